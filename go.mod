@@ -1,0 +1,3 @@
+module github.com/mcpbouncer/mcpbouncer
+
+go 1.26.0
