@@ -1,0 +1,171 @@
+package sealing
+
+import (
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"time"
+)
+
+// Every key of MCPBouncer is derived in this file, under one of these labels. A label is never
+// reused and never changed: docs/sealed-values.md publishes them with test vectors.
+const (
+	labelExtract      = "mcpbouncer/v1/extract"       // HKDF-Extract salt: master secret → PRK
+	labelMasterID     = "mcpbouncer/v1/master-id"     // 3 bytes, public: which master sealed a value
+	labelSeal         = "mcpbouncer/v1/seal"          // AES-256 key of (kind, tenant, period)
+	labelSealAAD      = "mcpbouncer/v1/value"         // first bytes of a sealed value's additional data
+	labelSign         = "mcpbouncer/v1/sign-ed25519"  // Ed25519 seed of (tenant, rotation, epoch)
+	labelClientSecret = "mcpbouncer/v1/client-secret" // HMAC key of a tenant's confidential clients
+	labelPseudonym    = "mcpbouncer/v1/log-pseudonym" // HMAC key for subjects in the log
+	labelHop          = "mcpbouncer/v1/hop"           // hop key, and first bytes of its additional data
+	labelHopKeyID     = "mcpbouncer/v1/hop-key-id"    // 3 bytes, public: which hop key sealed a header
+	labelFingerprint  = "mcpbouncer/v1/fingerprint"   // short public name of a client_id in logs
+	labelLoginState   = "mcpbouncer/v1/login-state"   // from a login's seed, not from the master
+	labelLoginNonce   = "mcpbouncer/v1/login-nonce"
+	labelLoginPKCE    = "mcpbouncer/v1/login-pkce"
+)
+
+// Kind says what a sealed value is. It is part of the key, of the additional data and of the
+// printed prefix: without it, an authorization code could be presented as a refresh token.
+type Kind byte
+
+const (
+	KindClient  Kind = 'c' // client registration: the client_id itself
+	KindConsent Kind = 'k' // an authorization request that waits for the person's answer
+	KindFlow    Kind = 'f' // a login at the upstream provider, in the browser's cookie
+	KindCode    Kind = 'a' // authorization code
+	KindRefresh Kind = 'r' // refresh token
+	KindSecret  Kind = 's' // upstream client secret, sealed for a label
+)
+
+type kindFacts struct {
+	purpose string
+	period  time.Duration // one AES key seals at most this long, far below 2^32 values
+	life    time.Duration // refused when older; 0: the payload, or nothing, limits it
+}
+
+// A client_id never expires by age: clients keep theirs for ever and do not register again.
+// A refresh token's life is configured, so its payload carries it.
+var kinds = map[Kind]kindFacts{
+	KindClient:  {"client", 30 * 24 * time.Hour, 0},
+	KindConsent: {"consent", 24 * time.Hour, 15 * time.Minute},
+	KindFlow:    {"flow", 24 * time.Hour, 15 * time.Minute},
+	KindCode:    {"code", 24 * time.Hour, time.Minute},
+	KindRefresh: {"refresh", 7 * 24 * time.Hour, 0},
+	KindSecret:  {"secret", 30 * 24 * time.Hour, 0},
+}
+
+// Kinds lists every kind, in the order of a login.
+var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret}
+
+// Tenant is what makes one protected MCP server different from every other. All of it goes into
+// every derivation: who can forge one of these facts gets keys that nobody else uses.
+type Tenant struct {
+	PublicURL        string
+	Resource         string
+	Audience         string
+	UpstreamIssuer   string
+	UpstreamClientID string
+	Generation       uint32
+}
+
+// TenantID names a tenant in every derivation.
+type TenantID [sha256.Size]byte
+
+// ID is SHA-256 over the length-prefixed facts, in the order of the fields.
+func (t Tenant) ID() TenantID {
+	var b []byte
+	for _, s := range []string{t.PublicURL, t.Resource, t.Audience, t.UpstreamIssuer, t.UpstreamClientID} {
+		b = lp(b, s)
+	}
+	return sha256.Sum256(binary.BigEndian.AppendUint32(b, t.Generation))
+}
+
+// lp appends s with its length, so that ("ab", "c") and ("a", "bc") stay different. Lengths over
+// 65,535 cannot occur: every input is capped far below where it enters the program.
+func lp(b []byte, s string) []byte {
+	if len(s) > 0xffff {
+		panic("sealing: internal error: oversized derivation input")
+	}
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+func (m master) expand(info []byte, size int) []byte {
+	key, err := hkdf.Expand(sha256.New, m.prk, string(info), size)
+	if err != nil {
+		panic("sealing: internal error: " + err.Error())
+	}
+	return key
+}
+
+func (m master) sealingKey(kind Kind, tenant TenantID, period uint32) []byte {
+	info := lp(lp(lp(nil, labelSeal), kinds[kind].purpose), string(tenant[:]))
+	return m.expand(binary.BigEndian.AppendUint32(info, period), 32)
+}
+
+func (m master) signingKey(tenant TenantID, rotation time.Duration, epoch uint32) ed25519.PrivateKey {
+	info := lp(lp(nil, labelSign), string(tenant[:]))
+	info = binary.BigEndian.AppendUint32(info, uint32(rotation/time.Second))
+	return ed25519.NewKeyFromSeed(m.expand(binary.BigEndian.AppendUint32(info, epoch), ed25519.SeedSize))
+}
+
+func (m master) hopKey() []byte {
+	return m.expand(lp(nil, labelHop), 32)
+}
+
+func (m master) tenantMAC(label string, tenant TenantID, message string) []byte {
+	mac := hmac.New(sha256.New, m.expand(lp(lp(nil, label), string(tenant[:])), 32))
+	mac.Write([]byte(message))
+	return mac.Sum(nil)
+}
+
+// ClientSecret is the secret of the confidential client that clientID registers: 43 characters,
+// derived, never stored. It is derived from the master that sealed the registration, so it stays the
+// same while the ring turns.
+func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
+	_, header, _, err := decode(KindClient, clientID)
+	if err != nil {
+		return "", err
+	}
+	m, ok := r.byID(header)
+	if !ok {
+		return "", ErrNotOpened
+	}
+	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelClientSecret, tenant, clientID)), nil
+}
+
+// Pseudonym names a subject in the log: 16 characters, the same for the same subject of the same
+// tenant, and useless to somebody who has only the log.
+func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
+	sum := r.masters[0].tenantMAC(labelPseudonym, tenant, subject)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key, for a
+// client_id is no secret.
+func Fingerprint(clientID string) string {
+	sum := sha256.Sum256(lp(lp(nil, labelFingerprint), clientID))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// LoginSeed is the one random number of a login at the upstream provider. What the provider is
+// shown of it (state, nonce, PKCE challenge) does not reveal it.
+type LoginSeed [32]byte
+
+func (s LoginSeed) derive(label string, size int) string {
+	mac := hmac.New(sha256.New, s[:])
+	mac.Write([]byte(label))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:size])
+}
+
+// State is the `state` parameter sent upstream: 22 characters that also name the flow.
+func (s LoginSeed) State() string { return s.derive(labelLoginState, 16) }
+
+// Nonce is the OpenID Connect nonce (Core §3.1.2.1), 22 characters.
+func (s LoginSeed) Nonce() string { return s.derive(labelLoginNonce, 16) }
+
+// CodeVerifier is the upstream PKCE verifier (RFC 7636 §4.1), 43 characters.
+func (s LoginSeed) CodeVerifier() string { return s.derive(labelLoginPKCE, 32) }
