@@ -1,0 +1,202 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// T is the part of testing.TB that the rig needs.
+type T interface {
+	Helper()
+	Cleanup(func())
+	Context() context.Context
+	Failed() bool
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+	TempDir() string
+}
+
+// Root is the root of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
+}
+
+// Tool names a program that tools.sh has built.
+func Tool(t T, name string) string {
+	t.Helper()
+	path := filepath.Join(Root(), "build", name)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("rig: %s is not built, run deploy/e2e/tools.sh: %v", name, err)
+	}
+	return path
+}
+
+// WaitFor polls until ready returns nil.
+func WaitFor(t T, what string, ready func() error) {
+	t.Helper()
+	const limit = 20 * time.Second
+	tick := time.NewTicker(3 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(limit)
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("rig: %s: not within %s: %v", what, limit, err)
+		}
+		<-tick.C
+	}
+}
+
+// FreePort finds a loopback port that is free now.
+func FreePort(t T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("rig: no free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Logs keeps what each process wrote, by process name, over restarts.
+type Logs struct {
+	mu    sync.Mutex
+	names []string
+	text  map[string]*bytes.Buffer
+}
+
+// Text is everything that the named process wrote.
+func (l *Logs) Text(name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.text[name]; b != nil {
+		return b.String()
+	}
+	return ""
+}
+
+// Names lists the processes that were started.
+func (l *Logs) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.names...)
+}
+
+// Tail is the end of what the named process wrote.
+func (l *Logs) Tail(name string, lines int) string {
+	all := strings.Split(strings.TrimRight(l.Text(name), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func (l *Logs) writer(name string) logWriter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text == nil {
+		l.text = map[string]*bytes.Buffer{}
+	}
+	if l.text[name] == nil {
+		l.text[name] = &bytes.Buffer{}
+		l.names = append(l.names, name)
+	}
+	return logWriter{l, l.text[name]}
+}
+
+type logWriter struct {
+	logs *Logs
+	buf  *bytes.Buffer
+}
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.logs.mu.Lock()
+	defer w.logs.mu.Unlock()
+	return w.buf.Write(p)
+}
+
+// Process is a running program. It ends with the test at the latest.
+type Process struct {
+	Name string
+
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// StartProcess starts cmd and sends what it writes to logs.
+func StartProcess(t T, logs *Logs, name string, cmd *exec.Cmd) *Process {
+	t.Helper()
+	w := logs.writer(name)
+	cmd.Stdout, cmd.Stderr = w, w
+	dieWithParent(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("rig: %s: %v", name, err)
+	}
+	p := &Process{Name: name, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Exited says whether the process has ended.
+func (p *Process) Exited() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Kill ends the process at once, as a crash or a lost machine would, and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.done
+}
+
+// Terminate asks the process to end and waits until it is gone; it returns the exit code.
+func (p *Process) Terminate(t T) int {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	WaitFor(t, p.Name+" to end after SIGTERM", func() error {
+		if !p.Exited() {
+			return errors.New("still running")
+		}
+		return nil
+	})
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// waitFor polls until ready returns nil, and gives up early when the process has ended.
+func (p *Process) waitFor(t T, logs *Logs, ready func() error) {
+	t.Helper()
+	var ended error
+	WaitFor(t, p.Name+" to be ready", func() error {
+		if p.Exited() {
+			ended = fmt.Errorf("%s ended with %s:\n%s", p.Name, p.cmd.ProcessState, logs.Tail(p.Name, 20))
+			return nil
+		}
+		return ready()
+	})
+	if ended != nil {
+		t.Fatalf("rig: %v", ended)
+	}
+}

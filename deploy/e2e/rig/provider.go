@@ -1,0 +1,190 @@
+package rig
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Provider is a real identity provider behind a front that counts what reaches its token endpoint.
+// Its issuer URL is the front's, so that everybody goes through it.
+type Provider struct {
+	Name         string
+	Issuer       string
+	ClientID     string
+	ClientSecret string // what the provider knows
+	SecretEnv    string // the variable that gives it to the sidecar
+	Username     string
+	Password     string
+
+	mu    sync.Mutex
+	posts []TokenPost
+	fault http.Handler
+}
+
+// TokenPost is one request to the provider's token endpoint and its answer.
+type TokenPost struct {
+	Grant  string
+	Form   url.Values
+	Status int
+	Answer []byte
+}
+
+// Posts lists the requests to the token endpoint for one grant type, in the order of their answers.
+func (p *Provider) Posts(grant string) []TokenPost {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var of []TokenPost
+	for _, post := range p.posts {
+		if post.Grant == grant {
+			of = append(of, post)
+		}
+	}
+	return of
+}
+
+// Fault lets h answer at the token endpoint in the provider's place; nil ends that.
+func (p *Provider) Fault(h http.Handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = h
+}
+
+// StartDex starts Dex in front of a password database of two users.
+func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+	t.Helper()
+	p := &Provider{
+		Name: "dex", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "dex-"), SecretEnv: "DEX_CLIENT_SECRET",
+		Username: "admin@example.com", Password: "password",
+	}
+	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	p.Issuer = p.front(t, secrets, backend, "/dex/token") + "/dex"
+
+	yes := true
+	user := func(email, id string) map[string]any {
+		return map[string]any{
+			"email": email, "username": strings.Split(email, "@")[0], "userID": id, "emailVerified": &yes,
+			"hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", // bcrypt of "password"
+		}
+	}
+	config := writeJSON(t, "dex.yaml", map[string]any{
+		"issuer":           p.Issuer,
+		"storage":          map[string]any{"type": "memory"},
+		"web":              map[string]any{"http": backend},
+		"oauth2":           map[string]any{"skipApprovalScreen": true},
+		"enablePasswordDB": true,
+		"staticPasswords": []any{
+			user("admin@example.com", "08a8684b-db88-4b73-90a9-3cd1661f5466"),
+			user("second@example.com", "41331323-6f44-45e6-b3b9-2c4b60c02be5"),
+		},
+		"staticClients": []any{map[string]any{
+			"id": p.ClientID, "name": "MCPBouncer", "secret": p.ClientSecret, "redirectURIs": redirects,
+		}},
+	})
+	proc := StartProcess(t, logs, "dex", exec.Command(Tool(t, "dex"), "serve", config))
+	p.ready(t, proc, logs)
+	return p
+}
+
+// StartExampleOP starts the example provider of zitadel/oidc.
+func StartExampleOP(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+	t.Helper()
+	p := &Provider{
+		Name: "exampleop", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "op-"), SecretEnv: "WORLD_CLIENT_SECRET",
+		Username: "test-user@localhost", Password: "verysecure",
+	}
+	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	p.Issuer = p.front(t, secrets, backend, "/oauth/token")
+	args := append([]string{backend, p.Issuer, p.ClientID, p.ClientSecret}, redirects...)
+	proc := StartProcess(t, logs, "exampleop", exec.Command(Tool(t, "exampleop"), args...))
+	p.ready(t, proc, logs)
+	return p
+}
+
+func (p *Provider) ready(t T, proc *Process, logs *Logs) {
+	t.Helper()
+	proc.waitFor(t, logs, func() error {
+		return expectStatus(p.Issuer+"/.well-known/openid-configuration", http.StatusOK)
+	})
+}
+
+// front starts the counting reverse proxy and returns its URL.
+func (p *Provider) front(t T, secrets *Secrets, backend, tokenPath string) string {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
+	quiet := func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
+	proxy.ErrorHandler = quiet
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != tokenPath || r.Method != http.MethodPost {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		form, _ := url.ParseQuery(string(body))
+		secrets.addForm(form)
+		secrets.addHeader(r.Header)
+
+		p.mu.Lock()
+		h := p.fault
+		p.mu.Unlock()
+		if h == nil {
+			h = proxy
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		secrets.addJSON(rec.Body.Bytes())
+		// Counted before it is answered, so that whoever has the answer finds the count.
+		p.mu.Lock()
+		p.posts = append(p.posts, TokenPost{form.Get("grant_type"), form, rec.Code, rec.Body.Bytes()})
+		p.mu.Unlock()
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes())
+	}))
+	t.Cleanup(srv.Close)
+	// The providers name themselves by host name, as real ones do.
+	return strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
+}
+
+// expectStatus is a readiness check: nil when url answers with the status.
+func expectStatus(url string, status int) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != status {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return nil
+}
+
+// writeJSON writes a configuration file; JSON is YAML too.
+func writeJSON(t T, name string, v any) string {
+	t.Helper()
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatalf("rig: %s: %v", name, err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	return path
+}

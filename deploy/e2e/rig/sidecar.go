@@ -1,0 +1,315 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Keys are what `mcpbouncer keygen` prints.
+type Keys struct {
+	Encryption string // BOUNCER_ENCRYPTION_KEY
+	Hop        string // BOUNCER_HOP_KEY
+}
+
+// Keygen runs `mcpbouncer keygen`.
+func Keygen(t T, secrets *Secrets) Keys {
+	t.Helper()
+	out, err := exec.Command(Tool(t, "mcpbouncer"), "keygen").Output()
+	if err != nil {
+		t.Fatalf("rig: mcpbouncer keygen: %v", err)
+	}
+	var k Keys
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if v, ok := strings.CutPrefix(line, "BOUNCER_ENCRYPTION_KEY="); ok {
+			k.Encryption = v
+		}
+		if v, ok := strings.CutPrefix(line, "BOUNCER_HOP_KEY="); ok {
+			k.Hop = v
+		}
+	}
+	if k.Encryption == "" || k.Hop == "" {
+		t.Fatalf("rig: mcpbouncer keygen printed no BOUNCER_ENCRYPTION_KEY= and BOUNCER_HOP_KEY= lines: %q", out)
+	}
+	secrets.Add("master secret", k.Encryption)
+	secrets.Add("hop key", k.Hop)
+	return k
+}
+
+// Replica is one sidecar process. Its whole file system is the program and two files about names, and read-only, as in
+// the container image: it can write nowhere.
+type Replica struct {
+	Name string
+	Addr string
+
+	t    T
+	logs *Logs
+	env  map[string]string
+	root string
+	proc *Process
+	old  []*Process
+}
+
+// StartReplica starts a sidecar.
+func StartReplica(t T, logs *Logs, name string, env map[string]string) *Replica {
+	t.Helper()
+	r := &Replica{
+		Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),
+		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t),
+	}
+	r.Start(nil)
+	return r
+}
+
+// Start starts the process with some variables changed, and returns when it is healthy.
+func (r *Replica) Start(env map[string]string) {
+	r.t.Helper()
+	maps.Copy(r.env, env)
+	cmd := inImage(r.t, r.root)
+	cmd.Env = []string{"BOUNCER_LISTEN_ADDR=" + r.Addr, "BOUNCER_LOG_LEVEL=debug"}
+	for k, v := range r.env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	r.proc = StartProcess(r.t, r.logs, r.Name, cmd)
+	r.old = append(r.old, r.proc)
+	r.proc.waitFor(r.t, r.logs, func() error { return expectStatus("http://"+r.Addr+"/healthz", http.StatusOK) })
+}
+
+// Kill ends the process at once.
+func (r *Replica) Kill() { r.proc.Kill() }
+
+// Restart kills the process and starts another with some variables changed. Nothing of the first survives.
+func (r *Replica) Restart(env map[string]string) {
+	r.t.Helper()
+	r.Kill()
+	r.Start(env)
+}
+
+// Starts counts the processes that this replica has been.
+func (r *Replica) Starts() int { return len(r.old) }
+
+// WroteNothing fails the test when the running process has written a byte to a file system, or holds a file open for writing.
+func (r *Replica) WroteNothing() {
+	r.t.Helper()
+	if err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !slices.Contains(imageFiles, path) {
+			err = fmt.Errorf("%s appeared", path)
+		}
+		return err
+	}); err != nil {
+		r.t.Fatalf("rig: file system of %s: %v", r.Name, err)
+	}
+	// The kernel's own count. Logs go to a pipe and are not in it.
+	if io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", r.proc.PID())); err == nil {
+		if !strings.Contains(string(io), "\nwrite_bytes: 0\n") {
+			r.t.Fatalf("rig: %s wrote to storage:\n%s", r.Name, io)
+		}
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", r.proc.PID())
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return // no procfs here
+	}
+	for _, fd := range fds {
+		if info, err := os.Stat(filepath.Join(dir, fd.Name())); err == nil && info.Mode().IsRegular() {
+			target, _ := os.Readlink(filepath.Join(dir, fd.Name()))
+			r.t.Fatalf("rig: %s holds the file %s open", r.Name, target)
+		}
+	}
+}
+
+// imageFiles is all that is in the image: the program, and what a container engine mounts so that names resolve.
+var imageFiles = []string{"mcpbouncer", "etc/hosts", "etc/resolv.conf"}
+
+func imageRoot(t T) string {
+	t.Helper()
+	root := t.TempDir()
+	binary, err := os.ReadFile(Tool(t, "mcpbouncer"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "mcpbouncer"), binary, 0o555)
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(root, "etc"), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "etc", "hosts"), []byte("127.0.0.1 localhost\n"), 0o444)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "etc", "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o444)
+	}
+	for _, dir := range []string{"etc", "."} {
+		if err == nil {
+			err = os.Chmod(filepath.Join(root, dir), 0o555)
+		}
+	}
+	if err != nil {
+		t.Fatalf("rig: image: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = os.Chmod(root, 0o755)
+		_ = os.Chmod(filepath.Join(root, "etc"), 0o755)
+	})
+	return root
+}
+
+// enterImage makes the folder $0 the whole, read-only file system of "$@". It stays one process, so that a
+// signal reaches the program itself.
+const enterImage = `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" "$@"`
+
+// confinement finds out once which of the two ways works on this machine.
+var confinement = sync.OnceValue(func() []string {
+	for _, flags := range [][]string{{"-m"}, {"-r", "-m"}} {
+		args := append(slices.Clone(flags), "sh", "-c", enterImage)
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			return nil
+		}
+		// chroot then finds no program in the empty folder: 127 says that everything before it worked.
+		err = exec.Command("unshare", append(args, dir, "/none")...).Run()
+		_ = os.Remove(dir)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 127 {
+			return args
+		}
+	}
+	return nil
+})
+
+// Confined says whether replicas run in a mount namespace whose only file system is the read-only image. Where the
+// machine does not allow that, they run in the image's folder without write permission.
+func Confined() bool { return confinement() != nil }
+
+func inImage(t T, root string) *exec.Cmd {
+	t.Helper()
+	if args := confinement(); args != nil {
+		return exec.Command("unshare", append(slices.Clone(args), root, "/mcpbouncer", "serve")...)
+	}
+	cmd := exec.Command(filepath.Join(root, "mcpbouncer"), "serve")
+	cmd.Dir = root
+	return cmd
+}
+
+// Front stands where a load balancer stands: each request goes to the next replica in turn.
+type Front struct {
+	URL string
+
+	t        T
+	secrets  *Secrets
+	addr     string
+	replicas []*Replica
+	server   *http.Server
+
+	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
+	mu     sync.Mutex
+	before func(n int, r *http.Request)
+	n      int
+	hops   []string
+	asked  []string
+}
+
+// StartFront starts the front.
+func StartFront(t T, secrets *Secrets, replicas ...*Replica) *Front {
+	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), replicas: replicas}
+	f.URL = "http://" + f.addr
+	f.Up()
+	t.Cleanup(f.Down)
+	return f
+}
+
+// Up opens the front's listener.
+func (f *Front) Up() {
+	f.t.Helper()
+	l, err := net.Listen("tcp", f.addr)
+	if err != nil {
+		f.t.Fatalf("rig: front: %v", err)
+	}
+	f.server = &http.Server{Handler: f}
+	go func() { _ = f.server.Serve(l) }()
+}
+
+// Down closes the listener and every connection: the sidecar cannot be reached.
+func (f *Front) Down() { _ = f.server.Close() }
+
+// Before sets a hook that runs before each request is passed on; n counts them. While it is set, requests pass one by one.
+func (f *Front) Before(hook func(n int, r *http.Request)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = hook
+}
+
+// Hops lists the hop headers that the plugin has sent.
+func (f *Front) Hops() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.hops)
+}
+
+// Asked lists what was asked of the replicas: "replica METHOD path".
+func (f *Front) Asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
+}
+
+// A killed replica leaves dead connections behind, so none is kept.
+var frontTransport = &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second}
+
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	n, before := f.n, f.before
+	f.n++
+	replica := f.replicas[n%len(f.replicas)]
+	f.asked = append(f.asked, replica.Name+" "+r.Method+" "+r.URL.Path)
+	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
+		f.hops = append(f.hops, hop)
+	}
+	f.mu.Unlock()
+	f.secrets.addHeader(r.Header)
+	if before != nil {
+		f.turn.Lock()
+		defer f.turn.Unlock()
+		before(n, r)
+	}
+	(&httputil.ReverseProxy{
+		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr}); p.Out.Host = p.In.Host },
+		Transport: frontTransport,
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			w.WriteHeader(http.StatusBadGateway)
+			fmt.Fprintf(w, "front: %s: %v", replica.Name, err)
+		},
+		ModifyResponse: func(resp *http.Response) error { f.secrets.addHeader(resp.Header); return nil },
+	}).ServeHTTP(w, r)
+}
+
+// AskReplica sends a request straight to a replica, past Traefik and plugin, with the given hop header (none when empty).
+func AskReplica(ctx context.Context, r *Replica, method, path, hop string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.Addr+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	if hop != "" {
+		req.Header.Set("X-Mcpb-Hop", hop)
+	}
+	resp, err := frontTransport.RoundTrip(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, strconv.Quote(string(body)), err
+}

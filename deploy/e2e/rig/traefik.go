@@ -1,0 +1,171 @@
+package rig
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Module is the path of the root module, which is also the plugin's name towards Traefik.
+const Module = "github.com/mcpbouncer/mcpbouncer"
+
+// Traefik is the real Traefik with the plugin loaded from this repository.
+type Traefik struct {
+	Web       string // http://localhost:port
+	WebSecure string // host:port of the TLS entry point with a self-signed certificate for mcp.localhost and localhost
+	Roots     *x509.CertPool
+
+	dynamic string // folder of the file provider
+	proc    *Process
+}
+
+// TraefikConfig says where Traefik takes its dynamic configuration from: Docker, or File, or both.
+type TraefikConfig struct {
+	WebPort int
+	Docker  *Docker
+	File    map[string]any // of the file provider
+	HopKey  string
+	Static  map[string]any // further static configuration
+}
+
+// PutPlugin lays the plugin out under a GOPATH, as Traefik and Yaegi look for it. Its tests come along on request.
+func PutPlugin(t T, gopath string, tests bool) {
+	t.Helper()
+	root, to := Root(), filepath.Join(gopath, "src", filepath.FromSlash(Module))
+	put := func(name string) error {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), b, 0o644)
+	}
+	err := put(".traefik.yml")
+	if err == nil {
+		err = put("go.mod")
+	}
+	if err == nil {
+		err = fs.WalkDir(os.DirFS(root), "plugin", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			isTest := strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata/")
+			if isTest && !tests || !isTest && filepath.Ext(path) != ".go" {
+				return nil
+			}
+			return put(path)
+		})
+	}
+	if err != nil {
+		t.Fatalf("rig: plugin: %v", err)
+	}
+}
+
+// StartTraefik starts Traefik. It returns when its entry point answers; routes may still be on their way.
+func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
+	t.Helper()
+	dir := t.TempDir()
+	PutPlugin(t, filepath.Join(dir, "plugins-local"), false)
+	tr := &Traefik{
+		Web:       fmt.Sprintf("http://localhost:%d", c.WebPort),
+		WebSecure: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),
+		dynamic:   filepath.Join(dir, "dynamic"),
+	}
+	if err := os.Mkdir(tr.dynamic, 0o700); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	cert, key := tr.selfSigned(t, dir)
+	tr.SetFile(t, "tls.yaml", map[string]any{"tls": map[string]any{"stores": map[string]any{"default": map[string]any{
+		"defaultCertificate": map[string]any{"certFile": cert, "keyFile": key},
+	}}}})
+	if c.File != nil {
+		tr.SetFile(t, "dynamic.yaml", c.File)
+	}
+	providers := map[string]any{"file": map[string]any{"directory": tr.dynamic, "watch": true}}
+	if c.Docker != nil {
+		providers["docker"] = map[string]any{"endpoint": c.Docker.URL, "exposedByDefault": false}
+	}
+	ping := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	static := map[string]any{
+		"global": map[string]any{"checkNewVersion": false, "sendAnonymousUsage": false},
+		"log":    map[string]any{"level": "DEBUG"},
+		"entryPoints": map[string]any{
+			"web": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", c.WebPort)},
+			"websecure": map[string]any{
+				"address": tr.WebSecure, "http": map[string]any{"tls": map[string]any{}},
+			},
+			"ping": map[string]any{"address": ping},
+		},
+		"ping":      map[string]any{"entryPoint": "ping"},
+		"providers": providers,
+		"experimental": map[string]any{
+			"abortOnPluginFailure": true,
+			"localPlugins":         map[string]any{"mcpbouncer": map[string]any{"moduleName": Module}},
+		},
+	}
+	for k, v := range c.Static {
+		static[k] = v
+	}
+	cmd := exec.Command(Tool(t, "traefik"), "--configFile="+writeJSON(t, "traefik.yaml", static))
+	cmd.Dir = dir
+	cmd.Env = []string{"BOUNCER_HOP_KEY=" + c.HopKey, "PATH=" + os.Getenv("PATH")}
+	tr.proc = StartProcess(t, logs, "traefik", cmd)
+	tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
+	return tr
+}
+
+// SetFile writes a file of the file provider, which Traefik then reads again.
+func (tr *Traefik) SetFile(t T, name string, config map[string]any) {
+	t.Helper()
+	from := writeJSON(t, name, config)
+	if err := os.Rename(from, filepath.Join(tr.dynamic, name)); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+}
+
+func (tr *Traefik) selfSigned(t T, dir string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"mcp.localhost", "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for file, b := range map[string][]byte{
+		certFile: certPEM, keyFile: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	} {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+	}
+	tr.Roots = x509.NewCertPool()
+	tr.Roots.AppendCertsFromPEM(certPEM)
+	return certFile, keyFile
+}

@@ -1,0 +1,247 @@
+package rig
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+)
+
+// Tenant is one MCP server under the protection of one provider.
+type Tenant struct {
+	Name     string // "wiki": label `resource` and first path segment
+	Provider *Provider
+	MCP      *MCPServer
+	Scopes   string // asked upstream
+
+	world *World
+}
+
+// World is a whole installation: two providers, two MCP servers, replicas, front and Traefik.
+type World struct {
+	Logs     *Logs
+	Secrets  *Secrets
+	Keys     Keys
+	Replicas []*Replica
+	Front    *Front
+	Traefik  *Traefik
+	Docker   *Docker // nil with the file provider
+	Wiki     *Tenant // Dex
+	World    *Tenant // exampleop
+
+	http *http.Client
+	t    T
+}
+
+// Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
+type Options struct {
+	File    bool              // configure by the file provider, with the original's narrow router rule
+	Labels  map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar map[string]string // further environment of the replicas
+
+	// Containers replaces the labels made here: what runs, given the world without its Traefik.
+	Containers func(w *World) []Container
+	Static     map[string]any // further static configuration of Traefik
+}
+
+// Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http; PublicHTTPS the TLS one.
+func (tn *Tenant) PublicHTTP() string  { return tn.world.Traefik.Web + "/" + tn.Name }
+func (tn *Tenant) PublicHTTPS() string { return "https://mcp.localhost/" + tn.Name }
+
+// New starts a world and stops it when the test ends. A failed test shows the end of each log.
+func New(t T, o Options) *World {
+	t.Helper()
+	w := &World{Logs: &Logs{}, Secrets: &Secrets{}, t: t}
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.ShowLogs(25)
+		}
+	})
+	webPort := FreePort(t)
+	redirects := func(name string) []string {
+		return []string{
+			fmt.Sprintf("http://localhost:%d/%s/oauth/callback", webPort, name),
+			fmt.Sprintf("https://mcp.localhost/%s/oauth/callback", name),
+		}
+	}
+	w.Keys = Keygen(t, w.Secrets)
+	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"))
+	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
+	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t), Scopes: "openid email profile offline_access", world: w}
+	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t), Scopes: "openid email profile offline_access", world: w}
+
+	env := map[string]string{
+		"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption,
+		dex.SecretEnv:            dex.ClientSecret,
+		op.SecretEnv:             op.ClientSecret,
+	}
+	maps.Copy(env, o.Sidecar)
+	for _, name := range []string{"sidecar-a", "sidecar-b"} {
+		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env))
+	}
+	w.Front = StartFront(t, w.Secrets, w.Replicas...)
+
+	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static}
+	switch {
+	case o.File:
+		config.File = w.fileConfig(o)
+	case o.Containers != nil:
+		w.Docker = StartDocker(t, o.Containers(w)...)
+	default:
+		w.Docker = StartDocker(t, w.Wiki.container(o), w.World.container(o))
+	}
+	config.Docker = w.Docker
+	w.Traefik = StartTraefik(t, w.Logs, config)
+	w.http = &http.Client{Transport: w.Secrets.Watch(w.transport())}
+	for _, tn := range []*Tenant{w.Wiki, w.World} {
+		w.Traefik.proc.waitFor(t, w.Logs, func() error { return expectStatus(tn.PublicHTTP()+"/anything", http.StatusUnauthorized) })
+	}
+	return w
+}
+
+// Tenants are both tenants.
+func (w *World) Tenants() []*Tenant { return []*Tenant{w.Wiki, w.World} }
+
+// Options of the tenant's middleware: the product's labels without their prefix.
+func (tn *Tenant) options(o Options) map[string]string {
+	m := map[string]string{
+		"providerIssuer": tn.Provider.Issuer,
+		"clientID":       tn.Provider.ClientID,
+		"clientSecret":   "env:" + tn.Provider.SecretEnv,
+		"resource":       tn.Name,
+		"scopes":         tn.Scopes,
+		"sidecarURL":     tn.world.Front.URL,
+	}
+	maps.Copy(m, o.Labels)
+	return m
+}
+
+const hosts = "(Host(`localhost`) || Host(`mcp.localhost`))"
+
+// narrowRule is the original's: the prefix and nothing else.
+func (tn *Tenant) narrowRule() string { return fmt.Sprintf("%s && PathPrefix(`/%s`)", hosts, tn.Name) }
+
+// wideRule is the recommended one: the path-inserted well-known documents as well.
+func (tn *Tenant) wideRule() string {
+	return fmt.Sprintf("%s && (PathPrefix(`/%s`) || PathRegexp(`^/\\.well-known/(oauth-protected-resource|oauth-authorization-server|openid-configuration)/%[2]s(/|$)`))", hosts, tn.Name)
+}
+
+func (tn *Tenant) container(o Options) Container {
+	labels := map[string]string{
+		"traefik.enable": "true",
+		"traefik.http.routers." + tn.Name + ".rule":                      tn.wideRule(),
+		"traefik.http.routers." + tn.Name + ".entrypoints":               "web,websecure",
+		"traefik.http.routers." + tn.Name + ".middlewares":               "mcpb-" + tn.Name + "@docker",
+		"traefik.http.services." + tn.Name + ".loadbalancer.server.port": tn.MCP.Port,
+	}
+	for k, v := range tn.options(o) {
+		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v
+	}
+	return Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: labels}
+}
+
+func (w *World) fileConfig(o Options) map[string]any {
+	routers, middlewares, services := map[string]any{}, map[string]any{}, map[string]any{}
+	for _, tn := range w.Tenants() {
+		routers[tn.Name] = map[string]any{
+			"rule": tn.narrowRule(), "entryPoints": []string{"web", "websecure"},
+			"middlewares": []string{"mcpb-" + tn.Name}, "service": tn.Name,
+		}
+		middlewares["mcpb-"+tn.Name] = map[string]any{"plugin": map[string]any{"mcpbouncer": tn.options(o)}}
+		services[tn.Name] = map[string]any{"loadBalancer": map[string]any{"servers": []any{map[string]any{"url": tn.MCP.URL}}}}
+	}
+	return map[string]any{"http": map[string]any{"routers": routers, "middlewares": middlewares, "services": services}}
+}
+
+// transport reaches https://mcp.localhost, port 443, at Traefik's TLS entry point.
+func (w *World) transport() *http.Transport {
+	dialer := &net.Dialer{}
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: w.Traefik.Roots},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == "mcp.localhost:443" {
+				addr = w.Traefik.WebSecure
+			}
+			return dialer.DialContext(ctx, network, addr)
+		},
+	}
+}
+
+// HTTP is a client that reaches both entry points and has no cookies.
+func (w *World) HTTP() *http.Client { return w.http }
+
+// Browser is a new browser of the tenant's user.
+func (tn *Tenant) Browser() *Browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		tn.world.t.Fatalf("rig: %v", err)
+	}
+	return &Browser{
+		Client:   &http.Client{Transport: tn.world.http.Transport, Jar: jar},
+		Username: tn.Provider.Username, Password: tn.Provider.Password,
+	}
+}
+
+// Client registers a new client at the tenant's plain entry point.
+func (tn *Tenant) Client() *OAuthClient {
+	tn.world.t.Helper()
+	return NewOAuthClient(tn.world.t, tn.world.http, tn.PublicHTTP())
+}
+
+// DialMCP connects the Go SDK's client to public + "/mcp". The SDK finds out by itself that it must log in, and how;
+// only the browser is ours.
+func (tn *Tenant) DialMCP(ctx context.Context, public string) (*mcp.ClientSession, *Browser, error) {
+	browser := tn.Browser()
+	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
+		Client: tn.world.http,
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+			ClientName: "Go SDK", RedirectURIs: []string{redirectURI},
+			GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+			TokenEndpointAuthMethod: "none",
+		}},
+		RequestRefreshToken: true,
+		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+			back, err := browser.Visit(ctx, args.URL, redirectURI)
+			if err != nil {
+				return nil, err
+			}
+			q := back.Query()
+			if q.Get("code") == "" {
+				return nil, fmt.Errorf("%s: %s", q.Get("error"), q.Get("error_description"))
+			}
+			return &auth.AuthorizationResult{Code: q.Get("code"), State: q.Get("state"), Iss: q.Get("iss")}, nil
+		},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "rig", Version: "1"}, nil)
+	session, err := client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint: public + "/mcp", HTTPClient: tn.world.http, OAuthHandler: handler,
+		DisableStandaloneSSE: true, MaxRetries: -1,
+	}, nil)
+	return session, browser, err
+}
+
+// ShowLogs prints the end of each process's log.
+func (w *World) ShowLogs(lines int) {
+	if dir := os.Getenv("E2E_LOGS"); dir != "" {
+		for _, name := range w.Logs.Names() {
+			_ = os.WriteFile(filepath.Join(dir, name+".log"), []byte(w.Logs.Text(name)), 0o600)
+		}
+	}
+	for _, name := range w.Logs.Names() {
+		w.t.Logf("--- %s\n%s", name, w.Logs.Tail(name, lines))
+	}
+	w.t.Logf("--- asked of the sidecar\n%s", strings.Join(w.Front.Asked(), "\n"))
+}
