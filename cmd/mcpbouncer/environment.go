@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// environment is every variable of the sidecar. docs/configuration.md is generated from its tags.
+type environment struct {
+	EncryptionKey     string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. Required."`
+	EncryptionKeyFile string     `split_words:"true" desc:"File that holds the value of BOUNCER_ENCRYPTION_KEY."`
+	ListenAddr        string     `split_words:"true" default:":8080" desc:"Bind address."`
+	KeyRotationDays   int        `split_words:"true" default:"30" desc:"Days that one signing key signs."`
+	KeyOverlapHours   int        `split_words:"true" default:"24" desc:"Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes."`
+	AccessTokenTTL    hours      `envconfig:"ACCESS_TOKEN_TTL" default:"1" desc:"Life of an access token. A number is hours; 15m and 1h work too."`
+	RefreshTokenTTL   days       `envconfig:"REFRESH_TOKEN_TTL" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
+	SessionTTL        hours      `envconfig:"SESSION_TTL" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
+	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
+
+	ring *sealing.Ring
+}
+
+const variablePrefix = "bouncer"
+
+// hours and days are durations whose bare numbers have the unit that the variable has always had.
+type (
+	hours time.Duration
+	days  time.Duration
+)
+
+func (h *hours) Decode(text string) error { return decodeLife((*time.Duration)(h), text, time.Hour) }
+func (d *days) Decode(text string) error  { return decodeLife((*time.Duration)(d), text, 24*time.Hour) }
+
+func decodeLife(into *time.Duration, text string, unit time.Duration) error {
+	text = strings.TrimSpace(text)
+	d, err := time.ParseDuration(text)
+	if n, errNumber := strconv.ParseFloat(text, 64); errNumber == nil {
+		d, err = time.Duration(n*float64(unit)), nil
+	}
+	if err != nil || d < time.Minute || d > 10*365*24*time.Hour {
+		return errors.New("give a number, or a duration such as 15m or 36h, of at least one minute")
+	}
+	*into = d
+	return nil
+}
+
+// readEnvironment reads the variables without the secrets' files.
+func readEnvironment() (*environment, error) {
+	e := &environment{}
+	if err := envconfig.Process(variablePrefix, e); err != nil {
+		var parse *envconfig.ParseError
+		if errors.As(err, &parse) {
+			return nil, fmt.Errorf("%s=%s cannot be read as %s: %w", parse.KeyName, parse.Value, parse.TypeName, parse.Err)
+		}
+		return nil, err
+	}
+	return e, nil
+}
+
+// loadEnvironment reads and checks everything. Every error names the variable and the remedy, never a secret.
+func loadEnvironment() (*environment, error) {
+	e, err := readEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	key, variable := e.EncryptionKey, "BOUNCER_ENCRYPTION_KEY"
+	if e.EncryptionKeyFile != "" {
+		if key != "" {
+			return nil, errors.New("BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one")
+		}
+		variable = "BOUNCER_ENCRYPTION_KEY_FILE"
+		content, err := os.ReadFile(e.EncryptionKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		key = strings.TrimPrefix(strings.TrimSpace(string(content)), "BOUNCER_ENCRYPTION_KEY=")
+	}
+	if key == "" {
+		return nil, errors.New("BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
+	}
+	if e.ring, err = sealing.ParseRing(key); err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	if e.KeyRotationDays < 1 {
+		return nil, errors.New("BOUNCER_KEY_ROTATION_DAYS must be at least 1")
+	}
+	if e.KeyOverlapHours < 1 {
+		return nil, errors.New("BOUNCER_KEY_OVERLAP_HOURS must be at least 1")
+	}
+	return e, nil
+}
+
+func (e *environment) logger(out io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: e.LogLevel}))
+}
+
+func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
+	return issuer.Config{
+		Ring: e.ring,
+		Schedule: sealing.Schedule{
+			Rotation: time.Duration(e.KeyRotationDays) * 24 * time.Hour,
+			Overlap:  time.Duration(e.KeyOverlapHours) * time.Hour,
+		},
+		AccessTokenTTL:  time.Duration(e.AccessTokenTTL),
+		RefreshTokenTTL: time.Duration(e.RefreshTokenTTL),
+		SessionTTL:      time.Duration(e.SessionTTL),
+		Version:         version(),
+		Log:             log,
+	}
+}

@@ -1,0 +1,124 @@
+// mcpbouncer is the sidecar of MCPBouncer, and its operator's tools.
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+const usage = `usage: mcpbouncer [command]
+
+  serve         answer requests (the default)
+  keygen        print a new master secret and its hop key
+  hop-key       print the hop key of BOUNCER_ENCRYPTION_KEY
+  seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
+  healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
+  version       print the version
+
+docs/configuration.md lists the environment variables.
+`
+
+func main() {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "mcpbouncer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, in io.Reader, out io.Writer) error {
+	command := "serve"
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return serve(out)
+	case "keygen":
+		return keygen(out)
+	case "hop-key":
+		return hopKey(out)
+	case "seal-secret":
+		return sealSecret(args, in, out)
+	case "healthcheck":
+		return healthcheck()
+	case "version":
+		_, err := fmt.Fprintln(out, version())
+		return err
+	case "help", "-h", "--help":
+		_, err := io.WriteString(out, usage)
+		return err
+	}
+	return fmt.Errorf("unknown command %q\n%s", command, usage)
+}
+
+// keygen prints lines for an environment file: the first for the sidecar, the second for Traefik.
+func keygen(out io.Writer) error {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	text := base64.StdEncoding.EncodeToString(secret)
+	ring, err := sealing.ParseRing(text)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n", text, ring.HopKey())
+	return err
+}
+
+func hopKey(out io.Writer) error {
+	e, err := loadEnvironment()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "BOUNCER_HOP_KEY=%s\n", e.ring.HopKey())
+	return err
+}
+
+func sealSecret(args []string, in io.Reader, out io.Writer) error {
+	flags := flag.NewFlagSet("seal-secret", flag.ContinueOnError)
+	providerIssuer := flags.String("issuer", "", "the label providerIssuer")
+	clientID := flags.String("client-id", "", "the label clientID")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *providerIssuer == "" || *clientID == "" {
+		return errors.New("seal-secret: --issuer and --client-id must be those of the labels")
+	}
+	e, err := loadEnvironment()
+	if err != nil {
+		return err
+	}
+	content, err := io.ReadAll(io.LimitReader(in, 4096))
+	if err != nil {
+		return err
+	}
+	secret := strings.TrimSpace(string(content))
+	if secret == "" {
+		return errors.New("seal-secret: no secret on standard input")
+	}
+	_, err = fmt.Fprintln(out, issuer.SealSecret(e.ring, *providerIssuer, *clientID, secret, time.Now()))
+	return err
+}
+
+// release is set by the build: -ldflags "-X main.release=v1.2.3".
+var release string
+
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

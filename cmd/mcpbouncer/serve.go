@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+)
+
+// serve runs until SIGINT or SIGTERM, then lets running requests finish.
+func serve(out io.Writer) error {
+	e, err := loadEnvironment()
+	if err != nil {
+		return err
+	}
+	log := e.logger(out)
+	iss, err := issuer.New(e.issuerConfig(log))
+	if err != nil {
+		return fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
+	}
+	server := &http.Server{
+		Handler:           iss.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second, // longer than the provider's deadlines together
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    issuer.MaxHeaderBytes,
+	}
+	listener, err := net.Listen("tcp", e.ListenAddr)
+	if err != nil {
+		return fmt.Errorf("BOUNCER_LISTEN_ADDR: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if e.DBPath != "" {
+		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
+	}
+	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs())
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping: running requests may finish")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
+
+// healthcheck is for a container without a shell.
+func healthcheck() error {
+	e, err := readEnvironment()
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(e.ListenAddr)
+	if err != nil {
+		return fmt.Errorf("BOUNCER_LISTEN_ADDR: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	client := http.Client{Timeout: 3 * time.Second}
+	resp, err := client.Get("http://" + net.JoinHostPort(host, port) + "/healthz")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("healthcheck: the sidecar answered %s", resp.Status)
+	}
+	return nil
+}

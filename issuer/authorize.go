@@ -1,0 +1,150 @@
+package issuer
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// authorize checks an authorization request (RFC 6749 §4.1.1) and asks the person. Nobody is sent upstream
+// before consent: all clients share one upstream client, so the provider cannot ask for each (confused deputy).
+func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
+	c, req, err := s.parseAuthorizationRequest(r, t)
+	if err != nil {
+		return nil, err
+	}
+	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
+	id := base64.RawURLEncoding.EncodeToString(random(16))
+	host, loopback := redirectHost(req.RedirectURI)
+	name := c.Name
+	if name == "" {
+		name = "An application without a name"
+	}
+	return &answer{
+		page: consentPage,
+		data: map[string]any{
+			"Client":   name,
+			"Host":     host,
+			"Loopback": loopback,
+			"Resource": req.Resource,
+			"Server":   t.Resource,
+			"Scopes":   strings.Fields(req.Scope),
+			"Provider": hostOf(t.ProviderIssuer),
+			"Action":   t.PublicURL + "/oauth/consent",
+			"Cookie":   cookieTag(id),
+			"Request":  s.seal(sealing.KindConsent, t, id, req),
+		},
+		cookies: []*http.Cookie{t.cookie(consentCookie, id, id)},
+	}, nil
+}
+
+// parseAuthorizationRequest returns a request that passed every check. Until client and redirect URI are proven an error is
+// shown to the person; from then on it is sent to the client.
+func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, authorizationRequest, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return client{}, authorizationRequest{}, invalidRequest("the request is not well-formed")
+	}
+	for name, values := range query {
+		if len(values) > 1 && name != "resource" { // RFC 6749 §3.1; RFC 8707 §2 allows several resources
+			return client{}, authorizationRequest{}, invalidRequest("a parameter is repeated")
+		}
+	}
+	c, err := s.openClient(t, query.Get("client_id"))
+	if err != nil {
+		return c, authorizationRequest{}, (&Error{Status: http.StatusBadRequest, Code: "invalid_client",
+			Description: "This application is not registered with this server. Remove the server from the application and add it again."}).because(err)
+	}
+	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri")}
+	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
+		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
+	}
+	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
+		return c, req, badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.")
+	}
+
+	redirected := func(code, description string) error {
+		return &redirectedError{badRequest(code, description), req}
+	}
+	if req.State = query.Get("state"); len(req.State) > maxState {
+		req.State = ""
+		return c, req, redirected("invalid_request", "state is too long")
+	}
+	if query.Get("response_type") != "code" {
+		return c, req, redirected("unsupported_response_type", "response_type must be code")
+	}
+	if query.Get("code_challenge_method") != "S256" { // a missing method means plain (RFC 7636 §4.3)
+		return c, req, redirected("invalid_request", "code_challenge_method must be S256")
+	}
+	challenge, err := base64.RawURLEncoding.Strict().DecodeString(query.Get("code_challenge"))
+	if err != nil || len(challenge) != sha256.Size || len(query.Get("code_challenge")) != 43 {
+		return c, req, redirected("invalid_request", "code_challenge must be a SHA-256 in base64url")
+	}
+	req.Challenge = [sha256.Size]byte(challenge)
+	var ok bool
+	if req.Resource, ok = t.matchResource(query["resource"]); !ok {
+		return c, req, redirected("invalid_target", "resource is not served here")
+	}
+	if query.Get("prompt") == "none" { // OpenID Connect Core §3.1.2.6: consent is always asked
+		return c, req, redirected("consent_required", "consent cannot be given without asking")
+	}
+	req.Scope = t.grantableScope(query.Get("scope"))
+	return c, req, nil
+}
+
+// matchResource maps the resource parameters of a request (RFC 8707 §2) to the resource identifier of a
+// token: the tenant's own URL by default, or any URL under it. Letter case of scheme and host, and one trailing
+// slash, are forgiven. Several resources are refused: a token is for one.
+func (t *tenant) matchResource(values []string) (string, bool) {
+	if len(values) == 0 {
+		return t.PublicURL, true
+	}
+	if len(values) > 1 || len(values[0]) > 512 {
+		return "", false
+	}
+	u, err := url.Parse(values[0])
+	if err != nil || u.Fragment != "" || u.User != nil || u.RawQuery != "" || strings.HasSuffix(values[0], "#") {
+		return "", false
+	}
+	path := u.EscapedPath()
+	// Nothing that a server could read as another path: no encoded bytes, no dot segments.
+	if strings.ContainsAny(path, "%\\;") || strings.Contains(path, "//") || slices.ContainsFunc(strings.Split(path, "/"), func(seg string) bool { return seg == "." || seg == ".." }) {
+		return "", false
+	}
+	resource := strings.ToLower(u.Scheme) + "://" + strings.ToLower(u.Host) + strings.TrimSuffix(path, "/")
+	if resource != t.PublicURL && !strings.HasPrefix(resource, t.PublicURL+"/") {
+		return "", false
+	}
+	return resource, true
+}
+
+// grantableScope is what was asked of what this tenant knows, or all of it when nothing was asked
+// (RFC 6749 §3.3). Unknown scopes are dropped: clients send each other's.
+func (t *tenant) grantableScope(asked string) string {
+	known := t.scopes()
+	if strings.TrimSpace(asked) == "" {
+		return strings.Join(known, " ")
+	}
+	wanted := strings.Fields(asked)
+	return strings.Join(slices.DeleteFunc(known, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails: the program ends when the system has no randomness
+	return b
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	return u.Host
+}

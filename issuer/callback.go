@@ -1,0 +1,79 @@
+package issuer
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// callback takes the provider's answer and hands the client a code. With exchange=token the upstream code is not
+// redeemed here: it travels inside ours and is redeemed, last, when the client redeems ours. The provider's
+// single use of its code thereby becomes ours, over all replicas, without a store.
+func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalidRequest("The sign-in provider's answer is not well-formed.")
+	}
+	for _, values := range query {
+		if len(values) > 1 {
+			return nil, invalidRequest("The sign-in provider's answer is not well-formed.")
+		}
+	}
+	// No cookie, no login: an answer that somebody else's browser began is worth nothing here.
+	state := query.Get("state")
+	cookie, err := r.Cookie(t.cookieName(flowCookie, state))
+	if err != nil || state == "" {
+		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
+			Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser. Go back to the application and connect again."}
+	}
+	var login flow
+	if err := s.open(sealing.KindFlow, t, state, cookie.Value, &login); err != nil {
+		return nil, badRequest("invalid_request", "This sign-in is no longer valid. Go back to the application and connect again.").because(err)
+	}
+	req := login.authorizationRequest
+	finished := []*http.Cookie{t.expiredCookie(flowCookie, state)}
+	up, err := s.upstream(r.Context(), t)
+	if err != nil {
+		return nil, temporarilyUnavailable("The sign-in provider cannot be reached. Reload this page in a moment.", err)
+	}
+	if err := up.checkIssParameter(query); err != nil {
+		return nil, (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "The answer came from another sign-in provider than the one asked."}).because(err)
+	}
+	if code := query.Get("error"); code != "" {
+		e := upstreamRefusal(code)
+		e.cause = errors.New("the provider answered " + safeCode(code))
+		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
+	}
+	upstreamCode := query.Get("code")
+	if upstreamCode == "" {
+		return nil, invalidRequest("The sign-in provider's answer holds no code.")
+	}
+	code := authorizationCode{
+		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
+		Seed: login.Seed, UpstreamCode: upstreamCode,
+	}
+	if t.Exchange == "callback" {
+		who, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
+		if err != nil {
+			e := asError(err)
+			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
+		}
+		code.UpstreamCode, code.Identity = "", &who
+	}
+	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
+	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}, nil
+}
+
+// upstreamRefusal maps what a provider may say at its authorization endpoint to what the client may
+// hear. Texts are fixed: the provider's own could hold anything.
+func upstreamRefusal(code string) *Error {
+	switch code {
+	case "access_denied", "consent_required", "interaction_required", "login_required", "account_selection_required":
+		return badRequest("access_denied", "the sign-in provider refused the login")
+	case "temporarily_unavailable":
+		return badRequest("temporarily_unavailable", "the sign-in provider is busy; try again")
+	}
+	return badRequest("server_error", "the sign-in provider could not complete the login")
+}

@@ -1,0 +1,71 @@
+package issuer
+
+import (
+	"net/http"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// consent takes the person's answer. Only after it the login exists: the cookie that the callback asks for is set
+// here and nowhere else (MCP security best practices, "confused deputy").
+func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
+	if !t.sameOrigin(r) {
+		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "This form was sent from another site."}
+	}
+	if err := r.ParseForm(); err != nil {
+		return nil, invalidRequest("The form is not well-formed.").because(err)
+	}
+	form := r.PostForm
+	cookie, err := r.Cookie(t.cookieName(consentCookie, form.Get("cookie")))
+	if err != nil {
+		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
+			Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Go back to the application and connect again."}
+	}
+	var req authorizationRequest
+	if err := s.open(sealing.KindConsent, t, cookie.Value, form.Get("request"), &req); err != nil {
+		return nil, badRequest("invalid_request", "This page is no longer valid. Go back to the application and connect again.").because(err)
+	}
+	answered := []*http.Cookie{t.expiredCookie(consentCookie, cookie.Value)}
+	switch form.Get("decision") {
+	case "allow":
+		return s.sendUpstream(r, t, req, answered)
+	case "deny":
+		s.Log.Info("consent denied", "tenant", t.Resource, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
+		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
+		return &answer{page: continuePage, next: t.errorURL(denied), data: map[string]any{"Title": "Access denied"}, cookies: answered}, nil
+	}
+	return nil, invalidRequest("The form has no decision.")
+}
+
+// sameOrigin keeps other sites from pressing the button. Browsers send Sec-Fetch-Site; older ones at least Origin.
+func (t *tenant) sameOrigin(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-origin"
+	}
+	origin := r.Header.Get("Origin")
+	return origin == "" || origin == t.origin
+}
+
+// sendUpstream begins the login at the provider: state, nonce and PKCE always (RFC 9700 §2.1.1).
+func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*answer, error) {
+	up, err := s.upstream(r.Context(), t)
+	if err != nil {
+		return nil, temporarilyUnavailable("The sign-in provider cannot be reached. Try again in a moment.", err)
+	}
+	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
+	state := login.Seed.State()
+	sealed := s.seal(sealing.KindFlow, t, state, login)
+	if len(sealed) > 3800 {
+		return nil, invalidRequest("The request is too large.")
+	}
+	cookies = append(cookies, t.staleFlows(r)...)
+	return &answer{
+		page:    continuePage,
+		next:    up.authorizationURL(t, login.Seed),
+		data:    map[string]any{"Title": "Continue to sign in"},
+		cookies: append(cookies, t.cookie(flowCookie, state, sealed)),
+	}, nil
+}
+
+// callback URL of this tenant: one of its own, so that a login cannot come back to another (RFC 9700 §4.4.2).
+func (t *tenant) callbackURL() string { return t.PublicURL + "/oauth/callback" }

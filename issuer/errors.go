@@ -1,0 +1,121 @@
+package issuer
+
+import (
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Error is an OAuth error (RFC 6749 §5.2). Description is for the client's developer and fixed text;
+// the cause is for the operator's log. Neither ever holds what a provider answered.
+type Error struct {
+	Status      int
+	Code        string
+	Description string
+
+	cause      error
+	retryAfter int  // seconds, with 503
+	basic      bool // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Description }
+func (e *Error) Unwrap() error { return e.cause }
+
+func (e *Error) because(cause error) *Error {
+	e.cause = cause
+	return e
+}
+
+func badRequest(code, description string) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: code, Description: description}
+}
+
+func invalidRequest(description string) *Error { return badRequest("invalid_request", description) }
+func invalidGrant(description string) *Error   { return badRequest("invalid_grant", description) }
+
+// temporarilyUnavailable keeps everything the client holds: it may try again.
+func temporarilyUnavailable(description string, cause error) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: "temporarily_unavailable", Description: description, cause: cause, retryAfter: 5}
+}
+
+// serverError is the operator's to mend. The client must not conclude anything about itself.
+func serverError(description string, cause error) *Error {
+	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Description: description, cause: cause}
+}
+
+// redirectedError is an error that the client is told through the browser (RFC 6749 §4.1.2.1). It can
+// only be made from a request whose client and redirect URI are proven: anything else would be an open redirector.
+type redirectedError struct {
+	err *Error
+	to  authorizationRequest
+}
+
+func (e *redirectedError) Error() string { return e.err.Error() }
+func (e *redirectedError) Unwrap() error { return e.err }
+
+// asError turns whatever a handler returned into what may be shown.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the request body is too large"}
+	}
+	return serverError("something went wrong here", err)
+}
+
+// writeError is the only place where an error becomes JSON.
+func (s *Issuer) writeError(w http.ResponseWriter, r *http.Request, t *tenant, err error) {
+	e := asError(err)
+	s.logError(r, t, e, "")
+	if e.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.retryAfter))
+	}
+	if e.basic {
+		w.Header()["WWW-Authenticate"] = []string{`Basic realm="token endpoint"`}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
+}
+
+// logError tells the operator what the client or person was told, and why. Codes below 500 are
+// somebody's mistake, the rest is ours or the provider's.
+func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string) {
+	log := s.Log.Info
+	if e.Status >= 500 {
+		log = s.Log.Error
+	}
+	args := []any{"endpoint", r.URL.Path, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
+	if e.cause != nil {
+		args = append(args, "cause", e.cause.Error())
+	}
+	if reference != "" {
+		args = append(args, "reference", reference)
+	}
+	log("request refused", args...)
+}
+
+// newReference names an error page in the log, so that a person can report it.
+func newReference() string { return rand.Text()[:8] }
+
+// responseURL is the redirect back to the client with these parameters, `state` and `iss` (RFC 9207 §2) added.
+func (t *tenant) responseURL(req authorizationRequest, params url.Values) string {
+	params.Set("iss", t.PublicURL)
+	if req.State != "" {
+		params.Set("state", req.State)
+	}
+	sep := "?"
+	if strings.Contains(req.RedirectURI, "?") {
+		sep = "&"
+	}
+	return req.RedirectURI + sep + params.Encode()
+}
+
+func (t *tenant) errorURL(e *redirectedError) string {
+	return t.responseURL(e.to, url.Values{"error": {e.err.Code}, "error_description": {e.err.Description}})
+}

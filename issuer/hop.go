@@ -1,0 +1,195 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+const hopHeader = "X-Mcpb-Hop"
+
+// tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md).
+type tenant struct {
+	PublicURL      string   `json:"publicURL"`
+	Resource       string   `json:"resource"`
+	Audience       string   `json:"audience"`
+	ProviderIssuer string   `json:"providerIssuer"`
+	ClientID       string   `json:"clientID"`
+	ClientSecret   string   `json:"clientSecret"`
+	Scopes         []string `json:"scopes"`
+	RequiredScopes []string `json:"requiredScopes"`
+	MCPPaths       []string `json:"mcpPaths"`
+	Exchange       string   `json:"exchange"`
+	Generation     uint32   `json:"generation"`
+
+	id     sealing.TenantID
+	origin string // scheme and host of PublicURL
+	secure bool   // https
+
+	metadataOnce sync.Once
+	metadataJSON []byte
+}
+
+// openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin sends
+// the same one for some seconds.
+func (s *Issuer) openHop(value string) (*tenant, error) {
+	now := s.Now()
+	if t, ok := s.hops.get(value, now); ok {
+		return t, nil
+	}
+	payload, err := s.Ring.OpenHop(value, now)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseTenant(payload)
+	if err != nil {
+		s.Log.Error("hop header refused", "cause", err)
+		return nil, err
+	}
+	s.hops.put(value, t)
+	return t, nil
+}
+
+func parseTenant(payload []byte) (*tenant, error) {
+	t := &tenant{}
+	if err := decodeStrict(payload, t); err != nil {
+		return nil, fmt.Errorf("tenant configuration: %w; are plugin and sidecar of the same version?", err)
+	}
+	u, err := url.Parse(t.PublicURL)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(u.Path, "/") {
+		return nil, errors.New("publicURL: not a plain URL without trailing slash")
+	}
+	t.secure = u.Scheme == "https"
+	if !t.secure && !isLocalHTTP(u) {
+		return nil, errors.New("publicURL: must be https (plain http only on localhost)")
+	}
+	if t.Resource == "" || t.Audience == "" || t.ProviderIssuer == "" || t.ClientID == "" {
+		return nil, errors.New("resource, audience, providerIssuer and clientID must not be empty")
+	}
+	if t.Exchange != "token" && t.Exchange != "callback" {
+		return nil, errors.New("exchange: must be token or callback")
+	}
+	t.origin = u.Scheme + "://" + u.Host
+	t.id = sealing.Tenant{
+		PublicURL: t.PublicURL, Resource: t.Resource, Audience: t.Audience,
+		UpstreamIssuer: t.ProviderIssuer, UpstreamClientID: t.ClientID, Generation: t.Generation,
+	}.ID()
+	return t, nil
+}
+
+// decodeStrict wants every member exactly once, spelt exactly, and no other: what one side does not know of the other's
+// configuration must not be ignored. go-jose's decoder refuses repeated members and compares names to the byte.
+func decodeStrict(data []byte, t *tenant) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return errors.New("not a JSON object, or a repeated member")
+	}
+	for _, name := range hopMembers {
+		if _, ok := members[name]; !ok {
+			return errors.New("member " + name + " is missing")
+		}
+	}
+	if len(members) != len(hopMembers) {
+		return errors.New("an unknown member")
+	}
+	if err := json.Unmarshal(data, t); err != nil {
+		return errors.New("a member of another type")
+	}
+	return nil
+}
+
+// hopMembers are the JSON names of the tenant's exported fields.
+var hopMembers = func() (names []string) {
+	for f := range reflect.TypeFor[tenant]().Fields() {
+		if name, ok := f.Tag.Lookup("json"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
+
+// isLocalHTTP says whether u is plain http to this machine: the one place where a login may run without TLS,
+// for development.
+func isLocalHTTP(u *url.URL) bool {
+	host := u.Hostname()
+	return u.Scheme == "http" && (isLoopbackHost(host) || strings.HasSuffix(host, ".localhost"))
+}
+
+// isLoopbackHost knows three spellings and no more: 127.1, 2130706433 or localhost.evil.example are
+// not among them (RFC 8252 §7.3).
+func isLoopbackHost(host string) bool {
+	return host == "localhost" || host == "127.0.0.1" || host == "::1"
+}
+
+// scopes are what a token of this tenant can carry, in the order of the labels. offline_access is asked upstream
+// but is no right at an MCP server.
+func (t *tenant) scopes() []string {
+	var all []string
+	for _, scope := range append(slices.Clone(t.RequiredScopes), t.Scopes...) {
+		if scope != "offline_access" && !slices.Contains(all, scope) {
+			all = append(all, scope)
+		}
+	}
+	return all
+}
+
+// resourceURL maps the path below the public URL to the resource identifier, as the user would type it.
+func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
+
+// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address.
+func refuseHop(w http.ResponseWriter) {
+	w.Header().Set(hopHeader, "refused")
+	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, http.StatusForbidden, "application/json", []byte(`{"error":"forbidden"}`))
+}
+
+// hopCache maps a hop header to its tenant. Only headers that opened get in, so strangers cannot fill it.
+type hopCache struct {
+	mu sync.RWMutex // guards m for one map access
+	m  map[string]*tenant
+}
+
+const hopCacheLimit = 256
+
+func (c *hopCache) get(value string, now time.Time) (*tenant, bool) {
+	c.mu.RLock()
+	t, ok := c.m[value]
+	c.mu.RUnlock()
+	if !ok {
+		return nil, false
+	}
+	at, err := sealing.HopIssuedAt(value)
+	return t, err == nil && !sealing.HopExpired(at, now)
+}
+
+func (c *hopCache) put(value string, t *tenant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= hopCacheLimit {
+		c.m = make(map[string]*tenant)
+	}
+	c.m[value] = t
+}
+
+// remoteIP is for the log only; nothing is decided by it.
+func remoteIP(r *http.Request) string {
+	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ","); first != "" {
+		return strings.TrimSpace(first)
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

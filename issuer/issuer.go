@@ -1,0 +1,189 @@
+// Package issuer is the sidecar: a stateless OAuth 2.1 authorization server that federates every
+// login to the tenant's upstream OpenID provider.
+//
+// It keeps nothing. What it has to remember between two requests it seals (package sealing) and
+// hands to the browser or the client; which tenant it serves arrives with each request in the hop
+// header (docs/hop.md). Any replica with the same master secret can answer any request.
+//
+//	/.well-known/oauth-authorization-server      metadata.go    RFC 8414
+//	/.well-known/openid-configuration            metadata.go    the same document
+//	/.well-known/oauth-protected-resource[/…]    metadata.go    RFC 9728
+//	/oauth/jwks.json                             metadata.go    RFC 7517
+//	/oauth/register                              register.go    RFC 7591
+//	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, RFC 7636, RFC 8707
+//	/oauth/consent                               consent.go     the person's answer
+//	/oauth/callback                              callback.go    back from the upstream provider
+//	/oauth/token                                 token.go       RFC 6749 §4.1.3 and §6
+//	/healthz                                     issuer.go      no hop header needed
+//
+// One login in seven sealed steps is told in docs/flow.md.
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// Config is all that the sidecar knows besides what a request brings. Nil functions mean the real
+// thing.
+type Config struct {
+	Ring            *sealing.Ring
+	Schedule        sealing.Schedule
+	AccessTokenTTL  time.Duration // life of an access token
+	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
+	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
+	Version         string        // shown by /healthz
+	Log             *slog.Logger
+
+	Now       func() time.Time
+	Getenv    func(string) string // reads clientSecret=env:NAME
+	Transport http.RoundTripper   // to upstream providers
+}
+
+// Issuer answers for all tenants. It is safe for concurrent use.
+type Issuer struct {
+	Config
+	hops      hopCache
+	upstreams upstreamCache
+}
+
+// upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
+const upstreamCheckInterval = time.Hour
+
+// New checks the configuration that could break tokens later: every error is one that would show
+// only at the next rotation.
+func New(c Config) (*Issuer, error) {
+	if c.Ring == nil {
+		return nil, errors.New("issuer: no master secret")
+	}
+	if err := c.Schedule.Check(c.AccessTokenTTL); err != nil {
+		return nil, err
+	}
+	if c.AccessTokenTTL < time.Minute || c.RefreshTokenTTL < c.AccessTokenTTL || c.SessionTTL < c.AccessTokenTTL {
+		return nil, errors.New("token lives must be at least one minute, and a login must outlive an access token")
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Getenv == nil {
+		c.Getenv = os.Getenv
+	}
+	if c.Transport == nil {
+		c.Transport = http.DefaultTransport
+	}
+	return &Issuer{Config: c}, nil
+}
+
+// Caps on what a request may bring (design: limits, not accidents). The header cap is the server's
+// MaxHeaderBytes; cmd/mcpbouncer sets it from here.
+const (
+	MaxHeaderBytes   = 32 << 10
+	maxBody          = 64 << 10
+	maxRegistration  = 16 << 10
+	maxClientID      = 1000 // characters; longer ones do not survive as part of a URL on Windows
+	maxState         = 1024 // of the client; it travels in a cookie of 4 KB
+	maxRedirectURIs  = 5
+	maxRedirectURI   = 200
+	maxClientName    = 64 // runes shown to the person
+	cacheableSeconds = "300"
+)
+
+// A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC 9700
+// forbids CORS at the authorization endpoint.
+type route struct {
+	path, method string
+	cors         bool
+	handle       func(http.ResponseWriter, *http.Request, *tenant) error
+}
+
+func (s *Issuer) routes() []route {
+	return []route{
+		{"/.well-known/oauth-authorization-server", "GET", true, s.metadata},
+		{"/.well-known/openid-configuration", "GET", true, s.metadata},
+		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
+		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
+		{"/oauth/jwks.json", "GET", true, s.jwks},
+		{"/oauth/register", "POST", true, s.register},
+		{"/oauth/authorize", "GET", false, s.page(s.authorize)},
+		{"/oauth/consent", "POST", false, s.page(s.consent)},
+		{"/oauth/callback", "GET", false, s.page(s.callback)},
+		{"/oauth/token", "POST", true, s.token},
+	}
+}
+
+// Handler serves all routes.
+func (s *Issuer) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range s.routes() {
+		mux.Handle(rt.path, s.behindHop(rt))
+	}
+	mux.Handle("/", s.behindHop(route{method: "GET", cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
+	}}))
+	mux.HandleFunc("/healthz", s.healthz)
+	return mux
+}
+
+// behindHop is the only way to a route: hop first, then method, then the endpoint.
+func (s *Issuer) behindHop(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t, err := s.openHop(r.Header.Get(hopHeader))
+		if err != nil {
+			refuseHop(w)
+			return
+		}
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
+		if rt.cors {
+			h.Set("Access-Control-Allow-Origin", "*") // no cookies count here, so no origin is special
+			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate")
+		}
+		switch {
+		case rt.cors && r.Method == http.MethodOptions:
+			h.Set("Access-Control-Allow-Methods", rt.method)
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Mcp-Protocol-Version")
+			h.Set("Access-Control-Max-Age", "86400")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet):
+			h.Set("Allow", rt.method)
+			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this endpoint takes " + rt.method}
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			err = rt.handle(w, r, t)
+		}
+		if err != nil {
+			s.writeError(w, r, t, err)
+		}
+	})
+}
+
+// healthz shows which masters this replica holds, so that an operator can compare replicas before a
+// new master is promoted. Master ids are public: they stand in every sealed value.
+func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("issuer: internal error: " + err.Error())
+	}
+	writeBody(w, status, "application/json", body)
+}
+
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(body)
+}

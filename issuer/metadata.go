@@ -1,0 +1,93 @@
+package issuer
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires: clients look
+// under either name and get one document.
+type serverMetadata struct {
+	Issuer                   string   `json:"issuer"`
+	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
+	TokenEndpoint            string   `json:"token_endpoint"`
+	RegistrationEndpoint     string   `json:"registration_endpoint"`
+	JWKSURI                  string   `json:"jwks_uri"`
+	ScopesSupported          []string `json:"scopes_supported"`
+	ResponseTypes            []string `json:"response_types_supported"`
+	ResponseModes            []string `json:"response_modes_supported"`
+	GrantTypes               []string `json:"grant_types_supported"`
+	TokenEndpointAuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	IssParameterSupported    bool     `json:"authorization_response_iss_parameter_supported"`
+	SubjectTypes             []string `json:"subject_types_supported"`
+	IDTokenSigningAlgs       []string `json:"id_token_signing_alg_values_supported"`
+}
+
+func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	t.metadataOnce.Do(func() {
+		m := serverMetadata{
+			Issuer:                   t.PublicURL,
+			AuthorizationEndpoint:    t.PublicURL + "/oauth/authorize",
+			TokenEndpoint:            t.PublicURL + "/oauth/token",
+			RegistrationEndpoint:     t.PublicURL + "/oauth/register",
+			JWKSURI:                  t.PublicURL + "/oauth/jwks.json",
+			ScopesSupported:          append(t.scopes(), "offline_access"),
+			ResponseTypes:            []string{"code"},
+			ResponseModes:            []string{"query"},
+			GrantTypes:               []string{"authorization_code", "refresh_token"},
+			TokenEndpointAuthMethods: authMethods,
+			CodeChallengeMethods:     []string{"S256"},
+			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
+			SubjectTypes:             []string{"public"},
+			IDTokenSigningAlgs:       []string{"EdDSA"}, // OpenID Discovery requires the member; no id_token is issued
+		}
+		t.metadataJSON, _ = json.Marshal(m)
+	})
+	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
+	writeBody(w, http.StatusOK, "application/json", t.metadataJSON)
+	return nil
+}
+
+// resourceMetadata is RFC 9728 §2.
+type resourceMetadata struct {
+	Resource             string   `json:"resource"`
+	AuthorizationServers []string `json:"authorization_servers"`
+	ScopesSupported      []string `json:"scopes_supported,omitempty"`
+	BearerMethods        []string `json:"bearer_methods_supported"`
+	ResourceName         string   `json:"resource_name"`
+}
+
+// protectedResource describes the MCP endpoint that the path names. Clients compare `resource` with the URL that
+// the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of its own.
+func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	path := strings.TrimPrefix(r.URL.Path, "/.well-known/oauth-protected-resource")
+	if path != "" && !slices.Contains(t.MCPPaths, path) {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
+	}
+	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
+	writeJSON(w, http.StatusOK, resourceMetadata{
+		Resource:             t.resourceURL(path),
+		AuthorizationServers: []string{t.PublicURL},
+		ScopesSupported:      t.RequiredScopes,
+		BearerMethods:        []string{"header"},
+		ResourceName:         t.Resource,
+	})
+	return nil
+}
+
+// jwks publishes the verification keys of all masters and of every epoch whose tokens may be alive,
+// and the next one, so that a verifier knows a key before it signs.
+func (s *Issuer) jwks(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	set := jose.JSONWebKeySet{}
+	for _, key := range s.Ring.VerificationKeys(t.id, s.Schedule, s.Now()) {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key, KeyID: keyID(key), Algorithm: string(jose.EdDSA), Use: "sig"})
+	}
+	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
+	writeJSON(w, http.StatusOK, set)
+	return nil
+}

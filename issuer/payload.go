@@ -1,0 +1,103 @@
+package issuer
+
+import (
+	"crypto/sha256"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// What is inside the sealed values: CBOR (RFC 8949) with integer keys, listed in docs/sealed-values.md. A number is never
+// given a second meaning; a new field gets a new number.
+
+// registration is the payload of a client_id (RFC 7591 §2).
+type registration struct {
+	RedirectURIs []string   `cbor:"1,keyasint"`
+	AuthMethod   authMethod `cbor:"2,keyasint"`
+	Name         string     `cbor:"3,keyasint,omitempty"`
+}
+
+// authorizationRequest is the payload of a consent value: a request that passed every check.
+type authorizationRequest struct {
+	Client      [sha256.Size]byte `cbor:"1,keyasint"` // SHA-256 of the client_id
+	RedirectURI string            `cbor:"2,keyasint"`
+	State       string            `cbor:"3,keyasint,omitempty"`
+	Challenge   [sha256.Size]byte `cbor:"4,keyasint"` // PKCE code_challenge (RFC 7636 §4.2)
+	Scope       string            `cbor:"5,keyasint,omitempty"`
+	Resource    string            `cbor:"6,keyasint"`
+}
+
+// flow is the payload of the cookie that carries a login while the person is at the upstream provider.
+type flow struct {
+	authorizationRequest
+	Seed sealing.LoginSeed `cbor:"7,keyasint"`
+}
+
+// authorizationCode is the payload of a code. It holds the upstream code and what redeems it or, with
+// exchange=callback, what the redeemed one said.
+type authorizationCode struct {
+	RedirectURI  string            `cbor:"2,keyasint"`
+	Challenge    [sha256.Size]byte `cbor:"4,keyasint"`
+	Scope        string            `cbor:"5,keyasint,omitempty"`
+	Resource     string            `cbor:"6,keyasint"`
+	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
+	UpstreamCode string            `cbor:"8,keyasint,omitempty"`
+	Identity     *identity         `cbor:"9,keyasint,omitempty"`
+}
+
+// identity is what the upstream provider said of a person, and the token to ask it again with.
+type identity struct {
+	Subject      string `cbor:"1,keyasint"`
+	RefreshToken string `cbor:"2,keyasint,omitempty"`
+	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
+}
+
+// grant is the payload of a refresh token. All refresh tokens of one login are a family.
+type grant struct {
+	Identity identity `cbor:"1,keyasint"`
+	Scope    string   `cbor:"2,keyasint,omitempty"`
+	Resource string   `cbor:"3,keyasint"`
+	Family   [16]byte `cbor:"4,keyasint"`
+	Born     int64    `cbor:"5,keyasint"` // Unix seconds of the login; every later life is counted from it
+}
+
+var (
+	encoding = must(cbor.CoreDetEncOptions().EncMode())
+	// Strict: values are authentic, but an old or new program's value must fail rather than half open.
+	decoding = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		MaxNestedLevels:   4,
+		MaxArrayElements:  16,
+		MaxMapPairs:       16,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic("issuer: internal error: " + err.Error())
+	}
+	return v
+}
+
+func (s *Issuer) seal(kind sealing.Kind, t *tenant, context string, payload any) string {
+	return s.Ring.Seal(kind, t.id, context, must(encoding.Marshal(payload)), s.Now())
+}
+
+// open reads a sealed value into payload. It fails with sealing.ErrNotOpened whatever is wrong.
+func (s *Issuer) open(kind sealing.Kind, t *tenant, context, value string, payload any) error {
+	b, _, err := s.Ring.Open(kind, t.id, context, value, s.Now())
+	if err != nil {
+		return err
+	}
+	if decoding.Unmarshal(b, payload) != nil {
+		return sealing.ErrNotOpened
+	}
+	return nil
+}
+
+// clientContext binds codes and refresh tokens to their client: presented by another one they do not open.
+func clientContext(hash [sha256.Size]byte) string { return string(hash[:]) }

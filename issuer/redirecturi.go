@@ -1,0 +1,124 @@
+package issuer
+
+import (
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// privateSchemes are the custom URI schemes without a dot that are accepted all the same, with the only host they may name:
+// RFC 8252 §7.1 asks for reverse-domain schemes, these well-known clients came before.
+var privateSchemes = map[string]string{
+	"cursor": "anysphere.cursor-mcp",
+}
+
+// checkRedirectURI says why a redirect URI cannot be registered; nil if it can (RFC 6749 §3.1.2, RFC 8252 §7,
+// RFC 9700 §4.1). The raw text is checked before it is parsed: url.Parse forgives what browsers do not.
+func checkRedirectURI(raw string) error {
+	if raw == "" || len(raw) > maxRedirectURI {
+		return errors.New("must have 1 to " + strconv.Itoa(maxRedirectURI) + " characters")
+	}
+	for _, c := range []byte(raw) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\\\"<>`{}|^#*", c) >= 0 {
+			return errors.New("must not contain spaces, control characters, fragments, wildcards or any of \\ \" < > ` { } | ^")
+		}
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme == "" {
+		return errors.New("must be an absolute URI")
+	}
+	if u.User != nil {
+		return errors.New("must not contain user information") // http://127.0.0.1:80@evil.example
+	}
+	if err := checkRedirectQuery(u.RawQuery); err != nil {
+		return err
+	}
+	switch u.Scheme {
+	case "https":
+		return checkAuthority(u)
+	case "http":
+		if !isLoopbackHost(u.Hostname()) {
+			return errors.New("http is only allowed for localhost, 127.0.0.1 and [::1]")
+		}
+		return checkAuthority(u)
+	}
+	if host, known := privateSchemes[u.Scheme]; known && u.Host == host {
+		return nil
+	}
+	// javascript:, data:, intent:, ms-word: and their like have no dot.
+	if !strings.Contains(u.Scheme, ".") || u.Opaque != "" {
+		return errors.New("must use https, http on a loopback address, or a reverse-domain scheme such as com.example.app:/callback")
+	}
+	return nil
+}
+
+// checkAuthority refuses what Go parses and others read differently: ports out of range, empty ports, percent
+// signs in the host, trailing dots.
+func checkAuthority(u *url.URL) error {
+	host, port := u.Hostname(), u.Port()
+	if host == "" || u.Opaque != "" || strings.HasSuffix(host, ".") || strings.Contains(host, "%") {
+		return errors.New("must name a plain host")
+	}
+	if strings.HasSuffix(u.Host, ":") {
+		return errors.New("must not have an empty port")
+	}
+	if port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return errors.New("must have a port from 1 to 65535")
+		}
+	}
+	return nil
+}
+
+// checkRedirectQuery keeps our response parameters unambiguous: a client that reads the first `iss` must read ours.
+func checkRedirectQuery(raw string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return errors.New("must have a well-formed query")
+	}
+	for _, name := range []string{"code", "state", "iss", "error", "error_description", "error_uri"} {
+		if query.Has(name) {
+			return errors.New("must not contain the query parameter " + name)
+		}
+	}
+	return nil
+}
+
+// matchRedirectURI says whether a client that registered these URIs may be answered at requested: the same
+// text, or the same loopback URI with another port (RFC 8252 §7.3). localhost and 127.0.0.1 are two hosts.
+func matchRedirectURI(registered []string, requested string) bool {
+	for _, uri := range registered {
+		if uri == requested || sameLoopback(uri, requested) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameLoopback(registered, requested string) bool {
+	if checkRedirectURI(requested) != nil {
+		return false
+	}
+	a, errA := url.Parse(registered)
+	b, errB := url.Parse(requested)
+	if errA != nil || errB != nil || a.Scheme != "http" || b.Scheme != "http" || !isLoopbackHost(a.Hostname()) {
+		return false
+	}
+	return a.Hostname() == b.Hostname() && a.EscapedPath() == b.EscapedPath() && a.RawQuery == b.RawQuery
+}
+
+// redirectHost is what the person is shown of a redirect URI.
+func redirectHost(raw string) (host string, loopback bool) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw, false
+	}
+	if u.Scheme == "https" {
+		return u.Host, false
+	}
+	if u.Scheme == "http" {
+		return u.Host, true
+	}
+	return u.Scheme + "://" + u.Host, false
+}

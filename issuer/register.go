@@ -1,0 +1,121 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// clientMetadata is what is read of a registration request (RFC 7591 §2). Members not listed are ignored, as §2 demands.
+type clientMetadata struct {
+	RedirectURIs            []string `json:"redirect_uris"`
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
+	ClientName              string   `json:"client_name"`
+}
+
+// clientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be less than was asked.
+type clientInformation struct {
+	ClientID                string   `json:"client_id"`
+	ClientIDIssuedAt        int64    `json:"client_id_issued_at"`
+	ClientSecret            string   `json:"client_secret,omitempty"`
+	ClientSecretExpiresAt   *int64   `json:"client_secret_expires_at,omitempty"` // 0: never
+	RedirectURIs            []string `json:"redirect_uris"`
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
+	GrantTypes              []string `json:"grant_types"`
+	ResponseTypes           []string `json:"response_types"`
+	ClientName              string   `json:"client_name,omitempty"`
+}
+
+// register seals a registration into its client_id. Nothing is stored, so there is nothing to fill up.
+func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
+	if err != nil {
+		return err
+	}
+	var metadata clientMetadata
+	// go-jose's decoder: exact member names, no repeated ones.
+	if err := json.Unmarshal(body, &metadata); err != nil {
+		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
+	}
+	reg, err := newRegistration(metadata)
+	if err != nil {
+		return err
+	}
+	id := s.seal(sealing.KindClient, t, "", reg)
+	if len(id) > maxClientID {
+		return invalidClientMetadata("redirect_uris: together too long")
+	}
+	info := clientInformation{
+		ClientID: id, ClientIDIssuedAt: s.Now().Unix(),
+		RedirectURIs: reg.RedirectURIs, TokenEndpointAuthMethod: authMethods[reg.AuthMethod],
+		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+		ClientName: reg.Name,
+	}
+	if reg.AuthMethod != authNone {
+		secret, err := s.Ring.ClientSecret(t.id, id)
+		if err != nil {
+			return err
+		}
+		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
+	}
+	s.Log.Info("client registered", "tenant", t.Resource, "client", sealing.Fingerprint(id), "name", reg.Name, "redirect_uris", reg.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	writeJSON(w, http.StatusCreated, info)
+	return nil
+}
+
+func invalidClientMetadata(description string) *Error {
+	return badRequest("invalid_client_metadata", description)
+}
+
+// newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
+// and use one, and dropping a bad one is as safe as refusing all.
+func newRegistration(m clientMetadata) (registration, error) {
+	var reg registration
+	why := errors.New("redirect_uris: at least one is needed")
+	for i, uri := range m.RedirectURIs {
+		if err := checkRedirectURI(uri); err != nil {
+			why = fmt.Errorf("redirect_uris: number %d %w", i+1, err)
+		} else if !slices.Contains(reg.RedirectURIs, uri) {
+			reg.RedirectURIs = append(reg.RedirectURIs, uri)
+		}
+	}
+	if len(reg.RedirectURIs) == 0 {
+		return reg, badRequest("invalid_redirect_uri", why.Error())
+	}
+	if len(reg.RedirectURIs) > maxRedirectURIs {
+		return reg, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
+	}
+	switch i := slices.Index(authMethods, m.TokenEndpointAuthMethod); {
+	case i >= 0:
+		reg.AuthMethod = authMethod(i)
+	case m.TokenEndpointAuthMethod == "":
+		reg.AuthMethod = authBasic // RFC 7591 §2: the default
+	default:
+		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(authMethods, ", "))
+	}
+	reg.Name = displayName(m.ClientName)
+	return reg, nil
+}
+
+// displayName makes a client's name harmless to look at: no control, bidirectional or zero-width characters that
+// could rewrite the line around it, at most 64 characters. It is still only what the client says of itself.
+func displayName(name string) string {
+	var out []rune
+	for _, c := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {
+		if len(out) == maxClientName {
+			break
+		}
+		if unicode.IsPrint(c) {
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}

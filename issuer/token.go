@@ -1,0 +1,181 @@
+package issuer
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// tokenResponse is RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope"`
+}
+
+// token answers the two grants. The client is authenticated before anything is looked at that could be used up.
+func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	form, err := tokenForm(r)
+	if err != nil {
+		return err
+	}
+	c, err := s.authenticateClient(r, t, form)
+	if err != nil {
+		return err
+	}
+	var resp tokenResponse
+	switch form.Get("grant_type") {
+	case "authorization_code":
+		resp, err = s.redeemCode(r.Context(), t, c, form)
+	case "refresh_token":
+		resp, err = s.refresh(r.Context(), t, c, form)
+	default:
+		err = badRequest("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, resp)
+	return nil
+}
+
+// tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL would stand in logs.
+func tokenForm(r *http.Request) (url.Values, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return nil, invalidRequest("the body must be application/x-www-form-urlencoded")
+	}
+	if r.URL.RawQuery != "" {
+		return nil, invalidRequest("parameters belong into the body")
+	}
+	if err := r.ParseForm(); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, err
+		}
+		return nil, invalidRequest("the body is not a well-formed form")
+	}
+	for name, values := range r.PostForm {
+		if len(values) > 1 && name != "resource" {
+			return nil, invalidRequest("a parameter is repeated")
+		}
+	}
+	return r.PostForm, nil
+}
+
+// redeemCode is RFC 6749 §4.1.3. Every check of ours comes before the upstream code is used up, so a thief
+// without the verifier cannot spoil it, and the provider decides, last, whether this is the first time.
+func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
+	var code authorizationCode
+	if err := s.open(sealing.KindCode, t, clientContext(c.hash()), form.Get("code"), &code); err != nil {
+		return tokenResponse{}, invalidGrant("the authorization code is not valid for this client, or too old").because(err)
+	}
+	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the same.
+	if uri := form.Get("redirect_uri"); uri != "" && uri != code.RedirectURI {
+		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
+	}
+	if err := t.sameResource(form, code.Resource); err != nil {
+		return tokenResponse{}, err
+	}
+	if !verifyChallenge(code.Challenge, form.Get("code_verifier")) {
+		return tokenResponse{}, invalidGrant("code_verifier does not match the code_challenge")
+	}
+	var who identity
+	if code.Identity != nil {
+		who = *code.Identity
+	} else {
+		var err error
+		if who, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
+			return tokenResponse{}, err
+		}
+	}
+	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: s.Now().Unix()}
+	return s.issue(t, c, g, code.Scope, "authorization_code"), nil
+}
+
+// refresh is RFC 6749 §6. Between two checks upstream it moves nothing, so two processes of one client may do it
+// at the same time.
+func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
+	var g grant
+	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), form.Get("refresh_token"), &g); err != nil {
+		return tokenResponse{}, invalidGrant("the refresh token is not valid for this client").because(err)
+	}
+	if s.Now().After(time.Unix(g.Born, 0).Add(s.familyLife(g))) {
+		return tokenResponse{}, invalidGrant("this login is over; authorize again")
+	}
+	if err := t.sameResource(form, g.Resource); err != nil {
+		return tokenResponse{}, err
+	}
+	scope := narrowScope(g.Scope, form.Get("scope"))
+	if g.Identity.RefreshToken != "" && s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) >= upstreamCheckInterval {
+		var err error
+		if g.Identity, err = s.askAgain(ctx, t, g.Identity); err != nil {
+			return tokenResponse{}, err
+		}
+	}
+	return s.issue(t, c, g, scope, "refresh_token"), nil
+}
+
+// familyLife is how long after the login the last refresh may come. It does not slide.
+func (s *Issuer) familyLife(g grant) time.Duration {
+	if g.Identity.RefreshToken == "" {
+		return s.SessionTTL // nobody can be asked whether the person may still come in
+	}
+	return s.RefreshTokenTTL
+}
+
+// issue makes the answer and the operator's record of it: the log is the only list of sessions there is.
+func (s *Issuer) issue(t *tenant, c client, g grant, scope, grantType string) tokenResponse {
+	at := s.newAccessToken(t, c, g, scope)
+	resp := tokenResponse{
+		AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(s.AccessTokenTTL / time.Second), Scope: scope,
+		RefreshToken: s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g),
+	}
+	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
+		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
+		"family", base64.RawURLEncoding.EncodeToString(g.Family[:]), "jti", at.id, "scope", scope)
+	return resp
+}
+
+// sameResource is RFC 8707 §2.2: a token request may repeat the granted resource; it never gets another.
+func (t *tenant) sameResource(form url.Values, granted string) error {
+	values := form["resource"]
+	if len(values) == 0 {
+		return nil
+	}
+	if resource, ok := t.matchResource(values); !ok || resource != granted {
+		return badRequest("invalid_target", "resource is not the one that was granted")
+	}
+	return nil
+}
+
+// narrowScope is RFC 6749 §6: a refresh may ask for less than was granted, and gets no more.
+func narrowScope(granted, asked string) string {
+	if strings.TrimSpace(asked) == "" {
+		return granted
+	}
+	wanted, has := strings.Fields(asked), strings.Fields(granted)
+	return strings.Join(slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
+}
+
+var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
+
+// verifyChallenge is RFC 7636 §4.6 for S256, the only method. An empty verifier never matches: there is no code
+// without a challenge.
+func verifyChallenge(challenge [sha256.Size]byte, verifier string) bool {
+	sum := sha256.Sum256([]byte(verifier))
+	return codeVerifier.MatchString(verifier) && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1
+}

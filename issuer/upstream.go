@@ -1,0 +1,357 @@
+package issuer
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// upstream is an OpenID provider as its discovery document describes it.
+type upstream struct {
+	provider  *oidc.Provider
+	endpoint  oauth2.Endpoint
+	issuer    string
+	sendsIss  bool
+	fetchedAt time.Time
+}
+
+const (
+	upstreamTimeout  = 10 * time.Second
+	upstreamMaxBody  = 1 << 20
+	discoveryMaxAge  = time.Hour
+	upstreamsAtATime = 256
+)
+
+// upstreamCache maps an issuer to its discovery document. Losing it costs a request.
+type upstreamCache struct {
+	mu sync.Mutex // guards m for one map access; never held while asking a provider
+	m  map[string]*upstreamEntry
+}
+
+type upstreamEntry struct {
+	mu sync.Mutex // held while one request asks the provider; the others wait for its answer
+	up *upstream
+}
+
+// upstream returns the tenant's provider. A document older than an hour is fetched again; when that fails the old one
+// serves on.
+func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
+	s.upstreams.mu.Lock()
+	if s.upstreams.m == nil || len(s.upstreams.m) >= upstreamsAtATime {
+		s.upstreams.m = make(map[string]*upstreamEntry)
+	}
+	entry, ok := s.upstreams.m[t.ProviderIssuer]
+	if !ok {
+		entry = &upstreamEntry{}
+		s.upstreams.m[t.ProviderIssuer] = entry
+	}
+	s.upstreams.mu.Unlock()
+
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	now := s.Now()
+	if entry.up != nil && now.Sub(entry.up.fetchedAt).Abs() < discoveryMaxAge {
+		return entry.up, nil
+	}
+	up, err := s.discover(ctx, t.ProviderIssuer)
+	if err != nil {
+		if entry.up != nil {
+			s.Log.Warn("discovery failed, the old document is used on", "provider", t.ProviderIssuer, "cause", err)
+			return entry.up, nil
+		}
+		return nil, err
+	}
+	up.fetchedAt = now
+	entry.up = up
+	return up, nil
+}
+
+func (s *Issuer) discover(ctx context.Context, issuer string) (*upstream, error) {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !isLocalHTTP(u) {
+		return nil, errors.New("providerIssuer must be an https URL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	defer cancel()
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient()), issuer)
+	if err != nil {
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, redactUpstream(err))
+	}
+	var metadata struct {
+		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+		SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
+		JWKSURI     string   `json:"jwks_uri"`
+	}
+	if err := provider.Claims(&metadata); err != nil {
+		return nil, fmt.Errorf("discovery of %s: %w", issuer, err)
+	}
+	endpoint := provider.Endpoint()
+	for name, raw := range map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI} {
+		e, err := url.Parse(raw)
+		if err != nil || e.Host == "" || e.Scheme != "https" && !(isLocalHTTP(e) && isLocalHTTP(u)) {
+			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
+		}
+	}
+	// Never AutoDetect: x/oauth2 would post a code or a refresh token a second time after an error, and a
+	// rotating provider takes the second time for theft.
+	endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	if len(metadata.AuthMethods) > 0 && !slices.Contains(metadata.AuthMethods, "client_secret_basic") {
+		endpoint.AuthStyle = oauth2.AuthStyleInParams
+	}
+	return &upstream{provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss}, nil
+}
+
+func (s *Issuer) upstreamClient() *http.Client {
+	return &http.Client{
+		Timeout:       upstreamTimeout,
+		Transport:     limitedTransport{s.Transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// limitedTransport caps what a provider can make us read: go-oidc reads bodies whole.
+type limitedTransport struct{ next http.RoundTripper }
+
+func (l limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(r)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, upstreamMaxBody), resp.Body}
+	}
+	return resp, err
+}
+
+func (u *upstream) config(t *tenant, secret string) *oauth2.Config {
+	endpoint := u.endpoint
+	if secret == "" {
+		endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client names itself in the body
+	}
+	return &oauth2.Config{
+		ClientID: t.ClientID, ClientSecret: secret, Endpoint: endpoint,
+		RedirectURL: t.callbackURL(), Scopes: t.upstreamScopes(),
+	}
+}
+
+// upstreamScopes are the label's scopes, with openid: without it there is no id_token.
+func (t *tenant) upstreamScopes() []string {
+	if slices.Contains(t.Scopes, "openid") {
+		return t.Scopes
+	}
+	return append([]string{"openid"}, t.Scopes...)
+}
+
+func (u *upstream) authorizationURL(t *tenant, seed sealing.LoginSeed) string {
+	return u.config(t, "").AuthCodeURL(seed.State(), oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))
+}
+
+// checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was sent must be right.
+func (u *upstream) checkIssParameter(query url.Values) error {
+	iss, sent := query.Get("iss"), query.Has("iss")
+	if sent && iss != u.issuer || !sent && u.sendsIss {
+		return errors.New("iss of the authorization response is not " + u.issuer)
+	}
+	return nil
+}
+
+// redeem posts the upstream code, once, and returns who logged in.
+func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, error) {
+	up, secret, err := s.upstreamWithSecret(ctx, t)
+	if err != nil {
+		return identity{}, err
+	}
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+	defer cancel()
+	token, err := up.config(t, secret).Exchange(ctx, code, oauth2.VerifierOption(seed.CodeVerifier()))
+	if err != nil {
+		return identity{}, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+	}
+	who, err := s.verifyIDToken(ctx, t, up, token)
+	if err != nil {
+		return identity{}, err
+	}
+	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
+		return identity{}, loginRefused(errors.New("nonce of the id_token is not the one sent"))
+	}
+	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, nil
+}
+
+// askAgain refreshes upstream, once, and returns what the provider says of the person now.
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identity, error) {
+	up, secret, err := s.upstreamWithSecret(ctx, t)
+	if err != nil {
+		return identity{}, err
+	}
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+	defer cancel()
+	// A token without an access token makes the source refresh at once.
+	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken}).Token()
+	if err != nil {
+		return identity{}, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+	}
+	next := identity{Subject: last.Subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}
+	if next.RefreshToken == "" {
+		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	}
+	if raw, _ := token.Extra("id_token").(string); raw == "" {
+		return next, nil // OpenID Connect Core §12.2: an id_token may be missing here
+	}
+	who, err := s.verifyIDToken(ctx, t, up, token)
+	if err != nil {
+		return identity{}, err
+	}
+	if who.subject != last.Subject {
+		return identity{}, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+	}
+	return next, nil
+}
+
+func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, string, error) {
+	up, err := s.upstream(ctx, t)
+	if err != nil {
+		return nil, "", temporarilyUnavailable("the sign-in provider cannot be reached", err)
+	}
+	secret, err := s.clientSecret(t)
+	if err != nil {
+		return nil, "", serverError("the sign-in provider is not configured correctly", err)
+	}
+	return up, secret, nil
+}
+
+// idToken is what is used of a verified id_token.
+type idToken struct{ subject, nonce string }
+
+// verifyIDToken checks signature, iss, aud and exp through go-oidc, then azp and sub. The nonce is the caller's: a
+// refreshed id_token need not have one.
+func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token) (idToken, error) {
+	raw, _ := token.Extra("id_token").(string)
+	if raw == "" {
+		return idToken{}, loginRefused(errors.New("the provider sent no id_token"))
+	}
+	verified, err := up.provider.VerifierContext(ctx, &oidc.Config{ClientID: t.ClientID, Now: s.Now}).Verify(ctx, raw)
+	if err != nil {
+		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
+	}
+	var claims struct {
+		AuthorizedParty string `json:"azp"`
+	}
+	if err := verified.Claims(&claims); err != nil {
+		return idToken{}, loginRefused(errors.New("id_token: claims of unexpected types"))
+	}
+	switch {
+	case claims.AuthorizedParty != "" && claims.AuthorizedParty != t.ClientID,
+		claims.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
+		return idToken{}, loginRefused(errors.New("id_token: azp is not this client"))
+	case verified.Subject == "" || len(verified.Subject) > 255: // Core §2
+		return idToken{}, loginRefused(errors.New("id_token: sub is empty or too long"))
+	}
+	if apart := s.Now().Sub(verified.IssuedAt).Abs(); apart > sealing.Skew {
+		s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(apart/time.Second))
+	}
+	return idToken{verified.Subject, verified.Nonce}, nil
+}
+
+// loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
+func loginRefused(cause error) *Error {
+	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
+}
+
+// upstreamTokenError maps a failed request to the provider's token endpoint. invalid_client is never
+// relayed: it is about the operator's client, and SDKs would throw away their own.
+func upstreamTokenError(err error, expired string) *Error {
+	var answer *oauth2.RetrieveError
+	if !errors.As(err, &answer) {
+		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
+	}
+	cause := fmt.Errorf("the provider answered %d %s", answer.Response.StatusCode, safeCode(answer.ErrorCode))
+	switch {
+	case answer.ErrorCode == "invalid_grant":
+		return invalidGrant(expired).because(cause)
+	case answer.Response.StatusCode >= 500 || answer.Response.StatusCode == http.StatusTooManyRequests:
+		return temporarilyUnavailable("the sign-in provider is not available", cause)
+	}
+	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
+}
+
+// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 and go-oidc put whole
+// bodies into their errors.
+func redactUpstream(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return fmt.Errorf("%s: %w", hostOf(urlErr.URL), urlErr.Err)
+	}
+	text := err.Error()
+	for _, known := range []string{"expired", "audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "before the nbf", "different provider"} {
+		if strings.Contains(text, known) {
+			return errors.New("refused: " + known)
+		}
+	}
+	return errors.New("unexpected answer")
+}
+
+var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,40}$`)
+
+// safeCode is an error code of a provider as it may stand in a log.
+func safeCode(code string) string {
+	if errorCode.MatchString(code) {
+		return code
+	}
+	return "an error code that is not one"
+}
+
+// secretName is which environment variables a label may name: without the rule, whoever may write labels could
+// have the sidecar send any of its variables to a provider of theirs.
+var secretName = regexp.MustCompile(`^[A-Z0-9_]*CLIENT_SECRET$`)
+
+// clientSecret is the upstream client's secret: the label's text, a variable of the sidecar (env:NAME), or a text
+// that `mcpbouncer seal-secret` made for this provider and client only.
+func (s *Issuer) clientSecret(t *tenant) (string, error) {
+	if name, ok := strings.CutPrefix(t.ClientSecret, "env:"); ok {
+		if !secretName.MatchString(name) {
+			return "", errors.New("clientSecret: the name of the variable must end in CLIENT_SECRET")
+		}
+		if secret := s.Getenv(name); secret != "" {
+			return secret, nil
+		}
+		return "", errors.New("clientSecret: the sidecar has no variable " + name)
+	}
+	if strings.HasPrefix(t.ClientSecret, "mbs1_") {
+		secret, err := OpenSecret(s.Ring, t.ProviderIssuer, t.ClientID, t.ClientSecret, s.Now())
+		if err != nil {
+			return "", errors.New("clientSecret: was sealed for another provider, client or master secret")
+		}
+		return secret, nil
+	}
+	return t.ClientSecret, nil
+}
+
+// SealSecret makes a label's clientSecret that only a sidecar with this ring can read, and only for this
+// provider and client: copied into another tenant's label it does not open.
+func SealSecret(ring *sealing.Ring, providerIssuer, clientID, secret string, now time.Time) string {
+	return ring.Seal(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), []byte(secret), now)
+}
+
+// OpenSecret is the reverse of SealSecret; it fails with sealing.ErrNotOpened.
+func OpenSecret(ring *sealing.Ring, providerIssuer, clientID, value string, now time.Time) (string, error) {
+	secret, _, err := ring.Open(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), value, now)
+	return string(secret), err
+}
+
+func secretContext(providerIssuer, clientID string) string {
+	return fmt.Sprintf("%d:%s%d:%s", len(providerIssuer), providerIssuer, len(clientID), clientID)
+}
