@@ -18,8 +18,9 @@ type Schedule struct {
 // before it first signs.
 const maxKeyCache = time.Hour
 
-// maxPublished bounds the JWKS, for one master.
-const maxPublished = 128
+// maxPublished bounds the JWKS, for one master. The shortest rotation still has room for access tokens
+// that live an hour.
+const maxPublished = 144
 
 // Check refuses a schedule under which a token could outlive its key (RFC 9068 §4 needs the key to verify).
 func (s Schedule) Check(tokenLife time.Duration) error {
@@ -28,7 +29,8 @@ func (s Schedule) Check(tokenLife time.Duration) error {
 		return errors.New("rotation must be at least one minute")
 	case s.Overlap < tokenLife+Skew:
 		return fmt.Errorf("overlap %v is shorter than access-token life + clock skew (%v): tokens would outlive their key", s.Overlap, tokenLife+Skew)
-	case (s.Overlap+maxKeyCache)/s.Rotation > maxPublished-4:
+	// Published spans the three durations, and touches one epoch more at each end.
+	case (s.Overlap+Skew+maxKeyCache)/s.Rotation > maxPublished-2:
 		return fmt.Errorf("overlap %v is too long for rotation %v", s.Overlap, s.Rotation)
 	}
 	return nil
