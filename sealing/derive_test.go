@@ -1,0 +1,114 @@
+package sealing_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+func TestEachFactMakesAnotherTenant(t *testing.T) {
+	base := sealing.Tenant{PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "aud", UpstreamIssuer: "https://accounts.example", UpstreamClientID: "client", Generation: 1}
+	with := func(change func(*sealing.Tenant)) sealing.Tenant {
+		t := base
+		change(&t)
+		return t
+	}
+	seen := map[sealing.TenantID]string{base.ID(): "the first"}
+	for _, c := range []struct {
+		name   string
+		tenant sealing.Tenant
+	}{
+		{"another public URL", with(func(t *sealing.Tenant) { t.PublicURL += "/" })},
+		{"another resource", with(func(t *sealing.Tenant) { t.Resource = "Wiki" })},
+		{"another audience", with(func(t *sealing.Tenant) { t.Audience = "" })},
+		{"another upstream issuer", with(func(t *sealing.Tenant) { t.UpstreamIssuer = "http://accounts.example" })},
+		{"another upstream client id", with(func(t *sealing.Tenant) { t.UpstreamClientID = "client2" })},
+		{"another generation", with(func(t *sealing.Tenant) { t.Generation = 2 })},
+		{"a generation in another byte", with(func(t *sealing.Tenant) { t.Generation = 1 << 24 })},
+		{"resource and audience exchanged", with(func(t *sealing.Tenant) { t.Resource, t.Audience = t.Audience, t.Resource })},
+		{`("ab","c")`, sealing.Tenant{Resource: "ab", Audience: "c"}},
+		{`("a","bc")`, sealing.Tenant{Resource: "a", Audience: "bc"}},
+		{`("abc","")`, sealing.Tenant{Resource: "abc"}},
+		{`("","abc")`, sealing.Tenant{Audience: "abc"}},
+		{"no facts at all", sealing.Tenant{}},
+	} {
+		id := c.tenant.ID()
+		if other, ok := seen[id]; ok {
+			t.Errorf("%s and %s have one id", c.name, other)
+		}
+		seen[id] = c.name
+		if id != c.tenant.ID() {
+			t.Errorf("%s: the id changes", c.name)
+		}
+	}
+}
+
+func TestAValueOpensForNoTenantThatDiffersInOneFact(t *testing.T) {
+	r := ring(t, "one")
+	a := sealing.Tenant{PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Generation: 1}
+	b := a
+	b.Generation = 2
+	v := r.Seal(sealing.KindRefresh, a.ID(), aContext, []byte("payload"), now)
+	opens(t, r, sealing.KindRefresh, a.ID(), aContext, v, now, []byte("payload"), now)
+	refuses(t, r, sealing.KindRefresh, b.ID(), aContext, v, now)
+}
+
+func TestLoginSeed(t *testing.T) {
+	seed := sealing.LoginSeed{1, 2, 3}
+	seen := map[string]bool{}
+	for _, c := range []struct {
+		name   string
+		text   string
+		length int
+	}{
+		{"state", seed.State(), 22},
+		{"nonce", seed.Nonce(), 22},
+		{"code verifier, within the 43 to 128 of RFC 7636", seed.CodeVerifier(), 43},
+		{"state of another seed", sealing.LoginSeed{1, 2, 4}.State(), 22},
+		{"nonce of another seed", sealing.LoginSeed{1, 2, 4}.Nonce(), 22},
+		{"code verifier of another seed", sealing.LoginSeed{1, 2, 4}.CodeVerifier(), 43},
+	} {
+		if len(c.text) != c.length || strings.Trim(c.text, urlAlphabet) != "" {
+			t.Errorf("%s: %q is not %d base64url characters", c.name, c.text, c.length)
+		}
+		// None may be the beginning of another, or the state would show half a verifier.
+		if seen[c.text[:22]] {
+			t.Errorf("%s: %q is shared", c.name, c.text)
+		}
+		seen[c.text[:22]] = true
+	}
+	if again := (sealing.LoginSeed{1, 2, 3}); again.State() != seed.State() || again.Nonce() != seed.Nonce() || again.CodeVerifier() != seed.CodeVerifier() {
+		t.Error("the same seed gives other values")
+	}
+}
+
+func TestNamesInTheLog(t *testing.T) {
+	r := ring(t, "one")
+	alice := r.Pseudonym(wiki, "alice")
+	for _, c := range []struct {
+		name string
+		got  string
+		same bool
+	}{
+		{"the same subject", r.Pseudonym(wiki, "alice"), true},
+		{"the same subject on another replica", ring(t, "one").Pseudonym(wiki, "alice"), true},
+		{"while a new master is only accepted", ring(t, "one", "new").Pseudonym(wiki, "alice"), true},
+		{"after a new master is promoted", ring(t, "new", "one").Pseudonym(wiki, "alice"), false},
+		{"another subject", r.Pseudonym(wiki, "bob"), false},
+		{"the same subject at another tenant", r.Pseudonym(world, "alice"), false},
+		{"the fingerprint of the same text", sealing.Fingerprint("alice"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if len(c.got) != 16 || strings.Trim(c.got, urlAlphabet) != "" {
+				t.Errorf("%q is not 16 base64url characters", c.got)
+			}
+			if (c.got == alice) != c.same {
+				t.Errorf("%q, alice was %q", c.got, alice)
+			}
+		})
+	}
+	if sealing.Fingerprint("alice") != sealing.Fingerprint("alice") || sealing.Fingerprint("alice") == sealing.Fingerprint("bob") {
+		t.Error("fingerprints do not tell clients apart")
+	}
+}

@@ -1,0 +1,53 @@
+package sealing
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestKindsListsEveryKind(t *testing.T) {
+	seen := map[string]bool{}
+	for _, kind := range Kinds {
+		facts, ok := kinds[kind]
+		if !ok || facts.purpose == "" || facts.period < 24*time.Hour || seen[facts.purpose] {
+			t.Errorf("%c: %+v", kind, facts)
+		}
+		seen[facts.purpose] = true
+	}
+	if len(Kinds) != len(kinds) || slices.Contains(Kinds, 'h') {
+		t.Errorf("%d kinds are listed, %d exist; h is the hop's", len(Kinds), len(kinds))
+	}
+}
+
+// Headers are not authenticated when a key is derived for them, so strangers choose what is cached.
+func TestForgedValuesDoNotGrowTheCache(t *testing.T) {
+	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_790_000_000, 0)
+	s := Schedule{Rotation: time.Hour, Overlap: 24 * time.Hour}
+	for i := range 3 * cacheLimit {
+		var tenant TenantID
+		binary.BigEndian.PutUint32(tenant[:], uint32(i))
+		v := r.Seal(KindClient, tenant, "", nil, now.Add(time.Duration(i)*-time.Hour))
+		if _, _, err := r.Open(KindClient, tenant, "other", v, now); err != ErrNotOpened {
+			t.Fatalf("error %v, want ErrNotOpened", err)
+		}
+		if i%16 == 0 {
+			r.VerificationKeys(tenant, s, now)
+		}
+		if len(r.aeads.m) > cacheLimit || len(r.signers.m) > cacheLimit {
+			t.Fatalf("%d and %d keys are cached, the limit is %d", len(r.aeads.m), len(r.signers.m), cacheLimit)
+		}
+	}
+}
+
+// The keys that one tenant publishes must fit, or each JWKS request would derive all of them again.
+func TestOneJWKSFitsTheCache(t *testing.T) {
+	if maxMasters*maxPublished > cacheLimit {
+		t.Errorf("%d keys of one tenant, room for %d", maxMasters*maxPublished, cacheLimit)
+	}
+}
