@@ -1,0 +1,181 @@
+// Demo starts a whole MCPBouncer installation on this machine and logs in to it once, telling each step.
+//
+//	demo [-once] [-traefik] [-addr localhost:8090]
+//
+// Everything runs in this process: an OpenID provider with two users, the sidecar, an MCP server, and the plugin in front
+// of it, compiled into a plain reverse proxy. With -traefik the plugin runs in the real Traefik (build/traefik)
+// instead, configured by a file as any Traefik is.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/zitadel/oidc/v3/example/server/exampleop"
+	"github.com/zitadel/oidc/v3/example/server/storage"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/plugin"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+const (
+	clientID     = "mcpbouncer-demo"
+	clientSecret = "demo-secret" // of the demo's own provider, which ends with the demo
+	username     = "test-user@localhost"
+	password     = "verysecure"
+)
+
+func main() {
+	once := flag.Bool("once", false, "end after the scripted login, with its result as exit status")
+	traefik := flag.Bool("traefik", false, "run the plugin in the real Traefik")
+	addr := flag.String("addr", "localhost:8090", "where the MCP server is reachable")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := demo(ctx, *addr, *traefik, *once); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func demo(ctx context.Context, addr string, traefik, once bool) (err error) {
+	t := &life{ctx: ctx}
+	defer t.end(&err)
+
+	public := "http://" + addr + "/wiki"
+	provider := startProvider(t, public+"/oauth/callback")
+	keys := newKeys(t)
+	sidecar := startSidecar(t, keys)
+	mcp := rig.StartMCPServer(t)
+	labels := plugin.Config{
+		ProviderIssuer: provider, ClientID: clientID, ClientSecret: clientSecret,
+		Resource: "wiki", Scopes: "openid email profile offline_access", SidecarURL: sidecar,
+	}
+	if traefik {
+		startTraefik(t, addr, keys, labels, mcp)
+	} else {
+		startProxy(t, addr, keys, labels, mcp)
+	}
+
+	fmt.Printf(`
+MCPBouncer demo
+  MCP server        %s/mcp      <- paste this URL into an MCP client on this machine
+  users             %s and test-user2@localhost, password %s
+  OpenID provider   %s
+  sidecar           %s
+  plugin            in %s
+`, public, username, password, provider, sidecar, map[bool]string{true: "the real Traefik", false: "a plain reverse proxy"}[traefik])
+
+	if err := scriptedLogin(ctx, public); err != nil {
+		return err
+	}
+	if once {
+		return nil
+	}
+	fmt.Println("\nEverything goes on running. Connect a client of your own, or press Ctrl-C to end.")
+	<-ctx.Done()
+	return nil
+}
+
+func startProvider(t *life, callback string) string {
+	listener := listen(t, "127.0.0.1:0")
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	issuer := "http://localhost:" + port
+	storage.RegisterClients(storage.WebClient(clientID, clientSecret, callback))
+	store := storage.NewStorage(storage.NewUserStore("http://localhost:0/")) // names the users …@localhost
+	quiet := slog.New(slog.DiscardHandler)
+	serve(t, listener, exampleop.SetupServer(issuer, store, quiet, false))
+	return issuer
+}
+
+// keys are made anew for each demo, as `mcpbouncer keygen` makes them.
+type keys struct {
+	ring *sealing.Ring
+	hop  string
+}
+
+func newKeys(t *life) keys {
+	ring, err := sealing.ParseRing(newMasterSecret())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return keys{ring, ring.HopKey()}
+}
+
+func startSidecar(t *life, k keys) string {
+	iss, err := issuer.New(issuer.Config{
+		Ring: k.ring, Schedule: sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour},
+		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	listener := listen(t, "127.0.0.1:0")
+	serve(t, listener, iss.Handler())
+	return "http://" + listener.Addr().String()
+}
+
+// startProxy puts the plugin, compiled, where Traefik would run it.
+func startProxy(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer) {
+	if err := os.Setenv("BOUNCER_HOP_KEY", k.hop); err != nil {
+		t.Fatalf("%v", err)
+	}
+	backend, err := url.Parse(mcp.URL)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	next := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(backend); r.SetXForwarded() }, FlushInterval: -1}
+	handler, err := plugin.New(t.ctx, next, &labels, "demo")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	serve(t, listen(t, addr), handler)
+}
+
+func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatalf("-addr: %v", err)
+	}
+	webPort, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatalf("-addr: %v", err)
+	}
+	logs := &rig.Logs{}
+	rig.StartTraefik(t, logs, rig.TraefikConfig{WebPort: webPort, HopKey: k.hop, File: map[string]any{"http": map[string]any{
+		"routers": map[string]any{"wiki": map[string]any{
+			"rule": "Host(`" + host + "`) && (PathPrefix(`/wiki`) || PathRegexp(`^/\\.well-known/[a-z-]+/wiki(/|$)`))", "entryPoints": []string{"web"},
+			"middlewares": []string{"mcpb-wiki"}, "service": "wiki",
+		}},
+		"middlewares": map[string]any{"mcpb-wiki": map[string]any{"plugin": map[string]any{"mcpbouncer": map[string]any{
+			"providerIssuer": labels.ProviderIssuer, "clientID": labels.ClientID, "clientSecret": labels.ClientSecret,
+			"resource": labels.Resource, "scopes": labels.Scopes, "sidecarURL": labels.SidecarURL,
+		}}}},
+		"services": map[string]any{"wiki": map[string]any{"loadBalancer": map[string]any{"servers": []any{map[string]any{"url": mcp.URL}}}}},
+	}}})
+	rig.WaitFor(t, "route to the MCP server", func() error {
+		resp, err := http.Get("http://" + addr + "/wiki/mcp")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			return fmt.Errorf("status %d", resp.StatusCode)
+		}
+		return nil
+	})
+}
