@@ -1,0 +1,45 @@
+# Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
+.PHONY: demo demo-traefik test unit yaegi fuzz e2e lint bench tools
+
+ADDR ?= localhost:8090
+ONCE ?=
+DEMO = cd deploy/e2e && go run ./cmd/demo -addr $(ADDR) $(if $(ONCE),-once)
+
+demo:
+	@$(DEMO)
+
+demo-traefik:
+	@echo 'Building Traefik: 4 to 14 minutes the first time, seconds afterwards.'
+	@deploy/e2e/traefik/build.sh build/traefik
+	@$(DEMO) -traefik
+
+test: lint unit fuzz tools e2e
+
+unit:
+	go test -race ./...
+
+# Each target long enough to find what is near; `go test -fuzz` by hand for more.
+FUZZTIME ?= 5s
+fuzz:
+	@for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+	    echo "$$package $$target" && go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	  done; \
+	done
+
+# Real Traefik, Dex and Yaegi, built once and cached.
+tools:
+	deploy/e2e/tools.sh
+
+# The plugin in Yaegi, compose labels in real Traefik, the demo, and every login on real parts.
+e2e:
+	cd deploy/e2e && go vet ./... && go test -count=1 ./...
+	$(MAKE) --no-print-directory demo ONCE=1
+
+lint:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	go vet ./...
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./sealing ./issuer ./plugin
+	cd deploy/e2e && go test -run '^$$' -bench . ./...
