@@ -243,7 +243,8 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	if raw == "" {
 		return idToken{}, loginRefused(errors.New("the provider sent no id_token"))
 	}
-	verified, err := up.provider.VerifierContext(ctx, &oidc.Config{ClientID: t.ClientID, Now: s.Now}).Verify(ctx, raw)
+	// Verifier, not VerifierContext: it shares the provider's cached keys.
+	verified, err := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, Now: s.Now}).Verify(ctx, raw)
 	if err != nil {
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
 	}

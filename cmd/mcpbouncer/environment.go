@@ -118,5 +118,18 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		SessionTTL:      time.Duration(e.SessionTTL),
 		Version:         version(),
 		Log:             log,
+		Getenv:          secretVariable,
 	}
+}
+
+// secretVariable is a secret in NAME or in the file that NAME_FILE names; empty when there is neither.
+func secretVariable(name string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	content, err := os.ReadFile(os.Getenv(name + "_FILE"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(content))
 }
