@@ -41,19 +41,22 @@ func FuzzChangedNeverOpens(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	// Only valid vectors may be seeds: the fuzzer would undo what makes a refused one refused, and be right.
 	var sealed []vector
 	known := map[string]bool{}
 	for _, v := range vectors {
-		// Some refused vectors are unchanged values under the wrong circumstances: here they may meet the right ones.
-		known[v.body] = true
 		if v.header["expect"] == "ok" {
 			sealed = append(sealed, v)
+			known[v.body] = true
 		}
 	}
-	for i, v := range vectors {
+	for i, v := range sealed {
 		f.Add(byte(i), uint16(0), uint16(1<<15), v.body)
-		f.Add(byte(i), uint16(8+i), uint16(1), "A")
+		f.Add(byte(i), uint16(0), uint16(5), "mbs1_")
+		f.Add(byte(i), uint16(5+i), uint16(1), "A")
 		f.Add(byte(i), uint16(40), uint16(i%4), "\r\n")
+		f.Add(byte(i), uint16(1<<15), uint16(0), "=")
+		f.Add(byte(i), uint16(30), uint16(1<<15), "")
 	}
 	f.Fuzz(func(t *testing.T, which byte, from, length uint16, piece string) {
 		v := sealed[int(which)%len(sealed)]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -201,6 +202,21 @@ func TestARingServesManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A key cached under too short a name would still open what the same replica sealed.
+func TestWhatABusyRingSealsAFreshOneOpens(t *testing.T) {
+	busy := ring(t, "new", "old")
+	for range 2 {
+		for _, kind := range sealing.Kinds {
+			for _, tenant := range []sealing.TenantID{wiki, world} {
+				for _, at := range []time.Time{now, now.Add(day), now.Add(40 * day)} {
+					v := busy.Seal(kind, tenant, aContext, []byte("payload"), at)
+					opens(t, ring(t, "old", "new"), kind, tenant, aContext, v, at, []byte("payload"), at)
+				}
+			}
+		}
+	}
 }
 
 const urlAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
