@@ -138,7 +138,7 @@ func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 }
 
 // Pseudonym names a subject in the log: 16 characters, the same for the same subject of the same
-// tenant, and useless to somebody who has only the log.
+// tenant until another master becomes the first, and useless to somebody who has only the log.
 func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
 	sum := r.masters[0].tenantMAC(labelPseudonym, tenant, subject)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])

@@ -43,6 +43,7 @@ var ErrNotOpened = errors.New("sealing: value does not open")
 
 // Seal encrypts payload as a value of this kind, tenant and context, issued now. Context binds the
 // value to something that is presented beside it (for a code: the client_id); it may be empty.
+// It does not check the length: a payload over 6,104 bytes makes a value that never opens.
 func (r *Ring) Seal(kind Kind, tenant TenantID, context string, payload []byte, now time.Time) string {
 	m := r.masters[0]
 	out := make([]byte, headerSize, minDecoded+len(payload))
