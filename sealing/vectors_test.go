@@ -352,17 +352,3 @@ func readAll(t *testing.T, dir string) map[string]string {
 	}
 	return files
 }
-
-// sealedVector is the value of one vector, for tests that need a value that is the same each time.
-func sealedVector(t testing.TB, name string) vector {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata/vectors", name+".txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := parseVector(name, string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
