@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -353,6 +354,11 @@ func OpenSecret(ring *sealing.Ring, providerIssuer, clientID, value string, now 
 	return string(secret), err
 }
 
+// secretContext is LP(issuer) ‖ LP(client id) of docs/sealed-values.md.
 func secretContext(providerIssuer, clientID string) string {
-	return fmt.Sprintf("%d:%s%d:%s", len(providerIssuer), providerIssuer, len(clientID), clientID)
+	var b []byte
+	for _, s := range []string{providerIssuer, clientID} {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+	}
+	return string(b)
 }
