@@ -210,9 +210,9 @@ func values() {
 	ok("flow", "context is the upstream state", func(v *value) { v.kind, v.context = "f", "sBu0ZJ4pQy7cX2eKn5hVdw" })
 	ok("code", "context is SHA-256 of the client_id", func(v *value) {})
 	ok("refresh", "context is SHA-256 of the client_id", func(v *value) { v.kind = "r" })
-	ok("secret", "tenant is zero, context is length:issuer and length:client id", func(v *value) {
+	ok("secret", "tenant is zero, context is LP(issuer) LP(client id)", func(v *value) {
 		v.kind, v.tenant, v.payload = "s", strings.Repeat("\x00", 32), "GOCSPX-example"
-		v.context = "24:https://accounts.example8:client-1"
+		v.context = lp("https://accounts.example", "client-1")
 	})
 	ok("empty-payload", "36 bytes, 53 characters", func(v *value) { v.payload = "" })
 	ok("one-byte", "two characters in the last base64 group", func(v *value) { v.payload = "\xff" })
