@@ -1,0 +1,67 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// refuse answers a request to a protected path that may not pass. path is relative to the prefix.
+//
+// A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are not a 401.
+func (t *tenant) refuse(rw http.ResponseWriter, req *http.Request, path string, err error) {
+	challenge := t.challenge
+	if own, ok := t.endpoints[path]; ok {
+		challenge = own
+	}
+	switch {
+	case errors.Is(err, errKeysUnavailable):
+		answerUnavailable(rw, http.StatusServiceUnavailable)
+	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
+		answerChallenge(rw, req, http.StatusUnauthorized, "Bearer "+challenge, `{"error":"unauthorized"}`)
+	case errors.Is(err, errScope):
+		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+challenge, `{"error":"insufficient_scope"}`)
+	default:
+		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+challenge, `{"error":"unauthorized"}`)
+	}
+}
+
+// answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate", which some clients look for in
+// vain. CORS headers come only where a browser asks: a script must be able to read the challenge.
+func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
+	h := rw.Header()
+	h["WWW-Authenticate"] = []string{challenge}
+	if len(req.Header["Origin"]) > 0 {
+		h["Access-Control-Allow-Origin"] = []string{"*"}
+		h["Access-Control-Expose-Headers"] = []string{"WWW-Authenticate"}
+	}
+	answer(rw, status, body)
+}
+
+// isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be answered without them; any
+// other OPTIONS request needs a token like every method.
+func isPreflight(h http.Header) bool {
+	return len(h["Origin"]) == 1 && len(h["Access-Control-Request-Method"]) == 1
+}
+
+// allowedHeaders are what MCP clients in browsers send.
+const allowedHeaders = "Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name"
+
+// answerPreflight lets any origin ask: a request still needs its token, and "*" never sends cookies along.
+func answerPreflight(rw http.ResponseWriter, asked http.Header) {
+	allowed := []string{allowedHeaders}
+	for _, name := range strings.Split(strings.Join(asked["Access-Control-Request-Headers"], ","), ",") {
+		name = strings.TrimSpace(name)
+		if name != "" && len(name) <= 64 && len(allowed) < 32 && strings.Trim(name, tokenChars) == "" {
+			allowed = append(allowed, name)
+		}
+	}
+	h := rw.Header()
+	h["Access-Control-Allow-Origin"] = []string{"*"}
+	h["Access-Control-Allow-Methods"] = []string{"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+	h["Access-Control-Allow-Headers"] = []string{strings.Join(allowed, ", ")}
+	h["Access-Control-Max-Age"] = []string{"7200"}
+	rw.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,247 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Config holds the labels of one middleware, as Traefik decodes them: every value is a string.
+// A label that is set to nothing counts as not set.
+type Config struct {
+	// ProviderIssuer is the issuer identifier of the upstream OpenID provider, exactly as its discovery document spells it.
+	ProviderIssuer string `json:"providerIssuer" required:"true" desc:"Issuer URL of the upstream OpenID provider, exactly as its discovery document spells it."`
+
+	// ClientID is the client that the operator registered with the upstream provider.
+	ClientID string `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
+
+	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a sealed text.
+	ClientSecret string `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider: plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
+
+	// Resource names the MCP server. It is also the default of Audience and, with a leading slash, of PathPrefix.
+	Resource string `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
+
+	// Scopes are asked of the upstream provider at login.
+	Scopes string `json:"scopes" default:"openid" desc:"Scopes asked of the upstream provider, separated by spaces."`
+
+	// SidecarURL is where Traefik reaches the sidecar. It may have a path.
+	SidecarURL string `json:"sidecarURL" required:"true" desc:"Where Traefik reaches the sidecar, for example http://bouncer:8080."`
+
+	// Audience must be in the aud claim of an access token.
+	Audience string `json:"audience" default:"the value of resource" desc:"Audience that an access token must name in its aud claim."`
+
+	// JWKSCacheTTLSeconds is how long the sidecar's keys are used before they are asked for again.
+	JWKSCacheTTLSeconds string `json:"jwksCacheTTLSeconds" default:"300" desc:"Seconds for which the sidecar's signing keys are cached, 1 to 3600. While the sidecar is away, they are used for up to an hour."`
+
+	// RequiredScopes must all be in the scope claim of an access token.
+	RequiredScopes string `json:"requiredScopes" default:"none" desc:"Scopes that an access token must have, separated by spaces."`
+
+	// PathPrefix is the path of the MCP server. "/" means that it has the host to itself.
+	PathPrefix string `json:"pathPrefix" default:"the path of publicURL, else / and the value of resource" desc:"Path of the MCP server; / when it has a host to itself. Must agree with the router's rule."`
+
+	// PublicURL is the base of all URLs of the tenant and its issuer identifier. Without it, scheme and host are those of
+	// each request, which is safe only where the router's rule names the host.
+	PublicURL string `json:"publicURL" default:"scheme and host of the request, and pathPrefix" desc:"URL under which clients reach the MCP server, for example https://mcp.localhost/wiki. Set it: otherwise whoever can choose the Host header chooses the issuer."`
+
+	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of their own (RFC 9728 §3.1).
+	MCPPaths string `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
+
+	// Exchange says when the upstream authorization code is redeemed.
+	Exchange string `json:"exchange" default:"token" desc:"When the upstream code is redeemed: token (with the client's token request) or callback (at once, for a provider that tolerates code reuse)."`
+
+	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
+	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
+
+	// Generation is part of every key of the tenant: another number invalidates all its tokens and registrations.
+	Generation string `json:"generation" default:"0" desc:"Number that is part of every key of this tenant: raise it to invalidate all its tokens and registrations."`
+
+	// Extra receives the labels that do not exist, so that a misspelt requiredScope is refused and not ignored.
+	Extra map[string]any `json:"-" mapstructure:",remain"`
+}
+
+// CreateConfig returns the empty configuration that Traefik decodes the labels into. The defaults are applied later,
+// because a label without a value would overwrite them here.
+func CreateConfig() *Config { return &Config{} }
+
+// settings is a Config after validation. It does not change afterwards.
+type settings struct {
+	publicURL  string   // canonical; empty: derived from each request
+	host       string   // host[:port] of publicURL
+	prefix     string   // P: path of the public URL without trailing slash, so empty when the tenant owns the host
+	sidecar    *url.URL // path without trailing slash
+	keysTTL    int64    // seconds
+	hopKeyFile string
+	payload    hopPayload // what the sidecar is told; publicURL is filled in by newTenant
+	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
+}
+
+// maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
+const maxPayload = 5500
+
+// parseConfig turns labels into settings. An error names the label and says what to do, and holds no secret.
+func parseConfig(c *Config) (*settings, error) {
+	if c == nil {
+		return nil, errors.New("no labels: set at least providerIssuer, clientID, clientSecret, resource and sidecarURL")
+	}
+	if len(c.Extra) > 0 {
+		return nil, unknownLabel(c.Extra)
+	}
+	for _, l := range []struct{ name, value string }{
+		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
+		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
+	} {
+		if strings.TrimSpace(l.value) == "" {
+			return nil, fmt.Errorf("label %s: required, set it", l.name)
+		}
+	}
+	s := &settings{hopKeyFile: c.HopKeyFile}
+	if err := s.parseAddresses(c); err != nil {
+		return nil, err
+	}
+	if err := s.parseTenant(c); err != nil {
+		return nil, err
+	}
+	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
+	if err != nil || ttl < 1 || ttl > maxStale {
+		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
+	}
+	s.keysTTL = ttl
+	for _, name := range insertedNames {
+		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
+	}
+	return s, nil
+}
+
+// parseAddresses reads the labels that say where things are.
+func (s *settings) parseAddresses(c *Config) error {
+	if u, err := absoluteURL(c.ProviderIssuer); err != nil || u.Host == "" {
+		return fmt.Errorf("label providerIssuer: %q is not an http(s) URL without query and fragment; copy \"issuer\" from the provider's discovery document", c.ProviderIssuer)
+	}
+	sidecar, err := absoluteURL(c.SidecarURL)
+	if err != nil {
+		return errors.New("label sidecarURL: give an http(s) URL without user, query and fragment, for example http://bouncer:8080")
+	}
+	sidecar.Path = strings.TrimRight(sidecar.Path, "/")
+	sidecar.RawPath = ""
+	s.sidecar = sidecar
+
+	if c.PublicURL != "" {
+		u, err := absoluteURL(c.PublicURL)
+		if err != nil || u.RawPath != "" {
+			return errors.New("label publicURL: give an https URL without user, query and fragment, for example https://mcp.example.com/wiki")
+		}
+		host, ok := canonicalHost(u.Scheme, u.Host)
+		if !ok {
+			return errors.New("label publicURL: the host is not a name or an address with an optional port")
+		}
+		if u.Scheme == "http" && !isLoopback(host) {
+			return errors.New("label publicURL: plain http is accepted only for localhost, *.localhost, 127.0.0.1 and [::1]; use https")
+		}
+		s.host = host
+		s.prefix = strings.TrimRight(u.Path, "/")
+		s.publicURL = u.Scheme + "://" + host + s.prefix
+	}
+	prefix := either(c.PathPrefix, "/"+c.Resource)
+	if c.PathPrefix == "" && c.PublicURL != "" {
+		prefix = s.prefix
+	}
+	prefix = strings.TrimRight(prefix, "/")
+	if prefix != "" && (!isPlainPath(prefix) || strings.HasPrefix(prefix+"/", "/.well-known/") || len(prefix) > 200) {
+		return errors.New("label pathPrefix: give a path such as /wiki, of letters, digits and -._~ in segments, not below /.well-known; without the label it is / and the value of resource")
+	}
+	if s.publicURL != "" && prefix != s.prefix {
+		return errors.New("label pathPrefix: differs from the path of publicURL; make them equal or leave pathPrefix out")
+	}
+	s.prefix = prefix
+	return nil
+}
+
+// parseTenant reads the labels that the sidecar is told, in the hop header.
+func (s *settings) parseTenant(c *Config) error {
+	generation, err := strconv.ParseInt(either(c.Generation, "0"), 10, 64)
+	if err != nil || generation < 0 || generation > 1<<31-1 {
+		return errors.New("label generation: give a whole number from 0 to 2147483647")
+	}
+	exchange := either(c.Exchange, "token")
+	if exchange != "token" && exchange != "callback" {
+		return errors.New("label exchange: give token or callback")
+	}
+	for _, l := range []struct{ name, value string }{
+		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
+	} {
+		if strings.Trim(l.value, printable) != "" {
+			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
+		}
+	}
+	scopes := strings.Fields(either(c.Scopes, "openid"))
+	required := strings.Fields(c.RequiredScopes)
+	// RFC 6749 §3.3. Required scopes are also quoted in a header: this is what keeps the quotes closed.
+	if strings.Trim(strings.Join(scopes, ""), scopeChars) != "" {
+		return errors.New("label scopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	if strings.Trim(strings.Join(required, ""), scopeChars) != "" {
+		return errors.New("label requiredScopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	paths := strings.Fields(strings.ReplaceAll(either(c.MCPPaths, "/mcp,/sse"), ",", " "))
+	for _, p := range paths {
+		if !isPlainPath(p) || strings.HasPrefix(p+"/", "/.well-known/") || strings.HasPrefix(p+"/", "/oauth/") {
+			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
+		}
+	}
+	s.payload = hopPayload{
+		Resource:       c.Resource,
+		Audience:       either(c.Audience, c.Resource),
+		ProviderIssuer: c.ProviderIssuer,
+		ClientID:       c.ClientID,
+		ClientSecret:   c.ClientSecret,
+		Scopes:         scopes,
+		RequiredScopes: append([]string{}, required...),
+		MCPPaths:       append([]string{}, paths...),
+		Exchange:       exchange,
+		Generation:     generation,
+	}
+	text, err := json.Marshal(s.payload)
+	if err != nil || len(text) > maxPayload {
+		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
+	}
+	return nil
+}
+
+func unknownLabel(extra map[string]any) error {
+	names := make([]string, 0, len(extra))
+	for name := range extra {
+		names = append(names, strconv.Quote(name))
+	}
+	sort.Strings(names)
+	return fmt.Errorf("unknown label %s: remove it or correct its spelling (docs/configuration.md lists the labels)", strings.Join(names, ", "))
+}
+
+// absoluteURL parses an http or https URL that has a host and neither user, query nor fragment.
+func absoluteURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errBadURL
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errBadURL
+	}
+	if u.Host == "" || u.User != nil || u.Opaque != "" || strings.ContainsAny(text, "?#") {
+		return nil, errBadURL
+	}
+	return u, nil
+}
+
+var errBadURL = errors.New("not an absolute http(s) URL")
+
+func either(value, otherwise string) string {
+	if strings.TrimSpace(value) == "" {
+		return otherwise
+	}
+	return value
+}

@@ -1,0 +1,113 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+)
+
+// sidecarTransport carries every request to a sidecar. It is global because New runs at each reload: a transport of its own
+// for each middleware would leave its idle connections behind.
+var sidecarTransport = &http.Transport{
+	Proxy:                  nil, // HTTP_PROXY of Traefik's environment must not see the hop
+	DialContext:            dial,
+	TLSHandshakeTimeout:    5 * time.Second,
+	ResponseHeaderTimeout:  30 * time.Second,
+	IdleConnTimeout:        60 * time.Second,
+	MaxIdleConnsPerHost:    16,
+	MaxResponseHeaderBytes: 64 << 10,
+	ForceAttemptHTTP2:      true,
+	DisableCompression:     true,
+}
+
+// dial is a function because Yaegi does not take the method value dialer.DialContext for a field.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
+	return dialer.DialContext(ctx, network, address)
+}
+
+const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
+
+// forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
+// for an OAuth path.
+func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
+	hop, err := t.hop.header(now().Unix())
+	if err != nil {
+		complain(err.Error())
+		answerUnavailable(rw, http.StatusServiceUnavailable)
+		return
+	}
+	var transport http.RoundTripper = sidecarTransport
+	proxy := &httputil.ReverseProxy{
+		Transport:      transport,
+		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, hop, path) },
+		ModifyResponse: checkHop,
+		ErrorHandler:   forwardFailed,
+	}
+	proxy.ServeHTTP(rw, req)
+}
+
+// rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the
+// hop alone, so the sidecar is not even shown the forwarded host.
+func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
+	out := p.Out
+	out.URL.Scheme = b.settings.sidecar.Scheme
+	out.URL.Host = b.settings.sidecar.Host
+	out.URL.Path = b.settings.sidecar.Path + path
+	out.URL.RawPath = ""
+	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the sidecar must see a repeated or broken parameter to refuse it
+	out.Host = ""
+	if v := p.In.Header["X-Forwarded-For"]; v != nil {
+		out.Header["X-Forwarded-For"] = v
+	}
+	p.SetXForwarded()
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade"} {
+		delete(out.Header, name)
+	}
+	keepCookies(out.Header, true)
+	out.Header[hopHeader] = []string{hop}
+}
+
+// checkHop finds the sidecar's refusal of the hop header. It is the operator's fault, so the client is not told 403.
+func checkHop(resp *http.Response) error {
+	if isHopRefusal(resp) {
+		return errHopRefused
+	}
+	return nil
+}
+
+func isHopRefusal(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"
+}
+
+func forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
+	if errors.Is(err, errHopRefused) {
+		complain(err.Error())
+		answerUnavailable(rw, http.StatusServiceUnavailable)
+		return
+	}
+	if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
+		complain("the sidecar cannot be reached: " + reason(err))
+	}
+	answerUnavailable(rw, http.StatusBadGateway)
+}
+
+func answerUnavailable(rw http.ResponseWriter, status int) {
+	rw.Header()["Retry-After"] = []string{"5"}
+	answer(rw, status, unavailable)
+}
+
+// reason is an error's text without the local port, which would make every line of the log a new one.
+func reason(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, "->"); i >= 0 {
+		text = text[i+2:]
+	}
+	return text
+}

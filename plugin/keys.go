@@ -1,0 +1,345 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	keysDeadline  = 3 * time.Second // for one fetch, and for a request that waits for one
+	maxKeysBody   = 128 << 10       // bytes
+	maxKeys       = 768             // members of a key set that are looked at: more than a sidecar publishes (5 masters, 144 epochs)
+	maxKeysets    = 64
+	maxStale      = 3600 // seconds after the last success for which keys are used while the sidecar is away
+	maxBackoff    = 60   // seconds
+	unknownPeriod = 30   // seconds between two fetches that only an unknown kid asks for
+)
+
+var errKeysUnavailable = errors.New("the signing keys cannot be fetched from the sidecar")
+
+// verifyKey is a public key and the one algorithm it is for.
+type verifyKey struct {
+	algorithm string // EdDSA or RS256
+	ed25519   ed25519.PublicKey
+	rsa       *rsa.PublicKey
+	text      string // algorithm and key in one comparable string
+}
+
+// keyset caches the sidecar's keys for one tenant, and the tokens verified with them. Nothing runs between requests: a request
+// that finds the keys due starts the fetch, and waits for it only if it cannot do without.
+type keyset struct {
+	url string
+	ttl int64 // seconds
+	hop *hopSealer
+
+	mu        sync.RWMutex          // never held during a fetch
+	keys      map[string]*verifyKey // kid → key
+	tokens    *tokenCache           // verified with keys, so replaced when a key changes or goes
+	due       int64                 // Unix seconds: fetch again from then on; before it, no fetch (back-off) unless a kid is unknown
+	staleAt   int64                 // Unix seconds: keys and tokens are not used from then on
+	unknownAt int64                 // Unix seconds: an unknown kid may cause a fetch from then on
+	failures  int                   // since the last success
+	flight    chan struct{}         // closed at the end of the running fetch; nil when none runs
+	usedAt    int64                 // Unix seconds of the last fetch or lookup in keysets
+}
+
+// keysets outlives the middlewares, because Traefik makes new ones at each reload.
+var keysets = struct {
+	sync.Mutex
+	byID map[string]*keyset
+}{byID: map[string]*keyset{}}
+
+// keysetFor returns the key set of a tenant. When there are too many, the one unused for longest goes.
+func keysetFor(id, url string, ttl int64, hop *hopSealer) *keyset {
+	at := now().Unix()
+	keysets.Lock()
+	defer keysets.Unlock()
+	k := keysets.byID[id]
+	if k == nil {
+		if len(keysets.byID) >= maxKeysets {
+			evictKeyset()
+		}
+		k = &keyset{url: url, ttl: ttl, hop: hop, tokens: newTokenCache()}
+		keysets.byID[id] = k
+	}
+	k.mu.Lock()
+	k.usedAt = at
+	k.mu.Unlock()
+	return k
+}
+
+// evictKeyset needs keysets locked.
+func evictKeyset() {
+	victim := ""
+	var oldest int64
+	for id, k := range keysets.byID {
+		k.mu.RLock()
+		usedAt := k.usedAt
+		k.mu.RUnlock()
+		if victim == "" || usedAt < oldest {
+			victim = id
+			oldest = usedAt
+		}
+	}
+	delete(keysets.byID, victim)
+}
+
+// recall returns who a token belongs to when it was verified before, its key is still there and it has not expired.
+func (k *keyset) recall(hash [32]byte, at int64) *identity {
+	k.mu.RLock()
+	id := k.tokens.lookup(hash)
+	due := k.due
+	staleAt := k.staleAt
+	k.mu.RUnlock()
+	if id == nil || at >= id.expires || at >= staleAt {
+		return nil
+	}
+	if at >= due {
+		k.mu.Lock()
+		k.launch(at)
+		k.mu.Unlock()
+	}
+	return id
+}
+
+// remember keeps a verified token, unless its key went while it was being verified.
+func (k *keyset) remember(hash [32]byte, id *identity, key *verifyKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, current := range k.keys {
+		if current == key {
+			k.tokens.add(hash, id)
+		}
+	}
+}
+
+// find returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
+func (k *keyset) find(ctx context.Context, kid string) (*verifyKey, error) {
+	key, flight, err := k.lookup(kid, now().Unix())
+	if flight == nil {
+		return key, err
+	}
+	if !landed(ctx, flight) {
+		return nil, errKeysUnavailable
+	}
+	return k.result(kid, now().Unix())
+}
+
+// lookup returns a key, or an error, or a flight to wait for.
+func (k *keyset) lookup(kid string, at int64) (*verifyKey, chan struct{}, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at >= k.due {
+		k.launch(at)
+	}
+	usable := at < k.staleAt
+	key := k.keys[kid]
+	if usable && key != nil {
+		return key, nil, nil
+	}
+	if usable && k.failures == 0 && k.flight == nil && at >= k.unknownAt {
+		k.unknownAt = at + unknownPeriod
+		k.launch(at)
+	}
+	if k.flight != nil {
+		return nil, k.flight, nil
+	}
+	if !usable || k.failures > 0 {
+		return nil, nil, errKeysUnavailable
+	}
+	return nil, nil, errKeyUnknown
+}
+
+// result looks a key up after a flight, and starts no other.
+func (k *keyset) result(kid string, at int64) (*verifyKey, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	key := k.keys[kid]
+	switch {
+	case at >= k.staleAt:
+		return nil, errKeysUnavailable
+	case key != nil:
+		return key, nil
+	case k.failures > 0: // the kid may be a new one: a 401 would make the client throw a good token away
+		return nil, errKeysUnavailable
+	}
+	return nil, errKeyUnknown
+}
+
+// launch starts a fetch unless one is in the air; k.mu is held.
+func (k *keyset) launch(at int64) {
+	if k.flight == nil {
+		k.usedAt = at
+		k.flight = make(chan struct{})
+		go k.fetch()
+	}
+}
+
+// landed waits for the end of a flight, and gives up with the request or at the deadline.
+func landed(ctx context.Context, flight chan struct{}) bool {
+	ctx, cancel := context.WithTimeout(ctx, keysDeadline)
+	defer cancel()
+	select {
+	case <-flight:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// fetch runs in a goroutine of its own: its panic would end the Traefik process.
+func (k *keyset) fetch() {
+	var keys map[string]*verifyKey
+	err := errKeysUnavailable
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v", r)
+		}
+		k.land(keys, err)
+	}()
+	keys, err = k.download()
+}
+
+// land ends a flight. Tokens stay cached only when every key that could have verified them is still there, unchanged.
+func (k *keyset) land(keys map[string]*verifyKey, err error) {
+	at := now().Unix()
+	if err != nil {
+		complain("the signing keys cannot be fetched from the sidecar: " + reason(err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.flight)
+	k.flight = nil
+	if err != nil {
+		k.failures++
+		k.due = at + backoff(k.failures)
+		return
+	}
+	for kid, old := range k.keys {
+		key := keys[kid]
+		if key == nil || key.text != old.text {
+			k.tokens = newTokenCache()
+		} else {
+			keys[kid] = old // keeps the identity that remember compares
+		}
+	}
+	k.keys = keys
+	k.failures = 0
+	k.due = at + k.ttl
+	k.staleAt = at + maxStale
+}
+
+// backoff is 1 second, doubling up to maxBackoff.
+func backoff(failures int) int64 {
+	if failures > 6 {
+		return maxBackoff
+	}
+	return int64(1) << uint(failures-1)
+}
+
+// download fetches the key set (RFC 7517 §5). RoundTrip and not a Client: redirects are not followed.
+func (k *keyset) download() (map[string]*verifyKey, error) {
+	hop, err := k.hop.header(now().Unix())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keysDeadline)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header[hopHeader] = []string{hop}
+	resp, err := sidecarTransport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if isHopRefusal(resp) {
+		return nil, errHopRefused
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeysBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxKeysBody {
+		return nil, errors.New("the key set is too long")
+	}
+	return parseKeys(body)
+}
+
+// parseKeys reads a JWK set. Keys of other kinds are passed over; a set without a usable key is an error.
+func parseKeys(body []byte) (map[string]*verifyKey, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &set); err != nil {
+		return nil, errors.New("the key set is not JSON")
+	}
+	keys := map[string]*verifyKey{}
+	for i, text := range set.Keys {
+		if i >= maxKeys {
+			break
+		}
+		kid, key := parseKey(text)
+		if key != nil && keys[kid] == nil {
+			keys[kid] = key
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("the key set holds no usable key")
+	}
+	return keys, nil
+}
+
+// parseKey reads an Ed25519 key (RFC 8037 §2) or an RSA key (RFC 7518 §6.3.1), or returns nil.
+func parseKey(text []byte) (string, *verifyKey) {
+	var jwk struct {
+		Kty string `json:"kty"`
+		Kid string `json:"kid"`
+		Use string `json:"use"`
+		Alg string `json:"alg"`
+		Crv string `json:"crv"`
+		X   string `json:"x"`
+		N   string `json:"n"`
+		E   string `json:"e"`
+	}
+	if json.Unmarshal(text, &jwk) != nil || jwk.Kid == "" || len(jwk.Kid) > maxKeyID || (jwk.Use != "" && jwk.Use != "sig") {
+		return "", nil
+	}
+	switch {
+	case jwk.Kty == "OKP" && jwk.Crv == "Ed25519" && (jwk.Alg == "" || jwk.Alg == "EdDSA"):
+		x, err := strictBase64.DecodeString(jwk.X)
+		if err == nil && len(x) == ed25519.PublicKeySize {
+			return jwk.Kid, &verifyKey{algorithm: "EdDSA", ed25519: ed25519.PublicKey(x), text: "EdDSA " + jwk.X}
+		}
+	case jwk.Kty == "RSA" && (jwk.Alg == "" || jwk.Alg == "RS256"):
+		n, err1 := strictBase64.DecodeString(jwk.N)
+		e, err2 := strictBase64.DecodeString(jwk.E)
+		if err1 != nil || err2 != nil || len(e) == 0 || len(e) > 4 {
+			return "", nil
+		}
+		modulus := new(big.Int).SetBytes(n)
+		exponent := new(big.Int).SetBytes(e).Int64()
+		// RFC 7518 §3.3: 2048 bits at least. The upper bound keeps a verification in microseconds.
+		if modulus.BitLen() >= 2048 && modulus.BitLen() <= 8192 && exponent >= 3 && exponent%2 == 1 && exponent < 1<<31 {
+			return jwk.Kid, &verifyKey{algorithm: "RS256", rsa: &rsa.PublicKey{N: modulus, E: int(exponent)}, text: strings.Join([]string{"RS256", jwk.N, jwk.E}, " ")}
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,132 @@
+//go:build go1.21
+
+// Package plugin is the Traefik middleware of MCPBouncer: it puts OAuth 2.1 in front of an MCP server.
+//
+// The middleware owns every path at and under its prefix P (default "/" + resource):
+//
+//	P/.well-known/…, P/oauth/…           forwarded to the sidecar, with the sealed tenant configuration (hop.go)
+//	/.well-known/NAME + P + …            the same, in the path-inserted form of RFC 8414 §3.1 and RFC 9728 §3.1
+//	CORS preflight                       answered here, never forwarded
+//	everything else under P              needs an access token (RFC 9068), verified in process; without one: 401
+//	whatever is not under P              404: Traefik's PathPrefix(`/wiki`) also matches /wikileaks
+//
+// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes. It never sees the access token, the bouncer's cookies, or an
+// identity header that a client made up.
+//
+// Three words are used throughout. The sidecar is the authorization server, a process beside Traefik. A tenant is the
+// configuration of one middleware under one public URL. The hop is the way from here to the sidecar.
+//
+// Traefik interprets this package with Yaegi, which compiles some ordinary Go into something else. What must not be
+// written here is enforced by the test in lint_test; CONTRIBUTING.md tells why each line of it is there.
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// now is the clock of the package. Tests set it.
+var now = time.Now
+
+// bouncer is one middleware on one router.
+type bouncer struct {
+	next     http.Handler
+	settings *settings
+
+	mu      sync.RWMutex
+	tenants map[string]*tenant // scheme and host as the request spelt them → tenant; bounded by maxTenants
+}
+
+// New makes the middleware. Traefik calls it in its only configuration goroutine, again at every reload. So it does no
+// I/O, and a panic, which would end all reloads until a restart, is caught here.
+//
+// The error is always nil: on an error Traefik drops the router, and another router that matches the same path would serve
+// it unauthenticated. A bad configuration is logged and answered with 503 instead, which keeps the path claimed.
+func New(_ context.Context, next http.Handler, config *Config, name string) (handler http.Handler, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			handler = misconfigured(name, fmt.Errorf("internal error: %v", r))
+		}
+	}()
+	s, problem := parseConfig(config)
+	if problem != nil {
+		return misconfigured(name, problem), nil
+	}
+	b := &bouncer{next: next, settings: s, tenants: map[string]*tenant{}}
+	return b, nil
+}
+
+// misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
+func misconfigured(name string, reason error) http.Handler {
+	log.Printf("mcpbouncer: middleware %q is misconfigured and answers 503: %v", name, reason)
+	return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
+	})
+}
+
+// ServeHTTP decides whose a request is. The order matters: forged headers go first, so that no route can pass them on.
+func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	dropForged(req.Header)
+	t, err := b.tenantOf(req)
+	if err != nil {
+		refuseHost(rw, err)
+		return
+	}
+	kind, path := b.settings.route(req.URL)
+	switch {
+	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
+		answerPreflight(rw, req.Header)
+	case kind == routeProtected:
+		id, err := t.authenticate(req)
+		if err != nil {
+			t.refuse(rw, req, path, err)
+			return
+		}
+		identify(req.Header, id)
+		// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+		b.next.ServeHTTP(rw, req)
+	case kind == routeSidecar:
+		b.forward(rw, req, t, path)
+	case kind == routeMalformed:
+		answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
+	default:
+		answer(rw, http.StatusNotFound, `{"error":"not_found"}`)
+	}
+}
+
+// answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
+func answer(rw http.ResponseWriter, status int, body string) {
+	h := rw.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Cache-Control"] = []string{"no-store"}
+	rw.WriteHeader(status)
+	_, _ = rw.Write([]byte(body))
+}
+
+// complaints holds when each log line was last written.
+var complaints = struct {
+	sync.Mutex
+	last map[string]int64 // line → Unix seconds
+}{last: map[string]int64{}}
+
+// complain logs a line for the operator, the same one at most every ten seconds: strangers can cause it.
+func complain(line string) {
+	at := now().Unix()
+	complaints.Lock()
+	last, seen := complaints.last[line]
+	quiet := seen && at-last < 10
+	if !quiet {
+		if len(complaints.last) >= 64 {
+			complaints.last = map[string]int64{}
+		}
+		complaints.last[line] = at
+	}
+	complaints.Unlock()
+	if !quiet {
+		log.Print("mcpbouncer: " + line)
+	}
+}

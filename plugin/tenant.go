@@ -1,0 +1,159 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// tenant is the configuration of a middleware under one public URL, with everything that can be prepared once for it.
+type tenant struct {
+	publicURL string // issuer identifier, no trailing slash
+	audience  string
+	required  []string          // scopes
+	challenge string            // scope and resource_metadata, the end of each challenge
+	endpoints map[string]string // path below the prefix → challenge, for the endpoints with a document of their own
+	hop       *hopSealer
+	keys      *keyset
+}
+
+var (
+	errHostSyntax  = errors.New("the host is not a name or an address with an optional port")
+	errPlainHTTP   = errors.New("plain http is served only on localhost: use https, or set the label publicURL if TLS ends before this proxy")
+	errMisdirected = errors.New("this host is not the one of the public URL")
+)
+
+// maxTenants bounds what a stranger who invents Host headers can fill.
+const maxTenants = 32
+
+// tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for X-Forwarded-Proto and -Host
+// before a middleware sees them; Forwarded it has not, so that one is never read.
+func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
+	host := req.Host
+	if v := req.Header["X-Forwarded-Host"]; len(v) > 0 {
+		host = v[0]
+	}
+	scheme := "http"
+	if v := req.Header["X-Forwarded-Proto"]; len(v) > 0 {
+		scheme = v[0]
+	} else if req.TLS != nil {
+		scheme = "https"
+	}
+	where := scheme + "://" + host
+	b.mu.RLock()
+	t := b.tenants[where]
+	b.mu.RUnlock()
+	if t != nil {
+		return t, nil
+	}
+	return b.addTenant(where, schemeOf(scheme), host)
+}
+
+// addTenant is the slow half of tenantOf: it reads and checks scheme and host.
+func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
+	first, _, _ := strings.Cut(host, ",")
+	host, ok := canonicalHost(scheme, strings.TrimSpace(first))
+	publicURL := b.settings.publicURL
+	switch {
+	case !ok || len(where) > 300: // where becomes a map key
+		return nil, errHostSyntax
+	case publicURL != "" && host != b.settings.host && host != b.settings.host+defaultPort(publicURL):
+		return nil, errMisdirected
+	case publicURL == "" && scheme != "https" && !isLoopback(host):
+		return nil, errPlainHTTP
+	case publicURL == "":
+		publicURL = scheme + "://" + host + b.settings.prefix
+	}
+	t, err := newTenant(b.settings, publicURL)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.tenants) >= maxTenants {
+		b.tenants = map[string]*tenant{}
+	}
+	b.tenants[where] = t
+	return t, nil
+}
+
+func newTenant(s *settings, publicURL string) (*tenant, error) {
+	payload := s.payload
+	payload.PublicURL = publicURL
+	text, err := json.Marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
+	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile}
+	// Two tenants share keys and verified tokens only when nothing at all differs between them.
+	id := sha256.Sum256([]byte(strconv.Quote(s.sidecar.String()) + strconv.Quote(s.hopKeyFile) + strconv.FormatInt(s.keysTTL, 10) + string(text)))
+	t.keys = keysetFor(string(id[:]), s.sidecar.String()+"/oauth/jwks.json", s.keysTTL, t.hop)
+
+	scope := ""
+	if len(t.required) > 0 {
+		scope = `scope="` + strings.Join(t.required, " ") + `", `
+	}
+	metadata := scope + `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
+	t.challenge = metadata + `"`
+	t.endpoints = map[string]string{}
+	for _, path := range payload.MCPPaths {
+		t.endpoints[path] = metadata + path + `"`
+	}
+	return t, nil
+}
+
+// refuseHost answers a request whose scheme or host is not the tenant's.
+func refuseHost(rw http.ResponseWriter, err error) {
+	if errors.Is(err, errMisdirected) { // RFC 9110 §15.5.20
+		answer(rw, http.StatusMisdirectedRequest, `{"error":"misdirected_request","error_description":"`+err.Error()+`"}`)
+		return
+	}
+	answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"`+err.Error()+`"}`)
+}
+
+// schemeOf reads X-Forwarded-Proto, where Traefik says ws and wss for a WebSocket's request.
+func schemeOf(forwarded string) string {
+	first, _, _ := strings.Cut(forwarded, ",")
+	switch strings.ToLower(strings.TrimSpace(first)) {
+	case "https", "wss":
+		return "https"
+	}
+	return "http"
+}
+
+// canonicalHost lowers the case and drops the default port of the scheme. It refuses whatever is not host[:port]: the result
+// becomes part of URLs and of a quoted string in a header.
+func canonicalHost(scheme, host string) (string, bool) {
+	if host == "" || len(host) > 260 || strings.Trim(host, hostChars) != "" {
+		return "", false
+	}
+	u, err := url.Parse(scheme + "://" + host)
+	if err != nil || u.Host != host || u.Hostname() == "" || strings.HasSuffix(host, ":") {
+		return "", false
+	}
+	return strings.TrimSuffix(strings.ToLower(host), defaultPort(scheme)), true
+}
+
+// defaultPort takes a scheme or a URL.
+func defaultPort(url string) string {
+	if strings.HasPrefix(url, "https") {
+		return ":443"
+	}
+	return ":80"
+}
+
+// isLoopback says whether plain http may be spoken with a host: it never leaves the machine (RFC 8252 §8.3, RFC 6761 §6.3).
+func isLoopback(host string) bool {
+	name := host
+	if u, err := url.Parse("http://" + host); err == nil {
+		name = u.Hostname()
+	}
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || name == "127.0.0.1" || name == "::1"
+}
