@@ -94,7 +94,7 @@ func (c *OAuthClient) Register(metadata map[string]any) *Answer {
 
 // Begin makes an authorization request.
 func (c *OAuthClient) Begin() *Flow {
-	f := &Flow{State: rand.Text(), Verifier: rand.Text() + rand.Text()}
+	f := &Flow{State: rand.Text(), Verifier: NewVerifier()}
 	sum := sha256.Sum256([]byte(f.Verifier))
 	f.URL = c.Meta.AuthorizationEndpoint + "?" + url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {c.Redirect}, "state": {f.State},
@@ -103,6 +103,9 @@ func (c *OAuthClient) Begin() *Flow {
 	}.Encode()
 	return f
 }
+
+// NewVerifier makes a PKCE code verifier.
+func NewVerifier() string { return rand.Text() + rand.Text() }
 
 // Login takes a flow through the browser and returns the code.
 func (c *OAuthClient) Login(b *Browser, f *Flow) string {

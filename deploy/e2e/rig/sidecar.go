@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -94,6 +93,12 @@ func (r *Replica) Start(env map[string]string) {
 // Kill ends the process at once.
 func (r *Replica) Kill() { r.proc.Kill() }
 
+// Terminate asks the process to end and returns its exit code.
+func (r *Replica) Terminate() int {
+	r.t.Helper()
+	return r.proc.Terminate(r.t)
+}
+
 // Restart kills the process and starts another with some variables changed. Nothing of the first survives.
 func (r *Replica) Restart(env map[string]string) {
 	r.t.Helper()
@@ -104,34 +109,34 @@ func (r *Replica) Restart(env map[string]string) {
 // Starts counts the processes that this replica has been.
 func (r *Replica) Starts() int { return len(r.old) }
 
-// WroteNothing fails the test when the running process has written a byte to a file system, or holds a file open for writing.
-func (r *Replica) WroteNothing() {
-	r.t.Helper()
-	if err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
+// WroteNothing returns an error when the running process has written a byte to a file system, holds a file open, or when
+// something new lies in its image.
+func (r *Replica) WroteNothing() error {
+	err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && !slices.Contains(imageFiles, path) {
 			err = fmt.Errorf("%s appeared", path)
 		}
 		return err
-	}); err != nil {
-		r.t.Fatalf("rig: file system of %s: %v", r.Name, err)
+	})
+	if err != nil {
+		return err
 	}
 	// The kernel's own count. Logs go to a pipe and are not in it.
-	if io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", r.proc.PID())); err == nil {
-		if !strings.Contains(string(io), "\nwrite_bytes: 0\n") {
-			r.t.Fatalf("rig: %s wrote to storage:\n%s", r.Name, io)
-		}
+	proc := fmt.Sprintf("/proc/%d", r.proc.PID())
+	if io, err := os.ReadFile(proc + "/io"); err == nil && !strings.Contains(string(io), "\nwrite_bytes: 0\n") {
+		return fmt.Errorf("%s wrote to storage:\n%s", r.Name, io)
 	}
-	dir := fmt.Sprintf("/proc/%d/fd", r.proc.PID())
-	fds, err := os.ReadDir(dir)
+	fds, err := os.ReadDir(proc + "/fd")
 	if err != nil {
-		return // no procfs here
+		return nil // no procfs here
 	}
 	for _, fd := range fds {
-		if info, err := os.Stat(filepath.Join(dir, fd.Name())); err == nil && info.Mode().IsRegular() {
-			target, _ := os.Readlink(filepath.Join(dir, fd.Name()))
-			r.t.Fatalf("rig: %s holds the file %s open", r.Name, target)
+		target, _ := os.Readlink(filepath.Join(proc, "fd", fd.Name()))
+		if strings.HasPrefix(target, "/") && target != os.DevNull {
+			return fmt.Errorf("%s holds %s open", r.Name, target)
 		}
 	}
+	return nil
 }
 
 // imageFiles is all that is in the image: the program, and what a container engine mounts so that names resolve.
@@ -286,7 +291,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		before(n, r)
 	}
 	(&httputil.ReverseProxy{
-		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr}); p.Out.Host = p.In.Host },
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr})
+			p.Out.Host = p.In.Host
+		},
 		Transport: frontTransport,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			w.WriteHeader(http.StatusBadGateway)
@@ -311,5 +319,5 @@ func AskReplica(ctx context.Context, r *Replica, method, path, hop string) (int,
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, strconv.Quote(string(body)), err
+	return resp.StatusCode, string(body), err
 }
