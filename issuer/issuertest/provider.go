@@ -1,0 +1,505 @@
+package issuertest
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Options are what a provider is; nil means the defaults.
+type Options struct {
+	TLS          bool             // an https issuer; reach it with Provider.Transport
+	Now          func() time.Time // nil: the real time
+	ClientID     string           // default "bouncer"
+	ClientSecret string           // default "upstream-secret-of-the-bouncer"
+	Public       bool             // the client has no secret
+}
+
+// Behaviour is how a provider acts. The zero value is a kind one: every field is an unkindness seen in the wild, or a choice
+// that real providers make differently.
+type Behaviour struct {
+	// Discovery
+	DiscoveryStatus   int            // answers this instead of the document
+	DiscoveryRedirect string         // or redirects there
+	DiscoveryBytes    int64          // or sends so many bytes that are none
+	Discovery         map[string]any // members set over the document's own; nil removes one
+	DiscoveryHang     bool           // answers when the asker has gone
+	KeysStatus        int            // of the JWKS
+
+	// Authorization endpoint
+	AuthError            string // answers this error instead of a code
+	AuthErrorDescription string
+	Iss                  *string // the iss parameter sent (RFC 9207)
+	CodeLength           int     // pads codes to this length
+
+	// Token endpoint
+	AcceptOnly       string               // "basic" or "post"; both if empty
+	CodeReuse        string               // "": refused with invalid_grant; "allowed"; else the error code that refuses it
+	BurnOnWrongProof bool                 // a wrong code_verifier uses the code up
+	Status           int                  // answers this status,
+	Error            string               // with this error code
+	Body             string               // or this body
+	Hang             bool                 // answers when the asker has gone
+	Reset            bool                 // hangs up after reading the request
+	NoIDToken        bool                 // missing id_token
+	IDToken          string               // instead of the signed one
+	Unsigned         bool                 // alg none
+	WrongKey         bool                 // signed by somebody else under the published kid
+	Claims           func(map[string]any) // changes the claims before they are signed
+
+	// Refresh
+	Refresh        string // "": rotates; "static": the same token for ever; "none": gives none
+	KillOnReuse    bool   // an old refresh token used again ends the family
+	NoNewRefresh   bool   // the answer to a refresh holds no refresh token
+	NoNewIDToken   bool   // nor an id_token
+	SubOnRefresh   string // another person's id_token
+	RefreshLength  int    // pads refresh tokens to this length
+	RefreshStatus  int    // as Status, for refreshes only
+	RefreshError   string
+	RefreshMessage string
+}
+
+// Provider is an OpenID provider at which one person is always signed in.
+type Provider struct {
+	Issuer    string
+	ClientID  string
+	Secret    string
+	Transport http.RoundTripper // reaches it
+
+	now    func() time.Time
+	server *httptest.Server
+	done   chan struct{}
+
+	mu          sync.Mutex // guards everything below for one access
+	behaviour   Behaviour
+	codes       map[string]*upstreamCode
+	refreshes   map[string]*family
+	discoveries int
+	keyFetches  int
+	authorized  int
+	posts       []url.Values // each request at the token endpoint
+	codePosts   map[string]int
+	secrets     []string
+}
+
+type upstreamCode struct {
+	form url.Values // of the authorization request
+	used bool
+}
+
+type family struct {
+	current string
+	dead    bool
+}
+
+var providers sync.Map // host → *Provider: where browsers go on
+
+func isProvider(u *url.URL) bool {
+	_, ok := providers.Load(u.Host)
+	return ok
+}
+
+var providerKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
+	var keys [2]*rsa.PrivateKey
+	for i := range keys {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		keys[i] = key
+	}
+	return keys
+})
+
+const providerKeyID = "provider-key"
+
+// NewProvider starts a provider that ends with the test.
+func NewProvider(t testing.TB, o *Options) *Provider {
+	if o == nil {
+		o = &Options{}
+	}
+	p := &Provider{
+		ClientID: o.ClientID, Secret: o.ClientSecret, now: o.Now, Transport: http.DefaultTransport,
+		done: make(chan struct{}), codes: map[string]*upstreamCode{}, refreshes: map[string]*family{}, codePosts: map[string]int{},
+	}
+	if p.ClientID == "" {
+		p.ClientID = "bouncer"
+	}
+	if p.Secret == "" && !o.Public {
+		p.Secret = "upstream-secret-of-the-bouncer"
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	if o.TLS {
+		p.server = httptest.NewTLSServer(p)
+		p.Transport = p.server.Client().Transport
+	} else {
+		p.server = httptest.NewServer(p)
+	}
+	p.Issuer = p.server.URL
+	u, _ := url.Parse(p.Issuer)
+	providers.Store(u.Host, p)
+	t.Cleanup(func() {
+		close(p.done)
+		p.server.CloseClientConnections()
+		p.server.Close()
+		providers.Delete(u.Host)
+	})
+	return p
+}
+
+// Be changes how the provider acts from now on.
+func (p *Provider) Be(b Behaviour) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.behaviour = b
+}
+
+// Posts is how often the token endpoint was asked.
+func (p *Provider) Posts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.posts)
+}
+
+// PostsOf is how often this code was presented.
+func (p *Provider) PostsOf(code string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.codePosts[code]
+}
+
+// LastPost is the last form at the token endpoint.
+func (p *Provider) LastPost() url.Values {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.posts) == 0 {
+		return nil
+	}
+	return p.posts[len(p.posts)-1]
+}
+
+// Counts are the requests for the discovery document, for the keys, and at the authorization endpoint.
+func (p *Provider) Counts() (discoveries, keys, authorizations int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.discoveries, p.keyFetches, p.authorized
+}
+
+// Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
+func (p *Provider) Secrets() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.secrets)
+}
+
+func (p *Provider) secret(values ...string) {
+	for _, v := range values {
+		if v != "" {
+			p.secrets = append(p.secrets, v)
+		}
+	}
+}
+
+// ServeHTTP holds the lock for the whole request: a provider that judges single use must. Hanging does not.
+func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.ParseForm()
+	if p.hangs(r) {
+		select {
+		case <-r.Context().Done():
+		case <-p.done:
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch r.URL.Path {
+	case "/.well-known/openid-configuration":
+		p.discovery(w, r)
+	case "/keys":
+		p.keyFetches++
+		if p.behaviour.KeysStatus != 0 {
+			w.WriteHeader(p.behaviour.KeysStatus)
+			return
+		}
+		writeJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: providerKeys()[0].Public(), KeyID: providerKeyID, Algorithm: "RS256", Use: "sig"}}})
+	case "/authorize":
+		p.authorized++
+		p.authorize(w, r)
+	case "/token":
+		p.token(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (p *Provider) hangs(r *http.Request) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case r.URL.Path == "/token" && p.behaviour.Hang:
+		p.count(r)
+		return true
+	case r.URL.Path == "/.well-known/openid-configuration" && p.behaviour.DiscoveryHang:
+		p.discoveries++
+		return true
+	}
+	return false
+}
+
+func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
+	p.discoveries++
+	b := p.behaviour
+	switch {
+	case b.DiscoveryStatus != 0:
+		w.WriteHeader(b.DiscoveryStatus)
+		return
+	case b.DiscoveryRedirect != "":
+		http.Redirect(w, r, b.DiscoveryRedirect, http.StatusFound)
+		return
+	case b.DiscoveryBytes > 0:
+		chunk := []byte(strings.Repeat(" ", 1<<16))
+		for n := int64(0); n < b.DiscoveryBytes; n += int64(len(chunk)) {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+		return
+	}
+	doc := map[string]any{
+		"issuer":                                p.Issuer,
+		"authorization_endpoint":                p.Issuer + "/authorize",
+		"token_endpoint":                        p.Issuer + "/token",
+		"jwks_uri":                              p.Issuer + "/keys",
+		"response_types_supported":              []string{"code"},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": []string{"RS256"},
+	}
+	for name, v := range b.Discovery {
+		doc[name] = v
+		if v == nil {
+			delete(doc, name)
+		}
+	}
+	writeJSON(w, 200, doc)
+}
+
+func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
+	b, q := p.behaviour, r.URL.Query()
+	if q.Get("client_id") != p.ClientID || q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" {
+		http.Error(w, "the provider does not understand: "+r.URL.RawQuery, http.StatusBadRequest)
+		return
+	}
+	back, err := url.Parse(q.Get("redirect_uri"))
+	if err != nil {
+		http.Error(w, "redirect_uri", http.StatusBadRequest)
+		return
+	}
+	answer := url.Values{"state": {q.Get("state")}}
+	if b.Iss != nil {
+		answer.Set("iss", *b.Iss)
+	}
+	if b.AuthError != "" {
+		answer.Set("error", b.AuthError)
+		if b.AuthErrorDescription != "" {
+			answer.Set("error_description", b.AuthErrorDescription)
+		}
+	} else {
+		code := pad("upstream-code-"+rand.Text(), b.CodeLength)
+		p.codes[code] = &upstreamCode{form: q}
+		p.secret(code)
+		answer.Set("code", code)
+	}
+	p.secret(q.Get("state"), q.Get("nonce"))
+	back.RawQuery = answer.Encode()
+	w.Header().Set("Location", back.String())
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+func (p *Provider) count(r *http.Request) {
+	p.posts = append(p.posts, r.PostForm)
+	p.codePosts[r.PostForm.Get("code")]++
+	p.secret(r.PostForm.Get("code_verifier"))
+}
+
+func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
+	p.count(r)
+	b := p.behaviour
+	refreshing := r.PostForm.Get("grant_type") == "refresh_token"
+	switch {
+	case b.Reset:
+		panic(http.ErrAbortHandler)
+	case refreshing && b.RefreshStatus != 0:
+		writeJSON(w, b.RefreshStatus, map[string]string{"error": b.RefreshError, "error_description": b.RefreshMessage})
+		return
+	case b.Body != "":
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(max(b.Status, 200))
+		w.Write([]byte(b.Body))
+		return
+	case b.Status != 0:
+		writeJSON(w, b.Status, map[string]string{"error": b.Error, "error_description": "the provider's own words"})
+		return
+	case !p.authenticated(r):
+		writeJSON(w, 401, map[string]string{"error": "invalid_client"})
+		return
+	}
+	if refreshing {
+		p.refresh(w, r)
+		return
+	}
+	p.redeem(w, r)
+}
+
+func (p *Provider) authenticated(r *http.Request) bool {
+	id, secret, basic := r.BasicAuth()
+	if basic && p.behaviour.AcceptOnly == "post" || !basic && p.behaviour.AcceptOnly == "basic" {
+		return false
+	}
+	if !basic {
+		id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	}
+	return id == p.ClientID && secret == p.Secret
+}
+
+func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
+	b := p.behaviour
+	code, ok := p.codes[r.PostForm.Get("code")]
+	if !ok || code.form.Get("redirect_uri") != r.PostForm.Get("redirect_uri") {
+		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+		return
+	}
+	if code.used && b.CodeReuse != "allowed" {
+		refusal := b.CodeReuse
+		if refusal == "" {
+			refusal = "invalid_grant"
+		}
+		writeJSON(w, 400, map[string]string{"error": refusal})
+		return
+	}
+	sum := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
+	if base64.RawURLEncoding.EncodeToString(sum[:]) != code.form.Get("code_challenge") {
+		code.used = code.used || b.BurnOnWrongProof
+		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+		return
+	}
+	code.used = true
+	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
+	if b.Refresh != "none" {
+		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
+		p.refreshes[token] = &family{current: token}
+		answer["refresh_token"] = token
+	}
+	if !b.NoIDToken {
+		answer["id_token"] = p.idToken("person-1", code.form.Get("nonce"))
+	}
+	p.answer(w, answer)
+}
+
+func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
+	b, token := p.behaviour, r.PostForm.Get("refresh_token")
+	f, ok := p.refreshes[token]
+	if ok && f.current != token && b.KillOnReuse {
+		f.dead = true
+	}
+	if !ok || f.dead || f.current != token {
+		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+		return
+	}
+	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
+	if b.Refresh == "" && !b.NoNewRefresh {
+		f.current = "upstream-refresh-" + rand.Text()
+		p.refreshes[f.current] = f
+	}
+	if !b.NoNewRefresh {
+		answer["refresh_token"] = f.current
+	}
+	if !b.NoNewIDToken {
+		sub := "person-1"
+		if b.SubOnRefresh != "" {
+			sub = b.SubOnRefresh
+		}
+		answer["id_token"] = p.idToken(sub, "")
+	}
+	p.answer(w, answer)
+}
+
+func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
+	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
+		if v, ok := answer[name].(string); ok {
+			p.secret(v)
+		}
+	}
+	writeJSON(w, 200, answer)
+}
+
+func (p *Provider) idToken(sub, nonce string) string {
+	b := p.behaviour
+	if b.IDToken != "" {
+		return b.IDToken
+	}
+	claims := map[string]any{
+		"iss": p.Issuer, "sub": sub, "aud": p.ClientID,
+		"iat": p.now().Unix(), "exp": p.now().Add(time.Hour).Unix(),
+		"email": "person@example.com",
+	}
+	if nonce != "" {
+		claims["nonce"] = nonce
+	}
+	if b.Claims != nil {
+		b.Claims(claims)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	if b.Unsigned {
+		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","kid":"`+providerKeyID+`"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload) + "."
+	}
+	key := providerKeys()[0]
+	if b.WrongKey {
+		key = providerKeys()[1]
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: providerKeyID}}, nil)
+	if err != nil {
+		panic(err)
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		panic(err)
+	}
+	text, err := signed.CompactSerialize()
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+func pad(s string, length int) string {
+	if n := length - len(s); n > 0 {
+		return s + strings.Repeat("x", n)
+	}
+	return s
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		panic(fmt.Sprintf("issuertest: %v", err))
+	}
+}
