@@ -32,7 +32,9 @@ func BenchmarkSidecar(b *testing.B) {
 		b.ReportMetric(float64(s.replica.Usage().RSS)/1e6, "MB-idle")
 	})
 	b.Run("metadata", func(b *testing.B) {
-		s.load(b, func() *http.Request { return s.request(http.MethodGet, "/.well-known/oauth-authorization-server", "", "") })
+		s.load(b, func() *http.Request {
+			return s.request(http.MethodGet, "/.well-known/oauth-authorization-server", "", "")
+		})
 	})
 	b.Run("register", func(b *testing.B) {
 		s.load(b, func() *http.Request {
