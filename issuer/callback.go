@@ -47,8 +47,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 	}
 	upstreamCode := query.Get("code")
-	if upstreamCode == "" {
-		return nil, invalidRequest("The sign-in provider's answer holds no code.")
+	if upstreamCode == "" || len(upstreamCode) > maxUpstreamValue {
+		return nil, invalidRequest("The sign-in provider's answer holds no code, or one that is too long.")
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,

@@ -93,7 +93,8 @@ const (
 	maxState         = 1024 // of the client; it travels in a cookie of 4 KB
 	maxRedirectURIs  = 5
 	maxRedirectURI   = 200
-	maxClientName    = 64 // runes shown to the person
+	maxClientName    = 64   // runes shown to the person
+	maxUpstreamValue = 4096 // characters of an upstream code or refresh token: sealed, it still opens and fits a URL or form
 	cacheableSeconds = "300"
 )
 

@@ -189,6 +189,10 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
 		return identity{}, loginRefused(errors.New("nonce of the id_token is not the one sent"))
 	}
+	if len(token.RefreshToken) > maxUpstreamValue {
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
+		token.RefreshToken = ""
+	}
 	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, nil
 }
 
@@ -206,7 +210,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identi
 		return identity{}, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
 	}
 	next := identity{Subject: last.Subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}
-	if next.RefreshToken == "" {
+	if next.RefreshToken == "" || len(next.RefreshToken) > maxUpstreamValue {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
 	if raw, _ := token.Extra("id_token").(string); raw == "" {
