@@ -31,9 +31,10 @@ type upstream struct {
 }
 
 const (
-	upstreamTimeout  = 10 * time.Second
+	upstreamTimeout  = 8 * time.Second // three in a row stay below the server's write time-out
 	upstreamMaxBody  = 1 << 20
 	discoveryMaxAge  = time.Hour
+	discoveryRetry   = 2 * time.Second // a provider that hangs must not make one request wait after the other
 	upstreamsAtATime = 256
 )
 
@@ -44,12 +45,14 @@ type upstreamCache struct {
 }
 
 type upstreamEntry struct {
-	mu sync.Mutex // held while one request asks the provider; the others wait for its answer
-	up *upstream
+	mu       sync.Mutex // held while one request asks the provider; the others wait for its answer
+	up       *upstream
+	err      error // of the last attempt, which those who waited share
+	failedAt time.Time
 }
 
 // upstream returns the tenant's provider. A document older than an hour is fetched again; when that fails the old one
-// serves on.
+// serves on, and the next attempt comes after discoveryRetry.
 func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
 	s.upstreams.mu.Lock()
 	if s.upstreams.m == nil || len(s.upstreams.m) >= upstreamsAtATime {
@@ -68,17 +71,20 @@ func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
 	if entry.up != nil && now.Sub(entry.up.fetchedAt).Abs() < discoveryMaxAge {
 		return entry.up, nil
 	}
-	up, err := s.discover(ctx, t.ProviderIssuer)
-	if err != nil {
-		if entry.up != nil {
-			s.Log.Warn("discovery failed, the old document is used on", "provider", t.ProviderIssuer, "cause", err)
-			return entry.up, nil
+	if entry.err == nil || now.Sub(entry.failedAt).Abs() >= discoveryRetry {
+		up, err := s.discover(ctx, t.ProviderIssuer)
+		if entry.err = err; err == nil {
+			up.fetchedAt = now
+			entry.up = up
+			return up, nil
 		}
-		return nil, err
+		entry.failedAt = s.Now()
+		s.Log.Warn("discovery failed", "provider", t.ProviderIssuer, "older document", entry.up != nil, "cause", err)
 	}
-	up.fetchedAt = now
-	entry.up = up
-	return up, nil
+	if entry.up != nil {
+		return entry.up, nil
+	}
+	return nil, entry.err
 }
 
 func (s *Issuer) discover(ctx context.Context, issuer string) (*upstream, error) {
