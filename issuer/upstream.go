@@ -92,7 +92,8 @@ func (s *Issuer) discover(ctx context.Context, issuer string) (*upstream, error)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !isLocalHTTP(u) {
 		return nil, errors.New("providerIssuer must be an https URL")
 	}
-	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	// A client that hangs up must not make discovery fail for those who wait with it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upstreamTimeout)
 	defer cancel()
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient()), issuer)
 	if err != nil {
