@@ -88,7 +88,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	req.Challenge = [sha256.Size]byte(challenge)
 	var ok bool
-	if req.Resource, ok = t.matchResource(query["resource"]); !ok {
+	if req.Resource, ok = t.matchResource(given(query["resource"])); !ok {
 		return c, req, redirected("invalid_target", "resource is not served here")
 	}
 	if query.Get("prompt") == "none" { // OpenID Connect Core §3.1.2.6: consent is always asked
@@ -122,6 +122,11 @@ func (t *tenant) matchResource(values []string) (string, bool) {
 		return "", false
 	}
 	return resource, true
+}
+
+// given leaves out parameters without a value: they count as not sent (RFC 6749 §3.1 and §3.2).
+func given(values []string) []string {
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }
 
 // grantableScope is what was asked of what this tenant knows, or all of it when nothing was asked

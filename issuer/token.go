@@ -42,6 +42,8 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 		resp, err = s.redeemCode(r.Context(), t, c, form)
 	case "refresh_token":
 		resp, err = s.refresh(r.Context(), t, c, form)
+	case "":
+		err = invalidRequest("grant_type is missing")
 	default:
 		err = badRequest("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
 	}
@@ -152,7 +154,7 @@ func (s *Issuer) issue(t *tenant, c client, g grant, scope, grantType string) to
 
 // sameResource is RFC 8707 §2.2: a token request may repeat the granted resource; it never gets another.
 func (t *tenant) sameResource(form url.Values, granted string) error {
-	values := form["resource"]
+	values := given(form["resource"])
 	if len(values) == 0 {
 		return nil
 	}

@@ -258,6 +258,10 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	// Verifier, not VerifierContext: it shares the provider's cached keys.
 	verified, err := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, Now: s.Now}).Verify(ctx, raw)
 	if err != nil {
+		// go-oidc has no error value for this. Nothing was refused: the client may try again with what it holds.
+		if strings.Contains(err.Error(), "fetching keys") {
+			return idToken{}, temporarilyUnavailable("the sign-in provider cannot be reached", errors.New("the provider's keys cannot be fetched"))
+		}
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
 	}
 	var claims struct {
@@ -293,7 +297,7 @@ func upstreamTokenError(err error, expired string) *Error {
 	}
 	cause := fmt.Errorf("the provider answered %d %s", answer.Response.StatusCode, safeCode(answer.ErrorCode))
 	switch {
-	case answer.ErrorCode == "invalid_grant":
+	case answer.ErrorCode == "invalid_grant", answer.ErrorCode == "invalid_code": // some say so of a used code
 		return invalidGrant(expired).because(cause)
 	case answer.Response.StatusCode >= 500 || answer.Response.StatusCode == http.StatusTooManyRequests:
 		return temporarilyUnavailable("the sign-in provider is not available", cause)
