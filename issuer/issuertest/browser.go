@@ -117,7 +117,7 @@ func (b *Browser) DecisionRequest(p *Page, decision string) *http.Request {
 	b.t.Helper()
 	action, form, _ := p.Form()
 	if action == "" {
-		b.t.Fatalf("no form on this page (status %d): %s", p.Status, p.Body)
+		b.t.Fatalf("no form on this page (status %d): %s", p.Status, p.text())
 	}
 	if decision != "" {
 		form.Set("decision", decision)
@@ -139,7 +139,7 @@ func (b *Browser) Follow(p *Page) *url.URL {
 		next := p.Next()
 		u, err := url.Parse(next)
 		if next == "" || err != nil {
-			b.t.Fatalf("the browser is stuck at %s (status %d, %v): %s", p.URL, p.Status, err, p.Body)
+			b.t.Fatalf("the browser is stuck at %.300s (status %d, %v): %s", p.URL, p.Status, err, p.text())
 		}
 		if !b.net.Knows(u) && !isProvider(u) {
 			return u
@@ -157,7 +157,7 @@ func (b *Browser) Upstream(p *Page) string {
 		next := p.Next()
 		u, err := url.Parse(next)
 		if next == "" || err != nil {
-			b.t.Fatalf("the browser is stuck at %s (status %d): %s", p.URL, p.Status, p.Body)
+			b.t.Fatalf("the browser is stuck at %.300s (status %d): %s", p.URL, p.Status, p.text())
 		}
 		if isProvider(p.URL) && !isProvider(u) {
 			return next
@@ -186,4 +186,10 @@ func (b *Browser) Cookies(address string) []string {
 		all = append(all, fmt.Sprintf("%s=%s", c.Name, c.Value))
 	}
 	return all
+}
+
+// text is the page without its head, for messages.
+func (p *Page) text() string {
+	_, body, _ := strings.Cut(p.Body, "<body>")
+	return body
 }

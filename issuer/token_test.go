@@ -1,0 +1,466 @@
+package issuer_test
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+func TestTheProviderDecidesWhichRedemptionIsTheFirst(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		be       issuertest.Behaviour
+		status   int // of the second redemption
+		code     string
+		exchange string
+		posts    int
+	}{
+		{"a provider that refuses a used code", issuertest.Behaviour{}, 400, "invalid_grant", "token", 2},
+		{"a provider that says invalid_code", issuertest.Behaviour{CodeReuse: "invalid_code"}, 400, "invalid_grant", "token", 2},
+		{"a provider that takes a code as often as it comes: so do we", issuertest.Behaviour{CodeReuse: "allowed"}, 200, "", "token", 2},
+		{"redeemed at the callback: the provider is asked once", issuertest.Behaviour{}, 200, "", "callback", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.skews, w.wiki.Exchange = []time.Duration{0, 0}, c.exchange })
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			code := a.code()
+			a.token(a.redemption(code)).wants(t, 200, "")
+			a.token(a.redemption(code)).wants(t, c.status, c.code)
+			if n := w.idp.Posts(); n != c.posts {
+				t.Errorf("%d posts, want %d", n, c.posts)
+			}
+		})
+	}
+}
+
+func TestOneOfManyParallelRedemptionsSucceeds(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.skews = []time.Duration{0, 0} })
+	a := w.register(w.wiki.PublicURL, nil)
+	code := a.code()
+	var wait sync.WaitGroup
+	replies := make([]reply, 8)
+	for i := range replies {
+		r := a.tokenRequest(a.redemption(code))
+		wait.Go(func() { replies[i] = w.do(r) })
+	}
+	wait.Wait()
+	granted := 0
+	for _, r := range replies {
+		if r.Status == 200 {
+			granted++
+		} else {
+			r.wants(t, 400, "invalid_grant")
+		}
+	}
+	if granted != 1 || w.idp.Posts() != len(replies) {
+		t.Errorf("%d granted with %d posts, want 1 with %d", granted, w.idp.Posts(), len(replies))
+	}
+}
+
+// What fails at one of our checks must not use the code up: a thief could spoil it.
+func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	const basic, public = "basic", "public"
+	clients := map[string]*app{
+		basic:  w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}}),
+		public: w.register(w.wiki.PublicURL, nil),
+	}
+	stranger := w.register(w.wiki.PublicURL, nil)
+	set := func(changes ...string) func(*app, url.Values, *http.Request) (url.Values, *http.Request) {
+		return func(a *app, form url.Values, _ *http.Request) (url.Values, *http.Request) {
+			return with(form, changes...), nil
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		client string
+		change func(*app, url.Values, *http.Request) (url.Values, *http.Request)
+		after  time.Duration
+		status int
+		code   string
+	}{
+		{"a wrong verifier", public, set("code_verifier", strings.Repeat("a", 43)), 0, 400, "invalid_grant"},
+		{"no verifier", public, set("code_verifier", ""), 0, 400, "invalid_grant"},
+		{"the challenge in place of the verifier", public, func(a *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
+			return with(f, "code_verifier", challenge(a.verifier)), nil
+		}, 0, 400, "invalid_grant"},
+		{"another redirect_uri", public, set("redirect_uri", "https://app.example/other"), 0, 400, "invalid_grant"},
+		{"another registered redirect_uri", basic, set("redirect_uri", callback+"/2"), 0, 400, "invalid_grant"},
+		{"another resource", public, set("resource", "https://mcp.localhost/world"), 0, 400, "invalid_target"},
+		{"a wider resource", public, set("resource", "https://mcp.localhost/wiki"), 0, 400, "invalid_target"},
+		{"another path below the public URL", public, set("resource", "https://mcp.localhost/wiki/sse"), 0, 400, "invalid_target"},
+		{"a code that is a minute and the skew old", public, set(), 6*time.Minute + time.Second, 400, "invalid_grant"},
+		{"a changed code", public, func(a *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
+			code := []byte(f.Get("code"))
+			code[len(code)/2] ^= 1
+			return with(f, "code", string(code)), nil
+		}, 0, 400, "invalid_grant"},
+		{"no code", public, set("code", ""), 0, 400, "invalid_grant"},
+		{"another grant type", public, set("grant_type", "client_credentials"), 0, 400, "unsupported_grant_type"},
+		{"the code as a refresh token", public, func(a *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
+			return a.refreshment(f.Get("code")), nil
+		}, 0, 400, "invalid_grant"},
+		{"another client", public, func(_ *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
+			return f, stranger.tokenRequest(f)
+		}, 0, 400, "invalid_grant"},
+		{"a wrong secret", basic, func(a *app, f url.Values, r *http.Request) (url.Values, *http.Request) {
+			r.SetBasicAuth(a.id, stranger.id)
+			return f, r
+		}, 0, 401, "invalid_client"},
+		{"no secret", basic, func(a *app, f url.Values, r *http.Request) (url.Values, *http.Request) {
+			r.SetBasicAuth(a.id, "")
+			return f, r
+		}, 0, 401, "invalid_client"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := clients[c.client]
+			code := a.code("resource", w.wiki.PublicURL+"/mcp")
+			before := w.idp.Posts()
+			form := a.redemption(code)
+			w.clock.Add(c.after)
+			changed, r := c.change(a, form, a.tokenRequest(form))
+			if r == nil {
+				r = a.tokenRequest(changed)
+			}
+			w.do(r).wants(t, c.status, c.code)
+			if n := w.idp.Posts() - before; n != 0 {
+				t.Errorf("%d posts, want none", n)
+			}
+			if c.after == 0 {
+				a.token(with(form, "resource", w.wiki.PublicURL+"/mcp")).wants(t, 200, "")
+				if n := w.idp.Posts() - before; n != 1 {
+					t.Errorf("%d posts after the right redemption, want 1", n)
+				}
+			}
+		})
+	}
+}
+
+func TestClientAuthentication(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	basic := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}})
+	post := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "token_endpoint_auth_method": "client_secret_post"})
+	public := w.register(w.wiki.PublicURL, nil)
+	encode := func(user, password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	}
+	refresh := map[*app]string{}
+	for _, a := range []*app{basic, post, public} {
+		refresh[a] = a.login().text("refresh_token")
+	}
+	for _, c := range []struct {
+		name          string
+		client        *app
+		authorization string
+		id, secret    string // in the body
+		status        int
+		code          string
+		challenge     bool
+	}{
+		{"a public client names itself", public, "", public.id, "", 200, "", false},
+		{"a public client in the header with an empty secret, as Go's oauth2 begins", public, encode(public.id, ""), "", "", 200, "", false},
+		{"a public client in header and body", public, encode(public.id, ""), public.id, "", 200, "", false},
+		{"a public client with a secret", public, "", public.id, basic.secret, 401, "invalid_client", false},
+		{"a public client with a secret in the header", public, encode(public.id, "x"), "", "", 401, "invalid_client", true},
+		{"a secret in the header", basic, encode(basic.id, basic.secret), "", "", 200, "", false},
+		{"a secret in the header, form-encoded", basic, encode(url.QueryEscape(basic.id), url.QueryEscape(basic.secret)), "", "", 200, "", false},
+		{"a secret in the header and client_id in the body, as the Python SDK does", basic, encode(basic.id, basic.secret), basic.id, "", 200, "", false},
+		{"a secret registered for the header, sent in the body", basic, "", basic.id, basic.secret, 200, "", false},
+		{"a secret in the body", post, "", post.id, post.secret, 200, "", false},
+		{"a secret registered for the body, sent in the header", post, encode(post.id, post.secret), "", "", 200, "", false},
+		{"the same secret in both", basic, encode(basic.id, basic.secret), basic.id, basic.secret, 200, "", false},
+		{"two secrets", basic, encode(basic.id, basic.secret), basic.id, post.secret, 401, "invalid_client", true},
+		{"two clients", basic, encode(basic.id, basic.secret), post.id, "", 401, "invalid_client", true},
+		{"a wrong secret in the header", basic, encode(basic.id, post.secret), "", "", 401, "invalid_client", true},
+		{"a wrong secret in the body", post, "", post.id, basic.secret, 401, "invalid_client", false},
+		{"no secret in the header", basic, encode(basic.id, ""), "", "", 401, "invalid_client", true},
+		{"no secret in the body", post, "", post.id, "", 401, "invalid_client", false},
+		{"a confidential client that poses as a public one", basic, "", basic.id, "", 401, "invalid_client", false},
+		{"a secret cut short", post, "", post.id, post.secret[:42], 401, "invalid_client", false},
+		{"a secret with more behind it", post, "", post.id, post.secret + "A", 401, "invalid_client", false},
+		{"the secret in another case", post, "", post.id, strings.ToUpper(post.secret), 401, "invalid_client", false},
+		{"nobody", public, "", "", "", 401, "invalid_client", false},
+		{"nobody in the header", public, encode("", ""), "", "", 401, "invalid_client", true},
+		{"no client at all", public, "", "my-client", "", 401, "invalid_client", false},
+		{"a client_id with more behind it", public, "", public.id + "A", "", 401, "invalid_client", false},
+		{"a client_id with a line break", public, "", public.id + "\r\n", "", 401, "invalid_client", false},
+		{"a client_id that is too long", public, "", public.id + strings.Repeat("A", 1000), "", 401, "invalid_client", false},
+		{"a header that is not well-formed", public, "Basic %%%", "", "", 401, "invalid_client", false},
+		{"a header with a wrong escape", basic, encode(basic.id, "%zz"), "", "", 401, "invalid_client", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			form := with(c.client.refreshment(refresh[c.client]), "client_id", c.id, "client_secret", c.secret)
+			r := newRequest(t, "POST", w.wiki.PublicURL+"/oauth/token", formType, form.Encode())
+			if c.authorization != "" {
+				r.Header.Set("Authorization", c.authorization)
+			}
+			got := w.do(r).wants(t, c.status, c.code)
+			if auth := got.Header.Get("WWW-Authenticate"); (auth != "") != c.challenge || c.challenge && !strings.HasPrefix(auth, "Basic ") {
+				t.Errorf("WWW-Authenticate %q", auth)
+			}
+		})
+	}
+}
+
+func TestTokenRequestForm(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	good := with(a.refreshment(token), "client_id", a.id).Encode()
+	for _, c := range []struct {
+		name        string
+		contentType string
+		query, body string
+		status      int
+		code        string
+	}{
+		{"a good one", formType, "", good, 200, ""},
+		{"with a charset", formType + "; charset=UTF-8", "", good, 200, ""},
+		{"with an unknown parameter", formType, "", good + "&audience=x", 200, ""},
+		{"with an empty resource, which counts as none", formType, "", good + "&resource=", 200, ""},
+		{"JSON", "application/json", "", `{"grant_type":"refresh_token"}`, 400, "invalid_request"},
+		{"multipart", "multipart/form-data; boundary=x", "", "--x--", 400, "invalid_request"},
+		{"no content type", "", "", good, 400, "invalid_request"},
+		{"an unreadable content type", ";;", "", good, 400, "invalid_request"},
+		{"everything in the URL", formType, "?" + good, "", 400, "invalid_request"},
+		{"one parameter in the URL", formType, "?client_id=" + a.id, good, 400, "invalid_request"},
+		{"a repeated grant_type", formType, "", good + "&grant_type=refresh_token", 400, "invalid_request"},
+		{"a repeated client_id", formType, "", good + "&client_id=" + a.id, 400, "invalid_request"},
+		{"a repeated unknown parameter", formType, "", good + "&x=1&x=2", 400, "invalid_request"},
+		{"two resources", formType, "", good + "&resource=" + w.wiki.PublicURL + "&resource=" + w.wiki.PublicURL, 400, "invalid_target"},
+		{"a broken escape", formType, "", good + "&x=%zz", 400, "invalid_request"},
+		{"semicolons", formType, "", strings.ReplaceAll(good, "&", ";"), 400, "invalid_request"},
+		{"64 KB and a little", formType, "", good + "&x=" + strings.Repeat("a", 64<<10), 413, "invalid_request"},
+		{"nothing", formType, "", "", 401, "invalid_client"},
+		{"no grant_type", formType, "", "client_id=" + a.id, 400, "invalid_request"},
+		{"an unknown grant_type", formType, "", "client_id=" + a.id + "&grant_type=password", 400, "unsupported_grant_type"},
+		{"grant_type in another case", formType, "", "client_id=" + a.id + "&grant_type=Refresh_Token", 400, "unsupported_grant_type"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/token"+c.query, c.contentType, c.body)).wants(t, c.status, c.code)
+			if got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("Cache-Control %q, Content-Type %q", got.Header.Get("Cache-Control"), got.Header.Get("Content-Type"))
+			}
+		})
+	}
+}
+
+func TestRefreshScopeNeverWidens(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	first := a.login("scope", "mcp:read email")
+	for _, c := range []struct{ name, asked, want string }{
+		{"nothing asked keeps what was granted", "", "mcp:read email"},
+		{"less", "email", "email"},
+		{"the same in another order", "email mcp:read", "mcp:read email"},
+		{"more", "mcp:read mcp:write email openid", "mcp:read email"},
+		{"only what was not granted", "mcp:write", ""},
+		{"in another case", "MCP:READ", ""},
+		{"white space", "  ", "mcp:read email"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := a.token(with(a.refreshment(first.text("refresh_token")), "scope", c.asked)).wants(t, 200, "")
+			if got.text("scope") != c.want || w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["scope"] != c.want {
+				t.Errorf("scope %q, want %q", got.text("scope"), c.want)
+			}
+			again := a.token(with(a.refreshment(got.text("refresh_token")), "scope", "mcp:read mcp:write email openid")).wants(t, 200, "")
+			if again.text("scope") != "mcp:read email" {
+				t.Errorf("then scope %q", again.text("scope"))
+			}
+		})
+	}
+}
+
+func TestRefreshIsBound(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a, b := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, nil)
+	token := a.login("resource", w.wiki.PublicURL+"/mcp").text("refresh_token")
+	for _, c := range []struct {
+		name   string
+		client *app
+		form   url.Values
+		status int
+		code   string
+	}{
+		{"to its client", b, b.refreshment(token), 400, "invalid_grant"},
+		{"to its resource", a, with(a.refreshment(token), "resource", w.wiki.PublicURL), 400, "invalid_target"},
+		{"to its kind", a, with(a.redemption(token)), 400, "invalid_grant"},
+		{"and may name its resource", a, with(a.refreshment(token), "resource", w.wiki.PublicURL+"/mcp"), 200, ""},
+		{"to every byte of it", a, a.refreshment(token[:len(token)-1]), 400, "invalid_grant"},
+		{"to one spelling", a, a.refreshment(token + "\n"), 400, "invalid_grant"},
+		{"and must be there", a, a.refreshment(""), 400, "invalid_grant"},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.client.token(c.form).wants(t, c.status, c.code) })
+	}
+}
+
+func TestALoginEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		life time.Duration
+	}{
+		{"after its life", issuertest.Behaviour{Refresh: "static"}, 30 * day},
+		{"after its life, however the provider rotates", issuertest.Behaviour{}, 30 * day},
+		{"after the shorter life of a session, where nobody can be asked again", issuertest.Behaviour{Refresh: "none"}, day},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			for range 4 { // refreshing does not make it longer
+				w.clock.Add(c.life / 4)
+				token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+			}
+			w.clock.Add(time.Second)
+			posts := w.idp.Posts()
+			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+			if w.idp.Posts() != posts {
+				t.Error("the provider was asked about a login that is over")
+			}
+			a.login()
+		})
+	}
+}
+
+func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
+	hang := func(r *http.Request) (*http.Request, context.CancelFunc) {
+		ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
+		return r.WithContext(ctx), cancel
+	}
+	for _, c := range []struct {
+		name   string
+		be     issuertest.Behaviour
+		status int
+		code   string
+		hang   bool
+		cause  string // in the log
+		later  int    // status of the next attempt, when the provider is kind again
+	}{
+		{"it rotates", issuertest.Behaviour{}, 200, "", false, "", 200},
+		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, 200, "", false, "", 200},
+		{"it sends no refresh token", issuertest.Behaviour{NoNewRefresh: true}, 200, "", false, "", 200},
+		{"it sends no id_token", issuertest.Behaviour{NoNewIDToken: true}, 200, "", false, "", 200},
+		{"it says invalid_grant", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_grant"}, 400, "invalid_grant", false, "the provider answered 400 invalid_grant", 200},
+		{"it says invalid_grant with 401", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_grant"}, 400, "invalid_grant", false, "the provider answered 401 invalid_grant", 200},
+		{"it says invalid_client", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"}, 500, "server_error", false, "the provider answered 401 invalid_client", 200},
+		{"it says invalid_request, as Dex of an expired token", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}, 500, "server_error", false, "the provider answered 400 invalid_request", 200},
+		{"it fails", issuertest.Behaviour{RefreshStatus: 500}, 503, "temporarily_unavailable", false, "the provider answered 500", 200},
+		{"it is busy", issuertest.Behaviour{RefreshStatus: 429, RefreshError: "slow_down"}, 503, "temporarily_unavailable", false, "the provider answered 429 slow_down", 200},
+		{"it hangs", issuertest.Behaviour{Hang: true}, 503, "temporarily_unavailable", true, "deadline exceeded", 200},
+		{"it hangs up", issuertest.Behaviour{Reset: true}, 503, "temporarily_unavailable", false, "EOF", 200},
+		{"it names another person", issuertest.Behaviour{SubOnRefresh: "person-2"}, 400, "access_denied", false, "another person", 400},
+		{"it signs with another key", issuertest.Behaviour{WrongKey: true}, 400, "access_denied", false, "signature", 400},
+		{"it answers for another client", issuertest.Behaviour{Claims: func(m map[string]any) { m["aud"] = "somebody" }}, 400, "access_denied", false, "audience", 400},
+		{"its keys cannot be fetched", issuertest.Behaviour{Refresh: "static", KeysStatus: 500}, 503, "temporarily_unavailable", false, "keys", 200},
+		{"its words are not JSON", issuertest.Behaviour{Body: "<html>"}, 503, "temporarily_unavailable", false, "unexpected answer", 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.restart = true }) // no cached key helps
+			if c.be.Refresh != "" {
+				w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
+			}
+			a := w.register(w.wiki.PublicURL, nil)
+			first := a.login().text("refresh_token")
+			w.clock.Add(time.Hour - time.Second)
+			w.idp.Be(c.be)
+			token := a.token(a.refreshment(first)).wants(t, 200, "").text("refresh_token")
+			if n := w.idp.Posts(); n != 1 {
+				t.Fatalf("%d posts within the hour, want the login's", n)
+			}
+			w.clock.Add(time.Second)
+			r := a.tokenRequest(a.refreshment(token))
+			if c.hang {
+				var cancel context.CancelFunc
+				r, cancel = hang(r)
+				defer cancel()
+			}
+			got := w.do(r).wants(t, c.status, c.code)
+			if n := w.idp.Posts(); n != 2 {
+				t.Errorf("%d posts, want one for the login and one for this", n)
+			}
+			if c.status == 503 && got.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			if c.cause != "" && !strings.Contains(w.log.String(), c.cause) {
+				t.Errorf("the log does not say %q: %s", c.cause, w.log)
+			}
+			w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
+			if c.status == 200 { // what the provider gave is asked with the next time, and not before
+				next := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+				if n := w.idp.Posts(); n != 2 {
+					t.Errorf("%d posts directly after a check", n)
+				}
+				w.clock.Add(time.Hour)
+				a.token(a.refreshment(next.text("refresh_token"))).wants(t, 200, "")
+				return
+			}
+			if got := a.token(a.refreshment(token)); got.Status != c.later {
+				t.Errorf("afterwards status %d, want %d: %s", got.Status, c.later, got.Body)
+			}
+		})
+	}
+}
+
+func TestParallelRefreshesWithinTheHourDisturbNothing(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.skews = []time.Duration{0, 0} })
+	w.idp.Be(issuertest.Behaviour{KillOnReuse: true})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	var wait sync.WaitGroup
+	replies := make([]reply, 8)
+	for i := range replies {
+		r := a.tokenRequest(a.refreshment(token))
+		wait.Go(func() { replies[i] = w.do(r) })
+	}
+	wait.Wait()
+	w.clock.Add(time.Hour)
+	a.token(a.refreshment(replies[3].wants(t, 200, "").text("refresh_token"))).wants(t, 200, "")
+	for _, r := range replies {
+		r.wants(t, 200, "")
+	}
+	if n := w.idp.Posts(); n != 2 {
+		t.Errorf("%d posts, want 2", n)
+	}
+}
+
+func TestLivesAreChecked(t *testing.T) {
+	good := func() issuer.Config {
+		c := issuer.Config{Ring: newRing(t, masterOne), AccessTokenTTL: time.Hour, RefreshTokenTTL: time.Hour, SessionTTL: time.Hour}
+		c.Schedule.Rotation, c.Schedule.Overlap = 24*time.Hour, 2*time.Hour
+		return c
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*issuer.Config)
+		want   string
+	}{
+		{"the shortest lives that go together", func(*issuer.Config) {}, ""},
+		{"no master", func(c *issuer.Config) { c.Ring = nil }, "issuer: no master secret"},
+		{"an overlap shorter than a token's life", func(c *issuer.Config) { c.Schedule.Overlap = time.Hour }, "overlap 1h0m0s is shorter than access-token life + clock skew (1h5m0s): tokens would outlive their key"},
+		{"no rotation", func(c *issuer.Config) { c.Schedule.Rotation = 0 }, "rotation must be at least one minute"},
+		{"a refresh token that ends before its access token", func(c *issuer.Config) { c.RefreshTokenTTL = time.Minute }, "token lives must be at least one minute, and a login must outlive an access token"},
+		{"a session that ends before its access token", func(c *issuer.Config) { c.SessionTTL = time.Minute }, "token lives must be at least one minute, and a login must outlive an access token"},
+		{"a token that lives a second", func(c *issuer.Config) { c.AccessTokenTTL = time.Second }, "token lives must be at least one minute, and a login must outlive an access token"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := good()
+			c.change(&config)
+			_, err := issuer.New(config)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}

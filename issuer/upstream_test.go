@@ -1,0 +1,417 @@
+package issuer_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// What the provider's token endpoint may answer to a code, and what the client hears: never invalid_client, which is about
+// our client and would make SDKs throw away theirs, and never the provider's words.
+func TestUpstreamErrorsAtRedemption(t *testing.T) {
+	const words = "the provider's own words"
+	for _, c := range []struct {
+		name   string
+		be     issuertest.Behaviour
+		hang   bool
+		status int
+		code   string
+		cause  string
+	}{
+		{"invalid_grant", issuertest.Behaviour{Status: 400, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 400 invalid_grant"},
+		{"invalid_grant with 401", issuertest.Behaviour{Status: 401, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 401 invalid_grant"},
+		{"invalid_grant with 200", issuertest.Behaviour{Status: 200, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 200 invalid_grant"},
+		{"invalid_client", issuertest.Behaviour{Status: 401, Error: "invalid_client"}, false, 500, "server_error", "the provider answered 401 invalid_client"},
+		{"unauthorized_client", issuertest.Behaviour{Status: 400, Error: "unauthorized_client"}, false, 500, "server_error", "the provider answered 400 unauthorized_client"},
+		{"invalid_request", issuertest.Behaviour{Status: 400, Error: "invalid_request"}, false, 500, "server_error", "the provider answered 400 invalid_request"},
+		{"403 without a word", issuertest.Behaviour{Status: 403, Body: "<h1>forbidden</h1>"}, false, 500, "server_error", "the provider answered 403"},
+		{"a hostile error code", issuertest.Behaviour{Status: 400, Error: "<script>alert(1)</script>\r\nX: y"}, false, 500, "server_error", "the provider answered 400 an error code that is not one"},
+		{"500", issuertest.Behaviour{Status: 500}, false, 503, "temporarily_unavailable", "the provider answered 500"},
+		{"502 with a page", issuertest.Behaviour{Status: 502, Body: "<html>" + words}, false, 503, "temporarily_unavailable", "the provider answered 502"},
+		{"429", issuertest.Behaviour{Status: 429, Error: "slow_down"}, false, 503, "temporarily_unavailable", "the provider answered 429 slow_down"},
+		{"it hangs", issuertest.Behaviour{Hang: true}, true, 503, "temporarily_unavailable", "deadline exceeded"},
+		{"it hangs up", issuertest.Behaviour{Reset: true}, false, 503, "temporarily_unavailable", "EOF"},
+		{"200 with a page", issuertest.Behaviour{Body: "<html>" + words}, false, 503, "temporarily_unavailable", "unexpected answer"},
+		{"200 without an access token", issuertest.Behaviour{Body: `{"note":"` + words + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer"},
+		{"200 with 2 MB", issuertest.Behaviour{Body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer"},
+	} {
+		for _, exchange := range []string{"token", "callback"} {
+			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
+				a := w.register(w.wiki.PublicURL, nil)
+				browser := issuertest.NewBrowser(t, w.net)
+				back := browser.Upstream(browser.Decide(browser.Get(a.authorizeURL()), "allow"))
+				w.idp.Be(c.be)
+				request := newRequest(t, "GET", back, "", "")
+				if exchange == "token" {
+					answer, err := url.Parse(browser.Get(back).Next())
+					if err != nil {
+						t.Fatal(err)
+					}
+					request = a.tokenRequest(a.redemption(answer.Query().Get("code")))
+				}
+				if c.hang {
+					ctx, cancel := context.WithTimeout(request.Context(), 100*time.Millisecond)
+					defer cancel()
+					request = request.WithContext(ctx)
+				}
+				var said string
+				if exchange == "token" {
+					got := w.do(request).wants(t, c.status, c.code)
+					said = got.Body
+					if c.status == 503 && got.Header.Get("Retry-After") == "" {
+						t.Error("no Retry-After")
+					}
+				} else {
+					for _, cookie := range browser.Jar.Cookies(request.URL) {
+						request.AddCookie(cookie)
+					}
+					said = a.wantsErrorRedirect(t, w.do(request), c.code, a.state)
+				}
+				if n := w.idp.Posts(); n != 1 {
+					t.Errorf("%d posts, want exactly one", n)
+				}
+				if strings.Contains(said, words) || strings.Contains(said, "<script") || strings.Contains(said, "alert") || strings.Contains(said, "upstream") {
+					t.Errorf("the client was told %s", said)
+				}
+				log := w.log.String()
+				if !strings.Contains(log, c.cause) || strings.Contains(log, words) || strings.Contains(log, "<script") {
+					t.Errorf("the log should say %q and nothing of the provider's: %s", c.cause, log)
+				}
+			})
+		}
+	}
+}
+
+// wantsErrorRedirect checks an error that goes to the client through the browser, and returns its address.
+func (a *app) wantsErrorRedirect(t testing.TB, r reply, code, state string) string {
+	t.Helper()
+	to, err := url.Parse(r.Header.Get("Location"))
+	if err != nil || r.Status != 303 || !strings.HasPrefix(to.String(), a.redirect) {
+		t.Fatalf("status %d, Location %q (%v), want a redirect to the client: %s", r.Status, r.Header.Get("Location"), err, r.Body)
+	}
+	q := to.Query()
+	if q.Get("error") != code || q.Get("state") != state || q.Get("iss") != a.base || q.Has("code") {
+		t.Fatalf("the client got %s, want error=%s, state=%s, iss=%s", to, code, state, a.base)
+	}
+	for name, values := range q {
+		if len(values) != 1 {
+			t.Errorf("%s stands %d times", name, len(values))
+		}
+	}
+	return to.String()
+}
+
+func TestIDTokensThatAreRefused(t *testing.T) {
+	claims := func(change func(map[string]any)) issuertest.Behaviour { return issuertest.Behaviour{Claims: change} }
+	set := func(name string, v any) issuertest.Behaviour {
+		return claims(func(m map[string]any) {
+			m[name] = v
+			if v == nil {
+				delete(m, name)
+			}
+		})
+	}
+	for _, c := range []struct {
+		name  string
+		be    issuertest.Behaviour
+		cause string
+	}{
+		{"none", issuertest.Behaviour{NoIDToken: true}, "no id_token"},
+		{"not a JWT", issuertest.Behaviour{IDToken: "not.a-jwt"}, "malformed"},
+		{"unsigned", issuertest.Behaviour{Unsigned: true}, "signature"},
+		{"signed by somebody else under the published kid", issuertest.Behaviour{WrongKey: true}, "signature"},
+		{"a wrong nonce", set("nonce", "AAAAAAAAAAAAAAAAAAAAAA"), "nonce"},
+		{"no nonce", set("nonce", nil), "nonce"},
+		{"an empty nonce", set("nonce", ""), "nonce"},
+		{"another client's audience", set("aud", "somebody"), "audience"},
+		{"no audience", set("aud", nil), "audience"},
+		{"several audiences without azp", set("aud", []string{"bouncer", "other"}), "azp"},
+		{"several audiences and another's azp", claims(func(m map[string]any) { m["aud"] = []string{"bouncer", "other"}; m["azp"] = "other" }), "azp"},
+		{"one audience and another's azp", set("azp", "other"), "azp"},
+		{"an azp that is no string", set("azp", 7), "claims of unexpected types"},
+		{"another issuer", set("iss", "https://evil.example"), "different provider"},
+		{"the issuer with a slash", claims(func(m map[string]any) { m["iss"] = m["iss"].(string) + "/" }), "different provider"},
+		{"expired", set("exp", issuertest.Start.Add(-time.Minute).Unix()), "expired"},
+		{"no exp", set("exp", nil), "expired"},
+		{"not yet valid", set("nbf", issuertest.Start.Add(time.Hour).Unix()), "before the nbf"},
+		{"an empty sub", set("sub", ""), "sub"},
+		{"no sub", set("sub", nil), "sub"},
+		{"a sub of 256 characters", set("sub", strings.Repeat("x", 256)), "sub"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+			if n := w.idp.Posts(); n != 1 {
+				t.Errorf("%d posts, want 1", n)
+			}
+			if !strings.Contains(w.log.String(), c.cause) {
+				t.Errorf("the log does not say %q: %s", c.cause, w.log)
+			}
+		})
+	}
+}
+
+func TestIDTokensThatAreAccepted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		skew time.Duration // of the provider's clock
+		sub  string
+	}{
+		{"a provider four minutes ahead", 4 * time.Minute, "person-1"},
+		{"a provider four minutes behind", -4 * time.Minute, "person-1"},
+		{"a provider an hour ahead, which the log mentions", time.Hour, "person-1"},
+		{"a sub of 255 characters", 0, strings.Repeat("x", 255)},
+		{"a sub that is no ASCII", 0, "Zoë|<ü>"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := issuertest.NewClock()
+			w := newWorld(t, &issuertest.Options{Now: clock.Off(c.skew)}, func(w *world) { w.clock = clock })
+			w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["sub"] = c.sub }})
+			a := w.register(w.wiki.PublicURL, nil)
+			if sub := w.verifiedToken(a.base, a.login().text("access_token"), clock.Now())["sub"]; sub != c.sub {
+				t.Errorf("sub %q", sub)
+			}
+			if warned := strings.Contains(w.log.String(), "clock"); warned != (c.skew.Abs() > 5*time.Minute) {
+				t.Errorf("the log warned of the clock: %v", warned)
+			}
+		})
+	}
+}
+
+// Without a usable discovery document nobody is sent anywhere, and the person is told to try again.
+func TestDiscoveryThatIsRefused(t *testing.T) {
+	doc := func(name string, v any) issuertest.Behaviour {
+		return issuertest.Behaviour{Discovery: map[string]any{name: v}}
+	}
+	for _, c := range []struct {
+		name string
+		tls  bool
+		be   issuertest.Behaviour
+	}{
+		{"500", false, issuertest.Behaviour{DiscoveryStatus: 500}},
+		{"404", false, issuertest.Behaviour{DiscoveryStatus: 404}},
+		{"a redirect", false, issuertest.Behaviour{DiscoveryRedirect: "/elsewhere"}},
+		{"a redirect to the same document elsewhere", false, issuertest.Behaviour{DiscoveryRedirect: "https://evil.example/.well-known/openid-configuration"}},
+		{"another issuer", false, doc("issuer", "https://evil.example")},
+		{"the issuer with a slash", false, doc("issuer", "slash")},
+		{"no authorization endpoint", false, doc("authorization_endpoint", nil)},
+		{"no token endpoint", false, doc("token_endpoint", nil)},
+		{"no keys", false, doc("jwks_uri", nil)},
+		{"a token endpoint of http elsewhere", false, doc("token_endpoint", "http://idp.example/token")},
+		{"a token endpoint of another scheme", false, doc("token_endpoint", "file:///etc/passwd")},
+		{"an authorization endpoint that is a script", false, doc("authorization_endpoint", "javascript:alert(1)")},
+		{"http at the token endpoint of an https issuer", true, doc("token_endpoint", "http://127.0.0.1/token")},
+		{"http at the authorization endpoint of an https issuer", true, doc("authorization_endpoint", "http://127.0.0.1/authorize")},
+		{"http at the keys of an https issuer", true, doc("jwks_uri", "http://127.0.0.1/keys")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, &issuertest.Options{TLS: c.tls}, nil)
+			if c.be.Discovery["issuer"] == "slash" {
+				c.be.Discovery["issuer"] = w.idp.Issuer + "/"
+			}
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			browser := issuertest.NewBrowser(t, w.net)
+			consent := browser.Get(a.authorizeURL())
+			p := browser.Decide(consent, "allow")
+			if p.Status != 503 || p.Next() != "" || strings.Contains(strings.Join(browser.Cookies(a.base), " "), "flow") {
+				t.Errorf("status %d, leads to %q, cookies %q", p.Status, p.Next(), browser.Cookies(a.base))
+			}
+			// Once the provider is well again the same person goes on from the same page.
+			w.idp.Be(issuertest.Behaviour{})
+			w.clock.Add(2 * time.Second)
+			browser.Follow(browser.Decide(consent, "allow"))
+		})
+	}
+}
+
+func TestAnEndlessDiscoveryDocumentCostsBoundedMemory(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.idp.Be(issuertest.Behaviour{DiscoveryBytes: 100 << 20})
+	a := w.register(w.wiki.PublicURL, nil)
+	browser := issuertest.NewBrowser(t, w.net)
+	consent := browser.Get(a.authorizeURL())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p := browser.Decide(consent, "allow")
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; p.Status != 503 || grown > 16<<20 {
+		t.Errorf("status %d after allocating %d MB", p.Status, grown>>20)
+	}
+}
+
+func TestProviderIssuersThatAreRefused(t *testing.T) {
+	for _, address := range []string{"http://idp.example", "ftp://idp.example", "idp.example", "https://", "https://user:password@idp.example", "http://localhost.evil.example", "http://127.1", "http://2130706433"} {
+		t.Run(address, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.ProviderIssuer = address
+				w.config = func(c *issuer.Config) { c.Transport = noNetwork{t} }
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			browser := issuertest.NewBrowser(t, w.net)
+			if p := browser.Decide(browser.Get(a.authorizeURL()), "allow"); p.Status != 503 || p.Next() != "" {
+				t.Errorf("status %d, leads to %q", p.Status, p.Next())
+			}
+		})
+	}
+}
+
+type noNetwork struct{ t *testing.T }
+
+func (n noNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.t.Errorf("asked for %s", r.URL)
+	return nil, http.ErrAbortHandler
+}
+
+// The document is fetched once an hour, by one of the requests that want it; when it cannot be had, the old one serves on.
+func TestDiscoveryIsShared(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	a.login()
+	a.login()
+	if d, k, _ := w.idp.Counts(); d != 1 || k != 1 {
+		t.Errorf("%d discoveries and %d fetches of the keys for two logins, want one each", d, k)
+	}
+	w.clock.Add(time.Hour)
+	w.idp.Be(issuertest.Behaviour{DiscoveryStatus: 500})
+	a.login()
+	if d, _, _ := w.idp.Counts(); d < 2 || !strings.Contains(w.log.String(), "discovery failed") {
+		t.Errorf("%d discoveries after an hour", d)
+	}
+}
+
+// A provider that hangs is asked once by all who wait, not by one after the other.
+func TestManyWaitForOneDiscovery(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
+	})
+	w.idp.Be(issuertest.Behaviour{DiscoveryHang: true})
+	a := w.register(w.wiki.PublicURL, nil)
+	browser := issuertest.NewBrowser(t, w.net)
+	const people = 20
+	requests := make([]*http.Request, people)
+	for i := range requests {
+		p := browser.Get(a.authorizeURL())
+		requests[i] = browser.DecisionRequest(p, "allow")
+		for _, c := range browser.Jar.Cookies(p.URL) {
+			requests[i].AddCookie(c)
+		}
+	}
+	begun := time.Now()
+	var wait sync.WaitGroup
+	for _, r := range requests {
+		wait.Go(func() {
+			if got := w.do(r); got.Status != 503 {
+				t.Errorf("status %d", got.Status)
+			}
+		})
+	}
+	wait.Wait()
+	if d, _, _ := w.idp.Counts(); d > people/4 || time.Since(begun) > 2*time.Second {
+		t.Errorf("%d discoveries in %v for %d people", d, time.Since(begun), people)
+	}
+}
+
+// impatient gives up on every request after a time, as a deadline of ten seconds would.
+type impatient struct {
+	next http.RoundTripper
+	wait time.Duration
+}
+
+func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), i.wait)
+	defer cancel()
+	return i.next.RoundTrip(r.WithContext(ctx))
+}
+
+// A value that is too long to come back opened must not be handed out: the client would fail with it later, and not know why.
+func TestProviderValuesThatAreTooLong(t *testing.T) {
+	t.Run("a code of 7,000 characters", func(t *testing.T) {
+		w := newWorld(t, nil, nil)
+		w.idp.Be(issuertest.Behaviour{CodeLength: 7000})
+		a := w.register(w.wiki.PublicURL, nil)
+		browser := issuertest.NewBrowser(t, w.net)
+		back := browser.Upstream(browser.Decide(browser.Get(a.authorizeURL()), "allow"))
+		if p := browser.Get(back); p.Status != 400 || p.Next() != "" || !strings.Contains(p.Body, "too long") {
+			t.Errorf("status %d, leads to %.200s", p.Status, p.Next())
+		}
+	})
+	t.Run("a refresh token of 7,000 characters is forgotten, and the login is a session", func(t *testing.T) {
+		w := newWorld(t, nil, nil)
+		w.idp.Be(issuertest.Behaviour{RefreshLength: 7000})
+		a := w.register(w.wiki.PublicURL, nil)
+		token := a.login().text("refresh_token")
+		w.clock.Add(24 * time.Hour)
+		token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+		w.clock.Add(time.Second)
+		a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+	})
+}
+
+func TestClientSecretOfTheLabel(t *testing.T) {
+	const secret = "upstream-secret-of-the-bouncer"
+	sealed := func(w *world, provider, id string) string {
+		return issuer.SealSecret(newRing(t, masterOne), provider, id, secret, w.clock.Now())
+	}
+	environment := map[string]string{
+		"WIKI_CLIENT_SECRET": secret, "CLIENT_SECRET": secret, "BOUNCER_ENCRYPTION_KEY": secret, "AWS_SECRET_ACCESS_KEY": secret,
+		"CLIENT_SECRET_2": secret, "wiki_client_secret": secret, "WIKI CLIENT_SECRET": secret, "EMPTY_CLIENT_SECRET": "",
+	}
+	for _, c := range []struct {
+		name  string
+		label func(*world) string
+		ok    bool
+		cause string
+	}{
+		{"plain text", func(*world) string { return secret }, true, ""},
+		{"a variable", func(*world) string { return "env:WIKI_CLIENT_SECRET" }, true, ""},
+		{"the shortest name", func(*world) string { return "env:CLIENT_SECRET" }, true, ""},
+		{"sealed for this provider and client", func(w *world) string { return sealed(w, w.idp.Issuer, "bouncer") }, true, ""},
+		{"a wrong one", func(*world) string { return "wrong" }, false, "the provider answered 401 invalid_client"},
+		{"the master secret's variable", func(*world) string { return "env:BOUNCER_ENCRYPTION_KEY" }, false, "must end in CLIENT_SECRET"},
+		{"somebody else's variable", func(*world) string { return "env:AWS_SECRET_ACCESS_KEY" }, false, "must end in CLIENT_SECRET"},
+		{"a name that goes on", func(*world) string { return "env:CLIENT_SECRET_2" }, false, "must end in CLIENT_SECRET"},
+		{"a name in small letters", func(*world) string { return "env:wiki_client_secret" }, false, "must end in CLIENT_SECRET"},
+		{"a name with a space", func(*world) string { return "env:WIKI CLIENT_SECRET" }, false, "must end in CLIENT_SECRET"},
+		{"a name with a line break", func(*world) string { return "env:CLIENT_SECRET\n" }, false, "must end in CLIENT_SECRET"},
+		{"no name", func(*world) string { return "env:" }, false, "must end in CLIENT_SECRET"},
+		{"a variable that is not there", func(*world) string { return "env:OTHER_CLIENT_SECRET" }, false, "has no variable OTHER_CLIENT_SECRET"},
+		{"an empty variable", func(*world) string { return "env:EMPTY_CLIENT_SECRET" }, false, "has no variable EMPTY_CLIENT_SECRET"},
+		{"sealed for another provider", func(w *world) string { return sealed(w, "https://evil.example", "bouncer") }, false, "sealed for another provider, client or master secret"},
+		{"sealed for another client", func(w *world) string { return sealed(w, w.idp.Issuer, "other") }, false, "sealed for another provider, client or master secret"},
+		{"sealed for a provider and client whose names run together the same", func(w *world) string { return sealed(w, w.idp.Issuer+"b", "ouncer") }, false, "sealed for another provider, client or master secret"},
+		{"sealed text cut short", func(w *world) string { s := sealed(w, w.idp.Issuer, "bouncer"); return s[:len(s)-2] }, false, "sealed for another provider, client or master secret"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.ClientSecret = c.label(w)
+				w.config = func(c *issuer.Config) { c.Getenv = func(name string) string { return environment[name] } }
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			got := a.token(a.redemption(a.code()))
+			if c.ok {
+				got.wants(t, 200, "")
+			} else {
+				got.wants(t, 500, "server_error")
+			}
+			log := w.log.String()
+			if !strings.Contains(log, c.cause) || strings.Contains(log, secret) {
+				t.Errorf("the log should say %q: %s", c.cause, log)
+			}
+			if n := w.idp.Posts(); !c.ok && strings.Contains(c.cause, "CLIENT_SECRET") && n != 0 {
+				t.Errorf("%d posts without a secret", n)
+			}
+		})
+	}
+}
