@@ -31,6 +31,7 @@ var errKeysUnavailable = errors.New("the signing keys cannot be fetched from the
 
 // verifyKey is a public key and the one algorithm it is for.
 type verifyKey struct {
+	kid       string
 	algorithm string // EdDSA or RS256
 	ed25519   ed25519.PublicKey
 	rsa       *rsa.PublicKey
@@ -118,10 +119,8 @@ func (k *keyset) recall(hash [32]byte, at int64) *identity {
 func (k *keyset) remember(hash [32]byte, id *identity, key *verifyKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, current := range k.keys {
-		if current == key {
-			k.tokens.add(hash, id)
-		}
+	if k.keys[key.kid] == key {
+		k.tokens.add(hash, id)
 	}
 }
 
@@ -296,9 +295,9 @@ func parseKeys(body []byte) (map[string]*verifyKey, error) {
 		if i >= maxKeys {
 			break
 		}
-		kid, key := parseKey(text)
-		if key != nil && keys[kid] == nil {
-			keys[kid] = key
+		key := parseKey(text)
+		if key != nil && keys[key.kid] == nil {
+			keys[key.kid] = key
 		}
 	}
 	if len(keys) == 0 {
@@ -308,7 +307,7 @@ func parseKeys(body []byte) (map[string]*verifyKey, error) {
 }
 
 // parseKey reads an Ed25519 key (RFC 8037 §2) or an RSA key (RFC 7518 §6.3.1), or returns nil.
-func parseKey(text []byte) (string, *verifyKey) {
+func parseKey(text []byte) *verifyKey {
 	var jwk struct {
 		Kty string `json:"kty"`
 		Kid string `json:"kid"`
@@ -320,26 +319,26 @@ func parseKey(text []byte) (string, *verifyKey) {
 		E   string `json:"e"`
 	}
 	if json.Unmarshal(text, &jwk) != nil || jwk.Kid == "" || len(jwk.Kid) > maxKeyID || (jwk.Use != "" && jwk.Use != "sig") {
-		return "", nil
+		return nil
 	}
 	switch {
 	case jwk.Kty == "OKP" && jwk.Crv == "Ed25519" && (jwk.Alg == "" || jwk.Alg == "EdDSA"):
 		x, err := strictBase64.DecodeString(jwk.X)
 		if err == nil && len(x) == ed25519.PublicKeySize {
-			return jwk.Kid, &verifyKey{algorithm: "EdDSA", ed25519: ed25519.PublicKey(x), text: "EdDSA " + jwk.X}
+			return &verifyKey{kid: jwk.Kid, algorithm: "EdDSA", ed25519: ed25519.PublicKey(x), text: "EdDSA " + jwk.X}
 		}
 	case jwk.Kty == "RSA" && (jwk.Alg == "" || jwk.Alg == "RS256"):
 		n, err1 := strictBase64.DecodeString(jwk.N)
 		e, err2 := strictBase64.DecodeString(jwk.E)
 		if err1 != nil || err2 != nil || len(e) == 0 || len(e) > 4 {
-			return "", nil
+			return nil
 		}
 		modulus := new(big.Int).SetBytes(n)
 		exponent := new(big.Int).SetBytes(e).Int64()
 		// RFC 7518 §3.3: 2048 bits at least. The upper bound keeps a verification in microseconds.
 		if modulus.BitLen() >= 2048 && modulus.BitLen() <= 8192 && exponent >= 3 && exponent%2 == 1 && exponent < 1<<31 {
-			return jwk.Kid, &verifyKey{algorithm: "RS256", rsa: &rsa.PublicKey{N: modulus, E: int(exponent)}, text: strings.Join([]string{"RS256", jwk.N, jwk.E}, " ")}
+			return &verifyKey{kid: jwk.Kid, algorithm: "RS256", rsa: &rsa.PublicKey{N: modulus, E: int(exponent)}, text: strings.Join([]string{"RS256", jwk.N, jwk.E}, " ")}
 		}
 	}
-	return "", nil
+	return nil
 }

@@ -1,0 +1,132 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// Byte for byte: the first row is what the original MCPBouncer's README promises.
+func TestChallenges(t *testing.T) {
+	const metadata = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource"`
+	const ofMCP = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp"`
+	const bad = `Bearer error="invalid_token", error_description="`
+	const unauthorized = `{"error":"unauthorized"}`
+	other := strings.Repeat("a", maxToken+1)
+	for _, c := range []struct {
+		name     string
+		required string
+		path     string
+		headers  []string
+		status   int
+		want     string
+		body     string
+	}{
+		{"no token", "", "/anything", nil, 401, "Bearer " + metadata, unauthorized},
+		{"no token at the public URL", "", "", nil, 401, "Bearer " + metadata, unauthorized},
+		{"no token at an MCP endpoint", "", "/mcp", nil, 401, "Bearer " + ofMCP, unauthorized},
+		{"no token below an MCP endpoint", "", "/mcp/x", nil, 401, "Bearer " + metadata, unauthorized},
+		{"no token, with required scopes", "a b", "/anything", nil, 401, `Bearer scope="a b", ` + metadata, unauthorized},
+		{"no token, with required scopes, at an MCP endpoint", "a b", "/mcp", nil, 401, `Bearer scope="a b", ` + ofMCP, unauthorized},
+		{"another scheme", "", "/anything", []string{"Authorization", "Basic YTpi"}, 401, "Bearer " + metadata, unauthorized},
+		{"a token in the query", "", "/anything?access_token=VALID", nil, 401, "Bearer " + metadata, unauthorized},
+		{"garbage", "", "/anything", bearer("garbage"), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"no token after the scheme", "", "/anything", bearer(""), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"a token that is too long", "", "/anything", bearer(other), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"two headers with a good token each", "", "/anything", []string{"Authorization", "Bearer VALID", "Authorization", "Bearer VALID"}, 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"expired", "", "/mcp", bearer("EXPIRED"), 401, bad + `the access token has expired", ` + ofMCP, unauthorized},
+		{"a scope is missing", "openid admin", "/mcp", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="openid admin", ` + ofMCP, `{"error":"insufficient_scope"}`},
+		{"a scope that another one starts with", "mc", "/x", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="mc", ` + metadata, `{"error":"insufficient_scope"}`},
+		{"all scopes are there", "mcp openid", "/mcp", bearer("VALID"), 200, "", ""},
+		{"the scheme in another case", "", "/mcp", []string{"Authorization", "bEARER VALID"}, 200, "", ""},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		config.RequiredScopes = c.required
+		h, _ := protect(t, config)
+		replace := strings.NewReplacer("VALID", accessToken("k1", nil), "EXPIRED", accessToken("k1", map[string]any{"exp": clock.Load() - 61}))
+		headers := []string{}
+		for _, text := range c.headers {
+			headers = append(headers, replace.Replace(text))
+		}
+		for i := 0; i < 2; i++ { // the second time from the cache
+			rec := ask(h, "POST", wikiURL+replace.Replace(c.path), headers...)
+			if rec.Code != c.status || strings.Join(rec.Header()["WWW-Authenticate"], "|") != c.want || rec.Body.String() != c.body {
+				t.Errorf("%s:\ngot  %d %s %s\nwant %d %s %s", c.name, rec.Code, rec.Header()["WWW-Authenticate"], rec.Body, c.status, c.want, c.body)
+			}
+			if c.status == 200 {
+				continue
+			}
+			if rec.Header().Get("Content-Type") != "application/json" || rec.Header().Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: headers %v", c.name, rec.Header())
+			}
+			if len(rec.Header()["Access-Control-Allow-Origin"]) != 0 {
+				t.Errorf("%s: CORS without an Origin", c.name)
+			}
+		}
+	}
+}
+
+func TestEveryMethodNeedsAToken(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "X"} {
+		start(t)
+		h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+		rec := ask(h, method, wikiURL+"/mcp", "Origin", "https://a.example")
+		if rec.Code != 401 || behind.count() != 0 {
+			t.Errorf("%s: status %d, %d calls", method, rec.Code, behind.count())
+		}
+		if rec.Header().Get("Access-Control-Allow-Origin") != "*" || rec.Header().Get("Access-Control-Expose-Headers") != "WWW-Authenticate" {
+			t.Errorf("%s: a script cannot read the challenge: %v", method, rec.Header())
+		}
+	}
+}
+
+func TestPreflightIsAnsweredHere(t *testing.T) {
+	const ask3 = "X-Custom, Authorization"
+	for _, c := range []struct {
+		name    string
+		headers []string
+		want    int
+		allowed string
+	}{
+		{"a preflight", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "POST"}, 204, allowedHeaders},
+		{"a preflight that asks for headers", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-custom, x-y"}, 204, allowedHeaders + ", x-custom, x-y"},
+		{"a header name that is none", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "a b,x-y,é,\"q\""}, 204, allowedHeaders + ", x-y"},
+		{"no Origin", []string{"Access-Control-Request-Method", "POST"}, 401, ""},
+		{"no requested method", []string{"Origin", "https://a.example"}, 401, ""},
+	} {
+		start(t)
+		h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+		rec := ask(h, "OPTIONS", wikiURL+"/mcp", c.headers...)
+		if rec.Code != c.want || behind.count() != 0 {
+			t.Errorf("%s: status %d, %d calls", c.name, rec.Code, behind.count())
+		}
+		if c.want == 204 && (rec.Header().Get("Access-Control-Allow-Headers") != c.allowed || rec.Header().Get("Access-Control-Allow-Origin") != "*" ||
+			rec.Header().Get("Access-Control-Allow-Methods") == "" || rec.Header().Get("Access-Control-Max-Age") == "" ||
+			len(rec.Header()["Access-Control-Allow-Credentials"]) != 0) {
+			t.Errorf("%s: headers %v", c.name, rec.Header())
+		}
+	}
+}
+
+// On the wire, where net/http has had its say.
+func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
+	start(t)
+	h, _ := protect(t, wikiConfig("http://127.0.0.1:1"))
+	server := httptest.NewServer(h)
+	defer server.Close()
+	text := rawExchange(t, server.Listener.Addr().String(), "GET /wiki/anything HTTP/1.1\r\nHost: mcp.localhost\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n")
+	for _, want := range []string{
+		"HTTP/1.1 401 Unauthorized\r\n",
+		"\r\nWWW-Authenticate: Bearer resource_metadata=\"https://mcp.localhost/wiki/.well-known/oauth-protected-resource\"\r\n",
+		"\r\nContent-Type: application/json\r\n",
+		"\r\n\r\n{\"error\":\"unauthorized\"}",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}

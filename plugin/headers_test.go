@@ -1,0 +1,125 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func rawExchange(t *testing.T, address, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
+func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	for _, name := range []string{
+		"X-Mcp-Sub", "x-mcp-sub", "X-MCP-SUB", "X_Mcp_Sub", "X_mcp_sub", "X-Mcp_sub", "X-mcp_Sub", "X.mcp.sub", "X!mcp#sub", "X$mcp%sub", "X&mcp'sub",
+		"X*mcp+sub", "X^mcp`sub", "X|mcp~sub", "X-Mcp-Scopes", "X_mcp_scopes", "x.MCP.scopes", "X-Mcp.scopes", "X-Mcpb-Hop", "X_mcpb_hop", "x~mcpb~hop",
+	} {
+		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), name, "root")...)
+		if rec.Code != 200 {
+			t.Fatalf("%s: status %d", name, rec.Code)
+		}
+		for got, values := range behind.last {
+			if strings.Contains(strings.Join(values, " "), "root") {
+				t.Errorf("%s reached the MCP server as %s", name, got)
+			}
+		}
+		if len(behind.last["X-Mcp-Sub"]) != 1 || behind.last["X-Mcp-Sub"][0] != "user-1" || len(behind.last["X-Mcp-Scopes"]) != 1 || behind.last["X-Mcp-Scopes"][0] != "openid mcp" {
+			t.Errorf("%s: identity %v %v", name, behind.last["X-Mcp-Sub"], behind.last["X-Mcp-Scopes"])
+		}
+	}
+}
+
+func TestOtherHeadersPass(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	for _, name := range []string{"Mcp-Session-Id", "Mcp-Protocol-Version", "X-Mcp-Sum", "X-Request-Id", "X-Mcp-Subject", "Y-Mcp-Sub", "X-Mcp-Scopez", "Content-Type"} {
+		ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), name, "kept")...)
+		if strings.Join(behind.last[name], "|") != "kept" {
+			t.Errorf("%s did not reach the MCP server", name)
+		}
+	}
+}
+
+func TestCredentialsNeverReachTheMCPServer(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		headers []string
+		header  string
+		want    string
+	}{
+		{"the token", nil, "Authorization", ""},
+		{"only cookies of the bouncer", []string{"Cookie", "__Host-mcpb-flow=a; mcpb-consent=b"}, "Cookie", ""},
+		{"among others", []string{"Cookie", "a=1; __Host-mcpb-flow=x;b=2 ; mcpb-x=y; mcpbx=3"}, "Cookie", "a=1; b=2; mcpbx=3"},
+		{"in another case, which browsers treat as the same prefix", []string{"Cookie", "__HOST-mcpb-flow=x; a=1"}, "Cookie", "a=1"},
+		{"in a second header", []string{"Cookie", "a=1", "Cookie", "mcpb-flow=x"}, "Cookie", "a=1"},
+		{"other cookies", []string{"Cookie", "a=1; b=mcpb-x=2"}, "Cookie", "a=1; b=mcpb-x=2"},
+		{"Connection that names the identity", []string{"Connection", "X-Mcp-Sub, x-mcp-scopes"}, "Connection", ""},
+		{"Connection that upgrades too", []string{"Connection", "x-mcp-sub, upgrade", "Upgrade", "websocket"}, "Connection", "Upgrade"},
+		{"Connection that upgrades to nothing", []string{"Connection", "upgrade"}, "Connection", ""},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		h, behind := protect(t, wikiConfig(sidecar.server.URL))
+		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), c.headers...)...)
+		if rec.Code != 200 || strings.Join(behind.last[c.header], "|") != c.want {
+			t.Errorf("%s: status %d, %s: %q, want %q", c.name, rec.Code, c.header, behind.last[c.header], c.want)
+		}
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	for _, c := range []struct{ name, sub, want string }{
+		{"printable", "auth0|5f7c8ec7c33c6c004bbafe82", "auth0|5f7c8ec7c33c6c004bbafe82"},
+		{"an address", "me@example.com", "me@example.com"},
+		{"beyond ASCII", "zoë", "zo%C3%AB"},
+		{"a blank", "a b", "a%20b"},
+		{"a percent sign", "a%20b", "a%2520b"},
+		{"a line break", "a\r\nX-Mcp-Scopes: all", "a%0D%0AX-Mcp-Scopes:%20all"},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		h, behind := protect(t, wikiConfig(sidecar.server.URL))
+		ask(h, "GET", wikiURL+"/mcp", bearer(accessToken("k1", map[string]any{"sub": c.sub, "scope": nil}))...)
+		if strings.Join(behind.last["X-Mcp-Sub"], "|") != c.want {
+			t.Errorf("%s: X-Mcp-Sub %q, want %q", c.name, behind.last["X-Mcp-Sub"], c.want)
+		}
+		if len(behind.last["X-Mcp-Scopes"]) != 1 || behind.last["X-Mcp-Scopes"][0] != "" {
+			t.Errorf("%s: X-Mcp-Scopes %q, want it present and empty", c.name, behind.last["X-Mcp-Scopes"])
+		}
+	}
+}
+
+// What one request's next handler does to the identity must not show in another's.
+func TestIdentityHeadersAreNotShared(t *testing.T) {
+	a := http.Header{}
+	b := http.Header{}
+	id := &identity{subject: "user-1"}
+	identify(a, id)
+	identify(b, id)
+	a["X-Mcp-Sub"][0] = "root"
+	if b["X-Mcp-Sub"][0] != "user-1" {
+		t.Error("two requests share one slice")
+	}
+}

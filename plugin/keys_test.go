@@ -1,0 +1,306 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestRandomKidsCauseAtMostTwoFetches(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	good := accessToken("k1", nil)
+	_, rest, _ := strings.Cut(good, ".")
+	for i := 0; i < 10000; i++ {
+		header := strictBase64.EncodeToString([]byte(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":"random-%d"}`, i)))
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(header+"."+rest)...); rec.Code != 401 {
+			t.Fatalf("kid %d: status %d", i, rec.Code)
+		}
+	}
+	if n := sidecar.fetches.Load(); n > 2 {
+		t.Errorf("%d fetches", n)
+	}
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(good)...); rec.Code != 200 {
+		t.Errorf("the good token: status %d", rec.Code)
+	}
+}
+
+func TestGarbageCausesNoFetch(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	for _, token := range []string{"x", accessToken("k1", map[string]any{"iss": "https://evil.example"}), accessToken("k1", map[string]any{"aud": "x"}), accessToken("k1", map[string]any{"exp": 1})} {
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 {
+			t.Errorf("status %d", rec.Code)
+		}
+	}
+	if n := sidecar.fetches.Load(); n != 0 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
+func TestNewKeyIsFoundAtOnce(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	sidecar.serveKeys(jwksOf("k1", "k2"))
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k2", nil))...); rec.Code != 200 {
+		t.Errorf("status %d", rec.Code)
+	}
+}
+
+func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	token := accessToken("k1", nil)
+	for i := 0; i < 3; i++ {
+		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+		clock.Add(100)
+	}
+	if n := sidecar.fetches.Load(); n != 1 {
+		t.Errorf("%d fetches within the TTL", n)
+	}
+	hold := make(chan struct{})
+	sidecar.mu.Lock()
+	sidecar.hold = hold
+	sidecar.mu.Unlock()
+	clock.Add(100)
+	for _, other := range []string{token, accessToken("k1", map[string]any{"jti": "b"})} { // cached, and not: neither waits
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
+			t.Errorf("status %d while the sidecar hangs", rec.Code)
+		}
+	}
+	eventually(t, "one fetch", func() bool { return sidecar.fetches.Load() == 2 })
+	close(hold)
+}
+
+func TestSidecarAwayKeysServeForAnHour(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	claims := map[string]any{"exp": clock.Load() + 20000}
+	token := accessToken("k1", claims)
+	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+	sidecar.server.Close()
+	for i := 0; i < 11; i++ {
+		clock.Add(300)
+		claims["jti"] = fmt.Sprint(i)
+		for _, other := range []string{token, accessToken("k1", claims)} {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
+				t.Errorf("after %d s: status %d", clock.Load()-1800000000, rec.Code)
+			}
+		}
+		want := i + 1
+		eventually(t, "the fetch fails", func() bool { return failuresOfTheOne(t) == want })
+	}
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("new", nil))...)
+	if rec.Code != 503 {
+		t.Errorf("a kid that may be a new one: status %d, want 503", rec.Code)
+	}
+	if rec := ask(h, "POST", wikiURL+"/mcp"); rec.Code != 401 {
+		t.Errorf("no token: status %d", rec.Code)
+	}
+	clock.Add(300)
+	rec = ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+	if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || rec.Body.String() != unavailable || len(rec.Header()["WWW-Authenticate"]) != 0 {
+		t.Errorf("after an hour: %d %s %v", rec.Code, rec.Body, rec.Header())
+	}
+	if !strings.Contains(log.String(), "signing keys cannot be fetched") {
+		t.Errorf("logged %q", log)
+	}
+}
+
+func failuresOfTheOne(t *testing.T) int {
+	keysets.Lock()
+	defer keysets.Unlock()
+	if len(keysets.byID) != 1 {
+		t.Fatalf("%d key sets", len(keysets.byID))
+	}
+	failures := 0
+	for _, k := range keysets.byID {
+		k.mu.RLock()
+		failures = k.failures
+		k.mu.RUnlock()
+	}
+	return failures
+}
+
+func TestNoKeysAtAllIs503AndBacksOff(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	sidecar.serveKeys("not JSON")
+	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	at := int64(0)
+	wait := int64(1)
+	for i := int64(1); i <= 8; i++ {
+		for j := 0; j < 5; j++ {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...); rec.Code != 503 {
+				t.Fatalf("status %d", rec.Code)
+			}
+		}
+		if n := sidecar.fetches.Load(); n != i {
+			t.Errorf("%d fetches after %d s, want %d", n, at, i)
+		}
+		clock.Add(wait)
+		at += wait
+		wait *= 2
+		if wait > 60 {
+			wait = 60
+		}
+	}
+	sidecar.serveKeys(jwksOf("k1"))
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...); rec.Code != 200 || behind.count() != 1 {
+		t.Errorf("when the sidecar is back: status %d", rec.Code)
+	}
+}
+
+func TestRefusedHopKeyIsNamedWhenKeysAreFetched(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	sidecar.refuses = true
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
+		t.Errorf("status %d, log %q", rec.Code, log)
+	}
+}
+
+func TestCachedTokenGoesWithItsKey(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	sidecar.serveKeys(jwksOf("k1", "k2"))
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	one := accessToken("k1", nil)
+	two := accessToken("k2", nil)
+	statusOf := func(token string) int { return ask(h, "POST", wikiURL+"/mcp", bearer(token)...).Code }
+	if statusOf(one) != 200 || statusOf(two) != 200 {
+		t.Fatal("refused before the change")
+	}
+	sidecar.serveKeys(jwksOf("k2"))
+	clock.Add(300)
+	statusOf(one)
+	eventually(t, "the token of the key that went is refused", func() bool { return statusOf(one) == 401 })
+	if statusOf(two) != 200 {
+		t.Error("the token of the key that stayed is refused")
+	}
+}
+
+func TestAKidWithAnotherKeyDropsCachedTokens(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	token := accessToken("k1", nil)
+	statusOf := func() int { return ask(h, "POST", wikiURL+"/mcp", bearer(token)...).Code }
+	if statusOf() != 200 {
+		t.Fatal("refused before the change")
+	}
+	sidecar.serveKeys(strings.ReplaceAll(jwksOf("k2"), `"k2"`, `"k1"`))
+	clock.Add(300)
+	statusOf()
+	eventually(t, "the token is refused", func() bool { return statusOf() == 401 })
+}
+
+func TestCachedTokenExpires(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	token := accessToken("k1", map[string]any{"exp": clock.Load() + 100})
+	for _, c := range []struct{ after, want int }{{0, 200}, {99, 200}, {159, 200}, {160, 401}, {161, 401}} {
+		clock.Store(1800000000 + int64(c.after))
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != c.want {
+			t.Errorf("after %d s: status %d, want %d", c.after, rec.Code, c.want)
+		}
+	}
+}
+
+func TestCachedTokenIsNotHonouredByAnotherTenant(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	wiki, _ := protect(t, wikiConfig(sidecar.server.URL))
+	strict := wikiConfig(sidecar.server.URL)
+	strict.RequiredScopes = "admin"
+	admin, _ := protect(t, strict)
+	world := wikiConfig(sidecar.server.URL)
+	world.Resource = "world"
+	other, _ := protect(t, world)
+	token := accessToken("k1", nil)
+	for _, c := range []struct {
+		name string
+		rec  *httptest.ResponseRecorder
+		want int
+	}{
+		{"its own", ask(wiki, "POST", wikiURL+"/mcp", bearer(token)...), 200},
+		{"the same with a required scope", ask(admin, "POST", wikiURL+"/mcp", bearer(token)...), 403},
+		{"another", ask(other, "POST", "https://mcp.localhost/world/mcp", bearer(token)...), 401},
+		{"another host", ask(wiki, "POST", "https://other.localhost/wiki/mcp", bearer(token)...), 401},
+	} {
+		if c.rec.Code != c.want {
+			t.Errorf("%s: status %d, want %d", c.name, c.rec.Code, c.want)
+		}
+	}
+}
+
+func TestReloadKeepsKeysAndTokens(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	token := accessToken("k1", nil)
+	for i := 0; i < 3; i++ {
+		h, _ := protect(t, wikiConfig(sidecar.server.URL))
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+			t.Errorf("status %d", rec.Code)
+		}
+	}
+	if n := sidecar.fetches.Load(); n != 1 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
+func TestTokenCacheIsBounded(t *testing.T) {
+	c := newTokenCache()
+	id := &identity{}
+	for i := 0; i < 3*maxGeneration; i++ {
+		c.add([32]byte{byte(i), byte(i >> 8)}, id)
+	}
+	if n := len(c.young) + len(c.old); n > 2*maxGeneration {
+		t.Errorf("%d tokens", n)
+	}
+	last := 3*maxGeneration - 1
+	if c.lookup([32]byte{byte(last), byte(last >> 8)}) == nil {
+		t.Error("the newest token is gone")
+	}
+}
+
+func TestKeySets(t *testing.T) {
+	const ed = `{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
+	for _, c := range []struct {
+		name string
+		set  string
+		want int // usable keys; 0: an error
+	}{
+		{"one key", `{"keys":[` + ed + `]}`, 1},
+		{"a key of another kind beside it", `{"keys":[{"kty":"EC","kid":"b","crv":"P-256"},` + ed + `]}`, 1},
+		{"a key that does not decode beside it", `{"keys":[{"kty":7},` + ed + `]}`, 1},
+		{"the same kid twice", `{"keys":[` + ed + `,` + strings.Replace(ed, "11q", "22q", 1) + `]}`, 1},
+		{"no kid", `{"keys":[` + strings.Replace(ed, `"a"`, `""`, 1) + `]}`, 0},
+		{"another algorithm for the key", `{"keys":[` + strings.Replace(ed, `"kty"`, `"alg":"HS256","kty"`, 1) + `]}`, 0},
+		{"a short key", `{"keys":[` + strings.Replace(ed, "11qY", "", 1) + `]}`, 0},
+		{"a symmetric key", `{"keys":[{"kty":"oct","kid":"a","k":"AAAA"}]}`, 0},
+		{"RSA with an even exponent", `{"keys":[{"kty":"RSA","kid":"a","n":"` + strings.Repeat("_", 342) + `","e":"AQAA"}]}`, 0},
+		{"RSA of 16384 bits", `{"keys":[{"kty":"RSA","kid":"a","n":"` + strings.Repeat("_", 2730) + `","e":"AQAB"}]}`, 0},
+		{"no keys", `{"keys":[]}`, 0},
+		{"not a set", `[]`, 0},
+		{"40 keys", `{"keys":[` + strings.TrimSuffix(strings.Repeat(ed+",", 40), ",") + `]}`, 1},
+		{"a key behind too many others", `{"keys":[` + strings.Repeat(`{"kty":"EC"},`, maxKeys) + ed + `]}`, 0},
+	} {
+		keys, err := parseKeys([]byte(c.set))
+		if len(keys) != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%s: %d keys, %v", c.name, len(keys), err)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The tests of this package run compiled (go test) and interpreted (yaegi test), so they keep to the same Go as the package.
+
+const wikiURL = "https://mcp.localhost/wiki"
+
+// clock is what now returns, in Unix seconds.
+var clock atomic.Int64
+
+var testHopKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
+
+func init() {
+	clock.Store(1800000000)
+	now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	os.Setenv(hopVariable, testHopKey)
+}
+
+// logged collects the log lines of one test.
+type logged struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text += string(p)
+	return len(p), nil
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text
+}
+
+// start gives a test an empty world: no cached keys, the clock at 1800000000, a log of its own.
+func start(t testing.TB) *logged {
+	t.Helper()
+	clock.Store(1800000000)
+	keysets.Lock()
+	keysets.byID = map[string]*keyset{}
+	keysets.Unlock()
+	complaints.Lock()
+	complaints.last = map[string]int64{}
+	complaints.Unlock()
+	l := &logged{}
+	log.SetOutput(l)
+	return l
+}
+
+// signingKey is an Ed25519 key that depends only on its name; the name is its kid.
+func signingKey(kid string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(kid))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+func jwksOf(kids ...string) string {
+	keys := []string{}
+	for _, kid := range kids {
+		public := signingKey(kid).Public().(ed25519.PublicKey)
+		keys = append(keys, fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":"%s","x":"%s"}`, kid, base64.RawURLEncoding.EncodeToString(public)))
+	}
+	return `{"keys":[` + strings.Join(keys, ",") + `]}`
+}
+
+// accessToken is a good token for wikiURL, with some claims changed; a nil value removes a claim.
+func accessToken(kid string, changes map[string]any) string {
+	at := clock.Load()
+	claims := map[string]any{"iss": wikiURL, "sub": "user-1", "aud": []string{"wiki", wikiURL}, "exp": at + 3600, "iat": at, "nbf": at,
+		"jti": "a1", "client_id": "client-1", "scope": "openid mcp"}
+	for name, value := range changes {
+		if value == nil {
+			delete(claims, name)
+		} else {
+			claims[name] = value
+		}
+	}
+	header, _ := json.Marshal(map[string]any{"typ": "at+jwt", "alg": "EdDSA", "kid": kid})
+	body, _ := json.Marshal(claims)
+	text := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(body)
+	return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(signingKey(kid), []byte(text)))
+}
+
+// fakeSidecar serves a key set, and answers everything else with 200 and what it was asked.
+type fakeSidecar struct {
+	server  *httptest.Server
+	fetches atomic.Int64 // of the key set
+
+	mu      sync.Mutex
+	jwks    string
+	refuses bool          // answers like a sidecar that does not accept the hop key
+	last    *http.Request // other than for the key set
+	hop     string        // X-Mcpb-Hop of the last request of any kind
+	hold    chan struct{} // key sets are not served before it is closed
+}
+
+func startSidecar(t testing.TB) *fakeSidecar {
+	f := &fakeSidecar{jwks: jwksOf("k1")}
+	f.server = httptest.NewServer(http.HandlerFunc(f.serve))
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
+	f.mu.Lock()
+	f.hop = strings.Join(req.Header[hopHeader], "|")
+	jwks := f.jwks
+	refuses := f.refuses
+	hold := f.hold
+	if req.URL.Path != "/oauth/jwks.json" {
+		f.last = req.Clone(context.Background())
+	}
+	f.mu.Unlock()
+	if refuses {
+		rw.Header().Set(hopHeader, "refused")
+		rw.WriteHeader(http.StatusForbidden)
+		return
+	}
+	if req.URL.Path == "/oauth/jwks.json" {
+		f.fetches.Add(1)
+		if hold != nil {
+			<-hold
+		}
+		fmt.Fprint(rw, jwks)
+		return
+	}
+	rw.Header().Set("X-Served-By", "sidecar")
+	fmt.Fprint(rw, req.Method+" "+req.URL.RequestURI())
+}
+
+func (f *fakeSidecar) serveKeys(jwks string) {
+	f.mu.Lock()
+	f.jwks = jwks
+	f.mu.Unlock()
+}
+
+func (f *fakeSidecar) lastRequest() *http.Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// wikiConfig holds the labels of the tenant wikiURL.
+func wikiConfig(sidecar string) *Config {
+	c := CreateConfig()
+	c.ProviderIssuer = "https://accounts.google.com"
+	c.ClientID = "client.apps.googleusercontent.com"
+	c.ClientSecret = "secret-of-the-upstream-client"
+	c.Resource = "wiki"
+	c.SidecarURL = sidecar
+	return c
+}
+
+// backend is the MCP server behind the middleware: it remembers what reached it.
+type backend struct {
+	mu    sync.Mutex
+	calls int
+	last  http.Header
+	rw    http.ResponseWriter
+}
+
+func (b *backend) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	b.mu.Lock()
+	b.calls++
+	b.last = req.Header.Clone()
+	b.rw = rw
+	b.mu.Unlock()
+	rw.WriteHeader(http.StatusOK)
+}
+
+func (b *backend) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.calls
+}
+
+// protect puts the middleware in front of a new backend.
+func protect(t testing.TB, c *Config) (http.Handler, *backend) {
+	t.Helper()
+	behind := &backend{}
+	var next http.Handler = behind
+	h, err := New(context.Background(), next, c, "wiki@docker")
+	if err != nil {
+		t.Fatalf("New returned an error, on which Traefik drops the router: %v", err)
+	}
+	return h, behind
+}
+
+// ask sends a request as Traefik hands it over: headers are pairs of name and value, names as they stand on the wire.
+func ask(h http.Handler, method, url string, headers ...string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(method, url, nil)
+	req.TLS = nil
+	if strings.HasPrefix(url, "https:") {
+		req.Header.Set("X-Forwarded-Proto", "https")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1])
+	}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	return rec
+}
+
+func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
+
+// eventually waits for what a fetch in another goroutine brings about.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-deadline:
+			t.Fatal("not within 5 s: " + what)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,107 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestPaths(t *testing.T) {
+	const sidecarSays = "200 GET "
+	for _, c := range []struct {
+		name   string
+		prefix string
+		path   string
+		want   string // status, and for the sidecar what it was asked
+	}{
+		{"the prefix itself", "", "/wiki", "401"},
+		{"the prefix with a slash", "", "/wiki/", "401"},
+		{"an endpoint", "", "/wiki/mcp", "401"},
+		{"anything below", "", "/wiki/a/b.c?d=e", "401"},
+		{"a name that only starts like the prefix", "", "/wikileaks", "404"},
+		{"the same with an OAuth path", "", "/wikileaks/oauth/token", "404"},
+		{"the prefix in another case", "", "/WIKI/mcp", "404"},
+		{"another tenant", "", "/world/mcp", "404"},
+		{"the root", "", "/", "404"},
+		{"an OAuth path with something before it", "", "/x/wiki/oauth/token", "404"},
+		{"an OAuth path of nobody", "", "/oauth/token", "404"},
+		{"an OAuth path", "", "/wiki/oauth/token", sidecarSays + "/oauth/token"},
+		{"an OAuth path that the sidecar may not know", "", "/wiki/oauth/x/y?z=1", sidecarSays + "/oauth/x/y?z=1"},
+		{"an OAuth path further down", "", "/wiki/x/oauth/token", "401"},
+		{"a name that only starts like oauth", "", "/wiki/oauth2/token", "401"},
+		{"oauth without a slash", "", "/wiki/oauth", "401"},
+		{"OAuth in another case", "", "/wiki/OAuth/token", "401"},
+		{"a well-known document", "", "/wiki/.well-known/oauth-protected-resource", sidecarSays + "/.well-known/oauth-protected-resource"},
+		{"a well-known document of an endpoint", "", "/wiki/.well-known/oauth-protected-resource/mcp", sidecarSays + "/.well-known/oauth-protected-resource/mcp"},
+		{"an unknown well-known document", "", "/wiki/.well-known/x", sidecarSays + "/.well-known/x"},
+		{"path-inserted protected-resource", "", "/.well-known/oauth-protected-resource/wiki", sidecarSays + "/.well-known/oauth-protected-resource"},
+		{"path-inserted protected-resource of an endpoint", "", "/.well-known/oauth-protected-resource/wiki/mcp", sidecarSays + "/.well-known/oauth-protected-resource/mcp"},
+		{"path-inserted authorization-server", "", "/.well-known/oauth-authorization-server/wiki", sidecarSays + "/.well-known/oauth-authorization-server"},
+		{"path-inserted openid-configuration", "", "/.well-known/openid-configuration/wiki", sidecarSays + "/.well-known/openid-configuration"},
+		{"path-inserted for a name that only starts like the prefix", "", "/.well-known/openid-configuration/wikileaks", "404"},
+		{"path-inserted for another tenant", "", "/.well-known/openid-configuration/world", "404"},
+		{"path-inserted for nobody", "", "/.well-known/openid-configuration", "404"},
+		{"path-inserted, another document", "", "/.well-known/acme-challenge/wiki", "404"},
+		{"a long prefix", "/a/b", "/a/b/oauth/token", sidecarSays + "/oauth/token"},
+		{"half of a long prefix", "/a/b", "/a", "404"},
+		{"a long prefix, path-inserted", "/a/b", "/.well-known/openid-configuration/a/b/sse", sidecarSays + "/.well-known/openid-configuration/sse"},
+		{"a prefix called oauth", "/oauth", "/oauth/mcp", "401"},
+		{"an OAuth path of a prefix called oauth", "/oauth", "/oauth/oauth/token", sidecarSays + "/oauth/token"},
+		{"own host, the root", "/", "/", "401"},
+		{"own host, an endpoint", "/", "/mcp", "401"},
+		{"own host, an OAuth path", "/", "/oauth/token", sidecarSays + "/oauth/token"},
+		{"own host, a well-known document", "/", "/.well-known/oauth-protected-resource/mcp", sidecarSays + "/.well-known/oauth-protected-resource/mcp"},
+
+		{"an encoded slash", "", "/wiki/..%2Fworld", "400"},
+		{"an encoded slash in a well-known path", "", "/wiki/.well-known%2Foauth-protected-resource", "400"},
+		{"an encoded slash in lower case", "", "/wiki%2fmcp", "400"},
+		{"an encoded dot segment", "", "/wiki/%2e%2e/world", "400"},
+		{"a dot segment", "", "/wiki/../world", "400"},
+		{"a dot segment at the end", "", "/wiki/oauth/..", "400"},
+		{"a single dot", "", "/wiki/./mcp", "400"},
+		{"a dot segment out of an OAuth path", "", "/wiki/oauth/../mcp", "400"},
+		{"an encoded letter", "", "/%77iki/mcp", "400"},
+		{"a double slash", "", "/wiki//oauth/token", "400"},
+		{"a double slash first", "", "//wiki/mcp", "400"},
+		{"a backslash", "", `/wiki/..%5Cworld`, "400"},
+		{"a path parameter", "", "/wiki/oauth;x=1/token", "400"},
+		{"an encoded semicolon", "", "/wiki/oauth%3Bx/token", "400"},
+		{"a double-encoded slash", "", "/wiki/..%252Fworld", "400"},
+		{"a zero byte", "", "/wiki/mcp%00.png", "400"},
+		{"a line break", "", "/wiki/mcp%0d%0aX-Mcp-Sub:%20root", "400"},
+		{"an encoded question mark", "", "/wiki/mcp%3Fx", "401"},
+		{"letters beyond ASCII", "", "/wiki/s%C3%B8k", "401"},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		config.PathPrefix = c.prefix
+		h, behind := protect(t, config)
+		rec := ask(h, "GET", "https://mcp.localhost"+c.path)
+		got := rec.Result().Status[:3]
+		if rec.Header().Get("X-Served-By") == "sidecar" {
+			got += " " + rec.Body.String()
+		}
+		if got != c.want {
+			t.Errorf("%s: %s answers %q, want %q", c.name, c.path, got, c.want)
+		}
+		if behind.count() != 0 {
+			t.Errorf("%s: the MCP server was reached without a token", c.name)
+		}
+	}
+}
+
+func TestPathOfAnOptionsStarRequestIsNobodys(t *testing.T) {
+	start(t)
+	h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+	req := httptest.NewRequest("OPTIONS", "https://mcp.localhost/", nil)
+	req.URL.Path = "*"
+	rec := httptest.NewRecorder()
+	req.Header.Set("X-Forwarded-Proto", "https")
+	h.ServeHTTP(rec, req)
+	if rec.Code != 404 || behind.count() != 0 || !strings.Contains(rec.Body.String(), "not_found") {
+		t.Errorf("status %d %s", rec.Code, rec.Body)
+	}
+}

@@ -1,0 +1,349 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
+	type labels func(c *Config)
+	for _, c := range []struct {
+		name string
+		set  labels
+		want string // in the log line
+	}{
+		{"providerIssuer missing", func(c *Config) { c.ProviderIssuer = "" }, "label providerIssuer: required"},
+		{"providerIssuer without scheme", func(c *Config) { c.ProviderIssuer = "accounts.google.com" }, "label providerIssuer"},
+		{"providerIssuer with a query", func(c *Config) { c.ProviderIssuer = "https://a.example/?x=1" }, "label providerIssuer"},
+		{"clientID missing", func(c *Config) { c.ClientID = " " }, "label clientID: required"},
+		{"clientSecret missing", func(c *Config) { c.ClientSecret = "" }, "label clientSecret: required"},
+		{"resource missing", func(c *Config) { c.Resource = "" }, "label resource: required"},
+		{"resource that makes no path", func(c *Config) { c.Resource = "my wiki" }, "label pathPrefix"},
+		{"resource beyond ASCII", func(c *Config) { c.Resource = "wïki" }, "label"},
+		{"audience with a line break", func(c *Config) { c.Audience = "a\nb" }, "label audience"},
+		{"sidecarURL missing", func(c *Config) { c.SidecarURL = "" }, "label sidecarURL: required"},
+		{"sidecarURL without scheme", func(c *Config) { c.SidecarURL = "bouncer:8080" }, "label sidecarURL"},
+		{"sidecarURL with a query", func(c *Config) { c.SidecarURL = "http://bouncer:8080/?a" }, "label sidecarURL"},
+		{"sidecarURL with a user", func(c *Config) { c.SidecarURL = "http://u:p@bouncer:8080" }, "label sidecarURL"},
+		{"scopes with a quote", func(c *Config) { c.Scopes = `openid "x"` }, "label scopes"},
+		{"requiredScopes with a backslash", func(c *Config) { c.RequiredScopes = `a\b` }, "label requiredScopes"},
+		{"jwksCacheTTLSeconds not a number", func(c *Config) { c.JWKSCacheTTLSeconds = "5m" }, "label jwksCacheTTLSeconds"},
+		{"jwksCacheTTLSeconds zero", func(c *Config) { c.JWKSCacheTTLSeconds = "0" }, "label jwksCacheTTLSeconds"},
+		{"jwksCacheTTLSeconds too large", func(c *Config) { c.JWKSCacheTTLSeconds = "3601" }, "label jwksCacheTTLSeconds"},
+		{"pathPrefix with a dot segment", func(c *Config) { c.PathPrefix = "/a/../b" }, "label pathPrefix"},
+		{"pathPrefix without a slash", func(c *Config) { c.PathPrefix = "wiki" }, "label pathPrefix"},
+		{"pathPrefix with a star", func(c *Config) { c.PathPrefix = "*" }, "label pathPrefix"},
+		{"pathPrefix percent-encoded", func(c *Config) { c.PathPrefix = "/w%69ki" }, "label pathPrefix"},
+		{"pathPrefix in the well-known space", func(c *Config) { c.PathPrefix = "/.well-known/x" }, "label pathPrefix"},
+		{"publicURL on plain http", func(c *Config) { c.PublicURL = "http://mcp.example.com/wiki" }, "label publicURL"},
+		{"publicURL with a query", func(c *Config) { c.PublicURL = "https://mcp.example.com/wiki?a=b" }, "label publicURL"},
+		{"publicURL with an empty fragment", func(c *Config) { c.PublicURL = "https://mcp.example.com/wiki#" }, "label publicURL"},
+		{"publicURL with a user", func(c *Config) { c.PublicURL = "https://me@mcp.example.com/wiki" }, "label publicURL"},
+		{"publicURL without a host", func(c *Config) { c.PublicURL = "https:///wiki" }, "label publicURL"},
+		{"publicURL that breaks out of the quotes", func(c *Config) { c.PublicURL = `https://mcp.example.com/wi"ki` }, "label publicURL"},
+		{"publicURL and pathPrefix that disagree", func(c *Config) { c.PublicURL = wikiURL; c.PathPrefix = "/world" }, "label pathPrefix: differs"},
+		{"mcpPaths without a slash", func(c *Config) { c.MCPPaths = "mcp" }, "label mcpPaths"},
+		{"mcpPaths below /oauth", func(c *Config) { c.MCPPaths = "/oauth/token" }, "label mcpPaths"},
+		{"exchange unknown", func(c *Config) { c.Exchange = "eager" }, "label exchange"},
+		{"generation negative", func(c *Config) { c.Generation = "-1" }, "label generation"},
+		{"generation not a number", func(c *Config) { c.Generation = "two" }, "label generation"},
+		{"an unknown label", func(c *Config) { c.Extra = map[string]any{"requiredScope": "a"} }, `unknown label "requiredScope"`},
+		{"labels too long for the hop", func(c *Config) { c.Scopes = strings.Repeat("s ", 3000) }, "longer than"},
+	} {
+		log := start(t)
+		config := wikiConfig("http://127.0.0.1:1")
+		c.set(config)
+		h, behind := protect(t, config)
+		if !strings.Contains(log.String(), c.want) || strings.Count(log.String(), "\n") != 1 {
+			t.Errorf("%s: logged %q, want one line with %q", c.name, log.String(), c.want)
+		}
+		if strings.Contains(log.String(), "secret-of") {
+			t.Errorf("%s: the client secret is in the log", c.name)
+		}
+		for _, path := range []string{"/wiki", "/wiki/.well-known/oauth-protected-resource", "/elsewhere"} {
+			rec := ask(h, "GET", "https://mcp.localhost"+path)
+			if rec.Code != 503 || rec.Body.String() != `{"error":"misconfigured"}` {
+				t.Errorf("%s: %s answers %d %s", c.name, path, rec.Code, rec.Body)
+			}
+		}
+		if behind.count() != 0 {
+			t.Errorf("%s: the MCP server was reached", c.name)
+		}
+	}
+}
+
+func TestNoConfigurationIsAnswered503(t *testing.T) {
+	start(t)
+	h, _ := protect(t, nil)
+	if rec := ask(h, "GET", wikiURL); rec.Code != 503 {
+		t.Errorf("status %d", rec.Code)
+	}
+}
+
+func TestLabelsOfTheOriginalSuffice(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	if rec.Code != 200 || behind.count() != 1 || log.String() != "" {
+		t.Errorf("status %d, %d calls, log %q", rec.Code, behind.count(), log)
+	}
+}
+
+// The public URL of a request is the issuer that its token must name.
+func TestPublicURL(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		publicURL string // label
+		prefix    string // label
+		url       string
+		headers   []string
+		want      int
+		issuer    string // when want is 200
+	}{
+		{"derived from the Host", "", "", "https://mcp.localhost/wiki", nil, 200, "https://mcp.localhost/wiki"},
+		{"derived from X-Forwarded-Host", "", "", "https://10.0.0.1/wiki", []string{"X-Forwarded-Host", "MCP.localhost"}, 200, "https://mcp.localhost/wiki"},
+		{"derived from the first of several X-Forwarded-Host", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "mcp.localhost, b.example"}, 200, "https://mcp.localhost/wiki"},
+		{"the port is kept", "", "", "https://mcp.localhost:8443/wiki", nil, 200, "https://mcp.localhost:8443/wiki"},
+		{"the default port is not", "", "", "https://mcp.localhost:443/wiki", nil, 200, "https://mcp.localhost/wiki"},
+		{"a WebSocket's wss is https", "", "", "http://mcp.localhost/wiki", []string{"X-Forwarded-Proto", "wss"}, 200, "https://mcp.localhost/wiki"},
+		{"a WebSocket's ws is http", "", "", "http://mcp.localhost/wiki", []string{"X-Forwarded-Proto", "ws"}, 200, "http://mcp.localhost/wiki"},
+		{"plain http on localhost", "", "", "http://localhost:8000/wiki", nil, 200, "http://localhost:8000/wiki"},
+		{"plain http on 127.0.0.1", "", "", "http://127.0.0.1/wiki", nil, 200, "http://127.0.0.1/wiki"},
+		{"plain http on [::1]", "", "", "http://[::1]:8000/wiki", nil, 200, "http://[::1]:8000/wiki"},
+		{"plain http elsewhere", "", "", "http://mcp.example.com/wiki", nil, 400, ""},
+		{"plain http on a name that only looks local", "", "", "http://localhost.example.com/wiki", nil, 400, ""},
+		{"a host that breaks out of the quotes", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", `a"b`}, 400, ""},
+		{"a host with a path", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "a.example/x"}, 400, ""},
+		{"a host with a user", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "me@a.example"}, 400, ""},
+		{"an empty host", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", ""}, 400, ""},
+		{"a port that is none", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "a.example:x"}, 400, ""},
+		{"configured", "https://mcp.localhost/wiki/", "", "https://mcp.localhost/wiki", nil, 200, "https://mcp.localhost/wiki"},
+		{"configured in capitals with the default port", "HTTPS://MCP.localhost:443/wiki", "", "https://mcp.localhost/wiki", nil, 200, "https://mcp.localhost/wiki"},
+		{"configured, TLS ends before this proxy", "https://mcp.example.com/wiki", "", "http://mcp.example.com/wiki", nil, 200, "https://mcp.example.com/wiki"},
+		{"configured, and the default port in the request", "https://mcp.example.com/wiki", "", "https://mcp.example.com:443/wiki", nil, 200, "https://mcp.example.com/wiki"},
+		{"configured, another host", "https://mcp.example.com/wiki", "", "https://evil.example/wiki", nil, 421, ""},
+		{"configured, another port", "https://mcp.example.com/wiki", "", "https://mcp.example.com:8443/wiki", nil, 421, ""},
+		{"pathPrefix agrees with it", "https://mcp.localhost/a/b", "/a/b/", "https://mcp.localhost/a/b/mcp", nil, 200, "https://mcp.localhost/a/b"},
+		{"the tenant owns the host", "", "/", "https://mcp.localhost/any/thing", nil, 200, "https://mcp.localhost"},
+		{"the tenant owns the configured host", "https://mcp.localhost/", "", "https://mcp.localhost/", nil, 200, "https://mcp.localhost"},
+		{"the same with a pathPrefix", "https://mcp.localhost", "/", "https://mcp.localhost/mcp", nil, 200, "https://mcp.localhost"},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		config.PublicURL = c.publicURL
+		config.PathPrefix = c.prefix
+		h, _ := protect(t, config)
+		token := accessToken("k1", map[string]any{"iss": c.issuer})
+		rec := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
+		if rec.Code != c.want {
+			t.Errorf("%s: status %d %s, want %d", c.name, rec.Code, rec.Header()["WWW-Authenticate"], c.want)
+		}
+		again := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
+		if again.Code != c.want {
+			t.Errorf("%s: the second time status %d, want %d", c.name, again.Code, c.want)
+		}
+	}
+}
+
+func TestInventedHostsDoNotFillTheMemory(t *testing.T) {
+	start(t)
+	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bouncer{next: http.NotFoundHandler(), settings: s, tenants: map[string]*tenant{}}
+	for i := 0; i < 200; i++ {
+		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
+	}
+	if len(b.tenants) > maxTenants || len(keysets.byID) > maxKeysets {
+		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(keysets.byID))
+	}
+}
+
+func TestResponseWriterIsHandedOnUntouched(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "GET", wikiURL+"/sse", bearer(accessToken("k1", nil))...)
+	if behind.rw != http.ResponseWriter(rec) {
+		t.Errorf("the MCP server got %T, not the writer that the middleware was given", behind.rw)
+	}
+}
+
+func TestServerSentEventsPassOneByOne(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	more := make(chan struct{})
+	stream := func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		for i := 0; i < 3; i++ {
+			fmt.Fprintf(rw, "data: %d\n\n", i)
+			rw.(http.Flusher).Flush()
+			<-more
+		}
+	}
+	h, err := New(context.Background(), http.HandlerFunc(stream), wikiConfig(sidecar.server.URL), "wiki")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	url := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	req, _ := http.NewRequest("GET", url+"/wiki/sse", nil)
+	req.Header.Set("Authorization", "Bearer "+accessToken("k1", map[string]any{"iss": url + "/wiki"}))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	for i := 0; i < 3; i++ { // each event is read while the server waits to send the next
+		line, err := lines.ReadString('\n')
+		if err != nil || line != fmt.Sprintf("data: %d\n", i) {
+			t.Fatalf("event %d: %q %v", i, line, err)
+		}
+		_, _ = lines.ReadString('\n')
+		more <- struct{}{}
+	}
+}
+
+func TestOAuthPathsGoToTheSidecar(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	h, behind := protect(t, config)
+	req := httptest.NewRequest("POST", "https://mcp.localhost/wiki/oauth/token?a=1&a=2", strings.NewReader("grant_type=x"))
+	req.RemoteAddr = net.JoinHostPort("192.0.2.9", "1234")
+	for name, value := range map[string]string{
+		"Authorization": "Basic YTpi", "Content-Type": "application/x-www-form-urlencoded", "Origin": "https://a.example",
+		"Sec-Fetch-Site": "cross-site", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "mcp.localhost", "X-Forwarded-For": "198.51.100.1",
+		"X_Mcpb_Hop": "forged", "X-Mcpb-Hop": "forged", "X-Mcp-Sub": "root", "X.mcp.scopes": "all", "Connection": "X-Mcpb-Hop",
+		"Cookie": "session=1; __Host-mcpb-flow=a; mcpb-flow=b; other=2",
+	} {
+		req.Header[name] = []string{value}
+	}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	if rec.Code != 200 || rec.Body.String() != "POST /oauth/token?a=1&a=2" || behind.count() != 0 {
+		t.Fatalf("status %d, body %s, %d calls of the MCP server", rec.Code, rec.Body, behind.count())
+	}
+	got := sidecar.lastRequest().Header
+	for name, want := range map[string]string{
+		"Authorization": "Basic YTpi", "Content-Type": "application/x-www-form-urlencoded", "Origin": "https://a.example", "Sec-Fetch-Site": "cross-site",
+		"X-Forwarded-For": "198.51.100.1, 192.0.2.9", "Cookie": "__Host-mcpb-flow=a; mcpb-flow=b",
+		"X_mcpb_hop": "", "X-Mcp-Sub": "", "X.mcp.scopes": "", "X-Forwarded-Host": "", "X-Forwarded-Proto": "",
+	} {
+		if strings.Join(got[name], "|") != want {
+			t.Errorf("the sidecar got %s: %q, want %q", name, got[name], want)
+		}
+	}
+	key := bytes.Repeat([]byte{7}, 32)
+	payload, err := openHop(key, clock.Load(), strings.Join(got[hopHeader], "|"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com",` +
+		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","scopes":["openid"],"requiredScopes":[],` +
+		`"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0}`
+	if payload != want {
+		t.Errorf("the sidecar is told\n%s, want\n%s", payload, want)
+	}
+}
+
+func TestSidecarAwayIs502AndNeverTheMCPServer(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL + "/base/")
+	h, behind := protect(t, config)
+	if rec := ask(h, "GET", wikiURL+"/oauth/x?y"); rec.Body.String() != "GET /base/oauth/x?y" {
+		t.Errorf("a sidecarURL with a path: the sidecar was asked %s", rec.Body)
+	}
+	sidecar.server.Close()
+	sidecarTransport.CloseIdleConnections()
+	for _, path := range []string{"/oauth/token", "/.well-known/oauth-authorization-server"} {
+		rec := ask(h, "POST", wikiURL+path)
+		if rec.Code != 502 || rec.Body.String() != unavailable || rec.Header().Get("Retry-After") != "5" || rec.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %s %v", path, rec.Code, rec.Body, rec.Header())
+		}
+	}
+	if behind.count() != 0 {
+		t.Error("the MCP server was reached")
+	}
+	if strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("logged %q, want one line for both", log)
+	}
+}
+
+func TestHopKeyProblemsAre503(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.HopKeyFile = "/nonexistent/hop.key"
+	h, _ := protect(t, config)
+	rec := ask(h, "GET", wikiURL+"/oauth/x")
+	if rec.Code != 503 || !strings.Contains(log.String(), "hopKeyFile") || !strings.Contains(log.String(), "/nonexistent/hop.key") {
+		t.Errorf("missing file: status %d, log %q", rec.Code, log)
+	}
+	log = start(t)
+	sidecar.refuses = true
+	h, _ = protect(t, wikiConfig(sidecar.server.URL))
+	rec = ask(h, "GET", wikiURL+"/oauth/x")
+	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
+		t.Errorf("refused key: status %d, log %q", rec.Code, log)
+	}
+}
+
+func TestConcurrentRequestsKeepTheirIdentities(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	var mixed atomic.Int64
+	check := func(rw http.ResponseWriter, req *http.Request) {
+		if req.Header.Get("X-Mcp-Sub") != req.Header.Get("X-Expected") {
+			mixed.Add(1)
+		}
+	}
+	h, _ := New(context.Background(), http.HandlerFunc(check), wikiConfig(sidecar.server.URL), "wiki")
+	tokens := []string{}
+	for i := 0; i < 20; i++ {
+		tokens = append(tokens, accessToken("k1", map[string]any{"sub": fmt.Sprint("user-", i)}))
+	}
+	var all sync.WaitGroup
+	ask8 := func(offset int) {
+		defer all.Done()
+		for i := 0; i < 60; i++ {
+			n := (i + offset) % len(tokens)
+			rec := ask(h, "POST", wikiURL+"/mcp", "Authorization", "Bearer "+tokens[n], "X-Expected", fmt.Sprint("user-", n))
+			bad := ask(h, "POST", wikiURL+"/mcp", "Authorization", "Bearer "+tokens[n][:len(tokens[n])-4]+"AAAA")
+			clock.Add(1)
+			if rec.Code != 200 || bad.Code != 401 {
+				mixed.Add(1)
+			}
+		}
+	}
+	all.Add(8)
+	startAll(8, ask8)
+	all.Wait()
+	if mixed.Load() != 0 {
+		t.Errorf("%d requests with a wrong identity or status", mixed.Load())
+	}
+}
+
+func startAll(n int, f func(int)) {
+	if n > 0 {
+		go f(n)
+		startAll(n-1, f)
+	}
+}

@@ -1,0 +1,312 @@
+// Command gen writes the vector files of plugin/testdata, always the same ones:
+//
+//	go run ./plugin/testdata/gen plugin/testdata
+//
+// ../README.md describes the files. The program shares no code with the plugin, so that the two check each other.
+package main
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"log"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	issuer   = "https://mcp.localhost/wiki"
+	audience = "wiki"
+	clock    = 1_800_000_000
+)
+
+var b64 = base64.RawURLEncoding
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 2 {
+		log.Fatal("usage: gen DIRECTORY")
+	}
+	writeTokens(filepath.Join(os.Args[1], "tokens"))
+	writeHops(filepath.Join(os.Args[1], "hop"))
+}
+
+func write(dir, name string, lines ...string) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".txt"), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// stream is deterministic bytes: SHA-256 of label and counter.
+func stream(label string, n int) []byte {
+	var out []byte
+	for i := 0; len(out) < n; i++ {
+		block := sha256.Sum256(fmt.Appendf(nil, "mcpbouncer test vectors %s %d", label, i))
+		out = append(out, block[:]...)
+	}
+	return out[:n]
+}
+
+// rsaKey searches its primes upwards from fixed bytes, because rsa.GenerateKey gives another key each time.
+func rsaKey(label string, bits int) *rsa.PrivateKey {
+	e := big.NewInt(65537)
+	prime := func(label string) *big.Int {
+		p := new(big.Int).SetBytes(stream(label, bits/16))
+		p.SetBit(p, bits/2-1, 1).SetBit(p, bits/2-2, 1).SetBit(p, 0, 1)
+		for {
+			order := new(big.Int).Sub(p, big.NewInt(1))
+			if p.ProbablyPrime(20) && new(big.Int).GCD(nil, nil, order, e).IsInt64() && new(big.Int).Mod(order, e).Sign() != 0 {
+				return p
+			}
+			p.Add(p, big.NewInt(2))
+		}
+	}
+	p, q := prime(label+" p"), prime(label+" q")
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	return &rsa.PrivateKey{
+		PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537},
+		D:         new(big.Int).ModInverse(e, phi),
+		Primes:    []*big.Int{p, q},
+	}
+}
+
+func rsaSign(key *rsa.PrivateKey, text string) []byte {
+	// The padding of RFC 8017 §9.2 by hand: crypto/rsa does not sign with 1024 bits, and one vector needs that.
+	hash := sha256.Sum256([]byte(text))
+	info := append([]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), hash[:]...)
+	size := (key.N.BitLen() + 7) / 8
+	block := append([]byte{0, 1}, []byte(strings.Repeat("\xff", size-len(info)-3))...)
+	block = append(append(block, 0), info...)
+	return new(big.Int).Exp(new(big.Int).SetBytes(block), key.D, key.N).FillBytes(make([]byte, size))
+}
+
+// signer signs a JWS signing input.
+type signer func(text string) []byte
+
+func writeTokens(dir string) {
+	edKey := ed25519.NewKeyFromSeed(stream("ed25519", 32))
+	otherKey := ed25519.NewKeyFromSeed(stream("other ed25519", 32))
+	bigKey, smallKey := rsaKey("rsa", 2048), rsaKey("small rsa", 1024)
+	ed := func(text string) []byte { return ed25519.Sign(edKey, []byte(text)) }
+	other := func(text string) []byte { return ed25519.Sign(otherKey, []byte(text)) }
+	rs := func(text string) []byte { return rsaSign(bigKey, text) }
+	small := func(text string) []byte { return rsaSign(smallKey, text) }
+	none := func(string) []byte { return nil }
+	if err := rsa.VerifyPKCS1v15(&bigKey.PublicKey, crypto.SHA256, hashOf("x"), rs("x")); err != nil {
+		log.Fatal(err)
+	}
+	n := func(k *rsa.PrivateKey) string { return b64.EncodeToString(k.N.Bytes()) }
+	jwks := fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"ed","x":"%s"},`+
+		`{"kty":"RSA","use":"sig","alg":"RS256","kid":"rs","n":"%s","e":"AQAB"},`+
+		`{"kty":"RSA","use":"sig","alg":"RS256","kid":"small","n":"%s","e":"AQAB"},`+
+		`{"kty":"OKP","crv":"Ed25519","use":"enc","alg":"EdDSA","kid":"enc","x":"%[1]s"}]}`,
+		b64.EncodeToString(edKey.Public().(ed25519.PublicKey)), n(bigKey), n(smallKey))
+
+	header := `{"alg":"EdDSA","kid":"ed","typ":"at+jwt"}`
+	claims := `{"iss":"https://mcp.localhost/wiki","sub":"user-1","aud":["wiki","https://mcp.localhost/wiki"],"exp":1800003600,"iat":1800000000,"nbf":1800000000,"jti":"a1","client_id":"client-1","scope":"openid mcp"}`
+	with := func(text, old, new string) string {
+		if !strings.Contains(text, old) {
+			log.Fatalf("%q holds no %q", text, old)
+		}
+		return strings.Replace(text, old, new, 1)
+	}
+	compact := func(header, claims string, sign signer) string {
+		text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(claims))
+		return text + "." + b64.EncodeToString(sign(text))
+	}
+	file := func(name, expect, token string) {
+		write(dir, name, "expect: "+expect, "iss: "+issuer, "audience: "+audience, fmt.Sprint("now: ", clock), "jwks: "+jwks, "", token)
+	}
+	head := func(name, expect, old, new string) { file(name, expect, compact(with(header, old, new), claims, ed)) }
+	claim := func(name, expect, old, new string) { file(name, expect, compact(header, with(claims, old, new), ed)) }
+
+	valid := compact(header, claims, ed)
+	file("valid-eddsa", "ok", valid)
+	file("valid-rs256", "ok", compact(`{"alg":"RS256","kid":"rs","typ":"at+jwt"}`, claims, rs))
+	claim("valid-audience-string", "ok", `["wiki","https://mcp.localhost/wiki"]`, `"wiki"`)
+	claim("valid-no-scope", "ok", `,"scope":"openid mcp"`, ``)
+	claim("valid-no-nbf", "ok", `"nbf":1800000000,`, ``)
+	claim("valid-expired-within-skew", "ok", `"exp":1800003600`, `"exp":1799999941`)
+	claim("valid-issued-ahead-within-skew", "ok", `"iat":1800000000,"nbf":1800000000`, `"iat":1800000300,"nbf":1800000300`)
+	claim("valid-fractional-date", "ok", `"exp":1800003600`, `"exp":1800003600.5`)
+
+	head("type-jwt", "errType", `at+jwt`, `JWT`)
+	head("type-other-case", "errType", `at+jwt`, `AT+JWT`)
+	head("type-missing", "errType", `,"typ":"at+jwt"`, ``)
+	head("type-other-name", "errType", `"typ"`, `"TYP"`)
+	file("algorithm-none", "errAlgorithm", compact(with(header, "EdDSA", "none"), claims, none))
+	file("algorithm-none-other-case", "errAlgorithm", compact(with(header, "EdDSA", "nOnE"), claims, none))
+	head("algorithm-hs256", "errAlgorithm", `EdDSA`, `HS256`)
+	head("algorithm-es256", "errAlgorithm", `EdDSA`, `ES256`)
+	head("algorithm-other-case", "errAlgorithm", `EdDSA`, `eddsa`)
+	head("algorithm-missing", "errAlgorithm", `"alg":"EdDSA",`, ``)
+	head("algorithm-number", "errAlgorithm", `"EdDSA"`, `7`)
+	head("algorithm-of-another-key", "errAlgorithm", `"EdDSA"`, `"RS256"`)
+	head("algorithm-twice", "errAlgorithm", `"alg":"EdDSA"`, `"alg":"EdDSA","alg":"none"`)
+	file("algorithm-of-the-rsa-key", "errAlgorithm", compact(with(header, `"ed"`, `"rs"`), claims, ed))
+	for _, name := range []string{"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip"} {
+		head("header-"+name, "errHeader", `"typ"`, `"`+name+`":["x"],"typ"`)
+	}
+	head("kid-unknown", "errKeyUnknown", `"ed"`, `"other"`)
+	head("kid-missing", "errKeyUnknown", `"kid":"ed",`, ``)
+	head("kid-traversal", "errKeyUnknown", `"ed"`, `"../../dev/null"`)
+	head("kid-too-long", "errKeyUnknown", `"ed"`, `"`+strings.Repeat("e", 65)+`"`)
+	head("kid-number", "errKeyUnknown", `"ed"`, `1`)
+	head("kid-of-an-encryption-key", "errKeyUnknown", `"ed"`, `"enc"`)
+	file("kid-of-a-1024-bit-key", "errKeyUnknown", compact(`{"alg":"RS256","kid":"small","typ":"at+jwt"}`, claims, small))
+
+	claim("issuer-other-tenant", "errIssuer", `"https://mcp.localhost/wiki","sub"`, `"https://mcp.localhost/world","sub"`)
+	claim("issuer-trailing-slash", "errIssuer", `/wiki","sub"`, `/wiki/","sub"`)
+	claim("issuer-other-case", "errIssuer", `"https://mcp.localhost/wiki","sub"`, `"https://MCP.localhost/wiki","sub"`)
+	claim("issuer-missing", "errIssuer", `"iss":"https://mcp.localhost/wiki",`, ``)
+	claim("audience-of-another-resource", "errAudience", `["wiki","https://mcp.localhost/wiki"]`, `["world"]`)
+	claim("audience-prefix", "errAudience", `["wiki","https://mcp.localhost/wiki"]`, `"wiki2"`)
+	claim("audience-empty", "errAudience", `["wiki","https://mcp.localhost/wiki"]`, `[]`)
+	claim("audience-missing", "errAudience", `"aud":["wiki","https://mcp.localhost/wiki"],`, ``)
+	claim("audience-object", "errAudience", `["wiki","https://mcp.localhost/wiki"]`, `{"wiki":"wiki"}`)
+	claim("expired", "errExpired", `"exp":1800003600`, `"exp":1799999940`)
+	claim("expiry-missing", "errMalformed", `"exp":1800003600,`, ``)
+	claim("expiry-string", "errMalformed", `"exp":1800003600`, `"exp":"1800003600"`)
+	claim("expiry-absurd", "errMalformed", `"exp":1800003600`, `"exp":1e300`)
+	claim("issued-in-the-future", "errNotYetValid", `"iat":1800000000`, `"iat":1800000301`)
+	claim("issued-missing", "errMalformed", `"iat":1800000000,`, ``)
+	claim("not-before-in-the-future", "errNotYetValid", `"nbf":1800000000`, `"nbf":1800000301`)
+	claim("not-before-string", "errMalformed", `"nbf":1800000000`, `"nbf":"now"`)
+	claim("subject-empty", "errSubject", `"user-1"`, `""`)
+	claim("subject-missing", "errSubject", `"sub":"user-1",`, ``)
+	claim("subject-number", "errSubject", `"user-1"`, `1`)
+	claim("client-missing", "errClient", `,"client_id":"client-1"`, ``)
+	claim("scope-array", "errMalformed", `"openid mcp"`, `["openid","mcp"]`)
+	claim("scope-with-a-line-break", "errMalformed", `"openid mcp"`, `"openid\r\u0000X-Mcp-Sub: root"`)
+
+	file("signature-of-another-key", "errSignature", compact(header, claims, other))
+	file("signature-empty", "errSignature", valid[:strings.LastIndex(valid, ".")+1])
+	file("signature-truncated", "errSignature", valid[:len(valid)-2])
+	file("claims-changed", "errSignature", swapClaims(valid, with(claims, "user-1", "user-2")))
+	file("header-changed", "errSignature", b64.EncodeToString([]byte(with(header, "{", "{ ")))+valid[strings.Index(valid, "."):])
+	file("signature-rs256-other-claims", "errSignature", swapClaims(compact(`{"alg":"RS256","kid":"rs","typ":"at+jwt"}`, claims, rs), with(claims, "user-1", "user-2")))
+
+	file("two-segments", "errMalformed", valid[:strings.LastIndex(valid, ".")])
+	file("four-segments", "errMalformed", valid+".AA")
+	file("five-segments-as-a-jwe", "errMalformed", valid+".AA.AA")
+	file("padding", "errMalformed", valid+"==")
+	file("standard-base64", "errMalformed", valid[:strings.LastIndex(valid, ".")+1]+"+/"+valid[strings.LastIndex(valid, ".")+3:])
+	file("trailing-bits", "errMalformed", lastBit(valid))
+	file("blank-inside", "errMalformed", valid[:20]+" "+valid[20:])
+	file("header-not-an-object", "errMalformed", compact(`["at+jwt"]`, claims, ed))
+	file("header-null", "errMalformed", compact(`null`, claims, ed))
+	file("claims-not-json", "errMalformed", compact(header, `iss`, ed))
+	file("claims-with-trailing-data", "errMalformed", compact(header, claims+`{}`, ed))
+}
+
+func hashOf(text string) []byte {
+	h := sha256.Sum256([]byte(text))
+	return h[:]
+}
+
+func swapClaims(token, claims string) string {
+	parts := strings.Split(token, ".")
+	return parts[0] + "." + b64.EncodeToString([]byte(claims)) + "." + parts[2]
+}
+
+// lastBit respells the last character: 64 bytes of signature leave unused bits in it.
+func lastBit(token string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	i := strings.IndexByte(alphabet, token[len(token)-1])
+	return token[:len(token)-1] + string(alphabet[i^1])
+}
+
+func writeHops(dir string) {
+	key, otherKey := stream("hop key", 32), stream("other hop key", 32)
+	nonce := stream("hop nonce", 12)
+	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0}`
+	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
+		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
+		head := binary.BigEndian.AppendUint32(append([]byte{suite}, id[:3]...), at)
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			log.Fatal(err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return append(append(head, nonce...), aead.Seal(nil, nonce, []byte(payload), append([]byte("mcpbouncer/v1/hop"), head...))...)
+	}
+	text := func(blob []byte) string { return "mbh1_" + b64.EncodeToString(blob) }
+	file := func(name, expect string, now int64, payload, value string) {
+		write(dir, name, "expect: "+expect, "key: "+base64.StdEncoding.EncodeToString(key), fmt.Sprint("now: ", now), "payload: "+payload, "", value)
+	}
+	good := seal(key, 1, clock, payload)
+	changed := func(i int, mask byte) string {
+		blob := append([]byte{}, good...)
+		blob[i] ^= mask
+		return text(blob)
+	}
+	refuse := func(name, value string) { file(name, "refused", clock, payload, value) }
+	member := func(name, old, new string) {
+		if !strings.Contains(payload, old) {
+			log.Fatalf("payload holds no %q", old)
+		}
+		p := strings.Replace(payload, old, new, 1)
+		file(name, "refused", clock, p, text(seal(key, 1, clock, p)))
+	}
+
+	file("valid", "ok", clock, payload, text(good))
+	file("valid-almost-too-old", "ok", clock+359, payload, text(good))
+	file("valid-almost-from-the-future", "ok", clock-299, payload, text(good))
+	full := strings.NewReplacer(`"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
+		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`).Replace(payload)
+	file("valid-all-labels", "ok", clock, full, text(seal(key, 1, clock, full)))
+
+	file("too-old", "refused", clock+361, payload, text(good))
+	file("from-the-future", "refused", clock-301, payload, text(good))
+	refuse("other-key", text(seal(otherKey, 1, clock, payload)))
+	refuse("other-key-under-this-key-id", text(append(append([]byte{}, good[:8]...), seal(otherKey, 1, clock, payload)[8:]...)))
+	refuse("other-suite", text(seal(key, 2, clock, payload)))
+	refuse("bit-flip-suite", changed(0, 2))
+	refuse("bit-flip-key-id", changed(1, 1))
+	refuse("bit-flip-issued-at", changed(7, 1))
+	refuse("bit-flip-nonce", changed(8, 1))
+	refuse("bit-flip-ciphertext", changed(20, 1))
+	refuse("bit-flip-tag", changed(len(good)-1, 1))
+	refuse("truncated-tag", text(good[:len(good)-1]))
+	refuse("truncated-to-header", text(good[:8]))
+	refuse("truncated-to-prefix", "mbh1_")
+	refuse("extended", text(append(append([]byte{}, good...), 0)))
+	refuse("no-prefix", text(good)[5:])
+	refuse("other-prefix", "mbc1_"+text(good)[5:])
+	refuse("respelled-trailing-bits", lastBit(text(append([]byte{}, good...))))
+	refuse("respelled-padding", text(good)+strings.Repeat("=", (4-b64.EncodedLen(len(good))%4)%4+4*boolInt(b64.EncodedLen(len(good))%4 == 0)))
+	refuse("respelled-standard-base64", "mbh1_"+base64.RawStdEncoding.EncodeToString(good))
+	refuse("respelled-blank", text(good)+" ")
+	refuse("respelled-line-break", text(good)[:40]+`\r\n`+text(good)[40:])
+	refuse("too-long", text(seal(key, 1, clock, strings.Replace(payload, `"wiki"`, `"`+strings.Repeat("w", 8000)+`"`, 1))))
+
+	member("member-unknown", `"generation":0`, `"generation":0,"admin":true`)
+	member("member-missing", `,"generation":0`, ``)
+	member("member-repeated", `"resource":"wiki"`, `"resource":"world","resource":"wiki"`)
+	member("member-in-other-case", `"resource"`, `"Resource"`)
+	member("member-of-another-type", `"generation":0`, `"generation":"0"`)
+	member("member-null", `"requiredScopes":[]`, `"requiredScopes":null`)
+	member("trailing-data", `"generation":0}`, `"generation":0}{}`)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

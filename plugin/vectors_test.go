@@ -1,0 +1,199 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// vector is one file of testdata: its header lines, and the last line as "subject".
+type vector map[string]string
+
+// loadVectors fails on an empty folder, an unknown or repeated header line and a missing one: a test that reads nothing passes for ever.
+func loadVectors(t *testing.T, folder string, names ...string) map[string]vector {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no vectors in testdata/%s: %v", folder, err)
+	}
+	sort.Strings(names)
+	all := map[string]vector{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, subject, found := strings.Cut(string(text), "\n\n")
+		v := vector{"subject": strings.TrimSuffix(subject, "\n")}
+		seen := []string{}
+		for _, line := range strings.Split(head, "\n") {
+			name, value, _ := strings.Cut(line, ": ")
+			v[name] = value
+			seen = append(seen, name)
+		}
+		sort.Strings(seen)
+		if !found || strings.Join(seen, " ") != strings.Join(names, " ") {
+			t.Fatalf("%s: header lines %v, want %v", file, seen, names)
+		}
+		all[strings.TrimSuffix(filepath.Base(file), ".txt")] = v
+	}
+	return all
+}
+
+func vectorErrors() map[string]error {
+	return map[string]error{
+		"errMalformed": errMalformed, "errType": errType, "errHeader": errHeader, "errAlgorithm": errAlgorithm, "errIssuer": errIssuer,
+		"errAudience": errAudience, "errExpired": errExpired, "errNotYetValid": errNotYetValid, "errSubject": errSubject, "errClient": errClient,
+		"errKeyUnknown": errKeyUnknown, "errSignature": errSignature,
+	}
+}
+
+func TestTokenVectors(t *testing.T) {
+	wanted := map[string]int{}
+	for name, v := range loadVectors(t, "tokens", "expect", "iss", "audience", "now", "jwks") {
+		keys, err := parseKeys([]byte(v["jwks"]))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		find := func(kid string) (*verifyKey, error) {
+			if keys[kid] == nil {
+				return nil, errKeyUnknown
+			}
+			return keys[kid], nil
+		}
+		at, _ := strconv.ParseInt(v["now"], 10, 64)
+		id, _, err := verifyAccessToken(v["subject"], v["iss"], v["audience"], at, find)
+		wanted[v["expect"]]++
+		if v["expect"] == "ok" {
+			if err != nil || id.subject != "user-1" {
+				t.Errorf("%s: refused: %v", name, err)
+			}
+			continue
+		}
+		want := vectorErrors()[v["expect"]]
+		if want == nil {
+			t.Fatalf("%s: expects the unknown error %s", name, v["expect"])
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	for name := range vectorErrors() {
+		if wanted[name] == 0 {
+			t.Errorf("no vector expects %s", name)
+		}
+	}
+	if wanted["ok"] == 0 {
+		t.Error("no vector is valid")
+	}
+}
+
+// Every other character of a token changed, and every truncation of it, is refused.
+func TestNoChangedTokenIsAccepted(t *testing.T) {
+	v := loadVectors(t, "tokens", "expect", "iss", "audience", "now", "jwks")["valid-eddsa"]
+	keys, _ := parseKeys([]byte(v["jwks"]))
+	find := func(kid string) (*verifyKey, error) {
+		if keys[kid] == nil {
+			return nil, errKeyUnknown
+		}
+		return keys[kid], nil
+	}
+	at, _ := strconv.ParseInt(v["now"], 10, 64)
+	token := v["subject"]
+	for i := range token {
+		flipped := token[:i] + string(token[i]^1) + token[i+1:]
+		if _, _, err := verifyAccessToken(flipped, v["iss"], v["audience"], at, find); err == nil {
+			t.Errorf("accepted with character %d changed", i)
+		}
+		if _, _, err := verifyAccessToken(token[:i], v["iss"], v["audience"], at, find); err == nil {
+			t.Errorf("accepted after %d characters", i)
+		}
+	}
+}
+
+func TestHopVectors(t *testing.T) {
+	accepted := 0
+	for name, v := range loadVectors(t, "hop", "expect", "key", "now", "payload") {
+		key, err := base64.StdEncoding.DecodeString(v["key"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, _ := strconv.ParseInt(v["now"], 10, 64)
+		value := strings.ReplaceAll(v["subject"], `\r\n`, "\r\n")
+		payload, err := openHop(key, at, value)
+		if v["expect"] == "refused" {
+			if err == nil {
+				t.Errorf("%s: opened", name)
+			}
+			continue
+		}
+		if v["expect"] != "ok" || err != nil || payload != v["payload"] {
+			t.Errorf("%s: %v, payload %s", name, err, payload)
+			continue
+		}
+		accepted++
+		blob, _ := base64.RawURLEncoding.DecodeString(value[5:])
+		again, err := sealHop(key, 1800000000, blob[8:20], []byte(v["payload"]))
+		if err != nil || again != value {
+			t.Errorf("%s: sealed again as %s, %v", name, again, err)
+		}
+	}
+	if accepted == 0 {
+		t.Error("no vector is valid")
+	}
+}
+
+var errHopTest = errors.New("not a hop header")
+
+// openHop is what docs/hop.md demands of the sidecar. The plugin itself never opens one.
+func openHop(key []byte, at int64, value string) (string, error) {
+	if !strings.HasPrefix(value, "mbh1_") || len(value) > 8192 {
+		return "", errHopTest
+	}
+	blob, err := base64.RawURLEncoding.Strict().DecodeString(value[5:])
+	if err != nil || base64.RawURLEncoding.EncodeToString(blob) != value[5:] || len(blob) < 36 {
+		return "", errHopTest
+	}
+	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
+	issued := int64(binary.BigEndian.Uint32(blob[4:8]))
+	if blob[0] != 1 || !bytes.Equal(blob[1:4], id[:3]) || at < issued-300 || at > issued+360 {
+		return "", errHopTest
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return "", err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return "", err
+	}
+	payload, err := aead.Open(nil, blob[8:20], blob[20:], append([]byte("mcpbouncer/v1/hop"), blob[:8]...))
+	if err != nil {
+		return "", errHopTest
+	}
+	// Encoding again finds members that are unknown, repeated, missing, of another type or spelt differently.
+	var decoded hopPayload
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&decoded); err != nil || decoded.Scopes == nil || decoded.RequiredScopes == nil || decoded.MCPPaths == nil {
+		return "", errHopTest
+	}
+	again, err := json.Marshal(decoded)
+	if err != nil || !bytes.Equal(again, payload) {
+		return "", errHopTest
+	}
+	return string(payload), nil
+}
