@@ -69,6 +69,7 @@ func TestOneOfManyParallelRedemptionsSucceeds(t *testing.T) {
 // What fails at one of our checks must not use the code up: a thief could spoil it.
 func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
+	w.idp.Be(issuertest.Behaviour{BurnOnWrongProof: true})
 	const basic, public = "basic", "public"
 	clients := map[string]*app{
 		basic:  w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}}),
