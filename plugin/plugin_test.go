@@ -187,12 +187,16 @@ func TestServerSentEventsPassOneByOne(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	more := make(chan struct{})
-	stream := func(rw http.ResponseWriter, _ *http.Request) {
+	stream := func(rw http.ResponseWriter, req *http.Request) {
 		rw.Header().Set("Content-Type", "text/event-stream")
 		for i := 0; i < 3; i++ {
 			fmt.Fprintf(rw, "data: %d\n\n", i)
 			rw.(http.Flusher).Flush()
-			<-more
+			select {
+			case <-more:
+			case <-req.Context().Done():
+				return
+			}
 		}
 	}
 	h, err := New(context.Background(), http.HandlerFunc(stream), wikiConfig(sidecar.server.URL), "wiki")
@@ -200,7 +204,7 @@ func TestServerSentEventsPassOneByOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(h)
-	defer server.Close()
+	t.Cleanup(server.Close) // not deferred: Yaegi holds a lock of this function during its deferred calls, and stream needs it to end
 	url := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 	req, _ := http.NewRequest("GET", url+"/wiki/sse", nil)
 	req.Header.Set("Authorization", "Bearer "+accessToken("k1", map[string]any{"iss": url + "/wiki"}))
