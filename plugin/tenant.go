@@ -121,8 +121,8 @@ func refuseHost(rw http.ResponseWriter, err error) {
 // schemeOf reads X-Forwarded-Proto, where Traefik says ws and wss for a WebSocket's request.
 func schemeOf(forwarded string) string {
 	first, _, _ := strings.Cut(forwarded, ",")
-	switch strings.ToLower(strings.TrimSpace(first)) {
-	case "https", "wss":
+	scheme := strings.ToLower(strings.TrimSpace(first))
+	if scheme == "https" || scheme == "wss" {
 		return "https"
 	}
 	return "http"
