@@ -127,7 +127,7 @@ func TestPublicURL(t *testing.T) {
 		{"a host that breaks out of the quotes", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", `a"b`}, 400, ""},
 		{"a host with a path", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "a.example/x"}, 400, ""},
 		{"a host with a user", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "me@a.example"}, 400, ""},
-		{"an empty host", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", ""}, 400, ""},
+		{"an empty X-Forwarded-Host", "", "", "https://mcp.localhost/wiki", []string{"X-Forwarded-Host", ""}, 200, "https://mcp.localhost/wiki"},
 		{"a port that is none", "", "", "https://a.example/wiki", []string{"X-Forwarded-Host", "a.example:x"}, 400, ""},
 		{"configured", "https://mcp.localhost/wiki/", "", "https://mcp.localhost/wiki", nil, 200, "https://mcp.localhost/wiki"},
 		{"configured in capitals with the default port", "HTTPS://MCP.localhost:443/wiki", "", "https://mcp.localhost/wiki", nil, 200, "https://mcp.localhost/wiki"},
@@ -158,15 +158,21 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
-func TestInventedHostsDoNotFillTheMemory(t *testing.T) {
+func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bouncer{next: http.NotFoundHandler(), settings: s, tenants: map[string]*tenant{}}
+	b := newBouncer(http.NotFoundHandler(), s)
 	for i := 0; i < 200; i++ {
 		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
+	}
+	for i := 0; i < 600; i++ {
+		ask(b, "GET", fmt.Sprintf("https://mcp.localhost/wiki/%d", i))
+	}
+	if len(b.endpoints) > maxEndpoints {
+		t.Errorf("%d endpoints", len(b.endpoints))
 	}
 	if len(b.tenants) > maxTenants || len(keysets.byID) > maxKeysets {
 		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(keysets.byID))
