@@ -40,7 +40,7 @@ func (s *Issuer) openClient(t *tenant, id string) (client, error) {
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err
 	}
-	if int(c.AuthMethod) >= len(authMethods) {
+	if int(c.AuthMethod) >= len(authMethods) || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
