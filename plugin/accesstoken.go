@@ -48,31 +48,30 @@ type identity struct {
 	expires int64  // Unix seconds, skew included
 }
 
-// recall returns who sends a request whose credentials were verified a moment ago, else nil.
-func (t *tenant) recall(credentials []string) *identity {
-	if len(credentials) != 1 {
-		return nil
-	}
-	return t.keys.recall(sha256.Sum256([]byte(credentials[0])), now().Unix())
-}
-
 // authenticate finds out who sends a request. The errors are the ones above and errKeysUnavailable.
-func (t *tenant) authenticate(req *http.Request) (*identity, error) {
+func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	credentials := req.Header["Authorization"]
-	token, err := bearerToken(credentials)
+	text, err := bearerToken(credentials)
 	if err != nil {
 		return nil, err
 	}
-	find := func(kid string) (*verifyKey, error) { return t.keys.find(req.Context(), kid) }
-	id, key, err := verifyAccessToken(token, t.publicURL, t.audience, now().Unix(), find)
+	token, err := readAccessToken(text, t.publicURL, t.audience, now().Unix())
 	if err != nil {
 		return nil, err
 	}
-	if !hasScopes(id.scopes, t.required) {
+	// The key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
+	key, err := findKey(req.Context(), t.keys, token.kid)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSignature(token, key); err != nil {
+		return nil, err
+	}
+	if !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
-	t.keys.remember(sha256.Sum256([]byte(credentials[0])), id, key)
-	return id, nil
+	t.keys.remember(credentials[0], token.identity, key)
+	return token.identity, nil
 }
 
 // bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2 and §2.3 (body and query) are
@@ -96,105 +95,127 @@ func bearerToken(values []string) (string, error) {
 	return value[len("Bearer "):], nil
 }
 
-// verifyAccessToken checks a JWT access token (RFC 9068 §4) at a time in Unix seconds. The key is looked up after everything
-// that can be checked without it, so that garbage never causes a request to the sidecar. It does not check scopes.
-func verifyAccessToken(token, issuer, audience string, at int64, find func(kid string) (*verifyKey, error)) (*identity, *verifyKey, error) {
+// accessToken is a token that readAccessToken found in order. Nothing of it is true before checkSignature.
+type accessToken struct {
+	kid       string
+	algorithm string
+	signed    string // header and claims as they stand in the token
+	signature []byte
+	identity  *identity
+}
+
+// readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its scopes, at a time in Unix seconds.
+func readAccessToken(token, issuer, audience string, at int64) (*accessToken, error) {
 	parts := strings.Split(token, ".")
 	// Go's base64 decoder skips CR and LF even in strict mode; both would give one token many spellings.
 	if len(parts) != 3 || strings.ContainsAny(token, "\r\n") {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 	header, err := decodeObject(parts[0])
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	claims, err := decodeObject(parts[1])
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	signature, err := strictBase64.DecodeString(parts[2])
 	if err != nil {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 
 	// RFC 9068 §4: an id token or a refresh token of the same issuer has another type.
 	if header["typ"] != "at+jwt" {
-		return nil, nil, errType
+		return nil, errType
 	}
 	// RFC 8725 §3.10, RFC 7515 §4.1.11: no parameter that brings a key, points at one or changes what is signed.
 	for _, name := range refusedParameters {
 		if _, present := header[name]; present {
-			return nil, nil, errHeader
+			return nil, errHeader
 		}
 	}
-	algorithm := header["alg"]
+	algorithm, _ := header["alg"].(string)
 	if algorithm != "EdDSA" && algorithm != "RS256" {
-		return nil, nil, errAlgorithm
+		return nil, errAlgorithm
 	}
 	kid, _ := header["kid"].(string)
 	if kid == "" || len(kid) > maxKeyID {
-		return nil, nil, errKeyUnknown
+		return nil, errKeyUnknown
 	}
 
 	if claims["iss"] != issuer {
-		return nil, nil, errIssuer
+		return nil, errIssuer
 	}
 	if !namesAudience(claims["aud"], audience) {
-		return nil, nil, errAudience
+		return nil, errAudience
 	}
 	expires, _ := claims["exp"].(float64)
 	if expires < 1 || expires > maxDate {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 	deadline := int64(expires) + expirySkew
 	if at >= deadline {
-		return nil, nil, errExpired
+		return nil, errExpired
 	}
 	issued, _ := claims["iat"].(float64)
 	if issued < 1 || issued > maxDate {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 	latest := float64(at + futureSkew)
 	if issued > latest {
-		return nil, nil, errNotYetValid
+		return nil, errNotYetValid
 	}
 	if value, present := claims["nbf"]; present {
 		notBefore, ok := value.(float64)
 		if !ok {
-			return nil, nil, errMalformed
+			return nil, errMalformed
 		}
 		if notBefore > latest {
-			return nil, nil, errNotYetValid
+			return nil, errNotYetValid
 		}
 	}
 	subject, _ := claims["sub"].(string)
 	if subject == "" {
-		return nil, nil, errSubject
+		return nil, errSubject
 	}
 	if client, _ := claims["client_id"].(string); client == "" {
-		return nil, nil, errClient
+		return nil, errClient
 	}
 	scope, ok := claims["scope"].(string)
 	if !ok && claims["scope"] != nil {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 	scopes := strings.Join(strings.Fields(scope), " ")
 	if strings.Trim(scopes, scopeChars+" ") != "" {
-		return nil, nil, errMalformed
+		return nil, errMalformed
 	}
 
-	key, err := find(kid)
-	if err != nil {
-		return nil, nil, err
-	}
+	return &accessToken{
+		kid:       kid,
+		algorithm: algorithm,
+		signed:    token[:len(token)-len(parts[2])-1],
+		signature: signature,
+		identity:  &identity{subject: headerSubject(subject), scopes: scopes, expires: deadline},
+	}, nil
+}
+
+// checkSignature checks the signature of a token with the key that its kid names.
+func checkSignature(t *accessToken, key *verifyKey) error {
 	// RFC 8725 §3.1: the key says which algorithm it is for. The header may only agree.
-	if algorithm != key.algorithm {
-		return nil, nil, errAlgorithm
+	if t.algorithm != key.algorithm {
+		return errAlgorithm
 	}
-	if !key.verifies(token[:len(token)-len(parts[2])-1], signature) {
-		return nil, nil, errSignature
+	if key.algorithm == "EdDSA" {
+		if !ed25519.Verify(key.ed25519, []byte(t.signed), t.signature) {
+			return errSignature
+		}
+		return nil
 	}
-	return &identity{subject: headerSubject(subject), scopes: scopes, expires: deadline}, key, nil
+	hash := sha256.Sum256([]byte(t.signed))
+	if rsa.VerifyPKCS1v15(key.rsa, crypto.SHA256, hash[:], t.signature) != nil {
+		return errSignature
+	}
+	return nil
 }
 
 var refusedParameters = []string{"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip"}
@@ -236,13 +257,4 @@ func hasScopes(scopes string, required []string) bool {
 		}
 	}
 	return true
-}
-
-// verifies checks a signature over header and claims as they stand in the token.
-func (k *verifyKey) verifies(signed string, signature []byte) bool {
-	if k.algorithm == "EdDSA" {
-		return ed25519.Verify(k.ed25519, []byte(signed), signature)
-	}
-	hash := sha256.Sum256([]byte(signed))
-	return rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, hash[:], signature) == nil
 }

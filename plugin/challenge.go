@@ -11,7 +11,7 @@ import (
 // refuse answers a request to a protected path that may not pass.
 //
 // A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are not a 401.
-func (e *endpoint) refuse(rw http.ResponseWriter, req *http.Request, err error) {
+func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, http.StatusServiceUnavailable)

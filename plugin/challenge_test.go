@@ -46,8 +46,8 @@ func TestChallenges(t *testing.T) {
 		sidecar := startSidecar(t)
 		config := wikiConfig(sidecar.server.URL)
 		config.RequiredScopes = c.required
-		h, _ := protect(t, config)
-		replace := strings.NewReplacer("VALID", accessToken("k1", nil), "EXPIRED", accessToken("k1", map[string]any{"exp": clock.Load() - 61}))
+		h, _ := guard(t, config)
+		replace := strings.NewReplacer("VALID", goodToken("k1", nil), "EXPIRED", goodToken("k1", map[string]any{"exp": clock.Load() - 61}))
 		headers := []string{}
 		for _, text := range c.headers {
 			headers = append(headers, replace.Replace(text))
@@ -73,7 +73,7 @@ func TestChallenges(t *testing.T) {
 func TestEveryMethodNeedsAToken(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "X"} {
 		start(t)
-		h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+		h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
 		rec := ask(h, method, wikiURL+"/mcp", "Origin", "https://a.example")
 		if rec.Code != 401 || behind.count() != 0 {
 			t.Errorf("%s: status %d, %d calls", method, rec.Code, behind.count())
@@ -99,7 +99,7 @@ func TestPreflightIsAnsweredHere(t *testing.T) {
 		{"no requested method", []string{"Origin", "https://a.example"}, 401, ""},
 	} {
 		start(t)
-		h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+		h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
 		rec := ask(h, "OPTIONS", wikiURL+"/mcp", c.headers...)
 		if rec.Code != c.want || behind.count() != 0 {
 			t.Errorf("%s: status %d, %d calls", c.name, rec.Code, behind.count())
@@ -115,7 +115,7 @@ func TestPreflightIsAnsweredHere(t *testing.T) {
 // On the wire, where net/http has had its say.
 func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 	start(t)
-	h, _ := protect(t, wikiConfig("http://127.0.0.1:1"))
+	h, _ := guard(t, wikiConfig("http://127.0.0.1:1"))
 	server := httptest.NewServer(h)
 	defer server.Close()
 	text := rawExchange(t, server.Listener.Addr().String(), "GET /wiki/anything HTTP/1.1\r\nHost: mcp.localhost\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n")

@@ -24,7 +24,7 @@ func address(req *http.Request) string {
 }
 
 // recallEndpoint returns the protected endpoint at a request's address when it is known, and nil when the whole decision is due.
-func (b *bouncer) recallEndpoint(req *http.Request) *endpoint {
+func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 	if req.URL.RawPath != "" || req.Method == http.MethodOptions {
 		return nil
 	}

@@ -30,12 +30,12 @@ func rawExchange(t *testing.T, address, request string) string {
 func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	for _, name := range []string{
 		"X-Mcp-Sub", "x-mcp-sub", "X-MCP-SUB", "X_Mcp_Sub", "X_mcp_sub", "X-Mcp_sub", "X-mcp_Sub", "X.mcp.sub", "X!mcp#sub", "X$mcp%sub", "X&mcp'sub",
 		"X*mcp+sub", "X^mcp`sub", "X|mcp~sub", "X-Mcp-Scopes", "X_mcp_scopes", "x.MCP.scopes", "X-Mcp.scopes", "X-Mcpb-Hop", "X_mcpb_hop", "x~mcpb~hop",
 	} {
-		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), name, "root")...)
+		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), name, "root")...)
 		if rec.Code != 200 {
 			t.Fatalf("%s: status %d", name, rec.Code)
 		}
@@ -53,9 +53,9 @@ func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 func TestOtherHeadersPass(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	for _, name := range []string{"Mcp-Session-Id", "Mcp-Protocol-Version", "X-Mcp-Sum", "X-Request-Id", "X-Mcp-Subject", "Y-Mcp-Sub", "X-Mcp-Scopez", "Content-Type"} {
-		ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), name, "kept")...)
+		ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), name, "kept")...)
 		if strings.Join(behind.last[name], "|") != "kept" {
 			t.Errorf("%s did not reach the MCP server", name)
 		}
@@ -81,8 +81,8 @@ func TestCredentialsNeverReachTheMCPServer(t *testing.T) {
 	} {
 		start(t)
 		sidecar := startSidecar(t)
-		h, behind := protect(t, wikiConfig(sidecar.server.URL))
-		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(accessToken("k1", nil)), c.headers...)...)
+		h, behind := guard(t, wikiConfig(sidecar.server.URL))
+		rec := ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), c.headers...)...)
 		if rec.Code != 200 || strings.Join(behind.last[c.header], "|") != c.want {
 			t.Errorf("%s: status %d, %s: %q, want %q", c.name, rec.Code, c.header, behind.last[c.header], c.want)
 		}
@@ -100,8 +100,8 @@ func TestSubjects(t *testing.T) {
 	} {
 		start(t)
 		sidecar := startSidecar(t)
-		h, behind := protect(t, wikiConfig(sidecar.server.URL))
-		ask(h, "GET", wikiURL+"/mcp", bearer(accessToken("k1", map[string]any{"sub": c.sub, "scope": nil}))...)
+		h, behind := guard(t, wikiConfig(sidecar.server.URL))
+		ask(h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", map[string]any{"sub": c.sub, "scope": nil}))...)
 		if strings.Join(behind.last["X-Mcp-Sub"], "|") != c.want {
 			t.Errorf("%s: X-Mcp-Sub %q, want %q", c.name, behind.last["X-Mcp-Sub"], c.want)
 		}

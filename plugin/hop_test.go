@@ -77,7 +77,7 @@ func TestNewHopKeyInTheFileNeedsNoRestart(t *testing.T) {
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)
 	config.HopKeyFile = file
-	h, _ := protect(t, config)
+	h, _ := guard(t, config)
 	if rec := ask(h, "GET", wikiURL+"/oauth/x"); rec.Code != 503 {
 		t.Errorf("without a file: status %d", rec.Code)
 	}
@@ -101,7 +101,7 @@ func TestMissingHopKeyNamesTheVariable(t *testing.T) {
 	log := start(t)
 	os.Unsetenv(hopVariable)
 	defer os.Setenv(hopVariable, testHopKey)
-	h, _ := protect(t, wikiConfig("http://127.0.0.1:1"))
+	h, _ := guard(t, wikiConfig("http://127.0.0.1:1"))
 	rec := ask(h, "GET", wikiURL+"/oauth/x")
 	if rec.Code != 503 || !strings.Contains(log.String(), "BOUNCER_HOP_KEY") || !strings.Contains(log.String(), "keygen") {
 		t.Errorf("status %d, log %q", rec.Code, log)

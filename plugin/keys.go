@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,8 +99,14 @@ func evictKeyset() {
 	delete(keysets.byID, victim)
 }
 
-// recall returns who a token belongs to when it was verified before, its key is still there and it has not expired.
-func (k *keyset) recall(hash [32]byte, at int64) *identity {
+// recallIdentity returns who sends a request when its credentials were verified before, their key is still there and they have not
+// expired.
+func recallIdentity(k *keyset, credentials []string) *identity {
+	if len(credentials) != 1 {
+		return nil
+	}
+	hash := sha256.Sum256([]byte(credentials[0]))
+	at := now().Unix()
 	k.mu.RLock()
 	id := k.tokens.young[hash]
 	calm := k.calm
@@ -110,7 +117,7 @@ func (k *keyset) recall(hash [32]byte, at int64) *identity {
 	return k.recallLate(hash, at)
 }
 
-// recallLate is recall for a token of the older generation, and for the time when keys are due.
+// recallLate is for credentials of the older generation, and for the time when keys are due.
 func (k *keyset) recallLate(hash [32]byte, at int64) *identity {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -124,8 +131,9 @@ func (k *keyset) recallLate(hash [32]byte, at int64) *identity {
 	return id
 }
 
-// remember keeps a verified token, unless its key went while it was being verified.
-func (k *keyset) remember(hash [32]byte, id *identity, key *verifyKey) {
+// remember keeps the outcome of a verification, unless the key went meanwhile.
+func (k *keyset) remember(credentials string, id *identity, key *verifyKey) {
+	hash := sha256.Sum256([]byte(credentials))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.keys[key.kid] == key {
@@ -133,9 +141,22 @@ func (k *keyset) remember(hash [32]byte, id *identity, key *verifyKey) {
 	}
 }
 
-// find returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
-func (k *keyset) find(ctx context.Context, kid string) (*verifyKey, error) {
-	key, flight, err := k.lookup(kid, now().Unix())
+// findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
+func findKey(ctx context.Context, k *keyset, kid string) (*verifyKey, error) {
+	at := now().Unix()
+	k.mu.RLock()
+	key := k.keys[kid]
+	calm := k.calm
+	k.mu.RUnlock()
+	if key != nil && at < calm {
+		return key, nil
+	}
+	return k.find(ctx, kid, at)
+}
+
+// find is for an unknown kid, and for the time when keys are due.
+func (k *keyset) find(ctx context.Context, kid string, at int64) (*verifyKey, error) {
+	key, flight, err := k.lookup(kid, at)
 	if flight == nil {
 		return key, err
 	}

@@ -12,8 +12,8 @@ import (
 func TestRandomKidsCauseAtMostTwoFetches(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	good := accessToken("k1", nil)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	good := goodToken("k1", nil)
 	_, rest, _ := strings.Cut(good, ".")
 	for i := 0; i < 10000; i++ {
 		header := strictBase64.EncodeToString([]byte(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":"random-%d"}`, i)))
@@ -32,8 +32,8 @@ func TestRandomKidsCauseAtMostTwoFetches(t *testing.T) {
 func TestGarbageCausesNoFetch(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	for _, token := range []string{"x", accessToken("k1", map[string]any{"iss": "https://evil.example"}), accessToken("k1", map[string]any{"aud": "x"}), accessToken("k1", map[string]any{"exp": 1})} {
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	for _, token := range []string{"x", goodToken("k1", map[string]any{"iss": "https://evil.example"}), goodToken("k1", map[string]any{"aud": "x"}), goodToken("k1", map[string]any{"exp": 1})} {
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 {
 			t.Errorf("status %d", rec.Code)
 		}
@@ -46,10 +46,10 @@ func TestGarbageCausesNoFetch(t *testing.T) {
 func TestNewKeyIsFoundAtOnce(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
 	sidecar.serveKeys(jwksOf("k1", "k2"))
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k2", nil))...); rec.Code != 200 {
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k2", nil))...); rec.Code != 200 {
 		t.Errorf("status %d", rec.Code)
 	}
 }
@@ -57,8 +57,8 @@ func TestNewKeyIsFoundAtOnce(t *testing.T) {
 func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	token := accessToken("k1", nil)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", nil)
 	for i := 0; i < 3; i++ {
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		clock.Add(100)
@@ -71,7 +71,7 @@ func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 	sidecar.hold = hold
 	sidecar.mu.Unlock()
 	clock.Add(100)
-	for _, other := range []string{token, accessToken("k1", map[string]any{"jti": "b"})} { // cached, and not: neither waits
+	for _, other := range []string{token, goodToken("k1", map[string]any{"jti": "b"})} { // cached, and not: neither waits
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
 			t.Errorf("status %d while the sidecar hangs", rec.Code)
 		}
@@ -83,15 +83,15 @@ func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 func TestSidecarAwayKeysServeForAnHour(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
 	claims := map[string]any{"exp": clock.Load() + 20000}
-	token := accessToken("k1", claims)
+	token := goodToken("k1", claims)
 	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 	sidecar.server.Close()
 	for i := 0; i < 11; i++ {
 		clock.Add(300)
 		claims["jti"] = fmt.Sprint(i)
-		for _, other := range []string{token, accessToken("k1", claims)} {
+		for _, other := range []string{token, goodToken("k1", claims)} {
 			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
 				t.Errorf("after %d s: status %d", clock.Load()-1800000000, rec.Code)
 			}
@@ -99,7 +99,7 @@ func TestSidecarAwayKeysServeForAnHour(t *testing.T) {
 		want := i + 1
 		eventually(t, "the fetch fails", func() bool { return failuresOfTheOne(t) == want })
 	}
-	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("new", nil))...)
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("new", nil))...)
 	if rec.Code != 503 {
 		t.Errorf("a kid that may be a new one: status %d, want 503", rec.Code)
 	}
@@ -135,12 +135,12 @@ func TestNoKeysAtAllIs503AndBacksOff(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.serveKeys("not JSON")
-	h, behind := protect(t, wikiConfig(sidecar.server.URL))
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	at := int64(0)
 	wait := int64(1)
 	for i := int64(1); i <= 8; i++ {
 		for j := 0; j < 5; j++ {
-			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...); rec.Code != 503 {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...); rec.Code != 503 {
 				t.Fatalf("status %d", rec.Code)
 			}
 		}
@@ -155,7 +155,7 @@ func TestNoKeysAtAllIs503AndBacksOff(t *testing.T) {
 		}
 	}
 	sidecar.serveKeys(jwksOf("k1"))
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...); rec.Code != 200 || behind.count() != 1 {
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...); rec.Code != 200 || behind.count() != 1 {
 		t.Errorf("when the sidecar is back: status %d", rec.Code)
 	}
 }
@@ -164,8 +164,8 @@ func TestRefusedHopKeyIsNamedWhenKeysAreFetched(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	sidecar.refuses = true
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
 	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
 		t.Errorf("status %d, log %q", rec.Code, log)
 	}
@@ -175,9 +175,9 @@ func TestCachedTokenGoesWithItsKey(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.serveKeys(jwksOf("k1", "k2"))
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	one := accessToken("k1", nil)
-	two := accessToken("k2", nil)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	one := goodToken("k1", nil)
+	two := goodToken("k2", nil)
 	statusOf := func(token string) int { return ask(h, "POST", wikiURL+"/mcp", bearer(token)...).Code }
 	if statusOf(one) != 200 || statusOf(two) != 200 {
 		t.Fatal("refused before the change")
@@ -194,8 +194,8 @@ func TestCachedTokenGoesWithItsKey(t *testing.T) {
 func TestAKidWithAnotherKeyDropsCachedTokens(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	token := accessToken("k1", nil)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", nil)
 	statusOf := func() int { return ask(h, "POST", wikiURL+"/mcp", bearer(token)...).Code }
 	if statusOf() != 200 {
 		t.Fatal("refused before the change")
@@ -209,8 +209,8 @@ func TestAKidWithAnotherKeyDropsCachedTokens(t *testing.T) {
 func TestCachedTokenExpires(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, _ := protect(t, wikiConfig(sidecar.server.URL))
-	token := accessToken("k1", map[string]any{"exp": clock.Load() + 100})
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", map[string]any{"exp": clock.Load() + 100})
 	for _, c := range []struct{ after, want int }{{0, 200}, {99, 200}, {159, 200}, {160, 401}, {161, 401}} {
 		clock.Store(1800000000 + int64(c.after))
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != c.want {
@@ -222,14 +222,14 @@ func TestCachedTokenExpires(t *testing.T) {
 func TestCachedTokenIsNotHonouredByAnotherTenant(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	wiki, _ := protect(t, wikiConfig(sidecar.server.URL))
+	wiki, _ := guard(t, wikiConfig(sidecar.server.URL))
 	strict := wikiConfig(sidecar.server.URL)
 	strict.RequiredScopes = "admin"
-	admin, _ := protect(t, strict)
+	admin, _ := guard(t, strict)
 	world := wikiConfig(sidecar.server.URL)
 	world.Resource = "world"
-	other, _ := protect(t, world)
-	token := accessToken("k1", nil)
+	other, _ := guard(t, world)
+	token := goodToken("k1", nil)
 	for _, c := range []struct {
 		name string
 		rec  *httptest.ResponseRecorder
@@ -249,9 +249,9 @@ func TestCachedTokenIsNotHonouredByAnotherTenant(t *testing.T) {
 func TestReloadKeepsKeysAndTokens(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	token := accessToken("k1", nil)
+	token := goodToken("k1", nil)
 	for i := 0; i < 3; i++ {
-		h, _ := protect(t, wikiConfig(sidecar.server.URL))
+		h, _ := guard(t, wikiConfig(sidecar.server.URL))
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
 			t.Errorf("status %d", rec.Code)
 		}

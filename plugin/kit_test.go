@@ -85,8 +85,8 @@ func jwksOf(kids ...string) string {
 	return `{"keys":[` + strings.Join(keys, ",") + `]}`
 }
 
-// accessToken is a good token for wikiURL, with some claims changed; a nil value removes a claim.
-func accessToken(kid string, changes map[string]any) string {
+// goodToken is a good token for wikiURL, with some claims changed; a nil value removes a claim.
+func goodToken(kid string, changes map[string]any) string {
 	at := clock.Load()
 	claims := map[string]any{"iss": wikiURL, "sub": "user-1", "aud": []string{"wiki", wikiURL}, "exp": at + 3600, "iat": at, "nbf": at,
 		"jti": "a1", "client_id": "client-1", "scope": "openid mcp"}
@@ -196,8 +196,8 @@ func (b *backend) count() int {
 	return b.calls
 }
 
-// protect puts the middleware in front of a new backend.
-func protect(t testing.TB, c *Config) (http.Handler, *backend) {
+// guard puts the middleware in front of a new backend.
+func guard(t testing.TB, c *Config) (http.Handler, *backend) {
 	t.Helper()
 	behind := &backend{}
 	var next http.Handler = behind

@@ -78,7 +78,7 @@ func TestPaths(t *testing.T) {
 		sidecar := startSidecar(t)
 		config := wikiConfig(sidecar.server.URL)
 		config.PathPrefix = c.prefix
-		h, behind := protect(t, config)
+		h, behind := guard(t, config)
 		rec := ask(h, "GET", "https://mcp.localhost"+c.path)
 		got := rec.Result().Status[:3]
 		if rec.Header().Get("X-Served-By") == "sidecar" {
@@ -95,7 +95,7 @@ func TestPaths(t *testing.T) {
 
 func TestPathOfAnOptionsStarRequestIsNobodys(t *testing.T) {
 	start(t)
-	h, behind := protect(t, wikiConfig("http://127.0.0.1:1"))
+	h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
 	req := httptest.NewRequest("OPTIONS", "https://mcp.localhost/", nil)
 	req.URL.Path = "*"
 	rec := httptest.NewRecorder()

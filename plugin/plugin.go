@@ -74,12 +74,12 @@ func misconfigured(name string, reason error) http.Handler {
 
 // ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
 //
-// It is split at the first lookup for speed: Yaegi pays at each call for every variable of the called function, so what an MCP
-// client does all day must not enter the functions that know the other cases.
+// What an MCP client does all day takes the short way, in functions and not methods: in Yaegi a call costs an allocation for each
+// variable of the callee, and a method call also makes a new function by reflection.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	dropForged(req.Header)
-	if e := b.recallEndpoint(req); e != nil {
-		b.protect(rw, req, e)
+	if e := recallEndpoint(b, req); e != nil {
+		protect(b, rw, req, e)
 		return
 	}
 	b.serveFirst(rw, req)
@@ -97,7 +97,7 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
 		answerPreflight(rw, req.Header)
 	case kind == routeProtected:
-		b.protect(rw, req, b.addEndpoint(req, t, path))
+		protect(b, rw, req, b.addEndpoint(req, t, path))
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
@@ -108,13 +108,13 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 }
 
 // protect lets a request through to the MCP server if it has a good token.
-func (b *bouncer) protect(rw http.ResponseWriter, req *http.Request, e *endpoint) {
-	id := e.tenant.recall(req.Header["Authorization"])
+func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
+	id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
 	if id == nil {
 		var err error
-		id, err = e.tenant.authenticate(req)
+		id, err = authenticate(e.tenant, req)
 		if err != nil {
-			e.refuse(rw, req, err)
+			refuse(e, rw, req, err)
 			return
 		}
 	}

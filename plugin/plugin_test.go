@@ -64,7 +64,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		log := start(t)
 		config := wikiConfig("http://127.0.0.1:1")
 		c.set(config)
-		h, behind := protect(t, config)
+		h, behind := guard(t, config)
 		if !strings.Contains(log.String(), c.want) || strings.Count(log.String(), "\n") != 1 {
 			t.Errorf("%s: logged %q, want one line with %q", c.name, log.String(), c.want)
 		}
@@ -85,7 +85,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 
 func TestNoConfigurationIsAnswered503(t *testing.T) {
 	start(t)
-	h, _ := protect(t, nil)
+	h, _ := guard(t, nil)
 	if rec := ask(h, "GET", wikiURL); rec.Code != 503 {
 		t.Errorf("status %d", rec.Code)
 	}
@@ -94,8 +94,8 @@ func TestNoConfigurationIsAnswered503(t *testing.T) {
 func TestLabelsOfTheOriginalSuffice(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
-	h, behind := protect(t, wikiConfig(sidecar.server.URL))
-	rec := ask(h, "POST", wikiURL+"/mcp", bearer(accessToken("k1", nil))...)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
 	if rec.Code != 200 || behind.count() != 1 || log.String() != "" {
 		t.Errorf("status %d, %d calls, log %q", rec.Code, behind.count(), log)
 	}
@@ -145,8 +145,8 @@ func TestPublicURL(t *testing.T) {
 		config := wikiConfig(sidecar.server.URL)
 		config.PublicURL = c.publicURL
 		config.PathPrefix = c.prefix
-		h, _ := protect(t, config)
-		token := accessToken("k1", map[string]any{"iss": c.issuer})
+		h, _ := guard(t, config)
+		token := goodToken("k1", map[string]any{"iss": c.issuer})
 		rec := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
 		if rec.Code != c.want {
 			t.Errorf("%s: status %d %s, want %d", c.name, rec.Code, rec.Header()["WWW-Authenticate"], c.want)
@@ -182,8 +182,8 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 func TestResponseWriterIsHandedOnUntouched(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
-	h, behind := protect(t, wikiConfig(sidecar.server.URL))
-	rec := ask(h, "GET", wikiURL+"/sse", bearer(accessToken("k1", nil))...)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	rec := ask(h, "GET", wikiURL+"/sse", bearer(goodToken("k1", nil))...)
 	if behind.rw != http.ResponseWriter(rec) {
 		t.Errorf("the MCP server got %T, not the writer that the middleware was given", behind.rw)
 	}
@@ -213,7 +213,7 @@ func TestServerSentEventsPassOneByOne(t *testing.T) {
 	t.Cleanup(server.Close) // not deferred: Yaegi holds a lock of this function during its deferred calls, and stream needs it to end
 	url := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 	req, _ := http.NewRequest("GET", url+"/wiki/sse", nil)
-	req.Header.Set("Authorization", "Bearer "+accessToken("k1", map[string]any{"iss": url + "/wiki"}))
+	req.Header.Set("Authorization", "Bearer "+goodToken("k1", map[string]any{"iss": url + "/wiki"}))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)
-	h, behind := protect(t, config)
+	h, behind := guard(t, config)
 	req := httptest.NewRequest("POST", "https://mcp.localhost/wiki/oauth/token?a=1&a=2", strings.NewReader("grant_type=x"))
 	req.RemoteAddr = net.JoinHostPort("192.0.2.9", "1234")
 	for name, value := range map[string]string{
@@ -277,7 +277,7 @@ func TestSidecarAwayIs502AndNeverTheMCPServer(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL + "/base/")
-	h, behind := protect(t, config)
+	h, behind := guard(t, config)
 	if rec := ask(h, "GET", wikiURL+"/oauth/x?y"); rec.Body.String() != "GET /base/oauth/x?y" {
 		t.Errorf("a sidecarURL with a path: the sidecar was asked %s", rec.Body)
 	}
@@ -302,14 +302,14 @@ func TestHopKeyProblemsAre503(t *testing.T) {
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)
 	config.HopKeyFile = "/nonexistent/hop.key"
-	h, _ := protect(t, config)
+	h, _ := guard(t, config)
 	rec := ask(h, "GET", wikiURL+"/oauth/x")
 	if rec.Code != 503 || !strings.Contains(log.String(), "hopKeyFile") || !strings.Contains(log.String(), "/nonexistent/hop.key") {
 		t.Errorf("missing file: status %d, log %q", rec.Code, log)
 	}
 	log = start(t)
 	sidecar.refuses = true
-	h, _ = protect(t, wikiConfig(sidecar.server.URL))
+	h, _ = guard(t, wikiConfig(sidecar.server.URL))
 	rec = ask(h, "GET", wikiURL+"/oauth/x")
 	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
 		t.Errorf("refused key: status %d, log %q", rec.Code, log)
@@ -328,7 +328,7 @@ func TestConcurrentRequestsKeepTheirIdentities(t *testing.T) {
 	h, _ := New(context.Background(), http.HandlerFunc(check), wikiConfig(sidecar.server.URL), "wiki")
 	tokens := []string{}
 	for i := 0; i < 20; i++ {
-		tokens = append(tokens, accessToken("k1", map[string]any{"sub": fmt.Sprint("user-", i)}))
+		tokens = append(tokens, goodToken("k1", map[string]any{"sub": fmt.Sprint("user-", i)}))
 	}
 	var all sync.WaitGroup
 	ask8 := func(offset int) {
