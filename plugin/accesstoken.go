@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -44,7 +45,7 @@ const (
 // identity is what a verified token says.
 type identity struct {
 	subject string // as X-Mcp-Sub carries it
-	scopes  string // separated by single spaces
+	scopes  string // separated by spaces
 	expires int64  // Unix seconds, skew included
 }
 
@@ -67,10 +68,10 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err := checkSignature(token, key); err != nil {
 		return nil, err
 	}
-	if !hasScopes(token.identity.scopes, t.required) {
+	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
-	t.keys.remember(credentials[0], token.identity, key)
+	remember(t.keys, credentials[0], token.identity, key)
 	return token.identity, nil
 }
 
@@ -104,6 +105,19 @@ type accessToken struct {
 	identity  *identity
 }
 
+// claims are those of RFC 9068 §2.2 that are looked at. Dates may have a fraction (RFC 7519 §2). What decodes to the zero value counts
+// as absent. encoding/json also takes "ISS" for "iss"; that is the signer's to decide, as nothing is believed before the signature.
+type claims struct {
+	Issuer    string  `json:"iss"`
+	Subject   string  `json:"sub"`
+	Audience  any     `json:"aud"`
+	Expires   float64 `json:"exp"`
+	Issued    float64 `json:"iat"`
+	NotBefore float64 `json:"nbf"`
+	ClientID  string  `json:"client_id"`
+	Scope     string  `json:"scope"`
+}
+
 // readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its scopes, at a time in Unix seconds.
 func readAccessToken(token, issuer, audience string, at int64) (*accessToken, error) {
 	parts := strings.Split(token, ".")
@@ -111,91 +125,82 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if len(parts) != 3 || strings.ContainsAny(token, "\r\n") {
 		return nil, errMalformed
 	}
-	header, err := decodeObject(parts[0])
-	if err != nil {
-		return nil, err
-	}
-	claims, err := decodeObject(parts[1])
-	if err != nil {
-		return nil, err
-	}
-	signature, err := strictBase64.DecodeString(parts[2])
+	text, err := strictBase64.DecodeString(parts[0])
 	if err != nil {
 		return nil, errMalformed
 	}
-
+	// A map keeps member names exact: a struct would take "ALG" for "alg".
+	var header map[string]string
+	if json.Unmarshal(text, &header) != nil {
+		return nil, errMalformed
+	}
 	// RFC 9068 §4: an id token or a refresh token of the same issuer has another type.
 	if header["typ"] != "at+jwt" {
 		return nil, errType
 	}
-	// RFC 8725 §3.10, RFC 7515 §4.1.11: no parameter that brings a key, points at one or changes what is signed.
-	for _, name := range refusedParameters {
-		if _, present := header[name]; present {
-			return nil, errHeader
-		}
-	}
-	algorithm, _ := header["alg"].(string)
-	if algorithm != "EdDSA" && algorithm != "RS256" {
+	if header["alg"] != "EdDSA" && header["alg"] != "RS256" {
 		return nil, errAlgorithm
 	}
-	kid, _ := header["kid"].(string)
+	kid := header["kid"]
 	if kid == "" || len(kid) > maxKeyID {
 		return nil, errKeyUnknown
 	}
+	// RFC 8725 §3.10, RFC 7515 §4.1.11: the sidecar sends these three and no other, so nothing that brings a key, points at one or
+	// changes what is signed (jwk, jku, x5u, crit, b64, zip) needs to be known here by name.
+	if len(header) != 3 {
+		return nil, errHeader
+	}
 
-	if claims["iss"] != issuer {
-		return nil, errIssuer
-	}
-	if !namesAudience(claims["aud"], audience) {
-		return nil, errAudience
-	}
-	expires, _ := claims["exp"].(float64)
-	if expires < 1 || expires > maxDate {
+	text, err = strictBase64.DecodeString(parts[1])
+	if err != nil {
 		return nil, errMalformed
 	}
-	deadline := int64(expires) + expirySkew
+	var c claims
+	if json.Unmarshal(text, &c) != nil {
+		return nil, errMalformed
+	}
+	if c.Issuer != issuer {
+		return nil, errIssuer
+	}
+	if c.Audience != audience && !namesAudience(c.Audience, audience) {
+		return nil, errAudience
+	}
+	if c.Expires < 1 || c.Expires > maxDate || c.Issued < 1 || c.Issued > maxDate || c.NotBefore > maxDate {
+		return nil, errMalformed
+	}
+	deadline := int64(c.Expires) + expirySkew
 	if at >= deadline {
 		return nil, errExpired
 	}
-	issued, _ := claims["iat"].(float64)
-	if issued < 1 || issued > maxDate {
-		return nil, errMalformed
-	}
 	latest := float64(at + futureSkew)
-	if issued > latest {
+	if c.Issued > latest || c.NotBefore > latest {
 		return nil, errNotYetValid
 	}
-	if value, present := claims["nbf"]; present {
-		notBefore, ok := value.(float64)
-		if !ok {
-			return nil, errMalformed
-		}
-		if notBefore > latest {
-			return nil, errNotYetValid
-		}
-	}
-	subject, _ := claims["sub"].(string)
-	if subject == "" {
+	if c.Subject == "" {
 		return nil, errSubject
 	}
-	if client, _ := claims["client_id"].(string); client == "" {
+	if c.ClientID == "" {
 		return nil, errClient
 	}
-	scope, ok := claims["scope"].(string)
-	if !ok && claims["scope"] != nil {
+	if strings.Trim(c.Scope, scopeChars+" ") != "" {
 		return nil, errMalformed
 	}
-	scopes := strings.Join(strings.Fields(scope), " ")
-	if strings.Trim(scopes, scopeChars+" ") != "" {
-		return nil, errMalformed
+	subject := c.Subject
+	if strings.Trim(subject, visible) != "" {
+		// A "%" is encoded too, so that no two subjects look alike.
+		subject = url.PathEscape(subject)
 	}
 
+	signature, err := strictBase64.DecodeString(parts[2])
+	if err != nil {
+		return nil, errMalformed
+	}
 	return &accessToken{
 		kid:       kid,
-		algorithm: algorithm,
+		algorithm: header["alg"],
 		signed:    token[:len(token)-len(parts[2])-1],
 		signature: signature,
-		identity:  &identity{subject: headerSubject(subject), scopes: scopes, expires: deadline},
+		identity:  &identity{subject: subject, scopes: c.Scope, expires: deadline},
 	}, nil
 }
 
@@ -218,28 +223,10 @@ func checkSignature(t *accessToken, key *verifyKey) error {
 	return nil
 }
 
-var refusedParameters = []string{"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip"}
-
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// decodeObject decodes a part of a token. A map keeps member names exact, where a struct would take "ALG" for "alg".
-func decodeObject(part string) (map[string]any, error) {
-	text, err := strictBase64.DecodeString(part)
-	if err != nil {
-		return nil, errMalformed
-	}
-	var object map[string]any
-	if json.Unmarshal(text, &object) != nil || object == nil {
-		return nil, errMalformed
-	}
-	return object, nil
-}
-
-// namesAudience accepts the two forms of RFC 7519 §4.1.3: one string, or an array of strings.
+// namesAudience accepts the array form of RFC 7519 §4.1.3.
 func namesAudience(claim any, audience string) bool {
-	if claim == audience {
-		return true
-	}
 	list, _ := claim.([]any)
 	for _, a := range list {
 		if a == audience {

@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -85,14 +84,6 @@ func isBouncerCookie(pair string) bool {
 	return strings.HasPrefix(name, "__host-mcpb-") || strings.HasPrefix(name, "mcpb-")
 }
 
-// visible is US-ASCII 0x21 to 0x7e without "%".
+// visible is US-ASCII 0x21 to 0x7e without "%": what X-Mcp-Sub carries as it is. Other subjects, for example an e-mail address beyond
+// ASCII, are percent-encoded.
 var visible = strings.NewReplacer(" ", "", "%", "").Replace(printable)
-
-// headerSubject percent-encodes a sub claim that cannot stand in a header as it is, for example an e-mail address beyond ASCII. A "%"
-// is encoded too, so that no two subjects look alike.
-func headerSubject(sub string) string {
-	if strings.Trim(sub, visible) == "" {
-		return sub
-	}
-	return url.PathEscape(sub)
-}

@@ -109,36 +109,38 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 	at := now().Unix()
 	k.mu.RLock()
 	id := k.tokens.young[hash]
+	if id == nil {
+		id = k.tokens.old[hash]
+	}
 	calm := k.calm
 	k.mu.RUnlock()
-	if id != nil && at < calm && at < id.expires {
-		return id
-	}
-	return k.recallLate(hash, at)
-}
-
-// recallLate is for credentials of the older generation, and for the time when keys are due.
-func (k *keyset) recallLate(hash [32]byte, at int64) *identity {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	id := k.tokens.lookup(hash)
-	if id == nil || at >= id.expires || at >= k.staleAt {
+	if id == nil || at >= id.expires {
 		return nil
 	}
-	if at >= k.due {
-		k.launch(at)
+	if at >= calm && !k.alive(at) {
+		return nil
 	}
 	return id
 }
 
-// remember keeps the outcome of a verification, unless the key went meanwhile.
-func (k *keyset) remember(credentials string, id *identity, key *verifyKey) {
-	hash := sha256.Sum256([]byte(credentials))
+// alive says whether the keys, and what was verified with them, may still be used. It starts the fetch when they are due.
+func (k *keyset) alive(at int64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.keys[key.kid] == key {
-		k.tokens.add(hash, id)
+	if at >= k.due {
+		k.launch(at)
 	}
+	return at < k.staleAt
+}
+
+// remember keeps the outcome of a verification, unless the key went meanwhile.
+func remember(k *keyset, credentials string, id *identity, key *verifyKey) {
+	hash := sha256.Sum256([]byte(credentials))
+	k.mu.Lock()
+	if k.keys[key.kid] == key {
+		addToken(k.tokens, hash, id)
+	}
+	k.mu.Unlock()
 }
 
 // findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
@@ -254,7 +256,7 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	if err != nil {
 		k.failures++
 		k.due = at + backoff(k.failures)
-		k.calm = 0 // recallLate looks at both
+		k.calm = 0 // from now on both have to be looked at
 		return
 	}
 	for kid, old := range k.keys {

@@ -265,13 +265,13 @@ func TestTokenCacheIsBounded(t *testing.T) {
 	c := newTokenCache()
 	id := &identity{}
 	for i := 0; i < 3*maxGeneration; i++ {
-		c.add([32]byte{byte(i), byte(i >> 8)}, id)
+		addToken(c, [32]byte{byte(i), byte(i >> 8)}, id)
 	}
 	if n := len(c.young) + len(c.old); n > 2*maxGeneration {
 		t.Errorf("%d tokens", n)
 	}
 	last := 3*maxGeneration - 1
-	if c.lookup([32]byte{byte(last), byte(last >> 8)}) == nil {
+	if c.young[[32]byte{byte(last), byte(last >> 8)}] == nil {
 		t.Error("the newest token is gone")
 	}
 }

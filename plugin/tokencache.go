@@ -17,15 +17,7 @@ func newTokenCache() *tokenCache {
 	return &tokenCache{young: map[[32]byte]*identity{}, old: map[[32]byte]*identity{}}
 }
 
-// lookup does not check expiry: recallIdentity does.
-func (c *tokenCache) lookup(hash [32]byte) *identity {
-	if id := c.young[hash]; id != nil {
-		return id
-	}
-	return c.old[hash]
-}
-
-func (c *tokenCache) add(hash [32]byte, id *identity) {
+func addToken(c *tokenCache, hash [32]byte, id *identity) {
 	if len(c.young) >= maxGeneration {
 		c.old = c.young
 		c.young = map[[32]byte]*identity{}

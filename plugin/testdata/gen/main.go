@@ -152,18 +152,20 @@ func writeTokens(dir string) {
 	head("algorithm-es256", "errAlgorithm", `EdDSA`, `ES256`)
 	head("algorithm-other-case", "errAlgorithm", `EdDSA`, `eddsa`)
 	head("algorithm-missing", "errAlgorithm", `"alg":"EdDSA",`, ``)
-	head("algorithm-number", "errAlgorithm", `"EdDSA"`, `7`)
+	head("algorithm-number", "errMalformed", `"EdDSA"`, `7`)
 	head("algorithm-of-another-key", "errAlgorithm", `"EdDSA"`, `"RS256"`)
 	head("algorithm-twice", "errAlgorithm", `"alg":"EdDSA"`, `"alg":"EdDSA","alg":"none"`)
 	file("algorithm-of-the-rsa-key", "errAlgorithm", compact(with(header, `"ed"`, `"rs"`), claims, ed))
-	for _, name := range []string{"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip"} {
-		head("header-"+name, "errHeader", `"typ"`, `"`+name+`":["x"],"typ"`)
+	for _, name := range []string{"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "cty", "Alg"} {
+		head("header-"+name, "errHeader", `"typ"`, `"`+name+`":"EdDSA","typ"`)
 	}
+	head("header-crit-array", "errMalformed", `"typ"`, `"crit":["b64"],"typ"`)
+	head("header-jwk-object", "errMalformed", `"typ"`, `"jwk":{"kty":"OKP"},"typ"`)
 	head("kid-unknown", "errKeyUnknown", `"ed"`, `"other"`)
 	head("kid-missing", "errKeyUnknown", `"kid":"ed",`, ``)
 	head("kid-traversal", "errKeyUnknown", `"ed"`, `"../../dev/null"`)
 	head("kid-too-long", "errKeyUnknown", `"ed"`, `"`+strings.Repeat("e", 65)+`"`)
-	head("kid-number", "errKeyUnknown", `"ed"`, `1`)
+	head("kid-number", "errMalformed", `"ed"`, `1`)
 	head("kid-of-an-encryption-key", "errKeyUnknown", `"ed"`, `"enc"`)
 	file("kid-of-a-1024-bit-key", "errKeyUnknown", compact(`{"alg":"RS256","kid":"small","typ":"at+jwt"}`, claims, small))
 
@@ -186,7 +188,7 @@ func writeTokens(dir string) {
 	claim("not-before-string", "errMalformed", `"nbf":1800000000`, `"nbf":"now"`)
 	claim("subject-empty", "errSubject", `"user-1"`, `""`)
 	claim("subject-missing", "errSubject", `"sub":"user-1",`, ``)
-	claim("subject-number", "errSubject", `"user-1"`, `1`)
+	claim("subject-number", "errMalformed", `"user-1"`, `1`)
 	claim("client-missing", "errClient", `,"client_id":"client-1"`, ``)
 	claim("scope-array", "errMalformed", `"openid mcp"`, `["openid","mcp"]`)
 	claim("scope-with-a-line-break", "errMalformed", `"openid mcp"`, `"openid\r\u0000X-Mcp-Sub: root"`)
@@ -206,7 +208,7 @@ func writeTokens(dir string) {
 	file("trailing-bits", "errMalformed", lastBit(valid))
 	file("blank-inside", "errMalformed", valid[:20]+" "+valid[20:])
 	file("header-not-an-object", "errMalformed", compact(`["at+jwt"]`, claims, ed))
-	file("header-null", "errMalformed", compact(`null`, claims, ed))
+	file("header-null", "errType", compact(`null`, claims, ed))
 	file("claims-not-json", "errMalformed", compact(header, `iss`, ed))
 	file("claims-with-trailing-data", "errMalformed", compact(header, claims+`{}`, ed))
 }
