@@ -168,13 +168,13 @@ func (s *benchSidecar) report(b *testing.B, before rig.Usage) {
 
 // burst sends n requests over four kept connections.
 func (s *benchSidecar) burst(b *testing.B, n int, next func() *http.Request) {
-	transport := &http.Transport{MaxIdleConnsPerHost: 4}
+	transport := &http.Transport{MaxIdleConnsPerHost: loadConns}
 	defer transport.CloseIdleConnections()
 	var wg sync.WaitGroup
-	failed := make(chan error, 4)
-	for w := range 4 {
+	failed := make(chan error, loadConns)
+	for w := range loadConns {
 		wg.Go(func() {
-			for i := w; i < n; i += 4 {
+			for i := w; i < n; i += loadConns {
 				resp, err := transport.RoundTrip(next())
 				if err != nil {
 					failed <- err
@@ -196,3 +196,6 @@ func (s *benchSidecar) burst(b *testing.B, n int, next func() *http.Request) {
 	default:
 	}
 }
+
+// loadConns requests at a time: enough that the process never waits, few enough that they share the machine.
+const loadConns = 4
