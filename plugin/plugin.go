@@ -17,7 +17,7 @@
 // configuration of one middleware under one public URL. The hop is the way from here to the sidecar.
 //
 // Traefik interprets this package with Yaegi, which compiles some ordinary Go into something else. What must not be
-// written here is enforced by the test in lint_test; CONTRIBUTING.md tells why each line of it is there.
+// written here is listed, with what would happen, in the test of lint_test.
 package plugin
 
 import (
