@@ -16,19 +16,16 @@ const (
 	maxAddress   = 512 // bytes
 )
 
-// address is everything that decides whose a request is, except the method and RawPath. No header value holds a line break, and the
-// path comes last, so no two different requests have the same address.
-func address(req *http.Request) string {
-	h := req.Header
-	return h.Get("X-Forwarded-Proto") + "\n" + h.Get("X-Forwarded-Host") + "\n" + req.Host + "\n" + req.URL.Path
-}
-
-// recallEndpoint returns the protected endpoint at a request's address when it is known, and nil when the whole decision is due.
+// recallEndpoint returns the protected endpoint that a request addresses when it is known, and nil when the whole decision is due.
+//
+// The key is everything that decides whose a request is: method and RawPath are looked at here, and Host does not count beside
+// X-Forwarded-Host, which Traefik always sets. No header value holds a line break, and the path comes last, so no two different
+// requests have the same key.
 func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
-	if req.URL.RawPath != "" || req.Method == http.MethodOptions {
+	if req.URL.RawPath != "" || req.Method == "OPTIONS" {
 		return nil
 	}
-	where := address(req)
+	where := req.Header.Get("X-Forwarded-Proto") + "\n" + req.Header.Get("X-Forwarded-Host") + "\n" + req.URL.Path
 	b.mu.RLock()
 	e := b.endpoints[where]
 	b.mu.RUnlock()
@@ -41,9 +38,10 @@ func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoi
 	if own, ok := t.endpoints[path]; ok {
 		e.challenge = own
 	}
-	where := address(req)
-	// Without X-Forwarded-Proto the scheme depends on the connection, which is not part of the address.
-	if len(where) > maxAddress || req.Header.Get("X-Forwarded-Proto") == "" {
+	scheme := req.Header.Get("X-Forwarded-Proto")
+	host := req.Header.Get("X-Forwarded-Host")
+	where := scheme + "\n" + host + "\n" + req.URL.Path
+	if len(where) > maxAddress || scheme == "" || host == "" {
 		return e
 	}
 	b.mu.Lock()

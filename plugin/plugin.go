@@ -74,15 +74,23 @@ func misconfigured(name string, reason error) http.Handler {
 
 // ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
 //
-// What an MCP client does all day takes the short way, in functions and not methods: in Yaegi a call costs an allocation for each
-// variable of the callee, and a method call also makes a new function by reflection.
+// What an MCP client does all day, a known token at a known address, takes the short way, in functions and not methods: in Yaegi a
+// call costs an allocation for each variable of the callee, and a method call also makes a new function by reflection.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	dropForged(req.Header)
-	if e := recallEndpoint(b, req); e != nil {
+	e := recallEndpoint(b, req)
+	if e == nil {
+		b.serveFirst(rw, req)
+		return
+	}
+	id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
+	if id == nil {
 		protect(b, rw, req, e)
 		return
 	}
-	b.serveFirst(rw, req)
+	identify(req.Header, id)
+	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	b.next.ServeHTTP(rw, req)
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
@@ -107,20 +115,15 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// protect lets a request through to the MCP server if it has a good token.
+// protect lets a request through to the MCP server if its token is good.
 func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
-	id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
-	if id == nil {
-		var err error
-		id, err = authenticate(e.tenant, req)
-		if err != nil {
-			refuse(e, rw, req, err)
-			return
-		}
+	id, err := authenticate(e.tenant, req)
+	if err != nil {
+		refuse(e, rw, req, err)
+		return
 	}
 	identify(req.Header, id)
-	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
-	b.next.ServeHTTP(rw, req)
+	b.next.ServeHTTP(rw, req) // rw untouched, as above
 }
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.

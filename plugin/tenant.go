@@ -35,7 +35,10 @@ const maxTenants = 32
 // tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for X-Forwarded-Proto and -Host
 // before a middleware sees them; Forwarded it has not, so that one is never read.
 func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
-	host := either(req.Header.Get("X-Forwarded-Host"), req.Host)
+	host := req.Header.Get("X-Forwarded-Host")
+	if host == "" {
+		host = req.Host
+	}
 	scheme := req.Header.Get("X-Forwarded-Proto")
 	if scheme == "" && req.TLS != nil {
 		scheme = "https"
