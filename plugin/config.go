@@ -84,6 +84,9 @@ type settings struct {
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
 const maxPayload = 5500
 
+// maxScopes is in characters.
+const maxScopes = 1024
+
 // parseConfig turns labels into settings. An error names the label and says what to do, and holds no secret.
 func parseConfig(c *Config) (*settings, error) {
 	if c == nil {
@@ -122,6 +125,9 @@ func parseConfig(c *Config) (*settings, error) {
 func (s *settings) parseAddresses(c *Config) error {
 	if _, err := absoluteURL(c.ProviderIssuer); err != nil {
 		return errors.New("label providerIssuer: give an http(s) URL without user, query and fragment, as \"issuer\" in the provider's discovery document")
+	}
+	if u, err := url.Parse(c.ProviderIssuer); err == nil && u.Scheme == "http" && !isLoopback(u.Host) {
+		return errors.New("label providerIssuer: plain http is accepted only for localhost; use https")
 	}
 	sidecar, err := absoluteURL(c.SidecarURL)
 	if err != nil {
@@ -187,6 +193,9 @@ func (s *settings) parseTenant(c *Config) error {
 	}
 	if strings.Trim(strings.Join(required, ""), scopeChars) != "" {
 		return errors.New("label requiredScopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	if len(strings.Join(scopes, " "))+len(strings.Join(required, " ")) > maxScopes {
+		return fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
 	}
 	paths := strings.Fields(strings.ReplaceAll(either(c.MCPPaths, "/mcp,/sse"), ",", " "))
 	for _, p := range paths {

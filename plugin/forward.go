@@ -48,8 +48,8 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return
 	}
-	if !holdBody(req) {
-		answer(rw, http.StatusRequestEntityTooLarge, `{"error":"invalid_request","error_description":"the request body is too large"}`)
+	if status := holdBody(req); status != 0 {
+		answer(rw, status, `{"error":"invalid_request","error_description":"the request body is incomplete or too large"}`)
 		return
 	}
 	var transport http.RoundTripper = sidecarTransport
@@ -62,20 +62,23 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	proxy.ServeHTTP(rw, req)
 }
 
-// holdBody reads the body before it is forwarded, and says whether it could. net/http closes a request's body when its answer begins;
+// holdBody reads the body before it is forwarded, and returns the status to answer when it could not. net/http closes a request's body when its answer begins;
 // a transport that is still looking for the body's end then gives up the connection, and the answer is cut off.
-func holdBody(req *http.Request) bool {
+func holdBody(req *http.Request) int {
 	if req.Body == nil {
-		return true
+		return 0
 	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, maxForwarded+1))
-	if err != nil || len(body) > maxForwarded {
-		return false
+	if err != nil {
+		return http.StatusBadRequest
+	}
+	if len(body) > maxForwarded {
+		return http.StatusRequestEntityTooLarge
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	req.ContentLength = int64(len(body))
 	req.TransferEncoding = nil
-	return true
+	return 0
 }
 
 // rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -63,25 +64,39 @@ func keepUpgrade(h http.Header) {
 	}
 }
 
+// bouncerCookie matches one cookie of the bouncer with the separator before it. A regular expression, because a loop over the pairs
+// of a long header is interpreted: a stranger could buy seconds of Traefik's time with it.
+var bouncerCookie = regexp.MustCompile(`(?i)(?:^|;)[ \t]*(?:__Host-)?mcpb-[^;]*`)
+
 // keepCookies leaves in a request either only the bouncer's cookies (for the sidecar) or only the others (for the MCP server).
 func keepCookies(h http.Header, bouncers bool) {
-	kept := []string{}
-	for _, pair := range strings.Split(strings.Join(h["Cookie"], ";"), ";") {
-		pair = strings.TrimSpace(pair)
-		if pair != "" && isBouncerCookie(pair) == bouncers {
-			kept = append(kept, pair)
-		}
+	all := strings.Join(h["Cookie"], "; ")
+	kept := ""
+	if bouncers {
+		kept = strings.Join(bouncerCookie.FindAllString(all, -1), "")
+	} else {
+		kept = bouncerCookie.ReplaceAllString(all, "")
 	}
+	kept = strings.Trim(kept, "; \t")
 	delete(h, "Cookie")
-	if len(kept) > 0 {
-		h["Cookie"] = []string{strings.Join(kept, "; ")}
+	if kept != "" {
+		h["Cookie"] = []string{kept}
 	}
 }
 
-func isBouncerCookie(pair string) bool {
-	name, _, _ := strings.Cut(pair, "=")
-	name = strings.ToLower(name)
-	return strings.HasPrefix(name, "__host-mcpb-") || strings.HasPrefix(name, "mcpb-")
+// maxHeaders and maxCookies bound what is looked at piece by piece.
+const (
+	maxHeaders = 200      // names
+	maxCookies = 32 << 10 // bytes
+)
+
+// tooManyHeaders says whether a request is refused for its size alone.
+func tooManyHeaders(h http.Header) bool {
+	if len(h) > maxHeaders {
+		return true
+	}
+	cookies := h["Cookie"]
+	return len(cookies) > 0 && len(strings.Join(cookies, ";")) > maxCookies
 }
 
 // visible is US-ASCII 0x21 to 0x7e without "%": what X-Mcp-Sub carries as it is. Other subjects, for example an e-mail address beyond

@@ -71,7 +71,7 @@ func TestCredentialsNeverReachTheMCPServer(t *testing.T) {
 	}{
 		{"the token", nil, "Authorization", ""},
 		{"only cookies of the bouncer", []string{"Cookie", "__Host-mcpb-flow=a; mcpb-consent=b"}, "Cookie", ""},
-		{"among others", []string{"Cookie", "a=1; __Host-mcpb-flow=x;b=2 ; mcpb-x=y; mcpbx=3"}, "Cookie", "a=1; b=2; mcpbx=3"},
+		{"among others", []string{"Cookie", "a=1; __Host-mcpb-flow=x;b=2 ; mcpb-x=y; mcpbx=3"}, "Cookie", "a=1;b=2 ; mcpbx=3"},
 		{"in another case, which browsers treat as the same prefix", []string{"Cookie", "__HOST-mcpb-flow=x; a=1"}, "Cookie", "a=1"},
 		{"in a second header", []string{"Cookie", "a=1", "Cookie", "mcpb-flow=x"}, "Cookie", "a=1"},
 		{"other cookies", []string{"Cookie", "a=1; b=mcpb-x=2"}, "Cookie", "a=1; b=mcpb-x=2"},

@@ -132,6 +132,13 @@ func readHopKey(file string) ([]byte, error) {
 }
 
 func readStart(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return "", errors.New("not a regular file")
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return "", err

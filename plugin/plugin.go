@@ -37,9 +37,10 @@ type bouncer struct {
 	next     http.Handler
 	settings *settings
 
-	mu        sync.RWMutex
-	tenants   map[string]*tenant   // scheme and host as the request spelt them → tenant; bounded by maxTenants
-	endpoints map[string]*endpoint // address as the request spelt it → protected endpoint; bounded by maxEndpoints
+	mu          sync.RWMutex
+	byPublicURL map[string]*tenant   // bounded by maxTenants
+	tenants     map[string]*tenant   // scheme and host as the request spelt them → tenant; bounded by maxTenants
+	endpoints   map[string]*endpoint // address as the request spelt it → protected endpoint; bounded by maxEndpoints
 }
 
 // New makes the middleware. Traefik calls it in its only configuration goroutine, again at every reload. So it does no
@@ -61,7 +62,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 }
 
 func newBouncer(next http.Handler, s *settings) *bouncer {
-	return &bouncer{next: next, settings: s, tenants: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
+	return &bouncer{next: next, settings: s, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
 // misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
@@ -77,6 +78,10 @@ func misconfigured(name string, reason error) http.Handler {
 // What an MCP client does all day, a known token at a known address, takes the short way, in functions and not methods: in Yaegi a
 // call costs an allocation for each variable of the callee, and a method call also makes a new function by reflection.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	if tooManyHeaders(req.Header) { // before anything walks through them
+		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
+		return
+	}
 	dropForged(req.Header)
 	e := recallEndpoint(b, req)
 	if e == nil {

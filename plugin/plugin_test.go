@@ -59,7 +59,9 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"generation negative", func(c *Config) { c.Generation = "-1" }, "label generation"},
 		{"generation not a number", func(c *Config) { c.Generation = "two" }, "label generation"},
 		{"an unknown label", func(c *Config) { c.Extra = map[string]any{"requiredScope": "a"} }, `unknown label "requiredScope"`},
-		{"labels too long for the hop", func(c *Config) { c.Scopes = strings.Repeat("s ", 3000) }, "longer than"},
+		{"scopes too long for a token", func(c *Config) { c.Scopes = strings.Repeat("s ", 600) }, "labels scopes and requiredScopes"},
+		{"labels too long for the hop", func(c *Config) { c.ClientSecret = strings.Repeat("s", 6000) }, "longer than"},
+		{"a provider without TLS elsewhere", func(c *Config) { c.ProviderIssuer = "http://idp.example" }, "label providerIssuer"},
 	} {
 		log := start(t)
 		config := wikiConfig("http://127.0.0.1:1")
@@ -174,8 +176,71 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 	if len(b.endpoints) == 0 || len(b.endpoints) > maxEndpoints {
 		t.Errorf("%d endpoints", len(b.endpoints))
 	}
-	if len(b.tenants) > maxTenants || len(keysets.byID) > maxKeysets {
+	if len(b.tenants) > maxTenants || len(b.byPublicURL) > maxTenants || len(keysets.byID) > maxKeysets {
 		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(keysets.byID))
+	}
+}
+
+// Whoever asks chooses the spelling of the host. It must not choose how often a header is sealed under the hop key.
+func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
+	start(t)
+	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBouncer(http.NotFoundHandler(), s)
+	for i := 0; i < 64; i++ {
+		host := []byte("mcp.localhost")
+		for bit := 0; bit < 6; bit++ {
+			if i>>uint(bit)&1 == 1 {
+				at := bit
+				if host[at] == '.' {
+					at = 7
+				}
+				host[at] = host[at] - 'a' + 'A'
+			}
+		}
+		ask(b, "GET", "https://"+string(host)+"/wiki")
+	}
+	if len(b.byPublicURL) != 1 {
+		t.Errorf("%d tenants for one host", len(b.byPublicURL))
+	}
+}
+
+// A loop over the pieces of a header is interpreted: a stranger could buy seconds of Traefik's time with a megabyte.
+func TestOversizedHeadersAreRefusedUnread(t *testing.T) {
+	start(t)
+	h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
+	many := []string{}
+	for i := 0; i < maxHeaders+1; i++ {
+		many = append(many, fmt.Sprintf("X-M%d", i), "1")
+	}
+	for _, c := range []struct {
+		name    string
+		headers []string
+		want    int
+	}{
+		{"a megabyte of cookies", []string{"Cookie", strings.Repeat("a;", 500000)}, 431},
+		{"cookies of 32 KB in two headers", []string{"Cookie", strings.Repeat("a", 20000), "Cookie", strings.Repeat("a", 20000)}, 431},
+		{"more than 200 headers", many, 431},
+		{"cookies as browsers have them", []string{"Cookie", strings.Repeat("a=b; ", 1000)}, 401},
+	} {
+		for _, path := range []string{"/wiki/mcp", "/wiki/oauth/jwks.json"} {
+			if path != "/wiki/mcp" && c.want != 431 {
+				continue
+			}
+			if rec := ask(h, "GET", wikiURL+strings.TrimPrefix(path, "/wiki"), c.headers...); rec.Code != c.want {
+				t.Errorf("%s at %s: status %d, want %d", c.name, path, rec.Code, c.want)
+			}
+		}
+	}
+	rec := ask(h, "OPTIONS", wikiURL+"/mcp", "Origin", "https://a.example", "Access-Control-Request-Method", "POST",
+		"Access-Control-Request-Headers", strings.Repeat("a,", 500000))
+	if got := rec.Header().Get("Access-Control-Allow-Headers"); got != allowedHeaders {
+		t.Errorf("preflight with half a million headers: allowed %d characters", len(got))
+	}
+	if behind.count() != 0 {
+		t.Error("the MCP server was reached")
 	}
 }
 

@@ -68,12 +68,21 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	case publicURL == "":
 		publicURL = scheme + "://" + host + b.settings.prefix
 	}
-	t, err := newTenant(b.settings, publicURL)
-	if err != nil {
-		return nil, err
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
+	t := b.byPublicURL[publicURL]
+	if t == nil {
+		made, err := newTenant(b.settings, publicURL)
+		if err != nil {
+			return nil, err
+		}
+		if len(b.byPublicURL) >= maxTenants {
+			b.byPublicURL = map[string]*tenant{}
+		}
+		b.byPublicURL[publicURL] = made
+		t = made
+	}
 	if len(b.tenants) >= maxTenants {
 		b.tenants = map[string]*tenant{}
 	}
