@@ -225,6 +225,17 @@ func ask(h http.Handler, method, url string, headers ...string) *httptest.Respon
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
+// challenges returns the WWW-Authenticate lines that are spelt so: Header.Get would look for Www-Authenticate.
+func challenges(rec *httptest.ResponseRecorder) []string {
+	var values []string
+	for have, v := range rec.Header() {
+		if have == "WWW-Authenticate" {
+			values = v
+		}
+	}
+	return values
+}
+
 // eventually waits for what a fetch in another goroutine brings about.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()

@@ -151,7 +151,7 @@ func TestPublicURL(t *testing.T) {
 		token := goodToken("k1", map[string]any{"iss": c.issuer})
 		rec := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
 		if rec.Code != c.want {
-			t.Errorf("%s: status %d %s, want %d", c.name, rec.Code, rec.Header()["WWW-Authenticate"], c.want)
+			t.Errorf("%s: status %d %s, want %d", c.name, rec.Code, challenges(rec), c.want)
 		}
 		again := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
 		if again.Code != c.want {
