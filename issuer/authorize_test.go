@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"html"
 	"net/url"
 	"strings"
 	"testing"
@@ -75,10 +76,34 @@ func checkPage(t testing.TB, r reply) {
 	}
 }
 
-// From there on the client is told, with its state and our name.
+// onThisMachine registers a program that waits for its answer on a loopback address.
+var onThisMachine = map[string]any{"redirect_uris": []string{"http://127.0.0.1:33418/callback"}, "token_endpoint_auth_method": "none", "client_name": "Test App"}
+
+// Anybody can register any address. A link to our endpoint with a wrong parameter must not forward people there.
+func TestErrorsBeforeConsentForwardNobodyToOtherHosts(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, uri := range []string{"https://phish.example/x", "cursor://anysphere.cursor-mcp/oauth/callback", "com.example.app:/callback"} {
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
+		for _, changes := range [][]string{{"response_type", "x"}, {"code_challenge", ""}, {"prompt", "none"}, {"resource", "https://evil.example/"}} {
+			got := w.get(a.authorizeURL(changes...))
+			if got.Status != 400 || got.Header.Get("Location") != "" || strings.Contains(got.Body, "http-equiv") {
+				t.Errorf("%s, %v: status %d, Location %q: %s", uri, changes, got.Status, got.Header.Get("Location"), got.Body)
+			}
+			_, link, _ := strings.Cut(got.Body, `<a id="continue" href="`)
+			link, _, _ = strings.Cut(link, `"`)
+			to, err := url.Parse(html.UnescapeString(link))
+			if err != nil || !strings.HasPrefix(html.UnescapeString(link), uri) || to.Query().Get("error") == "" || to.Query().Get("iss") != a.base || to.Query().Get("state") != a.state {
+				t.Errorf("%s, %v: the page leads to %q (%v)", uri, changes, link, err)
+			}
+			checkPage(t, got)
+		}
+	}
+}
+
+// From there on a client on the person's own machine is told at once, with its state and our name.
 func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	a := w.register(w.wiki.PublicURL, nil)
+	a := w.register(w.wiki.PublicURL, onThisMachine)
 	c43 := challenge(a.verifier)
 	for _, c := range []struct {
 		name    string
@@ -199,7 +224,7 @@ func TestResourceParameter(t *testing.T) {
 					w.wiki = w.tenant(c.base)
 				}
 			})
-			a := w.register(w.wiki.PublicURL, nil)
+			a := w.register(w.wiki.PublicURL, onThisMachine)
 			query := a.authorization()
 			query["resource"] = c.resources
 			address := a.base + "/oauth/authorize?" + query.Encode()

@@ -55,12 +55,13 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		Seed: login.Seed, UpstreamCode: upstreamCode,
 	}
 	if t.Exchange == "callback" {
-		who, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
+		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
 		if err != nil {
 			e := asError(err)
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
 		code.UpstreamCode, code.Identity = "", &who
+		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", t.Exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)

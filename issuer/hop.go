@@ -77,6 +77,9 @@ func parseTenant(payload []byte) (*tenant, error) {
 	if t.Resource == "" || t.Audience == "" || t.ProviderIssuer == "" || t.ClientID == "" {
 		return nil, errors.New("resource, audience, providerIssuer and clientID must not be empty")
 	}
+	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes {
+		return nil, fmt.Errorf("scopes and requiredScopes: together at most %d characters", maxScopes)
+	}
 	if t.Exchange != "token" && t.Exchange != "callback" {
 		return nil, errors.New("exchange: must be token or callback")
 	}

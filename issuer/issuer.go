@@ -95,6 +95,7 @@ const (
 	maxRedirectURIs  = 5
 	maxRedirectURI   = 200
 	maxClientName    = 64   // runes shown to the person
+	maxScopes        = 1024 // of a tenant, which codes and tokens carry
 	maxUpstreamValue = 4096 // characters of an upstream code or refresh token: sealed, it still opens and fits a URL or form
 	cacheableSeconds = "300"
 )

@@ -87,12 +87,27 @@ func (a *answer) render(w http.ResponseWriter) error {
 	return nil
 }
 
+// errorBeforeConsent tells a client of an error in its request. Anybody can register any address, so a link to our endpoint with a wrong
+// parameter would forward people to wherever an attacker likes (RFC 9700 §4.11.2): only a program on the person's own
+// machine is told without asking, for others there is a link to press.
+func (t *tenant) errorBeforeConsent(e *redirectedError) *answer {
+	next := t.errorURL(e)
+	host, loopback := redirectHost(e.to.RedirectURI)
+	if loopback {
+		return &answer{next: next}
+	}
+	return &answer{page: errorPage, status: e.err.Status, next: next, data: map[string]any{
+		"Server": t.Resource, "Code": e.err.Code, "Back": host,
+		"Description": "The application's request cannot be answered: " + e.err.Description + ".",
+	}}
+}
+
 // errorAnswer is the only place where an error becomes a page or a redirect.
 func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 	var redirected *redirectedError
 	if errors.As(err, &redirected) {
 		s.logError(r, t, redirected.err, "")
-		return &answer{next: t.errorURL(redirected)}
+		return t.errorBeforeConsent(redirected)
 	}
 	e := asError(err)
 	reference := newReference()

@@ -3,6 +3,7 @@ package issuer
 import (
 	"errors"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -31,6 +32,10 @@ func checkRedirectURI(raw string) error {
 	if u.User != nil {
 		return errors.New("must not contain user information") // http://127.0.0.1:80@evil.example
 	}
+	// url.Parse decodes a percent-encoded host: %D0%B0pple.com would be shown as аpple.com, with a Cyrillic а, and lead elsewhere.
+	if !plainHost.MatchString(rawAuthority(raw)) {
+		return errors.New("must name its host in plain ASCII letters, digits, dots and hyphens")
+	}
 	if err := checkRedirectQuery(u.RawQuery); err != nil {
 		return err
 	}
@@ -51,6 +56,18 @@ func checkRedirectURI(raw string) error {
 		return errors.New("must use https, http on a loopback address, or a reverse-domain scheme such as com.example.app:/callback")
 	}
 	return nil
+}
+
+// plainHost is host[:port] as it stands in a URI; the empty one is for schemes without a host, and refused where one is needed.
+var plainHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]*$`)
+
+// rawAuthority is what stands between "//" and the path, as it was written.
+func rawAuthority(raw string) string {
+	_, rest, _ := strings.Cut(raw, "//")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
 }
 
 // checkAuthority refuses what Go parses and others read differently: ports out of range, empty ports, percent

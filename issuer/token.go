@@ -89,7 +89,8 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if uri := form.Get("redirect_uri"); uri != "" && uri != code.RedirectURI {
 		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
 	}
-	if err := t.sameResource(form, code.Resource); err != nil {
+	resource, err := t.narrowResource(form, code.Resource)
+	if err != nil {
 		return tokenResponse{}, err
 	}
 	if !verifyChallenge(code.Challenge, form.Get("code_verifier")) {
@@ -99,13 +100,14 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if code.Identity != nil {
 		who = *code.Identity
 	} else {
-		var err error
-		if who, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
+		var withheld []string
+		if who, withheld, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
 			return tokenResponse{}, err
 		}
+		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: s.Now().Unix()}
-	return s.issue(t, c, g, code.Scope, "authorization_code"), nil
+	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix()}
+	return s.issue(t, c, g, g.Scope, "authorization_code"), nil
 }
 
 // refresh is RFC 6749 §6. Between two checks upstream it moves nothing, so two processes of one client may do it
@@ -118,17 +120,23 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if s.Now().After(time.Unix(g.Born, 0).Add(s.familyLife(g))) {
 		return tokenResponse{}, invalidGrant("this login is over; authorize again")
 	}
-	if err := t.sameResource(form, g.Resource); err != nil {
+	var err error
+	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
 		return tokenResponse{}, err
 	}
-	scope := narrowScope(g.Scope, form.Get("scope"))
 	if g.Identity.RefreshToken != "" && s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) >= upstreamCheckInterval {
-		var err error
-		if g.Identity, err = s.askAgain(ctx, t, g.Identity); err != nil {
+		var withheld []string
+		if g.Identity, withheld, err = s.askAgain(ctx, t, g.Identity); err != nil {
 			return tokenResponse{}, err
 		}
+		g.Scope = withoutScopes(g.Scope, withheld)
 	}
-	return s.issue(t, c, g, scope, "refresh_token"), nil
+	return s.issue(t, c, g, narrowScope(g.Scope, form.Get("scope")), "refresh_token"), nil
+}
+
+// withoutScopes is scope less what the provider withheld.
+func withoutScopes(scope string, withheld []string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(scope), func(s string) bool { return slices.Contains(withheld, s) }), " ")
 }
 
 // familyLife is how long after the login the last refresh may come. It does not slide.
@@ -152,16 +160,18 @@ func (s *Issuer) issue(t *tenant, c client, g grant, scope, grantType string) to
 	return resp
 }
 
-// sameResource is RFC 8707 §2.2: a token request may repeat the granted resource; it never gets another.
-func (t *tenant) sameResource(form url.Values, granted string) error {
-	values := given(form["resource"])
-	if len(values) == 0 {
-		return nil
+// narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and gets no other. Only a grant for
+// the whole tenant has anything within it.
+func (t *tenant) narrowResource(form url.Values, granted string) (string, error) {
+	asked := given(form["resource"])
+	if len(asked) == 0 {
+		return granted, nil
 	}
-	if resource, ok := t.matchResource(values); !ok || resource != granted {
-		return badRequest("invalid_target", "resource is not the one that was granted")
+	resource, ok := t.matchResource(asked)
+	if !ok || resource != granted && granted != t.PublicURL {
+		return "", badRequest("invalid_target", "resource is not within the one that was granted")
 	}
-	return nil
+	return resource, nil
 }
 
 // narrowScope is RFC 6749 §6: a refresh may ask for less than was granted, and gets no more.

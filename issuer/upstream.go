@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -31,11 +32,14 @@ type upstream struct {
 }
 
 const (
-	upstreamTimeout  = 8 * time.Second // three in a row stay below the server's write time-out
-	upstreamMaxBody  = 1 << 20
-	discoveryMaxAge  = time.Hour
-	discoveryRetry   = 2 * time.Second // a provider that hangs must not make one request wait after the other
-	upstreamsAtATime = 256
+	upstreamTimeout = 8 * time.Second // three in a row stay below the server's write time-out
+	upstreamMaxBody = 1 << 20
+	discoveryMaxAge = time.Hour
+	discoveryRetry  = 2 * time.Second // a provider that hangs must not make one request wait after the other
+	// The same while an older document serves: nobody should wait long for what is not needed.
+	rediscoveryTimeout = 2 * time.Second
+	rediscoveryRetry   = time.Minute
+	upstreamsAtATime   = 256
 )
 
 // upstreamCache maps an issuer to its discovery document. Losing it costs a request.
@@ -45,55 +49,70 @@ type upstreamCache struct {
 }
 
 type upstreamEntry struct {
-	mu       sync.Mutex // held while one request asks the provider; the others wait for its answer
-	up       *upstream
-	err      error // of the last attempt, which those who waited share
+	current  atomic.Pointer[upstream] // nil until the first success
+	mu       sync.Mutex               // held while one request asks the provider
+	err      error                    // of the last attempt, which those who waited share
 	failedAt time.Time
 }
 
-// upstream returns the tenant's provider. A document older than an hour is fetched again; when that fails the old one
-// serves on, and the next attempt comes after discoveryRetry.
+// upstream returns the tenant's provider. The first document is waited for; one that is older than an hour is fetched again by one
+// request, while the old one serves all others, and serves on when the provider does not answer.
 func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
-	s.upstreams.mu.Lock()
-	if s.upstreams.m == nil || len(s.upstreams.m) >= upstreamsAtATime {
-		s.upstreams.m = make(map[string]*upstreamEntry)
+	entry := s.upstreams.entry(t.ProviderIssuer)
+	old := entry.current.Load()
+	if old != nil {
+		if s.Now().Sub(old.fetchedAt).Abs() < discoveryMaxAge || !entry.mu.TryLock() {
+			return old, nil
+		}
+	} else {
+		entry.mu.Lock()
 	}
-	entry, ok := s.upstreams.m[t.ProviderIssuer]
-	if !ok {
-		entry = &upstreamEntry{}
-		s.upstreams.m[t.ProviderIssuer] = entry
-	}
-	s.upstreams.mu.Unlock()
-
-	entry.mu.Lock()
 	defer entry.mu.Unlock()
 	now := s.Now()
-	if entry.up != nil && now.Sub(entry.up.fetchedAt).Abs() < discoveryMaxAge {
-		return entry.up, nil
+	if up := entry.current.Load(); up != nil && now.Sub(up.fetchedAt).Abs() < discoveryMaxAge {
+		return up, nil // somebody else was faster
 	}
-	if entry.err == nil || now.Sub(entry.failedAt).Abs() >= discoveryRetry {
-		up, err := s.discover(ctx, t.ProviderIssuer)
+	timeout, retry := upstreamTimeout, discoveryRetry
+	if old != nil {
+		timeout, retry = rediscoveryTimeout, rediscoveryRetry
+	}
+	if entry.err == nil || now.Sub(entry.failedAt).Abs() >= retry {
+		up, err := s.discover(ctx, t.ProviderIssuer, timeout)
 		if entry.err = err; err == nil {
 			up.fetchedAt = now
-			entry.up = up
+			entry.current.Store(up)
 			return up, nil
 		}
 		entry.failedAt = s.Now()
-		s.Log.Warn("discovery failed", "provider", t.ProviderIssuer, "older document", entry.up != nil, "cause", err)
+		s.Log.Warn("discovery failed", "provider", t.ProviderIssuer, "older document", old != nil, "cause", err)
 	}
-	if entry.up != nil {
-		return entry.up, nil
+	if old != nil {
+		return old, nil
 	}
 	return nil, entry.err
 }
 
-func (s *Issuer) discover(ctx context.Context, issuer string) (*upstream, error) {
+func (c *upstreamCache) entry(issuer string) *upstreamEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= upstreamsAtATime {
+		c.m = make(map[string]*upstreamEntry)
+	}
+	entry, ok := c.m[issuer]
+	if !ok {
+		entry = &upstreamEntry{}
+		c.m[issuer] = entry
+	}
+	return entry
+}
+
+func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Duration) (*upstream, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !isLocalHTTP(u) {
 		return nil, errors.New("providerIssuer must be an https URL")
 	}
 	// A client that hangs up must not make discovery fail for those who wait with it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upstreamTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient()), issuer)
 	if err != nil {
@@ -177,60 +196,84 @@ func (u *upstream) checkIssParameter(query url.Values) error {
 	return nil
 }
 
-// redeem posts the upstream code, once, and returns who logged in.
-func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, error) {
+// redeem posts the upstream code, once, and returns who logged in, and which scopes of the label the provider withheld.
+func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, []string, error) {
 	up, secret, err := s.upstreamWithSecret(ctx, t)
 	if err != nil {
-		return identity{}, err
+		return identity{}, nil, err
 	}
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
 	token, err := up.config(t, secret).Exchange(ctx, code, oauth2.VerifierOption(seed.CodeVerifier()))
 	if err != nil {
-		return identity{}, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+		return identity{}, nil, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
 	}
 	who, err := s.verifyIDToken(ctx, t, up, token)
 	if err != nil {
-		return identity{}, err
+		return identity{}, nil, err
 	}
 	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
-		return identity{}, loginRefused(errors.New("nonce of the id_token is not the one sent"))
+		return identity{}, nil, loginRefused(errors.New("nonce of the id_token is not the one sent"))
 	}
 	if len(token.RefreshToken) > maxUpstreamValue {
 		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
-	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, nil
+	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, t.withheldScopes(token), nil
 }
 
-// askAgain refreshes upstream, once, and returns what the provider says of the person now.
-func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identity, error) {
+// askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identity, []string, error) {
 	up, secret, err := s.upstreamWithSecret(ctx, t)
 	if err != nil {
-		return identity{}, err
+		return identity{}, nil, err
 	}
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
 	// A token without an access token makes the source refresh at once.
 	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken}).Token()
 	if err != nil {
-		return identity{}, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+		return identity{}, nil, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
 	}
 	next := identity{Subject: last.Subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}
 	if next.RefreshToken == "" || len(next.RefreshToken) > maxUpstreamValue {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
 	if raw, _ := token.Extra("id_token").(string); raw == "" {
-		return next, nil // OpenID Connect Core §12.2: an id_token may be missing here
+		return next, t.withheldScopes(token), nil // OpenID Connect Core §12.2: an id_token may be missing here
 	}
 	who, err := s.verifyIDToken(ctx, t, up, token)
 	if err != nil {
-		return identity{}, err
+		return identity{}, nil, err
 	}
 	if who.subject != last.Subject {
-		return identity{}, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+		return identity{}, nil, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
 	}
-	return next, nil
+	return next, t.withheldScopes(token), nil
+}
+
+// upstreamContext is for one exchange with a provider.
+func (s *Issuer) upstreamContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+}
+
+// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server
+// hangs on them.
+var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
+
+// withheldScopes are the scopes of the label that the provider did not grant: it must say so when it granted other ones
+// than were asked (RFC 6749 §5.1).
+func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
+	granted, sent := token.Extra("scope").(string)
+	if !sent {
+		return nil
+	}
+	for _, scope := range t.Scopes {
+		if !slices.Contains(identityScopes, scope) && !slices.Contains(strings.Fields(granted), scope) {
+			withheld = append(withheld, scope)
+		}
+	}
+	return withheld
 }
 
 func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, string, error) {

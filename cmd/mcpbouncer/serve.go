@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +33,7 @@ func serve(out io.Writer) error {
 		WriteTimeout:      30 * time.Second, // longer than the provider's deadlines together
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    issuer.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
 	}
 	listener, err := net.Listen("tcp", e.ListenAddr)
 	if err != nil {
@@ -51,7 +53,7 @@ func serve(out io.Writer) error {
 	case <-ctx.Done():
 	}
 	log.Info("stopping: running requests may finish")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)
 }

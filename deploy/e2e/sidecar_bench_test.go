@@ -70,9 +70,15 @@ func BenchmarkSidecar(b *testing.B) {
 		client.Tokens(s.browser())
 		b.ResetTimer()
 		before := s.replica.Usage()
-		for range b.N {
-			client.Tokens(s.browser()) // authorize, consent, callback, token
+		var wg sync.WaitGroup
+		for w := range loadConns {
+			wg.Go(func() {
+				for i := w; i < b.N; i += loadConns {
+					client.Tokens(s.browser()) // authorize, consent, callback, token
+				}
+			})
 		}
+		wg.Wait()
 		s.report(b, before)
 	})
 	b.Run("refused hop", func(b *testing.B) {
