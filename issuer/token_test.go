@@ -335,6 +335,19 @@ func TestRefreshIsBound(t *testing.T) {
 	}
 }
 
+// RFC 8707 §2.2: a token request may name a resource within the granted one. From then on the login is for that one.
+func TestATokenRequestMayNarrowTheResource(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	mcp := w.wiki.PublicURL + "/mcp"
+	got := a.token(with(a.redemption(a.code()), "resource", mcp)).wants(t, 200, "")
+	if aud := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["aud"].([]any); len(aud) != 2 || aud[1] != mcp {
+		t.Errorf("aud %v", aud)
+	}
+	a.token(with(a.refreshment(got.text("refresh_token")), "resource", w.wiki.PublicURL)).wants(t, 400, "invalid_target")
+	a.token(with(a.redemption(a.code()), "resource", "https://evil.example/")).wants(t, 400, "invalid_target")
+}
+
 func TestALoginEnds(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {

@@ -342,6 +342,66 @@ func TestManyWaitForOneDiscovery(t *testing.T) {
 	}
 }
 
+// An older document is as good as a new one: nobody waits for a provider that does not answer while there is one.
+func TestAnOlderDiscoveryDocumentServesOn(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.login()
+	w.clock.Add(61 * time.Minute)
+	w.idp.Be(issuertest.Behaviour{DiscoveryHang: true})
+	for range 5 {
+		a.login()
+	}
+	if d, _, _ := w.idp.Counts(); d != 2 {
+		t.Errorf("%d discoveries, want the first and one attempt", d)
+	}
+	w.idp.Be(issuertest.Behaviour{})
+	w.clock.Add(2 * time.Minute)
+	a.login()
+	if d, _, _ := w.idp.Counts(); d != 3 {
+		t.Errorf("%d discoveries, want another attempt after a minute", d)
+	}
+}
+
+// RFC 6749 §5.1: a provider that grants less than was asked says so. A right of its that it withheld is none here.
+func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
+	scope := func(s string) *string { return &s }
+	for _, exchange := range []string{"token", "callback"} {
+		for _, c := range []struct {
+			name    string
+			granted *string
+			want    string
+		}{
+			{"it says nothing: all that was asked", nil, "wiki.read openid email"},
+			{"it grants all", scope("openid email wiki.read"), "wiki.read openid email"},
+			{"it withholds one", scope("openid email"), "openid email"},
+			{"it spells identity scopes its own way", scope("openid https://idp.example/auth/email wiki.read"), "wiki.read openid email"},
+			{"it grants nothing", scope(""), "openid email"},
+		} {
+			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.wiki.Scopes = []string{"openid", "email", "wiki.read", "offline_access"}
+					w.wiki.RequiredScopes = []string{"wiki.read"}
+					w.wiki.Exchange = exchange
+				})
+				w.idp.Be(issuertest.Behaviour{Scope: c.granted})
+				a := w.register(w.wiki.PublicURL, nil)
+				got := a.login()
+				if got.text("scope") != c.want {
+					t.Errorf("scope %q, want %q", got.text("scope"), c.want)
+				}
+				w.idp.Be(issuertest.Behaviour{Scope: scope("openid")})
+				w.clock.Add(61 * time.Minute) // the provider is asked again
+				if later := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, ""); strings.Contains(later.text("scope"), "wiki.read") {
+					t.Errorf("after the provider took it back, scope is %q", later.text("scope"))
+				}
+			})
+		}
+	}
+}
+
 // impatient gives up on every request after a time, as a deadline of ten seconds would.
 type impatient struct {
 	next http.RoundTripper

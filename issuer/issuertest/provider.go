@@ -55,6 +55,7 @@ type Behaviour struct {
 	Hang             bool                 // answers when the asker has gone
 	Reset            bool                 // hangs up after reading the request
 	NoIDToken        bool                 // missing id_token
+	Scope            *string              // the scope member of every token response; none if nil
 	IDToken          string               // instead of the signed one
 	Unsigned         bool                 // alg none
 	WrongKey         bool                 // signed by somebody else under the published kid
@@ -442,6 +443,9 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
+	if p.behaviour.Scope != nil {
+		answer["scope"] = *p.behaviour.Scope
+	}
 	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 		if v, ok := answer[name].(string); ok {
 			p.secret(v)
