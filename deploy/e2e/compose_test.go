@@ -134,7 +134,21 @@ func TestComposeFileKeepsItsPromises(t *testing.T) {
 			}
 		}
 	}
+	// Identity headers are all the authentication that an MCP server has: a neighbour on its network could be anybody.
+	for network := range service("wiki").Networks {
+		if _, shared := service("world").Networks[network]; shared {
+			t.Errorf("wiki and world share the network %s", network)
+		}
+		if !project.Networks[network].Internal {
+			t.Errorf("wiki has a way out over the network %s", network)
+		}
+	}
 	traefik := service("traefik")
+	for name, s := range project.Services {
+		if len(s.Networks) == 0 || s.Logging == nil || s.Logging.Options["max-size"] == "" {
+			t.Errorf("%s: no network, or a log without bound", name)
+		}
+	}
 	for name, s := range project.Services {
 		for _, secret := range []string{"BOUNCER_ENCRYPTION_KEY", "GOOGLE_CLIENT_SECRET", "ZITADEL_CLIENT_SECRET"} {
 			if _, has := s.Environment[secret]; has && name != "bouncer" {
