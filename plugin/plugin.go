@@ -110,7 +110,14 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
 		answerPreflight(rw, req.Header)
 	case kind == routeProtected:
-		protect(b, rw, req, b.addEndpoint(req, t, path))
+		e := b.addEndpoint(req, t, path)
+		id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
+		if id == nil {
+			protect(b, rw, req, e)
+			return
+		}
+		identify(req.Header, id)
+		b.next.ServeHTTP(rw, req) // rw untouched, as above
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:

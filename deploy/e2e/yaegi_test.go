@@ -150,7 +150,8 @@ const benchHopKey = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
 
 func get(token string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "https://mcp.localhost/wiki/anything", nil)
-	r.Header.Set("X-Forwarded-Proto", "https")
+	r.Header.Set("X-Forwarded-Proto", "https") // as Traefik sets them
+	r.Header.Set("X-Forwarded-Host", "mcp.localhost")
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
