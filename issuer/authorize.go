@@ -56,12 +56,12 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 			return client{}, authorizationRequest{}, invalidRequest("a parameter is repeated")
 		}
 	}
-	c, err := s.openClient(t, query.Get("client_id"))
+	c, err := s.openClient(r.Context(), t, query.Get("client_id"))
 	if err != nil {
 		return c, authorizationRequest{}, (&Error{Status: http.StatusBadRequest, Code: "invalid_client",
 			Description: "This application is not registered with this server. Remove the server from the application and add it again."}).because(err)
 	}
-	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri")}
+	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri"), KeyRequired: c.keyRequired()}
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}

@@ -93,13 +93,14 @@ func newRegistration(m clientMetadata) (registration, error) {
 	if len(reg.RedirectURIs) > maxRedirectURIs {
 		return reg, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
 	}
-	switch i := slices.Index(authMethods, m.TokenEndpointAuthMethod); {
+	registrable := authMethods[:authPrivateKeyJWT] // a key needs a metadata document
+	switch i := slices.Index(registrable, m.TokenEndpointAuthMethod); {
 	case i >= 0:
 		reg.AuthMethod = authMethod(i)
 	case m.TokenEndpointAuthMethod == "":
 		reg.AuthMethod = authBasic // RFC 7591 §2: the default
 	default:
-		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(authMethods, ", "))
+		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
 	}
 	reg.Name = displayName(m.ClientName)
 	return reg, nil
