@@ -90,7 +90,11 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 	if e.Status >= 500 {
 		log = s.Log.Error
 	}
-	args := []any{"endpoint", r.URL.Path, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
+	endpoint := r.URL.Path
+	if e.Code == "not_found" {
+		endpoint = "unknown" // such a path may be anything, a mistyped token too
+	}
+	args := []any{"endpoint", endpoint, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
 	if e.cause != nil {
 		args = append(args, "cause", e.cause.Error())
 	}

@@ -67,7 +67,7 @@ func parseTenant(payload []byte) (*tenant, error) {
 		return nil, fmt.Errorf("tenant configuration: %w; are plugin and sidecar of the same version?", err)
 	}
 	u, err := url.Parse(t.PublicURL)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(u.Path, "/") {
+	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(t.PublicURL, "?#") || strings.HasSuffix(u.Path, "/") {
 		return nil, errors.New("publicURL: not a plain URL without trailing slash")
 	}
 	t.secure = u.Scheme == "https"
@@ -96,7 +96,7 @@ func decodeStrict(data []byte, t *tenant) error {
 		return errors.New("not a JSON object, or a repeated member")
 	}
 	for _, name := range hopMembers {
-		if _, ok := members[name]; !ok {
+		if value, ok := members[name]; !ok || string(value) == "null" {
 			return errors.New("member " + name + " is missing")
 		}
 	}

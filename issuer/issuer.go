@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -119,7 +120,7 @@ func (s *Issuer) routes() []route {
 		{"/.well-known/oauth-authorization-server", "GET", true, s.metadata},
 		{"/.well-known/openid-configuration", "GET", true, s.metadata},
 		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
-		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
+		{resourceDocuments, "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/authorize", "GET", false, s.page(s.authorize)},
@@ -129,18 +130,31 @@ func (s *Issuer) routes() []route {
 	}
 }
 
-// Handler serves all routes.
+// Handler serves all routes. It is no http.ServeMux, which redirects //oauth/token and its like by itself: before any
+// hop header was asked for.
 func (s *Issuer) Handler() http.Handler {
-	mux := http.NewServeMux()
+	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)} // :: path → endpoint
 	for _, rt := range s.routes() {
-		mux.Handle(rt.path, s.behindHop(rt))
+		handlers[rt.path] = s.behindHop(rt)
 	}
-	mux.Handle("/", s.behindHop(route{method: "GET", cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
+	unknown := s.behindHop(route{cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
-	}}))
-	mux.HandleFunc("/healthz", s.healthz)
-	return mux
+	}})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		if strings.HasPrefix(path, resourceDocuments) {
+			path = resourceDocuments
+		}
+		if h, ok := handlers[path]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		unknown.ServeHTTP(w, r)
+	})
 }
+
+// resourceDocuments is the one route below which there are others: a document for each MCP endpoint.
+const resourceDocuments = "/.well-known/oauth-protected-resource/"
 
 // behindHop is the only way to a route: hop first, then method, then the endpoint.
 func (s *Issuer) behindHop(rt route) http.Handler {
@@ -158,6 +172,8 @@ func (s *Issuer) behindHop(rt route) http.Handler {
 			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate")
 		}
 		switch {
+		case rt.method == "": // there is nothing here to have a method
+			err = rt.handle(w, r, t)
 		case rt.cors && r.Method == http.MethodOptions:
 			h.Set("Access-Control-Allow-Methods", rt.method)
 			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Mcp-Protocol-Version")

@@ -106,15 +106,15 @@ func newRegistration(m clientMetadata) (registration, error) {
 	return reg, nil
 }
 
-// displayName makes a client's name harmless to look at: no control, bidirectional or zero-width characters that
-// could rewrite the line around it, at most 64 characters. It is still only what the client says of itself.
+// displayName makes a client's name harmless to look at: no control, bidirectional, zero-width or blank characters that
+// could rewrite the line around it or leave it empty, at most 64 characters. It is still only what the client says of itself.
 func displayName(name string) string {
 	var out []rune
 	for _, c := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {
 		if len(out) == maxClientName {
 			break
 		}
-		if unicode.IsPrint(c) {
+		if unicode.IsPrint(c) && !unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
 			out = append(out, c)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -371,4 +372,20 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+func mustRoundTrip(t testing.TB, w *world, r *http.Request) *http.Response {
+	t.Helper()
+	resp, err := w.net.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func newServer(t testing.TB, w *world) string {
+	t.Helper()
+	server := httptest.NewServer(w.replica())
+	t.Cleanup(server.Close)
+	return server.URL
 }

@@ -1,0 +1,146 @@
+package issuer_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// The budgets of docs/benchmarks.md: processor time of one request through Handler, with the log on. The hop header is the
+// plugin's, which makes a new one every 20 seconds.
+func benchmark(b *testing.B, w *world, method, path, contentType, body string, header http.Header, status int) {
+	b.Helper()
+	h := w.replica()
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("X-Mcpb-Hop", hop)
+		if contentType != "" {
+			r.Header.Set("Content-Type", contentType)
+		}
+		for name, values := range header {
+			r.Header[name] = values
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		if rec.Code != status {
+			b.Fatalf("status %d: %s", rec.Code, rec.Body)
+		}
+	}
+}
+
+func benchWorld(b *testing.B, change func(*world)) *world {
+	return newWorld(b, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)) }
+		if change != nil {
+			change(w)
+		}
+	})
+}
+
+func BenchmarkMetadata(b *testing.B) {
+	benchmark(b, benchWorld(b, nil), "GET", "/.well-known/oauth-authorization-server", "", "", nil, 200)
+}
+
+func BenchmarkProtectedResource(b *testing.B) {
+	benchmark(b, benchWorld(b, nil), "GET", "/.well-known/oauth-protected-resource/mcp", "", "", nil, 200)
+}
+
+func BenchmarkJWKS(b *testing.B) {
+	benchmark(b, benchWorld(b, nil), "GET", "/oauth/jwks.json", "", "", nil, 200)
+}
+
+func BenchmarkRegister(b *testing.B) {
+	const body = `{"client_name":"Claude","grant_types":["authorization_code","refresh_token"],"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"response_types":["code"],"scope":"claudeai","token_endpoint_auth_method":"none","client_uri":"https://claude.ai"}`
+	benchmark(b, benchWorld(b, nil), "POST", "/oauth/register", "application/json", body, nil, 201)
+}
+
+// BenchmarkRefreshSession is a refresh at which the provider is not asked.
+func BenchmarkRefreshSession(b *testing.B) {
+	w := benchWorld(b, nil)
+	w.idp.Be(issuertest.Behaviour{Refresh: "none"})
+	a := w.register(w.wiki.PublicURL, nil)
+	form := with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
+	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
+}
+
+func BenchmarkAuthorize(b *testing.B) {
+	w := benchWorld(b, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	u, _ := url.Parse(a.authorizeURL())
+	benchmark(b, w, "GET", "/oauth/authorize?"+u.RawQuery, "", "", nil, 200)
+}
+
+// BenchmarkCodeExchange redeems one code again and again at a provider in memory that allows it: all of ours, and of the
+// provider's side only the answer's bytes. The id_token's RSA signature is verified each time.
+func BenchmarkCodeExchange(b *testing.B) {
+	memory := &memoryProvider{}
+	w := benchWorld(b, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+			memory.next = c.Transport
+			c.Transport = memory
+		}
+	})
+	w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
+	a := w.register(w.wiki.PublicURL, nil)
+	form := with(a.redemption(a.code()), "client_id", a.id)
+	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
+}
+
+// memoryProvider answers the token endpoint with the first answer that came over the network.
+type memoryProvider struct {
+	next   http.RoundTripper
+	answer []byte
+}
+
+func (m *memoryProvider) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != "/token" {
+		return m.next.RoundTrip(r)
+	}
+	if m.answer == nil {
+		resp, err := m.next.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		if m.answer, err = io.ReadAll(resp.Body); err != nil {
+			return nil, err
+		}
+	}
+	io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(string(m.answer))), Request: r}, nil
+}
+
+func BenchmarkRefusedHop(b *testing.B) {
+	w := benchWorld(b, nil)
+	forged := issuertest.SealHop(newRing(b, masterTwo).HopKey(), w.clock.Now(), w.wiki.JSON())
+	benchmark(b, w, "POST", "/oauth/token", formType, "", http.Header{"X-Mcpb-Hop": {forged}}, 403)
+}
+
+// BenchmarkFirstHop is a request with a hop header that this replica has not seen.
+func BenchmarkFirstHop(b *testing.B) {
+	w := benchWorld(b, nil)
+	h := w.replica()
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+		b.StartTimer()
+		r := httptest.NewRequest("GET", "/.well-known/oauth-authorization-server", nil)
+		r.Header.Set("X-Mcpb-Hop", hop)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		if rec.Code != 200 {
+			b.Fatal(rec.Code)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package issuer_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// begun is a login at the moment when the provider sends the browser back.
+func (a *app) begun(b *issuertest.Browser) string {
+	a.w.t.Helper()
+	return b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))
+}
+
+func TestCallbacksThatAreRefused(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	change := func(address string, changes ...string) string {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.RawQuery = with(u.Query(), changes...).Encode()
+		return u.String()
+	}
+	for _, c := range []struct {
+		name   string
+		visit  func(b *issuertest.Browser, back string) *issuertest.Page
+		status int
+	}{
+		{"in another browser", func(_ *issuertest.Browser, back string) *issuertest.Page {
+			return issuertest.NewBrowser(t, w.net).Get(back)
+		}, 403},
+		{"in another browser with a login of its own", func(_ *issuertest.Browser, back string) *issuertest.Page {
+			b := issuertest.NewBrowser(t, w.net)
+			a.begun(b)
+			return b.Get(back)
+		}, 403},
+		{"with another state", func(b *issuertest.Browser, back string) *issuertest.Page {
+			return b.Get(change(back, "state", "AAAAAAAAAAAAAAAAAAAAAA"))
+		}, 403},
+		{"with a state that names the same cookie", func(b *issuertest.Browser, back string) *issuertest.Page {
+			u, _ := url.Parse(back)
+			return b.Get(change(back, "state", u.Query().Get("state")[:6]+"AAAAAAAAAAAAAAAA"))
+		}, 400},
+		{"with a short state", func(b *issuertest.Browser, back string) *issuertest.Page {
+			u, _ := url.Parse(back)
+			return b.Get(change(back, "state", u.Query().Get("state")[:6]))
+		}, 400},
+		{"without a state", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(change(back, "state", "")) }, 403},
+		{"with a hostile state", func(b *issuertest.Browser, back string) *issuertest.Page {
+			return b.Get(change(back, "state", "a=b; \r\n"))
+		}, 403},
+		{"without a code", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(change(back, "code", "")) }, 400},
+		{"with two codes", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(back + "&code=x") }, 400},
+		{"with two states", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(back + "&state=x") }, 400},
+		{"with a broken query", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(back + "&x=%zz") }, 400},
+		{"with the cookie of another login under this name", func(b *issuertest.Browser, back string) *issuertest.Page {
+			mine, _ := url.Parse(back)
+			other := issuertest.NewBrowser(t, w.net)
+			a.begun(other)
+			r := newRequest(t, "GET", back, "", "")
+			for _, c := range other.Jar.Cookies(mine) {
+				r.AddCookie(&http.Cookie{Name: "__Host-mcpb-flow-" + mine.Query().Get("state")[:6], Value: c.Value})
+			}
+			return issuertest.NewBrowser(t, w.net).Do(r)
+		}, 400},
+		{"too late", func(b *issuertest.Browser, back string) *issuertest.Page {
+			w.clock.Add(20*time.Minute + time.Second)
+			return b.Get(back)
+		}, 400},
+		{"from another provider than the one asked", func(b *issuertest.Browser, back string) *issuertest.Page {
+			return b.Get(change(back, "iss", "https://evil.example"))
+		}, 403},
+		{"with an empty iss", func(b *issuertest.Browser, back string) *issuertest.Page { return b.Get(back + "&iss=") }, 403},
+		{"with an error from another provider", func(b *issuertest.Browser, back string) *issuertest.Page {
+			return b.Get(change(back, "iss", "https://evil.example", "error", "access_denied", "code", ""))
+		}, 403},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			b := issuertest.NewBrowser(t, w.net)
+			p := c.visit(b, a.begun(b))
+			checkPage(t, seen(p))
+			if p.Status != c.status || p.Next() != "" {
+				t.Errorf("status %d, leads to %q: %s", p.Status, p.Next(), p.Body)
+			}
+		})
+	}
+	if w.idp.Posts() != 0 {
+		t.Error("a code was redeemed")
+	}
+}
+
+func TestProvidersThatPromiseIss(t *testing.T) {
+	wrong := "https://evil.example"
+	for _, c := range []struct {
+		name string
+		iss  *string
+		ok   bool
+	}{{"and send it", nil, true}, {"and send another", &wrong, false}, {"and send none", new(string), false}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			be := issuertest.Behaviour{Discovery: map[string]any{"authorization_response_iss_parameter_supported": true}, Iss: c.iss}
+			if c.ok {
+				be.Iss = &w.idp.Issuer
+			} else if *c.iss == "" {
+				be.Iss = nil
+			}
+			w.idp.Be(be)
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Get(a.begun(b))
+			if c.ok != (p.Next() != "") || !c.ok && p.Status != 403 {
+				t.Errorf("status %d, leads to %q", p.Status, p.Next())
+			}
+		})
+	}
+}
+
+// The cookie goes with the first answer. Who kept it gets a second code, and the provider refuses what is in it.
+func TestACallbackOpenedTwice(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	back := a.begun(b)
+	u, _ := url.Parse(back)
+	kept := b.Jar.Cookies(u)
+	first := b.Get(back)
+	if p := b.Get(back); p.Status != 403 || p.Next() != "" {
+		t.Errorf("opened again: status %d, leads to %q", p.Status, p.Next())
+	}
+	r := newRequest(t, "GET", back, "", "")
+	for _, c := range kept {
+		r.AddCookie(c)
+	}
+	second := w.do(r)
+	one, _ := url.Parse(first.Next())
+	two, _ := url.Parse(second.Header.Get("Location"))
+	a.token(a.redemption(one.Query().Get("code"))).wants(t, 200, "")
+	a.token(a.redemption(two.Query().Get("code"))).wants(t, 400, "invalid_grant")
+}
+
+func TestTwoLoginsInOneBrowser(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a, b := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, nil)
+	browser := issuertest.NewBrowser(t, w.net)
+	pages := []*issuertest.Page{browser.Get(a.authorizeURL()), browser.Get(b.authorizeURL())}
+	backB := browser.Upstream(browser.Decide(pages[1], "allow"))
+	backA := browser.Upstream(browser.Decide(pages[0], "allow"))
+	for _, c := range []struct {
+		app  *app
+		back string
+	}{{a, backA}, {b, backB}} {
+		to, _ := url.Parse(browser.Get(c.back).Next())
+		if to.Query().Get("state") != c.app.state {
+			t.Errorf("state %q", to.Query().Get("state"))
+		}
+		c.app.token(c.app.redemption(to.Query().Get("code"))).wants(t, 200, "")
+	}
+}
+
+func TestTwelveLoginsInOneBrowser(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	browser := issuertest.NewBrowser(t, w.net)
+	var backs []string
+	for range 12 {
+		backs = append(backs, a.begun(browser))
+		w.clock.Add(time.Second)
+		if n := strings.Count(strings.Join(browser.Cookies(a.base), " "), "flow"); n > 10 {
+			t.Fatalf("%d logins in the cookies", n)
+		}
+	}
+	for i, back := range backs {
+		p := browser.Get(back)
+		if dropped := i < 2; dropped != (p.Status == 403) || dropped == (p.Next() != "") {
+			t.Errorf("login %d: status %d, leads to %q: the two oldest should be gone", i, p.Status, p.Next())
+		}
+	}
+}
+
+// What the provider may say instead of a code, and what the client hears: a fixed list and fixed texts.
+func TestProviderErrorsAtTheCallback(t *testing.T) {
+	for _, c := range []struct{ name, said, description, code string }{
+		{"the person said no", "access_denied", "no", "access_denied"},
+		{"the person has to sign in", "login_required", "", "access_denied"},
+		{"the person has to consent", "consent_required", "", "access_denied"},
+		{"the person has to do something", "interaction_required", "", "access_denied"},
+		{"the person has to choose", "account_selection_required", "", "access_denied"},
+		{"busy", "temporarily_unavailable", "", "temporarily_unavailable"},
+		{"broken", "server_error", "", "server_error"},
+		{"our client is wrong", "unauthorized_client", "", "server_error"},
+		{"our scope is wrong", "invalid_scope", "", "server_error"},
+		{"our request is wrong", "invalid_request", "", "server_error"},
+		{"something of its own", "AADSTS50105", "", "server_error"},
+		{"markup", "<script>alert(1)</script>", "<script>alert(2)</script>", "server_error"},
+		{"a line break", "a\r\nSet-Cookie: a=b", "x\r\nX: y", "server_error"},
+		{"10 KB", strings.Repeat("hostile", 1500), strings.Repeat("hostile", 300), "server_error"},
+		{"another code in it", "x&code=hostile", "&iss=hostile", "server_error"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(issuertest.Behaviour{AuthError: c.said, AuthErrorDescription: c.description})
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Get(a.begun(b))
+			to := a.wantsErrorRedirect(t, seen(p), c.code, a.state)
+			for _, hostile := range []string{"hostile", "script", "alert", "Set-Cookie", "AADSTS"} {
+				if q, _ := url.Parse(to); strings.Contains(q.Query().Get("error_description")+q.Query().Get("error"), hostile) || strings.Contains(w.log.String(), "hostile") || strings.Contains(w.log.String(), "alert") {
+					t.Errorf("%s came through: %s\n%s", hostile, to, w.log)
+				}
+			}
+			if len(b.Cookies(a.base)) != 0 {
+				t.Error("the login's cookie is left")
+			}
+			if w.idp.Posts() != 0 {
+				t.Error("the token endpoint was asked")
+			}
+		})
+	}
+}
+
+// A provider that is away for a moment does not end the login: the person reloads the page.
+func TestTheCallbackSurvivesAnOutage(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.restart = true })
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	back := a.begun(b)
+	w.idp.Be(issuertest.Behaviour{DiscoveryStatus: 500})
+	if p := b.Get(back); p.Status != 503 || p.Next() != "" {
+		t.Fatalf("status %d, leads to %q", p.Status, p.Next())
+	}
+	w.idp.Be(issuertest.Behaviour{})
+	to, _ := url.Parse(b.Get(back).Next())
+	a.token(a.redemption(to.Query().Get("code"))).wants(t, 200, "")
+}

@@ -1,0 +1,343 @@
+package issuer_test
+
+import (
+	"fmt"
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// seen is a page as a reply.
+func seen(p *issuertest.Page) reply { return reply{Status: p.Status, Header: p.Header, Body: p.Body} }
+
+func TestTheConsentPage(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	provider, _ := url.Parse(w.idp.Issuer)
+	for _, c := range []struct {
+		name, uri, shown string
+		loopback         bool
+	}{
+		{"https", "https://app.example:8443/cb", "app.example:8443", false},
+		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false},
+		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true},
+		{"localhost", "http://localhost/cb", "localhost", true},
+		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}, "client_name": "Claude"})
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Get(a.authorizeURL("scope", "mcp:read"))
+			checkPage(t, seen(p))
+			for _, want := range []string{"“Claude”", "<dd>" + c.shown + "</dd>", "<dd>" + a.base + "</dd>", "<li>mcp:read</li>", "<strong>" + provider.Host + "</strong>", "Nobody has verified it"} {
+				if !strings.Contains(p.Body, want) {
+					t.Errorf("the page does not show %s", want)
+				}
+			}
+			if strings.Contains(p.Body, "program on your own computer") != c.loopback {
+				t.Error("the warning of loopback addresses")
+			}
+			action, hidden, buttons := p.Form()
+			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {
+				t.Errorf("form %s %v %v: the first button, which Enter presses, must be deny", action, hidden, buttons)
+			}
+			if _, _, asked := w.idp.Counts(); asked != 0 {
+				t.Error("the provider was asked before consent")
+			}
+			if cookies := strings.Join(b.Cookies(a.base), " "); strings.Contains(cookies, "flow") {
+				t.Errorf("a login exists before consent: %s", cookies)
+			}
+		})
+	}
+}
+
+// Consent is asked for each client and each time, also of a person who is signed in at the provider.
+func TestConsentIsAskedEveryTime(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	for range 2 {
+		a := w.register(w.wiki.PublicURL, nil)
+		for range 2 {
+			if p := b.Get(a.authorizeURL()); p.Status != 200 || p.Next() != "" {
+				t.Fatalf("status %d, leads to %q", p.Status, p.Next())
+			}
+			a.codeIn(b)
+		}
+	}
+}
+
+func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, name := range []string{
+		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</title><script>alert(1)</script>`, `</style><script>`,
+		`{{.Style}}`, `javascript:alert(1)`, `<!--`, `&lt;script&gt;`, `<svg/onload=alert(1)>`, `</form><form action="https://evil.example">`, `<meta http-equiv="refresh" content="0;url=https://evil.example">`, `<base href=//evil.example>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/'onload=alert(1)/&lt;?x='y"}, "client_name": name, "client_uri": "javascript:alert(1)", "logo_uri": "https://evil.example/logo.png", "tos_uri": "javascript:alert(2)"})
+			p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
+			shown := a.registration.text("client_name")
+			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow “(.*)” to use wiki in your name\?</h1>`)} {
+				m := place.FindStringSubmatch(p.Body)
+				if m == nil || html.UnescapeString(m[1]) != shown || strings.ContainsAny(m[1], `<>"'`) {
+					t.Errorf("the name stands as %q", m)
+				}
+			}
+			tags := regexp.MustCompile(`<[a-z!/]+`).FindAllString(p.Body, -1)
+			for _, tag := range tags {
+				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<button", "</button", "</form", "</main", "</body", "</html"}, tag) {
+					t.Errorf("the page has a tag %s", tag)
+				}
+			}
+			if strings.Count(p.Body, "<meta") != 3 || strings.Count(p.Body, "<form") != 1 || strings.Contains(p.Body, "evil.example/logo") {
+				t.Error("the page has more than its own")
+			}
+		})
+	}
+}
+
+func TestConsentAnswersThatAreRefused(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	header := func(name, value string) func(*issuertest.Browser, *issuertest.Page, *http.Request) *issuertest.Browser {
+		return func(b *issuertest.Browser, _ *issuertest.Page, r *http.Request) *issuertest.Browser {
+			r.Header.Del(name)
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+			return b
+		}
+	}
+	body := func(change func(url.Values)) func(*issuertest.Browser, *issuertest.Page, *http.Request) *issuertest.Browser {
+		return func(b *issuertest.Browser, p *issuertest.Page, r *http.Request) *issuertest.Browser {
+			_, form, _ := p.Form()
+			form.Set("decision", "allow")
+			change(form)
+			changed := newRequest(t, "POST", r.URL.String(), formType, form.Encode())
+			r.Body, r.ContentLength, r.GetBody = changed.Body, changed.ContentLength, changed.GetBody
+			return b
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*issuertest.Browser, *issuertest.Page, *http.Request) *issuertest.Browser
+		status int // 200: accepted
+	}{
+		{"as a browser sends it", header("X", ""), 200},
+		{"by an old browser that sends only Origin", header("Sec-Fetch-Site", ""), 200},
+		{"from another site", header("Sec-Fetch-Site", "cross-site"), 403},
+		{"from a sibling domain", header("Sec-Fetch-Site", "same-site"), 403},
+		{"from nowhere", header("Sec-Fetch-Site", "none"), 403},
+		{"from a site that an old browser names", func(b *issuertest.Browser, _ *issuertest.Page, r *http.Request) *issuertest.Browser {
+			r.Header.Del("Sec-Fetch-Site")
+			r.Header.Set("Origin", "https://evil.example")
+			return b
+		}, 403},
+		{"from an opaque origin", func(b *issuertest.Browser, _ *issuertest.Page, r *http.Request) *issuertest.Browser {
+			r.Header.Del("Sec-Fetch-Site")
+			r.Header.Set("Origin", "null")
+			return b
+		}, 403},
+		{"from the same host by http", func(b *issuertest.Browser, _ *issuertest.Page, r *http.Request) *issuertest.Browser {
+			r.Header.Del("Sec-Fetch-Site")
+			r.Header.Set("Origin", "http://mcp.localhost")
+			return b
+		}, 403},
+		{"without the cookie", func(*issuertest.Browser, *issuertest.Page, *http.Request) *issuertest.Browser {
+			return issuertest.NewBrowser(t, w.net)
+		}, 403},
+		{"from another browser with a page of its own", func(*issuertest.Browser, *issuertest.Page, *http.Request) *issuertest.Browser {
+			b := issuertest.NewBrowser(t, w.net)
+			b.Get(a.authorizeURL())
+			return b
+		}, 403},
+		{"with the cookie of another page", func(_ *issuertest.Browser, p *issuertest.Page, r *http.Request) *issuertest.Browser {
+			b := issuertest.NewBrowser(t, w.net)
+			other := b.Get(a.authorizeURL())
+			_, form, _ := other.Form()
+			body(func(v url.Values) { v.Set("cookie", form.Get("cookie")) })(b, p, r)
+			return b
+		}, 400},
+		{"without a cookie name", body(func(v url.Values) { v.Del("cookie") }), 403},
+		{"with a hostile cookie name", body(func(v url.Values) { v.Set("cookie", "a=b; \r\n") }), 403},
+		{"without the request", body(func(v url.Values) { v.Del("request") }), 400},
+		{"with a changed request", body(func(v url.Values) { v.Set("request", v.Get("request")[:80]+"A"+v.Get("request")[81:]) }), 400},
+		{"without a decision", body(func(v url.Values) { v.Del("decision") }), 400},
+		{"with another decision", body(func(v url.Values) { v.Set("decision", "maybe") }), 400},
+		{"too late", func(b *issuertest.Browser, _ *issuertest.Page, _ *http.Request) *issuertest.Browser {
+			w.clock.Add(20*time.Minute + time.Second)
+			return b
+		}, 400},
+		{"larger than a form may be", body(func(v url.Values) { v.Set("x", strings.Repeat("x", 70<<10)) }), 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Get(a.authorizeURL())
+			r := b.DecisionRequest(p, "allow")
+			got := c.change(b, p, r).Do(r)
+			checkPage(t, seen(got))
+			if got.Status != c.status || (got.Next() != "") != (c.status == 200) {
+				t.Errorf("status %d, leads to %q: %s", got.Status, got.Next(), got.Body)
+			}
+			if c.status != 200 && strings.Contains(strings.Join(got.Header.Values("Set-Cookie"), " "), "flow") {
+				t.Error("a login was begun")
+			}
+		})
+	}
+	if _, _, asked := w.idp.Counts(); asked != 0 {
+		t.Error("the provider was asked")
+	}
+}
+
+func TestAPageIsAnsweredOnce(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	for _, first := range []string{"allow", "deny"} {
+		b := issuertest.NewBrowser(t, w.net)
+		p := b.Get(a.authorizeURL())
+		if got := b.Decide(p, first); got.Status != 200 {
+			t.Fatalf("%s: status %d", first, got.Status)
+		}
+		if got := b.Decide(p, "allow"); got.Status != 403 || got.Next() != "" {
+			t.Errorf("after %s, again: status %d, leads to %q", first, got.Status, got.Next())
+		}
+	}
+}
+
+func TestDeny(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	p := b.Decide(b.Get(a.authorizeURL()), "deny")
+	to, err := url.Parse(p.Next())
+	if err != nil || !strings.HasPrefix(p.Next(), callback+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
+		t.Errorf("leads to %q", p.Next())
+	}
+	if cookies := b.Cookies(a.base); len(cookies) != 0 {
+		t.Errorf("cookies are left: %q", cookies)
+	}
+	if _, _, asked := w.idp.Counts(); asked != 0 {
+		t.Error("the provider was asked")
+	}
+}
+
+// The page between consent and the next address must carry that address, whatever its scheme: html/template would put #ZgotmplZ.
+func TestTheContinuePageLeadsOn(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, uri := range []string{
+		"https://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
+		"com.example.app:/cb", "com.example.app://cb", "https://app.example/a;b,c(d)!$'~", "https://app.example/%C3%A9?q=%26%3D",
+	} {
+		t.Run(uri, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Decide(b.Get(a.authorizeURL()), "deny")
+			checkPage(t, seen(p))
+			for _, to := range []string{p.Next(), p.Link()} {
+				u, err := url.Parse(to)
+				want, _ := url.Parse(uri)
+				if err != nil || u.Scheme != want.Scheme || u.Host != want.Host || u.Path != want.Path || u.Query().Get("iss") != a.base || u.Query().Get("error") != "access_denied" {
+					t.Errorf("leads to %q (%v)", to, err)
+				}
+				for name := range want.Query() {
+					if u.Query().Get(name) != want.Query().Get(name) {
+						t.Errorf("leads to %q: %s", to, name)
+					}
+				}
+			}
+			allowed := b.Decide(b.Get(a.authorizeURL()), "allow")
+			if allowed.Status != 200 || !strings.HasPrefix(allowed.Next(), w.idp.Issuer+"/authorize?") || allowed.Next() != allowed.Link() {
+				t.Errorf("status %d, leads to %q and %q", allowed.Status, allowed.Next(), allowed.Link())
+			}
+			if got := a.codeIn(issuertest.NewBrowser(t, w.net)); got == "" {
+				t.Error("no code")
+			}
+		})
+	}
+}
+
+// What goes to the provider: state, nonce and PKCE always, one of its own for each login, and nothing of the client's.
+func TestWhatTheProviderIsAsked(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	seen := map[string]bool{}
+	for range 3 {
+		b := issuertest.NewBrowser(t, w.net)
+		u, err := url.Parse(b.Decide(b.Get(a.authorizeURL("login_hint", "x", "prompt", "login")), "allow").Next())
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		for name, length := range map[string]int{"state": 22, "nonce": 22, "code_challenge": 43} {
+			if len(q.Get(name)) != length || seen[q.Get(name)] {
+				t.Errorf("%s=%q", name, q.Get(name))
+			}
+			seen[q.Get(name)] = true
+			q.Del(name)
+		}
+		want := url.Values{"response_type": {"code"}, "client_id": {"bouncer"}, "redirect_uri": {a.base + "/oauth/callback"}, "scope": {"openid email offline_access"}, "code_challenge_method": {"S256"}}
+		if q.Encode() != want.Encode() {
+			t.Errorf("asked %v, want %v", q, want)
+		}
+	}
+}
+
+func TestCookies(t *testing.T) {
+	for _, c := range []struct {
+		name, base string
+		host       bool
+	}{
+		{"https", "https://mcp.localhost/wiki", true},
+		{"http on this machine", "http://localhost:8080/wiki", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki = w.tenant(c.base) })
+			a := w.register(c.base, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			consent := b.Get(a.authorizeURL())
+			allowed := b.Decide(consent, "allow")
+			done := b.Get(b.Upstream(allowed))
+			for i, p := range []*issuertest.Page{consent, allowed, done} {
+				cookies := (&http.Response{Header: p.Header}).Cookies()
+				want := []int{1, 2, 1}[i]
+				if len(cookies) != want {
+					t.Fatalf("page %d sets %v, want %d", i, cookies, want)
+				}
+				for _, cookie := range cookies {
+					kind := map[bool]string{true: "__Host-mcpb-", false: "mcpb-"}[c.host]
+					name := regexp.MustCompile("^" + kind + "(consent|flow)-[A-Za-z0-9_-]{6}$")
+					if !name.MatchString(cookie.Name) || cookie.Path != "/" || cookie.Domain != "" || !cookie.HttpOnly || cookie.Secure != c.host || cookie.SameSite != http.SameSiteLaxMode {
+						t.Errorf("cookie %s", cookie)
+					}
+					ends := cookie.Value == ""
+					if ends != (cookie.MaxAge < 0) || !ends && cookie.MaxAge != 900 || len(cookie.String()) > 4096 {
+						t.Errorf("cookie %s of %d characters", cookie, len(cookie.String()))
+					}
+				}
+			}
+			if left := b.Cookies(c.base); len(left) != 0 {
+				t.Errorf("cookies are left: %q", left)
+			}
+		})
+	}
+}
+
+// The longest request that is accepted still fits a cookie of 4 KB.
+func TestTheLongestRequestFitsItsCookie(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		for i := range 30 {
+			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:a-rather-long-scope-%d", i))
+		}
+	})
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/" + strings.Repeat("a", 180)}, "token_endpoint_auth_method": "none"})
+	a.state = strings.Repeat("é", 512)
+	b := issuertest.NewBrowser(t, w.net)
+	code := a.codeIn(b, "resource", a.base+"/"+strings.Repeat("b", 400))
+	a.token(a.redemption(code)).wants(t, 200, "")
+}

@@ -1,0 +1,373 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+var everyPath = []string{
+	"/", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/oauth-protected-resource",
+	"/.well-known/oauth-protected-resource/mcp", "/oauth/jwks.json", "/oauth/register", "/oauth/authorize", "/oauth/consent", "/oauth/callback",
+	"/oauth/token", "/oauth/revoke", "/nothing", "/healthz/", "//healthz", "/./healthz", "/oauth/../healthz", "//oauth/token", "/oauth//token", "/oauth/token/", "/HEALTHZ",
+}
+
+// direct asks a replica without plugin.
+func (w *world) direct(method, path string, hops ...string) reply {
+	w.t.Helper()
+	r := newRequest(w.t, method, "http://sidecar"+path, "", "")
+	for _, hop := range hops {
+		r.Header.Add("X-Mcpb-Hop", hop)
+	}
+	return readReply(w.t, issuertest.Serve(w.replica(), r))
+}
+
+func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	now, good := w.clock.Now(), w.wiki.JSON()
+	change := func(from, to string) []byte {
+		s := strings.Replace(string(good), from, to, 1)
+		if s == string(good) {
+			t.Fatalf("%q is not in the payload", from)
+		}
+		return []byte(s)
+	}
+	sealed := func(payload []byte) []string { return []string{issuertest.SealHop(w.hopKey, now, payload)} }
+	at := func(d time.Duration) []string { return []string{issuertest.SealHop(w.hopKey, now.Add(d), good)} }
+	tenant := func(change func(*issuertest.Tenant)) []string {
+		tn := w.wiki
+		change(&tn)
+		return sealed(tn.JSON())
+	}
+	flip := []byte(sealed(good)[0])
+	flip[len(flip)/2] ^= 1
+	for _, c := range []struct {
+		name string
+		hops []string
+		ok   bool
+	}{
+		{"a good one", sealed(good), true},
+		{"one that is five minutes ahead", at(5 * time.Minute), true},
+		{"one that is six minutes old", at(-6 * time.Minute), true},
+		{"none", nil, false},
+		{"an empty one", []string{""}, false},
+		{"one from the future", at(5*time.Minute + time.Second), false},
+		{"an old one", at(-6*time.Minute - time.Second), false},
+		{"one under another key", []string{issuertest.SealHop(newRing(t, masterTwo).HopKey(), now, good)}, false},
+		{"a changed one", []string{string(flip)}, false},
+		{"the payload in the clear", []string{string(good)}, false},
+		{"two in one header", []string{sealed(good)[0] + ", " + sealed(good)[0]}, false},
+		{"an unknown member", sealed(change(`{`, `{"colour":"red",`)), false},
+		{"a repeated member", sealed(change(`{`, `{"resource":"wiki",`)), false},
+		{"a repeated member with another value", sealed(change(`{`, `{"publicURL":"https://evil.example",`)), false},
+		{"a member in another case", sealed(change(`"publicURL"`, `"PublicURL"`)), false},
+		{"a member with a long s", sealed(change(`"resource"`, `"re`+"\u017f"+`ource"`)), false},
+		{"a missing member", sealed(change(`,"generation":0`, ``)), false},
+		{"a null member", sealed(change(`"generation":0`, `"generation":null`)), false},
+		{"a null list", sealed(change(`["mcp:read","mcp:write"]`, `null`)), false},
+		{"a member of another type", sealed(change(`"generation":0`, `"generation":"0"`)), false},
+		{"a negative generation", sealed(change(`"generation":0`, `"generation":-1`)), false},
+		{"a generation that is too large", sealed(change(`"generation":0`, `"generation":4294967296`)), false},
+		{"something behind the object", sealed(append(slices.Clone(good), '{', '}')), false},
+		{"no JSON", sealed([]byte("wiki")), false},
+		{"null", sealed([]byte("null")), false},
+		{"a list", sealed([]byte("[" + string(good) + "]")), false},
+		{"nothing inside", sealed(nil), false},
+		{"a public URL with a trailing slash", tenant(func(t *issuertest.Tenant) { t.PublicURL += "/" }), false},
+		{"a public URL with a query", tenant(func(t *issuertest.Tenant) { t.PublicURL += "?a=b" }), false},
+		{"a public URL with an empty query", tenant(func(t *issuertest.Tenant) { t.PublicURL += "?" }), false},
+		{"a public URL with a fragment", tenant(func(t *issuertest.Tenant) { t.PublicURL += "#a" }), false},
+		{"a public URL with an empty fragment", tenant(func(t *issuertest.Tenant) { t.PublicURL += "#" }), false},
+		{"a public URL with user information", tenant(func(t *issuertest.Tenant) { t.PublicURL = "https://a@mcp.localhost/wiki" }), false},
+		{"a public URL of http elsewhere", tenant(func(t *issuertest.Tenant) { t.PublicURL = "http://mcp.example/wiki" }), false},
+		{"a public URL of another scheme", tenant(func(t *issuertest.Tenant) { t.PublicURL = "ftp://mcp.localhost/wiki" }), false},
+		{"a public URL without a host", tenant(func(t *issuertest.Tenant) { t.PublicURL = "https:///wiki" }), false},
+		{"no public URL", tenant(func(t *issuertest.Tenant) { t.PublicURL = "" }), false},
+		{"no resource", tenant(func(t *issuertest.Tenant) { t.Resource = "" }), false},
+		{"no audience", tenant(func(t *issuertest.Tenant) { t.Audience = "" }), false},
+		{"no provider", tenant(func(t *issuertest.Tenant) { t.ProviderIssuer = "" }), false},
+		{"no upstream client", tenant(func(t *issuertest.Tenant) { t.ClientID = "" }), false},
+		{"another exchange", tenant(func(t *issuertest.Tenant) { t.Exchange = "eager" }), false},
+		{"a public URL of http on a name below localhost", tenant(func(t *issuertest.Tenant) { t.PublicURL = "http://mcp.localhost/wiki" }), true},
+		{"no client secret", tenant(func(t *issuertest.Tenant) { t.ClientSecret = "" }), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			if c.ok {
+				if got := w.direct("GET", "/oauth/jwks.json", c.hops...); got.Status != 200 {
+					t.Errorf("status %d: %s", got.Status, got.Body)
+				}
+				return
+			}
+			for _, path := range everyPath {
+				for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "PUT", "CONNECT"} {
+					got := w.direct(method, path, c.hops...)
+					if got.Status != 403 || got.Body != `{"error":"forbidden"}` || got.Header.Get("X-Mcpb-Hop") != "refused" {
+						t.Fatalf("%s %s: %d %q, X-Mcpb-Hop %q", method, path, got.Status, got.Body, got.Header.Get("X-Mcpb-Hop"))
+					}
+					for name := range got.Header {
+						if !slices.Contains([]string{"X-Mcpb-Hop", "Content-Type", "Cache-Control"}, name) {
+							t.Fatalf("%s %s: it also says %s: %s", method, path, name, got.Header.Get(name))
+						}
+					}
+				}
+			}
+			if got := w.direct("GET", "/healthz", c.hops...); got.Status != 200 || got.text("status") != "ok" {
+				t.Errorf("healthz: %d %s", got.Status, got.Body)
+			}
+		})
+	}
+	if d, k, a := w.idp.Counts(); d+k+a+w.idp.Posts() != 0 {
+		t.Error("the provider was asked")
+	}
+}
+
+func TestHealthShowsTheMasters(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.masters = []string{masterTwo + "," + masterOne} })
+	got := w.direct("GET", "/healthz")
+	want := fmt.Sprintf(`{"masters":["%s","%s"],"status":"ok","version":"test"}`, newRing(t, masterTwo).MasterIDs()[0], newRing(t, masterOne).MasterIDs()[0])
+	if got.Body != want {
+		t.Errorf("%s, want %s", got.Body, want)
+	}
+}
+
+// A header that was accepted is remembered, but not beyond its time.
+func TestAHopHeaderThatWasAcceptedExpires(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	for _, c := range []struct {
+		after  time.Duration
+		status int
+	}{{0, 200}, {6 * time.Minute, 200}, {time.Second, 403}} {
+		w.clock.Add(c.after)
+		if got := w.direct("GET", "/oauth/jwks.json", hop); got.Status != c.status {
+			t.Errorf("status %d, want %d", got.Status, c.status)
+		}
+	}
+}
+
+// Many tenants, and many headers of each, do not fill the memory or mix anything up.
+func TestManyTenants(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for i := range 600 {
+		tn := w.tenant(fmt.Sprintf("https://mcp.localhost/t%d", i%300))
+		hop := issuertest.SealHop(w.hopKey, w.clock.Now(), tn.JSON())
+		for range 2 {
+			if got := w.direct("GET", "/.well-known/oauth-authorization-server", hop); got.text("issuer") != tn.PublicURL {
+				t.Fatalf("%s was answered as %q", tn.PublicURL, got.text("issuer"))
+			}
+		}
+	}
+}
+
+// The vectors that the plugin's suite writes. Their key is no master's, so each is opened by this suite's own reading of
+// docs/hop.md, which must agree, and what was inside goes to the sidecar in a header of its own.
+func TestHopVectors(t *testing.T) {
+	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, nil, nil)
+	seen := map[string]int{}
+	for name, v := range vectors {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			seconds, err := strconv.ParseInt(v["now"], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Unix(seconds, 0)
+			seen[v["expect"]]++
+			payload, err := issuertest.OpenHop(v["key"], v["value"], now)
+			inside := strings.HasPrefix(name, "member-") || name == "trailing-data"
+			if (err == nil) != (v["expect"] == "ok" || inside) {
+				t.Fatalf("the header opened with error %v", err)
+			}
+			if err != nil {
+				return
+			}
+			if v["expect"] == "ok" && string(payload) != v["payload"] {
+				t.Errorf("inside is %s", payload)
+			}
+			w.clock.Set(now)
+			got := w.direct("GET", "/.well-known/oauth-authorization-server", issuertest.SealHop(w.hopKey, now, payload))
+			if v["expect"] == "refused" && got.Status != 403 {
+				t.Errorf("accepted: %s", payload)
+			}
+			if v["expect"] == "ok" {
+				var tn issuertest.Tenant
+				if err := json.Unmarshal(payload, &tn); err != nil {
+					t.Fatal(err)
+				}
+				if got.Status != 200 || got.text("issuer") != tn.PublicURL {
+					t.Errorf("status %d, issuer %q", got.Status, got.text("issuer"))
+				}
+			}
+		})
+	}
+	if seen["ok"] == 0 || seen["refused"] == 0 {
+		t.Errorf("vectors %v", seen)
+	}
+}
+
+func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
+	names, err := fs.Glob(files, "*.txt")
+	if err != nil || len(names) == 0 {
+		return nil, fmt.Errorf("no vectors (%v)", err)
+	}
+	vectors := map[string]map[string]string{}
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		head, value, ok := strings.Cut(string(text), "\n\n")
+		if !ok || !strings.HasSuffix(value, "\n") {
+			return nil, fmt.Errorf("%s: no empty line, or no line feed at the end", name)
+		}
+		v := map[string]string{"value": strings.ReplaceAll(strings.TrimSuffix(value, "\n"), `\r\n`, "\r\n")}
+		for line := range strings.SplitSeq(head, "\n") {
+			member, text, ok := strings.Cut(line, ": ")
+			if _, twice := v[member]; !ok || twice {
+				return nil, fmt.Errorf("%s: %q", name, line)
+			}
+			v[member] = text
+		}
+		if got := slices.Sorted(maps.Keys(v)); !slices.Equal(got, []string{"expect", "key", "now", "payload", "value"}) || v["expect"] != "ok" && v["expect"] != "refused" {
+			return nil, fmt.Errorf("%s: members %q, expect %q", name, got, v["expect"])
+		}
+		vectors[strings.TrimSuffix(name, ".txt")] = v
+	}
+	return vectors, nil
+}
+
+func TestTheVectorLoaderRefuses(t *testing.T) {
+	const good = "expect: ok\nkey: k\nnow: 1\npayload: {}\n\nvalue\n"
+	for _, c := range []struct{ name, file, text string }{
+		{"a folder without vectors", "a.md", good},
+		{"an unknown member", "a.txt", "colour: red\n" + good},
+		{"a missing member", "a.txt", strings.Replace(good, "now: 1\n", "", 1)},
+		{"a repeated member", "a.txt", "now: 1\n" + good},
+		{"another expectation", "a.txt", strings.Replace(good, "ok", "perhaps", 1)},
+		{"a file cut short", "a.txt", strings.TrimSuffix(good, "\n")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := loadHopVectors(fstest.MapFS{c.file: {Data: []byte(c.text)}}); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+	if _, err := loadHopVectors(fstest.MapFS{"a.txt": {Data: []byte(good)}}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMethodsAndCORS(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct {
+		path   string
+		method string
+		cors   bool
+	}{
+		{"/.well-known/oauth-authorization-server", "GET", true},
+		{"/.well-known/openid-configuration", "GET", true},
+		{"/.well-known/oauth-protected-resource", "GET", true},
+		{"/.well-known/oauth-protected-resource/mcp", "GET", true},
+		{"/oauth/jwks.json", "GET", true},
+		{"/oauth/register", "POST", true},
+		{"/oauth/token", "POST", true},
+		{"/oauth/authorize", "GET", false},
+		{"/oauth/consent", "POST", false},
+		{"/oauth/callback", "GET", false},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get"} {
+			t.Run(method+" "+c.path, func(t *testing.T) {
+				r := newRequest(t, method, "http://sidecar"+c.path, "", "")
+				r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON()))
+				r.Header.Set("Origin", "https://inspector.example")
+				r.Header.Set("Access-Control-Request-Method", c.method)
+				got := readReply(t, issuertest.Serve(w.replica(), r))
+				allowed := method == c.method || method == "HEAD" && c.method == "GET"
+				switch {
+				case method == "OPTIONS" && c.cors:
+					if got.Status != 204 || got.Header.Get("Access-Control-Allow-Methods") != c.method || !strings.Contains(got.Header.Get("Access-Control-Allow-Headers"), "Authorization") {
+						t.Errorf("preflight: %d %v", got.Status, got.Header)
+					}
+				case !allowed:
+					if got.wants(t, 405, "invalid_request"); got.Header.Get("Allow") != c.method {
+						t.Errorf("Allow %q", got.Header.Get("Allow"))
+					}
+				case got.Status == 405 || got.Status >= 500:
+					t.Errorf("status %d", got.Status)
+				}
+				origin := got.Header.Get("Access-Control-Allow-Origin")
+				if c.cors && origin != "*" || !c.cors && origin != "" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
+					t.Errorf("Access-Control-Allow-Origin %q, credentials %q", origin, got.Header.Get("Access-Control-Allow-Credentials"))
+				}
+				if got.Header.Get("X-Content-Type-Options") != "nosniff" {
+					t.Error("no nosniff")
+				}
+			})
+		}
+	}
+}
+
+func TestUnknownPaths(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource/", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp/", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			got := w.direct(method, path, hop)
+			got.wants(t, 404, "not_found")
+			if got.Header.Get("Location") != "" || got.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s %s: %v", method, path, got.Header)
+			}
+		}
+	}
+	w.direct("POST", "/nothing", hop).wants(t, 404, "not_found")
+}
+
+// Over a real connection: HEAD has no body, and a request line does not become another path on the way.
+func TestOverARealConnection(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	server := newServer(t, w)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		length       bool
+	}{
+		{"GET", "/.well-known/oauth-authorization-server", 200, true},
+		{"HEAD", "/.well-known/oauth-authorization-server", 200, false},
+		{"HEAD", "/oauth/jwks.json", 200, false},
+		{"GET", "//oauth/jwks.json", 404, true},
+		{"GET", "/oauth/%6awks.json", 200, true},
+	} {
+		r := newRequest(t, c.method, server+c.path, "", "")
+		r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON()))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.method == "HEAD" {
+			resp.Body.Close()
+			if resp.StatusCode != c.status || resp.ContentLength == 0 {
+				t.Errorf("%s %s: %d, length %d", c.method, c.path, resp.StatusCode, resp.ContentLength)
+			}
+			continue
+		}
+		if got := readReply(t, resp); got.Status != c.status || (got.Body != "") != c.length {
+			t.Errorf("%s %s: %d %s", c.method, c.path, got.Status, got.Body)
+		}
+	}
+}

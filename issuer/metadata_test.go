@@ -1,0 +1,173 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestServerMetadata(t *testing.T) {
+	for _, c := range []struct{ name, base string }{
+		{"below a host", "https://mcp.localhost/wiki"},
+		{"a host of its own", "https://wiki.example"},
+		{"http on this machine", "http://localhost:8080/wiki"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki = w.tenant(c.base) })
+			u, _ := url.Parse(c.base)
+			addresses := []string{
+				c.base + "/.well-known/oauth-authorization-server", c.base + "/.well-known/openid-configuration",
+				u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + u.Path, u.Scheme + "://" + u.Host + "/.well-known/openid-configuration" + u.Path,
+			}
+			want := map[string]any{
+				"issuer": c.base, "authorization_endpoint": c.base + "/oauth/authorize", "token_endpoint": c.base + "/oauth/token",
+				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
+				"scopes_supported":         []any{"mcp:read", "mcp:write", "openid", "email", "offline_access"},
+				"response_types_supported": []any{"code"}, "response_modes_supported": []any{"query"},
+				"grant_types_supported":                          []any{"authorization_code", "refresh_token"},
+				"token_endpoint_auth_methods_supported":          []any{"none", "client_secret_basic", "client_secret_post"},
+				"code_challenge_methods_supported":               []any{"S256"},
+				"authorization_response_iss_parameter_supported": true,
+				"subject_types_supported":                        []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
+			}
+			for _, address := range addresses {
+				got := w.get(address).wants(t, 200, "")
+				if !reflect.DeepEqual(got.JSON, want) {
+					t.Errorf("%s: %s, want %v", address, got.Body, want)
+				}
+				if got.Header.Get("Cache-Control") != "public, max-age=300" {
+					t.Errorf("Cache-Control %q", got.Header.Get("Cache-Control"))
+				}
+			}
+		})
+	}
+}
+
+// Arrays are arrays also where the labels give nothing: clients fail on null.
+func TestMetadataOfATenantWithoutScopes(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.MCPPaths = []string{}, []string{}, []string{}
+	})
+	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource", "/oauth/jwks.json"} {
+		got := w.get(w.wiki.PublicURL+path).wants(t, 200, "")
+		if strings.Contains(got.Body, "null") {
+			t.Errorf("%s: %s", path, got.Body)
+		}
+	}
+	w.get(w.wiki.PublicURL+"/.well-known/oauth-protected-resource/mcp").wants(t, 404, "not_found")
+	a := w.register(w.wiki.PublicURL, nil)
+	if scope := a.login().text("scope"); scope != "" {
+		t.Errorf("scope %q", scope)
+	}
+	if !strings.Contains(w.get(w.wiki.PublicURL+"/.well-known/oauth-authorization-server").Body, `"scopes_supported":["offline_access"]`) {
+		t.Error("scopes_supported")
+	}
+}
+
+// Each MCP endpoint has a document of its own, whose resource is the URL that a person types.
+func TestProtectedResourceMetadata(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct{ address, resource string }{
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource", "https://mcp.localhost/wiki"},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp", "https://mcp.localhost/wiki/mcp"},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/sse", "https://mcp.localhost/wiki/sse"},
+		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki", "https://mcp.localhost/wiki"},
+		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/mcp", "https://mcp.localhost/wiki/mcp"},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/other", ""},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp/more", ""},
+	} {
+		t.Run(c.address, func(t *testing.T) {
+			got := w.get(c.address)
+			if c.resource == "" {
+				got.wants(t, 404, "not_found")
+				return
+			}
+			want := map[string]any{
+				"resource": c.resource, "authorization_servers": []any{"https://mcp.localhost/wiki"}, "scopes_supported": []any{"mcp:read", "mcp:write"},
+				"bearer_methods_supported": []any{"header"}, "resource_name": "wiki",
+			}
+			if got.wants(t, 200, ""); !reflect.DeepEqual(got.JSON, want) {
+				t.Errorf("%s, want %v", got.Body, want)
+			}
+			if got.Header.Get("Cache-Control") != "public, max-age=300" {
+				t.Errorf("Cache-Control %q", got.Header.Get("Cache-Control"))
+			}
+		})
+	}
+}
+
+// The key set holds the keys of the past whose tokens may live, the current one, and the next; nothing private.
+func TestKeySet(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.masters = []string{masterOne + "," + masterTwo} })
+	midnight := w.clock.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)
+	for _, c := range []struct {
+		name string
+		at   time.Time
+		keys int // of each master
+	}{
+		{"in the middle of an epoch", midnight.Add(-10 * time.Hour), 2},
+		{"directly before its turn", midnight.Add(-time.Second), 2},
+		{"after its turn", midnight, 3},
+		{"at the end of the overlap", midnight.Add(2*time.Hour - time.Second), 3},
+		{"after the overlap", midnight.Add(2 * time.Hour), 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.clock.Set(c.at)
+			got := w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+			var set struct{ Keys []map[string]string }
+			if err := json.Unmarshal([]byte(got.Body), &set); err != nil {
+				t.Fatal(err)
+			}
+			if len(set.Keys) != 2*c.keys {
+				t.Errorf("%d keys, want %d of each of two masters", len(set.Keys), c.keys)
+			}
+			seen := map[string]bool{}
+			for _, k := range set.Keys {
+				if len(k) != 6 || k["kty"] != "OKP" || k["crv"] != "Ed25519" || k["alg"] != "EdDSA" || k["use"] != "sig" || len(k["kid"]) != 16 || len(k["x"]) != 43 || seen[k["kid"]] {
+					t.Errorf("key %v", k)
+				}
+				seen[k["kid"]] = true
+			}
+			if got.Header.Get("Cache-Control") != "public, max-age=300" {
+				t.Errorf("Cache-Control %q", got.Header.Get("Cache-Control"))
+			}
+		})
+	}
+}
+
+// A token is signed by a key that was in the set an hour before.
+func TestAKeyIsPublishedBeforeItSigns(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	for range 30 {
+		before := w.get(a.base + "/oauth/jwks.json").Body
+		w.clock.Add(59 * time.Minute)
+		got := a.token(a.refreshment(token)).wants(t, 200, "")
+		token = got.text("refresh_token")
+		var header struct{ Kid string }
+		head, _, _ := strings.Cut(got.text("access_token"), ".")
+		decodePart(t, head, &header)
+		if !strings.Contains(before, `"`+header.Kid+`"`) {
+			t.Fatalf("at %v kid %s was not published an hour before", w.clock.Now(), header.Kid)
+		}
+		w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())
+	}
+}
+
+// What a log, a cache or a proxy may keep: only the public documents.
+func TestOnlyPublicDocumentsMayBeCached(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	for _, r := range []reply{
+		a.registration, a.login(), a.token(a.refreshment("x")), w.get(a.authorizeURL()), w.get(a.authorizeURL("client_id", "x")),
+		w.get(a.authorizeURL("response_type", "x")), w.get(a.base + "/oauth/callback?state=x"), w.get(a.base + "/oauth/nothing"), w.get(a.base + "/.well-known/oauth-protected-resource/x"),
+	} {
+		if r.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("Cache-Control %q of status %d: %.80s", r.Header.Get("Cache-Control"), r.Status, r.Body)
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+func TestRedirectURIsThatCanBeRegistered(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	const no = "invalid_redirect_uri"
+	for _, c := range []struct{ name, uri, want string }{
+		{"https", "https://app.example/callback", ""},
+		{"https with a port", "https://app.example:8443/callback", ""},
+		{"https with a query", "https://app.example/callback?a=b&c=d", ""},
+		{"https without a path", "https://app.example", ""},
+		{"https on an address", "https://[2001:db8::1]/", ""},
+		{"https in capitals", "HTTPS://app.example/", ""},
+		{"a host in punycode", "https://xn--bcher-kva.example/", ""},
+		{"localhost", "http://localhost/callback", ""},
+		{"localhost with a port", "http://localhost:8787/callback", ""},
+		{"127.0.0.1", "http://127.0.0.1:33418/", ""},
+		{"[::1]", "http://[::1]:1/callback", ""},
+		{"the highest port", "http://127.0.0.1:65535/", ""},
+		{"a reverse-domain scheme", "com.example.app:/callback", ""},
+		{"a reverse-domain scheme with an authority", "com.example.app://callback", ""},
+		{"Cursor's scheme", "cursor://anysphere.cursor-mcp/oauth/callback", ""},
+		{"200 characters", "https://app.example/" + strings.Repeat("a", 180), ""},
+		{"201 characters", "https://app.example/" + strings.Repeat("a", 181), no},
+		{"nothing", "", no},
+		{"http elsewhere", "http://app.example/callback", no},
+		{"user information before another host", "http://127.0.0.1:80@evil.example/", no},
+		{"user information", "https://user:password@app.example/", no},
+		{"empty user information", "https://@app.example/", no},
+		{"a fragment", "https://app.example/#part", no},
+		{"an empty fragment", "https://app.example/#", no},
+		{"a backslash", `https://app.example\@evil.example/`, no},
+		{"a backslash in the path", `https://app.example/\evil`, no},
+		{"a space", "https://app.example/ a", no},
+		{"a leading space", " https://app.example/", no},
+		{"a line break", "https://app.example/\r\nSet-Cookie: a=b", no},
+		{"a tab", "https://app.example/\t", no},
+		{"a NUL", "https://app.example/\x00", no},
+		{"a quotation mark", `https://app.example/"onload=`, no},
+		{"markup", "https://app.example/<script>", no},
+		{"a wildcard", "https://*.app.example/", no},
+		{"a wildcard in the path", "https://app.example/*", no},
+		{"letters that look alike", "https://аpp.example/", no},
+		{"a host that begins like localhost", "http://localhost.evil.example/", no},
+		{"a host that ends like localhost", "http://evil.localhost/", no},
+		{"localhost in capitals", "http://LOCALHOST/", no},
+		{"localhost with a dot", "http://localhost./", no},
+		{"127.1", "http://127.1/", no},
+		{"127.0.0.2", "http://127.0.0.2/", no},
+		{"octal", "http://0177.0.0.1/", no},
+		{"decimal", "http://2130706433/", no},
+		{"hexadecimal", "http://0x7f000001/", no},
+		{"0.0.0.0", "http://0.0.0.0/", no},
+		{"a mapped address", "http://[::ffff:127.0.0.1]/", no},
+		{"a long spelling of [::1]", "http://[0:0:0:0:0:0:0:1]/", no},
+		{"[::1] with a zone", "http://[::1%25lo]/", no},
+		{"port 0", "http://127.0.0.1:0/", no},
+		{"port 99999", "http://127.0.0.1:99999/", no},
+		{"port 65536", "http://127.0.0.1:65536/", no},
+		{"an empty port", "http://127.0.0.1:/", no},
+		{"a port that is no number", "http://127.0.0.1:http/", no},
+		{"https with port 0", "https://app.example:0/", no},
+		{"https with a trailing dot", "https://app.example./", no},
+		{"https without a host", "https:///callback", no},
+		{"https without an authority", "https:callback", no},
+		{"https with an escape in the host", "https://app%2eexample/", no},
+		{"no scheme", "//app.example/callback", no},
+		{"a path", "/callback", no},
+		{"a word", "callback", no},
+		{"javascript", "javascript:alert(1)", no},
+		{"javascript in mixed case", "JaVaScRiPt:alert(1)", no},
+		{"javascript with an authority", "javascript://app.example/%0aalert(1)", no},
+		{"data", "data:text/html,hello", no},
+		{"vbscript", "vbscript:x", no},
+		{"file", "file:///etc/passwd", no},
+		{"blob", "blob:https://app.example/1", no},
+		{"about", "about:blank", no},
+		{"view-source", "view-source:https://app.example/", no},
+		{"intent", "intent://scan/;scheme=zxing;end", no},
+		{"ms-word", "ms-word:ofe|u|https://evil.example/", no},
+		{"ms-settings", "ms-settings:", no},
+		{"vscode", "vscode:extension/evil.extension", no},
+		{"Cursor's scheme with another host", "cursor://evil.extension/callback", no},
+		{"Cursor's scheme without a host", "cursor:/callback", no},
+		{"ftp", "ftp://app.example/", no},
+		{"a scheme without a dot", "myapp:/callback", no},
+		{"an opaque reverse-domain URI", "com.example.app:callback", no},
+		{"a query with code", "https://app.example/?code=x", no},
+		{"a query with iss", "https://app.example/?a=b&iss=https://evil.example", no},
+		{"a query with an escaped state", "https://app.example/?%73tate=x", no},
+		{"a query with error", "https://app.example/?error=x", no},
+		{"a broken query", "https://app.example/?a=%zz", no},
+		{"a query with semicolons", "https://app.example/?a=b;code=x", no},
+		{"a broken escape in the path", "https://app.example/%zz", no},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			body, _ := json.Marshal(map[string]any{"redirect_uris": []string{c.uri}})
+			status := 201
+			if c.want != "" {
+				status = 400
+			}
+			got := w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))).wants(t, status, c.want)
+			if c.want == "" {
+				return
+			}
+			// What cannot be registered cannot be asked for either, whatever is registered.
+			a := w.register(w.wiki.PublicURL, nil)
+			if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("redirect_uri", "") + "&redirect_uri=" + url.QueryEscape(c.uri)); c.uri != "" && (p.Status != 400 || p.Next() != "") {
+				t.Errorf("authorize: status %d, leads to %q", p.Status, p.Next())
+			}
+			if strings.ContainsAny(got.Body, "\r\n") {
+				t.Errorf("the answer repeats what was sent: %q", got.Body)
+			}
+		})
+	}
+}
+
+func TestWhichRedirectURIMatches(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct {
+		name, registered, asked string
+		matches                 bool
+	}{
+		{"the same", "https://app.example/cb", "https://app.example/cb", true},
+		{"none, when one is registered", "https://app.example/cb", "", true},
+		{"another port of a loopback address", "http://127.0.0.1/cb", "http://127.0.0.1:49152/cb", true},
+		{"another port than the registered one", "http://127.0.0.1:33418/", "http://127.0.0.1:5000/", true},
+		{"no port where one is registered", "http://127.0.0.1:33418/", "http://127.0.0.1/", true},
+		{"another port of localhost", "http://localhost/callback", "http://localhost:3118/callback", true},
+		{"another port of [::1]", "http://[::1]/callback", "http://[::1]:3118/callback", true},
+		{"a loopback address with the same query", "http://127.0.0.1/cb?a=b", "http://127.0.0.1:1/cb?a=b", true},
+		{"another path", "https://app.example/cb", "https://app.example/cb/2", false},
+		{"a path that goes up", "https://app.example/cb", "https://app.example/cb/../evil", false},
+		{"a trailing slash", "https://app.example/cb", "https://app.example/cb/", false},
+		{"another query", "https://app.example/cb", "https://app.example/cb?a=b", false},
+		{"another case", "https://app.example/cb", "https://app.example/CB", false},
+		{"the host in another case", "https://app.example/cb", "https://APP.example/cb", false},
+		{"another port of https", "https://app.example/cb", "https://app.example:8443/cb", false},
+		{"the default port written out", "https://app.example/cb", "https://app.example:443/cb", false},
+		{"another host", "https://app.example/cb", "https://evil.example/cb", false},
+		{"a longer host", "https://app.example", "https://app.example.evil.example", false},
+		{"http for https", "https://app.example/cb", "http://app.example/cb", false},
+		{"https for loopback http", "http://127.0.0.1/cb", "https://127.0.0.1/cb", false},
+		{"localhost for 127.0.0.1", "http://127.0.0.1/cb", "http://localhost/cb", false},
+		{"127.0.0.1 for localhost", "http://localhost/cb", "http://127.0.0.1:1/cb", false},
+		{"[::1] for 127.0.0.1", "http://127.0.0.1/cb", "http://[::1]/cb", false},
+		{"another path of a loopback address", "http://127.0.0.1/cb", "http://127.0.0.1:1/other", false},
+		{"an escaped path of a loopback address", "http://127.0.0.1/a/b", "http://127.0.0.1:1/a%2Fb", false},
+		{"another query of a loopback address", "http://127.0.0.1/cb?a=b", "http://127.0.0.1:1/cb?a=c", false},
+		{"port 0", "http://127.0.0.1/cb", "http://127.0.0.1:0/cb", false},
+		{"port 99999", "http://127.0.0.1/cb", "http://127.0.0.1:99999/cb", false},
+		{"an empty port", "http://127.0.0.1/cb", "http://127.0.0.1:/cb", false},
+		{"user information", "http://127.0.0.1/cb", "http://127.0.0.1:80@evil.example/cb", false},
+		{"user information on a loopback address", "http://127.0.0.1/cb", "http://evil@127.0.0.1/cb", false},
+		{"a fragment", "http://127.0.0.1/cb", "http://127.0.0.1/cb#x", false},
+		{"another address of this machine", "http://127.0.0.1/cb", "http://127.0.0.2/cb", false},
+		{"a private scheme with another path", "com.example.app:/cb", "com.example.app:/other", false},
+		{"a private scheme", "com.example.app:/cb", "com.example.app:/cb", true},
+		{"a prefix of what is registered", "https://app.example/callback", "https://app.example/call", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.registered}, "token_endpoint_auth_method": "none"})
+			browser := issuertest.NewBrowser(t, w.net)
+			p := browser.Get(a.authorizeURL("redirect_uri", c.asked))
+			if !c.matches {
+				if p.Status != 400 || p.Next() != "" {
+					t.Fatalf("status %d, leads to %q, want a page", p.Status, p.Next())
+				}
+				return
+			}
+			if p.Status != 200 {
+				t.Fatalf("status %d: %s", p.Status, p.Body)
+			}
+			to := c.asked
+			if to == "" {
+				to = c.registered
+			}
+			back := browser.Follow(browser.Decide(p, "allow"))
+			if !strings.HasPrefix(back.String(), to) {
+				t.Fatalf("the code went to %s", back)
+			}
+			form := a.redemption(back.Query().Get("code"))
+			if c.asked == "" {
+				form.Del("redirect_uri")
+			} else {
+				form.Set("redirect_uri", c.asked)
+			}
+			a.token(form).wants(t, 200, "")
+		})
+	}
+}
+
+// Two registered addresses: the request has to say which.
+func TestTheRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}, "token_endpoint_auth_method": "none"})
+	if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("redirect_uri", "")); p.Status != 400 || p.Next() != "" {
+		t.Errorf("status %d, leads to %q", p.Status, p.Next())
+	}
+	a.redirect = callback + "/2"
+	a.login()
+}
+
+// FuzzRedirectURI: whatever is registered leads to the host that it names and gets exactly one of each parameter.
+func FuzzRedirectURI(f *testing.F) {
+	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
+		f.Add(seed)
+	}
+	w := newWorld(f, nil, nil)
+	w.register(w.wiki.PublicURL, nil) // starts the replica
+	f.Fuzz(func(t *testing.T, raw string) {
+		body, err := json.Marshal(map[string]any{"redirect_uris": []string{raw}, "token_endpoint_auth_method": "none"})
+		if err != nil {
+			t.Skip() // no such request can be written
+		}
+		r := readReply(t, mustRoundTrip(t, w, newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))))
+		if r.Status != 201 {
+			r.wants(t, 400, "invalid_redirect_uri")
+			return
+		}
+		raw = r.JSON["redirect_uris"].([]any)[0].(string)
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatalf("%q was accepted: %v", raw, err)
+		}
+		loopback := u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1" || u.Hostname() == "::1"
+		private := strings.Contains(u.Scheme, ".") || u.Scheme == "cursor" && u.Host == "anysphere.cursor-mcp"
+		if u.User != nil || u.Fragment != "" || strings.Contains(raw, "#") || !(u.Scheme == "https" && u.Hostname() != "" || u.Scheme == "http" && loopback || private) {
+			t.Fatalf("%q was accepted", raw)
+		}
+		a := &app{w: w, base: w.wiki.PublicURL, id: r.text("client_id"), redirect: raw, verifier: strings.Repeat("v", 43), state: "s"}
+		answer := readReply(t, mustRoundTrip(t, w, newRequest(t, "GET", a.authorizeURL("response_type", "token"), "", "")))
+		to, err := url.Parse(answer.Header.Get("Location"))
+		if err != nil || answer.Status != 303 || to.Scheme != u.Scheme || to.Host != u.Host || to.Opaque != u.Opaque || to.EscapedPath() != u.EscapedPath() || to.Fragment != "" {
+			t.Fatalf("%q led to %q (status %d, %v)", raw, answer.Header.Get("Location"), answer.Status, err)
+		}
+		for name, want := range map[string]string{"error": "unsupported_response_type", "state": "s", "iss": a.base} {
+			if got := to.Query()[name]; len(got) != 1 || got[0] != want {
+				t.Fatalf("%q led to %q: %s is %q", raw, to, name, got)
+			}
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// What real clients send, as far as it is known.
+func TestRealRegistrations(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct {
+		name, body string
+		uris       []string
+		method     string
+	}{
+		{"Claude", `{"client_name":"Claude","grant_types":["authorization_code","refresh_token"],"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"response_types":["code"],"scope":"claudeai","token_endpoint_auth_method":"none","client_uri":"https://claude.ai"}`,
+			[]string{"https://claude.ai/api/mcp/auth_callback"}, "none"},
+		{"Claude Code", `{"client_name":"Claude Code (wiki)","redirect_uris":["http://localhost:54545/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"http://localhost:54545/callback"}, "none"},
+		{"VS Code", `{"client_name":"Visual Studio Code","client_uri":"https://code.visualstudio.com","grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],"redirect_uris":["https://insiders.vscode.dev/redirect","https://vscode.dev/redirect","http://127.0.0.1/","http://127.0.0.1:33418/"],"scope":"","token_endpoint_auth_method":"none","application_type":"native"}`,
+			[]string{"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"}, "none"},
+		{"Cursor", `{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"}, "none"},
+		{"mcp-remote", `{"redirect_uris":["http://localhost:3335/oauth/callback"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP CLI Proxy","client_uri":"https://github.com/modelcontextprotocol/mcp-cli","software_id":"2e6dc280-f3c3-4e01-99a7-8181dbd1d23d","software_version":"0.1.38"}`,
+			[]string{"http://localhost:3335/oauth/callback"}, "none"},
+		{"Gemini CLI", `{"client_name":"Gemini CLI (Google ADK)","redirect_uris":["http://localhost:7777/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","code_challenge_method":["S256"],"scope":""}`,
+			[]string{"http://localhost:7777/oauth/callback"}, "none"},
+		{"the Go SDK", `{"redirect_uris":["http://127.0.0.1:39123/callback"],"token_endpoint_auth_method":"client_secret_post","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"go client","application_type":"native"}`,
+			[]string{"http://127.0.0.1:39123/callback"}, "client_secret_post"},
+		{"the TypeScript SDK", `{"redirect_uris":["http://localhost:8090/callback"],"client_name":"Simple OAuth MCP Client","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"client_secret_post","scope":"openid offline_access"}`,
+			[]string{"http://localhost:8090/callback"}, "client_secret_post"},
+		{"the Python SDK, with nulls", `{"redirect_uris":["http://localhost:3030/callback"],"token_endpoint_auth_method":null,"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":null,"client_name":"Simple Auth Client","client_uri":null,"logo_uri":null,"contacts":null,"tos_uri":null,"policy_uri":null,"jwks_uri":null,"jwks":null,"software_id":null,"software_version":null}`,
+			[]string{"http://localhost:3030/callback"}, "client_secret_basic"},
+		{"one with jwt-bearer and no name", `{"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"grant_types":["urn:ietf:params:oauth:grant-type:jwt-bearer"],"token_endpoint_auth_method":"none"}`,
+			[]string{"https://claude.ai/api/mcp/auth_callback"}, "none"},
+		{"one good address among bad ones", `{"redirect_uris":["myapp:/cb","javascript:alert(1)","https://app.example/cb","https://app.example/cb"],"token_endpoint_auth_method":"none"}`,
+			[]string{"https://app.example/cb"}, "none"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", c.body)).wants(t, 201, "")
+			want := map[string]any{
+				"client_id": r.text("client_id"), "client_id_issued_at": float64(w.clock.Now().Unix()), "token_endpoint_auth_method": c.method,
+				"grant_types": []any{"authorization_code", "refresh_token"}, "response_types": []any{"code"},
+			}
+			var uris []any
+			for _, u := range c.uris {
+				uris = append(uris, u)
+			}
+			want["redirect_uris"] = uris
+			var asked map[string]any
+			json.Unmarshal([]byte(c.body), &asked)
+			if name, ok := asked["client_name"]; ok {
+				want["client_name"] = name
+			}
+			if c.method != "none" {
+				want["client_secret"], want["client_secret_expires_at"] = r.text("client_secret"), 0.0
+				if len(r.text("client_secret")) != 43 {
+					t.Errorf("client_secret of %d characters", len(r.text("client_secret")))
+				}
+			}
+			if !reflect.DeepEqual(r.JSON, want) {
+				t.Errorf("registered %s, want %v", r.Body, want)
+			}
+			if id := r.text("client_id"); !strings.HasPrefix(id, "mbc1_") || len(id) > 500 {
+				t.Errorf("client_id of %d characters: %s", len(id), id)
+			}
+			if r.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("Cache-Control %q", r.Header.Get("Cache-Control"))
+			}
+			a := w.register(w.wiki.PublicURL, asked)
+			a.login()
+		})
+	}
+}
+
+func TestRegistrationsThatAreRefused(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	const good = `"redirect_uris":["https://app.example/cb"]`
+	long := func(n int) string { return fmt.Sprintf("%q", "https://app.example/"+strings.Repeat("a", n)) }
+	for _, c := range []struct {
+		name, body string
+		status     int
+		code       string
+	}{
+		{"nothing", ``, 400, "invalid_client_metadata"},
+		{"no object", `[]`, 400, "invalid_client_metadata"},
+		{"a string", `"https://app.example/cb"`, 400, "invalid_client_metadata"},
+		{"null", `null`, 400, "invalid_redirect_uri"},
+		{"an empty object", `{}`, 400, "invalid_redirect_uri"},
+		{"no redirect URIs", `{"redirect_uris":[]}`, 400, "invalid_redirect_uri"},
+		{"null redirect URIs", `{"redirect_uris":null}`, 400, "invalid_redirect_uri"},
+		{"a null redirect URI", `{"redirect_uris":[null]}`, 400, "invalid_redirect_uri"},
+		{"redirect URIs that are no list", `{"redirect_uris":"https://app.example/cb"}`, 400, "invalid_client_metadata"},
+		{"redirect URIs that are no strings", `{"redirect_uris":[1]}`, 400, "invalid_client_metadata"},
+		{"the member in capitals", `{"REDIRECT_URIS":["https://app.example/cb"]}`, 400, "invalid_redirect_uri"},
+		{"the member with a long s", `{"redirect_uri` + "\u017f" + `":["https://app.example/cb"]}`, 400, "invalid_redirect_uri"},
+		{"a repeated member", `{` + good + `,"redirect_uris":["https://evil.example/"]}`, 400, "invalid_client_metadata"},
+		{"a repeated unknown member", `{` + good + `,"x":1,"x":2}`, 400, "invalid_client_metadata"},
+		{"a second object behind it", `{` + good + `}{}`, 400, "invalid_client_metadata"},
+		{"something behind it", `{` + good + `}x`, 400, "invalid_client_metadata"},
+		{"half of it", `{` + good, 400, "invalid_client_metadata"},
+		{"a form", `redirect_uris=https://app.example/cb`, 400, "invalid_client_metadata"},
+		{"an unknown authentication method", `{` + good + `,"token_endpoint_auth_method":"private_key_jwt"}`, 400, "invalid_client_metadata"},
+		{"an authentication method in capitals", `{` + good + `,"token_endpoint_auth_method":"NONE"}`, 400, "invalid_client_metadata"},
+		{"a name that is no string", `{` + good + `,"client_name":{"en":"x"}}`, 400, "invalid_client_metadata"},
+		{"six redirect URIs", `{"redirect_uris":["https://a.example/1","https://a.example/2","https://a.example/3","https://a.example/4","https://a.example/5","https://a.example/6"]}`, 400, "invalid_redirect_uri"},
+		{"redirect URIs that are together too long for a client_id", `{"redirect_uris":[` + long(170) + `,` + long(171) + `,` + long(172) + `,` + long(173) + `]}`, 400, "invalid_client_metadata"},
+		{"16 KB and a little", `{` + good + `,"x":"` + strings.Repeat("a", 16<<10) + `"}`, 413, "invalid_request"},
+		{"very deep JSON", `{` + good + `,"x":` + strings.Repeat("[", 8000) + strings.Repeat("]", 8000) + `}`, 201, ""},
+		{"invalid UTF-8 in a name", "{" + good + ",\"client_name\":\"a\xff\"}", 201, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", c.body)).wants(t, c.status, c.code)
+		})
+	}
+}
+
+func TestTheNameThatThePersonSees(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct{ name, sent, want string }{
+		{"a plain name", "Claude", "Claude"},
+		{"letters of the world", "Büro 電卓 Ωmega", "Büro 電卓 Ωmega"},
+		{"white space around and inside", "  a \t\n b  ", "a b"},
+		{"a right-to-left override", "Claude\u202egpj.exe", "Claudegpj.exe"},
+		{"isolates and marks", "\u2066a\u2069\u200eb\u200fc\u061c", "abc"},
+		{"zero-width characters", "Cla\u200bu\u200cd\u200de\ufeff", "Claude"},
+		{"a soft hyphen", "Cla\u00adude", "Claude"},
+		{"control characters", "Cla\x00u\x1bde\x7f", "Claude"},
+		{"line and paragraph separators", "a\u2028b\u2029c", "a b c"},
+		{"fillers that show nothing", "\u3164\u115f\u1160\uffa0", ""},
+		{"variation selectors and joiners", "a\ufe0f\u034fb\U000e0100", "ab"},
+		{"private use", "a\ue000b", "ab"},
+		{"tag characters", "a\U000e0041b", "ab"},
+		{"64 letters", strings.Repeat("x", 64), strings.Repeat("x", 64)},
+		{"10 KB", strings.Repeat("é", 5<<10), strings.Repeat("é", 64)},
+		{"nothing", "", ""},
+		{"only what is not shown", "\u202e\u200b", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": c.sent, "token_endpoint_auth_method": "none"})
+			if got := a.registration.text("client_name"); got != c.want || !utf8.ValidString(got) {
+				t.Errorf("registered as %q, want %q", got, c.want)
+			}
+			page := w.get(a.authorizeURL())
+			want := c.want
+			if want == "" {
+				want = "An application without a name"
+			}
+			if page.Status != 200 || !strings.Contains(page.Body, "Allow “"+want+"” to use") {
+				t.Errorf("the page does not name %q: %s", want, page.Body)
+			}
+		})
+	}
+}
+
+// FuzzRegister: whatever is sent, the answer is a registration or an error of the client's.
+func FuzzRegister(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"redirect_uris":["https://app.example/cb"]}`, `[`, `{"redirect_uris":["a","b"],"client_name":"\u202e"}`, `{"redirect_uris":[1e999]}`, `{"redirect_uris":[{}]}`} {
+		f.Add([]byte(seed))
+	}
+	w := newWorld(f, nil, nil)
+	w.register(w.wiki.PublicURL, nil) // starts the replica
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := readReply(t, mustRoundTrip(t, w, newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))))
+		switch r.Status {
+		case 201:
+			if len(r.text("client_id")) > 1000 || len(r.JSON["redirect_uris"].([]any)) == 0 {
+				t.Fatalf("%q gave %s", body, r.Body)
+			}
+		case 400, 413:
+			if r.text("error") == "" || r.text("error_description") == "" {
+				t.Fatalf("%q gave %s", body, r.Body)
+			}
+		default:
+			t.Fatalf("%q gave %d: %s", body, r.Status, r.Body)
+		}
+	})
+}
+
+// FuzzTokenForm: whatever is sent, no access token comes of it and nothing of ours fails.
+func FuzzTokenForm(f *testing.F) {
+	w := newWorld(f, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	for _, seed := range []string{"", "grant_type=authorization_code&code=mba1_x&client_id=" + a.id, "grant_type=refresh_token&refresh_token=mbr1_x&client_id=" + a.id, "a=1&a=2", "%zz", "client_id=" + a.id + "&grant_type=x"} {
+		f.Add(seed, "")
+	}
+	f.Add("grant_type=refresh_token", "Basic Og==")
+	f.Fuzz(func(t *testing.T, body, authorization string) {
+		r := newRequest(t, "POST", w.wiki.PublicURL+"/oauth/token", formType, body)
+		r.Header.Set("Authorization", authorization)
+		got := readReply(t, mustRoundTrip(t, w, r))
+		if got.Status < 400 || got.Status >= 500 || got.text("error") == "" || got.Header.Get("Cache-Control") != "no-store" {
+			t.Fatalf("%q with %q gave %d: %s", body, authorization, got.Status, got.Body)
+		}
+	})
+}
