@@ -32,6 +32,8 @@ type tenant struct {
 	MCPPaths       []string `json:"mcpPaths"`
 	Exchange       string   `json:"exchange"`
 	Generation     uint32   `json:"generation"`
+	DisplayName    string   `json:"displayName"`
+	Logo           string   `json:"logo"`
 
 	id     sealing.TenantID
 	origin string // scheme and host of PublicURL
