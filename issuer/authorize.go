@@ -22,6 +22,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
 	id := base64.RawURLEncoding.EncodeToString(random(16))
 	host, loopback := redirectHost(req.RedirectURI)
+	s.Log.Debug("consent asked", "tenant", t.Resource, "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
 	name := c.Name
 	if name == "" {
 		name = "An application without a name"
@@ -130,13 +131,14 @@ func given(values []string) []string {
 }
 
 // grantableScope is what was asked of what this tenant knows, or all of it when nothing was asked
-// (RFC 6749 §3.3). Unknown scopes are dropped: clients send each other's.
+// (RFC 6749 §3.3). Unknown scopes are dropped: clients send each other's. offline_access asks for a refresh token, not
+// for a right, so a client that asks for it alone has asked for no right in particular.
 func (t *tenant) grantableScope(asked string) string {
 	known := t.scopes()
-	if strings.TrimSpace(asked) == "" {
+	wanted := slices.DeleteFunc(strings.Fields(asked), func(scope string) bool { return scope == "offline_access" })
+	if len(wanted) == 0 {
 		return strings.Join(known, " ")
 	}
-	wanted := strings.Fields(asked)
 	return strings.Join(slices.DeleteFunc(known, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
 }
 

@@ -62,6 +62,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		}
 		code.UpstreamCode, code.Identity = "", &who
 	}
+	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", t.Exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
 	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}, nil
 }

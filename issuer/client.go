@@ -57,7 +57,7 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err
 	}
-	if c.AuthMethod >= authPrivateKeyJWT {
+	if c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {

@@ -59,6 +59,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 		return nil, invalidRequest("The request is too large.")
 	}
 	cookies = append(cookies, t.staleFlows(r)...)
+	s.Log.Debug("login begins at the provider", "tenant", t.Resource, "provider", t.ProviderIssuer)
 	return &answer{
 		page:    continuePage,
 		next:    up.authorizationURL(t, login.Seed),

@@ -171,8 +171,9 @@ func TestManyTenants(t *testing.T) {
 	}
 }
 
-// The vectors that the plugin's suite writes. Their key is no master's, so each is opened by this suite's own reading of
-// docs/hop.md, which must agree, and what was inside goes to the sidecar in a header of its own.
+// The vectors that the plugin's suite writes. Their key is no master's, so the sidecar cannot be given it. Each vector is opened by
+// this suite's own reading of docs/hop.md, which must agree; what was inside goes to the sidecar in a header of its own; and a
+// fault outside is made again in a header that the sidecar would accept.
 func TestHopVectors(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {
@@ -195,6 +196,20 @@ func TestHopVectors(t *testing.T) {
 				t.Fatalf("the header opened with error %v", err)
 			}
 			if err != nil {
+				sound := vectors["valid"]
+				soundPayload, err := issuertest.OpenHop(sound["key"], sound["value"], time.Unix(madeAt, 0))
+				if err != nil || len(soundPayload) == 0 {
+					t.Fatal(err)
+				}
+				ours := issuertest.SealHop(w.hopKey, time.Unix(madeAt, 0), soundPayload)
+				w.clock.Set(time.Unix(madeAt, 0))
+				if got := w.direct("GET", "/oauth/jwks.json", ours); got.Status != 200 {
+					t.Fatalf("without the fault: %d", got.Status)
+				}
+				w.clock.Set(now)
+				if got := w.direct("GET", "/oauth/jwks.json", sameFault(sound["value"], v["value"], ours)); got.Status != 403 {
+					t.Errorf("with the fault: %d", got.Status)
+				}
 				return
 			}
 			if v["expect"] == "ok" && string(payload) != v["payload"] {
@@ -219,6 +234,32 @@ func TestHopVectors(t *testing.T) {
 	if seen["ok"] == 0 || seen["refused"] == 0 {
 		t.Errorf("vectors %v", seen)
 	}
+}
+
+// madeAt is when the vectors were made.
+const madeAt = 1_800_000_000
+
+// sameFault does to ours what turned the sound value into the faulty one: the same bits flipped, the same text cut out or put in.
+func sameFault(sound, faulty, ours string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	before := 0
+	for before < min(len(sound), len(faulty)) && sound[before] == faulty[before] {
+		before++
+	}
+	after := 0
+	for after < min(len(sound), len(faulty))-before && sound[len(sound)-1-after] == faulty[len(faulty)-1-after] {
+		after++
+	}
+	middle := []byte(faulty[before : len(faulty)-after])
+	if len(sound) == len(faulty) {
+		for i, c := range middle {
+			was, is, our := strings.IndexByte(alphabet, sound[before+i]), strings.IndexByte(alphabet, c), strings.IndexByte(alphabet, ours[before+i])
+			if was >= 0 && is >= 0 {
+				middle[i] = alphabet[our^was^is]
+			}
+		}
+	}
+	return ours[:before] + string(middle) + ours[len(ours)-after:]
 }
 
 func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {

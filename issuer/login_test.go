@@ -29,7 +29,7 @@ func TestWholeLogin(t *testing.T) {
 		{"a server that owns its host", nil, issuertest.Behaviour{}, "https://wiki.example", "", nil},
 		{"a developer's server without TLS", nil, issuertest.Behaviour{}, "http://localhost:8080/wiki", "", nil},
 		{"a provider with TLS", &issuertest.Options{TLS: true}, issuertest.Behaviour{}, "", "", nil},
-		{"a provider at which the sidecar is a public client", &issuertest.Options{Public: true}, issuertest.Behaviour{}, "", "", nil},
+		{"a provider at which the sidecar is a public client", &issuertest.Options{Public: true}, issuertest.Behaviour{AcceptOnly: "post"}, "", "", nil},
 		{"a provider that wants the secret in the body", nil, issuertest.Behaviour{AcceptOnly: "post", Discovery: map[string]any{"token_endpoint_auth_methods_supported": []string{"client_secret_post"}}}, "", "", nil},
 		{"a provider that wants the secret in the header", nil, issuertest.Behaviour{AcceptOnly: "basic"}, "", "", nil},
 		{"a provider that sends iss", nil, issuertest.Behaviour{Iss: new(string)}, "", "", nil},

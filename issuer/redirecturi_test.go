@@ -2,10 +2,12 @@ package issuer_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -214,7 +216,7 @@ func FuzzRedirectURI(f *testing.F) {
 	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
 		f.Add(seed)
 	}
-	w := newWorld(f, nil, nil)
+	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	w.register(w.wiki.PublicURL, nil) // starts the replica
 	f.Fuzz(func(t *testing.T, raw string) {
 		body, err := json.Marshal(map[string]any{"redirect_uris": []string{raw}, "token_endpoint_auth_method": "none"})
@@ -222,6 +224,9 @@ func FuzzRedirectURI(f *testing.F) {
 			t.Skip() // no such request can be written
 		}
 		r := readReply(t, mustRoundTrip(t, w, newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))))
+		if r.Status == 413 {
+			return
+		}
 		if r.Status != 201 {
 			r.wants(t, 400, "invalid_redirect_uri")
 			return

@@ -3,10 +3,13 @@ package issuer_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 )
 
 // What real clients send, as far as it is known.
@@ -162,7 +165,7 @@ func FuzzRegister(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"redirect_uris":["https://app.example/cb"]}`, `[`, `{"redirect_uris":["a","b"],"client_name":"\u202e"}`, `{"redirect_uris":[1e999]}`, `{"redirect_uris":[{}]}`} {
 		f.Add([]byte(seed))
 	}
-	w := newWorld(f, nil, nil)
+	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	w.register(w.wiki.PublicURL, nil) // starts the replica
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := readReply(t, mustRoundTrip(t, w, newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))))
@@ -183,7 +186,7 @@ func FuzzRegister(f *testing.F) {
 
 // FuzzTokenForm: whatever is sent, no access token comes of it and nothing of ours fails.
 func FuzzTokenForm(f *testing.F) {
-	w := newWorld(f, nil, nil)
+	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	a := w.register(w.wiki.PublicURL, nil)
 	for _, seed := range []string{"", "grant_type=authorization_code&code=mba1_x&client_id=" + a.id, "grant_type=refresh_token&refresh_token=mbr1_x&client_id=" + a.id, "a=1&a=2", "%zz", "client_id=" + a.id + "&grant_type=x"} {
 		f.Add(seed, "")

@@ -69,6 +69,7 @@ func TestOneOfManyParallelRedemptionsSucceeds(t *testing.T) {
 // What fails at one of our checks must not use the code up: a thief could spoil it.
 func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
+	w.idp.Be(issuertest.Behaviour{BurnOnWrongProof: true})
 	const basic, public = "basic", "public"
 	clients := map[string]*app{
 		basic:  w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}}),
@@ -140,6 +141,37 @@ func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 				if n := w.idp.Posts() - before; n != 1 {
 					t.Errorf("%d posts after the right redemption, want 1", n)
 				}
+			}
+		})
+	}
+}
+
+// RFC 7636 §4.1: 43 to 128 unreserved characters. A shorter one could be guessed from its challenge.
+func TestCodeVerifiers(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct {
+		name, verifier string
+		ok             bool
+	}{
+		{"43 characters", strings.Repeat("v", 43), true},
+		{"128 characters", strings.Repeat("v", 128), true},
+		{"every kind of character", "ABCXYZabcxyz0123456789-._~ABCXYZabcxyz01234", true},
+		{"42 characters", strings.Repeat("v", 42), false},
+		{"129 characters", strings.Repeat("v", 129), false},
+		{"one character", "v", false},
+		{"a blank", strings.Repeat("v", 43) + " ", false},
+		{"a line break", strings.Repeat("v", 43) + "\n", false},
+		{"a plus sign", strings.Repeat("v", 43) + "+", false},
+		{"letters that are no ASCII", strings.Repeat("é", 43), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := w.register(w.wiki.PublicURL, nil)
+			a.verifier = c.verifier
+			got := a.token(a.redemption(a.code()))
+			if c.ok {
+				got.wants(t, 200, "")
+			} else {
+				got.wants(t, 400, "invalid_grant")
 			}
 		})
 	}

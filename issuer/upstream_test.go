@@ -291,6 +291,25 @@ func TestDiscoveryIsShared(t *testing.T) {
 	}
 }
 
+// The first who asks may go away: those after must not be told that the provider cannot be reached.
+func TestAPersonWhoLeavesDuringDiscovery(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	p := b.Get(a.authorizeURL())
+	r := b.DecisionRequest(p, "allow")
+	for _, c := range b.Jar.Cookies(p.URL) {
+		r.AddCookie(c)
+	}
+	gone, leave := context.WithCancel(r.Context())
+	leave()
+	w.do(r.WithContext(gone))
+	a.login()
+	if d, _, _ := w.idp.Counts(); d != 1 {
+		t.Errorf("%d discoveries", d)
+	}
+}
+
 // A provider that hangs is asked once by all who wait, not by one after the other.
 func TestManyWaitForOneDiscovery(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {

@@ -43,34 +43,35 @@ const (
 
 // identity is what a verified token says.
 type identity struct {
-	subject    string // as X-Mcp-Sub carries it
-	scopes     string // separated by single spaces
-	sufficient bool   // all required scopes are there
-	expires    int64  // Unix seconds, skew included
+	subject string // as X-Mcp-Sub carries it
+	scopes  string // separated by single spaces
+	expires int64  // Unix seconds, skew included
+}
+
+// recall returns who sends a request whose credentials were verified a moment ago, else nil.
+func (t *tenant) recall(credentials []string) *identity {
+	if len(credentials) != 1 {
+		return nil
+	}
+	return t.keys.recall(sha256.Sum256([]byte(credentials[0])), now().Unix())
 }
 
 // authenticate finds out who sends a request. The errors are the ones above and errKeysUnavailable.
 func (t *tenant) authenticate(req *http.Request) (*identity, error) {
-	token, err := bearerToken(req.Header["Authorization"])
+	credentials := req.Header["Authorization"]
+	token, err := bearerToken(credentials)
 	if err != nil {
 		return nil, err
 	}
-	at := now().Unix()
-	hash := sha256.Sum256([]byte(token))
-	id := t.keys.recall(hash, at)
-	if id == nil {
-		find := func(kid string) (*verifyKey, error) { return t.keys.find(req.Context(), kid) }
-		var key *verifyKey
-		id, key, err = verifyAccessToken(token, t.publicURL, t.audience, at, find)
-		if err != nil {
-			return nil, err
-		}
-		id.sufficient = hasScopes(id.scopes, t.required)
-		t.keys.remember(hash, id, key)
+	find := func(kid string) (*verifyKey, error) { return t.keys.find(req.Context(), kid) }
+	id, key, err := verifyAccessToken(token, t.publicURL, t.audience, now().Unix(), find)
+	if err != nil {
+		return nil, err
 	}
-	if !id.sufficient {
+	if !hasScopes(id.scopes, t.required) {
 		return nil, errScope
 	}
+	t.keys.remember(sha256.Sum256([]byte(credentials[0])), id, key)
 	return id, nil
 }
 

@@ -8,23 +8,19 @@ import (
 	"strings"
 )
 
-// refuse answers a request to a protected path that may not pass. path is relative to the prefix.
+// refuse answers a request to a protected path that may not pass.
 //
 // A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are not a 401.
-func (t *tenant) refuse(rw http.ResponseWriter, req *http.Request, path string, err error) {
-	challenge := t.challenge
-	if own, ok := t.endpoints[path]; ok {
-		challenge = own
-	}
+func (e *endpoint) refuse(rw http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
-		answerChallenge(rw, req, http.StatusUnauthorized, "Bearer "+challenge, `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, "Bearer "+e.challenge, `{"error":"unauthorized"}`)
 	case errors.Is(err, errScope):
-		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+challenge, `{"error":"insufficient_scope"}`)
+		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+e.challenge, `{"error":"insufficient_scope"}`)
 	default:
-		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+challenge, `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+e.challenge, `{"error":"unauthorized"}`)
 	}
 }
 

@@ -120,8 +120,8 @@ func parseConfig(c *Config) (*settings, error) {
 
 // parseAddresses reads the labels that say where things are.
 func (s *settings) parseAddresses(c *Config) error {
-	if u, err := absoluteURL(c.ProviderIssuer); err != nil || u.Host == "" {
-		return fmt.Errorf("label providerIssuer: %q is not an http(s) URL without query and fragment; copy \"issuer\" from the provider's discovery document", c.ProviderIssuer)
+	if _, err := absoluteURL(c.ProviderIssuer); err != nil {
+		return errors.New("label providerIssuer: give an http(s) URL without user, query and fragment, as \"issuer\" in the provider's discovery document")
 	}
 	sidecar, err := absoluteURL(c.SidecarURL)
 	if err != nil {

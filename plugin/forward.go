@@ -3,8 +3,10 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -32,6 +34,9 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, network, address)
 }
 
+// maxForwarded is the longest body that the sidecar takes, in bytes.
+const maxForwarded = 64 << 10
+
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
 // forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
@@ -43,6 +48,10 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return
 	}
+	if !holdBody(req) {
+		answer(rw, http.StatusRequestEntityTooLarge, `{"error":"invalid_request","error_description":"the request body is too large"}`)
+		return
+	}
 	var transport http.RoundTripper = sidecarTransport
 	proxy := &httputil.ReverseProxy{
 		Transport:      transport,
@@ -51,6 +60,22 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		ErrorHandler:   forwardFailed,
 	}
 	proxy.ServeHTTP(rw, req)
+}
+
+// holdBody reads the body before it is forwarded, and says whether it could. net/http closes a request's body when its answer begins;
+// a transport that is still looking for the body's end then gives up the connection, and the answer is cut off.
+func holdBody(req *http.Request) bool {
+	if req.Body == nil {
+		return true
+	}
+	body, err := io.ReadAll(io.LimitReader(req.Body, maxForwarded+1))
+	if err != nil || len(body) > maxForwarded {
+		return false
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.ContentLength = int64(len(body))
+	req.TransferEncoding = nil
+	return true
 }
 
 // rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the

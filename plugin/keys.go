@@ -49,6 +49,7 @@ type keyset struct {
 	keys      map[string]*verifyKey // kid → key
 	tokens    *tokenCache           // verified with keys, so replaced when a key changes or goes
 	due       int64                 // Unix seconds: fetch again from then on; before it, no fetch (back-off) unless a kid is unknown
+	calm      int64                 // Unix seconds: until then neither due nor staleAt can be reached
 	staleAt   int64                 // Unix seconds: keys and tokens are not used from then on
 	unknownAt int64                 // Unix seconds: an unknown kid may cause a fetch from then on
 	failures  int                   // since the last success
@@ -100,17 +101,25 @@ func evictKeyset() {
 // recall returns who a token belongs to when it was verified before, its key is still there and it has not expired.
 func (k *keyset) recall(hash [32]byte, at int64) *identity {
 	k.mu.RLock()
-	id := k.tokens.lookup(hash)
-	due := k.due
-	staleAt := k.staleAt
+	id := k.tokens.young[hash]
+	calm := k.calm
 	k.mu.RUnlock()
-	if id == nil || at >= id.expires || at >= staleAt {
+	if id != nil && at < calm && at < id.expires {
+		return id
+	}
+	return k.recallLate(hash, at)
+}
+
+// recallLate is recall for a token of the older generation, and for the time when keys are due.
+func (k *keyset) recallLate(hash [32]byte, at int64) *identity {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id := k.tokens.lookup(hash)
+	if id == nil || at >= id.expires || at >= k.staleAt {
 		return nil
 	}
-	if at >= due {
-		k.mu.Lock()
+	if at >= k.due {
 		k.launch(at)
-		k.mu.Unlock()
 	}
 	return id
 }
@@ -224,6 +233,7 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	if err != nil {
 		k.failures++
 		k.due = at + backoff(k.failures)
+		k.calm = 0 // recallLate looks at both
 		return
 	}
 	for kid, old := range k.keys {
@@ -237,6 +247,7 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	k.keys = keys
 	k.failures = 0
 	k.due = at + k.ttl
+	k.calm = k.due
 	k.staleAt = at + maxStale
 }
 

@@ -119,7 +119,7 @@ type fakeSidecar struct {
 func startSidecar(t testing.TB) *fakeSidecar {
 	f := &fakeSidecar{jwks: jwksOf("k1")}
 	f.server = httptest.NewServer(http.HandlerFunc(f.serve))
-	t.Cleanup(f.server.Close)
+	t.Cleanup(func() { f.server.Close() })
 	return f
 }
 

@@ -52,7 +52,7 @@ func (s *settings) route(u *url.URL) (int, string) {
 		return routeProtected, "" // the public URL itself
 	case below[0] != '/':
 		return routeForeign, "" // /wikileaks
-	case strings.HasPrefix(below, "/.well-known/"), strings.HasPrefix(below, "/oauth/"):
+	case strings.HasPrefix(below, "/.well-known/") || strings.HasPrefix(below, "/oauth/"):
 		return routeSidecar, below
 	}
 	return routeProtected, below

@@ -37,8 +37,9 @@ type bouncer struct {
 	next     http.Handler
 	settings *settings
 
-	mu      sync.RWMutex
-	tenants map[string]*tenant // scheme and host as the request spelt them → tenant; bounded by maxTenants
+	mu        sync.RWMutex
+	tenants   map[string]*tenant   // scheme and host as the request spelt them → tenant; bounded by maxTenants
+	endpoints map[string]*endpoint // address as the request spelt it → protected endpoint; bounded by maxEndpoints
 }
 
 // New makes the middleware. Traefik calls it in its only configuration goroutine, again at every reload. So it does no
@@ -56,8 +57,11 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if problem != nil {
 		return misconfigured(name, problem), nil
 	}
-	b := &bouncer{next: next, settings: s, tenants: map[string]*tenant{}}
-	return b, nil
+	return newBouncer(next, s), nil
+}
+
+func newBouncer(next http.Handler, s *settings) *bouncer {
+	return &bouncer{next: next, settings: s, tenants: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
 // misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
@@ -68,9 +72,21 @@ func misconfigured(name string, reason error) http.Handler {
 	})
 }
 
-// ServeHTTP decides whose a request is. The order matters: forged headers go first, so that no route can pass them on.
+// ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
+//
+// It is split at the first lookup for speed: Yaegi pays at each call for every variable of the called function, so what an MCP
+// client does all day must not enter the functions that know the other cases.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	dropForged(req.Header)
+	if e := b.recallEndpoint(req); e != nil {
+		b.protect(rw, req, e)
+		return
+	}
+	b.serveFirst(rw, req)
+}
+
+// serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
+func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
 	if err != nil {
 		refuseHost(rw, err)
@@ -81,14 +97,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
 		answerPreflight(rw, req.Header)
 	case kind == routeProtected:
-		id, err := t.authenticate(req)
-		if err != nil {
-			t.refuse(rw, req, path, err)
-			return
-		}
-		identify(req.Header, id)
-		// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
-		b.next.ServeHTTP(rw, req)
+		b.protect(rw, req, b.addEndpoint(req, t, path))
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
@@ -96,6 +105,22 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	default:
 		answer(rw, http.StatusNotFound, `{"error":"not_found"}`)
 	}
+}
+
+// protect lets a request through to the MCP server if it has a good token.
+func (b *bouncer) protect(rw http.ResponseWriter, req *http.Request, e *endpoint) {
+	id := e.tenant.recall(req.Header["Authorization"])
+	if id == nil {
+		var err error
+		id, err = e.tenant.authenticate(req)
+		if err != nil {
+			e.refuse(rw, req, err)
+			return
+		}
+	}
+	identify(req.Header, id)
+	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	b.next.ServeHTTP(rw, req)
 }
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.

@@ -35,14 +35,9 @@ const maxTenants = 32
 // tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for X-Forwarded-Proto and -Host
 // before a middleware sees them; Forwarded it has not, so that one is never read.
 func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
-	host := req.Host
-	if v := req.Header["X-Forwarded-Host"]; len(v) > 0 {
-		host = v[0]
-	}
-	scheme := "http"
-	if v := req.Header["X-Forwarded-Proto"]; len(v) > 0 {
-		scheme = v[0]
-	} else if req.TLS != nil {
+	host := either(req.Header.Get("X-Forwarded-Host"), req.Host)
+	scheme := req.Header.Get("X-Forwarded-Proto")
+	if scheme == "" && req.TLS != nil {
 		scheme = "https"
 	}
 	where := scheme + "://" + host
@@ -121,8 +116,8 @@ func refuseHost(rw http.ResponseWriter, err error) {
 // schemeOf reads X-Forwarded-Proto, where Traefik says ws and wss for a WebSocket's request.
 func schemeOf(forwarded string) string {
 	first, _, _ := strings.Cut(forwarded, ",")
-	switch strings.ToLower(strings.TrimSpace(first)) {
-	case "https", "wss":
+	scheme := strings.ToLower(strings.TrimSpace(first))
+	if scheme == "https" || scheme == "wss" {
 		return "https"
 	}
 	return "http"

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -44,14 +45,19 @@ type (
 func (h *hours) Decode(text string) error { return decodeLife((*time.Duration)(h), text, time.Hour) }
 func (d *days) Decode(text string) error  { return decodeLife((*time.Duration)(d), text, 24*time.Hour) }
 
+// maxDays is ten years, for every life and period: far longer ones overflow a time.Duration.
+const maxDays = 3650
+
+var errLife = errors.New("from 1m to ten years")
+
 func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 	text = strings.TrimSpace(text)
 	d, err := time.ParseDuration(text)
 	if n, errNumber := strconv.ParseFloat(text, 64); errNumber == nil {
 		d, err = time.Duration(n*float64(unit)), nil
 	}
-	if err != nil || d < time.Minute || d > 10*365*24*time.Hour {
-		return errors.New("give a number, or a duration such as 15m or 36h, of at least one minute")
+	if err != nil || d < time.Minute || d > maxDays*24*time.Hour {
+		return errLife
 	}
 	*into = d
 	return nil
@@ -63,11 +69,21 @@ func readEnvironment() (*environment, error) {
 	if err := envconfig.Process(variablePrefix, e); err != nil {
 		var parse *envconfig.ParseError
 		if errors.As(err, &parse) {
-			return nil, fmt.Errorf("%s=%s cannot be read as %s: %w", parse.KeyName, parse.Value, parse.TypeName, parse.Err)
+			return nil, unreadable(parse)
 		}
 		return nil, err
 	}
 	return e, nil
+}
+
+// unreadable says what a variable is for instead of what Go could not make of it. No secret has a type that can fail.
+func unreadable(parse *envconfig.ParseError) error {
+	field, _ := reflect.TypeFor[environment]().FieldByName(parse.FieldName)
+	text := fmt.Sprintf("%s=%q cannot be read: %s", parse.KeyName, parse.Value, field.Tag.Get("desc"))
+	if errors.Is(parse.Err, errLife) {
+		text += " It must be " + errLife.Error() + "."
+	}
+	return errors.New(text)
 }
 
 // loadEnvironment reads and checks everything. Every error names the variable and the remedy, never a secret.
@@ -87,6 +103,9 @@ func loadEnvironment() (*environment, error) {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
 		key = strings.TrimPrefix(strings.TrimSpace(string(content)), "BOUNCER_ENCRYPTION_KEY=")
+		if key == "" {
+			return nil, errors.New("BOUNCER_ENCRYPTION_KEY_FILE holds no key: make one with `mcpbouncer keygen`")
+		}
 	}
 	if key == "" {
 		return nil, errors.New("BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
@@ -94,11 +113,11 @@ func loadEnvironment() (*environment, error) {
 	if e.ring, err = sealing.ParseRing(key); err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
-	if e.KeyRotationDays < 1 {
-		return nil, errors.New("BOUNCER_KEY_ROTATION_DAYS must be at least 1")
+	if e.KeyRotationDays < 1 || e.KeyRotationDays > maxDays {
+		return nil, fmt.Errorf("BOUNCER_KEY_ROTATION_DAYS=%d must be from 1 to %d", e.KeyRotationDays, maxDays)
 	}
-	if e.KeyOverlapHours < 1 {
-		return nil, errors.New("BOUNCER_KEY_OVERLAP_HOURS must be at least 1")
+	if e.KeyOverlapHours < 1 || e.KeyOverlapHours > maxDays*24 {
+		return nil, fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
 	}
 	return e, nil
 }

@@ -87,6 +87,8 @@ func hopKey(out io.Writer) error {
 	return err
 }
 
+const maxSecret = 4096
+
 func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("seal-secret", flag.ContinueOnError)
 	providerIssuer := flags.String("issuer", "", "the label providerIssuer")
@@ -101,13 +103,16 @@ func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	content, err := io.ReadAll(io.LimitReader(in, 4096))
+	content, err := io.ReadAll(io.LimitReader(in, 2*maxSecret))
 	if err != nil {
 		return err
 	}
 	secret := strings.TrimSpace(string(content))
 	if secret == "" {
 		return errors.New("seal-secret: no secret on standard input")
+	}
+	if len(secret) > maxSecret { // half of it would be sealed as well, and fail at the provider
+		return fmt.Errorf("seal-secret: the secret is longer than %d bytes", maxSecret)
 	}
 	_, err = fmt.Fprintln(out, issuer.SealSecret(e.ring, *providerIssuer, *clientID, secret, time.Now()))
 	return err

@@ -35,7 +35,7 @@ func serve(out io.Writer) error {
 	}
 	listener, err := net.Listen("tcp", e.ListenAddr)
 	if err != nil {
-		return fmt.Errorf("BOUNCER_LISTEN_ADDR: %w", err)
+		return fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give a free address such as :8080", e.ListenAddr, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -64,7 +64,7 @@ func healthcheck() error {
 	}
 	host, port, err := net.SplitHostPort(e.ListenAddr)
 	if err != nil {
-		return fmt.Errorf("BOUNCER_LISTEN_ADDR: %w", err)
+		return fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give the address that serve listens on, such as :8080", e.ListenAddr, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"

@@ -106,7 +106,7 @@ func newBenchSidecar(b *testing.B) *benchSidecar {
 	s.public = strings.Replace(front.URL, "127.0.0.1", "localhost", 1) + "/wiki"
 	s.provider = rig.StartExampleOP(b, logs, secrets, []string{s.public + "/oauth/callback"})
 	s.replica = rig.StartReplica(b, logs, "sidecar", map[string]string{
-		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "warn", s.provider.SecretEnv: s.provider.ClientSecret,
+		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "info", s.provider.SecretEnv: s.provider.ClientSecret,
 	})
 	payload, err := json.Marshal(map[string]any{
 		"publicURL": s.public, "resource": "wiki", "audience": "wiki", "providerIssuer": s.provider.Issuer,

@@ -230,6 +230,9 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
 		p.discovery(w, r)
+	case "/elsewhere": // where a discovery redirect may lead: the same document, in a place that nobody vouches for
+		p.behaviour.DiscoveryRedirect = ""
+		p.discovery(w, r)
 	case "/keys":
 		p.keyFetches++
 		if p.behaviour.KeysStatus != 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -62,15 +63,32 @@ func WaitFor(t T, what string, ready func() error) {
 	}
 }
 
+// Ports for processes and restarted listeners. They lie below the range from which systems take the ports of outgoing
+// connections, and none is given out twice: between two starts nobody else may get it.
+const firstPort, lastPort = 20_000, 32_000
+
+var (
+	portsMu  sync.Mutex
+	nextPort = firstPort + rand.IntN(lastPort-firstPort)
+)
+
 // FreePort finds a loopback port that is free now.
 func FreePort(t T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("rig: no free port: %v", err)
+	portsMu.Lock()
+	defer portsMu.Unlock()
+	for range lastPort - firstPort {
+		nextPort++
+		if nextPort > lastPort {
+			nextPort = firstPort
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort)); err == nil {
+			l.Close()
+			return nextPort
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("rig: no free port from %d to %d", firstPort, lastPort)
+	return 0
 }
 
 // Logs keeps what each process wrote, by process name, over restarts.

@@ -23,7 +23,7 @@ type Provider struct {
 	Issuer       string
 	ClientID     string
 	ClientSecret string // what the provider knows
-	SecretEnv    string // the variable that gives it to the sidecar
+	SecretEnv    string // the sidecar's variable for it, with the name it has in deploy/compose
 	Username     string
 	Password     string
 
@@ -64,7 +64,7 @@ func (p *Provider) Fault(h http.Handler) {
 func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	t.Helper()
 	p := &Provider{
-		Name: "dex", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "dex-"), SecretEnv: "DEX_CLIENT_SECRET",
+		Name: "dex", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "dex-"), SecretEnv: "GOOGLE_CLIENT_SECRET",
 		Username: "admin@example.com", Password: "password",
 	}
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
@@ -100,7 +100,7 @@ func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 func StartExampleOP(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	t.Helper()
 	p := &Provider{
-		Name: "exampleop", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "op-"), SecretEnv: "WORLD_CLIENT_SECRET",
+		Name: "exampleop", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "op-"), SecretEnv: "ZITADEL_CLIENT_SECRET",
 		Username: "test-user@localhost", Password: "verysecure",
 	}
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
@@ -163,8 +163,10 @@ func (p *Provider) front(t T, secrets *Secrets, backend, tokenPath string) strin
 }
 
 // expectStatus is a readiness check: nil when url answers with the status.
-func expectStatus(url string, status int) error {
-	resp, err := http.Get(url)
+func expectStatus(url string, status int) error { return expect(http.DefaultClient, url, status) }
+
+func expect(client *http.Client, url string, status int) error {
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}

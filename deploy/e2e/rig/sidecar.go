@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -109,8 +112,8 @@ func (r *Replica) Restart(env map[string]string) {
 // Starts counts the processes that this replica has been.
 func (r *Replica) Starts() int { return len(r.old) }
 
-// WroteNothing returns an error when the running process has written a byte to a file system, holds a file open, or when
-// something new lies in its image.
+// WroteNothing returns an error when the running process has written a byte to a file system, holds a file open for
+// writing, or when something new lies in its image.
 func (r *Replica) WroteNothing() error {
 	err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && !slices.Contains(imageFiles, path) {
@@ -132,8 +135,15 @@ func (r *Replica) WroteNothing() error {
 	}
 	for _, fd := range fds {
 		target, _ := os.Readlink(filepath.Join(proc, "fd", fd.Name()))
-		if strings.HasPrefix(target, "/") && target != os.DevNull {
-			return fmt.Errorf("%s holds %s open", r.Name, target)
+		if !strings.HasPrefix(target, "/") || target == os.DevNull {
+			continue
+		}
+		// Go's runtime keeps its cgroup limits open, for reading; flags is octal and ends in the access mode.
+		info, _ := os.ReadFile(filepath.Join(proc, "fdinfo", fd.Name()))
+		_, flags, _ := strings.Cut(string(info), "flags:")
+		flags, _, _ = strings.Cut(strings.TrimSpace(flags), "\n")
+		if mode, err := strconv.ParseInt(flags, 8, 64); err != nil || mode&syscall.O_ACCMODE != syscall.O_RDONLY {
+			return fmt.Errorf("%s holds %s open for writing", r.Name, target)
 		}
 	}
 	return nil
@@ -290,6 +300,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer f.turn.Unlock()
 		before(n, r)
 	}
+	// Held in memory: net/http may close an incoming body under the proxy's hands while it still looks for its end.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr})

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -37,7 +38,7 @@ type TraefikConfig struct {
 	Docker  *Docker
 	File    map[string]any // of the file provider
 	HopKey  string
-	Static  map[string]any // further static configuration
+	Static  map[string]any // static configuration to start from; addresses, providers and log level are the rig's
 }
 
 // PutPlugin lays the plugin out under a GOPATH, as Traefik and Yaegi look for it. Its tests come along on request.
@@ -117,15 +118,30 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 			"localPlugins":         map[string]any{"mcpbouncer": map[string]any{"moduleName": Module}},
 		},
 	}
-	for k, v := range c.Static {
-		static[k] = v
-	}
+	static = merge(c.Static, static)
 	cmd := exec.Command(Tool(t, "traefik"), "--configFile="+writeJSON(t, "traefik.yaml", static))
 	cmd.Dir = dir
 	cmd.Env = []string{"BOUNCER_HOP_KEY=" + c.HopKey, "PATH=" + os.Getenv("PATH")}
 	tr.proc = StartProcess(t, logs, "traefik", cmd)
 	tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
 	return tr
+}
+
+// merge lays over upon under, member by member.
+func merge(under, over map[string]any) map[string]any {
+	merged := maps.Clone(under)
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	for k, v := range over {
+		above, ok1 := v.(map[string]any)
+		below, ok2 := merged[k].(map[string]any)
+		if ok1 && ok2 {
+			v = merge(below, above)
+		}
+		merged[k] = v
+	}
+	return merged
 }
 
 // SetFile writes a file of the file provider, which Traefik then reads again.

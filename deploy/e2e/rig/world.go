@@ -51,7 +51,7 @@ type Options struct {
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
-	Static     map[string]any // further static configuration of Traefik
+	Static     map[string]any // static configuration of Traefik to start from
 }
 
 // Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http; PublicHTTPS the TLS one.
@@ -103,8 +103,8 @@ func New(t T, o Options) *World {
 	config.Docker = w.Docker
 	w.Traefik = StartTraefik(t, w.Logs, config)
 	w.http = &http.Client{Transport: w.Secrets.Watch(w.transport())}
-	for _, tn := range []*Tenant{w.Wiki, w.World} {
-		w.Traefik.proc.waitFor(t, w.Logs, func() error { return expectStatus(tn.PublicHTTP()+"/anything", http.StatusUnauthorized) })
+	for _, tn := range w.Tenants() {
+		w.Traefik.proc.waitFor(t, w.Logs, func() error { return expect(w.http, tn.PublicHTTPS()+"/anything", http.StatusUnauthorized) })
 	}
 	return w
 }
@@ -242,6 +242,9 @@ func (w *World) ShowLogs(lines int) {
 	}
 	for _, name := range w.Logs.Names() {
 		w.t.Logf("--- %s\n%s", name, w.Logs.Tail(name, lines))
+	}
+	if w.Front == nil {
+		return
 	}
 	w.t.Logf("--- asked of the sidecar\n%s", strings.Join(w.Front.Asked(), "\n"))
 }

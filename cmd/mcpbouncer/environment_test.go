@@ -1,0 +1,214 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+)
+
+const (
+	keyOne   = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	keyTwo   = "/////////////////////////////////////////wE="
+	fragment = "c2VjcmV0" // stands in every wrong key below
+)
+
+// clean removes every variable of the sidecar from the test's environment.
+func clean(t *testing.T, variables map[string]string) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "BOUNCER_") {
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+		}
+	}
+	for name, v := range variables {
+		t.Setenv(name, v)
+	}
+}
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestGoodEnvironments(t *testing.T) {
+	const day = 24 * time.Hour
+	type want = func(*environment, issuer.Config) bool
+	for _, c := range []struct {
+		name     string
+		variable string
+		value    string
+		want     want
+	}{
+		{"defaults", "", "", func(e *environment, c issuer.Config) bool {
+			return e.ListenAddr == ":8080" && e.LogLevel == slog.LevelInfo && c.Schedule.Rotation == 30*day && c.Schedule.Overlap == day &&
+				c.AccessTokenTTL == time.Hour && c.RefreshTokenTTL == 30*day && c.SessionTTL == day && len(c.Ring.MasterIDs()) == 1
+		}},
+		{"a ring", "BOUNCER_ENCRYPTION_KEY", keyTwo + "," + keyOne, func(_ *environment, c issuer.Config) bool { return len(c.Ring.MasterIDs()) == 2 }},
+		{"a ring with blanks", "BOUNCER_ENCRYPTION_KEY", keyTwo + ", " + keyOne, func(_ *environment, c issuer.Config) bool { return len(c.Ring.MasterIDs()) == 2 }},
+		{"an address", "BOUNCER_LISTEN_ADDR", "127.0.0.1:9000", func(e *environment, _ issuer.Config) bool { return e.ListenAddr == "127.0.0.1:9000" }},
+		{"an access token's life as a number of hours", "BOUNCER_ACCESS_TOKEN_TTL", "2", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == 2*time.Hour }},
+		{"as half an hour", "BOUNCER_ACCESS_TOKEN_TTL", "0.5", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == 30*time.Minute }},
+		{"as 15m", "BOUNCER_ACCESS_TOKEN_TTL", "15m", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == 15*time.Minute }},
+		{"as 1h", "BOUNCER_ACCESS_TOKEN_TTL", " 1h ", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == time.Hour }},
+		{"a refresh token's life as a number of days", "BOUNCER_REFRESH_TOKEN_TTL", "7", func(_ *environment, c issuer.Config) bool { return c.RefreshTokenTTL == 7*day }},
+		{"as 12h", "BOUNCER_REFRESH_TOKEN_TTL", "12h", func(_ *environment, c issuer.Config) bool { return c.RefreshTokenTTL == 12*time.Hour }},
+		{"a session's life as a number of hours", "BOUNCER_SESSION_TTL", "8", func(_ *environment, c issuer.Config) bool { return c.SessionTTL == 8*time.Hour }},
+		{"a rotation", "BOUNCER_KEY_ROTATION_DAYS", "1", func(_ *environment, c issuer.Config) bool { return c.Schedule.Rotation == day }},
+		{"an overlap", "BOUNCER_KEY_OVERLAP_HOURS", "2", func(_ *environment, c issuer.Config) bool { return c.Schedule.Overlap == 2*time.Hour }},
+		{"a level", "BOUNCER_LOG_LEVEL", "debug", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelDebug }},
+		{"a level in capitals", "BOUNCER_LOG_LEVEL", "WARN", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelWarn }},
+		{"the database's path of old", "BOUNCER_DB_PATH", "/data/bouncer.db", func(e *environment, _ issuer.Config) bool { return e.DBPath != "" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+			if c.variable != "" {
+				t.Setenv(c.variable, c.value)
+			}
+			e, err := loadEnvironment()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := e.issuerConfig(slog.New(slog.DiscardHandler))
+			if !c.want(e, config) {
+				t.Errorf("%+v", config)
+			}
+			if _, err := issuer.New(config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestTheKeyMayStandInAFile(t *testing.T) {
+	for _, c := range []struct{ name, content string }{
+		{"alone", keyOne}, {"with a line break", keyOne + "\n"}, {"as keygen prints its line", "BOUNCER_ENCRYPTION_KEY=" + keyOne + "\n"}, {"as a ring", keyOne + "," + keyTwo},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY_FILE": write(t, c.content)})
+			if _, err := loadEnvironment(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// One line, which names the variable and what to do, and never shows a secret.
+func TestBadEnvironments(t *testing.T) {
+	const make32 = "not 32 bytes in base64; make one with `mcpbouncer keygen` or `openssl rand -base64 32`"
+	const life = " It must be from 1m to ten years."
+	const access, refresh = "Life of an access token. A number is hours; 15m and 1h work too.", "A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."
+	for _, c := range []struct{ name, variable, value, want string }{
+		{"no key", "BOUNCER_ENCRYPTION_KEY", "", "BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`"},
+		{"a short key", "BOUNCER_ENCRYPTION_KEY", fragment, "BOUNCER_ENCRYPTION_KEY: key 1 of 1: " + make32},
+		{"no base64", "BOUNCER_ENCRYPTION_KEY", fragment + "!!", "BOUNCER_ENCRYPTION_KEY: key 1 of 1: " + make32},
+		{"base64url", "BOUNCER_ENCRYPTION_KEY", strings.ReplaceAll(keyTwo, "/", "_"), "BOUNCER_ENCRYPTION_KEY: key 1 of 1: " + make32},
+		{"a passphrase", "BOUNCER_ENCRYPTION_KEY", "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZS0xMjM=", "BOUNCER_ENCRYPTION_KEY: key 1 of 1: an encoded text, not random bytes; make one with `mcpbouncer keygen` or `openssl rand -base64 32`"},
+		{"a ring with a bad entry", "BOUNCER_ENCRYPTION_KEY", keyOne + "," + fragment, "BOUNCER_ENCRYPTION_KEY: key 2 of 2: " + make32},
+		{"a ring with an empty entry", "BOUNCER_ENCRYPTION_KEY", keyOne + ",", "BOUNCER_ENCRYPTION_KEY: key 2 of 2: " + make32},
+		{"a ring with the same key twice", "BOUNCER_ENCRYPTION_KEY", keyOne + "," + keyOne, "BOUNCER_ENCRYPTION_KEY: key 2 of 2: the same key stands earlier in the list"},
+		{"a ring of six", "BOUNCER_ENCRYPTION_KEY", strings.Repeat(keyOne+",", 5) + keyOne, "BOUNCER_ENCRYPTION_KEY: 6 keys given, at most 5 are allowed"},
+		{"a key and a file", "BOUNCER_ENCRYPTION_KEY_FILE", "/dev/null", "BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one"},
+		{"no rotation", "BOUNCER_KEY_ROTATION_DAYS", "0", "BOUNCER_KEY_ROTATION_DAYS=0 must be from 1 to 3650"},
+		{"a negative rotation", "BOUNCER_KEY_ROTATION_DAYS", "-1", "BOUNCER_KEY_ROTATION_DAYS=-1 must be from 1 to 3650"},
+		{"a rotation that overflows", "BOUNCER_KEY_ROTATION_DAYS", "213504", "BOUNCER_KEY_ROTATION_DAYS=213504 must be from 1 to 3650"},
+		{"a rotation in words", "BOUNCER_KEY_ROTATION_DAYS", "30d", `BOUNCER_KEY_ROTATION_DAYS="30d" cannot be read: Days that one signing key signs.`},
+		{"no overlap", "BOUNCER_KEY_OVERLAP_HOURS", "0", "BOUNCER_KEY_OVERLAP_HOURS=0 must be from 1 to 87600"},
+		{"an overlap that overflows", "BOUNCER_KEY_OVERLAP_HOURS", "5124096", "BOUNCER_KEY_OVERLAP_HOURS=5124096 must be from 1 to 87600"},
+		{"an overlap in words", "BOUNCER_KEY_OVERLAP_HOURS", "1h", `BOUNCER_KEY_OVERLAP_HOURS="1h" cannot be read: Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes.`},
+		{"an access token's life in words", "BOUNCER_ACCESS_TOKEN_TTL", "an hour", `BOUNCER_ACCESS_TOKEN_TTL="an hour" cannot be read: ` + access + life},
+		{"no life at all", "BOUNCER_ACCESS_TOKEN_TTL", "0", `BOUNCER_ACCESS_TOKEN_TTL="0" cannot be read: ` + access + life},
+		{"a negative life", "BOUNCER_ACCESS_TOKEN_TTL", "-1h", `BOUNCER_ACCESS_TOKEN_TTL="-1h" cannot be read: ` + access + life},
+		{"a life of a second", "BOUNCER_ACCESS_TOKEN_TTL", "1s", `BOUNCER_ACCESS_TOKEN_TTL="1s" cannot be read: ` + access + life},
+		{"an infinite life", "BOUNCER_ACCESS_TOKEN_TTL", "Inf", `BOUNCER_ACCESS_TOKEN_TTL="Inf" cannot be read: ` + access + life},
+		{"a life that is no number", "BOUNCER_ACCESS_TOKEN_TTL", "NaN", `BOUNCER_ACCESS_TOKEN_TTL="NaN" cannot be read: ` + access + life},
+		{"a life that overflows", "BOUNCER_REFRESH_TOKEN_TTL", "1e300", `BOUNCER_REFRESH_TOKEN_TTL="1e300" cannot be read: ` + refresh + life},
+		{"a refresh token's life in days with a unit", "BOUNCER_REFRESH_TOKEN_TTL", "30d", `BOUNCER_REFRESH_TOKEN_TTL="30d" cannot be read: ` + refresh + life},
+		{"a session's life in words", "BOUNCER_SESSION_TTL", "long", `BOUNCER_SESSION_TTL="long" cannot be read: The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours.` + life},
+		{"a level that is none", "BOUNCER_LOG_LEVEL", "loud", `BOUNCER_LOG_LEVEL="loud" cannot be read: debug, info, warn or error.`},
+		{"an empty level", "BOUNCER_LOG_LEVEL", "", `BOUNCER_LOG_LEVEL="" cannot be read: debug, info, warn or error.`},
+		{"a level with a line break", "BOUNCER_LOG_LEVEL", "x\ny", `BOUNCER_LOG_LEVEL="x\ny" cannot be read: debug, info, warn or error.`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+			t.Setenv(c.variable, c.value)
+			_, err := loadEnvironment()
+			wantsError(t, err, c.want)
+		})
+	}
+	t.Run("a file that is not there", func(t *testing.T) {
+		clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY_FILE": "/nowhere/key"})
+		_, err := loadEnvironment()
+		wantsError(t, err, "BOUNCER_ENCRYPTION_KEY_FILE: open /nowhere/key: no such file or directory")
+	})
+	t.Run("a file with a bad key", func(t *testing.T) {
+		clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY_FILE": write(t, fragment)})
+		_, err := loadEnvironment()
+		wantsError(t, err, "BOUNCER_ENCRYPTION_KEY_FILE: key 1 of 1: "+make32)
+	})
+	t.Run("an empty file", func(t *testing.T) {
+		clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY_FILE": write(t, "\n")})
+		_, err := loadEnvironment()
+		wantsError(t, err, "BOUNCER_ENCRYPTION_KEY_FILE holds no key: make one with `mcpbouncer keygen`")
+	})
+}
+
+func wantsError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || err.Error() != want {
+		t.Fatalf("error %v\nwant  %s", err, want)
+	}
+	if strings.ContainsAny(err.Error(), "\r\n") || strings.Contains(err.Error(), fragment) || strings.Contains(err.Error(), keyOne) {
+		t.Errorf("more than a line, or a secret: %s", err)
+	}
+}
+
+// Values that are good alone and not together.
+func TestVariablesThatContradictEachOther(t *testing.T) {
+	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
+	for _, c := range []struct {
+		name      string
+		variables map[string]string
+		want      string
+	}{
+		{"an overlap shorter than a token's life", map[string]string{"BOUNCER_KEY_OVERLAP_HOURS": "1"}, "overlap 1h0m0s is shorter than access-token life + clock skew (1h5m0s): tokens would outlive their key"},
+		{"a login shorter than its first token", map[string]string{"BOUNCER_REFRESH_TOKEN_TTL": "30m"}, "token lives must be at least one minute, and a login must outlive an access token"},
+		{"a session shorter than its first token", map[string]string{"BOUNCER_SESSION_TTL": "30m"}, "token lives must be at least one minute, and a login must outlive an access token"},
+		{"an overlap of years", map[string]string{"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "8760"}, "overlap 8760h0m0s is too long for rotation 24h0m0s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "BOUNCER_LISTEN_ADDR": "127.0.0.1:0"})
+			for name, v := range c.variables {
+				t.Setenv(name, v)
+			}
+			wantsError(t, run([]string{"serve"}, nil, &strings.Builder{}), c.want+see)
+		})
+	}
+}
+
+func TestSecretVariables(t *testing.T) {
+	file := write(t, "from a file\n")
+	for _, c := range []struct {
+		name, plain, file, want string
+	}{
+		{"plain", "from the variable", "", "from the variable"}, {"a file", "", file, "from a file"}, {"both", "from the variable", file, "from the variable"},
+		{"neither", "", "", ""}, {"a file that is not there", "", "/nowhere", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("WIKI_CLIENT_SECRET", c.plain)
+			t.Setenv("WIKI_CLIENT_SECRET_FILE", c.file)
+			if got := secretVariable("WIKI_CLIENT_SECRET"); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// discard is a ResponseWriter that costs nothing.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return io.Discard.Write(p) }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+
+// BenchmarkPlugin is what the middleware adds to a request, compiled and as Traefik interprets it. One request at a
+// time; docs/benchmarks.md has the budgets.
+func BenchmarkPlugin(b *testing.B) {
+	b.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(b)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	hs := handlers(b, a.labels(), next)
+	cached := a.token(0)
+	serial := 0
+	for _, how := range []string{"native", "yaegi"} {
+		h := hs[how]
+		// The keys are fetched before anything is measured.
+		rec := httptest.NewRecorder()
+		if h.ServeHTTP(rec, get(cached)); rec.Code != http.StatusOK {
+			b.Fatalf("%s: %d %s", how, rec.Code, rec.Body)
+		}
+		measure := func(name string, want int, tokens func(n int) []string) {
+			b.Run(name+"/"+how, func(b *testing.B) {
+				requests := make([]*http.Request, b.N)
+				for i, token := range tokens(b.N) {
+					requests[i] = get(token)
+				}
+				w := &discard{header: http.Header{}}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for _, r := range requests {
+					w.status = http.StatusOK
+					clear(w.header)
+					if h.ServeHTTP(w, r); w.status != want {
+						b.Fatalf("want %d, got %d", want, w.status)
+					}
+				}
+			})
+		}
+		same := func(token string) func(int) []string {
+			return func(n int) []string {
+				tokens := make([]string, n)
+				for i := range tokens {
+					tokens[i] = token
+				}
+				return tokens
+			}
+		}
+		measure("cached token", http.StatusOK, same(cached))
+		measure("first sight of a token", http.StatusOK, func(n int) []string {
+			tokens := make([]string, n)
+			for i := range tokens {
+				serial++
+				tokens[i] = a.token(serial)
+			}
+			return tokens
+		})
+		measure("401", http.StatusUnauthorized, same(""))
+	}
+}

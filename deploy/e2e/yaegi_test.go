@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/plugin"
+	"github.com/traefik/yaegi/interp"
+	"github.com/traefik/yaegi/stdlib"
+)
+
+// Yaegi compiles some ordinary Go into something else without a word, so the plugin's own tests run in it too.
+func TestPluginTestsInYaegi(t *testing.T) {
+	gopath := t.TempDir()
+	rig.PutPlugin(t, gopath, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, rig.Tool(t, "yaegi"), "test", "-v", rig.Module+"/plugin")
+	// The tests read their vectors relative to the package.
+	cmd.Dir = filepath.Join(gopath, "src", filepath.FromSlash(rig.Module), "plugin")
+	cmd.Env = append(os.Environ(), "GOPATH="+gopath, "GO111MODULE=off")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("yaegi test: %v", err)
+	}
+	ran := regexp.MustCompile(`(?m)^=== RUN   (Test\w+)$`).FindAllStringSubmatch(string(out), -1)
+	passed := len(regexp.MustCompile(`(?m)^--- PASS: Test\w+ `).FindAllString(string(out), -1))
+	if passed == 0 || passed != len(ran) || err != nil {
+		t.Errorf("%d of %d tests passed in Yaegi:\n%s", passed, len(ran), out)
+	}
+	// Each test function of the sources is among them: one that the interpreter passes over would not be missed otherwise.
+	sources, _ := filepath.Glob(filepath.Join(cmd.Dir, "*_test.go"))
+	for _, file := range sources {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(string(out), "=== RUN   "+test[1]+"\n") {
+				t.Errorf("%s did not run", test[1])
+			}
+		}
+	}
+	t.Logf("%d tests in Yaegi", passed)
+}
+
+// handlers makes the middleware twice: compiled, and interpreted exactly as Traefik does it.
+func handlers(tb testing.TB, labels map[string]string, next http.Handler) map[string]http.Handler {
+	tb.Helper()
+	config := plugin.CreateConfig()
+	setLabels(reflect.ValueOf(config).Elem(), labels)
+	native, err := plugin.New(tb.Context(), next, config, "native")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	gopath := tb.TempDir()
+	rig.PutPlugin(tb, gopath, false)
+	i := interp.New(interp.Options{GoPath: gopath, Env: os.Environ()})
+	if err := i.Use(stdlib.Symbols); err != nil {
+		tb.Fatal(err)
+	}
+	eval := func(code string) reflect.Value {
+		v, err := i.Eval(code)
+		if err != nil {
+			tb.Fatalf("yaegi: %s: %v", code, err)
+		}
+		return v
+	}
+	eval(fmt.Sprintf("import %q", rig.Module+"/plugin"))
+	interpreted := eval("plugin.CreateConfig").Call(nil)[0]
+	setLabels(interpreted.Elem(), labels)
+	made := eval("plugin.New").Call([]reflect.Value{
+		reflect.ValueOf(tb.Context()), reflect.ValueOf(next), interpreted, reflect.ValueOf("yaegi"),
+	})
+	return map[string]http.Handler{"native": native, "yaegi": made[0].Interface().(http.Handler)}
+}
+
+func setLabels(config reflect.Value, labels map[string]string) {
+	for name, value := range labels {
+		config.FieldByName(name).SetString(value)
+	}
+}
+
+// authority is a sidecar that only publishes keys, and the maker of tokens to them.
+type authority struct {
+	url string
+	kid string
+	key ed25519.PrivateKey
+}
+
+func newAuthority(tb testing.TB) *authority {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a := &authority{kid: "bench", key: private}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/oauth/jwks.json" {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{map[string]any{
+			"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": a.kid,
+			"x": base64.RawURLEncoding.EncodeToString(public),
+		}}})
+	}))
+	tb.Cleanup(srv.Close)
+	a.url = srv.URL
+	return a
+}
+
+// token is an access token as RFC 9068 wants it; n makes it one of its own.
+func (a *authority) token(n int) string {
+	now := time.Now().Unix()
+	segment := func(v any) string {
+		b, _ := json.Marshal(v)
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	signed := segment(map[string]any{"alg": "EdDSA", "kid": a.kid, "typ": "at+jwt"}) + "." + segment(map[string]any{
+		"iss": "https://mcp.localhost/wiki", "sub": "bench", "aud": []string{"wiki", "https://mcp.localhost/wiki/mcp"},
+		"exp": now + 3600, "iat": now, "nbf": now, "jti": fmt.Sprintf("token-%d", n), "client_id": "bench", "scope": "openid email",
+	})
+	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(a.key, []byte(signed)))
+}
+
+func (a *authority) labels() map[string]string {
+	return map[string]string{
+		"ProviderIssuer": "https://accounts.google.com", "ClientID": "client", "ClientSecret": "env:GOOGLE_CLIENT_SECRET",
+		"Resource": "wiki", "SidecarURL": a.url, "PublicURL": "https://mcp.localhost/wiki",
+	}
+}
+
+const benchHopKey = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+
+func get(token string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "https://mcp.localhost/wiki/anything", nil)
+	r.Header.Set("X-Forwarded-Proto", "https")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return r
+}
+
+// Compiled and interpreted must agree, or the unit tests say nothing about what Traefik runs.
+func TestNativeAndYaegiAgree(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(t)
+	good := a.token(1)
+	var seen http.Header
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { seen = r.Header.Clone() })
+	for name, h := range handlers(t, a.labels(), next) {
+		for _, c := range []struct {
+			name, token string
+			want        int
+		}{
+			{"a good token, first sight", good, http.StatusOK},
+			{"a good token again", good, http.StatusOK},
+			{"another good token", a.token(2), http.StatusOK},
+			{"no token", "", http.StatusUnauthorized},
+			{"a changed token", flip(good), http.StatusUnauthorized},
+			{"no JWT", "x", http.StatusUnauthorized},
+		} {
+			t.Run(name+": "+c.name, func(t *testing.T) {
+				seen = nil
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, get(c.token))
+				if rec.Code != c.want {
+					t.Fatalf("want %d, got %d %s", c.want, rec.Code, rec.Body)
+				}
+				if c.want == http.StatusOK && (seen.Get("X-Mcp-Sub") != "bench" || seen.Get("Authorization") != "") {
+					t.Errorf("the MCP server saw %v", seen)
+				}
+				if c.want != http.StatusOK && seen != nil {
+					t.Error("the MCP server was reached")
+				}
+			})
+		}
+	}
+}
+
+// net/http closes the body of an incoming request as soon as its answer begins. A proxy that hands that body to its own
+// transport is then still looking for the body's end, takes the closing for an error and cuts the answer off: one login
+// in some hundreds on a busy machine. So the plugin must hold a body before it passes it on.
+func TestAForwardedFormIsReadBeforeItsAnswerBegins(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	const want = "the beginning, and the end"
+	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		_, _ = io.WriteString(w, want[:10])
+		_ = http.NewResponseController(w).Flush()
+		// The end comes when the transport has had the time to give up.
+		select {
+		case <-r.Context().Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+		_, _ = io.WriteString(w, want[10:])
+	}))
+	defer sidecar.Close()
+	labels := newAuthority(t).labels()
+	labels["SidecarURL"] = sidecar.URL
+	for name, h := range handlers(t, labels, http.NotFoundHandler()) {
+		t.Run(name, func(t *testing.T) {
+			rw := &announcing{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{})}
+			form := "decision=allow"
+			r := httptest.NewRequest(http.MethodPost, "https://mcp.localhost/wiki/oauth/consent", nil)
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Body = &serverBody{text: form, begun: rw.begun}
+			r.ContentLength = int64(len(form))
+			h.ServeHTTP(rw, r)
+			if got := rw.Body.String(); got != want {
+				t.Errorf("the answer arrived as %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// announcing tells when the answer begins.
+type announcing struct {
+	*httptest.ResponseRecorder
+	begun chan struct{}
+	once  sync.Once
+}
+
+func (a *announcing) WriteHeader(status int) {
+	a.once.Do(func() { close(a.begun) })
+	a.ResponseRecorder.WriteHeader(status)
+}
+
+// serverBody is the body of an incoming request, with the worst timing that net/http allows: whoever looks for
+// its end is held up until the answer has begun.
+type serverBody struct {
+	text  string
+	begun chan struct{}
+}
+
+func (b *serverBody) Read(p []byte) (int, error) {
+	if b.text != "" {
+		n := copy(p, b.text)
+		b.text = b.text[n:]
+		return n, nil
+	}
+	select {
+	case <-b.begun:
+		return 0, http.ErrBodyReadAfterClose
+	case <-time.After(100 * time.Millisecond): // nothing was sent yet: this reader wants it all first
+		return 0, io.EOF
+	}
+}
+
+func (b *serverBody) Close() error { return nil }
