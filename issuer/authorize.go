@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,6 +24,10 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	id := base64.RawURLEncoding.EncodeToString(random(16))
 	host, loopback := redirectHost(req.RedirectURI)
 	s.Log.Debug("consent asked", "tenant", t.Resource, "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
+	verified := ""
+	if c.document() {
+		verified = hostOf(c.id) // the document was read there, so the host speaks for the client
+	}
 	name := c.Name
 	if name == "" {
 		name = "An application without a name"
@@ -31,10 +36,12 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 		page: consentPage,
 		data: map[string]any{
 			"Client":   name,
+			"Verified": verified,
 			"Host":     host,
 			"Loopback": loopback,
 			"Resource": req.Resource,
-			"Server":   t.Resource,
+			"Server":   t.DisplayName,
+			"Logo":     template.URL(t.Logo), // parseTenant has checked that it is a picture
 			"Scopes":   strings.Fields(req.Scope),
 			"Provider": hostOf(t.ProviderIssuer),
 			"Action":   t.PublicURL + "/oauth/consent",

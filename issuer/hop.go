@@ -79,6 +79,12 @@ func parseTenant(payload []byte) (*tenant, error) {
 	if t.Resource == "" || t.Audience == "" || t.ProviderIssuer == "" || t.ClientID == "" {
 		return nil, errors.New("resource, audience, providerIssuer and clientID must not be empty")
 	}
+	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
+		return nil, errors.New("logo: must be a data URI of a picture")
+	}
+	if t.DisplayName = displayName(t.DisplayName); t.DisplayName == "" {
+		t.DisplayName = t.Resource
+	}
 	if t.Exchange != "token" && t.Exchange != "callback" {
 		return nil, errors.New("exchange: must be token or callback")
 	}

@@ -70,7 +70,8 @@ type resourceMetadata struct {
 // the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of its own.
 func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	path := strings.TrimPrefix(r.URL.Path, "/.well-known/oauth-protected-resource")
-	if path != "" && !slices.Contains(t.MCPPaths, path) {
+	// The slash at the end stays in the answer: it is part of what was typed.
+	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
 	}
 	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)

@@ -36,7 +36,7 @@ var (
 // contentSecurityPolicy allows one style sheet and one form, to ourselves. There is no script to allow.
 var contentSecurityPolicy = func() string {
 	sum := sha256.Sum256([]byte(stylesheet))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 }()
 
 // page adapts an endpoint for people: its errors become pages, or redirects once the client is proven.
@@ -98,6 +98,6 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 	reference := newReference()
 	s.logError(r, t, e, reference)
 	return &answer{page: errorPage, status: e.Status, data: map[string]any{
-		"Server": t.Resource, "Description": e.Description, "Code": e.Code, "Reference": reference,
+		"Server": t.DisplayName, "Description": e.Description, "Code": e.Code, "Reference": reference,
 	}}
 }

@@ -100,6 +100,7 @@ func newTenant(s *settings, publicURL string) (*tenant, error) {
 	t.endpoints = map[string]string{}
 	for _, path := range payload.MCPPaths {
 		t.endpoints[path] = metadata + path + `"`
+		t.endpoints[path+"/"] = metadata + path + `/"` // clients compare the resource with the URL as it was typed
 	}
 	return t, nil
 }
