@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -39,10 +38,9 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Verified": verified,
 			"Host":     host,
 			"Loopback": loopback,
+			"Private":  !isWeb(req.RedirectURI),
 			"Resource": req.Resource,
-			"Server":   t.DisplayName,
-			"Logo":     template.URL(t.Logo), // parseTenant has checked that it is a picture
-			"Scopes":   strings.Fields(req.Scope),
+			"Scopes":   inWords(strings.Fields(req.Scope)),
 			"Provider": hostOf(t.ProviderIssuer),
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),
@@ -57,17 +55,17 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, authorizationRequest, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return client{}, authorizationRequest{}, invalidRequest("the request is not well-formed")
+		return client{}, authorizationRequest{}, invalidRequest("The application's request is not well-formed.")
 	}
 	for name, values := range query {
 		if len(values) > 1 && name != "resource" { // RFC 6749 §3.1; RFC 8707 §2 allows several resources
-			return client{}, authorizationRequest{}, invalidRequest("a parameter is repeated")
+			return client{}, authorizationRequest{}, invalidRequest("A parameter of the application's request is repeated.")
 		}
 	}
 	c, err := s.openClient(r.Context(), t, query.Get("client_id"))
 	if err != nil {
 		return c, authorizationRequest{}, (&Error{Status: http.StatusBadRequest, Code: "invalid_client",
-			Description: "This application is not registered with this server. Remove the server from the application and add it again."}).because(err)
+			Description: "This application is not registered with this server."}).because(err)
 	}
 	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri"), KeyRequired: c.keyRequired()}
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {

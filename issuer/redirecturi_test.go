@@ -243,9 +243,13 @@ func FuzzRedirectURI(f *testing.F) {
 		}
 		a := &app{w: w, base: w.wiki.PublicURL, id: r.text("client_id"), redirect: raw, verifier: strings.Repeat("v", 43), state: "s"}
 		answer := readReply(t, mustRoundTrip(t, w, newRequest(t, "GET", a.authorizeURL("response_type", "token"), "", "")))
-		to, err := url.Parse(answer.Header.Get("Location"))
-		if err != nil || answer.Status != 303 || to.Scheme != u.Scheme || to.Host != u.Host || to.Opaque != u.Opaque || to.EscapedPath() != u.EscapedPath() || to.Fragment != "" {
-			t.Fatalf("%q led to %q (status %d, %v)", raw, answer.Header.Get("Location"), answer.Status, err)
+		next, status := (&issuertest.Page{Header: answer.Header, Body: answer.Body}).Next(), 303
+		if u.Scheme != "https" && u.Scheme != "http" {
+			status = 200 // a page that leads there
+		}
+		to, err := url.Parse(next)
+		if err != nil || answer.Status != status || to.Scheme != u.Scheme || to.Host != u.Host || to.Opaque != u.Opaque || to.EscapedPath() != u.EscapedPath() || to.Fragment != "" {
+			t.Fatalf("%q led to %q (status %d, %v)", raw, next, answer.Status, err)
 		}
 		for name, want := range map[string]string{"error": "unsupported_response_type", "state": "s", "iss": a.base} {
 			if got := to.Query()[name]; len(got) != 1 || got[0] != want {
