@@ -80,7 +80,10 @@ func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 	a.data["Server"] = t.DisplayName
 	a.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
 	if a.next != "" {
-		a.data["NextHost"], _ = redirectHost(a.next)
+		a.data["To"] = "the application"
+		if isWeb(a.next) {
+			a.data["To"] = hostOf(a.next)
+		}
 		// Checked before: html/template would drop a client's private-use scheme.
 		a.data["Next"] = template.URL(a.next)
 	}
