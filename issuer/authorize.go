@@ -23,6 +23,10 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	id := base64.RawURLEncoding.EncodeToString(random(16))
 	host, loopback := redirectHost(req.RedirectURI)
 	s.Log.Debug("consent asked", "tenant", t.Resource, "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
+	verified := ""
+	if c.document() {
+		verified = hostOf(c.id) // the document was read there, so the host speaks for the client
+	}
 	name := c.Name
 	if name == "" {
 		name = "An application without a name"
@@ -31,11 +35,12 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 		page: consentPage,
 		data: map[string]any{
 			"Client":   name,
+			"Verified": verified,
 			"Host":     host,
 			"Loopback": loopback,
+			"Private":  !isWeb(req.RedirectURI),
 			"Resource": req.Resource,
-			"Server":   t.Resource,
-			"Scopes":   strings.Fields(req.Scope),
+			"Scopes":   inWords(strings.Fields(req.Scope)),
 			"Provider": hostOf(t.ProviderIssuer),
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),
@@ -50,19 +55,19 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, authorizationRequest, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return client{}, authorizationRequest{}, invalidRequest("the request is not well-formed")
+		return client{}, authorizationRequest{}, invalidRequest("The application's request is not well-formed.")
 	}
 	for name, values := range query {
 		if len(values) > 1 && name != "resource" { // RFC 6749 §3.1; RFC 8707 §2 allows several resources
-			return client{}, authorizationRequest{}, invalidRequest("a parameter is repeated")
+			return client{}, authorizationRequest{}, invalidRequest("A parameter of the application's request is repeated.")
 		}
 	}
-	c, err := s.openClient(t, query.Get("client_id"))
+	c, err := s.openClient(r.Context(), t, query.Get("client_id"))
 	if err != nil {
 		return c, authorizationRequest{}, (&Error{Status: http.StatusBadRequest, Code: "invalid_client",
-			Description: "This application is not registered with this server. Remove the server from the application and add it again."}).because(err)
+			Description: "This application is not registered with this server."}).because(err)
 	}
-	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri")}
+	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri"), KeyRequired: c.keyRequired()}
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}

@@ -283,7 +283,11 @@ func TestScopeParameter(t *testing.T) {
 			}
 			page := w.get(a.authorizeURL("scope", c.asked))
 			for _, scope := range strings.Fields(all) {
-				if granted := strings.Contains(" "+c.want+" ", " "+scope+" "); strings.Contains(page.Body, "<li>"+scope+"</li>") != granted {
+				shown := map[string]string{"openid": "know who you are", "email": "see your e-mail address"}[scope]
+				if shown == "" {
+					shown = scope
+				}
+				if granted := strings.Contains(" "+c.want+" ", " "+scope+" "); strings.Contains(page.Body, "<li>"+shown+"</li>") != granted {
 					t.Errorf("the page shows %s: %v", scope, !granted)
 				}
 			}

@@ -26,17 +26,17 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	cookie, err := r.Cookie(t.cookieName(flowCookie, state))
 	if err != nil || state == "" {
 		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
-			Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser. Go back to the application and connect again."}
+			Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser."}
 	}
 	var login flow
 	if err := s.open(sealing.KindFlow, t, state, cookie.Value, &login); err != nil {
-		return nil, badRequest("invalid_request", "This sign-in is no longer valid. Go back to the application and connect again.").because(err)
+		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
 	req := login.authorizationRequest
 	finished := []*http.Cookie{t.expiredCookie(flowCookie, state)}
 	up, err := s.upstream(r.Context(), t)
 	if err != nil {
-		return nil, temporarilyUnavailable("The sign-in provider cannot be reached. Reload this page in a moment.", err)
+		return nil, temporarilyUnavailable("The sign-in provider cannot be reached.", err)
 	}
 	if err := up.checkIssParameter(query); err != nil {
 		return nil, (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "The answer came from another sign-in provider than the one asked."}).because(err)
@@ -52,7 +52,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
-		Seed: login.Seed, UpstreamCode: upstreamCode,
+		Seed: login.Seed, UpstreamCode: upstreamCode, KeyRequired: req.KeyRequired,
 	}
 	if t.Exchange == "callback" {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)

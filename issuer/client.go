@@ -1,11 +1,13 @@
 package issuer
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -17,30 +19,45 @@ const (
 	authNone authMethod = iota
 	authBasic
 	authPost
+	authPrivateKeyJWT // only clients with a metadata document
 )
 
 // authMethods are the names of RFC 7591 §2, at the index of their number.
-var authMethods = []string{"none", "client_secret_basic", "client_secret_post"}
+var authMethods = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 
 // client is a registration that opened, with the client_id it was read from.
 type client struct {
 	registration
-	id string
+	id     string
+	proved bool // with private_key_jwt, in this request
 }
+
+// document says whether the client_id is the URL of a metadata document, whose host is therefore proven.
+func (c client) document() bool { return isDocumentURL(c.id) }
+
+func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "https://") }
+
+// keyRequired says whether the client must authenticate with its key. It is decided when consent is asked and stays
+// so for this login, whatever the document says later.
+func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 
 // openClient reads a client_id. The redirect URIs in it are checked again at every use: what today's rules refuse
 // does not stay allowed because it was registered yesterday.
-func (s *Issuer) openClient(t *tenant, id string) (client, error) {
-	c := client{id: id}
+func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client, err error) {
+	c.id = id
 	if len(id) > maxClientID {
 		return c, sealing.ErrNotOpened
+	}
+	if isDocumentURL(id) { // no sealed value begins like that
+		c.registration, err = s.documentClient(ctx, id)
+		return c, err
 	}
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err
 	}
-	if int(c.AuthMethod) >= len(authMethods) || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
+	if c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
@@ -51,45 +68,83 @@ func (s *Issuer) openClient(t *tenant, id string) (client, error) {
 	return c, nil
 }
 
-// authenticateClient is the only place where a client proves itself at the token endpoint (RFC 6749 §2.3), before
-// anything is consumed. A confidential client may send its secret either way, in the header or the body: the
-// proof is the same. A public client may send an empty secret, as Go's oauth2 package does.
-func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
-	id, secret := form.Get("client_id"), form.Get("client_secret")
-	user, password, basic := r.BasicAuth()
-	refused := func(why string) *Error {
-		return (&Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: basic})
-	}
-	if basic {
+// credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
+type credentials struct {
+	id, secret, assertion string
+	basic                 bool // the Authorization header was used
+}
+
+// presentedCredentials reads them, and refuses a request that names two clients.
+func presentedCredentials(r *http.Request, form url.Values) (credentials, error) {
+	p := credentials{id: form.Get("client_id"), secret: form.Get("client_secret"), assertion: form.Get("client_assertion")}
+	if user, password, ok := r.BasicAuth(); ok {
+		p.basic = true
 		// RFC 6749 §2.3.1: both halves are form-encoded first. Ids and secrets of ours have no character
 		// that encoding changes, so clients that forget it are understood too.
-		var errUser, errPassword error
-		user, errUser = url.QueryUnescape(user)
-		password, errPassword = url.QueryUnescape(password)
-		if errUser != nil || errPassword != nil || id != "" && id != user || secret != "" && secret != password {
-			return client{}, refused("the Authorization header and the body name different clients")
+		user, errUser := url.QueryUnescape(user)
+		password, errPassword := url.QueryUnescape(password)
+		if errUser != nil || errPassword != nil || p.id != "" && p.id != user || p.secret != "" && p.secret != password {
+			return p, errors.New("the Authorization header and the body name different clients")
 		}
-		id, secret = user, password
+		p.id, p.secret = user, password
 	}
-	if id == "" {
+	if p.assertion == "" {
+		return p, nil
+	}
+	if p.secret != "" || form.Get("client_assertion_type") != assertionType {
+		return p, errors.New("client_assertion needs its client_assertion_type, and no secret beside it")
+	}
+	subject, err := assertedClient(p.assertion)
+	if err != nil {
+		return p, err
+	}
+	if p.id == "" {
+		p.id = subject // RFC 7521 §4.2: client_id is unnecessary then
+	}
+	return p, nil
+}
+
+// authenticateClient is the only place where a client proves itself at the token endpoint, before anything is consumed. A confidential
+// client may send its secret either way, in the header or the body: the proof is the same. A public client may send an
+// empty secret, as Go's oauth2 package does.
+func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
+	p, err := presentedCredentials(r, form)
+	refused := func(why string) *Error {
+		return &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: p.basic}
+	}
+	if err != nil {
+		return client{}, refused(err.Error())
+	}
+	if p.id == "" {
 		return client{}, refused("client_id is missing")
 	}
-	c, err := s.openClient(t, id)
+	c, err := s.openClient(r.Context(), t, p.id)
 	if err != nil {
 		return client{}, refused("this client is not registered here; register again").because(err)
 	}
-	if c.AuthMethod == authNone {
-		if secret != "" {
+	switch {
+	case p.assertion != "":
+		if c.AuthMethod != authPrivateKeyJWT {
+			return client{}, refused("this client has no key")
+		}
+		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); err != nil {
+			return client{}, refused("client authentication failed").because(err)
+		}
+		c.proved = true
+	case c.AuthMethod == authNone, c.AuthMethod == authPrivateKeyJWT && c.authOptional:
+		if p.secret != "" {
 			return client{}, refused("this client has no secret")
 		}
-		return c, nil
-	}
-	want, err := s.Ring.ClientSecret(t.id, id)
-	if err != nil {
-		return client{}, refused("this client is not registered here; register again").because(err)
-	}
-	if subtle.ConstantTimeCompare([]byte(want), []byte(secret)) != 1 {
-		return client{}, refused("client authentication failed").because(errors.New("wrong or missing client_secret of client " + sealing.Fingerprint(id)))
+	case c.AuthMethod == authPrivateKeyJWT:
+		return client{}, refused("this client must send a client_assertion")
+	default:
+		want, err := s.Ring.ClientSecret(t.id, p.id)
+		if err != nil || subtle.ConstantTimeCompare([]byte(want), []byte(p.secret)) != 1 {
+			return client{}, refused("client authentication failed").because(errors.New("wrong or missing client_secret of client " + sealing.Fingerprint(p.id)))
+		}
 	}
 	return c, nil
 }
+
+// errKeyMissing: the login was begun by a client that must prove itself with its key, or proved itself with it before.
+var errKeyMissing = &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: "this login needs the client's key: send a client_assertion"}

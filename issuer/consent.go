@@ -19,11 +19,11 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	cookie, err := r.Cookie(t.cookieName(consentCookie, form.Get("cookie")))
 	if err != nil {
 		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
-			Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Go back to the application and connect again."}
+			Description: "This page was already answered, is older than 15 minutes, or was opened in another browser."}
 	}
 	var req authorizationRequest
 	if err := s.open(sealing.KindConsent, t, cookie.Value, form.Get("request"), &req); err != nil {
-		return nil, badRequest("invalid_request", "This page is no longer valid. Go back to the application and connect again.").because(err)
+		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
 	answered := []*http.Cookie{t.expiredCookie(consentCookie, cookie.Value)}
 	switch form.Get("decision") {
@@ -32,7 +32,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	case "deny":
 		s.Log.Info("consent denied", "tenant", t.Resource, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
-		return &answer{page: continuePage, next: t.errorURL(denied), data: map[string]any{"Title": "Access denied"}, cookies: answered}, nil
+		return &answer{page: continuePage, next: t.errorURL(denied), data: map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}, cookies: answered}, nil
 	}
 	return nil, invalidRequest("The form has no decision.")
 }
@@ -50,7 +50,7 @@ func (t *tenant) sameOrigin(r *http.Request) bool {
 func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*answer, error) {
 	up, err := s.upstream(r.Context(), t)
 	if err != nil {
-		return nil, temporarilyUnavailable("The sign-in provider cannot be reached. Try again in a moment.", err)
+		return nil, temporarilyUnavailable("The sign-in provider cannot be reached.", err)
 	}
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()
@@ -63,7 +63,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	return &answer{
 		page:    continuePage,
 		next:    up.authorizationURL(t, login.Seed),
-		data:    map[string]any{"Title": "Continue to sign in"},
+		data:    map[string]any{"Title": "Continue to sign in", "Text": "Your sign-in provider asks who you are."},
 		cookies: append(cookies, t.cookie(flowCookie, state, sealed)),
 	}, nil
 }

@@ -35,7 +35,7 @@ func TestTheConsentPage(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Get(a.authorizeURL("scope", "mcp:read"))
 			checkPage(t, seen(p))
-			for _, want := range []string{"“Claude”", "<dd>" + c.shown + "</dd>", "<dd>" + a.base + "</dd>", "<li>mcp:read</li>", "<strong>" + provider.Host + "</strong>", "Nobody has verified it"} {
+			for _, want := range []string{"“Claude”", "<dd>" + c.shown + "</dd>", "<dd>" + a.base + "</dd>", "<li>mcp:read</li>", "<strong>" + provider.Host + "</strong>", "Unverified: this name is what the application calls itself."} {
 				if !strings.Contains(p.Body, want) {
 					t.Errorf("the page does not show %s", want)
 				}

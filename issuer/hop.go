@@ -32,6 +32,8 @@ type tenant struct {
 	MCPPaths       []string `json:"mcpPaths"`
 	Exchange       string   `json:"exchange"`
 	Generation     uint32   `json:"generation"`
+	DisplayName    string   `json:"displayName"`
+	Logo           string   `json:"logo"`
 
 	id     sealing.TenantID
 	origin string // scheme and host of PublicURL
@@ -79,6 +81,12 @@ func parseTenant(payload []byte) (*tenant, error) {
 	}
 	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes {
 		return nil, fmt.Errorf("scopes and requiredScopes: together at most %d characters", maxScopes)
+	}
+	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
+		return nil, errors.New("logo: must be a data URI of a picture")
+	}
+	if t.DisplayName = displayName(t.DisplayName); t.DisplayName == "" {
+		t.DisplayName = t.Resource
 	}
 	if t.Exchange != "token" && t.Exchange != "callback" {
 		return nil, errors.New("exchange: must be token or callback")

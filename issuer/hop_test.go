@@ -100,6 +100,14 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"no upstream client", tenant(func(t *issuertest.Tenant) { t.ClientID = "" }), false},
 		{"another exchange", tenant(func(t *issuertest.Tenant) { t.Exchange = "eager" }), false},
 		{"a public URL of http on a name below localhost", tenant(func(t *issuertest.Tenant) { t.PublicURL = "http://mcp.localhost/wiki" }), true},
+		{"a logo that is an address", tenant(func(t *issuertest.Tenant) { t.Logo = "https://evil.example/logo.png" }), false},
+		{"a logo that is a page", tenant(func(t *issuertest.Tenant) { t.Logo = "data:text/html,<script>alert(1)</script>" }), false},
+		{"a logo that is a script", tenant(func(t *issuertest.Tenant) { t.Logo = "javascript:alert(1)" }), false},
+		{"a logo in capitals", tenant(func(t *issuertest.Tenant) { t.Logo = "DATA:image/png;base64,AAAA" }), false},
+		{"a logo that is too long", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2979) }), false},
+		{"a logo of 3,000 characters", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2978) }), true},
+		{"an older plugin without display name", sealed(change(`"displayName":"",`, ``)), false},
+		{"no display name", tenant(func(t *issuertest.Tenant) { t.DisplayName = "" }), true},
 		{"no client secret", tenant(func(t *issuertest.Tenant) { t.ClientSecret = "" }), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -171,95 +179,52 @@ func TestManyTenants(t *testing.T) {
 	}
 }
 
-// The vectors that the plugin's suite writes. Their key is no master's, so the sidecar cannot be given it. Each vector is opened by
-// this suite's own reading of docs/hop.md, which must agree; what was inside goes to the sidecar in a header of its own; and a
-// fault outside is made again in a header that the sidecar would accept.
+// The vectors that the plugin's suite writes, as they are: the sidecar holds the master that their key belongs to.
 func TestHopVectors(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, nil, nil)
 	seen := map[string]int{}
 	for name, v := range vectors {
 		t.Run(name, func(t *testing.T) {
-			w.t = t
 			seconds, err := strconv.ParseInt(v["now"], 10, 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			now := time.Unix(seconds, 0)
-			seen[v["expect"]]++
-			payload, err := issuertest.OpenHop(v["key"], v["value"], now)
-			inside := strings.HasPrefix(name, "member-") || name == "trailing-data"
-			if (err == nil) != (v["expect"] == "ok" || inside) {
-				t.Fatalf("the header opened with error %v", err)
+			ring := newRing(t, v["master"])
+			if ring.HopKey() != v["key"] {
+				t.Fatalf("the hop key of this master is %s, not %s", ring.HopKey(), v["key"])
 			}
-			if err != nil {
-				sound := vectors["valid"]
-				soundPayload, err := issuertest.OpenHop(sound["key"], sound["value"], time.Unix(madeAt, 0))
-				if err != nil || len(soundPayload) == 0 {
-					t.Fatal(err)
-				}
-				ours := issuertest.SealHop(w.hopKey, time.Unix(madeAt, 0), soundPayload)
-				w.clock.Set(time.Unix(madeAt, 0))
-				if got := w.direct("GET", "/oauth/jwks.json", ours); got.Status != 200 {
-					t.Fatalf("without the fault: %d", got.Status)
-				}
-				w.clock.Set(now)
-				if got := w.direct("GET", "/oauth/jwks.json", sameFault(sound["value"], v["value"], ours)); got.Status != 403 {
-					t.Errorf("with the fault: %d", got.Status)
+			w := newWorld(t, nil, func(w *world) {
+				w.masters = []string{v["master"]}
+				w.clock.Set(time.Unix(seconds, 0))
+			})
+			seen[v["expect"]]++
+			payload, err := ring.OpenHop(v["value"], w.clock.Now())
+			inside := strings.HasPrefix(name, "member-") || name == "trailing-data" // what opens, and is refused for what it says
+			if (err == nil) != (v["expect"] == "ok" || inside) || err == nil && string(payload) != v["payload"] {
+				t.Fatalf("opened with error %v: %s", err, payload)
+			}
+			got := w.direct("GET", "/.well-known/oauth-authorization-server", v["value"])
+			if v["expect"] == "refused" {
+				if got.Status != 403 || got.Header.Get("X-Mcpb-Hop") != "refused" {
+					t.Errorf("status %d", got.Status)
 				}
 				return
 			}
-			if v["expect"] == "ok" && string(payload) != v["payload"] {
-				t.Errorf("inside is %s", payload)
+			var tn issuertest.Tenant
+			if err := json.Unmarshal(payload, &tn); err != nil {
+				t.Fatal(err)
 			}
-			w.clock.Set(now)
-			got := w.direct("GET", "/.well-known/oauth-authorization-server", issuertest.SealHop(w.hopKey, now, payload))
-			if v["expect"] == "refused" && got.Status != 403 {
-				t.Errorf("accepted: %s", payload)
-			}
-			if v["expect"] == "ok" {
-				var tn issuertest.Tenant
-				if err := json.Unmarshal(payload, &tn); err != nil {
-					t.Fatal(err)
-				}
-				if got.Status != 200 || got.text("issuer") != tn.PublicURL {
-					t.Errorf("status %d, issuer %q", got.Status, got.text("issuer"))
-				}
+			if got.Status != 200 || got.text("issuer") != tn.PublicURL {
+				t.Errorf("status %d, issuer %q", got.Status, got.text("issuer"))
 			}
 		})
 	}
 	if seen["ok"] == 0 || seen["refused"] == 0 {
 		t.Errorf("vectors %v", seen)
 	}
-}
-
-// madeAt is when the vectors were made.
-const madeAt = 1_800_000_000
-
-// sameFault does to ours what turned the sound value into the faulty one: the same bits flipped, the same text cut out or put in.
-func sameFault(sound, faulty, ours string) string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	before := 0
-	for before < min(len(sound), len(faulty)) && sound[before] == faulty[before] {
-		before++
-	}
-	after := 0
-	for after < min(len(sound), len(faulty))-before && sound[len(sound)-1-after] == faulty[len(faulty)-1-after] {
-		after++
-	}
-	middle := []byte(faulty[before : len(faulty)-after])
-	if len(sound) == len(faulty) {
-		for i, c := range middle {
-			was, is, our := strings.IndexByte(alphabet, sound[before+i]), strings.IndexByte(alphabet, c), strings.IndexByte(alphabet, ours[before+i])
-			if was >= 0 && is >= 0 {
-				middle[i] = alphabet[our^was^is]
-			}
-		}
-	}
-	return ours[:before] + string(middle) + ours[len(ours)-after:]
 }
 
 func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
@@ -285,7 +250,7 @@ func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 			}
 			v[member] = text
 		}
-		if got := slices.Sorted(maps.Keys(v)); !slices.Equal(got, []string{"expect", "key", "now", "payload", "value"}) || v["expect"] != "ok" && v["expect"] != "refused" {
+		if got := slices.Sorted(maps.Keys(v)); !slices.Equal(got, []string{"expect", "key", "master", "now", "payload", "value"}) || v["expect"] != "ok" && v["expect"] != "refused" {
 			return nil, fmt.Errorf("%s: members %q, expect %q", name, got, v["expect"])
 		}
 		vectors[strings.TrimSuffix(name, ".txt")] = v
@@ -294,7 +259,7 @@ func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 }
 
 func TestTheVectorLoaderRefuses(t *testing.T) {
-	const good = "expect: ok\nkey: k\nnow: 1\npayload: {}\n\nvalue\n"
+	const good = "expect: ok\nkey: k\nmaster: m\nnow: 1\npayload: {}\n\nvalue\n"
 	for _, c := range []struct{ name, file, text string }{
 		{"a folder without vectors", "a.md", good},
 		{"an unknown member", "a.txt", "colour: red\n" + good},
@@ -367,7 +332,7 @@ func TestMethodsAndCORS(t *testing.T) {
 func TestUnknownPaths(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
-	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource/", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp/", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
+	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
 		for _, method := range []string{"GET", "HEAD"} {
 			got := w.direct(method, path, hop)
 			got.wants(t, 404, "not_found")

@@ -45,6 +45,10 @@ type Config struct {
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
 	Transport http.RoundTripper   // to upstream providers
+
+	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
+	TrustedDocumentHosts []string
+	DocumentTransport    http.RoundTripper // to client metadata documents; nil checks the addresses it dials
 }
 
 // Issuer answers for all tenants. It is safe for concurrent use.
@@ -52,6 +56,7 @@ type Issuer struct {
 	Config
 	hops      hopCache
 	upstreams upstreamCache
+	documents documentCache
 }
 
 // upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
@@ -80,6 +85,9 @@ func New(c Config) (*Issuer, error) {
 	}
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport
+	}
+	if c.DocumentTransport == nil {
+		c.DocumentTransport = newDocumentTransport(c.TrustedDocumentHosts)
 	}
 	return &Issuer{Config: c}, nil
 }

@@ -23,7 +23,9 @@ type serverMetadata struct {
 	GrantTypes               []string `json:"grant_types_supported"`
 	TokenEndpointAuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	TokenEndpointSigningAlgs []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	IssParameterSupported    bool     `json:"authorization_response_iss_parameter_supported"`
+	MetadataDocuments        bool     `json:"client_id_metadata_document_supported"`
 	SubjectTypes             []string `json:"subject_types_supported"`
 	IDTokenSigningAlgs       []string `json:"id_token_signing_alg_values_supported"`
 }
@@ -42,6 +44,8 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			GrantTypes:               []string{"authorization_code", "refresh_token"},
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
+			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},
+			MetadataDocuments:        true,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
 			IDTokenSigningAlgs:       []string{"EdDSA"}, // OpenID Discovery requires the member; no id_token is issued
@@ -66,7 +70,8 @@ type resourceMetadata struct {
 // the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of its own.
 func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	path := strings.TrimPrefix(r.URL.Path, "/.well-known/oauth-protected-resource")
-	if path != "" && !slices.Contains(t.MCPPaths, path) {
+	// The slash at the end stays in the answer: it is part of what was typed.
+	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
 	}
 	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)

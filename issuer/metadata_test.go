@@ -27,11 +27,13 @@ func TestServerMetadata(t *testing.T) {
 				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
 				"scopes_supported":         []any{"mcp:read", "mcp:write", "openid", "email", "offline_access"},
 				"response_types_supported": []any{"code"}, "response_modes_supported": []any{"query"},
-				"grant_types_supported":                          []any{"authorization_code", "refresh_token"},
-				"token_endpoint_auth_methods_supported":          []any{"none", "client_secret_basic", "client_secret_post"},
-				"code_challenge_methods_supported":               []any{"S256"},
-				"authorization_response_iss_parameter_supported": true,
-				"subject_types_supported":                        []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
+				"grant_types_supported":                            []any{"authorization_code", "refresh_token"},
+				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+				"code_challenge_methods_supported":                 []any{"S256"},
+				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"}, // RFC 8414 §2: required beside private_key_jwt
+				"client_id_metadata_document_supported":            true,
+				"authorization_response_iss_parameter_supported":   true,
+				"subject_types_supported":                          []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
 			}
 			for _, address := range addresses {
 				got := w.get(address).wants(t, 200, "")
@@ -76,6 +78,14 @@ func TestProtectedResourceMetadata(t *testing.T) {
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/sse", "https://mcp.localhost/wiki/sse"},
 		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki", "https://mcp.localhost/wiki"},
 		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/mcp", "https://mcp.localhost/wiki/mcp"},
+		// With a slash at the end, as a person may type it; it is part of what clients compare.
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/", "https://mcp.localhost/wiki/"},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp/", "https://mcp.localhost/wiki/mcp/"},
+		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/", "https://mcp.localhost/wiki/"},
+		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/mcp/", "https://mcp.localhost/wiki/mcp/"},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp//", ""},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource//", ""},
+		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/other/", ""},
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/other", ""},
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp/more", ""},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -48,8 +49,16 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 		} else if a.refused != nil {
 			s.logError(r, t, a.refused, "")
 		}
+		if a.page == nil && !isWeb(a.next) {
+			// A redirect to a private-use scheme leaves the browser on the page before: the provider's, or none.
+			a.page, a.data = continuePage, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
+		}
 		h := w.Header()
-		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		policy := contentSecurityPolicy
+		if a.page != nil && t.Logo != "" {
+			policy += "; img-src data:"
+		}
+		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		// Not no-referrer: browsers would send `Origin: null` with the consent form.
@@ -62,16 +71,19 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 			w.WriteHeader(http.StatusSeeOther) // RFC 9700 §4.12: never 307
 			return nil
 		}
-		return a.render(w)
+		return a.render(w, t)
 	}
 }
 
-func (a *answer) render(w http.ResponseWriter) error {
-	if a.data == nil {
-		a.data = map[string]any{}
-	}
+func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 	a.data["Style"] = stylesheet
+	a.data["Server"] = t.DisplayName
+	a.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
 	if a.next != "" {
+		a.data["To"] = "the application"
+		if isWeb(a.next) {
+			a.data["To"] = hostOf(a.next)
+		}
 		// Checked before: html/template would drop a client's private-use scheme.
 		a.data["Next"] = template.URL(a.next)
 	}
@@ -87,32 +99,74 @@ func (a *answer) render(w http.ResponseWriter) error {
 	return nil
 }
 
-// errorBeforeConsent tells a client of an error in its request. Anybody can register any address, so a link to our endpoint with a wrong
-// parameter would forward people to wherever an attacker likes (RFC 9700 §4.11.2): only a program on the person's own
-// machine is told without asking, for others there is a link to press.
-func (t *tenant) errorBeforeConsent(e *redirectedError) *answer {
-	next := t.errorURL(e)
-	host, loopback := redirectHost(e.to.RedirectURI)
-	if loopback {
-		return &answer{next: next}
+// errorAnswer is the only place where an error becomes a page or a redirect.
+//
+// An error that the client should hear goes there at once only if that is a program on the person's own machine. Anybody can
+// register any other address, so a link to our endpoint with a wrong parameter would forward people to wherever an
+// attacker likes (RFC 9700 §4.11.2): they get the page, with a link to press.
+func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
+	e := asError(err)
+	var redirected *redirectedError
+	next, back := "", ""
+	if errors.As(err, &redirected) {
+		host, loopback := redirectHost(redirected.to.RedirectURI)
+		next, back = t.errorURL(redirected), host
+		if loopback {
+			s.logError(r, t, e, "")
+			return &answer{next: next}
+		}
 	}
-	return &answer{page: errorPage, status: e.err.Status, next: next, data: map[string]any{
-		"Server": t.Resource, "Code": e.err.Code, "Back": host,
-		"Description": "The application's request cannot be answered: " + e.err.Description + ".",
+	reference := newReference()
+	s.logError(r, t, e, reference)
+	title, advice := explain(e)
+	return &answer{page: errorPage, status: e.Status, next: next, data: map[string]any{
+		"Title": title, "Description": sentence(e.Description), "Advice": advice, "Code": e.Code, "Reference": reference, "Back": back,
 	}}
 }
 
-// errorAnswer is the only place where an error becomes a page or a redirect.
-func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
-	var redirected *redirectedError
-	if errors.As(err, &redirected) {
-		s.logError(r, t, redirected.err, "")
-		return t.errorBeforeConsent(redirected)
+// explain says in a person's words what an error means and what to do about it.
+func explain(e *Error) (title, advice string) {
+	switch {
+	case e.Code == "invalid_client":
+		return "This application is not known here", "Remove the server from the application and add it again."
+	case e.Code == "invalid_client_metadata":
+		return "This application cannot be accepted", "Tell whoever makes the application what this page says."
+	case e.Code == "invalid_redirect_uri":
+		return "This request is not safe to answer", "Close this page. If you have begun this yourself, remove the server from the application and add it again."
+	case e.Code == "temporarily_unavailable":
+		return "You cannot sign in at the moment", "Wait a moment, then reload this page."
+	case e.Status >= http.StatusInternalServerError:
+		return "This did not work", "Try again. If you see this page again, tell whoever runs this server the reference below."
 	}
-	e := asError(err)
-	reference := newReference()
-	s.logError(r, t, e, reference)
-	return &answer{page: errorPage, status: e.Status, data: map[string]any{
-		"Server": t.Resource, "Description": e.Description, "Code": e.Code, "Reference": reference,
-	}}
+	return "You cannot go on from here", "Go back to the application and connect again."
+}
+
+// sentence makes one of a description that was written for a client's developer.
+func sentence(s string) string {
+	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
+}
+
+// isWeb says whether a browser can show what is at this address.
+func isWeb(address string) bool {
+	return strings.HasPrefix(address, "https:") || strings.HasPrefix(address, "http:")
+}
+
+// scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.
+var scopeWords = map[string]string{
+	"openid":  "know who you are",
+	"email":   "see your e-mail address",
+	"profile": "see your name and picture",
+	"address": "see your postal address",
+	"phone":   "see your phone number",
+}
+
+// inWords says what the scopes allow. One that only the server can explain stays as it is.
+func inWords(scopes []string) []string {
+	words := slices.Clone(scopes)
+	for i, scope := range words {
+		if w, known := scopeWords[scope]; known {
+			words[i] = w
+		}
+	}
+	return words
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -16,6 +17,11 @@ type registration struct {
 	RedirectURIs []string   `cbor:"1,keyasint"`
 	AuthMethod   authMethod `cbor:"2,keyasint"`
 	Name         string     `cbor:"3,keyasint,omitempty"`
+
+	// Of a metadata document only.
+	keys         *jose.JSONWebKeySet
+	keysURL      string
+	authOptional bool // may do without private_key_jwt
 }
 
 // authorizationRequest is the payload of a consent value: a request that passed every check.
@@ -26,6 +32,7 @@ type authorizationRequest struct {
 	Challenge   [sha256.Size]byte `cbor:"4,keyasint"` // PKCE code_challenge (RFC 7636 §4.2)
 	Scope       string            `cbor:"5,keyasint,omitempty"`
 	Resource    string            `cbor:"6,keyasint"`
+	KeyRequired bool              `cbor:"10,keyasint,omitempty"` // the client must prove itself with private_key_jwt
 }
 
 // flow is the payload of the cookie that carries a login while the person is at the upstream provider.
@@ -44,6 +51,7 @@ type authorizationCode struct {
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
 	UpstreamCode string            `cbor:"8,keyasint,omitempty"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
+	KeyRequired  bool              `cbor:"10,keyasint,omitempty"`
 }
 
 // identity is what the upstream provider said of a person, and the token to ask it again with.
@@ -60,6 +68,9 @@ type grant struct {
 	Resource string   `cbor:"3,keyasint"`
 	Family   [16]byte `cbor:"4,keyasint"`
 	Born     int64    `cbor:"5,keyasint"` // Unix seconds of the login; every later life is counted from it
+
+	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is worth nothing then.
+	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 }
 
 var (

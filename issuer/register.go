@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -14,15 +15,15 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// clientMetadata is what is read of a registration request (RFC 7591 §2). Members not listed are ignored, as §2 demands.
-type clientMetadata struct {
+// ClientMetadata is what is read of a registration request (RFC 7591 §2). Members not listed are ignored, as §2 demands.
+type ClientMetadata struct {
 	RedirectURIs            []string `json:"redirect_uris"`
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
 	ClientName              string   `json:"client_name"`
 }
 
-// clientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be less than was asked.
-type clientInformation struct {
+// ClientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be less than was asked.
+type ClientInformation struct {
 	ClientID                string   `json:"client_id"`
 	ClientIDIssuedAt        int64    `json:"client_id_issued_at"`
 	ClientSecret            string   `json:"client_secret,omitempty"`
@@ -40,35 +41,44 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err != nil {
 		return err
 	}
-	var metadata clientMetadata
+	var metadata ClientMetadata
 	// go-jose's decoder: exact member names, no repeated ones.
 	if err := json.Unmarshal(body, &metadata); err != nil {
 		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
 	}
-	reg, err := newRegistration(metadata)
+	info, err := RegisterClient(s.Ring, t.id, metadata, s.Now())
 	if err != nil {
 		return err
 	}
-	id := s.seal(sealing.KindClient, t, "", reg)
-	if len(id) > maxClientID {
-		return invalidClientMetadata("redirect_uris: together too long")
+	s.Log.Info("client registered", "tenant", t.Resource, "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	writeJSON(w, http.StatusCreated, info)
+	return nil
+}
+
+// RegisterClient seals client metadata into a client_id of the tenant and derives its secret. Nothing is kept: the same metadata
+// registered twice makes two clients. Errors are *Error with a code of RFC 7591 §3.2.2.
+func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
+	reg, err := newRegistration(metadata)
+	if err != nil {
+		return ClientInformation{}, err
 	}
-	info := clientInformation{
-		ClientID: id, ClientIDIssuedAt: s.Now().Unix(),
+	id := ring.Seal(sealing.KindClient, tenant, "", must(encoding.Marshal(reg)), now)
+	if len(id) > maxClientID {
+		return ClientInformation{}, invalidClientMetadata("redirect_uris: together too long")
+	}
+	info := ClientInformation{
+		ClientID: id, ClientIDIssuedAt: now.Unix(),
 		RedirectURIs: reg.RedirectURIs, TokenEndpointAuthMethod: authMethods[reg.AuthMethod],
 		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 		ClientName: reg.Name,
 	}
 	if reg.AuthMethod != authNone {
-		secret, err := s.Ring.ClientSecret(t.id, id)
-		if err != nil {
-			return err
+		if info.ClientSecret, err = ring.ClientSecret(tenant, id); err != nil {
+			return ClientInformation{}, err
 		}
-		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
+		info.ClientSecretExpiresAt = new(int64)
 	}
-	s.Log.Info("client registered", "tenant", t.Resource, "client", sealing.Fingerprint(id), "name", reg.Name, "redirect_uris", reg.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
-	writeJSON(w, http.StatusCreated, info)
-	return nil
+	return info, nil
 }
 
 func invalidClientMetadata(description string) *Error {
@@ -77,7 +87,7 @@ func invalidClientMetadata(description string) *Error {
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
 // and use one, and dropping a bad one is as safe as refusing all.
-func newRegistration(m clientMetadata) (registration, error) {
+func newRegistration(m ClientMetadata) (registration, error) {
 	var reg registration
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {
@@ -93,13 +103,14 @@ func newRegistration(m clientMetadata) (registration, error) {
 	if len(reg.RedirectURIs) > maxRedirectURIs {
 		return reg, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
 	}
-	switch i := slices.Index(authMethods, m.TokenEndpointAuthMethod); {
+	registrable := authMethods[:authPrivateKeyJWT] // a key needs a metadata document
+	switch i := slices.Index(registrable, m.TokenEndpointAuthMethod); {
 	case i >= 0:
 		reg.AuthMethod = authMethod(i)
 	case m.TokenEndpointAuthMethod == "":
 		reg.AuthMethod = authBasic // RFC 7591 §2: the default
 	default:
-		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(authMethods, ", "))
+		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
 	}
 	reg.Name = displayName(m.ClientName)
 	return reg, nil

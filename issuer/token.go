@@ -85,6 +85,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.open(sealing.KindCode, t, clientContext(c.hash()), form.Get("code"), &code); err != nil {
 		return tokenResponse{}, invalidGrant("the authorization code is not valid for this client, or too old").because(err)
 	}
+	if code.KeyRequired && !c.proved {
+		return tokenResponse{}, errKeyMissing
+	}
 	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the same.
 	if uri := form.Get("redirect_uri"); uri != "" && uri != code.RedirectURI {
 		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
@@ -106,7 +109,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		}
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix()}
+	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
 	return s.issue(t, c, g, g.Scope, "authorization_code"), nil
 }
 
@@ -116,6 +119,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	var g grant
 	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), form.Get("refresh_token"), &g); err != nil {
 		return tokenResponse{}, invalidGrant("the refresh token is not valid for this client").because(err)
+	}
+	if g.KeyRequired && !c.proved {
+		return tokenResponse{}, errKeyMissing
 	}
 	if s.Now().After(time.Unix(g.Born, 0).Add(s.familyLife(g))) {
 		return tokenResponse{}, invalidGrant("this login is over; authorize again")

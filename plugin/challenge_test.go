@@ -27,6 +27,8 @@ func TestChallenges(t *testing.T) {
 		{"no token", "", "/anything", nil, 401, "Bearer " + metadata, unauthorized},
 		{"no token at the public URL", "", "", nil, 401, "Bearer " + metadata, unauthorized},
 		{"no token at an MCP endpoint", "", "/mcp", nil, 401, "Bearer " + ofMCP, unauthorized},
+		{"no token at an MCP endpoint with a slash at the end", "", "/mcp/", nil, 401, `Bearer resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp/"`, unauthorized},
+		{"no token at the public URL with a slash at the end", "", "/", nil, 401, `Bearer resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource/"`, unauthorized},
 		{"no token below an MCP endpoint", "", "/mcp/x", nil, 401, "Bearer " + metadata, unauthorized},
 		{"no token, with required scopes", "a b", "/anything", nil, 401, `Bearer scope="a b", ` + metadata, unauthorized},
 		{"no token, with required scopes, at an MCP endpoint", "a b", "/mcp", nil, 401, `Bearer scope="a b", ` + ofMCP, unauthorized},

@@ -55,6 +55,12 @@ type Config struct {
 	// Exchange says when the upstream authorization code is redeemed.
 	Exchange string `json:"exchange" default:"token" desc:"When the upstream code is redeemed: token (with the client's token request) or callback (at once, for a provider that tolerates code reuse)."`
 
+	// DisplayName is what people are shown for Resource.
+	DisplayName string `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
+
+	// Logo is shown on the consent page: a data URI, so that the page loads nothing.
+	Logo string `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
+
 	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
 	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
 
@@ -185,6 +191,12 @@ func (s *settings) parseTenant(c *Config) error {
 			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
+	if len([]rune(c.DisplayName)) > 64 {
+		return errors.New("label displayName: at most 64 characters")
+	}
+	if c.Logo != "" && (!strings.HasPrefix(c.Logo, "data:image/") || len(c.Logo) > 3000 || strings.Trim(c.Logo, printable) != "") {
+		return errors.New("label logo: give a data URI of at most 3000 characters, such as data:image/png;base64,…")
+	}
 	scopes := strings.Fields(either(c.Scopes, "openid"))
 	required := strings.Fields(c.RequiredScopes)
 	// RFC 6749 §3.3. Required scopes are also quoted in a header: this is what keeps the quotes closed.
@@ -214,6 +226,8 @@ func (s *settings) parseTenant(c *Config) error {
 		MCPPaths:       append([]string{}, paths...),
 		Exchange:       exchange,
 		Generation:     generation,
+		DisplayName:    either(c.DisplayName, c.Resource),
+		Logo:           c.Logo,
 	}
 	text, err := json.Marshal(s.payload)
 	if err != nil || len(text) > maxPayload {

@@ -39,6 +39,8 @@ type hopPayload struct {
 	MCPPaths       []string `json:"mcpPaths"`
 	Exchange       string   `json:"exchange"`
 	Generation     int64    `json:"generation"`
+	DisplayName    string   `json:"displayName"`
+	Logo           string   `json:"logo"`
 }
 
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.

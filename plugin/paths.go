@@ -55,7 +55,19 @@ func (s *settings) route(u *url.URL) (int, string) {
 	case strings.HasPrefix(below, "/.well-known/") || strings.HasPrefix(below, "/oauth/"):
 		return routeSidecar, below
 	}
+	if i := strings.Index(below, "/.well-known/"); i > 0 && s.isEndpoint(below[:i]) {
+		return routeSidecar, below[i:] + below[:i] // P/mcp/.well-known/NAME, where some clients look first
+	}
 	return routeProtected, below
+}
+
+func (s *settings) isEndpoint(below string) bool {
+	for _, path := range s.payload.MCPPaths {
+		if path == below {
+			return true
+		}
+	}
+	return false
 }
 
 // routeInserted serves /.well-known/NAME + P + rest as /.well-known/NAME + rest.

@@ -110,8 +110,12 @@ func newTenant(s *settings, publicURL string) (*tenant, error) {
 	metadata := scope + `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
 	t.challenge = metadata + `"`
 	t.endpoints = map[string]string{}
+	if s.prefix != "" { // a host without path and with "/" are one request: what was typed cannot be told
+		t.endpoints["/"] = metadata + `/"`
+	}
 	for _, path := range payload.MCPPaths {
 		t.endpoints[path] = metadata + path + `"`
+		t.endpoints[path+"/"] = metadata + path + `/"` // clients compare the resource with the URL as it was typed
 	}
 	return t, nil
 }

@@ -126,7 +126,7 @@ func TestNoChangedTokenIsAccepted(t *testing.T) {
 
 func TestHopVectors(t *testing.T) {
 	accepted := 0
-	for name, v := range loadVectors(t, "hop", "expect", "key", "now", "payload") {
+	for name, v := range loadVectors(t, "hop", "expect", "master", "key", "now", "payload") {
 		key, err := base64.StdEncoding.DecodeString(v["key"])
 		if err != nil {
 			t.Fatal(err)

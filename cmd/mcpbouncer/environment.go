@@ -28,6 +28,7 @@ type environment struct {
 	RefreshTokenTTL   days       `envconfig:"REFRESH_TOKEN_TTL" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
 	SessionTTL        hours      `envconfig:"SESSION_TTL" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
 	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
 
 	ring *sealing.Ring
@@ -138,6 +139,8 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		Version:         version(),
 		Log:             log,
 		Getenv:          secretVariable,
+
+		TrustedDocumentHosts: e.MetadataHosts,
 	}
 }
 

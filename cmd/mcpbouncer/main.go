@@ -23,6 +23,7 @@ const usage = `usage: mcpbouncer [command]
   keygen        print a new master secret and its hop key
   hop-key       print the hop key of BOUNCER_ENCRYPTION_KEY
   seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
+  client create make a client_id and secret for one tenant; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
   version       print the version
 
@@ -48,6 +49,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return keygen(out)
 	case "hop-key":
 		return hopKey(out)
+	case "client":
+		return client(args, out)
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

@@ -44,6 +44,9 @@ make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
 
+# What the browser tests drive.
+browser/install.sh
+
 # The product itself: go decides what is stale, and relinks in a second.
 echo "e2e tools: building mcpbouncer"
 CGO_ENABLED=0 go -C "$root" build -trimpath -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,6 +31,8 @@ type Tenant struct {
 	MCPPaths       []string `json:"mcpPaths"`
 	Exchange       string   `json:"exchange"`
 	Generation     uint32   `json:"generation"`
+	DisplayName    string   `json:"displayName"`
+	Logo           string   `json:"logo"`
 }
 
 // JSON is the payload as the plugin writes it.
@@ -187,37 +188,4 @@ func Serve(h http.Handler, r *http.Request) *http.Response {
 	}
 	resp.Header = header
 	return resp
-}
-
-// OpenHop is the receiver's side of docs/hop.md, for one key: what the sidecar must agree with.
-func OpenHop(key, value string, now time.Time) ([]byte, error) {
-	k, err := base64.StdEncoding.DecodeString(key)
-	if err != nil {
-		return nil, err
-	}
-	text, ok := strings.CutPrefix(value, "mbh1_")
-	if !ok || len(value) > 8192 {
-		return nil, errors.New("prefix or length")
-	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || base64.RawURLEncoding.EncodeToString(raw) != text || len(raw) < 8+12+16 {
-		return nil, errors.New("base64url")
-	}
-	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), k...))
-	if raw[0] != 1 || string(raw[1:4]) != string(id[:3]) {
-		return nil, errors.New("suite or key id")
-	}
-	issuedAt := time.Unix(int64(binary.BigEndian.Uint32(raw[4:])), 0)
-	if now.Before(issuedAt.Add(-5*time.Minute)) || now.After(issuedAt.Add(6*time.Minute)) {
-		return nil, errors.New("time")
-	}
-	block, err := aes.NewCipher(k)
-	if err != nil {
-		return nil, err
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, err
-	}
-	return gcm.Open(nil, raw[8:20], raw[20:], append([]byte("mcpbouncer/v1/hop"), raw[:8]...))
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -230,10 +231,26 @@ func lastBit(token string) string {
 	return token[:len(token)-1] + string(alphabet[i^1])
 }
 
+// hopKey is derived from a master secret, as docs/sealed-values.md says.
+func hopKey(master []byte) []byte {
+	prk, err := hkdf.Extract(sha256.New, master, []byte("mcpbouncer/v1/extract"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	const label = "mcpbouncer/v1/hop"
+	key, err := hkdf.Expand(sha256.New, prk, string(binary.BigEndian.AppendUint16(nil, uint16(len(label))))+label, 32)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return key
+}
+
 func writeHops(dir string) {
-	key, otherKey := stream("hop key", 32), stream("other hop key", 32)
+	// The master is one of those in sealing/testdata/vectors, so that a sidecar can be given it and read the files as they are.
+	master := hashOf("mcpbouncer test vector, master new")
+	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)
-	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0}`
+	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":""}`
 	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
 		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 		head := binary.BigEndian.AppendUint32(append([]byte{suite}, id[:3]...), at)
@@ -249,7 +266,7 @@ func writeHops(dir string) {
 	}
 	text := func(blob []byte) string { return "mbh1_" + b64.EncodeToString(blob) }
 	file := func(name, expect string, now int64, payload, value string) {
-		write(dir, name, "expect: "+expect, "key: "+base64.StdEncoding.EncodeToString(key), fmt.Sprint("now: ", now), "payload: "+payload, "", value)
+		write(dir, name, "expect: "+expect, "master: "+base64.StdEncoding.EncodeToString(master), "key: "+base64.StdEncoding.EncodeToString(key), fmt.Sprint("now: ", now), "payload: "+payload, "", value)
 	}
 	good := seal(key, 1, clock, payload)
 	changed := func(i int, mask byte) string {
@@ -270,6 +287,7 @@ func writeHops(dir string) {
 	file("valid-almost-too-old", "ok", clock+359, payload, text(good))
 	file("valid-almost-from-the-future", "ok", clock-299, payload, text(good))
 	full := strings.NewReplacer(`"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
+		`"displayName":"wiki"`, `"displayName":"Das große Wiki"`, `"logo":""`, `"logo":"data:image/png;base64,iVBORw0KGgo="`,
 		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`).Replace(payload)
 	file("valid-all-labels", "ok", clock, full, text(seal(key, 1, clock, full)))
 
@@ -303,7 +321,8 @@ func writeHops(dir string) {
 	member("member-in-other-case", `"resource"`, `"Resource"`)
 	member("member-of-another-type", `"generation":0`, `"generation":"0"`)
 	member("member-null", `"requiredScopes":[]`, `"requiredScopes":null`)
-	member("trailing-data", `"generation":0}`, `"generation":0}{}`)
+	member("member-of-an-older-plugin", `,"displayName":"wiki","logo":""`, ``)
+	member("trailing-data", `"logo":""}`, `"logo":""}{}`)
 }
 
 func boolInt(b bool) int {

@@ -1,0 +1,440 @@
+// Drives the pages in a real Chromium. The plan comes on standard input, one JSON line per scenario goes to standard
+// output: {name, error?, ends: [URL of the client, …], references: [of error pages, …], milliseconds}.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const plan = JSON.parse(readFileSync(0, 'utf8'));
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+function check(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+const browser = await chromium.launch({
+  executablePath: plan.chromium,
+  args: [
+    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-lcd-text', `--host-resolver-rules=${plan.resolve}`,
+  ],
+});
+
+// A person has one browser, with cookies of its own. complaints are what must not happen there.
+class Person {
+  static async sit(options = {}) {
+    const p = new Person();
+    p.complaints = [];
+    p.context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 800, height: 720 }, ...options });
+    p.context.setDefaultTimeout(15_000);
+    p.context.on('request', (request) => {
+      const url = new URL(request.url());
+      if (/^https?:$/.test(url.protocol) && !plan.origins.includes(url.origin)) p.complaints.push(`a request to ${url.origin}`);
+    });
+    p.context.on('console', (message) => {
+      const ours = plan.bouncers.some((origin) => message.location().url.startsWith(origin) || message.page()?.url().startsWith(origin));
+      // The status of an error page is reported as an error too.
+      if (ours && !message.text().startsWith('Failed to load resource: the server responded with a status of')) {
+        p.complaints.push(`the console says: ${message.text()}`);
+      }
+    });
+    p.context.on('weberror', (error) => p.complaints.push(`an error in a page: ${error.error()}`));
+    return p;
+  }
+
+  async open(url) {
+    const page = await this.context.newPage();
+    await page.goto(url);
+    return page;
+  }
+
+  async leave() {
+    await this.context.close();
+  }
+}
+
+const allow = (page) => page.getByRole('button', { name: 'Allow', exact: true });
+const deny = (page) => page.getByRole('button', { name: 'Deny', exact: true });
+const heading = (page) => page.getByRole('heading', { level: 1 }).innerText();
+
+async function asked(page) {
+  await allow(page).waitFor();
+  check((await heading(page)).startsWith('Allow “'), 'this is not the consent page');
+}
+
+async function atProvider(page, flow) {
+  await page.waitForURL((url) => url.href.startsWith(flow.provider));
+  await page.locator('input[type=password]').waitFor();
+}
+
+async function signIn(page, flow) {
+  await atProvider(page, flow);
+  await page.locator('input[name=login], input[name=username]').fill(flow.username);
+  await page.locator('input[type=password]').fill(flow.password);
+  await page.keyboard.press('Enter');
+}
+
+async function atClient(page, flow) {
+  await page.waitForURL((url) => url.href.startsWith(flow.redirect));
+  return page.url();
+}
+
+// The navigations that a page asks for, also to schemes that no page.on('request') reports.
+async function navigations(page) {
+  const cdp = await page.context().newCDPSession(page);
+  const seen = [];
+  await cdp.send('Page.enable');
+  let wake = () => {};
+  cdp.on('Page.frameRequestedNavigation', (event) => { seen.push(event.url); wake(); });
+  return async (prefix) => {
+    for (;;) {
+      const url = seen.find((u) => u.startsWith(prefix));
+      if (url) return url;
+      await new Promise((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`no navigation to ${prefix}, only to ${seen.map((u) => u.split('?')[0])}`)), 15_000);
+        wake = () => { clearTimeout(timer); resolve(); };
+      });
+    }
+  };
+}
+
+async function errorPage(page, status, response) {
+  check(response.status() === status, `status ${response.status()}, want ${status}`);
+  await page.getByRole('heading', { level: 2, name: 'What you can do' }).waitFor();
+  const reference = await page.locator('dt:text-is("Reference") + dd').innerText();
+  check(/^[A-Z2-7]{8}$/.test(reference), `the reference is ${reference}`);
+  return reference;
+}
+
+const fits = async (page) => {
+  const { scroll, client } = await page.evaluate(() => ({ scroll: document.documentElement.scrollWidth, client: document.documentElement.clientWidth }));
+  check(scroll <= client, `the page is ${scroll} px wide in a window of ${client}`);
+};
+
+// axe-core's rules for people who see little, hear the page or use only a keyboard.
+async function accessible(page) {
+  await page.evaluate(axe);
+  const { violations, incomplete } = await page.evaluate(() => globalThis.axe.run(document, { rules: { 'target-size': { enabled: true } } }));
+  const found = [...violations, ...incomplete.filter((i) => i.id === 'color-contrast')];
+  check(found.length === 0, `axe-core: ${found.map((v) => `${v.id} (${v.help}): ${v.nodes.map((n) => `${n.html} ${n.failureSummary ?? ''}`).join('; ')}`).join('\n')}`);
+}
+
+const channels = async (page, selector, property) => {
+  const color = await page.locator(selector).evaluate((e, name) => getComputedStyle(e)[name], property);
+  return color.match(/[\d.]+/g).slice(0, 3).map(Number);
+};
+
+// copyOf opens the same rendering of a page again: what a second tab, the history or a copied file may hold.
+async function copyOf(source, person, flow) {
+  const body = await source.content();
+  const headers = { 'content-type': 'text/html; charset=utf-8', 'referrer-policy': 'same-origin' };
+  const page = await person.context.newPage();
+  await page.route(flow.url, (route) => route.fulfill({ status: 200, headers, body }), { times: 1 });
+  await page.goto(flow.url);
+  await asked(page);
+  return page;
+}
+
+async function press(page, button) {
+  const [response] = await Promise.all([
+    page.waitForResponse((r) => r.request().method() === 'POST' && r.url().endsWith('/oauth/consent')),
+    button(page).click(),
+  ]);
+  return response;
+}
+
+// focused is the decision that the keyboard stands on, which must be visible.
+async function focused(page) {
+  return page.evaluate(() => {
+    const e = document.activeElement;
+    if (!e || e === document.body) return '';
+    const style = getComputedStyle(e);
+    if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) throw new Error('the focus is not visible');
+    return e.value;
+  });
+}
+
+const scenarios = {
+  async allow(flows, { open }) {
+    const page = await open(flows[0]);
+    await asked(page);
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  async deny(flows, { open }) {
+    const page = await open(flows[0]);
+    await deny(page).click();
+    return [await atClient(page, flows[0])];
+  },
+
+  // The first flow is allowed, the second denied, with no mouse.
+  async keyboard(flows, { open, person }) {
+    let page = await open(flows[0]);
+    let posts = 0;
+    page.on('request', (request) => { if (request.method() === 'POST') posts++; });
+    await page.keyboard.press('Enter');
+    await page.keyboard.press('Space');
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+    await asked(page);
+    check(posts === 0 && page.url() === flows[0].url, 'Enter alone has answered');
+    check(!(await person.context.cookies()).some((c) => c.name.includes('flow')), 'Enter alone has begun a login');
+    check(await page.evaluate(() => document.querySelector('form').querySelector('button, input[type=submit]').value) === 'deny', 'the default button, which Enter presses, is not deny');
+    await page.keyboard.press('Tab');
+    check(await focused(page) === 'deny', 'the first Tab does not lead to Deny');
+    await page.keyboard.press('Tab');
+    check(await focused(page) === 'allow', 'the second Tab does not lead to Allow');
+    await page.keyboard.press('Enter');
+    await atProvider(page, flows[0]);
+    const field = () => page.evaluate(() => document.activeElement?.name ?? '');
+    for (let i = 0; i < 10 && !/^(login|username)$/.test(await field()); i++) await page.keyboard.press('Tab');
+    await page.keyboard.type(flows[0].username);
+    for (let i = 0; i < 10 && await field() !== 'password'; i++) await page.keyboard.press('Tab');
+    await page.keyboard.type(flows[0].password);
+    await page.keyboard.press('Enter');
+    const ends = [await atClient(page, flows[0])];
+
+    page = await open(flows[1]);
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    ends.push(await atClient(page, flows[1]));
+    return ends;
+  },
+
+  // Two logins of one browser at once; the second argument says which of them comes back first.
+  async tabs(flows, { open, order }) {
+    const pages = [await open(flows[0]), await open(flows[1])];
+    for (const [i, page] of pages.entries()) {
+      await allow(page).click();
+      await atProvider(page, flows[i]);
+    }
+    const ends = [];
+    for (const i of order) {
+      await signIn(pages[i], flows[i]);
+      ends[i] = await atClient(pages[i], flows[i]);
+    }
+    return ends;
+  },
+
+  async 'back after allow'(flows, { open }) {
+    const page = await open(flows[0]);
+    await allow(page).click();
+    await atProvider(page, flows[0]);
+    await page.goBack();
+    await asked(page);
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  async 'back after deny'(flows, { open }) {
+    const page = await open(flows[0]);
+    await deny(page).click();
+    await atClient(page, flows[0]);
+    await page.goBack();
+    await asked(page);
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  async 'back after the login'(flows, { open, note }) {
+    const page = await open(flows[0]);
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    const end = await atClient(page, flows[0]);
+    // The callback's address again, as the history of some browsers has it: the login is over.
+    const callback = note.callbacks.at(-1);
+    const response = await page.goto(callback);
+    note.references.push(await errorPage(page, 403, response));
+    check(page.url() === callback, 'the second callback led on');
+    return [end];
+  },
+
+  async 'double click'(flows, { open }) {
+    const page = await open(flows[0]);
+    await allow(page).dblclick();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  // One rendering, answered twice, each way.
+  async 'answered again'(flows, { open, person, note }) {
+    const ends = [];
+    for (const [i, button] of [allow, deny].entries()) {
+      const page = await open(flows[i]);
+      const copies = [await copyOf(page, person, flows[i]), await copyOf(page, person, flows[i])];
+      await button(page).click();
+      if (button === allow) await signIn(page, flows[i]);
+      ends.push(await atClient(page, flows[i]));
+      for (const [j, again] of [allow, deny].entries()) {
+        note.references.push(await errorPage(copies[j], 403, await press(copies[j], again)));
+        check(!copies[j].url().startsWith(flows[i].redirect), 'the second answer went to the client');
+      }
+    }
+    return ends;
+  },
+
+  // The form of one browser, sent by another: with no page of its own, and with one.
+  async 'another browser'(flows, { open, note }) {
+    const page = await open(flows[0]);
+    const other = await Person.sit();
+    try {
+      for (const visited of [false, true]) {
+        if (visited) await other.open(flows[1].url);
+        const copy = await copyOf(page, other, flows[0]);
+        note.references.push(await errorPage(copy, 403, await press(copy, allow)));
+        check(!(await other.context.cookies()).some((c) => c.name.includes('flow')), 'a login was begun');
+      }
+      check(other.complaints.length === 0, other.complaints.join('\n'));
+    } finally {
+      await other.leave();
+    }
+    return [];
+  },
+
+  // Another site posts the form of this very browser.
+  async 'another site'(flows, { open, person, note }) {
+    const page = await open(flows[0]);
+    const form = await page.locator('form').evaluate((f) => f.outerHTML);
+    check(form.includes(`action="${plan.bouncers.find((b) => flows[0].url.startsWith(b))}`), 'the form has no absolute address');
+    const evil = await person.context.newPage();
+    await evil.route(plan.evil, (route) => route.fulfill({ status: 200, contentType: 'text/html', body: `<!doctype html><title>evil</title>${form}` }));
+    await evil.goto(plan.evil);
+    note.references.push(await errorPage(evil, 403, await press(evil, allow)));
+    // Nor does it get the page into a frame, where clicks could be led to it.
+    const framed = await person.context.newPage();
+    await framed.route(plan.evil, (route) => route.fulfill({ status: 200, contentType: 'text/html', body: `<!doctype html><title>evil</title><iframe src="${flows[1].url.replaceAll('&', '&amp;')}"></iframe>` }));
+    await framed.goto(plan.evil);
+    const frame = framed.frames().find((f) => f.parentFrame());
+    check(!frame || await frame.locator('button').count() === 0, 'the consent page stands in a frame of another site');
+    person.complaints = person.complaints.filter((c) => !/frame-ancestors|X-Frame-Options/.test(c));
+    return [];
+  },
+
+  // 320 CSS pixels, with the longest of everything.
+  async narrow(flows, { open }) {
+    const page = await open(flows[0]);
+    await asked(page);
+    await fits(page);
+    for (const button of [allow, deny]) {
+      const box = await button(page).boundingBox();
+      check(box.x >= 0 && box.x + box.width <= 320 && box.height >= 44, `a button of ${JSON.stringify(box)}`);
+    }
+    await accessible(page);
+    // The page between: its way on is held up.
+    await page.route((url) => url.href.startsWith(flows[0].provider), (route) => route.fulfill({ status: 204 }));
+    await press(page, allow);
+    await page.getByRole('heading', { name: 'Continue to sign in' }).waitFor();
+    await fits(page);
+    await accessible(page);
+    const failed = await open(flows[1]);
+    await failed.getByRole('heading', { level: 2 }).waitFor();
+    await fits(failed);
+    await accessible(failed);
+    return [];
+  },
+
+  // What axe-core finds in each kind of page, in the colours asked for.
+  async accessible(flows, { open, scheme }) {
+    for (const flow of flows) {
+      const page = await open(flow);
+      const [r, g, b] = await channels(page, 'main', 'backgroundColor');
+      check(scheme === 'dark' ? Math.max(r, g, b) < 64 : Math.min(r, g, b) > 240, `the page is rgb(${r}, ${g}, ${b})`);
+      check(await page.locator('html').getAttribute('lang') === 'en' && await page.title() !== '', 'no language or no title');
+      await page.getByRole('main').waitFor();
+      await accessible(page);
+    }
+    return [];
+  },
+
+  // The way out of the consent page and back from the provider, under the policy in force. The first flow is denied,
+  // the second allowed.
+  async out(flows, { open }) {
+    const ends = [];
+    for (const [i, button] of [deny, allow].entries()) {
+      const page = await open(flows[i]);
+      const navigation = await navigations(page);
+      await button(page).click();
+      if (button === allow) await signIn(page, flows[i]);
+      if (flows[i].redirect.startsWith('http')) {
+        ends.push(await atClient(page, flows[i]));
+        continue;
+      }
+      const asked = await navigation(flows[i].redirect);
+      // Nothing here opens such addresses, so the page stays and offers the link.
+      const link = page.locator('#continue');
+      check(await link.evaluate((a) => a.href) === asked, 'the link leads elsewhere');
+      check(await heading(page) === (button === deny ? 'You denied access' : 'Back to the application'), `the page says ${await heading(page)}`);
+      await accessible(page);
+      ends.push(asked);
+    }
+    return ends;
+  },
+
+  async 'what is shown'(flows, { open, texts }) {
+    for (const [i, flow] of flows.entries()) {
+      const page = await open(flow);
+      await asked(page);
+      const shown = (await page.getByRole('main').innerText()).replace(/\s+/g, ' ');
+      for (const text of texts[i]) check(shown.includes(text), `the page does not say ${JSON.stringify(text)}: ${shown}`);
+      const logo = page.locator('img');
+      if (await logo.count()) {
+        check(await logo.evaluate((img) => img.complete && img.naturalWidth > 0), 'the logo is not shown');
+        check(await logo.getAttribute('alt') === '', 'the logo, which only decorates, has a text');
+      }
+    }
+    return [];
+  },
+
+  // Does this driver notice what it claims to?
+  async 'the alarm rings'(flows, { open, person }) {
+    const page = await open(flows[0]);
+    const hear = async (what, pattern) => {
+      await page.evaluate(what);
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+      const heard = person.complaints.some((c) => pattern.test(c));
+      check(heard, `nothing was heard of ${what}: ${person.complaints}`);
+    };
+    await hear(`document.body.setAttribute('style', 'color: red')`, /Content Security Policy/);
+    await hear(`document.body.append(Object.assign(new Image(), { src: '${plan.evil}x.png' }))`, /img-src|default-src/);
+    await page.route(plan.evil, (route) => route.fulfill({ status: 200, body: '' }));
+    await Promise.all([page.waitForURL(plan.evil), page.evaluate(`location.href = '${plan.evil}'`)]);
+    check(person.complaints.some((c) => c.startsWith('a request to')), 'a request to a stranger was not noticed');
+    person.complaints = [];
+    return [];
+  },
+
+  async picture(flows, { open, file, prepare }) {
+    const page = await open(flows[0]);
+    if (prepare === 'deny') {
+      await deny(page).click();
+      await page.locator('#continue').waitFor();
+    }
+    await page.screenshot({ path: join(plan.pictures, file), fullPage: true, animations: 'disabled' });
+    return [];
+  },
+};
+
+for (const { name, run, flows, ...more } of plan.scenarios) {
+  const start = performance.now();
+  const note = { references: [], callbacks: [] };
+  const result = { name, ends: [] };
+  const person = await Person.sit(more.options);
+  person.context.on('request', (r) => { if (new URL(r.url()).pathname.endsWith('/oauth/callback')) note.callbacks.push(r.url()); });
+  const allowedStranger = run === 'another site' ? `a request to ${new URL(plan.evil).origin}` : null;
+  try {
+    result.ends = await scenarios[run](flows, { ...more, note, person, open: (flow) => person.open(flow.url) });
+    const complaints = person.complaints.filter((c) => c !== allowedStranger);
+    check(complaints.length === 0, complaints.join('\n'));
+  } catch (error) {
+    const where = person.context.pages().map((p) => p.url().split('?')[0]).join(', ');
+    result.error = `${error.message}\n${error.stack?.split('\n').filter((l) => l.includes('driver.mjs')).join('\n')}\npages: ${where}\n${person.complaints.join('\n')}`;
+  }
+  await person.leave();
+  result.references = note.references;
+  result.milliseconds = Math.round(performance.now() - start);
+  console.log(JSON.stringify(result));
+}
+await browser.close();

@@ -1,0 +1,68 @@
+package issuer
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Addresses that a URL from a stranger must not make this server speak to: RFC 6890 special-use, multicast and reserved.
+// net/netip's own predicates miss most of them.
+var specialUse4 = prefixes(
+	"0.0.0.0/8",       // this network
+	"10.0.0.0/8",      // private
+	"100.64.0.0/10",   // carrier-grade NAT; also the metadata service of some clouds
+	"127.0.0.0/8",     // loopback
+	"169.254.0.0/16",  // link-local, the metadata service of most clouds
+	"172.16.0.0/12",   // private
+	"192.0.0.0/24",    // IETF protocol assignments
+	"192.0.2.0/24",    // documentation
+	"192.88.99.0/24",  // 6to4 relays
+	"192.168.0.0/16",  // private
+	"198.18.0.0/15",   // benchmarks
+	"198.51.100.0/24", // documentation
+	"203.0.113.0/24",  // documentation
+	"224.0.0.0/4",     // multicast
+	"240.0.0.0/4",     // reserved, broadcast
+)
+
+// Of IPv6 only global unicast is let through, without the ranges in it that lead elsewhere.
+var (
+	globalUnicast6 = netip.MustParsePrefix("2000::/3")
+	specialUse6    = prefixes(
+		"2001::/23",     // IETF protocol assignments: Teredo, ORCHID, benchmarks
+		"2001:db8::/32", // documentation
+		"2002::/16",     // 6to4, which embeds any IPv4 address
+		"3fff::/20",     // documentation
+	)
+)
+
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+var errSpecialUse = errors.New("the address is not a public one")
+
+// checkPublicAddress is asked with the address that is about to be dialled, after name resolution: a name that resolves to
+// something else the second time gains nothing.
+func checkPublicAddress(addr netip.Addr) error {
+	addr = addr.Unmap() // ::ffff:127.0.0.1 is 127.0.0.1
+	if addr.Zone() != "" {
+		return errSpecialUse
+	}
+	refused := specialUse4
+	if addr.Is6() {
+		if !globalUnicast6.Contains(addr) {
+			return errSpecialUse // NAT64, unique local, site-local, link-local, IPv4-compatible, loopback
+		}
+		refused = specialUse6
+	}
+	for _, p := range refused {
+		if p.Contains(addr) {
+			return errSpecialUse
+		}
+	}
+	return nil
+}
