@@ -61,7 +61,8 @@ func TestEveryMethodAndPathIsChallenged(t *testing.T) {
 	ofMCP := `Bearer resource_metadata="` + c.Public + `/.well-known/oauth-protected-resource/mcp"`
 	for _, request := range []struct{ method, path, challenge string }{
 		{http.MethodGet, "", ofRoot},
-		{http.MethodGet, "/", ofRoot},
+		{http.MethodGet, "/", strings.TrimSuffix(ofRoot, `"`) + `/"`}, // as it was typed
+		{http.MethodGet, "/mcp/", strings.TrimSuffix(ofMCP, `"`) + `/"`},
 		{http.MethodGet, "/anything", ofRoot},
 		{http.MethodGet, "/mcp", ofMCP},
 		{http.MethodPost, "/mcp", ofMCP},
