@@ -3,6 +3,9 @@ package issuer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -16,7 +19,6 @@ const (
 	assertionType    = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	maxAssertion     = 8 << 10
 	maxAssertionLife = 10 * time.Minute
-	keysRetry        = 30 * time.Second // an unknown kid may fetch the keys again, this often
 )
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
@@ -55,6 +57,11 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	if len(token.Headers) != 1 {
 		return errors.New("client_assertion: must have one signature")
 	}
+	// RFC 8725 §3.11: a JWT that says it is something else (an access token, a DPoP proof, a logout token) is none of ours.
+	typ, _ := token.Headers[0].ExtraHeaders[jose.HeaderType].(string)
+	if typ = strings.TrimPrefix(strings.ToLower(typ), "application/"); typ != "" && typ != "jwt" && typ != "client-authentication+jwt" {
+		return errors.New("client_assertion: typ of something else")
+	}
 	keys, err := s.clientKeys(ctx, c, token.Headers[0].KeyID)
 	if err != nil {
 		return err
@@ -76,8 +83,8 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 		return errors.New("client_assertion: no key of the client verifies the signature")
 	case claims.Issuer != c.id || claims.Subject != c.id:
 		return errors.New("client_assertion: iss and sub must be the client_id")
-	case !claims.Audience.Contains(t.PublicURL) && !claims.Audience.Contains(t.PublicURL+"/oauth/token"):
-		return errors.New("client_assertion: aud is not this server")
+	case !t.isAudience(claims.Audience):
+		return errors.New("client_assertion: aud is not this server alone")
 	case claims.Expiry == nil || now.After(claims.Expiry.Time().Add(time.Minute)):
 		return errors.New("client_assertion: exp is missing or past")
 	case claims.Expiry.Time().After(now.Add(maxAssertionLife + sealing.Skew)):
@@ -89,22 +96,44 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	return nil
 }
 
-// clientKeys are the client's keys with this kid, or all when the assertion names none. An unknown kid may be a new key.
+// isAudience wants us in every place of aud: an assertion that is good elsewhere too could have been sent there first, and be
+// presented here by whoever it was sent to.
+func (t *tenant) isAudience(aud jwt.Audience) bool {
+	return len(aud) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return a != t.PublicURL && a != t.PublicURL+"/oauth/token" })
+}
+
+// clientKeys are the client's keys with this kid, or all when the assertion names none. An unknown kid may be a new key: then the
+// document that has the keys is read again, though not more often than documentRetry.
 func (s *Issuer) clientKeys(ctx context.Context, c client, kid string) ([]jose.JSONWebKey, error) {
-	if c.keys != nil {
-		return keysNamed(c.keys, kid), nil
+	source := documentKey{c.id, false}
+	read := func() (*jose.JSONWebKeySet, error) {
+		reg, err := s.documentClient(ctx, c.id)
+		if err == nil && reg.keys == nil {
+			err = errors.New("client_assertion: the client has no key any more")
+		}
+		return reg.keys, err
 	}
-	set, err := s.fetchKeys(ctx, c.keysURL)
+	if c.keysURL != "" {
+		source = documentKey{c.keysURL, true}
+		read = func() (*jose.JSONWebKeySet, error) { return s.fetchKeys(ctx, source) }
+	}
+	set, err := read()
 	if err != nil {
 		return nil, err
 	}
-	if keys := keysNamed(set, kid); len(keys) > 0 || !s.documents.expire(c.keysURL, s.Now(), keysRetry) {
+	if keys := keysNamed(set, kid); len(keys) > 0 {
 		return keys, nil
 	}
-	if set, err = s.fetchKeys(ctx, c.keysURL); err != nil {
-		return nil, err
+	if s.documents.expire(source, s.Now()) {
+		if set, err = read(); err != nil {
+			return nil, err
+		}
 	}
-	return keysNamed(set, kid), nil
+	keys := keysNamed(set, kid)
+	if len(keys) == 0 && s.documents.stale(source, s.Now()) {
+		return nil, fmt.Errorf("%w: it may have this key by now", errUnreadable)
+	}
+	return keys, nil
 }
 
 func keysNamed(set *jose.JSONWebKeySet, kid string) []jose.JSONWebKey {
@@ -114,27 +143,42 @@ func keysNamed(set *jose.JSONWebKeySet, kid string) []jose.JSONWebKey {
 	return set.Key(kid)
 }
 
-func (s *Issuer) fetchKeys(ctx context.Context, keysURL string) (*jose.JSONWebKeySet, error) {
-	parse := func(body []byte) (*jose.JSONWebKeySet, error) {
-		set := &jose.JSONWebKeySet{}
-		if err := json.Unmarshal(body, set); err != nil || len(set.Keys) == 0 {
-			return nil, errors.New("jwks_uri: not a JSON Web Key Set")
-		}
-		return set, publicKeysOnly(set)
-	}
-	body, err := s.document(ctx, keysURL, func(body []byte) error { _, err := parse(body); return err })
+func (s *Issuer) fetchKeys(ctx context.Context, source documentKey) (*jose.JSONWebKeySet, error) {
+	body, err := s.document(ctx, source, func(body []byte) error { _, err := parseKeys(body); return err })
 	if err != nil {
 		return nil, err
 	}
-	return parse(body)
+	return parseKeys(body)
 }
 
-// publicKeysOnly refuses a set with a private or symmetric key: whoever reads the document could sign.
-func publicKeysOnly(set *jose.JSONWebKeySet) error {
-	for _, key := range set.Keys {
-		if !key.IsPublic() || !key.Valid() {
-			return errors.New("jwks: holds a key that is not a public one")
+// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5); a private or symmetric one spoils the set, because whoever
+// reads it can sign.
+func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
+		return nil, errors.New("jwks: not a JSON Web Key Set")
+	}
+	set := &jose.JSONWebKeySet{}
+	for _, text := range raw.Keys {
+		var secret struct {
+			D json.RawMessage `json:"d"`
+			K json.RawMessage `json:"k"`
+		}
+		if err := json.Unmarshal(text, &secret); err != nil {
+			return nil, errors.New("jwks: not a JSON Web Key Set")
+		}
+		if secret.D != nil || secret.K != nil {
+			return nil, errors.New("jwks: holds a key that is not a public one")
+		}
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() {
+			set.Keys = append(set.Keys, key)
 		}
 	}
-	return nil
+	if len(set.Keys) == 0 {
+		return nil, errors.New("jwks: holds no key that can be used")
+	}
+	return set, nil
 }

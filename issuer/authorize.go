@@ -62,17 +62,20 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 			return client{}, authorizationRequest{}, invalidRequest("A parameter of the application's request is repeated.")
 		}
 	}
-	c, err := s.openClient(r.Context(), t, query.Get("client_id"))
-	if err != nil {
-		return c, authorizationRequest{}, (&Error{Status: http.StatusBadRequest, Code: "invalid_client",
-			Description: "This application is not registered with this server."}).because(err)
+	id, uri := query.Get("client_id"), query.Get("redirect_uri")
+	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri) != nil {
+		return client{}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
-	req := authorizationRequest{Client: c.hash(), RedirectURI: query.Get("redirect_uri"), KeyRequired: c.keyRequired()}
+	c, err := s.openClient(r.Context(), t, id)
+	if err != nil {
+		return c, authorizationRequest{}, unknownClient(id, err)
+	}
+	req := authorizationRequest{Client: c.hash(), RedirectURI: uri, KeyRequired: c.keyRequired()}
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
-		return c, req, badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.")
+		return c, req, errRedirectURI
 	}
 
 	redirected := func(code, description string) error {

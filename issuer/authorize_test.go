@@ -20,7 +20,6 @@ func TestAuthorizeErrorsThatAreShown(t *testing.T) {
 		{"a client_id with one letter changed", with(a.authorization(), "client_id", a.id[:20]+"A"+a.id[21:]).Encode(), "not registered"},
 		{"a client_id with a blank", with(a.authorization(), "client_id", a.id+" ").Encode(), "not registered"},
 		{"a client_id of 10 KB", with(a.authorization(), "client_id", a.id+strings.Repeat("A", 10<<10)).Encode(), "not registered"},
-		{"a URL as client_id", with(a.authorization(), "client_id", "https://evil.example/client.json").Encode(), "not registered"},
 		{"another redirect URI", with(a.authorization(), "redirect_uri", "https://evil.example/").Encode(), "not one that this application registered"},
 		{"a bad client and a bad redirect URI", "client_id=x&redirect_uri=https://evil.example/&state=s", "not registered"},
 		{"a repeated client_id", a.authorization().Encode() + "&client_id=" + a.id, "repeated"},

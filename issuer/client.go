@@ -68,6 +68,20 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 	return c, nil
 }
 
+// unknownClient tells a person why an application cannot be asked about.
+func unknownClient(id string, err error) *Error {
+	e := &Error{Status: http.StatusBadRequest, Code: "invalid_client", Description: "This application is not registered with this server."}
+	switch {
+	case errors.Is(err, errUnreadable): // nothing is wrong with the request
+		e.Status, e.Code = http.StatusBadGateway, "temporarily_unavailable"
+		e.Description = "The document in which this application describes itself cannot be read at the moment."
+	case isDocumentURL(id):
+		e.Code = "invalid_client_metadata"
+		e.Description = "The document in which this application describes itself cannot be accepted: " + err.Error() + "."
+	}
+	return e.because(err)
+}
+
 // credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
 type credentials struct {
 	id, secret, assertion string
@@ -119,15 +133,25 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 		return client{}, refused("client_id is missing")
 	}
 	c, err := s.openClient(r.Context(), t, p.id)
-	if err != nil {
+	switch {
+	case errors.Is(err, errUnreadable):
+		return client{}, unreadableClient(err)
+	case err != nil && isDocumentURL(p.id):
+		return client{}, refused("the document at this client_id is not acceptable: " + err.Error()).because(err)
+	case err != nil:
 		return client{}, refused("this client is not registered here; register again").because(err)
 	}
 	switch {
 	case p.assertion != "":
+		if c.pinned { // its keys are in the document that cannot be read
+			return client{}, unreadableClient(errUnreadable)
+		}
 		if c.AuthMethod != authPrivateKeyJWT {
 			return client{}, refused("this client has no key")
 		}
-		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); err != nil {
+		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); errors.Is(err, errUnreadable) {
+			return client{}, unreadableClient(err)
+		} else if err != nil {
 			return client{}, refused("client authentication failed").because(err)
 		}
 		c.proved = true
@@ -144,6 +168,11 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 		}
 	}
 	return c, nil
+}
+
+// unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and what failed is the way to a document.
+func unreadableClient(cause error) *Error {
+	return temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", cause)
 }
 
 // errKeyMissing: the login was begun by a client that must prove itself with its key, or proved itself with it before.

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
 )
 
@@ -25,31 +25,43 @@ import (
 // document there is the registration. Nothing is registered here, so there is nothing to keep.
 
 const (
-	documentMaxBody    = 5 << 10 // the draft's recommendation, §6.6
+	documentMaxBody    = 5 << 10  // the draft's recommendation, §6.6
+	keysMaxBody        = 32 << 10 // of a jwks_uri: keys come with their certificates
 	documentTimeout    = 5 * time.Second
 	documentMinAge     = time.Minute // bounds of what a document's own cache headers may ask for
 	documentMaxAge     = 24 * time.Hour
 	documentDefaultAge = time.Hour
+	documentStaleAge   = 24 * time.Hour   // how long the last good copy serves beyond its time
+	documentRetry      = 30 * time.Second // between two attempts while there is a copy
 	documentsAtATime   = 1000
 	documentFetches    = 16 // at the same time, for all tenants
+	documentURIs       = 50
+)
+
+var (
+	// errUnreadable says nothing about the client: its document may be as good as ever.
+	errUnreadable = errors.New("the document cannot be read")
+	// errWithdrawn is a host's word that there is no such document: no copy may outlive it.
+	errWithdrawn = errors.New("there is no such document")
 )
 
 // metadataDocument is what is read of a document. Members not listed are ignored.
 type metadataDocument struct {
-	ClientID      string              `json:"client_id"`
-	ClientName    string              `json:"client_name"`
-	RedirectURIs  []string            `json:"redirect_uris"`
-	AuthMethod    string              `json:"token_endpoint_auth_method"`
-	AuthMethods   []string            `json:"token_endpoint_auth_methods_supported"`
-	JWKS          *jose.JSONWebKeySet `json:"jwks"`
-	JWKSURI       string              `json:"jwks_uri"`
-	ClientSecret  *string             `json:"client_secret"`
-	SecretExpires *json.Number        `json:"client_secret_expires_at"`
+	ClientID      string          `json:"client_id"`
+	ClientName    string          `json:"client_name"`
+	RedirectURIs  []string        `json:"redirect_uris"`
+	AuthMethod    string          `json:"token_endpoint_auth_method"`
+	AuthMethods   []string        `json:"token_endpoint_auth_methods_supported"`
+	JWKS          json.RawMessage `json:"jwks"`
+	JWKSURI       string          `json:"jwks_uri"`
+	ClientSecret  *string         `json:"client_secret"`
+	SecretExpires *json.Number    `json:"client_secret_expires_at"`
 }
 
 // checkDocumentURL is §3 of the draft, on the raw text: url.Parse forgives what a string comparison would not.
 func checkDocumentURL(raw string) (*url.URL, error) {
-	if len(raw) > maxClientID || strings.ContainsAny(raw, "#\\ \"<>") {
+	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it does not.
+	if len(raw) > maxClientID || strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("#\\\"<>`{}|^", c) }) {
 		return nil, errors.New("client_id: not a plain URL")
 	}
 	u, err := url.Parse(raw)
@@ -87,6 +99,18 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if reg.Name == "" {
 		return registration{}, errors.New("the document has no client_name")
 	}
+	if len(doc.RedirectURIs) > documentURIs {
+		return registration{}, fmt.Errorf("redirect_uris: at most %d", documentURIs)
+	}
+	// §4.1: a secret in a public document is none.
+	if strings.HasPrefix(doc.AuthMethod, "client_secret_") {
+		return registration{}, errNoSharedSecret
+	}
+	if len(doc.JWKS) > 0 && string(doc.JWKS) != "null" {
+		if reg.keys, err = parseKeys(doc.JWKS); err != nil {
+			return registration{}, err
+		}
+	}
 	switch {
 	case doc.AuthMethod == "none", doc.AuthMethod == "" && len(doc.AuthMethods) == 0:
 	case doc.AuthMethod == "private_key_jwt", slices.Contains(doc.AuthMethods, "private_key_jwt"):
@@ -94,24 +118,25 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 		// Some clients prefer a key and allow to do without (OpenID Connect RP Metadata Choices). Who does without is
 		// still bound by PKCE; the token endpoint takes either from such a client.
 		reg.authOptional = slices.Contains(doc.AuthMethods, "none")
-		if err := reg.takeKeys(doc, clientID); err != nil {
+		if err := reg.takeKeysURL(doc, clientID); err != nil {
 			return registration{}, err
 		}
 	case slices.Contains(doc.AuthMethods, "none"):
 	default:
-		return registration{}, errors.New("token_endpoint_auth_method: a public document can only use none or private_key_jwt")
+		return registration{}, errNoSharedSecret
 	}
 	return reg, nil
 }
 
-// takeKeys accepts public keys in the document, or a URL of them on the client_id's own host: a document must not make us ask others.
-func (reg *registration) takeKeys(doc metadataDocument, clientID string) error {
-	if (doc.JWKS == nil) == (doc.JWKSURI == "") {
+var errNoSharedSecret = errors.New("token_endpoint_auth_method: a public document can only use none or private_key_jwt")
+
+// takeKeysURL accepts keys at a URL on the client_id's own host: a document must not make us ask others.
+func (reg *registration) takeKeysURL(doc metadataDocument, clientID string) error {
+	if (reg.keys == nil) == (doc.JWKSURI == "") { // RFC 7591 §2: not both
 		return errors.New("private_key_jwt needs either jwks or jwks_uri")
 	}
-	if doc.JWKS != nil {
-		reg.keys = doc.JWKS
-		return publicKeysOnly(doc.JWKS)
+	if reg.keys != nil {
+		return nil
 	}
 	keys, err := checkDocumentURL(doc.JWKSURI)
 	if err != nil || keys.Host != hostOf(clientID) {
@@ -126,134 +151,232 @@ func (s *Issuer) documentClient(ctx context.Context, clientID string) (registrat
 	if _, err := checkDocumentURL(clientID); err != nil {
 		return registration{}, err
 	}
-	body, err := s.document(ctx, clientID, func(body []byte) error { _, err := parseDocument(clientID, body); return err })
+	body, err := s.document(ctx, documentKey{clientID, false}, func(body []byte) error { _, err := parseDocument(clientID, body); return err })
 	if err == nil {
 		return parseDocument(clientID, body)
 	}
-	if reg, known := vendorRegistration(clientID); known {
+	if reg, known := vendorRegistration(clientID); known && errors.Is(err, errUnreadable) {
 		s.Log.Warn("client metadata document not available, what is known of this client serves instead", "url", clientID, "cause", err)
 		return reg, nil
 	}
 	return registration{}, err
 }
 
-// documentCache maps a URL to what was last read there. Losing it costs a request.
-type documentCache struct {
-	mu    sync.Mutex // guards m for one map access; never held during a fetch
-	m     map[string]*documentEntry
-	slots chan struct{}
+// documentKey names what is kept: what is a good document need not be a good key set.
+type documentKey struct {
+	url  string
+	keys bool
 }
 
-type documentEntry struct {
-	mu      sync.Mutex // held while one request fetches; the others wait for its answer
-	body    []byte     // of the last valid answer
-	fetched time.Time
-	until   time.Time
+// documentCache holds what was last read at a URL. Losing it costs a request.
+type documentCache struct {
+	mu      sync.Mutex // guards both maps for one access; never held during a fetch
+	copies  map[documentKey]documentCopy
+	flights map[documentKey]*documentFlight // fetches under way
+}
+
+type documentCopy struct {
+	body  []byte    // of the last valid answer
+	until time.Time // fresh until then
+	tried time.Time // when it was last asked for, with or without success
+}
+
+// documentFlight is a fetch that all who want the same document share, its failure too: one after the other they would
+// each wait for a host that hangs.
+type documentFlight struct {
+	done chan struct{}
+	body []byte
+	err  error
 }
 
 // document returns the body at a URL, fetched or from the cache. valid decides whether a body may be kept: errors and invalid documents
 // never are. When a fetch fails, the last good copy serves on, for a day: vendors' documents are at times refused to data centres.
-func (s *Issuer) document(ctx context.Context, rawURL string, valid func([]byte) error) ([]byte, error) {
-	entry := s.documents.entry(rawURL)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
-	now := s.Now()
-	if entry.body != nil && now.Before(entry.until) {
-		return entry.body, nil
+func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byte) error) ([]byte, error) {
+	cache, now := &s.documents, s.Now()
+	cache.mu.Lock()
+	kept, have := cache.copies[key]
+	have = have && now.Before(kept.until.Add(documentStaleAge))
+	if have && (now.Before(kept.until) || now.Sub(kept.tried) < documentRetry) {
+		cache.mu.Unlock()
+		return kept.body, nil
 	}
-	body, age, err := s.fetchDocument(ctx, rawURL)
+	flight, joined := cache.flights[key]
+	switch {
+	case joined:
+	case len(cache.flights) >= documentFetches:
+		flight = &documentFlight{err: fmt.Errorf("%w: too many are being fetched", errUnreadable), done: make(chan struct{})}
+		close(flight.done)
+	default:
+		if cache.flights == nil {
+			cache.flights, cache.copies = map[documentKey]*documentFlight{}, map[documentKey]documentCopy{}
+		}
+		flight = &documentFlight{done: make(chan struct{}), err: errUnreadable}
+		cache.flights[key] = flight
+		cache.mu.Unlock()
+		s.fetchInto(ctx, flight, key, valid)
+		cache.mu.Lock()
+	}
+	cache.mu.Unlock()
+	select {
+	case <-flight.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: nobody waits for it any more", errUnreadable)
+	}
+	if flight.err != nil && have && !errors.Is(flight.err, errWithdrawn) {
+		s.Log.Warn("client metadata document not available, the last copy serves on", "url", key.url, "cause", flight.err)
+		return kept.body, nil
+	}
+	return flight.body, flight.err
+}
+
+// fetchInto fetches, keeps what is good, and lets go of those who wait.
+func (s *Issuer) fetchInto(ctx context.Context, flight *documentFlight, key documentKey, valid func([]byte) error) {
+	cache := &s.documents
+	defer func() {
+		cache.mu.Lock()
+		delete(cache.flights, key)
+		cache.mu.Unlock()
+		close(flight.done)
+	}()
+	limit := documentMaxBody
+	if key.keys {
+		limit = keysMaxBody
+	}
+	body, age, err := s.fetchDocument(ctx, key.url, limit)
 	if err == nil {
 		err = valid(body)
 	}
-	if err == nil {
-		entry.body, entry.fetched, entry.until = body, now, now.Add(age)
-		return body, nil
+	flight.body, flight.err = body, err
+	now := s.Now()
+	cache.mu.Lock()
+	defer cache.mu.Unlock()
+	kept, have := cache.copies[key]
+	switch {
+	case err == nil:
+		for other := range cache.copies {
+			if have || len(cache.copies) < documentsAtATime {
+				break
+			}
+			delete(cache.copies, other) // any one: a flood of documents must not take all the others at once
+		}
+		cache.copies[key] = documentCopy{body, now.Add(age), now}
+	case errors.Is(err, errWithdrawn):
+		delete(cache.copies, key)
+	case have:
+		kept.tried = now
+		cache.copies[key] = kept
 	}
-	if entry.body != nil && now.Before(entry.until.Add(documentMaxAge)) {
-		s.Log.Warn("client metadata document not available, the last copy serves on", "url", rawURL, "cause", err)
-		return entry.body, nil
-	}
-	return nil, err
 }
 
-// expire makes a document due again, unless it was fetched a moment ago; it says whether it did.
-func (c *documentCache) expire(rawURL string, now time.Time, atLeast time.Duration) bool {
-	entry := c.entry(rawURL)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
-	if now.Sub(entry.fetched) < atLeast {
+// expire makes a document due again, unless it was asked for a moment ago; it says whether it did.
+func (c *documentCache) expire(key documentKey, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept, ok := c.copies[key]
+	if !ok || now.Sub(kept.tried) < documentRetry {
 		return false
 	}
-	entry.until = now
+	if now.Before(kept.until) { // never later: a copy must not outlive its day by being asked for
+		kept.until = now
+		c.copies[key] = kept
+	}
 	return true
 }
 
-func (c *documentCache) entry(rawURL string) *documentEntry {
+// stale says whether the copy that serves is an old one, because a newer could not be had.
+func (c *documentCache) stale(key documentKey, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= documentsAtATime {
-		c.m = make(map[string]*documentEntry)
-	}
-	if c.slots == nil {
-		c.slots = make(chan struct{}, documentFetches)
-	}
-	entry, ok := c.m[rawURL]
-	if !ok {
-		entry = &documentEntry{}
-		c.m[rawURL] = entry
-	}
-	return entry
+	kept, ok := c.copies[key]
+	return ok && !now.Before(kept.until)
 }
 
-// fetchDocument is §4.3 and §6 of the draft: GET, only 200 counts, no redirects, JSON, 5 KB, no special-use address.
-func (s *Issuer) fetchDocument(ctx context.Context, rawURL string) ([]byte, time.Duration, error) {
-	select {
-	case s.documents.slots <- struct{}{}:
-		defer func() { <-s.documents.slots }()
-	default:
-		return nil, 0, errors.New("too many documents are being fetched")
-	}
+// fetchDocument is §4.3 and §6 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
+func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([]byte, time.Duration, error) {
+	// Who hangs up must not make it fail for those who wait with them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), documentTimeout)
 	defer cancel()
+	unreadable := func(why string) ([]byte, time.Duration, error) {
+		return nil, 0, fmt.Errorf("%w: %s", errUnreadable, why)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "mcpbouncer")
 	resp, err := s.DocumentTransport.RoundTrip(req) // RoundTrip and not a Client: redirects are not followed
 	if err != nil {
-		return nil, 0, redactUpstream(err)
+		return unreadable(whyNotReached(ctx, err))
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("the document's host answered %d", resp.StatusCode)
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusGone:
+		return nil, 0, fmt.Errorf("%w: its host answered %d", errWithdrawn, resp.StatusCode)
+	default:
+		return unreadable(fmt.Sprintf("its host answered %d", resp.StatusCode))
 	}
 	if mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || mediaType != "application/json" && !strings.HasSuffix(mediaType, "+json") {
-		return nil, 0, errors.New("the document is not application/json")
+		return unreadable("it is not application/json")
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, documentMaxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if err != nil {
-		return nil, 0, errors.New("the document could not be read")
+		return unreadable(whyNotReached(ctx, err))
 	}
-	if len(body) > documentMaxBody {
-		return nil, 0, fmt.Errorf("the document is longer than %d bytes", documentMaxBody)
+	if len(body) > limit {
+		return unreadable(fmt.Sprintf("it is longer than %d bytes", limit))
 	}
-	return body, cacheAge(resp.Header), nil
+	return body, cacheAge(resp.Header, s.Now()), nil
 }
 
-// cacheAge is how long an answer may be kept (RFC 9111 §5.2.2), within our bounds.
-func cacheAge(h http.Header) time.Duration {
-	age := documentDefaultAge
-	for _, directive := range strings.Split(strings.ToLower(h.Get("Cache-Control")), ",") {
+// whyNotReached is what the operator may read of a transport's error: net/http quotes what a host sent.
+func whyNotReached(ctx context.Context, err error) string {
+	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, errSpecialUse):
+		return errSpecialUse.Error()
+	case ctx.Err() != nil:
+		return "its host did not answer in time"
+	case errors.As(err, &dns):
+		return "its host has no address"
+	case errors.As(err, &certificate):
+		return "its host has no valid certificate"
+	}
+	return "its host cannot be reached"
+}
+
+// cacheAge is how long an answer may be kept (RFC 9111 §4.2), within our bounds.
+func cacheAge(h http.Header, now time.Time) time.Duration {
+	age, explicit := documentDefaultAge, false
+	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Cache-Control"), ",")), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		switch name {
 		case "no-store", "no-cache":
 			return documentMinAge
 		case "max-age":
-			if seconds, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil {
-				age = time.Duration(min(seconds, int(documentMaxAge/time.Second))) * time.Second
+			// §1.2.2: a number too large is a large one; what is no number is none at all.
+			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				seconds = 0
 			}
+			age, explicit = time.Duration(seconds)*time.Second, true
 		}
+	}
+	if expires := h.Get("Expires"); expires != "" && !explicit {
+		date, err := http.ParseTime(h.Get("Date"))
+		if err != nil {
+			date = now
+		}
+		at, err := http.ParseTime(expires)
+		if err != nil {
+			at = date // §5.3: what is no date is in the past
+		}
+		age, explicit = at.Sub(date), true
+	}
+	if seconds, err := strconv.ParseUint(h.Get("Age"), 10, 31); err == nil && explicit {
+		age -= time.Duration(seconds) * time.Second
 	}
 	return min(max(age, documentMinAge), documentMaxAge)
 }

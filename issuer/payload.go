@@ -22,6 +22,7 @@ type registration struct {
 	keys         *jose.JSONWebKeySet
 	keysURL      string
 	authOptional bool // may do without private_key_jwt
+	pinned       bool // from vendorDocuments, because the document cannot be read
 }
 
 // authorizationRequest is the payload of a consent value: a request that passed every check.

@@ -62,6 +62,9 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, metadata Client
 	if err != nil {
 		return ClientInformation{}, err
 	}
+	if len(reg.RedirectURIs) > maxRedirectURIs { // they travel in every URL
+		return ClientInformation{}, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
+	}
 	id := ring.Seal(sealing.KindClient, tenant, "", must(encoding.Marshal(reg)), now)
 	if len(id) > maxClientID {
 		return ClientInformation{}, invalidClientMetadata("redirect_uris: together too long")
@@ -99,9 +102,6 @@ func newRegistration(m ClientMetadata) (registration, error) {
 	}
 	if len(reg.RedirectURIs) == 0 {
 		return reg, badRequest("invalid_redirect_uri", why.Error())
-	}
-	if len(reg.RedirectURIs) > maxRedirectURIs {
-		return reg, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
 	}
 	registrable := authMethods[:authPrivateKeyJWT] // a key needs a metadata document
 	switch i := slices.Index(registrable, m.TokenEndpointAuthMethod); {

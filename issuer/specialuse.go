@@ -8,21 +8,22 @@ import (
 // Addresses that a URL from a stranger must not make this server speak to: RFC 6890 special-use, multicast and reserved.
 // net/netip's own predicates miss most of them.
 var specialUse4 = prefixes(
-	"0.0.0.0/8",       // this network
-	"10.0.0.0/8",      // private
-	"100.64.0.0/10",   // carrier-grade NAT; also the metadata service of some clouds
-	"127.0.0.0/8",     // loopback
-	"169.254.0.0/16",  // link-local, the metadata service of most clouds
-	"172.16.0.0/12",   // private
-	"192.0.0.0/24",    // IETF protocol assignments
-	"192.0.2.0/24",    // documentation
-	"192.88.99.0/24",  // 6to4 relays
-	"192.168.0.0/16",  // private
-	"198.18.0.0/15",   // benchmarks
-	"198.51.100.0/24", // documentation
-	"203.0.113.0/24",  // documentation
-	"224.0.0.0/4",     // multicast
-	"240.0.0.0/4",     // reserved, broadcast
+	"0.0.0.0/8",        // this network
+	"10.0.0.0/8",       // private
+	"100.64.0.0/10",    // carrier-grade NAT; also the metadata service of some clouds
+	"127.0.0.0/8",      // loopback
+	"168.63.129.16/32", // Azure's platform service, at an address that looks like any other
+	"169.254.0.0/16",   // link-local, the metadata service of most clouds
+	"172.16.0.0/12",    // private
+	"192.0.0.0/24",     // IETF protocol assignments
+	"192.0.2.0/24",     // documentation
+	"192.88.99.0/24",   // 6to4 relays
+	"192.168.0.0/16",   // private
+	"198.18.0.0/15",    // benchmarks
+	"198.51.100.0/24",  // documentation
+	"203.0.113.0/24",   // documentation
+	"224.0.0.0/4",      // multicast
+	"240.0.0.0/4",      // reserved, broadcast
 )
 
 // Of IPv6 only global unicast is let through, without the ranges in it that lead elsewhere.

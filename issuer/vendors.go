@@ -29,7 +29,7 @@ var vendorDocuments = []struct {
 func vendorRegistration(clientID string) (registration, bool) {
 	for _, v := range vendorDocuments {
 		if clientID == v.prefix || v.suffix != "" && strings.HasPrefix(clientID, v.prefix) && strings.HasSuffix(clientID, v.suffix) {
-			return registration{RedirectURIs: v.redirectURIs, Name: v.name}, true
+			return registration{RedirectURIs: v.redirectURIs, Name: v.name, pinned: true}, true
 		}
 	}
 	return registration{}, false

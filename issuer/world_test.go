@@ -33,6 +33,7 @@ type world struct {
 	clock   *issuertest.Clock
 	idp     *issuertest.Provider
 	net     *issuertest.Internet
+	docs    *documentHosts
 	wiki    issuertest.Tenant
 	log     *logBuffer
 	hopKey  string
@@ -57,7 +58,7 @@ func newWorld(t testing.TB, o *issuertest.Options, change func(*world)) *world {
 		o.Now = clock.Now
 	}
 	w := &world{
-		t: t, clock: clock, idp: issuertest.NewProvider(t, o), net: &issuertest.Internet{}, log: &logBuffer{},
+		t: t, clock: clock, idp: issuertest.NewProvider(t, o), net: &issuertest.Internet{}, docs: &documentHosts{}, log: &logBuffer{},
 		hopKey: newRing(t, masterOne).HopKey(), skews: []time.Duration{0}, masters: []string{masterOne},
 	}
 	w.wiki = w.tenant("https://mcp.localhost/wiki")
@@ -113,6 +114,7 @@ func (w *world) newReplica(i int) http.Handler {
 		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour, Version: "test",
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: w.clock.Off(w.skews[i]), Getenv: func(string) string { return "" }, Transport: w.idp.Transport,
+		DocumentTransport: w.docs,
 	}
 	if w.config != nil {
 		w.config(&c)
@@ -196,6 +198,7 @@ type app struct {
 	redirect     string
 	verifier     string
 	state        string
+	assertion    func() string // of a client that has a key
 	registration reply
 }
 
@@ -283,6 +286,10 @@ func (a *app) tokenRequest(form url.Values) *http.Request {
 		if a.secret != "" {
 			form.Set("client_secret", a.secret)
 		}
+	}
+	if a.assertion != nil && !form.Has("client_assertion") {
+		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+		form.Set("client_assertion", a.assertion())
 	}
 	r := newRequest(a.w.t, "POST", a.base+"/oauth/token", formType, form.Encode())
 	if a.basic {
@@ -389,3 +396,14 @@ func newServer(t testing.TB, w *world) string {
 	t.Cleanup(server.Close)
 	return server.URL
 }
+
+func mustJSON(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func newVerifier() string { return rand.Text() + rand.Text() }
