@@ -48,7 +48,7 @@ func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client, err error) {
 	c.id = id
 	if len(id) > maxClientID {
-		return c, sealing.ErrNotOpened
+		return c, errors.New("client_id: too long")
 	}
 	if isDocumentURL(id) { // no sealed value begins like that
 		c.registration, err = s.documentClient(ctx, id)
