@@ -2,6 +2,11 @@ package issuer_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"io"
 	"maps"
@@ -9,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
@@ -123,3 +130,26 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 		}
 	}
 }
+
+// Keys of clients. They are made once: RSA keys take their time.
+var (
+	rsaKey = sync.OnceValue(func() *jose.JSONWebKey { return clientKey("rsa", must(rsa.GenerateKey(rand.Reader, 2048))) })
+	ecKey  = sync.OnceValue(func() *jose.JSONWebKey { return clientKey("ec", must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))) })
+	edKey  = sync.OnceValue(func() *jose.JSONWebKey { return clientKey("ed", newEdKey()) })
+)
+
+func newEdKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed([]byte(rand.Text() + rand.Text())[:32])
+}
+
+func clientKey(kid string, key any) *jose.JSONWebKey { return &jose.JSONWebKey{Key: key, KeyID: kid} }
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// jwks is a JWK Set of keys, or of what a test calls one.
+func jwks(keys ...any) map[string]any { return map[string]any{"keys": keys} }

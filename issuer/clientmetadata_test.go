@@ -1,0 +1,656 @@
+package issuer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// draft-ietf-oauth-client-id-metadata-document §3: which URLs are a client_id. Those that are not are never asked for.
+func TestDocumentURLs(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct{ name, id, says string }{ // says: empty if it is one
+		{"a plain URL", "https://app.example/client.json", ""},
+		{"a port", "https://app.example:8443/client.json", ""},
+		{"a query, which the draft discourages and allows", "https://app.example/client?v=1", ""},
+		{"a slash at the end of a path", "https://app.example/client/", ""},
+		{"a punycode host", "https://xn--bcher-kva.example/client.json", ""},
+		{"three dots, which are no dot segment", "https://app.example/.../client.json", ""},
+		{"http", "http://app.example/client.json", "not registered"},
+		{"the scheme in capitals: another string, so another client", "HTTPS://app.example/client.json", "not registered"},
+		{"http on this machine", "http://localhost/client.json", "not registered"},
+		{"no path", "https://app.example", "must have a path"},
+		{"no path but a slash, as the SDKs read it", "https://app.example/", "must have a path"},
+		{"no path but a query", "https://app.example?client", "must have a path"},
+		{"no host", "https:///client.json", "not an https URL"},
+		{"an opaque one", "https:app.example/client.json", "not registered"},
+		{"user information", "https://claude.ai@app.example/client.json", "user information"},
+		{"user information and password", "https://a:b@app.example/client.json", "user information"},
+		{"empty user information", "https://@app.example/client.json", "user information"},
+		{"a fragment", "https://app.example/client.json#a", "not a plain URL"},
+		{"an empty fragment, which url.Parse hides", "https://app.example/client.json#", "not a plain URL"},
+		{"a dot segment", "https://app.example/./client.json", "dot segments"},
+		{"two dots", "https://app.example/a/../client.json", "dot segments"},
+		{"two dots at the end", "https://app.example/a/..", "dot segments"},
+		{"encoded dots", "https://app.example/%2e%2e/client.json", "dot segments"},
+		{"half-encoded dots", "https://app.example/.%2E/client.json", "dot segments"},
+		{"an encoded slash", "https://app.example/a%2fclient.json", "encoded"},
+		{"an encoded letter", "https://app.example/%63lient.json", "encoded"},
+		{"a backslash, which browsers take for a slash", `https://app.example\client.json`, "not a plain URL"},
+		{"a blank", "https://app.example/client .json", "not a plain URL"},
+		{"a line break", "https://app.example/client.json\n", "not a plain URL"},
+		{"a tab inside, which browsers drop", "https://app.exa\tmple/client.json", "not a plain URL"},
+		{"a quote", `https://app.example/"client.json`, "not a plain URL"},
+		{"a host in capitals", "https://APP.example/client.json", "plain form"},
+		{"the default port", "https://app.example:443/client.json", "plain form"},
+		{"an empty port", "https://app.example:/client.json", "empty port"},
+		{"port 0", "https://app.example:0/client.json", "port from 1"},
+		{"a port beyond 65535", "https://app.example:99999/client.json", "port from 1"},
+		{"a dot at the end of the host", "https://app.example./client.json", "plain host"},
+		{"a host of Cyrillic letters that looks like another", "https://\u0441laude.ai/client.json", "not a plain URL"},
+		{"letters beyond ASCII in the path", "https://app.example/clïent.json", "not a plain URL"},
+		{"1,001 characters", "https://app.example/" + strings.Repeat("a", 981), "not a plain URL"},
+		{"1,000 characters", "https://app.example/" + strings.Repeat("a", 980), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			w.publish(c.id, nil)
+			a := w.documentApp(c.id)
+			before := w.docs.count("")
+			p := a.page()
+			checkPage(t, seen(p))
+			if c.says == "" {
+				if p.Status != 200 || w.docs.count(c.id) != 1 {
+					t.Errorf("status %d, %d fetches: %s", p.Status, w.docs.count(c.id), p.Body)
+				}
+				return
+			}
+			if p.Status != 400 || p.Next() != "" || !strings.Contains(p.Body, c.says) {
+				t.Errorf("status %d, want 400 and %q: %s", p.Status, c.says, p.Body)
+			}
+			a.token(a.refreshment("x")).wants(t, 401, "invalid_client")
+			if w.docs.count("") != before {
+				t.Error("it was asked for")
+			}
+		})
+	}
+}
+
+// §4: what a document must and must not say.
+func TestDocuments(t *testing.T) {
+	ok, text := func(changes map[string]any) string { return mustJSON(t, documentMembers(documentURL, changes)) }, func(from, to string) string {
+		good := mustJSON(t, documentMembers(documentURL, nil))
+		out := strings.Replace(good, from, to, 1)
+		if out == good {
+			t.Fatalf("no %q in %s", from, good)
+		}
+		return out
+	}
+	set := func(name string, v any) string { return ok(map[string]any{name: v}) }
+	public, private := jwks(rsaKey().Public(), ecKey().Public(), edKey().Public()), jwks(rsaKey().Public(), rsaKey())
+	keyed := func(more map[string]any) string {
+		m := map[string]any{"token_endpoint_auth_method": "private_key_jwt"}
+		for name, v := range more {
+			m[name] = v
+		}
+		return ok(m)
+	}
+	const wrongID, secret, method = "client_id is not its URL", "client_secret", "can only use none or private_key_jwt"
+	for _, c := range []struct{ name, body, says string }{ // says: empty if accepted
+		{"a good one", ok(nil), ""},
+		{"unknown members, as Claude's jwt-bearer and others have", ok(map[string]any{"grant_types": []string{"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "x": map[string]any{"y": []int{1}}, "logo_uri": "https://evil.example/logo.png", "contacts": nil}), ""},
+		{"no authentication method", set("token_endpoint_auth_method", nil), ""},
+		{"members with null", text(`"response_types":["code"]`, `"response_types":null,"jwks":null,"jwks_uri":null,"client_secret":null,"token_endpoint_auth_methods_supported":null`), ""},
+		{"no client_id", set("client_id", nil), wrongID},
+		{"another client_id", set("client_id", "https://evil.example/client.json"), wrongID},
+		{"the client_id with a slash at the end", set("client_id", documentURL+"/"), wrongID},
+		{"the client_id in another case: a simple string comparison", set("client_id", "https://APP.example/client.json"), wrongID},
+		{"the client_id with its default port", set("client_id", "https://app.example:443/client.json"), wrongID},
+		{"the client_id with an escaped slash, which JSON allows", text(`https://app.example/client.json`, `https:\/\/app.example\/client.json`), ""},
+		{"a client_id that is no string", set("client_id", 1), "not one JSON object"},
+		{"a client_secret", set("client_secret", "s"), secret},
+		{"an empty client_secret", set("client_secret", ""), secret},
+		{"a client_secret of another type", set("client_secret", 7), "not one JSON object"},
+		{"client_secret_expires_at", set("client_secret_expires_at", 0), secret},
+		{"client_secret_basic", set("token_endpoint_auth_method", "client_secret_basic"), method},
+		{"client_secret_post", set("token_endpoint_auth_method", "client_secret_post"), method},
+		{"client_secret_jwt", set("token_endpoint_auth_method", "client_secret_jwt"), method},
+		{"client_secret_post, with none among the others", ok(map[string]any{"token_endpoint_auth_method": "client_secret_post", "token_endpoint_auth_methods_supported": []string{"none"}}), method},
+		{"client_secret_post, with a key among the others", ok(map[string]any{"token_endpoint_auth_method": "client_secret_post", "token_endpoint_auth_methods_supported": []string{"private_key_jwt"}, "jwks": public}), method},
+		{"only secrets in the list", ok(map[string]any{"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{"client_secret_post"}}), method},
+		{"a method that nobody knows", set("token_endpoint_auth_method", "magic"), method},
+		{"a method that nobody knows, and none", ok(map[string]any{"token_endpoint_auth_method": "tls_client_auth", "token_endpoint_auth_methods_supported": []string{"tls_client_auth", "none"}}), ""},
+		{"none in capitals", set("token_endpoint_auth_method", "NONE"), method},
+		{"a key, inline", keyed(map[string]any{"jwks": public}), ""},
+		{"a key, at a URL", keyed(map[string]any{"jwks_uri": "https://app.example/jwks.json"}), ""},
+		{"a key, but none there", keyed(nil), "needs either jwks or jwks_uri"},
+		{"keys in both places, RFC 7591 §2", keyed(map[string]any{"jwks": public, "jwks_uri": "https://app.example/jwks.json"}), "needs either jwks or jwks_uri"},
+		{"an empty key set", keyed(map[string]any{"jwks": map[string]any{"keys": []any{}}}), "no key"},
+		{"a key set that is none", keyed(map[string]any{"jwks": "keys"}), "not a JSON Web Key Set"},
+		{"a private key", keyed(map[string]any{"jwks": private}), "not a public one"},
+		{"a private key that is not used", ok(map[string]any{"jwks": private}), "not a public one"},
+		{"a symmetric key", keyed(map[string]any{"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AAAA"}}}}), "not a public one"},
+		{"a private key of an unknown kind", keyed(map[string]any{"jwks": map[string]any{"keys": []any{map[string]any{"kty": "AKP", "d": "AAAA"}}}}), "not a public one"},
+		{"a key of an unknown kind beside a good one, RFC 7517 §5", keyed(map[string]any{"jwks": jwks(map[string]any{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"}, ecKey().Public())}), ""},
+		{"only keys of unknown kinds", keyed(map[string]any{"jwks": jwks(map[string]any{"kty": "AKP", "pub": "AAAA"})}), "no key"},
+		{"keys at another host", keyed(map[string]any{"jwks_uri": "https://evil.example/jwks.json"}), "on the host of the client_id"},
+		{"keys at another port", keyed(map[string]any{"jwks_uri": "https://app.example:8443/jwks.json"}), "on the host of the client_id"},
+		{"keys by http", keyed(map[string]any{"jwks_uri": "http://app.example/jwks.json"}), "on the host of the client_id"},
+		{"keys at user information", keyed(map[string]any{"jwks_uri": "https://app.example@169.254.169.254/jwks.json"}), "on the host of the client_id"},
+		{"no client_name, which MCP demands", set("client_name", nil), "no client_name"},
+		{"a client_name that shows nothing", set("client_name", "\u200b\u202e "), "no client_name"},
+		{"a client_name that is no string", set("client_name", []string{"a"}), "not one JSON object"},
+		{"no redirect_uris", set("redirect_uris", nil), "redirect_uris"},
+		{"empty redirect_uris", set("redirect_uris", []string{}), "redirect_uris"},
+		{"only dangerous redirect_uris", set("redirect_uris", []string{"javascript:alert(1)", "http://evil.example/cb", "https://a@evil.example/"}), "redirect_uris"},
+		{"redirect_uris that are no list", set("redirect_uris", callback), "not one JSON object"},
+		{"51 redirect_uris", set("redirect_uris", manyURIs(51)), "at most 50"},
+		{"50 redirect_uris", set("redirect_uris", manyURIs(50)), ""},
+		{"a repeated member", text(`{`, `{"client_name":"Claude",`), "not one JSON object"},
+		{"a repeated member of no meaning", text(`{`, `{"x":1,"x":2,`), "not one JSON object"},
+		{"redirect_uris in capitals", text(`"redirect_uris"`, `"REDIRECT_URIS"`), "redirect_uris"},
+		{"redirect_uris with a long s", text(`"redirect_uris"`, `"redirect_uri`+"\u017f"+`"`), "redirect_uris"},
+		{"client_id in capitals beside the right one", text(`{`, `{"CLIENT_ID":"https://evil.example/",`), ""},
+		{"a secret in capitals, which is an unknown member", text(`{`, `{"Client_Secret":"s",`), ""},
+		{"a list", "[" + ok(nil) + "]", "not one JSON object"},
+		{"null", "null", wrongID},
+		{"something behind it", ok(nil) + "{}", "not one JSON object"},
+		{"half of it", ok(nil)[:40], "not one JSON object"},
+		{"a page", "<html>", "not one JSON object"},
+		{"nothing", "", "not one JSON object"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.docs.put(documentURL, 200, c.body)
+			a := w.documentApp(documentURL)
+			p := a.page("redirect_uri", "")
+			if c.name == "50 redirect_uris" {
+				p = a.page()
+			}
+			if c.says == "" {
+				if p.Status != 200 || !strings.Contains(p.Body, "<strong>app.example</strong>") {
+					t.Errorf("status %d: %s", p.Status, p.Body)
+				}
+				return
+			}
+			if p.Status != 400 || !strings.Contains(p.Body, "cannot be accepted") || !strings.Contains(p.Body, c.says) || p.Next() != "" {
+				t.Errorf("status %d, want 400 and %q: %s", p.Status, c.says, p.Body)
+			}
+			checkPage(t, seen(p))
+			a.token(a.refreshment("x")).wants(t, 401, "invalid_client")
+			if w.docs.count(documentURL) != 2 {
+				t.Errorf("%d fetches, want one for each request: an invalid document is never kept", w.docs.count(documentURL))
+			}
+			w.publish(documentURL, nil)
+			if p := a.page(); p.Status != 200 {
+				t.Errorf("mended, and still status %d", p.Status)
+			}
+		})
+	}
+}
+
+func manyURIs(n int) (uris []string) {
+	for i := range n - 1 {
+		uris = append(uris, fmt.Sprintf("https://app.example/%d", i))
+	}
+	return append(uris, callback)
+}
+
+// §4.3, §6: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
+// or refreshes is asked to come again. It must not read invalid_client, at which SDKs throw away what they have.
+func TestDocumentsThatCannotBeRead(t *testing.T) {
+	good := mustJSON(t, documentMembers(documentURL, nil))
+	spaces := func(n int) string { return good + strings.Repeat(" ", n-len(good)) }
+	answer := func(status int, body string, headers ...string) func(*documentHosts) {
+		return func(d *documentHosts) { d.put(documentURL, status, body, headers...) }
+	}
+	for _, c := range []struct {
+		name      string
+		host      func(*documentHosts)
+		status    int // of the page; 200: it was read
+		token     int
+		tokenCode string
+	}{
+		{"a good answer", answer(200, good), 200, 400, "invalid_grant"},
+		{"with a charset", answer(200, good, "Content-Type", "application/json; charset=utf-8"), 200, 400, "invalid_grant"},
+		{"of a +json type", answer(200, good, "Content-Type", "application/oauth-client+json"), 200, 400, "invalid_grant"},
+		{"of exactly 5 KB", answer(200, spaces(5<<10)), 200, 400, "invalid_grant"},
+		{"of 5 KB and one byte", answer(200, spaces(5<<10+1)), 502, 503, "temporarily_unavailable"},
+		{"without an end", func(d *documentHosts) {
+			d.handle(documentURL, func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(endless{})}, nil
+			})
+		}, 502, 503, "temporarily_unavailable"},
+		{"that breaks off", func(d *documentHosts) {
+			d.handle(documentURL, func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(io.MultiReader(strings.NewReader(good), broken{}))}, nil
+			})
+		}, 502, 503, "temporarily_unavailable"},
+		{"as a page, such as a bot check", answer(200, good, "Content-Type", "text/html"), 502, 503, "temporarily_unavailable"},
+		{"as text", answer(200, good, "Content-Type", "text/plain"), 502, 503, "temporarily_unavailable"},
+		{"of no type", answer(200, good, "Content-Type", ""), 502, 503, "temporarily_unavailable"},
+		{"with 201", answer(201, good), 502, 503, "temporarily_unavailable"},
+		{"with 203", answer(203, good), 502, 503, "temporarily_unavailable"},
+		{"with 206", answer(206, good), 502, 503, "temporarily_unavailable"},
+		{"with 301 to a good one", answer(301, good, "Location", "https://app.example/other.json"), 502, 503, "temporarily_unavailable"},
+		{"with 302 to the metadata service", answer(302, "", "Location", "http://169.254.169.254/latest/meta-data/"), 502, 503, "temporarily_unavailable"},
+		{"with 307", answer(307, "", "Location", "https://app.example/other.json"), 502, 503, "temporarily_unavailable"},
+		{"with 401", answer(401, good), 502, 503, "temporarily_unavailable"},
+		{"with 403, as bot checks do to data centres", answer(403, good), 502, 503, "temporarily_unavailable"},
+		{"with 429", answer(429, good), 502, 503, "temporarily_unavailable"},
+		{"with 500", answer(500, good), 502, 503, "temporarily_unavailable"},
+		{"with 404: it is not there, which is an answer", answer(404, good), 400, 401, "invalid_client"},
+		{"with 410", answer(410, good), 400, 401, "invalid_client"},
+		{"no connection", func(d *documentHosts) { d.fail(documentURL) }, 502, 503, "temporarily_unavailable"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.docs.put("https://app.example/other.json", 200, good)
+			c.host(w.docs)
+			a := w.documentApp(documentURL)
+			p := a.page()
+			checkPage(t, seen(p))
+			if p.Status != c.status || p.Next() != "" && c.status != 200 {
+				t.Errorf("status %d, want %d: %s", p.Status, c.status, p.Body)
+			}
+			if c.status == 502 && !strings.Contains(p.Body, "cannot be read at the moment") || c.status == 400 && !strings.Contains(p.Body, "there is no such document") {
+				t.Errorf("the page says %s", p.Body)
+			}
+			got := a.token(a.refreshment("x")).wants(t, c.token, c.tokenCode)
+			if (got.Header.Get("Retry-After") != "") != (c.token == 503) {
+				t.Errorf("Retry-After %q", got.Header.Get("Retry-After"))
+			}
+			if c.status != 200 {
+				if n := w.docs.count(documentURL); n != 2 {
+					t.Errorf("%d fetches, want one for each request: failures are never kept", n)
+				}
+				w.publish(documentURL, nil)
+				if p := a.page(); p.Status != 200 {
+					t.Errorf("it is back, and still status %d", p.Status)
+				}
+			}
+			if w.docs.count("https://app.example/other.json") != 0 || w.docs.count("http://169.254.169.254/latest/meta-data/") != 0 {
+				t.Error("a redirect was followed")
+			}
+		})
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = ' '
+	}
+	return len(b), nil
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// The request is a plain one, and has a deadline that does not depend on who waits for it.
+func TestTheRequestForADocument(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	good := w.publish(documentURL, nil)
+	serve := w.docs.at[documentURL]
+	var asked *http.Request
+	w.docs.handle(documentURL, func(r *http.Request) (*http.Response, error) {
+		asked = r
+		return serve(r)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	r := newRequest(t, "GET", good.authorizeURL(), "", "").WithContext(ctx)
+	r.Header.Set("Cookie", "a=b")
+	r.Header.Set("Authorization", "Bearer x")
+	w.do(r)
+	deadline, ok := asked.Context().Deadline()
+	if left := time.Until(deadline); !ok || left > 5*time.Second {
+		t.Errorf("deadline %v in %v", ok, left)
+	}
+	if asked.Method != "GET" || asked.Body != nil || len(asked.Header) != 2 || asked.Header.Get("Accept") != "application/json" || asked.Header.Get("User-Agent") != "mcpbouncer" {
+		t.Errorf("%s with %v", asked.Method, asked.Header)
+	}
+	cancel()
+}
+
+// A request that no document can make good does not make us ask for one.
+func TestARequestThatIsRefusedAnywayFetchesNothing(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.publish(documentURL, nil)
+	for _, uri := range []string{"javascript:alert(1)", "http://evil.example/", "https://a@evil.example/", "https://app.example/#", "x"} {
+		if p := a.page("redirect_uri", uri); p.Status != 400 || w.docs.count("") != 0 {
+			t.Errorf("%s: status %d, %d fetches", uri, p.Status, w.docs.count(""))
+		}
+	}
+	if p := a.page("redirect_uri", "https://evil.example/"); p.Status != 400 || w.docs.count("") != 1 {
+		t.Errorf("an acceptable one that is not in the document: status %d", p.Status)
+	}
+}
+
+// RFC 9111 §4.2, between a minute and a day.
+func TestHowLongADocumentIsKept(t *testing.T) {
+	const second, hour, day = time.Second, time.Hour, 24 * time.Hour
+	date := func(d time.Duration) string { return issuertest.Start.Add(d).Format(http.TimeFormat) }
+	for _, c := range []struct {
+		name    string
+		headers []string
+		want    time.Duration
+	}{
+		{"no word: an hour", nil, hour},
+		{"two hours", []string{"Cache-Control", "public, max-age=7200"}, 2 * hour},
+		{"in capitals and quotes", []string{"Cache-Control", `MAX-AGE="7200"`}, 2 * hour},
+		{"a second: a minute", []string{"Cache-Control", "max-age=1"}, time.Minute},
+		{"nothing: a minute", []string{"Cache-Control", "max-age=0"}, time.Minute},
+		{"no-store: a minute, or each login would make us ask", []string{"Cache-Control", "no-store, max-age=7200"}, time.Minute},
+		{"no-cache", []string{"Cache-Control", "no-cache"}, time.Minute},
+		{"no-store in a second line", []string{"Cache-Control", "max-age=7200", "Cache-Control", "no-store"}, time.Minute},
+		{"a year: a day", []string{"Cache-Control", "max-age=31536000"}, day},
+		{"a number beyond all bounds: a day", []string{"Cache-Control", "max-age=99999999999999999999"}, day},
+		{"a negative number: a minute", []string{"Cache-Control", "max-age=-7200"}, time.Minute},
+		{"no number: a minute", []string{"Cache-Control", "max-age=soon"}, time.Minute},
+		{"an answer that was half-way old", []string{"Cache-Control", "max-age=7200", "Age", "3600"}, hour},
+		{"an answer that was too old", []string{"Cache-Control", "max-age=7200", "Age", "7300"}, time.Minute},
+		{"Expires", []string{"Expires", date(2 * hour), "Date", date(0)}, 2 * hour},
+		{"Expires by another clock", []string{"Expires", date(50 * hour), "Date", date(48 * hour)}, 2 * hour},
+		{"Expires without Date", []string{"Expires", date(2 * hour)}, 2 * hour},
+		{"Expires in the past", []string{"Expires", date(-hour)}, time.Minute},
+		{"Expires that is no date", []string{"Expires", "0"}, time.Minute},
+		{"Expires against max-age, which wins", []string{"Expires", date(-hour), "Cache-Control", "max-age=7200"}, 2 * hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.docs.put(documentURL, 200, mustJSON(t, documentMembers(documentURL, nil)), c.headers...)
+			a := w.documentApp(documentURL)
+			for _, at := range []struct {
+				after time.Duration
+				want  int
+			}{{0, 1}, {c.want - second, 1}, {second, 2}} {
+				w.clock.Add(at.after)
+				if p := a.page(); p.Status != 200 || w.docs.count(documentURL) != at.want {
+					t.Errorf("status %d, %d fetches, want %d", p.Status, w.docs.count(documentURL), at.want)
+				}
+			}
+		})
+	}
+}
+
+// The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in vain at every request.
+func TestTheLastGoodCopy(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fails func(*world)
+		keeps bool
+	}{
+		{"its host is away", func(w *world) { w.docs.fail(documentURL) }, true},
+		{"its host refuses us", func(w *world) { w.docs.put(documentURL, 403, "") }, true},
+		{"a bot check stands there", func(w *world) { w.docs.put(documentURL, 200, "<html>", "Content-Type", "text/html") }, true},
+		{"the document is broken", func(w *world) { w.docs.put(documentURL, 200, "{") }, true},
+		{"the document names another client", func(w *world) { w.publish(documentURL, map[string]any{"client_id": "https://evil.example/x"}) }, true},
+		{"it was withdrawn", func(w *world) { w.docs.put(documentURL, 404, "") }, false},
+		{"it is gone", func(w *world) { w.docs.put(documentURL, 410, "") }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			a := w.publish(documentURL, nil)
+			want := func(status, fetches int) {
+				t.Helper()
+				if p := a.page(); (p.Status == 200) != (status == 200) || w.docs.count(documentURL) != fetches {
+					t.Fatalf("status %d, %d fetches, want %d and %d", p.Status, w.docs.count(documentURL), status, fetches)
+				}
+			}
+			want(200, 1)
+			c.fails(w)
+			want(200, 1) // still fresh
+			w.clock.Add(time.Hour)
+			if !c.keeps {
+				want(400, 2)
+				w.docs.fail(documentURL)
+				want(502, 3) // nor is there a copy any more
+				return
+			}
+			want(200, 2)
+			want(200, 2) // not again for 30 seconds
+			w.clock.Add(29 * time.Second)
+			want(200, 2)
+			w.clock.Add(time.Second)
+			want(200, 3)
+			w.clock.Add(24*time.Hour - 31*time.Second)
+			want(200, 4)
+			w.clock.Add(time.Second)
+			want(0, 5)
+			want(0, 6)
+			w.publish(documentURL, nil)
+			want(200, 7)
+			want(200, 7)
+		})
+	}
+}
+
+// What is known of vendors' clients serves only when there is neither document nor copy.
+func TestVendorsWithoutTheirDocument(t *testing.T) {
+	for _, c := range []struct{ id, name, uri string }{
+		{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code", "http://localhost:53127/callback"},
+		{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code", "http://127.0.0.1:1/callback"},
+		{"https://claude.ai/oauth/mcp-oauth-client-metadata", "Claude", "https://claude.ai/api/mcp/auth_callback"},
+		{"https://vscode.dev/oauth/client-metadata.json", "Visual Studio Code", "http://127.0.0.1:53127/"},
+		{"https://chatgpt.com/oauth/codex/client.json", "Codex", "http://127.0.0.1:53127/callback"},
+		{"https://chatgpt.com/oauth/client.json", "ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"},
+		{"https://chatgpt.com/oauth/abc123/client.json", "ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"},
+		{"https://opencode.ai/oauth/opencode/client.json", "opencode", "http://127.0.0.1:53127/callback"},
+	} {
+		t.Run(c.id+" to "+c.uri, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			u, _ := url.Parse(c.id)
+			a := w.documentApp(c.id)
+			a.redirect = c.uri
+			shows := func(name string) {
+				t.Helper()
+				p := a.page()
+				checkPage(t, seen(p))
+				if p.Status != 200 || !strings.Contains(p.Body, "“"+name+"”") || !strings.Contains(p.Body, "<strong>"+u.Host+"</strong>") {
+					t.Fatalf("status %d: %s", p.Status, p.Body)
+				}
+			}
+			w.docs.put(c.id, 403, "")
+			shows(c.name)
+			if p := a.page("redirect_uri", "https://evil.example/callback"); p.Status != 400 {
+				t.Errorf("another redirect URI: status %d", p.Status)
+			}
+			a.login()
+			w.publish(c.id, map[string]any{"client_name": "Its Own Words", "redirect_uris": []string{c.uri}})
+			shows("Its Own Words")
+			w.docs.fail(c.id)
+			w.clock.Add(2 * time.Hour)
+			shows("Its Own Words") // a copy comes before what is known
+			w.clock.Add(30 * time.Hour)
+			shows(c.name)
+			w.docs.put(c.id, 404, "")
+			if p := a.page(); p.Status != 400 {
+				t.Errorf("withdrawn by its vendor: status %d", p.Status)
+			}
+			w.publish(c.id, map[string]any{"client_secret": "s"})
+			if p := a.page(); p.Status != 400 {
+				t.Errorf("a document that says something else: status %d", p.Status)
+			}
+		})
+	}
+	t.Run("nobody else is known", func(t *testing.T) {
+		w := newWorld(t, nil, nil)
+		for _, id := range []string{
+			"https://claude.ai/oauth/other", "https://claude.ai.evil.example/oauth/claude-code-client-metadata", "https://evil.example/oauth/client.json",
+			"https://chatgpt.com/other/client.json", "https://chatgpt.com.evil.example/oauth/client.json", "https://claude.ai/oauth/claude-code-client-metadata/", "https://vscode.dev/oauth/client-metadata.json?x",
+		} {
+			if p := w.documentApp(id).page(); p.Status != 502 {
+				t.Errorf("%s: status %d", id, p.Status)
+			}
+		}
+	})
+}
+
+// Many who want the same document share one fetch, and its failure.
+func TestOneFetchForAllWhoWait(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		answer func(*http.Request) (*http.Response, error)
+		status int
+	}{
+		{"a good one", nil, 200},
+		{"a failure", func(*http.Request) (*http.Response, error) { return nil, errors.New("reset") }, 502},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			a := w.publish(documentURL, nil)
+			serve := w.docs.at[documentURL]
+			if c.answer != nil {
+				serve = c.answer
+			}
+			release := make(chan struct{})
+			w.docs.handle(documentURL, func(r *http.Request) (*http.Response, error) {
+				<-release
+				return serve(r)
+			})
+			w.get(w.wiki.PublicURL + "/oauth/jwks.json") // starts the replica
+			const many = 40
+			statuses := make(chan int, many)
+			ask := func() { statuses <- w.get(a.authorizeURL()).Status }
+			go ask()
+			waitFor(t, "the first fetch", func() bool { return w.docs.count(documentURL) == 1 })
+			for range many - 1 {
+				go ask()
+			}
+			// One more who does not wait: those who came before it are in the queue or will find the answer.
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if got := w.do(newRequest(t, "GET", a.authorizeURL(), "", "").WithContext(ctx)); got.Status != 502 {
+				t.Errorf("who hung up got %d", got.Status)
+			}
+			if w.docs.count(documentURL) != 1 {
+				t.Errorf("%d fetches while one is under way", w.docs.count(documentURL))
+			}
+			close(release)
+			for range many {
+				if got := <-statuses; got != c.status {
+					t.Errorf("status %d, want %d", got, c.status)
+				}
+			}
+			// A failure is not kept, so those who came too late for the shared one may have asked anew.
+			if n := w.docs.count(documentURL); n != 1 && c.status == 200 {
+				t.Errorf("%d fetches, want 1", n)
+			}
+		})
+	}
+}
+
+// Sixteen hosts that hang do not hold up more than themselves, and a seventeenth is not asked.
+func TestFetchesAtTheSameTime(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	known := w.publish(documentURL, nil)
+	if p := known.page(); p.Status != 200 {
+		t.Fatal(p.Status)
+	}
+	release := make(chan struct{})
+	done := make(chan int, 16)
+	for i := range 16 {
+		id := fmt.Sprintf("https://slow.example/%d", i)
+		w.docs.handle(id, func(*http.Request) (*http.Response, error) {
+			<-release
+			return nil, errors.New("too late")
+		})
+		go func() { done <- w.get(w.documentApp(id).authorizeURL()).Status }()
+	}
+	waitFor(t, "16 fetches", func() bool { return w.docs.count("") == 17 })
+	other := w.publish("https://app.example/other.json", nil)
+	if p := other.page(); p.Status != 502 || w.docs.count(other.id) != 0 {
+		t.Errorf("the seventeenth: status %d, %d fetches", p.Status, w.docs.count(other.id))
+	}
+	if p := known.page(); p.Status != 200 {
+		t.Errorf("a document that is known: status %d", p.Status)
+	}
+	close(release)
+	for range 16 {
+		if got := <-done; got != 502 {
+			t.Errorf("status %d", got)
+		}
+	}
+	if p := other.page(); p.Status != 200 {
+		t.Errorf("afterwards: status %d", p.Status)
+	}
+}
+
+// A flood of documents takes the place of some, and never of all at once; what fails takes none.
+func TestAFloodOfDocuments(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	kept := make([]*app, 50)
+	for i := range kept {
+		kept[i] = w.publish(fmt.Sprintf("https://app.example/%d", i), nil)
+		kept[i].page()
+	}
+	for i := range 1200 {
+		w.documentApp(fmt.Sprintf("https://evil.example/%d", i)).page()
+	}
+	fetches := w.docs.count("")
+	for _, a := range kept {
+		a.page()
+	}
+	if w.docs.count("") != fetches {
+		t.Error("documents that are not there drove out those that are")
+	}
+	for i := range 960 {
+		w.publish(fmt.Sprintf("https://evil.example/good/%d", i), nil).page()
+	}
+	fetches = w.docs.count("")
+	for _, a := range kept {
+		a.page()
+	}
+	if lost := w.docs.count("") - fetches; lost > 40 {
+		t.Errorf("960 documents drove out %d of 50", lost)
+	}
+}
+
+// FuzzDocument: whatever is at a URL, nothing fails, and what is accepted names itself and only sends codes where we would let it.
+func FuzzDocument(f *testing.F) {
+	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
+	a := w.documentApp(documentURL)
+	for _, seed := range []map[string]any{nil, {"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks(ecKey().Public())}, {"redirect_uris": []string{"http://127.0.0.1/cb", "x"}}, {"client_name": "<b>\u202e"}, {"jwks": map[string]any{"keys": []any{nil, 1}}}} {
+		f.Add([]byte(mustJSON(f, documentMembers(documentURL, seed))), callback)
+	}
+	f.Add([]byte(`{"client_id":"https://app.example/client.json","redirect_uris":["javascript:alert(1)"],"client_name":"a"}`), "javascript:alert(1)")
+	f.Fuzz(func(t *testing.T, body []byte, uri string) {
+		w.t, w.replicas = t, nil
+		w.docs.put(documentURL, 200, string(body))
+		p := a.page("redirect_uri", uri)
+		switch p.Status {
+		case 400, 502:
+			if p.Next() != "" {
+				t.Fatalf("%q leads to %s", body, p.Next())
+			}
+			return
+		case 200:
+		default:
+			t.Fatalf("%q gave %d: %s", body, p.Status, p.Body)
+		}
+		if !strings.Contains(string(body), "client_id") || strings.ContainsAny(uri, "<>\"\\ #") || uri != "" && !strings.Contains(uri, ":") {
+			t.Fatalf("%q was accepted with %q", body, uri)
+		}
+		lower := strings.ToLower(uri)
+		for _, bad := range []string{"javascript:", "data:", "vbscript:", "file:", "about:", "view-source:"} {
+			if strings.HasPrefix(lower, bad) {
+				t.Fatalf("%q was accepted with %q", body, uri)
+			}
+		}
+		if strings.HasPrefix(lower, "http:") && !strings.HasPrefix(lower, "http://localhost") && !strings.HasPrefix(lower, "http://127.0.0.1") && !strings.HasPrefix(lower, "http://[::1]") {
+			t.Fatalf("%q was accepted with %q", body, uri)
+		}
+	})
+}
