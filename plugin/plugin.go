@@ -118,6 +118,10 @@ func (b *bouncer) protect(rw http.ResponseWriter, req *http.Request, e *endpoint
 			return
 		}
 	}
+	if n := req.ContentLength; n > 0 && n <= maxMessage && !holdBody(req, maxMessage) {
+		answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the request body could not be read"}`)
+		return
+	}
 	identify(req.Header, id)
 	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
