@@ -62,20 +62,10 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	if typ = strings.TrimPrefix(strings.ToLower(typ), "application/"); typ != "" && typ != "jwt" && typ != "client-authentication+jwt" {
 		return errors.New("client_assertion: typ of something else")
 	}
-	keys, err := s.clientKeys(ctx, c, token.Headers[0].KeyID)
+	var claims jwt.Claims
+	verified, err := s.verifySignature(ctx, c, token, &claims)
 	if err != nil {
 		return err
-	}
-	var claims jwt.Claims
-	verified := false
-	for _, key := range keys {
-		if key.Algorithm != "" && key.Algorithm != token.Headers[0].Algorithm || key.Use != "" && key.Use != "sig" {
-			continue
-		}
-		if token.Claims(key, &claims) == nil {
-			verified = true
-			break
-		}
 	}
 	now := s.Now()
 	switch {
@@ -102,9 +92,9 @@ func (t *tenant) isAudience(aud jwt.Audience) bool {
 	return len(aud) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return a != t.PublicURL && a != t.PublicURL+"/oauth/token" })
 }
 
-// clientKeys are the client's keys with this kid, or all when the assertion names none. An unknown kid may be a new key: then the
-// document that has the keys is read again, though not more often than documentRetry.
-func (s *Issuer) clientKeys(ctx context.Context, c client, kid string) ([]jose.JSONWebKey, error) {
+// verifySignature says whether a key of the client signed the token, and reads its claims. A signature that none verifies may be a new
+// key's: then the document that has the keys is read again, though not more often than documentRetry.
+func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONWebToken, claims *jwt.Claims) (bool, error) {
 	source := documentKey{c.id, false}
 	read := func() (*jose.JSONWebKeySet, error) {
 		reg, err := s.documentClient(ctx, c.id)
@@ -118,29 +108,28 @@ func (s *Issuer) clientKeys(ctx context.Context, c client, kid string) ([]jose.J
 		read = func() (*jose.JSONWebKeySet, error) { return s.fetchKeys(ctx, source) }
 	}
 	set, err := read()
-	if err != nil {
-		return nil, err
-	}
-	if keys := keysNamed(set, kid); len(keys) > 0 {
-		return keys, nil
+	if err != nil || verifiedBy(set, token, claims) {
+		return err == nil, err
 	}
 	if s.documents.expire(source, s.Now()) {
-		if set, err = read(); err != nil {
-			return nil, err
+		if set, err = read(); err != nil || verifiedBy(set, token, claims) {
+			return err == nil, err
 		}
 	}
-	keys := keysNamed(set, kid)
-	if len(keys) == 0 && s.documents.stale(source, s.Now()) {
-		return nil, fmt.Errorf("%w: it may have this key by now", errUnreadable)
+	if s.documents.stale(source, s.Now()) {
+		return false, fmt.Errorf("%w: it may have this key by now", errUnreadable)
 	}
-	return keys, nil
+	return false, nil
 }
 
-func keysNamed(set *jose.JSONWebKeySet, kid string) []jose.JSONWebKey {
-	if kid == "" {
-		return set.Keys
-	}
-	return set.Key(kid)
+// verifiedBy tries the keys that the token may mean: those of its kid, or all when it names none.
+func verifiedBy(set *jose.JSONWebKeySet, token *jwt.JSONWebToken, claims *jwt.Claims) bool {
+	header := token.Headers[0]
+	return slices.ContainsFunc(set.Keys, func(key jose.JSONWebKey) bool {
+		return (header.KeyID == "" || key.KeyID == header.KeyID) &&
+			(key.Algorithm == "" || key.Algorithm == header.Algorithm) && (key.Use == "" || key.Use == "sig") &&
+			token.Claims(key, claims) == nil
+	})
 }
 
 func (s *Issuer) fetchKeys(ctx context.Context, source documentKey) (*jose.JSONWebKeySet, error) {

@@ -47,12 +47,12 @@ func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 // does not stay allowed because it was registered yesterday.
 func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client, err error) {
 	c.id = id
-	if len(id) > maxClientID {
-		return c, errors.New("client_id: too long")
-	}
 	if isDocumentURL(id) { // no sealed value begins like that
 		c.registration, err = s.documentClient(ctx, id)
 		return c, err
+	}
+	if len(id) > maxClientID {
+		return c, sealing.ErrNotOpened
 	}
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err

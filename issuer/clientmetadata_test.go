@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +61,7 @@ func TestDocumentURLs(t *testing.T) {
 		{"a dot at the end of the host", "https://app.example./client.json", "plain host"},
 		{"a host of Cyrillic letters that looks like another", "https://\u0441laude.ai/client.json", "not a plain URL"},
 		{"letters beyond ASCII in the path", "https://app.example/clïent.json", "not a plain URL"},
-		{"1,001 characters", "https://app.example/" + strings.Repeat("a", 981), "too long"},
+		{"1,001 characters", "https://app.example/" + strings.Repeat("a", 981), "not a plain URL"},
 		{"1,000 characters", "https://app.example/" + strings.Repeat("a", 980), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -653,4 +655,93 @@ func FuzzDocument(f *testing.F) {
 			t.Fatalf("%q was accepted with %q", body, uri)
 		}
 	})
+}
+
+// xss is what somebody might write where a name is expected.
+var xss = []string{
+	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</title><script>alert(1)</script>`, `</style><script>alert(1)</script>`,
+	`{{.Style}}`, `javascript:alert(1)`, `<!--`, `--><b>`, `&lt;script&gt;`, `<svg/onload=alert(1)>`, `</form><form action="https://evil.example">`, `<base href=//evil.example>`, "Claude\u202egnp.exe", "a\x00b<b>",
+}
+
+// The person sees whose application it is by its host, which has been proven; what it says of itself stays text.
+func TestTheConsentPageOfADocument(t *testing.T) {
+	for _, c := range []struct {
+		name, id, shown, uri string
+		warns                bool
+	}{
+		{"a program elsewhere", documentURL, "app.example", callback, false},
+		{"a host with a port", "https://app.example:8443/client.json", "app.example:8443", callback, false},
+		{"a host in punycode stays readable as what it is", "https://xn--clude-2ve.example/client.json", "xn--clude-2ve.example", callback, false},
+		{"a program on this computer, which may be any", documentURL, "app.example", "http://127.0.0.1/cb", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			a := w.publish(c.id, map[string]any{"redirect_uris": []string{c.uri}, "logo_uri": "https://evil.example/logo.png", "client_uri": "https://evil.example"})
+			a.redirect = c.uri
+			p := a.page()
+			checkPage(t, seen(p))
+			if !strings.Contains(p.Body, "Verified: <strong>"+c.shown+"</strong>") || strings.Contains(p.Body, "Unverified") || !strings.Contains(p.Body, "“Test App”") {
+				t.Errorf("the page says %s", p.Body)
+			}
+			if strings.Contains(p.Body, "program on your own computer") != c.warns || strings.Contains(p.Body, "evil.example") {
+				t.Errorf("the warning, or something of the document's: %s", p.Body)
+			}
+		})
+	}
+	t.Run("a registration is not verified", func(t *testing.T) {
+		w := newWorld(t, nil, nil)
+		p := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": "claude.ai"}).page()
+		if strings.Contains(p.Body, "Verified:") || !strings.Contains(p.Body, "Unverified: ") {
+			t.Errorf("the page says %s", p.Body)
+		}
+	})
+	for _, text := range xss {
+		t.Run("names with "+text, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.DisplayName = text })
+			p := w.publish(documentURL, map[string]any{"client_name": text}).page()
+			plain := newWorld(t, nil, nil).publish(documentURL, nil).page()
+			if got, want := tags(p.Body), tags(plain.Body); !slices.Equal(got, want) {
+				t.Errorf("tags %q, want %q", got, want)
+			}
+			heading := regexp.MustCompile(`<h1>Allow “(.*)” to use (.*) in your name\?</h1>`).FindStringSubmatch(p.Body)
+			if heading == nil || strings.ContainsAny(heading[1]+heading[2], "<>\"'\u202e\x00") || heading[1] != heading[2] {
+				t.Errorf("the heading is %q", heading)
+			}
+			if got, want := tags(w.errorPage(text).Body), tags(w.errorPage("x").Body); !slices.Equal(got, want) {
+				t.Errorf("tags of the error page %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// tags are a page's, with their attributes' names.
+func tags(body string) []string {
+	return regexp.MustCompile(`"[^"]*"`).Split(strings.Join(regexp.MustCompile(`<[^>]*>`).FindAllString(body, -1), ""), -1)
+}
+
+// errorPage is what a stranger gets who sends this in every parameter.
+func (w *world) errorPage(text string) *issuertest.Page {
+	q := url.Values{"client_id": {text}, "redirect_uri": {text}, "state": {text}, "scope": {text}, "resource": {text}}
+	return issuertest.NewBrowser(w.t, w.net).Get(w.wiki.PublicURL + "/oauth/authorize?" + q.Encode())
+}
+
+// A logo is a picture in the page and nothing else.
+func TestLogosStayPictures(t *testing.T) {
+	for _, logo := range []string{
+		"data:image/png;base64,iVBORw0KGgo=", `data:image/png" onerror="alert(1)`, `data:image/png'onerror='alert(1)`, `data:image/svg+xml,<svg onload="alert(1)"/>`,
+		`data:image/png"><script>alert(1)</script>`, `data:image/,</style><script>alert(1)</script>`, "data:image/png,`${1}`", "data:image/png,{{.Style}}",
+	} {
+		t.Run(logo, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.Logo = logo })
+			p := w.register(w.wiki.PublicURL, nil).page()
+			picture := regexp.MustCompile(`<img class="logo" src="(data:image/[^"<>]*)" alt="">`)
+			if len(picture.FindAllString(p.Body, -1)) != 1 || strings.Count(p.Body, "<img") != 1 || strings.Contains(p.Body, "<script") || strings.Contains(p.Body, "<svg") {
+				t.Errorf("the page has %q", regexp.MustCompile(`<img[^>]*>`).FindAllString(p.Body, -1))
+			}
+			policy := p.Header.Get("Content-Security-Policy")
+			if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "script-src") || !strings.HasSuffix(policy, "img-src data:") {
+				t.Errorf("Content-Security-Policy %q", policy)
+			}
+		})
+	}
 }

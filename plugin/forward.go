@@ -34,8 +34,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, network, address)
 }
 
-// maxForwarded is the longest body that the sidecar takes, in bytes.
-const maxForwarded = 64 << 10
+// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that is held for the MCP server. What is longer
+// than that, or of unknown length, passes as a stream.
+const (
+	maxForwarded = 64 << 10
+	maxMessage   = 1 << 20
+)
 
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
@@ -48,7 +52,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return
 	}
-	if status := holdBody(req); status != 0 {
+	if status := holdBody(req, maxForwarded); status != 0 {
 		answer(rw, status, `{"error":"invalid_request","error_description":"the request body is incomplete or too large"}`)
 		return
 	}
@@ -63,16 +67,17 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 }
 
 // holdBody reads the body before it is forwarded, and returns the status to answer when it could not. net/http closes a request's body when its answer begins;
-// a transport that is still looking for the body's end then gives up the connection, and the answer is cut off.
-func holdBody(req *http.Request) int {
+// a transport that is still looking for the body's end then gives up the connection, and the answer is cut off. Traefik's own way to the MCP
+// server has the same fault (traefik/traefik#11767), and a tool call that is answered by a stream runs into it.
+func holdBody(req *http.Request, limit int64) int {
 	if req.Body == nil {
 		return 0
 	}
-	body, err := io.ReadAll(io.LimitReader(req.Body, maxForwarded+1))
+	body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
 	if err != nil {
 		return http.StatusBadRequest
 	}
-	if len(body) > maxForwarded {
+	if int64(len(body)) > limit {
 		return http.StatusRequestEntityTooLarge
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))

@@ -93,9 +93,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		protect(b, rw, req, e)
 		return
 	}
-	identify(req.Header, id)
-	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
-	b.next.ServeHTTP(rw, req)
+	pass(b, rw, req, id)
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
@@ -116,8 +114,7 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 			protect(b, rw, req, e)
 			return
 		}
-		identify(req.Header, id)
-		b.next.ServeHTTP(rw, req) // rw untouched, as above
+		pass(b, rw, req, id)
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
@@ -134,8 +131,19 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 		refuse(e, rw, req, err)
 		return
 	}
+	pass(b, rw, req, id)
+}
+
+// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
+func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, id *identity) {
+	n := req.ContentLength
+	if n > 0 && n <= maxMessage && holdBody(req, maxMessage) != 0 {
+		answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the request body could not be read"}`)
+		return
+	}
 	identify(req.Header, id)
-	b.next.ServeHTTP(rw, req) // rw untouched, as above
+	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	b.next.ServeHTTP(rw, req)
 }
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.

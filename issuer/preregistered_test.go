@@ -1,0 +1,39 @@
+package issuer_test
+
+import (
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// What `mcpbouncer client create` prints is all that a client needs, at its tenant and nowhere else.
+func TestPreRegisteredClients(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	world := w.tenant("https://mcp.localhost/world")
+	w.serve(world)
+	a := w.register(w.wiki.PublicURL, nil)
+	ring := must(sealing.ParseRing(masterOne))
+	for _, method := range []string{"none", "client_secret_basic", "client_secret_post"} {
+		info, err := issuer.RegisterClient(ring, tenantID(w.wiki), issuer.ClientMetadata{
+			RedirectURIs: []string{callback}, TokenEndpointAuthMethod: method, ClientName: "Batch",
+		}, w.clock.Now())
+		if err != nil || (info.ClientSecret == "") != (method == "none") {
+			t.Fatalf("%s: %v, secret of %d characters", method, err, len(info.ClientSecret))
+		}
+		b := *a
+		b.id, b.secret, b.basic = info.ClientID, info.ClientSecret, method == "client_secret_basic"
+		b.login()
+		b.base = world.PublicURL
+		b.token(b.refreshment("x")).wants(t, 401, "invalid_client")
+	}
+	if _, err := issuer.RegisterClient(ring, tenantID(w.wiki), issuer.ClientMetadata{RedirectURIs: []string{"javascript:alert(1)"}}, w.clock.Now()); err == nil {
+		t.Error("a client with a script for a redirect URI")
+	}
+}
+
+func tenantID(tn issuertest.Tenant) sealing.TenantID {
+	return sealing.Tenant{PublicURL: tn.PublicURL, Resource: tn.Resource, Audience: tn.Audience, UpstreamIssuer: tn.ProviderIssuer,
+		UpstreamClientID: tn.ClientID, Generation: uint32(tn.Generation)}.ID()
+}
