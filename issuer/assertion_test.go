@@ -303,6 +303,12 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 			t.Error("no WWW-Authenticate for who used the Authorization header (RFC 6749 §5.2)")
 		}
 	})
+	// An assertion in the log would be good for minutes.
+	for _, bad := range []string{"eyJ", "hunter2", "mba1_", "mbr1_"} {
+		if log := w.log.String(); strings.Contains(log, bad) || !strings.Contains(log, "client_assertion: ") {
+			t.Errorf("%s is in the log, or no reason is", bad)
+		}
+	}
 }
 
 // A key that the client has only just made is found, and strangers who invent one do not make us ask more than every 30 seconds.

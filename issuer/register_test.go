@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
@@ -32,6 +34,22 @@ func TestRealRegistrations(t *testing.T) {
 			[]string{"http://localhost:3335/oauth/callback"}, "none"},
 		{"Gemini CLI", `{"client_name":"Gemini CLI (Google ADK)","redirect_uris":["http://localhost:7777/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","code_challenge_method":["S256"],"scope":""}`,
 			[]string{"http://localhost:7777/oauth/callback"}, "none"},
+		{"Gemini CLI at any port", `{"client_name":"Gemini CLI MCP Client","redirect_uris":["http://localhost:40123/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","scope":""}`,
+			[]string{"http://localhost:40123/oauth/callback"}, "none"},
+		{"the Inspector", `{"redirect_uris":["http://localhost:6274/oauth/callback"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP Inspector","client_uri":"https://github.com/modelcontextprotocol/inspector","application_type":"native"}`,
+			[]string{"http://localhost:6274/oauth/callback"}, "none"},
+		{"Copilot Studio, with a secret", `{"client_name":"Copilot Studio","redirect_uris":["https://global.consent.azure-apim.net/redirect/x"],"grant_types":["authorization_code"],"token_endpoint_auth_method":"client_secret_post"}`,
+			[]string{"https://global.consent.azure-apim.net/redirect/x"}, "client_secret_post"},
+		{"Cursor of old, whose only address has a scheme without a dot", `{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-retrieval/oauth/user-x/callback","cursor://anysphere.cursor-mcp/oauth/callback"],"token_endpoint_auth_method":"none"}`,
+			[]string{"cursor://anysphere.cursor-mcp/oauth/callback"}, "none"},
+		{"a web application with a loopback address: not enforced without OpenID Connect", `{"redirect_uris":["http://localhost:3000/cb"],"application_type":"web","token_endpoint_auth_method":"none"}`,
+			[]string{"http://localhost:3000/cb"}, "none"},
+		{"only the redirect URI: a secret by default, RFC 7591 §2", `{"redirect_uris":["https://app.example/cb"]}`,
+			[]string{"https://app.example/cb"}, "client_secret_basic"},
+		{"members of unknown names and types", `{"redirect_uris":["https://app.example/cb"],"token_endpoint_auth_method":"none","client_name":"A","grant_types":["implicit","urn:x"],"response_types":["token","id_token"],"scope":["not","a","string"],"application_type":7,"logo_uri":{},"software_statement":"x.y.z","x":[{"y":null}]}`,
+			[]string{"https://app.example/cb"}, "none"},
+		{"wildcards, fragments and http elsewhere are dropped beside a good one", `{"redirect_uris":["https://*.app.example/cb","https://app.example/cb#a","http://app.example/cb","https://app.example/cb"],"token_endpoint_auth_method":"none"}`,
+			[]string{"https://app.example/cb"}, "none"},
 		{"the Go SDK", `{"redirect_uris":["http://127.0.0.1:39123/callback"],"token_endpoint_auth_method":"client_secret_post","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"go client","application_type":"native"}`,
 			[]string{"http://127.0.0.1:39123/callback"}, "client_secret_post"},
 		{"the TypeScript SDK", `{"redirect_uris":["http://localhost:8090/callback"],"client_name":"Simple OAuth MCP Client","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"client_secret_post","scope":"openid offline_access"}`,
@@ -71,13 +89,34 @@ func TestRealRegistrations(t *testing.T) {
 			if id := r.text("client_id"); !strings.HasPrefix(id, "mbc1_") || len(id) > 500 {
 				t.Errorf("client_id of %d characters: %s", len(id), id)
 			}
-			if r.Header.Get("Cache-Control") != "no-store" {
-				t.Errorf("Cache-Control %q", r.Header.Get("Cache-Control"))
+			if r.Header.Get("Cache-Control") != "no-store" || r.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("headers %v", r.Header)
+			}
+			if !regexp.MustCompile(`"client_id_issued_at":[0-9]+,`).MatchString(r.Body) || strings.Contains(r.Body, "null") {
+				t.Errorf("no integer, or a null: %s", r.Body)
+			}
+			// Clients disagree on how to encode these in an Authorization header: nothing in them must need it.
+			if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(r.text("client_id") + r.text("client_secret")) {
+				t.Errorf("client_id %s, client_secret %s", r.text("client_id"), r.text("client_secret"))
 			}
 			a := w.register(w.wiki.PublicURL, asked)
 			a.login()
 		})
 	}
+}
+
+// Most clients register once in their life: an id that ended would leave them with a page and no way on.
+func TestARegistrationDoesNotEnd(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": "Old Friend"})
+	for range 10 {
+		w.clock.Add(365 * 24 * time.Hour)
+		w.replicas = nil
+		a.login()
+	}
+	w.masters = []string{masterTwo + "," + masterOne}
+	w.replicas = nil
+	a.login()
 }
 
 func TestRegistrationsThatAreRefused(t *testing.T) {

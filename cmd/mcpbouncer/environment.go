@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"strconv"
@@ -118,6 +119,14 @@ func loadEnvironment() (*environment, error) {
 	}
 	if e.KeyOverlapHours < 1 || e.KeyOverlapHours > maxDays*24 {
 		return nil, fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
+	}
+	for i, host := range e.MetadataHosts {
+		// Compared with what is dialled, to the letter: an entry in another form would trust nothing and say nothing.
+		host = strings.TrimSpace(host)
+		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" || host != strings.ToLower(host) {
+			return nil, fmt.Errorf("BOUNCER_TRUSTED_METADATA_HOSTS: %q is not host:port in lower case, such as apps.internal:443", host)
+		}
+		e.MetadataHosts[i] = host
 	}
 	return e, nil
 }

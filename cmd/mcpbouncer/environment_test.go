@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,12 @@ func TestGoodEnvironments(t *testing.T) {
 		{"an overlap", "BOUNCER_KEY_OVERLAP_HOURS", "2", func(_ *environment, c issuer.Config) bool { return c.Schedule.Overlap == 2*time.Hour }},
 		{"a level", "BOUNCER_LOG_LEVEL", "debug", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelDebug }},
 		{"a level in capitals", "BOUNCER_LOG_LEVEL", "WARN", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelWarn }},
+		{"a trusted host of documents", "BOUNCER_TRUSTED_METADATA_HOSTS", "apps.internal:443", func(_ *environment, c issuer.Config) bool {
+			return slices.Equal(c.TrustedDocumentHosts, []string{"apps.internal:443"})
+		}},
+		{"several, with blanks, and an address", "BOUNCER_TRUSTED_METADATA_HOSTS", "apps.internal:443, [fd00::1]:8443", func(_ *environment, c issuer.Config) bool {
+			return slices.Equal(c.TrustedDocumentHosts, []string{"apps.internal:443", "[fd00::1]:8443"})
+		}},
 		{"the database's path of old", "BOUNCER_DB_PATH", "/data/bouncer.db", func(e *environment, _ issuer.Config) bool { return e.DBPath != "" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,6 +124,10 @@ func TestBadEnvironments(t *testing.T) {
 		{"a ring with an empty entry", "BOUNCER_ENCRYPTION_KEY", keyOne + ",", "BOUNCER_ENCRYPTION_KEY: key 2 of 2: " + make32},
 		{"a ring with the same key twice", "BOUNCER_ENCRYPTION_KEY", keyOne + "," + keyOne, "BOUNCER_ENCRYPTION_KEY: key 2 of 2: the same key stands earlier in the list"},
 		{"a ring of six", "BOUNCER_ENCRYPTION_KEY", strings.Repeat(keyOne+",", 5) + keyOne, "BOUNCER_ENCRYPTION_KEY: 6 keys given, at most 5 are allowed"},
+		{"a trusted host without a port", "BOUNCER_TRUSTED_METADATA_HOSTS", "apps.internal", `BOUNCER_TRUSTED_METADATA_HOSTS: "apps.internal" is not host:port in lower case, such as apps.internal:443`},
+		{"a trusted host that is a URL", "BOUNCER_TRUSTED_METADATA_HOSTS", "https://apps.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "https://apps.internal:443" is not host:port in lower case, such as apps.internal:443`},
+		{"a trusted host in capitals", "BOUNCER_TRUSTED_METADATA_HOSTS", "a.internal:443,Apps.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "Apps.internal:443" is not host:port in lower case, such as apps.internal:443`},
+		{"no trusted host before a comma", "BOUNCER_TRUSTED_METADATA_HOSTS", ",a.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "" is not host:port in lower case, such as apps.internal:443`},
 		{"a key and a file", "BOUNCER_ENCRYPTION_KEY_FILE", "/dev/null", "BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one"},
 		{"no rotation", "BOUNCER_KEY_ROTATION_DAYS", "0", "BOUNCER_KEY_ROTATION_DAYS=0 must be from 1 to 3650"},
 		{"a negative rotation", "BOUNCER_KEY_ROTATION_DAYS", "-1", "BOUNCER_KEY_ROTATION_DAYS=-1 must be from 1 to 3650"},

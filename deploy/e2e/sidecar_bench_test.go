@@ -113,7 +113,7 @@ func newBenchSidecar(b *testing.B) *benchSidecar {
 	s.provider = rig.StartExampleOP(b, logs, secrets, []string{s.public + "/oauth/callback"})
 	s.replica = rig.StartReplica(b, logs, "sidecar", map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "info", s.provider.SecretEnv: s.provider.ClientSecret,
-	})
+	}, nil)
 	payload, err := json.Marshal(map[string]any{
 		"publicURL": s.public, "resource": "wiki", "audience": "wiki", "providerIssuer": s.provider.Issuer,
 		"clientID": s.provider.ClientID, "clientSecret": "env:" + s.provider.SecretEnv, "scopes": []string{"openid"},

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, yaegi, exampleop and mcpbouncer. Each is built again only when what it is made of has changed.
+# traefik, dex, yaegi, exampleop, everything-server and mcpbouncer. Each is built again only when what it is made of has changed.
+# What comes from npm is installed into the folders node and browser, by their lock files.
 # The first run on a machine downloads about 300 MB of modules and compiles for 5 to 10 minutes on two cores;
 # with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
@@ -43,6 +44,14 @@ make_tool yaegi "a first build takes a minute" \
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
+
+# The MCP server of the conformance suite's choice, from the Go SDK.
+make_tool everything-server "a few seconds" \
+  "$(inputs go.mod go.sum)" \
+  env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/everything-server" github.com/modelcontextprotocol/go-sdk/conformance/everything-server
+
+# The conformance suite, the TypeScript clients and the Node.js that they run on.
+node/install.sh
 
 # What the browser tests drive.
 browser/install.sh

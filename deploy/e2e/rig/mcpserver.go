@@ -41,8 +41,8 @@ type Identity struct {
 	Cookie        bool   `json:"cookie"`
 }
 
-// StartMCPServer starts an MCP server.
-func StartMCPServer(t T) *MCPServer {
+// StartMCPServer starts an MCP server. One that keeps no sessions speaks MCP 2026-07-28 with those who ask for it.
+func StartMCPServer(t T, stateless bool) *MCPServer {
 	s := &MCPServer{events: make(chan struct{})}
 	server := mcp.NewServer(&mcp.Implementation{Name: "whoami", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "whoami", Description: "Tells who is calling."},
@@ -51,7 +51,7 @@ func StartMCPServer(t T) *MCPServer {
 		})
 	streamable := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
 		// Traefik is the one that decides which hosts are served.
-		&mcp.StreamableHTTPOptions{DisableLocalhostProtection: true})
+		&mcp.StreamableHTTPOptions{DisableLocalhostProtection: true, Stateless: stateless})
 
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -47,7 +48,11 @@ func Tool(t T, name string) string {
 // WaitFor polls until ready returns nil.
 func WaitFor(t T, what string, ready func() error) {
 	t.Helper()
-	const limit = 20 * time.Second
+	waitWithin(t, 20*time.Second, what, ready)
+}
+
+func waitWithin(t T, limit time.Duration, what string, ready func() error) {
+	t.Helper()
 	tick := time.NewTicker(3 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.Now().Add(limit)
@@ -194,13 +199,32 @@ func (p *Process) Kill() {
 func (p *Process) Terminate(t T) int {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	WaitFor(t, p.Name+" to end after SIGTERM", func() error {
+	return p.Wait(t)
+}
+
+// Wait waits until the process has ended by itself and returns its exit code.
+func (p *Process) Wait(t T) int {
+	t.Helper()
+	waitWithin(t, time.Minute, p.Name+" to end", func() error { // some of them have a lot to do
 		if !p.Exited() {
 			return errors.New("still running")
 		}
 		return nil
 	})
 	return p.cmd.ProcessState.ExitCode()
+}
+
+// Say waits until the process has written something that matches, and returns its last group.
+func (p *Process) Say(t T, logs *Logs, pattern *regexp.Regexp) string {
+	t.Helper()
+	var found []string
+	p.waitFor(t, logs, func() error {
+		if found = pattern.FindStringSubmatch(logs.Text(p.Name)); found == nil {
+			return fmt.Errorf("has not written %s", pattern)
+		}
+		return nil
+	})
+	return found[len(found)-1]
 }
 
 // waitFor polls until ready returns nil, and gives up early when the process has ended.

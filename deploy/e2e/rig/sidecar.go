@@ -64,16 +64,17 @@ type Replica struct {
 	logs *Logs
 	env  map[string]string
 	root string
+	more map[string][]byte // files of the image beyond imageFiles
 	proc *Process
 	old  []*Process
 }
 
-// StartReplica starts a sidecar.
-func StartReplica(t T, logs *Logs, name string, env map[string]string) *Replica {
+// StartReplica starts a sidecar. more are files of its image, by path without a leading slash.
+func StartReplica(t T, logs *Logs, name string, env map[string]string, more map[string][]byte) *Replica {
 	t.Helper()
 	r := &Replica{
 		Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),
-		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t),
+		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t, more), more: more,
 	}
 	r.Start(nil)
 	return r
@@ -116,7 +117,7 @@ func (r *Replica) Starts() int { return len(r.old) }
 // writing, or when something new lies in its image.
 func (r *Replica) WroteNothing() error {
 	err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && !slices.Contains(imageFiles, path) {
+		if _, mounted := r.more[path]; err == nil && !d.IsDir() && !mounted && !slices.Contains(imageFiles, path) {
 			err = fmt.Errorf("%s appeared", path)
 		}
 		return err
@@ -152,7 +153,7 @@ func (r *Replica) WroteNothing() error {
 // imageFiles is all that is in the image: the program, and what a container engine mounts so that names resolve.
 var imageFiles = []string{"mcpbouncer", "etc/hosts", "etc/resolv.conf"}
 
-func imageRoot(t T) string {
+func imageRoot(t T, more map[string][]byte) string {
 	t.Helper()
 	root := t.TempDir()
 	binary, err := os.ReadFile(Tool(t, "mcpbouncer"))
@@ -167,6 +168,11 @@ func imageRoot(t T) string {
 	}
 	if err == nil {
 		err = os.WriteFile(filepath.Join(root, "etc", "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o444)
+	}
+	for path, content := range more {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, path), content, 0o444)
+		}
 	}
 	for _, dir := range []string{"etc", "."} {
 		if err == nil {

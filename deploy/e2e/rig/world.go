@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -48,6 +49,10 @@ type Options struct {
 	File    bool              // configure by the file provider, with the original's narrow router rule
 	Labels  map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
 	Sidecar map[string]string // further environment of the replicas
+	Image   map[string][]byte // further files of the replicas' image, in its root or in etc
+	// Stateless names the tenants whose MCP servers keep no sessions.
+	Stateless []string
+	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -77,8 +82,8 @@ func New(t T, o Options) *World {
 	w.Keys = Keygen(t, w.Secrets)
 	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"))
 	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
-	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t), Scopes: "openid email profile offline_access", world: w}
-	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t), Scopes: "openid email profile offline_access", world: w}
+	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
+	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
 
 	env := map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption,
@@ -87,7 +92,7 @@ func New(t T, o Options) *World {
 	}
 	maps.Copy(env, o.Sidecar)
 	for _, name := range []string{"sidecar-a", "sidecar-b"} {
-		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env))
+		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env, o.Image))
 	}
 	w.Front = StartFront(t, w.Secrets, w.Replicas...)
 
@@ -147,7 +152,14 @@ func (tn *Tenant) container(o Options) Container {
 	for k, v := range tn.options(o) {
 		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v
 	}
-	return Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: labels}
+	port := tn.MCP.Port
+	if other := o.Servers[tn.Name]; other != "" {
+		port = other
+		labels["traefik.http.middlewares.strip-"+tn.Name+".stripprefix.prefixes"] = "/" + tn.Name
+		labels["traefik.http.routers."+tn.Name+".middlewares"] += ",strip-" + tn.Name + "@docker"
+		labels["traefik.http.services."+tn.Name+".loadbalancer.server.port"] = port
+	}
+	return Container{Name: tn.Name, IP: "127.0.0.1", Port: port, Labels: labels}
 }
 
 func (w *World) fileConfig(o Options) map[string]any {

@@ -59,7 +59,7 @@ func demo(ctx context.Context, addr string, traefik, once bool) (err error) {
 	provider := startProvider(t, public+"/oauth/callback")
 	keys := newKeys(t)
 	sidecar := startSidecar(t, keys)
-	mcp := rig.StartMCPServer(t)
+	mcp := rig.StartMCPServer(t, false)
 	labels := plugin.Config{
 		ProviderIssuer: provider, ClientID: clientID, ClientSecret: clientSecret,
 		Resource: "wiki", Scopes: "openid email profile offline_access", SidecarURL: sidecar,

@@ -1,0 +1,109 @@
+package rig
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Node starts a program of ../node under the Node.js that is pinned there.
+func Node(t T, logs *Logs, name, program string, args ...string) *Process {
+	t.Helper()
+	dir := filepath.Join(Root(), "deploy", "e2e", "node")
+	found, _ := filepath.Glob(filepath.Join(dir, "node_modules", "node-linux-*", "bin", "node"))
+	if len(found) == 0 {
+		t.Fatalf("rig: the programs of %s are not installed, run deploy/e2e/tools.sh", dir)
+	}
+	cmd := exec.Command(found[0], append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
+	cmd.Dir = t.TempDir()
+	// Nothing of the surroundings: no proxy, no options, no npm settings.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}
+	return StartProcess(t, logs, name, cmd)
+}
+
+// DocumentHost serves client metadata documents over TLS, as a vendor's web site does.
+type DocumentHost struct {
+	Addr string // host:port, for BOUNCER_TRUSTED_METADATA_HOSTS
+	CA   []byte // its certificate, PEM
+
+	url  string
+	mu   sync.Mutex
+	docs map[string][]byte
+	read map[string]int
+}
+
+// StartDocumentHost starts the host.
+func StartDocumentHost(t T) *DocumentHost {
+	h := &DocumentHost{docs: map[string][]byte{}, read: map[string]int{}}
+	srv := httptest.NewTLSServer(h)
+	t.Cleanup(srv.Close)
+	h.url, h.Addr = srv.URL, strings.TrimPrefix(srv.URL, "https://")
+	h.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	return h
+}
+
+// Publish puts a document at path, with the client_id that this makes, which is returned.
+func (h *DocumentHost) Publish(t T, path string, document map[string]any) string {
+	t.Helper()
+	document["client_id"] = h.url + path
+	b, err := json.Marshal(document)
+	if err != nil {
+		t.Fatalf("rig: %s: %v", path, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.docs[path] = b
+	return h.url + path
+}
+
+// Reads counts how often the document of a client_id was read.
+func (h *DocumentHost) Reads(clientID string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.read[strings.TrimPrefix(clientID, h.url)]
+}
+
+func (h *DocumentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	doc, ok := h.docs[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	h.read[r.URL.Path]++
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(doc)
+}
+
+// CreateClient runs `mcpbouncer client create` for the tenant's plain entry point, as an operator does.
+func (tn *Tenant) CreateClient(name, auth, redirectURI string) (id, secret string) {
+	t, w := tn.world.t, tn.world
+	t.Helper()
+	cmd := exec.Command(Tool(t, "mcpbouncer"), "client", "create",
+		"--public-url", tn.PublicHTTP(), "--resource", tn.Name,
+		"--provider-issuer", tn.Provider.Issuer, "--provider-client-id", tn.Provider.ClientID,
+		"--redirect-uri", redirectURI, "--auth", auth, "--name", name)
+	cmd.Env = []string{"BOUNCER_ENCRYPTION_KEY=" + w.Keys.Encryption}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("rig: mcpbouncer client create: %v\n%s", err, stderr.String())
+	}
+	var client struct {
+		ID     string `json:"client_id"`
+		Secret string `json:"client_secret"`
+	}
+	if err := json.Unmarshal(out, &client); err != nil || client.ID == "" {
+		t.Fatalf("rig: mcpbouncer client create printed %q: %v", out, err)
+	}
+	w.Secrets.Add("client secret", client.Secret)
+	return client.ID, client.Secret
+}
