@@ -17,7 +17,7 @@ func TestAuthorizeErrorsThatAreShown(t *testing.T) {
 		{"nothing", "", "not registered"},
 		{"an unknown client", with(a.authorization(), "client_id", "my-client").Encode(), "not registered"},
 		{"no client", with(a.authorization(), "client_id", "").Encode(), "not registered"},
-		{"a client_id with one letter changed", with(a.authorization(), "client_id", a.id[:20]+"A"+a.id[21:]).Encode(), "not registered"},
+		{"a client_id with one letter changed", with(a.authorization(), "client_id", a.id[:20]+another(a.id[20:21])+a.id[21:]).Encode(), "not registered"},
 		{"a client_id with a blank", with(a.authorization(), "client_id", a.id+" ").Encode(), "not registered"},
 		{"a client_id of 10 KB", with(a.authorization(), "client_id", a.id+strings.Repeat("A", 10<<10)).Encode(), "not registered"},
 		{"another redirect URI", with(a.authorization(), "redirect_uri", "https://evil.example/").Encode(), "not one that this application registered"},
@@ -295,4 +295,12 @@ func TestScopeParameter(t *testing.T) {
 			}
 		})
 	}
+}
+
+// another is a letter that is not this one.
+func another(letter string) string {
+	if letter == "A" {
+		return "B"
+	}
+	return "A"
 }

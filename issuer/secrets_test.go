@@ -23,7 +23,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 			secrets := map[string]string{ // :: value → what it is
 				masterOne: "the master secret", w.hopKey: "the hop key", w.idp.Secret: "the upstream client's secret", fromEnvironment: "a variable",
 				"the provider's own words": "the provider's words", "upstream-": "the beginning of any of the provider's values", "person@example.com": "an address", "person-1": "a subject",
-				"mbc1_": "a client_id", "mbk1_": "a consent value", "mbf1_": "a flow", "mba1_": "a code", "mbr1_": "a refresh token", "mbh1_": "a hop header", "eyJ": "a JWT",
+				"mbc1_": "a client_id", "mbk1_": "a consent value", "mbf1_": "a flow", "mba1_": "a code", "mbr1_": "a refresh token", "mbh1_": "a hop header", "eyJhbGciOi": "a JWT",
 			}
 			add := func(what string, values ...string) {
 				for _, v := range values {
