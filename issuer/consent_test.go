@@ -166,7 +166,9 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 		{"without a cookie name", body(func(v url.Values) { v.Del("cookie") }), 403},
 		{"with a hostile cookie name", body(func(v url.Values) { v.Set("cookie", "a=b; \r\n") }), 403},
 		{"without the request", body(func(v url.Values) { v.Del("request") }), 400},
-		{"with a changed request", body(func(v url.Values) { v.Set("request", v.Get("request")[:80]+another(v.Get("request")[80:81])+v.Get("request")[81:]) }), 400},
+		{"with a changed request", body(func(v url.Values) {
+			v.Set("request", v.Get("request")[:80]+another(v.Get("request")[80:81])+v.Get("request")[81:])
+		}), 400},
 		{"without a decision", body(func(v url.Values) { v.Del("decision") }), 400},
 		{"with another decision", body(func(v url.Values) { v.Set("decision", "maybe") }), 400},
 		{"too late", func(b *issuertest.Browser, _ *issuertest.Page, _ *http.Request) *issuertest.Browser {
