@@ -35,6 +35,18 @@ type tenant struct {
 	DisplayName    string   `json:"displayName"`
 	Logo           string   `json:"logo"`
 
+	AllowedEmails   []string `json:"allowedEmails"`
+	AllowedDomains  []string `json:"allowedDomains"`
+	AllowedGroups   []string `json:"allowedGroups"`
+	AllowedSubjects []string `json:"allowedSubjects"`
+	GroupsClaim     string   `json:"groupsClaim"`
+	ScopeRules      []string `json:"scopeRules"`
+	ScopesSupported []string `json:"scopesSupported"`
+	IdentityClaims  []string `json:"identityClaims"`
+
+	Refresh               string `json:"refresh"`
+	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
+
 	id     sealing.TenantID
 	origin string // scheme and host of PublicURL
 	secure bool   // https
@@ -90,6 +102,9 @@ func parseTenant(payload []byte) (*tenant, error) {
 	}
 	if t.Exchange != "token" && t.Exchange != "callback" {
 		return nil, errors.New("exchange: must be token or callback")
+	}
+	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) || t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
+		return nil, errors.New("refresh must be auto, upstream or session, and upstreamCheckInterval at most a day")
 	}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{

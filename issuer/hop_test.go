@@ -107,6 +107,10 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"a logo that is too long", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2979) }), false},
 		{"a logo of 3,000 characters", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2978) }), true},
 		{"an older plugin without display name", sealed(change(`"displayName":"",`, ``)), false},
+		{"another refresh", tenant(func(t *issuertest.Tenant) { t.Refresh = "always" }), false},
+		{"a check interval of two days", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = 172800 }), false},
+		{"a check interval of less than nothing", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = -1 }), false},
+		{"no check interval: every time", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = 0 }), true},
 		{"no display name", tenant(func(t *issuertest.Tenant) { t.DisplayName = "" }), true},
 		{"no client secret", tenant(func(t *issuertest.Tenant) { t.ClientSecret = "" }), true},
 	} {

@@ -75,7 +75,7 @@ func (w *world) tenant(publicURL string) issuertest.Tenant {
 		PublicURL: publicURL, Resource: publicURL[strings.LastIndex(publicURL, "/")+1:], Audience: "urn:" + publicURL,
 		ProviderIssuer: w.idp.Issuer, ClientID: w.idp.ClientID, ClientSecret: w.idp.Secret,
 		Scopes: []string{"openid", "email", "offline_access"}, RequiredScopes: []string{"mcp:read", "mcp:write"}, MCPPaths: []string{"/mcp", "/sse"},
-		Exchange: "token",
+		Exchange: "token", GroupsClaim: "groups", Refresh: "auto", UpstreamCheckInterval: 3600,
 	}
 }
 

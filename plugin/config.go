@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Config holds the labels of one middleware, as Traefik decodes them: every value is a string.
@@ -60,6 +61,33 @@ type Config struct {
 
 	// Logo is shown on the consent page: a data URI, so that the page loads nothing.
 	Logo string `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
+
+	// AllowedEmails and the three after it say who may come in. All that are set must hold.
+	AllowedEmails string `json:"allowedEmails" default:"none: no such rule" desc:"E-mail addresses that may log in, separated by commas or spaces. Only verified ones count."`
+
+	// AllowedDomains are compared with what follows the last @ of a verified address.
+	AllowedDomains string `json:"allowedDomains" default:"none: no such rule" desc:"Domains whose people may log in, separated by commas or spaces: that of a verified e-mail address or, for Google, of the Workspace account (hd)."`
+
+	// AllowedGroups are compared with the claim that GroupsClaim names.
+	AllowedGroups string `json:"allowedGroups" default:"none: no such rule" desc:"Groups whose members may log in, separated by commas."`
+
+	// AllowedSubjects are compared with the sub claim.
+	AllowedSubjects string `json:"allowedSubjects" default:"none: no such rule" desc:"Subjects (sub claims of the provider) that may log in, separated by commas or spaces."`
+
+	// GroupsClaim is where the provider puts groups: a claim's name, or a dotted path into nested claims.
+	GroupsClaim string `json:"groupsClaim" default:"groups" desc:"Claim that holds a person's groups: a name, or a dotted path such as realm_access.roles."`
+
+	// ScopeRules map people to MCP scopes.
+	ScopeRules string `json:"scopeRules" default:"none: everybody gets requiredScopes and what the provider granted of scopes" desc:"Who gets which scopes: rules WHO=SCOPES, separated by semicolons. WHO is *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT. A person gets the scopes of all rules that fit."`
+
+	// ScopesSupported are advertised in the metadata.
+	ScopesSupported string `json:"scopesSupported" default:"what scopeRules or requiredScopes and scopes name" desc:"Scopes that the metadata advertises, separated by spaces."`
+
+	// Refresh says what a refresh token of a client stands on.
+	Refresh string `json:"refresh" default:"auto" desc:"What a login lives on: upstream (the provider's refresh token; a login without one is refused), session (nothing of the provider, for BOUNCER_SESSION_TTL) or auto (upstream where the provider gives a refresh token, else session)."`
+
+	// UpstreamCheckInterval is how old the provider's last word on a person may be.
+	UpstreamCheckInterval string `json:"upstreamCheckInterval" default:"1h" desc:"How old the provider's last word on a person may be when a token is refreshed, such as 15m; 0 asks every time, at most 24h."`
 
 	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
 	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
@@ -215,6 +243,22 @@ func (s *settings) parseTenant(c *Config) error {
 			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
 		}
 	}
+	rules, err := parseScopeRules(c.ScopeRules)
+	if err != nil {
+		return err
+	}
+	supported := strings.Fields(c.ScopesSupported)
+	if strings.Trim(strings.Join(supported, ""), scopeChars) != "" {
+		return errors.New("label scopesSupported: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	refresh := either(c.Refresh, "auto")
+	if refresh != "auto" && refresh != "upstream" && refresh != "session" {
+		return errors.New("label refresh: give auto, upstream or session")
+	}
+	interval, err := time.ParseDuration(either(c.UpstreamCheckInterval, "1h"))
+	if err != nil || interval < 0 || interval > 24*time.Hour {
+		return errors.New("label upstreamCheckInterval: give a duration from 0 to 24h, such as 15m")
+	}
 	s.payload = hopPayload{
 		Resource:       c.Resource,
 		Audience:       either(c.Audience, c.Resource),
@@ -228,12 +272,53 @@ func (s *settings) parseTenant(c *Config) error {
 		Generation:     generation,
 		DisplayName:    either(c.DisplayName, c.Resource),
 		Logo:           c.Logo,
+
+		AllowedEmails:   listOf(c.AllowedEmails, ", "),
+		AllowedDomains:  listOf(c.AllowedDomains, ", "),
+		AllowedGroups:   listOf(c.AllowedGroups, ","), // names of groups hold blanks
+		AllowedSubjects: listOf(c.AllowedSubjects, ", "),
+		GroupsClaim:     either(c.GroupsClaim, "groups"),
+		ScopeRules:      rules,
+		ScopesSupported: append([]string{}, supported...),
+		IdentityClaims:  []string{},
+
+		Refresh:               refresh,
+		UpstreamCheckInterval: int64(interval / time.Second),
 	}
 	text, err := json.Marshal(s.payload)
 	if err != nil || len(text) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
 	}
 	return nil
+}
+
+// parseScopeRules splits the rules and checks their form; what they mean is the sidecar's to decide.
+func parseScopeRules(text string) ([]string, error) {
+	rules := listOf(text, ";")
+	for _, rule := range rules {
+		who, scopes, found := strings.Cut(rule, "=")
+		kind, name, named := strings.Cut(strings.TrimSpace(who), ":")
+		known := kind == "group" || kind == "domain" || kind == "email" || kind == "sub"
+		if !found || strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
+			return nil, fmt.Errorf("label scopeRules: %q is no rule: write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO", rule)
+		}
+		if len(strings.Fields(scopes)) == 0 || strings.Trim(strings.Join(strings.Fields(scopes), ""), scopeChars) != "" {
+			return nil, fmt.Errorf("label scopeRules: %q: name scopes after the =, separated by spaces; they cannot hold quotes, backslashes or non-ASCII", rule)
+		}
+	}
+	return rules, nil
+}
+
+// listOf splits a list at any of the separators and drops what is empty.
+func listOf(text, separators string) []string {
+	list := []string{}
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+		part = strings.TrimSpace(part)
+		if part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
 }
 
 func unknownLabel(extra map[string]any) error {

@@ -41,6 +41,18 @@ type hopPayload struct {
 	Generation     int64    `json:"generation"`
 	DisplayName    string   `json:"displayName"`
 	Logo           string   `json:"logo"`
+
+	AllowedEmails   []string `json:"allowedEmails"`
+	AllowedDomains  []string `json:"allowedDomains"`
+	AllowedGroups   []string `json:"allowedGroups"`
+	AllowedSubjects []string `json:"allowedSubjects"`
+	GroupsClaim     string   `json:"groupsClaim"`
+	ScopeRules      []string `json:"scopeRules"`
+	ScopesSupported []string `json:"scopesSupported"`
+	IdentityClaims  []string `json:"identityClaims"`
+
+	Refresh               string `json:"refresh"`
+	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }
 
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.

@@ -33,10 +33,33 @@ type Tenant struct {
 	Generation     uint32   `json:"generation"`
 	DisplayName    string   `json:"displayName"`
 	Logo           string   `json:"logo"`
+
+	AllowedEmails   []string `json:"allowedEmails"`
+	AllowedDomains  []string `json:"allowedDomains"`
+	AllowedGroups   []string `json:"allowedGroups"`
+	AllowedSubjects []string `json:"allowedSubjects"`
+	GroupsClaim     string   `json:"groupsClaim"`
+	ScopeRules      []string `json:"scopeRules"`
+	ScopesSupported []string `json:"scopesSupported"`
+	IdentityClaims  []string `json:"identityClaims"`
+
+	Refresh               string `json:"refresh"`
+	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }
 
-// JSON is the payload as the plugin writes it.
+// JSON is the payload as the plugin writes it: no list is null, and what is not set has the label's default; only a check interval of 0 stays 0.
 func (t Tenant) JSON() []byte {
+	for _, list := range []*[]string{&t.Scopes, &t.RequiredScopes, &t.MCPPaths, &t.AllowedEmails, &t.AllowedDomains, &t.AllowedGroups, &t.AllowedSubjects, &t.ScopeRules, &t.ScopesSupported, &t.IdentityClaims} {
+		if *list == nil {
+			*list = []string{}
+		}
+	}
+	if t.GroupsClaim == "" {
+		t.GroupsClaim = "groups"
+	}
+	if t.Refresh == "" {
+		t.Refresh = "auto"
+	}
 	b, err := json.Marshal(t)
 	if err != nil {
 		panic(err)

@@ -250,7 +250,7 @@ func writeHops(dir string) {
 	master := hashOf("mcpbouncer test vector, master new")
 	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)
-	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":""}`
+	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
 		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 		head := binary.BigEndian.AppendUint32(append([]byte{suite}, id[:3]...), at)
@@ -288,6 +288,11 @@ func writeHops(dir string) {
 	file("valid-almost-from-the-future", "ok", clock-299, payload, text(good))
 	full := strings.NewReplacer(`"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
 		`"displayName":"wiki"`, `"displayName":"Das große Wiki"`, `"logo":""`, `"logo":"data:image/png;base64,iVBORw0KGgo="`,
+		`"allowedEmails":[]`, `"allowedEmails":["anna@example.com"]`, `"allowedDomains":[]`, `"allowedDomains":["example.com"]`,
+		`"allowedGroups":[]`, `"allowedGroups":["wiki editors"]`, `"allowedSubjects":[]`, `"allowedSubjects":["248289761001"]`,
+		`"groupsClaim":"groups"`, `"groupsClaim":"realm_access.roles"`, `"scopeRules":[]`, `"scopeRules":["group:admins=mcp:write mcp:read","*=mcp:read"]`,
+		`"scopesSupported":[]`, `"scopesSupported":["mcp:read"]`, `"identityClaims":[]`, `"identityClaims":["email","groups"]`,
+		`"refresh":"auto"`, `"refresh":"session"`, `"upstreamCheckInterval":3600`, `"upstreamCheckInterval":0`,
 		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`).Replace(payload)
 	file("valid-all-labels", "ok", clock, full, text(seal(key, 1, clock, full)))
 
@@ -321,8 +326,8 @@ func writeHops(dir string) {
 	member("member-in-other-case", `"resource"`, `"Resource"`)
 	member("member-of-another-type", `"generation":0`, `"generation":"0"`)
 	member("member-null", `"requiredScopes":[]`, `"requiredScopes":null`)
-	member("member-of-an-older-plugin", `,"displayName":"wiki","logo":""`, ``)
-	member("trailing-data", `"logo":""}`, `"logo":""}{}`)
+	member("member-of-an-older-plugin", `,"refresh":"auto","upstreamCheckInterval":3600`, ``)
+	member("trailing-data", `3600}`, `3600}{}`)
 }
 
 func boolInt(b bool) int {
