@@ -136,7 +136,7 @@ func TestScopesInTheMetadata(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.Scopes, w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.ScopesSupported = c.labels.Scopes, c.labels.ScopeRules, c.labels.RequiredScopes, c.labels.ScopesSupported
 			})
-			server := w.get(w.wiki.PublicURL+"/.well-known/oauth-authorization-server").JSON["scopes_supported"]
+			server := w.get(w.wiki.PublicURL + "/.well-known/oauth-authorization-server").JSON["scopes_supported"]
 			if !reflect.DeepEqual(server, c.server) {
 				t.Errorf("the server lists %v, want %v", server, c.server)
 			}
