@@ -75,6 +75,14 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 	}
 }
 
+// writeErrorPage answers a request that did not get as far as its page, such as a form's address that was typed in.
+func (s *Issuer) writeErrorPage(w http.ResponseWriter, r *http.Request, t *tenant, err error) {
+	refuse := s.page(func(*http.Request, *tenant) (*answer, error) { return nil, err })
+	if err := refuse(w, r, t); err != nil {
+		s.writeError(w, r, t, err)
+	}
+}
+
 func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 	a.data["Style"] = stylesheet
 	a.data["Server"] = t.DisplayName

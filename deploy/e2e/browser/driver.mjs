@@ -252,6 +252,14 @@ const scenarios = {
     return [end];
   },
 
+  // The address of the form, typed in. It is no page, but who comes there is a person.
+  async 'opened by itself'(flows, { open, note }) {
+    const page = await open(flows[0]);
+    const address = await page.locator('form').getAttribute('action');
+    note.references.push(await errorPage(page, 405, await page.goto(address)));
+    return [];
+  },
+
   async 'double click'(flows, { open }) {
     const page = await open(flows[0]);
     await allow(page).dblclick();
