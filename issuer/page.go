@@ -60,7 +60,7 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 		}
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Frame-Options", "DENY")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		// No Cross-Origin-Opener-Policy: it would cut the tie to a web application that opened the login in a window.
 		// Not no-referrer: browsers would send `Origin: null` with the consent form.
 		h.Set("Referrer-Policy", "same-origin")
 		for _, c := range a.cookies {
