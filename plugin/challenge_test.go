@@ -37,7 +37,7 @@ func TestChallenges(t *testing.T) {
 		{"garbage", "", "/anything", bearer("garbage"), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
 		{"no token after the scheme", "", "/anything", bearer(""), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
 		{"a token that is too long", "", "/anything", bearer(other), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
-		{"two headers with a good token each", "", "/anything", []string{"Authorization", "Bearer VALID", "Authorization", "Bearer VALID"}, 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"two headers with a good token each", "", "/anything", []string{"Authorization", "Bearer VALID", "Authorization", "Bearer VALID"}, 400, `Bearer error="invalid_request", error_description="the request has more than one Authorization header", ` + metadata, `{"error":"invalid_request"}`},
 		{"expired", "", "/mcp", bearer("EXPIRED"), 401, bad + `the access token has expired", ` + ofMCP, unauthorized},
 		{"a scope is missing", "openid admin", "/mcp", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="openid admin", ` + ofMCP, `{"error":"insufficient_scope"}`},
 		{"a scope that another one starts with", "mc", "/x", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="mc", ` + metadata, `{"error":"insufficient_scope"}`},
