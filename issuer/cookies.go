@@ -15,7 +15,7 @@ const (
 	flowCookie    = "mcpb-flow-"    // the sealed login, while the person is at the provider
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
-	maxFlows   = 7                // of at most 3.9 KB each: together below the 32 KB that plugin and sidecar take of a request's headers
+	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
 )
 
 // cookieTag is the part of an id that names its cookie.
