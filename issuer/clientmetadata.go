@@ -22,11 +22,11 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document): the client_id is an https URL, and the
+// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is an https URL, and the
 // document there is the registration. Nothing is registered here, so there is nothing to keep.
 
 const (
-	documentMaxBody    = 5 << 10  // the draft's recommendation, §6.6
+	documentMaxBody    = 5 << 10  // the draft's recommendation, §8.7
 	keysMaxBody        = 32 << 10 // of a jwks_uri: keys come with their certificates
 	documentTimeout    = 5 * time.Second
 	documentMinAge     = time.Minute // bounds of what a document's own cache headers may ask for
@@ -342,7 +342,7 @@ func (c *documentCache) stale(key documentKey, now time.Time) bool {
 	return ok && !now.Before(kept.until)
 }
 
-// fetchDocument is §4.3 and §6 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
+// fetchDocument is §5 and §8 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
 func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([]byte, time.Duration, error) {
 	// Who hangs up must not make it fail for those who wait with them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), documentTimeout)

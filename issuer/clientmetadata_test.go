@@ -209,7 +209,7 @@ func manyURIs(n int) (uris []string) {
 	return append(uris, callback)
 }
 
-// §4.3, §6: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
+// §5, §8.6 and §8.7: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
 // or refreshes is asked to come again. It must not read invalid_client, at which SDKs throw away what they have.
 func TestDocumentsThatCannotBeRead(t *testing.T) {
 	good := mustJSON(t, documentMembers(documentURL, nil))

@@ -33,6 +33,7 @@ func TestChallenges(t *testing.T) {
 		{"no token, with required scopes", "a b", "/anything", nil, 401, `Bearer scope="a b", ` + metadata, unauthorized},
 		{"no token, with required scopes, at an MCP endpoint", "a b", "/mcp", nil, 401, `Bearer scope="a b", ` + ofMCP, unauthorized},
 		{"another scheme", "", "/anything", []string{"Authorization", "Basic YTpi"}, 401, "Bearer " + metadata, unauthorized},
+		{"a session id and no token", "", "/mcp", []string{"Mcp-Session-Id", "a1", "Mcp-Protocol-Version", "2025-06-18"}, 401, "Bearer " + ofMCP, unauthorized},
 		{"a token in the query", "", "/anything?access_token=VALID", nil, 401, "Bearer " + metadata, unauthorized},
 		{"garbage", "", "/anything", bearer("garbage"), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
 		{"no token after the scheme", "", "/anything", bearer(""), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
