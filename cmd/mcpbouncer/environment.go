@@ -30,6 +30,7 @@ type environment struct {
 	SessionTTL        hours      `envconfig:"SESSION_TTL" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
 	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
+	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
 
 	ring *sealing.Ring
