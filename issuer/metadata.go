@@ -80,7 +80,7 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 		AuthorizationServers: []string{t.PublicURL},
 		ScopesSupported:      t.advertisedAtTheResource(),
 		BearerMethods:        []string{"header"},
-		ResourceName:         t.Resource,
+		ResourceName:         t.DisplayName, // for people; parseTenant has made it Resource where the label is not set
 	})
 	return nil
 }
