@@ -42,8 +42,9 @@ type Contract struct {
 // Action is what a client did.
 type Action string
 
-// The actions. Call uses the access token that came with a refresh token.
+// The actions. Login is the way to a code, through browser and provider; Call uses the access token that came with a refresh token.
 const (
+	Login   Action = "login"
 	Redeem  Action = "redeem"
 	Refresh Action = "refresh"
 	Revoke  Action = "revoke"
@@ -65,7 +66,7 @@ const (
 type Op struct {
 	Start, End time.Duration
 	Do         Action
-	Value      string // the code or refresh token presented; for Call the refresh token it came with
+	Value      string // the code or refresh token presented; for Call the refresh token it came with, for Login who logs in
 	Outcome    Outcome
 
 	Gives   string        // the refresh token in the answer; empty when there was none
@@ -174,13 +175,16 @@ func (m *model) judge(op *Op) (says []string) {
 		wrong("an answer that is none", true)
 	case op.Outcome == Unanswered:
 		wrong("no answer, though everything worked", !m.mayBeUnanswered(op))
+	case op.Do == Login:
+		wrong("a login was refused", op.Outcome == Refused)
 	case op.Do == Redeem && op.Outcome == Granted:
 		wrong("a code was redeemed without its verifier", op.Forged)
 		wrong("a code was redeemed twice", m.mustBeSecond(op))
 	case op.Do == Redeem:
 		wrong("a code was refused without cause", !op.Forged && !m.mayBeSecond(op))
+	case op.Do == Refresh && op.Outcome == Granted && !known:
+		wrong("a refresh token that was never given was accepted", true)
 	case op.Do == Refresh && op.Outcome == Granted:
-		wrong("a refresh token that was never given was accepted", !known)
 		wrong("a refresh token was used again beyond the grace", m.mustBeStale(op))
 		wrong("a refresh token of a family that had ended was accepted", m.mustHaveEnded(op))
 		wrong("one refresh token had two successors", m.forks(op))

@@ -116,6 +116,10 @@ func TestTheModelRejects(t *testing.T) {
 		{"no answer to a revocation while everything works", []Guard{None, Memory, Shared}, `
 			0-1 redeem c granted r1
 			9-10 revoke r1 unanswered`, "no answer, though everything worked"},
+		{"a login that is refused", []Guard{None, Memory, Shared}, `
+			0-1 login someone refused`, "a login was refused"},
+		{"a login that fails while everything works", []Guard{None, Memory, Shared}, `
+			0-1 login someone unanswered`, "no answer, though everything worked"},
 		{"an answer that is none", []Guard{None, Memory, Shared}, `
 			0-1 redeem c broken`, "an answer that is none"},
 		{"a revocation that is refused", []Guard{Shared}, `
@@ -151,6 +155,7 @@ func TestTheModelPermits(t *testing.T) {
 		history string
 	}{
 		{"a login and its refreshes", []Guard{None, Memory, Shared}, `
+			0-1 login someone granted
 			0-1 redeem c granted r1
 			2-3 refresh r1 granted r2
 			3-4 call r2 until 60 granted

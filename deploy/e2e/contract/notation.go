@@ -10,6 +10,7 @@ import (
 
 // Parse reads a record, one line for each thing, times in seconds:
 //
+//	0-1 login someone granted            a code was had
 //	0-1 redeem c granted r1              the code c gave the refresh token r1
 //	2-3 refresh r1 at a granted r2       process a answered
 //	2-3 refresh r1 cut unanswered        the client hung up
@@ -62,7 +63,7 @@ func (h *History) parse(fields []string) error {
 			}
 		}
 		h.Endings = append(h.Endings, e)
-	case string(Redeem), string(Refresh), string(Revoke), string(Call):
+	case string(Login), string(Redeem), string(Refresh), string(Revoke), string(Call):
 		op := Op{Start: from, End: to, Do: Action(fields[1]), Value: fields[2]}
 		for op.Outcome == "" {
 			switch word := next(); word {

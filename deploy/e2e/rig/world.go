@@ -134,7 +134,15 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"scopes":         tn.Scopes,
 		"sidecarURL":     tn.world.Front.URL,
 	}
-	maps.Copy(m, o.Labels)
+	for label, value := range o.Labels {
+		tenant, own, ofOne := strings.Cut(label, "/")
+		switch {
+		case !ofOne:
+			m[label] = value
+		case tenant == tn.Name:
+			m[own] = value
+		}
+	}
 	return m
 }
 
