@@ -197,7 +197,7 @@ func TestHelpOfClientCreate(t *testing.T) {
 		if err := run([]string{"client", "create", flag}, nil, &out); err != nil {
 			t.Errorf("%s: %v", flag, err)
 		}
-		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI"} {
+		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-grant type", "-subject sub", "-scope scopes", "-jwks file"} {
 			if !strings.Contains(out.String(), "  "+name+"\n") {
 				t.Errorf("%s does not explain %s: %s", flag, name, out.String())
 			}
