@@ -57,6 +57,7 @@ type Issuer struct {
 	hops      hopCache
 	upstreams upstreamCache
 	documents documentCache
+	announced onceSet
 }
 
 // upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.

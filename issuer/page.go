@@ -135,6 +135,8 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 // explain says in a person's words what an error means and what to do about it.
 func explain(e *Error) (title, advice string) {
 	switch {
+	case errors.Is(e, errNotAdmitted):
+		return "This account may not come in", "Go back to the application and connect again with another account, or ask whoever runs this server to admit this one."
 	case e.Code == "invalid_client":
 		return "This application is not known here", "Remove the server from the application and add it again."
 	case e.Code == "invalid_client_metadata":

@@ -34,6 +34,7 @@ type World struct {
 	Secrets  *Secrets
 	Keys     Keys
 	Replicas []*Replica
+	Lambda   *Lambda // nil without
 	Front    *Front
 	Traefik  *Traefik
 	Docker   *Docker // nil with the file provider
@@ -46,13 +47,20 @@ type World struct {
 
 // Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
 type Options struct {
-	File    bool              // configure by the file provider, with the original's narrow router rule
-	Labels  map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar map[string]string // further environment of the replicas
-	Image   map[string][]byte // further files of the replicas' image, in its root or in etc
+	File     bool              // configure by the file provider, with the original's narrow router rule
+	Labels   map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar  map[string]string // further environment of the replicas
+	Image    map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas int               // default 2
+	Clocks   bool              // the replicas' clocks can be set, and a day of key rotation is a minute
+	Dex      map[string]any    // further configuration of Dex; a list replaces the rig's
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
+
+	// Lambda puts the function beside the replicas; with NoReplicas alone.
+	Lambda     bool
+	NoReplicas bool
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -80,7 +88,7 @@ func New(t T, o Options) *World {
 		}
 	}
 	w.Keys = Keygen(t, w.Secrets)
-	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"))
+	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"), o.Dex)
 	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
@@ -91,10 +99,23 @@ func New(t T, o Options) *World {
 		op.SecretEnv:             op.ClientSecret,
 	}
 	maps.Copy(env, o.Sidecar)
-	for _, name := range []string{"sidecar-a", "sidecar-b"} {
-		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env, o.Image))
+	start := StartReplica
+	if o.Clocks {
+		start = StartClockReplica
 	}
-	w.Front = StartFront(t, w.Secrets, w.Replicas...)
+	var sidecars []Sidecar
+	for i := range max(o.Replicas, 2) {
+		if !o.NoReplicas {
+			r := start(t, w.Logs, "sidecar-"+string(rune('a'+i)), env, o.Image)
+			w.Replicas = append(w.Replicas, r)
+			sidecars = append(sidecars, Sidecar{r.Name, r.Addr, r.Process})
+		}
+	}
+	if o.Lambda {
+		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
+		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
+	}
+	w.Front = StartFront(t, w.Secrets, sidecars...)
 
 	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static}
 	switch {
@@ -127,7 +148,15 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"scopes":         tn.Scopes,
 		"sidecarURL":     tn.world.Front.URL,
 	}
-	maps.Copy(m, o.Labels)
+	for label, value := range o.Labels {
+		tenant, own, ofOne := strings.Cut(label, "/")
+		switch {
+		case !ofOne:
+			m[label] = value
+		case tenant == tn.Name:
+			m[own] = value
+		}
+	}
 	return m
 }
 
