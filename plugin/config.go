@@ -254,6 +254,9 @@ func (s *settings) parseTenant(c *Config) error {
 	if strings.Trim(strings.Join(supported, ""), scopeChars) != "" {
 		return errors.New("label scopesSupported: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
 	}
+	if hasScopes(strings.Join(supported, " "), []string{"offline_access"}) {
+		return errors.New("label scopesSupported: offline_access is no right at a server; the authorization server's metadata always lists it")
+	}
 	refresh := either(c.Refresh, "auto")
 	if refresh != "auto" && refresh != "upstream" && refresh != "session" {
 		return errors.New("label refresh: give auto, upstream or session")
