@@ -30,16 +30,17 @@ type Tenant struct {
 
 // World is a whole installation: two providers, two MCP servers, replicas, front and Traefik.
 type World struct {
-	Logs     *Logs
-	Secrets  *Secrets
-	Keys     Keys
-	Replicas []*Replica
-	Lambda   *Lambda // nil without
-	Front    *Front
-	Traefik  *Traefik
-	Docker   *Docker // nil with the file provider
-	Wiki     *Tenant // Dex
-	World    *Tenant // exampleop
+	Logs      *Logs
+	Secrets   *Secrets
+	Keys      Keys
+	Replicas  []*Replica
+	Lambda    *Lambda    // nil without
+	Extension *Extension // nil where the function's variables hold its secrets
+	Front     *Front
+	Traefik   *Traefik
+	Docker    *Docker // nil with the file provider
+	Wiki      *Tenant // Dex
+	World     *Tenant // exampleop
 
 	http *http.Client
 	t    T
@@ -61,6 +62,7 @@ type Options struct {
 	// Lambda puts the function beside the replicas; with NoReplicas alone.
 	Lambda     bool
 	NoReplicas bool
+	Named      bool // the function's variables name its secrets, and the extension reads them
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -112,6 +114,10 @@ func New(t T, o Options) *World {
 		}
 	}
 	if o.Lambda {
+		if o.Named {
+			w.Extension = StartExtension(t)
+			w.Extension.Hide(env, "BOUNCER_ENCRYPTION_KEY", dex.SecretEnv, op.SecretEnv)
+		}
 		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
 		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
 	}
