@@ -113,6 +113,34 @@ func StartExampleOP(t T, logs *Logs, secrets *Secrets, redirects []string) *Prov
 	return p
 }
 
+// StartOIDCProvider starts oidc-provider (../node/provider.mjs), which ends a login whose refresh token is used twice.
+func StartOIDCProvider(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+	t.Helper()
+	p := &Provider{
+		Name: "oidc-provider", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "node-"), SecretEnv: "ZITADEL_CLIENT_SECRET",
+		Username: "somebody", Password: "anything",
+	}
+	port := FreePort(t)
+	p.Issuer = p.front(t, secrets, fmt.Sprintf("127.0.0.1:%d", port), "/token")
+	args := append([]string{fmt.Sprint(port), p.Issuer, p.ClientID, p.ClientSecret}, redirects...)
+	proc := Node(t, logs, p.Name, "provider.mjs", args...)
+	p.ready(t, proc, logs)
+	return p
+}
+
+// Disable lets a user of oidc-provider in no more.
+func (p *Provider) Disable(t T, user string) {
+	t.Helper()
+	resp, err := http.Post(p.Issuer+"/disable?sub="+url.QueryEscape(user), "", nil)
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("rig: disable: %s", resp.Status)
+	}
+}
+
 func (p *Provider) ready(t T, proc *Process, logs *Logs) {
 	t.Helper()
 	proc.waitFor(t, logs, func() error {

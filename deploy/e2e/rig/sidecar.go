@@ -288,6 +288,7 @@ type Front struct {
 	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
 	mu     sync.Mutex
 	before func(n int, r *http.Request)
+	only   *Replica
 	n      int
 	hops   []string
 	asked  []string
@@ -323,6 +324,13 @@ func (f *Front) Before(hook func(n int, r *http.Request)) {
 	f.before = hook
 }
 
+// Only sends every request to one replica from now on; nil ends that.
+func (f *Front) Only(r *Replica) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.only = r
+}
+
 // Hops lists the hop headers that the plugin has sent.
 func (f *Front) Hops() []string {
 	f.mu.Lock()
@@ -348,6 +356,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n, before := f.n, f.before
 	f.n++
 	replica := f.replicas[n%len(f.replicas)]
+	if f.only != nil {
+		replica = f.only
+	}
 	f.asked = append(f.asked, replica.Name+" "+r.Method+" "+r.URL.Path)
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)
