@@ -138,18 +138,6 @@ func given(values []string) []string {
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }
 
-// grantableScope is what was asked of what this tenant knows, or all of it when nothing was asked
-// (RFC 6749 §3.3). Unknown scopes are dropped: clients send each other's. offline_access asks for a refresh token, not
-// for a right, so a client that asks for it alone has asked for no right in particular.
-func (t *tenant) grantableScope(asked string) string {
-	known := t.scopes()
-	wanted := slices.DeleteFunc(strings.Fields(asked), func(scope string) bool { return scope == "offline_access" })
-	if len(wanted) == 0 {
-		return strings.Join(known, " ")
-	}
-	return strings.Join(slices.DeleteFunc(known, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
-}
-
 func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails: the program ends when the system has no randomness

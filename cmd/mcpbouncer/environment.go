@@ -28,8 +28,12 @@ type environment struct {
 	AccessTokenTTL    hours      `envconfig:"ACCESS_TOKEN_TTL" default:"1" desc:"Life of an access token. A number is hours; 15m and 1h work too."`
 	RefreshTokenTTL   days       `envconfig:"REFRESH_TOKEN_TTL" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
 	SessionTTL        hours      `envconfig:"SESSION_TTL" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
+	RefreshIdleTTL    days       `envconfig:"REFRESH_IDLE_TTL" default:"14" desc:"A refresh token that was not used for this long is not accepted any more. A number is days; 12h works too."`
+	ReplayGuard       string     `split_words:"true" desc:"Where it is remembered which codes and refresh tokens were used: none, memory, redis://HOST:PORT, rediss://HOST:PORT, or dynamodb://TABLE. Default: memory, and none on AWS Lambda. docs/replay.md says what each holds."`
+	Deny              string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
 	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
+	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
 
 	ring *sealing.Ring

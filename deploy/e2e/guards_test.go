@@ -69,7 +69,7 @@ func newGuardBench(t *testing.T, name string, labels map[string]string) *guardBe
 	}
 	b.w = rig.New(t, rig.Options{Clocks: true, Sidecar: env, Labels: labels})
 	if !b.shared {
-		b.w.Front.Only(b.w.Replicas[0])
+		b.w.Front.Only(b.w.Replicas[0].Name)
 	}
 	return b
 }
@@ -237,15 +237,15 @@ var guardRows = []struct {
 	}},
 	{"at the other replica", thatCounts, func(b *guardBench) {
 		c, r1 := b.login()
-		b.w.Front.Only(b.w.Replicas[0])
+		b.w.Front.Only(b.w.Replicas[0].Name)
 		r3 := b.use(c, "second", b.use(c, "first", r1))
-		b.w.Front.Only(b.w.Replicas[1])
+		b.w.Front.Only(b.w.Replicas[1].Name)
 		if b.shared {
 			b.ended(c, r1, r3)
-			b.w.Front.Only(nil)
+			b.w.Front.Only("")
 		} else {
 			b.use(c, "an old one, which this process has not seen", r1)
-			b.w.Front.Only(b.w.Replicas[0])
+			b.w.Front.Only(b.w.Replicas[0].Name)
 		}
 	}},
 	{"the store is down: logins and refreshes go on, and nobody is logged out afterwards", withStore, func(b *guardBench) {

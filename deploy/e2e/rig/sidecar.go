@@ -275,28 +275,34 @@ func inImage(t T, root string) *exec.Cmd {
 	return cmd
 }
 
-// Front stands where a load balancer stands: each request goes to the next replica in turn.
+// Sidecar is where requests to one sidecar go: a replica, or a Lambda.
+type Sidecar struct {
+	Name, Addr string
+	Process    func() string // names the process that answers; nil: nobody asks
+}
+
+// Front stands where a load balancer stands: each request goes to the next sidecar in turn.
 type Front struct {
 	URL string
 
 	t        T
 	secrets  *Secrets
 	addr     string
-	replicas []*Replica
+	sidecars []Sidecar
 	server   *http.Server
 
 	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
 	mu     sync.Mutex
 	before func(n int, r *http.Request)
-	only   *Replica
+	only   string
 	n      int
 	hops   []string
 	asked  []string
 }
 
 // StartFront starts the front.
-func StartFront(t T, secrets *Secrets, replicas ...*Replica) *Front {
-	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), replicas: replicas}
+func StartFront(t T, secrets *Secrets, sidecars ...Sidecar) *Front {
+	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), sidecars: sidecars}
 	f.URL = "http://" + f.addr
 	f.Up()
 	t.Cleanup(f.Down)
@@ -324,11 +330,11 @@ func (f *Front) Before(hook func(n int, r *http.Request)) {
 	f.before = hook
 }
 
-// Only sends every request to one replica from now on; nil ends that.
-func (f *Front) Only(r *Replica) {
+// Only sends every request to the named sidecar from now on; "" ends that.
+func (f *Front) Only(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.only = r
+	f.only = name
 }
 
 // Hops lists the hop headers that the plugin has sent.
@@ -338,7 +344,7 @@ func (f *Front) Hops() []string {
 	return slices.Clone(f.hops)
 }
 
-// Asked lists what was asked of the replicas: "replica METHOD path".
+// Asked lists what was asked of the sidecars: "name METHOD path".
 func (f *Front) Asked() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -355,11 +361,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	n, before := f.n, f.before
 	f.n++
-	replica := f.replicas[n%len(f.replicas)]
-	if f.only != nil {
-		replica = f.only
+	to := f.sidecars[n%len(f.sidecars)]
+	for _, sidecar := range f.sidecars {
+		if sidecar.Name == f.only {
+			to = sidecar
+		}
 	}
-	f.asked = append(f.asked, replica.Name+" "+r.Method+" "+r.URL.Path)
+	f.asked = append(f.asked, to.Name+" "+r.Method+" "+r.URL.Path)
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)
 	}
@@ -379,17 +387,19 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr})
+			p.SetURL(&url.URL{Scheme: "http", Host: to.Addr})
 			p.Out.Host = p.In.Host
 		},
 		Transport: frontTransport,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			w.WriteHeader(http.StatusBadGateway)
-			fmt.Fprintf(w, "front: %s: %v", replica.Name, err)
+			fmt.Fprintf(w, "front: %s: %v", to.Name, err)
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			f.secrets.addHeader(resp.Header)
-			resp.Header.Set(ProcessHeader, replica.Process())
+			if to.Process != nil {
+				resp.Header.Set(ProcessHeader, to.Process())
+			}
 			return nil
 		},
 	}).ServeHTTP(w, r)

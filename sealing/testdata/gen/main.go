@@ -409,6 +409,10 @@ func derivations() {
 		[]string{"client-id", "https://client.example/metadata.json"},
 		[]string{"fingerprint", b64(hash(lp("mcpbouncer/v1/fingerprint", "https://client.example/metadata.json"))[:12])})
 
+	derive("replay-mark", "the first 16 bytes of SHA-256( LP(label, use, tenant id, value) )",
+		[]string{"tenant", hexOf(tenant), "use", "code", "value", "an-upstream-code"},
+		[]string{"mark", hexOf(hash(lp("mcpbouncer/v1/replay-mark", "code", string(tenant[:]), "an-upstream-code"))[:16])})
+
 	login := hash("mcpbouncer test vector, login seed")
 	derive("login", "HMAC-SHA-256 under the seed, over the label; 16, 16 and 32 bytes of it",
 		[]string{"seed", hexOf(login)},
