@@ -121,6 +121,22 @@ func (r *Replica) SetClock(wrong time.Duration) {
 	}
 }
 
+// PutFile changes a file of the image, as somebody does in a folder that a container has mounted read-only.
+func (r *Replica) PutFile(path string, content []byte) {
+	r.t.Helper()
+	name := filepath.Join(r.root, path)
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = os.WriteFile(name+".new", content, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		r.t.Fatalf("rig: %s: %v", path, err)
+	}
+}
+
 // Process names the running process among all that this replica has been.
 func (r *Replica) Process() string {
 	r.mu.Lock()
@@ -220,6 +236,9 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 		err = os.WriteFile(filepath.Join(root, "etc", "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o444)
 	}
 	for path, content := range more {
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755)
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(root, path), content, 0o444)
 		}
