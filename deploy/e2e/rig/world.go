@@ -40,7 +40,7 @@ type World struct {
 	Traefik   *Traefik
 	Docker    *Docker // nil with the file provider
 	Wiki      *Tenant // Dex
-	World     *Tenant // exampleop
+	World     *Tenant // exampleop, or oidc-provider
 
 	http *http.Client
 	t    T
@@ -48,13 +48,14 @@ type World struct {
 
 // Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
 type Options struct {
-	File     bool              // configure by the file provider, with the original's narrow router rule
-	Labels   map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar  map[string]string // further environment of the replicas
-	Image    map[string][]byte // further files of the replicas' image, in its root or in etc
-	Replicas int               // default 2
-	Clocks   bool              // the replicas' clocks can be set, and a day of key rotation is a minute
-	Dex      map[string]any    // further configuration of Dex; a list replaces the rig's
+	File         bool              // configure by the file provider, with the original's narrow router rule
+	Labels       map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar      map[string]string // further environment of the replicas
+	Image        map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas     int               // default 2
+	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
+	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
+	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
@@ -91,7 +92,11 @@ func New(t T, o Options) *World {
 	}
 	w.Keys = Keygen(t, w.Secrets)
 	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"), o.Dex)
-	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
+	startOP := StartExampleOP
+	if o.OIDCProvider {
+		startOP = StartOIDCProvider
+	}
+	op := startOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
 
