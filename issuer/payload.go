@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-jose/go-jose/v4"
@@ -20,8 +21,14 @@ type registration struct {
 	AuthMethod   authMethod `cbor:"2,keyasint"`
 	Name         string     `cbor:"3,keyasint,omitempty"`
 
+	// Of a Machine only, which has no redirect URIs.
+	Subject string `cbor:"4,keyasint,omitempty"`
+	Scope   string `cbor:"5,keyasint,omitempty"`
+	Keys    []byte `cbor:"6,keyasint,omitempty"` // JWK Set
+
+	keys *jose.JSONWebKeySet // of private_key_jwt
+
 	// Of a metadata document only.
-	keys         *jose.JSONWebKeySet
 	keysURL      string
 	authOptional bool // may do without private_key_jwt
 	pinned       bool // from vendorDocuments, because the document cannot be read
@@ -69,6 +76,8 @@ type identity struct {
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
 	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
+
+	machine bool // a Machine, not a person: never sealed
 }
 
 // size is what the claims take of the room that a sealed value has.
@@ -86,6 +95,8 @@ type grant struct {
 
 	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is worth nothing then.
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
+
+	ends time.Time // of a bearer key: no token outlives it
 }
 
 // familyName is how logs and access tokens name the login.

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -24,7 +26,10 @@ type tokenResponse struct {
 	Scope        string `json:"scope"`
 }
 
-// token answers the two grants. The client is authenticated before anything is looked at that could be used up.
+// grantTypes are those of the metadata too.
+var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
+
+// token answers the grants. The client is authenticated before anything is looked at that could be used up.
 func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {
@@ -34,16 +39,22 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 	if err != nil {
 		return err
 	}
+	grantType := form.Get("grant_type")
+	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
+		return badRequest("unauthorized_client", "this client may not use this grant_type")
+	}
 	var resp tokenResponse
-	switch form.Get("grant_type") {
+	switch grantType {
 	case "authorization_code":
 		resp, err = s.redeemCode(r.Context(), t, c, form)
 	case "refresh_token":
 		resp, err = s.refresh(r.Context(), t, c, form)
+	case "client_credentials":
+		resp, err = s.clientCredentials(t, c, form)
 	case "":
 		err = invalidRequest("grant_type is missing")
 	default:
-		err = badRequest("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
 	}
 	if err != nil {
 		return err
@@ -159,9 +170,9 @@ func (s *Issuer) issue(t *tenant, c client, g grant, asked, grantType string) (t
 	}
 	scope := narrowScope(t.scopeOf(g), asked)
 	at := s.newAccessToken(t, c, g, scope)
-	resp := tokenResponse{
-		AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(s.AccessTokenTTL / time.Second), Scope: scope,
-		RefreshToken: s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g),
+	resp := tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope}
+	if !g.Identity.machine { // RFC 6749 §4.4.3: what gets a machine its token gets it the next one
+		resp.RefreshToken = s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g)
 	}
 	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
