@@ -13,15 +13,45 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// guardKind is a way to tell the first use from the second.
+// guardKind is a way to tell the first use from the second, as one installation has it. What a kind does not have is nil.
 type guardKind struct {
 	name   string
-	counts bool // it tells at all
-	shared bool // what one replica has seen the other knows
-	// Of a store; nil where there is none.
-	kill, start func()
-	age         func(time.Duration) // lets time pass for what it keeps
-	keeps       bool                // over a kill
+	env    map[string]string // of the sidecar
+	counts bool              // it tells at all
+	shared bool              // what one replica has seen the others know
+	keeps  bool              // what it knows, over a kill of the store
+
+	kill, start, empty func()
+	fill, drain        func() // it refuses to write, and takes it back
+	slow               func(time.Duration)
+	age                func(time.Duration) // lets time pass for what it keeps
+}
+
+var guardNames = []string{"none", "memory", "redis", "dynamodb"}
+
+func newGuardKind(t *testing.T, name string) guardKind {
+	g := guardKind{name: name, counts: name != "none", env: map[string]string{"BOUNCER_REPLAY_GUARD": name}}
+	logs := &rig.Logs{}
+	switch name {
+	case "redis":
+		store := rig.StartRedis(t, logs)
+		g.env["BOUNCER_REPLAY_GUARD"], g.shared, g.keeps = store.URL, true, true
+		g.kill, g.start, g.empty, g.fill, g.drain, g.slow, g.age = store.Kill, func() { store.Start() }, store.Empty, store.Fill, store.Drain, store.Pause, store.Age
+	case "dynamodb":
+		store := rig.StartDynamoDB(t, logs)
+		g.env["BOUNCER_REPLAY_GUARD"], g.shared = store.URL, true
+		maps.Copy(g.env, store.Env)
+		g.kill, g.start, g.slow = store.Kill, store.Start, store.Pause
+		g.empty = func() { store.Kill(); store.Start() }
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, store := range logs.Names() {
+				t.Logf("--- %s\n%s", store, logs.Tail(store, 25))
+			}
+		}
+	})
+	return g
 }
 
 // guardBench is two replicas with one kind of guard.
@@ -32,11 +62,11 @@ type guardBench struct {
 	clock time.Duration
 }
 
-// TestTheContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes: Redis and DynamoDB
-// are real programs.
+// TestTheContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes: Redis is the real one, DynamoDB an
+// implementation of its own.
 func TestTheContractOfEachGuard(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"none", "memory", "redis", "dynamodb"} {
+	for _, name := range guardNames {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newGuardBench(t, name, nil)
@@ -53,21 +83,8 @@ func TestTheContractOfEachGuard(t *testing.T) {
 }
 
 func newGuardBench(t *testing.T, name string, labels map[string]string) *guardBench {
-	b := &guardBench{T: t, guardKind: guardKind{name: name, counts: name != "none"}}
-	env := map[string]string{"BOUNCER_REPLAY_GUARD": name}
-	logs := &rig.Logs{}
-	switch name {
-	case "redis":
-		store := rig.StartRedis(t, logs)
-		b.shared, b.keeps, b.kill, b.start, b.age = true, true, store.Kill, func() { store.Start() }, store.Age
-		env["BOUNCER_REPLAY_GUARD"] = store.URL
-	case "dynamodb":
-		store := rig.StartDynamoDB(t, logs)
-		b.shared, b.kill, b.start = true, store.Kill, store.Start
-		env["BOUNCER_REPLAY_GUARD"] = store.URL
-		maps.Copy(env, store.Env)
-	}
-	b.w = rig.New(t, rig.Options{Clocks: true, Sidecar: env, Labels: labels})
+	b := &guardBench{T: t, guardKind: newGuardKind(t, name)}
+	b.w = rig.New(t, rig.Options{Clocks: true, Sidecar: b.env, Labels: labels})
 	if !b.shared {
 		b.w.Front.Only(b.w.Replicas[0].Name)
 	}
