@@ -162,9 +162,9 @@ func (s *swarm) breakOnce(f fault) {
 				out(contract.Emptied, func() {})
 			}
 		}
-	case "store slow":
-		if s.guard.slow != nil {
-			out(contract.Store, func() { s.guard.slow(f.For); last() })
+	case "stall the store":
+		if s.guard.stall != nil {
+			out(contract.Store, func() { s.guard.stall(); last(); s.guard.wake() })
 		}
 	case "store full":
 		if s.guard.fill != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // DynamoDB is dynalite, an implementation of DynamoDB that runs anywhere.
@@ -64,8 +63,11 @@ func (d *DynamoDB) Start() {
 // Kill ends the service at once. It forgets everything.
 func (d *DynamoDB) Kill() { d.proc.Kill() }
 
-// Pause keeps the service from answering anything for so long. Its connections stay.
-func (d *DynamoDB) Pause(long time.Duration) { d.proc.pause(long) }
+// Stall keeps the service from answering anything until Wake. Its connections stay.
+func (d *DynamoDB) Stall() { d.proc.stop() }
+
+// Wake ends that.
+func (d *DynamoDB) Wake() { d.proc.resume() }
 
 // call is one request of the DynamoDB API. dynalite looks for a signature, but cannot check it.
 func (d *DynamoDB) call(operation string, input map[string]any) (string, error) {

@@ -195,11 +195,9 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// pause stops the process for so long, as a machine that swaps or a virtual one that moves does.
-func (p *Process) pause(long time.Duration) {
-	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
-	time.AfterFunc(long, func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) })
-}
+// stop halts the process, as a machine that swaps or a virtual one that moves does; resume lets it go on.
+func (p *Process) stop()   { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Terminate asks the process to end and waits until it is gone; it returns the exit code.
 func (p *Process) Terminate(t T) int {
