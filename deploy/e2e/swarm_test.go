@@ -473,9 +473,13 @@ func (c *swarmClient) replay() {
 	}
 }
 
+// revoke ends the login where that can be done.
 func (c *swarmClient) revoke() {
+	if c.oauth.Meta.RevocationEndpoint == "" {
+		return
+	}
 	op := contract.Op{Do: contract.Revoke, Value: c.nameOf("token", c.refresh)}
-	c.ask(op, 0, http.MethodPost, c.oauth.Public+"/oauth/revoke", formHeader, url.Values{
+	c.ask(op, 0, http.MethodPost, c.oauth.Meta.RevocationEndpoint, formHeader, url.Values{
 		"token": {c.refresh}, "token_type_hint": {"refresh_token"}, "client_id": {c.oauth.ClientID},
 	})
 }

@@ -27,6 +27,7 @@ type OAuthClient struct {
 		TokenEndpoint         string `json:"token_endpoint"`
 		RegistrationEndpoint  string `json:"registration_endpoint"`
 		JWKSURI               string `json:"jwks_uri"`
+		RevocationEndpoint    string `json:"revocation_endpoint"` // empty where revoking would do nothing
 	}
 
 	http *http.Client
