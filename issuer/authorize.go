@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -76,6 +77,9 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
 		return c, req, errRedirectURI
+	}
+	if err := cmp.Or(s.clientDenied(r.Context(), c.id), s.redirectDenied(r.Context(), req.RedirectURI)); err != nil {
+		return c, req, err
 	}
 
 	redirected := func(code, description string) error {

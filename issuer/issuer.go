@@ -14,6 +14,7 @@
 //	/oauth/consent                               consent.go     the person's answer
 //	/oauth/callback                              callback.go    back from the upstream provider
 //	/oauth/token                                 token.go       RFC 6749 §4.1.3 and §6
+//	/hop/deny                                    deny.go        for the plugin itself (docs/hop.md)
 //	/healthz                                     issuer.go      no hop header needed
 //
 // One login in seven sealed steps is told in docs/flow.md.
@@ -39,8 +40,12 @@ type Config struct {
 	AccessTokenTTL  time.Duration // life of an access token
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
 	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
+	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted
 	Version         string        // shown by /healthz
 	Log             *slog.Logger
+
+	ReplayGuard *ReplayGuard // nil: none
+	Deny        *DenyList    // nil: nothing is denied
 
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
@@ -57,6 +62,7 @@ type Issuer struct {
 	hops      hopCache
 	upstreams upstreamCache
 	documents documentCache
+	counters  counters
 }
 
 // upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
@@ -128,6 +134,7 @@ func (s *Issuer) routes() []route {
 		{"/oauth/consent", "POST", false, s.page(s.consent)},
 		{"/oauth/callback", "GET", false, s.page(s.callback)},
 		{"/oauth/token", "POST", true, s.token},
+		{"/hop/deny", "GET", false, s.hopDeny},
 	}
 }
 
@@ -195,9 +202,9 @@ func (s *Issuer) behindHop(rt route) http.Handler {
 }
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
-// new master is promoted. Master ids are public: they stand in every sealed value.
+// new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs()})
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs(), "counters": s.counters.snapshot()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
