@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -21,6 +22,13 @@ type accessTokenClaims struct {
 	ID        string   `json:"jti"`
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope"`
+	Session   string   `json:"sid"`       // the family, as the log names it
+	AuthTime  int64    `json:"auth_time"` // RFC 9068 §2.2.1: of the login, however often it was refreshed
+
+	// Only what the tenant's identity headers ask for.
+	Email  string   `json:"email,omitempty"`
+	Name   string   `json:"name,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 type accessToken struct{ text, id string }
@@ -34,15 +42,24 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	if g.Resource != t.Audience {
 		audience = append(audience, g.Resource)
 	}
-	claims := must(json.Marshal(accessTokenClaims{
+	claims := accessTokenClaims{
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
 		Expires: now.Add(s.AccessTokenTTL).Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
-		ID: id, ClientID: c.id, Scope: scope,
-	}))
+		ID: id, ClientID: c.id, Scope: scope, Session: g.familyName(), AuthTime: g.Born,
+	}
+	if slices.Contains(t.IdentityClaims, "email") {
+		claims.Email = g.Identity.Email
+	}
+	if slices.Contains(t.IdentityClaims, "name") {
+		claims.Name = g.Identity.Name
+	}
+	if slices.Contains(t.IdentityClaims, "groups") {
+		claims.Groups = g.Identity.Groups
+	}
 	signer := must(jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: keyID(key.Public().(ed25519.PublicKey))}},
 		(&jose.SignerOptions{}).WithType("at+jwt"))) // RFC 9068 §2.1: no id_token passes for it
-	signed := must(signer.Sign(claims))
+	signed := must(signer.Sign(must(json.Marshal(claims))))
 	return accessToken{must(signed.CompactSerialize()), id}
 }
 

@@ -60,6 +60,12 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			e := asError(err)
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
+		if err := s.admit(t, who); err != nil {
+			// The person is still here: they get a page that says so, and from there the client its access_denied.
+			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
+			a.cookies = finished
+			return a, nil
+		}
 		code.UpstreamCode, code.Identity = "", &who
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}

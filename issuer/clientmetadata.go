@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -21,11 +22,11 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document): the client_id is an https URL, and the
+// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is an https URL, and the
 // document there is the registration. Nothing is registered here, so there is nothing to keep.
 
 const (
-	documentMaxBody    = 5 << 10  // the draft's recommendation, §6.6
+	documentMaxBody    = 5 << 10  // the draft's recommendation, §8.7
 	keysMaxBody        = 32 << 10 // of a jwks_uri: keys come with their certificates
 	documentTimeout    = 5 * time.Second
 	documentMinAge     = time.Minute // bounds of what a document's own cache headers may ask for
@@ -34,7 +35,10 @@ const (
 	documentStaleAge   = 24 * time.Hour   // how long the last good copy serves beyond its time
 	documentRetry      = 30 * time.Second // between two attempts while there is a copy
 	documentsAtATime   = 1000
-	documentFetches    = 16 // at the same time, for all tenants
+	documentFetches    = 16               // at the same time, for all tenants
+	documentReserve    = 4                // of them, for hosts that no stranger has chosen
+	documentHostShare  = 4                // of them, for one host
+	documentHostPause  = 15 * time.Second // after a host has not answered in time
 	documentURIs       = 50
 )
 
@@ -43,6 +47,8 @@ var (
 	errUnreadable = errors.New("the document cannot be read")
 	// errWithdrawn is a host's word that there is no such document: no copy may outlive it.
 	errWithdrawn = errors.New("there is no such document")
+	// errSilent is a host that has kept one of the fetch places as long as it could.
+	errSilent = fmt.Errorf("%w: its host did not answer in time", errUnreadable)
 )
 
 // metadataDocument is what is read of a document. Members not listed are ignored.
@@ -170,9 +176,10 @@ type documentKey struct {
 
 // documentCache holds what was last read at a URL. Losing it costs a request.
 type documentCache struct {
-	mu      sync.Mutex // guards both maps for one access; never held during a fetch
+	mu      sync.Mutex // guards the maps for one access; never held during a fetch
 	copies  map[documentKey]documentCopy
 	flights map[documentKey]*documentFlight // fetches under way
+	silent  map[string]time.Time            // hosts that did not answer in time → when they are asked again
 }
 
 type documentCopy struct {
@@ -200,23 +207,11 @@ func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byt
 		cache.mu.Unlock()
 		return kept.body, nil
 	}
-	flight, joined := cache.flights[key]
-	switch {
-	case joined:
-	case len(cache.flights) >= documentFetches:
-		flight = &documentFlight{err: fmt.Errorf("%w: too many are being fetched", errUnreadable), done: make(chan struct{})}
-		close(flight.done)
-	default:
-		if cache.flights == nil {
-			cache.flights, cache.copies = map[documentKey]*documentFlight{}, map[documentKey]documentCopy{}
-		}
-		flight = &documentFlight{done: make(chan struct{}), err: errUnreadable}
-		cache.flights[key] = flight
-		cache.mu.Unlock()
-		s.fetchInto(ctx, flight, key, valid)
-		cache.mu.Lock()
-	}
+	flight, mine := cache.join(key, s.reservedHost(hostOf(key.url)), now)
 	cache.mu.Unlock()
+	if mine {
+		s.fetchInto(ctx, flight, key, valid)
+	}
 	select {
 	case <-flight.done:
 	case <-ctx.Done():
@@ -227,6 +222,51 @@ func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byt
 		return kept.body, nil
 	}
 	return flight.body, flight.err
+}
+
+// join returns the fetch of a document that is under way, or has no place, or else a new one, which the caller has to make.
+func (c *documentCache) join(key documentKey, reserved bool, now time.Time) (flight *documentFlight, mine bool) {
+	if flight, underWay := c.flights[key]; underWay {
+		return flight, false
+	}
+	flight = &documentFlight{done: make(chan struct{}), err: c.noPlace(hostOf(key.url), reserved, now)}
+	if flight.err != nil {
+		close(flight.done)
+		return flight, false
+	}
+	if c.flights == nil {
+		c.flights, c.copies, c.silent = map[documentKey]*documentFlight{}, map[documentKey]documentCopy{}, map[string]time.Time{}
+	}
+	flight.err = errUnreadable
+	c.flights[key] = flight
+	return flight, true
+}
+
+// noPlace says why a host is not asked now; nil if it is. Strangers name the hosts: one of theirs gets few places, none for a while after
+// it has hung, and never the last ones. Who sends a request does not count: all that is known of them is a header.
+func (c *documentCache) noPlace(host string, reserved bool, now time.Time) error {
+	places := documentFetches
+	if !reserved {
+		if now.Before(c.silent[host]) {
+			return fmt.Errorf("%w: its host did not answer in time a moment ago", errUnreadable)
+		}
+		places -= documentReserve
+	}
+	here := 0
+	for key := range c.flights {
+		if hostOf(key.url) == host {
+			here++
+		}
+	}
+	if len(c.flights) >= places || here >= documentHostShare {
+		return fmt.Errorf("%w: too many are being fetched", errUnreadable)
+	}
+	return nil
+}
+
+// reservedHost says whether a host has places of its own: it is a well-known vendor's, or the operator trusts it.
+func (s *Issuer) reservedHost(host string) bool {
+	return isVendorHost(host) || slices.Contains(s.TrustedDocumentHosts, host) || slices.Contains(s.TrustedDocumentHosts, host+":443")
 }
 
 // fetchInto fetches, keeps what is good, and lets go of those who wait.
@@ -266,6 +306,17 @@ func (s *Issuer) fetchInto(ctx context.Context, flight *documentFlight, key docu
 		kept.tried = now
 		cache.copies[key] = kept
 	}
+	if errors.Is(err, errSilent) {
+		cache.pause(hostOf(key.url), now)
+	}
+}
+
+// pause remembers that a host hung. It says nothing about any document.
+func (c *documentCache) pause(host string, now time.Time) {
+	maps.DeleteFunc(c.silent, func(_ string, until time.Time) bool { return !now.Before(until) })
+	if len(c.silent) < documentsAtATime {
+		c.silent[host] = now.Add(documentHostPause)
+	}
 }
 
 // expire makes a document due again, unless it was asked for a moment ago; it says whether it did.
@@ -291,7 +342,7 @@ func (c *documentCache) stale(key documentKey, now time.Time) bool {
 	return ok && !now.Before(kept.until)
 }
 
-// fetchDocument is §4.3 and §6 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
+// fetchDocument is §5 and §8 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
 func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([]byte, time.Duration, error) {
 	// Who hangs up must not make it fail for those who wait with them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), documentTimeout)
@@ -307,7 +358,7 @@ func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([
 	req.Header.Set("User-Agent", "mcpbouncer")
 	resp, err := s.DocumentTransport.RoundTrip(req) // RoundTrip and not a Client: redirects are not followed
 	if err != nil {
-		return unreadable(whyNotReached(ctx, err))
+		return nil, 0, whyNotReached(ctx, err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
@@ -322,7 +373,7 @@ func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if err != nil {
-		return unreadable(whyNotReached(ctx, err))
+		return nil, 0, whyNotReached(ctx, err)
 	}
 	if len(body) > limit {
 		return unreadable(fmt.Sprintf("it is longer than %d bytes", limit))
@@ -331,20 +382,22 @@ func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([
 }
 
 // whyNotReached is what the operator may read of a transport's error: net/http quotes what a host sent.
-func whyNotReached(ctx context.Context, err error) string {
+func whyNotReached(ctx context.Context, err error) error {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
+	var timeout net.Error
+	why := "its host cannot be reached"
 	switch {
 	case errors.Is(err, errSpecialUse):
-		return errSpecialUse.Error()
-	case ctx.Err() != nil:
-		return "its host did not answer in time"
+		why = errSpecialUse.Error()
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout(): // the whole fetch, or its dial or handshake
+		return errSilent
 	case errors.As(err, &dns):
-		return "its host has no address"
+		why = "its host has no address"
 	case errors.As(err, &certificate):
-		return "its host has no valid certificate"
+		why = "its host has no valid certificate"
 	}
-	return "its host cannot be reached"
+	return fmt.Errorf("%w: %s", errUnreadable, why)
 }
 
 // cacheAge is how long an answer may be kept (RFC 9111 §4.2), within our bounds.

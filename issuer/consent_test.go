@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -342,4 +343,12 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	b := issuertest.NewBrowser(t, w.net)
 	code := a.codeIn(b, "resource", a.base+"/"+strings.Repeat("b", 400))
 	a.token(a.redemption(code)).wants(t, 200, "")
+	// Nor do many of them shut the browser out: headers that are too long are refused before anybody could drop a cookie.
+	for range 9 {
+		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", a.base+"/"+strings.Repeat("b", 400))), "allow"))
+		if size := len(strings.Join(b.Cookies(a.base), "; ")); size > issuer.MaxHeaderBytes-9<<10 {
+			t.Fatalf("the cookies have %d bytes", size)
+		}
+		w.clock.Add(time.Second)
+	}
 }

@@ -315,8 +315,13 @@ func TestMethodsAndCORS(t *testing.T) {
 						t.Errorf("preflight: %d %v", got.Status, got.Header)
 					}
 				case !allowed:
-					if got.wants(t, 405, "invalid_request"); got.Header.Get("Allow") != c.method {
-						t.Errorf("Allow %q", got.Header.Get("Allow"))
+					if got.Status != 405 || got.Header.Get("Allow") != c.method {
+						t.Errorf("status %d, Allow %q", got.Status, got.Header.Get("Allow"))
+					}
+					if c.cors {
+						got.wants(t, 405, "invalid_request")
+					} else if checkPage(t, got); method != "HEAD" && !strings.Contains(got.Body, "This address cannot be opened like this: it takes "+c.method+".") {
+						t.Errorf("the page says %s", got.Body)
 					}
 				case got.Status == 405 || got.Status >= 500:
 					t.Errorf("status %d", got.Status)

@@ -62,6 +62,7 @@ type Issuer struct {
 	hops      hopCache
 	upstreams upstreamCache
 	documents documentCache
+	announced onceSet
 	counters  counters
 }
 
@@ -130,11 +131,17 @@ func (s *Issuer) routes() []route {
 		{resourceDocuments, "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
+		{"/oauth/token", "POST", true, s.token},
+		{"/hop/deny", "GET", false, s.hopDeny},
+	}
+}
+
+// pageRoutes are for people: whatever goes wrong there is a page too.
+func (s *Issuer) pageRoutes() []route {
+	return []route{
 		{"/oauth/authorize", "GET", false, s.page(s.authorize)},
 		{"/oauth/consent", "POST", false, s.page(s.consent)},
 		{"/oauth/callback", "GET", false, s.page(s.callback)},
-		{"/oauth/token", "POST", true, s.token},
-		{"/hop/deny", "GET", false, s.hopDeny},
 	}
 }
 
@@ -143,11 +150,14 @@ func (s *Issuer) routes() []route {
 func (s *Issuer) Handler() http.Handler {
 	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)} // :: path → endpoint
 	for _, rt := range s.routes() {
-		handlers[rt.path] = s.behindHop(rt)
+		handlers[rt.path] = s.behindHop(rt, s.writeError)
+	}
+	for _, rt := range s.pageRoutes() {
+		handlers[rt.path] = s.behindHop(rt, s.writeErrorPage)
 	}
 	unknown := s.behindHop(route{cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
-	}})
+	}}, s.writeError)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, resourceDocuments) {
@@ -164,8 +174,8 @@ func (s *Issuer) Handler() http.Handler {
 // resourceDocuments is the one route below which there are others: a document for each MCP endpoint.
 const resourceDocuments = "/.well-known/oauth-protected-resource/"
 
-// behindHop is the only way to a route: hop first, then method, then the endpoint.
-func (s *Issuer) behindHop(rt route) http.Handler {
+// behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
+func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t, err := s.openHop(r.Header.Get(hopHeader))
 		if err != nil {
@@ -190,13 +200,13 @@ func (s *Issuer) behindHop(rt route) http.Handler {
 			return
 		case r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet):
 			h.Set("Allow", rt.method)
-			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this endpoint takes " + rt.method}
+			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this address cannot be opened like this: it takes " + rt.method}
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			err = rt.handle(w, r, t)
 		}
 		if err != nil {
-			s.writeError(w, r, t, err)
+			fail(w, r, t, err)
 		}
 	})
 }

@@ -107,6 +107,10 @@ func TestProtectedResourceMetadata(t *testing.T) {
 			}
 		})
 	}
+	w = newWorld(t, nil, func(w *world) { w.wiki.DisplayName = "Meadow Wiki" })
+	if name := w.get("https://mcp.localhost/wiki/.well-known/oauth-protected-resource").text("resource_name"); name != "Meadow Wiki" {
+		t.Errorf("resource_name %q", name)
+	}
 }
 
 // The key set holds the keys of the past whose tokens may live, the current one, and the next; nothing private.

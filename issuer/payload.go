@@ -2,6 +2,8 @@ package issuer
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-jose/go-jose/v4"
@@ -60,6 +62,18 @@ type identity struct {
 	Subject      string `cbor:"1,keyasint"`
 	RefreshToken string `cbor:"2,keyasint,omitempty"`
 	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
+
+	// What the labels need of the claims, and nothing else (claimNeeds).
+	Email        string   `cbor:"4,keyasint,omitempty"` // only one that the provider vouches for
+	HostedDomain string   `cbor:"5,keyasint,omitempty"` // Google's hd
+	Name         string   `cbor:"6,keyasint,omitempty"`
+	Groups       []string `cbor:"7,keyasint,omitempty"`
+	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
+}
+
+// size is what the claims take of the room that a sealed value has.
+func (who identity) size() int {
+	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---"))
 }
 
 // grant is the payload of a refresh token. All refresh tokens of one login are a family.
@@ -74,6 +88,9 @@ type grant struct {
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 }
 
+// familyName is how logs and access tokens name the login.
+func (g grant) familyName() string { return base64.RawURLEncoding.EncodeToString(g.Family[:]) }
+
 var (
 	encoding = must(cbor.CoreDetEncOptions().EncMode())
 	// Strict: values are authentic, but an old or new program's value must fail rather than half open.
@@ -83,7 +100,7 @@ var (
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   4,
-		MaxArrayElements:  16,
+		MaxArrayElements:  maxGroups,
 		MaxMapPairs:       16,
 	}.DecMode())
 )

@@ -1,17 +1,15 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -110,7 +108,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
-	return s.issue(t, c, g, g.Scope, "authorization_code"), nil
+	return s.issue(t, c, g, "", "authorization_code")
 }
 
 // refresh is RFC 6749 §6. Between two checks upstream it moves nothing, so two processes of one client may do it
@@ -130,19 +128,19 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
 		return tokenResponse{}, err
 	}
-	if g.Identity.RefreshToken != "" && s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) >= upstreamCheckInterval {
+	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
+	unread := !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest())
+	if unread && g.Identity.RefreshToken == "" {
+		return tokenResponse{}, invalidGrant("this server's rules have changed since this login; authorize again")
+	}
+	if g.Identity.RefreshToken != "" && (unread || s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) >= upstreamCheckInterval) {
 		var withheld []string
 		if g.Identity, withheld, err = s.askAgain(ctx, t, g.Identity); err != nil {
 			return tokenResponse{}, err
 		}
 		g.Scope = withoutScopes(g.Scope, withheld)
 	}
-	return s.issue(t, c, g, narrowScope(g.Scope, form.Get("scope")), "refresh_token"), nil
-}
-
-// withoutScopes is scope less what the provider withheld.
-func withoutScopes(scope string, withheld []string) string {
-	return strings.Join(slices.DeleteFunc(strings.Fields(scope), func(s string) bool { return slices.Contains(withheld, s) }), " ")
+	return s.issue(t, c, g, form.Get("scope"), "refresh_token")
 }
 
 // familyLife is how long after the login the last refresh may come. It does not slide.
@@ -153,8 +151,13 @@ func (s *Issuer) familyLife(g grant) time.Duration {
 	return s.RefreshTokenTTL
 }
 
-// issue makes the answer and the operator's record of it: the log is the only list of sessions there is.
-func (s *Issuer) issue(t *tenant, c client, g grant, scope, grantType string) tokenResponse {
+// issue makes the answer and the operator's record of it: the log is the only list of sessions there is. asked may narrow the
+// scope; empty means all.
+func (s *Issuer) issue(t *tenant, c client, g grant, asked, grantType string) (tokenResponse, error) {
+	if err := s.admit(t, g.Identity); err != nil {
+		return tokenResponse{}, err
+	}
+	scope := narrowScope(t.scopeOf(g), asked)
 	at := s.newAccessToken(t, c, g, scope)
 	resp := tokenResponse{
 		AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(s.AccessTokenTTL / time.Second), Scope: scope,
@@ -162,8 +165,8 @@ func (s *Issuer) issue(t *tenant, c client, g grant, scope, grantType string) to
 	}
 	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
-		"family", base64.RawURLEncoding.EncodeToString(g.Family[:]), "jti", at.id, "scope", scope)
-	return resp
+		"family", g.familyName(), "jti", at.id, "scope", scope)
+	return resp, nil
 }
 
 // narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and gets no other. Only a grant for
@@ -178,15 +181,6 @@ func (t *tenant) narrowResource(form url.Values, granted string) (string, error)
 		return "", badRequest("invalid_target", "resource is not within the one that was granted")
 	}
 	return resource, nil
-}
-
-// narrowScope is RFC 6749 §6: a refresh may ask for less than was granted, and gets no more.
-func narrowScope(granted, asked string) string {
-	if strings.TrimSpace(asked) == "" {
-		return granted
-	}
-	wanted, has := strings.Fields(asked), strings.Fields(granted)
-	return strings.Join(slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
 }
 
 var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/binary"
@@ -122,12 +123,17 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 		SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
 		JWKSURI     string   `json:"jwks_uri"`
+		UserInfo    string   `json:"userinfo_endpoint"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("discovery of %s: %w", issuer, err)
 	}
 	endpoint := provider.Endpoint()
-	for name, raw := range map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI} {
+	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI}
+	if metadata.UserInfo != "" {
+		endpoints["userinfo_endpoint"] = metadata.UserInfo
+	}
+	for name, raw := range endpoints {
 		e, err := url.Parse(raw)
 		if err != nil || e.Host == "" || e.Scheme != "https" && !(isLocalHTTP(e) && isLocalHTTP(u)) {
 			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
@@ -215,11 +221,16 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
 		return identity{}, nil, loginRefused(errors.New("nonce of the id_token is not the one sent"))
 	}
-	if len(token.RefreshToken) > maxUpstreamValue {
+	known, err := s.learn(ctx, t, up, token, who)
+	if err != nil {
+		return identity{}, nil, err
+	}
+	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
 		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
-	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, t.withheldScopes(token), nil
+	known.RefreshToken, known.CheckedAt = token.RefreshToken, s.Now().Unix()
+	return known, t.withheldScopes(token), nil
 }
 
 // askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
@@ -235,19 +246,28 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identi
 	if err != nil {
 		return identity{}, nil, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
 	}
-	next := identity{Subject: last.Subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}
-	if next.RefreshToken == "" || len(next.RefreshToken) > maxUpstreamValue {
-		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
+	if raw, _ := token.Extra("id_token").(string); raw != "" {
+		if who, err = s.verifyIDToken(ctx, t, up, token); err != nil {
+			return identity{}, nil, err
+		}
+		if who.subject != last.Subject {
+			return identity{}, nil, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+		}
 	}
-	if raw, _ := token.Extra("id_token").(string); raw == "" {
-		return next, t.withheldScopes(token), nil // OpenID Connect Core §12.2: an id_token may be missing here
-	}
-	who, err := s.verifyIDToken(ctx, t, up, token)
+	checkedAt := s.Now().Unix()
+	next, err := s.learn(ctx, t, up, token, who)
 	if err != nil {
-		return identity{}, nil, err
+		if asError(err).Status != http.StatusServiceUnavailable || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+			return identity{}, nil, err
+		}
+		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again.
+		s.Log.Warn("userinfo cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		next, checkedAt = last, last.CheckedAt
 	}
-	if who.subject != last.Subject {
-		return identity{}, nil, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+	next.RefreshToken, next.CheckedAt = token.RefreshToken, checkedAt
+	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
+		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
 	return next, t.withheldScopes(token), nil
 }
@@ -289,7 +309,10 @@ func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, 
 }
 
 // idToken is what is used of a verified id_token.
-type idToken struct{ subject, nonce string }
+type idToken struct {
+	subject, nonce string
+	claims         claims // all of them
+}
 
 // verifyIDToken checks signature, iss, aud and exp through go-oidc, then azp and sub. The nonce is the caller's: a
 // refreshed id_token need not have one.
@@ -307,15 +330,16 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		}
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
 	}
-	var claims struct {
+	var azp struct {
 		AuthorizedParty string `json:"azp"`
 	}
-	if err := verified.Claims(&claims); err != nil {
+	var all claims
+	if err := errors.Join(verified.Claims(&azp), verified.Claims(&all)); err != nil {
 		return idToken{}, loginRefused(errors.New("id_token: claims of unexpected types"))
 	}
 	switch {
-	case claims.AuthorizedParty != "" && claims.AuthorizedParty != t.ClientID,
-		claims.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
+	case azp.AuthorizedParty != "" && azp.AuthorizedParty != t.ClientID,
+		azp.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
 		return idToken{}, loginRefused(errors.New("id_token: azp is not this client"))
 	case verified.Subject == "" || len(verified.Subject) > 255: // Core §2
 		return idToken{}, loginRefused(errors.New("id_token: sub is empty or too long"))
@@ -324,7 +348,7 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(apart/time.Second))
 	}
 	s.Log.Debug("id_token verified", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
-	return idToken{verified.Subject, verified.Nonce}, nil
+	return idToken{verified.Subject, verified.Nonce, all}, nil
 }
 
 // loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.

@@ -234,6 +234,9 @@ func (s *settings) parseTenant(c *Config) error {
 	if strings.Trim(strings.Join(required, ""), scopeChars) != "" {
 		return errors.New("label requiredScopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
 	}
+	if hasScopes(strings.Join(required, " "), []string{"offline_access"}) { // no access token has it: nobody would ever be let in
+		return errors.New("label requiredScopes: offline_access is no right at a server, and no access token has it; name it in scopes")
+	}
 	if len(strings.Join(scopes, " "))+len(strings.Join(required, " ")) > maxScopes {
 		return fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
 	}

@@ -112,8 +112,15 @@ func checkHop(resp *http.Response) error {
 	if isHopRefusal(resp) {
 		return errHopRefused
 	}
+	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
+	if challenge := resp.Header[renamedChallenge]; challenge != nil {
+		resp.Header["Www-Authenticate"] = challenge
+		delete(resp.Header, renamedChallenge)
+	}
 	return nil
 }
+
+const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
 
 func isHopRefusal(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"

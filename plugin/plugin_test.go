@@ -71,6 +71,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"generation negative", func(c *Config) { c.Generation = "-1" }, "label generation"},
 		{"generation not a number", func(c *Config) { c.Generation = "two" }, "label generation"},
 		{"an unknown label", func(c *Config) { c.Extra = map[string]any{"requiredScope": "a"} }, `unknown label "requiredScope"`},
+		{"requiredScopes with offline_access, which nobody would ever have", func(c *Config) { c.RequiredScopes = "docs:read\toffline_access" }, "label requiredScopes: offline_access is no right"},
 		{"scopes too long for a token", func(c *Config) { c.Scopes = strings.Repeat("s ", 600) }, "labels scopes and requiredScopes"},
 		{"labels too long for the hop", func(c *Config) { c.ClientSecret = strings.Repeat("s", 6000) }, "longer than"},
 		{"a provider without TLS elsewhere", func(c *Config) { c.ProviderIssuer = "http://idp.example" }, "label providerIssuer"},

@@ -33,6 +33,7 @@ type environment struct {
 	Deny              string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
 	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
+	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
 
 	ring *sealing.Ring

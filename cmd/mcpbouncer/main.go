@@ -44,6 +44,9 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	}
 	switch command {
 	case "serve":
+		if os.Getenv(runtimeAPI) != "" {
+			return serveInvocations(out)
+		}
 		return serve(out)
 	case "keygen":
 		return keygen(out)

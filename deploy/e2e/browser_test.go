@@ -285,6 +285,8 @@ func TestPagesInChromium(t *testing.T) {
 		{Name: "back button after allow", Run: "back after allow", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "back button after deny", Run: "back after deny", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "the callback again after the login", Run: "back after the login", Flows: []visit{secure()}, ends: []string{code}, references: 1},
+		{Name: "in a window that a web application opened", Run: "popup", Flows: []visit{secure()}, ends: []string{code}},
+		{Name: "the form's address opened by itself", Run: "opened by itself", Flows: []visit{secure()}, references: 1},
 		{Name: "double click on allow", Run: "double click", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "one page answered twice", Run: "answered again", Flows: []visit{secure(), secure()}, ends: []string{code, denied}, references: 4},
 		{Name: "the form in another browser", Run: "another browser", Flows: []visit{secure(), secure()}, references: 2},

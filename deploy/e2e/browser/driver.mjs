@@ -252,6 +252,36 @@ const scenarios = {
     return [end];
   },
 
+  // A web application opens the login in a window, and waits there for that window's word.
+  async popup(flows, { person }) {
+    const client = await person.open(flows[0].redirect);
+    const [page] = await Promise.all([
+      client.waitForEvent('popup'),
+      client.evaluate((url) => {
+        globalThis.login = window.open(url, 'login', 'popup');
+        globalThis.word = new Promise((heard) => addEventListener('message', (event) => heard(event.data)));
+      }, flows[0].url),
+    ]);
+    const open = () => client.evaluate(() => !globalThis.login.closed);
+    await asked(page);
+    check(await open(), 'at the consent page the window counts as closed');
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    const end = await atClient(page, flows[0]);
+    check(await open(), 'after the login the window counts as closed');
+    await page.evaluate(() => window.opener.postMessage('logged in', location.origin));
+    check(await client.evaluate(() => globalThis.word) === 'logged in', 'the application has heard something else');
+    return [end];
+  },
+
+  // The address of the form, typed in. It is no page, but who comes there is a person.
+  async 'opened by itself'(flows, { open, note }) {
+    const page = await open(flows[0]);
+    const address = await page.locator('form').getAttribute('action');
+    note.references.push(await errorPage(page, 405, await page.goto(address)));
+    return [];
+  },
+
   async 'double click'(flows, { open }) {
     const page = await open(flows[0]);
     await allow(page).dblclick();

@@ -225,14 +225,17 @@ func inImage(t T, root string) *exec.Cmd {
 	return cmd
 }
 
-// Front stands where a load balancer stands: each request goes to the next replica in turn.
+// Sidecar is where requests to one sidecar go: a replica, or a Lambda.
+type Sidecar struct{ Name, Addr string }
+
+// Front stands where a load balancer stands: each request goes to the next sidecar in turn.
 type Front struct {
 	URL string
 
 	t        T
 	secrets  *Secrets
 	addr     string
-	replicas []*Replica
+	sidecars []Sidecar
 	server   *http.Server
 
 	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
@@ -244,8 +247,8 @@ type Front struct {
 }
 
 // StartFront starts the front.
-func StartFront(t T, secrets *Secrets, replicas ...*Replica) *Front {
-	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), replicas: replicas}
+func StartFront(t T, secrets *Secrets, sidecars ...Sidecar) *Front {
+	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), sidecars: sidecars}
 	f.URL = "http://" + f.addr
 	f.Up()
 	t.Cleanup(f.Down)
@@ -280,7 +283,7 @@ func (f *Front) Hops() []string {
 	return slices.Clone(f.hops)
 }
 
-// Asked lists what was asked of the replicas: "replica METHOD path".
+// Asked lists what was asked of the sidecars: "name METHOD path".
 func (f *Front) Asked() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -294,8 +297,8 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	n, before := f.n, f.before
 	f.n++
-	replica := f.replicas[n%len(f.replicas)]
-	f.asked = append(f.asked, replica.Name+" "+r.Method+" "+r.URL.Path)
+	to := f.sidecars[n%len(f.sidecars)]
+	f.asked = append(f.asked, to.Name+" "+r.Method+" "+r.URL.Path)
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)
 	}
@@ -315,13 +318,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr})
+			p.SetURL(&url.URL{Scheme: "http", Host: to.Addr})
 			p.Out.Host = p.In.Host
 		},
 		Transport: frontTransport,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			w.WriteHeader(http.StatusBadGateway)
-			fmt.Fprintf(w, "front: %s: %v", replica.Name, err)
+			fmt.Fprintf(w, "front: %s: %v", to.Name, err)
 		},
 		ModifyResponse: func(resp *http.Response) error { f.secrets.addHeader(resp.Header); return nil },
 	}).ServeHTTP(w, r)

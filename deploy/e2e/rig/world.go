@@ -34,6 +34,7 @@ type World struct {
 	Secrets  *Secrets
 	Keys     Keys
 	Replicas []*Replica
+	Lambda   *Lambda // nil without
 	Front    *Front
 	Traefik  *Traefik
 	Docker   *Docker // nil with the file provider
@@ -53,6 +54,10 @@ type Options struct {
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
+
+	// Lambda puts the function beside the replicas; with NoReplicas alone.
+	Lambda     bool
+	NoReplicas bool
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -91,10 +96,19 @@ func New(t T, o Options) *World {
 		op.SecretEnv:             op.ClientSecret,
 	}
 	maps.Copy(env, o.Sidecar)
+	var sidecars []Sidecar
 	for _, name := range []string{"sidecar-a", "sidecar-b"} {
-		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env, o.Image))
+		if !o.NoReplicas {
+			r := StartReplica(t, w.Logs, name, env, o.Image)
+			w.Replicas = append(w.Replicas, r)
+			sidecars = append(sidecars, Sidecar{r.Name, r.Addr})
+		}
 	}
-	w.Front = StartFront(t, w.Secrets, w.Replicas...)
+	if o.Lambda {
+		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
+		sidecars = append(sidecars, Sidecar{"lambda", w.Lambda.Addr})
+	}
+	w.Front = StartFront(t, w.Secrets, sidecars...)
 
 	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static}
 	switch {
