@@ -60,8 +60,17 @@ func (p *Provider) Fault(h http.Handler) {
 	p.fault = h
 }
 
-// StartDex starts Dex in front of a password database of two users.
-func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+// DexUser is a user of Dex's password database. All have the password "password".
+func DexUser(email, id string) map[string]any {
+	yes := true
+	return map[string]any{
+		"email": email, "username": strings.Split(email, "@")[0], "userID": id, "emailVerified": &yes,
+		"hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", // bcrypt
+	}
+}
+
+// StartDex starts Dex in front of a password database of two users. more is laid over its configuration.
+func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string, more map[string]any) *Provider {
 	t.Helper()
 	p := &Provider{
 		Name: "dex", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "dex-"), SecretEnv: "GOOGLE_CLIENT_SECRET",
@@ -70,27 +79,20 @@ func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	p.Issuer = p.front(t, secrets, backend, "/dex/token") + "/dex"
 
-	yes := true
-	user := func(email, id string) map[string]any {
-		return map[string]any{
-			"email": email, "username": strings.Split(email, "@")[0], "userID": id, "emailVerified": &yes,
-			"hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", // bcrypt of "password"
-		}
-	}
-	config := writeJSON(t, "dex.yaml", map[string]any{
+	config := writeJSON(t, "dex.yaml", merge(map[string]any{
 		"issuer":           p.Issuer,
 		"storage":          map[string]any{"type": "memory"},
 		"web":              map[string]any{"http": backend},
 		"oauth2":           map[string]any{"skipApprovalScreen": true},
 		"enablePasswordDB": true,
 		"staticPasswords": []any{
-			user("admin@example.com", "08a8684b-db88-4b73-90a9-3cd1661f5466"),
-			user("second@example.com", "41331323-6f44-45e6-b3b9-2c4b60c02be5"),
+			DexUser("admin@example.com", "08a8684b-db88-4b73-90a9-3cd1661f5466"),
+			DexUser("second@example.com", "41331323-6f44-45e6-b3b9-2c4b60c02be5"),
 		},
 		"staticClients": []any{map[string]any{
 			"id": p.ClientID, "name": "MCPBouncer", "secret": p.ClientSecret, "redirectURIs": redirects,
 		}},
-	})
+	}, more))
 	proc := StartProcess(t, logs, "dex", exec.Command(Tool(t, "dex"), "serve", config))
 	p.ready(t, proc, logs)
 	return p

@@ -47,10 +47,13 @@ type World struct {
 
 // Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
 type Options struct {
-	File    bool              // configure by the file provider, with the original's narrow router rule
-	Labels  map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar map[string]string // further environment of the replicas
-	Image   map[string][]byte // further files of the replicas' image, in its root or in etc
+	File     bool              // configure by the file provider, with the original's narrow router rule
+	Labels   map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar  map[string]string // further environment of the replicas
+	Image    map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas int               // default 2
+	Clocks   bool              // the replicas' clocks can be set, and a day of key rotation is a minute
+	Dex      map[string]any    // further configuration of Dex; a list replaces the rig's
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
@@ -85,7 +88,7 @@ func New(t T, o Options) *World {
 		}
 	}
 	w.Keys = Keygen(t, w.Secrets)
-	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"))
+	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"), o.Dex)
 	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
@@ -96,17 +99,21 @@ func New(t T, o Options) *World {
 		op.SecretEnv:             op.ClientSecret,
 	}
 	maps.Copy(env, o.Sidecar)
+	start := StartReplica
+	if o.Clocks {
+		start = StartClockReplica
+	}
 	var sidecars []Sidecar
-	for _, name := range []string{"sidecar-a", "sidecar-b"} {
+	for i := range max(o.Replicas, 2) {
 		if !o.NoReplicas {
-			r := StartReplica(t, w.Logs, name, env, o.Image)
+			r := start(t, w.Logs, "sidecar-"+string(rune('a'+i)), env, o.Image)
 			w.Replicas = append(w.Replicas, r)
-			sidecars = append(sidecars, Sidecar{r.Name, r.Addr})
+			sidecars = append(sidecars, Sidecar{r.Name, r.Addr, r.Process})
 		}
 	}
 	if o.Lambda {
 		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
-		sidecars = append(sidecars, Sidecar{"lambda", w.Lambda.Addr})
+		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
 	}
 	w.Front = StartFront(t, w.Secrets, sidecars...)
 
@@ -141,7 +148,15 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"scopes":         tn.Scopes,
 		"sidecarURL":     tn.world.Front.URL,
 	}
-	maps.Copy(m, o.Labels)
+	for label, value := range o.Labels {
+		tenant, own, ofOne := strings.Cut(label, "/")
+		switch {
+		case !ofOne:
+			m[label] = value
+		case tenant == tn.Name:
+			m[own] = value
+		}
+	}
 	return m
 }
 
