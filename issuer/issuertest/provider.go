@@ -22,6 +22,7 @@ import (
 // Options are what a provider is; nil means the defaults.
 type Options struct {
 	TLS          bool             // an https issuer; reach it with Provider.Transport
+	Issuer       string           // its name instead of the address where it listens: https://accounts.google.com; reach it with Provider.Transport
 	Now          func() time.Time // nil: the real time
 	ClientID     string           // default "bouncer"
 	ClientSecret string           // default "upstream-secret-of-the-bouncer"
@@ -61,6 +62,10 @@ type Behaviour struct {
 	WrongKey         bool                 // signed by somebody else under the published kid
 	Claims           func(map[string]any) // changes the claims before they are signed
 
+	// Userinfo endpoint
+	UserInfo       map[string]any // what it says; the discovery document names the endpoint only if this is set
+	UserInfoStatus int            // answers this status instead
+
 	// Refresh
 	Refresh        string // "": rotates; "static": the same token for ever; "none": gives none
 	KillOnReuse    bool   // an old refresh token used again ends the family
@@ -91,6 +96,7 @@ type Provider struct {
 	discoveries int
 	keyFetches  int
 	authorized  int
+	userinfos   int
 	posts       []url.Values // each request at the token endpoint
 	codePosts   map[string]int
 	secrets     []string
@@ -152,6 +158,10 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 		p.server = httptest.NewServer(p)
 	}
 	p.Issuer = p.server.URL
+	if o.Issuer != "" {
+		p.Transport = elsewhere{o.Issuer, p.Issuer, p.Transport}
+		p.Issuer = o.Issuer
+	}
 	u, _ := url.Parse(p.Issuer)
 	providers.Store(u.Host, p)
 	t.Cleanup(func() {
@@ -161,6 +171,26 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 		providers.Delete(u.Host)
 	})
 	return p
+}
+
+// elsewhere takes requests for one origin and path to another.
+type elsewhere struct {
+	from, to string
+	next     http.RoundTripper
+}
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	rest, ok := strings.CutPrefix(r.URL.String(), strings.TrimSuffix(e.from, "/"))
+	if !ok {
+		return e.next.RoundTrip(r)
+	}
+	u, err := url.Parse(e.to + rest)
+	if err != nil {
+		return nil, err
+	}
+	moved := r.Clone(r.Context())
+	moved.URL, moved.Host = u, u.Host
+	return e.next.RoundTrip(moved)
 }
 
 // Be changes how the provider acts from now on.
@@ -199,6 +229,13 @@ func (p *Provider) Counts() (discoveries, keys, authorizations int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.discoveries, p.keyFetches, p.authorized
+}
+
+// UserInfos is how often the userinfo endpoint was asked.
+func (p *Provider) UserInfos() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.userinfos
 }
 
 // Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
@@ -246,6 +283,8 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.authorize(w, r)
 	case "/token":
 		p.token(w, r)
+	case "/userinfo":
+		p.userinfo(w, r)
 	default:
 		http.NotFound(w, r)
 	}
@@ -284,14 +323,18 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	base := strings.TrimSuffix(p.Issuer, "/")
 	doc := map[string]any{
 		"issuer":                                p.Issuer,
-		"authorization_endpoint":                p.Issuer + "/authorize",
-		"token_endpoint":                        p.Issuer + "/token",
-		"jwks_uri":                              p.Issuer + "/keys",
+		"authorization_endpoint":                base + "/authorize",
+		"token_endpoint":                        base + "/token",
+		"jwks_uri":                              base + "/keys",
 		"response_types_supported":              []string{"code"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
+	}
+	if b.UserInfo != nil {
+		doc["userinfo_endpoint"] = base + "/userinfo"
 	}
 	for name, v := range b.Discovery {
 		doc[name] = v
@@ -440,6 +483,19 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		answer["id_token"] = p.idToken(sub, "")
 	}
 	p.answer(w, answer)
+}
+
+// userinfo wants an access token of this provider, in the header.
+func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
+	p.userinfos++
+	switch {
+	case p.behaviour.UserInfoStatus != 0:
+		w.WriteHeader(p.behaviour.UserInfoStatus)
+	case !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer upstream-access-"):
+		w.WriteHeader(http.StatusUnauthorized)
+	default:
+		writeJSON(w, 200, p.behaviour.UserInfo)
+	}
 }
 
 func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
