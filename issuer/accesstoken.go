@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -34,7 +35,7 @@ type accessTokenClaims struct {
 type accessToken struct{ text, id string }
 
 // newAccessToken signs with the key of the tenant's current epoch.
-func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) accessToken {
+func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string, life time.Duration) accessToken {
 	now := s.Now()
 	id := base64.RawURLEncoding.EncodeToString(random(16))
 	key := s.Ring.SigningKey(t.id, s.Schedule, now)
@@ -44,7 +45,7 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	}
 	claims := accessTokenClaims{
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
-		Expires: now.Add(s.AccessTokenTTL).Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
+		Expires: now.Add(life).Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
 		ID: id, ClientID: c.id, Scope: scope, Session: g.familyName(), AuthTime: g.Born,
 	}
 	if slices.Contains(t.IdentityClaims, "email") {

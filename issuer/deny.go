@@ -208,7 +208,9 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 			transport = http.DefaultTransport
 		}
 		client := &http.Client{Timeout: denyTimeout, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) { return fetchDeny(ctx, client, source, last) }
+		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
+			return fetchDeny(ctx, client, source, last)
+		}
 	case err == nil && u.Scheme != "" && u.Host != "":
 		return nil, errors.New("a URL must be https")
 	default:

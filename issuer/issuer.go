@@ -40,7 +40,7 @@ type Config struct {
 	AccessTokenTTL  time.Duration // life of an access token
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
 	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
-	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted
+	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
 	Version         string        // shown by /healthz
 	Log             *slog.Logger
 
@@ -63,11 +63,10 @@ type Issuer struct {
 	upstreams upstreamCache
 	documents documentCache
 	announced onceSet
+	checks    checks
 	counters  counters
+	static    onceSet // tenants whose provider does not rotate
 }
-
-// upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
-const upstreamCheckInterval = time.Hour
 
 // New checks the configuration that could break tokens later: every error is one that would show
 // only at the next rotation.
@@ -80,6 +79,15 @@ func New(c Config) (*Issuer, error) {
 	}
 	if c.AccessTokenTTL < time.Minute || c.RefreshTokenTTL < c.AccessTokenTTL || c.SessionTTL < c.AccessTokenTTL {
 		return nil, errors.New("token lives must be at least one minute, and a login must outlive an access token")
+	}
+	if c.RefreshIdleTTL == 0 {
+		c.RefreshIdleTTL = c.RefreshTokenTTL
+	}
+	if c.RefreshIdleTTL < c.AccessTokenTTL {
+		return nil, errors.New("a refresh token must be good for longer than an access token, also when it is not used")
+	}
+	if c.ReplayGuard != nil && c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew {
+		return nil, errors.New("the replay guard would forget refresh tokens that are still good")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
