@@ -170,9 +170,10 @@ func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
 }
 
 // stale answers a due refresh when nobody can be asked, and nothing has moved: a short access token and the same refresh token, for a while.
+// Claims that were never read are not bridged.
 func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
 	e := asError(cause)
-	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow {
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest()) {
 		return renewal{}, e
 	}
 	if e.cause != nil {
