@@ -349,18 +349,19 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 }
 
 // loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared with a token's age, a thief who refreshes would outrun them.
-func (s *Issuer) loginDenied(ctx context.Context, t *tenant, subject, family string, born int64) error {
+// A machine's subject is the operator's word, not a user of the provider.
+func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil {
 		return err
 	}
 	because := ""
 	switch {
-	case born < d.notBefore(t.PublicURL):
+	case g.Born < d.notBefore(t.PublicURL):
 		because = "notBefore"
-	case d.Families.has(family, s.Now()):
+	case d.Families.has(g.familyName(), s.Now()):
 		because = "family"
-	case d.Users.has(t.ProviderIssuer+"|"+subject, s.Now()):
+	case !g.Identity.machine && d.Users.has(t.ProviderIssuer+"|"+g.Identity.Subject, s.Now()):
 		because = "user"
 	default:
 		return nil
@@ -375,8 +376,7 @@ func (s *Issuer) keyDenied(ctx context.Context, id string) error {
 		return err
 	}
 	if d.Keys.has(id, s.Now()) {
-		return (&Error{Status: http.StatusUnauthorized, Code: "invalid_token", Description: "this key is not accepted any more"}).
-			because(fmt.Errorf("%w: key %s", errDenied, id))
+		return invalidGrant("this key is not accepted any more").because(fmt.Errorf("%w: key %s", errDenied, id))
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			ScopesSupported:          append(slices.Clone(t.advertised()), "offline_access"),
 			ResponseTypes:            []string{"code"},
 			ResponseModes:            []string{"query"},
-			GrantTypes:               []string{"authorization_code", "refresh_token"},
+			GrantTypes:               grantTypes,
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},

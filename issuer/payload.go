@@ -21,8 +21,14 @@ type registration struct {
 	AuthMethod   authMethod `cbor:"2,keyasint"`
 	Name         string     `cbor:"3,keyasint,omitempty"`
 
+	// Of a Machine only, which has no redirect URIs.
+	Subject string `cbor:"4,keyasint,omitempty"`
+	Scope   string `cbor:"5,keyasint,omitempty"`
+	Keys    []byte `cbor:"6,keyasint,omitempty"` // JWK Set
+
+	keys *jose.JSONWebKeySet // of private_key_jwt
+
 	// Of a metadata document only.
-	keys         *jose.JSONWebKeySet
 	keysURL      string
 	authOptional bool // may do without private_key_jwt
 	pinned       bool // from vendorDocuments, because the document cannot be read
@@ -71,6 +77,8 @@ type identity struct {
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
 	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
+
+	machine bool // a Machine, not a person: never sealed
 }
 
 // size is what the claims take of the room that a sealed value has.
@@ -90,6 +98,8 @@ type grant struct {
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 
 	Generation uint32 `cbor:"7,keyasint,omitempty"` // how many refreshes lie between the login and this token
+
+	ends time.Time // of a bearer key: no token outlives it
 }
 
 // familyName is how logs and access tokens name the login.

@@ -55,7 +55,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
 		return tokenResponse{}, err
 	}
-	if err := s.loginDenied(ctx, t, g.Identity.Subject, g.familyName(), g.Born); err != nil {
+	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
 	// Labels that need other claims than were read at the last check: the known ones say nothing about them.

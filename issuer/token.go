@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -23,7 +25,10 @@ type tokenResponse struct {
 	Scope        string `json:"scope"`
 }
 
-// token answers the two grants. The client is authenticated before anything is looked at that could be used up.
+// grantTypes are those of the metadata too.
+var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
+
+// token answers the grants. The client is authenticated before anything is looked at that could be used up.
 func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {
@@ -36,16 +41,22 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 	if err := s.clientDenied(r.Context(), c.id); err != nil {
 		return err
 	}
+	grantType := form.Get("grant_type")
+	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
+		return badRequest("unauthorized_client", "this client may not use this grant_type")
+	}
 	var resp tokenResponse
-	switch form.Get("grant_type") {
+	switch grantType {
 	case "authorization_code":
 		resp, err = s.redeemCode(r.Context(), t, c, form)
 	case "refresh_token":
 		resp, err = s.refresh(r.Context(), t, c, form)
+	case "client_credentials":
+		resp, err = s.clientCredentials(r.Context(), t, c, form)
 	case "":
 		err = invalidRequest("grant_type is missing")
 	default:
-		err = badRequest("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
 	}
 	if err != nil {
 		return err
@@ -120,7 +131,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
-	if err := s.loginDenied(ctx, t, who.Subject, g.familyName(), g.Born); err != nil {
+	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
 	return s.issue(t, c, renewal{grant: g, token: s.sealGrant(t, c, g)}, "", "authorization_code")
@@ -160,16 +171,15 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	life := s.AccessTokenTTL
 	if r.short {
-		life = min(life, shortLife)
+		r.ends = s.Now().Add(shortLife)
 	}
 	scope := narrowScope(t.scopeOf(r.grant), asked)
-	at := s.newAccessToken(t, c, r.grant, scope, life)
+	at := s.newAccessToken(t, c, r.grant, scope)
 	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
-		"family", r.familyName(), "jti", at.id, "scope", scope, "seconds", int64(life/time.Second))
-	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(life / time.Second), Scope: scope, RefreshToken: r.token}, nil
+		"family", r.familyName(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
+	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
 }
 
 func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {

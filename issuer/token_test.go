@@ -106,7 +106,7 @@ func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 			return with(f, "code", string(code)), nil
 		}, 0, 400, "invalid_grant"},
 		{"no code", public, set("code", ""), 0, 400, "invalid_grant"},
-		{"another grant type", public, set("grant_type", "client_credentials"), 0, 400, "unsupported_grant_type"},
+		{"another grant type", public, set("grant_type", "password"), 0, 400, "unsupported_grant_type"},
 		{"the code as a refresh token", public, func(a *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
 			return a.refreshment(f.Get("code")), nil
 		}, 0, 400, "invalid_grant"},

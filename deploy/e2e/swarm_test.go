@@ -78,7 +78,7 @@ func newSwarm(t *testing.T, schedule schedule) *swarm {
 			"BOUNCER_REPLAY_GUARD": s.store.URL, "BOUNCER_ACCESS_TOKEN_TTL": "2m",
 			"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", // minutes: Options.Clocks
 		},
-		Labels: map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10"},
+		Labels: map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"},
 	})
 	s.ring = []string{s.w.Keys.Encryption}
 	t.Cleanup(func() {
@@ -93,7 +93,7 @@ func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
 
 // contract is what was promised to these clients.
 func (s *swarm) contract() contract.Contract {
-	return contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
+	return contract.Contract{Guard: contract.Shared, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
 }
 
 func (s *swarm) run() {
@@ -275,15 +275,9 @@ type swarmClient struct {
 	flow      *rig.Flow
 	refresh   string // the newest
 	access    string
-	accessOf  string // the refresh token that it came with
-	spent     []spent
+	accessOf  string   // the refresh token that it came with
+	spent     []string // refresh tokens that were answered with another one, the oldest first
 	loggedOut bool
-}
-
-// spent is a refresh token that was answered with another one.
-type spent struct {
-	token string
-	at    time.Duration
 }
 
 // tokens are an answer of the token endpoint.
@@ -432,7 +426,7 @@ func (c *swarmClient) renew() {
 			return
 		case got != nil:
 			if got.refresh != "" && got.refresh != c.refresh {
-				c.spent = append(c.spent, spent{c.refresh, c.now()})
+				c.spent = append(c.spent, c.refresh)
 				c.refresh = got.refresh
 			}
 			c.access, c.accessOf = got.access, c.refresh
@@ -442,12 +436,17 @@ func (c *swarmClient) renew() {
 	}
 }
 
-// replay is a thief with the oldest token of the family.
+// replay is a thief with the oldest token of the family, after which at least one more was used.
 func (c *swarmClient) replay() {
-	if len(c.spent) > 0 {
-		c.present(c.spent[0].token, 0)
+	for range 2 {
+		if c.renew(); c.loggedOut {
+			return
+		}
 	}
-	c.renew()
+	if len(c.spent) > 1 {
+		c.present(c.spent[0], 0)
+		c.renew()
+	}
 }
 
 func (c *swarmClient) revoke() {

@@ -27,7 +27,7 @@ const (
 // Contract is what was promised in one installation.
 type Contract struct {
 	Guard Guard
-	Grace time.Duration // a used refresh token gets the answer of its first use again for so long
+	Grace time.Duration // the last used refresh token of a family gets the answer of its first use again for so long
 	Life  time.Duration // of a family, counted from its code's redemption
 
 	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code. Every provider
@@ -133,12 +133,13 @@ type model struct {
 	History
 	ops    []*Op
 	family map[string]string // :: code or refresh token → code of its family
+	number map[string]int    // :: refresh token → how many came before it in its family
 	uses   map[string][]*Op  // :: code or refresh token → who presented it
 	of     map[string][]*Op  // :: code of the family → everything done with it
 }
 
 func (c Contract) newModel(h History) *model {
-	m := &model{Contract: c, History: h, family: map[string]string{}, uses: map[string][]*Op{}, of: map[string][]*Op{}}
+	m := &model{Contract: c, History: h, family: map[string]string{}, number: map[string]int{}, uses: map[string][]*Op{}, of: map[string][]*Op{}}
 	for i := range h.Ops {
 		m.ops = append(m.ops, &h.Ops[i])
 	}
@@ -148,8 +149,12 @@ func (c Contract) newModel(h History) *model {
 		if op.Do == Redeem {
 			m.family[op.Value] = op.Value
 		}
-		if f, known := m.family[op.Value]; known && op.Outcome == Granted && op.Gives != "" {
+		f, known := m.family[op.Value]
+		if _, old := m.family[op.Gives]; known && op.moves() && !old {
 			m.family[op.Gives] = f
+			if op.Do == Refresh {
+				m.number[op.Gives] = m.number[op.Value] + 1
+			}
 		}
 	}
 	for _, op := range m.ops {
@@ -203,8 +208,12 @@ func (m *model) judge(op *Op) (says []string) {
 // leeway is how long the plugin accepts an access token after its end (docs/decisions/0002).
 const leeway = time.Minute
 
-// tookEffect says whether an operation possibly did what it asked for.
-func (op *Op) tookEffect() bool { return op.Outcome == Granted || op.Outcome == Unanswered }
+// moves says whether an operation certainly replaced what it presented: an answer without a new token, or with the one
+// presented, leaves a client with what it had, which must stay good.
+func (op *Op) moves() bool { return op.Outcome == Granted && op.Gives != "" && op.Gives != op.Value }
+
+// mayMove says whether it possibly did.
+func (op *Op) mayMove() bool { return op.moves() || op.Outcome == Unanswered }
 
 // mayKnow says whether whoever answers op possibly knows of an earlier operation.
 func (m *model) mayKnow(op, earlier *Op) bool {
@@ -259,21 +268,36 @@ func (m *model) mustBeSecond(op *Op) bool {
 // mayBeSecond says whether a code was possibly redeemed before.
 func (m *model) mayBeSecond(op *Op) bool {
 	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
-		return other != op && !other.Forged && other.tookEffect() && other.Start <= op.End
+		return other != op && !other.Forged && (other.Outcome == Granted || other.Outcome == Unanswered) && other.Start <= op.End
 	})
 }
 
-// mustBeStale says whether a refresh token was certainly used before the grace began.
+// mustBeStale says whether a refresh token was certainly used longer ago than the grace, or one that came after it was used.
 func (m *model) mustBeStale(op *Op) bool {
-	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
-		return other != op && other.Outcome == Granted && m.mustKnow(op, other) && other.End+m.Grace < op.Start
+	return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
+		if other == op || other.Do != Refresh || !other.moves() || !m.mustKnow(op, other) {
+			return false
+		}
+		newer := m.number[other.Value] > m.number[op.Value]
+		return newer && other.End < op.Start || other.Value == op.Value && other.End+m.Grace < op.Start
 	})
 }
 
-// mayBeStale says whether a refresh token was possibly used before the grace began.
+// mayBeStale says whether that is possible.
 func (m *model) mayBeStale(op *Op) bool {
-	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
-		return other != op && other.tookEffect() && m.mayKnow(op, other) && other.Start+m.Grace <= op.End
+	return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
+		if other == op || other.Do != Refresh || !other.mayMove() || !m.mayKnow(op, other) {
+			return false
+		}
+		switch n := m.number[op.Value]; {
+		case m.number[other.Value] > n:
+			return other.Start <= op.End
+		case m.number[other.Value] < n:
+			return false
+		case other.Value != op.Value: // a twin, from when nobody could tell: there is one answer for both
+			return other.Start <= op.End
+		}
+		return other.Start+m.Grace <= op.End
 	})
 }
 
@@ -310,7 +334,7 @@ func (m *model) mayHaveEnded(op *Op) bool {
 		}
 		switch other.Do {
 		case Revoke:
-			return other.tookEffect()
+			return other.Outcome == Granted || other.Outcome == Unanswered
 		case Refresh:
 			return other.Outcome != Granted && m.mayBeStale(other) && m.mayKnow(op, other)
 		}
@@ -327,11 +351,9 @@ func (m *model) born(family string) (*Op, bool) {
 	return nil, false
 }
 
-// forks says whether another use of the same token was answered with another successor. An answer without a new
-// token, or with the one presented, moves nothing.
+// forks says whether another use of the same token was answered with another successor.
 func (m *model) forks(op *Op) bool {
-	moves := func(op *Op) bool { return op.Gives != "" && op.Gives != op.Value }
-	return moves(op) && slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
-		return other != op && other.Outcome == Granted && moves(other) && other.Gives != op.Gives && other.End <= op.End && m.mustKnow(op, other)
+	return op.moves() && slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
+		return other != op && other.moves() && other.Gives != op.Gives && other.End <= op.End && m.mustKnow(op, other)
 	})
 }

@@ -78,6 +78,16 @@ func TestTheModelRejects(t *testing.T) {
 			0-1 redeem c at a granted r1
 			2-3 refresh r1 at a granted r2
 			90-91 refresh r1 at a granted r2`, "a refresh token was used again beyond the grace"},
+		{"a reuse within the grace, after the next one was used", []Guard{Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r2 granted r3
+			6-7 refresh r1 granted r2`, "a refresh token was used again beyond the grace"},
+		{"a client that keeps its token because the store did not answer, and comes back late", []Guard{Shared}, `
+			0-1 redeem c granted r1
+			2-9 outage store
+			3-4 refresh r1 granted
+			300-301 refresh r1 refused`, "logged out without cause"},
 		{"a reuse that goes through long after the store is back", []Guard{Shared}, `
 			0-1 redeem c granted r1
 			2-3 refresh r1 granted r2
@@ -225,6 +235,28 @@ func TestTheModelPermits(t *testing.T) {
 			5-5.5 refresh r1 unanswered
 			6.5-7 call r1 until 60 unanswered
 			8-9 refresh r1 granted r2`},
+		{"the end of a family by an older token", []Guard{Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r2 granted r3
+			6-7 refresh r1 refused
+			8-9 refresh r3 refused`},
+		{"an old token that is late by itself", []Guard{Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-8 refresh r2 granted r3
+			5-6 refresh r1 refused
+			0-1 redeem d granted s1
+			2-3 refresh s1 granted s2
+			4-8 refresh s2 granted s3
+			5-6 refresh s1 granted s2`},
+		{"twins from when the store had forgotten", []Guard{Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-4 outage emptied
+			5-6 refresh r1 granted x2
+			7-8 refresh r2 granted r3
+			9-10 refresh x2 refused`},
 		{"a revoked family", []Guard{Shared}, `
 			0-1 redeem c granted r1
 			2-3 revoke r1 granted

@@ -121,6 +121,22 @@ func (r *Replica) SetClock(wrong time.Duration) {
 	}
 }
 
+// PutFile changes a file of the image, as somebody does in a folder that a container has mounted read-only.
+func (r *Replica) PutFile(path string, content []byte) {
+	r.t.Helper()
+	name := filepath.Join(r.root, path)
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = os.WriteFile(name+".new", content, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		r.t.Fatalf("rig: %s: %v", path, err)
+	}
+}
+
 // Process names the running process among all that this replica has been.
 func (r *Replica) Process() string {
 	r.mu.Lock()
@@ -221,6 +237,9 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 	}
 	for path, content := range more {
 		if err == nil {
+			err = os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755)
+		}
+		if err == nil {
 			err = os.WriteFile(filepath.Join(root, path), content, 0o444)
 		}
 	}
@@ -294,6 +313,7 @@ type Front struct {
 	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
 	mu     sync.Mutex
 	before func(n int, r *http.Request)
+	only   string
 	n      int
 	hops   []string
 	asked  []string
@@ -329,6 +349,13 @@ func (f *Front) Before(hook func(n int, r *http.Request)) {
 	f.before = hook
 }
 
+// Only sends every request to the named sidecar from now on; "" ends that.
+func (f *Front) Only(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.only = name
+}
+
 // Hops lists the hop headers that the plugin has sent.
 func (f *Front) Hops() []string {
 	f.mu.Lock()
@@ -354,6 +381,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n, before := f.n, f.before
 	f.n++
 	to := f.sidecars[n%len(f.sidecars)]
+	for _, sidecar := range f.sidecars {
+		if sidecar.Name == f.only {
+			to = sidecar
+		}
+	}
 	f.asked = append(f.asked, to.Name+" "+r.Method+" "+r.URL.Path)
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)

@@ -30,16 +30,17 @@ type Tenant struct {
 
 // World is a whole installation: two providers, two MCP servers, replicas, front and Traefik.
 type World struct {
-	Logs     *Logs
-	Secrets  *Secrets
-	Keys     Keys
-	Replicas []*Replica
-	Lambda   *Lambda // nil without
-	Front    *Front
-	Traefik  *Traefik
-	Docker   *Docker // nil with the file provider
-	Wiki     *Tenant // Dex
-	World    *Tenant // exampleop
+	Logs      *Logs
+	Secrets   *Secrets
+	Keys      Keys
+	Replicas  []*Replica
+	Lambda    *Lambda    // nil without
+	Extension *Extension // nil where the function's variables hold its secrets
+	Front     *Front
+	Traefik   *Traefik
+	Docker    *Docker // nil with the file provider
+	Wiki      *Tenant // Dex
+	World     *Tenant // exampleop, or oidc-provider
 
 	http *http.Client
 	t    T
@@ -47,13 +48,14 @@ type World struct {
 
 // Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
 type Options struct {
-	File     bool              // configure by the file provider, with the original's narrow router rule
-	Labels   map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar  map[string]string // further environment of the replicas
-	Image    map[string][]byte // further files of the replicas' image, in its root or in etc
-	Replicas int               // default 2
-	Clocks   bool              // the replicas' clocks can be set, and a day of key rotation is a minute
-	Dex      map[string]any    // further configuration of Dex; a list replaces the rig's
+	File         bool              // configure by the file provider, with the original's narrow router rule
+	Labels       map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar      map[string]string // further environment of the replicas
+	Image        map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas     int               // default 2
+	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
+	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
+	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
@@ -61,6 +63,7 @@ type Options struct {
 	// Lambda puts the function beside the replicas; with NoReplicas alone.
 	Lambda     bool
 	NoReplicas bool
+	Named      bool // the function's variables name its secrets, and the extension reads them
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -89,7 +92,11 @@ func New(t T, o Options) *World {
 	}
 	w.Keys = Keygen(t, w.Secrets)
 	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"), o.Dex)
-	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
+	startOP := StartExampleOP
+	if o.OIDCProvider {
+		startOP = StartOIDCProvider
+	}
+	op := startOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
 
@@ -112,6 +119,10 @@ func New(t T, o Options) *World {
 		}
 	}
 	if o.Lambda {
+		if o.Named {
+			w.Extension = StartExtension(t)
+			w.Extension.Hide(env, "BOUNCER_ENCRYPTION_KEY", dex.SecretEnv, op.SecretEnv)
+		}
 		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
 		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
 	}
