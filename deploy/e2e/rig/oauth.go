@@ -27,6 +27,7 @@ type OAuthClient struct {
 		TokenEndpoint         string `json:"token_endpoint"`
 		RegistrationEndpoint  string `json:"registration_endpoint"`
 		JWKSURI               string `json:"jwks_uri"`
+		RevocationEndpoint    string `json:"revocation_endpoint"` // empty where revoking would do nothing
 	}
 
 	http *http.Client
@@ -137,9 +138,12 @@ func (c *OAuthClient) Redeem(code string, f *Flow) *Answer {
 // Refresh posts a refresh token.
 func (c *OAuthClient) Refresh(token string) *Answer {
 	c.t.Helper()
-	return c.Token(url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource},
-	})
+	return c.Token(c.RefreshForm(token))
+}
+
+// RefreshForm is what Refresh posts.
+func (c *OAuthClient) RefreshForm(token string) url.Values {
+	return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource}}
 }
 
 // Token posts a form to the token endpoint.
