@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -96,7 +97,7 @@ func (reg *registration) checkMachine() (err error) {
 func (c client) machine() bool { return c.Subject != "" }
 
 // clientCredentials is RFC 6749 §4.4. The client has proved itself; its subject and scopes are in its client_id.
-func (s *Issuer) clientCredentials(t *tenant, c client, form url.Values) (tokenResponse, error) {
+func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	resource, err := t.narrowResource(form, t.PublicURL)
 	if err != nil {
 		return tokenResponse{}, err
@@ -106,11 +107,15 @@ func (s *Issuer) clientCredentials(t *tenant, c client, form url.Values) (tokenR
 		return tokenResponse{}, err
 	}
 	hash := c.hash()
-	return s.issue(t, c, grant{
+	g := grant{
 		Identity: identity{Subject: c.Subject, machine: true}, Scope: c.Scope, Resource: resource,
 		// One session for the life of the client, which began when the operator made it: what ends that session ends the client.
 		Family: [16]byte(hash[:16]), Born: made.Unix(),
-	}, form.Get("scope"), "client_credentials")
+	}
+	if err := s.loginDenied(ctx, t, g); err != nil {
+		return tokenResponse{}, err
+	}
+	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "client_credentials")
 }
 
 // bearerKey is the payload of a bearer key.
@@ -158,10 +163,17 @@ func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) 
 	if !s.Now().Before(ends) {
 		return invalidGrant("the key has expired").because(errors.New("key " + id))
 	}
-	resp, err := s.issue(t, client{id: "key:" + id}, grant{
+	g := grant{
 		Identity: identity{Subject: key.Subject, machine: true}, Scope: key.Scope, Resource: t.PublicURL,
 		Family: key.ID, Born: made.Unix(), ends: ends,
-	}, "", "key")
+	}
+	if err := s.keyDenied(r.Context(), id); err != nil {
+		return err
+	}
+	if err := s.loginDenied(r.Context(), t, g); err != nil {
+		return err
+	}
+	resp, err := s.issue(t, client{id: "key:" + id}, renewal{grant: g}, "", "key")
 	if err != nil {
 		return err
 	}

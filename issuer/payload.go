@@ -61,6 +61,7 @@ type authorizationCode struct {
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
 	UpstreamCode string            `cbor:"8,keyasint,omitempty"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
+	Mark         []byte            `cbor:"11,keyasint,omitempty"` // under which the guard knows the upstream code, where that is gone
 	KeyRequired  bool              `cbor:"10,keyasint,omitempty"`
 }
 
@@ -96,6 +97,8 @@ type grant struct {
 	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is worth nothing then.
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 
+	Generation uint32 `cbor:"7,keyasint,omitempty"` // how many refreshes lie between the login and this token
+
 	ends time.Time // of a bearer key: no token outlives it
 }
 
@@ -129,14 +132,20 @@ func (s *Issuer) seal(kind sealing.Kind, t *tenant, context string, payload any)
 
 // open reads a sealed value into payload. It fails with sealing.ErrNotOpened whatever is wrong.
 func (s *Issuer) open(kind sealing.Kind, t *tenant, context, value string, payload any) error {
-	b, _, err := s.Ring.Open(kind, t.id, context, value, s.Now())
+	_, err := s.openDated(kind, t, context, value, payload)
+	return err
+}
+
+// openDated is open, and says when the value was sealed.
+func (s *Issuer) openDated(kind sealing.Kind, t *tenant, context, value string, payload any) (time.Time, error) {
+	b, at, err := s.Ring.Open(kind, t.id, context, value, s.Now())
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if decoding.Unmarshal(b, payload) != nil {
-		return sealing.ErrNotOpened
+		return time.Time{}, sealing.ErrNotOpened
 	}
-	return nil
+	return at, nil
 }
 
 // clientContext binds codes and refresh tokens to their client: presented by another one they do not open.

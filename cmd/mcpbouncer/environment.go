@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -162,6 +163,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		AccessTokenTTL:  time.Duration(e.AccessTokenTTL),
 		RefreshTokenTTL: time.Duration(e.RefreshTokenTTL),
 		SessionTTL:      time.Duration(e.SessionTTL),
+		RefreshIdleTTL:  time.Duration(e.RefreshIdleTTL),
 		Version:         version(),
 		Log:             log,
 		Getenv: func(name string) string {
@@ -174,6 +176,26 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 
 		TrustedDocumentHosts: e.MetadataHosts,
 	}
+}
+
+// openStores opens what the sidecar may remember in, and the operator's list. Neither is needed: the sidecar itself keeps nothing.
+func (e *environment) openStores(c *issuer.Config) (err error) {
+	guard := e.ReplayGuard
+	if guard == "" {
+		guard = "memory"
+		if os.Getenv(runtimeAPI) != "" { // an environment of Lambda sees a part of the requests, and is gone when it pleases
+			guard = "none"
+		}
+	}
+	if c.ReplayGuard, err = issuer.OpenReplayGuard(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), time.Now); err != nil {
+		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
+	}
+	if e.Deny != "" {
+		if c.Deny, err = issuer.OpenDenyList(e.Deny, nil); err != nil {
+			return fmt.Errorf("BOUNCER_DENY: %w", err)
+		}
+	}
+	return nil
 }
 
 // secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none.

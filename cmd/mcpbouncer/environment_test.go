@@ -187,7 +187,7 @@ func wantsError(t *testing.T, err error, want string) {
 
 // Values that are good alone and not together.
 func TestVariablesThatContradictEachOther(t *testing.T) {
-	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
+	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
 	for _, c := range []struct {
 		name      string
 		variables map[string]string

@@ -76,6 +76,16 @@ type Behaviour struct {
 	RefreshStatus  int    // as Status, for refreshes only
 	RefreshError   string
 	RefreshMessage string
+
+	Leeway        time.Duration // a replaced refresh token works for so long, and gives the newest again
+	Gone          bool          // the person may not come in any more
+	RefusalStatus int           // how a refresh token that is worth nothing is refused; 400 if zero
+	Refusal       string        // "invalid_grant" if empty
+	LoseResponse  bool          // does what a refresh asks for, and hangs up before it says so
+	Delay         time.Duration // before the token endpoint does anything
+	Dex           bool          // endpoints and errors of Dex, and its one refresh token for each person and client
+	Revocation    bool          // has a revocation endpoint (RFC 7009)
+	RevokeStatus  int           // which answers this
 }
 
 // Provider is an OpenID provider at which one person is always signed in.
@@ -99,6 +109,8 @@ type Provider struct {
 	userinfos   int
 	posts       []url.Values // each request at the token endpoint
 	codePosts   map[string]int
+	asked       url.Values // of the last authorization request
+	revoked     []string
 	secrets     []string
 }
 
@@ -108,8 +120,10 @@ type upstreamCode struct {
 }
 
 type family struct {
-	current string
-	dead    bool
+	current  string
+	dead     bool
+	replaced time.Time // when current became it
+	previous string
 }
 
 var providers sync.Map // host → *Provider: where browsers go on
@@ -238,6 +252,39 @@ func (p *Provider) UserInfos() int {
 	return p.userinfos
 }
 
+// Refreshes is how often the token endpoint was asked for a refresh.
+func (p *Provider) Refreshes() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, form := range p.posts {
+		if form.Get("grant_type") == "refresh_token" {
+			n++
+		}
+	}
+	return n
+}
+
+// LastAuthorization are the parameters of the last authorization request.
+func (p *Provider) LastAuthorization() url.Values {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+// Revoked are the tokens that the revocation endpoint was given.
+func (p *Provider) Revoked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.revoked)
+}
+
+// Forget loses all refresh tokens, as a provider does whose storage is not kept.
+func (p *Provider) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.refreshes)
+}
+
 // Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
 func (p *Provider) Secrets() []string {
 	p.mu.Lock()
@@ -278,8 +325,9 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		writeJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: providerKeys()[0].Public(), KeyID: providerKeyID, Algorithm: "RS256", Use: "sig"}}})
-	case "/authorize":
+	case "/authorize", "/auth":
 		p.authorized++
+		p.asked = r.URL.Query()
 		p.authorize(w, r)
 	case "/token":
 		p.token(w, r)
@@ -291,6 +339,15 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) hangs(r *http.Request) bool {
+	p.mu.Lock()
+	delay := p.behaviour.Delay
+	p.mu.Unlock()
+	if r.URL.Path == "/token" && delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-p.done:
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -335,6 +392,14 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 	}
 	if b.UserInfo != nil {
 		doc["userinfo_endpoint"] = base + "/userinfo"
+	}
+	if b.Dex {
+		doc["authorization_endpoint"] = p.Issuer + "/auth"
+		doc["device_authorization_endpoint"] = p.Issuer + "/device/code"
+		doc["scopes_supported"] = []string{"openid", "email", "groups", "profile", "offline_access"}
+	}
+	if b.Revocation {
+		doc["revocation_endpoint"] = p.Issuer + "/revoke"
 	}
 	for name, v := range b.Discovery {
 		doc[name] = v
@@ -446,7 +511,12 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	}
 	code.used = true
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
-	if b.Refresh != "none" {
+	if b.Dex { // a new login deletes the refresh token of the one before
+		for _, f := range p.refreshes {
+			f.dead = true
+		}
+	}
+	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
 		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		p.refreshes[token] = &family{current: token}
 		answer["refresh_token"] = token
@@ -460,16 +530,18 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 	b, token := p.behaviour, r.PostForm.Get("refresh_token")
 	f, ok := p.refreshes[token]
-	if ok && f.current != token && b.KillOnReuse {
+	again := ok && token != f.current && token == f.previous && b.Leeway > 0 && p.now().Sub(f.replaced) <= b.Leeway
+	if ok && f.current != token && !again && b.KillOnReuse {
 		f.dead = true
 	}
-	if !ok || f.dead || f.current != token {
-		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+	if !ok || f.dead || f.current != token && !again || b.Gone {
+		p.refuse(w)
 		return
 	}
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
-	if b.Refresh == "" && !b.NoNewRefresh {
-		f.current = "upstream-refresh-" + rand.Text()
+	if b.Refresh == "" && !b.NoNewRefresh && !again {
+		f.previous, f.replaced = f.current, p.now()
+		f.current = pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		p.refreshes[f.current] = f
 	}
 	if !b.NoNewRefresh {
@@ -481,6 +553,10 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 			sub = b.SubOnRefresh
 		}
 		answer["id_token"] = p.idToken(sub, "")
+	}
+	if b.LoseResponse {
+		p.secret(f.current)
+		panic(http.ErrAbortHandler)
 	}
 	p.answer(w, answer)
 }
@@ -496,6 +572,42 @@ func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeJSON(w, 200, p.behaviour.UserInfo)
 	}
+}
+
+// refuse says that a refresh token is worth nothing, in the provider's own way.
+func (p *Provider) refuse(w http.ResponseWriter) {
+	b := p.behaviour
+	status, code := http.StatusBadRequest, "invalid_grant"
+	if b.Dex {
+		code = "invalid_request"
+		if b.Gone { // the connector fails, for this person
+			status = http.StatusInternalServerError
+		}
+	}
+	if b.Refusal != "" {
+		code = b.Refusal
+	}
+	if b.RefusalStatus != 0 {
+		status = b.RefusalStatus
+	}
+	writeJSON(w, status, map[string]string{"error": code, "error_description": "the provider's own words"})
+}
+
+func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
+	token := r.PostForm.Get("token")
+	p.revoked = append(p.revoked, token)
+	switch {
+	case p.behaviour.RevokeStatus != 0:
+		w.WriteHeader(p.behaviour.RevokeStatus)
+		return
+	case !p.authenticated(r):
+		writeJSON(w, 401, map[string]string{"error": "invalid_client"})
+		return
+	}
+	if f, ok := p.refreshes[token]; ok {
+		f.dead = true
+	}
+	w.WriteHeader(http.StatusOK) // RFC 7009 §2.2: also for a token that it does not know
 }
 
 func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
