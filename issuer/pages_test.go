@@ -142,6 +142,13 @@ func TestErrorPages(t *testing.T) {
 		{"a callback of nobody's", func() *issuertest.Page {
 			return issuertest.NewBrowser(t, w.net).Get(a.base + "/oauth/callback?" + url.Values{"code": {"x"}, "state": {"y"}}.Encode())
 		}, 403, "You cannot go on from here", "Go back to the application and connect again."},
+		{"a person whom no rule admits", func() *issuertest.Page {
+			closed := w.tenant("https://mcp.localhost/closed")
+			closed.Exchange, closed.AllowedSubjects = "callback", []string{"somebody"}
+			w.serve(closed)
+			b := issuertest.NewBrowser(t, w.net)
+			return b.Get(b.Upstream(b.Decide(b.Get(w.register(closed.PublicURL, nil).authorizeURL()), "allow")))
+		}, 403, "This account may not come in", "Go back to the application and connect again with another account"},
 		{"a provider that is away", func() *issuertest.Page {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Get(a.authorizeURL())
