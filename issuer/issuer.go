@@ -196,6 +196,7 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 			refuseHop(w)
 			return
 		}
+		restoreAuthorization(r.Header)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it

@@ -121,8 +121,13 @@ func TestComposeFileKeepsItsPromises(t *testing.T) {
 	if !bouncer.ReadOnly {
 		t.Error("the sidecar's file system can be written")
 	}
-	if len(bouncer.Volumes) != 0 || len(project.Volumes) != 0 {
-		t.Error("the sidecar has a volume")
+	for _, volume := range bouncer.Volumes {
+		if volume.Type != types.VolumeTypeBind || !volume.ReadOnly || filepath.Base(volume.Source) != "deny" {
+			t.Errorf("the sidecar has the volume %s", volume)
+		}
+	}
+	if len(project.Volumes) != 0 {
+		t.Error("there is a volume that stays")
 	}
 	if len(bouncer.Ports) != 0 {
 		t.Error("the sidecar publishes a port")

@@ -142,8 +142,16 @@ var providerRows = []struct {
 		c, token := b.login(user)
 		token, _ = b.use(c, "before", token)
 		remove()
-		answer := c.Refresh(token)
-		wantOAuthError(b.T, "afterwards", answer, "invalid_grant")
+		r := b.w.Replicas[0]
+		defer r.SetClock(0)
+		if b.tn == b.w.Wiki {
+			// Dex answers 500, as it does when its directory is away for a moment: that is bridged for two hours.
+			if answer := b.w.TokenAt(r, time.Hour, c.Public, c.RefreshForm(token)); answer.Status != http.StatusOK || expiresIn(answer) > 300 {
+				b.Errorf("after an hour: %s, want a short access token", answer)
+			}
+			wantOAuthError(b.T, "after three hours", b.w.TokenAt(r, 3*time.Hour, c.Public, c.RefreshForm(token)), "invalid_grant")
+		}
+		wantOAuthError(b.T, "afterwards", c.Refresh(token), "invalid_grant")
 		wantOAuthError(b.T, "and again", c.Refresh(token), "invalid_grant")
 	}},
 	{"the provider is down, and comes back", func(b *providerBench) {
@@ -176,14 +184,35 @@ var providerRows = []struct {
 }
 
 // Dex keeps one refresh token for a person and a client, and all MCP clients are one client to it: a login at one of them takes
-// the other's away.
+// the other's away. So by default nothing is asked of it between logins.
 func TestDexKeepsOneRefreshToken(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{"auto", "session", "upstream"} {
-		t.Run(mode, func(t *testing.T) {
-			w := rig.New(t, rig.Options{Clocks: true, Labels: map[string]string{"refresh": mode, "upstreamCheckInterval": "1m"}})
-			_ = w
-			_ = time.Minute
+	for _, c := range []struct {
+		mode    string
+		asked   bool
+		firstIn bool
+	}{
+		{"auto", false, true},
+		{"session", false, true},
+		{"upstream", true, false},
+	} {
+		t.Run(c.mode, func(t *testing.T) {
+			t.Parallel()
+			w := rig.New(t, rig.Options{Labels: map[string]string{"refresh": c.mode, "upstreamCheckInterval": "0s"}})
+			first, second := w.Wiki.Client(), w.Wiki.Client()
+			one := first.Tokens(w.Wiki.Browser()).Member("refresh_token")
+			two := second.Tokens(w.Wiki.Browser()).Member("refresh_token")
+			if answer := first.Refresh(one); c.firstIn && answer.Status != http.StatusOK {
+				t.Errorf("the first client: %s", answer)
+			} else if !c.firstIn {
+				wantOAuthError(t, "the first client", answer, "invalid_grant")
+			}
+			if answer := second.Refresh(two); answer.Status != http.StatusOK {
+				t.Errorf("the second client: %s", answer)
+			}
+			if asked := len(w.Wiki.Provider.Posts("refresh_token")) > 0; asked != c.asked {
+				t.Errorf("Dex was asked: %v, want %v", asked, c.asked)
+			}
 		})
 	}
 }

@@ -61,7 +61,7 @@ func newSchedule(seed uint64, length time.Duration, clients, replicas int) sched
 		rare := []fault{
 			{At: 3 * time.Second, Do: "kill the store"},
 			{At: 6 * time.Second, Do: "provider down"},
-			{At: 16 * time.Second, Do: "store slow"},
+			{At: 16 * time.Second, Do: "stall the store"},
 			{At: 19 * time.Second, Do: "store full"},
 			{At: 22 * time.Second, Do: "empty the store"},
 		}
@@ -127,7 +127,7 @@ func TestASeedIsASchedule(t *testing.T) {
 				t.Errorf("seed %d: nobody does %q", seed, w.do)
 			}
 		}
-		for _, do := range []string{"kill", "clock", "kill the store", "provider down", "new master, unused", "new master, used", "store slow", "store full", "empty the store"} {
+		for _, do := range []string{"kill", "clock", "kill the store", "provider down", "new master, unused", "new master, used", "stall the store", "store full", "empty the store"} {
 			if !happens[do] {
 				t.Errorf("seed %d: %q does not happen", seed, do)
 			}

@@ -63,6 +63,12 @@ func (d *DynamoDB) Start() {
 // Kill ends the service at once. It forgets everything.
 func (d *DynamoDB) Kill() { d.proc.Kill() }
 
+// Stall keeps the service from answering anything until Wake. Its connections stay.
+func (d *DynamoDB) Stall() { d.proc.stop() }
+
+// Wake ends that.
+func (d *DynamoDB) Wake() { d.proc.resume() }
+
 // call is one request of the DynamoDB API. dynalite looks for a signature, but cannot check it.
 func (d *DynamoDB) call(operation string, input map[string]any) (string, error) {
 	body, err := json.Marshal(input)

@@ -52,10 +52,11 @@ func (r *Redis) Kill() { r.proc.Kill() }
 // Empty makes the server forget everything, as one without persistence does over a restart.
 func (r *Redis) Empty() { r.Do("FLUSHALL") }
 
-// Pause keeps the server from answering anything for so long. Its connections stay.
-func (r *Redis) Pause(d time.Duration) {
-	r.Do("CLIENT", "PAUSE", strconv.FormatInt(d.Milliseconds(), 10), "ALL")
-}
+// Stall keeps the server from answering anything until Wake. Its connections stay, and it takes new ones.
+func (r *Redis) Stall() { r.proc.stop() }
+
+// Wake ends that.
+func (r *Redis) Wake() { r.proc.resume() }
 
 // Fill leaves the server no memory: it refuses to write from now on, until Drain.
 func (r *Redis) Fill() { r.Do("CONFIG", "SET", "maxmemory", "1") }
