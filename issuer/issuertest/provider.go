@@ -331,6 +331,8 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.authorize(w, r)
 	case "/token":
 		p.token(w, r)
+	case "/revoke":
+		p.revoke(w, r)
 	case "/userinfo":
 		p.userinfo(w, r)
 	default:
