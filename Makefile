@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik test unit yaegi fuzz e2e lint bench tools
+.PHONY: demo demo-traefik test nightly unit yaegi fuzz e2e lint bench tools
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -14,6 +14,10 @@ demo-traefik:
 	@$(DEMO) -traefik
 
 test: lint unit fuzz tools e2e
+
+# What takes too long for every change: random clients for five minutes with each kind of replay guard.
+nightly: tools
+	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
 
 unit:
 	go test -race ./...

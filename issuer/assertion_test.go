@@ -59,7 +59,7 @@ const keysURL = "https://app.example/jwks.json"
 
 // Whole logins of clients that are a document, in each way to prove themselves.
 func TestLoginsOfDocuments(t *testing.T) {
-	const chatGPT = "https://chatgpt.com/oauth/connector/client.json"
+	const chatGPT = "https://chatgpt.com/oauth/client.json"
 	inline := func(key *jose.JSONWebKey) map[string]any {
 		return map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks(key.Public())}
 	}

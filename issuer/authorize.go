@@ -77,6 +77,12 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
 		return c, req, errRedirectURI
 	}
+	if err := s.clientDenied(r.Context(), c.id); err != nil {
+		return c, req, err
+	}
+	if err := s.redirectDenied(r.Context(), req.RedirectURI); err != nil {
+		return c, req, err
+	}
 
 	redirected := func(code, description string) error {
 		return &redirectedError{badRequest(code, description), req}
@@ -136,18 +142,6 @@ func (t *tenant) matchResource(values []string) (string, bool) {
 // given leaves out parameters without a value: they count as not sent (RFC 6749 §3.1 and §3.2).
 func given(values []string) []string {
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
-}
-
-// grantableScope is what was asked of what this tenant knows, or all of it when nothing was asked
-// (RFC 6749 §3.3). Unknown scopes are dropped: clients send each other's. offline_access asks for a refresh token, not
-// for a right, so a client that asks for it alone has asked for no right in particular.
-func (t *tenant) grantableScope(asked string) string {
-	known := t.scopes()
-	wanted := slices.DeleteFunc(strings.Fields(asked), func(scope string) bool { return scope == "offline_access" })
-	if len(wanted) == 0 {
-		return strings.Join(known, " ")
-	}
-	return strings.Join(slices.DeleteFunc(known, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
 }
 
 func random(n int) []byte {

@@ -60,7 +60,14 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			e := asError(err)
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
-		code.UpstreamCode, code.Identity = "", &who
+		if err := s.admit(t, who); err != nil {
+			// The person is still here: they get a page that says so, and from there the client its access_denied.
+			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
+			a.cookies = finished
+			return a, nil
+		}
+		mark := codeKey(t, upstreamCode)
+		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", t.Exchange)

@@ -172,14 +172,14 @@ func TestTwelveLoginsInOneBrowser(t *testing.T) {
 	for range 12 {
 		backs = append(backs, a.begun(browser))
 		w.clock.Add(time.Second)
-		if n := strings.Count(strings.Join(browser.Cookies(a.base), " "), "flow"); n > 10 {
+		if n := strings.Count(strings.Join(browser.Cookies(a.base), " "), "flow"); n > 6 {
 			t.Fatalf("%d logins in the cookies", n)
 		}
 	}
 	for i, back := range backs {
 		p := browser.Get(back)
-		if dropped := i < 2; dropped != (p.Status == 403) || dropped == (p.Next() != "") {
-			t.Errorf("login %d: status %d, leads to %q: the two oldest should be gone", i, p.Status, p.Next())
+		if dropped := i < 6; dropped != (p.Status == 403) || dropped == (p.Next() != "") {
+			t.Errorf("login %d: status %d, leads to %q: the six oldest should be gone", i, p.Status, p.Next())
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -208,7 +209,7 @@ func manyURIs(n int) (uris []string) {
 	return append(uris, callback)
 }
 
-// §4.3, §6: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
+// §5, §8.6 and §8.7: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
 // or refreshes is asked to come again. It must not read invalid_client, at which SDKs throw away what they have.
 func TestDocumentsThatCannotBeRead(t *testing.T) {
 	good := mustJSON(t, documentMembers(documentURL, nil))
@@ -448,7 +449,6 @@ func TestVendorsWithoutTheirDocument(t *testing.T) {
 		{"https://vscode.dev/oauth/client-metadata.json", "Visual Studio Code", "http://127.0.0.1:53127/"},
 		{"https://chatgpt.com/oauth/codex/client.json", "Codex", "http://127.0.0.1:53127/callback"},
 		{"https://chatgpt.com/oauth/client.json", "ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"},
-		{"https://chatgpt.com/oauth/abc123/client.json", "ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"},
 		{"https://opencode.ai/oauth/opencode/client.json", "opencode", "http://127.0.0.1:53127/callback"},
 	} {
 		t.Run(c.id+" to "+c.uri, func(t *testing.T) {
@@ -491,7 +491,7 @@ func TestVendorsWithoutTheirDocument(t *testing.T) {
 		w := newWorld(t, nil, nil)
 		for _, id := range []string{
 			"https://claude.ai/oauth/other", "https://claude.ai.evil.example/oauth/claude-code-client-metadata", "https://evil.example/oauth/client.json",
-			"https://chatgpt.com/other/client.json", "https://chatgpt.com.evil.example/oauth/client.json", "https://claude.ai/oauth/claude-code-client-metadata/", "https://vscode.dev/oauth/client-metadata.json?x",
+			"https://chatgpt.com/other/client.json", "https://chatgpt.com/oauth/abc123/client.json", "https://chatgpt.com/oauth/codex/x/client.json", "https://chatgpt.com.evil.example/oauth/client.json", "https://claude.ai/oauth/claude-code-client-metadata/", "https://vscode.dev/oauth/client-metadata.json?x",
 		} {
 			if p := w.documentApp(id).page(); p.Status != 502 {
 				t.Errorf("%s: status %d", id, p.Status)
@@ -554,41 +554,147 @@ func TestOneFetchForAllWhoWait(t *testing.T) {
 	}
 }
 
-// Sixteen hosts that hang do not hold up more than themselves, and a seventeenth is not asked.
+// hanging makes a URL keep whoever asks until release is closed, and returns an application there.
+func (w *world) hanging(address string, release chan struct{}) *app {
+	w.docs.handle(address, func(*http.Request) (*http.Response, error) {
+		<-release
+		return nil, errors.New("too late")
+	})
+	return w.documentApp(address)
+}
+
+// Strangers who name hosts that hang hold up one another: one host has few places, and the last ones are for well-known vendors' hosts and
+// those of the operator's network.
 func TestFetchesAtTheSameTime(t *testing.T) {
-	w := newWorld(t, nil, nil)
-	known := w.publish(documentURL, nil)
-	if p := known.page(); p.Status != 200 {
-		t.Fatal(p.Status)
+	const trusted = "https://apps.internal/client.json"
+	trust := func(w *world) {
+		w.config = func(c *issuer.Config) { c.TrustedDocumentHosts = []string{"apps.internal:443", "apps.internal:8443"} }
 	}
-	release := make(chan struct{})
-	done := make(chan int, 16)
-	for i := range 16 {
-		id := fmt.Sprintf("https://slow.example/%d", i)
-		w.docs.handle(id, func(*http.Request) (*http.Response, error) {
-			<-release
-			return nil, errors.New("too late")
+	for _, c := range []struct {
+		name    string
+		hanging []string
+		asks    map[string]bool // another URL → whether there is a place for it
+	}{
+		{"four of one host",
+			[]string{"https://slow.example/1", "https://slow.example/2", "https://slow.example/3", "https://slow.example/4"},
+			map[string]bool{"https://slow.example/5": false, "https://slow.example:8443/5": true, "https://a.slow.example/5": true, "https://app.example/other.json": true}},
+		{"twelve of twelve hosts",
+			[]string{"https://1.example/a", "https://2.example/a", "https://3.example/a", "https://4.example/a", "https://5.example/a", "https://6.example/a", "https://7.example/a", "https://8.example/a", "https://9.example/a", "https://10.example/a", "https://11.example/a", "https://12.example/a"},
+			map[string]bool{"https://app.example/other.json": false, "https://1.example/b": false, "https://claude.ai/oauth/mcp-oauth-client-metadata": true, "https://chatgpt.com/oauth/any/client.json": true, trusted: true, "https://apps.internal:8443/client.json": true, "https://apps.internal:9443/client.json": false, "https://x.claude.ai/a": false, "https://claude.ai:8443/a": false}},
+		{"four of a vendor's host",
+			[]string{"https://claude.ai/1", "https://claude.ai/2", "https://claude.ai/3", "https://claude.ai/4"},
+			map[string]bool{"https://claude.ai/5": false, "https://chatgpt.com/oauth/client.json": true, "https://app.example/other.json": true}},
+		{"all sixteen",
+			[]string{"https://1.example/a", "https://2.example/a", "https://3.example/a", "https://4.example/a", "https://5.example/a", "https://6.example/a", "https://7.example/a", "https://8.example/a", "https://9.example/a", "https://10.example/a", "https://11.example/a", "https://12.example/a", "https://claude.ai/1", "https://claude.ai/2", "https://chatgpt.com/1", "https://vscode.dev/1"},
+			map[string]bool{"https://app.example/other.json": false, "https://claude.ai/3": false, trusted: false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, trust)
+			known := w.publish(documentURL, nil)
+			if p := known.page(); p.Status != 200 {
+				t.Fatal(p.Status)
+			}
+			release, done := make(chan struct{}), make(chan int, len(c.hanging))
+			for i, address := range c.hanging {
+				slow := w.hanging(address, release)
+				go func() { done <- w.get(slow.authorizeURL()).Status }()
+				waitFor(t, "the fetch of "+address, func() bool { return w.docs.count("") == 2+i })
+			}
+			for address, place := range c.asks {
+				other := w.publish(address, nil)
+				p := other.page()
+				if asked := w.docs.count(address) == 1; asked != place || place != (p.Status == 200) {
+					t.Errorf("%s: status %d, asked %v, want %v", address, p.Status, asked, place)
+				}
+			}
+			if p := known.page(); p.Status != 200 {
+				t.Errorf("a document that is known: status %d", p.Status)
+			}
+			close(release)
+			for range c.hanging {
+				if got := <-done; got != 502 {
+					t.Errorf("status %d", got)
+				}
+			}
+			for address := range c.asks {
+				if p := w.documentApp(address).page(); p.Status != 200 {
+					t.Errorf("afterwards %s: status %d", address, p.Status)
+				}
+			}
 		})
-		go func() { done <- w.get(w.documentApp(id).authorizeURL()).Status }()
-	}
-	waitFor(t, "16 fetches", func() bool { return w.docs.count("") == 17 })
-	other := w.publish("https://app.example/other.json", nil)
-	if p := other.page(); p.Status != 502 || w.docs.count(other.id) != 0 {
-		t.Errorf("the seventeenth: status %d, %d fetches", p.Status, w.docs.count(other.id))
-	}
-	if p := known.page(); p.Status != 200 {
-		t.Errorf("a document that is known: status %d", p.Status)
-	}
-	close(release)
-	for range 16 {
-		if got := <-done; got != 502 {
-			t.Errorf("status %d", got)
-		}
-	}
-	if p := other.page(); p.Status != 200 {
-		t.Errorf("afterwards: status %d", p.Status)
 	}
 }
+
+// timeout is the error of a connection that took too long.
+type timeout struct{ error }
+
+func (timeout) Timeout() bool   { return true }
+func (timeout) Temporary() bool { return true }
+
+// A host that hung is not asked again for 15 seconds, whatever the URL: it would hold a place for five of them each time. It says nothing
+// about a document, so what is in the cache serves on; and no stranger can make a vendor's host one that is not asked.
+func TestAHostThatHungIsNotAskedForAWhile(t *testing.T) {
+	slow := func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} }
+	trickle := func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(late{})}, nil
+	}
+	for _, c := range []struct {
+		name, id string
+		answer   func(*http.Request) (*http.Response, error)
+		says     string // in the log
+		pauses   bool
+	}{
+		{"no answer in time", documentURL, slow, "did not answer in time", true},
+		{"half an answer in time", documentURL, trickle, "did not answer in time", true},
+		{"a name that does not resolve in time", documentURL, func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}}
+		}, "did not answer in time", true},
+		{"a refused connection, which cost no time", documentURL, func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }, "cannot be reached", false},
+		{"a vendor's host", "https://claude.ai/oauth/other", slow, "did not answer in time", false},
+		{"a host of the operator's network", "https://apps.internal/client.json", slow, "did not answer in time", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.config = func(c *issuer.Config) { c.TrustedDocumentHosts = []string{"apps.internal:443"} }
+			})
+			u, _ := url.Parse(c.id)
+			kept := w.publish(u.Scheme+"://"+u.Host+"/kept.json", nil)
+			elsewhere := w.publish("https://else.example/client.json", nil)
+			kept.page()
+			w.docs.handle(c.id, c.answer)
+			a := w.documentApp(c.id)
+			if p := a.page(); p.Status != 502 || !strings.Contains(w.log.String(), c.says) {
+				t.Fatalf("status %d: %s", p.Status, w.log)
+			}
+			asked := w.docs.count(c.id)
+			other := w.publish(u.Scheme+"://"+u.Host+"/other.json", nil)
+			w.clock.Add(14 * time.Second)
+			for _, app := range []*app{a, other} {
+				if p := app.page(); (p.Status == 200) != (app == other && !c.pauses) {
+					t.Errorf("%s: status %d", app.id, p.Status)
+				}
+			}
+			if again := w.docs.count(c.id) > asked; again == c.pauses {
+				t.Errorf("asked again within 15 seconds: %v", again)
+			}
+			for _, app := range []*app{kept, elsewhere} {
+				if p := app.page(); p.Status != 200 {
+					t.Errorf("%s: status %d", app.id, p.Status)
+				}
+			}
+			w.publish(c.id, nil)
+			w.clock.Add(2 * time.Second)
+			if p := a.page(); p.Status != 200 {
+				t.Errorf("it is back, 16 seconds later: status %d: %s", p.Status, p.Body)
+			}
+		})
+	}
+}
+
+// late is a body that stops in the middle.
+type late struct{}
+
+func (late) Read([]byte) (int, error) { return 0, timeout{errors.New("i/o timeout")} }
 
 // A flood of documents takes the place of some, and never of all at once; what fails takes none.
 func TestAFloodOfDocuments(t *testing.T) {

@@ -15,7 +15,7 @@ const (
 	flowCookie    = "mcpb-flow-"    // the sealed login, while the person is at the provider
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
-	maxFlows   = 10
+	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
 )
 
 // cookieTag is the part of an id that names its cookie.

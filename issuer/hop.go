@@ -47,9 +47,11 @@ type tenant struct {
 	Refresh               string `json:"refresh"`
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 
-	id     sealing.TenantID
-	origin string // scheme and host of PublicURL
-	secure bool   // https
+	id         sealing.TenantID
+	origin     string // scheme and host of PublicURL
+	secure     bool   // https
+	rules      []scopeRule
+	claimNeeds claimNeeds
 
 	metadataOnce sync.Once
 	metadataJSON []byte
@@ -72,6 +74,7 @@ func (s *Issuer) openHop(value string) (*tenant, error) {
 		return nil, err
 	}
 	s.hops.put(value, t)
+	s.announce(t)
 	return t, nil
 }
 
@@ -91,9 +94,18 @@ func parseTenant(payload []byte) (*tenant, error) {
 	if t.Resource == "" || t.Audience == "" || t.ProviderIssuer == "" || t.ClientID == "" {
 		return nil, errors.New("resource, audience, providerIssuer and clientID must not be empty")
 	}
-	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes {
-		return nil, fmt.Errorf("scopes and requiredScopes: together at most %d characters", maxScopes)
+	if t.rules, err = parseScopeRules(t.ScopeRules); err != nil {
+		return nil, err
 	}
+	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes || len(strings.Join(t.scopes(), " ")) > maxScopes {
+		return nil, fmt.Errorf("scopes and requiredScopes, and all scopes of scopeRules: together at most %d characters", maxScopes)
+	}
+	for _, claim := range t.IdentityClaims {
+		if !slices.Contains([]string{"email", "name", "groups"}, claim) {
+			return nil, errors.New("identityClaims: must be of email, name and groups")
+		}
+	}
+	t.claimNeeds = t.needs()
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return nil, errors.New("logo: must be a data URI of a picture")
 	}
@@ -158,20 +170,21 @@ func isLoopbackHost(host string) bool {
 	return host == "localhost" || host == "127.0.0.1" || host == "::1"
 }
 
-// scopes are what a token of this tenant can carry, in the order of the labels. offline_access is asked upstream
-// but is no right at an MCP server.
-func (t *tenant) scopes() []string {
-	var all []string
-	for _, scope := range append(slices.Clone(t.RequiredScopes), t.Scopes...) {
-		if scope != "offline_access" && !slices.Contains(all, scope) {
-			all = append(all, scope)
-		}
-	}
-	return all
-}
-
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type it.
 func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
+
+// ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands in its place (docs/hop.md).
+const ownAuthorization = "X-Mcpb-Authorization"
+
+// restoreAuthorization puts it back. A client that writes both itself says no more of itself than with one.
+func restoreAuthorization(h http.Header) {
+	if strings.HasPrefix(h.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
+		delete(h, "Authorization")
+		if own := h[ownAuthorization]; own != nil {
+			h["Authorization"] = own
+		}
+	}
+}
 
 // refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address.
 func refuseHop(w http.ResponseWriter) {

@@ -13,7 +13,10 @@
 //	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, RFC 7636, RFC 8707
 //	/oauth/consent                               consent.go     the person's answer
 //	/oauth/callback                              callback.go    back from the upstream provider
-//	/oauth/token                                 token.go       RFC 6749 §4.1.3 and §6
+//	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
+//	/hop/token                                   machine.go     for the plugin itself: a bearer key's access token
+//	/hop/assertion                               backend.go     for the plugin itself: who calls, for the MCP server
+//	/hop/deny                                    deny.go        for the plugin itself (docs/hop.md)
 //	/healthz                                     issuer.go      no hop header needed
 //
 // One login in seven sealed steps is told in docs/flow.md.
@@ -39,8 +42,12 @@ type Config struct {
 	AccessTokenTTL  time.Duration // life of an access token
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
 	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
+	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
 	Version         string        // shown by /healthz
 	Log             *slog.Logger
+
+	ReplayGuard *ReplayGuard // nil: none
+	Deny        *DenyList    // nil: nothing is denied
 
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
@@ -57,10 +64,11 @@ type Issuer struct {
 	hops      hopCache
 	upstreams upstreamCache
 	documents documentCache
+	announced onceSet
+	checks    checks
+	counters  counters
+	static    onceSet // tenants whose provider does not rotate
 }
-
-// upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
-const upstreamCheckInterval = time.Hour
 
 // New checks the configuration that could break tokens later: every error is one that would show
 // only at the next rotation.
@@ -73,6 +81,15 @@ func New(c Config) (*Issuer, error) {
 	}
 	if c.AccessTokenTTL < time.Minute || c.RefreshTokenTTL < c.AccessTokenTTL || c.SessionTTL < c.AccessTokenTTL {
 		return nil, errors.New("token lives must be at least one minute, and a login must outlive an access token")
+	}
+	if c.RefreshIdleTTL == 0 {
+		c.RefreshIdleTTL = c.RefreshTokenTTL
+	}
+	if c.RefreshIdleTTL < c.AccessTokenTTL {
+		return nil, errors.New("a refresh token must be good for longer than an access token, also when it is not used")
+	}
+	if c.ReplayGuard != nil && c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew {
+		return nil, errors.New("the replay guard would forget refresh tokens that are still good")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -124,10 +141,19 @@ func (s *Issuer) routes() []route {
 		{resourceDocuments, "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
+		{"/oauth/token", "POST", true, s.token},
+		{"/hop/token", "POST", false, s.exchangeKey},
+		{"/hop/assertion", "POST", false, s.assertToBackend},
+		{"/hop/deny", "GET", false, s.hopDeny},
+	}
+}
+
+// pageRoutes are for people: whatever goes wrong there is a page too.
+func (s *Issuer) pageRoutes() []route {
+	return []route{
 		{"/oauth/authorize", "GET", false, s.page(s.authorize)},
 		{"/oauth/consent", "POST", false, s.page(s.consent)},
 		{"/oauth/callback", "GET", false, s.page(s.callback)},
-		{"/oauth/token", "POST", true, s.token},
 	}
 }
 
@@ -136,11 +162,14 @@ func (s *Issuer) routes() []route {
 func (s *Issuer) Handler() http.Handler {
 	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)} // :: path → endpoint
 	for _, rt := range s.routes() {
-		handlers[rt.path] = s.behindHop(rt)
+		handlers[rt.path] = s.behindHop(rt, s.writeError)
+	}
+	for _, rt := range s.pageRoutes() {
+		handlers[rt.path] = s.behindHop(rt, s.writeErrorPage)
 	}
 	unknown := s.behindHop(route{cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
-	}})
+	}}, s.writeError)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		if strings.HasPrefix(path, resourceDocuments) {
@@ -157,14 +186,15 @@ func (s *Issuer) Handler() http.Handler {
 // resourceDocuments is the one route below which there are others: a document for each MCP endpoint.
 const resourceDocuments = "/.well-known/oauth-protected-resource/"
 
-// behindHop is the only way to a route: hop first, then method, then the endpoint.
-func (s *Issuer) behindHop(rt route) http.Handler {
+// behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
+func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t, err := s.openHop(r.Header.Get(hopHeader))
 		if err != nil {
 			refuseHop(w)
 			return
 		}
+		restoreAuthorization(r.Header)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
@@ -183,21 +213,21 @@ func (s *Issuer) behindHop(rt route) http.Handler {
 			return
 		case r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet):
 			h.Set("Allow", rt.method)
-			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this endpoint takes " + rt.method}
+			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this address cannot be opened like this: it takes " + rt.method}
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			err = rt.handle(w, r, t)
 		}
 		if err != nil {
-			s.writeError(w, r, t, err)
+			fail(w, r, t, err)
 		}
 	})
 }
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
-// new master is promoted. Master ids are public: they stand in every sealed value.
+// new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs()})
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs(), "counters": s.counters.snapshot()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

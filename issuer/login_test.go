@@ -81,11 +81,14 @@ func (w *world) checkTokens(a *app, r reply, resource, scope string) {
 	}
 	claims := w.verifiedToken(a.base, r.text("access_token"), w.clock.Now())
 	jti, _ := claims["jti"].(string)
+	sid, _ := claims["sid"].(string)
+	born, _ := claims["auth_time"].(float64)
 	want := map[string]any{
 		"iss": a.base, "sub": "person-1", "aud": []any{"urn:" + a.base, resource}, "client_id": a.id, "scope": scope, "jti": jti,
 		"iat": claims["nbf"], "nbf": claims["nbf"], "exp": claims["nbf"].(float64) + 3600,
+		"sid": sid, "auth_time": born,
 	}
-	if !reflect.DeepEqual(claims, want) || len(jti) != 22 {
+	if !reflect.DeepEqual(claims, want) || len(jti) != 22 || len(sid) != 22 || born == 0 || born > claims["nbf"].(float64) {
 		w.t.Errorf("claims %v, want %v", claims, want)
 	}
 }

@@ -38,10 +38,10 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			TokenEndpoint:            t.PublicURL + "/oauth/token",
 			RegistrationEndpoint:     t.PublicURL + "/oauth/register",
 			JWKSURI:                  t.PublicURL + "/oauth/jwks.json",
-			ScopesSupported:          append(t.scopes(), "offline_access"),
+			ScopesSupported:          append(slices.Clone(t.advertised()), "offline_access"),
 			ResponseTypes:            []string{"code"},
 			ResponseModes:            []string{"query"},
-			GrantTypes:               []string{"authorization_code", "refresh_token"},
+			GrantTypes:               grantTypes,
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},
@@ -78,9 +78,9 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 	writeJSON(w, http.StatusOK, resourceMetadata{
 		Resource:             t.resourceURL(path),
 		AuthorizationServers: []string{t.PublicURL},
-		ScopesSupported:      t.RequiredScopes,
+		ScopesSupported:      t.advertisedAtTheResource(),
 		BearerMethods:        []string{"header"},
-		ResourceName:         t.Resource,
+		ResourceName:         t.DisplayName, // for people; parseTenant has made it Resource where the label is not set
 	})
 	return nil
 }

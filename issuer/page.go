@@ -60,7 +60,7 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 		}
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Frame-Options", "DENY")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		// No Cross-Origin-Opener-Policy: it would cut the tie to a web application that opened the login in a window.
 		// Not no-referrer: browsers would send `Origin: null` with the consent form.
 		h.Set("Referrer-Policy", "same-origin")
 		for _, c := range a.cookies {
@@ -72,6 +72,14 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 			return nil
 		}
 		return a.render(w, t)
+	}
+}
+
+// writeErrorPage answers a request that did not get as far as its page, such as a form's address that was typed in.
+func (s *Issuer) writeErrorPage(w http.ResponseWriter, r *http.Request, t *tenant, err error) {
+	refuse := s.page(func(*http.Request, *tenant) (*answer, error) { return nil, err })
+	if err := refuse(w, r, t); err != nil {
+		s.writeError(w, r, t, err)
 	}
 }
 
@@ -127,6 +135,8 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 // explain says in a person's words what an error means and what to do about it.
 func explain(e *Error) (title, advice string) {
 	switch {
+	case errors.Is(e, errNotAdmitted):
+		return "This account may not come in", "Go back to the application and connect again with another account, or ask whoever runs this server to admit this one."
 	case e.Code == "invalid_client":
 		return "This application is not known here", "Remove the server from the application and add it again."
 	case e.Code == "invalid_client_metadata":

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,27 @@ func TestARegistrationDoesNotEnd(t *testing.T) {
 	w.masters = []string{masterTwo + "," + masterOne}
 	w.replicas = nil
 	a.login()
+}
+
+// A flood of registrations leaves nothing behind: there is no list that it could fill, and the clients that registered before go on working.
+func TestAFloodOfRegistrationsCostsNoMemory(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
+	before := w.register(w.wiki.PublicURL, nil)
+	flood := func(n int) uint64 {
+		for i := range n {
+			body := fmt.Sprintf(`{"redirect_uris":["https://flood.example/%d"],"client_name":"%d"}`, i, i)
+			readReply(t, mustRoundTrip(t, w, newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", body))).wants(t, 201, "")
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	start := flood(100) // what the first ones warm up is no growth
+	if end := flood(10_000); end > start+1<<20 {
+		t.Errorf("10,000 registrations left %d bytes", end-start)
+	}
+	before.login()
 }
 
 func TestRegistrationsThatAreRefused(t *testing.T) {

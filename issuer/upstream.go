@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/binary"
@@ -29,6 +30,10 @@ type upstream struct {
 	issuer    string
 	sendsIss  bool
 	fetchedAt time.Time
+
+	keysURL         string
+	revocationURL   string // RFC 7009; empty if there is none
+	scopesSupported []string
 }
 
 const (
@@ -122,12 +127,19 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 		SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
 		JWKSURI     string   `json:"jwks_uri"`
+		Revocation  string   `json:"revocation_endpoint"`
+		Scopes      []string `json:"scopes_supported"`
+		UserInfo    string   `json:"userinfo_endpoint"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("discovery of %s: %w", issuer, err)
 	}
 	endpoint := provider.Endpoint()
-	for name, raw := range map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI} {
+	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI}
+	if metadata.UserInfo != "" {
+		endpoints["userinfo_endpoint"] = metadata.UserInfo
+	}
+	for name, raw := range endpoints {
 		e, err := url.Parse(raw)
 		if err != nil || e.Host == "" || e.Scheme != "https" && !(isLocalHTTP(e) && isLocalHTTP(u)) {
 			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
@@ -139,7 +151,10 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if len(metadata.AuthMethods) > 0 && !slices.Contains(metadata.AuthMethods, "client_secret_basic") {
 		endpoint.AuthStyle = oauth2.AuthStyleInParams
 	}
-	return &upstream{provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss}, nil
+	return &upstream{
+		provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
+		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes,
+	}, nil
 }
 
 func (s *Issuer) upstreamClient() *http.Client {
@@ -171,7 +186,7 @@ func (u *upstream) config(t *tenant, secret string) *oauth2.Config {
 	}
 	return &oauth2.Config{
 		ClientID: t.ClientID, ClientSecret: secret, Endpoint: endpoint,
-		RedirectURL: t.callbackURL(), Scopes: t.upstreamScopes(),
+		RedirectURL: t.callbackURL(),
 	}
 }
 
@@ -184,7 +199,10 @@ func (t *tenant) upstreamScopes() []string {
 }
 
 func (u *upstream) authorizationURL(t *tenant, seed sealing.LoginSeed) string {
-	return u.config(t, "").AuthCodeURL(seed.State(), oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))
+	config := u.config(t, "")
+	scopes, options := u.offlineAccess(t)
+	config.Scopes = scopes
+	return config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...)
 }
 
 // checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was sent must be right.
@@ -215,39 +233,55 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
 		return identity{}, nil, loginRefused(errors.New("nonce of the id_token is not the one sent"))
 	}
-	if len(token.RefreshToken) > maxUpstreamValue {
-		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
-		token.RefreshToken = ""
-	}
-	return identity{Subject: who.subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}, t.withheldScopes(token), nil
-}
-
-// askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
-func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identity, []string, error) {
-	up, secret, err := s.upstreamWithSecret(ctx, t)
+	known, err := s.learn(ctx, t, up, token, who)
 	if err != nil {
 		return identity{}, nil, err
 	}
+	if up.refreshMode(t) == "session" {
+		token.RefreshToken = "" // nothing to steal
+	}
+	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
+		token.RefreshToken = ""
+	}
+	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
+		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
+	}
+	known.RefreshToken, known.CheckedAt = token.RefreshToken, s.Now().Unix()
+	return known, t.withheldScopes(token), nil
+}
+
+// askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
 	// A token without an access token makes the source refresh at once.
 	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken}).Token()
 	if err != nil {
-		return identity{}, nil, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}
-	next := identity{Subject: last.Subject, RefreshToken: token.RefreshToken, CheckedAt: s.Now().Unix()}
-	if next.RefreshToken == "" || len(next.RefreshToken) > maxUpstreamValue {
-		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
+	if raw, _ := token.Extra("id_token").(string); raw != "" {
+		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
+			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+		}
 	}
-	if raw, _ := token.Extra("id_token").(string); raw == "" {
-		return next, t.withheldScopes(token), nil // OpenID Connect Core §12.2: an id_token may be missing here
+	var next identity
+	if err == nil {
+		next, err = s.learn(ctx, t, up, token, who)
 	}
-	who, err := s.verifyIDToken(ctx, t, up, token)
+	checkedAt := s.Now().Unix()
 	if err != nil {
-		return identity{}, nil, err
+		if asError(err).Status != http.StatusServiceUnavailable || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+			return identity{}, nil, err
+		}
+		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again.
+		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		next, checkedAt = last, last.CheckedAt
 	}
-	if who.subject != last.Subject {
-		return identity{}, nil, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+	next.RefreshToken, next.CheckedAt = token.RefreshToken, checkedAt
+	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
+		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
 	return next, t.withheldScopes(token), nil
 }
@@ -289,7 +323,10 @@ func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, 
 }
 
 // idToken is what is used of a verified id_token.
-type idToken struct{ subject, nonce string }
+type idToken struct {
+	subject, nonce string
+	claims         claims // all of them
+}
 
 // verifyIDToken checks signature, iss, aud and exp through go-oidc, then azp and sub. The nonce is the caller's: a
 // refreshed id_token need not have one.
@@ -307,15 +344,16 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		}
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
 	}
-	var claims struct {
+	var azp struct {
 		AuthorizedParty string `json:"azp"`
 	}
-	if err := verified.Claims(&claims); err != nil {
+	var all claims
+	if err := errors.Join(verified.Claims(&azp), verified.Claims(&all)); err != nil {
 		return idToken{}, loginRefused(errors.New("id_token: claims of unexpected types"))
 	}
 	switch {
-	case claims.AuthorizedParty != "" && claims.AuthorizedParty != t.ClientID,
-		claims.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
+	case azp.AuthorizedParty != "" && azp.AuthorizedParty != t.ClientID,
+		azp.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
 		return idToken{}, loginRefused(errors.New("id_token: azp is not this client"))
 	case verified.Subject == "" || len(verified.Subject) > 255: // Core §2
 		return idToken{}, loginRefused(errors.New("id_token: sub is empty or too long"))
@@ -324,7 +362,7 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(apart/time.Second))
 	}
 	s.Log.Debug("id_token verified", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
-	return idToken{verified.Subject, verified.Nonce}, nil
+	return idToken{verified.Subject, verified.Nonce, all}, nil
 }
 
 // loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.

@@ -18,6 +18,7 @@ import (
 // nor anything of the token.
 var (
 	errNoToken     = errors.New("no access token")
+	errRepeated    = errors.New("the request has more than one Authorization header")
 	errMalformed   = errors.New("the access token is malformed")
 	errType        = errors.New("the token is not an access token")
 	errHeader      = errors.New("the token has a header parameter that is not accepted")
@@ -86,7 +87,10 @@ func bearerToken(values []string) (string, error) {
 		return "", errNoToken
 	}
 	// Two headers: this plugin and the server behind might each believe another one.
-	if len(values) > 1 || len(values[0]) > maxToken+len("Bearer ") {
+	if len(values) > 1 {
+		return "", errRepeated
+	}
+	if len(values[0]) > maxToken+len("Bearer ") {
 		return "", errMalformed
 	}
 	value := values[0]

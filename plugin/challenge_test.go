@@ -33,11 +33,12 @@ func TestChallenges(t *testing.T) {
 		{"no token, with required scopes", "a b", "/anything", nil, 401, `Bearer scope="a b", ` + metadata, unauthorized},
 		{"no token, with required scopes, at an MCP endpoint", "a b", "/mcp", nil, 401, `Bearer scope="a b", ` + ofMCP, unauthorized},
 		{"another scheme", "", "/anything", []string{"Authorization", "Basic YTpi"}, 401, "Bearer " + metadata, unauthorized},
+		{"a session id and no token", "", "/mcp", []string{"Mcp-Session-Id", "a1", "Mcp-Protocol-Version", "2025-06-18"}, 401, "Bearer " + ofMCP, unauthorized},
 		{"a token in the query", "", "/anything?access_token=VALID", nil, 401, "Bearer " + metadata, unauthorized},
 		{"garbage", "", "/anything", bearer("garbage"), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
 		{"no token after the scheme", "", "/anything", bearer(""), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
 		{"a token that is too long", "", "/anything", bearer(other), 401, bad + `the access token is malformed", ` + metadata, unauthorized},
-		{"two headers with a good token each", "", "/anything", []string{"Authorization", "Bearer VALID", "Authorization", "Bearer VALID"}, 401, bad + `the access token is malformed", ` + metadata, unauthorized},
+		{"two headers with a good token each", "", "/anything", []string{"Authorization", "Bearer VALID", "Authorization", "Bearer VALID"}, 400, `Bearer error="invalid_request", error_description="the request has more than one Authorization header", ` + metadata, `{"error":"invalid_request"}`},
 		{"expired", "", "/mcp", bearer("EXPIRED"), 401, bad + `the access token has expired", ` + ofMCP, unauthorized},
 		{"a scope is missing", "openid admin", "/mcp", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="openid admin", ` + ofMCP, `{"error":"insufficient_scope"}`},
 		{"a scope that another one starts with", "mc", "/x", bearer("VALID"), 403, `Bearer error="insufficient_scope", scope="mc", ` + metadata, `{"error":"insufficient_scope"}`},
@@ -83,6 +84,21 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 		if rec.Header().Get("Access-Control-Allow-Origin") != "*" || rec.Header().Get("Access-Control-Expose-Headers") != "WWW-Authenticate" {
 			t.Errorf("%s: a script cannot read the challenge: %v", method, rec.Header())
 		}
+	}
+}
+
+// RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
+func TestATokenInTheBodyDoesNotCount(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader("access_token="+goodToken("k1", nil)))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("X-Forwarded-Proto", "https")
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	if rec.Code != 401 || behind.count() != 0 {
+		t.Errorf("status %d, %d calls", rec.Code, behind.count())
 	}
 }
 

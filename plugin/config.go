@@ -110,6 +110,9 @@ type Config struct {
 	// HideTools takes from tools/list what the caller may not call.
 	HideTools string `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
 
+	// SidecarAuth is a second lock before the sidecar, beside the hop header.
+	SidecarAuth string `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
+
 	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
 	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
 
@@ -126,11 +129,12 @@ func CreateConfig() *Config { return &Config{} }
 
 // settings is a Config after validation. It does not change afterwards.
 type settings struct {
-	publicURL  string   // canonical; empty: derived from each request
-	host       string   // host[:port] of publicURL
-	prefix     string   // P: path of the public URL without trailing slash, so empty when the tenant owns the host
-	sidecar    *url.URL // path without trailing slash
-	keysTTL    int64    // seconds
+	publicURL  string     // canonical; empty: derived from each request
+	host       string     // host[:port] of publicURL
+	prefix     string     // P: path of the public URL without trailing slash, so empty when the tenant owns the host
+	sidecar    *url.URL   // path without trailing slash
+	signer     *awsSigner // nil: requests to the sidecar are not signed
+	keysTTL    int64      // seconds
 	hopKeyFile string
 	payload    hopPayload // what the sidecar is told; publicURL is filled in by newTenant
 	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
@@ -200,6 +204,16 @@ func (s *settings) parseAddresses(c *Config) error {
 	sidecar.Path = strings.TrimRight(sidecar.Path, "/")
 	sidecar.RawPath = ""
 	s.sidecar = sidecar
+	auth := either(c.SidecarAuth, "none")
+	if auth != "none" && auth != "sigv4" {
+		return errors.New("label sidecarAuth: give none or sigv4")
+	}
+	if auth == "sigv4" {
+		s.signer, err = newAWSSigner(sidecar.Host)
+		if err != nil {
+			return err
+		}
+	}
 
 	if c.PublicURL != "" {
 		u, err := absoluteURL(c.PublicURL)
@@ -264,6 +278,9 @@ func (s *settings) parseTenant(c *Config) error {
 	if strings.Trim(strings.Join(required, ""), scopeChars) != "" {
 		return errors.New("label requiredScopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
 	}
+	if hasScopes(strings.Join(required, " "), []string{"offline_access"}) { // no access token has it: nobody would ever be let in
+		return errors.New("label requiredScopes: offline_access is no right at a server, and no access token has it; name it in scopes")
+	}
 	if len(strings.Join(scopes, " "))+len(strings.Join(required, " ")) > maxScopes {
 		return fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
 	}
@@ -286,6 +303,9 @@ func (s *settings) parseTenant(c *Config) error {
 	supported := strings.Fields(c.ScopesSupported)
 	if strings.Trim(strings.Join(supported, ""), scopeChars) != "" {
 		return errors.New("label scopesSupported: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	if hasScopes(strings.Join(supported, " "), []string{"offline_access"}) {
+		return errors.New("label scopesSupported: offline_access is no right at a server; the authorization server's metadata always lists it")
 	}
 	refresh := either(c.Refresh, "auto")
 	if refresh != "auto" && refresh != "upstream" && refresh != "session" {

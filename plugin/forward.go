@@ -56,9 +56,8 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answer(rw, status, `{"error":"invalid_request","error_description":"the request body is incomplete or too large"}`)
 		return
 	}
-	var transport http.RoundTripper = sidecarTransport
 	proxy := &httputil.ReverseProxy{
-		Transport:      transport,
+		Transport:      t.hop.transport(),
 		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, hop, path) },
 		ModifyResponse: checkHop,
 		ErrorHandler:   forwardFailed,
@@ -112,15 +111,25 @@ func checkHop(resp *http.Response) error {
 	if isHopRefusal(resp) {
 		return errHopRefused
 	}
+	if resp.StatusCode == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "" {
+		return errSignatureRefused
+	}
+	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
+	if challenge := resp.Header[renamedChallenge]; challenge != nil {
+		resp.Header["Www-Authenticate"] = challenge
+		delete(resp.Header, renamedChallenge)
+	}
 	return nil
 }
+
+const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
 
 func isHopRefusal(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"
 }
 
 func forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
-	if errors.Is(err, errHopRefused) {
+	if errors.Is(err, errHopRefused) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials) {
 		complain(err.Error())
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return

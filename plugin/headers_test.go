@@ -54,7 +54,7 @@ func TestOtherHeadersPass(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
-	for _, name := range []string{"Mcp-Session-Id", "Mcp-Protocol-Version", "X-Mcp-Sum", "X-Request-Id", "X-Mcp-Subject", "Y-Mcp-Sub", "X-Mcp-Scopez", "Content-Type"} {
+	for _, name := range []string{"Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-Region", "Last-Event-Id", "Origin", "X-Mcp-Sum", "X-Request-Id", "X-Mcp-Subject", "Y-Mcp-Sub", "X-Mcp-Scopez", "Content-Type"} {
 		ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), name, "kept")...)
 		if strings.Join(behind.last[name], "|") != "kept" {
 			t.Errorf("%s did not reach the MCP server", name)

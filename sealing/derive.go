@@ -23,6 +23,8 @@ const (
 	labelHop          = "mcpbouncer/v1/hop"           // hop key, and first bytes of its additional data
 	labelHopKeyID     = "mcpbouncer/v1/hop-key-id"    // 3 bytes, public: which hop key sealed a header
 	labelFingerprint  = "mcpbouncer/v1/fingerprint"   // short public name of a client_id in logs
+	labelReplayMark   = "mcpbouncer/v1/replay-mark"   // 16 bytes: under which a replay store knows a code or a family
+	labelReplayAnswer = "mcpbouncer/v1/replay-answer" // AES-256 key of an answer in a replay store, from the value presented
 	labelLoginState   = "mcpbouncer/v1/login-state"   // from a login's seed, not from the master
 	labelLoginNonce   = "mcpbouncer/v1/login-nonce"
 	labelLoginPKCE    = "mcpbouncer/v1/login-pkce"
@@ -39,6 +41,7 @@ const (
 	KindCode    Kind = 'a' // authorization code
 	KindRefresh Kind = 'r' // refresh token
 	KindSecret  Kind = 's' // upstream client secret, sealed for a label
+	KindBearer  Kind = 'b' // bearer key, for a machine that can only send a header
 )
 
 type kindFacts struct {
@@ -48,7 +51,7 @@ type kindFacts struct {
 }
 
 // A client_id never expires by age: clients keep theirs for ever and do not register again.
-// A refresh token's life is configured, so its payload carries it.
+// A refresh token's and a bearer key's life is chosen, so the payload carries it.
 var kinds = map[Kind]kindFacts{
 	KindClient:  {"client", 30 * 24 * time.Hour, 0},
 	KindConsent: {"consent", 24 * time.Hour, 15 * time.Minute},
@@ -56,10 +59,11 @@ var kinds = map[Kind]kindFacts{
 	KindCode:    {"code", 24 * time.Hour, time.Minute},
 	KindRefresh: {"refresh", 7 * 24 * time.Hour, 0},
 	KindSecret:  {"secret", 30 * 24 * time.Hour, 0},
+	KindBearer:  {"bearer", 30 * 24 * time.Hour, 0},
 }
 
 // Kinds lists every kind, in the order of a login.
-var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret}
+var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret, KindBearer}
 
 // Tenant is what makes one protected MCP server different from every other. All of it goes into
 // every derivation: who can forge one of these facts gets keys that nobody else uses.
@@ -149,6 +153,36 @@ func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
 func Fingerprint(clientID string) string {
 	sum := sha256.Sum256(lp(lp(nil, labelFingerprint), clientID))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// ReplayMark is under which a replay store knows a value of a tenant that may be used once. It needs no key, so that it stays the same
+// while the ring turns; the values are random and too long to guess.
+func ReplayMark(tenant TenantID, use, value string) [16]byte {
+	sum := sha256.Sum256(lp(lp(lp(lp(nil, labelReplayMark), use), string(tenant[:])), value))
+	return [16]byte(sum[:16])
+}
+
+// SealAnswer encrypts what was answered to the presented value, for whoever presents it again: the key follows from that value, which
+// the store that keeps the answer never sees.
+func SealAnswer(tenant TenantID, presented string, answer []byte) []byte {
+	return newGCM(answerKey(tenant, presented)).Seal(nil, nil, answer, nil)
+}
+
+// OpenAnswer is the reverse of SealAnswer; any failure is ErrNotOpened.
+func OpenAnswer(tenant TenantID, presented string, sealed []byte) ([]byte, error) {
+	answer, err := newGCM(answerKey(tenant, presented)).Open(nil, nil, sealed, nil)
+	if err != nil {
+		return nil, ErrNotOpened
+	}
+	return answer, nil
+}
+
+func answerKey(tenant TenantID, presented string) []byte {
+	key, err := hkdf.Key(sha256.New, []byte(presented), nil, string(lp(lp(nil, labelReplayAnswer), string(tenant[:]))), 32)
+	if err != nil {
+		panic("sealing: internal error: " + err.Error())
+	}
+	return key
 }
 
 // LoginSeed is the one random number of a login at the upstream provider. What the provider is

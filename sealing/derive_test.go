@@ -112,3 +112,40 @@ func TestNamesInTheLog(t *testing.T) {
 		t.Error("fingerprints do not tell clients apart")
 	}
 }
+
+// A replay store must not be able to read what it keeps, nor mistake one thing for another.
+func TestReplayMarksAndAnswers(t *testing.T) {
+	a, b := sealing.Tenant{Resource: "a"}.ID(), sealing.Tenant{Resource: "b"}.ID()
+	seen := map[[16]byte]string{}
+	for _, c := range []struct {
+		name, use, value string
+		tenant           sealing.TenantID
+	}{
+		{"a code", "code", "value", a}, {"of another tenant", "code", "value", b}, {"another use", "family", "value", a}, {"another code", "code", "value2", a},
+		{"use and value run together", "codev", "alue", a},
+	} {
+		mark := sealing.ReplayMark(c.tenant, c.use, c.value)
+		if other, ok := seen[mark]; ok || mark != sealing.ReplayMark(c.tenant, c.use, c.value) {
+			t.Errorf("%s has the mark of %s", c.name, other)
+		}
+		seen[mark] = c.name
+	}
+	sealed := sealing.SealAnswer(a, "the token presented", []byte("the answer"))
+	if got, err := sealing.OpenAnswer(a, "the token presented", sealed); err != nil || string(got) != "the answer" || strings.Contains(string(sealed), "answer") {
+		t.Errorf("opens as %q, %v; sealed %q", got, err, sealed)
+	}
+	changed := []byte(string(sealed))
+	changed[len(changed)/2] ^= 1
+	for _, c := range []struct {
+		name, presented string
+		tenant          sealing.TenantID
+		sealed          []byte
+	}{
+		{"another token", "another token", a, sealed}, {"another tenant", "the token presented", b, sealed}, {"a changed answer", "the token presented", a, changed},
+		{"half an answer", "the token presented", a, sealed[:len(sealed)/2]}, {"nothing", "the token presented", a, nil},
+	} {
+		if got, err := sealing.OpenAnswer(c.tenant, c.presented, c.sealed); err != sealing.ErrNotOpened || got != nil {
+			t.Errorf("%s: %q, %v", c.name, got, err)
+		}
+	}
+}

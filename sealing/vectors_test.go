@@ -43,6 +43,7 @@ var derivations = map[string]struct{ inputs, results []string }{
 	"client-secret": {[]string{"masters", "tenant", "client-id"}, []string{"key", "client-secret"}},
 	"pseudonym":     {[]string{"masters", "tenant", "subject"}, []string{"key", "pseudonym"}},
 	"fingerprint":   {[]string{"client-id"}, []string{"fingerprint"}},
+	"replay-mark":   {[]string{"tenant", "use", "value"}, []string{"mark"}},
 	"login":         {[]string{"seed"}, []string{"state", "nonce", "code-verifier"}},
 }
 
@@ -214,6 +215,9 @@ func testDerivation(t *testing.T, v vector) {
 		same("pseudonym", r.Pseudonym(v.tenant(t), v.header["subject"]))
 	case "fingerprint":
 		same("fingerprint", sealing.Fingerprint(v.header["client-id"]))
+	case "replay-mark":
+		mark := sealing.ReplayMark(v.tenant(t), v.header["use"], v.header["value"])
+		same("mark", hex.EncodeToString(mark[:]))
 	case "login":
 		seed := sealing.LoginSeed(v.hex(t, "seed"))
 		same("state", seed.State())

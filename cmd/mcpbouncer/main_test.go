@@ -208,6 +208,7 @@ func TestServe(t *testing.T) {
 			if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 				t.Fatalf("%q, %v", line, err)
 			}
+			next("who may come in")
 			p.Process.Signal(stop)
 			next("stopping: running requests may finish")
 			io.WriteString(conn, body)

@@ -22,9 +22,9 @@ func serve(out io.Writer) error {
 		return err
 	}
 	log := e.logger(out)
-	iss, err := issuer.New(e.issuerConfig(log))
+	iss, err := newIssuer(e, log)
 	if err != nil {
-		return fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
+		return err
 	}
 	server := &http.Server{
 		Handler:           iss.Handler(),
@@ -56,6 +56,18 @@ func serve(out io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)
+}
+
+func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
+	config := e.issuerConfig(log)
+	if err := e.openStores(&config); err != nil {
+		return nil, err
+	}
+	iss, err := issuer.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
+	}
+	return iss, nil
 }
 
 // healthcheck is for a container without a shell.

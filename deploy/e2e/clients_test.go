@@ -85,48 +85,15 @@ var clients = []realClient{
 func TestRealClients(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
-	w := rig.New(t, rig.Options{
-		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
-		Image:   map[string][]byte{"etc/documents.pem": host.CA},
-		Labels:  map[string]string{"requiredScopes": "docs:read"},
-		// One MCP server with sessions, for 2025-11-25, and one without, for whoever speaks 2026-07-28.
-		Stateless: []string{"world"},
-	})
-	type row struct{ client, way string }
-	results := map[row]map[string]loginResult{} // by tenant
-	var mu sync.Mutex
-	t.Run("at", func(t *testing.T) {
-		for _, tn := range w.Tenants() {
-			t.Run(tn.Name, func(t *testing.T) {
-				t.Parallel() // but one login after the other: Dex has one refresh token for each user
-				for _, c := range clients {
-					for _, name := range c.ways {
-						t.Run(c.name+" by "+name, func(t *testing.T) {
-							way := newWay(t, tn, host, c.name, name)
-							got := c.use(t, tn, w, way)
-							if way.MetadataURL != "" && host.Reads(way.MetadataURL) == 0 {
-								t.Error("nobody has read the client's metadata document")
-							}
-							mu.Lock()
-							defer mu.Unlock()
-							r := row{c.name, name}
-							if results[r] == nil {
-								results[r] = map[string]loginResult{}
-							}
-							results[r][tn.Name] = got
-						})
-					}
-				}
-			})
-		}
-	})
+	w := rig.New(t, optionsForClients(host))
+	results := logInAllClients(t, w, host)
 	if t.Failed() {
 		return
 	}
 	table := "| client | version | way | authenticates by | asks for | at Dex, server with sessions | at zitadel/oidc, server without |\n|---|---|---|---|---|---|---|\n"
 	for _, c := range clients {
 		for _, way := range c.ways {
-			wiki, world := results[row{c.name, way}]["wiki"], results[row{c.name, way}]["world"]
+			wiki, world := results[clientAndWay{c.name, way}]["wiki"], results[clientAndWay{c.name, way}]["world"]
 			if wiki.Sub == "" || world.Sub == "" {
 				t.Log("the table is not compared: -run has left clients out")
 				return
@@ -145,6 +112,51 @@ func TestRealClients(t *testing.T) {
 		}
 	}
 	compareTable(t, table)
+}
+
+func optionsForClients(host *rig.DocumentHost) rig.Options {
+	return rig.Options{
+		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
+		Image:   map[string][]byte{"etc/documents.pem": host.CA},
+		Labels:  map[string]string{"requiredScopes": "docs:read"},
+		// One MCP server with sessions, for 2025-11-25, and one without, for whoever speaks 2026-07-28.
+		Stateless: []string{"world"},
+	}
+}
+
+// clientAndWay is a row of the table.
+type clientAndWay struct{ client, way string }
+
+// logInAllClients returns what each client did, by tenant.
+func logInAllClients(t *testing.T, w *rig.World, host *rig.DocumentHost) map[clientAndWay]map[string]loginResult {
+	results := map[clientAndWay]map[string]loginResult{} // by tenant
+	var mu sync.Mutex
+	t.Run("at", func(t *testing.T) {
+		for _, tn := range w.Tenants() {
+			t.Run(tn.Name, func(t *testing.T) {
+				t.Parallel() // but one login after the other: Dex has one refresh token for each user
+				for _, c := range clients {
+					for _, name := range c.ways {
+						t.Run(c.name+" by "+name, func(t *testing.T) {
+							way := newWay(t, tn, host, c.name, name)
+							got := c.use(t, tn, w, way)
+							if way.MetadataURL != "" && host.Reads(way.MetadataURL) == 0 {
+								t.Error("nobody has read the client's metadata document")
+							}
+							mu.Lock()
+							defer mu.Unlock()
+							r := clientAndWay{c.name, name}
+							if results[r] == nil {
+								results[r] = map[string]loginResult{}
+							}
+							results[r][tn.Name] = got
+						})
+					}
+				}
+			})
+		}
+	})
+	return results
 }
 
 // newWay prepares a client_id, or what leads to one.

@@ -16,7 +16,11 @@ import (
 // loadCompose reads deploy/compose/compose.yaml as docker compose does, with the given variables in place of .env.
 func loadCompose(t *testing.T, env map[string]string) *types.Project {
 	t.Helper()
-	dir := filepath.Join(rig.Root(), "deploy", "compose")
+	return loadComposeIn(t, filepath.Join(rig.Root(), "deploy", "compose"), env)
+}
+
+func loadComposeIn(t *testing.T, dir string, env map[string]string) *types.Project {
+	t.Helper()
 	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
 		WorkingDir:  dir,
 		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(dir, "compose.yaml")}},
@@ -41,43 +45,14 @@ func exampleEnv() map[string]string {
 // there, in real Traefik. Replaced is only where things are: ports, addresses, and the providers, by the file's own variables.
 func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 	t.Parallel()
-	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var static map[string]any
-	if err := yaml.Unmarshal(file, &static); err != nil {
-		t.Fatalf("traefik.yaml: %v", err)
-	}
-	w := rig.New(t, rig.Options{Static: static, Containers: func(w *rig.World) []rig.Container {
+	w := rig.New(t, rig.Options{Static: composeStatic(t), Containers: func(w *rig.World) []rig.Container {
 		google, zitadel := w.Wiki.Provider, w.World.Provider
 		project := loadCompose(t, map[string]string{
 			"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption, "BOUNCER_HOP_KEY": w.Keys.Hop,
 			"WIKI_ISSUER": google.Issuer, "GOOGLE_CLIENT_ID": google.ClientID, "GOOGLE_CLIENT_SECRET": google.ClientSecret,
 			"WORLD_ISSUER": zitadel.Issuer, "ZITADEL_CLIENT_ID": zitadel.ClientID, "ZITADEL_CLIENT_SECRET": zitadel.ClientSecret,
 		})
-		var containers []rig.Container
-		for _, tn := range w.Tenants() {
-			service, err := project.GetService(tn.Name)
-			if err != nil {
-				t.Fatalf("compose.yaml: %v", err)
-			}
-			c := rig.Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: map[string]string{}}
-			for name, value := range service.Labels {
-				switch {
-				case strings.HasSuffix(name, ".loadbalancer.server.port"):
-					value = tn.MCP.Port
-				case strings.HasSuffix(name, ".sidecarURL"):
-					value = w.Front.URL
-				}
-				c.Labels[name] = value
-			}
-			for name := range service.Networks {
-				c.Networks = append(c.Networks, project.Networks[name].Name)
-			}
-			containers = append(containers, c)
-		}
-		return containers
+		return composeContainers(t, w, project)
 	}})
 	for _, tn := range w.Tenants() {
 		t.Run(tn.Name, func(t *testing.T) { callWhoami(t, tn, tn.PublicHTTPS()) })
@@ -90,6 +65,45 @@ func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 			t.Errorf("traefik logged a %s", found)
 		}
 	}
+}
+
+// composeStatic is deploy/compose/traefik.yaml.
+func composeStatic(t *testing.T) (static map[string]any) {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
+	if err == nil {
+		err = yaml.Unmarshal(file, &static)
+	}
+	if err != nil {
+		t.Fatalf("traefik.yaml: %v", err)
+	}
+	return static
+}
+
+// composeContainers are the MCP servers of a compose file, with the rig's ports and addresses.
+func composeContainers(t *testing.T, w *rig.World, project *types.Project) (containers []rig.Container) {
+	t.Helper()
+	for _, tn := range w.Tenants() {
+		service, err := project.GetService(tn.Name)
+		if err != nil {
+			t.Fatalf("compose.yaml: %v", err)
+		}
+		c := rig.Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: map[string]string{}}
+		for name, value := range service.Labels {
+			switch {
+			case strings.HasSuffix(name, ".loadbalancer.server.port"):
+				value = tn.MCP.Port
+			case strings.HasSuffix(name, ".sidecarURL"):
+				value = w.Front.URL
+			}
+			c.Labels[name] = value
+		}
+		for name := range service.Networks {
+			c.Networks = append(c.Networks, project.Networks[name].Name)
+		}
+		containers = append(containers, c)
+	}
+	return containers
 }
 
 func TestComposeFileKeepsItsPromises(t *testing.T) {
@@ -107,8 +121,13 @@ func TestComposeFileKeepsItsPromises(t *testing.T) {
 	if !bouncer.ReadOnly {
 		t.Error("the sidecar's file system can be written")
 	}
-	if len(bouncer.Volumes) != 0 || len(project.Volumes) != 0 {
-		t.Error("the sidecar has a volume")
+	for _, volume := range bouncer.Volumes {
+		if volume.Type != types.VolumeTypeBind || !volume.ReadOnly || filepath.Base(volume.Source) != "deny" {
+			t.Errorf("the sidecar has the volume %s", volume)
+		}
+	}
+	if len(project.Volumes) != 0 {
+		t.Error("there is a volume that stays")
 	}
 	if len(bouncer.Ports) != 0 {
 		t.Error("the sidecar publishes a port")

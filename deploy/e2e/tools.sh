@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, yaegi, exampleop, everything-server and mcpbouncer. Each is built again only when what it is made of has changed.
-# What comes from npm is installed into the folders node and browser, by their lock files.
+# traefik, dex, yaegi, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# What comes from npm is installed into the folders node and browser, by their lock files; chromium and redis-server come from the distribution.
 # The first run on a machine downloads about 300 MB of modules and compiles for 5 to 10 minutes on two cores;
 # with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
@@ -56,6 +56,16 @@ node/install.sh
 # What the browser tests drive.
 browser/install.sh
 
+# The store of the replay guard.
+redis/install.sh
+
 # The product itself: go decides what is stale, and relinks in a second.
 echo "e2e tools: building mcpbouncer"
 CGO_ENABLED=0 go -C "$root" build -trimpath -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
+
+# The same for AWS Lambda, for the processor of this machine.
+go -C "$root" run ./deploy/lambda/zip -arch "$(go env GOARCH)" -o "$build/lambda.zip"
+
+# The same with a clock that a test can set.
+echo "e2e tools: building mcpbouncer-clock (a first build takes a minute)"
+clock/build.sh "$build/mcpbouncer-clock"

@@ -45,6 +45,7 @@ class Person {
   async open(url) {
     const page = await this.context.newPage();
     await page.goto(url);
+    await arrive(page);
     return page;
   }
 
@@ -53,12 +54,15 @@ class Person {
   }
 }
 
+// The pointer comes to the page; a moment later it can press Allow (see 'hurry').
+const arrive = (page) => page.mouse.move(1, 1);
 const allow = (page) => page.getByRole('button', { name: 'Allow', exact: true });
 const deny = (page) => page.getByRole('button', { name: 'Deny', exact: true });
 const heading = (page) => page.getByRole('heading', { level: 1 }).innerText();
 
 async function asked(page) {
   await allow(page).waitFor();
+  await arrive(page);
   check((await heading(page)).startsWith('Allow “'), 'this is not the consent page');
 }
 
@@ -252,9 +256,65 @@ const scenarios = {
     return [end];
   },
 
+  // A web application opens the login in a window, and waits there for that window's word.
+  async popup(flows, { person }) {
+    const client = await person.open(flows[0].redirect);
+    const [page] = await Promise.all([
+      client.waitForEvent('popup'),
+      client.evaluate((url) => {
+        globalThis.login = window.open(url, 'login', 'popup');
+        globalThis.word = new Promise((heard) => addEventListener('message', (event) => heard(event.data)));
+      }, flows[0].url),
+    ]);
+    const open = () => client.evaluate(() => !globalThis.login.closed);
+    await asked(page);
+    check(await open(), 'at the consent page the window counts as closed');
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    const end = await atClient(page, flows[0]);
+    check(await open(), 'after the login the window counts as closed');
+    await page.evaluate(() => window.opener.postMessage('logged in', location.origin));
+    check(await client.evaluate(() => globalThis.word) === 'logged in', 'the application has heard something else');
+    return [end];
+  },
+
+  // The address of the form, typed in. It is no page, but who comes there is a person.
+  async 'opened by itself'(flows, { open, note }) {
+    const page = await open(flows[0]);
+    const address = await page.locator('form').getAttribute('action');
+    note.references.push(await errorPage(page, 405, await page.goto(address)));
+    return [];
+  },
+
   async 'double click'(flows, { open }) {
     const page = await open(flows[0]);
     await allow(page).dblclick();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  // Another window lies above the page, is clicked twice, and closes at the first click: the second one falls on Allow. So whose pointer
+  // has only just come to the page cannot press it.
+  async hurry(flows, { open }) {
+    const page = await open(flows[0]);
+    let posts = 0;
+    page.on('request', (request) => { if (request.method() === 'POST') posts++; });
+    const box = await allow(page).boundingBox();
+    const press = () => page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    const waited = await page.evaluate(() => {
+      const [wait, ...others] = document.getAnimations();
+      wait.pause();
+      wait.currentTime = 650;
+      return others.length === 0 && wait.effect.getTiming().duration;
+    });
+    check(waited === 700, `Allow can be pressed after ${waited} ms`);
+    await press();
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+    await asked(page);
+    check(posts === 0, 'a click in the first moment has answered');
+    await page.evaluate(() => document.getAnimations().forEach((wait) => wait.finish()));
+    await press();
     await signIn(page, flows[0]);
     return [await atClient(page, flows[0])];
   },

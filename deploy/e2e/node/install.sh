@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the official conformance suite, the TypeScript MCP clients and the Node.js 24 that they run on, by package-lock.json: 250 MB.
+# Installs the official conformance suite, the TypeScript MCP clients, an OpenID provider, a DynamoDB and the Node.js 24 that they run on, by
+# package-lock.json: 250 MB.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
-  echo "node: the conformance suite and the TypeScript clients come from npm. Install Node.js 20 or newer, with npm." >&2
+  echo "node: the conformance suite, the TypeScript clients, oidc-provider and dynalite come from npm. Install Node.js 20 or newer, with npm." >&2
   exit 1
 fi
 lock=$(cat package.json package-lock.json | sha256sum | cut -d' ' -f1)
@@ -18,4 +19,4 @@ if ! node_modules/node-linux-*/bin/node --version >/dev/null 2>&1; then
   echo "node: package.json names no Node.js 24 that runs here ($(uname -s) $(uname -m)); it has those for Linux on x64 and arm64" >&2
   exit 1
 fi
-echo "node: the conformance suite and the TypeScript clients are current"
+echo "node: what comes from npm is current"

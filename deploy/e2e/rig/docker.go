@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,11 +45,11 @@ func StartDocker(t T, containers ...Container) *Docker {
 	return d
 }
 
-// Run adds a container and announces it, as docker run does.
+// Run starts a container and announces it, as docker run does. One of the same name makes place for it.
 func (d *Docker) Run(c Container) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.containers = append(d.containers, c)
+	d.containers = append(slices.DeleteFunc(d.containers, func(old Container) bool { return old.Name == c.Name }), c)
 	event := fmt.Sprintf(`{"Type":"container","Action":"start","Actor":{"ID":%q,"Attributes":{}},"time":%d}`, c.Name, time.Now().Unix())
 	for w := range d.watchers {
 		w <- event

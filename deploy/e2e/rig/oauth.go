@@ -27,6 +27,7 @@ type OAuthClient struct {
 		TokenEndpoint         string `json:"token_endpoint"`
 		RegistrationEndpoint  string `json:"registration_endpoint"`
 		JWKSURI               string `json:"jwks_uri"`
+		RevocationEndpoint    string `json:"revocation_endpoint"` // empty where revoking would do nothing
 	}
 
 	http *http.Client
@@ -92,15 +93,19 @@ func (c *OAuthClient) Register(metadata map[string]any) *Answer {
 	return c.Do(http.MethodPost, c.Meta.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, body)
 }
 
-// Begin makes an authorization request.
-func (c *OAuthClient) Begin() *Flow {
+// Begin makes an authorization request, for these scopes if any.
+func (c *OAuthClient) Begin(scopes ...string) *Flow {
 	f := &Flow{State: rand.Text(), Verifier: NewVerifier()}
 	sum := sha256.Sum256([]byte(f.Verifier))
-	f.URL = c.Meta.AuthorizationEndpoint + "?" + url.Values{
+	query := url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {c.Redirect}, "state": {f.State},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 		"resource": {c.Resource},
-	}.Encode()
+	}
+	if len(scopes) > 0 {
+		query.Set("scope", strings.Join(scopes, " "))
+	}
+	f.URL = c.Meta.AuthorizationEndpoint + "?" + query.Encode()
 	return f
 }
 
@@ -133,9 +138,12 @@ func (c *OAuthClient) Redeem(code string, f *Flow) *Answer {
 // Refresh posts a refresh token.
 func (c *OAuthClient) Refresh(token string) *Answer {
 	c.t.Helper()
-	return c.Token(url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource},
-	})
+	return c.Token(c.RefreshForm(token))
+}
+
+// RefreshForm is what Refresh posts.
+func (c *OAuthClient) RefreshForm(token string) url.Values {
+	return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource}}
 }
 
 // Token posts a form to the token endpoint.

@@ -195,6 +195,10 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// stop halts the process, as a machine that swaps or a virtual one that moves does; resume lets it go on.
+func (p *Process) stop()   { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
+
 // Terminate asks the process to end and waits until it is gone; it returns the exit code.
 func (p *Process) Terminate(t T) int {
 	t.Helper()

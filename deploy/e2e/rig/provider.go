@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,9 +26,41 @@ type Provider struct {
 	Username     string
 	Password     string
 
-	mu    sync.Mutex
-	posts []TokenPost
-	fault http.Handler
+	mu      sync.Mutex
+	posts   []TokenPost
+	fault   http.Handler
+	rotated string // the client secret that is known instead of ClientSecret
+}
+
+// Rotate gives the client another secret, as the provider's console does: the old one is good for nothing from now on.
+func (p *Provider) Rotate(secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rotated = secret
+}
+
+// swapSecret puts the secret that the backend was started with in the place of the rotated one, wherever a client may have put
+// it. What it does not find there stays wrong.
+func (p *Provider) swapSecret(r *http.Request, form url.Values) (body string) {
+	p.mu.Lock()
+	rotated := p.rotated
+	p.mu.Unlock()
+	swap := func(secret string) string {
+		switch {
+		case rotated == "":
+			return secret
+		case secret == rotated:
+			return p.ClientSecret
+		}
+		return "no longer " + secret
+	}
+	if id, secret, ok := r.BasicAuth(); ok {
+		r.SetBasicAuth(id, swap(secret))
+	}
+	if secret := form.Get("client_secret"); secret != "" {
+		form.Set("client_secret", swap(secret))
+	}
+	return form.Encode()
 }
 
 // TokenPost is one request to the provider's token endpoint and its answer.
@@ -60,8 +91,17 @@ func (p *Provider) Fault(h http.Handler) {
 	p.fault = h
 }
 
-// StartDex starts Dex in front of a password database of two users.
-func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+// DexUser is a user of Dex's password database. All have the password "password".
+func DexUser(email, id string) map[string]any {
+	yes := true
+	return map[string]any{
+		"email": email, "username": strings.Split(email, "@")[0], "userID": id, "emailVerified": &yes,
+		"hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", // bcrypt
+	}
+}
+
+// StartDex starts Dex in front of a password database of two users. more is laid over its configuration.
+func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string, more map[string]any) *Provider {
 	t.Helper()
 	p := &Provider{
 		Name: "dex", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "dex-"), SecretEnv: "GOOGLE_CLIENT_SECRET",
@@ -70,27 +110,20 @@ func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	p.Issuer = p.front(t, secrets, backend, "/dex/token") + "/dex"
 
-	yes := true
-	user := func(email, id string) map[string]any {
-		return map[string]any{
-			"email": email, "username": strings.Split(email, "@")[0], "userID": id, "emailVerified": &yes,
-			"hash": "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", // bcrypt of "password"
-		}
-	}
-	config := writeJSON(t, "dex.yaml", map[string]any{
+	config := writeJSON(t, "dex.yaml", merge(map[string]any{
 		"issuer":           p.Issuer,
 		"storage":          map[string]any{"type": "memory"},
 		"web":              map[string]any{"http": backend},
 		"oauth2":           map[string]any{"skipApprovalScreen": true},
 		"enablePasswordDB": true,
 		"staticPasswords": []any{
-			user("admin@example.com", "08a8684b-db88-4b73-90a9-3cd1661f5466"),
-			user("second@example.com", "41331323-6f44-45e6-b3b9-2c4b60c02be5"),
+			DexUser("admin@example.com", "08a8684b-db88-4b73-90a9-3cd1661f5466"),
+			DexUser("second@example.com", "41331323-6f44-45e6-b3b9-2c4b60c02be5"),
 		},
 		"staticClients": []any{map[string]any{
 			"id": p.ClientID, "name": "MCPBouncer", "secret": p.ClientSecret, "redirectURIs": redirects,
 		}},
-	})
+	}, more))
 	proc := StartProcess(t, logs, "dex", exec.Command(Tool(t, "dex"), "serve", config))
 	p.ready(t, proc, logs)
 	return p
@@ -109,6 +142,34 @@ func StartExampleOP(t T, logs *Logs, secrets *Secrets, redirects []string) *Prov
 	proc := StartProcess(t, logs, "exampleop", exec.Command(Tool(t, "exampleop"), args...))
 	p.ready(t, proc, logs)
 	return p
+}
+
+// StartOIDCProvider starts oidc-provider (../node/provider.mjs), which ends a login whose refresh token is used twice.
+func StartOIDCProvider(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+	t.Helper()
+	p := &Provider{
+		Name: "oidc-provider", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "node-"), SecretEnv: "ZITADEL_CLIENT_SECRET",
+		Username: "somebody", Password: "anything",
+	}
+	port := FreePort(t)
+	p.Issuer = p.front(t, secrets, fmt.Sprintf("127.0.0.1:%d", port), "/token")
+	args := append([]string{fmt.Sprint(port), p.Issuer, p.ClientID, p.ClientSecret}, redirects...)
+	proc := Node(t, logs, p.Name, "provider.mjs", args...)
+	p.ready(t, proc, logs)
+	return p
+}
+
+// Disable lets a user of oidc-provider in no more.
+func (p *Provider) Disable(t T, user string) {
+	t.Helper()
+	resp, err := http.Post(p.Issuer+"/disable?sub="+url.QueryEscape(user), "", nil)
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("rig: disable: %s", resp.Status)
+	}
 }
 
 func (p *Provider) ready(t T, proc *Process, logs *Logs) {
@@ -133,10 +194,11 @@ func (p *Provider) front(t T, secrets *Secrets, backend, tokenPath string) strin
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
 		form, _ := url.ParseQuery(string(body))
 		secrets.addForm(form)
 		secrets.addHeader(r.Header)
+		swapped := p.swapSecret(r, form)
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(swapped)), int64(len(swapped))
 
 		p.mu.Lock()
 		h := p.fault

@@ -3,6 +3,7 @@ package rig
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -60,11 +61,14 @@ type Replica struct {
 	Name string
 	Addr string
 
-	t    T
-	logs *Logs
-	env  map[string]string
-	root string
-	more map[string][]byte // files of the image beyond imageFiles
+	t     T
+	logs  *Logs
+	env   map[string]string
+	root  string
+	more  map[string][]byte // files of the image beyond imageFiles
+	clock string            // file that says how wrong its clock is; empty for a real clock
+
+	mu   sync.Mutex
 	proc *Process
 	old  []*Process
 }
@@ -74,10 +78,70 @@ func StartReplica(t T, logs *Logs, name string, env map[string]string, more map[
 	t.Helper()
 	r := &Replica{
 		Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),
-		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t, more), more: more,
+		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t, "mcpbouncer", more), more: more,
 	}
 	r.Start(nil)
 	return r
+}
+
+// StartClockReplica starts a sidecar whose clock the test sets, and whose BOUNCER_KEY_ROTATION_DAYS are minutes
+// (../clock/build.sh). All else is the same program.
+func StartClockReplica(t T, logs *Logs, name string, env map[string]string, more map[string][]byte) *Replica {
+	t.Helper()
+	more = maps.Clone(more)
+	if more == nil {
+		more = map[string][]byte{}
+	}
+	more[clockFile] = make([]byte, 8)
+	r := &Replica{
+		Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),
+		t: t, logs: logs, env: maps.Clone(env), root: imageRoot(t, "mcpbouncer-clock", more), more: more,
+	}
+	r.clock = filepath.Join(r.root, clockFile)
+	if err := os.Chmod(r.clock, 0o644); err != nil {
+		t.Fatalf("rig: clock: %v", err)
+	}
+	r.Start(map[string]string{"RIG_CLOCK": clockFile})
+	return r
+}
+
+const clockFile = "clock"
+
+// SetClock makes the replica's clock wrong by so much, at once and over restarts. Timers are not clocks: they run on.
+func (r *Replica) SetClock(wrong time.Duration) {
+	r.t.Helper()
+	f, err := os.OpenFile(r.clock, os.O_WRONLY, 0)
+	if err == nil {
+		// One write of an aligned word, which the process reads as one.
+		_, err = f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(wrong/time.Second)), 0)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		r.t.Fatalf("rig: clock: %v", err)
+	}
+}
+
+// PutFile changes a file of the image, as somebody does in a folder that a container has mounted read-only.
+func (r *Replica) PutFile(path string, content []byte) {
+	r.t.Helper()
+	name := filepath.Join(r.root, path)
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = os.WriteFile(name+".new", content, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		r.t.Fatalf("rig: %s: %v", path, err)
+	}
+}
+
+// Process names the running process among all that this replica has been.
+func (r *Replica) Process() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf("%s-%d", r.Name, len(r.old))
 }
 
 // Start starts the process with some variables changed, and returns when it is healthy.
@@ -89,8 +153,10 @@ func (r *Replica) Start(env map[string]string) {
 	for k, v := range r.env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
-	r.proc = StartProcess(r.t, r.logs, r.Name, cmd)
-	r.old = append(r.old, r.proc)
+	proc := StartProcess(r.t, r.logs, r.Name, cmd)
+	r.mu.Lock()
+	r.proc, r.old = proc, append(r.old, proc)
+	r.mu.Unlock()
 	r.proc.waitFor(r.t, r.logs, func() error { return expectStatus("http://"+r.Addr+"/healthz", http.StatusOK) })
 }
 
@@ -153,12 +219,12 @@ func (r *Replica) WroteNothing() error {
 // imageFiles is all that is in the image: the program, and what a container engine mounts so that names resolve.
 var imageFiles = []string{"mcpbouncer", "etc/hosts", "etc/resolv.conf"}
 
-func imageRoot(t T, more map[string][]byte) string {
+func imageRoot(t T, tool string, more map[string][]byte) string {
 	t.Helper()
 	root := t.TempDir()
-	binary, err := os.ReadFile(Tool(t, "mcpbouncer"))
+	program, err := os.ReadFile(Tool(t, tool))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(root, "mcpbouncer"), binary, 0o555)
+		err = os.WriteFile(filepath.Join(root, "mcpbouncer"), program, 0o555)
 	}
 	if err == nil {
 		err = os.Mkdir(filepath.Join(root, "etc"), 0o755)
@@ -170,6 +236,9 @@ func imageRoot(t T, more map[string][]byte) string {
 		err = os.WriteFile(filepath.Join(root, "etc", "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o444)
 	}
 	for path, content := range more {
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755)
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(root, path), content, 0o444)
 		}
@@ -225,27 +294,34 @@ func inImage(t T, root string) *exec.Cmd {
 	return cmd
 }
 
-// Front stands where a load balancer stands: each request goes to the next replica in turn.
+// Sidecar is where requests to one sidecar go: a replica, or a Lambda.
+type Sidecar struct {
+	Name, Addr string
+	Process    func() string // names the process that answers; nil: nobody asks
+}
+
+// Front stands where a load balancer stands: each request goes to the next sidecar in turn.
 type Front struct {
 	URL string
 
 	t        T
 	secrets  *Secrets
 	addr     string
-	replicas []*Replica
+	sidecars []Sidecar
 	server   *http.Server
 
 	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
 	mu     sync.Mutex
 	before func(n int, r *http.Request)
+	only   string
 	n      int
 	hops   []string
 	asked  []string
 }
 
 // StartFront starts the front.
-func StartFront(t T, secrets *Secrets, replicas ...*Replica) *Front {
-	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), replicas: replicas}
+func StartFront(t T, secrets *Secrets, sidecars ...Sidecar) *Front {
+	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), sidecars: sidecars}
 	f.URL = "http://" + f.addr
 	f.Up()
 	t.Cleanup(f.Down)
@@ -273,6 +349,13 @@ func (f *Front) Before(hook func(n int, r *http.Request)) {
 	f.before = hook
 }
 
+// Only sends every request to the named sidecar from now on; "" ends that.
+func (f *Front) Only(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.only = name
+}
+
 // Hops lists the hop headers that the plugin has sent.
 func (f *Front) Hops() []string {
 	f.mu.Lock()
@@ -280,12 +363,15 @@ func (f *Front) Hops() []string {
 	return slices.Clone(f.hops)
 }
 
-// Asked lists what was asked of the replicas: "replica METHOD path".
+// Asked lists what was asked of the sidecars: "name METHOD path".
 func (f *Front) Asked() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.asked)
 }
+
+// ProcessHeader is added by the front to each answer: the process that gave it.
+const ProcessHeader = "X-Rig-Process"
 
 // A killed replica leaves dead connections behind, so none is kept.
 var frontTransport = &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second}
@@ -294,8 +380,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	n, before := f.n, f.before
 	f.n++
-	replica := f.replicas[n%len(f.replicas)]
-	f.asked = append(f.asked, replica.Name+" "+r.Method+" "+r.URL.Path)
+	to := f.sidecars[n%len(f.sidecars)]
+	for _, sidecar := range f.sidecars {
+		if sidecar.Name == f.only {
+			to = sidecar
+		}
+	}
+	f.asked = append(f.asked, to.Name+" "+r.Method+" "+r.URL.Path)
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)
 	}
@@ -315,15 +406,21 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: replica.Addr})
+			p.SetURL(&url.URL{Scheme: "http", Host: to.Addr})
 			p.Out.Host = p.In.Host
 		},
 		Transport: frontTransport,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			w.WriteHeader(http.StatusBadGateway)
-			fmt.Fprintf(w, "front: %s: %v", replica.Name, err)
+			fmt.Fprintf(w, "front: %s: %v", to.Name, err)
 		},
-		ModifyResponse: func(resp *http.Response) error { f.secrets.addHeader(resp.Header); return nil },
+		ModifyResponse: func(resp *http.Response) error {
+			f.secrets.addHeader(resp.Header)
+			if to.Process != nil {
+				resp.Header.Set(ProcessHeader, to.Process())
+			}
+			return nil
+		},
 	}).ServeHTTP(w, r)
 }
 

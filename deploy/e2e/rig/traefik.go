@@ -29,7 +29,15 @@ type Traefik struct {
 	Roots     *x509.CertPool
 
 	dynamic string // folder of the file provider
+	start   func(t T, hopKey string)
 	proc    *Process
+}
+
+// Restart stops Traefik and starts it again, with a hop key. It knows nothing of before.
+func (tr *Traefik) Restart(t T, hopKey string) {
+	t.Helper()
+	tr.proc.Kill()
+	tr.start(t, hopKey)
 }
 
 // TraefikConfig says where Traefik takes its dynamic configuration from: Docker, or File, or both.
@@ -119,11 +127,16 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		},
 	}
 	static = merge(c.Static, static)
-	cmd := exec.Command(Tool(t, "traefik"), "--configFile="+writeJSON(t, "traefik.yaml", static))
-	cmd.Dir = dir
-	cmd.Env = []string{"BOUNCER_HOP_KEY=" + c.HopKey, "PATH=" + os.Getenv("PATH")}
-	tr.proc = StartProcess(t, logs, "traefik", cmd)
-	tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
+	file := writeJSON(t, "traefik.yaml", static)
+	tr.start = func(t T, hopKey string) {
+		t.Helper()
+		cmd := exec.Command(Tool(t, "traefik"), "--configFile="+file)
+		cmd.Dir = dir
+		cmd.Env = []string{"BOUNCER_HOP_KEY=" + hopKey, "PATH=" + os.Getenv("PATH")}
+		tr.proc = StartProcess(t, logs, "traefik", cmd)
+		tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
+	}
+	tr.start(t, c.HopKey)
 	return tr
 }
 

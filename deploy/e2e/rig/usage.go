@@ -8,19 +8,26 @@ import (
 	"time"
 )
 
-// Usage is what the running process has used, as Linux counts it.
+// Usage is what a running process has used, as Linux counts it.
 type Usage struct {
-	CPU time.Duration // of all its threads
-	RSS int           // resident memory, bytes
+	CPU  time.Duration // of all its threads
+	RSS  int           // resident memory, bytes
+	Peak int           // the most that it ever was
+}
+
+// Usage of the replica's process.
+func (r *Replica) Usage() Usage {
+	r.t.Helper()
+	return r.proc.Usage(r.t)
 }
 
 // Usage reads /proc. It fails the benchmark where there is none.
-func (r *Replica) Usage() Usage {
-	r.t.Helper()
-	dir := fmt.Sprintf("/proc/%d", r.proc.PID())
+func (p *Process) Usage(t T) Usage {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d", p.PID())
 	threads, err := filepath.Glob(dir + "/task/*/schedstat")
 	if err != nil || len(threads) == 0 {
-		r.t.Fatalf("rig: usage: %d threads: %v", len(threads), err)
+		t.Fatalf("rig: usage: %d threads: %v", len(threads), err)
 	}
 	var u Usage
 	for _, file := range threads { // Go ends a thread hardly ever, so nothing is lost between two readings
@@ -30,21 +37,32 @@ func (r *Replica) Usage() Usage {
 			_, err = fmt.Sscan(string(text), &ns)
 		}
 		if err != nil {
-			r.t.Fatalf("rig: usage: %v", err)
+			t.Fatalf("rig: usage: %v", err)
 		}
 		u.CPU += time.Duration(ns)
 	}
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
-		r.t.Fatalf("rig: usage: %v", err)
+	pages, err := p.stat(21)
+	if err == nil {
+		_, err = fmt.Sscan(pages, &u.RSS)
 	}
-	// Fields after the command name, which may hold spaces: rss is the 22nd.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if _, err := fmt.Sscan(fields[21], &u.RSS); err != nil {
-		r.t.Fatalf("rig: usage: %v", err)
+	status, errStatus := os.ReadFile(dir + "/status")
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	if _, errPeak := fmt.Sscan(peak, &u.Peak); err != nil || errStatus != nil || errPeak != nil {
+		t.Fatalf("rig: usage: %v, %v, %v", err, errStatus, errPeak)
 	}
 	u.RSS *= os.Getpagesize()
+	u.Peak *= 1024
 	return u
+}
+
+// stat is a field of /proc/PID/stat, counted from 0 after the command name, which may hold spaces: the state is 0, the resident pages are 21.
+func (p *Process) stat(field int) (string, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return "", err
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	return fields[field], nil
 }
 
 // ReadyAfter kills the process, starts it again and tells how long it took from exec to the first answer.

@@ -30,15 +30,18 @@ type Tenant struct {
 
 // World is a whole installation: two providers, two MCP servers, replicas, front and Traefik.
 type World struct {
-	Logs     *Logs
-	Secrets  *Secrets
-	Keys     Keys
-	Replicas []*Replica
-	Front    *Front
-	Traefik  *Traefik
-	Docker   *Docker // nil with the file provider
-	Wiki     *Tenant // Dex
-	World    *Tenant // exampleop
+	Logs      *Logs
+	Secrets   *Secrets
+	Keys      Keys
+	Replicas  []*Replica
+	Lambda    *Lambda    // nil without
+	Extension *Extension // nil where the function's variables hold its secrets
+	Front     *Front
+	Traefik   *Traefik
+	Docker    *Docker // nil with the file provider
+	Wiki      *Tenant // Dex
+	World     *Tenant // exampleop, or oidc-provider
+	More      map[string]*Tenant
 
 	http *http.Client
 	t    T
@@ -46,13 +49,24 @@ type World struct {
 
 // Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
 type Options struct {
-	File    bool              // configure by the file provider, with the original's narrow router rule
-	Labels  map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar map[string]string // further environment of the replicas
-	Image   map[string][]byte // further files of the replicas' image, in its root or in etc
+	File         bool              // configure by the file provider, with the original's narrow router rule
+	Labels       map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
+	Sidecar      map[string]string // further environment of the replicas
+	Image        map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas     int               // default 2
+	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
+	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
+	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
+	// More names further tenants, on Dex and the MCP server of wiki unless their Labels say otherwise.
+	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
+
+	// Lambda puts the function beside the replicas; with NoReplicas alone.
+	Lambda     bool
+	NoReplicas bool
+	Named      bool // the function's variables name its secrets, and the extension reads them
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -80,10 +94,22 @@ func New(t T, o Options) *World {
 		}
 	}
 	w.Keys = Keygen(t, w.Secrets)
-	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"))
-	op := StartExampleOP(t, w.Logs, w.Secrets, redirects("world"))
+	callbacks := redirects("wiki")
+	for _, name := range o.More {
+		callbacks = append(callbacks, redirects(name)...)
+	}
+	dex := StartDex(t, w.Logs, w.Secrets, callbacks, o.Dex)
+	startOP := StartExampleOP
+	if o.OIDCProvider {
+		startOP = StartOIDCProvider
+	}
+	op := startOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
+	w.More = map[string]*Tenant{}
+	for _, name := range o.More {
+		w.More[name] = &Tenant{Name: name, Provider: dex, MCP: w.Wiki.MCP, Scopes: w.Wiki.Scopes, world: w}
+	}
 
 	env := map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption,
@@ -91,10 +117,27 @@ func New(t T, o Options) *World {
 		op.SecretEnv:             op.ClientSecret,
 	}
 	maps.Copy(env, o.Sidecar)
-	for _, name := range []string{"sidecar-a", "sidecar-b"} {
-		w.Replicas = append(w.Replicas, StartReplica(t, w.Logs, name, env, o.Image))
+	start := StartReplica
+	if o.Clocks {
+		start = StartClockReplica
 	}
-	w.Front = StartFront(t, w.Secrets, w.Replicas...)
+	var sidecars []Sidecar
+	for i := range max(o.Replicas, 2) {
+		if !o.NoReplicas {
+			r := start(t, w.Logs, "sidecar-"+string(rune('a'+i)), env, o.Image)
+			w.Replicas = append(w.Replicas, r)
+			sidecars = append(sidecars, Sidecar{r.Name, r.Addr, r.Process})
+		}
+	}
+	if o.Lambda {
+		if o.Named {
+			w.Extension = StartExtension(t)
+			w.Extension.Hide(env, "BOUNCER_ENCRYPTION_KEY", dex.SecretEnv, op.SecretEnv)
+		}
+		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
+		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
+	}
+	w.Front = StartFront(t, w.Secrets, sidecars...)
 
 	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static}
 	switch {
@@ -103,7 +146,11 @@ func New(t T, o Options) *World {
 	case o.Containers != nil:
 		w.Docker = StartDocker(t, o.Containers(w)...)
 	default:
-		w.Docker = StartDocker(t, w.Wiki.container(o), w.World.container(o))
+		var containers []Container
+		for _, tn := range w.Tenants() {
+			containers = append(containers, tn.container(o))
+		}
+		w.Docker = StartDocker(t, containers...)
 	}
 	config.Docker = w.Docker
 	w.Traefik = StartTraefik(t, w.Logs, config)
@@ -114,8 +161,14 @@ func New(t T, o Options) *World {
 	return w
 }
 
-// Tenants are both tenants.
-func (w *World) Tenants() []*Tenant { return []*Tenant{w.Wiki, w.World} }
+// Tenants are all tenants: wiki and world first.
+func (w *World) Tenants() []*Tenant {
+	all := []*Tenant{w.Wiki, w.World}
+	for _, name := range slices.Sorted(maps.Keys(w.More)) {
+		all = append(all, w.More[name])
+	}
+	return all
+}
 
 // Options of the tenant's middleware: the product's labels without their prefix.
 func (tn *Tenant) options(o Options) map[string]string {
@@ -127,7 +180,15 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"scopes":         tn.Scopes,
 		"sidecarURL":     tn.world.Front.URL,
 	}
-	maps.Copy(m, o.Labels)
+	for label, value := range o.Labels {
+		tenant, own, ofOne := strings.Cut(label, "/")
+		switch {
+		case !ofOne:
+			m[label] = value
+		case tenant == tn.Name:
+			m[own] = value
+		}
+	}
 	return m
 }
 

@@ -40,6 +40,7 @@ var kinds = map[string]facts{
 	"a": {"code", 86400, 60},
 	"r": {"refresh", 7 * 86400, 0},
 	"s": {"secret", 30 * 86400, 0},
+	"b": {"bearer", 30 * 86400, 0},
 }
 
 func lp(parts ...string) string {
@@ -214,6 +215,7 @@ func values() {
 		v.kind, v.tenant, v.payload = "s", strings.Repeat("\x00", 32), "GOCSPX-example"
 		v.context = lp("https://accounts.example", "client-1")
 	})
+	ok("bearer", "a bearer key: context is empty", func(v *value) { v.kind, v.context = "b", "" })
 	ok("empty-payload", "36 bytes, 53 characters", func(v *value) { v.payload = "" })
 	ok("one-byte", "two characters in the last base64 group", func(v *value) { v.payload = "\xff" })
 	ok("two-bytes", "three characters in the last base64 group", func(v *value) { v.payload = "\xff\x00" })
@@ -408,6 +410,10 @@ func derivations() {
 	derive("fingerprint", "the first 12 bytes of SHA-256( LP(label) LP(client_id) )",
 		[]string{"client-id", "https://client.example/metadata.json"},
 		[]string{"fingerprint", b64(hash(lp("mcpbouncer/v1/fingerprint", "https://client.example/metadata.json"))[:12])})
+
+	derive("replay-mark", "the first 16 bytes of SHA-256( LP(label, use, tenant id, value) )",
+		[]string{"tenant", hexOf(tenant), "use", "code", "value", "an-upstream-code"},
+		[]string{"mark", hexOf(hash(lp("mcpbouncer/v1/replay-mark", "code", string(tenant[:]), "an-upstream-code"))[:16])})
 
 	login := hash("mcpbouncer test vector, login seed")
 	derive("login", "HMAC-SHA-256 under the seed, over the label; 16, 16 and 32 bytes of it",

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+)
+
+// runtimeAPI is the variable by which AWS Lambda tells a program that it is to serve invocations.
+const runtimeAPI = "AWS_LAMBDA_RUNTIME_API"
+
+// serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that a container serves. Nothing
+// runs between two of them: the environment is frozen then, and may never wake again.
+func serveInvocations(out io.Writer) error {
+	e, err := readEnvironment()
+	if err != nil {
+		return err
+	}
+	f := &function{streams: e.LambdaInvokeMode == streamMode, log: e.logger(out), now: time.Now, load: loadHandler}
+	if !isReference(e.EncryptionKey) {
+		if f.handler, err = f.load(f.log); err != nil {
+			return err
+		}
+	}
+	lambda.Start(f.invoke)
+	return errors.New("the runtime API has gone away") // Start does not return
+}
+
+// loadHandler reads all variables and what they name.
+func loadHandler(log *slog.Logger) (http.Handler, error) {
+	e, err := loadEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	iss, err := newIssuer(e, log)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs())
+	return iss.Handler(), nil
+}
+
+// invokeMode is the InvokeMode of the Function URL, in AWS's words. No event says it.
+type invokeMode string
+
+const (
+	bufferedMode invokeMode = "BUFFERED"
+	streamMode   invokeMode = "RESPONSE_STREAM"
+)
+
+func (m *invokeMode) Decode(text string) error {
+	if *m = invokeMode(text); *m != bufferedMode && *m != streamMode {
+		return errors.New("unknown mode")
+	}
+	return nil
+}
+
+// event is what an invocation brings. It has the members of three events: those of a Function URL and of an API Gateway HTTP API
+// (payload 2.0) differ in nothing that is read here, and an Application Load Balancer's has a path where those have a rawPath.
+type event struct {
+	// Function URL and HTTP API
+	RawPath        string   `json:"rawPath"`
+	RawQueryString string   `json:"rawQueryString"`
+	Cookies        []string `json:"cookies"`
+	// load balancer
+	HTTPMethod string              `json:"httpMethod"`
+	Path       string              `json:"path"`
+	Query      map[string]string   `json:"queryStringParameters"`
+	Queries    map[string][]string `json:"multiValueQueryStringParameters"` // in place of Query, where the target group has
+	MultiValue map[string][]string `json:"multiValueHeaders"`               // multi-value headers enabled; and of Headers
+	// all
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body"`
+	Base64  bool              `json:"isBase64Encoded"`
+	Context struct {
+		DomainName string `json:"domainName"`
+		Stage      string `json:"stage"`
+		HTTP       struct {
+			Method   string `json:"method"`
+			SourceIP string `json:"sourceIp"`
+		} `json:"http"`
+		ELB *struct{} `json:"elb"`
+	} `json:"requestContext"`
+}
+
+func (e *event) fromLoadBalancer() bool { return e.Context.ELB != nil }
+
+// fromFunctionURL is asked where the answer can be a stream: only there. The name is AWS's own, a Function URL answers to no other.
+func (e *event) fromFunctionURL() bool { return strings.Contains(e.Context.DomainName, ".lambda-url.") }
+
+// function is the handler behind a Lambda function.
+type function struct {
+	handler http.Handler
+	streams bool // the Function URL has InvokeMode RESPONSE_STREAM
+	log     *slog.Logger
+
+	// Where the master secret is only named, there is no handler before the first request: nothing can be read earlier.
+	load     func(*slog.Logger) (http.Handler, error)
+	now      func() time.Time
+	mu       sync.Mutex // guards handler and failedAt
+	failedAt time.Time
+}
+
+// ready returns the handler, or nil when it cannot be made. After a failure it is not tried again for a second: strangers can ask.
+func (f *function) ready() http.Handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.handler != nil || f.now().Sub(f.failedAt) < time.Second {
+		return f.handler
+	}
+	handler, err := f.load(f.log)
+	if err != nil {
+		f.failedAt = f.now()
+		f.log.Error("not ready", "cause", err)
+		return nil
+	}
+	f.handler = handler
+	return handler
+}
+
+// invoke answers one event. It returns no error: Lambda would answer 502 with nothing in it, and log the event's failure for us.
+func (f *function) invoke(ctx context.Context, e event) (any, error) {
+	a := &answer{header: http.Header{}, status: http.StatusOK}
+	r, err := e.request(ctx)
+	handler := f.ready()
+	switch {
+	case handler == nil:
+		a.header.Set("Retry-After", "5")
+		a.refuse(http.StatusServiceUnavailable, "temporarily_unavailable")
+	case err != nil:
+		a.refuse(http.StatusBadRequest, "invalid_request")
+	case headerBytes(r.Header) > issuer.MaxHeaderBytes: // net/http's own check in a container
+		a.refuse(http.StatusRequestHeaderFieldsTooLarge, "invalid_request")
+	default:
+		f.serve(handler, a, r)
+	}
+	switch {
+	case e.fromLoadBalancer():
+		return a.forLoadBalancer(e.MultiValue != nil), nil
+	case f.streams && e.fromFunctionURL():
+		return a.stream(), nil
+	}
+	return a.buffered(), nil
+}
+
+// serve is net/http's way with a handler that panics, except that the client gets an answer.
+func (f *function) serve(handler http.Handler, a *answer, r *http.Request) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			f.log.Error("panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			*a = answer{header: http.Header{}}
+			a.refuse(http.StatusInternalServerError, "server_error")
+		}
+	}()
+	handler.ServeHTTP(a, r)
+	if r.Method == http.MethodHead {
+		a.body.Reset()
+	}
+}
+
+// request makes the request that a container would have got.
+func (e *event) request(ctx context.Context) (*http.Request, error) {
+	method, path, query := e.Context.HTTP.Method, e.RawPath, e.RawQueryString
+	if e.fromLoadBalancer() {
+		method, path, query = e.HTTPMethod, e.Path, e.query()
+	} else if stage := e.Context.Stage; stage != "" && stage != "$default" && strings.HasPrefix(path, "/"+stage+"/") {
+		path = path[len("/"+stage):] // https://ID.execute-api.REGION.amazonaws.com/STAGE/oauth/token
+	}
+	path, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, err
+	}
+	body := io.Reader(strings.NewReader(e.Body))
+	if e.Base64 {
+		body = base64.NewDecoder(base64.StdEncoding, body)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "/", body)
+	if err != nil {
+		return nil, err
+	}
+	r.URL.Path, r.URL.RawQuery = path, query
+	r.RemoteAddr = e.Context.HTTP.SourceIP
+	for name, value := range e.Headers {
+		r.Header.Add(name, value)
+	}
+	for name, values := range e.MultiValue {
+		for _, value := range values {
+			r.Header.Add(name, value)
+		}
+	}
+	if len(e.Cookies) > 0 {
+		r.Header.Set("Cookie", strings.Join(e.Cookies, "; "))
+	}
+	r.Host = r.Header.Get("Host")
+	return r, nil
+}
+
+// query puts together what a load balancer took apart and did not decode. Without multi-value headers it has dropped all but the
+// last of a repeated parameter, which the endpoints would have refused.
+func (e *event) query() string {
+	var pairs []string
+	for name, value := range e.Query {
+		pairs = append(pairs, name+"="+value)
+	}
+	for name, values := range e.Queries {
+		for _, value := range values {
+			pairs = append(pairs, name+"="+value)
+		}
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, "&")
+}
+
+// headerBytes is the size that a request's header has on the wire.
+func headerBytes(h http.Header) (n int) {
+	for name, values := range h {
+		for _, value := range values {
+			n += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return n
+}
+
+// answer holds a whole response: the largest is a key set of some 100 KB.
+type answer struct {
+	header http.Header
+	status int
+	wrote  bool
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(status int) {
+	if !a.wrote {
+		a.status, a.wrote = status, true
+	}
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.wrote = true
+	return a.body.Write(p)
+}
+
+func (a *answer) refuse(status int, code string) {
+	a.header.Set("Content-Type", "application/json")
+	a.header.Set("Cache-Control", "no-store")
+	a.WriteHeader(status)
+	a.body.WriteString(`{"error":"` + code + `"}`)
+}
+
+// single joins what may be joined (RFC 9110 §5.3): all but Set-Cookie.
+func (a *answer) single() map[string]string {
+	single := make(map[string]string, len(a.header))
+	for name, values := range a.header {
+		if name != "Set-Cookie" {
+			single[name] = strings.Join(values, ", ")
+		}
+	}
+	return single
+}
+
+// text returns the body, and whether it had to be encoded.
+func (a *answer) text() (string, bool) {
+	if b := a.body.Bytes(); !utf8.Valid(b) {
+		return base64.StdEncoding.EncodeToString(b), true
+	}
+	return a.body.String(), false
+}
+
+// buffered is the answer to a Function URL and to an HTTP API.
+func (a *answer) buffered() *events.LambdaFunctionURLResponse {
+	body, encoded := a.text()
+	return &events.LambdaFunctionURLResponse{StatusCode: a.status, Headers: a.single(), Cookies: a.header["Set-Cookie"], Body: body, IsBase64Encoded: encoded}
+}
+
+func (a *answer) stream() *events.LambdaFunctionURLStreamingResponse {
+	return &events.LambdaFunctionURLStreamingResponse{StatusCode: a.status, Headers: a.single(), Cookies: a.header["Set-Cookie"], Body: &a.body}
+}
+
+func (a *answer) forLoadBalancer(multiValue bool) *events.ALBTargetGroupResponse {
+	body, encoded := a.text()
+	response := &events.ALBTargetGroupResponse{
+		StatusCode: a.status, StatusDescription: fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)), Body: body, IsBase64Encoded: encoded,
+	}
+	if multiValue {
+		response.MultiValueHeaders = maps.Clone(a.header)
+		return response
+	}
+	response.Headers = a.single()
+	for i, cookie := range a.header["Set-Cookie"] {
+		response.Headers[spelling("set-cookie", i)] = cookie
+	}
+	return response
+}
+
+// spelling writes a header's name in capitals where n has ones. Without multi-value headers a load balancer takes one value for each name, but
+// names that differ only in case it sends as they are, and for clients they are one.
+func spelling(name string, n int) string {
+	b := []byte(name)
+	for i := range b {
+		if 'a' <= b[i] && b[i] <= 'z' {
+			if n&1 == 1 {
+				b[i] -= 'a' - 'A'
+			}
+			n >>= 1
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// The whole login and a refresh, in each way in which requests can reach a function. Every request meets another environment than the
+// one before; half of them are new, and all are frozen in between.
+func TestLoginOnLambda(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	for _, shape := range rig.Shapes {
+		t.Run(shape.Name, func(t *testing.T) {
+			w.Lambda.Deliver(shape)
+			for _, tn := range w.Tenants() {
+				callWhoami(t, tn, tn.PublicHTTP())
+				loginAndRefresh(t, tn.Client(), tn.Browser())
+			}
+			c := w.Wiki.Client()
+			basicChallenge(t, c)
+		})
+	}
+	requests, environments := w.Lambda.Requests(), len(w.Lambda.Environments())
+	t.Logf("%d requests met %d environments", requests, environments)
+	if environments < requests/2 {
+		t.Errorf("%d requests met %d environments, want one for every other request", requests, environments)
+	}
+	noSecretIn(t, w, "lambda")
+}
+
+// Every client of docs/clients.md, in every way that it knows.
+func TestRealClientsOnLambda(t *testing.T) {
+	t.Parallel()
+	host := rig.StartDocumentHost(t)
+	o := optionsForClients(host)
+	o.Lambda, o.NoReplicas = true, true
+	w := rig.New(t, o)
+	logInAllClients(t, w, host)
+	t.Logf("%d requests met %d environments", w.Lambda.Requests(), len(w.Lambda.Environments()))
+	noSecretIn(t, w, "lambda")
+}
+
+// loginAndRefresh goes step by step, to the token that the refresh brought.
+func loginAndRefresh(t *testing.T, c *rig.OAuthClient, b *rig.Browser) {
+	t.Helper()
+	tokens := c.Tokens(b)
+	refreshed := c.Refresh(tokens.Member("refresh_token"))
+	if refreshed.Status != http.StatusOK {
+		t.Fatalf("refresh: %s", refreshed)
+	}
+	if answer := c.Get("/anything", refreshed.Member("access_token")); answer.Status != http.StatusOK {
+		t.Errorf("with the refreshed token: %s", answer)
+	}
+}
+
+// basicChallenge checks that a client which failed by Basic is challenged by Basic (RFC 6749 §5.2), whatever AWS calls the header on its way.
+func basicChallenge(t *testing.T, c *rig.OAuthClient) {
+	t.Helper()
+	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Authorization": {"Basic bm9ib2R5OndpdGggYSBzZWNyZXQ="}}
+	answer := c.Do(http.MethodPost, c.Meta.TokenEndpoint, h, []byte("grant_type=refresh_token&refresh_token=r"))
+	if got := answer.Header.Get("WWW-Authenticate"); answer.Status != http.StatusUnauthorized || got != `Basic realm="token endpoint"` {
+		t.Errorf("challenge %q: %s", got, answer)
+	}
+	if got := answer.Header.Get("X-Amzn-Remapped-WWW-Authenticate"); got != "" {
+		t.Errorf("AWS's name for it came along: %q", got)
+	}
+}
+
+// noSecretIn is TestNoSecretInAnyLog for one process.
+func noSecretIn(t *testing.T, w *rig.World, name string) {
+	t.Helper()
+	if kinds := w.Secrets.Kinds(); kinds["hop header"] == 0 || kinds["code"] == 0 || kinds["refresh token"] == 0 {
+		t.Errorf("collected only %v", kinds)
+	}
+	log := w.Logs.Text(name)
+	if !strings.Contains(log, "serving invocations") {
+		t.Errorf("log of %s: %.300s", name, log)
+	}
+	for _, found := range w.Secrets.In(log) {
+		t.Errorf("%s: %s", name, found)
+	}
+}
+
+// Lambda may deliver a request to a second environment when the first one's answer is lost. All of a login bears that, except that a code whose
+// redemption was lost is spent: the provider saw it.
+func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	redeems := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/oauth/token") }
+	w.Lambda.Twice(func(r *http.Request) bool { return !redeems(r) })
+	c := w.Wiki.Client()
+	tokens := c.Tokens(w.Wiki.Browser())
+
+	w.Lambda.Twice(redeems)
+	if answer := c.Refresh(tokens.Member("refresh_token")); answer.Status != http.StatusOK {
+		t.Errorf("refresh: %s", answer)
+	}
+	f := c.Begin()
+	if answer := c.Redeem(c.Login(w.Wiki.Browser(), f), f); answer.Status != http.StatusBadRequest || answer.Member("error") != "invalid_grant" {
+		t.Errorf("code: %s, want invalid_grant", answer)
+	}
+	w.Lambda.Twice(nil)
+	loginAndRefresh(t, c, w.Wiki.Browser())
+}
+
+// The variables of the function name its secrets only. Nothing is read before the first request of an environment, and each secret once.
+func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Named: true})
+	before := len(w.Extension.Asked())
+	e := w.Lambda.Cold()
+	if asked := w.Extension.Asked()[before:]; len(asked) != 0 {
+		t.Errorf("asked for %q before there was a request", asked)
+	}
+	e.End()
+	w.Lambda.Settle()
+	for _, tn := range w.Tenants() {
+		loginAndRefresh(t, tn.Client(), tn.Browser())
+		loginAndRefresh(t, tn.Client(), tn.Browser())
+	}
+	asked := w.Extension.Asked()[before:]
+	slices.Sort(asked)
+	if len(asked) != 3 || len(slices.Compact(asked)) != 3 {
+		t.Errorf("asked for %q, want each of three secrets once", asked)
+	}
+	noSecretIn(t, w, "lambda")
+}
+
+// Containers and functions with one master secret behind one Traefik: the way from one to the other, and back, without a
+// moment at which anybody is logged out.
+func TestContainerAndLambdaSideBySide(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true})
+	for _, shape := range rig.Shapes {
+		w.Lambda.Deliver(shape)
+		for _, tn := range w.Tenants() {
+			loginAndRefresh(t, tn.Client(), tn.Browser())
+		}
+	}
+	// One login, seen from the sidecars: no two steps in a row on the same one.
+	c, from := w.Wiki.Client(), len(w.Front.Asked())
+	c.Tokens(w.Wiki.Browser())
+	steps := w.Front.Asked()[from:]
+	on := map[string]int{}
+	for _, step := range steps {
+		name, _, _ := strings.Cut(step, " ")
+		on[name]++
+	}
+	if on["lambda"] == 0 || on["sidecar-a"] == 0 || on["sidecar-b"] == 0 {
+		t.Errorf("not everybody took part in the login: %q", steps)
+	}
+}
+
+// What is told about the zip in deploy/lambda/README.md.
+func TestTheZipIsReproducibleAndSmall(t *testing.T) {
+	t.Parallel()
+	again := filepath.Join(t.TempDir(), "again.zip")
+	first, err := os.ReadFile(rig.LambdaZip(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "run", "./deploy/lambda/zip", "-arch", goarch(t), "-o", again)
+	cmd.Dir = rig.Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	second, err := os.ReadFile(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first, second) {
+		t.Error("two builds differ")
+	}
+	if limit := 4_500_000; len(first) > limit {
+		t.Errorf("the zip has %d bytes, more than %d", len(first), limit)
+	}
+}
+
+func goarch(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOARCH").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,72 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"golang.org/x/net/http2"
+)
+
+// DexAPI is Dex's own gRPC interface for administrators, of which the rig needs two calls: too few for a gRPC library.
+type DexAPI struct {
+	t    T
+	addr string
+	http *http.Client
+}
+
+// NewDexAPI gives the part of Dex's configuration that opens its interface, for Options.Dex.
+func NewDexAPI(t T) (*DexAPI, map[string]any) {
+	api := &DexAPI{t: t, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), http: &http.Client{Transport: &http2.Transport{
+		AllowHTTP: true,
+		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+	}}}
+	return api, map[string]any{"grpc": map[string]any{"addr": api.addr}}
+}
+
+// CreateUser makes a user of the password database, who can be deleted, as those of the configuration cannot.
+func (d *DexAPI) CreateUser(email, id string) {
+	d.t.Helper()
+	user := DexUser(email, id)
+	password := protobuf(1, email) + protobuf(2, user["hash"].(string)) + protobuf(3, user["username"].(string)) + protobuf(4, id)
+	d.call("CreatePassword", protobuf(1, password))
+}
+
+// DeleteUser deletes one.
+func (d *DexAPI) DeleteUser(email string) {
+	d.t.Helper()
+	d.call("DeletePassword", protobuf(1, email))
+}
+
+// protobuf is a field of bytes.
+func protobuf(number uint64, value string) string {
+	return string(append(binary.AppendUvarint([]byte{byte(number<<3 | 2)}, uint64(len(value))), value...))
+}
+
+func (d *DexAPI) call(method, message string) {
+	d.t.Helper()
+	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, "http://"+d.addr+"/api.Dex/"+method, bytes.NewReader(frame))
+	if err != nil {
+		d.t.Fatalf("rig: %v", err)
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("TE", "trailers")
+	resp, err := d.http.Do(req)
+	if err != nil {
+		d.t.Fatalf("rig: dex %s: %v", method, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	// Both calls answer with an empty message when they have done what they say.
+	if status := resp.Trailer.Get("Grpc-Status"); err != nil || status != "0" || !bytes.Equal(answer, make([]byte, 5)) {
+		d.t.Fatalf("rig: dex %s: status %q %s, answer %x: %v", method, status, resp.Trailer.Get("Grpc-Message"), answer, err)
+	}
+}

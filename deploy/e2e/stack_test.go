@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// stack is deploy/compose in a folder of its own, as an operator has it, on the rig's parts: replicas of the sidecar, Traefik, MCP servers
+// and providers. Commands run in the folder, with this repository's mcpbouncer; docker is this test program (TestMain), which hands
+// what docker compose is asked to the stack.
+type stack struct {
+	t       *testing.T
+	w       *rig.World
+	dir     string
+	bin     string // folder of the commands docker and mcpbouncer
+	engine  *httptest.Server
+	applied map[string]string // :: service → its part of the project when it was last started
+}
+
+func newStack(t *testing.T) *stack {
+	s := &stack{t: t, dir: t.TempDir(), bin: t.TempDir(), applied: map[string]string{}}
+	compose, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "compose.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("compose.yaml", string(compose))
+	s.engine = httptest.NewServer(s)
+	t.Cleanup(s.engine.Close)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, program := range map[string]string{"docker": self, "mcpbouncer": rig.Tool(t, "mcpbouncer")} {
+		if err := os.Symlink(program, filepath.Join(s.bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.w = rig.New(t, rig.Options{
+		Clocks: true, Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
+		Containers: func(w *rig.World) []rig.Container {
+			google, zitadel := w.Wiki.Provider, w.World.Provider
+			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+
+				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n",
+				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
+			s.w = w
+			return s.containers(s.project())
+		},
+	})
+	for name := range s.project().Services {
+		s.applied[name] = s.part(name)
+	}
+	return s
+}
+
+func (s *stack) write(name, content string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// variables are those of .env.
+func (s *stack) variables() map[string]string {
+	s.t.Helper()
+	env, err := dotenv.Read(filepath.Join(s.dir, ".env"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for name, value := range env {
+		if strings.Contains(name, "KEY") || strings.Contains(name, "SECRET") {
+			s.w.Secrets.Add(name, value)
+		}
+	}
+	return env
+}
+
+func (s *stack) project() *types.Project {
+	s.t.Helper()
+	return loadComposeIn(s.t, s.dir, s.variables())
+}
+
+// containers are the MCP servers. The plugin looks for new keys and the deny document each second: pages say how long it takes with the default.
+func (s *stack) containers(project *types.Project) []rig.Container {
+	containers := composeContainers(s.t, s.w, project)
+	for _, c := range containers {
+		c.Labels["traefik.http.middlewares.mcpb-"+c.Name+".plugin.mcpbouncer.jwksCacheTTLSeconds"] = "1"
+	}
+	return containers
+}
+
+// part is what of the project a container is made from: compose makes it anew when that changes.
+func (s *stack) part(service string) string {
+	part, err := json.Marshal(s.project().Services[service])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(part)
+}
+
+// run runs a page's commands and returns what they printed. They stop at the first that fails.
+func (s *stack) run(script string, variables map[string]string) (string, error) {
+	cmd := exec.Command("sh", "-eu", "-c", script)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=" + s.bin + ":/usr/bin:/bin", "RIG_DOCKER=" + s.engine.URL}
+	for name, value := range variables {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	out, err := cmd.CombinedOutput()
+	s.mount()
+	return string(out), err
+}
+
+// mount is what the mount of ./deny is to a container: what lies there is there.
+func (s *stack) mount() {
+	files, err := filepath.Glob(filepath.Join(s.dir, "deny", "*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, r := range s.w.Replicas {
+			r.PutFile("deny/"+filepath.Base(file), content)
+		}
+	}
+}
+
+// TestMain lets this program stand for docker in the commands of a page.
+func TestMain(m *testing.M) {
+	if engine := os.Getenv("RIG_DOCKER"); engine != "" && filepath.Base(os.Args[0]) == "docker" {
+		os.Exit(askEngine(engine, os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func askEngine(engine string, args []string) int {
+	body, _ := json.Marshal(args)
+	resp, err := http.Post(engine, "application/json", bytes.NewReader(body))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "docker:", err)
+		return 1
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(os.Stdout, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return 1
+	}
+	return 0
+}
+
+// ServeHTTP does what docker compose does, as far as the pages use it.
+func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var args []string
+	if err := json.NewDecoder(r.Body).Decode(&args); err != nil || len(args) < 2 || args[0] != "compose" {
+		http.Error(w, fmt.Sprintf("not part of this engine: docker %q", args), http.StatusBadRequest)
+		return
+	}
+	var flags, words []string
+	for i := 1; i < len(args); i++ {
+		switch {
+		case args[i] == "-p": // the project's name
+			i++
+		case strings.HasPrefix(args[i], "-"):
+			flags = append(flags, args[i])
+		default:
+			words = append(words, args[i])
+		}
+	}
+	command, services := words[0], words[1:]
+	if len(services) == 0 {
+		services = slices.Sorted(maps.Keys(s.project().Services))
+	}
+	s.mount()
+	switch command {
+	case "up":
+		for _, name := range services {
+			if s.applied[name] != s.part(name) || slices.Contains(flags, "--force-recreate") {
+				s.restart(name)
+			}
+		}
+	case "restart": // without looking at what has changed
+		for _, name := range services {
+			if name == "bouncer" || name == "traefik" {
+				s.restart(name)
+			}
+		}
+	case "logs":
+		for _, r := range s.w.Replicas {
+			_, _ = io.WriteString(w, s.w.Logs.Text(r.Name))
+		}
+	default:
+		http.Error(w, "not part of this engine: docker compose "+command, http.StatusBadRequest)
+	}
+}
+
+// restart makes a service's container anew.
+func (s *stack) restart(name string) {
+	project := s.project()
+	env := map[string]string{}
+	for variable, value := range project.Services[name].Environment {
+		if value != nil {
+			env[variable] = *value
+		}
+	}
+	switch name {
+	case "bouncer":
+		// In the image's folder, whatever that is outside.
+		env["BOUNCER_DENY"] = strings.TrimPrefix(env["BOUNCER_DENY"], "/")
+		for _, r := range s.w.Replicas {
+			r.Restart(env)
+		}
+	case "traefik":
+		s.w.Traefik.Restart(s.t, env["BOUNCER_HOP_KEY"])
+	default:
+		for _, c := range s.containers(project) {
+			if c.Name == name {
+				s.w.Docker.Run(c)
+			}
+		}
+	}
+	s.applied[name] = s.part(name)
+}

@@ -1,0 +1,550 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/contract"
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+var (
+	swarmLength = flag.Duration("swarm", 30*time.Second, "how long TestSwarm runs")
+	swarmSeed   = flag.Uint64("seed", 0, "the seed of TestSwarm's schedule, as a run before has printed it; 0 makes one")
+	swarmGuards = flag.String("guards", "redis", "the replay guards that TestSwarm runs with, one after the other: "+strings.Join(guardNames, ","))
+)
+
+const (
+	swarmReplicas = 3
+	swarmClients  = 12 // half of them at each tenant
+)
+
+// TestSwarm sets random clients on three replicas behind Traefik while everything breaks: replicas are killed, clocks
+// are up to two minutes apart and jump, signing keys turn every minute, the master ring turns, store and provider fail. What each
+// client was answered is then held against the contract, which decides alone what was right.
+//
+//	go test -run TestSwarm -swarm 5m -guards none,memory,redis,dynamodb -seed 1 .
+func TestSwarm(t *testing.T) {
+	t.Parallel()
+	seed := *swarmSeed
+	if seed == 0 {
+		var b [8]byte
+		_, _ = rand.Read(b[:])
+		seed = uint64(binary.NativeEndian.Uint32(b[:]))
+	}
+	for _, guard := range strings.Split(*swarmGuards, ",") {
+		t.Run(guard, func(t *testing.T) {
+			t.Logf("the schedule is that of -swarm %s -guards %s -seed %d", *swarmLength, guard, seed)
+			s := newSwarm(t, guard, newSchedule(seed, *swarmLength, swarmClients, swarmReplicas))
+			s.run()
+			s.check()
+		})
+	}
+}
+
+type swarm struct {
+	t     *testing.T
+	w     *rig.World
+	guard guardKind
+	schedule
+	record
+
+	ring []string // masters, the one that seals first
+}
+
+func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
+	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard)}
+	// Dex keeps one refresh token for each person, so each of its clients is another one. It takes a refresh token again for a minute:
+	// without that, no answer of the provider that is lost could ever be made good.
+	var users []any
+	for i := range swarmClients {
+		users = append(users, rig.DexUser(swarmUser(i), fmt.Sprintf("00000000-0000-0000-0000-%012d", i)))
+	}
+	env := map[string]string{
+		"BOUNCER_ACCESS_TOKEN_TTL":  "2m",
+		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", // minutes: Options.Clocks
+	}
+	maps.Copy(env, s.guard.env)
+	s.w = rig.New(t, rig.Options{
+		Replicas: swarmReplicas, Clocks: true, Sidecar: env,
+		Dex:    map[string]any{"staticPasswords": users, "expiry": map[string]any{"refreshTokens": map[string]any{"reuseInterval": "1m"}}},
+		Labels: map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"},
+	})
+	s.ring = []string{s.w.Keys.Encryption}
+	return s
+}
+
+func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
+
+// contract is what was promised to these clients.
+func (s *swarm) contract() contract.Contract {
+	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
+	switch {
+	case s.guard.shared:
+		c.Guard = contract.Shared
+	case s.guard.counts:
+		c.Guard = contract.Memory
+	}
+	return c
+}
+
+func (s *swarm) run() {
+	s.begin()
+	var clients, faults sync.WaitGroup
+	for i, steps := range s.clients {
+		tn := s.w.Tenants()[i%2]
+		c := &swarmClient{swarm: s, tn: tn, oauth: tn.Client(), name: fmt.Sprintf("client-%d", i)}
+		if tn == s.w.Wiki {
+			c.user = swarmUser(i)
+		}
+		clients.Go(func() { c.live(steps) })
+	}
+	faults.Go(func() {
+		for _, f := range s.faults {
+			s.waitUntil(f.At)
+			s.breakOnce(f)
+		}
+	})
+	faults.Wait()
+	clients.Wait()
+}
+
+// breakOnce lets one thing go wrong, and writes down when.
+func (s *swarm) breakOnce(f fault) {
+	out := func(part contract.Part, breaks func()) {
+		from := s.now()
+		breaks()
+		s.outage(contract.Outage{Part: part, From: from, To: s.now()})
+	}
+	last := func() { s.pause(f.For) }
+	replica := s.w.Replicas[f.Replica]
+	restart := func() {
+		out(contract.Sidecar, func() {
+			replica.Kill()
+			last()
+			replica.SetClock(f.Skew)
+			replica.Start(nil)
+		})
+	}
+	switch f.Do {
+	case "kill":
+		restart()
+	case "clock":
+		if s.guard.name == "memory" { // whose grace is measured by the clock that nobody can set, which this program has not
+			restart()
+		} else {
+			replica.SetClock(f.Skew)
+		}
+	case "new master, unused": // as docs/secrets.md says: known everywhere before it seals anywhere
+		s.ring = append(s.ring, rig.Keygen(s.t, s.w.Secrets).Encryption)
+		s.turnRing(out)
+	case "new master, used":
+		s.ring[0], s.ring[1] = s.ring[1], s.ring[0]
+		s.turnRing(out)
+	case "kill the store":
+		if s.guard.kill != nil {
+			out(contract.Store, func() { s.guard.kill(); last(); s.guard.start() })
+			if !s.guard.keeps {
+				out(contract.Emptied, func() {})
+			}
+		}
+	case "stall the store":
+		if s.guard.stall != nil {
+			out(contract.Store, func() { s.guard.stall(); last(); s.guard.wake() })
+		}
+	case "store full":
+		if s.guard.fill != nil {
+			out(contract.Store, func() { s.guard.fill(); last(); s.guard.drain() })
+		}
+	case "empty the store":
+		if s.guard.empty != nil {
+			out(contract.Emptied, s.guard.empty)
+		}
+	case "provider down":
+		out(contract.Provider, func() {
+			for _, tn := range s.w.Tenants() {
+				tn.Provider.Fault(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+			}
+			last()
+			for _, tn := range s.w.Tenants() {
+				tn.Provider.Fault(nil)
+			}
+		})
+	default:
+		s.t.Errorf("nobody knows how to make %q", f.Do)
+	}
+}
+
+func (s *swarm) turnRing(out func(contract.Part, func())) {
+	for _, r := range s.w.Replicas {
+		out(contract.Sidecar, func() { r.Restart(map[string]string{"BOUNCER_ENCRYPTION_KEY": strings.Join(s.ring, ",")}) })
+	}
+}
+
+// check holds the record against the contract, and against nothing having happened at all.
+func (s *swarm) check() {
+	h := s.history()
+	broken := s.contract().Check(h)
+	for i, v := range broken {
+		if i == 20 {
+			s.t.Errorf("and %d more", len(broken)-i)
+			break
+		}
+		s.t.Errorf("%s\n%s", v, s.detail(v.Op))
+	}
+	if len(broken) > 0 {
+		if dir := os.Getenv("E2E_LOGS"); dir != "" {
+			_ = os.WriteFile(filepath.Join(dir, "swarm.history"), []byte(h.String()), 0o600)
+		}
+	}
+	count := map[string]int{}
+	for _, op := range h.Ops {
+		count[string(op.Do)+" "+string(op.Outcome)]++
+	}
+	s.t.Logf("%d operations in %d outages: %v", len(h.Ops), len(h.Outages), count)
+	for _, least := range []struct {
+		what string
+		n    int
+	}{
+		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3},
+		{"refresh granted", 10 * swarmClients}, {"call granted", 5 * swarmClients}, {"refresh unanswered", 5},
+	} {
+		if count[least.what] < least.n {
+			s.t.Errorf("only %d times %s: the run proves nothing", count[least.what], least.what)
+		}
+	}
+}
+
+// record is what happened, under short names for what must not be printed.
+type record struct {
+	mu      sync.Mutex
+	start   time.Time
+	h       contract.History
+	names   map[string]string // :: code or token → its name in the record
+	details map[string]string // :: operation → the answer
+}
+
+func (r *record) begin() {
+	r.start, r.names, r.details = time.Now(), map[string]string{}, map[string]string{}
+}
+
+func (r *record) now() time.Duration { return time.Since(r.start) }
+
+func (r *record) waitUntil(at time.Duration) { r.pause(at - r.now()) }
+
+// pause is part of a schedule, not of waiting for something.
+func (r *record) pause(d time.Duration) { <-time.After(d) }
+
+// nameOf a code or token that must not be printed.
+func (r *record) nameOf(kind, value string) string {
+	if value == "" {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.names[value] == "" {
+		r.names[value] = fmt.Sprintf("%s%d", kind, len(r.names)+1)
+	}
+	return r.names[value]
+}
+
+func (r *record) add(op contract.Op, detail string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Ops = append(r.h.Ops, op)
+	r.details[op.String()] = detail
+}
+
+func (r *record) outage(o contract.Outage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Outages = append(r.h.Outages, o)
+}
+
+func (r *record) history() contract.History {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.h
+}
+
+func (r *record) detail(op contract.Op) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.details[op.String()]
+}
+
+// swarmClient is a client with one login at a time.
+type swarmClient struct {
+	*swarm
+	tn    *rig.Tenant
+	oauth *rig.OAuthClient
+	name  string
+	user  string // of the tenant's usual one when empty
+
+	code      string
+	flow      *rig.Flow
+	refresh   string // the newest
+	access    string
+	accessOf  string   // the refresh token that it came with
+	spent     []string // refresh tokens that were answered with another one, the oldest first
+	loggedOut bool
+}
+
+// tokens are an answer of the token endpoint.
+type tokens struct{ access, refresh string }
+
+// What was not answered a client tries again, for longer than anything is out of order.
+const (
+	patience   = 60
+	retryAfter = 250 * time.Millisecond
+)
+
+func (c *swarmClient) live(steps []step) {
+	c.login(1)
+	for _, step := range steps {
+		c.waitUntil(step.At)
+		if c.loggedOut {
+			c.login(1)
+		}
+		switch step.Do {
+		case "refresh":
+			c.renew()
+		case "refresh at once":
+			c.atOnce(step.N, func() (contract.Outcome, *tokens) { return c.present(c.refresh, 0) })
+			c.renew()
+		case "refresh and hang up":
+			c.present(c.refresh, step.Cut)
+			c.renew()
+		case "refresh, and again":
+			used := c.refresh
+			c.renew()
+			c.present(used, 0)
+		case "call":
+			c.call()
+		case "login":
+			c.login(1)
+		case "login, and redeem at once":
+			c.login(step.N)
+		case "login, and redeem again":
+			c.login(1)
+			c.redeem(c.flow)
+			c.renew()
+		case "replay":
+			c.replay()
+		case "revoke":
+			c.revoke()
+			c.renew()
+		default:
+			c.t.Errorf("nobody knows how to %q", step.Do)
+		}
+	}
+	// Whatever happened: who was not logged out for cause still is in.
+	if c.loggedOut {
+		c.login(1)
+	}
+	c.renew()
+	c.call()
+}
+
+// login logs in until there are tokens, with so many redemptions of the code at once.
+func (c *swarmClient) login(redemptions int) {
+	for range patience {
+		if !c.authorize() {
+			c.pause(retryAfter)
+			continue
+		}
+		c.redeem(&rig.Flow{Verifier: rig.NewVerifier()}) // a thief without the verifier spoils nothing
+		got := c.atOnce(redemptions, func() (contract.Outcome, *tokens) { return c.redeem(c.flow) })
+		outcome := contract.Unanswered
+		for try := 0; got == nil && outcome == contract.Unanswered && try < patience; try++ {
+			c.pause(retryAfter)
+			outcome, got = c.redeem(c.flow)
+		}
+		if got != nil {
+			c.refresh, c.spent, c.loggedOut = got.refresh, nil, false
+			c.access, c.accessOf = got.access, got.refresh
+			return
+		}
+	}
+	c.t.Errorf("%s did not get in", c.name)
+	c.loggedOut = true
+}
+
+// atOnce does the same several times at once, and returns tokens if there were any.
+func (c *swarmClient) atOnce(n int, do func() (contract.Outcome, *tokens)) (got *tokens) {
+	var all sync.WaitGroup
+	answers := make([]*tokens, n)
+	for i := range n {
+		all.Go(func() { _, answers[i] = do() })
+	}
+	all.Wait()
+	for _, answer := range answers {
+		if answer != nil {
+			got = answer
+		}
+	}
+	return got
+}
+
+func (c *swarmClient) authorize() bool {
+	browser := c.tn.Browser()
+	if c.user != "" {
+		browser.Username = c.user
+	}
+	op := contract.Op{Do: contract.Login, Value: c.name, Start: c.now(), Outcome: contract.Unanswered}
+	c.flow = c.oauth.Begin()
+	back, err := browser.Visit(c.t.Context(), c.flow.URL, c.oauth.Redirect)
+	detail := fmt.Sprint(err)
+	if err == nil {
+		c.code, op.Outcome = back.Query().Get("code"), contract.Granted
+		switch back.Query().Get("error") {
+		case "":
+		case "temporarily_unavailable", "server_error":
+			op.Outcome = contract.Unanswered
+		default:
+			op.Outcome = contract.Refused
+		}
+		detail = back.Query().Get("error") + " " + back.Query().Get("error_description")
+	}
+	op.End = c.now()
+	c.add(op, detail)
+	return op.Outcome == contract.Granted
+}
+
+// redeem presents the code with the verifier of a flow.
+func (c *swarmClient) redeem(flow *rig.Flow) (contract.Outcome, *tokens) {
+	return c.token(contract.Op{Do: contract.Redeem, Value: c.nameOf("code", c.code), Forged: flow != c.flow}, 0, url.Values{
+		"grant_type": {"authorization_code"}, "code": {c.code}, "code_verifier": {flow.Verifier}, "client_id": {c.oauth.ClientID},
+		"redirect_uri": {c.oauth.Redirect}, "resource": {c.oauth.Resource},
+	})
+}
+
+// present presents a refresh token, and hangs up after some time if that is not 0.
+func (c *swarmClient) present(token string, cut time.Duration) (contract.Outcome, *tokens) {
+	return c.token(contract.Op{Do: contract.Refresh, Value: c.nameOf("token", token)}, cut, url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.oauth.ClientID}, "resource": {c.oauth.Resource},
+	})
+}
+
+// renew is what a good client does: it presents its newest token until it has an answer.
+func (c *swarmClient) renew() {
+	for range patience {
+		outcome, got := c.present(c.refresh, 0)
+		switch {
+		case outcome == contract.Refused:
+			c.loggedOut = true
+			return
+		case got != nil:
+			if got.refresh != "" && got.refresh != c.refresh {
+				c.spent = append(c.spent, c.refresh)
+				c.refresh = got.refresh
+			}
+			c.access, c.accessOf = got.access, c.refresh
+			return
+		}
+		c.pause(retryAfter)
+	}
+}
+
+// replay is a thief with the oldest token of the family, after which at least one more was used.
+func (c *swarmClient) replay() {
+	for range 2 {
+		if c.renew(); c.loggedOut {
+			return
+		}
+	}
+	if len(c.spent) > 1 {
+		c.present(c.spent[0], 0)
+		c.renew()
+	}
+}
+
+// revoke ends the login where that can be done.
+func (c *swarmClient) revoke() {
+	if c.oauth.Meta.RevocationEndpoint == "" {
+		return
+	}
+	op := contract.Op{Do: contract.Revoke, Value: c.nameOf("token", c.refresh)}
+	c.ask(op, 0, http.MethodPost, c.oauth.Meta.RevocationEndpoint, formHeader, url.Values{
+		"token": {c.refresh}, "token_type_hint": {"refresh_token"}, "client_id": {c.oauth.ClientID},
+	})
+}
+
+func (c *swarmClient) call() {
+	op := contract.Op{Do: contract.Call, Value: c.nameOf("token", c.accessOf), Expires: c.expiry(c.access)}
+	c.ask(op, 0, http.MethodGet, c.oauth.Public+"/anything", http.Header{"Authorization": {"Bearer " + c.access}}, nil)
+}
+
+// expiry is the claim exp of an access token, as a time of the record.
+func (c *swarmClient) expiry(token string) time.Duration {
+	var claims struct {
+		Expires int64 `json:"exp"`
+	}
+	if parts := strings.Split(token, "."); len(parts) == 3 {
+		payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err == nil && json.Unmarshal(payload, &claims) == nil {
+			return time.Unix(claims.Expires, 0).Sub(c.start)
+		}
+	}
+	c.t.Errorf("%s has an access token that is no JWT", c.name)
+	return 0
+}
+
+var formHeader = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+
+func (c *swarmClient) token(op contract.Op, cut time.Duration, form url.Values) (contract.Outcome, *tokens) {
+	outcome, answer := c.ask(op, cut, http.MethodPost, c.oauth.Meta.TokenEndpoint, formHeader, form)
+	if outcome != contract.Granted {
+		return outcome, nil
+	}
+	return outcome, &tokens{answer.Member("access_token"), answer.Member("refresh_token")}
+}
+
+// ask sends a request and writes down what came of it.
+func (c *swarmClient) ask(op contract.Op, cut time.Duration, method, url string, h http.Header, form url.Values) (contract.Outcome, *rig.Answer) {
+	ctx, cancel := c.t.Context(), func() {}
+	if cut > 0 {
+		ctx, cancel = context.WithTimeout(ctx, cut)
+	}
+	defer cancel()
+	op.Cut, op.Start = cut > 0, c.now()
+	answer, err := c.oauth.Try(ctx, method, url, h, []byte(form.Encode()))
+	op.End = c.now()
+	detail := fmt.Sprint(err)
+	switch {
+	case err != nil:
+		op.Outcome = contract.Unanswered
+	default:
+		op.Process, detail = answer.Header.Get(rig.ProcessHeader), answer.String()
+		switch {
+		case answer.Status == http.StatusOK:
+			op.Outcome, detail = contract.Granted, ""
+			if op.Do == contract.Redeem || op.Do == contract.Refresh {
+				op.Gives = c.nameOf("token", answer.Member("refresh_token"))
+			}
+		case answer.Status >= 500 || answer.Status == http.StatusTooManyRequests:
+			op.Outcome = contract.Unanswered
+		case op.Do == contract.Call && answer.Status == http.StatusUnauthorized,
+			answer.Status == http.StatusBadRequest && answer.Member("error") == "invalid_grant":
+			op.Outcome = contract.Refused
+		default:
+			op.Outcome = contract.Broken
+		}
+	}
+	c.add(op, detail)
+	return op.Outcome, answer
+}

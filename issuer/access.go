@@ -1,0 +1,141 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// admit is the one place where it is decided who may come in. It is called for every grant (issue), with the provider's last word on
+// the person and the labels of this moment: a changed label takes effect at the next refresh. All rules that are set must hold.
+func (s *Issuer) admit(t *tenant, who identity) error {
+	if who.machine { // the operator has admitted it by making it, and the provider says nothing about it
+		return nil
+	}
+	err := t.breaks(who)
+	if err == nil {
+		return nil
+	}
+	s.counters.add(notAdmitted)
+	// The stranger is not told which rule: what a rule wants is a hint at whose account would do.
+	e := badRequest("access_denied", "this account is not admitted to this server; use another account, or ask whoever runs the server")
+	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
+}
+
+// errNotAdmitted is in the chain of every refusal of admit.
+var errNotAdmitted = errors.New("not admitted")
+
+// breaks names the first rule that does not hold.
+func (t *tenant) breaks(who identity) error {
+	rule := func(label, why string) error { return fmt.Errorf("%w by the label %s: %s", errNotAdmitted, label, why) }
+	switch {
+	case len(t.AllowedSubjects) > 0 && !slices.Contains(t.AllowedSubjects, who.Subject):
+		return rule("allowedSubjects", "the subject is not listed")
+	case len(t.AllowedEmails) > 0 && who.Email == "":
+		return rule("allowedEmails", "the provider vouches for no e-mail address")
+	case len(t.AllowedEmails) > 0 && !slices.ContainsFunc(t.AllowedEmails, who.hasEmail):
+		return rule("allowedEmails", "the e-mail address is not listed")
+	case len(t.AllowedDomains) > 0 && who.domain(t) == "":
+		return rule("allowedDomains", "the provider vouches for no domain: no verified e-mail address or, with Google, no Workspace account")
+	case len(t.AllowedDomains) > 0 && !slices.ContainsFunc(t.AllowedDomains, func(d string) bool { return who.inDomain(t, d) }):
+		return rule("allowedDomains", "the domain is not listed")
+	case len(t.AllowedGroups) > 0 && !slices.ContainsFunc(t.AllowedGroups, who.inGroup):
+		return rule("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim)
+	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
+		// A token without them would be refused at every request, and the client would ask for more for ever.
+		return rule("scopeRules", "no rule gives all of requiredScopes")
+	}
+	return nil
+}
+
+// hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address of another one.
+func (who identity) hasEmail(address string) bool {
+	return who.Email != "" && asciiLower(who.Email) == asciiLower(address)
+}
+
+// domain is the one that vouches for a person. With Google it is the Workspace's (hd): anybody can open a consumer account with an
+// address at a company's domain, and keep it after leaving.
+func (who identity) domain(t *tenant) string {
+	if t.ProviderIssuer == googleIssuer {
+		return asciiLower(who.HostedDomain)
+	}
+	return asciiLower(who.Email[strings.LastIndexByte(who.Email, '@')+1:])
+}
+
+func (who identity) inDomain(t *tenant, domain string) bool {
+	return domain != "" && who.domain(t) == asciiLower(domain)
+}
+
+func (who identity) inGroup(group string) bool {
+	return slices.ContainsFunc(who.Groups, func(g string) bool { return sameGroup(g, group) })
+}
+
+func asciiLower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// whoMayComeIn says the rules in words, for the operator's log.
+func (t *tenant) whoMayComeIn() (words string, everybody bool) {
+	var must []string
+	add := func(list []string, words string) {
+		if len(list) > 0 {
+			must = append(must, words+" "+strings.Join(list, ", "))
+		}
+	}
+	add(t.AllowedEmails, "has one of the verified e-mail addresses")
+	if t.ProviderIssuer == googleIssuer {
+		add(t.AllowedDomains, "has an account of one of the Google Workspaces")
+	} else {
+		add(t.AllowedDomains, "has a verified e-mail address at one of")
+	}
+	add(t.AllowedGroups, "is in one of the groups")
+	add(t.AllowedSubjects, "is one of the subjects")
+	if len(t.rules) > 0 && len(t.RequiredScopes) > 0 && !coversAll(t.given(identity{}), t.RequiredScopes) {
+		add(t.RequiredScopes, "gets from scopeRules")
+	}
+	if len(must) == 0 {
+		return "everybody who can log in at " + t.ProviderIssuer, true
+	}
+	return "who can log in at " + t.ProviderIssuer + " and " + strings.Join(must, " and "), false
+}
+
+// announce tells the operator once for each tenant and set of rules who can log in. The sidecar meets a tenant only when somebody
+// asks for it.
+func (s *Issuer) announce(t *tenant) {
+	words, everybody := t.whoMayComeIn()
+	if !s.announced.first(t.PublicURL + " " + words) {
+		return
+	}
+	log := s.Log.Info
+	if everybody {
+		log = s.Log.Warn
+		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
+	}
+	log("who may come in", "tenant", t.Resource, "issuer", t.PublicURL, "who", words)
+}
+
+// onceSet remembers which texts were said. It forgets all when it is full: then some are said again.
+type onceSet struct {
+	mu sync.Mutex // guards m for one access
+	m  map[string]bool
+}
+
+func (o *onceSet) first(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.m[text] {
+		return false
+	}
+	if o.m == nil || len(o.m) >= hopCacheLimit {
+		o.m = make(map[string]bool)
+	}
+	o.m[text] = true
+	return true
+}

@@ -1,0 +1,231 @@
+package issuer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+// claims are what a provider said of a person, in an id_token or at its userinfo endpoint (OpenID Connect Core §5.1).
+type claims map[string]any
+
+// claimNeeds are the claims that the labels of a tenant use. No other is read, sealed or handed on.
+type claimNeeds struct {
+	Email, Name bool
+	GroupsClaim string   // empty: groups decide nothing here
+	Groups      []string // those that rules name
+	AllGroups   bool     // the MCP server is told of all
+}
+
+// digest is sealed beside what was read, so that a refresh sees whether it was read for the labels of today.
+func (n claimNeeds) digest() []byte {
+	if !n.Email && !n.Name && n.GroupsClaim == "" {
+		return nil
+	}
+	sum := sha256.Sum256(must(encoding.Marshal(n)))
+	return sum[:8]
+}
+
+// needs reads the labels. It runs once for each tenant configuration.
+func (t *tenant) needs() claimNeeds {
+	n := claimNeeds{
+		Email: len(t.AllowedEmails) > 0 || len(t.AllowedDomains) > 0 || slices.Contains(t.IdentityClaims, "email"),
+		Name:  slices.Contains(t.IdentityClaims, "name"),
+	}
+	n.Groups, n.AllGroups = slices.Clone(t.AllowedGroups), slices.Contains(t.IdentityClaims, "groups")
+	for _, rule := range t.rules {
+		switch rule.kind {
+		case "email", "domain":
+			n.Email = true
+		case "group":
+			n.Groups = append(n.Groups, rule.name)
+		}
+	}
+	if len(n.Groups) > 0 || n.AllGroups {
+		n.GroupsClaim = t.GroupsClaim
+	}
+	slices.Sort(n.Groups)
+	n.Groups = slices.Compact(n.Groups)
+	return n
+}
+
+const (
+	maxEmail      = 254  // RFC 5321 §4.5.3.1.3, less the angle brackets
+	maxGroups     = 64   // that a token carries
+	maxGroupBytes = 1024 // of all of them: they travel in every request to the MCP server
+)
+
+// learn makes an identity of what the provider said. Userinfo is asked once, and only for what the labels need and the id_token lacks.
+func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, said idToken) (identity, error) {
+	who := identity{Subject: said.subject, Needs: t.claimNeeds.digest()}
+	sources := []claims{said.claims}
+	if t.claimNeeds.lacks(said.claims) && up.provider.UserInfoEndpoint() != "" {
+		more, err := s.userinfo(ctx, up, token, said.subject)
+		if err != nil {
+			return identity{}, err
+		}
+		sources = append(sources, more)
+	}
+	for _, c := range sources {
+		if t.claimNeeds.Email && who.Email == "" && c.emailVerified(up.issuer) {
+			who.Email = c.email()
+		}
+		if t.claimNeeds.Email && who.HostedDomain == "" && up.issuer == googleIssuer {
+			who.HostedDomain, _ = c["hd"].(string)
+		}
+		if t.claimNeeds.Name && who.Name == "" {
+			who.Name = c.name()
+		}
+	}
+	if path := t.claimNeeds.GroupsClaim; path != "" {
+		var all []string
+		for _, c := range sources {
+			if found, ok := c.find(path); ok {
+				all = groupNames(found)
+				break
+			}
+			// Entra ID leaves groups out when there are too many, and names instead where they could be asked for.
+			if elsewhere, ok := c["_claim_names"].(map[string]any); ok && elsewhere[path] != nil {
+				s.Log.Warn("the provider left out this person's groups, because they are too many: let it send only the groups of this application, or roles", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, who.Subject))
+			}
+		}
+		var cut int
+		if who.Groups, cut = t.claimNeeds.choose(all); cut > 0 {
+			s.Log.Warn("more groups than a token can carry", "tenant", t.Resource, "subject", s.Ring.Pseudonym(t.id, who.Subject), "carried", len(who.Groups), "left out", cut)
+		}
+	}
+	return who, nil
+}
+
+// userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be about another person (§5.3.2).
+func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token, subject string) (claims, error) {
+	info, err := up.provider.UserInfo(ctx, oauth2.StaticTokenSource(token))
+	if err != nil {
+		return nil, temporarilyUnavailable("the sign-in provider cannot be reached", fmt.Errorf("userinfo: %w", redactUpstream(err)))
+	}
+	var c claims
+	if err := info.Claims(&c); err != nil {
+		return nil, temporarilyUnavailable("the sign-in provider cannot be reached", errors.New("userinfo: not a JSON object"))
+	}
+	if info.Subject != subject {
+		return nil, loginRefused(errors.New("userinfo: sub is not the one of the id_token"))
+	}
+	return c, nil
+}
+
+// lacks says whether userinfo could know more.
+func (n claimNeeds) lacks(c claims) bool {
+	_, sent := c.find(n.GroupsClaim)
+	return n.Email && (c["email"] == nil || c["email_verified"] == nil) || n.Name && c.name() == "" || n.GroupsClaim != "" && !sent
+}
+
+// email is an address that can be judged: one @, with something on both sides and nothing that is invisible or could end a header line.
+// An address with a second @, which is legal in quotes, is no address here: programs disagree about its domain.
+func (c claims) email() string {
+	address, _ := c["email"].(string)
+	local, domain, _ := strings.Cut(address, "@")
+	if local == "" || domain == "" || strings.Contains(domain, "@") || len(address) > maxEmail ||
+		strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return ""
+	}
+	return address
+}
+
+// emailVerified wants the provider's word for it: an address that the person only typed in says nothing about them. Some providers write
+// the boolean as a text. Entra ID never sends email_verified; xms_edov is its word that the domain's owner stands behind the address.
+func (c claims) emailVerified(issuer string) bool {
+	verified, sent := c["email_verified"]
+	if !sent && strings.HasPrefix(issuer, entraIssuer) {
+		verified = c["xms_edov"]
+		if verified == "1" || verified == float64(1) {
+			return true
+		}
+	}
+	return verified == true || verified == "true"
+}
+
+const (
+	googleIssuer = "https://accounts.google.com"
+	entraIssuer  = "https://login.microsoftonline.com/"
+)
+
+func (c claims) name() string {
+	for _, claim := range []string{"name", "preferred_username"} {
+		if text, _ := c[claim].(string); displayName(text) != "" {
+			return displayName(text)
+		}
+	}
+	return ""
+}
+
+// find looks a claim up by its name or by a dotted path into nested ones. Names with dots and colons are real (the URL of a
+// namespace, Zitadel's urn:zitadel:iam:…, a Keycloak client's id), so at each level every split is tried, the whole first.
+func (c claims) find(path string) (any, bool) {
+	if v, ok := c[path]; ok {
+		return v, true
+	}
+	for i, r := range path {
+		if r != '.' {
+			continue
+		}
+		if child, ok := c[path[:i]].(map[string]any); ok {
+			if v, ok := claims(child).find(path[i+1:]); ok {
+				return v, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// groupNames reads the shapes that providers send: a list of names, one name, or objects whose keys are the names (Zitadel's roles).
+func groupNames(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case map[string]any:
+		return slices.Sorted(maps.Keys(v))
+	case []any:
+		var names []string
+		for _, entry := range v {
+			if _, list := entry.([]any); !list {
+				names = append(names, groupNames(entry)...)
+			}
+		}
+		return names
+	}
+	return nil
+}
+
+// choose returns the groups that a token carries and how many did not fit: first those that rules name, then, if the MCP server is told of all,
+// the others.
+func (n claimNeeds) choose(all []string) (chosen []string, cut int) {
+	named := func(group string) bool {
+		return slices.ContainsFunc(n.Groups, func(name string) bool { return sameGroup(name, group) })
+	}
+	size := 0
+	for _, first := range []bool{true, false} {
+		for _, group := range all {
+			if group == "" || named(group) != first || !first && !n.AllGroups || slices.Contains(chosen, group) {
+				continue
+			}
+			if len(chosen) == maxGroups || size+len(group) > maxGroupBytes {
+				cut++
+				continue
+			}
+			chosen, size = append(chosen, group), size+len(group)
+		}
+	}
+	return chosen, cut
+}
+
+// sameGroup compares to the byte, except for one leading slash: Keycloak sends /admins for the group admins, and /eng/admins for
+// another one.
+func sameGroup(a, b string) bool {
+	return strings.TrimPrefix(a, "/") == strings.TrimPrefix(b, "/")
+}

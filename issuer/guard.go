@@ -1,0 +1,137 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// ReplayGuard tells the first use of a code or a refresh token from the second. It is optional: without one that is
+// left to the provider (docs/replay.md). The rules stand here, once; where the memory is, is a replayStore's matter.
+type ReplayGuard struct {
+	store replayStore
+	kind  string        // for the log
+	life  time.Duration // how long a family is remembered after its last step
+}
+
+// A replayStore keeps one number for each key, which only rises. That is compare-and-swap with one round trip: a refresh token carries
+// the number that it expects.
+type replayStore interface {
+	// raise sets the number of key from at most `from`, or from nothing, to `to`, and says whether it did; else it returns what it found. The
+	// number is kept for life, the note beside it for replayGrace, both by the store's clock: replicas' clocks differ.
+	raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error)
+	// look returns what stands at key.
+	look(ctx context.Context, key replayKey) (replayRecord, error)
+	// drop forgets key.
+	drop(ctx context.Context, key replayKey) error
+}
+
+type replayKey = [16]byte
+
+// replayRecord is what a replayStore has at a key; nothing is the zero value.
+type replayRecord struct {
+	number uint32
+	note   []byte // nil once replayGrace is over
+}
+
+const (
+	// replayGrace is how long the answer to a refresh token's first use is given again: responses are lost, and processes of one
+	// client race.
+	replayGrace = time.Minute
+	// checkClaim is how long one replica may be the only one that asks the provider about a family. It is longer than asking can take.
+	checkClaim = 15 * time.Second
+	// codeMark is longer than any replica accepts a code: a minute, and a skew on either side.
+	codeMark = time.Minute + 2*sealing.Skew
+	// familyEnded is the number of a family that has ended. No token carries it.
+	familyEnded = math.MaxUint32
+)
+
+// errGuardFull: forgetting something to make room would be accepting its replay.
+var errGuardFull = errors.New("replay guard: full")
+
+// OpenReplayGuard makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". It asks the network nothing: Check does. Idle is for
+// how long a refresh token that is not used stays good.
+func OpenReplayGuard(name string, idle time.Duration, now func() time.Time) (*ReplayGuard, error) {
+	g := &ReplayGuard{kind: name, life: idle + 2*sealing.Skew}
+	switch {
+	case name == "none":
+		return nil, nil
+	case name == "memory":
+		g.store = newMemoryStore(g.life, now)
+		return g, nil
+	}
+	return nil, errors.New("must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE")
+}
+
+// firstUse says whether this is the first use of an upstream code of the tenant, and marks it as used.
+func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey) (bool, error) {
+	_, first, err := g.store.raise(ctx, code, 0, 1, nil, codeMark)
+	return first, err
+}
+
+// unused takes a mark back: the provider could not be asked, so the code may still be good.
+func (g *ReplayGuard) unused(ctx context.Context, code replayKey) error {
+	return g.store.drop(ctx, code)
+}
+
+// verdict is what the guard says of a refresh token.
+type verdict int
+
+const (
+	fresh    verdict = iota // not used before, as far as anybody knows
+	repeated                // used within the grace: the first answer holds
+	reused                  // used before that, or its family has ended
+)
+
+// judge compares what stands in the store with the generation of the refresh token that is presented, and returns the first answer if it
+// holds. A generation newer than the known one means that the store lost what it held; it learns.
+func judge(known replayRecord, generation uint32) (verdict, []byte) {
+	switch {
+	case known.number <= generation:
+		return fresh, nil
+	case known.number == generation+1 && known.note != nil:
+		return repeated, known.note
+	}
+	return reused, nil
+}
+
+// step takes a family from the generation presented to the next, with the sealed answer; of several at the same time one does. If it is
+// repeated, the answer of the first is returned.
+func (g *ReplayGuard) step(ctx context.Context, family replayKey, generation uint32, answer []byte) (verdict, []byte, error) {
+	known, done, err := g.store.raise(ctx, family, generation, generation+1, answer, g.life)
+	if err != nil || done {
+		return fresh, nil, err
+	}
+	v, answer := judge(known, generation)
+	return v, answer, nil
+}
+
+// look is step without the step.
+func (g *ReplayGuard) look(ctx context.Context, family replayKey, generation uint32) (verdict, []byte, error) {
+	known, err := g.store.look(ctx, family)
+	if err != nil {
+		return fresh, nil, err
+	}
+	v, answer := judge(known, generation)
+	return v, answer, nil
+}
+
+// end ends a family, for as long as any of its refresh tokens would be good.
+func (g *ReplayGuard) end(ctx context.Context, family replayKey) error {
+	_, _, err := g.store.raise(ctx, family, familyEnded-1, familyEnded, nil, g.life)
+	return err
+}
+
+// claim makes the caller the only one, of all replicas, that asks the provider about a family; the claim ends by itself.
+func (g *ReplayGuard) claim(ctx context.Context, check replayKey) (bool, error) {
+	_, claimed, err := g.store.raise(ctx, check, 0, 1, nil, checkClaim)
+	return claimed, err
+}
+
+// unclaim lets the next one ask.
+func (g *ReplayGuard) unclaim(ctx context.Context, check replayKey) error {
+	return g.store.drop(ctx, check)
+}
