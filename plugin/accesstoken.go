@@ -73,10 +73,17 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
+	denied, err := findDenyList(req.Context(), t.keys)
+	if err != nil {
+		return nil, err
+	}
+	if denied.denies(&token.claims) {
+		return nil, errDenied
+	}
 	if len(t.identityHeaders) > 0 {
 		token.identity.more = identityValues(t, token)
 	}
-	remember(t.keys, credentials[0], token.identity, key)
+	remember(t.keys, credentials[0], token.identity, key, denied)
 	return token.identity, nil
 }
 
@@ -125,6 +132,9 @@ type claims struct {
 	NotBefore float64 `json:"nbf"`
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
+
+	Session  string  `json:"sid"`
+	AuthTime float64 `json:"auth_time"`
 
 	Email  string   `json:"email"`
 	Name   string   `json:"name"`
