@@ -44,6 +44,7 @@ type keyset struct {
 	sidecar string // base URL
 	ttl     int64  // seconds
 	hop     *hopSealer
+	bearer  *bearerKeys
 
 	mu        sync.RWMutex          // never held during a fetch
 	keys      map[string]*verifyKey // kid → key
@@ -79,7 +80,7 @@ func keysetFor(id, sidecar string, ttl int64, hop *hopSealer) *keyset {
 		if len(keysets.byID) >= maxKeysets {
 			evictKeyset()
 		}
-		k = &keyset{sidecar: sidecar, ttl: ttl, hop: hop, tokens: newTokenCache()}
+		k = &keyset{sidecar: sidecar, ttl: ttl, hop: hop, tokens: newTokenCache(), bearer: newBearerKeys()}
 		keysets.byID[id] = k
 	}
 	k.mu.Lock()
@@ -128,6 +129,25 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 	return id
 }
 
+// reviveIdentity is for credentials that are remembered, but not known to be good at this time: it waits for what is overdue.
+func reviveIdentity(k *keyset, req *http.Request) *identity {
+	credentials := req.Header["Authorization"]
+	if len(credentials) != 1 {
+		return nil
+	}
+	hash := sha256.Sum256([]byte(credentials[0]))
+	k.mu.RLock()
+	known := k.tokens.young[hash] != nil || k.tokens.old[hash] != nil
+	k.mu.RUnlock()
+	if !known {
+		return nil
+	}
+	if _, err := findDenyList(req.Context(), k); err != nil {
+		return nil
+	}
+	return recallIdentity(k, credentials)
+}
+
 // alive says whether the keys, and what was verified with them, may still be used. It starts the fetches that are due.
 func (k *keyset) alive(at int64) bool {
 	k.mu.Lock()
@@ -151,14 +171,21 @@ func (k *keyset) settle() {
 	}
 }
 
-// remember keeps the outcome of a verification, unless the key went or the deny document changed meanwhile.
-func remember(k *keyset, credentials string, id *identity, key *verifyKey, denied *denyList) {
+// remember keeps the outcome of a verification, unless the key went or the deny document changed meanwhile. It returns the identity that is
+// remembered: of requests that bring a new token at the same time, all go on with one.
+func remember(k *keyset, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
 	hash := sha256.Sum256([]byte(credentials))
 	k.mu.Lock()
-	if k.keys[key.kid] == key && k.denied == denied {
-		addToken(k.tokens, hash, id)
+	defer k.mu.Unlock()
+	if k.keys[key.kid] != key || k.denied != denied {
+		return id
 	}
-	k.mu.Unlock()
+	other := k.tokens.young[hash]
+	if other != nil && other.expires == id.expires {
+		return other
+	}
+	addToken(k.tokens, hash, id)
+	return id
 }
 
 // findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.

@@ -115,11 +115,12 @@ type fakeSidecar struct {
 
 	mu      sync.Mutex
 	jwks    string
-	deny    string        // a number: this status instead
-	refuses bool          // answers like a sidecar that does not accept the hop key
-	last    *http.Request // other than for the key set
-	hop     string        // X-Mcpb-Hop of the last request of any kind
-	hold    chan struct{} // key sets are not served before it is closed
+	deny    string                      // a number: this status instead
+	answers map[string]http.HandlerFunc // for other paths
+	refuses bool                        // answers like a sidecar that does not accept the hop key
+	last    *http.Request               // other than for the key set
+	hop     string                      // X-Mcpb-Hop of the last request of any kind
+	hold    chan struct{}               // key sets are not served before it is closed
 }
 
 func startSidecar(t testing.TB) *fakeSidecar {
@@ -134,6 +135,7 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	f.hop = strings.Join(req.Header[hopHeader], "|")
 	jwks := f.jwks
 	deny := f.deny
+	answers := f.answers[req.URL.Path]
 	refuses := f.refuses
 	hold := f.hold
 	if req.URL.Path != "/oauth/jwks.json" && req.URL.Path != "/hop/deny" {
@@ -156,6 +158,10 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	if req.URL.Path == "/hop/deny" {
 		f.denyFetches.Add(1)
 		f.serveDeny(rw, req, deny)
+		return
+	}
+	if answers != nil {
+		answers(rw, req)
 		return
 	}
 	rw.Header().Set("X-Served-By", "sidecar")
@@ -184,6 +190,16 @@ func (f *fakeSidecar) setDeny(deny string) {
 	f.mu.Lock()
 	f.deny = deny
 	f.mu.Unlock()
+}
+
+// on says what is answered at a path.
+func (f *fakeSidecar) on(path string, answers http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answers == nil {
+		f.answers = map[string]http.HandlerFunc{}
+	}
+	f.answers[path] = answers
 }
 
 func (f *fakeSidecar) serveKeys(jwks string) {
