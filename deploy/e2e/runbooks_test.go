@@ -94,6 +94,7 @@ var stages = []stage{
 func TestRunbooks(t *testing.T) {
 	t.Parallel()
 	d := &drill{T: t, s: newStack(t), block: commandsOfRunbooks(t)}
+	d.people() // somebody is in the log
 	for i, commands := range d.block["README"] {
 		if out, err := d.s.run(commands, nil); err != nil {
 			t.Fatalf("README, block %d: %v\n%s", i+1, err, out)
