@@ -11,10 +11,14 @@ import (
 // admit is the one place where it is decided who may come in. It is called for every grant (issue), with the provider's last word on
 // the person and the labels of this moment: a changed label takes effect at the next refresh. All rules that are set must hold.
 func (s *Issuer) admit(t *tenant, who identity) error {
+	if who.machine { // the operator has admitted it by making it, and the provider says nothing about it
+		return nil
+	}
 	err := t.breaks(who)
 	if err == nil {
 		return nil
 	}
+	s.counters.add(notAdmitted)
 	// The stranger is not told which rule: what a rule wants is a hint at whose account would do.
 	e := badRequest("access_denied", "this account is not admitted to this server; use another account, or ask whoever runs the server")
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))

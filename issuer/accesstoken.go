@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -31,20 +32,28 @@ type accessTokenClaims struct {
 	Groups []string `json:"groups,omitempty"`
 }
 
-type accessToken struct{ text, id string }
+type accessToken struct {
+	text, id string
+	life     time.Duration
+}
 
-// newAccessToken signs with the key of the tenant's current epoch.
+// accessTokenType is RFC 9068 §2.1: no id_token passes for an access token.
+const accessTokenType = "at+jwt"
+
 func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) accessToken {
 	now := s.Now()
 	id := base64.RawURLEncoding.EncodeToString(random(16))
-	key := s.Ring.SigningKey(t.id, s.Schedule, now)
 	audience := []string{t.Audience}
 	if g.Resource != t.Audience {
 		audience = append(audience, g.Resource)
 	}
+	expires := now.Add(s.AccessTokenTTL)
+	if !g.ends.IsZero() && g.ends.Before(expires) {
+		expires = g.ends
+	}
 	claims := accessTokenClaims{
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
-		Expires: now.Add(s.AccessTokenTTL).Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
+		Expires: expires.Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
 		ID: id, ClientID: c.id, Scope: scope, Session: g.familyName(), AuthTime: g.Born,
 	}
 	if slices.Contains(t.IdentityClaims, "email") {
@@ -56,11 +65,17 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	if slices.Contains(t.IdentityClaims, "groups") {
 		claims.Groups = g.Identity.Groups
 	}
+	return accessToken{s.sign(t, accessTokenType, claims), id, expires.Sub(now)}
+}
+
+// sign makes a JWT with the key of the tenant's current epoch.
+func (s *Issuer) sign(t *tenant, typ jose.ContentType, claims accessTokenClaims) string {
+	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
 	signer := must(jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: keyID(key.Public().(ed25519.PublicKey))}},
-		(&jose.SignerOptions{}).WithType("at+jwt"))) // RFC 9068 §2.1: no id_token passes for it
+		(&jose.SignerOptions{}).WithType(typ)))
 	signed := must(signer.Sign(must(json.Marshal(claims))))
-	return accessToken{must(signed.CompactSerialize()), id}
+	return must(signed.CompactSerialize())
 }
 
 // keyID is the first 16 characters of the key's RFC 7638 thumbprint, in base64url: it names the key and says nothing about

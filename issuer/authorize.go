@@ -77,6 +77,12 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
 		return c, req, errRedirectURI
 	}
+	if err := s.clientDenied(r.Context(), c.id); err != nil {
+		return c, req, err
+	}
+	if err := s.redirectDenied(r.Context(), req.RedirectURI); err != nil {
+		return c, req, err
+	}
 
 	redirected := func(code, description string) error {
 		return &redirectedError{badRequest(code, description), req}

@@ -66,7 +66,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			a.cookies = finished
 			return a, nil
 		}
-		code.UpstreamCode, code.Identity = "", &who
+		mark := codeKey(t, upstreamCode)
+		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", t.Exchange)

@@ -19,7 +19,7 @@ const (
 	authNone authMethod = iota
 	authBasic
 	authPost
-	authPrivateKeyJWT // only clients with a metadata document
+	authPrivateKeyJWT // only clients with a metadata document, and machines
 )
 
 // authMethods are the names of RFC 7591 §2, at the index of their number.
@@ -57,7 +57,10 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err
 	}
-	if c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
+	if c.machine() {
+		return c, c.checkMachine()
+	}
+	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {

@@ -173,6 +173,19 @@ func isLoopbackHost(host string) bool {
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type it.
 func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
 
+// ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands in its place (docs/hop.md).
+const ownAuthorization = "X-Mcpb-Authorization"
+
+// restoreAuthorization puts it back. A client that writes both itself says no more of itself than with one.
+func restoreAuthorization(h http.Header) {
+	if strings.HasPrefix(h.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
+		delete(h, "Authorization")
+		if own := h[ownAuthorization]; own != nil {
+			h["Authorization"] = own
+		}
+	}
+}
+
 // refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address.
 func refuseHop(w http.ResponseWriter) {
 	w.Header().Set(hopHeader, "refused")

@@ -13,7 +13,10 @@
 //	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, RFC 7636, RFC 8707
 //	/oauth/consent                               consent.go     the person's answer
 //	/oauth/callback                              callback.go    back from the upstream provider
-//	/oauth/token                                 token.go       RFC 6749 §4.1.3 and §6
+//	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
+//	/hop/token                                   machine.go     for the plugin itself: a bearer key's access token
+//	/hop/assertion                               backend.go     for the plugin itself: who calls, for the MCP server
+//	/hop/deny                                    deny.go        for the plugin itself (docs/hop.md)
 //	/healthz                                     issuer.go      no hop header needed
 //
 // One login in seven sealed steps is told in docs/flow.md.
@@ -39,8 +42,12 @@ type Config struct {
 	AccessTokenTTL  time.Duration // life of an access token
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
 	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
+	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
 	Version         string        // shown by /healthz
 	Log             *slog.Logger
+
+	ReplayGuard *ReplayGuard // nil: none
+	Deny        *DenyList    // nil: nothing is denied
 
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
@@ -58,10 +65,10 @@ type Issuer struct {
 	upstreams upstreamCache
 	documents documentCache
 	announced onceSet
+	checks    checks
+	counters  counters
+	static    onceSet // tenants whose provider does not rotate
 }
-
-// upstreamCheckInterval is how old the provider's last word on a person may be when a refresh is answered.
-const upstreamCheckInterval = time.Hour
 
 // New checks the configuration that could break tokens later: every error is one that would show
 // only at the next rotation.
@@ -74,6 +81,15 @@ func New(c Config) (*Issuer, error) {
 	}
 	if c.AccessTokenTTL < time.Minute || c.RefreshTokenTTL < c.AccessTokenTTL || c.SessionTTL < c.AccessTokenTTL {
 		return nil, errors.New("token lives must be at least one minute, and a login must outlive an access token")
+	}
+	if c.RefreshIdleTTL == 0 {
+		c.RefreshIdleTTL = c.RefreshTokenTTL
+	}
+	if c.RefreshIdleTTL < c.AccessTokenTTL {
+		return nil, errors.New("a refresh token must be good for longer than an access token, also when it is not used")
+	}
+	if c.ReplayGuard != nil && c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew {
+		return nil, errors.New("the replay guard would forget refresh tokens that are still good")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -126,6 +142,9 @@ func (s *Issuer) routes() []route {
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/token", "POST", true, s.token},
+		{"/hop/token", "POST", false, s.exchangeKey},
+		{"/hop/assertion", "POST", false, s.assertToBackend},
+		{"/hop/deny", "GET", false, s.hopDeny},
 	}
 }
 
@@ -175,6 +194,7 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 			refuseHop(w)
 			return
 		}
+		restoreAuthorization(r.Header)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
@@ -205,9 +225,9 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 }
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
-// new master is promoted. Master ids are public: they stand in every sealed value.
+// new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs()})
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs(), "counters": s.counters.snapshot()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -41,7 +41,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			ScopesSupported:          append(slices.Clone(t.advertised()), "offline_access"),
 			ResponseTypes:            []string{"code"},
 			ResponseModes:            []string{"query"},
-			GrantTypes:               []string{"authorization_code", "refresh_token"},
+			GrantTypes:               grantTypes,
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},
@@ -74,15 +74,11 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
 	}
-	scopes := t.RequiredScopes // clients ask for all that stands here: what opens the door, and no more by itself
-	if len(t.ScopesSupported) > 0 {
-		scopes = t.ScopesSupported
-	}
 	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
 	writeJSON(w, http.StatusOK, resourceMetadata{
 		Resource:             t.resourceURL(path),
 		AuthorizationServers: []string{t.PublicURL},
-		ScopesSupported:      scopes,
+		ScopesSupported:      t.advertisedAtTheResource(),
 		BearerMethods:        []string{"header"},
 		ResourceName:         t.DisplayName, // for people; parseTenant has made it Resource where the label is not set
 	})

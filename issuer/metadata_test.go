@@ -27,7 +27,7 @@ func TestServerMetadata(t *testing.T) {
 				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
 				"scopes_supported":         []any{"mcp:read", "mcp:write", "openid", "email", "offline_access"},
 				"response_types_supported": []any{"code"}, "response_modes_supported": []any{"query"},
-				"grant_types_supported":                            []any{"authorization_code", "refresh_token"},
+				"grant_types_supported":                            []any{"authorization_code", "refresh_token", "client_credentials"},
 				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 				"code_challenge_methods_supported":                 []any{"S256"},
 				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"}, // RFC 8414 §2: required beside private_key_jwt

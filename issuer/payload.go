@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-jose/go-jose/v4"
@@ -20,8 +21,14 @@ type registration struct {
 	AuthMethod   authMethod `cbor:"2,keyasint"`
 	Name         string     `cbor:"3,keyasint,omitempty"`
 
+	// Of a Machine only, which has no redirect URIs.
+	Subject string `cbor:"4,keyasint,omitempty"`
+	Scope   string `cbor:"5,keyasint,omitempty"`
+	Keys    []byte `cbor:"6,keyasint,omitempty"` // JWK Set
+
+	keys *jose.JSONWebKeySet // of private_key_jwt
+
 	// Of a metadata document only.
-	keys         *jose.JSONWebKeySet
 	keysURL      string
 	authOptional bool // may do without private_key_jwt
 	pinned       bool // from vendorDocuments, because the document cannot be read
@@ -54,6 +61,7 @@ type authorizationCode struct {
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
 	UpstreamCode string            `cbor:"8,keyasint,omitempty"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
+	Mark         []byte            `cbor:"11,keyasint,omitempty"` // under which the guard knows the upstream code, where that is gone
 	KeyRequired  bool              `cbor:"10,keyasint,omitempty"`
 }
 
@@ -69,6 +77,8 @@ type identity struct {
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
 	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
+
+	machine bool // a Machine, not a person: never sealed
 }
 
 // size is what the claims take of the room that a sealed value has.
@@ -86,6 +96,10 @@ type grant struct {
 
 	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is worth nothing then.
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
+
+	Generation uint32 `cbor:"7,keyasint,omitempty"` // how many refreshes lie between the login and this token
+
+	ends time.Time // of a bearer key: no token outlives it
 }
 
 // familyName is how logs and access tokens name the login.
@@ -118,14 +132,20 @@ func (s *Issuer) seal(kind sealing.Kind, t *tenant, context string, payload any)
 
 // open reads a sealed value into payload. It fails with sealing.ErrNotOpened whatever is wrong.
 func (s *Issuer) open(kind sealing.Kind, t *tenant, context, value string, payload any) error {
-	b, _, err := s.Ring.Open(kind, t.id, context, value, s.Now())
+	_, err := s.openDated(kind, t, context, value, payload)
+	return err
+}
+
+// openDated is open, and says when the value was sealed.
+func (s *Issuer) openDated(kind sealing.Kind, t *tenant, context, value string, payload any) (time.Time, error) {
+	b, at, err := s.Ring.Open(kind, t.id, context, value, s.Now())
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if decoding.Unmarshal(b, payload) != nil {
-		return sealing.ErrNotOpened
+		return time.Time{}, sealing.ErrNotOpened
 	}
-	return nil
+	return at, nil
 }
 
 // clientContext binds codes and refresh tokens to their client: presented by another one they do not open.

@@ -33,6 +33,7 @@ type ClientInformation struct {
 	GrantTypes              []string `json:"grant_types"`
 	ResponseTypes           []string `json:"response_types"`
 	ClientName              string   `json:"client_name,omitempty"`
+	Scope                   string   `json:"scope,omitempty"`
 }
 
 // register seals a registration into its client_id. Nothing is stored, so there is nothing to fill up.

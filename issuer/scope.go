@@ -76,12 +76,20 @@ func distinct(scopes []string) (once []string) {
 	return once
 }
 
-// advertised are the scopes of the metadata.
+// advertised are the scopes of the server's metadata.
 func (t *tenant) advertised() []string {
 	if len(t.ScopesSupported) > 0 {
-		return t.ScopesSupported
+		return distinct(t.ScopesSupported)
 	}
 	return t.scopes()
+}
+
+// advertisedAtTheResource are those of RFC 9728. Clients ask for all that stands there: what opens the door, and no more by itself.
+func (t *tenant) advertisedAtTheResource() []string {
+	if len(t.ScopesSupported) > 0 {
+		return distinct(t.ScopesSupported)
+	}
+	return t.RequiredScopes
 }
 
 // grantableScope is what was asked of what this tenant can give, or all of it when nothing was asked (RFC 6749 §3.3). Who asks is not
@@ -102,7 +110,7 @@ func (t *tenant) grantableScope(asked string) string {
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
 // more later widen nothing beyond what was allowed (RFC 6749 §6).
 func (t *tenant) scopeOf(g grant) string {
-	if len(t.rules) == 0 {
+	if len(t.rules) == 0 || g.Identity.machine {
 		return g.Scope
 	}
 	gives := t.given(g.Identity)

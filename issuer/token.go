@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -10,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -24,7 +25,10 @@ type tokenResponse struct {
 	Scope        string `json:"scope"`
 }
 
-// token answers the two grants. The client is authenticated before anything is looked at that could be used up.
+// grantTypes are those of the metadata too.
+var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
+
+// token answers the grants. The client is authenticated before anything is looked at that could be used up.
 func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {
@@ -34,16 +38,25 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 	if err != nil {
 		return err
 	}
+	if err := s.clientDenied(r.Context(), c.id); err != nil {
+		return err
+	}
+	grantType := form.Get("grant_type")
+	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
+		return badRequest("unauthorized_client", "this client may not use this grant_type")
+	}
 	var resp tokenResponse
-	switch form.Get("grant_type") {
+	switch grantType {
 	case "authorization_code":
 		resp, err = s.redeemCode(r.Context(), t, c, form)
 	case "refresh_token":
 		resp, err = s.refresh(r.Context(), t, c, form)
+	case "client_credentials":
+		resp, err = s.clientCredentials(r.Context(), t, c, form)
 	case "":
 		err = invalidRequest("grant_type is missing")
 	default:
-		err = badRequest("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
 	}
 	if err != nil {
 		return err
@@ -97,76 +110,80 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if !verifyChallenge(code.Challenge, form.Get("code_verifier")) {
 		return tokenResponse{}, invalidGrant("code_verifier does not match the code_challenge")
 	}
+	if err := s.redirectDenied(ctx, code.RedirectURI); err != nil {
+		return tokenResponse{}, err
+	}
+	mark, err := s.markCode(ctx, t, code)
+	if err != nil {
+		return tokenResponse{}, err
+	}
 	var who identity
 	if code.Identity != nil {
 		who = *code.Identity
 	} else {
 		var withheld []string
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
+			if asError(err).Status >= http.StatusInternalServerError && s.ReplayGuard != nil {
+				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // it may still be good; if this fails, the person logs in again
+			}
 			return tokenResponse{}, err
 		}
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
-	return s.issue(t, c, g, "", "authorization_code")
-}
-
-// refresh is RFC 6749 §6. Between two checks upstream it moves nothing, so two processes of one client may do it
-// at the same time.
-func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
-	var g grant
-	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), form.Get("refresh_token"), &g); err != nil {
-		return tokenResponse{}, invalidGrant("the refresh token is not valid for this client").because(err)
-	}
-	if g.KeyRequired && !c.proved {
-		return tokenResponse{}, errKeyMissing
-	}
-	if s.Now().After(time.Unix(g.Born, 0).Add(s.familyLife(g))) {
-		return tokenResponse{}, invalidGrant("this login is over; authorize again")
-	}
-	var err error
-	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
+	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
-	unread := !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest())
-	if unread && g.Identity.RefreshToken == "" {
-		return tokenResponse{}, invalidGrant("this server's rules have changed since this login; authorize again")
-	}
-	if g.Identity.RefreshToken != "" && (unread || s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) >= upstreamCheckInterval) {
-		var withheld []string
-		if g.Identity, withheld, err = s.askAgain(ctx, t, g.Identity); err != nil {
-			return tokenResponse{}, err
-		}
-		g.Scope = withoutScopes(g.Scope, withheld)
-	}
-	return s.issue(t, c, g, form.Get("scope"), "refresh_token")
+	return s.issue(t, c, renewal{grant: g, token: s.sealGrant(t, c, g)}, "", "authorization_code")
 }
 
-// familyLife is how long after the login the last refresh may come. It does not slide.
-func (s *Issuer) familyLife(g grant) time.Duration {
-	if g.Identity.RefreshToken == "" {
-		return s.SessionTTL // nobody can be asked whether the person may still come in
+// markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
+// over where the provider will be asked, and is not where nobody else counts.
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (replayKey, error) {
+	mark := codeKey(t, code.UpstreamCode)
+	if code.Identity != nil {
+		copy(mark[:], code.Mark)
 	}
-	return s.RefreshTokenTTL
+	if s.ReplayGuard == nil {
+		return mark, nil
+	}
+	first, err := s.ReplayGuard.firstUse(ctx, mark)
+	switch {
+	case err != nil:
+		s.guardFailed(t, err)
+		if code.Identity != nil || errors.Is(err, errGuardFull) {
+			return mark, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
+		}
+	case !first:
+		s.counters.add(codesReused)
+		return mark, invalidGrant("the authorization code was used before; authorize again")
+	}
+	return mark, nil
+}
+
+func codeKey(t *tenant, upstreamCode string) replayKey {
+	return sealing.ReplayMark(t.id, "code", upstreamCode)
 }
 
 // issue makes the answer and the operator's record of it: the log is the only list of sessions there is. asked may narrow the
 // scope; empty means all.
-func (s *Issuer) issue(t *tenant, c client, g grant, asked, grantType string) (tokenResponse, error) {
-	if err := s.admit(t, g.Identity); err != nil {
+func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) (tokenResponse, error) {
+	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	scope := narrowScope(t.scopeOf(g), asked)
-	at := s.newAccessToken(t, c, g, scope)
-	resp := tokenResponse{
-		AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(s.AccessTokenTTL / time.Second), Scope: scope,
-		RefreshToken: s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g),
+	if r.short {
+		r.ends = s.Now().Add(shortLife)
 	}
+	scope := narrowScope(t.scopeOf(r.grant), asked)
+	at := s.newAccessToken(t, c, r.grant, scope)
 	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
-		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
-		"family", g.familyName(), "jti", at.id, "scope", scope)
-	return resp, nil
+		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
+		"family", r.familyName(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
+	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
+}
+
+func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
+	return s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g)
 }
 
 // narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and gets no other. Only a grant for

@@ -1,8 +1,8 @@
 package issuer_test
 
 import (
-	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -106,7 +106,7 @@ func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 			return with(f, "code", string(code)), nil
 		}, 0, 400, "invalid_grant"},
 		{"no code", public, set("code", ""), 0, 400, "invalid_grant"},
-		{"another grant type", public, set("grant_type", "client_credentials"), 0, 400, "unsupported_grant_type"},
+		{"another grant type", public, set("grant_type", "password"), 0, 400, "unsupported_grant_type"},
 		{"the code as a refresh token", public, func(a *app, f url.Values, _ *http.Request) (url.Values, *http.Request) {
 			return a.refreshment(f.Get("code")), nil
 		}, 0, 400, "invalid_grant"},
@@ -379,82 +379,98 @@ func TestALoginEnds(t *testing.T) {
 	}
 }
 
-func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
-	hang := func(r *http.Request) (*http.Request, context.CancelFunc) {
-		ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
-		return r.WithContext(ctx), cancel
+// A refresh token that nobody used for so long is not accepted; one that is used, goes on.
+func TestALoginThatIsNotUsedEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.RefreshIdleTTL = 7 * day } })
+	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	for range 3 {
+		w.clock.Add(7 * day)
+		token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 	}
+	w.clock.Add(7*day + time.Second)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+}
+
+func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
+	const short = "short" // an access token of five minutes and the same refresh token
 	for _, c := range []struct {
-		name   string
-		be     issuertest.Behaviour
-		status int
-		code   string
-		hang   bool
-		cause  string // in the log
-		later  int    // status of the next attempt, when the provider is kind again
+		name  string
+		be    issuertest.Behaviour
+		want  string // an hour after the provider's last word
+		old   string // more than two hours after it
+		cause string // in the log
+		later string // the next attempt, when the provider is kind again
 	}{
-		{"it rotates", issuertest.Behaviour{}, 200, "", false, "", 200},
-		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, 200, "", false, "", 200},
-		{"it sends no refresh token", issuertest.Behaviour{NoNewRefresh: true}, 200, "", false, "", 200},
-		{"it sends no id_token", issuertest.Behaviour{NoNewIDToken: true}, 200, "", false, "", 200},
-		{"it says invalid_grant", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_grant"}, 400, "invalid_grant", false, "the provider answered 400 invalid_grant", 200},
-		{"it says invalid_grant with 401", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_grant"}, 400, "invalid_grant", false, "the provider answered 401 invalid_grant", 200},
-		{"it says invalid_client", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"}, 500, "server_error", false, "the provider answered 401 invalid_client", 200},
-		{"it says invalid_request, as Dex of an expired token", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}, 500, "server_error", false, "the provider answered 400 invalid_request", 200},
-		{"it fails", issuertest.Behaviour{RefreshStatus: 500}, 503, "temporarily_unavailable", false, "the provider answered 500", 200},
-		{"it is busy", issuertest.Behaviour{RefreshStatus: 429, RefreshError: "slow_down"}, 503, "temporarily_unavailable", false, "the provider answered 429 slow_down", 200},
-		{"it hangs", issuertest.Behaviour{Hang: true}, 503, "temporarily_unavailable", true, "deadline exceeded", 200},
-		{"it hangs up", issuertest.Behaviour{Reset: true}, 503, "temporarily_unavailable", false, "EOF", 200},
-		{"it names another person", issuertest.Behaviour{SubOnRefresh: "person-2"}, 400, "access_denied", false, "another person", 400},
-		{"it signs with another key", issuertest.Behaviour{WrongKey: true}, 400, "access_denied", false, "signature", 400},
-		{"it answers for another client", issuertest.Behaviour{Claims: func(m map[string]any) { m["aud"] = "somebody" }}, 400, "access_denied", false, "audience", 400},
-		{"its keys cannot be fetched", issuertest.Behaviour{Refresh: "static", KeysStatus: 500}, 503, "temporarily_unavailable", false, "keys", 200},
-		{"its words are not JSON", issuertest.Behaviour{Body: "<html>"}, 503, "temporarily_unavailable", false, "unexpected answer", 200},
+		{"it rotates", issuertest.Behaviour{}, "ok", "ok", "", ""},
+		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, "ok", "ok", "", ""},
+		{"it sends no refresh token", issuertest.Behaviour{NoNewRefresh: true}, "ok", "ok", "", ""},
+		{"it sends no id_token", issuertest.Behaviour{NoNewIDToken: true}, "ok", "ok", "", ""},
+		{"it says invalid_grant", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 400 invalid_grant", "ok"},
+		{"it says invalid_grant with 401", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 401 invalid_grant", "ok"},
+		{"it says invalid_client: the operator's matter", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"}, short, "server_error", "the provider answered 401 invalid_client", "ok"},
+		{"it says invalid_request and is not Dex", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}, short, "server_error", "the provider answered 400 invalid_request", "ok"},
+		{"it fails", issuertest.Behaviour{RefreshStatus: 500}, short, "temporarily_unavailable", "the provider answered 500", "ok"},
+		{"it is busy", issuertest.Behaviour{RefreshStatus: 429, RefreshError: "slow_down"}, short, "temporarily_unavailable", "the provider answered 429 slow_down", "ok"},
+		{"it hangs", issuertest.Behaviour{Hang: true}, short, "temporarily_unavailable", "deadline exceeded", "ok"},
+		{"it hangs up", issuertest.Behaviour{Reset: true}, short, "temporarily_unavailable", "EOF", "ok"},
+		{"it names another person", issuertest.Behaviour{SubOnRefresh: "person-2"}, "access_denied", "access_denied", "another person", "invalid_grant"},
+		{"it signs with another key", issuertest.Behaviour{WrongKey: true}, "access_denied", "access_denied", "signature", "invalid_grant"},
+		{"it answers for another client", issuertest.Behaviour{Claims: func(m map[string]any) { m["aud"] = "somebody" }}, "access_denied", "access_denied", "audience", "invalid_grant"},
+		{"its keys cannot be fetched: its token is kept, the claims stand", issuertest.Behaviour{KeysStatus: 500}, "ok", "ok", "keys", ""},
+		{"its words are not JSON", issuertest.Behaviour{Body: "<html>"}, short, "temporarily_unavailable", "unexpected answer", "ok"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, nil, func(w *world) { w.restart = true }) // no cached key helps
-			if c.be.Refresh != "" {
-				w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
-			}
-			a := w.register(w.wiki.PublicURL, nil)
-			first := a.login().text("refresh_token")
-			w.clock.Add(time.Hour - time.Second)
-			w.idp.Be(c.be)
-			token := a.token(a.refreshment(first)).wants(t, 200, "").text("refresh_token")
-			if n := w.idp.Posts(); n != 1 {
-				t.Fatalf("%d posts within the hour, want the login's", n)
-			}
-			w.clock.Add(time.Second)
-			r := a.tokenRequest(a.refreshment(token))
-			if c.hang {
-				var cancel context.CancelFunc
-				r, cancel = hang(r)
-				defer cancel()
-			}
-			got := w.do(r).wants(t, c.status, c.code)
-			if n := w.idp.Posts(); n != 2 {
-				t.Errorf("%d posts, want one for the login and one for this", n)
-			}
-			if c.status == 503 && got.Header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
-			}
-			if c.cause != "" && !strings.Contains(w.log.String(), c.cause) {
-				t.Errorf("the log does not say %q: %s", c.cause, w.log)
-			}
-			w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
-			if c.status == 200 { // what the provider gave is asked with the next time, and not before
-				next := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
-				if n := w.idp.Posts(); n != 2 {
-					t.Errorf("%d posts directly after a check", n)
+		for _, old := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, ", after a longer silence: ", old), func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.restart = true // no cached key helps
+					w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
+				})
+				want := c.want
+				if old {
+					want = c.old
 				}
+				w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
+				a := w.register(w.wiki.PublicURL, nil)
+				first := a.login().text("refresh_token")
+				w.clock.Add(time.Hour - time.Second)
+				w.idp.Be(c.be)
+				token := a.token(a.refreshment(first)).wants(t, 200, "").text("refresh_token")
+				if n := w.idp.Posts(); n != 1 {
+					t.Fatalf("%d posts within the hour, want the login's", n)
+				}
+				w.clock.Add(time.Second)
+				if old {
+					w.clock.Add(time.Hour + time.Second)
+				}
+				got := a.token(a.refreshment(token))
+				if outcome(got) != want {
+					t.Fatalf("%s, want %s: %s", outcome(got), want, got.Body)
+				}
+				if n := w.idp.Posts(); n != 2 {
+					t.Errorf("%d posts, want one for the login and one for this", n)
+				}
+				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && got.text("refresh_token") != token {
+					t.Errorf("Retry-After %q, %s", got.Header.Get("Retry-After"), got.Body)
+				}
+				if c.cause != "" && !strings.Contains(w.log.String(), c.cause) {
+					t.Errorf("the log does not say %q: %s", c.cause, w.log)
+				}
+				w.idp.Be(issuertest.Behaviour{Refresh: c.be.Refresh})
+				if c.later != "" {
+					if got := a.token(a.refreshment(token)); outcome(got) != c.later {
+						t.Errorf("afterwards %s, want %s: %s", outcome(got), c.later, got.Body)
+					}
+					return
+				}
+				// What the provider gave is asked with the next time.
+				next := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
 				w.clock.Add(time.Hour)
 				a.token(a.refreshment(next.text("refresh_token"))).wants(t, 200, "")
-				return
-			}
-			if got := a.token(a.refreshment(token)); got.Status != c.later {
-				t.Errorf("afterwards status %d, want %d: %s", got.Status, c.later, got.Body)
-			}
-		})
+			})
+		}
 	}
 }
 

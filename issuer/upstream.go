@@ -30,6 +30,10 @@ type upstream struct {
 	issuer    string
 	sendsIss  bool
 	fetchedAt time.Time
+
+	keysURL         string
+	revocationURL   string // RFC 7009; empty if there is none
+	scopesSupported []string
 }
 
 const (
@@ -123,6 +127,8 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 		SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
 		JWKSURI     string   `json:"jwks_uri"`
+		Revocation  string   `json:"revocation_endpoint"`
+		Scopes      []string `json:"scopes_supported"`
 		UserInfo    string   `json:"userinfo_endpoint"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
@@ -145,7 +151,10 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if len(metadata.AuthMethods) > 0 && !slices.Contains(metadata.AuthMethods, "client_secret_basic") {
 		endpoint.AuthStyle = oauth2.AuthStyleInParams
 	}
-	return &upstream{provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss}, nil
+	return &upstream{
+		provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
+		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes,
+	}, nil
 }
 
 func (s *Issuer) upstreamClient() *http.Client {
@@ -177,7 +186,7 @@ func (u *upstream) config(t *tenant, secret string) *oauth2.Config {
 	}
 	return &oauth2.Config{
 		ClientID: t.ClientID, ClientSecret: secret, Endpoint: endpoint,
-		RedirectURL: t.callbackURL(), Scopes: t.upstreamScopes(),
+		RedirectURL: t.callbackURL(),
 	}
 }
 
@@ -190,7 +199,10 @@ func (t *tenant) upstreamScopes() []string {
 }
 
 func (u *upstream) authorizationURL(t *tenant, seed sealing.LoginSeed) string {
-	return u.config(t, "").AuthCodeURL(seed.State(), oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))
+	config := u.config(t, "")
+	scopes, options := u.offlineAccess(t)
+	config.Scopes = scopes
+	return config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...)
 }
 
 // checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was sent must be right.
@@ -225,44 +237,46 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if err != nil {
 		return identity{}, nil, err
 	}
+	if up.refreshMode(t) == "session" {
+		token.RefreshToken = "" // nothing to steal
+	}
 	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
 		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
+	}
+	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
+		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
 	}
 	known.RefreshToken, known.CheckedAt = token.RefreshToken, s.Now().Unix()
 	return known, t.withheldScopes(token), nil
 }
 
 // askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
-func (s *Issuer) askAgain(ctx context.Context, t *tenant, last identity) (identity, []string, error) {
-	up, secret, err := s.upstreamWithSecret(ctx, t)
-	if err != nil {
-		return identity{}, nil, err
-	}
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
 	// A token without an access token makes the source refresh at once.
 	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken}).Token()
 	if err != nil {
-		return identity{}, nil, upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}
 	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
 	if raw, _ := token.Extra("id_token").(string); raw != "" {
-		if who, err = s.verifyIDToken(ctx, t, up, token); err != nil {
-			return identity{}, nil, err
-		}
-		if who.subject != last.Subject {
-			return identity{}, nil, loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
+			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
 		}
 	}
+	var next identity
+	if err == nil {
+		next, err = s.learn(ctx, t, up, token, who)
+	}
 	checkedAt := s.Now().Unix()
-	next, err := s.learn(ctx, t, up, token, who)
 	if err != nil {
 		if asError(err).Status != http.StatusServiceUnavailable || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
 			return identity{}, nil, err
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again.
-		s.Log.Warn("userinfo cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
 	}
 	next.RefreshToken, next.CheckedAt = token.RefreshToken, checkedAt

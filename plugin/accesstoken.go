@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -48,6 +47,8 @@ type identity struct {
 	subject string // as X-Mcp-Sub carries it
 	scopes  string // separated by spaces
 	expires int64  // Unix seconds, skew included
+
+	more []headerValue // what the label identityHeaders asks for
 }
 
 // authenticate finds out who sends a request. The errors are the ones above and errKeysUnavailable.
@@ -71,6 +72,9 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
+	}
+	if len(t.identityHeaders) > 0 {
+		token.identity.more = identityValues(t, token)
 	}
 	remember(t.keys, credentials[0], token.identity, key)
 	return token.identity, nil
@@ -106,6 +110,7 @@ type accessToken struct {
 	algorithm string
 	signed    string // header and claims as they stand in the token
 	signature []byte
+	claims    claims
 	identity  *identity
 }
 
@@ -120,6 +125,10 @@ type claims struct {
 	NotBefore float64 `json:"nbf"`
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
+
+	Email  string   `json:"email"`
+	Name   string   `json:"name"`
+	Groups []string `json:"groups"`
 }
 
 // readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its scopes, at a time in Unix seconds.
@@ -189,11 +198,6 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if strings.Trim(c.Scope, scopeChars+" ") != "" {
 		return nil, errMalformed
 	}
-	subject := c.Subject
-	if strings.Trim(subject, visible) != "" {
-		// A "%" is encoded too, so that no two subjects look alike.
-		subject = url.PathEscape(subject)
-	}
 
 	signature, err := strictBase64.DecodeString(parts[2])
 	if err != nil {
@@ -204,7 +208,8 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 		algorithm: header["alg"],
 		signed:    token[:len(token)-len(parts[2])-1],
 		signature: signature,
-		identity:  &identity{subject: subject, scopes: c.Scope, expires: deadline},
+		claims:    c,
+		identity:  &identity{subject: encodeValue(c.Subject), scopes: c.Scope, expires: deadline},
 	}, nil
 }
 

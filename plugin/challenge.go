@@ -5,6 +5,7 @@ package plugin
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -29,13 +30,23 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 // answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate", which some clients look for in
 // vain. CORS headers come only where a browser asks: a script must be able to read the challenge.
 func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
-	h := rw.Header()
-	h["WWW-Authenticate"] = []string{challenge}
+	rw.Header()["WWW-Authenticate"] = []string{challenge}
+	shareWithScripts(rw, req)
+	answer(rw, status, body)
+}
+
+func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
 	if len(req.Header["Origin"]) > 0 {
+		h := rw.Header()
 		h["Access-Control-Allow-Origin"] = []string{"*"}
 		h["Access-Control-Expose-Headers"] = []string{"WWW-Authenticate"}
 	}
-	answer(rw, status, body)
+}
+
+// refuseMessage answers in JSON-RPC: clients of MCP 2026-07-28 take any other 400 for an older server, and begin anew in its way.
+func refuseMessage(rw http.ResponseWriter, req *http.Request, status int, v *verdict) {
+	shareWithScripts(rw, req)
+	answer(rw, status, `{"jsonrpc":"2.0","id":`+v.id+`,"error":{"code":`+strconv.Itoa(v.code)+`,"message":"`+v.message+`"}}`)
 }
 
 // isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be answered without them; any

@@ -87,6 +87,21 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 	}
 }
 
+// RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
+func TestATokenInTheBodyDoesNotCount(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader("access_token="+goodToken("k1", nil)))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("X-Forwarded-Proto", "https")
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	if rec.Code != 401 || behind.count() != 0 {
+		t.Errorf("status %d, %d calls", rec.Code, behind.count())
+	}
+}
+
 func TestPreflightIsAnsweredHere(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -89,6 +89,30 @@ type Config struct {
 	// UpstreamCheckInterval is how old the provider's last word on a person may be.
 	UpstreamCheckInterval string `json:"upstreamCheckInterval" default:"1h" desc:"How old the provider's last word on a person may be when a token is refreshed, such as 15m; 0 asks every time, at most 24h."`
 
+	// IdentityHeaders asks for more than X-Mcp-Sub and X-Mcp-Scopes.
+	IdentityHeaders string `json:"identityHeaders" default:"none: X-Mcp-Sub and X-Mcp-Scopes" desc:"What else the MCP server is told, separated by commas: email, name, groups, client_id, issuer, assertion, each in a header X-Mcp-…, or in one of your choice as email=X-Forwarded-User; sub and scopes may have a second header."`
+
+	// BackendAuthorization is the Authorization header that the MCP server is sent.
+	BackendAuthorization string `json:"backendAuthorization" default:"none: the MCP server gets no Authorization header" desc:"Authorization header for the MCP server: env:NAME (a variable of Traefik) or file:/path. The name must end in BACKEND_AUTHORIZATION; small letters do for a file. Read again every 20 seconds."`
+
+	// MethodScopes and the three after it say which scopes an operation needs, besides RequiredScopes.
+	MethodScopes string `json:"methodScopes" default:"none: no such rule" desc:"Scopes that MCP methods need besides requiredScopes: rules METHOD=SCOPES, separated by semicolons, such as tools/call=wiki:use; resources/*=wiki:read."`
+
+	// ToolScopes are by params.name of tools/call.
+	ToolScopes string `json:"toolScopes" default:"none: no such rule" desc:"Scopes that a call of a tool needs: rules TOOL=SCOPES, such as delete_page=wiki:write; admin_*=wiki:admin; *=wiki:read. The most specific rule counts."`
+
+	// ResourceScopes are by params.uri of resources/read.
+	ResourceScopes string `json:"resourceScopes" default:"none: no such rule" desc:"Scopes that reading a resource needs: rules URI=SCOPES, such as file:///public/*=wiki:read; *=wiki:admin."`
+
+	// PromptScopes are by params.name of prompts/get.
+	PromptScopes string `json:"promptScopes" default:"none: no such rule" desc:"Scopes that a prompt needs: rules PROMPT=SCOPES."`
+
+	// HideTools takes from tools/list what the caller may not call.
+	HideTools string `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
+
+	// SidecarAuth is a second lock before the sidecar, beside the hop header.
+	SidecarAuth string `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
+
 	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
 	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
 
@@ -105,14 +129,19 @@ func CreateConfig() *Config { return &Config{} }
 
 // settings is a Config after validation. It does not change afterwards.
 type settings struct {
-	publicURL  string   // canonical; empty: derived from each request
-	host       string   // host[:port] of publicURL
-	prefix     string   // P: path of the public URL without trailing slash, so empty when the tenant owns the host
-	sidecar    *url.URL // path without trailing slash
-	keysTTL    int64    // seconds
+	publicURL  string     // canonical; empty: derived from each request
+	host       string     // host[:port] of publicURL
+	prefix     string     // P: path of the public URL without trailing slash, so empty when the tenant owns the host
+	sidecar    *url.URL   // path without trailing slash
+	signer     *awsSigner // nil: requests to the sidecar are not signed
+	keysTTL    int64      // seconds
 	hopKeyFile string
 	payload    hopPayload // what the sidecar is told; publicURL is filled in by newTenant
 	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
+
+	identityHeaders []identityHeader
+	own             *ownHeaders // names of theirs that the bouncer does not claim by itself; nil: none
+	rules           *rules      // nil: no message is looked into
 }
 
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
@@ -144,6 +173,11 @@ func parseConfig(c *Config) (*settings, error) {
 	if err := s.parseTenant(c); err != nil {
 		return nil, err
 	}
+	rules, err := parseRules(c)
+	if err != nil {
+		return nil, err
+	}
+	s.rules = rules
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
 	if err != nil || ttl < 1 || ttl > maxStale {
 		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
@@ -170,6 +204,16 @@ func (s *settings) parseAddresses(c *Config) error {
 	sidecar.Path = strings.TrimRight(sidecar.Path, "/")
 	sidecar.RawPath = ""
 	s.sidecar = sidecar
+	auth := either(c.SidecarAuth, "none")
+	if auth != "none" && auth != "sigv4" {
+		return errors.New("label sidecarAuth: give none or sigv4")
+	}
+	if auth == "sigv4" {
+		s.signer, err = newAWSSigner(sidecar.Host)
+		if err != nil {
+			return err
+		}
+	}
 
 	if c.PublicURL != "" {
 		u, err := absoluteURL(c.PublicURL)
@@ -246,6 +290,12 @@ func (s *settings) parseTenant(c *Config) error {
 			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
 		}
 	}
+	headers, err := parseIdentityHeaders(c.IdentityHeaders)
+	if err != nil {
+		return err
+	}
+	s.identityHeaders = headers
+	s.own = newOwnHeaders(headers)
 	rules, err := parseScopeRules(c.ScopeRules)
 	if err != nil {
 		return err
@@ -253,6 +303,9 @@ func (s *settings) parseTenant(c *Config) error {
 	supported := strings.Fields(c.ScopesSupported)
 	if strings.Trim(strings.Join(supported, ""), scopeChars) != "" {
 		return errors.New("label scopesSupported: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	}
+	if hasScopes(strings.Join(supported, " "), []string{"offline_access"}) {
+		return errors.New("label scopesSupported: offline_access is no right at a server; the authorization server's metadata always lists it")
 	}
 	refresh := either(c.Refresh, "auto")
 	if refresh != "auto" && refresh != "upstream" && refresh != "session" {
@@ -283,7 +336,7 @@ func (s *settings) parseTenant(c *Config) error {
 		GroupsClaim:     either(c.GroupsClaim, "groups"),
 		ScopeRules:      rules,
 		ScopesSupported: append([]string{}, supported...),
-		IdentityClaims:  []string{},
+		IdentityClaims:  identityClaims(headers),
 
 		Refresh:               refresh,
 		UpstreamCheckInterval: int64(interval / time.Second),

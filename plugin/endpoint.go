@@ -7,6 +7,7 @@ import "net/http"
 // endpoint is a protected address that was asked for before, with what a request to it needs.
 type endpoint struct {
 	tenant    *tenant
+	metadata  string // resource_metadata
 	challenge string // scope and resource_metadata, the end of each challenge
 }
 
@@ -34,10 +35,11 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 
 // addEndpoint remembers that an address is protected. path is relative to the prefix.
 func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoint {
-	e := &endpoint{tenant: t, challenge: t.challenge}
+	e := &endpoint{tenant: t, metadata: t.metadata}
 	if own, ok := t.endpoints[path]; ok {
-		e.challenge = own
+		e.metadata = own
 	}
+	e.challenge = t.scope + e.metadata
 	scheme := req.Header.Get("X-Forwarded-Proto")
 	host := req.Header.Get("X-Forwarded-Host")
 	where := scheme + "\n" + host + "\n" + req.URL.Path

@@ -52,13 +52,12 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return
 	}
-	if status := holdBody(req, maxForwarded); status != 0 {
+	if _, status := holdBody(req, maxForwarded); status != 0 {
 		answer(rw, status, `{"error":"invalid_request","error_description":"the request body is incomplete or too large"}`)
 		return
 	}
-	var transport http.RoundTripper = sidecarTransport
 	proxy := &httputil.ReverseProxy{
-		Transport:      transport,
+		Transport:      t.hop.transport(),
 		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, hop, path) },
 		ModifyResponse: checkHop,
 		ErrorHandler:   forwardFailed,
@@ -66,24 +65,24 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	proxy.ServeHTTP(rw, req)
 }
 
-// holdBody reads the body before it is forwarded, and returns the status to answer when it could not. net/http closes a request's body when its answer begins;
+// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it could not. net/http closes a request's body when its answer begins;
 // a transport that is still looking for the body's end then gives up the connection, and the answer is cut off. Traefik's own way to the MCP
 // server has the same fault (traefik/traefik#11767), and a tool call that is answered by a stream runs into it.
-func holdBody(req *http.Request, limit int64) int {
+func holdBody(req *http.Request, limit int64) ([]byte, int) {
 	if req.Body == nil {
-		return 0
+		return nil, 0
 	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
 	if err != nil {
-		return http.StatusBadRequest
+		return nil, http.StatusBadRequest
 	}
 	if int64(len(body)) > limit {
-		return http.StatusRequestEntityTooLarge
+		return nil, http.StatusRequestEntityTooLarge
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	req.ContentLength = int64(len(body))
 	req.TransferEncoding = nil
-	return 0
+	return body, 0
 }
 
 // rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the
@@ -112,6 +111,9 @@ func checkHop(resp *http.Response) error {
 	if isHopRefusal(resp) {
 		return errHopRefused
 	}
+	if resp.StatusCode == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "" {
+		return errSignatureRefused
+	}
 	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
 	if challenge := resp.Header[renamedChallenge]; challenge != nil {
 		resp.Header["Www-Authenticate"] = challenge
@@ -127,7 +129,7 @@ func isHopRefusal(resp *http.Response) bool {
 }
 
 func forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
-	if errors.Is(err, errHopRefused) {
+	if errors.Is(err, errHopRefused) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials) {
 		complain(err.Error())
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 		return

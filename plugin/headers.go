@@ -8,27 +8,64 @@ import (
 	"strings"
 )
 
+// forgeable are the headers that only the bouncer may set, as foldHeader spells them. They are dropped whether a label asks for them or not.
+var forgeable = map[string]bool{
+	"x-mcp-sub": true, "x-mcp-scopes": true, "x-mcp-email": true, "x-mcp-name": true, "x-mcp-groups": true,
+	"x-mcp-client-id": true, "x-mcp-issuer": true, "x-mcp-assertion": true, "x-mcpb-hop": true,
+}
+
+// The shortest and the longest of them.
 const (
-	subjectHeader = "X-Mcp-Sub"
-	scopesHeader  = "X-Mcp-Scopes"
+	minForgeable = len("X-Mcp-Sub")
+	maxForgeable = len("X-Mcp-Assertion")
 )
 
 // dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes X_Mcp_Sub and X.mcp.sub on,
 // and a server that maps header names to variables (CGI, WSGI) reads them as X-Mcp-Sub.
 //
-// The tests before isForged are there for speed: this loop runs interpreted, for each header of each request.
+// The tests before foldHeader are there for speed: this loop runs interpreted, for each header of each request.
 func dropForged(h http.Header) {
 	for name := range h {
-		if len(name) <= len(scopesHeader) && len(name) >= len(subjectHeader) && name[0]|0x20 == 'x' && name[2]|0x20 == 'm' && isForged(name) {
+		if len(name) <= maxForgeable && len(name) >= minForgeable && name[0]|0x20 == 'x' && name[2]|0x20 == 'm' && forgeable[foldHeader(name)] {
 			delete(h, name)
 		}
 	}
 }
 
-func isForged(name string) bool {
-	plain := separators.Replace(name)
-	return strings.EqualFold(plain, subjectHeader) || strings.EqualFold(plain, scopesHeader) || strings.EqualFold(plain, hopHeader)
+// ownHeaders are the names that a label gave to identity headers.
+type ownHeaders struct {
+	folded  map[string]bool
+	lengths []bool // is there a name of this length?
 }
+
+func newOwnHeaders(headers []identityHeader) *ownHeaders {
+	own := &ownHeaders{folded: map[string]bool{}, lengths: make([]bool, maxHeaderName+1)}
+	for _, h := range headers {
+		folded := foldHeader(h.name)
+		if forgeable[folded] {
+			continue
+		}
+		own.folded[folded] = true
+		own.lengths[len(folded)] = true
+	}
+	if len(own.folded) == 0 {
+		return nil
+	}
+	return own
+}
+
+// dropOwn deletes the headers of these names, in every spelling.
+func dropOwn(h http.Header, own *ownHeaders) {
+	for name := range h {
+		n := len(name)
+		if n < len(own.lengths) && own.lengths[n] && own.folded[foldHeader(name)] {
+			delete(h, name)
+		}
+	}
+}
+
+// foldHeader spells a header's name in small letters, with "-" for every separator.
+func foldHeader(name string) string { return strings.ToLower(separators.Replace(name)) }
 
 // separators maps each character of RFC 9110's token that is neither letter nor digit to "-".
 var separators = strings.NewReplacer("!", "-", "#", "-", "$", "-", "%", "-", "&", "-", "'", "-", "*", "-", "+", "-",
@@ -47,6 +84,9 @@ func identify(h http.Header, id *identity) {
 	// New slices each time: whoever changes them in place must not change another request's identity.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}
+	for _, more := range id.more {
+		h[more.name] = []string{more.value}
+	}
 }
 
 // keepUpgrade leaves of Connection only Upgrade. "Connection: X-Mcp-Sub" makes a proxy behind this one delete the header (RFC 9110
@@ -98,7 +138,3 @@ func tooManyHeaders(h http.Header) bool {
 	cookies := h["Cookie"]
 	return len(cookies) > 0 && len(strings.Join(cookies, ";")) > maxCookies
 }
-
-// visible is US-ASCII 0x21 to 0x7e without "%": what X-Mcp-Sub carries as it is. Other subjects, for example an e-mail address beyond
-// ASCII, are percent-encoded.
-var visible = strings.NewReplacer(" ", "", "%", "").Replace(printable)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -57,8 +58,9 @@ type hopPayload struct {
 
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.
 type hopSealer struct {
-	payload []byte // hopPayload as JSON
-	keyFile string // empty: the key is in the environment
+	payload []byte     // hopPayload as JSON
+	keyFile string     // empty: the key is in the environment
+	signer  *awsSigner // nil: what carries the header is not signed
 
 	mu     sync.Mutex // held while a key file is read: requests that need the header need the key
 	value  string
@@ -94,6 +96,15 @@ func (h *hopSealer) header(at int64) (string, error) {
 	h.err = err
 	h.value = value
 	return value, err
+}
+
+// transport is the way to the sidecar, for every request with the header.
+func (h *hopSealer) transport() http.RoundTripper {
+	var way http.RoundTripper = sidecarTransport
+	if h.signer != nil {
+		way = h.signer
+	}
+	return way
 }
 
 // sealHop is the format itself: key 32 bytes, nonce 12 bytes and never the same twice under one key. A header is made at most

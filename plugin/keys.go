@@ -295,7 +295,7 @@ func (k *keyset) download() (map[string]*verifyKey, error) {
 		return nil, err
 	}
 	req.Header[hopHeader] = []string{hop}
-	resp, err := sidecarTransport.RoundTrip(req)
+	resp, err := k.hop.transport().RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,10 @@ const (
 
 // trickyChars stand in no path that is let through. A backslash is a slash to some servers; ";" starts a path parameter, which
 // some servers cut off; "%" after decoding means that somebody encoded twice, for a server that decodes twice.
-const trickyChars = "\\;%" +
+const trickyChars = "\\;%" + controlChars
+
+// controlChars are those of US-ASCII.
+const controlChars = "" +
 	"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f" +
 	"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
 

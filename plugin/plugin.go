@@ -83,6 +83,9 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	dropForged(req.Header)
+	if b.settings.own != nil {
+		dropOwn(req.Header, b.settings.own)
+	}
 	e := recallEndpoint(b, req)
 	if e == nil {
 		b.serveFirst(rw, req)
@@ -93,7 +96,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		protect(b, rw, req, e)
 		return
 	}
-	pass(b, rw, req, id)
+	pass(b, rw, req, e, id)
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
@@ -114,7 +117,7 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 			protect(b, rw, req, e)
 			return
 		}
-		pass(b, rw, req, id)
+		pass(b, rw, req, e, id)
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
@@ -131,20 +134,28 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 		refuse(e, rw, req, err)
 		return
 	}
-	pass(b, rw, req, id)
+	pass(b, rw, req, e, id)
 }
 
-// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
-func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, id *identity) {
+// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody. Where rules are set, it is judged too.
+func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	n := req.ContentLength
-	if n > 0 && n <= maxMessage && holdBody(req, maxMessage) != 0 {
-		answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the request body could not be read"}`)
-		return
+	if b.settings.rules != nil {
+		if !permit(b.settings.rules, rw, req, e, id) {
+			return
+		}
+	} else if n > 0 && n <= maxMessage {
+		if _, status := holdBody(req, maxMessage); status != 0 {
+			answer(rw, http.StatusBadRequest, unreadable)
+			return
+		}
 	}
 	identify(req.Header, id)
 	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
 }
+
+const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read"}`
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
 func answer(rw http.ResponseWriter, status int, body string) {

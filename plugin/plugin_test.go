@@ -58,6 +58,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"scopeRules without scopes", func(c *Config) { c.ScopeRules = "*=" }, "label scopeRules"},
 		{"scopeRules of nobody known", func(c *Config) { c.ScopeRules = "team:x=mcp:read" }, "label scopeRules"},
 		{"scopeRules without a name", func(c *Config) { c.ScopeRules = "group:=mcp:read" }, "label scopeRules"},
+		{"scopesSupported with offline_access", func(c *Config) { c.ScopesSupported = "docs:read offline_access" }, "label scopesSupported: offline_access is no right"},
 		{"scopesSupported with a quote", func(c *Config) { c.ScopesSupported = "a\"b" }, "label scopesSupported"},
 		{"refresh of another kind", func(c *Config) { c.Refresh = "always" }, "label refresh"},
 		{"upstreamCheckInterval without a unit", func(c *Config) { c.UpstreamCheckInterval = "60" }, "label upstreamCheckInterval"},

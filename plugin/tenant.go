@@ -17,10 +17,14 @@ type tenant struct {
 	publicURL string // issuer identifier, no trailing slash
 	audience  string
 	required  []string          // scopes
-	challenge string            // scope and resource_metadata, the end of each challenge
-	endpoints map[string]string // path below the prefix → challenge, for the endpoints with a document of their own
+	scope     string            // parameter of each challenge, with the comma after it; empty when no scope is required
+	metadata  string            // resource_metadata, the end of each challenge
+	endpoints map[string]string // path below the prefix → resource_metadata, for the endpoints with a document of their own
 	hop       *hopSealer
 	keys      *keyset
+
+	providerIssuer  string
+	identityHeaders []identityHeader
 }
 
 var (
@@ -98,17 +102,20 @@ func newTenant(s *settings, publicURL string) (*tenant, error) {
 		return nil, err
 	}
 	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
-	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile}
-	// Two tenants share keys and verified tokens only when nothing at all differs between them.
-	id := sha256.Sum256([]byte(strconv.Quote(s.sidecar.String()) + strconv.Quote(s.hopKeyFile) + strconv.FormatInt(s.keysTTL, 10) + string(text)))
+	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile, signer: s.signer}
+	t.providerIssuer = payload.ProviderIssuer
+	t.identityHeaders = s.identityHeaders
+	// Two tenants share keys and verified tokens, which hold the identity's headers, only when nothing at all differs between them.
+	id := sha256.Sum256([]byte(strconv.Quote(s.sidecar.String()) + strconv.Quote(s.hopKeyFile) + strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.keysTTL, 10) + namesOf(s.identityHeaders) + string(text)))
 	t.keys = keysetFor(string(id[:]), s.sidecar.String()+"/oauth/jwks.json", s.keysTTL, t.hop)
 
 	scope := ""
 	if len(t.required) > 0 {
 		scope = `scope="` + strings.Join(t.required, " ") + `", `
 	}
-	metadata := scope + `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
-	t.challenge = metadata + `"`
+	t.scope = scope
+	metadata := `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
+	t.metadata = metadata + `"`
 	t.endpoints = map[string]string{}
 	if s.prefix != "" { // a host without path and with "/" are one request: what was typed cannot be told
 		t.endpoints["/"] = metadata + `/"`

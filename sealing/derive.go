@@ -41,6 +41,7 @@ const (
 	KindCode    Kind = 'a' // authorization code
 	KindRefresh Kind = 'r' // refresh token
 	KindSecret  Kind = 's' // upstream client secret, sealed for a label
+	KindBearer  Kind = 'b' // bearer key, for a machine that can only send a header
 )
 
 type kindFacts struct {
@@ -50,7 +51,7 @@ type kindFacts struct {
 }
 
 // A client_id never expires by age: clients keep theirs for ever and do not register again.
-// A refresh token's life is configured, so its payload carries it.
+// A refresh token's and a bearer key's life is chosen, so the payload carries it.
 var kinds = map[Kind]kindFacts{
 	KindClient:  {"client", 30 * 24 * time.Hour, 0},
 	KindConsent: {"consent", 24 * time.Hour, 15 * time.Minute},
@@ -58,10 +59,11 @@ var kinds = map[Kind]kindFacts{
 	KindCode:    {"code", 24 * time.Hour, time.Minute},
 	KindRefresh: {"refresh", 7 * 24 * time.Hour, 0},
 	KindSecret:  {"secret", 30 * 24 * time.Hour, 0},
+	KindBearer:  {"bearer", 30 * 24 * time.Hour, 0},
 }
 
 // Kinds lists every kind, in the order of a login.
-var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret}
+var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret, KindBearer}
 
 // Tenant is what makes one protected MCP server different from every other. All of it goes into
 // every derivation: who can forge one of these facts gets keys that nobody else uses.

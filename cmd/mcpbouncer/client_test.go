@@ -158,10 +158,10 @@ func TestClientsThatAreNotCreated(t *testing.T) {
 	}{
 		{"no command", []string{}, "client: the command is `client create`; --help lists its flags"},
 		{"another command", []string{"delete"}, "client: the command is `client create`"},
-		{"nothing given: all that is missing is named", []string{"create"}, "client create: --public-url, --resource, --provider-issuer, --provider-client-id, --redirect-uri missing; the client_id is bound to what the labels say"},
+		{"nothing given: all that is missing is named", []string{"create"}, "client create: --public-url, --resource, --provider-issuer, --provider-client-id, --redirect-uri missing; what is made is bound to what the labels say"},
 		{"no redirect URI", append([]string{"create"}, good[:8]...), "client create: --redirect-uri missing"},
 		{"no public URL", append([]string{"create"}, good[2:]...), "client create: --public-url missing"},
-		{"an unknown flag", append([]string{"create", "--scope", "x"}, good...), "client create: flag provided but not defined: -scope"},
+		{"an unknown flag", append([]string{"create", "--scopes", "x"}, good...), "client create: flag provided but not defined: -scopes"},
 		{"a word too many", append([]string{"create"}, append(good, "now")...), `client create: "now" is no flag`},
 		{"a generation that is no number", append([]string{"create", "--generation", "two"}, good...), "client create: invalid value"},
 		{"a generation beyond the label's", append([]string{"create", "--generation", "4294967296"}, good...), "client create: --generation must be at most"},
@@ -184,7 +184,7 @@ func TestClientsThatAreNotCreated(t *testing.T) {
 	}
 	t.Run("without a master", func(t *testing.T) {
 		clean(t, nil)
-		if err := run(append([]string{"client", "create"}, good...), nil, &strings.Builder{}); err == nil || !strings.HasPrefix(err.Error(), "BOUNCER_ENCRYPTION_KEY is not set") {
+		if err := run(append([]string{"client", "create"}, good...), nil, &strings.Builder{}); err == nil || !strings.HasPrefix(err.Error(), "client create: BOUNCER_ENCRYPTION_KEY is not set") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -197,7 +197,7 @@ func TestHelpOfClientCreate(t *testing.T) {
 		if err := run([]string{"client", "create", flag}, nil, &out); err != nil {
 			t.Errorf("%s: %v", flag, err)
 		}
-		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI"} {
+		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-grant type", "-subject sub", "-scope scopes", "-jwks file"} {
 			if !strings.Contains(out.String(), "  "+name+"\n") {
 				t.Errorf("%s does not explain %s: %s", flag, name, out.String())
 			}

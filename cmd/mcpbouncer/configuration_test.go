@@ -76,7 +76,7 @@ Traefik itself needs the hop key: its environment variable ` + "`BOUNCER_HOP_KEY
 	if err := envconfig.Usagef(variablePrefix, &environment{}, &b, template); err != nil {
 		t.Fatal(err)
 	}
-	b.WriteString(`| ` + "`…CLIENT_SECRET`" + ` | | Upstream client secrets that labels name as ` + "`env:NAME`" + `. The name must end in CLIENT_SECRET; with _FILE appended it names a file instead. |
+	b.WriteString(`| ` + "`…CLIENT_SECRET`" + ` | | Upstream client secrets that labels name as ` + "`env:NAME`" + `. The name must end in CLIENT_SECRET; with _FILE appended it names a file instead. On AWS Lambda its value may be ssm:NAME or secretsmanager:ARN. |
 `)
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ import (
 
 // environment is every variable of the sidecar. docs/configuration.md is generated from its tags.
 type environment struct {
-	EncryptionKey     string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. Required."`
+	EncryptionKey     string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. On AWS Lambda also ssm:NAME or secretsmanager:ARN, which are read at the first request. Required."`
 	EncryptionKeyFile string     `split_words:"true" desc:"File that holds the value of BOUNCER_ENCRYPTION_KEY."`
 	ListenAddr        string     `split_words:"true" default:":8080" desc:"Bind address."`
 	KeyRotationDays   int        `split_words:"true" default:"30" desc:"Days that one signing key signs."`
@@ -36,7 +37,8 @@ type environment struct {
 	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
 
-	ring *sealing.Ring
+	ring      *sealing.Ring
+	extension *extension // of AWS Lambda: reads secrets that variables only name
 }
 
 const variablePrefix = "bouncer"
@@ -70,7 +72,7 @@ func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 
 // readEnvironment reads the variables without the secrets' files.
 func readEnvironment() (*environment, error) {
-	e := &environment{}
+	e := &environment{extension: newExtension()}
 	if err := envconfig.Process(variablePrefix, e); err != nil {
 		var parse *envconfig.ParseError
 		if errors.As(err, &parse) {
@@ -107,13 +109,20 @@ func loadEnvironment() (*environment, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
-		key = strings.TrimPrefix(strings.TrimSpace(string(content)), "BOUNCER_ENCRYPTION_KEY=")
+		key = keyOf(string(content))
 		if key == "" {
 			return nil, errors.New("BOUNCER_ENCRYPTION_KEY_FILE holds no key: make one with `mcpbouncer keygen`")
 		}
 	}
 	if key == "" {
 		return nil, errors.New("BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
+	}
+	if isReference(key) {
+		secret, err := e.extension.read(key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		key = keyOf(secret)
 	}
 	if e.ring, err = sealing.ParseRing(key); err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
@@ -135,6 +144,11 @@ func loadEnvironment() (*environment, error) {
 	return e, nil
 }
 
+// keyOf takes the value of BOUNCER_ENCRYPTION_KEY from a text that is it, or the line that keygen prints.
+func keyOf(text string) string {
+	return strings.TrimPrefix(strings.TrimSpace(text), "BOUNCER_ENCRYPTION_KEY=")
+}
+
 func (e *environment) logger(out io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: e.LogLevel}))
 }
@@ -149,22 +163,52 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		AccessTokenTTL:  time.Duration(e.AccessTokenTTL),
 		RefreshTokenTTL: time.Duration(e.RefreshTokenTTL),
 		SessionTTL:      time.Duration(e.SessionTTL),
+		RefreshIdleTTL:  time.Duration(e.RefreshIdleTTL),
 		Version:         version(),
 		Log:             log,
-		Getenv:          secretVariable,
+		Getenv: func(name string) string {
+			secret, err := e.secretVariable(name)
+			if err != nil {
+				log.Error("client secret", "variable", name, "cause", err)
+			}
+			return secret
+		},
 
 		TrustedDocumentHosts: e.MetadataHosts,
 	}
 }
 
-// secretVariable is a secret in NAME or in the file that NAME_FILE names; empty when there is neither.
-func secretVariable(name string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
+// openStores opens what the sidecar may remember in, and the operator's list. Neither is needed: the sidecar itself keeps nothing.
+func (e *environment) openStores(c *issuer.Config) (err error) {
+	guard := e.ReplayGuard
+	if guard == "" {
+		guard = "memory"
+		if os.Getenv(runtimeAPI) != "" { // an environment of Lambda sees a part of the requests, and is gone when it pleases
+			guard = "none"
+		}
 	}
-	content, err := os.ReadFile(os.Getenv(name + "_FILE"))
-	if err != nil {
-		return ""
+	if c.ReplayGuard, err = issuer.OpenReplayGuard(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), time.Now); err != nil {
+		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
 	}
-	return strings.TrimSpace(string(content))
+	if e.Deny != "" {
+		if c.Deny, err = issuer.OpenDenyList(e.Deny, nil); err != nil {
+			return fmt.Errorf("BOUNCER_DENY: %w", err)
+		}
+	}
+	return nil
+}
+
+// secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none.
+func (e *environment) secretVariable(name string) (string, error) {
+	if value := os.Getenv(name); isReference(value) {
+		return e.extension.read(value)
+	} else if value != "" {
+		return value, nil
+	}
+	file := os.Getenv(name + "_FILE")
+	if file == "" {
+		return "", nil
+	}
+	content, err := os.ReadFile(file)
+	return strings.TrimSpace(string(content)), err
 }

@@ -128,6 +128,8 @@ func TestBadEnvironments(t *testing.T) {
 		{"a trusted host that is a URL", "BOUNCER_TRUSTED_METADATA_HOSTS", "https://apps.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "https://apps.internal:443" is not host:port in lower case, such as apps.internal:443`},
 		{"a trusted host in capitals", "BOUNCER_TRUSTED_METADATA_HOSTS", "a.internal:443,Apps.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "Apps.internal:443" is not host:port in lower case, such as apps.internal:443`},
 		{"no trusted host before a comma", "BOUNCER_TRUSTED_METADATA_HOSTS", ",a.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "" is not host:port in lower case, such as apps.internal:443`},
+		{"a name of a secret", "BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key", "BOUNCER_ENCRYPTION_KEY: names a secret of AWS, which is read on AWS Lambda only; elsewhere use a variable that ends in _FILE"},
+		{"an invoke mode that is none", "BOUNCER_LAMBDA_INVOKE_MODE", "stream", `BOUNCER_LAMBDA_INVOKE_MODE="stream" cannot be read: On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM.`},
 		{"a key and a file", "BOUNCER_ENCRYPTION_KEY_FILE", "/dev/null", "BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one"},
 		{"no rotation", "BOUNCER_KEY_ROTATION_DAYS", "0", "BOUNCER_KEY_ROTATION_DAYS=0 must be from 1 to 3650"},
 		{"a negative rotation", "BOUNCER_KEY_ROTATION_DAYS", "-1", "BOUNCER_KEY_ROTATION_DAYS=-1 must be from 1 to 3650"},
@@ -185,7 +187,7 @@ func wantsError(t *testing.T, err error, want string) {
 
 // Values that are good alone and not together.
 func TestVariablesThatContradictEachOther(t *testing.T) {
-	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
+	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
 	for _, c := range []struct {
 		name      string
 		variables map[string]string
@@ -209,16 +211,21 @@ func TestVariablesThatContradictEachOther(t *testing.T) {
 func TestSecretVariables(t *testing.T) {
 	file := write(t, "from a file\n")
 	for _, c := range []struct {
-		name, plain, file, want string
+		name, plain, file, want, err string
 	}{
-		{"plain", "from the variable", "", "from the variable"}, {"a file", "", file, "from a file"}, {"both", "from the variable", file, "from the variable"},
-		{"neither", "", "", ""}, {"a file that is not there", "", "/nowhere", ""},
+		{"plain", "from the variable", "", "from the variable", ""}, {"a file", "", file, "from a file", ""}, {"both", "from the variable", file, "from the variable", ""},
+		{"neither", "", "", "", ""}, {"a file that is not there", "", "/nowhere", "", "open /nowhere: no such file or directory"},
+		{"a reference outside of AWS Lambda", "ssm:/wiki", "", "", errNoExtension.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Setenv("WIKI_CLIENT_SECRET", c.plain)
-			t.Setenv("WIKI_CLIENT_SECRET_FILE", c.file)
-			if got := secretVariable("WIKI_CLIENT_SECRET"); got != c.want {
-				t.Errorf("%q, want %q", got, c.want)
+			clean(t, map[string]string{"WIKI_CLIENT_SECRET": c.plain, "WIKI_CLIENT_SECRET_FILE": c.file})
+			e, err := readEnvironment()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := e.secretVariable("WIKI_CLIENT_SECRET")
+			if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
+				t.Errorf("%q, want %q; %v", got, c.want, err)
 			}
 		})
 	}

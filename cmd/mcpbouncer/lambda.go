@@ -14,6 +14,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -28,19 +30,32 @@ const runtimeAPI = "AWS_LAMBDA_RUNTIME_API"
 // serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that a container serves. Nothing
 // runs between two of them: the environment is frozen then, and may never wake again.
 func serveInvocations(out io.Writer) error {
-	e, err := loadEnvironment()
+	e, err := readEnvironment()
 	if err != nil {
 		return err
 	}
-	log := e.logger(out)
-	iss, err := newIssuer(e, log)
-	if err != nil {
-		return err
+	f := &function{streams: e.LambdaInvokeMode == streamMode, log: e.logger(out), now: time.Now, load: loadHandler}
+	if !isReference(e.EncryptionKey) {
+		if f.handler, err = f.load(f.log); err != nil {
+			return err
+		}
 	}
-	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs())
-	f := &function{handler: iss.Handler(), streams: e.LambdaInvokeMode == streamMode, log: log}
 	lambda.Start(f.invoke)
 	return errors.New("the runtime API has gone away") // Start does not return
+}
+
+// loadHandler reads all variables and what they name.
+func loadHandler(log *slog.Logger) (http.Handler, error) {
+	e, err := loadEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	iss, err := newIssuer(e, log)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs())
+	return iss.Handler(), nil
 }
 
 // invokeMode is the InvokeMode of the Function URL, in AWS's words. No event says it.
@@ -96,19 +111,46 @@ type function struct {
 	handler http.Handler
 	streams bool // the Function URL has InvokeMode RESPONSE_STREAM
 	log     *slog.Logger
+
+	// Where the master secret is only named, there is no handler before the first request: nothing can be read earlier.
+	load     func(*slog.Logger) (http.Handler, error)
+	now      func() time.Time
+	mu       sync.Mutex // guards handler and failedAt
+	failedAt time.Time
+}
+
+// ready returns the handler, or nil when it cannot be made. After a failure it is not tried again for a second: strangers can ask.
+func (f *function) ready() http.Handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.handler != nil || f.now().Sub(f.failedAt) < time.Second {
+		return f.handler
+	}
+	handler, err := f.load(f.log)
+	if err != nil {
+		f.failedAt = f.now()
+		f.log.Error("not ready", "cause", err)
+		return nil
+	}
+	f.handler = handler
+	return handler
 }
 
 // invoke answers one event. It returns no error: Lambda would answer 502 with nothing in it, and log the event's failure for us.
 func (f *function) invoke(ctx context.Context, e event) (any, error) {
 	a := &answer{header: http.Header{}, status: http.StatusOK}
 	r, err := e.request(ctx)
+	handler := f.ready()
 	switch {
+	case handler == nil:
+		a.header.Set("Retry-After", "5")
+		a.refuse(http.StatusServiceUnavailable, "temporarily_unavailable")
 	case err != nil:
 		a.refuse(http.StatusBadRequest, "invalid_request")
 	case headerBytes(r.Header) > issuer.MaxHeaderBytes: // net/http's own check in a container
 		a.refuse(http.StatusRequestHeaderFieldsTooLarge, "invalid_request")
 	default:
-		f.serve(a, r)
+		f.serve(handler, a, r)
 	}
 	switch {
 	case e.fromLoadBalancer():
@@ -120,7 +162,7 @@ func (f *function) invoke(ctx context.Context, e event) (any, error) {
 }
 
 // serve is net/http's way with a handler that panics, except that the client gets an answer.
-func (f *function) serve(a *answer, r *http.Request) {
+func (f *function) serve(handler http.Handler, a *answer, r *http.Request) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			f.log.Error("panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
@@ -128,7 +170,7 @@ func (f *function) serve(a *answer, r *http.Request) {
 			a.refuse(http.StatusInternalServerError, "server_error")
 		}
 	}()
-	f.handler.ServeHTTP(a, r)
+	handler.ServeHTTP(a, r)
 	if r.Method == http.MethodHead {
 		a.body.Reset()
 	}

@@ -24,6 +24,7 @@ const usage = `usage: mcpbouncer [command]
   hop-key       print the hop key of BOUNCER_ENCRYPTION_KEY
   seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
   client create make a client_id and secret for one tenant; --help lists the flags
+  key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
   version       print the version
 
@@ -54,6 +55,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return hopKey(out)
 	case "client":
 		return client(args, out)
+	case "key":
+		return key(args, out)
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

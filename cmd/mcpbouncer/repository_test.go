@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -79,9 +81,10 @@ var (
 	link     = regexp.MustCompile(`\]\(([^)#: ]+)(?:#[^)]*)?\)`)
 )
 
-// A promise whose test was renamed away is a promise without a test.
-func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
-	tests, pages := map[string]bool{}, map[string]string{}
+// testsAndPages are the names of all tests of the repository, and the text of all pages by path.
+func testsAndPages(t *testing.T) (tests map[string]bool, pages map[string]string) {
+	t.Helper()
+	tests, pages = map[string]bool{}, map[string]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -109,6 +112,12 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 	if err != nil || len(tests) == 0 || len(pages) == 0 {
 		t.Fatalf("%d tests, %d pages: %v", len(tests), len(pages), err)
 	}
+	return tests, pages
+}
+
+// A promise whose test was renamed away is a promise without a test.
+func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
+	tests, pages := testsAndPages(t)
 	named := 0
 	for path, text := range pages {
 		for _, m := range testName.FindAllStringSubmatch(text, -1) {
@@ -125,5 +134,115 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 	}
 	if named == 0 {
 		t.Error("no page names a test")
+	}
+}
+
+// docs/conformance.md: a row that says nothing of how, or whose test or file is gone, is a claim.
+func TestConformanceRowsAreComplete(t *testing.T) {
+	tests, pages := testsAndPages(t)
+	const header = "| requirement | source | file | test | status |"
+	rows, inTable := 0, false
+	for i, line := range strings.Split(pages[filepath.Join(root, "docs", "conformance.md")], "\n") {
+		switch {
+		case line == header:
+			inTable = true
+		case !strings.HasPrefix(line, "|"):
+			inTable = false
+		case strings.HasPrefix(line, "|---"):
+		case !inTable:
+			t.Errorf("line %d: a table begins with %q", i+1, header)
+		default:
+			rows++
+			if err := checkConformanceRow(line, tests); err != nil {
+				t.Errorf("line %d: %v", i+1, err)
+			}
+		}
+	}
+	if rows < 100 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+var (
+	requirementSource = regexp.MustCompile(`^(MCP|20\d\d-\d\d-\d\d, |Practices|RFC \d{4} §|RFC \d{4}$|OAuth 2\.[01]|OpenID Connect|CIMD §|Fetch standard|JSON-RPC 2\.0 §|Limits of this server)`)
+	code              = regexp.MustCompile("`([^`]*)`")
+)
+
+// checkConformanceRow reads | requirement | source | file | test | status |.
+func checkConformanceRow(line string, tests map[string]bool) error {
+	cells := strings.Split(strings.Trim(line, "|"), "|")
+	if len(cells) != 5 {
+		return fmt.Errorf("%d cells, want 5", len(cells))
+	}
+	for i := range cells {
+		cells[i] = strings.TrimSpace(cells[i])
+	}
+	requirement, source, files, shown := cells[0], cells[1], cells[2], cells[3]
+	status, reason, _ := strings.Cut(cells[4], ": ")
+	if requirement == "" {
+		return errors.New("no requirement")
+	}
+	for _, part := range strings.Split(source, "; ") {
+		if !requirementSource.MatchString(part) {
+			return fmt.Errorf("source %q names no standard and section", part)
+		}
+	}
+	for _, cell := range []string{files, shown} {
+		if rest := strings.Trim(code.ReplaceAllString(cell, ""), ", "); rest != "" {
+			return fmt.Errorf("%q is no list of names", cell)
+		}
+	}
+	for _, m := range code.FindAllStringSubmatch(files, -1) {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			return err
+		}
+	}
+	for _, m := range code.FindAllStringSubmatch(shown, -1) {
+		if !tests[m[1]] {
+			return fmt.Errorf("there is no %s", m[1])
+		}
+	}
+	switch status {
+	case "met", "passed on":
+		if files == "" || shown == "" || reason != "" {
+			return fmt.Errorf("%s needs a file and a test, and no reason", status)
+		}
+	case "divergence", "not offered":
+		if len(reason) < 20 {
+			return fmt.Errorf("%s needs a reason", status)
+		}
+	default:
+		return fmt.Errorf("unknown status %q", cells[4])
+	}
+	return nil
+}
+
+func TestConformanceRowsThatAreRefused(t *testing.T) {
+	tests := map[string]bool{"TestA": true}
+	for _, c := range []struct{ name, line, want string }{
+		{"a whole one", "| a | RFC 6749 §3.1 | `go.mod` | `TestA` | met |", ""},
+		{"one that is passed on", "| a | MCP 2025-11-25, Overview | `go.mod`, `README.md` | `TestA`, `TestA` | passed on |", ""},
+		{"a divergence without a test", "| a | CIMD §3; RFC 6890 | `go.mod` | | divergence: it is done in another way |", ""},
+		{"a cell too few", "| a | RFC 6749 §3.1 | `go.mod` | met |", "4 cells, want 5"},
+		{"no requirement", "| | RFC 6749 §3.1 | `go.mod` | `TestA` | met |", "no requirement"},
+		{"no source", "| a | | `go.mod` | `TestA` | met |", `source "" names no standard and section`},
+		{"a source that is none", "| a | common sense | `go.mod` | `TestA` | met |", `source "common sense" names no standard and section`},
+		{"an RFC without a section beside another", "| a | RFC 6749 3.1 | `go.mod` | `TestA` | met |", `source "RFC 6749 3.1" names no standard and section`},
+		{"a file that is gone", "| a | RFC 6749 §3.1 | `gone.go` | `TestA` | met |", "no such file"},
+		{"a test that is gone", "| a | RFC 6749 §3.1 | `go.mod` | `TestB` | met |", "there is no TestB"},
+		{"a test that is only promised", "| a | RFC 6749 §3.1 | `go.mod` | to come | met |", `"to come" is no list of names`},
+		{"met without a test", "| a | RFC 6749 §3.1 | `go.mod` | | met |", "met needs a file and a test"},
+		{"met without a file", "| a | RFC 6749 §3.1 | | `TestA` | met |", "met needs a file and a test"},
+		{"met with an excuse", "| a | RFC 6749 §3.1 | `go.mod` | `TestA` | met: mostly, if you look at it kindly |", "no reason"},
+		{"a divergence without a reason", "| a | RFC 6749 §3.1 | `go.mod` | `TestA` | divergence |", "divergence needs a reason"},
+		{"not offered, because", "| a | RFC 6749 §3.1 | | | not offered: because |", "not offered needs a reason"},
+		{"another status", "| a | RFC 6749 §3.1 | `go.mod` | `TestA` | partly |", `unknown status "partly"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := checkConformanceRow(c.line, tests)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
 	}
 }

@@ -59,9 +59,13 @@ func serve(out io.Writer) error {
 }
 
 func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
-	iss, err := issuer.New(e.issuerConfig(log))
+	config := e.issuerConfig(log)
+	if err := e.openStores(&config); err != nil {
+		return nil, err
+	}
+	iss, err := issuer.New(config)
 	if err != nil {
-		return nil, fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
+		return nil, fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
 	}
 	return iss, nil
 }

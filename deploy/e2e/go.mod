@@ -13,6 +13,7 @@ tool (
 )
 
 require (
+	github.com/aws/aws-lambda-go v1.55.1
 	github.com/compose-spec/compose-go/v2 v2.16.2
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/modelcontextprotocol/go-sdk v1.8.0

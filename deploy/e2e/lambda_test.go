@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,29 @@ func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 	}
 	w.Lambda.Twice(nil)
 	loginAndRefresh(t, c, w.Wiki.Browser())
+}
+
+// The variables of the function name its secrets only. Nothing is read before the first request of an environment, and each secret once.
+func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Named: true})
+	before := len(w.Extension.Asked())
+	e := w.Lambda.Cold()
+	if asked := w.Extension.Asked()[before:]; len(asked) != 0 {
+		t.Errorf("asked for %q before there was a request", asked)
+	}
+	e.End()
+	w.Lambda.Settle()
+	for _, tn := range w.Tenants() {
+		loginAndRefresh(t, tn.Client(), tn.Browser())
+		loginAndRefresh(t, tn.Client(), tn.Browser())
+	}
+	asked := w.Extension.Asked()[before:]
+	slices.Sort(asked)
+	if len(asked) != 3 || len(slices.Compact(asked)) != 3 {
+		t.Errorf("asked for %q, want each of three secrets once", asked)
+	}
+	noSecretIn(t, w, "lambda")
 }
 
 // Containers and functions with one master secret behind one Traefik: the way from one to the other, and back, without a

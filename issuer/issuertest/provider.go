@@ -22,6 +22,7 @@ import (
 // Options are what a provider is; nil means the defaults.
 type Options struct {
 	TLS          bool             // an https issuer; reach it with Provider.Transport
+	Issuer       string           // its name instead of the address where it listens: https://accounts.google.com; reach it with Provider.Transport
 	Now          func() time.Time // nil: the real time
 	ClientID     string           // default "bouncer"
 	ClientSecret string           // default "upstream-secret-of-the-bouncer"
@@ -61,6 +62,10 @@ type Behaviour struct {
 	WrongKey         bool                 // signed by somebody else under the published kid
 	Claims           func(map[string]any) // changes the claims before they are signed
 
+	// Userinfo endpoint
+	UserInfo       map[string]any // what it says; the discovery document names the endpoint only if this is set
+	UserInfoStatus int            // answers this status instead
+
 	// Refresh
 	Refresh        string // "": rotates; "static": the same token for ever; "none": gives none
 	KillOnReuse    bool   // an old refresh token used again ends the family
@@ -71,6 +76,16 @@ type Behaviour struct {
 	RefreshStatus  int    // as Status, for refreshes only
 	RefreshError   string
 	RefreshMessage string
+
+	Leeway        time.Duration // a replaced refresh token works for so long, and gives the newest again
+	Gone          bool          // the person may not come in any more
+	RefusalStatus int           // how a refresh token that is worth nothing is refused; 400 if zero
+	Refusal       string        // "invalid_grant" if empty
+	LoseResponse  bool          // does what a refresh asks for, and hangs up before it says so
+	Delay         time.Duration // before the token endpoint does anything
+	Dex           bool          // endpoints and errors of Dex, and its one refresh token for each person and client
+	Revocation    bool          // has a revocation endpoint (RFC 7009)
+	RevokeStatus  int           // which answers this
 }
 
 // Provider is an OpenID provider at which one person is always signed in.
@@ -91,8 +106,11 @@ type Provider struct {
 	discoveries int
 	keyFetches  int
 	authorized  int
+	userinfos   int
 	posts       []url.Values // each request at the token endpoint
 	codePosts   map[string]int
+	asked       url.Values // of the last authorization request
+	revoked     []string
 	secrets     []string
 }
 
@@ -102,8 +120,10 @@ type upstreamCode struct {
 }
 
 type family struct {
-	current string
-	dead    bool
+	current  string
+	dead     bool
+	replaced time.Time // when current became it
+	previous string
 }
 
 var providers sync.Map // host → *Provider: where browsers go on
@@ -152,6 +172,10 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 		p.server = httptest.NewServer(p)
 	}
 	p.Issuer = p.server.URL
+	if o.Issuer != "" {
+		p.Transport = elsewhere{o.Issuer, p.Issuer, p.Transport}
+		p.Issuer = o.Issuer
+	}
 	u, _ := url.Parse(p.Issuer)
 	providers.Store(u.Host, p)
 	t.Cleanup(func() {
@@ -161,6 +185,26 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 		providers.Delete(u.Host)
 	})
 	return p
+}
+
+// elsewhere takes requests for one origin and path to another.
+type elsewhere struct {
+	from, to string
+	next     http.RoundTripper
+}
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	rest, ok := strings.CutPrefix(r.URL.String(), strings.TrimSuffix(e.from, "/"))
+	if !ok {
+		return e.next.RoundTrip(r)
+	}
+	u, err := url.Parse(e.to + rest)
+	if err != nil {
+		return nil, err
+	}
+	moved := r.Clone(r.Context())
+	moved.URL, moved.Host = u, u.Host
+	return e.next.RoundTrip(moved)
 }
 
 // Be changes how the provider acts from now on.
@@ -199,6 +243,46 @@ func (p *Provider) Counts() (discoveries, keys, authorizations int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.discoveries, p.keyFetches, p.authorized
+}
+
+// UserInfos is how often the userinfo endpoint was asked.
+func (p *Provider) UserInfos() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.userinfos
+}
+
+// Refreshes is how often the token endpoint was asked for a refresh.
+func (p *Provider) Refreshes() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, form := range p.posts {
+		if form.Get("grant_type") == "refresh_token" {
+			n++
+		}
+	}
+	return n
+}
+
+// LastAuthorization are the parameters of the last authorization request.
+func (p *Provider) LastAuthorization() url.Values {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+// Revoked are the tokens that the revocation endpoint was given.
+func (p *Provider) Revoked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.revoked)
+}
+
+// Forget loses all refresh tokens, as a provider does whose storage is not kept.
+func (p *Provider) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.refreshes)
 }
 
 // Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
@@ -241,17 +325,29 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		writeJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: providerKeys()[0].Public(), KeyID: providerKeyID, Algorithm: "RS256", Use: "sig"}}})
-	case "/authorize":
+	case "/authorize", "/auth":
 		p.authorized++
+		p.asked = r.URL.Query()
 		p.authorize(w, r)
 	case "/token":
 		p.token(w, r)
+	case "/userinfo":
+		p.userinfo(w, r)
 	default:
 		http.NotFound(w, r)
 	}
 }
 
 func (p *Provider) hangs(r *http.Request) bool {
+	p.mu.Lock()
+	delay := p.behaviour.Delay
+	p.mu.Unlock()
+	if r.URL.Path == "/token" && delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-p.done:
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -284,14 +380,26 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	base := strings.TrimSuffix(p.Issuer, "/")
 	doc := map[string]any{
 		"issuer":                                p.Issuer,
-		"authorization_endpoint":                p.Issuer + "/authorize",
-		"token_endpoint":                        p.Issuer + "/token",
-		"jwks_uri":                              p.Issuer + "/keys",
+		"authorization_endpoint":                base + "/authorize",
+		"token_endpoint":                        base + "/token",
+		"jwks_uri":                              base + "/keys",
 		"response_types_supported":              []string{"code"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
+	}
+	if b.UserInfo != nil {
+		doc["userinfo_endpoint"] = base + "/userinfo"
+	}
+	if b.Dex {
+		doc["authorization_endpoint"] = p.Issuer + "/auth"
+		doc["device_authorization_endpoint"] = p.Issuer + "/device/code"
+		doc["scopes_supported"] = []string{"openid", "email", "groups", "profile", "offline_access"}
+	}
+	if b.Revocation {
+		doc["revocation_endpoint"] = p.Issuer + "/revoke"
 	}
 	for name, v := range b.Discovery {
 		doc[name] = v
@@ -403,7 +511,12 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	}
 	code.used = true
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
-	if b.Refresh != "none" {
+	if b.Dex { // a new login deletes the refresh token of the one before
+		for _, f := range p.refreshes {
+			f.dead = true
+		}
+	}
+	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
 		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		p.refreshes[token] = &family{current: token}
 		answer["refresh_token"] = token
@@ -417,16 +530,18 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 	b, token := p.behaviour, r.PostForm.Get("refresh_token")
 	f, ok := p.refreshes[token]
-	if ok && f.current != token && b.KillOnReuse {
+	again := ok && token != f.current && token == f.previous && b.Leeway > 0 && p.now().Sub(f.replaced) <= b.Leeway
+	if ok && f.current != token && !again && b.KillOnReuse {
 		f.dead = true
 	}
-	if !ok || f.dead || f.current != token {
-		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+	if !ok || f.dead || f.current != token && !again || b.Gone {
+		p.refuse(w)
 		return
 	}
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
-	if b.Refresh == "" && !b.NoNewRefresh {
-		f.current = "upstream-refresh-" + rand.Text()
+	if b.Refresh == "" && !b.NoNewRefresh && !again {
+		f.previous, f.replaced = f.current, p.now()
+		f.current = pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		p.refreshes[f.current] = f
 	}
 	if !b.NoNewRefresh {
@@ -439,7 +554,60 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		}
 		answer["id_token"] = p.idToken(sub, "")
 	}
+	if b.LoseResponse {
+		p.secret(f.current)
+		panic(http.ErrAbortHandler)
+	}
 	p.answer(w, answer)
+}
+
+// userinfo wants an access token of this provider, in the header.
+func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
+	p.userinfos++
+	switch {
+	case p.behaviour.UserInfoStatus != 0:
+		w.WriteHeader(p.behaviour.UserInfoStatus)
+	case !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer upstream-access-"):
+		w.WriteHeader(http.StatusUnauthorized)
+	default:
+		writeJSON(w, 200, p.behaviour.UserInfo)
+	}
+}
+
+// refuse says that a refresh token is worth nothing, in the provider's own way.
+func (p *Provider) refuse(w http.ResponseWriter) {
+	b := p.behaviour
+	status, code := http.StatusBadRequest, "invalid_grant"
+	if b.Dex {
+		code = "invalid_request"
+		if b.Gone { // the connector fails, for this person
+			status = http.StatusInternalServerError
+		}
+	}
+	if b.Refusal != "" {
+		code = b.Refusal
+	}
+	if b.RefusalStatus != 0 {
+		status = b.RefusalStatus
+	}
+	writeJSON(w, status, map[string]string{"error": code, "error_description": "the provider's own words"})
+}
+
+func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
+	token := r.PostForm.Get("token")
+	p.revoked = append(p.revoked, token)
+	switch {
+	case p.behaviour.RevokeStatus != 0:
+		w.WriteHeader(p.behaviour.RevokeStatus)
+		return
+	case !p.authenticated(r):
+		writeJSON(w, 401, map[string]string{"error": "invalid_client"})
+		return
+	}
+	if f, ok := p.refreshes[token]; ok {
+		f.dead = true
+	}
+	w.WriteHeader(http.StatusOK) // RFC 7009 §2.2: also for a token that it does not know
 }
 
 func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {

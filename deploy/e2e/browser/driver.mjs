@@ -45,6 +45,7 @@ class Person {
   async open(url) {
     const page = await this.context.newPage();
     await page.goto(url);
+    await arrive(page);
     return page;
   }
 
@@ -53,12 +54,15 @@ class Person {
   }
 }
 
+// The pointer comes to the page; a moment later it can press Allow (see 'hurry').
+const arrive = (page) => page.mouse.move(1, 1);
 const allow = (page) => page.getByRole('button', { name: 'Allow', exact: true });
 const deny = (page) => page.getByRole('button', { name: 'Deny', exact: true });
 const heading = (page) => page.getByRole('heading', { level: 1 }).innerText();
 
 async function asked(page) {
   await allow(page).waitFor();
+  await arrive(page);
   check((await heading(page)).startsWith('Allow “'), 'this is not the consent page');
 }
 
@@ -285,6 +289,32 @@ const scenarios = {
   async 'double click'(flows, { open }) {
     const page = await open(flows[0]);
     await allow(page).dblclick();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  // Another window lies above the page, is clicked twice, and closes at the first click: the second one falls on Allow. So whose pointer
+  // has only just come to the page cannot press it.
+  async hurry(flows, { open }) {
+    const page = await open(flows[0]);
+    let posts = 0;
+    page.on('request', (request) => { if (request.method() === 'POST') posts++; });
+    const box = await allow(page).boundingBox();
+    const press = () => page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    const waited = await page.evaluate(() => {
+      const [wait, ...others] = document.getAnimations();
+      wait.pause();
+      wait.currentTime = 650;
+      return others.length === 0 && wait.effect.getTiming().duration;
+    });
+    check(waited === 700, `Allow can be pressed after ${waited} ms`);
+    await press();
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+    await asked(page);
+    check(posts === 0, 'a click in the first moment has answered');
+    await page.evaluate(() => document.getAnimations().forEach((wait) => wait.finish()));
+    await press();
     await signIn(page, flows[0]);
     return [await atClient(page, flows[0])];
   },

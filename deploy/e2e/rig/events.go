@@ -19,6 +19,16 @@ type Shape struct {
 	answer func(w http.ResponseWriter, answer Invocation) error
 }
 
+// Event makes the event of a request.
+func (s Shape) Event(t T, r *http.Request, body []byte) []byte {
+	t.Helper()
+	event, err := s.event(r, body)
+	if err != nil {
+		t.Fatalf("rig: %s: %v", s.Name, err)
+	}
+	return event
+}
+
 // The shapes that the sidecar knows.
 var (
 	FunctionURL       = Shape{"Function URL, buffered", "BUFFERED", functionURLEvent, bufferedAnswer}

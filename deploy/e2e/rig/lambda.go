@@ -39,6 +39,7 @@ type Lambda struct {
 	mu     sync.Mutex
 	shape  Shape
 	twice  func(*http.Request) bool
+	settle bool
 	all    []*Environment
 	warm   []*Environment // frozen, longest unused first
 	last   *Environment
@@ -111,6 +112,14 @@ func unzip(t T, file, dir string) {
 	}
 }
 
+// Replace puts another program in the place of the zip's.
+func (l *Lambda) Replace(t T, program string) {
+	t.Helper()
+	if err := os.Rename(program, filepath.Join(l.dir, "bootstrap")); err != nil {
+		t.Fatalf("rig: lambda: %v", err)
+	}
+}
+
 // Deliver changes how requests come from now on.
 func (l *Lambda) Deliver(shape Shape) {
 	l.mu.Lock()
@@ -126,7 +135,14 @@ func (l *Lambda) Twice(choose func(*http.Request) bool) {
 	l.twice = choose
 }
 
-// Requests and Environments count what was served, and by how many processes.
+// Settle ends the unkindness of the turns: from now on there is one environment as long as it suffices.
+func (l *Lambda) Settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle, l.warm = true, nil
+}
+
+// Requests counts what was served.
 func (l *Lambda) Requests() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,7 +202,7 @@ func (l *Lambda) take() *Environment {
 	defer l.mu.Unlock()
 	l.served++
 	for i, e := range l.warm {
-		if l.served%2 == 0 && e != l.last {
+		if l.settle || l.served%2 == 0 && e != l.last {
 			l.warm = slices.Delete(l.warm, i, i+1)
 			l.last = e
 			return e
@@ -256,8 +272,19 @@ type Environment struct {
 
 // Invoke thaws the environment, gives it an event, waits for the answer and freezes it again.
 func (e *Environment) Invoke(event []byte) Invocation {
-	_ = e.proc.cmd.Process.Signal(syscall.SIGCONT)
-	var answer Invocation
+	e.Thaw()
+	answer := e.Deliver(event)
+	if !e.proc.Exited() {
+		e.freeze()
+	}
+	return answer
+}
+
+// Thaw lets the environment run until the end of the next Invoke.
+func (e *Environment) Thaw() { _ = e.proc.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Deliver gives an event to an environment that runs.
+func (e *Environment) Deliver(event []byte) (answer Invocation) {
 	select {
 	case e.events <- event:
 	case <-e.proc.done:
@@ -270,7 +297,6 @@ func (e *Environment) Invoke(event []byte) Invocation {
 	}
 	select { // an invocation lasts until the next one is asked for
 	case <-e.idle:
-		e.freeze()
 	case <-e.proc.done:
 	}
 	return answer

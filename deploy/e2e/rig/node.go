@@ -84,26 +84,60 @@ func (h *DocumentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // CreateClient runs `mcpbouncer client create` for the tenant's plain entry point, as an operator does.
 func (tn *Tenant) CreateClient(name, auth, redirectURI string) (id, secret string) {
-	t, w := tn.world.t, tn.world
+	tn.world.t.Helper()
+	return tn.createClient("--redirect-uri", redirectURI, "--auth", auth, "--name", name)
+}
+
+// CreateMachine is the same for a machine.
+func (tn *Tenant) CreateMachine(subject, scope string, more ...string) (id, secret string) {
+	tn.world.t.Helper()
+	return tn.createClient(append([]string{"--grant", "client_credentials", "--subject", subject, "--scope", scope}, more...)...)
+}
+
+func (tn *Tenant) createClient(flags ...string) (id, secret string) {
+	t := tn.world.t
 	t.Helper()
-	cmd := exec.Command(Tool(t, "mcpbouncer"), "client", "create",
-		"--public-url", tn.PublicHTTP(), "--resource", tn.Name,
-		"--provider-issuer", tn.Provider.Issuer, "--provider-client-id", tn.Provider.ClientID,
-		"--redirect-uri", redirectURI, "--auth", auth, "--name", name)
-	cmd.Env = []string{"BOUNCER_ENCRYPTION_KEY=" + w.Keys.Encryption}
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("rig: mcpbouncer client create: %v\n%s", err, stderr.String())
-	}
 	var client struct {
 		ID     string `json:"client_id"`
 		Secret string `json:"client_secret"`
 	}
-	if err := json.Unmarshal(out, &client); err != nil || client.ID == "" {
-		t.Fatalf("rig: mcpbouncer client create printed %q: %v", out, err)
+	tn.create("client", &client, flags...)
+	if client.ID == "" {
+		t.Fatalf("rig: mcpbouncer client create printed no client_id")
 	}
-	w.Secrets.Add("client secret", client.Secret)
+	if client.Secret != "" {
+		tn.world.Secrets.Add("client secret", client.Secret)
+	}
 	return client.ID, client.Secret
+}
+
+// CreateKey runs `mcpbouncer key create`.
+func (tn *Tenant) CreateKey(subject, scope, expires string) (key, id string) {
+	tn.world.t.Helper()
+	var made struct {
+		Key string `json:"key"`
+		ID  string `json:"key_id"`
+	}
+	tn.create("key", &made, "--subject", subject, "--scope", scope, "--expires", expires)
+	tn.world.Secrets.Add("bearer key", made.Key)
+	return made.Key, made.ID
+}
+
+// create runs a command of the operator's that makes something for the tenant's plain entry point, and reads what it prints.
+func (tn *Tenant) create(what string, into any, flags ...string) {
+	t := tn.world.t
+	t.Helper()
+	cmd := exec.Command(Tool(t, "mcpbouncer"), append([]string{what, "create",
+		"--public-url", tn.PublicHTTP(), "--resource", tn.Name,
+		"--provider-issuer", tn.Provider.Issuer, "--provider-client-id", tn.Provider.ClientID}, flags...)...)
+	cmd.Env = []string{"BOUNCER_ENCRYPTION_KEY=" + tn.world.Keys.Encryption}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("rig: mcpbouncer %s create: %v\n%s", what, err, stderr.String())
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		t.Fatalf("rig: mcpbouncer %s create printed %q: %v", what, out, err)
+	}
 }

@@ -93,15 +93,19 @@ func (c *OAuthClient) Register(metadata map[string]any) *Answer {
 	return c.Do(http.MethodPost, c.Meta.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, body)
 }
 
-// Begin makes an authorization request.
-func (c *OAuthClient) Begin() *Flow {
+// Begin makes an authorization request, for these scopes if any.
+func (c *OAuthClient) Begin(scopes ...string) *Flow {
 	f := &Flow{State: rand.Text(), Verifier: NewVerifier()}
 	sum := sha256.Sum256([]byte(f.Verifier))
-	f.URL = c.Meta.AuthorizationEndpoint + "?" + url.Values{
+	query := url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {c.Redirect}, "state": {f.State},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 		"resource": {c.Resource},
-	}.Encode()
+	}
+	if len(scopes) > 0 {
+		query.Set("scope", strings.Join(scopes, " "))
+	}
+	f.URL = c.Meta.AuthorizationEndpoint + "?" + query.Encode()
 	return f
 }
 

@@ -30,16 +30,18 @@ type Tenant struct {
 
 // World is a whole installation: two providers, two MCP servers, replicas, front and Traefik.
 type World struct {
-	Logs     *Logs
-	Secrets  *Secrets
-	Keys     Keys
-	Replicas []*Replica
-	Lambda   *Lambda // nil without
-	Front    *Front
-	Traefik  *Traefik
-	Docker   *Docker // nil with the file provider
-	Wiki     *Tenant // Dex
-	World    *Tenant // exampleop, or oidc-provider
+	Logs      *Logs
+	Secrets   *Secrets
+	Keys      Keys
+	Replicas  []*Replica
+	Lambda    *Lambda    // nil without
+	Extension *Extension // nil where the function's variables hold its secrets
+	Front     *Front
+	Traefik   *Traefik
+	Docker    *Docker // nil with the file provider
+	Wiki      *Tenant // Dex
+	World     *Tenant // exampleop, or oidc-provider
+	More      map[string]*Tenant
 
 	http *http.Client
 	t    T
@@ -55,6 +57,8 @@ type Options struct {
 	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
 	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
 	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
+	// More names further tenants, on Dex and the MCP server of wiki unless their Labels say otherwise.
+	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
@@ -62,6 +66,7 @@ type Options struct {
 	// Lambda puts the function beside the replicas; with NoReplicas alone.
 	Lambda     bool
 	NoReplicas bool
+	Named      bool // the function's variables name its secrets, and the extension reads them
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -89,7 +94,11 @@ func New(t T, o Options) *World {
 		}
 	}
 	w.Keys = Keygen(t, w.Secrets)
-	dex := StartDex(t, w.Logs, w.Secrets, redirects("wiki"), o.Dex)
+	callbacks := redirects("wiki")
+	for _, name := range o.More {
+		callbacks = append(callbacks, redirects(name)...)
+	}
+	dex := StartDex(t, w.Logs, w.Secrets, callbacks, o.Dex)
 	startOP := StartExampleOP
 	if o.OIDCProvider {
 		startOP = StartOIDCProvider
@@ -97,6 +106,10 @@ func New(t T, o Options) *World {
 	op := startOP(t, w.Logs, w.Secrets, redirects("world"))
 	w.Wiki = &Tenant{Name: "wiki", Provider: dex, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "wiki")), Scopes: "openid email profile offline_access", world: w}
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
+	w.More = map[string]*Tenant{}
+	for _, name := range o.More {
+		w.More[name] = &Tenant{Name: name, Provider: dex, MCP: w.Wiki.MCP, Scopes: w.Wiki.Scopes, world: w}
+	}
 
 	env := map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption,
@@ -117,6 +130,10 @@ func New(t T, o Options) *World {
 		}
 	}
 	if o.Lambda {
+		if o.Named {
+			w.Extension = StartExtension(t)
+			w.Extension.Hide(env, "BOUNCER_ENCRYPTION_KEY", dex.SecretEnv, op.SecretEnv)
+		}
 		w.Lambda = StartLambda(t, w.Logs, env, o.Image)
 		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
 	}
@@ -129,7 +146,11 @@ func New(t T, o Options) *World {
 	case o.Containers != nil:
 		w.Docker = StartDocker(t, o.Containers(w)...)
 	default:
-		w.Docker = StartDocker(t, w.Wiki.container(o), w.World.container(o))
+		var containers []Container
+		for _, tn := range w.Tenants() {
+			containers = append(containers, tn.container(o))
+		}
+		w.Docker = StartDocker(t, containers...)
 	}
 	config.Docker = w.Docker
 	w.Traefik = StartTraefik(t, w.Logs, config)
@@ -140,8 +161,14 @@ func New(t T, o Options) *World {
 	return w
 }
 
-// Tenants are both tenants.
-func (w *World) Tenants() []*Tenant { return []*Tenant{w.Wiki, w.World} }
+// Tenants are all tenants: wiki and world first.
+func (w *World) Tenants() []*Tenant {
+	all := []*Tenant{w.Wiki, w.World}
+	for _, name := range slices.Sorted(maps.Keys(w.More)) {
+		all = append(all, w.More[name])
+	}
+	return all
+}
 
 // Options of the tenant's middleware: the product's labels without their prefix.
 func (tn *Tenant) options(o Options) map[string]string {

@@ -40,6 +40,7 @@ var kinds = map[string]facts{
 	"a": {"code", 86400, 60},
 	"r": {"refresh", 7 * 86400, 0},
 	"s": {"secret", 30 * 86400, 0},
+	"b": {"bearer", 30 * 86400, 0},
 }
 
 func lp(parts ...string) string {
@@ -214,6 +215,7 @@ func values() {
 		v.kind, v.tenant, v.payload = "s", strings.Repeat("\x00", 32), "GOCSPX-example"
 		v.context = lp("https://accounts.example", "client-1")
 	})
+	ok("bearer", "a bearer key: context is empty", func(v *value) { v.kind, v.context = "b", "" })
 	ok("empty-payload", "36 bytes, 53 characters", func(v *value) { v.payload = "" })
 	ok("one-byte", "two characters in the last base64 group", func(v *value) { v.payload = "\xff" })
 	ok("two-bytes", "three characters in the last base64 group", func(v *value) { v.payload = "\xff\x00" })

@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// accessRow is a server of its own behind Traefik, with its labels, and one person who comes.
+type accessRow struct {
+	name    string // of the tenant
+	claims  string // what the provider says, a file of issuer/testdata/claims; empty: it is a real Dex, and the person is admin@example.com
+	labels  map[string]string
+	asked   string // scopes
+	scopes  string // that the MCP server sees
+	refused string // label that the log names; empty: admitted
+}
+
+// Rules, by label, on tokens that real Traefik lets through or never sees. The providers are Dex and, for groups, which Dex has
+// only with other services behind it, one that says what real providers say.
+func TestAccessRules(t *testing.T) {
+	t.Parallel()
+	rows := []accessRow{
+		{"domain", "", map[string]string{"allowedDomains": "example.org, Example.com"}, "", "", ""},
+		{"other-domain", "", map[string]string{"allowedDomains": "example.org"}, "", "", "allowedDomains"},
+		{"email", "", map[string]string{"allowedEmails": "ADMIN@example.com second@example.com"}, "", "", ""},
+		{"other-email", "", map[string]string{"allowedEmails": "second@example.com"}, "", "", "allowedEmails"},
+		{"no-groups", "", map[string]string{"allowedGroups": "admins"}, "", "", "allowedGroups"},
+		{"other-subject", "", map[string]string{"allowedSubjects": "somebody"}, "", "", "allowedSubjects"},
+		{"both", "", map[string]string{"allowedDomains": "example.com", "allowedEmails": "second@example.com"}, "", "", "allowedEmails"},
+		{"callback", "", map[string]string{"allowedDomains": "example.org", "exchange": "callback"}, "", "", "allowedDomains"},
+
+		{"keycloak-role", "keycloak", map[string]string{"allowedGroups": "wiki-admin", "groupsClaim": "realm_access.roles"}, "", "", ""},
+		{"keycloak-group", "keycloak", map[string]string{"allowedGroups": "/eng/devs, owners"}, "", "", ""},
+		{"keycloak-other", "keycloak", map[string]string{"allowedGroups": "devs"}, "", "", "allowedGroups"},
+		{"keycloak-unverified", "keycloak-unverified", map[string]string{"allowedDomains": "example.com"}, "", "", "allowedDomains"},
+		{"zitadel-role", "zitadel", map[string]string{"allowedGroups": "wiki-admin", "groupsClaim": "urn:zitadel:iam:org:project:roles"}, "", "", ""},
+		{"okta-group", "okta", map[string]string{"allowedGroups": "Wiki Admins"}, "", "", ""},
+		{"authentik-group", "authentik", map[string]string{"allowedGroups": "authentik Admins"}, "", "", ""},
+		{"entra-role", "entra", map[string]string{"allowedGroups": "Wiki.Admin", "groupsClaim": "roles"}, "", "", ""},
+		{"entra-many", "entra-too-many-groups", map[string]string{"allowedGroups": "0760b6cf-170e-4a14-91b3-4b78e0739963"}, "", "", "allowedGroups"},
+		{"dex-team", "dex", map[string]string{"allowedGroups": "acme:admins"}, "", "", ""},
+
+		{"scopes-all", "", map[string]string{"scopeRules": "email:admin@example.com=wiki:write wiki:read; *=wiki:read"}, "", "wiki:write wiki:read", ""},
+		{"scopes-asked", "", map[string]string{"scopeRules": "email:admin@example.com=wiki:write wiki:read; *=wiki:read"}, "wiki:read wiki:admin", "wiki:read", ""},
+		{"scopes-group", "dex", map[string]string{"scopeRules": "group:acme:admins=wiki:write; group:other=wiki:admin; *=wiki:read"}, "", "wiki:write wiki:read", ""},
+		{"scopes-required", "", map[string]string{"scopeRules": "email:second@example.com=wiki:read", "requiredScopes": "wiki:read"}, "", "", "scopeRules"},
+	}
+	options := rig.Options{Labels: map[string]string{}}
+	people := map[string]*issuertest.Provider{}
+	for _, row := range rows {
+		options.More = append(options.More, row.name)
+		for label, value := range row.labels {
+			options.Labels[row.name+"/"+label] = value
+		}
+		if row.claims != "" {
+			p := people[row.claims]
+			if p == nil {
+				p = providerThatSays(t, row.claims)
+				people[row.claims] = p
+			}
+			options.Labels[row.name+"/providerIssuer"], options.Labels[row.name+"/clientID"], options.Labels[row.name+"/clientSecret"] = p.Issuer, p.ClientID, p.Secret
+		}
+	}
+	w := rig.New(t, options)
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			tn := w.More[row.name]
+			c, b := tn.Client(), tn.Browser()
+			f := c.Begin(strings.Fields(row.asked)...)
+			back, err := b.Visit(t.Context(), f.URL, c.Redirect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := &rig.Answer{Status: http.StatusBadRequest, Body: `{"error":"` + back.Query().Get("error") + `"}`}
+			if code := back.Query().Get("code"); code != "" {
+				answer = c.Redeem(code, f)
+			}
+			if row.refused != "" {
+				if answer.Status != http.StatusBadRequest || answer.Member("error") != "access_denied" || (row.labels["exchange"] == "callback") != (back.Query().Get("code") == "") {
+					t.Errorf("the client got %s and %s, want access_denied", back, answer)
+				}
+				if log := w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b"); !strings.Contains(log, "not admitted by the label "+row.refused+":") {
+					t.Errorf("no log names %s", row.refused)
+				}
+				return
+			}
+			var id rig.Identity
+			reached := c.Get("/whoami", answer.Member("access_token"))
+			if err := json.Unmarshal([]byte(reached.Body), &id); err != nil || reached.Status != http.StatusOK || id.Sub == "" {
+				t.Fatalf("token %s, whoami %s", answer, reached)
+			}
+			if row.scopes != "" && (id.Scopes != row.scopes || answer.Member("scope") != row.scopes) {
+				t.Errorf("the MCP server saw the scopes %q, the client %q, want %q", id.Scopes, answer.Member("scope"), row.scopes)
+			}
+		})
+	}
+}
+
+// providerThatSays is an OpenID provider at which the person of a file of issuer/testdata/claims is signed in.
+func providerThatSays(t *testing.T, file string) *issuertest.Provider {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(rig.Root(), "issuer", "testdata", "claims", file+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said struct {
+		IDToken  map[string]any `json:"id_token"`
+		UserInfo map[string]any
+	}
+	if err := json.Unmarshal(b, &said); err != nil || said.IDToken["sub"] == nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	p := issuertest.NewProvider(t, nil)
+	p.Be(issuertest.Behaviour{Claims: func(m map[string]any) { delete(m, "email"); maps.Copy(m, said.IDToken) }, UserInfo: said.UserInfo})
+	return p
+}
+
+// A machine comes in with what the operator made, at its server and nowhere else.
+func TestAMachineComesIn(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "wiki/allowedDomains": "example.org"}})
+	id, secret := w.Wiki.CreateMachine("ci-bot", "wiki:read wiki:write")
+	token := func(tn *rig.Tenant, form url.Values) *rig.Answer {
+		form.Set("grant_type", "client_credentials")
+		h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
+		return tn.Client().Do(http.MethodPost, tn.PublicHTTP()+"/oauth/token", h, []byte(form.Encode()))
+	}
+	c := w.Wiki.Client()
+	for scope, want := range map[string]string{"": "wiki:read wiki:write", "wiki:read": "wiki:read"} {
+		answer := token(w.Wiki, url.Values{"scope": {scope}})
+		var who rig.Identity
+		reached := c.Get("/whoami", answer.Member("access_token"))
+		if err := json.Unmarshal([]byte(reached.Body), &who); err != nil || who.Sub != "ci-bot" || who.Scopes != want || answer.Member("refresh_token") != "" {
+			t.Errorf("asked for %q: token %s, whoami %s", scope, answer, reached)
+		}
+	}
+	if answer := token(w.Wiki, url.Values{"scope": {"wiki:write"}}); c.Get("/whoami", answer.Member("access_token")).Status != http.StatusForbidden {
+		t.Errorf("without a required scope it came in: %s", answer)
+	}
+	if answer := token(w.World, url.Values{}); answer.Status != http.StatusUnauthorized || answer.Member("error") != "invalid_client" {
+		t.Errorf("at the other server: %s", answer)
+	}
+	secret = strings.ToUpper(secret)
+	if answer := token(w.Wiki, url.Values{}); answer.Status != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") == "" {
+		t.Errorf("with a wrong secret: %s", answer)
+	}
+}
+
+// An application on the TypeScript SDK reads with what opens the door, calls a tool that needs more, is told so, asks the person again, and
+// calls it.
+func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{
+		"requiredScopes": "wiki:read", "scopeRules": "*=wiki:read wiki:write wiki:admin", "toolScopes": "delete_page=wiki:write; *=wiki:read",
+	}})
+	secondOpened := regexp.MustCompile(`(?ms)^\{"open":"[^"]+"\}$.*^\{"open":("[^"]+")\}$`)
+	for _, sdk := range []string{"v1", "v2"} {
+		t.Run(sdk, func(t *testing.T) {
+			process := rig.Node(t, w.Logs, "stepup-"+sdk, "stepup.mjs", sdk, w.Wiki.PublicHTTP()+"/mcp", callbackPath)
+			allow := func(say *regexp.Regexp) (asked string) {
+				t.Helper()
+				var start string
+				if err := json.Unmarshal([]byte(process.Say(t, w.Logs, say)), &start); err != nil {
+					t.Fatal(err)
+				}
+				u, err := url.Parse(start)
+				if err != nil {
+					t.Fatal(err)
+				}
+				browser := w.Wiki.Browser()
+				back, err := browser.Visit(t.Context(), start, u.Query().Get("redirect_uri"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := browser.Load(t.Context(), back.String()); err != nil {
+					t.Fatal(err)
+				}
+				scopes := strings.Fields(u.Query().Get("scope"))
+				scopes = slices.DeleteFunc(scopes, func(s string) bool { return s == "offline_access" })
+				slices.Sort(scopes)
+				return strings.Join(scopes, " ")
+			}
+			if asked := allow(opened); asked != "wiki:read" {
+				t.Errorf("the first login asked for %q", asked)
+			}
+			if asked := allow(secondOpened); asked != "wiki:read wiki:write" {
+				t.Errorf("the step-up asked for %q", asked)
+			}
+			if code := process.Wait(t); code != 0 {
+				t.Fatalf("it ended with %d:\n%s", code, w.Logs.Text("stepup-"+sdk))
+			}
+			var result struct{ Before, After, Sub string }
+			if err := json.Unmarshal([]byte(resulted.FindStringSubmatch(w.Logs.Text("stepup-" + sdk))[1]), &result); err != nil {
+				t.Fatal(err)
+			}
+			if result.Before != "wiki:read" || result.After != "wiki:read wiki:write" || result.Sub == "" {
+				t.Errorf("the MCP server saw %+v", result)
+			}
+		})
+	}
+}

@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// BenchmarkLambda measures the program of the real zip over the real Runtime API. docs/benchmarks.md has the budgets.
+func BenchmarkLambda(b *testing.B) {
+	for _, program := range []string{"the sidecar", "nothing"} {
+		deploy := func(b *testing.B) *rig.Lambda {
+			l := rig.StartLambda(b, &rig.Logs{}, lambdaKey(b), nil)
+			if program == "nothing" {
+				l.Replace(b, buildNothing(b))
+			}
+			return l
+		}
+		b.Run("init/"+program, func(b *testing.B) { // exec to the first call for work; the median, since the machine is shared
+			l := deploy(b)
+			var took []time.Duration
+			var cpu time.Duration
+			for range b.N {
+				e := l.Cold()
+				took = append(took, e.Init)
+				cpu += e.Usage().CPU
+				e.End()
+			}
+			b.ReportMetric(float64(median(took).Microseconds())/1000, "ms-to-next")
+			b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "cpu-ms/op")
+		})
+		b.Run("refused/"+program, func(b *testing.B) { // a warm environment and a stranger
+			e := deploy(b).Cold()
+			e.Thaw()
+			r := httptest.NewRequest("GET", "/oauth/authorize?client_id=x", nil)
+			r.Header.Set("X-Mcpb-Hop", "mbh1_forged")
+			event := rig.FunctionURL.Event(b, r, nil)
+			refused := func(n int) {
+				for range n {
+					var a struct {
+						StatusCode int `json:"statusCode"`
+					}
+					if got := e.Deliver(event); got.Err != nil || json.Unmarshal(got.Body, &a) != nil || a.StatusCode != 403 {
+						b.Fatalf("%s, %v", got.Body, got.Err)
+					}
+				}
+			}
+			refused(500)
+			before := e.Usage()
+			b.ResetTimer()
+			refused(b.N)
+			b.ReportMetric(float64((e.Usage().CPU-before.CPU).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
+		})
+	}
+	b.Run("login", func(b *testing.B) { // one environment from registration to refresh
+		w := rig.New(b, rig.Options{Lambda: true, NoReplicas: true, Sidecar: map[string]string{"BOUNCER_LOG_LEVEL": "info"}})
+		w.Lambda.Settle()
+		c := w.Wiki.Client()
+		n := len(w.Lambda.Environments())
+		e := w.Lambda.Environments()[n-1]
+		for range b.N {
+			tokens := c.Tokens(w.Wiki.Browser())
+			if answer := c.Refresh(tokens.Member("refresh_token")); answer.Status != 200 {
+				b.Fatalf("refresh: %s", answer)
+			}
+			if b.N == 1 {
+				b.ReportMetric(float64(e.Usage().CPU.Microseconds())/1000, "cpu-ms-with-start")
+			}
+		}
+		if len(w.Lambda.Environments()) != n {
+			b.Fatal("more than one environment took part")
+		}
+		b.ReportMetric(float64(e.Usage().Peak)/1e6, "MB-peak")
+	})
+}
+
+func median(d []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(d))[len(d)/2]
+}
+
+func buildNothing(b *testing.B) string {
+	program := filepath.Join(b.TempDir(), "nothing")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", program, "./cmd/nothing")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+func lambdaKey(t rig.T) map[string]string {
+	return map[string]string{"BOUNCER_ENCRYPTION_KEY": rig.Keygen(t, &rig.Secrets{}).Encryption, "BOUNCER_LOG_LEVEL": "info"}
+}

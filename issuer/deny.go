@@ -1,0 +1,425 @@
+package issuer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// DenyDocument says what is refused although it was sealed or signed here: the only list of revocations that there is without a store.
+// Operators keep it (mcpbouncer deny); every replica reads it, and the plugin is told its tenant's part.
+type DenyDocument struct {
+	Version       int                  `json:"v"`             // 1
+	Serial        int64                `json:"serial"`        // one more with each change; a copy with a smaller one is an old copy
+	NotBefore     map[string]time.Time `json:"notBefore"`     // :: "*" or a public URL → logins that began earlier are over
+	Clients       DenyEntries          `json:"clients"`       // fingerprints of client_ids
+	Users         DenyEntries          `json:"users"`         // provider's issuer, "|", sub
+	Families      DenyEntries          `json:"families"`      // logins, as the log names them
+	RedirectHosts DenyEntries          `json:"redirectHosts"` // with everything below them
+	Keys          DenyEntries          `json:"keys"`          // ids of bearer keys
+}
+
+// DenyEntries maps what is denied to until when; the zero time is for ever.
+type DenyEntries map[string]DenyUntil
+
+// DenyUntil is a time in JSON; no time at all is "".
+type DenyUntil struct{ time.Time }
+
+// MarshalJSON is for the encoder.
+func (u DenyUntil) MarshalJSON() ([]byte, error) {
+	if u.IsZero() {
+		return []byte(`""`), nil
+	}
+	return u.Time.MarshalJSON()
+}
+
+// UnmarshalJSON is for the decoder.
+func (u *DenyUntil) UnmarshalJSON(b []byte) error {
+	if string(b) == `""` {
+		u.Time = time.Time{}
+		return nil
+	}
+	return u.Time.UnmarshalJSON(b)
+}
+
+const (
+	maxDenyDocument = 1 << 20 // bytes
+	maxDenyEntries  = 10_000
+	denyMaxAge      = 30 * time.Second
+	denyTimeout     = 3 * time.Second
+	denyRetry       = 2 * time.Second // while there is no copy at all
+)
+
+var (
+	denyFingerprint = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
+	denyFamily      = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
+	denyUser        = regexp.MustCompile(`^https?://[^| ]{1,500}\|[^\x00-\x1f]{1,255}$`)
+	denyHost        = regexp.MustCompile(`^[a-z0-9:_-]+(\.[a-z0-9_-]+)*$`)
+	denyKey         = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+)
+
+// lists are the document's lists with their JSON names and what an entry looks like.
+func (d *DenyDocument) lists() []denyKind {
+	return []denyKind{
+		{"clients", &d.Clients, denyFingerprint}, {"users", &d.Users, denyUser}, {"families", &d.Families, denyFamily},
+		{"redirectHosts", &d.RedirectHosts, denyHost}, {"keys", &d.Keys, denyKey},
+	}
+}
+
+type denyKind struct {
+	name    string
+	entries *DenyEntries
+	looks   *regexp.Regexp
+}
+
+// ParseDenyDocument is strict: a word misspelt in it would deny nothing, and nobody would notice.
+func ParseDenyDocument(data []byte) (*DenyDocument, error) {
+	if len(data) > maxDenyDocument {
+		return nil, fmt.Errorf("deny document: larger than %d bytes", maxDenyDocument)
+	}
+	var members map[string]json.RawMessage // go-jose's decoder refuses repeated members, and compares names to the byte
+	d := &DenyDocument{}
+	if json.Unmarshal(data, &members) != nil || json.Unmarshal(data, d) != nil {
+		return nil, errors.New("deny document: not a JSON object of this form, or a repeated member")
+	}
+	known := []string{"v", "serial", "notBefore"}
+	for _, kind := range d.lists() {
+		known = append(known, kind.name)
+	}
+	for name := range members {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("deny document: unknown member %q", name)
+		}
+	}
+	return d, d.Check()
+}
+
+// Check says what is wrong with a document. Its errors name the entry.
+func (d *DenyDocument) Check() error {
+	if d.Version != 1 {
+		return errors.New("deny document: v must be 1")
+	}
+	entries := len(d.NotBefore)
+	for who, at := range d.NotBefore {
+		if u, err := url.Parse(who); who != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.HasSuffix(who, "/")) {
+			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL without a slash at its end", who)
+		}
+		if at.IsZero() {
+			return fmt.Errorf("deny document: notBefore: %q has no time", who)
+		}
+	}
+	for _, kind := range d.lists() {
+		entries += len(*kind.entries)
+		for entry := range *kind.entries {
+			if !kind.looks.MatchString(entry) {
+				return fmt.Errorf("deny document: %s: %q cannot be one", kind.name, entry)
+			}
+		}
+	}
+	if entries > maxDenyEntries {
+		return fmt.Errorf("deny document: more than %d entries; mcpbouncer deny prune removes those that are over", maxDenyEntries)
+	}
+	return nil
+}
+
+// Prune removes what denies nothing any more, and says how much that was: entries that are over, and marks older than any login can be.
+func (d *DenyDocument) Prune(now time.Time, longestLogin time.Duration) (removed int) {
+	for who, at := range d.NotBefore {
+		if now.Sub(at) > longestLogin+2*sealing.Skew {
+			delete(d.NotBefore, who)
+			removed++
+		}
+	}
+	for _, kind := range d.lists() {
+		for entry, until := range *kind.entries {
+			if until.over(now) {
+				delete(*kind.entries, entry)
+				removed++
+			}
+		}
+	}
+	return removed
+}
+
+func (u DenyUntil) over(now time.Time) bool { return !u.IsZero() && !now.Before(u.Time) }
+
+func (e DenyEntries) has(entry string, now time.Time) bool {
+	until, ok := e[entry]
+	return ok && !until.over(now)
+}
+
+// notBefore is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later.
+func (d *DenyDocument) notBefore(publicURL string) int64 {
+	mark := int64(0)
+	for _, who := range []string{"*", publicURL} {
+		if at, ok := d.NotBefore[who]; ok {
+			mark = max(mark, at.Unix())
+		}
+	}
+	return mark
+}
+
+// DenyList is a deny document in the place where the operator keeps it. It is read when a request needs it and the copy is older than
+// denyMaxAge: nothing runs between requests. A nil *DenyList denies nothing.
+type DenyList struct {
+	read    func(context.Context, *denyCopy) (*denyCopy, error)
+	current atomic.Pointer[denyCopy] // nil until the first success
+
+	mu       sync.Mutex // held while one request reads
+	failedAt time.Time
+	err      error
+}
+
+type denyCopy struct {
+	*DenyDocument
+	etag   string
+	readAt time.Time
+}
+
+// OpenDenyList takes a file path, an https URL or the document itself. A file and a text are read at once, so that a mistake shows when the program starts.
+// A URL is not: until it was read once, everything that the document could deny is refused.
+func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error) {
+	l := &DenyList{}
+	switch u, err := url.Parse(source); {
+	case strings.HasPrefix(strings.TrimSpace(source), "{"):
+		document, err := ParseDenyDocument([]byte(source))
+		if err != nil {
+			return nil, err
+		}
+		l.read = func(context.Context, *denyCopy) (*denyCopy, error) { return &denyCopy{DenyDocument: document}, nil }
+	case err == nil && (u.Scheme == "https" && u.Host != "" || isLocalHTTP(u)):
+		if transport == nil {
+			transport = http.DefaultTransport
+		}
+		client := &http.Client{Timeout: denyTimeout, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
+			return fetchDeny(ctx, client, source, last)
+		}
+	case err == nil && u.Scheme != "" && u.Host != "":
+		return nil, errors.New("a URL must be https")
+	default:
+		l.read = func(context.Context, *denyCopy) (*denyCopy, error) {
+			data, err := readFile(source, maxDenyDocument)
+			if err != nil {
+				return nil, err
+			}
+			document, err := ParseDenyDocument(data)
+			return &denyCopy{DenyDocument: document}, err
+		}
+		if _, err := l.read(context.Background(), nil); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// readFile reads at most one byte more than limit.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+func fetchDeny(ctx context.Context, client *http.Client, source string, last *denyCopy) (*denyCopy, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil && last.etag != "" {
+		r.Header.Set("If-None-Match", last.etag)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, redactUpstream(err) // the URL may be a signed one
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified && last != nil {
+		return &denyCopy{DenyDocument: last.DenyDocument, etag: last.etag}, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %d", r.URL.Host, resp.StatusCode)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDenyDocument+1))
+	if err != nil {
+		return nil, redactUpstream(err)
+	}
+	document, err := ParseDenyDocument(data)
+	return &denyCopy{DenyDocument: document, etag: resp.Header.Get("ETag")}, err
+}
+
+// denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, and when it cannot be
+// read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
+func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
+	l := s.Deny
+	if l == nil {
+		return &DenyDocument{}, nil
+	}
+	now := s.Now()
+	last := l.current.Load()
+	if last != nil {
+		if now.Sub(last.readAt).Abs() < denyMaxAge || !l.mu.TryLock() {
+			return last.DenyDocument, nil
+		}
+	} else {
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	if c := l.current.Load(); c != last {
+		return c.DenyDocument, nil // somebody else was faster
+	}
+	if last == nil && l.err != nil && now.Sub(l.failedAt).Abs() < denyRetry {
+		return nil, l.err
+	}
+	// A client that hangs up must not make this fail for those who wait.
+	next, err := l.read(context.WithoutCancel(ctx), last)
+	if err == nil && last != nil && next.Serial < last.Serial {
+		err = fmt.Errorf("deny document: its serial went back from %d to %d", last.Serial, next.Serial)
+	}
+	if err != nil {
+		s.counters.add(denyFailures)
+		s.Log.Error("the deny document cannot be read", "older copy", last != nil, "cause", err)
+		if last == nil {
+			l.err, l.failedAt = temporarilyUnavailable("this server cannot read its list of revocations", err), now
+			return nil, l.err
+		}
+		next = &denyCopy{DenyDocument: last.DenyDocument, etag: last.etag}
+	} else if last != nil && next.Serial != last.Serial {
+		s.Log.Info("deny document read", "serial", next.Serial)
+	}
+	next.readAt = now
+	l.current.Store(next)
+	return next.DenyDocument, nil
+}
+
+// errDenied is in the chain of every refusal because of the deny document.
+var errDenied = errors.New("deny document")
+
+// clientDenied is for wherever a client is known.
+func (s *Issuer) clientDenied(ctx context.Context, clientID string) error {
+	d, err := s.denyDocument(ctx)
+	if err != nil || len(d.Clients) == 0 {
+		return err
+	}
+	if fingerprint := sealing.Fingerprint(clientID); d.Clients.has(fingerprint, s.Now()) {
+		return (&Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: "This application is not served here any more."}).
+			because(fmt.Errorf("%w: client %s", errDenied, fingerprint))
+	}
+	return nil
+}
+
+// redirectDenied is for where a person is asked about a redirect URI, and where a code that went there is redeemed. An entry denies its host and
+// all below it; of a private-use scheme also the scheme.
+func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
+	d, err := s.denyDocument(ctx)
+	if err != nil || len(d.RedirectHosts) == 0 {
+		return err
+	}
+	u, err := url.Parse(redirectURI)
+	if err != nil {
+		return err // no redirect URI that was accepted
+	}
+	denied := !isWeb(redirectURI) && d.RedirectHosts.has(strings.ToLower(u.Scheme), s.Now())
+	for host := strings.ToLower(u.Hostname()); host != ""; _, host, _ = strings.Cut(host, ".") {
+		denied = denied || d.RedirectHosts.has(host, s.Now())
+	}
+	if !denied {
+		return nil
+	}
+	return (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "Applications at this address are not served here any more."}).
+		because(fmt.Errorf("%w: redirect host %s", errDenied, hostOf(redirectURI)))
+}
+
+// loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared with a token's age, a thief who refreshes would outrun them.
+// A machine's subject is the operator's word, not a user of the provider.
+func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
+	d, err := s.denyDocument(ctx)
+	if err != nil {
+		return err
+	}
+	because := ""
+	switch {
+	case g.Born < d.notBefore(t.PublicURL):
+		because = "notBefore"
+	case d.Families.has(g.familyName(), s.Now()):
+		because = "family"
+	case !g.Identity.machine && d.Users.has(t.ProviderIssuer+"|"+g.Identity.Subject, s.Now()):
+		because = "user"
+	default:
+		return nil
+	}
+	return invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because))
+}
+
+// keyDenied is for where a bearer key earns a token.
+func (s *Issuer) keyDenied(ctx context.Context, id string) error {
+	d, err := s.denyDocument(ctx)
+	if err != nil {
+		return err
+	}
+	if d.Keys.has(id, s.Now()) {
+		return invalidGrant("this key is not accepted any more").because(fmt.Errorf("%w: key %s", errDenied, id))
+	}
+	return nil
+}
+
+// tenantDeny is what of the document concerns one tenant (docs/hop.md).
+type tenantDeny struct {
+	Version   int      `json:"v"`
+	Serial    int64    `json:"serial"`
+	NotBefore int64    `json:"notBefore"`
+	Clients   []string `json:"clients"`
+	Users     []string `json:"users"`
+	Families  []string `json:"families"`
+	Keys      []string `json:"keys"`
+}
+
+// hopDeny tells the plugin what it must not let pass until it expires by itself.
+func (s *Issuer) hopDeny(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	d, err := s.denyDocument(r.Context())
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	list := func(entries DenyEntries, prefix string) []string {
+		found := []string{} // not null in JSON
+		for entry := range entries {
+			if rest, ok := strings.CutPrefix(entry, prefix); ok && entries.has(entry, now) {
+				found = append(found, rest)
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	body := must(json.Marshal(tenantDeny{
+		Version: 1, Serial: d.Serial, NotBefore: d.notBefore(t.PublicURL),
+		Clients: list(d.Clients, ""), Users: list(d.Users, t.ProviderIssuer+"|"), Families: list(d.Families, ""), Keys: list(d.Keys, ""),
+	}))
+	sum := sha256.Sum256(body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	w.Header().Set("ETag", etag)
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	writeBody(w, http.StatusOK, "application/json", body)
+	return nil
+}

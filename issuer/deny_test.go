@@ -1,0 +1,330 @@
+package issuer_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// denyFile is a deny document that a world reads.
+type denyFile struct{ name string }
+
+func (f denyFile) write(t testing.TB, document string) {
+	t.Helper()
+	if err := os.WriteFile(f.name, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newDenyWorld(t testing.TB, document string) (*world, denyFile) {
+	t.Helper()
+	f := denyFile{filepath.Join(t.TempDir(), "deny.json")}
+	f.write(t, document)
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			list, err := issuer.OpenDenyList(f.name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Deny = list
+		}
+	})
+	return w, f
+}
+
+// What is in the document is refused within half a minute, wherever it would be served; the rest is not.
+func TestWhatTheDenyDocumentDenies(t *testing.T) {
+	const nothing = `{"v":1,"serial":1}`
+	const other, family = "AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"
+	for _, c := range []struct {
+		name      string
+		document  func(w *world, a *app, sid string) string
+		authorize int    // status of a new authorization request
+		redeem    string // a code that was given before
+		refresh   string
+		again     string // a whole new login with another client
+	}{
+		{"nothing", func(*world, *app, string) string { return nothing }, 200, "ok", "ok", "ok"},
+		{"everybody", func(w *world, _ *app, _ string) string {
+			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
+		}, 200, "ok", "invalid_grant", "ok"},
+		{"everybody of this tenant", func(w *world, _ *app, _ string) string {
+			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/wiki":%q,"*":"2020-01-01T00:00:00Z"}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
+		}, 200, "ok", "invalid_grant", "ok"},
+		{"everybody of another tenant", func(w *world, _ *app, _ string) string {
+			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/world":%q}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
+		}, 200, "ok", "ok", "ok"},
+		{"this client", func(_ *world, a *app, _ string) string {
+			return `{"v":1,"serial":2,"clients":{"` + sealing.Fingerprint(a.id) + `":""}}`
+		}, 401, "invalid_client", "invalid_client", "ok"},
+		{"another client", func(*world, *app, string) string { return `{"v":1,"serial":2,"clients":{"` + other + `":""}}` }, 200, "ok", "ok", "ok"},
+		{"this client until yesterday", func(w *world, a *app, _ string) string {
+			return fmt.Sprintf(`{"v":1,"serial":2,"clients":{%q:%q}}`, sealing.Fingerprint(a.id), w.clock.Now().Format(time.RFC3339))
+		}, 200, "ok", "ok", "ok"},
+		{"this person", func(w *world, _ *app, _ string) string {
+			return `{"v":1,"serial":2,"users":{"` + w.idp.Issuer + `|person-1":""}}`
+		}, 200, "invalid_grant", "invalid_grant", "invalid_grant"},
+		{"a person of the same name at another provider", func(*world, *app, string) string {
+			return `{"v":1,"serial":2,"users":{"https://idp.example|person-1":""}}`
+		}, 200, "ok", "ok", "ok"},
+		{"this login", func(_ *world, _ *app, sid string) string { return `{"v":1,"serial":2,"families":{"` + sid + `":""}}` }, 200, "ok", "invalid_grant", "ok"},
+		{"another login", func(*world, *app, string) string { return `{"v":1,"serial":2,"families":{"` + family + `":""}}` }, 200, "ok", "ok", "ok"},
+		{"this redirect host", func(*world, *app, string) string { return `{"v":1,"serial":2,"redirectHosts":{"app.example":""}}` }, 403, "access_denied", "ok", ""},
+		{"a host above it", func(*world, *app, string) string { return `{"v":1,"serial":2,"redirectHosts":{"example":""}}` }, 403, "access_denied", "ok", ""},
+		{"a host that ends in the same letters", func(*world, *app, string) string { return `{"v":1,"serial":2,"redirectHosts":{"pp.example":""}}` }, 200, "ok", "ok", "ok"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, f := newDenyWorld(t, nothing)
+			a := w.register(w.wiki.PublicURL, nil)
+			tokens := a.login()
+			code := a.code()
+			sid := w.verifiedToken(a.base, tokens.text("access_token"), w.clock.Now())["sid"].(string)
+			f.write(t, c.document(w, a, sid))
+			w.clock.Add(29 * time.Second)
+			tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "") // the copy is not old enough
+			w.clock.Add(time.Second)
+			if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL()); p.Status != c.authorize || c.authorize != 200 && p.Next() != "" {
+				t.Errorf("authorize: status %d, leads to %q", p.Status, p.Next())
+			}
+			if got := outcome(a.token(a.redemption(code))); got != c.redeem {
+				t.Errorf("a code: %s, want %s", got, c.redeem)
+			}
+			if got := outcome(a.token(a.refreshment(tokens.text("refresh_token")))); got != c.refresh {
+				t.Errorf("a refresh token: %s, want %s", got, c.refresh)
+			}
+			if c.again != "" {
+				b := w.register(w.wiki.PublicURL, nil)
+				if got := outcome(b.token(b.redemption(b.code()))); got != c.again {
+					t.Errorf("a new login: %s, want %s", got, c.again)
+				}
+			}
+			f.write(t, strings.Replace(nothing, "1}", "3}", 1)) // what was denied by mistake comes back
+			w.clock.Add(30 * time.Second)
+			a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
+		})
+	}
+}
+
+// A mark is compared with a login's birth: a thief who refreshes does not outrun it.
+func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	mark := w.clock.Now().Add(30 * time.Minute)
+	w.clock.Add(time.Hour)
+	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // issued after the mark
+	f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, mark.Format(time.RFC3339)))
+	w.clock.Add(time.Minute)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+}
+
+func TestWhatThePluginIsToldToDeny(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	ask := func(base, etag string) reply {
+		t.Helper()
+		r := newRequest(t, "GET", "http://bouncer:8080/hop/deny", "", "")
+		tn := w.wiki
+		tn.PublicURL = base
+		r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), tn.JSON()))
+		if etag != "" {
+			r.Header.Set("If-None-Match", etag)
+		}
+		return readReply(t, issuertest.Serve(w.replica(), r))
+	}
+	empty := ask(w.wiki.PublicURL, "").wants(t, 200, "")
+	if empty.Body != `{"v":1,"serial":1,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}` {
+		t.Errorf("nothing denied: %s", empty.Body)
+	}
+	f.write(t, `{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/wiki":"2026-01-02T03:04:05Z","*":"2026-01-01T00:00:00Z"},"clients":{"BBBBBBBBBBBBBBBB":"","AAAAAAAAAAAAAAAA":"2000-01-01T00:00:00Z"},
+		"users":{"`+w.idp.Issuer+`|auth0|7":"","https://idp.example|8":""},"families":{"AAAAAAAAAAAAAAAAAAAAAA":"2100-01-01T00:00:00Z"},"redirectHosts":{"evil.example":""},"keys":{"key-1":""}}`)
+	w.clock.Add(30 * time.Second)
+	got := ask(w.wiki.PublicURL, empty.Header.Get("ETag")).wants(t, 200, "")
+	if got.Body != `{"v":1,"serial":2,"notBefore":1767323045,"clients":["BBBBBBBBBBBBBBBB"],"users":["auth0|7"],"families":["AAAAAAAAAAAAAAAAAAAAAA"],"keys":["key-1"]}` {
+		t.Errorf("%s", got.Body)
+	}
+	if same := ask(w.wiki.PublicURL, got.Header.Get("ETag")); same.Status != 304 || same.Body != "" {
+		t.Errorf("status %d, %q", same.Status, same.Body)
+	}
+	if other := ask("https://mcp.localhost/world", "").wants(t, 200, ""); other.JSON["notBefore"] != float64(1767225600) {
+		t.Errorf("another tenant: %s", other.Body)
+	}
+	r := newRequest(t, "GET", "http://bouncer:8080/hop/deny", "", "")
+	if bare := readReply(t, issuertest.Serve(w.replica(), r)); bare.Status != 403 || bare.text("error") != "forbidden" {
+		t.Errorf("without a hop header: %d %s", bare.Status, bare.Body)
+	}
+}
+
+// denyHost is where a deny document is published.
+type denyHost struct {
+	mu     sync.Mutex // guards the rest for one request
+	status int
+	body   string
+	etag   string
+	asked  []string // If-None-Match of each request
+}
+
+func (h *denyHost) RoundTrip(r *http.Request) (*http.Response, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, r.Header.Get("If-None-Match"))
+	if h.status == 0 {
+		return nil, errors.New("no route to host")
+	}
+	status, body := h.status, h.body
+	if h.etag != "" && r.Header.Get("If-None-Match") == h.etag {
+		status, body = 304, ""
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{"Etag": {h.etag}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+func (h *denyHost) is(status int, serial int, rest, etag string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status, h.etag, h.body = status, etag, fmt.Sprintf(`{"v":1,"serial":%d%s}`, serial, rest)
+}
+
+// The last good copy holds, however long the place is away: dropping it would let in again whom it keeps out. Without any copy nobody is served.
+func TestADenyDocumentThatCannotBeRead(t *testing.T) {
+	host := &denyHost{}
+	w := newWorld(t, nil, func(w *world) {
+		list, err := issuer.OpenDenyList("https://revocations.example/deny.json?signature=s3cr3t", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.config = func(c *issuer.Config) { c.Deny = list }
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL()); p.Status != 503 {
+		t.Errorf("before it was ever read: status %d", p.Status)
+	}
+	host.is(200, 5, "", `"five"`)
+	w.clock.Add(2 * time.Second)
+	tokens := a.login()
+	denied := `,"clients":{"` + sealing.Fingerprint(a.id) + `":""}`
+	for _, c := range []struct {
+		name    string
+		is      func()
+		refresh string
+		asks    string // with this If-None-Match
+	}{
+		{"unchanged", func() {}, "ok", `"five"`},
+		{"the client is denied", func() { host.is(200, 6, denied, `"six"`) }, "invalid_client", `"five"`},
+		{"it fails", func() { host.is(500, 7, "", "") }, "invalid_client", `"six"`},
+		{"it is not found", func() { host.is(404, 7, "", "") }, "invalid_client", `"six"`},
+		{"it leads elsewhere", func() { host.is(302, 7, "", "") }, "invalid_client", `"six"`},
+		{"it is out of reach", func() { host.is(0, 7, "", "") }, "invalid_client", `"six"`},
+		{"it is malformed", func() { host.is(200, 7, `,"client":{}`, "") }, "invalid_client", `"six"`},
+		{"an older copy", func() { host.is(200, 5, "", `"five"`) }, "invalid_client", `"six"`},
+		{"nothing is denied any more", func() { host.is(200, 7, "", `"seven"`) }, "ok", `"six"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.is()
+			w.clock.Add(30 * time.Second)
+			for range 3 {
+				got := a.token(a.refreshment(tokens.text("refresh_token")))
+				if outcome(got) != c.refresh {
+					t.Errorf("%s, want %s", outcome(got), c.refresh)
+				}
+			}
+			if n := len(host.asked); host.asked[n-1] != c.asks || n < 2 {
+				t.Errorf("asked with %q", host.asked)
+			}
+		})
+	}
+	if n := len(host.asked); n != 11 {
+		t.Errorf("asked %d times, want once each half minute and twice at the beginning", n)
+	}
+	if log := w.log.String(); strings.Contains(log, "s3cr3t") || !strings.Contains(log, "serial went back from 6 to 5") {
+		t.Errorf("the log: %s", log)
+	}
+}
+
+func TestDenyDocumentsThatAreRefused(t *testing.T) {
+	for _, c := range []struct{ name, document, want string }{
+		{"a good one", `{"v":1,"serial":3,"notBefore":{"*":"2026-01-01T00:00:00Z"},"clients":{"AAAAAAAAAAAAAAAA":"2026-01-01T00:00:00+02:00"},"users":{"http://localhost:5556/dex|a b|c":""},"families":{},"redirectHosts":{"::1":""},"keys":{"k":""}}`, ""},
+		{"no version", `{"serial":1}`, "deny document: v must be 1"},
+		{"another version", `{"v":2}`, "deny document: v must be 1"},
+		{"no object", `[]`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"nothing", ``, "deny document: not a JSON object of this form, or a repeated member"},
+		{"more behind it", `{"v":1}{}`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"an unknown member", `{"v":1,"hosts":{}}`, `deny document: unknown member "hosts"`},
+		{"a member in another case", `{"v":1,"Clients":{}}`, `deny document: unknown member "Clients"`},
+		{"a member twice", `{"v":1,"clients":{},"clients":{}}`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"an entry twice", `{"v":1,"keys":{"k":"","k":"2020-01-01T00:00:00Z"}}`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"a list", `{"v":1,"clients":["AAAAAAAAAAAAAAAA"]}`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"a time that is none", `{"v":1,"keys":{"k":"tomorrow"}}`, "deny document: not a JSON object of this form, or a repeated member"},
+		{"a mark without a time", `{"v":1,"notBefore":{"*":"0001-01-01T00:00:00Z"}}`, `deny document: notBefore: "*" has no time`},
+		{"a mark for a name", `{"v":1,"notBefore":{"wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "wiki" is neither * nor a public URL without a slash at its end`},
+		{"a mark for a URL with a slash", `{"v":1,"notBefore":{"https://mcp.localhost/":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/" is neither * nor a public URL without a slash at its end`},
+		{"a client_id instead of its fingerprint", `{"v":1,"clients":{"https://claude.ai/oauth/mcp":""}}`, `deny document: clients: "https://claude.ai/oauth/mcp" cannot be one`},
+		{"a user without a provider", `{"v":1,"users":{"ada":""}}`, `deny document: users: "ada" cannot be one`},
+		{"a short family", `{"v":1,"families":{"abc":""}}`, `deny document: families: "abc" cannot be one`},
+		{"a host in capitals", `{"v":1,"redirectHosts":{"Evil.example":""}}`, `deny document: redirectHosts: "Evil.example" cannot be one`},
+		{"a URL for a host", `{"v":1,"redirectHosts":{"https://evil.example":""}}`, `deny document: redirectHosts: "https://evil.example" cannot be one`},
+		{"a dot in front of a host", `{"v":1,"redirectHosts":{".evil.example":""}}`, `deny document: redirectHosts: ".evil.example" cannot be one`},
+		{"a megabyte and a little", `{"v":1}` + strings.Repeat(" ", 1<<20), "deny document: larger than 1048576 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := issuer.ParseDenyDocument([]byte(c.document))
+			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+	t.Run("more entries than the plugin takes", func(t *testing.T) {
+		d := issuer.DenyDocument{Version: 1, Keys: issuer.DenyEntries{}}
+		for i := range 10_001 {
+			d.Keys[fmt.Sprint("key-", i)] = issuer.DenyUntil{}
+		}
+		b, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := issuer.ParseDenyDocument(b); err == nil || !strings.HasPrefix(err.Error(), "deny document: more than 10000 entries") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// A mistake shows when the program starts, not when somebody is to be kept out.
+func TestPlacesOfADenyDocument(t *testing.T) {
+	good := denyFile{filepath.Join(t.TempDir(), "good.json")}
+	good.write(t, `{"v":1,"serial":1}`)
+	bad := denyFile{filepath.Join(t.TempDir(), "bad.json")}
+	bad.write(t, `{"v":1,"serial":1`)
+	for _, c := range []struct {
+		name, source string
+		ok           bool
+	}{
+		{"a file", good.name, true}, {"the document itself", ` {"v":1,"serial":1}`, true}, {"an https URL", "https://revocations.example/deny.json", true}, {"http on this machine", "http://127.0.0.1:1/deny.json", true},
+		{"a file that is not there", good.name + ".json", false}, {"a malformed file", bad.name, false}, {"a malformed document", `{"v":1`, false}, {"http elsewhere", "http://revocations.example/deny.json", false},
+		{"another scheme", "s3://bucket/deny.json", false}, {"a directory", filepath.Dir(good.name), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := issuer.OpenDenyList(c.source, nil); (err == nil) != c.ok {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestPruning(t *testing.T) {
+	now := issuertest.Start
+	d := &issuer.DenyDocument{Version: 1, NotBefore: map[string]time.Time{"*": now.Add(-31 * 24 * time.Hour), "https://mcp.localhost/wiki": now.Add(-29 * 24 * time.Hour)},
+		Clients: issuer.DenyEntries{"a": {}, "b": {now}}, Users: issuer.DenyEntries{"c": {now.Add(time.Second)}}}
+	if n := d.Prune(now, 30*24*time.Hour); n != 2 || len(d.NotBefore) != 1 || len(d.Clients) != 1 || len(d.Users) != 1 {
+		t.Errorf("%d removed: %+v", n, d)
+	}
+}

@@ -1,0 +1,87 @@
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+// What providers do each in their own way: how they are asked for a refresh token, and how they say that one is worth nothing any more.
+
+// refreshMode is what becomes of the provider's refresh token: "upstream" wants one, "session" wants none, "auto" takes what comes.
+func (u *upstream) refreshMode(t *tenant) string {
+	// Dex keeps one refresh token for each person and client, and all MCP clients share ours: whoever logs in with a second one would end the first.
+	if t.Refresh == "auto" && u.isDex() {
+		return "session"
+	}
+	return t.Refresh
+}
+
+// isDex knows it by where its endpoints are.
+func (u *upstream) isDex() bool {
+	base := strings.TrimSuffix(u.issuer, "/")
+	return u.endpoint.AuthURL == base+"/auth" && u.endpoint.TokenURL == base+"/token" && u.keysURL == base+"/keys" && u.endpoint.DeviceAuthURL == base+"/device/code"
+}
+
+// offlineAccess are the scopes and parameters of the authorization request that ask for a refresh token, or do not.
+func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.AuthCodeOption) {
+	const offline = "offline_access" // OpenID Connect Core §11
+	scopes = slices.DeleteFunc(slices.Clone(t.upstreamScopes()), func(scope string) bool { return scope == offline })
+	switch {
+	case u.refreshMode(t) == "session":
+	case u.issuer == googleIssuer: // it refuses the scope, and gives a refresh token with the first consent only
+		options = []oauth2.AuthCodeOption{oauth2.AccessTypeOffline, oauth2.SetAuthURLParam("prompt", "consent")}
+	case slices.Contains(u.scopesSupported, offline), slices.Contains(t.Scopes, offline):
+		scopes = append(scopes, offline)
+	}
+	return scopes, options
+}
+
+// endings are error codes by which providers refuse a refresh token for good; only the first is RFC 6749's.
+var endings = []string{
+	"invalid_grant", "invalid_token", "expired_token", "token_expired", "invalid_refresh_token", "bad_refresh_token",
+	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied", // Entra ID and others: somebody must sign in
+}
+
+// passing are error codes of an outage, whatever the status they come with.
+var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
+
+// passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
+var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
+
+// refreshError maps a refused refresh at the provider: what ends the login is a 4xx, everything else is not the client's fault.
+func (u *upstream) refreshError(err error, lastWordIsOld bool) *Error {
+	e := upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+	var answer *oauth2.RetrieveError
+	if !errors.As(err, &answer) {
+		return e
+	}
+	var entra struct {
+		Codes []int `json:"error_codes"`
+	}
+	json.Unmarshal(answer.Body, &entra) // others have no such member
+	cause := e.cause
+	if len(entra.Codes) > 0 {
+		cause = fmt.Errorf("%w, AADSTS%d", cause, entra.Codes[0])
+	}
+	status := answer.Response.StatusCode
+	ended := invalidGrant("the sign-in provider ended this login; authorize again").because(cause)
+	away := temporarilyUnavailable("the sign-in provider is not available", cause)
+	switch {
+	case slices.Contains(passing, answer.ErrorCode), slices.ContainsFunc(entra.Codes, func(code int) bool { return slices.Contains(passingEntra, code) }):
+		return away
+	case u.isDex() && answer.ErrorCode == "invalid_request" && status == http.StatusBadRequest:
+		return ended // of a refresh token that has expired, was replaced, or used twice
+	case u.isDex() && answer.ErrorCode == "invalid_request" && status == http.StatusInternalServerError && lastWordIsOld:
+		return ended // of a person who is gone, but also of a directory that is away for a moment
+	case status < http.StatusInternalServerError && slices.Contains(endings, answer.ErrorCode):
+		return ended
+	}
+	e.cause = cause
+	return e
+}

@@ -1,0 +1,334 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+const (
+	// shortLife is the life of an access token that is given although nobody could be asked.
+	shortLife = 5 * time.Minute
+	// staleWindow is how long after a provider's last word on a person its silence is bridged by short tokens.
+	staleWindow = 2 * time.Hour
+	// refreshTimeout bounds what a refresh waits for: discovery, another replica, and the provider.
+	refreshTimeout = 25 * time.Second
+	claimPoll      = 250 * time.Millisecond
+	claimWait      = 3 * time.Second
+	checksKept     = 10_000
+)
+
+// renewal is how a refresh is answered: the grant that the new refresh token holds, and its text.
+type renewal struct {
+	grant
+	token string
+	short bool // nobody could be asked: a short access token
+	still bool // nothing has moved: the refresh token is the one that was presented
+}
+
+// refresh is RFC 6749 §6. Between two checks upstream moves nothing. Who tells the first use of a refresh token from the second is the
+// replay guard's matter, and the provider's (docs/replay.md).
+func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
+	presented := form.Get("refresh_token")
+	var g grant
+	sealedAt, err := s.openDated(sealing.KindRefresh, t, clientContext(c.hash()), presented, &g)
+	if err != nil {
+		return tokenResponse{}, invalidGrant("the refresh token is not valid for this client").because(err)
+	}
+	if g.KeyRequired && !c.proved {
+		return tokenResponse{}, errKeyMissing
+	}
+	now := s.Now()
+	if now.After(time.Unix(g.Born, 0).Add(s.familyLife(g))) {
+		return tokenResponse{}, invalidGrant("this login is over; authorize again")
+	}
+	if now.After(sealedAt.Add(s.RefreshIdleTTL)) {
+		return tokenResponse{}, invalidGrant("this login was not used for too long; authorize again")
+	}
+	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
+		return tokenResponse{}, err
+	}
+	if err := s.loginDenied(ctx, t, g); err != nil {
+		return tokenResponse{}, err
+	}
+	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
+	unread := !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest())
+	if unread && g.Identity.RefreshToken == "" {
+		return tokenResponse{}, invalidGrant("this server's rules have changed since this login; authorize again")
+	}
+	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	defer cancel()
+	due := g.Identity.RefreshToken != "" && (unread || now.Sub(time.Unix(g.Identity.CheckedAt, 0)) >= time.Duration(t.UpstreamCheckInterval)*time.Second)
+	renew := s.renew
+	if due {
+		renew = s.renewChecked
+	}
+	next, err := renew(ctx, t, c, presented, g)
+	if err != nil {
+		return tokenResponse{}, err
+	}
+	// The answer may be that to an earlier request, which asked for a wider resource.
+	if next.Resource, err = t.narrowResource(form, next.Resource); err != nil {
+		return tokenResponse{}, err
+	}
+	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
+}
+
+// familyLife is how long after the login the last refresh may come. It does not slide.
+func (s *Issuer) familyLife(g grant) time.Duration {
+	if g.Identity.RefreshToken == "" {
+		return s.SessionTTL // nobody can be asked whether the person may still come in
+	}
+	return s.RefreshTokenTTL
+}
+
+func familyKey(t *tenant, g grant) replayKey {
+	return sealing.ReplayMark(t.id, "family", string(g.Family[:]))
+}
+
+// renew takes the family one step on. Nobody is asked but the guard.
+func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
+	// Before the step: who is not admitted today keeps a refresh token that works when the rules change back.
+	if err := s.admit(t, g.Identity); err != nil {
+		return renewal{}, err
+	}
+	g.Generation++
+	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
+	guard := s.ReplayGuard
+	if guard == nil {
+		return next, nil
+	}
+	v, first, err := guard.step(ctx, familyKey(t, g), g.Generation-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
+	switch {
+	case errors.Is(err, errGuardFull):
+		s.guardFailed(t, err)
+		return renewal{}, temporarilyUnavailable("this server has too many logins at the moment", err)
+	case err != nil:
+		// The step may have been done or not: with the new refresh token the client is right in either case.
+		s.guardFailed(t, err)
+		s.staleAnswer(t, g, err)
+		next.short = true
+		return next, nil
+	}
+	if v == fresh {
+		return next, nil
+	}
+	return s.notFresh(ctx, t, c, presented, g, v, first)
+}
+
+// notFresh answers a refresh token that was used before: with the answer to its first use or, later, with the end of the login.
+func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
+	if v == repeated {
+		token, err := sealing.OpenAnswer(t.id, presented, first)
+		var next grant
+		if err == nil {
+			err = s.open(sealing.KindRefresh, t, clientContext(c.hash()), string(token), &next)
+		}
+		if err == nil {
+			s.counters.add(tokensRepeated)
+			return renewal{grant: next, token: string(token)}, nil
+		}
+		// The answer was another token's of the same generation: two have the same login, as only a replay makes it.
+	}
+	s.counters.add(familiesReused)
+	s.endFamily(ctx, t, c, g, "a refresh token was presented again")
+	return renewal{}, invalidGrant("this refresh token was used before, so the login is over; authorize again")
+}
+
+// endFamily makes the guard, if there is one, refuse all refresh tokens of a login.
+func (s *Issuer) endFamily(ctx context.Context, t *tenant, c client, g grant, because string) error {
+	s.Log.Warn("login ended", "because", because, "tenant", t.Resource, "issuer", t.PublicURL, "client", sealing.Fingerprint(c.id),
+		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.familyName(), "generation", g.Generation)
+	if s.ReplayGuard == nil {
+		return nil
+	}
+	err := s.ReplayGuard.end(ctx, familyKey(t, g))
+	if err != nil {
+		s.guardFailed(t, err)
+	}
+	return err
+}
+
+func (s *Issuer) guardFailed(t *tenant, err error) {
+	s.counters.add(guardFailures)
+	s.Log.Error("the replay guard did not answer", "tenant", t.Resource, "cause", err)
+}
+
+// staleAnswer is the operator's record of an answer that nobody was asked about.
+func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
+	s.counters.add(staleAnswers)
+	s.Log.Warn("a short access token instead of a logout", "tenant", t.Resource, "issuer", t.PublicURL, "family", g.familyName(),
+		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
+}
+
+// stale answers a due refresh when nobody can be asked, and nothing has moved: a short access token and the same refresh token, for a while.
+// Claims that were never read are not bridged.
+func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
+	e := asError(cause)
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest()) {
+		return renewal{}, e
+	}
+	if e.cause != nil {
+		cause = e.cause
+	}
+	s.staleAnswer(t, g, cause)
+	return renewal{grant: g, token: presented, short: true, still: true}, nil
+}
+
+// renewChecked is renew after the provider was asked whether the person may still come in.
+func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
+	if guard := s.ReplayGuard; guard != nil {
+		v, first, err := guard.look(ctx, familyKey(t, g), g.Generation)
+		if err != nil {
+			s.guardFailed(t, err)
+			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+		}
+		if v != fresh {
+			return s.notFresh(ctx, t, c, presented, g, v, first)
+		}
+	}
+	// What is asked with is the provider's token, so that is what requests have in common, whatever wraps it.
+	sum := sha256.Sum256(must(encoding.Marshal([]any{t.id[:], g.Family[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
+	next, same, err := s.checks.do(ctx, s.Now, replayKey(sum[:16]), presented, func() (renewal, error) { return s.check(ctx, t, c, presented, g) })
+	switch {
+	case err != nil:
+		return renewal{}, err
+	case same:
+		return next, nil
+	case next.still:
+		return renewal{grant: g, token: presented, short: true, still: true}, nil
+	}
+	g.Identity, g.Scope = next.Identity, next.Scope
+	return s.renew(ctx, t, c, presented, g)
+}
+
+// check asks the provider, as the only one of all replicas, and takes the family one step on.
+func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
+	up, secret, err := s.upstreamWithSecret(ctx, t) // before the claim, which is short
+	if err != nil {
+		return s.stale(t, presented, g, err)
+	}
+	if s.ReplayGuard != nil {
+		claim := sealing.ReplayMark(t.id, "check", string(g.Family[:]))
+		v, first, err := s.claim(ctx, claim, familyKey(t, g), g.Generation)
+		switch {
+		case errors.Is(err, errClaimed):
+			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
+		case err != nil:
+			s.guardFailed(t, err)
+			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+		case v != fresh:
+			return s.notFresh(ctx, t, c, presented, g, v, first)
+		}
+		defer s.ReplayGuard.unclaim(ctx, claim) // after the step; if it fails, the claim ends by itself
+	}
+	s.counters.add(upstreamChecks)
+	last := g.Identity
+	var withheld []string
+	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, last)
+	if err != nil {
+		g.Identity = last
+		if asError(err).Status < http.StatusInternalServerError {
+			s.counters.add(familiesRefused)
+			s.endFamily(ctx, t, c, g, "the provider refused its refresh token")
+			return renewal{}, err
+		}
+		return s.stale(t, presented, g, err)
+	}
+	if last.RefreshToken == g.Identity.RefreshToken && s.ReplayGuard == nil && !c.proved && s.static.first(t.PublicURL) {
+		s.Log.Warn("the provider keeps its refresh tokens when they are used, and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL",
+			"tenant", t.Resource, "issuer", t.PublicURL, "provider", up.issuer)
+	}
+	g.Scope = withoutScopes(g.Scope, withheld)
+	return s.renew(ctx, t, c, presented, g)
+}
+
+// errClaimed: another replica is asking the provider about this family.
+var errClaimed = errors.New("replay guard: the check is claimed")
+
+// claim waits until this request is the one that asks the provider, or until somebody else's answer is there. Two replicas must not
+// present one refresh token: a provider that rotates would take it for theft.
+func (s *Issuer) claim(ctx context.Context, check, family replayKey, generation uint32) (verdict, []byte, error) {
+	for waited := time.Duration(0); ; waited += claimPoll {
+		claimed, err := s.ReplayGuard.claim(ctx, check)
+		if err != nil {
+			return fresh, nil, err
+		}
+		// After the claim: whoever had it before has done the step by now.
+		v, first, err := s.ReplayGuard.look(ctx, family, generation)
+		if err == nil && v == fresh && claimed {
+			return fresh, nil, nil
+		}
+		if claimed {
+			s.ReplayGuard.unclaim(ctx, check)
+		}
+		if err != nil || v != fresh {
+			return v, first, err
+		}
+		if waited >= claimWait {
+			return fresh, nil, errClaimed
+		}
+		select {
+		case <-time.After(claimPoll):
+		case <-ctx.Done():
+			return fresh, nil, ctx.Err()
+		}
+	}
+}
+
+// checks lets requests that hold the same upstream refresh token share one question to the provider, and keeps the answer for replayGrace, for
+// those that come again because the response was lost. It works without a guard too, in this process.
+type checks struct {
+	mu sync.Mutex // guards m for one access
+	m  buckets[*check]
+}
+
+type check struct {
+	done      chan struct{}
+	presented [sha256.Size]byte // by the one who asks
+	next      renewal
+	err       error
+	until     time.Time // zero while asking
+}
+
+// do returns what ask says, or said to another request, and whether that one presented the same.
+func (c *checks) do(ctx context.Context, now func() time.Time, key replayKey, presented string, ask func() (renewal, error)) (renewal, bool, error) {
+	mine := &check{done: make(chan struct{}), presented: sha256.Sum256([]byte(presented))}
+	c.mu.Lock()
+	c.m.width = replayGrace
+	c.m.turn(now())
+	if other := c.m.get(key); other != nil && (other.until.IsZero() || now().Before(other.until)) {
+		c.mu.Unlock()
+		select {
+		case <-other.done:
+			return other.next, other.presented == mine.presented, other.err
+		case <-ctx.Done():
+			return renewal{}, false, temporarilyUnavailable("the sign-in provider is slow", ctx.Err())
+		}
+	}
+	if c.m.len() < checksKept {
+		c.m.set(key, mine)
+	}
+	c.mu.Unlock()
+
+	mine.err = serverError("something went wrong here", errors.New("panic")) // for those who wait, should ask panic
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		mine.until = now().Add(replayGrace)
+		if mine.next.still || mine.err != nil && asError(mine.err).Status >= http.StatusInternalServerError {
+			c.m.delete(key) // the next one may find the provider well again
+		}
+		close(mine.done)
+	}()
+	mine.next, mine.err = ask()
+	return mine.next, true, mine.err
+}

@@ -1,0 +1,168 @@
+package issuer_test
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// A token gets what was asked of what the rules give; all of it when nothing was asked.
+func TestScopesThatRulesGive(t *testing.T) {
+	rules := []string{"group:admins=wiki:write wiki:admin", "domain:example.com=wiki:read wiki:write", "email:ada@example.com=wiki:own", "sub:person-1=wiki:self", "*=wiki:hello"}
+	for _, c := range []struct {
+		name     string
+		rules    []string
+		required []string
+		upstream []string // the label scopes
+		who      map[string]any
+		asked    string
+		consent  []string // rights on the consent page
+		want     string
+	}{
+		{"every rule that fits gives; nothing was asked", rules, nil, nil, map[string]any{"groups": []string{"admins"}, "email": "ada@example.com"}, "",
+			nil, "wiki:write wiki:admin wiki:read wiki:own wiki:self wiki:hello"},
+		{"no group", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "", nil, "wiki:write wiki:read wiki:self wiki:hello"},
+		{"another person", rules, nil, nil, map[string]any{"sub": "person-2", "email": "eve@example.org"}, "", nil, "wiki:hello"},
+		{"asked for less", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", []string{"wiki:read"}, "wiki:read"},
+		{"asked for more than the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read wiki:admin", []string{"wiki:admin", "wiki:read"}, "wiki:read"},
+		{"asked for nothing that the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:admin", []string{"wiki:admin"}, ""},
+		{"asked for what nobody knows", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "claudeai", nil, ""},
+		{"asked for identity scopes only, as some clients do by themselves", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "openid email profile offline_access",
+			nil, "wiki:write wiki:read wiki:self wiki:hello"},
+		{"scopes of the provider are none of the MCP server's", rules, nil, []string{"openid", "email", "upstream:all"}, map[string]any{"email": "bob@example.com"}, "wiki:read upstream:all", []string{"wiki:read"}, "wiki:read"},
+		{"a rule may give one of them", []string{"*=openid wiki:read"}, nil, nil, nil, "openid", nil, "openid"},
+		{"required and given", rules, []string{"wiki:read"}, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", nil, "wiki:read"},
+		{"required is not given by itself", []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}, nil, nil, "wiki:write", nil, "wiki:write"},
+		{"an address that is not verified fits no rule", rules, nil, nil, map[string]any{"email": "ada@example.com", "email_verified": false, "sub": "person-2"}, "", nil, "wiki:hello"},
+		{"without rules everybody gets what is required", nil, []string{"wiki:read", "wiki:write"}, []string{"openid", "x"}, nil, "", nil, "wiki:read wiki:write openid x"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream
+				w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) {
+					m["email_verified"] = true
+					for name, v := range c.who {
+						m[name] = v
+					}
+				}})
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			var rights []string
+			page := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("scope", c.asked))
+			for i, item := range strings.Split(page.Body, "<li>") {
+				if i > 0 {
+					right, _, _ := strings.Cut(item, "</li>")
+					rights = append(rights, right)
+				}
+			}
+			if c.consent != nil && !reflect.DeepEqual(rights, c.consent) {
+				t.Errorf("the person is asked for %q, want %q", rights, c.consent)
+			}
+			got := a.login("scope", c.asked)
+			if claims := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now()); got.text("scope") != c.want || claims["scope"] != c.want {
+				t.Errorf("scope %q, in the token %q, want %q", got.text("scope"), claims["scope"], c.want)
+			}
+		})
+	}
+}
+
+// At each refresh the rules of the moment give, of what the person once allowed.
+func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
+	groups := []string{"readers"}
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ScopeRules = []string{"group:readers=wiki:read", "group:writers=wiki:read wiki:write wiki:admin"}
+		w.wiki.RequiredScopes = nil
+		w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["groups"] = groups }})
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	tokens := a.login("scope", "wiki:read wiki:write")
+	if got := tokens.text("scope"); got != "wiki:read" {
+		t.Fatalf("scope %q", got)
+	}
+	refresh := func(want string, changes ...string) {
+		t.Helper()
+		tokens = a.token(with(a.refreshment(tokens.text("refresh_token")), changes...)).wants(t, 200, "")
+		if got := tokens.text("scope"); got != want {
+			t.Errorf("scope %q, want %q", got, want)
+		}
+	}
+	refresh("wiki:read")
+	groups = []string{"writers"}
+	refresh("wiki:read") // the provider was not asked yet
+	w.clock.Add(time.Hour)
+	refresh("wiki:read wiki:write") // not wiki:admin, which the person did not see
+	refresh("wiki:write", "scope", "wiki:write wiki:admin")
+	refresh("wiki:read wiki:write")
+	w.relabel(func(t *labels) { t.ScopeRules = []string{"group:readers=wiki:read", "group:writers=wiki:write"} })
+	refresh("wiki:write")
+	groups = []string{"readers"}
+	w.clock.Add(time.Hour)
+	refresh("wiki:read")
+}
+
+// A client that needs more asks the person again, and gets more (RFC 9470 does the same for other reasons).
+func TestStepUp(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	if got := a.login("scope", "wiki:read").text("scope"); got != "wiki:read" {
+		t.Errorf("scope %q", got)
+	}
+	if got := a.login("scope", "wiki:read wiki:write").text("scope"); got != "wiki:read wiki:write" {
+		t.Errorf("scope after the step-up %q", got)
+	}
+}
+
+// Clients ask for all that the protected resource's metadata lists, so that is what opens the door; the server's lists all there is.
+func TestScopesInTheMetadata(t *testing.T) {
+	rules := []string{"group:admins=wiki:write wiki:read", "*=wiki:read"}
+	for _, c := range []struct {
+		name             string
+		labels           labels
+		server, resource []any
+	}{
+		{"no rules", labels{Scopes: []string{"openid", "offline_access"}, RequiredScopes: []string{"wiki:read"}}, []any{"wiki:read", "openid", "offline_access"}, []any{"wiki:read"}},
+		{"rules", labels{Scopes: []string{"openid"}, ScopeRules: rules, RequiredScopes: []string{"wiki:read"}}, []any{"wiki:write", "wiki:read", "offline_access"}, []any{"wiki:read"}},
+		{"rules, nothing required", labels{ScopeRules: rules}, []any{"wiki:write", "wiki:read", "offline_access"}, nil},
+		{"the label scopesSupported", labels{ScopeRules: rules, RequiredScopes: []string{"wiki:read"}, ScopesSupported: []string{"wiki:read", "wiki:write"}}, []any{"wiki:read", "wiki:write", "offline_access"}, []any{"wiki:read", "wiki:write"}},
+		{"the label names offline_access", labels{ScopesSupported: []string{"wiki:read", "offline_access"}}, []any{"wiki:read", "offline_access"}, []any{"wiki:read"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Scopes, w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.ScopesSupported = c.labels.Scopes, c.labels.ScopeRules, c.labels.RequiredScopes, c.labels.ScopesSupported
+			})
+			server := w.get(w.wiki.PublicURL + "/.well-known/oauth-authorization-server").JSON["scopes_supported"]
+			if !reflect.DeepEqual(server, c.server) {
+				t.Errorf("the server lists %v, want %v", server, c.server)
+			}
+			resource, _ := w.get(w.wiki.PublicURL + "/.well-known/oauth-protected-resource/mcp").JSON["scopes_supported"].([]any)
+			if !reflect.DeepEqual(resource, c.resource) {
+				t.Errorf("the resource lists %v, want %v", resource, c.resource)
+			}
+		})
+	}
+}
+
+// The plugin refuses such labels by name. A hop header that has them all the same is refused whole.
+func TestRulesThatAreNone(t *testing.T) {
+	for _, rules := range [][]string{
+		{"wiki:read"}, {"*="}, {"=wiki:read"}, {"group:=wiki:read"}, {"group=wiki:read"}, {"team:x=wiki:read"}, {"*:x=wiki:read"}, {"*=a", ""},
+		{"*=" + strings.Repeat("x", 1100)},
+	} {
+		t.Run(fmt.Sprintf("%.40q", rules), func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.ScopeRules = rules })
+			if r := w.get(w.wiki.PublicURL + "/oauth/jwks.json"); r.Status != 403 || !strings.Contains(w.log.String(), "scopeRules") {
+				t.Errorf("status %d; the log: %s", r.Status, w.log)
+			}
+		})
+	}
+	w := newWorld(t, nil, func(w *world) { w.wiki.IdentityClaims = []string{"phone"} })
+	if r := w.get(w.wiki.PublicURL + "/oauth/jwks.json"); r.Status != 403 || !strings.Contains(w.log.String(), "identityClaims") {
+		t.Errorf("status %d; the log: %s", r.Status, w.log)
+	}
+}

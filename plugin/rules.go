@@ -1,0 +1,166 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// rules say which scopes an operation needs besides requiredScopes. docs/tools.md is their manual.
+type rules struct {
+	methods   *ruleTable
+	tools     *ruleTable
+	resources *ruleTable
+	prompts   *ruleTable
+	scopes    string // all that the rules name, each between blanks
+	hide      bool   // label hideTools
+}
+
+// ruleTable maps names to scopes. A nil table asks for nothing.
+type ruleTable struct {
+	exact    map[string][]string
+	prefixes []prefixRule // the longest first
+}
+
+// prefixRule is for all names that begin so: the pattern without its "*".
+type prefixRule struct {
+	prefix string
+	scopes []string
+}
+
+// maxRules and maxPattern bound what a label can make each message cost.
+const (
+	maxRules   = 256
+	maxPattern = 256
+)
+
+// parseRules reads the labels of the rules; nil when none is set.
+func parseRules(c *Config) (*rules, error) {
+	r := &rules{}
+	if c.HideTools != "" && c.HideTools != "true" && c.HideTools != "false" {
+		return nil, errors.New("label hideTools: give true or false")
+	}
+	r.hide = c.HideTools == "true"
+	methods, err := parseRuleTable("methodScopes", c.MethodScopes)
+	if err != nil {
+		return nil, err
+	}
+	tools, err := parseRuleTable("toolScopes", c.ToolScopes)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := parseRuleTable("resourceScopes", c.ResourceScopes)
+	if err != nil {
+		return nil, err
+	}
+	prompts, err := parseRuleTable("promptScopes", c.PromptScopes)
+	if err != nil {
+		return nil, err
+	}
+	r.methods = methods
+	r.tools = tools
+	r.resources = resources
+	r.prompts = prompts
+	if methods == nil && tools == nil && resources == nil && prompts == nil {
+		if r.hide {
+			return nil, errors.New("label hideTools: nothing is hidden without toolScopes or methodScopes; set one of them")
+		}
+		return nil, nil
+	}
+	r.scopes = " " + strings.Join(append(append(scopesOf(methods), scopesOf(tools)...), append(scopesOf(resources), scopesOf(prompts)...)...), " ") + " "
+	return r, nil
+}
+
+// parseRuleTable splits PATTERN=SCOPES rules. The last "=" divides, because a URI may hold others.
+func parseRuleTable(label, text string) (*ruleTable, error) {
+	list := listOf(text, ";")
+	if len(list) == 0 {
+		return nil, nil
+	}
+	if len(list) > maxRules {
+		return nil, fmt.Errorf("label %s: at most %d rules", label, maxRules)
+	}
+	table := &ruleTable{exact: map[string][]string{}}
+	seen := map[string]bool{}
+	for _, rule := range list {
+		at := strings.LastIndex(rule, "=")
+		if at < 0 {
+			return nil, fmt.Errorf("label %s: %q is no rule: write NAME=SCOPES, where a * at the end of NAME stands for anything", label, rule)
+		}
+		pattern := strings.TrimSpace(rule[:at])
+		scopes := strings.Fields(rule[at+1:])
+		star := strings.HasSuffix(pattern, "*")
+		name := strings.TrimSuffix(pattern, "*")
+		switch {
+		case pattern == "" || strings.Contains(name, "*") || len(pattern) > maxPattern || !isPlainName(pattern):
+			return nil, fmt.Errorf("label %s: %q: before the = stands a name, or the beginning of names and one *, of at most %d characters", label, rule, maxPattern)
+		case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
+			return nil, fmt.Errorf("label %s: %q: notifications need no scope", label, rule)
+		case len(scopes) == 0 || strings.Trim(strings.Join(scopes, ""), scopeChars) != "": // an empty variable must not open what was to be shut
+			return nil, fmt.Errorf("label %s: %q: name scopes after the =, separated by spaces; they cannot hold quotes, backslashes or non-ASCII", label, rule)
+		case seen[pattern]:
+			return nil, fmt.Errorf("label %s: two rules for %q: put their scopes into one", label, pattern)
+		}
+		seen[pattern] = true
+		if star {
+			table.prefixes = append(table.prefixes, prefixRule{prefix: name, scopes: scopes})
+		} else {
+			table.exact[pattern] = scopes
+		}
+	}
+	prefixes := table.prefixes
+	sort.Slice(prefixes, func(i, j int) bool { return len(prefixes[i].prefix) > len(prefixes[j].prefix) })
+	return table, nil
+}
+
+// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the longest beginning.
+func neededFor(table *ruleTable, name string) []string {
+	if table == nil {
+		return nil
+	}
+	scopes, ok := table.exact[name]
+	if ok {
+		return scopes
+	}
+	for _, rule := range table.prefixes {
+		if strings.HasPrefix(name, rule.prefix) {
+			return rule.scopes
+		}
+	}
+	return nil
+}
+
+func scopesOf(table *ruleTable) []string {
+	all := []string{}
+	if table == nil {
+		return all
+	}
+	for _, scopes := range table.exact {
+		all = append(all, scopes...)
+	}
+	for _, rule := range table.prefixes {
+		all = append(all, rule.scopes...)
+	}
+	return all
+}
+
+// stepUp is the scope parameter of a challenge: all that the operation needs, in one challenge, so that a client asks once. What the token
+// has already of the scopes in question stands behind: SDKs before MCP 2026-07-28 ask for the challenge's scopes only, and would give up
+// reading for writing, and writing for reading.
+func stepUp(r *rules, required, needed []string, held string) string {
+	scope := " "
+	for _, s := range append(append([]string{}, required...), needed...) {
+		if !strings.Contains(scope, " "+s+" ") {
+			scope += s + " "
+		}
+	}
+	for _, s := range strings.Fields(held) {
+		if strings.Contains(r.scopes, " "+s+" ") && !strings.Contains(scope, " "+s+" ") {
+			scope += s + " "
+		}
+	}
+	return strings.Trim(scope, " ")
+}
