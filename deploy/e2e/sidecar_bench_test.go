@@ -62,7 +62,7 @@ func BenchmarkSidecar(b *testing.B) {
 		b.Run("refresh, guard "+guard, func(b *testing.B) {
 			url := guard
 			if guard == "redis" {
-				url = rig.StartRedis(b, &rig.Logs{}).URL
+				url = rig.StartRedis(b, &rig.Logs{}, "--appendfsync", "everysec").URL
 			}
 			s.replica.Restart(map[string]string{"BOUNCER_REPLAY_GUARD": url})
 			s.refreshes(b)
