@@ -25,6 +25,8 @@ type drill struct {
 	block     map[string][]string // :: page → its commands
 	variables map[string]string   // what the reader has put in
 	stolen    string
+	chatHost  string // another one in each stage: what was denied stays denied
+	stages    int
 }
 
 // login is one of their logins.
@@ -74,7 +76,7 @@ var stages = []stage{
 			return map[string]string{"CLIENT": sealing.Fingerprint(d.login(annsEditor).oauth.ClientID)}
 		}},
 	{page: "client", blocks: []int{1}, shut: []string{annsChat},
-		with: func(*drill) map[string]string { return map[string]string{"HOST": "chat.example"} }},
+		with: func(d *drill) map[string]string { return map[string]string{"HOST": d.chatHost} }},
 	{page: "user", blocks: []int{0}, out: []string{annsEditor, annsChat}, shut: []string{annsEditor, annsChat}, with: ann},
 	{page: "user", blocks: []int{2}, with: ann, same: true},
 	{page: "user", blocks: []int{1}, out: []string{annsEditor, annsChat}, shut: []string{annsEditor, annsChat}, with: ann},
@@ -202,9 +204,11 @@ func (d *drill) setClock(wrong time.Duration) {
 func (d *drill) people() []*login {
 	wiki, world := d.s.w.Wiki, d.s.w.World
 	editor := d.register(wiki, "")
+	d.stages++
+	d.chatHost = fmt.Sprintf("chat%d.example", d.stages)
 	return []*login{
 		d.enter(annsEditor, wiki, editor, "admin@example.com"),
-		d.enter(annsChat, wiki, d.register(wiki, "https://app.chat.example/callback"), "admin@example.com"),
+		d.enter(annsChat, wiki, d.register(wiki, "https://app."+d.chatHost+"/callback"), "admin@example.com"),
 		d.enter(bobsEditor, wiki, editor, "second@example.com"),
 		d.enter(carl, world, d.register(world, ""), world.Provider.Username),
 	}
