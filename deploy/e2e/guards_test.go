@@ -44,7 +44,7 @@ func newGuardKind(t *testing.T, name string) guardKind {
 		store := rig.StartDynamoDB(t, logs)
 		g.env["BOUNCER_REPLAY_GUARD"], g.shared = store.URL, true
 		maps.Copy(g.env, store.Env)
-		g.kill, g.start, g.stall, g.wake = store.Kill, store.Start, store.Stall, store.Wake
+		g.kill, g.start, g.stall, g.wake, g.age = store.Kill, store.Start, store.Stall, store.Wake, store.Age
 		g.empty = func() { store.Kill(); store.Start() }
 	}
 	t.Cleanup(func() {
