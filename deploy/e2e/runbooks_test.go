@@ -61,13 +61,14 @@ type stage struct {
 	shut    []string // who cannot log in again with the client they have
 	newOnly []string // who can, after registering anew
 	same    bool     // the logins are those of the stage before
+	patient bool     // waits until the plugin looks again by itself; else Traefik is started anew
 	after   func(*drill)
 }
 
 var wikiLogins = []string{annsEditor, annsChat, bobsEditor}
 
 var stages = []stage{
-	{page: "everything", blocks: []int{0}, out: everybody},
+	{page: "everything", blocks: []int{0}, out: everybody, patient: true},
 	{page: "tenant", blocks: []int{0}, out: wikiLogins,
 		with: func(d *drill) map[string]string { return map[string]string{"TENANT": d.s.w.Wiki.PublicHTTPS()} }},
 	{page: "tenant", blocks: []int{1}, out: wikiLogins, newOnly: wikiLogins},
@@ -175,6 +176,9 @@ func (d *drill) play(stage stage) {
 		}
 	}
 	d.setClock(31 * time.Second) // the sidecar looks at the document again
+	if !stage.patient {
+		d.s.restart("traefik")
+	}
 	for _, l := range d.logins {
 		d.wantIn(l, "afterwards", !slices.Contains(stage.out, l.name))
 	}
@@ -228,7 +232,7 @@ func (d *drill) login(name string) *login {
 // register makes a client, with a redirect URI of its own if one is given.
 func (d *drill) register(tn *rig.Tenant, redirect string) *rig.OAuthClient {
 	d.Helper()
-	c := rig.NewOAuthClient(d.T, d.s.w.HTTP(), tn.PublicHTTPS())
+	c := rig.NewOAuthClient(d.s.t, d.s.w.HTTP(), tn.PublicHTTPS()) // it may live longer than a stage
 	if redirect != "" {
 		answer := c.Register(map[string]any{"client_name": "Chat", "redirect_uris": []string{redirect}, "token_endpoint_auth_method": "none"})
 		c.Redirect, c.ClientID = redirect, answer.Member("client_id")
@@ -276,7 +280,7 @@ func (d *drill) wantIn(l *login, when string, in bool) {
 			d.Error(err)
 		}
 	} else {
-		rig.WaitFor(d.T, "the plugin to look again", calls)
+		rig.WaitWithin(d.T, time.Minute, "the plugin to look again", calls)
 	}
 	answer := l.oauth.Refresh(l.refresh)
 	switch {
