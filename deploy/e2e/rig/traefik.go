@@ -134,7 +134,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		cmd := exec.Command(Tool(t, "traefik"), "--configFile="+file)
 		cmd.Dir = dir
 		cmd.Env = []string{"BOUNCER_HOP_KEY=" + hopKey, "PATH=" + os.Getenv("PATH")}
-	cmd.Env = append(cmd.Env, c.Env...)
+		cmd.Env = append(cmd.Env, c.Env...)
 		tr.proc = StartProcess(t, logs, "traefik", cmd)
 		tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
 	}
