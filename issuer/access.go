@@ -18,6 +18,7 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	if err == nil {
 		return nil
 	}
+	s.counters.add(notAdmitted)
 	// The stranger is not told which rule: what a rule wants is a hint at whose account would do.
 	e := badRequest("access_denied", "this account is not admitted to this server; use another account, or ask whoever runs the server")
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))

@@ -155,6 +155,10 @@ func TestWhoMayComeIn(t *testing.T) {
 					}
 					told = page.Body + page.Link()
 				}
+				health := newRequest(t, "GET", "/healthz", "", "")
+				if counted := readReply(t, issuertest.Serve(w.replica(), health)).JSON["counters"].(map[string]any)["not_admitted"]; counted != 1.0 {
+					t.Errorf("%v refusals are counted", counted)
+				}
 				if strings.Contains(told, "allowed") || strings.Contains(told, "scopeRules") || !strings.Contains(told, "this account is not admitted") && !strings.Contains(told, "This account is not admitted") {
 					t.Errorf("the stranger was told %s", told)
 				}

@@ -15,12 +15,13 @@ const (
 	upstreamChecks                 // times that a provider was asked about a family
 	staleAnswers                   // short access tokens given because a provider or the guard did not answer
 	denyFailures                   // times that the deny document could not be read
+	notAdmitted                    // people whom a rule refused
 	allCounters
 )
 
 var counterNames = [allCounters]string{
 	"codes_reused", "tokens_repeated", "families_reused", "families_refused", "families_revoked",
-	"guard_failures", "upstream_checks", "stale_answers", "deny_failures",
+	"guard_failures", "upstream_checks", "stale_answers", "deny_failures", "not_admitted",
 }
 
 type counters [allCounters]atomic.Int64

@@ -387,7 +387,7 @@ func TestTheAssertionForTheMCPServer(t *testing.T) {
 		ask(r.text("assertion")).wants(t, 400, "invalid_grant") // it is no access token
 	}
 	for name, text := range map[string]string{
-		"nothing": "", "no JWT": "x", "a changed signature": token[:len(token)-2] + "AA", "an unsigned one": unsigned(t, token),
+		"nothing": "", "no JWT": "x", "a changed signature": token[:len(token)-40] + another(token[len(token)-40:len(token)-39]) + token[len(token)-39:], "an unsigned one": unsigned(t, token),
 	} {
 		if r := ask(text); r.Status != 400 || r.text("error") != "invalid_grant" {
 			t.Errorf("%s: %d %s", name, r.Status, r.Body)

@@ -388,6 +388,21 @@ func TestALoginEnds(t *testing.T) {
 	}
 }
 
+// A refresh token that nobody used for so long is not accepted; one that is used, goes on.
+func TestALoginThatIsNotUsedEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.RefreshIdleTTL = 7 * day } })
+	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	for range 3 {
+		w.clock.Add(7 * day)
+		token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+	}
+	w.clock.Add(7*day + time.Second)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+}
+
 func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 	const short = "short" // an access token of five minutes and the same refresh token
 	for _, c := range []struct {

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -131,7 +132,7 @@ func TestKeysThatAreCreatedOpen(t *testing.T) {
 			t.Errorf("%s: %v", c.expires, err)
 		}
 		// The sidecar of these labels takes it.
-		s, err := issuer.New(e.issuerConfig(nil))
+		s, err := issuer.New(e.issuerConfig(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			t.Fatal(err)
 		}

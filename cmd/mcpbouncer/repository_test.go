@@ -164,7 +164,7 @@ func TestConformanceRowsAreComplete(t *testing.T) {
 }
 
 var (
-	requirementSource = regexp.MustCompile(`^(MCP|20\d\d-\d\d-\d\d, |Practices|RFC \d{4} §|RFC \d{4}$|OAuth 2\.[01]|OpenID Connect|CIMD §|Fetch standard|Limits of this server)`)
+	requirementSource = regexp.MustCompile(`^(MCP|20\d\d-\d\d-\d\d, |Practices|RFC \d{4} §|RFC \d{4}$|OAuth 2\.[01]|OpenID Connect|CIMD §|Fetch standard|JSON-RPC 2\.0 §|Limits of this server)`)
 	code              = regexp.MustCompile("`([^`]*)`")
 )
 

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,5 +156,59 @@ func TestAMachineComesIn(t *testing.T) {
 	secret = strings.ToUpper(secret)
 	if answer := token(w.Wiki, url.Values{}); answer.Status != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") == "" {
 		t.Errorf("with a wrong secret: %s", answer)
+	}
+}
+
+// An application on the TypeScript SDK reads with what opens the door, calls a tool that needs more, is told so, asks the person again, and
+// calls it.
+func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{
+		"requiredScopes": "wiki:read", "scopeRules": "*=wiki:read wiki:write wiki:admin", "toolScopes": "delete_page=wiki:write; *=wiki:read",
+	}})
+	secondOpened := regexp.MustCompile(`(?ms)^\{"open":"[^"]+"\}$.*^\{"open":("[^"]+")\}$`)
+	for _, sdk := range []string{"v1", "v2"} {
+		t.Run(sdk, func(t *testing.T) {
+			process := rig.Node(t, w.Logs, "stepup-"+sdk, "stepup.mjs", sdk, w.Wiki.PublicHTTP()+"/mcp", callbackPath)
+			allow := func(say *regexp.Regexp) (asked string) {
+				t.Helper()
+				var start string
+				if err := json.Unmarshal([]byte(process.Say(t, w.Logs, say)), &start); err != nil {
+					t.Fatal(err)
+				}
+				u, err := url.Parse(start)
+				if err != nil {
+					t.Fatal(err)
+				}
+				browser := w.Wiki.Browser()
+				back, err := browser.Visit(t.Context(), start, u.Query().Get("redirect_uri"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := browser.Load(t.Context(), back.String()); err != nil {
+					t.Fatal(err)
+				}
+				scopes := strings.Fields(u.Query().Get("scope"))
+				scopes = slices.DeleteFunc(scopes, func(s string) bool { return s == "offline_access" })
+				slices.Sort(scopes)
+				return strings.Join(scopes, " ")
+			}
+			if asked := allow(opened); asked != "wiki:read" {
+				t.Errorf("the first login asked for %q", asked)
+			}
+			if asked := allow(secondOpened); asked != "wiki:read wiki:write" {
+				t.Errorf("the step-up asked for %q", asked)
+			}
+			if code := process.Wait(t); code != 0 {
+				t.Fatalf("it ended with %d:\n%s", code, w.Logs.Text("stepup-"+sdk))
+			}
+			var result struct{ Before, After, Sub string }
+			if err := json.Unmarshal([]byte(resulted.FindStringSubmatch(w.Logs.Text("stepup-" + sdk))[1]), &result); err != nil {
+				t.Fatal(err)
+			}
+			if result.Before != "wiki:read" || result.After != "wiki:read wiki:write" || result.Sub == "" {
+				t.Errorf("the MCP server saw %+v", result)
+			}
+		})
 	}
 }

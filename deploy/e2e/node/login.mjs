@@ -15,10 +15,10 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
-const print = (value) => process.stdout.write(JSON.stringify(value) + '\n');
+export const print = (value) => process.stdout.write(JSON.stringify(value) + '\n');
 
 /** What an application keeps for the SDK: here in memory. */
-class Provider {
+export class Provider {
   #client;
   #tokens;
   #verifier;

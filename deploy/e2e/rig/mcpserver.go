@@ -15,7 +15,7 @@ import (
 )
 
 // MCPServer is an unmodified MCP server of the official Go SDK, as it stands behind Traefik. It answers under every
-// prefix: …/mcp is the streamable HTTP endpoint with the tool "whoami", …/events a stream that the test advances
+// prefix: …/mcp is the streamable HTTP endpoint with the tools "whoami" and "delete_page", which both tell who calls, …/events a stream that the test advances
 // event by event, everything else says "reached". It keeps the headers of every request.
 type MCPServer struct {
 	URL  string
@@ -45,10 +45,11 @@ type Identity struct {
 func StartMCPServer(t T, stateless bool) *MCPServer {
 	s := &MCPServer{events: make(chan struct{})}
 	server := mcp.NewServer(&mcp.Implementation{Name: "whoami", Version: "1"}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: "whoami", Description: "Tells who is calling."},
-		func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, Identity, error) {
+	for _, tool := range []*mcp.Tool{{Name: "whoami", Description: "Tells who is calling."}, {Name: "delete_page", Description: "Deletes nothing."}} {
+		mcp.AddTool(server, tool, func(_ context.Context, r *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, Identity, error) {
 			return nil, identityOf(r.Extra.Header), nil
 		})
+	}
 	streamable := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
 		// Traefik is the one that decides which hosts are served.
 		&mcp.StreamableHTTPOptions{DisableLocalhostProtection: true, Stateless: stateless})
