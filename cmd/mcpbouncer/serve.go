@@ -48,7 +48,7 @@ func serve(out io.Writer) error {
 	if e.DBPath != "" {
 		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs())
+	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "replay_guard", iss.ReplayGuard.Kind())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -76,7 +76,6 @@ func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
 
 // checkStores refuses a store that would forget what it must remember. One that does not answer may come back.
 func checkStores(iss *issuer.Issuer, log *slog.Logger) error {
-	log.Info("replay guard", "kind", iss.ReplayGuard.Kind())
 	if iss.ReplayGuard == nil {
 		return nil
 	}
