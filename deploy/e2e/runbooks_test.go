@@ -152,7 +152,7 @@ func commandsOfRunbooks(t *testing.T) map[string][]string {
 }
 
 func (d *drill) play(stage stage) {
-	d.setClock(0)
+	d.setClock(before)
 	if !stage.same {
 		d.logins = d.people()
 	}
@@ -175,8 +175,9 @@ func (d *drill) play(stage stage) {
 			d.Fatalf("block %d: %v\n%s", block+1, err, out)
 		}
 	}
-	d.setClock(31 * time.Second) // the sidecar looks at the document again
+	d.setClock(afterwards)
 	if !stage.patient {
+		d.look()
 		d.s.restart("traefik")
 	}
 	for _, l := range d.logins {
@@ -195,6 +196,23 @@ func (d *drill) play(stage stage) {
 	}
 	if stage.after != nil {
 		stage.after(d)
+	}
+}
+
+// The replicas' clocks before and after a page's commands. They are further apart than the 30 seconds after which the sidecar reads the document again, and on
+// either side of the operator's clock, from which marks are taken.
+const (
+	before     = -40 * time.Second
+	afterwards = 5 * time.Second
+)
+
+// look lets each replica read the document: while one request does, others are answered by the copy, and the plugin could get that one.
+func (d *drill) look() {
+	hops := d.s.w.Front.Hops()
+	for _, r := range d.s.w.Replicas {
+		if _, _, err := rig.AskReplica(d.Context(), r, http.MethodGet, "/hop/deny", hops[len(hops)-1]); err != nil {
+			d.Fatal(err)
+		}
 	}
 }
 
@@ -357,6 +375,7 @@ func (d *drill) forge() {
 	if err := json.Unmarshal(raw, &claims); err != nil {
 		d.Fatal(err)
 	}
+	issued := time.Unix(int64(claims["iat"].(float64)), 0)
 	claims["sub"] = d.login(annsEditor).claims.Subject
 	if raw, err = json.Marshal(claims); err != nil {
 		d.Fatal(err)
@@ -366,7 +385,7 @@ func (d *drill) forge() {
 		UpstreamIssuer: bob.tn.Provider.Issuer, UpstreamClientID: bob.tn.Provider.ClientID, Generation: 1, // since the page tenant
 	}
 	// The defaults, of which days are minutes here (Options.Clocks).
-	key := ring.SigningKey(tenant.ID(), sealing.Schedule{Rotation: 30 * time.Minute, Overlap: 24 * time.Hour}, time.Now())
+	key := ring.SigningKey(tenant.ID(), sealing.Schedule{Rotation: 30 * time.Minute, Overlap: 24 * time.Hour}, issued)
 	signed := header + "." + base64.RawURLEncoding.EncodeToString(raw)
 	d.stolen = signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(signed)))
 	if answer := bob.oauth.Get("/whoami", d.stolen); answer.Status != http.StatusOK || !strings.Contains(answer.Body, `"`+d.login(annsEditor).claims.Subject+`"`) {
