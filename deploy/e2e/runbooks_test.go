@@ -152,7 +152,6 @@ func commandsOfRunbooks(t *testing.T) map[string][]string {
 }
 
 func (d *drill) play(stage stage) {
-	d.setClock(before)
 	if !stage.same {
 		d.logins = d.people()
 	}
@@ -175,9 +174,8 @@ func (d *drill) play(stage stage) {
 			d.Fatalf("block %d: %v\n%s", block+1, err, out)
 		}
 	}
-	d.setClock(afterwards)
 	if !stage.patient {
-		d.look()
+		d.s.restart("bouncer")
 		d.s.restart("traefik")
 	}
 	for _, l := range d.logins {
@@ -196,29 +194,6 @@ func (d *drill) play(stage stage) {
 	}
 	if stage.after != nil {
 		stage.after(d)
-	}
-}
-
-// The replicas' clocks before and after a page's commands. They are further apart than the 30 seconds after which the sidecar reads the document again, and on
-// either side of the operator's clock, from which marks are taken.
-const (
-	before     = -40 * time.Second
-	afterwards = 5 * time.Second
-)
-
-// look lets each replica read the document: while one request does, others are answered by the copy, and the plugin could get that one.
-func (d *drill) look() {
-	hops := d.s.w.Front.Hops()
-	for _, r := range d.s.w.Replicas {
-		if _, _, err := rig.AskReplica(d.Context(), r, http.MethodGet, "/hop/deny", hops[len(hops)-1]); err != nil {
-			d.Fatal(err)
-		}
-	}
-}
-
-func (d *drill) setClock(wrong time.Duration) {
-	for _, r := range d.s.w.Replicas {
-		r.SetClock(wrong)
 	}
 }
 
@@ -287,25 +262,28 @@ func (d *drill) enter(name string, tn *rig.Tenant, c *rig.OAuthClient, user stri
 // wantIn says whether a login must be good for a call and a refresh.
 func (d *drill) wantIn(l *login, when string, in bool) {
 	d.Helper()
-	calls := func() error {
+	call := func() error {
 		if answer := l.oauth.Get("/anything", l.access); (answer.Status == http.StatusOK) != in {
 			return fmt.Errorf("%s, %s: call: %s, want in: %v", l.name, when, answer, in)
 		}
 		return nil
 	}
-	if in {
-		if err := calls(); err != nil {
+	refresh := func() error {
+		answer := l.oauth.Refresh(l.refresh)
+		if answer.Status == http.StatusOK {
+			l.access, l.refresh = answer.Member("access_token"), answer.Member("refresh_token")
+		}
+		if (answer.Status == http.StatusOK) != in {
+			return fmt.Errorf("%s, %s: refresh: %s, want in: %v", l.name, when, answer, in)
+		}
+		return nil
+	}
+	for _, check := range []func() error{call, refresh} {
+		if !in { // docs/runbooks/README.md says a minute
+			rig.WaitWithin(d.T, time.Minute, "the sidecar and the plugin to look again", check)
+		} else if err := check(); err != nil {
 			d.Error(err)
 		}
-	} else {
-		rig.WaitWithin(d.T, time.Minute, "the plugin to look again", calls)
-	}
-	answer := l.oauth.Refresh(l.refresh)
-	switch {
-	case in && answer.Status == http.StatusOK:
-		l.access, l.refresh = answer.Member("access_token"), answer.Member("refresh_token")
-	case in || answer.Status == http.StatusOK:
-		d.Errorf("%s, %s: refresh: %s, want in: %v", l.name, when, answer, in)
 	}
 }
 
@@ -384,8 +362,8 @@ func (d *drill) forge() {
 		PublicURL: bob.tn.PublicHTTPS(), Resource: bob.tn.Name, Audience: bob.tn.Name,
 		UpstreamIssuer: bob.tn.Provider.Issuer, UpstreamClientID: bob.tn.Provider.ClientID, Generation: 1, // since the page tenant
 	}
-	// The defaults, of which days are minutes here (Options.Clocks).
-	key := ring.SigningKey(tenant.ID(), sealing.Schedule{Rotation: 30 * time.Minute, Overlap: 24 * time.Hour}, issued)
+	// The defaults.
+	key := ring.SigningKey(tenant.ID(), sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour}, issued)
 	signed := header + "." + base64.RawURLEncoding.EncodeToString(raw)
 	d.stolen = signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(signed)))
 	if answer := bob.oauth.Get("/whoami", d.stolen); answer.Status != http.StatusOK || !strings.Contains(answer.Body, `"`+d.login(annsEditor).claims.Subject+`"`) {

@@ -51,7 +51,7 @@ func newStack(t *testing.T) *stack {
 		}
 	}
 	s.w = rig.New(t, rig.Options{
-		Clocks: true, Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
+		Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
 		Containers: func(w *rig.World) []rig.Container {
 			google, zitadel := w.Wiki.Provider, w.World.Provider
 			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+
