@@ -189,6 +189,7 @@ func TestClientAuthentication(t *testing.T) {
 	for _, a := range []*app{basic, post, public} {
 		refresh[a] = a.login().text("refresh_token")
 	}
+	const signature = "AWS4-HMAC-SHA256 Credential=…"
 	for _, c := range []struct {
 		name          string
 		client        *app
@@ -227,13 +228,21 @@ func TestClientAuthentication(t *testing.T) {
 		{"a client_id with a line break", public, "", public.id + "\r\n", "", 401, "invalid_client", false},
 		{"a client_id that is too long", public, "", public.id + strings.Repeat("A", 1000), "", 401, "invalid_client", false},
 		{"a header that is not well-formed", public, "Basic %%%", "", "", 401, "invalid_client", false},
+		{"nothing beside the plugin's signature for AWS", public, signature, public.id, "", 200, "", false},
+		{"a secret in the header beside it", basic, signature + "\n" + encode(basic.id, basic.secret), "", "", 200, "", false},
+		{"a wrong secret in the header beside it", basic, signature + "\n" + encode(basic.id, post.secret), "", "", 401, "invalid_client", true},
+		{"a secret beside no signature", basic, "\n" + encode(basic.id, basic.secret), "", "", 401, "invalid_client", false},
 		{"a header with a wrong escape", basic, encode(basic.id, "%zz"), "", "", 401, "invalid_client", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			form := with(c.client.refreshment(refresh[c.client]), "client_id", c.id, "client_secret", c.secret)
 			r := newRequest(t, "POST", w.wiki.PublicURL+"/oauth/token", formType, form.Encode())
-			if c.authorization != "" {
-				r.Header.Set("Authorization", c.authorization)
+			authorization, own, _ := strings.Cut(c.authorization, "\n")
+			if authorization != "" {
+				r.Header.Set("Authorization", authorization)
+			}
+			if own != "" {
+				r.Header.Set("X-Mcpb-Authorization", own)
 			}
 			got := w.do(r).wants(t, c.status, c.code)
 			if auth := got.Header.Get("WWW-Authenticate"); (auth != "") != c.challenge || c.challenge && !strings.HasPrefix(auth, "Basic ") {

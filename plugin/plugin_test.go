@@ -36,6 +36,8 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"sidecarURL without scheme", func(c *Config) { c.SidecarURL = "bouncer:8080" }, "label sidecarURL"},
 		{"sidecarURL with a query", func(c *Config) { c.SidecarURL = "http://bouncer:8080/?a" }, "label sidecarURL"},
 		{"sidecarURL with a user", func(c *Config) { c.SidecarURL = "http://u:p@bouncer:8080" }, "label sidecarURL"},
+		{"sidecarAuth that is none", func(c *Config) { c.SidecarAuth = "iam" }, "label sidecarAuth: give none or sigv4"},
+		{"sidecarAuth without a region", func(c *Config) { c.SidecarAuth = "sigv4" }, "label sidecarAuth: the region is neither in sidecarURL"},
 		{"scopes with a quote", func(c *Config) { c.Scopes = `openid "x"` }, "label scopes"},
 		{"requiredScopes with a backslash", func(c *Config) { c.RequiredScopes = `a\b` }, "label requiredScopes"},
 		{"jwksCacheTTLSeconds not a number", func(c *Config) { c.JWKSCacheTTLSeconds = "5m" }, "label jwksCacheTTLSeconds"},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, yaegi, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# traefik, dex, yaegi, tflint, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
 # What comes from npm is installed into the folders node and browser, by their lock files; chromium and redis-server come from the distribution.
 # The first run on a machine downloads about 300 MB of modules and compiles for 5 to 10 minutes on two cores;
 # with a warm Go build cache it takes half a minute, and seconds when nothing changed.
@@ -31,7 +31,7 @@ make_tool() {
   echo "e2e tools: built $name in $((SECONDS - start)) s"
 }
 
-# The big three: what they are made of is fixed by go.mod and go.sum.
+# The big four: what they are made of is fixed by go.mod and go.sum.
 make_tool traefik "a first build takes 4 to 14 minutes" \
   "$(inputs traefik/go.mod traefik/go.sum traefik/build.sh traefik/ext/* traefik/patch/*)" \
   traefik/build.sh "$build/traefik"
@@ -41,6 +41,9 @@ make_tool dex "a first build takes up to 3 minutes" \
 make_tool yaegi "a first build takes a minute" \
   "$(inputs go.mod go.sum)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi
+make_tool tflint "a first build takes up to 4 minutes" \
+  "$(inputs tflint/go.mod tflint/go.sum)" \
+  env CGO_ENABLED=0 go -C tflint build -trimpath -ldflags='-s -w' -o "$build/tflint" github.com/terraform-linters/tflint
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
@@ -52,6 +55,9 @@ make_tool everything-server "a few seconds" \
 
 # The conformance suite, the TypeScript clients and the Node.js that they run on.
 node/install.sh
+
+# The official validator of CloudFormation templates.
+cloudformation/install.sh
 
 # What the browser tests drive.
 browser/install.sh

@@ -46,6 +46,7 @@ type TraefikConfig struct {
 	Docker  *Docker
 	File    map[string]any // of the file provider
 	HopKey  string
+	Env     []string       // further variables
 	Static  map[string]any // static configuration to start from; addresses, providers and log level are the rig's
 }
 
@@ -133,6 +134,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		cmd := exec.Command(Tool(t, "traefik"), "--configFile="+file)
 		cmd.Dir = dir
 		cmd.Env = []string{"BOUNCER_HOP_KEY=" + hopKey, "PATH=" + os.Getenv("PATH")}
+		cmd.Env = append(cmd.Env, c.Env...)
 		tr.proc = StartProcess(t, logs, "traefik", cmd)
 		tr.proc.waitFor(t, logs, func() error { return expectStatus("http://"+ping+"/ping", http.StatusOK) })
 	}

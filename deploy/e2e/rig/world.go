@@ -67,6 +67,7 @@ type Options struct {
 	Lambda     bool
 	NoReplicas bool
 	Named      bool // the function's variables name its secrets, and the extension reads them
+	Signed     bool // the function's URL has AuthType AWS_IAM; Traefik signs
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -138,8 +139,17 @@ func New(t T, o Options) *World {
 		sidecars = append(sidecars, Sidecar{Name: "lambda", Addr: w.Lambda.Addr})
 	}
 	w.Front = StartFront(t, w.Secrets, sidecars...)
+	var traefikEnv []string
+	if o.Signed {
+		traefikEnv = w.Lambda.RequireSignature(w.Secrets)
+		o.Labels = maps.Clone(o.Labels)
+		if o.Labels == nil {
+			o.Labels = map[string]string{}
+		}
+		o.Labels["sidecarAuth"] = "sigv4"
+	}
 
-	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static}
+	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static, Env: traefikEnv}
 	switch {
 	case o.File:
 		config.File = w.fileConfig(o)
