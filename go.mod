@@ -7,8 +7,12 @@ require (
 	github.com/coreos/go-oidc/v3 v3.21.0
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/go-jose/go-jose/v4 v4.1.8
+	github.com/gomodule/redigo v1.9.3
 	github.com/kelseyhightower/envconfig v1.4.0
 	golang.org/x/oauth2 v0.37.0
 )
 
-require github.com/x448/float16 v0.8.4 // indirect
+require (
+	github.com/stretchr/testify v1.12.1 // indirect
+	github.com/x448/float16 v0.8.4 // indirect
+)

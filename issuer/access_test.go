@@ -149,7 +149,7 @@ func TestWhoMayComeIn(t *testing.T) {
 				default: // the person is told, and from there the client
 					page := browser.Get(browser.Upstream(browser.Decide(browser.Get(a.authorizeURL()), "allow")))
 					back, err := url.Parse(page.Link())
-					if err != nil || page.Status != 400 || page.Next() != "" || !strings.Contains(page.Body, "This account may not come in") ||
+					if err != nil || page.Status != 403 || page.Next() != "" || !strings.Contains(page.Body, "This account may not come in") ||
 						back.Query().Get("error") != "access_denied" || back.Query().Get("state") != a.state {
 						t.Fatalf("status %d, link %q (%v): %s", page.Status, page.Link(), err, page.Body)
 					}

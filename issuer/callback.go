@@ -63,7 +63,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		if err := s.admit(t, who); err != nil {
 			// The person is still here: they get a page that says so, and from there the client its access_denied.
 			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
-			a.cookies = finished
+			a.status, a.cookies = http.StatusForbidden, finished
 			return a, nil
 		}
 		mark := codeKey(t, upstreamCode)

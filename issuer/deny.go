@@ -138,14 +138,8 @@ func (d *DenyDocument) Check() error {
 	return nil
 }
 
-// Prune removes what denies nothing any more, and says how much that was: entries that are over, and marks older than any login can be.
-func (d *DenyDocument) Prune(now time.Time, longestLogin time.Duration) (removed int) {
-	for who, at := range d.NotBefore {
-		if now.Sub(at) > longestLogin+2*sealing.Skew {
-			delete(d.NotBefore, who)
-			removed++
-		}
-	}
+// Prune removes the entries that are over, and says how many. Marks stay: a bearer key may be older than any of them.
+func (d *DenyDocument) Prune(now time.Time) (removed int) {
 	for _, kind := range d.lists() {
 		for entry, until := range *kind.entries {
 			if until.over(now) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -322,9 +323,30 @@ func TestPlacesOfADenyDocument(t *testing.T) {
 
 func TestPruning(t *testing.T) {
 	now := issuertest.Start
-	d := &issuer.DenyDocument{Version: 1, NotBefore: map[string]time.Time{"*": now.Add(-31 * 24 * time.Hour), "https://mcp.localhost/wiki": now.Add(-29 * 24 * time.Hour)},
-		Clients: issuer.DenyEntries{"a": {}, "b": {now}}, Users: issuer.DenyEntries{"c": {now.Add(time.Second)}}}
-	if n := d.Prune(now, 30*24*time.Hour); n != 2 || len(d.NotBefore) != 1 || len(d.Clients) != 1 || len(d.Users) != 1 {
+	d := &issuer.DenyDocument{Version: 1, NotBefore: map[string]time.Time{"*": now.Add(-3650 * 24 * time.Hour)},
+		Clients: issuer.DenyEntries{"a": {}, "b": {Time: now}}, Users: issuer.DenyEntries{"c": {Time: now.Add(time.Second)}}}
+	if n := d.Prune(now); n != 1 || len(d.NotBefore) != 1 || len(d.Clients) != 1 || len(d.Users) != 1 {
 		t.Errorf("%d removed: %+v", n, d)
 	}
+}
+
+// A bearer key and a machine's client end by the document too.
+func TestTheDenyDocumentDeniesMachines(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	info, err := issuer.CreateKey(newRing(t, masterOne), tenantID(w.wiki), issuer.Machine{Subject: "backup", Scope: "mcp:read"}, 24*time.Hour, w.clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := url.Values{"key": {info.Key}}
+	w.hop("/hop/token", key).wants(t, 200, "")
+	serial := 1
+	for _, deny := range []string{`"keys":{"` + info.KeyID + `":""}`, `"families":{"` + info.KeyID + `":""}`, `"notBefore":{"*":"` + w.clock.Now().Add(time.Second).Format(time.RFC3339) + `"}`} {
+		serial++
+		f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,%s}`, serial, deny))
+		w.clock.Add(30 * time.Second)
+		w.hop("/hop/token", key).wants(t, 400, "invalid_grant")
+	}
+	f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,"users":{"%s|backup":""}}`, serial+1, w.idp.Issuer)) // a person of the provider, not the key
+	w.clock.Add(30 * time.Second)
+	w.hop("/hop/token", key).wants(t, 200, "")
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -55,15 +58,45 @@ var errGuardFull = errors.New("replay guard: full")
 // OpenReplayGuard makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". It asks the network nothing: Check does. Idle is for
 // how long a refresh token that is not used stays good.
 func OpenReplayGuard(name string, idle time.Duration, now func() time.Time) (*ReplayGuard, error) {
-	g := &ReplayGuard{kind: name, life: idle + 2*sealing.Skew}
+	scheme, rest, _ := strings.Cut(name, "://")
+	g := &ReplayGuard{kind: scheme, life: idle + 2*sealing.Skew}
+	var err error
 	switch {
 	case name == "none":
 		return nil, nil
 	case name == "memory":
 		g.store = newMemoryStore(g.life, now)
-		return g, nil
+	case rest != "" && (scheme == "redis" || scheme == "rediss"):
+		g.store, err = newRedisStore(name)
+	case rest != "" && scheme == "dynamodb":
+		g.store, err = newDynamoStore(rest, os.Getenv, now, http.DefaultTransport)
+	default:
+		err = errors.New("must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE")
 	}
-	return nil, errors.New("must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE")
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// ErrUnsafeStore is in the chain of Check's error when the store must not be used as it is: it would forget, or refuses us.
+var ErrUnsafeStore = errors.New("the replay guard's store cannot be used")
+
+// Check asks the store whether it can be used. Any other error than ErrUnsafeStore means that it does not answer at the moment, and a
+// guard is made for that.
+func (g *ReplayGuard) Check(ctx context.Context) error {
+	if store, ok := g.store.(interface{ check(context.Context) error }); ok {
+		return store.check(ctx)
+	}
+	return nil
+}
+
+// Kind names the store in the log.
+func (g *ReplayGuard) Kind() string {
+	if g == nil {
+		return "none"
+	}
+	return g.kind
 }
 
 // firstUse says whether this is the first use of an upstream code of the tenant, and marks it as used.

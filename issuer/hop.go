@@ -53,8 +53,7 @@ type tenant struct {
 	rules      []scopeRule
 	claimNeeds claimNeeds
 
-	metadataOnce sync.Once
-	metadataJSON []byte
+	metadataDocuments [2]serverDocument // without and with a revocation endpoint
 }
 
 // openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin sends

@@ -14,6 +14,7 @@
 //	/oauth/consent                               consent.go     the person's answer
 //	/oauth/callback                              callback.go    back from the upstream provider
 //	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
+//	/oauth/revoke                                revoke.go      RFC 7009
 //	/hop/token                                   machine.go     for the plugin itself: a bearer key's access token
 //	/hop/assertion                               backend.go     for the plugin itself: who calls, for the MCP server
 //	/hop/deny                                    deny.go        for the plugin itself (docs/hop.md)
@@ -142,6 +143,7 @@ func (s *Issuer) routes() []route {
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/token", "POST", true, s.token},
+		{"/oauth/revoke", "POST", true, s.revoke},
 		{"/hop/token", "POST", false, s.exchangeKey},
 		{"/hop/assertion", "POST", false, s.assertToBackend},
 		{"/hop/deny", "GET", false, s.hopDeny},

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -16,6 +17,8 @@ type serverMetadata struct {
 	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
 	TokenEndpoint            string   `json:"token_endpoint"`
 	RegistrationEndpoint     string   `json:"registration_endpoint"`
+	RevocationEndpoint       string   `json:"revocation_endpoint,omitempty"` // RFC 7009
+	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
 	JWKSURI                  string   `json:"jwks_uri"`
 	ScopesSupported          []string `json:"scopes_supported"`
 	ResponseTypes            []string `json:"response_types_supported"`
@@ -30,8 +33,19 @@ type serverMetadata struct {
 	IDTokenSigningAlgs       []string `json:"id_token_signing_alg_values_supported"`
 }
 
+// serverDocument is made once for a tenant.
+type serverDocument struct {
+	once sync.Once
+	json []byte
+}
+
 func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) error {
-	t.metadataOnce.Do(func() {
+	document := &t.metadataDocuments[0]
+	revocable := s.revocable(t)
+	if revocable {
+		document = &t.metadataDocuments[1]
+	}
+	document.once.Do(func() {
 		m := serverMetadata{
 			Issuer:                   t.PublicURL,
 			AuthorizationEndpoint:    t.PublicURL + "/oauth/authorize",
@@ -50,10 +64,13 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			SubjectTypes:             []string{"public"},
 			IDTokenSigningAlgs:       []string{"EdDSA"}, // OpenID Discovery requires the member; no id_token is issued
 		}
-		t.metadataJSON, _ = json.Marshal(m)
+		if revocable { // an endpoint without effect would let a client believe that a login has ended
+			m.RevocationEndpoint, m.RevocationAuthMethods = t.PublicURL+"/oauth/revoke", authMethods
+		}
+		document.json = must(json.Marshal(m))
 	})
 	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
-	writeBody(w, http.StatusOK, "application/json", t.metadataJSON)
+	writeBody(w, http.StatusOK, "application/json", document.json)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
@@ -149,6 +150,14 @@ func TestErrorPages(t *testing.T) {
 			defer w.idp.Be(issuertest.Behaviour{})
 			return b.Decide(p, "allow")
 		}, 503, "You cannot sign in at the moment", "Wait a moment, then reload this page."},
+		{"a person whom no rule admits", func() *issuertest.Page {
+			w.clock.Add(time.Minute) // the provider is asked again
+			closed := w.tenant("https://mcp.localhost/closed")
+			closed.Exchange, closed.AllowedSubjects = "callback", []string{"somebody"}
+			w.serve(closed)
+			b := issuertest.NewBrowser(t, w.net)
+			return b.Get(b.Upstream(b.Decide(b.Get(w.register(closed.PublicURL, nil).authorizeURL()), "allow")))
+		}, 403, "This account may not come in", "Go back to the application and connect again with another account"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.page()

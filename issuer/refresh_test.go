@@ -1,8 +1,10 @@
 package issuer_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -234,4 +236,173 @@ var refreshTable = []struct {
 	{"forgotten", "leeway strict static", "none memory shared", "invalid_grant", 1},
 	{"another person", "leeway strict static", "none memory shared", "access_denied", 1},
 	{"down for an hour", "leeway strict static", "none memory shared", "short, short, short, short, temporarily_unavailable, ok", 6},
+}
+
+// newFaultyWorld has two replicas and one store for both, which can be broken.
+func newFaultyWorld(t testing.TB, change func(*world)) (*world, *issuer.FaultyStore) {
+	t.Helper()
+	var store *issuer.FaultyStore
+	w := newWorld(t, nil, func(w *world) {
+		w.skews = []time.Duration{0, 0}
+		var guard *issuer.ReplayGuard
+		guard, store = issuer.NewFaultyGuard(idle, w.clock.Now)
+		w.config = func(c *issuer.Config) { c.ReplayGuard, c.RefreshIdleTTL = guard, idle }
+		if change != nil {
+			change(w)
+		}
+	})
+	return w, store
+}
+
+// While the store is away nobody is logged out: refreshes are answered with short access tokens. Nor afterwards, whatever the store
+// had done of what it did not confirm.
+func TestTheGuardIsAway(t *testing.T) {
+	away := errors.New("the store is away")
+	for _, c := range []struct {
+		name          string
+		before, after error
+	}{{"it does nothing", away, nil}, {"it does it, and the answer is lost", nil, away}} {
+		t.Run(c.name, func(t *testing.T) {
+			w, store := newFaultyWorld(t, nil)
+			w.idp.Be(issuertest.Behaviour{KillOnReuse: true})
+			s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
+			token := s.a.login().text("refresh_token")
+			s.refresh(token)
+			store.Fail(c.before, c.after)
+			for range 5 { // 4 of them within the hour, the fifth when the provider is due
+				s.refresh(s.last)
+				w.clock.Add(15 * time.Minute)
+			}
+			store.Fail(nil, nil)
+			w.clock.Add(time.Minute)
+			s.refresh(s.last)
+			s.refresh(s.last)
+			if got := strings.Join(s.said, " "); got != "ok short short short short short ok ok" {
+				t.Errorf("%s", got)
+			}
+			if n := w.idp.Refreshes(); n != 1 {
+				t.Errorf("the provider was asked %d times", n)
+			}
+			counters := w.direct("GET", "/healthz").JSON["counters"].(map[string]any)
+			if counters["guard_failures"] == float64(0) || counters["stale_answers"] == float64(0) {
+				t.Errorf("counters %v", counters)
+			}
+			if !strings.Contains(w.log.String(), "the store is away") {
+				t.Error("the log does not say so")
+			}
+		})
+	}
+	t.Run("for longer than the provider's word holds", func(t *testing.T) {
+		w, store := newFaultyWorld(t, nil)
+		s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
+		token := s.a.login().text("refresh_token")
+		store.Fail(away, nil)
+		w.clock.Add(2*time.Hour + time.Second)
+		s.refresh(token)
+		store.Fail(nil, nil)
+		s.refresh(token)
+		if got := strings.Join(s.said, " "); got != "temporarily_unavailable ok" {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but the guard counts.
+func TestTheGuardIsAwayWhenACodeComes(t *testing.T) {
+	for _, c := range []struct {
+		exchange string
+		status   int
+		code     string
+		then     string // when the guard is back
+	}{{"token", 200, "", "invalid_grant"}, {"callback", 503, "temporarily_unavailable", "ok"}} {
+		t.Run("exchange="+c.exchange, func(t *testing.T) {
+			w, store := newFaultyWorld(t, func(w *world) { w.wiki.Exchange = c.exchange })
+			a := w.register(w.wiki.PublicURL, nil)
+			code := a.code()
+			store.Fail(errors.New("the store is away"), nil)
+			a.token(a.redemption(code)).wants(t, c.status, c.code)
+			store.Fail(nil, nil)
+			if got := outcome(a.token(a.redemption(code))); got != c.then {
+				t.Errorf("then %s, want %s", got, c.then)
+			}
+		})
+	}
+}
+
+// With a guard a code is redeemed once whatever the provider does, and the provider is asked once.
+func TestTheGuardCountsCodes(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		for _, guard := range []string{"memory", "shared"} {
+			t.Run("exchange="+exchange+", guard "+guard, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.guarded(guard)
+					w.wiki.Exchange = exchange
+					if guard == "shared" {
+						w.skews = []time.Duration{0, 0}
+					}
+				})
+				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
+				a := w.register(w.wiki.PublicURL, nil)
+				code := a.code()
+				a.token(with(a.redemption(code), "code_verifier", newVerifier())).wants(t, 400, "invalid_grant") // a thief without the verifier uses nothing up
+				var wait sync.WaitGroup
+				replies := make([]reply, 8)
+				for i := range replies {
+					r := a.tokenRequest(a.redemption(code))
+					wait.Go(func() { replies[i] = w.do(r) })
+				}
+				wait.Wait()
+				granted := 0
+				for _, r := range replies {
+					if r.Status == 200 {
+						granted++
+					} else {
+						r.wants(t, 400, "invalid_grant")
+					}
+				}
+				a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+				if granted != 1 || w.idp.Posts() != 1 {
+					t.Errorf("%d granted, %d posts", granted, w.idp.Posts())
+				}
+			})
+		}
+	}
+	t.Run("a code is still good when the provider could not be asked", func(t *testing.T) {
+		w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+		a := w.register(w.wiki.PublicURL, nil)
+		code := a.code()
+		w.idp.Be(issuertest.Behaviour{Status: 503})
+		a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
+		w.idp.Be(issuertest.Behaviour{})
+		a.token(a.redemption(code)).wants(t, 200, "")
+		a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+	})
+	t.Run("one code of the provider in several of ours", func(t *testing.T) {
+		for _, exchange := range []string{"token", "callback"} {
+			w := newWorld(t, nil, func(w *world) { w.guarded("memory"); w.wiki.Exchange = exchange })
+			w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			back := b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))
+			u, err := url.Parse(back)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cookies := b.Jar.Cookies(u)
+			var codes []string
+			for range 2 { // the callback again, with the cookie that it deletes
+				b.Jar.SetCookies(u, cookies)
+				next, err := url.Parse(b.Get(back).Next())
+				if err != nil {
+					t.Fatal(err)
+				}
+				codes = append(codes, next.Query().Get("code"))
+			}
+			if codes[0] == codes[1] || codes[1] == "" {
+				t.Fatalf("codes %q", codes)
+			}
+			a.token(a.redemption(codes[0])).wants(t, 200, "")
+			a.token(a.redemption(codes[1])).wants(t, 400, "invalid_grant")
+		}
+	})
 }

@@ -23,7 +23,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 			secrets := map[string]string{ // :: value → what it is
 				masterOne: "the master secret", w.hopKey: "the hop key", w.idp.Secret: "the upstream client's secret", fromEnvironment: "a variable",
 				"the provider's own words": "the provider's words", "upstream-": "the beginning of any of the provider's values", "person@example.com": "an address", "person-1": "a subject",
-				"mbc1_": "a client_id", "mbk1_": "a consent value", "mbf1_": "a flow", "mba1_": "a code", "mbr1_": "a refresh token", "mbh1_": "a hop header", "eyJhbGciOi": "a JWT",
+				"mbc1_": "a client_id", "mbk1_": "a consent value", "mbf1_": "a flow", "mba1_": "a code", "mbr1_": "a refresh token", "mbb1_": "a bearer key", "mbh1_": "a hop header", "eyJhbGciOi": "a JWT",
 			}
 			add := func(what string, values ...string) {
 				for _, v := range values {
@@ -100,6 +100,39 @@ func TestNothingSecretIsLogged(t *testing.T) {
 					w.do(r)
 				}
 				w.direct("GET", "/oauth/token", "mbh1_"+code)
+			}
+			// Claims, refusals by each rule, and machines.
+			secrets["Ada Lovelace"], secrets["group-of-hers"], secrets["machine-1"] = "a name", "a group", "a machine's subject"
+			w.relabel(func(t *labels) { t.IdentityClaims = []string{"email", "name", "groups"} })
+			for _, rule := range []func(*labels){
+				func(*labels) {}, func(t *labels) { t.AllowedDomains = []string{"example.org"} }, func(t *labels) { t.AllowedGroups = []string{"others"} },
+				func(t *labels) { t.AllowedSubjects = []string{"nobody"} }, func(t *labels) { t.ScopeRules = []string{"group:others=mcp:read"} },
+			} {
+				w.relabel(rule)
+				said := map[string]any{"sub": "person-1", "email": "person@example.com", "email_verified": true, "name": "Ada Lovelace", "groups": []string{"group-of-hers"}}
+				for _, be := range []issuertest.Behaviour{{UserInfo: said}, {UserInfo: said, UserInfoStatus: 500}, {UserInfo: map[string]any{"sub": "person-2", "name": "Ada Lovelace"}}} {
+					w.idp.Be(be)
+					a := w.register(w.wiki.PublicURL, nil)
+					b := issuertest.NewBrowser(t, w.net)
+					to := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))).Next() // none where the person is told
+					if back, err := url.Parse(to); err == nil && back.Query().Get("code") != "" {
+						add("code", back.Query().Get("code"))
+						tokens(a.token(a.redemption(back.Query().Get("code"))))
+					}
+				}
+			}
+			machine := w.machine(issuer.Machine{Subject: "machine-1", Scope: "mcp:read"}, "client_secret_basic", nil)
+			add("client secret", machine.secret)
+			access := tokens(machine.token(clientCredentials).wants(t, 200, "")).text("access_token")
+			key, err := issuer.CreateKey(newRing(t, masterOne), w.id(w.wiki), issuer.Machine{Subject: "machine-1"}, time.Hour, w.clock.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, form := range []url.Values{{"key": {key.Key}}, {"key": {key.Key[:50]}}, {"key": {access}}} {
+				tokens(w.hop("/hop/token", form))
+			}
+			for _, token := range []string{access, access[:len(access)-3], key.Key} {
+				add("assertion", w.hop("/hop/assertion", url.Values{"access_token": {token}}).text("assertion"))
 			}
 			for _, v := range w.idp.Secrets() {
 				add("the provider's value", v)

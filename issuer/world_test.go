@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -407,3 +408,8 @@ func mustJSON(t testing.TB, v any) string {
 }
 
 func newVerifier() string { return rand.Text() + rand.Text() }
+
+func contextWithTimeout(r *http.Request, d time.Duration) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	return r.WithContext(ctx), cancel
+}

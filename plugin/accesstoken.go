@@ -48,7 +48,8 @@ type identity struct {
 	scopes  string // separated by spaces
 	expires int64  // Unix seconds, skew included
 
-	more []headerValue // what the label identityHeaders asks for
+	more      []headerValue // what the label identityHeaders asks for
+	assertion *assertion    // nil: it asks for none
 }
 
 // authenticate finds out who sends a request. The errors are the ones above and errKeysUnavailable.
@@ -57,6 +58,12 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	text, err := bearerToken(credentials)
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(text, keyPrefix) {
+		text, err = exchangeKey(req.Context(), t.keys, text)
+		if err != nil {
+			return nil, err
+		}
 	}
 	token, err := readAccessToken(text, t.publicURL, t.audience, now().Unix())
 	if err != nil {
@@ -73,11 +80,20 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
+	denied, err := findDenyList(req.Context(), t.keys)
+	if err != nil {
+		return nil, err
+	}
+	if denied.denies(&token.claims) {
+		return nil, errDenied
+	}
 	if len(t.identityHeaders) > 0 {
 		token.identity.more = identityValues(t, token)
+		if asksFor(t.identityHeaders, "assertion") {
+			token.identity.assertion = &assertion{}
+		}
 	}
-	remember(t.keys, credentials[0], token.identity, key)
-	return token.identity, nil
+	return remember(t.keys, credentials[0], token.identity, key, denied), nil
 }
 
 // bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2 and §2.3 (body and query) are
@@ -125,6 +141,9 @@ type claims struct {
 	NotBefore float64 `json:"nbf"`
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
+
+	Session  string  `json:"sid"`
+	AuthTime float64 `json:"auth_time"`
 
 	Email  string   `json:"email"`
 	Name   string   `json:"name"`

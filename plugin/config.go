@@ -140,8 +140,9 @@ type settings struct {
 	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
 
 	identityHeaders []identityHeader
-	own             *ownHeaders // names of theirs that the bouncer does not claim by itself; nil: none
-	rules           *rules      // nil: no message is looked into
+	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
+	rules           *rules         // nil: no message is looked into
+	backend         *backendSecret // nil: the MCP server gets no Authorization header
 }
 
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
@@ -173,6 +174,11 @@ func parseConfig(c *Config) (*settings, error) {
 	if err := s.parseTenant(c); err != nil {
 		return nil, err
 	}
+	backend, err := parseBackendAuthorization(c.BackendAuthorization)
+	if err != nil {
+		return nil, err
+	}
+	s.backend = backend
 	rules, err := parseRules(c)
 	if err != nil {
 		return nil, err

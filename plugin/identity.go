@@ -109,14 +109,20 @@ func namesOf(headers []identityHeader) string {
 func identityClaims(headers []identityHeader) []string {
 	wanted := []string{}
 	for _, claim := range []string{"email", "name", "groups"} {
-		for _, h := range headers {
-			if h.claim == claim {
-				wanted = append(wanted, claim)
-				break
-			}
+		if asksFor(headers, claim) {
+			wanted = append(wanted, claim)
 		}
 	}
 	return wanted
+}
+
+func asksFor(headers []identityHeader, claim string) bool {
+	for _, h := range headers {
+		if h.claim == claim {
+			return true
+		}
+	}
+	return false
 }
 
 // headerValue is a header as it is sent.

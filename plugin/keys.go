@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"strings"
@@ -42,20 +41,27 @@ type verifyKey struct {
 // keyset caches the sidecar's keys for one tenant, and the tokens verified with them. Nothing runs between requests: a request
 // that finds the keys due starts the fetch, and waits for it only if it cannot do without.
 type keyset struct {
-	url string
-	ttl int64 // seconds
-	hop *hopSealer
+	sidecar string // base URL
+	ttl     int64  // seconds
+	hop     *hopSealer
+	bearer  *bearerKeys
 
 	mu        sync.RWMutex          // never held during a fetch
 	keys      map[string]*verifyKey // kid → key
 	tokens    *tokenCache           // verified with keys, so replaced when a key changes or goes
 	due       int64                 // Unix seconds: fetch again from then on; before it, no fetch (back-off) unless a kid is unknown
-	calm      int64                 // Unix seconds: until then neither due nor staleAt can be reached
+	calm      int64                 // Unix seconds: until then none of the times here can be reached
 	staleAt   int64                 // Unix seconds: keys and tokens are not used from then on
 	unknownAt int64                 // Unix seconds: an unknown kid may cause a fetch from then on
 	failures  int                   // since the last success
 	flight    chan struct{}         // closed at the end of the running fetch; nil when none runs
 	usedAt    int64                 // Unix seconds of the last fetch or lookup in keysets
+
+	denied       *denyList     // nil before the first success; no token is remembered that it denies
+	deniedAt     int64         // Unix seconds of the last success
+	denyDue      int64         // Unix seconds: fetch again from then on
+	denyFailures int           // since the last success
+	denyFlight   chan struct{} // closed at the end of the running fetch; nil when none runs
 }
 
 // keysets outlives the middlewares, because Traefik makes new ones at each reload.
@@ -65,7 +71,7 @@ var keysets = struct {
 }{byID: map[string]*keyset{}}
 
 // keysetFor returns the key set of a tenant. When there are too many, the one unused for longest goes.
-func keysetFor(id, url string, ttl int64, hop *hopSealer) *keyset {
+func keysetFor(id, sidecar string, ttl int64, hop *hopSealer) *keyset {
 	at := now().Unix()
 	keysets.Lock()
 	defer keysets.Unlock()
@@ -74,7 +80,7 @@ func keysetFor(id, url string, ttl int64, hop *hopSealer) *keyset {
 		if len(keysets.byID) >= maxKeysets {
 			evictKeyset()
 		}
-		k = &keyset{url: url, ttl: ttl, hop: hop, tokens: newTokenCache()}
+		k = &keyset{sidecar: sidecar, ttl: ttl, hop: hop, tokens: newTokenCache(), bearer: newBearerKeys()}
 		keysets.byID[id] = k
 	}
 	k.mu.Lock()
@@ -123,24 +129,63 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 	return id
 }
 
-// alive says whether the keys, and what was verified with them, may still be used. It starts the fetch when they are due.
+// reviveIdentity is for credentials that are remembered, but not known to be good at this time: it waits for what is overdue.
+func reviveIdentity(k *keyset, req *http.Request) *identity {
+	credentials := req.Header["Authorization"]
+	if len(credentials) != 1 {
+		return nil
+	}
+	hash := sha256.Sum256([]byte(credentials[0]))
+	k.mu.RLock()
+	known := k.tokens.young[hash] != nil || k.tokens.old[hash] != nil
+	k.mu.RUnlock()
+	if !known {
+		return nil
+	}
+	if _, err := findDenyList(req.Context(), k); err != nil {
+		return nil
+	}
+	return recallIdentity(k, credentials)
+}
+
+// alive says whether the keys, and what was verified with them, may still be used. It starts the fetches that are due.
 func (k *keyset) alive(at int64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if at >= k.due {
 		k.launch(at)
 	}
-	return at < k.staleAt
+	k.launchDeny(at)
+	return at < k.staleAt && !k.denyOverdue(at)
 }
 
-// remember keeps the outcome of a verification, unless the key went meanwhile.
-func remember(k *keyset, credentials string, id *identity, key *verifyKey) {
+// settle finds the next time at which something is due; k.mu is held.
+func (k *keyset) settle() {
+	k.calm = 0
+	if k.failures > 0 || k.denyFailures > 0 || k.denied == nil {
+		return // there is something to look at on each request
+	}
+	k.calm = k.due
+	if k.denyDue < k.due {
+		k.calm = k.denyDue
+	}
+}
+
+// remember keeps the outcome of a verification, unless the key went or the deny document changed meanwhile. It returns the identity that is
+// remembered: of requests that bring a new token at the same time, all go on with one.
+func remember(k *keyset, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
 	hash := sha256.Sum256([]byte(credentials))
 	k.mu.Lock()
-	if k.keys[key.kid] == key {
-		addToken(k.tokens, hash, id)
+	defer k.mu.Unlock()
+	if k.keys[key.kid] != key || k.denied != denied {
+		return id
 	}
-	k.mu.Unlock()
+	other := k.tokens.young[hash]
+	if other != nil && other.expires == id.expires {
+		return other
+	}
+	addToken(k.tokens, hash, id)
+	return id
 }
 
 // findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
@@ -256,7 +301,7 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	if err != nil {
 		k.failures++
 		k.due = at + backoff(k.failures)
-		k.calm = 0 // from now on both have to be looked at
+		k.calm = 0
 		return
 	}
 	for kid, old := range k.keys {
@@ -270,8 +315,8 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	k.keys = keys
 	k.failures = 0
 	k.due = at + k.ttl
-	k.calm = k.due
 	k.staleAt = at + maxStale
+	k.settle()
 }
 
 // backoff is 1 second, doubling up to maxBackoff.
@@ -282,38 +327,16 @@ func backoff(failures int) int64 {
 	return int64(1) << uint(failures-1)
 }
 
-// download fetches the key set (RFC 7517 §5). RoundTrip and not a Client: redirects are not followed.
+// download fetches the key set (RFC 7517 §5).
 func (k *keyset) download() (map[string]*verifyKey, error) {
-	hop, err := k.hop.header(now().Unix())
+	got, err := askSidecar(k.hop, http.MethodGet, k.sidecar+"/oauth/jwks.json", "", "", maxKeysBody)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), keysDeadline)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
-	if err != nil {
-		return nil, err
+	if got.status != http.StatusOK {
+		return nil, fmt.Errorf("status %d", got.status)
 	}
-	req.Header[hopHeader] = []string{hop}
-	resp, err := k.hop.transport().RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if isHopRefusal(resp) {
-		return nil, errHopRefused
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeysBody+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxKeysBody {
-		return nil, errors.New("the key set is too long")
-	}
-	return parseKeys(body)
+	return parseKeys(got.body)
 }
 
 // parseKeys reads a JWK set. Keys of other kinds are passed over; a set without a usable key is an error.

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,21 +104,27 @@ func goodToken(kid string, changes map[string]any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(signingKey(kid), []byte(text)))
 }
 
-// fakeSidecar serves a key set, and answers everything else with 200 and what it was asked.
+const noDeny = `{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`
+
+// fakeSidecar serves a key set and a deny document, and answers everything else with 200 and what it was asked.
 type fakeSidecar struct {
-	server  *httptest.Server
-	fetches atomic.Int64 // of the key set
+	server      *httptest.Server
+	fetches     atomic.Int64 // of the key set
+	denyFetches atomic.Int64 // of the deny document
+	unchanged   atomic.Int64 // answers to the latter that it has not changed
 
 	mu      sync.Mutex
 	jwks    string
-	refuses bool          // answers like a sidecar that does not accept the hop key
-	last    *http.Request // other than for the key set
-	hop     string        // X-Mcpb-Hop of the last request of any kind
-	hold    chan struct{} // key sets are not served before it is closed
+	deny    string                      // a number: this status instead
+	answers map[string]http.HandlerFunc // for other paths
+	refuses bool                        // answers like a sidecar that does not accept the hop key
+	last    *http.Request               // other than for the key set
+	hop     string                      // X-Mcpb-Hop of the last request of any kind
+	hold    chan struct{}               // key sets are not served before it is closed
 }
 
 func startSidecar(t testing.TB) *fakeSidecar {
-	f := &fakeSidecar{jwks: jwksOf("k1")}
+	f := &fakeSidecar{jwks: jwksOf("k1"), deny: noDeny}
 	f.server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(func() { f.server.Close() })
 	return f
@@ -127,9 +134,11 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	f.mu.Lock()
 	f.hop = strings.Join(req.Header[hopHeader], "|")
 	jwks := f.jwks
+	deny := f.deny
+	answers := f.answers[req.URL.Path]
 	refuses := f.refuses
 	hold := f.hold
-	if req.URL.Path != "/oauth/jwks.json" {
+	if req.URL.Path != "/oauth/jwks.json" && req.URL.Path != "/hop/deny" {
 		f.last = req.Clone(context.Background())
 	}
 	f.mu.Unlock()
@@ -146,8 +155,51 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 		fmt.Fprint(rw, jwks)
 		return
 	}
+	if req.URL.Path == "/hop/deny" {
+		f.denyFetches.Add(1)
+		f.serveDeny(rw, req, deny)
+		return
+	}
+	if answers != nil {
+		answers(rw, req)
+		return
+	}
 	rw.Header().Set("X-Served-By", "sidecar")
 	fmt.Fprint(rw, req.Method+" "+req.URL.RequestURI())
+}
+
+func (f *fakeSidecar) serveDeny(rw http.ResponseWriter, req *http.Request, deny string) {
+	status, err := strconv.Atoi(deny)
+	if err == nil {
+		rw.WriteHeader(status)
+		return
+	}
+	sum := sha256.Sum256([]byte(deny))
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	rw.Header().Set("ETag", etag)
+	if req.Header.Get("If-None-Match") == etag {
+		f.unchanged.Add(1)
+		rw.WriteHeader(http.StatusNotModified)
+		return
+	}
+	fmt.Fprint(rw, deny)
+}
+
+// setDeny replaces the deny document.
+func (f *fakeSidecar) setDeny(deny string) {
+	f.mu.Lock()
+	f.deny = deny
+	f.mu.Unlock()
+}
+
+// on says what is answered at a path.
+func (f *fakeSidecar) on(path string, answers http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answers == nil {
+		f.answers = map[string]http.HandlerFunc{}
+	}
+	f.answers[path] = answers
 }
 
 func (f *fakeSidecar) serveKeys(jwks string) {

@@ -57,25 +57,29 @@ var deciding = map[string]string{
 
 // permit answers a request that the rules do not allow, and says whether it may go on.
 func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
-	// What passes through a WebSocket cannot be judged. Without the header the server answers as it would a plain request.
-	delete(req.Header, "Upgrade")
-	if !carriesMessage(req) {
+	h := req.Header
+	if len(h["Upgrade"]) > 0 {
+		// What passes through a WebSocket cannot be judged. Without the header the server answers as it would a plain request.
+		delete(h, "Upgrade")
+	}
+	if req.Method != "POST" && !carriesMessage(req) {
 		return true
 	}
-	if !isPlainJSON(req.Header) {
+	types := h["Content-Type"]
+	if (len(types) != 1 || types[0] != "application/json" || len(h["Content-Encoding"]) > 0) && !isPlainJSON(h) {
 		refuseMessage(rw, req, http.StatusUnsupportedMediaType, refused(codeInvalid, "send application/json in UTF-8, not encoded"))
 		return false
 	}
 	body, status := holdBody(req, maxMessage)
-	switch {
-	case status == http.StatusRequestEntityTooLarge:
+	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
 		return false
-	case status != 0:
+	}
+	if status != 0 {
 		answer(rw, status, unreadable)
 		return false
 	}
-	v := inspect(r, req.Header, body)
+	v := inspect(r, h, body)
 	if v.code != 0 {
 		refuseMessage(rw, req, http.StatusBadRequest, v)
 		return false
@@ -102,9 +106,6 @@ func isPlainJSON(h http.Header) bool {
 		return false
 	}
 	types := h["Content-Type"]
-	if len(types) == 1 && types[0] == "application/json" {
-		return true
-	}
 	if len(types) != 1 {
 		return false
 	}
@@ -119,12 +120,16 @@ func isPlainJSON(h http.Header) bool {
 // inspect reads a body and says what the message needs. headers are those of the request.
 func inspect(r *rules, headers http.Header, body []byte) *verdict {
 	version := headers["Mcp-Protocol-Version"]
+	modern := "" // the MCP version where headers repeat the body
+	if len(version) > 0 && version[0] >= versionWithHeaders {
+		modern = version[0]
+	}
 	if len(version) > 1 {
 		return refused(codeHeaderMismatch, "MCP-Protocol-Version is there twice")
 	}
-	modern := ""
-	if len(version) == 1 && version[0] >= versionWithHeaders {
-		modern = version[0]
+	c := plainCall(body)
+	if c != nil {
+		return judge(r, headers, c, modern)
 	}
 	var text bytes.Buffer
 	if !utf8.Valid(body) || json.Compact(&text, body) != nil {
@@ -164,7 +169,15 @@ func inspectBatch(r *rules, headers http.Header, batch *json.Decoder) *verdict {
 	return all
 }
 
-// inspectMessage judges one message, whose text is compact. modern is the MCP version where headers repeat the body, else empty.
+// call is a request or a notification, as far as it decides.
+type call struct {
+	id      []byte // JSON; nil: none
+	method  string
+	subject string // of subjectOf; empty: none that is plain
+	meta    []byte // params._meta
+}
+
+// inspectMessage judges one message, whose text is compact.
 func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *verdict {
 	members := membersOf(text)
 	if members == nil {
@@ -176,68 +189,129 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 		}
 		return &verdict{} // a response: the server asked for it
 	}
-	v := inspectCall(r, headers, members, modern)
-	if v.code != 0 && members["id"] != nil && len(members["id"]) <= maxEchoed {
-		v.id = string(members["id"])
-	}
-	return v
-}
-
-// inspectCall judges a request or a notification. A server may act on tools/call without an id too, so both are judged alike.
-func inspectCall(r *rules, headers http.Header, members map[string]json.RawMessage, modern string) *verdict {
 	method, ok := plainString(members["method"])
 	if !ok {
 		return refused(codeInvalid, "method is not a plain string")
 	}
-	if !mirrors(headers["Mcp-Method"], method, modern != "") {
-		return refused(codeHeaderMismatch, "the header Mcp-Method is missing or differs from the body")
+	c := &call{id: members["id"], method: method}
+	if modern != "" || subjectOf[method] != "" {
+		params := membersOf(members["params"])
+		subject, ok := plainString(params[subjectOf[method]])
+		if ok {
+			c.subject = subject
+		}
+		c.meta = params["_meta"]
 	}
-	v := &verdict{lists: method == "tools/list"}
-	if !strings.HasPrefix(method, "notifications/") {
-		v.needed = neededFor(r.methods, method)
-	}
+	return judge(r, headers, c, modern)
+}
+
+// judge says what a call needs. A server may act on tools/call without an id too, so requests and notifications are judged alike.
+func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
+	method := c.method
 	member := subjectOf[method]
-	if member == "" {
-		if subjectOf[strings.ToLower(method)] != "" {
-			return refused(codeInvalid, "method is oddly spelt")
+	if member == "" && subjectOf[strings.ToLower(method)] != "" {
+		return refusedCall(c, codeInvalid, "method is oddly spelt")
+	}
+	if member != "" && c.subject == "" {
+		return refusedCall(c, codeInvalid, "params."+member+" is missing, there twice, or not a plain string")
+	}
+	if modern != "" || len(headers["Mcp-Method"]) > 0 || len(headers["Mcp-Name"]) > 0 {
+		problem := headerMismatch(headers, c, modern)
+		if problem != "" {
+			return refusedCall(c, codeHeaderMismatch, problem)
 		}
-		if modern == "" {
-			return v
-		}
 	}
-	params := membersOf(members["params"])
-	if modern != "" && members["id"] != nil && !sameVersion(params, modern) {
-		return refused(codeHeaderMismatch, "the header MCP-Protocol-Version differs from _meta of the body")
+	if member == "uri" && r.subjects[method] != nil && !isPlainURI(c.subject) {
+		return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
 	}
-	if member == "" {
-		return v
+	if strings.HasPrefix(method, "notifications/") {
+		return &verdict{}
 	}
-	if params == nil {
-		return refused(codeInvalid, "params is not an object, or has a member twice or oddly spelt")
+	needed := neededFor(r.methods, method)
+	more := neededFor(r.subjects[method], c.subject)
+	if len(needed) == 0 {
+		return &verdict{needed: more, lists: method == "tools/list"}
 	}
-	subject, ok := plainString(params[member])
-	if !ok {
-		return refused(codeInvalid, "params."+member+" is not a plain string")
-	}
-	if !mirrors(headers["Mcp-Name"], subject, modern != "") {
-		return refused(codeHeaderMismatch, "the header Mcp-Name is missing or differs from the body")
-	}
-	var more []string
-	switch method {
-	case "tools/call":
-		more = neededFor(r.tools, subject)
-	case "prompts/get":
-		more = neededFor(r.prompts, subject)
-	default:
-		if r.resources != nil && !isPlainURI(subject) {
-			return refused(codeInvalid, "params.uri is not in its plain form")
-		}
-		more = neededFor(r.resources, subject)
-	}
-	if len(more) > 0 {
-		v.needed = append(append([]string{}, v.needed...), more...)
+	return &verdict{needed: append(append([]string{}, needed...), more...), lists: method == "tools/list"}
+}
+
+func refusedCall(c *call, code int, message string) *verdict {
+	v := refused(code, message)
+	if len(c.id) > 0 && len(c.id) <= maxEchoed {
+		v.id = string(c.id)
 	}
 	return v
+}
+
+// headerMismatch compares the headers of MCP 2026-07-28 with the body, also where an older version has them; empty: they agree.
+func headerMismatch(headers http.Header, c *call, modern string) string {
+	switch {
+	case !mirrors(headers["Mcp-Method"], c.method, modern):
+		return "the header Mcp-Method is missing or differs from the body"
+	case subjectOf[c.method] != "" && !mirrors(headers["Mcp-Name"], c.subject, modern):
+		return "the header Mcp-Name is missing or differs from the body"
+	case modern != "" && c.id != nil && !sameVersion(c.meta, modern):
+		return "the header MCP-Protocol-Version differs from _meta of the body"
+	}
+	return ""
+}
+
+// plainMessage is what clients send all day. plainCall reads it in one pass, so that the rules cost little.
+type plainMessage struct {
+	Version string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Method  string          `json:"method"`
+	Params  *plainParams    `json:"params"`
+}
+
+type plainParams struct {
+	Name      string          `json:"name"`
+	URI       string          `json:"uri"`
+	Arguments json.RawMessage `json:"arguments"`
+	Meta      json.RawMessage `json:"_meta"`
+}
+
+// plainCall reads a message that has these members, each once, without blanks between them and without escapes; nil for any other, which
+// is looked at more closely then.
+//
+// encoding/json takes other letters ("METHOD") for a member, and the last of two. But nothing can be there that was not decoded: the
+// length of what was decoded, written again, is the length of the body. So there is one "method" in whatever letters, and a server that
+// does not take it for the method has none.
+func plainCall(body []byte) *call {
+	body = bytes.TrimRight(body, "\n")
+	var m plainMessage
+	if !utf8.Valid(body) || json.Unmarshal(body, &m) != nil || m.Params == nil || m.Method == "" {
+		return nil
+	}
+	p := m.Params
+	inner := 1
+	if p.Name != "" {
+		inner += len(p.Name) + len(`"name":"",`)
+	}
+	if p.URI != "" {
+		inner += len(p.URI) + len(`"uri":"",`)
+	}
+	if p.Arguments != nil {
+		inner += len(p.Arguments) + len(`"arguments":,`)
+	}
+	if p.Meta != nil {
+		inner += len(p.Meta) + len(`"_meta":,`)
+	}
+	if inner == 1 {
+		inner = len(`{}`)
+	}
+	length := 1 + len(m.Version) + len(`"jsonrpc":"",`) + len(m.Method) + len(`"method":"",`) + inner + len(`"params":,`)
+	if m.ID != nil {
+		length += len(m.ID) + len(`"id":,`)
+	}
+	subject := p.Name
+	if m.Method == "resources/read" {
+		subject = p.URI
+	}
+	if length != len(body) || m.Version == "" || strings.Trim(m.Method+subject, visible+"%") != "" {
+		return nil
+	}
+	return &call{id: m.ID, method: m.Method, subject: subject, meta: p.Meta}
 }
 
 // membersOf reads one level of an object, whose text is compact, or returns nil.
@@ -297,9 +371,10 @@ func isPlainURI(uri string) bool {
 }
 
 // mirrors compares a header that repeats the body with the body. A client wraps what a header cannot carry as =?base64?…?=.
-func mirrors(values []string, want string, required bool) bool {
+// From MCP 2026-07-28 on (modern) it must be there.
+func mirrors(values []string, want, modern string) bool {
 	if len(values) == 0 {
-		return !required
+		return modern == ""
 	}
 	value := values[0]
 	encoded := strings.TrimPrefix(value, "=?base64?")
@@ -313,9 +388,12 @@ func mirrors(values []string, want string, required bool) bool {
 	return len(values) == 1 && value == want
 }
 
-// sameVersion compares the version in _meta with the header's.
-func sameVersion(params map[string]json.RawMessage, version string) bool {
-	meta := membersOf(params["_meta"])
-	said, ok := plainString(meta[versionMember])
+// sameVersion compares the version in _meta with the header's. What is not compact here is written again first.
+func sameVersion(meta []byte, version string) bool {
+	var text bytes.Buffer
+	if json.Compact(&text, meta) != nil {
+		return false
+	}
+	said, ok := plainString(membersOf(text.Bytes())[versionMember])
 	return ok && said == version
 }

@@ -73,7 +73,7 @@ func post(h http.Handler, scopes, body string, headers ...string) *httptest.Resp
 	return rec
 }
 
-func call(tool string) string {
+func toolCall(tool string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{"page":"Main"}}}`
 }
 
@@ -87,16 +87,16 @@ func TestWhichScopesAnOperationNeeds(t *testing.T) {
 		want   int
 		scope  string // of the challenge, when want is 403
 	}{
-		{"a tool by its name", "mcp wiki:write", call("delete_page"), 200, ""},
-		{"without its scope", "mcp", call("delete_page"), 403, "mcp wiki:write"},
-		{"what the token has already stands in the challenge too", "mcp wiki:read other", call("delete_page"), 403, "mcp wiki:write wiki:read"},
-		{"a scope that only begins like it", "mcp wiki:writer", call("delete_page"), 403, "mcp wiki:write"},
-		{"a tool by its beginning", "mcp wiki:admin", call("admin_users"), 200, ""},
-		{"the beginning without its scope", "mcp wiki:write", call("admin_users"), 403, "mcp wiki:admin wiki:write"},
-		{"the name goes before the beginning", "mcp wiki:read", call("admin_who"), 200, ""},
-		{"the star is for all others", "mcp wiki:read", call("search"), 200, ""},
-		{"the star without its scope", "mcp wiki:write", call("search"), 403, "mcp wiki:read wiki:write"},
-		{"other letters are another tool, for which the star stands", "mcp wiki:write", call("DELETE_PAGE"), 403, "mcp wiki:read wiki:write"},
+		{"a tool by its name", "mcp wiki:write", toolCall("delete_page"), 200, ""},
+		{"without its scope", "mcp", toolCall("delete_page"), 403, "mcp wiki:write"},
+		{"what the token has already stands in the challenge too", "mcp wiki:read other", toolCall("delete_page"), 403, "mcp wiki:write wiki:read"},
+		{"a scope that only begins like it", "mcp wiki:writer", toolCall("delete_page"), 403, "mcp wiki:write"},
+		{"a tool by its beginning", "mcp wiki:admin", toolCall("admin_users"), 200, ""},
+		{"the beginning without its scope", "mcp wiki:write", toolCall("admin_users"), 403, "mcp wiki:admin wiki:write"},
+		{"the name goes before the beginning", "mcp wiki:read", toolCall("admin_who"), 200, ""},
+		{"the star is for all others", "mcp wiki:read", toolCall("search"), 200, ""},
+		{"the star without its scope", "mcp wiki:write", toolCall("search"), 403, "mcp wiki:read wiki:write"},
+		{"other letters are another tool, for which the star stands", "mcp wiki:write", toolCall("DELETE_PAGE"), 403, "mcp wiki:read wiki:write"},
 		{"a method by its name", "mcp", `{"jsonrpc":"2.0","id":1,"method":"admin/reset"}`, 403, "mcp wiki:admin"},
 		{"a method by its beginning", "mcp", `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`, 403, "mcp wiki:read"},
 		{"a method without a rule", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 200, ""},
@@ -110,10 +110,14 @@ func TestWhichScopesAnOperationNeeds(t *testing.T) {
 		{"an error response", "mcp", `{"jsonrpc":"2.0","id":"s1","error":{"code":1,"message":"x"}}`, 200, ""},
 		{"a tool call without an id, which some servers answer all the same", "mcp", `{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_page"}}`, 403, "mcp wiki:write"},
 		{"a request that poses as a response", "mcp", `{"jsonrpc":"2.0","id":1,"result":{},"method":"tools/call","params":{"name":"delete_page"}}`, 403, "mcp wiki:write"},
-		{"a batch of what is allowed", "mcp wiki:read", "[" + call("search") + "," + call("admin_who") + "]", 200, ""},
-		{"a batch with one that is not", "mcp wiki:read", "[" + call("search") + "," + call("delete_page") + "," + call("admin_x") + "]", 403, "mcp wiki:read wiki:write wiki:admin"},
+		{"a batch of what is allowed", "mcp wiki:read", "[" + toolCall("search") + "," + toolCall("admin_who") + "]", 200, ""},
+		{"a batch with one that is not", "mcp wiki:read", "[" + toolCall("search") + "," + toolCall("delete_page") + "," + toolCall("admin_x") + "]", 403, "mcp wiki:read wiki:write wiki:admin"},
 		{"blanks and line breaks", "mcp wiki:write", " \r\n{\t\"method\" : \"tools/call\" , \"params\" : { \"name\" : \"delete_page\" } , \"id\" : 1 }\n", 200, ""},
 		{"escapes in the name", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools\/call","params":{"name":"\u0064elete_page"}}`, 403, "mcp wiki:write"},
+		{"Method in other letters, which some servers take, and others do not see", "mcp", `{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"delete_page"}}`, 403, "mcp wiki:write"},
+		{"NAME in other letters", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"delete_page"}}`, 403, "mcp wiki:write"},
+		{"members that are not known", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{"ttl":1},"name":"delete_page"},"x":1}`, 403, "mcp wiki:write"},
+		{"a line break at the end", "mcp wiki:write", toolCall("delete_page") + "\n", 200, ""},
 		{"arguments are not looked into", "mcp wiki:write", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page","arguments":{"a":1,"a":2,"Name":"x","name":"admin_x"}}}`, 200, ""},
 	} {
 		before := behind.calls
@@ -145,15 +149,15 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"nothing", "", "-32700"},
 		{"a blank", " ", "-32700"},
 		{"no JSON", "method=tools/call", "-32700"},
-		{"half a message", call("delete_page")[:40], "-32700"},
-		{"trailing data", call("search") + call("delete_page"), "-32700"},
-		{"trailing data in a new line", call("search") + "\n" + call("delete_page"), "-32700"},
-		{"a NUL behind it", call("search") + "\x00", "-32700"},
-		{"a byte order mark", "\ufeff" + call("search"), "-32700"},
+		{"half a message", toolCall("delete_page")[:40], "-32700"},
+		{"trailing data", toolCall("search") + toolCall("delete_page"), "-32700"},
+		{"trailing data in a new line", toolCall("search") + "\n" + toolCall("delete_page"), "-32700"},
+		{"a NUL behind it", toolCall("search") + "\x00", "-32700"},
+		{"a byte order mark", "\ufeff" + toolCall("search"), "-32700"},
 		{"UTF-16", "{\x00\"\x00m\x00\"\x00:\x001\x00}\x00", "-32700"},
-		{"bytes that are not UTF-8 in the name", strings.Replace(call("search"), "search", "del\xffete_page", 1), "-32700"},
-		{"an overlong letter", strings.Replace(call("search"), "search", "d\xc1\xa5lete_page", 1), "-32700"},
-		{"half a surrogate pair as bytes", strings.Replace(call("search"), "search", "delete_page\xed\xa0\x80", 1), "-32700"},
+		{"bytes that are not UTF-8 in the name", strings.Replace(toolCall("search"), "search", "del\xffete_page", 1), "-32700"},
+		{"an overlong letter", strings.Replace(toolCall("search"), "search", "d\xc1\xa5lete_page", 1), "-32700"},
+		{"half a surrogate pair as bytes", strings.Replace(toolCall("search"), "search", "delete_page\xed\xa0\x80", 1), "-32700"},
 		{"comments", `{"id":1,/*"method":"ping"*/"method":"tools/call"}`, "-32700"},
 		{"a trailing comma", `{"id":1,"method":"ping",}`, "-32700"},
 		{"single quotes", `{'id':1,'method':'ping'}`, "-32700"},
@@ -164,9 +168,9 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"an empty object", `{}`, "-32600"},
 		{"an id alone", `{"jsonrpc":"2.0","id":1}`, "-32600"},
 		{"an empty batch", `[]`, "-32600"},
-		{"a batch within a batch", "[[" + call("delete_page") + "]]", "-32600"},
-		{"a batch with null", "[" + call("search") + ",null]", "-32600"},
-		{"a batch of 33", "[" + strings.Repeat(call("search")+",", 32) + call("search") + "]", "-32600"},
+		{"a batch within a batch", "[[" + toolCall("delete_page") + "]]", "-32600"},
+		{"a batch with null", "[" + toolCall("search") + ",null]", "-32600"},
+		{"a batch of 33", "[" + strings.Repeat(toolCall("search")+",", 32) + toolCall("search") + "]", "-32600"},
 		{"method twice, the harmless last", `{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"ping","params":{"name":"delete_page"}}`, "-32600"},
 		{"method twice, the harmless first", `{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
 		{"method twice, the same", `{"method":"ping","id":1,"method":"ping"}`, "-32600"},
@@ -177,11 +181,9 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"name again, spelt with an escape", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","n\u0061me":"delete_page"}}`, "-32600"},
 		{"a member twice, and others that grow when they are written again", `{"a":1,"a":1,"` + "\u2028\u2029" + `":1,"id":1,"method":"ping"}`, "-32600"},
 		{"METHOD beside method", `{"jsonrpc":"2.0","id":1,"method":"ping","METHOD":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
-		{"Method alone", `{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
 		{"Params beside params", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"},"Params":{"name":"delete_page"}}`, "-32600"},
 		{"paramſ, which Go folds to params", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"},"paramſ":{"name":"delete_page"}}`, "-32600"},
 		{"Name beside name", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","Name":"delete_page"}}`, "-32600"},
-		{"NAME alone", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"delete_page"}}`, "-32600"},
 		{"URI beside uri", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a","URI":"file:///secret"}}`, "-32600"},
 		{"a member beyond ASCII", `{"jsonrpc":"2.0","id":1,"method":"ping","mëthod":"tools/call"}`, "-32600"},
 		{"result beside Method", `{"id":1,"result":{},"mEthod":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
@@ -198,9 +200,9 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"name a number", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}`, "-32600"},
 		{"name an object", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":{"name":"delete_page"}}}`, "-32600"},
 		{"name with a NUL", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page\u0000.txt"}}`, "-32600"},
-		{"name with a blank before it", call(" delete_page"), "-32600"},
-		{"name with a wide blank behind it", call("delete_page\u3000"), "-32600"},
-		{"name with half a surrogate pair", call(`delete_page\ud800`), "-32600"},
+		{"name with a blank before it", toolCall(" delete_page"), "-32600"},
+		{"name with a wide blank behind it", toolCall("delete_page\u3000"), "-32600"},
+		{"name with half a surrogate pair", toolCall(`delete_page\ud800`), "-32600"},
 		{"a resource by a dot segment", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/../secret"}}`, "-32600"},
 		{"a resource by an encoded dot segment", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/%2E%2e/secret"}}`, "-32600"},
 		{"a resource by an encoded slash", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/..%2Fsecret"}}`, "-32600"},
@@ -213,6 +215,10 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"an object of 129 members", `{"id":1,"method":"ping"` + manyMembers(127) + `}`, "-32600"},
 	} {
 		rec := post(h, "mcp wiki:read wiki:write wiki:admin wiki:prompts", c.body)
+		blank := post(h, "mcp wiki:read wiki:write wiki:admin wiki:prompts", " "+c.body)
+		if blank.Code != rec.Code || blank.Body.String() != rec.Body.String() {
+			t.Errorf("%s: with a blank before it %d %s", c.name, blank.Code, blank.Body)
+		}
 		if rec.Code != 400 || !strings.Contains(rec.Body.String(), `"error":{"code":`+c.code+`,`) || !strings.HasPrefix(rec.Body.String(), `{"jsonrpc":"2.0","id":`) {
 			t.Errorf("%s: %d %s, want 400 with %s", c.name, rec.Code, rec.Body, c.code)
 		}
@@ -253,17 +259,17 @@ func TestHeadersThatRepeatTheBody(t *testing.T) {
 		{"a method without a name", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, []string{v, "2026-07-28", "Mcp-Method", "tools/list"}, 200},
 		{"a notification", `{"jsonrpc":"2.0","method":"notifications/cancelled"}`, []string{v, "2026-07-28", "Mcp-Method", "notifications/cancelled"}, 200},
 		{"a response", `{"jsonrpc":"2.0","id":1,"result":{}}`, []string{v, "2026-07-28"}, 200},
-		{"an older version has none", call("delete_page"), []string{v, "2025-11-25"}, 200},
-		{"no version has none", call("delete_page"), nil, 200},
+		{"an older version has none", toolCall("delete_page"), []string{v, "2025-11-25"}, 200},
+		{"no version has none", toolCall("delete_page"), nil, 200},
 		{"a harmless name", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "search"}, 400},
-		{"a harmless name at an older version", call("delete_page"), []string{v, "2025-11-25", "Mcp-Method", "tools/call", "Mcp-Name", "search"}, 400},
-		{"a harmless name without a version", call("delete_page"), []string{"Mcp-Name", "search"}, 400},
+		{"a harmless name at an older version", toolCall("delete_page"), []string{v, "2025-11-25", "Mcp-Method", "tools/call", "Mcp-Name", "search"}, 400},
+		{"a harmless name without a version", toolCall("delete_page"), []string{"Mcp-Name", "search"}, 400},
 		{"a harmless method", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/list", "Mcp-Name", "delete_page"}, 400},
 		{"a method in capitals", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "Tools/call", "Mcp-Name", "delete_page"}, 400},
 		{"no method", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Name", "delete_page"}, 400},
 		{"no name", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/call"}, 400},
 		{"two names", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "delete_page", "Mcp-Name", "search"}, 400},
-		{"two versions", call("delete_page"), []string{v, "2025-11-25", v, "2026-07-28"}, 400},
+		{"two versions", toolCall("delete_page"), []string{v, "2025-11-25", v, "2026-07-28"}, 400},
 		{"a version that the body does not name", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page"}}`, []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "delete_page"}, 400},
 		{"another version in the body", modernCall("delete_page", "2025-11-25"), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "delete_page"}, 400},
 		{"the version in the body in other letters", strings.Replace(modernCall("delete_page", "2026-07-28"), "protocolVersion", "protocolversion", 1), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "delete_page"}, 400},
@@ -272,7 +278,7 @@ func TestHeadersThatRepeatTheBody(t *testing.T) {
 		{"base64 that is none", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "=?base64?%%?="}, 400},
 		{"the shortest base64", modernCall("delete_page", "2026-07-28"), []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "=?base64?="}, 400},
 		{"a batch", "[" + modernCall("delete_page", "2026-07-28") + "]", []string{v, "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "delete_page"}, 400},
-		{"a batch that the header fits in part", "[" + call("search") + "," + call("delete_page") + "]", []string{"Mcp-Name", "search"}, 400},
+		{"a batch that the header fits in part", "[" + toolCall("search") + "," + toolCall("delete_page") + "]", []string{"Mcp-Name", "search"}, 400},
 	} {
 		before := behind.calls
 		rec := post(h, "mcp wiki:read wiki:write", c.body, c.headers...)
@@ -297,26 +303,26 @@ func TestHeadersThatRepeatTheBody(t *testing.T) {
 func TestBodiesThatAServerWouldDecode(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)
-	utf7 := call(`search+ACI-,+ACI-name+ACI-:+ACI-delete_page`)
+	utf7 := toolCall(`search+ACI-,+ACI-name+ACI-:+ACI-delete_page`)
 	for _, c := range []struct {
 		name    string
 		body    string
 		headers []string // Content-Type is replaced
 		want    int
 	}{
-		{"JSON", call("search"), []string{"Content-Type", "application/json"}, 200},
-		{"JSON with its charset", call("search"), []string{"Content-Type", "application/json; charset=UTF-8"}, 200},
-		{"JSON not encoded", call("search"), []string{"Content-Type", "application/json", "Content-Encoding", "identity"}, 200},
+		{"JSON", toolCall("search"), []string{"Content-Type", "application/json"}, 200},
+		{"JSON with its charset", toolCall("search"), []string{"Content-Type", "application/json; charset=UTF-8"}, 200},
+		{"JSON not encoded", toolCall("search"), []string{"Content-Type", "application/json", "Content-Encoding", "identity"}, 200},
 		{"UTF-7", utf7, []string{"Content-Type", "application/json; charset=utf-7"}, 415},
 		{"UTF-7 in quotes", utf7, []string{"Content-Type", `application/json;charset="UTF-7"`}, 415},
 		{"two charsets", utf7, []string{"Content-Type", "application/json; charset=utf-8; charset=utf-7"}, 415},
 		{"two types", utf7, []string{"Content-Type", "application/json", "Content-Type", "application/json; charset=utf-7"}, 415},
 		{"two types in one header", utf7, []string{"Content-Type", "application/json, application/json; charset=utf-7"}, 415},
-		{"no type", call("search"), nil, 415},
-		{"a form", call("search"), []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
-		{"text", call("search"), []string{"Content-Type", "text/plain"}, 415},
-		{"deflated", call("search"), []string{"Content-Type", "application/json", "Content-Encoding", "deflate"}, 415},
-		{"encoded twice", call("search"), []string{"Content-Type", "application/json", "Content-Encoding", "identity", "Content-Encoding", "br"}, 415},
+		{"no type", toolCall("search"), nil, 415},
+		{"a form", toolCall("search"), []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
+		{"text", toolCall("search"), []string{"Content-Type", "text/plain"}, 415},
+		{"deflated", toolCall("search"), []string{"Content-Type", "application/json", "Content-Encoding", "deflate"}, 415},
+		{"encoded twice", toolCall("search"), []string{"Content-Type", "application/json", "Content-Encoding", "identity", "Content-Encoding", "br"}, 415},
 	} {
 		before := behind.calls
 		rec := post(h, "mcp wiki:read", c.body, append([]string{"Content-Type", ""}, c.headers...)...)
@@ -362,9 +368,9 @@ func TestSizesOfMessages(t *testing.T) {
 		{"10 MB", strings.NewReader(padded(10 << 20)), 10 << 20, 413, 0},
 		{"1 MB, chunked", strings.NewReader(padded(maxMessage)), -1, 200, maxMessage},
 		{"chunked without end", &endless{}, -1, 413, 0},
-		{"slow", slow(call("search"), nil), int64(len(call("search"))), 200, len(call("search"))},
-		{"slow and chunked", slow(call("search"), nil), -1, 200, len(call("search"))},
-		{"slow, and broken off", slow(call("search"), io.ErrUnexpectedEOF), -1, 400, 0},
+		{"slow", slow(toolCall("search"), nil), int64(len(toolCall("search"))), 200, len(toolCall("search"))},
+		{"slow and chunked", slow(toolCall("search"), nil), -1, 200, len(toolCall("search"))},
+		{"slow, and broken off", slow(toolCall("search"), io.ErrUnexpectedEOF), -1, 400, 0},
 	} {
 		behind.body = ""
 		req := httptest.NewRequest("POST", wikiURL+"/mcp", c.body)
@@ -404,9 +410,9 @@ func TestRequestsWithoutAMessage(t *testing.T) {
 		{"the end of a session", "DELETE", "", nil, 200},
 		{"a HEAD", "HEAD", "", nil, 200},
 		{"an OPTIONS that is no preflight", "OPTIONS", "", nil, 200},
-		{"a GET with a message", "GET", call("delete_page"), nil, 403},
-		{"a PUT with a message", "PUT", call("delete_page"), nil, 403},
-		{"a method of its own", "QUERY", call("delete_page"), nil, 403},
+		{"a GET with a message", "GET", toolCall("delete_page"), nil, 403},
+		{"a PUT with a message", "PUT", toolCall("delete_page"), nil, 403},
+		{"a method of its own", "QUERY", toolCall("delete_page"), nil, 403},
 		{"a POST without a message", "POST", "", nil, 400},
 		{"a WebSocket, through which nobody could look", "GET", "", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 200},
 	} {
@@ -427,7 +433,7 @@ func TestRequestsWithoutAMessage(t *testing.T) {
 	if rec := post(h, "mcp", "not even JSON", "Authorization", ""); rec.Code != 401 {
 		t.Errorf("without a token: status %d, want 401 before anything is read", rec.Code)
 	}
-	if rec := post(h, "openid", call("search")); rec.Code != 403 || !strings.Contains(challenges(rec)[0], `scope="mcp"`) {
+	if rec := post(h, "openid", toolCall("search")); rec.Code != 403 || !strings.Contains(challenges(rec)[0], `scope="mcp"`) {
 		t.Errorf("without the required scope: %d %s", rec.Code, challenges(rec))
 	}
 }
@@ -441,7 +447,7 @@ func TestWithoutRulesAnyBodyPasses(t *testing.T) {
 		c.ResourceScopes = ""
 		c.PromptScopes = ""
 	})
-	for _, body := range []string{"not JSON", `{"method":"a","method":"b"}`, call("delete_page")} {
+	for _, body := range []string{"not JSON", `{"method":"a","method":"b"}`, toolCall("delete_page")} {
 		if rec := post(h, "mcp", body, "Content-Type", "", "Mcp-Name", "x"); rec.Code != 200 || behind.body != body {
 			t.Errorf("%q: status %d, the MCP server got %q", body, rec.Code, behind.body)
 		}
@@ -478,4 +484,61 @@ func FuzzMembersOf(f *testing.F) {
 			seen[folded] = true
 		}
 	})
+}
+
+// Of what plainCall takes, each member that decides is there once.
+func FuzzPlainCall(f *testing.F) {
+	for _, text := range []string{toolCall("a"), modernCall("a", "2026-07-28"), `{"jsonrpc":"2.0","method":"ping","method":"pong","params":{}}`,
+		`{"jsonrpc":"2.0","id":1,"METHOD":"a","params":{"NAME":"a","uri":"b"}}`, `{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"a"},"paramſ":{}}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c := plainCall(text)
+		if c == nil {
+			return
+		}
+		outer, values := membersInOrder(t, text)
+		seen := map[string]string{}
+		for i, name := range outer {
+			folded := strings.ToLower(name)
+			if _, twice := seen[folded]; twice || deciding[folded] == "" {
+				t.Fatalf("%s: member %q", text, name)
+			}
+			seen[folded] = values[i]
+		}
+		if seen["method"] != `"`+c.method+`"` {
+			t.Errorf("%s: method %s", text, c.method)
+		}
+		inner, values := membersInOrder(t, []byte(seen["params"]))
+		seen = map[string]string{}
+		for i, name := range inner {
+			folded := strings.ToLower(name)
+			if _, twice := seen[folded]; twice || deciding[folded] == "" {
+				t.Fatalf("%s: member %q", text, name)
+			}
+			seen[folded] = values[i]
+		}
+		want := seen["name"]
+		if c.method == "resources/read" {
+			want = seen["uri"]
+		}
+		if want != `"`+c.subject+`"` && (want != "" || c.subject != "") {
+			t.Errorf("%s: subject %s", text, c.subject)
+		}
+	})
+}
+
+func membersInOrder(t *testing.T, text []byte) (names, values []string) {
+	reader := json.NewDecoder(bytes.NewReader(text))
+	_, _ = reader.Token()
+	for reader.More() {
+		name, _ := reader.Token()
+		var value json.RawMessage
+		if err := reader.Decode(&value); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name.(string))
+		values = append(values, string(value))
+	}
+	return names, values
 }

@@ -129,10 +129,14 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 
 // protect lets a request through to the MCP server if its token is good.
 func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
-	id, err := authenticate(e.tenant, req)
-	if err != nil {
-		refuse(e, rw, req, err)
-		return
+	id := reviveIdentity(e.tenant.keys, req)
+	if id == nil {
+		verified, err := authenticate(e.tenant, req)
+		if err != nil {
+			refuse(e, rw, req, err)
+			return
+		}
+		id = verified
 	}
 	pass(b, rw, req, e, id)
 }
@@ -150,9 +154,48 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 			return
 		}
 	}
-	identify(req.Header, id)
+	if id.assertion != nil || b.settings.backend != nil {
+		if !credentialize(b, rw, req, e, id) {
+			return
+		}
+	} else {
+		identify(req.Header, id)
+	}
 	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
+}
+
+// credentialize is identify for an MCP server that wants an assertion, or an Authorization header of its own. It gets no request without.
+func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
+	text := ""
+	if id.assertion != nil {
+		signed, err := assertionFor(req.Context(), e.tenant, id.assertion, req.Header["Authorization"])
+		if err != nil {
+			refuse(e, rw, req, err)
+			return false
+		}
+		text = signed
+	}
+	secret := ""
+	if b.settings.backend != nil {
+		value, err := b.settings.backend.header(now().Unix())
+		if err != nil {
+			complain(err.Error())
+			answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
+			return false
+		}
+		secret = value
+	}
+	identify(req.Header, id)
+	for _, h := range e.tenant.identityHeaders {
+		if h.claim == "assertion" {
+			req.Header[h.name] = []string{text}
+		}
+	}
+	if secret != "" {
+		req.Header["Authorization"] = []string{secret}
+	}
+	return true
 }
 
 const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read"}`

@@ -11,12 +11,10 @@ import (
 
 // rules say which scopes an operation needs besides requiredScopes. docs/tools.md is their manual.
 type rules struct {
-	methods   *ruleTable
-	tools     *ruleTable
-	resources *ruleTable
-	prompts   *ruleTable
-	scopes    string // all that the rules name, each between blanks
-	hide      bool   // label hideTools
+	methods  *ruleTable
+	subjects map[string]*ruleTable // for the methods of subjectOf: of tools, resources and prompts
+	scopes   string                // all that the rules name, each between blanks
+	hide     bool                  // label hideTools
 }
 
 // ruleTable maps names to scopes. A nil table asks for nothing.
@@ -61,9 +59,7 @@ func parseRules(c *Config) (*rules, error) {
 		return nil, err
 	}
 	r.methods = methods
-	r.tools = tools
-	r.resources = resources
-	r.prompts = prompts
+	r.subjects = map[string]*ruleTable{"tools/call": tools, "resources/read": resources, "prompts/get": prompts}
 	if methods == nil && tools == nil && resources == nil && prompts == nil {
 		if r.hide {
 			return nil, errors.New("label hideTools: nothing is hidden without toolScopes or methodScopes; set one of them")

@@ -122,6 +122,10 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 			query = req.URL.RawQuery
 		}
 		mu.Unlock()
+		if req.URL.Path == "/hop/deny" {
+			http.NotFound(rw, req)
+			return
+		}
 		fmt.Fprint(rw, jwksOf("k1"))
 	}))
 	defer server.Close()

@@ -107,7 +107,7 @@ func newTenant(s *settings, publicURL string) (*tenant, error) {
 	t.identityHeaders = s.identityHeaders
 	// Two tenants share keys and verified tokens, which hold the identity's headers, only when nothing at all differs between them.
 	id := sha256.Sum256([]byte(strconv.Quote(s.sidecar.String()) + strconv.Quote(s.hopKeyFile) + strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.keysTTL, 10) + namesOf(s.identityHeaders) + string(text)))
-	t.keys = keysetFor(string(id[:]), s.sidecar.String()+"/oauth/jwks.json", s.keysTTL, t.hop)
+	t.keys = keysetFor(string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
 
 	scope := ""
 	if len(t.required) > 0 {

@@ -25,6 +25,7 @@ const usage = `usage: mcpbouncer [command]
   seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
   client create make a client_id and secret for one tenant; --help lists the flags
   key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
+  deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
   version       print the version
 
@@ -57,6 +58,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return client(args, out)
 	case "key":
 		return key(args, out)
+	case "deny":
+		return deny(args, out, time.Now())
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,6 +27,9 @@ func serve(out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := checkStores(iss, log); err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler:           iss.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -44,7 +48,7 @@ func serve(out io.Writer) error {
 	if e.DBPath != "" {
 		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs())
+	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "replay_guard", iss.ReplayGuard.Kind())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -68,6 +72,23 @@ func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
 		return nil, fmt.Errorf("%w; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS", err)
 	}
 	return iss, nil
+}
+
+// checkStores refuses a store that would forget what it must remember. One that does not answer may come back.
+func checkStores(iss *issuer.Issuer, log *slog.Logger) error {
+	if iss.ReplayGuard == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := iss.ReplayGuard.Check(ctx)
+	if errors.Is(err, issuer.ErrUnsafeStore) {
+		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
+	}
+	if err != nil {
+		log.Error("the replay guard does not answer", "cause", err)
+	}
+	return nil
 }
 
 // healthcheck is for a container without a shell.

@@ -212,3 +212,60 @@ func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
 		})
 	}
 }
+
+// What the MCP server is told of a person, by real Traefik: what labels ask for and the provider vouches for, and nothing that the client
+// says of itself, in any spelling and on any path.
+func TestIdentityHeaders(t *testing.T) {
+	t.Parallel()
+	person := issuertest.NewProvider(t, nil)
+	verified := true
+	person.Be(issuertest.Behaviour{Claims: func(m map[string]any) {
+		m["name"], m["groups"], m["email_verified"] = "Ada Lövelace", []string{"acme:admins", "Wiki, Readers"}, verified
+	}})
+	w := rig.New(t, rig.Options{Labels: map[string]string{
+		"wiki/providerIssuer": person.Issuer, "wiki/clientID": person.ClientID, "wiki/clientSecret": person.Secret,
+		"wiki/identityHeaders": "email, name, groups, client_id, issuer, sub=X-Forwarded-User, email=X-Forwarded-Email", "wiki/allowedGroups": "acme:admins",
+		"wiki/scopeRules": "group:acme:admins=wiki:read",
+	}})
+	c := w.Wiki.Client()
+	names := []string{"X-Mcp-Sub", "X-Mcp-Scopes", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Groups", "X-Mcp-Client-Id", "X-Mcp-Issuer", "X-Mcp-Assertion", "X-Forwarded-User", "X-Forwarded-Email"}
+	want := map[string]string{
+		"X-Mcp-Sub": "person-1", "X-Mcp-Scopes": "wiki:read", "X-Mcp-Email": "person@example.com", "X-Mcp-Name": "Ada%20L%C3%B6velace",
+		"X-Mcp-Groups": "acme:admins,Wiki%2C%20Readers", "X-Mcp-Client-Id": c.ClientID, "X-Mcp-Issuer": person.Issuer,
+		"X-Forwarded-User": "person-1", "X-Forwarded-Email": "person@example.com",
+	}
+	check := func(token string) {
+		t.Helper()
+		for _, path := range []string{"/whoami", "/elsewhere", "/mcp"} {
+			h := http.Header{"Authorization": {"Bearer " + token}}
+			for _, name := range names {
+				for _, spelling := range []string{name, strings.ToLower(name), strings.ReplaceAll(name, "-", "_"), strings.ToUpper(strings.ReplaceAll(name, "-", "_"))} {
+					h[spelling] = []string{"spoofed", "spoofed again"}
+				}
+			}
+			before := len(w.Wiki.MCP.Requests(path))
+			c.Do(http.MethodGet, c.Public+path, h, nil)
+			seen := w.Wiki.MCP.Requests(path)
+			if len(seen) != before+1 {
+				t.Fatalf("%s: the MCP server saw %d requests more", path, len(seen)-before)
+			}
+			got := seen[before].Header
+			for _, name := range names {
+				if values := got.Values(name); want[name] == "" && len(values) > 0 || want[name] != "" && (len(values) != 1 || values[0] != want[name]) {
+					t.Errorf("%s: the MCP server saw %s: %q, want %q", path, name, values, want[name])
+				}
+			}
+			for name, values := range got {
+				if strings.Contains(strings.Join(values, ""), "spoofed") {
+					t.Errorf("%s: the MCP server saw %s: %q", path, name, values)
+				}
+			}
+		}
+	}
+	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))
+
+	verified = false // an address that nobody vouches for is not told
+	delete(want, "X-Mcp-Email")
+	delete(want, "X-Forwarded-Email")
+	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))
+}

@@ -36,7 +36,7 @@ func loadComposeIn(t *testing.T, dir string, env map[string]string) *types.Proje
 func exampleEnv() map[string]string {
 	return map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": "master", "BOUNCER_HOP_KEY": "hop", "WORLD_ISSUER": "https://example.zitadel.cloud",
-		"GOOGLE_CLIENT_ID": "google", "GOOGLE_CLIENT_SECRET": "google-secret",
+		"GOOGLE_CLIENT_ID": "google", "GOOGLE_CLIENT_SECRET": "google-secret", "WIKI_EMAILS": "ada@example.com",
 		"ZITADEL_CLIENT_ID": "zitadel", "ZITADEL_CLIENT_SECRET": "zitadel-secret",
 	}
 }
@@ -49,7 +49,7 @@ func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 		google, zitadel := w.Wiki.Provider, w.World.Provider
 		project := loadCompose(t, map[string]string{
 			"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption, "BOUNCER_HOP_KEY": w.Keys.Hop,
-			"WIKI_ISSUER": google.Issuer, "GOOGLE_CLIENT_ID": google.ClientID, "GOOGLE_CLIENT_SECRET": google.ClientSecret,
+			"WIKI_ISSUER": google.Issuer, "GOOGLE_CLIENT_ID": google.ClientID, "GOOGLE_CLIENT_SECRET": google.ClientSecret, "WIKI_EMAILS": google.Username,
 			"WORLD_ISSUER": zitadel.Issuer, "ZITADEL_CLIENT_ID": zitadel.ClientID, "ZITADEL_CLIENT_SECRET": zitadel.ClientSecret,
 		})
 		return composeContainers(t, w, project)

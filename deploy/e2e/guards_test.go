@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +44,7 @@ func newGuardKind(t *testing.T, name string) guardKind {
 		store := rig.StartDynamoDB(t, logs)
 		g.env["BOUNCER_REPLAY_GUARD"], g.shared = store.URL, true
 		maps.Copy(g.env, store.Env)
-		g.kill, g.start, g.stall, g.wake = store.Kill, store.Start, store.Stall, store.Wake
+		g.kill, g.start, g.stall, g.wake, g.age = store.Kill, store.Start, store.Stall, store.Wake, store.Age
 		g.empty = func() { store.Kill(); store.Start() }
 	}
 	t.Cleanup(func() {
@@ -387,12 +389,54 @@ func TestRedisOutOfOrder(t *testing.T) {
 	}
 }
 
-// A server that may forget under pressure is no guard, and a program that was told to use one must not run as if it were.
-func TestARedisThatEvictsIsRefused(t *testing.T) {
+// A store that may forget under pressure is no guard, and a program that was told to use one must not run as if it were. One that is only away
+// may come back.
+func TestStoresThatTheSidecarDoesNotStartWith(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []string{"allkeys-lru", "allkeys-random", "volatile-ttl"} {
-		t.Run(policy, func(t *testing.T) {
-			_ = policy
+	logs := &rig.Logs{}
+	secrets := &rig.Secrets{}
+	keys := rig.Keygen(t, secrets)
+	for _, c := range []struct {
+		name  string
+		store func() string
+		says  string
+	}{
+		{"evicts what was not used", func() string { return rig.StartRedis(t, logs, "--maxmemory-policy", "allkeys-lru").URL }, "noeviction"},
+		{"evicts anything", func() string { return rig.StartRedis(t, logs, "--maxmemory-policy", "allkeys-random").URL }, "noeviction"},
+		{"evicts what ends soonest", func() string { return rig.StartRedis(t, logs, "--maxmemory-policy", "volatile-ttl").URL }, "noeviction"},
+		{"does not know the user", func() string {
+			return strings.Replace(rig.StartRedis(t, logs).URL, "redis://", "redis://"+secrets.New("user", "u")+":"+secrets.New("password", "p")+"@", 1)
+		}, "WRONGPASS"},
+		{"is none", func() string { return "memcached://127.0.0.1:11211" }, "must be none, memory, redis://"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, rig.Tool(t, "mcpbouncer"), "serve")
+			cmd.Env = []string{
+				"BOUNCER_ENCRYPTION_KEY=" + keys.Encryption, "BOUNCER_REPLAY_GUARD=" + c.store(),
+				fmt.Sprintf("BOUNCER_LISTEN_ADDR=127.0.0.1:%d", rig.FreePort(t)),
+			}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
+				t.Errorf("ended with %v, want exit status 1", err)
+			}
+			for _, says := range []string{"BOUNCER_REPLAY_GUARD", c.says} {
+				if !strings.Contains(string(out), says) {
+					t.Errorf("does not say %q:\n%s", says, out)
+				}
+			}
+			for _, found := range secrets.In(string(out)) {
+				t.Errorf("prints a %s", found)
+			}
 		})
 	}
+	t.Run("but with one that is away", func(t *testing.T) {
+		store := rig.StartRedis(t, logs)
+		store.Kill()
+		r := rig.StartReplica(t, logs, "sidecar", map[string]string{"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_REPLAY_GUARD": store.URL}, nil)
+		if code := r.Terminate(); code != 0 {
+			t.Errorf("ended with %d", code)
+		}
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
 // BenchmarkSidecar measures the real program over real HTTP: CPU of its process per request, which other load on the
@@ -62,7 +63,7 @@ func BenchmarkSidecar(b *testing.B) {
 		b.Run("refresh, guard "+guard, func(b *testing.B) {
 			url := guard
 			if guard == "redis" {
-				url = rig.StartRedis(b, &rig.Logs{}).URL
+				url = rig.StartRedis(b, &rig.Logs{}, "--appendfsync", "everysec").URL
 			}
 			s.replica.Restart(map[string]string{"BOUNCER_REPLAY_GUARD": url})
 			s.refreshes(b)
@@ -117,14 +118,10 @@ func newBenchSidecar(b *testing.B) *benchSidecar {
 	s.replica = rig.StartReplica(b, logs, "sidecar", map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "info", s.provider.SecretEnv: s.provider.ClientSecret,
 	}, nil)
-	payload, err := json.Marshal(map[string]any{
-		"publicURL": s.public, "resource": "wiki", "audience": "wiki", "providerIssuer": s.provider.Issuer,
-		"clientID": s.provider.ClientID, "clientSecret": "env:" + s.provider.SecretEnv, "scopes": []string{"openid"},
-		"requiredScopes": []string{}, "mcpPaths": []string{"/mcp", "/sse"}, "exchange": "token", "generation": 0,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	payload := issuertest.Tenant{
+		PublicURL: s.public, Resource: "wiki", Audience: "wiki", ProviderIssuer: s.provider.Issuer, ClientID: s.provider.ClientID,
+		ClientSecret: "env:" + s.provider.SecretEnv, Scopes: []string{"openid"}, MCPPaths: []string{"/mcp", "/sse"}, Exchange: "token", UpstreamCheckInterval: 3600,
+	}.JSON()
 	var mu sync.Mutex
 	var value string
 	var made time.Time
@@ -133,6 +130,7 @@ func newBenchSidecar(b *testing.B) *benchSidecar {
 		defer mu.Unlock()
 		if time.Since(made) > 20*time.Second {
 			made = time.Now()
+			var err error
 			if value, err = rig.SealHop(keys.Hop, made, payload); err != nil {
 				b.Fatal(err)
 			}

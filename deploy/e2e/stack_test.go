@@ -55,10 +55,10 @@ func newStack(t *testing.T) *stack {
 		Containers: func(w *rig.World) []rig.Container {
 			google, zitadel := w.Wiki.Provider, w.World.Provider
 			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+
-				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n",
-				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
+				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWIKI_EMAILS=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n",
+				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, google.Username, zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
 			s.w = w
-			return s.containers(s.project())
+			return composeContainers(t, w, s.project())
 		},
 	})
 	for name := range s.project().Services {
@@ -92,15 +92,6 @@ func (s *stack) variables() map[string]string {
 func (s *stack) project() *types.Project {
 	s.t.Helper()
 	return loadComposeIn(s.t, s.dir, s.variables())
-}
-
-// containers are the MCP servers. The plugin looks for new keys and the deny document each second: pages say how long it takes with the default.
-func (s *stack) containers(project *types.Project) []rig.Container {
-	containers := composeContainers(s.t, s.w, project)
-	for _, c := range containers {
-		c.Labels["traefik.http.middlewares.mcpb-"+c.Name+".plugin.mcpbouncer.jwksCacheTTLSeconds"] = "1"
-	}
-	return containers
 }
 
 // part is what of the project a container is made from: compose makes it anew when that changes.
@@ -228,8 +219,21 @@ func (s *stack) restart(name string) {
 		}
 	case "traefik":
 		s.w.Traefik.Restart(s.t, env["BOUNCER_HOP_KEY"])
+		for _, tn := range s.w.Tenants() {
+			rig.WaitFor(s.t, "Traefik to know "+tn.Name, func() error {
+				resp, err := s.w.HTTP().Get(tn.PublicHTTPS() + "/anything")
+				if err != nil {
+					return err
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusUnauthorized {
+					return fmt.Errorf("%s", resp.Status)
+				}
+				return nil
+			})
+		}
 	default:
-		for _, c := range s.containers(project) {
+		for _, c := range composeContainers(s.t, s.w, project) {
 			if c.Name == name {
 				s.w.Docker.Run(c)
 			}

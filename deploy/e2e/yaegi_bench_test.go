@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -70,5 +71,47 @@ func BenchmarkPlugin(b *testing.B) {
 			return tokens
 		})
 		measure("401", http.StatusUnauthorized, same(""))
+	}
+}
+
+// BenchmarkPluginMessage is what reading a message of 1 KB costs, and what judging it by rules adds. The token is known.
+func BenchmarkPluginMessage(b *testing.B) {
+	b.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(b)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	token := a.token(0)
+	const head = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search","arguments":{"text":"`
+	message := head + strings.Repeat("word ", 180) + `"},"_meta":{"progressToken":7}}}`
+	more := a.labels()
+	more["IdentityHeaders"] = "email=X-Forwarded-User,name,groups,client_id,issuer"
+	ruled := a.labels()
+	ruled["ToolScopes"] = "delete_page=wiki:write; admin_*=wiki:admin; *=openid"
+	ruled["MethodScopes"] = "resources/*=wiki:read"
+	for _, c := range []struct {
+		name   string
+		labels map[string]string
+	}{{"no label", a.labels()}, {"identity headers", more}, {"rules", ruled}} {
+		hs := handlers(b, c.labels, next)
+		for _, how := range []string{"native", "yaegi"} {
+			h := hs[how]
+			b.Run(c.name+"/"+how, func(b *testing.B) {
+				b.ReportAllocs()
+				w := &discard{header: http.Header{}}
+				for i := range b.N + 1 {
+					if i == 1 {
+						b.ResetTimer()
+					}
+					r := get(token)
+					r.Method = http.MethodPost
+					r.Header.Set("Content-Type", "application/json")
+					r.Body = io.NopCloser(strings.NewReader(message))
+					r.ContentLength = int64(len(message))
+					w.status = http.StatusOK
+					if h.ServeHTTP(w, r); w.status != http.StatusOK {
+						b.Fatalf("status %d", w.status)
+					}
+				}
+			})
+		}
 	}
 }

@@ -109,7 +109,6 @@ type Provider struct {
 	userinfos   int
 	posts       []url.Values // each request at the token endpoint
 	codePosts   map[string]int
-	asked       url.Values // of the last authorization request
 	revoked     []string
 	secrets     []string
 }
@@ -264,13 +263,6 @@ func (p *Provider) Refreshes() (n int) {
 	return n
 }
 
-// LastAuthorization are the parameters of the last authorization request.
-func (p *Provider) LastAuthorization() url.Values {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.asked
-}
-
 // Revoked are the tokens that the revocation endpoint was given.
 func (p *Provider) Revoked() []string {
 	p.mu.Lock()
@@ -327,10 +319,11 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: providerKeys()[0].Public(), KeyID: providerKeyID, Algorithm: "RS256", Use: "sig"}}})
 	case "/authorize", "/auth":
 		p.authorized++
-		p.asked = r.URL.Query()
 		p.authorize(w, r)
 	case "/token":
 		p.token(w, r)
+	case "/revoke":
+		p.revoke(w, r)
 	case "/userinfo":
 		p.userinfo(w, r)
 	default:

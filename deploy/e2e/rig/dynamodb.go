@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // DynamoDB is dynalite, an implementation of DynamoDB that runs anywhere.
@@ -62,6 +63,33 @@ func (d *DynamoDB) Start() {
 
 // Kill ends the service at once. It forgets everything.
 func (d *DynamoDB) Kill() { d.proc.Kill() }
+
+// Age lets so much time pass for everything in the table: the service has no clock that could be set.
+func (d *DynamoDB) Age(by time.Duration) {
+	d.t.Helper()
+	answer, err := d.call("Scan", map[string]any{"TableName": tableName})
+	var all struct {
+		Items []map[string]map[string]string
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(answer), &all)
+	}
+	for _, item := range all.Items {
+		for _, name := range []string{"exp", "till"} {
+			if _, has := item[name]; !has || err != nil {
+				continue
+			}
+			_, err = d.call("UpdateItem", map[string]any{
+				"TableName": tableName, "Key": map[string]any{"pk": item["pk"]}, "UpdateExpression": "SET #t = #t - :by",
+				"ExpressionAttributeNames":  map[string]string{"#t": name},
+				"ExpressionAttributeValues": map[string]any{":by": map[string]string{"N": fmt.Sprint(int(by / time.Second))}},
+			})
+		}
+	}
+	if err != nil {
+		d.t.Fatalf("rig: %v", err)
+	}
+}
 
 // Stall keeps the service from answering anything until Wake. Its connections stay.
 func (d *DynamoDB) Stall() { d.proc.stop() }

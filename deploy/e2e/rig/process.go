@@ -48,10 +48,11 @@ func Tool(t T, name string) string {
 // WaitFor polls until ready returns nil.
 func WaitFor(t T, what string, ready func() error) {
 	t.Helper()
-	waitWithin(t, 20*time.Second, what, ready)
+	WaitWithin(t, 20*time.Second, what, ready)
 }
 
-func waitWithin(t T, limit time.Duration, what string, ready func() error) {
+// WaitWithin is WaitFor with a limit of its own.
+func WaitWithin(t T, limit time.Duration, what string, ready func() error) {
 	t.Helper()
 	tick := time.NewTicker(3 * time.Millisecond)
 	defer tick.Stop()
@@ -209,7 +210,7 @@ func (p *Process) Terminate(t T) int {
 // Wait waits until the process has ended by itself and returns its exit code.
 func (p *Process) Wait(t T) int {
 	t.Helper()
-	waitWithin(t, time.Minute, p.Name+" to end", func() error { // some of them have a lot to do
+	WaitWithin(t, time.Minute, p.Name+" to end", func() error { // some of them have a lot to do
 		if !p.Exited() {
 			return errors.New("still running")
 		}

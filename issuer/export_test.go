@@ -1,0 +1,69 @@
+package issuer
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// FaultyStore is a memory that a test can break. Several replicas may share it.
+type FaultyStore struct {
+	replayStore
+	mu     sync.Mutex // guards the two below for one access
+	before error      // of calls that do nothing
+	after  error      // of calls that do what they should
+}
+
+// NewFaultyGuard is a replay guard over it.
+func NewFaultyGuard(idle time.Duration, now func() time.Time) (*ReplayGuard, *FaultyStore) {
+	g, err := OpenReplayGuard("memory", idle, now)
+	if err != nil {
+		panic(err)
+	}
+	f := &FaultyStore{replayStore: g.store}
+	g.store = f
+	return g, f
+}
+
+// Fail makes every call fail, before or after it did something; nil for both heals.
+func (f *FaultyStore) Fail(before, after error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.after = before, after
+}
+
+func (f *FaultyStore) faults() (error, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.before, f.after
+}
+
+func (f *FaultyStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
+	before, after := f.faults()
+	if before != nil {
+		return replayRecord{}, false, before
+	}
+	record, done, err := f.replayStore.raise(ctx, key, from, to, note, life)
+	if after != nil {
+		return replayRecord{}, false, after
+	}
+	return record, done, err
+}
+
+func (f *FaultyStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
+	if before, _ := f.faults(); before != nil {
+		return replayRecord{}, before
+	}
+	return f.replayStore.look(ctx, key) // a look has no effect that could be lost with its answer
+}
+
+func (f *FaultyStore) drop(ctx context.Context, key replayKey) error {
+	before, after := f.faults()
+	if before != nil {
+		return before
+	}
+	if err := f.replayStore.drop(ctx, key); err != nil {
+		return err
+	}
+	return after
+}

@@ -1,0 +1,220 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// dynamoStore is a replayStore in a DynamoDB table, which all replicas share. Items:
+//
+//	pk   S  the key, in hex
+//	num  N  the number
+//	exp  N  Unix seconds: the item is over, whether or not the table's TTL has removed it
+//	note B  the note
+//	till N  Unix seconds: the note is over
+type dynamoStore struct {
+	table, endpoint, region string
+	identity                *awsIdentity
+	client                  *http.Client
+	now                     func() time.Time
+
+	// The store's clock less ours, in nanoseconds, from the Date of its answers; nil until there was one. Replicas' clocks differ by minutes,
+	// and a claim lives for seconds.
+	ahead atomic.Pointer[time.Duration]
+}
+
+const dynamoTimeout = 1500 * time.Millisecond
+
+var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
+
+func newDynamoStore(table string, getenv func(string) string, now func() time.Time, transport http.RoundTripper) (*dynamoStore, error) {
+	if !dynamoTable.MatchString(table) {
+		return nil, errors.New("dynamodb:// and the name of a table, of 3 to 255 characters")
+	}
+	first := func(names ...string) string {
+		for _, name := range names {
+			if v := getenv(name); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	region := first("AWS_REGION", "AWS_DEFAULT_REGION")
+	if region == "" {
+		return nil, errors.New("dynamodb needs AWS_REGION")
+	}
+	endpoint := first("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL")
+	if endpoint == "" {
+		endpoint = "https://dynamodb." + region + ".amazonaws.com"
+		if strings.HasPrefix(region, "cn-") {
+			endpoint += ".cn"
+		}
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && !isLocalHTTP(u) {
+		return nil, errors.New("AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine")
+	}
+	client := &http.Client{Timeout: dynamoTimeout, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &dynamoStore{
+		table: table, endpoint: u.Scheme + "://" + u.Host + "/", region: region, now: now,
+		client: client, identity: &awsIdentity{getenv: getenv, client: client},
+	}, nil
+}
+
+// attribute is a DynamoDB value of one of the types that are used here.
+type attribute struct {
+	S *string `json:",omitempty"`
+	N *string `json:",omitempty"`
+	B []byte  `json:",omitempty"` // base64 in JSON, as Go writes it
+}
+
+func stringAttribute(s string) attribute { return attribute{S: &s} }
+func numberAttribute(n int64) attribute  { s := strconv.FormatInt(n, 10); return attribute{N: &s} }
+
+func (a attribute) number() int64 {
+	if a.N == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(*a.N, 10, 64) // the table's own writing
+	return n
+}
+
+type dynamoItem map[string]attribute
+
+// record is what an item says at a time of the store.
+func (i dynamoItem) record(now int64) (known replayRecord) {
+	if i["exp"].number() < now {
+		return known
+	}
+	known.number = uint32(i["num"].number())
+	if i["till"].number() > now {
+		known.note = i["note"].B
+	}
+	return known
+}
+
+func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
+	if s.ahead.Load() == nil { // a look tells the store's time
+		if _, err := s.look(ctx, key); err != nil {
+			return replayRecord{}, false, err
+		}
+	}
+	now := s.time()
+	item := dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:])), "num": numberAttribute(int64(to)), "exp": numberAttribute(now + int64(life/time.Second))}
+	if note != nil {
+		item["note"], item["till"] = attribute{B: note}, numberAttribute(now+int64(replayGrace/time.Second))
+	}
+	var refused struct{ Item dynamoItem }
+	err := s.call(ctx, "PutItem", map[string]any{
+		"TableName": s.table, "Item": item,
+		// TTL removes items hours late, so the condition looks at their time itself.
+		"ConditionExpression":                 "attribute_not_exists(#pk) OR #exp < :now OR #num <= :from",
+		"ExpressionAttributeNames":            map[string]string{"#pk": "pk", "#exp": "exp", "#num": "num"},
+		"ExpressionAttributeValues":           dynamoItem{":now": numberAttribute(now), ":from": numberAttribute(int64(from))},
+		"ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+	}, &refused)
+	var answer *dynamoError
+	if errors.As(err, &answer) && answer.kind == "ConditionalCheckFailedException" {
+		if refused.Item == nil { // an implementation that does not return it
+			known, err := s.look(ctx, key)
+			return known, false, err
+		}
+		return refused.Item.record(now), false, nil
+	}
+	return replayRecord{}, err == nil, err
+}
+
+func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
+	var answer struct{ Item dynamoItem }
+	err := s.call(ctx, "GetItem", map[string]any{"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))}, "ConsistentRead": true}, &answer)
+	return answer.Item.record(s.time()), err
+}
+
+func (s *dynamoStore) drop(ctx context.Context, key replayKey) error {
+	return s.call(ctx, "DeleteItem", map[string]any{"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))}}, &struct{}{})
+}
+
+// time is the store's, in Unix seconds.
+func (s *dynamoStore) time() int64 {
+	now := s.now()
+	if ahead := s.ahead.Load(); ahead != nil {
+		now = now.Add(*ahead)
+	}
+	return now.Unix()
+}
+
+// dynamoError is an answer of the store that is an error.
+type dynamoError struct {
+	status int
+	kind   string // of AWS, such as ResourceNotFoundException
+}
+
+func (e *dynamoError) Error() string { return fmt.Sprintf("dynamodb answered %d %s", e.status, e.kind) }
+
+// call posts one request, once, and reads the answer, also that of an error, into answer.
+func (s *dynamoStore) call(ctx context.Context, operation string, request map[string]any, answer any) error {
+	credentials, err := s.identity.credentials(ctx, s.now())
+	if err != nil {
+		return err
+	}
+	body := must(json.Marshal(request))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.0")
+	r.Header.Set("X-Amz-Target", "DynamoDB_20120810."+operation)
+	at := s.now()
+	if ahead := s.ahead.Load(); ahead != nil {
+		at = at.Add(*ahead) // a signature of another time is refused
+	}
+	signAWS(r, body, credentials, s.region, "dynamodb", at)
+	// Not sent: it lets net/http use a new connection when an idle one turns out to be closed, as after each freeze on Lambda.
+	r.Header["Idempotency-Key"] = nil
+	resp, err := s.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		ahead := date.Sub(s.now())
+		s.ahead.Store(&ahead)
+	}
+	content, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, answer); err != nil {
+		return &dynamoError{resp.StatusCode, "and no JSON"}
+	}
+	if resp.StatusCode != http.StatusOK {
+		var kind struct {
+			Type string `json:"__type"`
+		}
+		json.Unmarshal(content, &kind)
+		return &dynamoError{resp.StatusCode, safeCode(kind.Type[strings.LastIndexByte(kind.Type, '#')+1:])}
+	}
+	return nil
+}
+
+// check reads one item. What the store says against us is final, except that it has no time.
+func (s *dynamoStore) check(ctx context.Context) error {
+	_, err := s.look(ctx, replayKey{})
+	var answer *dynamoError
+	if errors.As(err, &answer) && answer.status < 500 && !strings.Contains(answer.kind, "Throttl") && answer.kind != "ProvisionedThroughputExceededException" && answer.kind != "RequestLimitExceeded" {
+		return fmt.Errorf("%w: %w", ErrUnsafeStore, err)
+	}
+	return err
+}

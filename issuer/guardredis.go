@@ -1,0 +1,155 @@
+package issuer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// redisStore is a replayStore in Redis or Valkey, which all replicas share.
+//
+//	mcpb:{KEY}    the number, as decimal text, for its life
+//	mcpb:{KEY}:n  the note, for replayGrace
+//
+// Both names hash to one slot of a cluster.
+type redisStore struct{ pool *redis.Pool }
+
+const (
+	redisDialTimeout = time.Second
+	redisTimeout     = 500 * time.Millisecond // for one answer
+	redisIdle        = 4 * time.Minute        // below the five after which many networks forget a connection
+)
+
+func newRedisStore(address string) (*redisStore, error) {
+	if u, err := url.Parse(address); err != nil || u.Host == "" {
+		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0") // which may hold a password
+	}
+	return &redisStore{&redis.Pool{
+		DialContext: func(ctx context.Context) (redis.Conn, error) {
+			c, err := redis.DialURLContext(ctx, address, redis.DialConnectTimeout(redisDialTimeout), redis.DialReadTimeout(redisTimeout),
+				redis.DialWriteTimeout(redisTimeout), redis.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
+			if err != nil {
+				return nil, err
+			}
+			if err := checkRedisPolicy(c); err != nil {
+				c.Close()
+				return nil, err
+			}
+			return c, nil
+		},
+		TestOnBorrow: func(c redis.Conn, idleSince time.Time) error { // the server may have been restarted meanwhile
+			if time.Since(idleSince) < time.Second {
+				return nil
+			}
+			_, err := c.Do("PING")
+			return err
+		},
+		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: redisIdle,
+	}}, nil
+}
+
+// errRedisPolicy: whatever evicts forgets, and what is forgotten can be replayed.
+var errRedisPolicy = errors.New("maxmemory-policy must be noeviction")
+
+// checkRedisPolicy asks each new connection: the policy can be changed at any time, and another server can take over. INFO is allowed where
+// CONFIG is not.
+func checkRedisPolicy(c redis.Conn) error {
+	info, err := redis.String(c.Do("INFO", "memory"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(info) {
+		if policy, ok := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:"); ok && policy != "noeviction" {
+			return fmt.Errorf("%w, and is %s", errRedisPolicy, policy)
+		}
+	}
+	return nil
+}
+
+// raiseScript: a number in the way is returned with its note, nothing otherwise.
+var raiseScript = redis.NewScript(2, `
+local number = redis.call('GET', KEYS[1])
+if number and tonumber(number) > tonumber(ARGV[1]) then
+	return {number, redis.call('GET', KEYS[2])}
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] == '' then
+	redis.call('DEL', KEYS[2])
+else
+	redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+end
+return {}`)
+
+func (s *redisStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (known replayRecord, done bool, err error) {
+	number, beside := redisNames(key)
+	err = s.do(ctx, func(c redis.Conn) error {
+		found, err := redis.Values(raiseScript.DoContext(ctx, c, number, beside, from, to, life.Milliseconds(), note, replayGrace.Milliseconds()))
+		if err != nil || len(found) == 0 {
+			done = err == nil
+			return err
+		}
+		return scanRedis(found, &known)
+	})
+	return known, done, err
+}
+
+func (s *redisStore) look(ctx context.Context, key replayKey) (known replayRecord, err error) {
+	number, beside := redisNames(key)
+	err = s.do(ctx, func(c redis.Conn) error {
+		found, err := redis.Values(redis.DoContext(c, ctx, "MGET", number, beside))
+		if err != nil {
+			return err
+		}
+		return scanRedis(found, &known)
+	})
+	return known, err
+}
+
+func (s *redisStore) drop(ctx context.Context, key replayKey) error {
+	number, beside := redisNames(key)
+	return s.do(ctx, func(c redis.Conn) error {
+		_, err := redis.DoContext(c, ctx, "DEL", number, beside)
+		return err
+	})
+}
+
+// do lends a connection. What fails is not tried again: a second attempt would find the mark of the first, and take it for somebody else's.
+func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, redisDialTimeout+redisTimeout)
+	defer cancel()
+	c, err := s.pool.GetContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return use(c)
+}
+
+func redisNames(key replayKey) (number, note string) {
+	number = fmt.Sprintf("mcpb:{%x}", key)
+	return number, number + ":n"
+}
+
+// scanRedis reads number and note; either may be missing.
+func scanRedis(found []any, known *replayRecord) error {
+	if _, err := redis.Scan(found, &known.number, &known.note); err != nil {
+		return errors.New("redis: a number that is none; does something else write there?")
+	}
+	return nil
+}
+
+// check connects. What the server says against us is final, except that it is not ready yet.
+func (s *redisStore) check(ctx context.Context) error {
+	err := s.do(ctx, func(c redis.Conn) error { return c.Err() })
+	var answer redis.Error
+	if errors.Is(err, errRedisPolicy) || errors.As(err, &answer) && !strings.HasPrefix(string(answer), "LOADING") {
+		return fmt.Errorf("%w: %w", ErrUnsafeStore, err)
+	}
+	return err
+}

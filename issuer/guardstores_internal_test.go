@@ -1,0 +1,357 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// table is DynamoDB as far as a replay store needs it. It evaluates the one condition that is used, with its own clock, and checks signatures.
+type table struct {
+	t     *testing.T
+	clock *testClock
+	noAll bool // does not return the item that was in the way, as older implementations
+
+	mu     sync.Mutex // guards the rest for one request
+	items  map[string]dynamoItem
+	calls  []string
+	status int // answers this
+	body   string
+}
+
+func (f *table) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	operation := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB_20120810.")
+	f.calls = append(f.calls, operation)
+	answer := func(status int, v any) (*http.Response, error) {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: status, Header: http.Header{"Date": {f.clock.now().UTC().Format(http.TimeFormat)}}, Body: io.NopCloser(bytes.NewReader(b)), Request: r}, nil
+	}
+	if f.status != 0 {
+		return answer(f.status, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + f.body})
+	}
+	// The same request signed again must have the same signature: everything that is sent is signed.
+	again, err := http.NewRequest("POST", r.URL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"Content-Type", "X-Amz-Target"} {
+		again.Header.Set(name, r.Header.Get(name))
+	}
+	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	if err != nil {
+		return nil, err
+	}
+	signAWS(again, body, awsCredentials{id: "AKIDEXAMPLE", secret: "secret", session: "session"}, "eu-central-1", "dynamodb", at)
+	if r.Header.Get("Authorization") != again.Header.Get("Authorization") || r.Header.Get("X-Amz-Security-Token") != "session" {
+		f.t.Errorf("signed %q, want %q", r.Header.Get("Authorization"), again.Header.Get("Authorization"))
+	}
+	var request struct {
+		TableName                           string
+		Item, Key                           dynamoItem
+		ConditionExpression                 string
+		ExpressionAttributeValues           dynamoItem
+		ExpressionAttributeNames            map[string]string
+		ReturnValuesOnConditionCheckFailure string
+		ConsistentRead                      bool
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&request); err != nil || request.TableName != "replay" {
+		f.t.Errorf("request %s: %v", body, err)
+	}
+	switch operation {
+	case "GetItem":
+		if !request.ConsistentRead {
+			f.t.Error("a read that may be old")
+		}
+		if item, ok := f.items[*request.Key["pk"].S]; ok {
+			return answer(200, map[string]any{"Item": item})
+		}
+		return answer(200, struct{}{})
+	case "DeleteItem":
+		delete(f.items, *request.Key["pk"].S)
+		return answer(200, struct{}{})
+	case "PutItem":
+		if request.ConditionExpression != "attribute_not_exists(#pk) OR #exp < :now OR #num <= :from" || request.ReturnValuesOnConditionCheckFailure != "ALL_OLD" {
+			f.t.Errorf("condition %q", request.ConditionExpression)
+		}
+		key := *request.Item["pk"].S
+		old, ok := f.items[key]
+		v := request.ExpressionAttributeValues
+		if ok && old["exp"].number() >= v[":now"].number() && old["num"].number() > v[":from"].number() {
+			refusal := map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}
+			if !f.noAll {
+				refusal["Item"] = old
+			}
+			return answer(400, refusal)
+		}
+		f.items[key] = request.Item
+		return answer(200, struct{}{})
+	}
+	return answer(400, map[string]string{"__type": "com.amazon.coral.service#UnknownOperationException"})
+}
+
+// newTable is a table with guards of replicas over it, whose clocks differ from the table's.
+func newTable(t *testing.T, skews ...time.Duration) (*table, []*ReplayGuard) {
+	t.Helper()
+	f := &table{t: t, clock: &testClock{time.Unix(1790000000, 0)}, items: map[string]dynamoItem{}}
+	var guards []*ReplayGuard
+	for _, skew := range skews {
+		store, err := newDynamoStore("replay", func(name string) string {
+			return map[string]string{"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "session"}[name]
+		}, func() time.Time { return f.clock.now().Add(skew) }, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guards = append(guards, &ReplayGuard{store: store, kind: "dynamodb", life: 14 * 24 * time.Hour})
+	}
+	return f, guards
+}
+
+// The contract holds in DynamoDB too, between replicas whose clocks are four minutes apart: the table's clock counts.
+func TestTheGuardInDynamoDB(t *testing.T) {
+	for _, noAll := range []bool{false, true} {
+		t.Run(fmt.Sprint("without the item in the way: ", noAll), func(t *testing.T) {
+			f, guards := newTable(t, -2*time.Minute, 2*time.Minute)
+			f.noAll = noAll
+			fast, slow := guards[1], guards[0]
+			family := replayKey{1}
+			expect := func(g *ReplayGuard, generation uint32, want verdict, answer string) {
+				t.Helper()
+				if v, note, err := g.look(t.Context(), family, generation); v != want || string(note) != answer || err != nil {
+					t.Errorf("look: %v, %q, %v, want %v, %q", v, note, err, want, answer)
+				}
+				if v, note, err := g.step(t.Context(), family, generation, []byte("the answer")); v != want || string(note) != answer || err != nil {
+					t.Errorf("step: %v, %q, %v, want %v, %q", v, note, err, want, answer)
+				}
+			}
+			expect(slow, 0, fresh, "")
+			expect(fast, 0, repeated, "the answer")
+			f.clock.add(59 * time.Second)
+			expect(fast, 0, repeated, "the answer")
+			expect(slow, 0, repeated, "the answer")
+			f.clock.add(time.Second)
+			expect(slow, 0, reused, "")
+			expect(fast, 1, fresh, "")
+			expect(slow, 9, fresh, "")
+			expect(fast, 8, reused, "")
+			if err := fast.end(t.Context(), family); err != nil {
+				t.Fatal(err)
+			}
+			expect(slow, 10, reused, "")
+			f.clock.add(14*24*time.Hour + time.Second) // over, though the table has not removed it
+			expect(slow, 3, fresh, "")
+
+			for _, c := range []struct {
+				name string
+				use  func(*ReplayGuard) (bool, error)
+				undo func(*ReplayGuard) error
+				life time.Duration
+			}{
+				{"a code", func(g *ReplayGuard) (bool, error) { return g.firstUse(t.Context(), replayKey{2}) }, func(g *ReplayGuard) error { return g.unused(t.Context(), replayKey{2}) }, codeMark},
+				{"a claim", func(g *ReplayGuard) (bool, error) { return g.claim(t.Context(), replayKey{3}) }, func(g *ReplayGuard) error { return g.unclaim(t.Context(), replayKey{3}) }, checkClaim},
+			} {
+				uses := func(g *ReplayGuard, want bool) {
+					t.Helper()
+					if got, err := c.use(g); got != want || err != nil {
+						t.Errorf("%s: %v, %v, want %v", c.name, got, err, want)
+					}
+				}
+				uses(fast, true)
+				uses(slow, false)
+				f.clock.add(c.life)
+				uses(slow, false)
+				f.clock.add(time.Second)
+				uses(slow, true)
+				uses(fast, false)
+				if err := c.undo(slow); err != nil {
+					t.Fatal(err)
+				}
+				uses(fast, true)
+			}
+		})
+	}
+}
+
+func TestOneOfManyStepsIsTheFirstInDynamoDB(t *testing.T) {
+	_, guards := newTable(t, 0, time.Minute)
+	var wait sync.WaitGroup
+	verdicts := make([]verdict, 16)
+	for i := range verdicts {
+		wait.Go(func() {
+			var err error
+			if verdicts[i], _, err = guards[i%2].step(context.Background(), replayKey{1}, 4, []byte{byte(i)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	first := 0
+	for _, v := range verdicts {
+		if v == fresh {
+			first++
+		} else if v != repeated {
+			t.Errorf("verdict %v", v)
+		}
+	}
+	if first != 1 {
+		t.Errorf("%d were the first", first)
+	}
+}
+
+// What the table says against us stops the start; what may pass does not.
+func TestTablesThatCannotBeUsed(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		kind   string
+		unsafe bool
+		want   string
+	}{
+		{400, "ResourceNotFoundException", true, "dynamodb answered 400 ResourceNotFoundException"},
+		{400, "AccessDeniedException", true, "dynamodb answered 400 AccessDeniedException"},
+		{400, "ValidationException", true, "dynamodb answered 400 ValidationException"},
+		{400, "ProvisionedThroughputExceededException", false, "dynamodb answered 400 ProvisionedThroughputExceededException"},
+		{400, "ThrottlingException", false, "dynamodb answered 400 ThrottlingException"},
+		{500, "InternalServerError", false, "dynamodb answered 500 InternalServerError"},
+		{503, "<html>", false, "dynamodb answered 503 an error code that is not one"},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			f, guards := newTable(t, 0)
+			f.status, f.body = c.status, c.kind
+			if err := guards[0].Check(t.Context()); err == nil || errors.Is(err, ErrUnsafeStore) != c.unsafe || !strings.HasSuffix(err.Error(), c.want) {
+				t.Errorf("error %v", err)
+			}
+			if _, err := guards[0].firstUse(t.Context(), replayKey{1}); err == nil {
+				t.Error("a code was marked")
+			}
+		})
+	}
+	f, guards := newTable(t, 0)
+	if err := guards[0].Check(t.Context()); err != nil || len(f.calls) != 1 {
+		t.Errorf("%v, %q", err, f.calls)
+	}
+}
+
+func TestPlacesOfATable(t *testing.T) {
+	for _, c := range []struct {
+		name, table string
+		environment map[string]string
+		endpoint    string
+		want        string
+	}{
+		{"a region", "mcpbouncer-replay", map[string]string{"AWS_REGION": "eu-central-1"}, "https://dynamodb.eu-central-1.amazonaws.com/", ""},
+		{"another name of the variable", "replay", map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}, "https://dynamodb.us-east-1.amazonaws.com/", ""},
+		{"China", "replay", map[string]string{"AWS_REGION": "cn-north-1"}, "https://dynamodb.cn-north-1.amazonaws.com.cn/", ""},
+		{"an endpoint of its own", "replay", map[string]string{"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000", "AWS_ENDPOINT_URL": "https://other.example"}, "http://127.0.0.1:8000/", ""},
+		{"no region", "replay", nil, "", "dynamodb needs AWS_REGION"},
+		{"plain http elsewhere", "replay", map[string]string{"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://db.example"}, "", "AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine"},
+		{"a name that is too short", "db", map[string]string{"AWS_REGION": "eu-central-1"}, "", "dynamodb:// and the name of a table, of 3 to 255 characters"},
+		{"an ARN", "arn:aws:dynamodb:eu-central-1:1:table/replay", map[string]string{"AWS_REGION": "eu-central-1"}, "", "dynamodb:// and the name of a table, of 3 to 255 characters"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := newDynamoStore(c.table, func(name string) string { return c.environment[name] }, time.Now, nil)
+			if c.want != "" && (err == nil || err.Error() != c.want) || c.want == "" && (err != nil || s.endpoint != c.endpoint) {
+				t.Errorf("%+v, error %v", s, err)
+			}
+		})
+	}
+}
+
+// The vectors are those of AWS's published test suite (post-vanilla and post-x-www-form-urlencoded).
+func TestSignaturesOfAWS(t *testing.T) {
+	for _, c := range []struct {
+		name, contentType, body, want string
+	}{
+		{"post-vanilla", "", "", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=host;x-amz-date, Signature=5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
+		{"post-x-www-form-urlencoded", "application/x-www-form-urlencoded", "Param1=value1", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := http.NewRequest("POST", "https://example.amazonaws.com/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.contentType != "" {
+				r.Header.Set("Content-Type", c.contentType)
+			}
+			signAWS(r, []byte(c.body), awsCredentials{id: "AKIDEXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}, "us-east-1", "service", time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC))
+			if got := r.Header.Get("Authorization"); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// roundTrip is a transport in one function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
+	now := time.Unix(1790000000, 0)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name        string
+		environment map[string]string
+		asked, auth string
+		status      int
+		want        string // the session token, or the error
+		asks        int    // for two uses
+	}{
+		{"the environment", map[string]string{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "from-the-environment", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, "", "", 0, "from-the-environment", 0},
+		{"a container of ECS", map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1"}, "http://169.254.170.2/v2/credentials/1", "", 200, "from-the-container", 1},
+		{"a container of EKS", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": file}, "http://169.254.170.23/v1/credentials", "from-a-file", 200, "from-the-container", 1},
+		{"another endpoint over https", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "https://vault.example/c", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "token"}, "https://vault.example/c", "token", 200, "from-the-container", 1},
+		{"another endpoint over http", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://vault.example/c"}, "", "", 200, "AWS_CONTAINER_CREDENTIALS_FULL_URI: neither https nor a container's endpoint", 0},
+		{"an endpoint that refuses", map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, "http://169.254.170.2/x", "", 403, "the container's endpoint answered 403 and no credentials", 2},
+		{"nothing", nil, "", "", 0, "no AWS credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a container's endpoint", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asks := 0
+			client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				asks++
+				if r.URL.String() != c.asked || r.Header.Get("Authorization") != c.auth {
+					t.Errorf("asked %s with %q", r.URL, r.Header.Get("Authorization"))
+				}
+				body := fmt.Sprintf(`{"AccessKeyId":"id","SecretAccessKey":"secret","Token":"from-the-container","Expiration":%q}`, now.Add(time.Hour).Format(time.RFC3339))
+				return &http.Response{StatusCode: c.status, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+			})}
+			a := &awsIdentity{getenv: func(name string) string { return c.environment[name] }, client: client}
+			for range 2 {
+				got, err := a.credentials(t.Context(), now)
+				if got.session != c.want && (err == nil || err.Error() != c.want) {
+					t.Errorf("%+v, %v, want %s", got, err, c.want)
+				}
+			}
+			if asks != c.asks {
+				t.Errorf("asked %d times, want %d", asks, c.asks)
+			}
+			if c.asks == 1 { // and again before they expire
+				if _, err := a.credentials(t.Context(), now.Add(56*time.Minute)); err != nil || asks != 2 {
+					t.Errorf("asked %d times: %v", asks, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,120 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// revoke is RFC 7009: the end of a login by its client's will. It ends at the replay guard, at once, and at the provider, where the next check
+// meets it; without either nothing here could end it, and the client is told so.
+func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	form, err := tokenForm(r)
+	if err != nil {
+		return err
+	}
+	c, err := s.authenticateClient(r, t, form)
+	if err != nil {
+		return err
+	}
+	if err := s.clientDenied(r.Context(), c.id); err != nil {
+		return err
+	}
+	token := form.Get("token")
+	switch {
+	case token == "":
+		return invalidRequest("token is missing")
+	case strings.Count(token, ".") == 2:
+		return badRequest("unsupported_token_type", "an access token ends by itself; revoke the refresh token")
+	}
+	var g grant
+	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), token, &g); err != nil {
+		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's token does not open either.
+		s.Log.Info("revocation of what is no refresh token of this client", "tenant", t.Resource, "client", sealing.Fingerprint(c.id))
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if g.KeyRequired && !c.proved {
+		return errKeyMissing
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
+	defer cancel()
+	if err := s.endFamily(ctx, t, c, g, "its client revoked it"); err != nil {
+		return temporarilyUnavailable("the login cannot be ended at the moment; try again", err)
+	}
+	switch err := s.revokeUpstream(ctx, t, g); {
+	case err == nil:
+	case s.ReplayGuard != nil: // it has ended here, whatever the provider thinks
+		s.Log.Warn("the provider's refresh token of a revoked login was not revoked", "tenant", t.Resource, "family", g.familyName(), "cause", err)
+	case errors.Is(err, errNotRevocable):
+		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(err)
+	default:
+		return temporarilyUnavailable("the sign-in provider cannot be reached; try again", err)
+	}
+	s.counters.add(familiesRevoked)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+var errNotRevocable = errors.New("neither a replay guard nor a revocation endpoint of the provider knows this login")
+
+// revokesUpstream says whether a revocation at the provider ends a login, and no more. Google's would end those of all clients of the person.
+func (u *upstream) revokesUpstream() bool { return u.revocationURL != "" && u.issuer != googleIssuer }
+
+func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
+	if g.Identity.RefreshToken == "" {
+		return errNotRevocable
+	}
+	up, secret, err := s.upstreamWithSecret(ctx, t)
+	if err != nil {
+		return err
+	}
+	if !up.revokesUpstream() {
+		return errNotRevocable
+	}
+	ctx, cancel := s.upstreamContext(ctx)
+	defer cancel()
+	form := url.Values{"token": {g.Identity.RefreshToken}, "token_type_hint": {"refresh_token"}}
+	inHeader := up.config(t, secret).Endpoint.AuthStyle == oauth2.AuthStyleInHeader
+	if !inHeader {
+		form.Set("client_id", t.ClientID)
+		if secret != "" {
+			form.Set("client_secret", secret)
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, up.revocationURL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if inHeader {
+		r.SetBasicAuth(url.QueryEscape(t.ClientID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
+	}
+	resp, err := s.upstreamClient().Do(r)
+	if err != nil {
+		return redactUpstream(err)
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body) // so that the connection can be used again
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the provider answered %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// revocable says whether the revocation endpoint has an effect here, as far as is known without asking the provider.
+func (s *Issuer) revocable(t *tenant) bool {
+	if s.ReplayGuard != nil {
+		return true
+	}
+	up := s.upstreams.entry(t.ProviderIssuer).current.Load()
+	return up != nil && up.revokesUpstream() && up.refreshMode(t) != "session"
+}

@@ -1,0 +1,131 @@
+package issuer_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// revoke sends a client's token to the revocation endpoint.
+func (a *app) revoke(form url.Values) reply {
+	a.w.t.Helper()
+	r := a.tokenRequest(form)
+	r.URL.Path = strings.TrimSuffix(r.URL.Path, "/token") + "/revoke"
+	return a.w.do(r)
+}
+
+// What revoking a refresh token ends, by guard and provider. The endpoint is advertised exactly where it ends something.
+func TestRevocation(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		guard    string
+		refresh  string // the label
+		be       issuertest.Behaviour
+		issuer   string
+		status   int
+		code     string
+		now      string // a refresh directly afterwards
+		later    string // and after the next check
+		upstream int    // revocations at the provider
+		metadata bool
+	}{
+		{"a guard and a provider with an endpoint: at once, and there too", "memory", "auto", issuertest.Behaviour{Revocation: true}, "", 200, "", "invalid_grant", "invalid_grant", 1, true},
+		{"a guard and a provider without one: at once", "memory", "auto", issuertest.Behaviour{}, "", 200, "", "invalid_grant", "invalid_grant", 0, true},
+		{"a guard and a session: at once", "memory", "session", issuertest.Behaviour{Revocation: true}, "", 200, "", "invalid_grant", "invalid_grant", 0, true},
+		{"a guard and a provider whose endpoint fails: at once", "memory", "auto", issuertest.Behaviour{Revocation: true, RevokeStatus: 500}, "", 200, "", "invalid_grant", "invalid_grant", 1, true},
+		{"no guard, and a provider with an endpoint: at the next check", "none", "auto", issuertest.Behaviour{Revocation: true}, "", 200, "", "ok", "invalid_grant", 1, true},
+		{"no guard, and a provider whose endpoint fails: not, and the client is told", "none", "auto", issuertest.Behaviour{Revocation: true, RevokeStatus: 503}, "", 503, "temporarily_unavailable", "ok", "ok", 1, true},
+		{"no guard, and a provider without an endpoint: not, and the client is told", "none", "auto", issuertest.Behaviour{}, "", 400, "unsupported_token_type", "ok", "ok", 0, false},
+		{"no guard, and a session: not, and the client is told", "none", "session", issuertest.Behaviour{Revocation: true}, "", 400, "unsupported_token_type", "ok", "ok", 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.guarded(c.guard)
+				w.wiki.Refresh = c.refresh
+			})
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			doc := w.get(a.base+"/.well-known/oauth-authorization-server").wants(t, 200, "")
+			if want := a.base + "/oauth/revoke"; c.metadata != (doc.text("revocation_endpoint") == want) || c.metadata != (doc.JSON["revocation_endpoint_auth_methods_supported"] != nil) {
+				t.Errorf("metadata: %s", doc.Body)
+			}
+			got := a.revoke(url.Values{"token": {token}, "token_type_hint": {"refresh_token"}}).wants(t, c.status, c.code)
+			if got.Status == 200 && got.Body != "" {
+				t.Errorf("body %q", got.Body)
+			}
+			if revoked := w.idp.Revoked(); len(revoked) != c.upstream || c.upstream > 0 && !strings.HasPrefix(revoked[0], "upstream-refresh-") {
+				t.Errorf("revoked at the provider: %q", revoked)
+			}
+			r := a.token(a.refreshment(token))
+			if outcome(r) != c.now {
+				t.Errorf("directly afterwards %s, want %s", outcome(r), c.now)
+			}
+			if r.Status == 200 {
+				token = r.text("refresh_token")
+			}
+			w.clock.Add(time.Hour)
+			if got := outcome(a.token(a.refreshment(token))); got != c.later {
+				t.Errorf("after an hour %s, want %s", got, c.later)
+			}
+		})
+	}
+}
+
+// RFC 7009 §2.1: the client proves itself, and can end no login but its own.
+func TestWhoMayRevoke(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+	w.idp.Be(issuertest.Behaviour{Revocation: true})
+	a, other := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}})
+	tokens := a.login()
+	token := tokens.text("refresh_token")
+	for _, c := range []struct {
+		name   string
+		client *app
+		form   url.Values
+		status int
+		code   string
+	}{
+		{"another client's token", other, url.Values{"token": {token}}, 200, ""},
+		{"what is no token", a, url.Values{"token": {"abc"}}, 200, ""},
+		{"a changed token", a, url.Values{"token": {token[:len(token)-1]}}, 200, ""},
+		{"a client_id", a, url.Values{"token": {a.id}}, 200, ""},
+		{"no token", a, url.Values{"token_type_hint": {"refresh_token"}}, 400, "invalid_request"},
+		{"an access token", a, url.Values{"token": {tokens.text("access_token")}, "token_type_hint": {"access_token"}}, 400, "unsupported_token_type"},
+		{"two tokens", a, url.Values{"token": {token, token}}, 400, "invalid_request"},
+		{"a wrong secret", other, url.Values{"token": {token}, "client_secret": {a.id}}, 401, "invalid_client"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.client.revoke(c.form).wants(t, c.status, c.code)
+			token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // the login goes on
+		})
+	}
+	if n := len(w.idp.Revoked()); n != 0 {
+		t.Errorf("%d revocations at the provider", n)
+	}
+	t.Run("a token of the login that was used before", func(t *testing.T) {
+		newer := a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+		a.revoke(url.Values{"token": {token}}).wants(t, 200, "")
+		a.revoke(url.Values{"token": {token}}).wants(t, 200, "") // again
+		a.token(a.refreshment(newer)).wants(t, 400, "invalid_grant")
+	})
+	r := newRequest(t, "GET", a.base+"/oauth/revoke?token="+token, "", "")
+	if got := w.do(r); got.Status != 405 {
+		t.Errorf("GET: status %d", got.Status)
+	}
+}
+
+// A store that fails must not look as if it had revoked.
+func TestARevocationThatTheGuardDidNotTake(t *testing.T) {
+	w, store := newFaultyWorld(t, nil)
+	store.Fail(errors.New("the store is away"), nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	if got := a.revoke(url.Values{"token": {token}}).wants(t, 503, "temporarily_unavailable"); got.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+}

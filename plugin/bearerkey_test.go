@@ -1,0 +1,231 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// aKey is well-formed: only the sidecar knows whether it is good.
+func aKey(name string) string {
+	blob := append([]byte{1}, []byte(name+strings.Repeat("-", 60))...)
+	return keyPrefix + base64.RawURLEncoding.EncodeToString(blob)
+}
+
+// keyMaker answers /hop/token like the sidecar: the keys in good get a token of half an hour, all others are refused.
+type keyMaker struct {
+	asked atomic.Int64
+
+	mu   sync.Mutex
+	good map[string]string // key → sub
+	down int               // a status to answer instead
+	hold chan struct{}
+}
+
+func (m *keyMaker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	m.asked.Add(1)
+	m.mu.Lock()
+	sub := m.good[req.PostFormValue("key")]
+	down := m.down
+	hold := m.hold
+	m.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	switch {
+	case down != 0:
+		rw.WriteHeader(down)
+	case req.Method != "POST" || sub == "":
+		rw.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(rw, `{"error":"invalid_grant","error_description":"the key is not one of this server"}`)
+	default:
+		fmt.Fprintf(rw, `{"access_token":"%s","token_type":"Bearer","expires_in":1800,"scope":"openid mcp"}`,
+			goodToken("k1", map[string]any{"sub": sub, "client_id": "key:" + sub, "exp": clock.Load() + 1800, "sid": "id-of-" + sub}))
+	}
+}
+
+func startKeys(t testing.TB, good map[string]string) (*fakeSidecar, *keyMaker, http.Handler, *backend) {
+	sidecar := startSidecar(t)
+	m := &keyMaker{good: good}
+	sidecar.on("/hop/token", m.ServeHTTP)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	return sidecar, m, h, behind
+}
+
+func TestABearerKeyComesIn(t *testing.T) {
+	start(t)
+	sidecar, m, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+	for i := 0; i < 3; i++ {
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 || behind.last.Get("X-Mcp-Sub") != "ci-bot" || behind.last.Get("X-Mcp-Scopes") != "openid mcp" {
+			t.Fatalf("status %d, X-Mcp-Sub %q", rec.Code, behind.last.Get("X-Mcp-Sub"))
+		}
+		if behind.last["Authorization"] != nil {
+			t.Error("the key reached the MCP server")
+		}
+	}
+	if n := m.asked.Load(); n != 1 {
+		t.Errorf("the sidecar was asked %d times", n)
+	}
+	clock.Add(1800 + expirySkew)
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 || m.asked.Load() != 2 {
+		t.Errorf("after half an hour: status %d, the sidecar was asked %d times", rec.Code, m.asked.Load())
+	}
+	// The operator ends the key: what is remembered of it goes.
+	sidecar.setDeny(denyDocument(`"keys":["id-of-ci-bot"]`))
+	clock.Add(denyPatience)
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+	if rec.Code != 401 {
+		t.Errorf("an ended key: status %d", rec.Code)
+	}
+}
+
+func TestBearerKeysThatAreRefused(t *testing.T) {
+	log := start(t)
+	_, m, h, behind := startKeys(t, nil)
+	for _, c := range []struct {
+		name, key string
+		asks      bool
+	}{
+		{"one that the sidecar does not open", aKey("x"), true},
+		{"the prefix alone", keyPrefix, false},
+		{"too short", keyPrefix + base64.RawURLEncoding.EncodeToString(make([]byte, 35)), false},
+		{"of another suite", keyPrefix + base64.RawURLEncoding.EncodeToString(append([]byte{2}, make([]byte, 60)...)), false},
+		{"no base64url", keyPrefix + strings.Repeat("+", 80), false},
+		{"padded", keyPrefix + base64.URLEncoding.EncodeToString(append([]byte{1}, make([]byte, 60)...)) + "=", false},
+		{"too long", keyPrefix + base64.RawURLEncoding.EncodeToString(append([]byte{1}, make([]byte, 2000)...)), false},
+		{"a refresh token", strings.Replace(aKey("x"), "mbb1_", "mbr1_", 1), false},
+	} {
+		before := m.asked.Load()
+		for i := 0; i < 3; i++ {
+			rec := ask(h, "POST", wikiURL+"/mcp", bearer(c.key)...)
+			if rec.Code != 401 || !strings.Contains(strings.Join(challenges(rec), "|"), `error="invalid_token"`) {
+				t.Errorf("%s: status %d %s", c.name, rec.Code, challenges(rec))
+			}
+		}
+		asked := m.asked.Load() - before
+		if c.asks && asked != 1 || !c.asks && asked != 0 {
+			t.Errorf("%s: the sidecar was asked %d times", c.name, asked)
+		}
+	}
+	clock.Add(refusedPeriod)
+	before := m.asked.Load()
+	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("x"))...)
+	if m.asked.Load() != before+1 {
+		t.Error("a refused key is never asked for again")
+	}
+	if behind.count() != 0 || log.String() != "" {
+		t.Errorf("%d calls, log %q", behind.count(), log)
+	}
+}
+
+// Invented keys cost the sidecar a bounded number of questions, and known keys nothing.
+func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
+	start(t)
+	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("new"): "new-bot"})
+	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+	clock.Add(1800 + expirySkew) // it must be asked for again, in the middle of the flood
+	before := m.asked.Load()
+	limited := 0
+	for i := 0; i < 2000; i++ {
+		rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...)
+		if rec.Code == 503 {
+			limited++
+		} else if rec.Code != 401 {
+			t.Fatalf("status %d", rec.Code)
+		}
+	}
+	if asked := m.asked.Load() - before; asked != strangeKeys || limited != 2000-strangeKeys {
+		t.Errorf("2000 invented keys: the sidecar was asked %d times, %d answers 503", asked, limited)
+	}
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
+		t.Errorf("a known key meanwhile: status %d", rec.Code)
+	}
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 503 || len(challenges(rec)) != 0 {
+		t.Errorf("a new key meanwhile: status %d; a 401 would say that it is bad", rec.Code)
+	}
+	clock.Add(strangePeriod)
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 200 {
+		t.Errorf("a new key after the period: status %d", rec.Code)
+	}
+	for _, k := range keysets.byID {
+		if len(k.bearer.refused) > maxRefused || len(k.bearer.flights) != 0 {
+			t.Errorf("%d refused, %d flights", len(k.bearer.refused), len(k.bearer.flights))
+		}
+	}
+}
+
+func TestGoodBearerKeysAreNotCounted(t *testing.T) {
+	start(t)
+	good := map[string]string{}
+	for i := 0; i < 2*strangeKeys; i++ {
+		good[aKey(fmt.Sprint("k", i))] = fmt.Sprint("bot-", i)
+	}
+	_, _, h, _ := startKeys(t, good)
+	for key := range good {
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(key)...); rec.Code != 200 {
+			t.Fatalf("status %d", rec.Code)
+		}
+	}
+}
+
+func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
+	start(t)
+	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+	ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...) // fetches keys and deny document
+	hold := make(chan struct{})
+	m.mu.Lock()
+	m.hold = hold
+	m.mu.Unlock()
+	var all sync.WaitGroup
+	var failed atomic.Int64
+	all.Add(8)
+	startAll(8, func(int) {
+		defer all.Done()
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
+			failed.Add(1)
+		}
+	})
+	eventually(t, "the question", func() bool { return m.asked.Load() == 1 })
+	close(hold)
+	all.Wait()
+	if failed.Load() != 0 || m.asked.Load() != 1 {
+		t.Errorf("%d of 8 failed, the sidecar was asked %d times", failed.Load(), m.asked.Load())
+	}
+}
+
+// A client that gets 401 throws its key away.
+func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		down int
+	}{{"an error", 500}, {"busy", 503}, {"a sidecar that knows no keys", 404}, {"away", 0}} {
+		log := start(t)
+		sidecar, m, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+		m.down = c.down
+		if c.down == 0 {
+			sidecar.server.Close()
+			sidecarTransport.CloseIdleConnections()
+		}
+		rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+		if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || len(challenges(rec)) != 0 || behind.count() != 0 {
+			t.Errorf("%s: status %d %s", c.name, rec.Code, challenges(rec))
+		}
+		if !strings.Contains(log.String(), "the sidecar gives no access token for a bearer key: ") || strings.Contains(log.String(), "mbb1_") {
+			t.Errorf("%s: logged %q", c.name, log)
+		}
+		m.mu.Lock()
+		m.down = 0
+		m.mu.Unlock()
+		if c.down != 0 {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
+				t.Errorf("%s, and back: status %d", c.name, rec.Code)
+			}
+		}
+	}
+}

@@ -1,0 +1,199 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// The deny document says which logins, clients, users and keys the operator has ended. The sidecar tells its tenant's part (GET /hop/deny,
+// docs/hop.md). It is asked again when a request comes and the copy is older than denyPeriod; requests wait only when there is no copy, or
+// when it is older than denyPatience and the sidecar is not known to be away.
+
+const (
+	denyPeriod   = 30 // seconds
+	denyPatience = 60 // seconds
+	maxDenyBody  = 1 << 20
+)
+
+// denyList is a copy of the document.
+type denyList struct {
+	etag      string
+	notBefore float64 // Unix seconds: logins that began earlier are over
+	clients   map[string]bool
+	users     map[string]bool
+	families  map[string]bool
+	keys      map[string]bool
+}
+
+var errDenied = errors.New("the login of the access token was ended by the operator")
+
+// denies says whether the operator has ended the login that a token stands on. The mark is compared with the birth of the login, not of the
+// token: a thief who refreshes would outrun it.
+func (d *denyList) denies(c *claims) bool {
+	born := c.AuthTime
+	if born == 0 {
+		born = c.Issued
+	}
+	if born < d.notBefore || d.users[c.Subject] || d.families[c.Session] || d.keys[c.Session] {
+		return true
+	}
+	return len(d.clients) > 0 && d.clients[fingerprint(c.ClientID)]
+}
+
+// fingerprint names a client_id as docs/sealed-values.md says.
+func fingerprint(clientID string) string {
+	const label = "mcpbouncer/v1/fingerprint"
+	text := make([]byte, 0, 4+len(label)+len(clientID))
+	text = binary.BigEndian.AppendUint16(text, uint16(len(label)))
+	text = append(text, label...)
+	text = binary.BigEndian.AppendUint16(text, uint16(len(clientID)))
+	text = append(text, clientID...)
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// parseDenyList reads the document. What it does not understand it does not take: an entry passed over would deny nothing.
+func parseDenyList(body []byte, etag string) (*denyList, error) {
+	var document struct {
+		Version   int      `json:"v"`
+		NotBefore float64  `json:"notBefore"`
+		Clients   []string `json:"clients"`
+		Users     []string `json:"users"`
+		Families  []string `json:"families"`
+		Keys      []string `json:"keys"`
+	}
+	if json.Unmarshal(body, &document) != nil || document.Version != 1 {
+		return nil, errors.New("the deny document is not JSON of version 1")
+	}
+	d := &denyList{etag: etag, notBefore: document.NotBefore}
+	d.clients = setOf(document.Clients)
+	d.users = setOf(document.Users)
+	d.families = setOf(document.Families)
+	d.keys = setOf(document.Keys)
+	return d, nil
+}
+
+func setOf(list []string) map[string]bool {
+	set := make(map[string]bool, len(list))
+	for _, s := range list {
+		set[s] = true
+	}
+	return set
+}
+
+// findDenyList returns the copy to judge by. It waits when there is none, or an old one.
+func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
+	at := now().Unix()
+	k.mu.RLock()
+	d := k.denied
+	calm := k.calm
+	k.mu.RUnlock()
+	if d != nil && at < calm {
+		return d, nil
+	}
+	k.mu.Lock()
+	k.launchDeny(at)
+	flight := k.denyFlight
+	wait := k.denyOverdue(at)
+	k.mu.Unlock()
+	if wait && flight != nil && !landed(ctx, flight) {
+		return nil, errKeysUnavailable
+	}
+	k.mu.RLock()
+	d = k.denied
+	k.mu.RUnlock()
+	if d == nil {
+		return nil, errKeysUnavailable
+	}
+	return d, nil
+}
+
+// denyOverdue says that a request may not be judged by the copy; k.mu is held.
+func (k *keyset) denyOverdue(at int64) bool {
+	return k.denied == nil || k.denyFailures == 0 && at >= k.deniedAt+denyPatience
+}
+
+// launchDeny starts a fetch when one is due and none is in the air; k.mu is held.
+func (k *keyset) launchDeny(at int64) {
+	if at >= k.denyDue && k.denyFlight == nil {
+		k.denyFlight = make(chan struct{})
+		go k.fetchDeny(k.denied)
+	}
+}
+
+// fetchDeny runs in a goroutine of its own: its panic would end the Traefik process.
+func (k *keyset) fetchDeny(last *denyList) {
+	var list *denyList
+	err := errKeysUnavailable
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v", r)
+		}
+		k.landDeny(list, err)
+	}()
+	list, err = k.downloadDeny(last)
+}
+
+// landDeny ends a flight. A failure leaves the last copy in force, however old: dropping it would let in again whom it keeps out. When the
+// document has changed, no verified token is remembered any more, so that each is judged anew.
+func (k *keyset) landDeny(list *denyList, err error) {
+	at := now().Unix()
+	if err != nil {
+		complain("the deny document cannot be fetched from the sidecar: " + reason(err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	close(k.denyFlight)
+	k.denyFlight = nil
+	if err != nil {
+		k.denyFailures++
+		k.denyDue = at + backoff(k.denyFailures)
+		k.calm = 0
+		return
+	}
+	if list != k.denied {
+		k.denied = list
+		k.tokens = newTokenCache()
+	}
+	k.deniedAt = at
+	k.denyFailures = 0
+	k.denyDue = at + denyPeriod
+	k.settle()
+}
+
+// downloadDeny returns the last copy itself when nothing has changed.
+func (k *keyset) downloadDeny(last *denyList) (*denyList, error) {
+	etag := ""
+	if last != nil {
+		etag = last.etag
+	}
+	got, err := askSidecar(k.hop, http.MethodGet, k.sidecar+"/hop/deny", "", etag, maxDenyBody)
+	if err != nil {
+		return nil, err
+	}
+	switch got.status {
+	case http.StatusOK:
+		if last != nil && etag != "" && got.etag == etag {
+			return last, nil
+		}
+		return parseDenyList(got.body, got.etag)
+	case http.StatusNotModified:
+		if last != nil {
+			return last, nil
+		}
+	case http.StatusNotFound: // a sidecar of a version before the deny document, during an update
+		if last == nil {
+			return &denyList{}, nil
+		}
+		return last, nil
+	}
+	return nil, fmt.Errorf("status %d", got.status)
+}

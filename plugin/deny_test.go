@@ -1,0 +1,236 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+const denied = `error="invalid_token", error_description="the login of the access token was ended by the operator"`
+
+func denyDocument(members string) string {
+	return strings.Replace(`{"v":1,"serial":1,"notBefore":0,`+members+`}`, `"notBefore":0,"notBefore"`, `"notBefore"`, 1)
+}
+
+// login are the claims of an access token of a refreshed login.
+func login() map[string]any {
+	return map[string]any{"sid": "family-1", "auth_time": int64(1799990000), "exp": clock.Load() + 20000}
+}
+
+func TestWhatTheDenyDocumentDenies(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		document string
+		claims   map[string]any // over those of login
+		want     int
+	}{
+		{"nobody", noDeny, nil, 200},
+		{"logins before the mark", denyDocument(`"notBefore":1799990001`), nil, 401},
+		{"a login at the mark", denyDocument(`"notBefore":1799990000`), nil, 200},
+		{"a login after the mark", denyDocument(`"notBefore":1799980000`), nil, 200},
+		{"a token from before the mark that says no time of its login", denyDocument(`"notBefore":1799990001`), map[string]any{"auth_time": nil, "iat": 1799990000}, 401},
+		{"a client", denyDocument(`"clients":["` + fingerprint("client-1") + `"]`), nil, 401},
+		{"another client", denyDocument(`"clients":["` + fingerprint("client-2") + `"]`), nil, 200},
+		{"a user", denyDocument(`"users":["user-2","user-1"]`), nil, 401},
+		{"a user whose name begins so", denyDocument(`"users":["user-11","user"]`), nil, 200},
+		{"a user in other letters", denyDocument(`"users":["User-1"]`), nil, 200},
+		{"a user beyond ASCII", denyDocument(`"users":["zoë"]`), map[string]any{"sub": "zoë"}, 401},
+		{"a family", denyDocument(`"families":["family-1"]`), nil, 401},
+		{"another family", denyDocument(`"families":["family-2"]`), nil, 200},
+		{"a bearer key", denyDocument(`"keys":["family-1"]`), nil, 401},
+		{"lists that are not there, and others that are new", denyDocument(`"redirectHosts":["evil.example"]`), nil, 200},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		h, _ := guard(t, wikiConfig(sidecar.server.URL))
+		claims := login()
+		for name, value := range c.claims {
+			claims[name] = value
+		}
+		token := goodToken("k1", claims)
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+			t.Fatalf("%s: before the document: status %d", c.name, rec.Code)
+		}
+		sidecar.setDeny(c.document)
+		clock.Add(denyPeriod)
+		ask(h, "POST", wikiURL+"/mcp", bearer(token)...) // starts the fetch, and does not wait for it
+		eventually(t, c.name, func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
+		claims["jti"] = "b"
+		for _, other := range []string{token, goodToken("k1", claims)} { // used before, and not
+			rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...)
+			if rec.Code != c.want {
+				t.Errorf("%s: status %d, want %d", c.name, rec.Code, c.want)
+			}
+			if c.want == 401 && !strings.Contains(strings.Join(challenges(rec), "|"), denied) {
+				t.Errorf("%s: challenge %s", c.name, challenges(rec))
+			}
+		}
+	}
+}
+
+// flying says whether a fetch of a deny document is under way.
+func flying() bool {
+	keysets.Lock()
+	defer keysets.Unlock()
+	found := false
+	for _, k := range keysets.byID {
+		k.mu.RLock()
+		found = found || k.denyFlight != nil
+		k.mu.RUnlock()
+	}
+	return found
+}
+
+func TestFingerprintIsThatOfTheSidecar(t *testing.T) {
+	// sealing/testdata/vectors/derive-fingerprint.txt
+	if got := fingerprint("https://client.example/metadata.json"); got != "HLtN6JYChr_f82I8" {
+		t.Errorf("fingerprint %s", got)
+	}
+}
+
+func TestTheDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", login())
+	for i := int64(0); i < 10; i++ {
+		for j := int64(0); j < denyPeriod; j++ {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+				t.Fatalf("status %d", rec.Code)
+			}
+			if j == 0 {
+				eventually(t, "the fetch ends", func() bool { return sidecar.denyFetches.Load() == i+1 && !flying() })
+			}
+			clock.Add(1)
+		}
+	}
+	if n := sidecar.denyFetches.Load(); n != 10 {
+		t.Errorf("%d fetches in 300 s", n)
+	}
+	if n := sidecar.unchanged.Load(); n != 9 {
+		t.Errorf("%d of 9 answers said that nothing changed", n)
+	}
+	for _, k := range keysets.byID {
+		if len(k.tokens.young) != 1 {
+			t.Errorf("%d tokens are remembered: an unchanged document must not forget them", len(k.tokens.young))
+		}
+	}
+	// Garbage and the absence of a token ask for nothing.
+	start(t)
+	for i := 0; i < 3; i++ {
+		ask(h, "POST", wikiURL+"/mcp", bearer("x.y.z")...)
+		ask(h, "POST", wikiURL+"/mcp")
+	}
+	if n := sidecar.denyFetches.Load(); n != 10 {
+		t.Errorf("garbage caused %d fetches", n-10)
+	}
+}
+
+// After a quiet time the first request waits for a new copy: it could be the thief's.
+func TestAQuietTimeLeavesNoOldCopyInForce(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", login())
+	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+	sidecar.setDeny(denyDocument(`"families":["family-1"]`))
+	clock.Add(denyPatience)
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 || behind.count() != 1 {
+		t.Errorf("status %d, %d calls", rec.Code, behind.count())
+	}
+}
+
+func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
+	for _, c := range []struct{ name, document string }{
+		{"the sidecar cannot read it", "503"},
+		{"it is not JSON", "soon"},
+		{"another version", `{"v":2}`},
+		{"a list that is none", `{"v":1,"users":"user-1"}`},
+		{"it is too long", `{"v":1,"users":["` + strings.Repeat("x", maxDenyBody) + `"]}`},
+		{"a sidecar of an older version takes over", "404"},
+	} {
+		log := start(t)
+		sidecar := startSidecar(t)
+		sidecar.setDeny(denyDocument(`"users":["user-2"]`))
+		h, _ := guard(t, wikiConfig(sidecar.server.URL))
+		claims := login()
+		good := goodToken("k1", claims)
+		claims["sub"] = "user-2"
+		bad := goodToken("k1", claims)
+		ask(h, "POST", wikiURL+"/mcp", bearer(good)...)
+		sidecar.setDeny(c.document)
+		for i := 0; i < 3; i++ {
+			clock.Add(denyPatience)
+			for token, want := range map[string]int{good: 200, bad: 401} {
+				if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != want {
+					t.Errorf("%s, after %d minutes: status %d, want %d", c.name, i+1, rec.Code, want)
+				}
+			}
+		}
+		if c.document != "404" && !strings.Contains(log.String(), "the deny document cannot be fetched from the sidecar: ") {
+			t.Errorf("%s: logged %q", c.name, log)
+		}
+	}
+}
+
+// A list that was never read is not an empty one.
+func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	sidecar.setDeny("503")
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", login())
+	for i := int64(1); i <= 3; i++ {
+		for j := 0; j < 5; j++ {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 503 || rec.Header().Get("Retry-After") == "" {
+				t.Fatalf("status %d", rec.Code)
+			}
+		}
+		if n := sidecar.denyFetches.Load(); n != i {
+			t.Errorf("%d fetches, want %d: it backs off", n, i)
+		}
+		clock.Add(int64(1) << uint(i-1))
+	}
+	sidecar.setDeny(noDeny)
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 || behind.count() != 1 {
+		t.Errorf("once it was read: status %d", rec.Code)
+	}
+	// A sidecar from before the deny document has none.
+	start(t)
+	sidecar.setDeny("404")
+	h, _ = guard(t, wikiConfig(sidecar.server.URL))
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+		t.Errorf("an older sidecar: status %d", rec.Code)
+	}
+}
+
+// A token that was verified by the old document must not be remembered under the new one.
+func TestATokenThatIsVerifiedWhileTheDocumentChanges(t *testing.T) {
+	start(t)
+	k := &keyset{tokens: newTokenCache(), keys: map[string]*verifyKey{}}
+	key := &verifyKey{kid: "k1"}
+	k.keys["k1"] = key
+	old := &denyList{}
+	k.denied = &denyList{}
+	remember(k, "Bearer x", &identity{}, key, old)
+	if len(k.tokens.young) != 0 {
+		t.Error("it was remembered")
+	}
+	remember(k, "Bearer x", &identity{}, key, k.denied)
+	if len(k.tokens.young) != 1 {
+		t.Error("a token of the new document was not remembered")
+	}
+}
+
+func TestManyEntriesAreTaken(t *testing.T) {
+	users := []string{}
+	for i := 0; i < 10000; i++ {
+		users = append(users, fmt.Sprintf(`"user-%d"`, i))
+	}
+	d, err := parseDenyList([]byte(denyDocument(`"users":[`+strings.Join(users, ",")+`]`)), "")
+	if err != nil || len(d.users) != 10000 {
+		t.Errorf("%v, %v", d, err)
+	}
+}
