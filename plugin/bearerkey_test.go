@@ -231,13 +231,15 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	m.mu.Unlock()
 	var all sync.WaitGroup
 	var failed atomic.Int64
-	all.Add(8)
-	startAll(8, func(int) {
-		defer all.Done()
-		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
+	once := func(n int) {
+		rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+		if rec.Code != 200 {
 			failed.Add(1)
 		}
-	})
+		all.Done()
+	}
+	all.Add(8)
+	startAll(8, once)
 	eventually(t, "the question", func() bool { return m.asked.Load() == 1 })
 	close(hold)
 	all.Wait()

@@ -28,6 +28,7 @@ const (
 const (
 	codeParse          = -32700
 	codeInvalid        = -32600
+	codeInternal       = -32603
 	codeHeaderMismatch = -32020
 )
 
@@ -57,41 +58,42 @@ var deciding = map[string]string{
 	"name": "name", "uri": "uri", "arguments": "arguments", "_meta": "_meta", strings.ToLower(versionMember): versionMember,
 }
 
-// permit answers a request that the rules do not allow, and says whether it may go on.
-func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
+// permit answers a request that the rules do not allow, and says whether it may go on, and whether it asks for
+// tools/list.
+func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) (ok, lists bool) {
 	h := req.Header
 	if len(h["Upgrade"]) > 0 {
 		// What passes through a WebSocket cannot be judged. Without the header the server answers as it would a plain request.
 		delete(h, "Upgrade")
 	}
 	if req.Method != "POST" && !carriesMessage(req) {
-		return true
+		return true, false
 	}
 	types := h["Content-Type"]
 	if (len(types) != 1 || types[0] != "application/json" || len(h["Content-Encoding"]) > 0) && !isPlainJSON(h) {
 		refuseMessage(rw, req, http.StatusUnsupportedMediaType, refused(codeInvalid, "send application/json in UTF-8, not encoded"))
-		return false
+		return false, false
 	}
 	body, status := holdBody(req, maxMessage)
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
-		return false
+		return false, false
 	}
 	if status != 0 {
 		answer(rw, status, unreadable)
-		return false
+		return false, false
 	}
 	v := inspect(r, h, body)
 	if v.code != 0 {
 		refuseMessage(rw, req, http.StatusBadRequest, v)
-		return false
+		return false, false
 	}
 	if len(v.needed) > 0 && !hasScopes(id.scopes, v.needed) {
 		scope := stepUp(r, e.tenant.required, v.needed, id.scopes)
 		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
-		return false
+		return false, false
 	}
-	return true
+	return true, v.lists
 }
 
 // carriesMessage says whether a request may hold a message. A server need not look at the method, so a GET with a body is looked into too.

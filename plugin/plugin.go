@@ -144,10 +144,13 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody. Where rules are set, it is judged too.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	n := req.ContentLength
+	hide := false
 	if b.settings.rules != nil {
-		if !permit(b.settings.rules, rw, req, e, id) {
+		ok, lists := permit(b.settings.rules, rw, req, e, id)
+		if !ok {
 			return
 		}
+		hide = lists && b.settings.rules.hide
 	} else if n > 0 && n <= maxMessage {
 		if _, status := holdBody(req, maxMessage); status != 0 {
 			answer(rw, http.StatusBadRequest, unreadable)
@@ -160,6 +163,10 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		}
 	} else {
 		identify(req.Header, id)
+	}
+	if hide {
+		serveListing(b, rw, req, id.scopes)
+		return
 	}
 	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
