@@ -296,6 +296,14 @@ func (s *settings) parseTenant(c *Config) error {
 			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
 		}
 	}
+	for _, l := range []struct{ name, value string }{
+		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
+		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
+	} {
+		if isOnlySeparators(l.value) {
+			return fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
+		}
+	}
 	headers, err := parseIdentityHeaders(c.IdentityHeaders)
 	if err != nil {
 		return err
@@ -381,6 +389,11 @@ func listOf(text, separators string) []string {
 		}
 	}
 	return list
+}
+
+// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
+func isOnlySeparators(text string) bool {
+	return strings.TrimSpace(text) != "" && len(listOf(text, ",; ")) == 0
 }
 
 func unknownLabel(extra map[string]any) error {
