@@ -143,6 +143,7 @@ type settings struct {
 	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
 	rules           *rules         // nil: no message is looked into
 	backend         *backendSecret // nil: the MCP server gets no Authorization header
+	special         bool           // rules, an assertion or backend: a request takes the longer way
 }
 
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
@@ -184,6 +185,7 @@ func parseConfig(c *Config) (*settings, error) {
 		return nil, err
 	}
 	s.rules = rules
+	s.special = rules != nil || backend != nil || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
 	if err != nil || ttl < 1 || ttl > maxStale {
 		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
