@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
@@ -89,6 +90,38 @@ func noSecretIn(t *testing.T, w *rig.World, name string) {
 	}
 	for _, found := range w.Secrets.In(log) {
 		t.Errorf("%s: %s", name, found)
+	}
+}
+
+// Requests that come at the same time meet as many environments, which know nothing of each other.
+func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	c := w.Wiki.Client()
+	tokens := c.Tokens(w.Wiki.Browser())
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Member("refresh_token")}, "client_id": {c.ClientID}, "resource": {c.Resource}}
+	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	before, posts := len(w.Lambda.Environments()), len(w.Wiki.Provider.Posts("refresh_token"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			answer, err := c.Try(t.Context(), http.MethodPost, c.Meta.TokenEndpoint, h, []byte(form.Encode()))
+			if err != nil || answer.Status != http.StatusOK {
+				t.Errorf("%v, %v", answer, err)
+				return
+			}
+			bearer := http.Header{"Authorization": {"Bearer " + answer.Member("access_token")}}
+			if got, err := c.Try(t.Context(), http.MethodGet, c.Public+"/anything", bearer, nil); err != nil || got.Status != http.StatusOK {
+				t.Errorf("with the refreshed token: %v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(w.Lambda.Environments()) - before; n < 4 { // every other request may find one that is warm
+		t.Errorf("8 requests at the same time started %d environments", n)
+	}
+	if n := len(w.Wiki.Provider.Posts("refresh_token")) - posts; n != 0 {
+		t.Errorf("the provider was asked %d times within the hour", n)
 	}
 }
 
