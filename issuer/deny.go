@@ -61,6 +61,7 @@ func (u *DenyUntil) UnmarshalJSON(b []byte) error {
 const (
 	maxDenyDocument = 1 << 20 // bytes
 	maxDenyEntries  = 10_000
+	maxDenyEntry    = 800 // bytes of one. Lengths stand in no pattern of this package: {1,800} would cost each start milliseconds.
 	denyMaxAge      = 30 * time.Second
 	denyTimeout     = 3 * time.Second
 	denyRetry       = 2 * time.Second // while there is no copy at all
@@ -69,9 +70,9 @@ const (
 var (
 	denyFingerprint = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
 	denyFamily      = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
-	denyUser        = regexp.MustCompile(`^https?://[^| ]{1,500}\|[^\x00-\x1f]{1,255}$`)
+	denyUser        = regexp.MustCompile(`^https?://[^| ]+\|[^\x00-\x1f]+$`)
 	denyHost        = regexp.MustCompile(`^[a-z0-9:_-]+(\.[a-z0-9_-]+)*$`)
-	denyKey         = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+	denyKey         = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 )
 
 // lists are the document's lists with their JSON names and what an entry looks like.
@@ -127,7 +128,7 @@ func (d *DenyDocument) Check() error {
 	for _, kind := range d.lists() {
 		entries += len(*kind.entries)
 		for entry := range *kind.entries {
-			if !kind.looks.MatchString(entry) {
+			if len(entry) > maxDenyEntry || !kind.looks.MatchString(entry) {
 				return fmt.Errorf("deny document: %s: %q cannot be one", kind.name, entry)
 			}
 		}
@@ -260,12 +261,14 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 	return &denyCopy{DenyDocument: document, etag: resp.Header.Get("ETag")}, err
 }
 
+var nothingDenied DenyDocument
+
 // denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, and when it cannot be
 // read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
 func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	l := s.Deny
 	if l == nil {
-		return &DenyDocument{}, nil
+		return &nothingDenied, nil
 	}
 	now := s.Now()
 	last := l.current.Load()

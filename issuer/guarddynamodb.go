@@ -37,10 +37,10 @@ type dynamoStore struct {
 
 const dynamoTimeout = 1500 * time.Millisecond
 
-var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
+var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 func newDynamoStore(table string, getenv func(string) string, now func() time.Time, transport http.RoundTripper) (*dynamoStore, error) {
-	if !dynamoTable.MatchString(table) {
+	if len(table) < 3 || len(table) > 255 || !dynamoTable.MatchString(table) {
 		return nil, errors.New("dynamodb:// and the name of a table, of 3 to 255 characters")
 	}
 	first := func(names ...string) string {

@@ -122,7 +122,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		who = *code.Identity
 	} else {
 		var withheld []string
-		if who, withheld, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
+		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
 			if asError(err).Status >= http.StatusInternalServerError && s.ReplayGuard != nil {
 				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // it may still be good; if this fails, the person logs in again
 			}
@@ -140,7 +140,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 // markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
 // over where the provider will be asked, and is not where nobody else counts.
 func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (replayKey, error) {
-	mark := codeKey(t, code.UpstreamCode)
+	mark := codeKey(t, string(code.UpstreamCode))
 	if code.Identity != nil {
 		copy(mark[:], code.Mark)
 	}
@@ -200,11 +200,11 @@ func (t *tenant) narrowResource(form url.Values, granted string) (string, error)
 	return resource, nil
 }
 
-var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
+var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
 // verifyChallenge is RFC 7636 §4.6 for S256, the only method. An empty verifier never matches: there is no code
 // without a challenge.
 func verifyChallenge(challenge [sha256.Size]byte, verifier string) bool {
 	sum := sha256.Sum256([]byte(verifier))
-	return codeVerifier.MatchString(verifier) && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1
+	return len(verifier) >= 43 && len(verifier) <= 128 && codeVerifier.MatchString(verifier) && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1
 }

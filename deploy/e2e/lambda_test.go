@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
@@ -90,6 +92,72 @@ func noSecretIn(t *testing.T, w *rig.World, name string) {
 	for _, found := range w.Secrets.In(log) {
 		t.Errorf("%s: %s", name, found)
 	}
+}
+
+// Requests that come at the same time meet as many environments, which know nothing of each other.
+func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	c := w.Wiki.Client()
+	tokens := c.Tokens(w.Wiki.Browser())
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Member("refresh_token")}, "client_id": {c.ClientID}, "resource": {c.Resource}}
+	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	before, posts := len(w.Lambda.Environments()), len(w.Wiki.Provider.Posts("refresh_token"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			answer, err := c.Try(t.Context(), http.MethodPost, c.Meta.TokenEndpoint, h, []byte(form.Encode()))
+			if err != nil || answer.Status != http.StatusOK {
+				t.Errorf("%v, %v", answer, err)
+				return
+			}
+			bearer := http.Header{"Authorization": {"Bearer " + answer.Member("access_token")}}
+			if got, err := c.Try(t.Context(), http.MethodGet, c.Public+"/anything", bearer, nil); err != nil || got.Status != http.StatusOK {
+				t.Errorf("with the refreshed token: %v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(w.Lambda.Environments()) - before; n < 4 { // every other request may find one that is warm
+		t.Errorf("8 requests at the same time started %d environments", n)
+	}
+	if n := len(w.Wiki.Provider.Posts("refresh_token")) - posts; n != 0 {
+		t.Errorf("the provider was asked %d times within the hour", n)
+	}
+}
+
+// The guard table tells the first use from the second for environments that know nothing of each other, where the provider lets several through.
+func TestTheGuardTableServesAllEnvironments(t *testing.T) {
+	t.Parallel()
+	store := rig.StartDynamoDB(t, &rig.Logs{})
+	env := maps.Clone(store.Env)
+	env["BOUNCER_REPLAY_GUARD"] = store.URL
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Sidecar: env})
+	c := w.World.Client()
+	f := c.Begin()
+	code := c.Login(w.World.Browser(), f)
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {f.Verifier}, "client_id": {c.ClientID}, "redirect_uri": {c.Redirect}, "resource": {c.Resource}}
+	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			answer, err := c.Try(t.Context(), http.MethodPost, c.Meta.TokenEndpoint, h, []byte(form.Encode()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[answer.Status]++
+		})
+	}
+	wg.Wait()
+	if statuses[http.StatusOK] != 1 || statuses[http.StatusBadRequest] != 5 {
+		t.Errorf("statuses of 6 redemptions of one code: %v", statuses)
+	}
+	loginAndRefresh(t, c, w.World.Browser())
 }
 
 // Lambda may deliver a request to a second environment when the first one's answer is lost. All of a login bears that, except that a code whose
