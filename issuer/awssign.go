@@ -20,7 +20,7 @@ import (
 )
 
 // What of AWS's protocol one DynamoDB table needs: Signature Version 4 of a POST to the root, and credentials from where Lambda and the container
-// services put them. docs/decisions/0014-replay-stores.md says why it is not the SDK.
+// services put them. docs/decisions/0007-replay-stores.md says why it is not the SDK.
 
 // awsCredentials sign requests until expires; the zero time is never.
 type awsCredentials struct {

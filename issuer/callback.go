@@ -52,7 +52,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
-		Seed: login.Seed, UpstreamCode: upstreamCode, KeyRequired: req.KeyRequired,
+		Seed: login.Seed, UpstreamCode: packed(upstreamCode), KeyRequired: req.KeyRequired,
 	}
 	if t.Exchange == "callback" {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)

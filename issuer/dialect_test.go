@@ -279,3 +279,24 @@ func TestAStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
 		}
 	}
 }
+
+// Some systems cut URLs at 2,000 characters. With a code of Entra ID's size inside ours, the way back to the client stays below.
+func TestLargeValuesOfAProviderFit(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.idp.Be(issuertest.Behaviour{CodeLength: 1500, RefreshLength: 1800})
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"com.anysphere.cursor://retrieval/oauth/user-mcp/callback"}, "token_endpoint_auth_method": "none"})
+	a.state = strings.Repeat("s", 43)
+	back := issuertest.NewBrowser(t, w.net).Login(a.authorizeURL())
+	if n := len(back.String()); n >= 2000 {
+		t.Errorf("%d characters", n)
+	}
+	got := a.token(a.redemption(back.Query().Get("code"))).wants(t, 200, "")
+	if n := len(got.text("refresh_token")); n > 2200 {
+		t.Errorf("a refresh token of %d characters", n)
+	}
+	w.clock.Add(time.Hour)
+	a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+	if w.idp.Refreshes() != 1 {
+		t.Error("the provider's refresh token was not carried")
+	}
+}

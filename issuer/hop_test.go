@@ -302,6 +302,7 @@ func TestMethodsAndCORS(t *testing.T) {
 		{"/oauth/jwks.json", "GET", true},
 		{"/oauth/register", "POST", true},
 		{"/oauth/token", "POST", true},
+		{"/oauth/revoke", "POST", true},
 		{"/oauth/authorize", "GET", false},
 		{"/oauth/consent", "POST", false},
 		{"/oauth/callback", "GET", false},
@@ -346,7 +347,7 @@ func TestMethodsAndCORS(t *testing.T) {
 func TestUnknownPaths(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
-	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoked", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
+	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke/", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
 		for _, method := range []string{"GET", "HEAD"} {
 			got := w.direct(method, path, hop)
 			got.wants(t, 404, "not_found")

@@ -3,7 +3,8 @@
 //
 // It keeps nothing. What it has to remember between two requests it seals (package sealing) and
 // hands to the browser or the client; which tenant it serves arrives with each request in the hop
-// header (docs/hop.md). Any replica with the same master secret can answer any request.
+// header (docs/hop.md). Any replica with the same master secret can answer any request. Only an optional replay guard
+// remembers anything: which codes and refresh tokens were used (guard.go, docs/replay.md).
 //
 //	/.well-known/oauth-authorization-server      metadata.go    RFC 8414
 //	/.well-known/openid-configuration            metadata.go    the same document

@@ -59,7 +59,7 @@ type authorizationCode struct {
 	Scope        string            `cbor:"5,keyasint,omitempty"`
 	Resource     string            `cbor:"6,keyasint"`
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
-	UpstreamCode string            `cbor:"8,keyasint,omitempty"`
+	UpstreamCode packed            `cbor:"8,keyasint,omitempty"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
 	Mark         []byte            `cbor:"11,keyasint,omitempty"` // under which the guard knows the upstream code, where that is gone
 	KeyRequired  bool              `cbor:"10,keyasint,omitempty"`
@@ -68,7 +68,7 @@ type authorizationCode struct {
 // identity is what the upstream provider said of a person, and the token to ask it again with.
 type identity struct {
 	Subject      string `cbor:"1,keyasint"`
-	RefreshToken string `cbor:"2,keyasint,omitempty"`
+	RefreshToken packed `cbor:"2,keyasint,omitempty"`
 	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
 
 	// What the labels need of the claims, and nothing else (claimNeeds).

@@ -82,7 +82,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	}
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
-	form := url.Values{"token": {g.Identity.RefreshToken}, "token_type_hint": {"refresh_token"}}
+	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
 	inHeader := up.config(t, secret).Endpoint.AuthStyle == oauth2.AuthStyleInHeader
 	if !inHeader {
 		form.Set("client_id", t.ClientID)

@@ -104,6 +104,27 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	refresh("wiki:read")
 }
 
+// What rules withheld does not come back when the rules go: nobody else would get it either.
+func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ScopeRules = []string{"*=wiki:read", "group:admins=wiki:admin"}
+		w.wiki.RequiredScopes = []string{"wiki:read"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	tokens := a.login("scope", "wiki:read wiki:admin") // the person allows both, the rules give one
+	if got := tokens.text("scope"); got != "wiki:read" {
+		t.Fatalf("scope %q", got)
+	}
+	w.relabel(func(t *labels) { t.ScopeRules = nil })
+	tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
+	if got := tokens.text("scope"); got != "wiki:read" {
+		t.Errorf("without rules the refresh gives %q", got)
+	}
+	if got := a.login("scope", "wiki:read wiki:admin").text("scope"); got != "wiki:read" {
+		t.Errorf("without rules a login gives %q", got)
+	}
+}
+
 // A client that needs more asks the person again, and gets more (RFC 9470 does the same for other reasons).
 func TestStepUp(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {

@@ -122,7 +122,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		who = *code.Identity
 	} else {
 		var withheld []string
-		if who, withheld, err = s.redeem(ctx, t, code.Seed, code.UpstreamCode); err != nil {
+		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
 			if asError(err).Status >= http.StatusInternalServerError && s.ReplayGuard != nil {
 				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // it may still be good; if this fails, the person logs in again
 			}
@@ -140,7 +140,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 // markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
 // over where the provider will be asked, and is not where nobody else counts.
 func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (replayKey, error) {
-	mark := codeKey(t, code.UpstreamCode)
+	mark := codeKey(t, string(code.UpstreamCode))
 	if code.Identity != nil {
 		copy(mark[:], code.Mark)
 	}

@@ -247,7 +247,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
 		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
 	}
-	known.RefreshToken, known.CheckedAt = token.RefreshToken, s.Now().Unix()
+	known.RefreshToken, known.CheckedAt = packed(token.RefreshToken), s.Now().Unix()
 	return known, t.withheldScopes(token), nil
 }
 
@@ -256,7 +256,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
 	// A token without an access token makes the source refresh at once.
-	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken}).Token()
+	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
 	if err != nil {
 		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}
@@ -279,7 +279,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
 	}
-	next.RefreshToken, next.CheckedAt = token.RefreshToken, checkedAt
+	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}

@@ -236,13 +236,15 @@ func TestRequestsWithOneTokenShareOneAssertion(t *testing.T) {
 	clock.Add(301)
 	var all sync.WaitGroup
 	var failed atomic.Int64
-	all.Add(8)
-	startAll(8, func(int) {
-		defer all.Done()
-		if rec := ask(h, "GET", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+	once := func(n int) {
+		rec := ask(h, "GET", wikiURL+"/mcp", bearer(token)...)
+		if rec.Code != 200 {
 			failed.Add(1)
 		}
-	})
+		all.Done()
+	}
+	all.Add(8)
+	startAll(8, once)
 	all.Wait()
 	if failed.Load() != 0 || n.asked.Load() != 2 {
 		t.Errorf("%d of 8 failed, the sidecar was asked %d times, want 2", failed.Load(), n.asked.Load())

@@ -143,6 +143,7 @@ type settings struct {
 	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
 	rules           *rules         // nil: no message is looked into
 	backend         *backendSecret // nil: the MCP server gets no Authorization header
+	special         bool           // rules, an assertion or backend: a request takes the longer way
 }
 
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
@@ -184,6 +185,7 @@ func parseConfig(c *Config) (*settings, error) {
 		return nil, err
 	}
 	s.rules = rules
+	s.special = rules != nil || backend != nil || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
 	if err != nil || ttl < 1 || ttl > maxStale {
 		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
@@ -296,6 +298,14 @@ func (s *settings) parseTenant(c *Config) error {
 			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
 		}
 	}
+	for _, l := range []struct{ name, value string }{
+		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
+		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
+	} {
+		if isOnlySeparators(l.value) {
+			return fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
+		}
+	}
 	headers, err := parseIdentityHeaders(c.IdentityHeaders)
 	if err != nil {
 		return err
@@ -381,6 +391,11 @@ func listOf(text, separators string) []string {
 		}
 	}
 	return list
+}
+
+// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
+func isOnlySeparators(text string) bool {
+	return strings.TrimSpace(text) != "" && len(listOf(text, ",; ")) == 0
 }
 
 func unknownLabel(extra map[string]any) error {

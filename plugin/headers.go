@@ -84,8 +84,10 @@ func identify(h http.Header, id *identity) {
 	// New slices each time: whoever changes them in place must not change another request's identity.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}
-	for _, more := range id.more {
-		h[more.name] = []string{more.value}
+	if len(id.more) > 0 {
+		for _, more := range id.more {
+			h[more.name] = []string{more.value}
+		}
 	}
 }
 

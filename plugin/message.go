@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"mime"
 	"net/http"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -26,6 +28,7 @@ const (
 const (
 	codeParse          = -32700
 	codeInvalid        = -32600
+	codeInternal       = -32603
 	codeHeaderMismatch = -32020
 )
 
@@ -55,47 +58,61 @@ var deciding = map[string]string{
 	"name": "name", "uri": "uri", "arguments": "arguments", "_meta": "_meta", strings.ToLower(versionMember): versionMember,
 }
 
-// permit answers a request that the rules do not allow, and says whether it may go on.
-func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
+// permit answers a request that the rules do not allow, and says whether it may go on, and whether it asks for
+// tools/list.
+func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) (ok, lists bool) {
 	h := req.Header
 	if len(h["Upgrade"]) > 0 {
 		// What passes through a WebSocket cannot be judged. Without the header the server answers as it would a plain request.
 		delete(h, "Upgrade")
 	}
 	if req.Method != "POST" && !carriesMessage(req) {
-		return true
+		return true, false
 	}
 	types := h["Content-Type"]
 	if (len(types) != 1 || types[0] != "application/json" || len(h["Content-Encoding"]) > 0) && !isPlainJSON(h) {
 		refuseMessage(rw, req, http.StatusUnsupportedMediaType, refused(codeInvalid, "send application/json in UTF-8, not encoded"))
-		return false
+		return false, false
 	}
 	body, status := holdBody(req, maxMessage)
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
-		return false
+		return false, false
 	}
 	if status != 0 {
 		answer(rw, status, unreadable)
-		return false
+		return false, false
 	}
 	v := inspect(r, h, body)
 	if v.code != 0 {
 		refuseMessage(rw, req, http.StatusBadRequest, v)
-		return false
+		return false, false
 	}
 	if len(v.needed) > 0 && !hasScopes(id.scopes, v.needed) {
 		scope := stepUp(r, e.tenant.required, v.needed, id.scopes)
 		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
-		return false
+		return false, false
 	}
-	return true
+	return true, v.lists
 }
 
 // carriesMessage says whether a request may hold a message. A server need not look at the method, so a GET with a body is looked into too.
 func carriesMessage(req *http.Request) bool {
 	m := req.Method
-	return req.ContentLength != 0 || m != "GET" && m != "HEAD" && m != "DELETE" && m != "OPTIONS"
+	if m != "GET" && m != "HEAD" && m != "DELETE" && m != "OPTIONS" {
+		return true
+	}
+	if req.ContentLength < 0 && req.Body != nil { // HTTP/3 does not say that there is no body
+		first := make([]byte, 1)
+		n, _ := io.ReadFull(req.Body, first)
+		if n == 0 {
+			req.Body = http.NoBody
+			req.ContentLength = 0
+		} else {
+			req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(first), req.Body))
+		}
+	}
+	return req.ContentLength != 0
 }
 
 // isPlainJSON refuses what a server would decode before it reads JSON: a body that is harmless as UTF-8 can be another in UTF-7, which some
@@ -355,6 +372,12 @@ func isPlainName(s string) bool {
 	return s != "" && strings.TrimSpace(s) == s && !strings.ContainsAny(s, controlChars+"\ufffd")
 }
 
+// needless matches a percent-encoded character that never need be encoded (RFC 3986 §2.3): "%73ecret" is "secret", but no rule for it.
+var needless = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])`)
+
+// unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut "file://" off take it for a part of the path.
+var unslashed = strings.NewReplacer("%2f", "/", "%5c", "/")
+
 // isPlainURI refuses the spellings by which a URI that begins like one resource means another.
 func isPlainURI(uri string) bool {
 	scheme, rest, found := strings.Cut(uri, ":")
@@ -366,8 +389,12 @@ func isPlainURI(uri string) bool {
 	if !found || scheme != strings.ToLower(scheme) || strings.Trim(uri, printable) != "" || strings.ContainsAny(uri, "\\ ") {
 		return false
 	}
-	path = strings.ToLower(path) + "/"
-	return !strings.Contains(path, "/../") && !strings.Contains(path, "/./") && !strings.Contains(path, "%2e") && !strings.Contains(path, "%2f") && !strings.Contains(path, "%5c")
+	path = strings.ToLower(path)
+	if strings.Contains(path, "%2f") || strings.Contains(path, "%5c") || needless.MatchString(uri) {
+		return false
+	}
+	whole := unslashed.Replace(strings.ToLower(rest)) + "/"
+	return !strings.Contains(whole, "/../") && !strings.Contains(whole, "/./")
 }
 
 // mirrors compares a header that repeats the body with the body. A client wraps what a header cannot carry as =?base64?…?=.

@@ -141,27 +141,47 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 	pass(b, rw, req, e, id)
 }
 
-// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody. Where rules are set, it is judged too.
+// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+	if b.settings.special {
+		passSpecially(b, rw, req, e, id)
+		return
+	}
 	n := req.ContentLength
-	if b.settings.rules != nil {
-		if !permit(b.settings.rules, rw, req, e, id) {
+	if n > 0 && n <= maxMessage {
+		if _, status := holdBody(req, maxMessage); status != 0 {
+			answer(rw, http.StatusBadRequest, unreadable)
 			return
 		}
+	}
+	identify(req.Header, id)
+	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	b.next.ServeHTTP(rw, req)
+}
+
+// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for the MCP server.
+func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+	n := req.ContentLength
+	lists := false
+	if b.settings.rules != nil {
+		ok, listing := permit(b.settings.rules, rw, req, e, id)
+		if !ok {
+			return
+		}
+		lists = listing
 	} else if n > 0 && n <= maxMessage {
 		if _, status := holdBody(req, maxMessage); status != 0 {
 			answer(rw, http.StatusBadRequest, unreadable)
 			return
 		}
 	}
-	if id.assertion != nil || b.settings.backend != nil {
-		if !credentialize(b, rw, req, e, id) {
-			return
-		}
-	} else {
-		identify(req.Header, id)
+	if !credentialize(b, rw, req, e, id) {
+		return
 	}
-	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	if lists && b.settings.rules.hide {
+		serveListing(b, rw, req, id.scopes)
+		return
+	}
 	b.next.ServeHTTP(rw, req)
 }
 

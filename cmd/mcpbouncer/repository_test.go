@@ -246,3 +246,40 @@ func TestConformanceRowsThatAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// Words that only who keeps something can stand by. Without a store they are true of nothing here, so no page uses them; replay.md says what holds instead.
+var promised = regexp.MustCompile(`(?i)single[- ]use|one[- ]time[- ](code|token)|reuse[- ]detection|\brevocable\b|tokens can be revoked|replay[- ]proof`)
+
+func TestNoPagePromisesWhatNobodyCanHold(t *testing.T) {
+	for _, claim := range []string{"Codes are single-use.", "rotation with reuse detection", "refresh tokens are revocable"} {
+		if !promised.MatchString(claim) {
+			t.Errorf("the test would not find %q", claim)
+		}
+	}
+	pages := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "build" || d.Name() == "node_modules" || d.Name() == ".lego") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) != ".md" {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		pages++
+		for i, line := range strings.Split(string(content), "\n") {
+			if word := promised.FindString(line); word != "" {
+				t.Errorf("%s:%d says %q", path, i+1, word)
+			}
+		}
+		return nil
+	})
+	if err != nil || pages < 10 {
+		t.Errorf("%d pages: %v", pages, err)
+	}
+}

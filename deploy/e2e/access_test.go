@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
@@ -268,4 +269,96 @@ func TestIdentityHeaders(t *testing.T) {
 	delete(want, "X-Mcp-Email")
 	delete(want, "X-Forwarded-Email")
 	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))
+}
+
+// A program that can only send a header comes in with a bearer key, at its server and nowhere else. The key itself reaches nobody else.
+func TestABearerKeyComesIn(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "allowedDomains": "example.org", "identityHeaders": "client_id"}})
+	key, id := w.Wiki.CreateKey("backup", "wiki:read", "90d")
+	useless, _ := w.Wiki.CreateKey("backup", "wiki:other", "90d")
+	wiki, world := w.Wiki.Client(), w.World.Client()
+	for range 5 {
+		var who rig.Identity
+		reached := wiki.Get("/whoami", key)
+		if err := json.Unmarshal([]byte(reached.Body), &who); err != nil || who.Sub != "backup" || who.Scopes != "wiki:read" || who.Authorization {
+			t.Fatalf("whoami %s", reached)
+		}
+	}
+	asked := 0
+	for _, line := range w.Front.Asked() {
+		if strings.Contains(line, "/hop/token") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the key was exchanged %d times for 5 requests", asked)
+	}
+	for _, seen := range w.Wiki.MCP.Requests("/whoami") {
+		if got := seen.Header.Get("X-Mcp-Client-Id"); got != "key:"+id {
+			t.Errorf("the MCP server saw the client %q", got)
+		}
+		for name, values := range seen.Header {
+			if strings.Contains(strings.Join(values, ""), "mbb1_") {
+				t.Errorf("the MCP server saw the key in %s", name)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		answer *rig.Answer
+		status int
+	}{
+		{"at the other server", world.Get("/whoami", key), http.StatusUnauthorized},
+		{"with a letter changed", wiki.Get("/whoami", key[:len(key)-3]+"AAA"), http.StatusUnauthorized},
+		{"cut", wiki.Get("/whoami", key[:40]), http.StatusUnauthorized},
+		{"without a required scope", wiki.Get("/whoami", useless), http.StatusForbidden},
+	} {
+		if c.answer.Status != c.status || !strings.HasPrefix(c.answer.Header.Get("WWW-Authenticate"), "Bearer ") {
+			t.Errorf("%s: %s, %q, want %d", c.name, c.answer, c.answer.Header.Get("WWW-Authenticate"), c.status)
+		}
+	}
+}
+
+// An MCP server that trusts no header verifies who calls, as docs/access.md says.
+func TestTheMCPServerVerifiesWhoCalls(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{"identityHeaders": "assertion, email", "scopes": "openid email"}})
+	c := w.Wiki.Client()
+	c.Get("/whoami", c.Tokens(w.Wiki.Browser()).Member("access_token"))
+	seen := w.Wiki.MCP.Requests("/whoami")
+	if len(seen) != 1 {
+		t.Fatalf("the MCP server saw %d requests", len(seen))
+	}
+	assertion, err := jose.ParseSigned(seen[0].Header.Get("X-Mcp-Assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil {
+		t.Fatalf("%v: %q", err, seen[0].Header)
+	}
+	var keys jose.JSONWebKeySet
+	if err := json.Unmarshal([]byte(c.Get("/oauth/jwks.json", "").Body), &keys); err != nil {
+		t.Fatal(err)
+	}
+	header := assertion.Signatures[0].Header
+	key := keys.Key(header.KeyID)
+	if len(key) != 1 || header.ExtraHeaders[jose.HeaderType] != "mcp-assertion+jwt" {
+		t.Fatalf("%d keys, typ %v", len(key), header.ExtraHeaders[jose.HeaderType])
+	}
+	payload, err := assertion.Verify(key[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Iss, Sub, Email string
+		Aud             []string
+		Iat, Exp        int64
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	if claims.Iss != c.Public || !slices.Equal(claims.Aud, []string{c.Public}) || claims.Sub != seen[0].Header.Get("X-Mcp-Sub") || claims.Email != "admin@example.com" || claims.Exp-claims.Iat != 300 {
+		t.Errorf("the assertion says %s", payload)
+	}
+	if answer := c.Get("/whoami", seen[0].Header.Get("X-Mcp-Assertion")); answer.Status != http.StatusUnauthorized {
+		t.Errorf("as an access token: %s", answer)
+	}
 }

@@ -51,12 +51,12 @@ func newStack(t *testing.T) *stack {
 		}
 	}
 	s.w = rig.New(t, rig.Options{
-		Clocks: true, Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
+		Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
 		Containers: func(w *rig.World) []rig.Container {
 			google, zitadel := w.Wiki.Provider, w.World.Provider
 			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+
 				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWIKI_EMAILS=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n",
-				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, google.Username, zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
+				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, "admin@example.com second@example.com", zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
 			s.w = w
 			return composeContainers(t, w, s.project())
 		},

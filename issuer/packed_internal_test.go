@@ -1,0 +1,99 @@
+package issuer
+
+import (
+	"bytes"
+	"crypto/rand"
+	"math/big"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// texts of providers, as they are or as long as they are.
+var packedTexts = map[string]string{
+	"empty": "", "one character": "A", "one dot": ".", "Dex": "qjvzdqc4b4mcxcrxvsjj5fzrx", "Keycloak": "f2b3ad2e-8b54-4e3f-9c52-2cf4d9b8c6a1.91a8e4f6-0f0f-4c3e-8a2b-1c2d3e4f5a6b.4b7d9b0c-0b7a-4d0e-8d3a-5f6e7d8c9b0a",
+	"Google's code": "4/0AVGzR1DJ0zr3nUv-XF3k1mQfhA7J9sH0bqf0", "Google's refresh token": "1//0gqf0HjK" + strings.Repeat("a-B_9", 18),
+	"Entra ID's code": "1.AXEA" + strings.Repeat("AgABBAIAAAApTwJmzXqdR4BN2miheQMYAwDs_wUA9P-", 35), "Cognito's refresh token": "eyJjdHkiOiJKV1QiLCJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiUlNBLU9BRVAifQ." + strings.Repeat("dG9rZW4_", 210) + "." + strings.Repeat("x", 40),
+	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", maxUpstreamValue), "zeros": strings.Repeat("\x00", 30),
+}
+
+func TestWhatIsPackedComesBack(t *testing.T) {
+	for name, text := range packedTexts {
+		if got, err := unpack(pack(text)); got != text || err != nil {
+			t.Errorf("%s: %.40q, %v", name, got, err)
+		}
+		b, err := encoding.Marshal(packed(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got packed
+		if err := decoding.Unmarshal(b, &got); err != nil || string(got) != text {
+			t.Errorf("%s in CBOR: %.40q, %v", name, got, err)
+		}
+		if utf8.ValidString(text) && len(b) > len(text)+3 {
+			t.Errorf("%s: %d bytes for %d", name, len(b), len(text))
+		}
+	}
+	for range 2000 { // what nobody thought of
+		n, err := rand.Int(rand.Reader, big.NewInt(200))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := make([]byte, n.Int64())
+		rand.Read(raw)
+		for i := range raw { // mostly of the alphabet
+			if raw[i] < 200 {
+				raw[i] = packAlphabet[raw[i]%64]
+			}
+		}
+		if got, err := unpack(pack(string(raw))); got != string(raw) || err != nil {
+			t.Errorf("%q: %q, %v", raw, got, err)
+		}
+	}
+}
+
+// docs/sealed-values.md: how many bytes a text takes.
+func TestHowMuchPackingSaves(t *testing.T) {
+	for name, most := range map[string]int{"Entra ID's code": 1145, "Cognito's refresh token": 1350, "Keycloak": 90, "the longest": 3080} {
+		b, err := encoding.Marshal(packed(packedTexts[name]))
+		if err != nil || len(b) > most {
+			t.Errorf("%s: %d bytes for %d characters, want at most %d: %v", name, len(b), len(packedTexts[name]), most, err)
+		}
+	}
+}
+
+func TestWhatPackDoesNotWriteIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		b    []byte
+	}{
+		{"bits that are not used", []byte{1, 0x03}},
+		{"a run that is cut off", []byte{4, 0, 0}},
+		{"a length in a longer form", []byte{0x81, 0x00, 0x00}},
+		{"a length without end", bytes.Repeat([]byte{0xff}, 12)},
+		{"a length beyond all", []byte{0xff, 0xff, 0xff, 0x7f}},
+		{"an empty run at the end", []byte{1, 0, 0}},
+		{"a letter among the others", []byte{0, 1, 'a'}},
+		{"two runs of the alphabet", []byte{1, 0, 0, 1, 0}},
+	} {
+		if got, err := unpack(c.b); err == nil {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func FuzzPacked(f *testing.F) {
+	for _, text := range packedTexts {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) <= maxUpstreamValue {
+			if got, err := unpack(pack(string(b))); got != string(b) || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+		if s, err := unpack(b); err == nil && !bytes.Equal(pack(s), b) {
+			t.Errorf("%x and %x are one text", b, pack(s))
+		}
+	})
+}

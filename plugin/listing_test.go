@@ -1,0 +1,198 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// lister is an MCP server that answers everything with one prepared answer.
+type lister struct {
+	header   http.Header
+	status   int
+	parts    []string
+	accepted string
+	flusher  bool
+	early    bool
+	panics   bool
+	hangs    bool
+}
+
+func (l *lister) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	l.accepted = req.Header.Get("Accept-Encoding")
+	_, l.flusher = rw.(http.Flusher)
+	for name, values := range l.header {
+		rw.Header()[name] = values
+	}
+	if l.early {
+		rw.WriteHeader(http.StatusEarlyHints)
+	}
+	rw.WriteHeader(l.status)
+	for _, part := range l.parts {
+		fmt.Fprint(rw, part)
+	}
+	if l.panics {
+		panic(http.ErrAbortHandler)
+	}
+	if l.hangs {
+		<-req.Context().Done()
+	}
+}
+
+const listRequest = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`
+
+func tools(names ...string) string {
+	list := []string{}
+	for _, name := range names {
+		list = append(list, `{"name":"`+name+`","description":"<b> & ü","inputSchema":{"type":"object","x":1.50}}`)
+	}
+	return `{"id":1,"jsonrpc":"2.0","result":{"nextCursor":"c","tools":[` + strings.Join(list, ",") + `]}}`
+}
+
+func TestToolsThatMayNotBeCalledAreHidden(t *testing.T) {
+	start(t)
+	jsonType := http.Header{"Content-Type": {"application/json"}, "Mcp-Session-Id": {"s1"}, "Content-Length": {"99999"}}
+	stream := http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}
+	const scopes = "mcp wiki:read"
+	for _, c := range []struct {
+		name   string
+		header http.Header
+		status int
+		parts  []string
+		want   string // empty: 502
+	}{
+		{"JSON", jsonType, 200, []string{tools("search", "delete_page", "admin_who", "admin_x")}, tools("search", "admin_who")},
+		{"JSON in pieces", jsonType, 200, strings.SplitAfter(tools("delete_page", "search"), ","), tools("search")},
+		{"none is left", jsonType, 200, []string{tools("delete_page")}, tools()},
+		{"none is hidden", jsonType, 200, []string{tools("search")}, tools("search")},
+		{"a batch", jsonType, 200, []string{"[" + tools("delete_page", "search") + `,{"jsonrpc":"2.0","id":2,"result":{}}]`}, "[" + tools("search") + `,{"jsonrpc":"2.0","id":2,"result":{}}]`},
+		{"an error of JSON-RPC", jsonType, 200, []string{`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}`}, `{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}`},
+		{"a status that is no success", http.Header{"Content-Type": {"text/plain"}}, 404, []string{"not here"}, "not here"},
+		{"202 without a body", http.Header{}, 202, nil, ""},
+		{"a list that may be shared", jsonType, 200, []string{`{"id":1,"result":{"cacheScope":"public","tools":[]}}`}, `{"id":1,"result":{"cacheScope":"private","tools":[]}}`},
+		{"an event stream", stream, 200, []string{"event: message\nid: 7\ndata: " + tools("search", "delete_page") + "\n\n"}, "event: message\nid: 7\ndata: " + tools("search") + "\n\n"},
+		{"with other events before it", stream, 200, []string{": ping\n\nid: 1\ndata: \nretry: 500\n\n", "data: {\"method\":\"notifications/message\",\"params\":{\"a\":1}}\n\n", "data: " + tools("delete_page", "search") + "\n\n"},
+			": ping\n\nid: 1\ndata: \nretry: 500\n\ndata: {\"method\":\"notifications/message\",\"params\":{\"a\":1}}\n\ndata: " + tools("search") + "\n\n"},
+		{"with other ends of lines", stream, 200, []string{"event: message\r\ndata: " + tools("search", "delete_page") + "\r\n\r\n"}, "event: message\ndata: " + tools("search") + "\n\n"},
+		{"data in several lines", stream, 200, []string{"data: {\"id\":1,\"jsonrpc\":\"2.0\",\ndata:\"result\":{\"tools\":[{\"name\":\"delete_page\"}]}}\n\n"}, "data: " + `{"id":1,"jsonrpc":"2.0","result":{"tools":[]}}` + "\n\n"},
+		{"compressed all the same", http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}}, 200, []string{"\x1f\x8b"}, "502"},
+		{"no JSON", jsonType, 200, []string{"delete_page"}, "502"},
+		{"another type", http.Header{"Content-Type": {"text/html"}}, 200, []string{"delete_page"}, "502"},
+		{"tools without an object", jsonType, 200, []string{`{"result":{"tools":["delete_page"]}}`}, "502"},
+		{"too long", jsonType, 200, []string{`{"x":"`, strings.Repeat("x", maxListing), `"}`}, "502"},
+		{"too many events", stream, 200, []string{strings.Repeat("data: x\n\n", 300)}, "502"},
+	} {
+		h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
+		l := &lister{header: c.header, status: c.status, parts: c.parts, early: true}
+		var next http.Handler = l
+		h.(*bouncer).next = next
+		rec := post(h, scopes, listRequest, "Accept-Encoding", "gzip")
+		if c.want == "502" {
+			if rec.Code != 502 || strings.Contains(rec.Body.String(), "delete_page") || !strings.Contains(rec.Body.String(), `"code":-32603`) {
+				t.Errorf("%s: %d %.200s, want 502", c.name, rec.Code, rec.Body)
+			}
+			continue
+		}
+		if rec.Code != c.status || rec.Body.String() != c.want {
+			t.Errorf("%s: %d\n%.500s, want\n%s", c.name, rec.Code, rec.Body, c.want)
+		}
+		if rec.Header().Get("Content-Length") != "" || rec.Header().Get("Content-Type") != c.header.Get("Content-Type") || rec.Header().Get("Mcp-Session-Id") != c.header.Get("Mcp-Session-Id") {
+			t.Errorf("%s: headers %v", c.name, rec.Header())
+		}
+		if l.accepted != "identity" {
+			t.Errorf("%s: the server was told Accept-Encoding: %s", c.name, l.accepted)
+		}
+	}
+}
+
+func TestAListingThatBreaksOff(t *testing.T) {
+	log := start(t)
+	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
+	var next http.Handler = &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{"{"}, panics: true}
+	h.(*bouncer).next = next
+	rec := post(h, "mcp", listRequest)
+	if rec.Code != 502 || !strings.Contains(log.String(), "label hideTools: the answer to tools/list is not passed on: it broke off") {
+		t.Errorf("status %d, log %q", rec.Code, log)
+	}
+}
+
+func TestWhatIsNotHeld(t *testing.T) {
+	start(t)
+	for _, c := range []struct{ name, hide, body string }{
+		{"a list without the label", "", listRequest},
+		{"a list with the label off", "false", listRequest},
+		{"a call with the label", "true", toolCall("search")},
+		{"a list of resources", "true", `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`},
+	} {
+		h, _ := ruled(t, func(config *Config) {
+			config.HideTools = c.hide
+			config.MethodScopes = ""
+		})
+		l := &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{tools("delete_page")}}
+		var next http.Handler = l
+		h.(*bouncer).next = next
+		rec := post(h, "mcp wiki:read", c.body, "Accept-Encoding", "gzip")
+		if rec.Code != 200 || rec.Body.String() != tools("delete_page") || l.accepted != "gzip" || !l.flusher {
+			t.Errorf("%s: %d %s; Accept-Encoding %s, Flusher %t", c.name, rec.Code, rec.Body, l.accepted, l.flusher)
+		}
+	}
+	for _, c := range []struct{ name, hide, rules, want string }{
+		{"neither true nor false", "yes", "*=a", "label hideTools: give true or false"},
+		{"without rules", "true", "", "label hideTools: nothing is hidden"},
+	} {
+		config := wikiConfig("http://127.0.0.1:1")
+		config.HideTools = c.hide
+		config.ToolScopes = c.rules
+		if _, err := parseConfig(config); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	// A client that goes away ends the request to the server.
+	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
+	var next http.Handler = &lister{header: http.Header{}, status: 200, hangs: true}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	req, _ := http.NewRequestWithContext(ctx, "POST", wikiURL, strings.NewReader(listRequest))
+	if _, err := hold(next, &heldAnswer{header: http.Header{}}, req); err == nil || h == nil {
+		t.Error("an answer without end was taken")
+	}
+}
+
+func TestRulesThatAreRefused(t *testing.T) {
+	for _, c := range []struct{ name, label, rules, want string }{
+		{"no scope", "toolScopes", "delete_page=", "name scopes after the ="},
+		{"a variable that was empty", "toolScopes", "delete_page= ; *=wiki:read", "name scopes after the ="},
+		{"no =", "toolScopes", "delete_page", "is no rule"},
+		{"no name", "toolScopes", "=wiki:read", "before the = stands a name"},
+		{"a star in the middle", "toolScopes", "a*b=wiki:read", "before the = stands a name"},
+		{"two stars", "toolScopes", "a**=wiki:read", "before the = stands a name"},
+		{"the same name twice", "toolScopes", "a=x; a=y", "two rules for"},
+		{"the star twice", "promptScopes", "*=x; *=y", "two rules for"},
+		{"a quote in a scope", "resourceScopes", `a=x"y`, "name scopes after the ="},
+		{"a name with a line break", "toolScopes", "a\x00b=x", "before the = stands a name"},
+		{"a name of 257 characters", "toolScopes", strings.Repeat("a", 257) + "=x", "before the = stands a name"},
+		{"notifications", "methodScopes", "notifications/*=x", "notifications need no scope"},
+		{"257 rules", "toolScopes", manyRules(257), "at most 256 rules"},
+	} {
+		table, err := parseRuleTable(c.label, c.rules)
+		if err == nil || table != nil || !strings.HasPrefix(err.Error(), "label "+c.label+": ") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	table, err := parseRuleTable("resourceScopes", "https://wiki.example/?a=b&c=*=wiki:read ; ;*=x y")
+	if err != nil || strings.Join(neededFor(table, "https://wiki.example/?a=b&c=1"), " ") != "wiki:read" || strings.Join(neededFor(table, "z"), " ") != "x y" {
+		t.Errorf("the last = divides: %v", err)
+	}
+}
+
+func manyRules(n int) string {
+	rules := []string{}
+	for i := 0; i < n; i++ {
+		rules = append(rules, fmt.Sprintf("t%d=x", i))
+	}
+	return strings.Join(rules, ";")
+}
