@@ -14,11 +14,12 @@ type scopeRule struct {
 
 func parseScopeRules(texts []string) (rules []scopeRule, err error) {
 	for _, text := range texts {
-		who, scopes, found := strings.Cut(text, "=")
+		at := max(strings.LastIndex(text, "="), 0) // names of groups hold = too: cn=admins,ou=wiki
+		who, scopes := text[:at], strings.TrimPrefix(text[at:], "=")
 		kind, name, named := strings.Cut(strings.TrimSpace(who), ":") // names of groups hold colons too
 		rule := scopeRule{kind, strings.TrimSpace(name), strings.Fields(scopes)}
 		anybody := kind == "*" && !named
-		if !found || len(rule.scopes) == 0 || !anybody && (rule.name == "" || !slices.Contains([]string{"group", "domain", "email", "sub"}, kind)) {
+		if len(rule.scopes) == 0 || !anybody && (rule.name == "" || !slices.Contains([]string{"group", "domain", "email", "sub"}, kind)) {
 			return nil, fmt.Errorf("scopeRules: %q is no rule", text)
 		}
 		rules = append(rules, rule)

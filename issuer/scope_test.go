@@ -34,6 +34,7 @@ func TestScopesThatRulesGive(t *testing.T) {
 		{"asked for identity scopes only, as some clients do by themselves", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "openid email profile offline_access",
 			nil, "wiki:write wiki:read wiki:self wiki:hello"},
 		{"scopes of the provider are none of the MCP server's", rules, nil, []string{"openid", "email", "upstream:all"}, map[string]any{"email": "bob@example.com"}, "wiki:read upstream:all", []string{"wiki:read"}, "wiki:read"},
+		{"a group with a distinguished name", []string{"group:cn=admins,ou=wiki=wiki:write", "*=wiki:read"}, nil, nil, map[string]any{"groups": []string{"cn=admins,ou=wiki"}}, "", nil, "wiki:write wiki:read"},
 		{"a rule may give one of them", []string{"*=openid wiki:read"}, nil, nil, nil, "openid", nil, "openid"},
 		{"required and given", rules, []string{"wiki:read"}, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", nil, "wiki:read"},
 		{"required is not given by itself", []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}, nil, nil, "wiki:write", nil, "wiki:write"},

@@ -368,10 +368,15 @@ func (s *settings) parseTenant(c *Config) error {
 func parseScopeRules(text string) ([]string, error) {
 	rules := listOf(text, ";")
 	for _, rule := range rules {
-		who, scopes, found := strings.Cut(rule, "=")
+		at := strings.LastIndex(rule, "=") // names of groups hold = too: cn=admins,ou=wiki
+		if at < 0 {
+			at = 0
+		}
+		who := rule[:at]
+		scopes := strings.TrimPrefix(rule[at:], "=")
 		kind, name, named := strings.Cut(strings.TrimSpace(who), ":")
 		known := kind == "group" || kind == "domain" || kind == "email" || kind == "sub"
-		if !found || strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
+		if strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
 			return nil, fmt.Errorf("label scopeRules: %q is no rule: write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO", rule)
 		}
 		if len(strings.Fields(scopes)) == 0 || strings.Trim(strings.Join(strings.Fields(scopes), ""), scopeChars) != "" {

@@ -58,6 +58,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"mcpPaths without a slash", func(c *Config) { c.MCPPaths = "mcp" }, "label mcpPaths"},
 		{"mcpPaths below /oauth", func(c *Config) { c.MCPPaths = "/oauth/token" }, "label mcpPaths"},
 		{"scopeRules without scopes", func(c *Config) { c.ScopeRules = "*=" }, "label scopeRules"},
+		{"scopeRules without an =", func(c *Config) { c.ScopeRules = "group:admins" }, "label scopeRules"},
 		{"scopeRules of nobody known", func(c *Config) { c.ScopeRules = "team:x=mcp:read" }, "label scopeRules"},
 		{"scopeRules without a name", func(c *Config) { c.ScopeRules = "group:=mcp:read" }, "label scopeRules"},
 		{"allowedEmails of two empty variables", func(c *Config) { c.AllowedEmails = ", " }, "label allowedEmails: names nobody"},
