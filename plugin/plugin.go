@@ -175,7 +175,9 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 			return
 		}
 	}
-	if !credentialize(b, rw, req, e, id) {
+	if id.assertion == nil && b.settings.backend == nil {
+		identify(req.Header, id)
+	} else if !credentialize(b, rw, req, e, id) {
 		return
 	}
 	if lists && b.settings.rules.hide {

@@ -2,15 +2,10 @@ package rig
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-
-	"golang.org/x/net/http2"
 )
 
 // DexAPI is Dex's own gRPC interface for administrators, of which the rig needs one call: too little for a gRPC library.
@@ -22,12 +17,9 @@ type DexAPI struct {
 
 // NewDexAPI gives the part of Dex's configuration that opens its interface, for Options.Dex.
 func NewDexAPI(t T) (*DexAPI, map[string]any) {
-	api := &DexAPI{t: t, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), http: &http.Client{Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		},
-	}}}
+	var h2 http.Protocols
+	h2.SetUnencryptedHTTP2(true)
+	api := &DexAPI{t: t, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), http: &http.Client{Transport: &http.Transport{Protocols: &h2}}}
 	return api, map[string]any{"grpc": map[string]any{"addr": api.addr}}
 }
 
