@@ -95,7 +95,7 @@ func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
 
 // contract is what was promised to a tenant's clients.
 func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
-	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
+	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
 	case s.guard.shared:
 		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World
@@ -313,9 +313,9 @@ type swarmClient struct {
 // tokens are an answer of the token endpoint.
 type tokens struct{ access, refresh string }
 
-// What was not answered a client tries again, for longer than anything is out of order.
+// What was not answered a client tries again, for longer than anything is out of order, and than a claim of a replica that died.
 const (
-	patience   = 60
+	patience   = 90
 	retryAfter = 250 * time.Millisecond
 )
 
