@@ -10,7 +10,7 @@
 //	everything else under P              needs an access token (RFC 9068), verified in process; without one: 401
 //	whatever is not under P              404: Traefik's PathPrefix(`/wiki`) also matches /wikileaks
 //
-// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes. It never sees the access token, the bouncer's cookies, or an
+// The MCP server behind sees X-Mcp-Sub, X-Mcp-Scopes and what else labels ask for (identity.go). It never sees the access token, the bouncer's cookies, or an
 // identity header that a client made up.
 //
 // Three words are used throughout. The sidecar is the authorization server, a process beside Traefik. A tenant is the
