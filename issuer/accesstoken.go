@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // accessTokenClaims is RFC 9068 §2.2. aud holds the tenant's audience, which the plugin checks, and the
@@ -68,14 +66,14 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	return accessToken{s.sign(t, accessTokenType, claims), id, expires.Sub(now)}
 }
 
-// sign makes a JWT with the key of the tenant's current epoch.
-func (s *Issuer) sign(t *tenant, typ jose.ContentType, claims accessTokenClaims) string {
+// sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is written out here because go-jose's way
+// there costs half as much again as the signature; what others signed is never read like this.
+func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
-	signer := must(jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: keyID(key.Public().(ed25519.PublicKey))}},
-		(&jose.SignerOptions{}).WithType(typ)))
-	signed := must(signer.Sign(must(json.Marshal(claims))))
-	return must(signed.CompactSerialize())
+	encode := base64.RawURLEncoding.EncodeToString
+	header := `{"alg":"EdDSA","kid":"` + keyID(key.Public().(ed25519.PublicKey)) + `","typ":"` + typ + `"}`
+	signed := encode([]byte(header)) + "." + encode(must(json.Marshal(claims)))
+	return signed + "." + encode(ed25519.Sign(key, []byte(signed)))
 }
 
 // keyID is the first 16 characters of the key's RFC 7638 thumbprint, in base64url: it names the key and says nothing about

@@ -1,13 +1,17 @@
 package issuer_test
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
@@ -143,4 +147,62 @@ func BenchmarkFirstHop(b *testing.B) {
 			b.Fatal(rec.Code)
 		}
 	}
+}
+
+// BenchmarkRefreshGuarded is a chain of refreshes with the memory guard, each with the token that the last one gave, between two checks of
+// the provider.
+func BenchmarkRefreshGuarded(b *testing.B) {
+	refreshChain(b, guardedBench(b), 1)
+}
+
+// BenchmarkRefreshesAtOnce is as many clients as there are processors; "/s" is what all of them get together.
+func BenchmarkRefreshesAtOnce(b *testing.B) {
+	refreshChain(b, guardedBench(b), runtime.GOMAXPROCS(0))
+}
+
+func guardedBench(b *testing.B) *world {
+	return benchWorld(b, func(w *world) {
+		w.guarded("memory")
+		guarded := w.config
+		w.config = func(c *issuer.Config) {
+			guarded(c)
+			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+		}
+	})
+}
+
+func refreshChain(b *testing.B, w *world, clients int) {
+	b.Helper()
+	h := w.replica()
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	forms := make([]url.Values, clients)
+	for i := range forms {
+		a := w.register(w.wiki.PublicURL, nil)
+		forms[i] = with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	begun := time.Now()
+	var wait sync.WaitGroup
+	for i := range forms {
+		wait.Go(func() {
+			for range b.N / clients {
+				r := httptest.NewRequest("POST", "/oauth/token", strings.NewReader(forms[i].Encode()))
+				r.Header.Set("X-Mcpb-Hop", hop)
+				r.Header.Set("Content-Type", formType)
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, r)
+				var answer struct {
+					RefreshToken string `json:"refresh_token"`
+				}
+				if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil || rec.Code != 200 {
+					b.Errorf("status %d: %s", rec.Code, rec.Body)
+					return
+				}
+				forms[i].Set("refresh_token", answer.RefreshToken)
+			}
+		})
+	}
+	wait.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(begun).Seconds(), "/s")
 }

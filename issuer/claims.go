@@ -183,13 +183,15 @@ func (c claims) find(path string) (any, bool) {
 	return nil, false
 }
 
-// groupNames reads the shapes that providers send: a list of names, one name, or objects whose keys are the names (Zitadel's roles).
+// groupNames reads the shapes that providers send: a list of names, one name, or objects whose keys are the names (Zitadel's roles), but
+// for those that say no.
 func groupNames(v any) []string {
 	switch v := v.(type) {
 	case string:
 		return []string{v}
 	case map[string]any:
-		return slices.Sorted(maps.Keys(v))
+		names := slices.Sorted(maps.Keys(v))
+		return slices.DeleteFunc(names, func(name string) bool { return v[name] == nil || v[name] == false })
 	case []any:
 		var names []string
 		for _, entry := range v {

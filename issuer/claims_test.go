@@ -36,6 +36,7 @@ func TestClaimsThatAccessTokensCarry(t *testing.T) {
 		{"a long name", ada(map[string]any{"name": strings.Repeat("ä", 500)}), []string{"name"}, nil, map[string]any{"name": strings.Repeat("ä", 64)}},
 		{"claims of other types", map[string]any{"email": 7, "email_verified": true, "name": []string{"x"}, "groups": 7}, []string{"email", "name", "groups"}, nil, map[string]any{}},
 		{"groups of several types", ada(map[string]any{"groups": []any{"a", 7, nil, "", []any{"nested"}, map[string]any{"z": 1, "b": 2}, "a"}}), []string{"groups"}, nil, map[string]any{"groups": []any{"a", "b", "z"}}},
+		{"an object that says yes and no", ada(map[string]any{"groups": map[string]any{"admins": false, "owners": nil, "readers": true, "writers": map[string]any{}}}), []string{"groups"}, nil, map[string]any{"groups": []any{"readers", "writers"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {

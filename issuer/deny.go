@@ -261,12 +261,14 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 	return &denyCopy{DenyDocument: document, etag: resp.Header.Get("ETag")}, err
 }
 
+var nothingDenied DenyDocument
+
 // denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, and when it cannot be
 // read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
 func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	l := s.Deny
 	if l == nil {
-		return &DenyDocument{}, nil
+		return &nothingDenied, nil
 	}
 	now := s.Now()
 	last := l.current.Load()

@@ -409,7 +409,7 @@ func (w *world) signedHere(text string) bool {
 	if err := json.Unmarshal([]byte(w.get(w.wiki.PublicURL+"/oauth/jwks.json").Body), &set); err != nil {
 		w.t.Fatal(err)
 	}
-	signed, err := jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.EdDSA})
+	signed, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil {
 		w.t.Fatal(err)
 	}

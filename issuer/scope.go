@@ -14,11 +14,12 @@ type scopeRule struct {
 
 func parseScopeRules(texts []string) (rules []scopeRule, err error) {
 	for _, text := range texts {
-		who, scopes, found := strings.Cut(text, "=")
+		at := max(strings.LastIndex(text, "="), 0) // names of groups hold = too: cn=admins,ou=wiki
+		who, scopes := text[:at], strings.TrimPrefix(text[at:], "=")
 		kind, name, named := strings.Cut(strings.TrimSpace(who), ":") // names of groups hold colons too
 		rule := scopeRule{kind, strings.TrimSpace(name), strings.Fields(scopes)}
 		anybody := kind == "*" && !named
-		if !found || len(rule.scopes) == 0 || !anybody && (rule.name == "" || !slices.Contains([]string{"group", "domain", "email", "sub"}, kind)) {
+		if len(rule.scopes) == 0 || !anybody && (rule.name == "" || !slices.Contains([]string{"group", "domain", "email", "sub"}, kind)) {
 			return nil, fmt.Errorf("scopeRules: %q is no rule", text)
 		}
 		rules = append(rules, rule)
@@ -108,9 +109,9 @@ func (t *tenant) grantableScope(asked string) string {
 }
 
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
-// more later widen nothing beyond what was allowed (RFC 6749 §6).
+// more later widen nothing beyond what was allowed (RFC 6749 §6), and what rules withheld does not come back when all rules go.
 func (t *tenant) scopeOf(g grant) string {
-	if len(t.rules) == 0 || g.Identity.machine {
+	if g.Identity.machine {
 		return g.Scope
 	}
 	gives := t.given(g.Identity)

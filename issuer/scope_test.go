@@ -34,6 +34,7 @@ func TestScopesThatRulesGive(t *testing.T) {
 		{"asked for identity scopes only, as some clients do by themselves", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "openid email profile offline_access",
 			nil, "wiki:write wiki:read wiki:self wiki:hello"},
 		{"scopes of the provider are none of the MCP server's", rules, nil, []string{"openid", "email", "upstream:all"}, map[string]any{"email": "bob@example.com"}, "wiki:read upstream:all", []string{"wiki:read"}, "wiki:read"},
+		{"a group with a distinguished name", []string{"group:cn=admins,ou=wiki=wiki:write", "*=wiki:read"}, nil, nil, map[string]any{"groups": []string{"cn=admins,ou=wiki"}}, "", nil, "wiki:write wiki:read"},
 		{"a rule may give one of them", []string{"*=openid wiki:read"}, nil, nil, nil, "openid", nil, "openid"},
 		{"required and given", rules, []string{"wiki:read"}, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", nil, "wiki:read"},
 		{"required is not given by itself", []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}, nil, nil, "wiki:write", nil, "wiki:write"},
@@ -102,6 +103,27 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	groups = []string{"readers"}
 	w.clock.Add(time.Hour)
 	refresh("wiki:read")
+}
+
+// What rules withheld does not come back when the rules go: nobody else would get it either.
+func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ScopeRules = []string{"*=wiki:read", "group:admins=wiki:admin"}
+		w.wiki.RequiredScopes = []string{"wiki:read"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	tokens := a.login("scope", "wiki:read wiki:admin") // the person allows both, the rules give one
+	if got := tokens.text("scope"); got != "wiki:read" {
+		t.Fatalf("scope %q", got)
+	}
+	w.relabel(func(t *labels) { t.ScopeRules = nil })
+	tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
+	if got := tokens.text("scope"); got != "wiki:read" {
+		t.Errorf("without rules the refresh gives %q", got)
+	}
+	if got := a.login("scope", "wiki:read wiki:admin").text("scope"); got != "wiki:read" {
+		t.Errorf("without rules a login gives %q", got)
+	}
 }
 
 // A client that needs more asks the person again, and gets more (RFC 9470 does the same for other reasons).

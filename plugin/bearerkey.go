@@ -23,9 +23,9 @@ const (
 	maxBearerKey  = 2500 // characters; the longest that is made has about 1,850
 	minBearerKey  = 36   // bytes: header, nonce and tag
 	maxAnswer     = 16 << 10
-	keyFlights    = 8   // keys that are asked for at a time
+	keyFlights    = 8   // keys that are asked for at a time, before one that was never good waits
 	strangeKeys   = 100 // keys that were never good that are asked for in strangePeriod
-	strangePeriod = 30  // seconds
+	strangePeriod = 1   // seconds: longer, and a few inventions would shut out all keys that are not known yet, as after a restart
 	refusedPeriod = 60  // seconds for which a refused key is not asked for again
 	maxRefused    = 1024
 )
@@ -86,7 +86,7 @@ func (b *bearerKeys) launch(k *keyset, key string, at int64) (*keyFlight, error)
 		b.since = at
 		b.strange = 0
 	}
-	if len(b.flights) >= keyFlights || !b.good[hash] && b.strange >= strangeKeys {
+	if !b.good[hash] && (len(b.flights) >= keyFlights || b.strange >= strangeKeys) {
 		complain("too many bearer keys are asked for that are not known: new ones are answered 503 for a while")
 		return nil, errKeysUnavailable
 	}

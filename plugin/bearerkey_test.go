@@ -160,6 +160,53 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	}
 }
 
+// A stranger with ten invented keys a second cannot shut out those whose keys are not known yet, as after a restart.
+func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
+	start(t)
+	_, _, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+	for second := 0; second < 55; second++ {
+		for i := 0; i < 10; i++ {
+			ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", second, "-", i)))...)
+		}
+		clock.Add(1)
+	}
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
+		t.Errorf("a good key after 55 seconds of it: status %d", rec.Code)
+	}
+}
+
+// Strangers who occupy all questions do not hold up a key that was good before.
+func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
+	start(t)
+	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+	clock.Add(1800 + expirySkew)
+	ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...) // fetches what is due
+	hold := make(chan struct{})
+	m.mu.Lock()
+	m.hold = hold
+	m.mu.Unlock()
+	var all sync.WaitGroup
+	all.Add(keyFlights)
+	startAll(keyFlights, func(i int) {
+		defer all.Done()
+		ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...)
+	})
+	eventually(t, "the questions", func() bool { return m.asked.Load() == 1+keyFlights })
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 503 {
+		t.Errorf("one question too many: status %d", rec.Code)
+	}
+	m.mu.Lock()
+	m.hold = nil
+	m.mu.Unlock()
+	rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+	close(hold)
+	all.Wait()
+	if rec.Code != 200 {
+		t.Errorf("a known key meanwhile: status %d", rec.Code)
+	}
+}
+
 func TestGoodBearerKeysAreNotCounted(t *testing.T) {
 	start(t)
 	good := map[string]string{}

@@ -298,6 +298,14 @@ func (s *settings) parseTenant(c *Config) error {
 			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
 		}
 	}
+	for _, l := range []struct{ name, value string }{
+		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
+		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
+	} {
+		if isOnlySeparators(l.value) {
+			return fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
+		}
+	}
 	headers, err := parseIdentityHeaders(c.IdentityHeaders)
 	if err != nil {
 		return err
@@ -360,10 +368,15 @@ func (s *settings) parseTenant(c *Config) error {
 func parseScopeRules(text string) ([]string, error) {
 	rules := listOf(text, ";")
 	for _, rule := range rules {
-		who, scopes, found := strings.Cut(rule, "=")
+		at := strings.LastIndex(rule, "=") // names of groups hold = too: cn=admins,ou=wiki
+		if at < 0 {
+			at = 0
+		}
+		who := rule[:at]
+		scopes := strings.TrimPrefix(rule[at:], "=")
 		kind, name, named := strings.Cut(strings.TrimSpace(who), ":")
 		known := kind == "group" || kind == "domain" || kind == "email" || kind == "sub"
-		if !found || strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
+		if strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
 			return nil, fmt.Errorf("label scopeRules: %q is no rule: write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO", rule)
 		}
 		if len(strings.Fields(scopes)) == 0 || strings.Trim(strings.Join(strings.Fields(scopes), ""), scopeChars) != "" {
@@ -383,6 +396,11 @@ func listOf(text, separators string) []string {
 		}
 	}
 	return list
+}
+
+// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
+func isOnlySeparators(text string) bool {
+	return strings.TrimSpace(text) != "" && len(listOf(text, ",; ")) == 0
 }
 
 func unknownLabel(extra map[string]any) error {

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"mime"
 	"net/http"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -97,7 +99,20 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 // carriesMessage says whether a request may hold a message. A server need not look at the method, so a GET with a body is looked into too.
 func carriesMessage(req *http.Request) bool {
 	m := req.Method
-	return req.ContentLength != 0 || m != "GET" && m != "HEAD" && m != "DELETE" && m != "OPTIONS"
+	if m != "GET" && m != "HEAD" && m != "DELETE" && m != "OPTIONS" {
+		return true
+	}
+	if req.ContentLength < 0 && req.Body != nil { // HTTP/3 does not say that there is no body
+		first := make([]byte, 1)
+		n, _ := io.ReadFull(req.Body, first)
+		if n == 0 {
+			req.Body = http.NoBody
+			req.ContentLength = 0
+		} else {
+			req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(first), req.Body))
+		}
+	}
+	return req.ContentLength != 0
 }
 
 // isPlainJSON refuses what a server would decode before it reads JSON: a body that is harmless as UTF-8 can be another in UTF-7, which some
@@ -367,6 +382,12 @@ func isPlainName(s string) bool {
 	return s != "" && strings.TrimSpace(s) == s && !strings.ContainsAny(s, controlChars+"\ufffd")
 }
 
+// needless matches a percent-encoded character that never need be encoded (RFC 3986 §2.3): "%73ecret" is "secret", but no rule for it.
+var needless = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])`)
+
+// unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut "file://" off take it for a part of the path.
+var unslashed = strings.NewReplacer("%2f", "/", "%5c", "/")
+
 // isPlainURI refuses the spellings by which a URI that begins like one resource means another.
 func isPlainURI(uri string) bool {
 	scheme, rest, found := strings.Cut(uri, ":")
@@ -378,8 +399,12 @@ func isPlainURI(uri string) bool {
 	if !found || scheme != strings.ToLower(scheme) || strings.Trim(uri, printable) != "" || strings.ContainsAny(uri, "\\ ") {
 		return false
 	}
-	path = strings.ToLower(path) + "/"
-	return !strings.Contains(path, "/../") && !strings.Contains(path, "/./") && !strings.Contains(path, "%2e") && !strings.Contains(path, "%2f") && !strings.Contains(path, "%5c")
+	path = strings.ToLower(path)
+	if strings.Contains(path, "%2f") || strings.Contains(path, "%5c") || needless.MatchString(uri) {
+		return false
+	}
+	whole := unslashed.Replace(strings.ToLower(rest)) + "/"
+	return !strings.Contains(whole, "/../") && !strings.Contains(whole, "/./")
 }
 
 // mirrors compares a header that repeats the body with the body. A client wraps what a header cannot carry as =?base64?…?=.

@@ -102,6 +102,7 @@ func TestWhichScopesAnOperationNeeds(t *testing.T) {
 		{"a method without a rule", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 200, ""},
 		{"initialize", "mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}`, 200, ""},
 		{"a resource by its beginning", "mcp wiki:read", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a"}}`, 200, ""},
+		{"a resource with what must be encoded", "mcp wiki:read", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a%20b%25%C3%A4?next=https%3A%2F%2Fwiki.example%2Fa..b&v=1.0"}}`, 200, ""},
 		{"another resource: both rules in one challenge", "mcp", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///secret/a"}}`, 403, "mcp wiki:read wiki:admin"},
 		{"a prompt that needs two scopes, and one for the method", "mcp wiki:read", `{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"review"}}`, 403, "mcp wiki:prompts wiki:write wiki:read"},
 		{"a prompt without a rule of its own", "mcp wiki:prompts", `{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"other"}}`, 200, ""},
@@ -211,6 +212,11 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"a resource with a scheme in capitals", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"FILE:///public/a"}}`, "-32600"},
 		{"a resource with a host in capitals", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"https://Wiki.example/a"}}`, "-32600"},
 		{"a resource beyond ASCII", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/ä"}}`, "-32600"},
+		{"a resource by dot segments in the query, where a file has none", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/?/../../secret"}}`, "-32600"},
+		{"a resource by encoded dot segments in the query", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/?%2F%2e.%5C..%2fsecret"}}`, "-32600"},
+		{"a resource by dot segments behind a #", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/#/../../secret"}}`, "-32600"},
+		{"a resource by a letter that need not be encoded", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///%73ecret/a"}}`, "-32600"},
+		{"a resource by a tilde that need not be encoded", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///%7Eroot/a"}}`, "-32600"},
 		{"a resource without a scheme", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"public"}}`, "-32600"},
 		{"an object of 129 members", `{"id":1,"method":"ping"` + manyMembers(127) + `}`, "-32600"},
 	} {
@@ -428,6 +434,25 @@ func TestRequestsWithoutAMessage(t *testing.T) {
 		h.ServeHTTP(rec, req)
 		if rec.Code != c.want || behind.upgrade != "" {
 			t.Errorf("%s: %d %s, want %d; Upgrade %q", c.name, rec.Code, rec.Body, c.want, behind.upgrade)
+		}
+	}
+	// HTTP/3 does not say that there is no body.
+	for _, c := range []struct {
+		method, body string
+		want         int
+	}{{"GET", "", 200}, {"DELETE", "", 200}, {"HEAD", "", 200}, {"GET", toolCall("delete_page"), 403}, {"DELETE", " ", 400}} {
+		req := httptest.NewRequest(c.method, wikiURL+"/mcp", io.NopCloser(strings.NewReader(c.body)))
+		req.ContentLength = -1
+		req.TLS = nil
+		req.Header.Set("X-Forwarded-Proto", "https")
+		if c.body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code != c.want {
+			t.Errorf("%s of unknown length, %q: %d %s, want %d", c.method, c.body, rec.Code, rec.Body, c.want)
 		}
 	}
 	if rec := post(h, "mcp", "not even JSON", "Authorization", ""); rec.Code != 401 {

@@ -73,6 +73,9 @@ func parseRules(c *Config) (*rules, error) {
 // parseRuleTable splits PATTERN=SCOPES rules. The last "=" divides, because a URI may hold others.
 func parseRuleTable(label, text string) (*ruleTable, error) {
 	list := listOf(text, ";")
+	if isOnlySeparators(text) {
+		return nil, fmt.Errorf("label %s: holds no rule: write NAME=SCOPES, or leave the label out", label)
+	}
 	if len(list) == 0 {
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,42 @@ func TestStoresThatAreRefused(t *testing.T) {
 			err := serve(&strings.Builder{})
 			if err == nil || err.Error() != c.says || strings.Contains(err.Error(), fragment) {
 				t.Errorf("error %v, want %s", err, c.says)
+			}
+		})
+	}
+}
+
+// Which guard there is when nothing is said, and when something is.
+func TestWhichGuardThereIs(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		lambda      bool
+		kind        string
+		denies      bool
+	}{
+		{"in a container", "", false, "memory", false},
+		{"on Lambda", "", true, "none", false},
+		{"on Lambda with a table", "dynamodb://replay", true, "dynamodb", false},
+		{"none", "none", false, "none", false},
+		{"Redis", "redis://127.0.0.1:6379", false, "redis", false},
+		{"Redis over TLS, and a deny document", "rediss://user:secret@cache:6379/2", false, "rediss", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "BOUNCER_REPLAY_GUARD": c.value, "AWS_REGION": "eu-central-1"})
+			t.Setenv(runtimeAPI, "")
+			if c.lambda {
+				t.Setenv(runtimeAPI, "127.0.0.1:9001")
+			}
+			if c.denies {
+				t.Setenv("BOUNCER_DENY", `{"v":1,"serial":1}`)
+			}
+			e, err := loadEnvironment()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := e.issuerConfig(slog.New(slog.DiscardHandler))
+			if err := e.openStores(&config); err != nil || config.ReplayGuard.Kind() != c.kind || (config.Deny != nil) != c.denies {
+				t.Errorf("guard %s, deny %v, error %v", config.ReplayGuard.Kind(), config.Deny, err)
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func TestGoodEnvironments(t *testing.T) {
 	}{
 		{"defaults", "", "", func(e *environment, c issuer.Config) bool {
 			return e.ListenAddr == ":8080" && e.LogLevel == slog.LevelInfo && c.Schedule.Rotation == 30*day && c.Schedule.Overlap == day &&
-				c.AccessTokenTTL == time.Hour && c.RefreshTokenTTL == 30*day && c.SessionTTL == day && len(c.Ring.MasterIDs()) == 1
+				c.AccessTokenTTL == time.Hour && c.RefreshTokenTTL == 30*day && c.SessionTTL == day && c.RefreshIdleTTL == 14*day && len(c.Ring.MasterIDs()) == 1
 		}},
 		{"a ring", "BOUNCER_ENCRYPTION_KEY", keyTwo + "," + keyOne, func(_ *environment, c issuer.Config) bool { return len(c.Ring.MasterIDs()) == 2 }},
 		{"a ring with blanks", "BOUNCER_ENCRYPTION_KEY", keyTwo + ", " + keyOne, func(_ *environment, c issuer.Config) bool { return len(c.Ring.MasterIDs()) == 2 }},
@@ -61,6 +61,7 @@ func TestGoodEnvironments(t *testing.T) {
 		{"as half an hour", "BOUNCER_ACCESS_TOKEN_TTL", "0.5", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == 30*time.Minute }},
 		{"as 15m", "BOUNCER_ACCESS_TOKEN_TTL", "15m", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == 15*time.Minute }},
 		{"as 1h", "BOUNCER_ACCESS_TOKEN_TTL", " 1h ", func(_ *environment, c issuer.Config) bool { return c.AccessTokenTTL == time.Hour }},
+		{"how long a refresh token may rest", "BOUNCER_REFRESH_IDLE_TTL", "12h", func(_ *environment, c issuer.Config) bool { return c.RefreshIdleTTL == 12*time.Hour }},
 		{"a refresh token's life as a number of days", "BOUNCER_REFRESH_TOKEN_TTL", "7", func(_ *environment, c issuer.Config) bool { return c.RefreshTokenTTL == 7*day }},
 		{"as 12h", "BOUNCER_REFRESH_TOKEN_TTL", "12h", func(_ *environment, c issuer.Config) bool { return c.RefreshTokenTTL == 12*time.Hour }},
 		{"a session's life as a number of hours", "BOUNCER_SESSION_TTL", "8", func(_ *environment, c issuer.Config) bool { return c.SessionTTL == 8*time.Hour }},

@@ -330,7 +330,7 @@ func TestTheMCPServerVerifiesWhoCalls(t *testing.T) {
 	if len(seen) != 1 {
 		t.Fatalf("the MCP server saw %d requests", len(seen))
 	}
-	assertion, err := jose.ParseSigned(seen[0].Header.Get("X-Mcp-Assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	assertion, err := jose.ParseSignedCompact(seen[0].Header.Get("X-Mcp-Assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil {
 		t.Fatalf("%v: %q", err, seen[0].Header)
 	}

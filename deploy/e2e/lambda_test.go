@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -123,6 +124,40 @@ func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
 	if n := len(w.Wiki.Provider.Posts("refresh_token")) - posts; n != 0 {
 		t.Errorf("the provider was asked %d times within the hour", n)
 	}
+}
+
+// The guard table tells the first use from the second for environments that know nothing of each other, where the provider lets several through.
+func TestTheGuardTableServesAllEnvironments(t *testing.T) {
+	t.Parallel()
+	store := rig.StartDynamoDB(t, &rig.Logs{})
+	env := maps.Clone(store.Env)
+	env["BOUNCER_REPLAY_GUARD"] = store.URL
+	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Sidecar: env})
+	c := w.World.Client()
+	f := c.Begin()
+	code := c.Login(w.World.Browser(), f)
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {f.Verifier}, "client_id": {c.ClientID}, "redirect_uri": {c.Redirect}, "resource": {c.Resource}}
+	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			answer, err := c.Try(t.Context(), http.MethodPost, c.Meta.TokenEndpoint, h, []byte(form.Encode()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[answer.Status]++
+		})
+	}
+	wg.Wait()
+	if statuses[http.StatusOK] != 1 || statuses[http.StatusBadRequest] != 5 {
+		t.Errorf("statuses of 6 redemptions of one code: %v", statuses)
+	}
+	loginAndRefresh(t, c, w.World.Browser())
 }
 
 // Lambda may deliver a request to a second environment when the first one's answer is lost. All of a login bears that, except that a code whose

@@ -33,6 +33,8 @@ type Contract struct {
 	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code. Every provider
 	// here honours only one of several in sequence.
 	CodeOnce bool
+	// CodesByGuard says that the provider's codes are redeemed at the callback, so that nobody but the guard counts ours.
+	CodesByGuard bool
 
 	// Settle is how long after the end of an outage an answer may still be missing: a connection is made anew, a
 	// back-off runs out.
@@ -261,7 +263,7 @@ func (m *model) mustBeSecond(op *Op) bool {
 			return false
 		}
 		simultaneous := op.Start <= other.End
-		return m.CodeOnce || !simultaneous || m.mustKnow(op, other)
+		return !m.CodesByGuard && (m.CodeOnce || !simultaneous) || m.mustKnow(op, other)
 	})
 }
 

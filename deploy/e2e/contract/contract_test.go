@@ -291,6 +291,29 @@ func TestTheModelHoldsTheProviderToItsWord(t *testing.T) {
 	}
 }
 
+// Where nobody but the guard counts codes, it is held to what it knows, and to no more.
+func TestTheModelOfCodesThatOnlyTheGuardCounts(t *testing.T) {
+	for _, c := range []struct {
+		name, history string
+		guard         Guard
+		found         int
+	}{
+		{"one after the other", "0-1 redeem c granted r1\n2-3 redeem c granted x1", Shared, 1},
+		{"at the same time", "0-3 redeem c granted r1\n1-2 redeem c granted x1", Shared, 1},
+		{"after the store forgot", "0-1 redeem c granted r1\n1.5-1.5 outage emptied\n2-3 redeem c granted x1", Shared, 0},
+		{"at two processes", "0-1 redeem c at a granted r1\n2-3 redeem c at b granted x1", Memory, 0},
+		{"without a guard", "0-1 redeem c granted r1\n2-3 redeem c granted x1", None, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			promised := contract[c.guard]
+			promised.CodesByGuard = true
+			if found := promised.Check(parse(t, c.history)); len(found) != c.found {
+				t.Errorf("found %v", found)
+			}
+		})
+	}
+}
+
 // What a failing run prints is a record that can be checked again.
 func TestNotation(t *testing.T) {
 	const text = `5.000-6.000 outage store

@@ -113,7 +113,7 @@ data "aws_iam_policy_document" "sidecar" {
   dynamic "statement" {
     for_each = aws_dynamodb_table.guard
     content {
-      actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+      actions   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"]
       resources = [statement.value.arn]
     }
   }
