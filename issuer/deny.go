@@ -346,7 +346,7 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 }
 
 // loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared with a token's age, a thief who refreshes would outrun them.
-// A machine's subject is the operator's word, not a user of the provider.
+// A machine with a denied user's subject is that user to the MCP server, and to the plugin, so it is denied too.
 func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil {
@@ -358,7 +358,7 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 		because = "notBefore"
 	case d.Families.has(g.familyName(), s.Now()):
 		because = "family"
-	case !g.Identity.machine && d.Users.has(t.ProviderIssuer+"|"+g.Identity.Subject, s.Now()):
+	case d.Users.has(t.ProviderIssuer+"|"+g.Identity.Subject, s.Now()):
 		because = "user"
 	default:
 		return nil

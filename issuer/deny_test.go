@@ -340,13 +340,16 @@ func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 	key := url.Values{"key": {info.Key}}
 	w.hop("/hop/token", key).wants(t, 200, "")
 	serial := 1
-	for _, deny := range []string{`"keys":{"` + info.KeyID + `":""}`, `"families":{"` + info.KeyID + `":""}`, `"notBefore":{"*":"` + w.clock.Now().Add(time.Second).Format(time.RFC3339) + `"}`} {
+	for _, deny := range []string{
+		`"keys":{"` + info.KeyID + `":""}`, `"families":{"` + info.KeyID + `":""}`, `"notBefore":{"*":"` + w.clock.Now().Add(time.Second).Format(time.RFC3339) + `"}`,
+		`"users":{"` + w.idp.Issuer + `|backup":""}`, // an MCP server that sees this subject cannot tell it from a person's, nor can the plugin
+	} {
 		serial++
 		f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,%s}`, serial, deny))
 		w.clock.Add(30 * time.Second)
 		w.hop("/hop/token", key).wants(t, 400, "invalid_grant")
 	}
-	f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,"users":{"%s|backup":""}}`, serial+1, w.idp.Issuer)) // a person of the provider, not the key
+	f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,"users":{"%s|backup-2":"","https://idp.example|backup":""}}`, serial+1, w.idp.Issuer))
 	w.clock.Add(30 * time.Second)
 	w.hop("/hop/token", key).wants(t, 200, "")
 }

@@ -52,7 +52,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if now.After(sealedAt.Add(s.RefreshIdleTTL)) {
 		return tokenResponse{}, invalidGrant("this login was not used for too long; authorize again")
 	}
-	if g.Resource, err = t.narrowResource(form, g.Resource); err != nil {
+	resource, err := t.narrowResource(form, g.Resource)
+	if err != nil {
 		return tokenResponse{}, err
 	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
@@ -75,10 +76,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	// The answer may be that to an earlier request, which asked for a wider resource.
-	if next.Resource, err = t.narrowResource(form, next.Resource); err != nil {
-		return tokenResponse{}, err
-	}
+	next.Resource = resource // of the access token only: the refresh token keeps what was granted
 	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
 }
 

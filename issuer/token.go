@@ -130,11 +130,13 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		}
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	g := grant{Identity: who, Scope: code.Scope, Resource: resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
+	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	return s.issue(t, c, renewal{grant: g, token: s.sealGrant(t, c, g)}, "", "authorization_code")
+	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
+	next.Resource = resource // of the access token only
+	return s.issue(t, c, next, "", "authorization_code")
 }
 
 // markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
@@ -186,8 +188,8 @@ func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
 	return s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g)
 }
 
-// narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and gets no other. Only a grant for
-// the whole tenant has anything within it.
+// narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and its access token is for no other. Only a
+// grant for the whole tenant has anything within it.
 func (t *tenant) narrowResource(form url.Values, granted string) (string, error) {
 	asked := given(form["resource"])
 	if len(asked) == 0 {

@@ -344,17 +344,48 @@ func TestRefreshIsBound(t *testing.T) {
 	}
 }
 
-// RFC 8707 §2.2: a token request may name a resource within the granted one. From then on the login is for that one.
+// RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its access token and not the login: the next one
+// may be for all of it again.
 func TestATokenRequestMayNarrowTheResource(t *testing.T) {
-	w := newWorld(t, nil, nil)
-	a := w.register(w.wiki.PublicURL, nil)
-	mcp := w.wiki.PublicURL + "/mcp"
-	got := a.token(with(a.redemption(a.code()), "resource", mcp)).wants(t, 200, "")
-	if aud := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["aud"].([]any); len(aud) != 2 || aud[1] != mcp {
-		t.Errorf("aud %v", aud)
+	for _, guard := range []string{"none", "memory"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded(guard) })
+			a := w.register(w.wiki.PublicURL, nil)
+			mcp, sse := w.wiki.PublicURL+"/mcp", w.wiki.PublicURL+"/sse"
+			token, newest := "", ""
+			for _, c := range []struct {
+				name, asked, aud string
+				after            time.Duration // an hour: the provider is due
+				again            bool          // the same refresh token as before, within the grace
+			}{
+				{"a code for one path", mcp, mcp, 0, false},
+				{"a refresh for another", sse, sse, 0, false},
+				{"a refresh that names none is for the whole server", "", w.wiki.PublicURL, 0, false},
+				{"a check at the provider for one path", mcp, mcp, time.Hour, false},
+				{"the same again for the whole server", w.wiki.PublicURL, w.wiki.PublicURL, time.Second, true},
+				{"the same again for the other path", sse, sse, time.Second, true},
+				{"and the next one for the whole server", w.wiki.PublicURL, w.wiki.PublicURL, time.Second, false},
+			} {
+				w.clock.Add(c.after)
+				if !c.again {
+					token = newest
+				}
+				form := a.refreshment(token)
+				if token == "" {
+					form = a.redemption(a.code())
+				}
+				got := a.token(with(form, "resource", c.asked)).wants(t, 200, "")
+				if aud := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["aud"].([]any); len(aud) != 2 || aud[1] != c.aud {
+					t.Errorf("%s: aud %v", c.name, aud)
+				}
+				newest = got.text("refresh_token")
+			}
+			a.token(with(a.redemption(a.code()), "resource", "https://evil.example/")).wants(t, 400, "invalid_target")
+			narrow := a.login("resource", mcp).text("refresh_token") // consent was given for that much
+			a.token(with(a.refreshment(narrow), "resource", w.wiki.PublicURL)).wants(t, 400, "invalid_target")
+			a.token(with(a.refreshment(narrow), "resource", sse)).wants(t, 400, "invalid_target")
+		})
 	}
-	a.token(with(a.refreshment(got.text("refresh_token")), "resource", w.wiki.PublicURL)).wants(t, 400, "invalid_target")
-	a.token(with(a.redemption(a.code()), "resource", "https://evil.example/")).wants(t, 400, "invalid_target")
 }
 
 func TestALoginEnds(t *testing.T) {

@@ -23,20 +23,32 @@ type providerBench struct {
 // TestRealProvidersAreAskedAtARefresh runs what a fake provider is asked in package issuer at real ones.
 func TestRealProvidersAreAskedAtARefresh(t *testing.T) {
 	t.Parallel()
+	store := rig.StartRedis(t, &rig.Logs{})
+	askProviders(t, rig.Options{Clocks: true, Sidecar: map[string]string{"BOUNCER_REPLAY_GUARD": store.URL}})
+}
+
+// The rows that need no store, with each request on another environment of the function.
+func TestRealProvidersAreAskedAtARefreshOnLambda(t *testing.T) {
+	t.Parallel()
+	askProviders(t, rig.Options{Lambda: true, NoReplicas: true})
+}
+
+// askProviders runs the rows at both providers; without replicas, those that need none.
+func askProviders(t *testing.T, o rig.Options) {
 	api, dex := rig.NewDexAPI(t)
 	var users []any
 	for i := range providerRows {
 		users = append(users, rig.DexUser(providerUser(i), fmt.Sprint("id-", i)))
 	}
 	dex["staticPasswords"] = users
-	store := rig.StartRedis(t, &rig.Logs{})
-	w := rig.New(t, rig.Options{
-		Dex: dex, OIDCProvider: true, Clocks: true,
-		Sidecar: map[string]string{"BOUNCER_REPLAY_GUARD": store.URL},
-		Labels:  map[string]string{"refresh": "upstream", "upstreamCheckInterval": "0s"},
-	})
+	o.Dex, o.OIDCProvider = dex, true
+	o.Labels = map[string]string{"refresh": "upstream", "upstreamCheckInterval": "0s"}
+	w := rig.New(t, o)
 	for _, tn := range w.Tenants() {
 		for i, row := range providerRows {
+			if row.replicas && o.NoReplicas {
+				continue
+			}
 			t.Run(tn.Provider.Name+": "+row.name, func(t *testing.T) {
 				b := &providerBench{T: t, w: w, tn: tn, user: providerUser(i)}
 				// Dex with its storage in memory cannot look for a person while it renews their refresh token, so that is what is taken away there.
@@ -85,10 +97,11 @@ func (b *providerBench) use(c *rig.OAuthClient, what, token string) (string, int
 }
 
 var providerRows = []struct {
-	name string
-	run  func(*providerBench)
+	name     string
+	replicas bool // and a guard that they share
+	run      func(*providerBench)
 }{
-	{"each refresh asks once", func(b *providerBench) {
+	{"each refresh asks once", false, func(b *providerBench) {
 		c, token := b.login()
 		for i := range 4 {
 			var asked int
@@ -97,7 +110,7 @@ var providerRows = []struct {
 			}
 		}
 	}},
-	{"20 refreshes at once over two replicas ask once, and each answer is good", func(b *providerBench) {
+	{"20 refreshes at once over two replicas ask once, and each answer is good", true, func(b *providerBench) {
 		c, token := b.login()
 		before := len(b.tn.Provider.Posts("refresh_token"))
 		g := guardBench{T: b.T}
@@ -120,7 +133,7 @@ var providerRows = []struct {
 		}
 		b.use(c, "and on", again)
 	}},
-	{"all replicas are killed between two refreshes", func(b *providerBench) {
+	{"all replicas are killed between two refreshes", true, func(b *providerBench) {
 		c, token := b.login()
 		for i := range 2 {
 			for _, r := range b.w.Replicas {
@@ -129,7 +142,7 @@ var providerRows = []struct {
 			token, _ = b.use(c, fmt.Sprint("refresh ", i+1), token)
 		}
 	}},
-	{"a stolen token used after its owner never reaches the provider", func(b *providerBench) {
+	{"a stolen token used after its owner never reaches the provider", true, func(b *providerBench) {
 		c, stolen := b.login()
 		r2, _ := b.use(c, "owner", stolen)
 		r3, _ := b.use(c, "owner again", r2)
@@ -140,14 +153,14 @@ var providerRows = []struct {
 			b.Errorf("the provider was asked %d times", asked)
 		}
 	}},
-	{"a person who is removed", func(b *providerBench) {
+	{"a person who is removed", false, func(b *providerBench) {
 		c, token := b.login()
 		token, _ = b.use(c, "before", token)
 		b.remove(b.subject)
 		wantOAuthError(b.T, "afterwards", c.Refresh(token), "invalid_grant")
 		wantOAuthError(b.T, "and again", c.Refresh(token), "invalid_grant")
 	}},
-	{"the provider is down, and comes back", func(b *providerBench) {
+	{"the provider is down, and comes back", false, func(b *providerBench) {
 		c, token := b.login()
 		token, _ = b.use(c, "before", token)
 		for _, status := range []int{http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusTooManyRequests} {

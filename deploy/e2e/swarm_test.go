@@ -95,7 +95,7 @@ func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
 
 // contract is what was promised to a tenant's clients.
 func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
-	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
+	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
 	case s.guard.shared:
 		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World
@@ -221,11 +221,15 @@ func (s *swarm) check() {
 		count[string(op.Do)+" "+string(op.Outcome)]++
 	}
 	s.t.Logf("%d operations in %d outages: %v", len(h.Ops), len(h.Outages), count)
+	thieves := 0
+	if s.guard.shared {
+		thieves = 1 // was refused, and so was the owner afterwards
+	}
 	for _, least := range []struct {
 		what string
 		n    int
 	}{
-		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3},
+		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3}, {"refresh refused", 2 * thieves},
 		{"refresh granted", 10 * swarmClients}, {"call granted", 5 * swarmClients}, {"refresh unanswered", 5},
 	} {
 		if count[least.what] < least.n {
@@ -313,9 +317,9 @@ type swarmClient struct {
 // tokens are an answer of the token endpoint.
 type tokens struct{ access, refresh string }
 
-// What was not answered a client tries again, for longer than anything is out of order.
+// What was not answered a client tries again, for longer than anything is out of order, and than a claim of a replica that died.
 const (
-	patience   = 60
+	patience   = 90
 	retryAfter = 250 * time.Millisecond
 )
 
