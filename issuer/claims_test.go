@@ -198,6 +198,22 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	w.idp.Be(kind)
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 
+	// It is a silence like any other: what was last known of a person does not stand for ever.
+	info["email"] = "ada@example.com"
+	tokens = a.login()
+	w.idp.Be(broken)
+	for _, status := range []int{200, 200, 503} { // 1 h, 2 h, 3 h after the provider's last word on the person
+		w.clock.Add(time.Hour)
+		got := a.token(a.refreshment(tokens.text("refresh_token")))
+		if got.Status != status {
+			t.Errorf("status %d, want %d: %s", got.Status, status, got.Body)
+		}
+		if got.Status == 200 {
+			tokens = got
+		}
+	}
+	w.idp.Be(kind)
+
 	// Where the claims were never read there are no last known ones.
 	info["email"] = "ada@example.com"
 	tokens = a.login()
