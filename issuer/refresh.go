@@ -76,6 +76,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	next.short = next.short || next.Identity.UnreadSince != 0
 	next.Resource = resource // of the access token only: the refresh token keeps what was granted
 	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
 }

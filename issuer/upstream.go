@@ -272,12 +272,17 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	}
 	checkedAt := s.Now().Unix()
 	if err != nil {
-		if asError(err).Status != http.StatusServiceUnavailable || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
+		if asError(err).Status != http.StatusServiceUnavailable || silent || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
 			return identity{}, nil, err
 		}
-		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again.
+		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
+		// who was taken out of a group would stay in as long as userinfo fails.
 		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
+		if next.UnreadSince == 0 {
+			next.UnreadSince = s.Now().Unix()
+		}
 	}
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
