@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -273,6 +274,26 @@ func TestPlacesOfATable(t *testing.T) {
 				t.Errorf("%+v, error %v", s, err)
 			}
 		})
+	}
+}
+
+// A server that takes connections and says nothing must not hold requests for longer than one that is down.
+func TestARedisThatHangsInTheHandshake(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	g, err := OpenReplayGuard("rediss://"+listener.Addr().String(), time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := g.firstUse(t.Context(), replayKey{1}); err == nil || errors.Is(err, ErrUnsafeStore) {
+		t.Errorf("error %v", err)
+	}
+	if waited := time.Since(begun); waited > 5*time.Second {
+		t.Errorf("waited %v", waited)
 	}
 }
 

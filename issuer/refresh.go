@@ -247,7 +247,12 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 			"tenant", t.Resource, "issuer", t.PublicURL, "provider", up.issuer)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
-	return s.renew(ctx, t, c, presented, g)
+	next, err := s.renew(ctx, t, c, presented, g)
+	if errors.Is(err, errGuardFull) { // the provider may have replaced its refresh token: losing the new one would end the login
+		g.Generation++
+		return renewal{grant: g, token: s.sealGrant(t, c, g), short: true}, nil
+	}
+	return next, err
 }
 
 // errClaimed: another replica is asking the provider about this family.

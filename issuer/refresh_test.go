@@ -307,6 +307,25 @@ func TestTheGuardIsAway(t *testing.T) {
 	})
 }
 
+// A memory that is full is no reason to lose what a provider that rotates has just given.
+func TestTheGuardIsFullAfterTheProviderAnswered(t *testing.T) {
+	w, store := newFaultyWorld(t, nil)
+	w.idp.Be(issuertest.Behaviour{KillOnReuse: true})
+	s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
+	s.last = s.a.login().text("refresh_token")
+	store.Full(true)
+	s.refresh(s.last) // nothing has moved
+	w.clock.Add(time.Hour)
+	s.refresh(s.last)
+	store.Full(false)
+	s.refresh(s.last)
+	w.clock.Add(time.Hour)
+	s.refresh(s.last)
+	if got := strings.Join(s.said, " "); got != "temporarily_unavailable short ok ok" || w.idp.Refreshes() != 2 {
+		t.Errorf("%s; %d calls", got, w.idp.Refreshes())
+	}
+}
+
 // A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but the guard counts.
 func TestTheGuardIsAwayWhenACodeComes(t *testing.T) {
 	for _, c := range []struct {
