@@ -3,12 +3,15 @@ package issuer
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,6 +297,22 @@ func TestARedisThatHangsInTheHandshake(t *testing.T) {
 	}
 	if waited := time.Since(begun); waited > 5*time.Second {
 		t.Errorf("waited %v", waited)
+	}
+}
+
+// rediss proves who the server is: otherwise whoever is between could say that everything is the first use, and read the password.
+func TestARedisThatCannotProveItself(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
+	server.StartTLS()
+	defer server.Close()
+	g, err := OpenReplayGuard("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unknown x509.UnknownAuthorityError
+	if _, err := g.firstUse(t.Context(), replayKey{1}); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -139,11 +139,17 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if metadata.UserInfo != "" {
 		endpoints["userinfo_endpoint"] = metadata.UserInfo
 	}
-	for name, raw := range endpoints {
+	safe := func(raw string) bool {
 		e, err := url.Parse(raw)
-		if err != nil || e.Host == "" || e.Scheme != "https" && !(isLocalHTTP(e) && isLocalHTTP(u)) {
+		return err == nil && e.Host != "" && (e.Scheme == "https" || isLocalHTTP(e) && isLocalHTTP(u))
+	}
+	for name, raw := range endpoints {
+		if !safe(raw) {
 			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
 		}
+	}
+	if !safe(metadata.Revocation) {
+		metadata.Revocation = "" // as if there were none: it would be sent the secret
 	}
 	// Never AutoDetect: x/oauth2 would post a code or a refresh token a second time after an error, and a
 	// rotating provider takes the second time for theft.
