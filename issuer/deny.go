@@ -288,6 +288,7 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 		l.mu.Lock()
 	}
 	defer l.mu.Unlock()
+	now = s.Now() // again: those who waited share the failure that they waited for, or a place that hangs would make each wait for the one before
 	if c := l.current.Load(); c != last {
 		return c.DenyDocument, nil // somebody else was faster
 	}
@@ -303,7 +304,7 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 		s.counters.add(denyFailures)
 		s.Log.Error("the deny document cannot be read", "older copy", last != nil, "cause", err)
 		if last == nil {
-			l.err, l.failedAt = temporarilyUnavailable("this server cannot read its list of revocations", err), now
+			l.err, l.failedAt = temporarilyUnavailable("this server cannot read its list of revocations", err), s.Now()
 			return nil, l.err
 		}
 		next = &denyCopy{DenyDocument: last.DenyDocument, etag: last.etag}

@@ -258,6 +258,36 @@ func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// While there is no copy and the place hangs, requests share one wait: if each waited for the one before it, they would pile up.
+func TestADenyDocumentThatHangs(t *testing.T) {
+	host := &denyHost{}
+	w := newWorld(t, nil, func(w *world) {
+		list, err := issuer.OpenDenyList("https://revocations.example/deny.json", slowly{host, func() { w.clock.Add(3 * time.Second) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.config = func(c *issuer.Config) { c.Deny = list }
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	for range 3 {
+		a.token(a.refreshment("mbr1_x")).wants(t, 503, "temporarily_unavailable")
+	}
+	if n := len(host.asked); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// slowly lets time go by before it answers.
+type slowly struct {
+	http.RoundTripper
+	passes func()
+}
+
+func (s slowly) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.passes()
+	return s.RoundTripper.RoundTrip(r)
+}
+
 func TestDenyDocumentsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, document, want string }{
 		{"a good one", `{"v":1,"serial":3,"notBefore":{"*":"2026-01-01T00:00:00Z"},"clients":{"AAAAAAAAAAAAAAAA":"2026-01-01T00:00:00+02:00"},"users":{"http://localhost:5556/dex|a b|c":""},"families":{},"redirectHosts":{"::1":""},"keys":{"k":""}}`, ""},
