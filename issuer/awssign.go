@@ -98,10 +98,14 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 		return a.known, nil
 	}
 	next, err := a.fetch(ctx, endpoint)
-	if err == nil {
+	switch {
+	case err == nil:
 		a.known = next
+	case a.known.id != "" && now.Before(a.known.expires): // the endpoint is away for a moment
+	default:
+		return awsCredentials{}, err
 	}
-	return next, err
+	return a.known, nil
 }
 
 // awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody else can be.

@@ -351,7 +351,26 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 				if _, err := a.credentials(t.Context(), now.Add(56*time.Minute)); err != nil || asks != 2 {
 					t.Errorf("asked %d times: %v", asks, err)
 				}
+				c.status = 500 // what is known holds until its end
+				if got, err := a.credentials(t.Context(), now.Add(59*time.Minute)); err != nil || got.session != c.want || asks != 3 {
+					t.Errorf("renewal fails: %+v, %v, asked %d times", got, err, asks)
+				}
+				if got, err := a.credentials(t.Context(), now.Add(time.Hour)); err == nil || got.id != "" {
+					t.Errorf("expired: %+v", got)
+				}
 			}
 		})
+	}
+}
+
+// A proxy would see the token of the container and the credentials, in plain http.
+func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
+	s, err := newDynamoStore("guard", func(name string) string { return map[string]string{"AWS_REGION": "eu-central-1"}[name] }, time.Now, http.DefaultTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, ok := s.identity.client.Transport.(*http.Transport)
+	if !ok || transport.Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
+		t.Errorf("%+v", s.identity.client)
 	}
 }
