@@ -198,6 +198,21 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	w.idp.Be(kind)
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 
+	// What was last known of a person does not stand for ever, but the login of somebody who comes back meanwhile is not lost.
+	info["email"] = "ada@example.com"
+	tokens = a.login()
+	w.clock.Add(24 * time.Hour)
+	w.idp.Be(broken)
+	for _, want := range []string{"short", "short", "short", "temporarily_unavailable"} {
+		got := a.token(a.refreshment(tokens.text("refresh_token")))
+		if outcome(got) != want {
+			t.Errorf("%s, want %s", outcome(got), want)
+		}
+		tokens = got
+		w.clock.Add(time.Hour)
+	}
+	w.idp.Be(kind)
+
 	// Where the claims were never read there are no last known ones.
 	info["email"] = "ada@example.com"
 	tokens = a.login()

@@ -118,8 +118,8 @@ func (d *DenyDocument) Check() error {
 	}
 	entries := len(d.NotBefore)
 	for who, at := range d.NotBefore {
-		if u, err := url.Parse(who); who != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.HasSuffix(who, "/")) {
-			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL without a slash at its end", who)
+		if who != "*" && !writtenAsIssuer(who) { // a URL in another form is no tenant's, and the mark would end nothing
+			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL as \"issuer\" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query", who)
 		}
 		if at.IsZero() {
 			return fmt.Errorf("deny document: notBefore: %q has no time", who)
@@ -137,6 +137,13 @@ func (d *DenyDocument) Check() error {
 		return fmt.Errorf("deny document: more than %d entries; mcpbouncer deny prune removes those that are over", maxDenyEntries)
 	}
 	return nil
+}
+
+// writtenAsIssuer says whether a public URL has the one form that the plugin gives it.
+func writtenAsIssuer(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	return err == nil && (u.Scheme == "https" && u.Port() != "443" || u.Scheme == "http" && u.Port() != "80") &&
+		u.Host != "" && u.Host == strings.ToLower(u.Host) && u.User == nil && !strings.HasSuffix(publicURL, "/") && !strings.ContainsAny(publicURL, "?#")
 }
 
 // Prune removes the entries that are over, and says how many. Marks stay: a bearer key may be older than any of them.
@@ -159,12 +166,13 @@ func (e DenyEntries) has(entry string, now time.Time) bool {
 	return ok && !until.over(now)
 }
 
-// notBefore is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later.
+// notBefore is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later. Births are whole seconds, so a mark within
+// one means those of that second too.
 func (d *DenyDocument) notBefore(publicURL string) int64 {
 	mark := int64(0)
 	for _, who := range []string{"*", publicURL} {
 		if at, ok := d.NotBefore[who]; ok {
-			mark = max(mark, at.Unix())
+			mark = max(mark, at.Add(time.Second-1).Unix())
 		}
 	}
 	return mark
@@ -206,8 +214,8 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
 			return fetchDeny(ctx, client, source, last)
 		}
-	case err == nil && u.Scheme != "" && u.Host != "":
-		return nil, errors.New("a URL must be https")
+	case strings.Contains(source, "://"): // not read as a file: the error would show it, and it may be a signed one
+		return nil, errors.New("a URL must be a well-formed one, and https")
 	default:
 		l.read = func(context.Context, *denyCopy) (*denyCopy, error) {
 			data, err := readFile(source, maxDenyDocument)
@@ -358,12 +366,19 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 		because = "notBefore"
 	case d.Families.has(g.familyName(), s.Now()):
 		because = "family"
-	case d.Users.has(t.ProviderIssuer+"|"+g.Identity.Subject, s.Now()):
+	case len(d.Users) > 0 && slices.ContainsFunc(usersOf(t), func(prefix string) bool { return d.Users.has(prefix+g.Identity.Subject, s.Now()) }):
 		because = "user"
 	default:
 		return nil
 	}
 	return invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because))
+}
+
+// usersOf are what entries of the tenant's users begin with. A slash at the end of a provider's issuer is easily forgotten or added, and the
+// person would not be denied.
+func usersOf(t *tenant) []string {
+	issuer := strings.TrimSuffix(t.ProviderIssuer, "/")
+	return []string{issuer + "|", issuer + "/|"}
 }
 
 // keyDenied is for where a bearer key earns a token.
@@ -396,19 +411,21 @@ func (s *Issuer) hopDeny(w http.ResponseWriter, r *http.Request, t *tenant) erro
 		return err
 	}
 	now := s.Now()
-	list := func(entries DenyEntries, prefix string) []string {
+	list := func(entries DenyEntries, prefixes ...string) []string {
 		found := []string{} // not null in JSON
 		for entry := range entries {
-			if rest, ok := strings.CutPrefix(entry, prefix); ok && entries.has(entry, now) {
-				found = append(found, rest)
+			for _, prefix := range prefixes {
+				if rest, ok := strings.CutPrefix(entry, prefix); ok && entries.has(entry, now) {
+					found = append(found, rest)
+				}
 			}
 		}
 		slices.Sort(found)
-		return found
+		return slices.Compact(found)
 	}
 	body := must(json.Marshal(tenantDeny{
 		Version: 1, Serial: d.Serial, NotBefore: d.notBefore(t.PublicURL),
-		Clients: list(d.Clients, ""), Users: list(d.Users, t.ProviderIssuer+"|"), Families: list(d.Families, ""), Keys: list(d.Keys, ""),
+		Clients: list(d.Clients, ""), Users: list(d.Users, usersOf(t)...), Families: list(d.Families, ""), Keys: list(d.Keys, ""),
 	}))
 	sum := sha256.Sum256(body)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`

@@ -77,6 +77,12 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 		{"this person", func(w *world, _ *app, _ string) string {
 			return `{"v":1,"serial":2,"users":{"` + w.idp.Issuer + `|person-1":""}}`
 		}, 200, "invalid_grant", "invalid_grant", "invalid_grant"},
+		{"this person, the provider written with a slash", func(w *world, _ *app, _ string) string {
+			return `{"v":1,"serial":2,"users":{"` + w.idp.Issuer + `/|person-1":""}}`
+		}, 200, "invalid_grant", "invalid_grant", "invalid_grant"},
+		{"everybody until a moment within this second", func(w *world, _ *app, _ string) string {
+			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Add(time.Millisecond).Format(time.RFC3339Nano))
+		}, 200, "ok", "invalid_grant", "ok"},
 		{"a person of the same name at another provider", func(*world, *app, string) string {
 			return `{"v":1,"serial":2,"users":{"https://idp.example|person-1":""}}`
 		}, 200, "ok", "ok", "ok"},
@@ -149,10 +155,10 @@ func TestWhatThePluginIsToldToDeny(t *testing.T) {
 		t.Errorf("nothing denied: %s", empty.Body)
 	}
 	f.write(t, `{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/wiki":"2026-01-02T03:04:05Z","*":"2026-01-01T00:00:00Z"},"clients":{"BBBBBBBBBBBBBBBB":"","AAAAAAAAAAAAAAAA":"2000-01-01T00:00:00Z"},
-		"users":{"`+w.idp.Issuer+`|auth0|7":"","https://idp.example|8":""},"families":{"AAAAAAAAAAAAAAAAAAAAAA":"2100-01-01T00:00:00Z"},"redirectHosts":{"evil.example":""},"keys":{"key-1":""}}`)
+		"users":{"`+w.idp.Issuer+`|auth0|7":"","`+w.idp.Issuer+`/|auth0|7":"","`+w.idp.Issuer+`/|9":"","https://idp.example|8":""},"families":{"AAAAAAAAAAAAAAAAAAAAAA":"2100-01-01T00:00:00Z"},"redirectHosts":{"evil.example":""},"keys":{"key-1":""}}`)
 	w.clock.Add(30 * time.Second)
 	got := ask(w.wiki.PublicURL, empty.Header.Get("ETag")).wants(t, 200, "")
-	if got.Body != `{"v":1,"serial":2,"notBefore":1767323045,"clients":["BBBBBBBBBBBBBBBB"],"users":["auth0|7"],"families":["AAAAAAAAAAAAAAAAAAAAAA"],"keys":["key-1"]}` {
+	if got.Body != `{"v":1,"serial":2,"notBefore":1767323045,"clients":["BBBBBBBBBBBBBBBB"],"users":["9","auth0|7"],"families":["AAAAAAAAAAAAAAAAAAAAAA"],"keys":["key-1"]}` {
 		t.Errorf("%s", got.Body)
 	}
 	if same := ask(w.wiki.PublicURL, got.Header.Get("ETag")); same.Status != 304 || same.Body != "" {
@@ -267,8 +273,12 @@ func TestDenyDocumentsThatAreRefused(t *testing.T) {
 		{"a list", `{"v":1,"clients":["AAAAAAAAAAAAAAAA"]}`, "deny document: not a JSON object of this form, or a repeated member"},
 		{"a time that is none", `{"v":1,"keys":{"k":"tomorrow"}}`, "deny document: not a JSON object of this form, or a repeated member"},
 		{"a mark without a time", `{"v":1,"notBefore":{"*":"0001-01-01T00:00:00Z"}}`, `deny document: notBefore: "*" has no time`},
-		{"a mark for a name", `{"v":1,"notBefore":{"wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "wiki" is neither * nor a public URL without a slash at its end`},
-		{"a mark for a URL with a slash", `{"v":1,"notBefore":{"https://mcp.localhost/":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/" is neither * nor a public URL without a slash at its end`},
+		{"a mark for a name", `{"v":1,"notBefore":{"wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
+		{"a mark for a URL with a slash", `{"v":1,"notBefore":{"https://mcp.localhost/":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
+		{"a mark for a host in capitals, which no server has", `{"v":1,"notBefore":{"https://MCP.localhost/wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://MCP.localhost/wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
+		{"a mark with a default port", `{"v":1,"notBefore":{"https://mcp.localhost:443/wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost:443/wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
+		{"a mark with a query", `{"v":1,"notBefore":{"https://mcp.localhost/wiki?x":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/wiki?x" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
+		{"a mark with another port", `{"v":1,"notBefore":{"http://mcp.localhost:443/wiki":"2026-01-01T00:00:00Z"}}`, ""},
 		{"a client_id instead of its fingerprint", `{"v":1,"clients":{"https://claude.ai/oauth/mcp":""}}`, `deny document: clients: "https://claude.ai/oauth/mcp" cannot be one`},
 		{"a user without a provider", `{"v":1,"users":{"ada":""}}`, `deny document: users: "ada" cannot be one`},
 		{"a short family", `{"v":1,"families":{"abc":""}}`, `deny document: families: "abc" cannot be one`},
@@ -311,10 +321,10 @@ func TestPlacesOfADenyDocument(t *testing.T) {
 	}{
 		{"a file", good.name, true}, {"the document itself", ` {"v":1,"serial":1}`, true}, {"an https URL", "https://revocations.example/deny.json", true}, {"http on this machine", "http://127.0.0.1:1/deny.json", true},
 		{"a file that is not there", good.name + ".json", false}, {"a malformed file", bad.name, false}, {"a malformed document", `{"v":1`, false}, {"http elsewhere", "http://revocations.example/deny.json", false},
-		{"another scheme", "s3://bucket/deny.json", false}, {"a directory", filepath.Dir(good.name), false},
+		{"another scheme", "s3://bucket/deny.json", false}, {"a malformed URL", "https://user:s3cr3t%zz@revocations.example/", false}, {"a directory", filepath.Dir(good.name), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := issuer.OpenDenyList(c.source, nil); (err == nil) != c.ok {
+			if _, err := issuer.OpenDenyList(c.source, nil); (err == nil) != c.ok || err != nil && strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -32,6 +32,17 @@ func (f *FaultyStore) Fail(before, after error) {
 	f.before, f.after = before, after
 }
 
+// Full makes it refuse, or take, answers to keep, as a memory store does that has too many.
+func (f *FaultyStore) Full(full bool) {
+	s := f.replayStore.(*memoryStore)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxNotes = memoryNotes
+	if full {
+		s.maxNotes = 0
+	}
+}
+
 func (f *FaultyStore) faults() (error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

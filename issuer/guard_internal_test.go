@@ -154,6 +154,12 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 	if v, _, err := g.step(t.Context(), replayKey{2}, 1, []byte("x")); v != fresh || err != nil {
 		t.Errorf("a known family: %v, %v", v, err)
 	}
+	if claimed, err := g.claim(t.Context(), replayKey{9}); !claimed || err != nil {
+		t.Errorf("a check of a known family: %v, %v", claimed, err)
+	}
+	if err := g.unclaim(t.Context(), replayKey{9}); err != nil {
+		t.Fatal(err)
+	}
 	if v, _, err := g.step(t.Context(), replayKey{1}, 0, []byte("x")); v != reused || err != nil {
 		t.Errorf("a replay: %v, %v", v, err)
 	}

@@ -45,7 +45,8 @@ func (s *memoryStore) raise(_ context.Context, key replayKey, from, to uint32, n
 	if known.number > from {
 		return known, false, nil
 	}
-	if known.number == 0 && s.len() >= s.maxEntries || note != nil && s.notes.len() >= s.maxNotes {
+	// Claims find room: there are no more than requests at a time, and without one a known login could not be checked.
+	if known.number == 0 && life > checkClaim && s.len() >= s.maxEntries || note != nil && s.notes.len() >= s.maxNotes {
 		return replayRecord{}, false, errGuardFull
 	}
 	s.lasting(life).set(key, to)

@@ -33,7 +33,7 @@ func newRedisStore(address string) (*redisStore, error) {
 	return &redisStore{&redis.Pool{
 		DialContext: func(ctx context.Context) (redis.Conn, error) {
 			c, err := redis.DialURLContext(ctx, address, redis.DialConnectTimeout(redisDialTimeout), redis.DialReadTimeout(redisTimeout),
-				redis.DialWriteTimeout(redisTimeout), redis.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
+				redis.DialWriteTimeout(redisTimeout), redis.DialTLSHandshakeTimeout(redisDialTimeout), redis.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
 			if err != nil {
 				return nil, err
 			}

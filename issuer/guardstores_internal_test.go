@@ -3,11 +3,15 @@ package issuer
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -273,6 +277,42 @@ func TestPlacesOfATable(t *testing.T) {
 				t.Errorf("%+v, error %v", s, err)
 			}
 		})
+	}
+}
+
+// A server that takes connections and says nothing must not hold requests for longer than one that is down.
+func TestARedisThatHangsInTheHandshake(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	g, err := OpenReplayGuard("rediss://"+listener.Addr().String(), time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := g.firstUse(t.Context(), replayKey{1}); err == nil || errors.Is(err, ErrUnsafeStore) {
+		t.Errorf("error %v", err)
+	}
+	if waited := time.Since(begun); waited > 5*time.Second {
+		t.Errorf("waited %v", waited)
+	}
+}
+
+// rediss proves who the server is: otherwise whoever is between could say that everything is the first use, and read the password.
+func TestARedisThatCannotProveItself(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
+	server.StartTLS()
+	defer server.Close()
+	g, err := OpenReplayGuard("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unknown x509.UnknownAuthorityError
+	if _, err := g.firstUse(t.Context(), replayKey{1}); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -78,6 +78,9 @@ type identity struct {
 	Groups       []string `cbor:"7,keyasint,omitempty"`
 	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
 
+	// Unix seconds since which the provider accepts its refresh token and the claims cannot be read; 0 if they can.
+	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
+
 	machine bool // a Machine, not a person: never sealed
 }
 

@@ -76,6 +76,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	next.short = next.short || next.Identity.UnreadSince != 0
 	next.Resource = resource // of the access token only: the refresh token keeps what was granted
 	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
 }
@@ -116,25 +117,31 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 		next.short = true
 		return next, nil
 	}
-	if v == fresh {
-		return next, nil
+	if v, earlier := s.settled(t, c, presented, v, first); v != fresh {
+		return s.notFresh(ctx, t, c, g, v, earlier)
 	}
-	return s.notFresh(ctx, t, c, presented, g, v, first)
+	return next, nil
+}
+
+// settled opens the answer to the first use. One that does not open was given to another token of the same generation: replicas whose guards do not
+// know of each other, or a store that was away, made two lines of the login. Within the grace neither is refused because of the other.
+func (s *Issuer) settled(t *tenant, c client, presented string, v verdict, first []byte) (verdict, renewal) {
+	if v != repeated {
+		return v, renewal{}
+	}
+	token, err := sealing.OpenAnswer(t.id, presented, first)
+	earlier := renewal{token: string(token)}
+	if err != nil || s.open(sealing.KindRefresh, t, clientContext(c.hash()), earlier.token, &earlier.grant) != nil {
+		return fresh, renewal{}
+	}
+	return repeated, earlier
 }
 
 // notFresh answers a refresh token that was used before: with the answer to its first use or, later, with the end of the login.
-func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
+func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, g grant, v verdict, earlier renewal) (renewal, error) {
 	if v == repeated {
-		token, err := sealing.OpenAnswer(t.id, presented, first)
-		var next grant
-		if err == nil {
-			err = s.open(sealing.KindRefresh, t, clientContext(c.hash()), string(token), &next)
-		}
-		if err == nil {
-			s.counters.add(tokensRepeated)
-			return renewal{grant: next, token: string(token)}, nil
-		}
-		// The answer was another token's of the same generation: two have the same login, as only a replay makes it.
+		s.counters.add(tokensRepeated)
+		return earlier, nil
 	}
 	s.counters.add(familiesReused)
 	s.endFamily(ctx, t, c, g, "a refresh token was presented again")
@@ -189,8 +196,8 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 			s.guardFailed(t, err)
 			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
 		}
-		if v != fresh {
-			return s.notFresh(ctx, t, c, presented, g, v, first)
+		if v, earlier := s.settled(t, c, presented, v, first); v != fresh {
+			return s.notFresh(ctx, t, c, g, v, earlier)
 		}
 	}
 	// What is asked with is the provider's token, so that is what requests have in common, whatever wraps it.
@@ -216,7 +223,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	}
 	if s.ReplayGuard != nil {
 		claim := sealing.ReplayMark(t.id, "check", string(g.Family[:]))
-		v, first, err := s.claim(ctx, claim, familyKey(t, g), g.Generation)
+		v, earlier, err := s.claim(ctx, t, c, presented, g, claim)
 		switch {
 		case errors.Is(err, errClaimed):
 			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
@@ -224,7 +231,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 			s.guardFailed(t, err)
 			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
 		case v != fresh:
-			return s.notFresh(ctx, t, c, presented, g, v, first)
+			return s.notFresh(ctx, t, c, g, v, earlier)
 		}
 		defer s.ReplayGuard.unclaim(ctx, claim) // after the step; if it fails, the claim ends by itself
 	}
@@ -246,7 +253,12 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 			"tenant", t.Resource, "issuer", t.PublicURL, "provider", up.issuer)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
-	return s.renew(ctx, t, c, presented, g)
+	next, err := s.renew(ctx, t, c, presented, g)
+	if errors.Is(err, errGuardFull) { // the provider may have replaced its refresh token: losing the new one would end the login
+		g.Generation++
+		return renewal{grant: g, token: s.sealGrant(t, c, g), short: true}, nil
+	}
+	return next, err
 }
 
 // errClaimed: another replica is asking the provider about this family.
@@ -254,30 +266,31 @@ var errClaimed = errors.New("replay guard: the check is claimed")
 
 // claim waits until this request is the one that asks the provider, or until somebody else's answer is there. Two replicas must not
 // present one refresh token: a provider that rotates would take it for theft.
-func (s *Issuer) claim(ctx context.Context, check, family replayKey, generation uint32) (verdict, []byte, error) {
+func (s *Issuer) claim(ctx context.Context, t *tenant, c client, presented string, g grant, check replayKey) (verdict, renewal, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
 		claimed, err := s.ReplayGuard.claim(ctx, check)
 		if err != nil {
-			return fresh, nil, err
+			return fresh, renewal{}, err
 		}
 		// After the claim: whoever had it before has done the step by now.
-		v, first, err := s.ReplayGuard.look(ctx, family, generation)
+		v, first, err := s.ReplayGuard.look(ctx, familyKey(t, g), g.Generation)
+		v, earlier := s.settled(t, c, presented, v, first)
 		if err == nil && v == fresh && claimed {
-			return fresh, nil, nil
+			return fresh, renewal{}, nil
 		}
 		if claimed {
 			s.ReplayGuard.unclaim(ctx, check)
 		}
 		if err != nil || v != fresh {
-			return v, first, err
+			return v, earlier, err
 		}
 		if waited >= claimWait {
-			return fresh, nil, errClaimed
+			return fresh, renewal{}, errClaimed
 		}
 		select {
 		case <-time.After(claimPoll):
 		case <-ctx.Done():
-			return fresh, nil, ctx.Err()
+			return fresh, renewal{}, ctx.Err()
 		}
 	}
 }

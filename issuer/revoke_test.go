@@ -40,6 +40,7 @@ func TestRevocation(t *testing.T) {
 		{"no guard, and a provider with an endpoint: at the next check", "none", "auto", issuertest.Behaviour{Revocation: true}, "", 200, "", "ok", "invalid_grant", 1, true},
 		{"no guard, and a provider whose endpoint fails: not, and the client is told", "none", "auto", issuertest.Behaviour{Revocation: true, RevokeStatus: 503}, "", 503, "temporarily_unavailable", "ok", "ok", 1, true},
 		{"no guard, and a provider without an endpoint: not, and the client is told", "none", "auto", issuertest.Behaviour{}, "", 400, "unsupported_token_type", "ok", "ok", 0, false},
+		{"no guard, and a provider whose endpoint has no TLS: not, and secret and token are not sent there", "none", "auto", issuertest.Behaviour{Revocation: true, Discovery: map[string]any{"revocation_endpoint": "http://idp.example/revoke"}}, "", 400, "unsupported_token_type", "ok", "ok", 0, false},
 		{"no guard, and a session: not, and the client is told", "none", "session", issuertest.Behaviour{Revocation: true}, "", 400, "unsupported_token_type", "ok", "ok", 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

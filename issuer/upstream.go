@@ -139,11 +139,17 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if metadata.UserInfo != "" {
 		endpoints["userinfo_endpoint"] = metadata.UserInfo
 	}
-	for name, raw := range endpoints {
+	safe := func(raw string) bool {
 		e, err := url.Parse(raw)
-		if err != nil || e.Host == "" || e.Scheme != "https" && !(isLocalHTTP(e) && isLocalHTTP(u)) {
+		return err == nil && e.Host != "" && (e.Scheme == "https" || isLocalHTTP(e) && isLocalHTTP(u))
+	}
+	for name, raw := range endpoints {
+		if !safe(raw) {
 			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
 		}
+	}
+	if !safe(metadata.Revocation) {
+		metadata.Revocation = "" // as if there were none: it would be sent the secret
 	}
 	// Never AutoDetect: x/oauth2 would post a code or a refresh token a second time after an error, and a
 	// rotating provider takes the second time for theft.
@@ -272,12 +278,17 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	}
 	checkedAt := s.Now().Unix()
 	if err != nil {
-		if asError(err).Status != http.StatusServiceUnavailable || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
+		if asError(err).Status != http.StatusServiceUnavailable || silent || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
 			return identity{}, nil, err
 		}
-		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again.
+		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
+		// who was taken out of a group would stay in as long as userinfo fails.
 		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
+		if next.UnreadSince == 0 {
+			next.UnreadSince = s.Now().Unix()
+		}
 	}
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {

@@ -79,7 +79,7 @@ func TestDenyCommandsThatAreRefused(t *testing.T) {
 		{"a fingerprint that is none", "--file F client claude", `deny: deny document: clients: "claude" cannot be one`},
 		{"a family that is none", "--file F family abc", `deny: deny document: families: "abc" cannot be one`},
 		{"a user of no provider", "--file F user idp ada", `deny: deny document: users: "idp|ada" cannot be one`},
-		{"a tenant by its name", "--file F tenant wiki", `deny: deny document: notBefore: "wiki" is neither * nor a public URL without a slash at its end`},
+		{"a tenant by its name", "--file F tenant wiki", `deny: deny document: notBefore: "wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
 		{"a host that is a URL", "--file F redirect-host https://evil.example", `deny: deny document: redirectHosts: "https://evil.example" cannot be one`},
 		{"a time in words", "--file F key k --until tomorrow", `deny: --until: "tomorrow" is neither a time such as 2027-01-31T12:00:00Z nor a duration such as 90d or 12h`},
 		{"an end of a mark", "--file F all --until 1d", "deny: --until does not go with a mark"},
@@ -120,7 +120,7 @@ func TestStoresThatAreRefused(t *testing.T) {
 		{"a password in it", "BOUNCER_REPLAY_GUARD", "http://user:" + fragment + "@cache", "BOUNCER_REPLAY_GUARD: must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE"},
 		{"a deny document that is not there", "BOUNCER_DENY", "/nowhere/deny.json", "BOUNCER_DENY: open /nowhere/deny.json: no such file or directory"},
 		{"a malformed deny document", "BOUNCER_DENY", `{"v":1,"client":{}}`, `BOUNCER_DENY: deny document: unknown member "client"`},
-		{"a deny document over http", "BOUNCER_DENY", "http://example.com/deny.json", "BOUNCER_DENY: a URL must be https"},
+		{"a deny document over http", "BOUNCER_DENY", "http://example.com/deny.json", "BOUNCER_DENY: a URL must be a well-formed one, and https"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, c.variable: c.value})

@@ -18,9 +18,15 @@ import (
 type fakeExtension struct {
 	key string
 
-	mu     sync.Mutex       // a request is still being answered when its client has given up
+	mu     sync.Mutex       // a request that the client has given up may still be read here
 	unkind http.HandlerFunc // answers in its place
 	asked  []string
+}
+
+func (x *fakeExtension) be(unkind http.HandlerFunc) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unkind = unkind
 }
 
 const (
@@ -60,13 +66,6 @@ func (x *fakeExtension) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Error(w, "an unexpected error occurred while executing request: AccessDeniedException", http.StatusBadRequest)
 	}
-}
-
-// answer lets another answer from now on; nil is kind again.
-func (x *fakeExtension) answer(unkind http.HandlerFunc) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.unkind = unkind
 }
 
 func TestTheKeyMayBeNamed(t *testing.T) {
@@ -118,7 +117,7 @@ func TestAnUnkindExtension(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := startExtension(t)
-			x.answer(c.unkind)
+			x.be(c.unkind)
 			real := newExtension()
 			real.client.Timeout = 200 * time.Millisecond
 			_, err := real.read("ssm:/mcpbouncer/key")
@@ -128,7 +127,7 @@ func TestAnUnkindExtension(t *testing.T) {
 			if strings.Contains(err.Error(), keyOne) {
 				t.Error("the error holds the secret")
 			}
-			x.answer(nil)
+			x.be(nil)
 			real.client.Timeout = extensionDeadline
 			if got, err := real.read("ssm:/mcpbouncer/key"); err != nil || got != keyOne {
 				t.Errorf("afterwards: %q, %v", got, err)
@@ -149,7 +148,7 @@ func TestAnUnkindExtension(t *testing.T) {
 func TestAFunctionThatWaitsForItsKey(t *testing.T) {
 	x := startExtension(t)
 	t.Setenv("BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key")
-	x.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })
+	x.be(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })
 	var log bytes.Buffer
 	now := time.Unix(1_790_000_000, 0)
 	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: loadHandler, now: func() time.Time { return now }}
@@ -169,7 +168,7 @@ func TestAFunctionThatWaitsForItsKey(t *testing.T) {
 	invoke(503, 1)
 	now = now.Add(time.Second)
 	invoke(503, 2)
-	x.answer(nil)
+	x.be(nil)
 	invoke(503, 2)
 	now = now.Add(time.Second)
 	invoke(200, 3)

@@ -151,7 +151,7 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 4 {
+	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 5 {
 		t.Errorf("variables differ: %q and %q", a, b)
 	}
 	var template struct {

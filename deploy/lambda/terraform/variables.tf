@@ -106,6 +106,12 @@ variable "log_retention_days" {
   default     = 30
 }
 
+variable "deny_document" {
+  description = "BOUNCER_DENY, the https URL of the deny document."
+  type        = string
+  default     = null
+}
+
 variable "replay_guard" {
   description = "Whether a table remembers which codes and refresh tokens were used. docs/replay.md says what it adds."
   type        = bool
