@@ -98,14 +98,12 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 		return a.known, nil
 	}
 	next, err := a.fetch(ctx, endpoint)
-	switch {
-	case err == nil:
+	if err == nil {
 		a.known = next
-	case a.known.id != "" && now.Before(a.known.expires): // the endpoint is away for a moment
-	default:
-		return awsCredentials{}, err
+	} else if now.Before(a.known.expires) { // the endpoint has minutes to get well
+		return a.known, nil
 	}
-	return a.known, nil
+	return next, err
 }
 
 // awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody else can be.

@@ -85,7 +85,7 @@ func holdBody(req *http.Request, limit int64) ([]byte, int) {
 	return body, 0
 }
 
-// rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the
+// rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization are gone (dropForged); the public URL travels in the
 // hop alone, so the sidecar is not even shown the forwarded host.
 func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out := p.Out

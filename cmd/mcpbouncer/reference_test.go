@@ -119,7 +119,9 @@ func TestAnUnkindExtension(t *testing.T) {
 			x := startExtension(t)
 			x.be(c.unkind)
 			real := newExtension()
-			real.client.Timeout = 200 * time.Millisecond
+			if c.name == "no answer in time" { // the others have all the time that a slow machine needs
+				real.client.Timeout = 200 * time.Millisecond
+			}
 			_, err := real.read("ssm:/mcpbouncer/key")
 			if want := "ssm:/mcpbouncer/key: " + c.want; err == nil || err.Error() != want {
 				t.Fatalf("error %v\nwant  %s", err, want)

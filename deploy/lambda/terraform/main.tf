@@ -108,6 +108,11 @@ data "aws_iam_policy_document" "sidecar" {
     content {
       actions   = ["kms:Decrypt"]
       resources = [var.kms_key_arn]
+      condition { # not what else the key has encrypted
+        test     = "StringLike"
+        variable = "kms:ViaService"
+        values   = ["ssm.${local.region}.amazonaws.com*", "secretsmanager.${local.region}.amazonaws.com*"]
+      }
     }
   }
   dynamic "statement" {
