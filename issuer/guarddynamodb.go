@@ -66,10 +66,13 @@ func newDynamoStore(table string, getenv func(string) string, now func() time.Ti
 	if err != nil || u.Host == "" || u.Scheme != "https" && !isLocalHTTP(u) {
 		return nil, errors.New("AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine")
 	}
-	client := &http.Client{Timeout: dynamoTimeout, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	direct := http.DefaultTransport.(*http.Transport).Clone()
+	direct.Proxy = nil // HTTP_PROXY must not see the container's token, nor what is given for it
 	return &dynamoStore{
 		table: table, endpoint: u.Scheme + "://" + u.Host + "/", region: region, now: now,
-		client: client, identity: &awsIdentity{getenv: getenv, client: client},
+		client:   &http.Client{Timeout: dynamoTimeout, Transport: transport, CheckRedirect: noRedirect},
+		identity: &awsIdentity{getenv: getenv, client: &http.Client{Timeout: dynamoTimeout, Transport: direct, CheckRedirect: noRedirect}},
 	}, nil
 }
 

@@ -403,3 +403,15 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 		})
 	}
 }
+
+// A proxy would see the token of the container and the credentials, in plain http.
+func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
+	s, err := newDynamoStore("guard", func(name string) string { return map[string]string{"AWS_REGION": "eu-central-1"}[name] }, time.Now, http.DefaultTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, ok := s.identity.client.Transport.(*http.Transport)
+	if !ok || transport.Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
+		t.Errorf("%+v", s.identity.client)
+	}
+}

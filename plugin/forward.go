@@ -85,7 +85,7 @@ func holdBody(req *http.Request, limit int64) ([]byte, int) {
 	return body, 0
 }
 
-// rewrite makes the sidecar's request. Forged spellings of the hop header are gone (dropForged); the public URL travels in the
+// rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization are gone (dropForged); the public URL travels in the
 // hop alone, so the sidecar is not even shown the forwarded host.
 func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out := p.Out
@@ -99,8 +99,7 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 		out.Header["X-Forwarded-For"] = v
 	}
 	p.SetXForwarded()
-	// ownAuthorization is the signer's alone: it must not carry a second Authorization past whoever looks at the first.
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade", ownAuthorization} {
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade"} {
 		delete(out.Header, name)
 	}
 	keepCookies(out.Header, true)

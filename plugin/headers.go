@@ -11,13 +11,13 @@ import (
 // forgeable are the headers that only the bouncer may set, as foldHeader spells them. They are dropped whether a label asks for them or not.
 var forgeable = map[string]bool{
 	"x-mcp-sub": true, "x-mcp-scopes": true, "x-mcp-email": true, "x-mcp-name": true, "x-mcp-groups": true,
-	"x-mcp-client-id": true, "x-mcp-issuer": true, "x-mcp-assertion": true, "x-mcpb-hop": true,
+	"x-mcp-client-id": true, "x-mcp-issuer": true, "x-mcp-assertion": true, "x-mcpb-hop": true, "x-mcpb-authorization": true,
 }
 
 // The shortest and the longest of them.
 const (
 	minForgeable = len("X-Mcp-Sub")
-	maxForgeable = len("X-Mcp-Assertion")
+	maxForgeable = len("X-Mcpb-Authorization")
 )
 
 // dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes X_Mcp_Sub and X.mcp.sub on,

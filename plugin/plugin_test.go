@@ -336,7 +336,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	for name, value := range map[string]string{
 		"Authorization": "Basic YTpi", "Content-Type": "application/x-www-form-urlencoded", "Origin": "https://a.example",
 		"Sec-Fetch-Site": "cross-site", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "mcp.localhost", "X-Forwarded-For": "198.51.100.1",
-		"X_Mcpb_Hop": "forged", "X-Mcpb-Hop": "forged", "X-Mcp-Sub": "root", "X.mcp.scopes": "all", "Connection": "X-Mcpb-Hop",
+		"X_Mcpb_Hop": "forged", "X_Mcpb_Authorization": "forged", "X-Mcpb-Authorization": "forged", "X-Mcpb-Hop": "forged", "X-Mcp-Sub": "root", "X.mcp.scopes": "all", "Connection": "X-Mcpb-Hop",
 		"Cookie": "session=1; __Host-mcpb-flow=a; mcpb-flow=b; other=2",
 	} {
 		req.Header[name] = []string{value}
@@ -350,7 +350,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	for name, want := range map[string]string{
 		"Authorization": "Basic YTpi", "Content-Type": "application/x-www-form-urlencoded", "Origin": "https://a.example", "Sec-Fetch-Site": "cross-site",
 		"X-Forwarded-For": "198.51.100.1, 192.0.2.9", "Cookie": "__Host-mcpb-flow=a; mcpb-flow=b",
-		"X_mcpb_hop": "", "X-Mcp-Sub": "", "X.mcp.scopes": "", "X-Forwarded-Host": "", "X-Forwarded-Proto": "",
+		"X_mcpb_hop": "", "X_Mcpb_Authorization": "", "X-Mcpb-Authorization": "", "X-Mcp-Sub": "", "X.mcp.scopes": "", "X-Forwarded-Host": "", "X-Forwarded-Proto": "",
 	} {
 		if strings.Join(got[name], "|") != want {
 			t.Errorf("the sidecar got %s: %q, want %q", name, got[name], want)

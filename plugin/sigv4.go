@@ -68,6 +68,12 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string, at time.Time) {
 	h := req.Header
+	// AWS wants each x-amz- header signed: those of clients, and CloudFront's X-Amz-Cf-Id, would make it refuse the request.
+	for name := range h {
+		if strings.HasPrefix(strings.ToLower(name), "x-amz-") {
+			delete(h, name)
+		}
+	}
 	if v := h["Authorization"]; v != nil {
 		h[ownAuthorization] = v
 	}
@@ -79,7 +85,6 @@ func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string
 		"x-amz-content-sha256": hex.EncodeToString(hash[:]),
 		"x-amz-date":           at.UTC().Format("20060102T150405Z"),
 	}
-	delete(h, "X-Amz-Security-Token")
 	if cred.token != "" {
 		headers["x-amz-security-token"] = cred.token
 	}

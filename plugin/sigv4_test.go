@@ -133,7 +133,8 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	config.SidecarAuth = "sigv4"
 	h, behind := guard(t, config)
 	req := httptest.NewRequest("POST", "https://mcp.localhost/wiki/oauth/token?b=2&a=x+y", strings.NewReader("grant_type=x"))
-	for name, value := range map[string]string{"Authorization": "Basic YTpi", "X-Forwarded-Proto": "https", "X-Mcpb-Authorization": "Basic forged", "X-Amz-Date": "20000101T000000Z"} {
+	for name, value := range map[string]string{"Authorization": "Basic YTpi", "X-Forwarded-Proto": "https", "X-Mcpb-Authorization": "Basic forged", "X-Amz-Date": "20000101T000000Z",
+		"X-Amz-Cf-Id": "of-cloudfront", "X_Mcpb_Authorization": "Basic forged"} {
 		req.Header[name] = []string{value}
 	}
 	h.ServeHTTP(httptest.NewRecorder(), req)
@@ -148,7 +149,7 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	for path, own := range map[string]string{"/oauth/token": "Basic YTpi", "/oauth/jwks.json": "", "/oauth/x": ""} {
 		got := seen[path]
 		if !strings.HasPrefix(got.Get("Authorization"), prefix) || got.Get("X-Amz-Date") != "20270115T080000Z" || got.Get("X-Amz-Security-Token") != "session" ||
-			len(got["Authorization"]) != 1 || strings.Join(got["X-Mcpb-Authorization"], "|") != own || got.Get(hopHeader) == "" {
+			len(got["Authorization"]) != 1 || got["X-Amz-Cf-Id"] != nil || got["X_Mcpb_Authorization"] != nil || strings.Join(got["X-Mcpb-Authorization"], "|") != own || got.Get(hopHeader) == "" {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
