@@ -15,7 +15,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// person is a file of testdata/claims: what a real provider says of somebody, in the shapes that it documents.
+// person is a file of testdata/claims: what a provider says of somebody, in the shape that its documentation gives; none is a recording.
 type person struct {
 	Comment  string
 	Issuer   string

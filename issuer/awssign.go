@@ -100,6 +100,8 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 	next, err := a.fetch(ctx, endpoint)
 	if err == nil {
 		a.known = next
+	} else if now.Before(a.known.expires) { // the endpoint has minutes to get well
+		return a.known, nil
 	}
 	return next, err
 }

@@ -391,6 +391,14 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 				if _, err := a.credentials(t.Context(), now.Add(56*time.Minute)); err != nil || asks != 2 {
 					t.Errorf("asked %d times: %v", asks, err)
 				}
+				a.known.expires = now.Add(time.Hour)
+				c.status = 500
+				if got, err := a.credentials(t.Context(), now.Add(59*time.Minute)); err != nil || got.session != c.want || asks != 3 {
+					t.Errorf("the endpoint is ill a minute before they expire: %+v, %v, asked %d times", got, err, asks)
+				}
+				if got, err := a.credentials(t.Context(), now.Add(time.Hour)); err == nil || got.session != "" {
+					t.Errorf("and still when they have: %+v", got)
+				}
 			}
 		})
 	}

@@ -4,7 +4,8 @@
 // It keeps nothing. What it has to remember between two requests it seals (package sealing) and
 // hands to the browser or the client; which tenant it serves arrives with each request in the hop
 // header (docs/hop.md). Any replica with the same master secret can answer any request. Only an optional replay guard
-// remembers anything: which codes and refresh tokens were used (guard.go, docs/replay.md).
+// remembers anything: which codes and refresh tokens were used (guard.go, docs/replay.md). Whom the operator has shut out
+// stands in an optional deny document, which is read and never written here (deny.go).
 //
 //	/.well-known/oauth-authorization-server      metadata.go    RFC 8414
 //	/.well-known/openid-configuration            metadata.go    the same document
@@ -16,12 +17,15 @@
 //	/oauth/callback                              callback.go    back from the upstream provider
 //	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
 //	/oauth/revoke                                revoke.go      RFC 7009
-//	/hop/token                                   machine.go     for the plugin itself: a bearer key's access token
-//	/hop/assertion                               backend.go     for the plugin itself: who calls, for the MCP server
-//	/hop/deny                                    deny.go        for the plugin itself (docs/hop.md)
 //	/healthz                                     issuer.go      no hop header needed
 //
-// One login in seven sealed steps is told in docs/flow.md.
+// And, for the plugin itself, which forwards no client there (docs/hop.md):
+//
+//	/hop/deny                                    deny.go        whom the operator has shut out of this tenant
+//	/hop/token                                   machine.go     an access token for a bearer key
+//	/hop/assertion                               backend.go     a JWT that says who calls, for the MCP server
+//
+// docs/flow.md tells one login step by step.
 package issuer
 
 import (

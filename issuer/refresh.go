@@ -117,31 +117,25 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 		next.short = true
 		return next, nil
 	}
-	if v, earlier := s.settled(t, c, presented, v, first); v != fresh {
-		return s.notFresh(ctx, t, c, g, v, earlier)
+	if v == fresh {
+		return next, nil
 	}
-	return next, nil
-}
-
-// settled opens the answer to the first use. One that does not open was given to another token of the same generation: replicas whose guards do not
-// know of each other, or a store that was away, made two lines of the login. Within the grace neither is refused because of the other.
-func (s *Issuer) settled(t *tenant, c client, presented string, v verdict, first []byte) (verdict, renewal) {
-	if v != repeated {
-		return v, renewal{}
-	}
-	token, err := sealing.OpenAnswer(t.id, presented, first)
-	earlier := renewal{token: string(token)}
-	if err != nil || s.open(sealing.KindRefresh, t, clientContext(c.hash()), earlier.token, &earlier.grant) != nil {
-		return fresh, renewal{}
-	}
-	return repeated, earlier
+	return s.notFresh(ctx, t, c, presented, g, v, first)
 }
 
 // notFresh answers a refresh token that was used before: with the answer to its first use or, later, with the end of the login.
-func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, g grant, v verdict, earlier renewal) (renewal, error) {
+func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
 	if v == repeated {
-		s.counters.add(tokensRepeated)
-		return earlier, nil
+		token, err := sealing.OpenAnswer(t.id, presented, first)
+		var next grant
+		if err == nil {
+			err = s.open(sealing.KindRefresh, t, clientContext(c.hash()), string(token), &next)
+		}
+		if err == nil {
+			s.counters.add(tokensRepeated)
+			return renewal{grant: next, token: string(token)}, nil
+		}
+		// The answer was another token's of the same generation: two have the same login, as only a replay makes it.
 	}
 	s.counters.add(familiesReused)
 	s.endFamily(ctx, t, c, g, "a refresh token was presented again")
@@ -196,8 +190,8 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 			s.guardFailed(t, err)
 			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
 		}
-		if v, earlier := s.settled(t, c, presented, v, first); v != fresh {
-			return s.notFresh(ctx, t, c, g, v, earlier)
+		if v != fresh {
+			return s.notFresh(ctx, t, c, presented, g, v, first)
 		}
 	}
 	// What is asked with is the provider's token, so that is what requests have in common, whatever wraps it.
@@ -223,7 +217,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	}
 	if s.ReplayGuard != nil {
 		claim := sealing.ReplayMark(t.id, "check", string(g.Family[:]))
-		v, earlier, err := s.claim(ctx, t, c, presented, g, claim)
+		v, first, err := s.claim(ctx, claim, familyKey(t, g), g.Generation)
 		switch {
 		case errors.Is(err, errClaimed):
 			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
@@ -231,7 +225,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 			s.guardFailed(t, err)
 			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
 		case v != fresh:
-			return s.notFresh(ctx, t, c, g, v, earlier)
+			return s.notFresh(ctx, t, c, presented, g, v, first)
 		}
 		defer s.ReplayGuard.unclaim(ctx, claim) // after the step; if it fails, the claim ends by itself
 	}
@@ -266,31 +260,30 @@ var errClaimed = errors.New("replay guard: the check is claimed")
 
 // claim waits until this request is the one that asks the provider, or until somebody else's answer is there. Two replicas must not
 // present one refresh token: a provider that rotates would take it for theft.
-func (s *Issuer) claim(ctx context.Context, t *tenant, c client, presented string, g grant, check replayKey) (verdict, renewal, error) {
+func (s *Issuer) claim(ctx context.Context, check, family replayKey, generation uint32) (verdict, []byte, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
 		claimed, err := s.ReplayGuard.claim(ctx, check)
 		if err != nil {
-			return fresh, renewal{}, err
+			return fresh, nil, err
 		}
 		// After the claim: whoever had it before has done the step by now.
-		v, first, err := s.ReplayGuard.look(ctx, familyKey(t, g), g.Generation)
-		v, earlier := s.settled(t, c, presented, v, first)
+		v, first, err := s.ReplayGuard.look(ctx, family, generation)
 		if err == nil && v == fresh && claimed {
-			return fresh, renewal{}, nil
+			return fresh, nil, nil
 		}
 		if claimed {
 			s.ReplayGuard.unclaim(ctx, check)
 		}
 		if err != nil || v != fresh {
-			return v, earlier, err
+			return v, first, err
 		}
 		if waited >= claimWait {
-			return fresh, renewal{}, errClaimed
+			return fresh, nil, errClaimed
 		}
 		select {
 		case <-time.After(claimPoll):
 		case <-ctx.Done():
-			return fresh, renewal{}, ctx.Err()
+			return fresh, nil, ctx.Err()
 		}
 	}
 }

@@ -492,7 +492,7 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 				if n := w.idp.Posts(); n != 2 {
 					t.Errorf("%d posts, want one for the login and one for this", n)
 				}
-				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && (got.text("refresh_token") != token) != (c.be.KeysStatus != 0) {
+				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && (got.text("refresh_token") != token) != (c.cause == "keys") {
 					t.Errorf("Retry-After %q, %s", got.Header.Get("Retry-After"), got.Body)
 				}
 				if c.cause != "" && !strings.Contains(w.log.String(), c.cause) {

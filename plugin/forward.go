@@ -99,7 +99,8 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 		out.Header["X-Forwarded-For"] = v
 	}
 	p.SetXForwarded()
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade"} {
+	// ownAuthorization is the signer's alone: it must not carry a second Authorization past whoever looks at the first.
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade", ownAuthorization} {
 		delete(out.Header, name)
 	}
 	keepCookies(out.Header, true)

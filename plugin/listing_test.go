@@ -172,6 +172,7 @@ func TestRulesThatAreRefused(t *testing.T) {
 		{"two stars", "toolScopes", "a**=wiki:read", "before the = stands a name"},
 		{"the same name twice", "toolScopes", "a=x; a=y", "two rules for"},
 		{"the star twice", "promptScopes", "*=x; *=y", "two rules for"},
+		{"a scope that no token has", "toolScopes", "a=x offline_access", "offline_access is no right"},
 		{"a quote in a scope", "resourceScopes", `a=x"y`, "name scopes after the ="},
 		{"a name with a line break", "toolScopes", "a\x00b=x", "before the = stands a name"},
 		{"a name of 257 characters", "toolScopes", strings.Repeat("a", 257) + "=x", "before the = stands a name"},

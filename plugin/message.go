@@ -224,12 +224,12 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 
 // judge says what a call needs. A server may act on tools/call without an id too, so requests and notifications are judged alike.
 func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
-	method := c.method
-	member := subjectOf[method]
-	if member == "" && subjectOf[strings.ToLower(method)] != "" {
-		return refusedCall(c, codeInvalid, "method is oddly spelt")
-	}
-	if member != "" && c.subject == "" {
+	member := subjectOf[c.method]
+	if member == "" {
+		if subjectOf[strings.ToLower(c.method)] != "" {
+			return refusedCall(c, codeInvalid, "method is oddly spelt")
+		}
+	} else if c.subject == "" {
 		return refusedCall(c, codeInvalid, "params."+member+" is missing, there twice, or not a plain string")
 	}
 	if modern != "" || len(headers["Mcp-Method"]) > 0 || len(headers["Mcp-Name"]) > 0 {
@@ -238,18 +238,28 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 			return refusedCall(c, codeHeaderMismatch, problem)
 		}
 	}
-	if member == "uri" && r.subjects[method] != nil && !isPlainURI(c.subject) {
-		return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
+	v := &verdict{}
+	if member == "" {
+		if !strings.HasPrefix(c.method, "notifications/") {
+			v.needed = neededFor(r.methods, c.method)
+			v.lists = c.method == "tools/list"
+		}
+		return v
 	}
-	if strings.HasPrefix(method, "notifications/") {
-		return &verdict{}
+	table := r.subjects[c.method]
+	if table != nil {
+		if member == "uri" && !isPlainURI(c.subject) {
+			return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
+		}
+		v.needed = neededFor(table, c.subject)
 	}
-	needed := neededFor(r.methods, method)
-	more := neededFor(r.subjects[method], c.subject)
-	if len(needed) == 0 {
-		return &verdict{needed: more, lists: method == "tools/list"}
+	if r.methods != nil {
+		more := neededFor(r.methods, c.method)
+		if len(more) > 0 {
+			v.needed = append(append([]string{}, more...), v.needed...)
+		}
 	}
-	return &verdict{needed: append(append([]string{}, needed...), more...), lists: method == "tools/list"}
+	return v
 }
 
 func refusedCall(c *call, code int, message string) *verdict {

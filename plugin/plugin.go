@@ -10,8 +10,12 @@
 //	everything else under P              needs an access token (RFC 9068), verified in process; without one: 401
 //	whatever is not under P              404: Traefik's PathPrefix(`/wiki`) also matches /wikileaks
 //
-// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes. It never sees the access token, the bouncer's cookies, or an
-// identity header that a client made up.
+// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes, and what else the labels ask for (identity.go, assertion.go,
+// backend.go). It never sees the access token, the bouncer's cookies, or an identity header that a client made up.
+//
+// Labels may ask for scopes by tool, method, resource or prompt; then each message is read and judged (rules.go,
+// message.go). For itself the plugin asks the sidecar for its signing keys (keys.go), whom the operator has shut out
+// (deny.go), an access token for a bearer key (bearerkey.go) and the assertion; see docs/hop.md.
 //
 // Three words are used throughout. The sidecar is the authorization server, a process beside Traefik. A tenant is the
 // configuration of one middleware under one public URL. The hop is the way from here to the sidecar.
@@ -175,7 +179,9 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 			return
 		}
 	}
-	if !credentialize(b, rw, req, e, id) {
+	if id.assertion == nil && b.settings.backend == nil {
+		identify(req.Header, id)
+	} else if !credentialize(b, rw, req, e, id) {
 		return
 	}
 	if lists && b.settings.rules.hide {

@@ -100,6 +100,8 @@ func parseRuleTable(label, text string) (*ruleTable, error) {
 			return nil, fmt.Errorf("label %s: %q: notifications need no scope", label, rule)
 		case len(scopes) == 0 || strings.Trim(strings.Join(scopes, ""), scopeChars) != "": // an empty variable must not open what was to be shut
 			return nil, fmt.Errorf("label %s: %q: name scopes after the =, separated by spaces; they cannot hold quotes, backslashes or non-ASCII", label, rule)
+		case hasScopes(strings.Join(scopes, " "), []string{"offline_access"}): // no access token has it
+			return nil, fmt.Errorf("label %s: %q: offline_access is no right at a server, and no access token has it", label, rule)
 		case seen[pattern]:
 			return nil, fmt.Errorf("label %s: two rules for %q: put their scopes into one", label, pattern)
 		}

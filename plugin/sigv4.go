@@ -68,7 +68,6 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string, at time.Time) {
 	h := req.Header
-	delete(h, ownAuthorization)
 	if v := h["Authorization"]; v != nil {
 		h[ownAuthorization] = v
 	}
@@ -162,7 +161,7 @@ type awsCredentials struct {
 
 const (
 	awsEarly    = 300 // seconds before their end, new credentials are fetched
-	awsPause    = 10  // seconds between two attempts that fail
+	awsPause    = 10  // seconds between two attempts, whatever came of the first: strangers' requests are signed too
 	awsDeadline = 2 * time.Second
 	maxAWSBody  = 16 << 10 // bytes
 )
@@ -172,7 +171,7 @@ var awsCache = struct {
 	sync.Mutex // held while they are fetched: requests that wait need them too
 	cred       *awsCredentials
 	err        error
-	triedAt    int64 // Unix seconds of the last attempt that failed
+	triedAt    int64 // Unix seconds of the last attempt
 }{}
 
 // currentAWSCredentials takes them from the environment or, where there are none, from the container's endpoint (ECS, EKS Pod Identity).
@@ -188,7 +187,7 @@ func currentAWSCredentials(at int64) (*awsCredentials, error) {
 	if cred != nil && at < cred.expires-awsEarly {
 		return cred, nil
 	}
-	if awsCache.err == nil || at-awsCache.triedAt >= awsPause {
+	if at < awsCache.triedAt || at-awsCache.triedAt >= awsPause {
 		fresh, err := fetchAWSCredentials()
 		awsCache.err = err
 		awsCache.triedAt = at

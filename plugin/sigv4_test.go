@@ -158,6 +158,26 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	}
 }
 
+// Without the label nothing is signed, and a client cannot say in the signer's header what it says in Authorization otherwise.
+func TestAClientHasOneAuthorization(t *testing.T) {
+	start(t)
+	var mu sync.Mutex
+	var seen http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		mu.Lock()
+		seen = req.Header.Clone()
+		mu.Unlock()
+	}))
+	defer server.Close()
+	h, _ := guard(t, wikiConfig(server.URL))
+	ask(h, "GET", wikiURL+"/oauth/x", "Authorization", "AWS4-HMAC-SHA256 x", "X-Mcpb-Authorization", "Basic YTpi")
+	mu.Lock()
+	defer mu.Unlock()
+	if seen.Get("Authorization") != "AWS4-HMAC-SHA256 x" || seen["X-Mcpb-Authorization"] != nil || seen.Get(hopHeader) == "" {
+		t.Errorf("%v", seen)
+	}
+}
+
 func TestSidecarAuthThatCannotBe(t *testing.T) {
 	log := start(t)
 	awsVariables(t, "AWS_REGION", "eu-central-1")
@@ -244,6 +264,17 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	if cred, err := currentAWSCredentials(at); err == nil || err.Error() != "label sidecarAuth: no AWS credentials to sign with: the container's endpoint gives expired ones" {
 		t.Errorf("expired ones: %v, %v", cred, err)
 	}
+	asked := e.asked
+	if _, err := currentAWSCredentials(at + 9); err == nil || e.asked != asked {
+		t.Errorf("expired ones, nine seconds later: %v, asked %d times more", err, e.asked-asked)
+	}
+	at += 10
+	e.expiry = at + 200
+	expect("some that are nearly over", fmt.Sprintf("ASIA%d", asked+1), asked+1)
+	at += 9
+	expect("they are used, and no others fetched for each request", fmt.Sprintf("ASIA%d", asked+1), asked+1)
+	at -= 100
+	expect("a clock that was set back keeps nobody from asking", fmt.Sprintf("ASIA%d", asked+2), asked+2)
 
 	file := t.TempDir() + "/token"
 	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
@@ -257,7 +288,7 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	}
 	os.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	os.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	asked := e.asked
+	asked = e.asked
 	expect("the environment goes first", "AKIDEXAMPLE", asked)
 }
 

@@ -11,7 +11,7 @@
 // error. docs/sealed-values.md specifies format and derivations with published vectors.
 //
 // Sealing does not make anything single-use: the same value opens as often as it is presented until it is
-// too old. docs/flow.md says who tells the first use from the second.
+// too old. docs/replay.md says who tells the first use from the second.
 package sealing
 
 import (

@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"strings"
@@ -83,3 +85,39 @@ Traefik itself needs the hop key: its environment variable ` + "`BOUNCER_HOP_KEY
 
 // cell keeps a text from ending its table cell.
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// The plugin catalog makes a middleware of .traefik.yml's testData, in Yaegi and without a hop key, and lists no plugin that does not take it.
+func TestTheCatalogsConfigurationIsTaken(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", "")
+	manifest, err := os.ReadFile("../../.traefik.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, testData, found := strings.Cut(string(manifest), "\ntestData:\n")
+	if !found {
+		t.Fatal("no testData")
+	}
+	config := plugin.CreateConfig()
+	labels := map[string]reflect.Value{} // :: label → field
+	fields := reflect.ValueOf(config).Elem()
+	for i := range fields.NumField() {
+		labels[fields.Type().Field(i).Tag.Get("json")] = fields.Field(i)
+	}
+	for line := range strings.Lines(testData) {
+		label, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		field, ok := labels[label]
+		if !ok {
+			t.Fatalf("%q is no label", label)
+		}
+		field.SetString(value)
+	}
+	handler, err := plugin.New(t.Context(), http.NotFoundHandler(), config, "catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("GET", "https://mcp.localhost/wiki/mcp", nil))
+	if w.Code != http.StatusUnauthorized {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+}

@@ -9,15 +9,24 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // fakeExtension is AWS's extension: it answers the function alone, and knows one parameter and one secret.
 type fakeExtension struct {
-	key    string
+	key string
+
+	mu     sync.Mutex       // a request that the client has given up may still be read here
 	unkind http.HandlerFunc // answers in its place
 	asked  []string
+}
+
+func (x *fakeExtension) be(unkind http.HandlerFunc) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unkind = unkind
 }
 
 const (
@@ -40,13 +49,16 @@ func startExtension(t *testing.T) *fakeExtension {
 }
 
 func (x *fakeExtension) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x.mu.Lock()
 	x.asked = append(x.asked, r.URL.RequestURI())
+	unkind := x.unkind
+	x.mu.Unlock()
 	q := r.URL.Query()
 	switch {
 	case r.Header.Get("X-Aws-Parameters-Secrets-Token") != sessionToken:
 		http.Error(w, "not the function", http.StatusUnauthorized)
-	case x.unkind != nil:
-		x.unkind(w, r)
+	case unkind != nil:
+		unkind(w, r)
 	case r.URL.Path == "/systemsmanager/parameters/get" && q.Get("name") == "/mcpbouncer/key" && q.Get("withDecryption") == "true":
 		fmt.Fprintf(w, `{"Parameter":{"ARN":"arn:aws:ssm:…","DataType":"text","LastModifiedDate":"2026-09-21T14:30:00Z","Name":"/mcpbouncer/key","Selector":null,"SourceResult":null,"Type":"SecureString","Value":%q,"Version":1},"ResultMetadata":{}}`, x.key)
 	case r.URL.Path == "/secretsmanager/get" && q.Get("secretId") == keyARN:
@@ -105,9 +117,11 @@ func TestAnUnkindExtension(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := startExtension(t)
-			x.unkind = c.unkind
+			x.be(c.unkind)
 			real := newExtension()
-			real.client.Timeout = 200 * time.Millisecond
+			if c.name == "no answer in time" { // the others have all the time that a slow machine needs
+				real.client.Timeout = 200 * time.Millisecond
+			}
 			_, err := real.read("ssm:/mcpbouncer/key")
 			if want := "ssm:/mcpbouncer/key: " + c.want; err == nil || err.Error() != want {
 				t.Fatalf("error %v\nwant  %s", err, want)
@@ -115,7 +129,7 @@ func TestAnUnkindExtension(t *testing.T) {
 			if strings.Contains(err.Error(), keyOne) {
 				t.Error("the error holds the secret")
 			}
-			x.unkind = nil
+			x.be(nil)
 			real.client.Timeout = extensionDeadline
 			if got, err := real.read("ssm:/mcpbouncer/key"); err != nil || got != keyOne {
 				t.Errorf("afterwards: %q, %v", got, err)
@@ -136,7 +150,7 @@ func TestAnUnkindExtension(t *testing.T) {
 func TestAFunctionThatWaitsForItsKey(t *testing.T) {
 	x := startExtension(t)
 	t.Setenv("BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key")
-	x.unkind = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) }
+	x.be(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })
 	var log bytes.Buffer
 	now := time.Unix(1_790_000_000, 0)
 	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: loadHandler, now: func() time.Time { return now }}
@@ -156,7 +170,7 @@ func TestAFunctionThatWaitsForItsKey(t *testing.T) {
 	invoke(503, 1)
 	now = now.Add(time.Second)
 	invoke(503, 2)
-	x.unkind = nil
+	x.be(nil)
 	invoke(503, 2)
 	now = now.Add(time.Second)
 	invoke(200, 3)

@@ -78,6 +78,7 @@ func importsIn(t *testing.T, dir string) map[string][]string {
 var (
 	testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9_]*)`")
 	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9_]*)\(`)
+	goFile   = regexp.MustCompile("`((?:cmd|deploy|issuer|plugin|sealing)/[A-Za-z0-9_/]+\\.go)`")
 	link     = regexp.MustCompile(`\]\(([^)#: ]+)(?:#[^)]*)?\)`)
 )
 
@@ -126,6 +127,11 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 				t.Errorf("%s names %s, which does not exist", path, m[1])
 			}
 		}
+		for _, m := range goFile.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s names a file: %v", path, err)
+			}
+		}
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
 				t.Errorf("%s links to %s: %v", path, m[1], err)
@@ -134,6 +140,24 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 	}
 	if named == 0 {
 		t.Error("no page names a test")
+	}
+}
+
+// A page that nothing links to is found by nobody. Decisions are linked as a folder.
+func TestEveryPageIsLinked(t *testing.T) {
+	_, pages := testsAndPages(t)
+	linked := map[string]bool{filepath.Join(root, "README.md"): true}
+	for path, text := range pages {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if target := filepath.Join(filepath.Dir(path), m[1]); target != path {
+				linked[target] = true
+			}
+		}
+	}
+	for path := range pages {
+		if !linked[path] && !linked[filepath.Dir(path)] {
+			t.Errorf("no page links to %s", path)
+		}
 	}
 }
 

@@ -66,6 +66,7 @@ func BenchmarkSidecar(b *testing.B) {
 				url = rig.StartRedis(b, &rig.Logs{}, "--appendfsync", "everysec").URL
 			}
 			s.replica.Restart(map[string]string{"BOUNCER_REPLAY_GUARD": url})
+			http.DefaultClient.CloseIdleConnections() // those of the front lead to a process that is gone
 			s.refreshes(b)
 		})
 	}

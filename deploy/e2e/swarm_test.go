@@ -79,10 +79,13 @@ func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", // minutes: Options.Clocks
 	}
 	maps.Copy(env, s.guard.env)
+	labels := map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"}
+	if s.guard.shared {
+		labels["world/exchange"] = "callback" // so that nobody but the guard counts codes
+	}
 	s.w = rig.New(t, rig.Options{
-		Replicas: swarmReplicas, Clocks: true, Sidecar: env,
-		Dex:    map[string]any{"staticPasswords": users, "expiry": map[string]any{"refreshTokens": map[string]any{"reuseInterval": "1m"}}},
-		Labels: map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"},
+		Replicas: swarmReplicas, Clocks: true, Sidecar: env, Labels: labels,
+		Dex: map[string]any{"staticPasswords": users, "expiry": map[string]any{"refreshTokens": map[string]any{"reuseInterval": "1m"}}},
 	})
 	s.ring = []string{s.w.Keys.Encryption}
 	return s
@@ -90,12 +93,12 @@ func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 
 func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
 
-// contract is what was promised to these clients.
-func (s *swarm) contract() contract.Contract {
-	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Settle: 1500 * time.Millisecond}
+// contract is what was promised to a tenant's clients.
+func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
+	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
 	case s.guard.shared:
-		c.Guard = contract.Shared
+		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World
 	case s.guard.counts:
 		c.Guard = contract.Memory
 	}
@@ -197,18 +200,20 @@ func (s *swarm) turnRing(out func(contract.Part, func())) {
 
 // check holds the record against the contract, and against nothing having happened at all.
 func (s *swarm) check() {
-	h := s.history()
-	broken := s.contract().Check(h)
-	for i, v := range broken {
-		if i == 20 {
-			s.t.Errorf("and %d more", len(broken)-i)
-			break
+	var h contract.History
+	for _, tn := range s.w.Tenants() {
+		of := s.history(tn)
+		h.Ops, h.Outages = append(h.Ops, of.Ops...), of.Outages
+		broken := s.contract(tn).Check(of)
+		for i, v := range broken {
+			if i == 20 {
+				s.t.Errorf("%s: and %d more", tn.Name, len(broken)-i)
+				break
+			}
+			s.t.Errorf("%s: %s\n%s", tn.Name, v, s.detail(v.Op))
 		}
-		s.t.Errorf("%s\n%s", v, s.detail(v.Op))
-	}
-	if len(broken) > 0 {
-		if dir := os.Getenv("E2E_LOGS"); dir != "" {
-			_ = os.WriteFile(filepath.Join(dir, "swarm.history"), []byte(h.String()), 0o600)
+		if dir := os.Getenv("E2E_LOGS"); dir != "" && len(broken) > 0 {
+			_ = os.WriteFile(filepath.Join(dir, tn.Name+".history"), []byte(of.String()), 0o600)
 		}
 	}
 	count := map[string]int{}
@@ -216,11 +221,15 @@ func (s *swarm) check() {
 		count[string(op.Do)+" "+string(op.Outcome)]++
 	}
 	s.t.Logf("%d operations in %d outages: %v", len(h.Ops), len(h.Outages), count)
+	thieves := 0
+	if s.guard.shared {
+		thieves = 1 // was refused, and so was the owner afterwards
+	}
 	for _, least := range []struct {
 		what string
 		n    int
 	}{
-		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3},
+		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3}, {"refresh refused", 2 * thieves},
 		{"refresh granted", 10 * swarmClients}, {"call granted", 5 * swarmClients}, {"refresh unanswered", 5},
 	} {
 		if count[least.what] < least.n {
@@ -233,13 +242,14 @@ func (s *swarm) check() {
 type record struct {
 	mu      sync.Mutex
 	start   time.Time
-	h       contract.History
+	ops     map[*rig.Tenant][]contract.Op
+	outages []contract.Outage
 	names   map[string]string // :: code or token → its name in the record
 	details map[string]string // :: operation → the answer
 }
 
 func (r *record) begin() {
-	r.start, r.names, r.details = time.Now(), map[string]string{}, map[string]string{}
+	r.start, r.ops, r.names, r.details = time.Now(), map[*rig.Tenant][]contract.Op{}, map[string]string{}, map[string]string{}
 }
 
 func (r *record) now() time.Duration { return time.Since(r.start) }
@@ -262,23 +272,23 @@ func (r *record) nameOf(kind, value string) string {
 	return r.names[value]
 }
 
-func (r *record) add(op contract.Op, detail string) {
+func (r *record) add(tn *rig.Tenant, op contract.Op, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.h.Ops = append(r.h.Ops, op)
+	r.ops[tn] = append(r.ops[tn], op)
 	r.details[op.String()] = detail
 }
 
 func (r *record) outage(o contract.Outage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.h.Outages = append(r.h.Outages, o)
+	r.outages = append(r.outages, o)
 }
 
-func (r *record) history() contract.History {
+func (r *record) history(tn *rig.Tenant) contract.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.h
+	return contract.History{Ops: r.ops[tn], Outages: r.outages}
 }
 
 func (r *record) detail(op contract.Op) string {
@@ -307,9 +317,9 @@ type swarmClient struct {
 // tokens are an answer of the token endpoint.
 type tokens struct{ access, refresh string }
 
-// What was not answered a client tries again, for longer than anything is out of order.
+// What was not answered a client tries again, for longer than anything is out of order, and than a claim of a replica that died.
 const (
-	patience   = 60
+	patience   = 90
 	retryAfter = 250 * time.Millisecond
 )
 
@@ -421,7 +431,7 @@ func (c *swarmClient) authorize() bool {
 		detail = back.Query().Get("error") + " " + back.Query().Get("error_description")
 	}
 	op.End = c.now()
-	c.add(op, detail)
+	c.add(c.tn, op, detail)
 	return op.Outcome == contract.Granted
 }
 
@@ -545,6 +555,6 @@ func (c *swarmClient) ask(op contract.Op, cut time.Duration, method, url string,
 			op.Outcome = contract.Broken
 		}
 	}
-	c.add(op, detail)
+	c.add(c.tn, op, detail)
 	return op.Outcome, answer
 }

@@ -142,6 +142,14 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 	if a, b := actions(string(cloudformation)), actions(terraform.String()); !slices.Equal(a, b) || len(a) < 10 {
 		t.Errorf("actions differ:\n%q\n%q", a, b)
 	}
+	for _, text := range []string{string(cloudformation), terraform.String()} {
+		if !strings.Contains(text, "StringLike") || !slices.Contains(actions(text), "kms:ViaService") {
+			t.Error("kms:Decrypt is not limited to Parameter Store and Secrets Manager")
+		}
+		if pattern := regexp.MustCompile(`\^\(?arn:aws\[a-z-\]\*:iam::\[0-9\]\{12\}:\(role\|user\)/\.\+\)?\??\$`); len(pattern.FindAllString(text, -1)) != 1 {
+			t.Error("the invoker may be anybody") // such as *, which is every AWS account
+		}
+	}
 	variable := regexp.MustCompile(`BOUNCER_[A-Z_]+ *[:=]`)
 	names := func(text string) []string {
 		var found []string
@@ -151,7 +159,7 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 4 {
+	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 5 {
 		t.Errorf("variables differ: %q and %q", a, b)
 	}
 	var template struct {

@@ -2,8 +2,7 @@
 # Builds the programs that the end-to-end tests start, into <repository>/build:
 # traefik, dex, yaegi, tflint, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
 # What comes from npm is installed into the folders node and browser, by their lock files; chromium and redis-server come from the distribution.
-# The first run on a machine downloads about 300 MB of modules and compiles for 5 to 10 minutes on two cores;
-# with a warm Go build cache it takes half a minute, and seconds when nothing changed.
+# README.md says what the first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)

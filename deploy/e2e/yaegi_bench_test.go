@@ -87,10 +87,12 @@ func BenchmarkPluginMessage(b *testing.B) {
 	ruled := a.labels()
 	ruled["ToolScopes"] = "delete_page=wiki:write; admin_*=wiki:admin; *=openid"
 	ruled["MethodScopes"] = "resources/*=wiki:read"
+	blank := strings.Replace(message, `"method":`, `"method": `, 1)
 	for _, c := range []struct {
-		name   string
-		labels map[string]string
-	}{{"no label", a.labels()}, {"identity headers", more}, {"rules", ruled}} {
+		name    string
+		labels  map[string]string
+		message string
+	}{{"no label", a.labels(), message}, {"identity headers", more, message}, {"rules", ruled, message}, {"rules and a blank", ruled, blank}} {
 		hs := handlers(b, c.labels, next)
 		for _, how := range []string{"native", "yaegi"} {
 			h := hs[how]
@@ -104,8 +106,8 @@ func BenchmarkPluginMessage(b *testing.B) {
 					r := get(token)
 					r.Method = http.MethodPost
 					r.Header.Set("Content-Type", "application/json")
-					r.Body = io.NopCloser(strings.NewReader(message))
-					r.ContentLength = int64(len(message))
+					r.Body = io.NopCloser(strings.NewReader(c.message))
+					r.ContentLength = int64(len(c.message))
 					w.status = http.StatusOK
 					if h.ServeHTTP(w, r); w.status != http.StatusOK {
 						b.Fatalf("status %d", w.status)

@@ -33,6 +33,11 @@ type Contract struct {
 	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code. Every provider
 	// here honours only one of several in sequence.
 	CodeOnce bool
+	// CodesByGuard says that the provider's codes are redeemed at the callback, so that nobody but the guard counts ours.
+	CodesByGuard bool
+
+	// Claim is how long the others wait after a process died that was asking the provider about a login.
+	Claim time.Duration
 
 	// Settle is how long after the end of an outage an answer may still be missing: a connection is made anew, a
 	// back-off runs out.
@@ -250,8 +255,15 @@ func (m *model) mayBeUnanswered(op *Op) bool {
 			return true
 		}
 	}
-	// Providers answer the losers of a race for one code in ways of their own, 500 among them.
-	return op.Do == Redeem && m.mayBeSecond(op)
+	switch op.Do {
+	case Redeem: // providers answer the losers of a race for one code in ways of their own, 500 among them
+		return m.mayBeSecond(op)
+	case Refresh: // somebody else may have been asking the provider for this login, and died
+		return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
+			return other != op && other.Outcome == Unanswered && m.overlaps(Sidecar, other.Start, other.End) && other.Start <= op.End && op.Start <= other.End+m.Claim
+		})
+	}
+	return false
 }
 
 // mustBeSecond says whether a code was certainly redeemed before, and somebody was there to tell.
@@ -261,7 +273,7 @@ func (m *model) mustBeSecond(op *Op) bool {
 			return false
 		}
 		simultaneous := op.Start <= other.End
-		return m.CodeOnce || !simultaneous || m.mustKnow(op, other)
+		return !m.CodesByGuard && (m.CodeOnce || !simultaneous) || m.mustKnow(op, other)
 	})
 }
 

@@ -7,9 +7,9 @@ import (
 )
 
 var contract = map[Guard]Contract{
-	None:   {Guard: None, Grace: time.Minute, Life: time.Hour, Settle: time.Second},
-	Memory: {Guard: Memory, Grace: time.Minute, Life: time.Hour, Settle: time.Second},
-	Shared: {Guard: Shared, Grace: time.Minute, Life: time.Hour, Settle: time.Second},
+	None:   {Guard: None, Grace: time.Minute, Life: time.Hour, Claim: 15 * time.Second, Settle: time.Second},
+	Memory: {Guard: Memory, Grace: time.Minute, Life: time.Hour, Claim: 15 * time.Second, Settle: time.Second},
+	Shared: {Guard: Shared, Grace: time.Minute, Life: time.Hour, Claim: 15 * time.Second, Settle: time.Second},
 }
 
 // A checker that cannot fail proves nothing: each of these must be refused, for the reason given.
@@ -123,6 +123,17 @@ func TestTheModelRejects(t *testing.T) {
 			0-1 redeem c granted r1
 			1-2 outage sidecar
 			9-10 refresh r1 unanswered`, "no answer, though everything worked"},
+		{"no answer long after a process died, and for another login", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			0-1 redeem d granted s1
+			2-3 outage sidecar
+			2-3 refresh r1 unanswered
+			10-11 refresh s1 unanswered`, "no answer, though everything worked"},
+		{"no answer longer after a process died than a claim lasts", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 outage sidecar
+			2-3 refresh r1 unanswered
+			19-20 refresh r1 unanswered`, "no answer, though everything worked"},
 		{"no answer to a revocation while everything works", []Guard{None, Memory, Shared}, `
 			0-1 redeem c granted r1
 			9-10 revoke r1 unanswered`, "no answer, though everything worked"},
@@ -257,6 +268,12 @@ func TestTheModelPermits(t *testing.T) {
 			5-6 refresh r1 granted x2
 			7-8 refresh r2 granted r3
 			9-10 refresh x2 refused`},
+		{"no answer for a while after a process died that was asking about this login", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 outage sidecar
+			2-3 refresh r1 unanswered
+			10-11 refresh r1 unanswered
+			19-20 refresh r1 granted r2`},
 		{"a revoked family", []Guard{Shared}, `
 			0-1 redeem c granted r1
 			2-3 revoke r1 granted
@@ -288,6 +305,29 @@ func TestTheModelHoldsTheProviderToItsWord(t *testing.T) {
 		1-4 redeem c at b granted x1`))
 	if len(found) != 1 || found[0].Says != "a code was redeemed twice" {
 		t.Errorf("found %v", found)
+	}
+}
+
+// Where nobody but the guard counts codes, it is held to what it knows, and to no more.
+func TestTheModelOfCodesThatOnlyTheGuardCounts(t *testing.T) {
+	for _, c := range []struct {
+		name, history string
+		guard         Guard
+		found         int
+	}{
+		{"one after the other", "0-1 redeem c granted r1\n2-3 redeem c granted x1", Shared, 1},
+		{"at the same time", "0-3 redeem c granted r1\n1-2 redeem c granted x1", Shared, 1},
+		{"after the store forgot", "0-1 redeem c granted r1\n1.5-1.5 outage emptied\n2-3 redeem c granted x1", Shared, 0},
+		{"at two processes", "0-1 redeem c at a granted r1\n2-3 redeem c at b granted x1", Memory, 0},
+		{"without a guard", "0-1 redeem c granted r1\n2-3 redeem c granted x1", None, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			promised := contract[c.guard]
+			promised.CodesByGuard = true
+			if found := promised.Check(parse(t, c.history)); len(found) != c.found {
+				t.Errorf("found %v", found)
+			}
+		})
 	}
 }
 

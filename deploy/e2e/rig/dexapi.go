@@ -2,18 +2,13 @@ package rig
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-
-	"golang.org/x/net/http2"
 )
 
-// DexAPI is Dex's own gRPC interface for administrators, of which the rig needs two calls: too few for a gRPC library.
+// DexAPI is Dex's own gRPC interface for administrators, of which the rig needs one call: too little for a gRPC library.
 type DexAPI struct {
 	t    T
 	addr string
@@ -22,27 +17,16 @@ type DexAPI struct {
 
 // NewDexAPI gives the part of Dex's configuration that opens its interface, for Options.Dex.
 func NewDexAPI(t T) (*DexAPI, map[string]any) {
-	api := &DexAPI{t: t, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), http: &http.Client{Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		},
-	}}}
+	var h2 http.Protocols
+	h2.SetUnencryptedHTTP2(true)
+	api := &DexAPI{t: t, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), http: &http.Client{Transport: &http.Transport{Protocols: &h2}}}
 	return api, map[string]any{"grpc": map[string]any{"addr": api.addr}}
 }
 
-// CreateUser makes a user of the password database, who can be deleted, as those of the configuration cannot.
-func (d *DexAPI) CreateUser(email, id string) {
+// RevokeRefresh takes a person's refresh token away from the client. sub is the one of the id_token.
+func (d *DexAPI) RevokeRefresh(sub, client string) {
 	d.t.Helper()
-	user := DexUser(email, id)
-	password := protobuf(1, email) + protobuf(2, user["hash"].(string)) + protobuf(3, user["username"].(string)) + protobuf(4, id)
-	d.call("CreatePassword", protobuf(1, password))
-}
-
-// DeleteUser deletes one.
-func (d *DexAPI) DeleteUser(email string) {
-	d.t.Helper()
-	d.call("DeletePassword", protobuf(1, email))
+	d.call("RevokeRefresh", protobuf(1, sub)+protobuf(2, client))
 }
 
 // protobuf is a field of bytes.
@@ -65,7 +49,7 @@ func (d *DexAPI) call(method, message string) {
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	// Both calls answer with an empty message when they have done what they say.
+	// The message is empty when what was asked for was there.
 	if status := resp.Trailer.Get("Grpc-Status"); err != nil || status != "0" || !bytes.Equal(answer, make([]byte, 5)) {
 		d.t.Fatalf("rig: dex %s: status %q %s, answer %x: %v", method, status, resp.Trailer.Get("Grpc-Message"), answer, err)
 	}

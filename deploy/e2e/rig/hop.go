@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -9,9 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -46,39 +42,6 @@ func OpenHop(key, header string) ([]byte, error) {
 	}
 	head, nonce, sealed := raw[:8], raw[8:8+aead.NonceSize()], raw[8+aead.NonceSize():]
 	return aead.Open(nil, nonce, sealed, append([]byte("mcpbouncer/v1/hop"), head...))
-}
-
-// TokenAt posts a form to the token endpoint of a replica whose clock is wrong by so much, in the plugin's place: the plugin's own clock is right,
-// and its hop header would be too old. The tenant is the one of the last hop header that named public.
-func (w *World) TokenAt(r *Replica, wrong time.Duration, public string, form url.Values) *Answer {
-	w.t.Helper()
-	var payload []byte
-	for _, hop := range w.Front.Hops() {
-		if opened, err := OpenHop(w.Keys.Hop, hop); err == nil && bytes.Contains(opened, []byte(`"`+public+`"`)) {
-			payload = opened
-		}
-	}
-	hop, err := SealHop(w.Keys.Hop, time.Now().Add(wrong), payload)
-	if err != nil || payload == nil {
-		w.t.Fatalf("rig: hop for %s: %v", public, err)
-	}
-	r.SetClock(wrong)
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://"+r.Addr+"/oauth/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		w.t.Fatalf("rig: %v", err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("X-Mcpb-Hop", hop)
-	resp, err := w.Secrets.Watch(frontTransport).RoundTrip(req)
-	if err != nil {
-		w.t.Fatalf("rig: %s: %v", r.Name, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatalf("rig: %s: %v", r.Name, err)
-	}
-	return &Answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 func hopCipher(key string) (cipher.AEAD, [3]byte, error) {

@@ -138,12 +138,9 @@ func (c *OAuthClient) Redeem(code string, f *Flow) *Answer {
 // Refresh posts a refresh token.
 func (c *OAuthClient) Refresh(token string) *Answer {
 	c.t.Helper()
-	return c.Token(c.RefreshForm(token))
-}
-
-// RefreshForm is what Refresh posts.
-func (c *OAuthClient) RefreshForm(token string) url.Values {
-	return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource}}
+	return c.Token(url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ClientID}, "resource": {c.Resource},
+	})
 }
 
 // Token posts a form to the token endpoint.

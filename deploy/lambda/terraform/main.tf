@@ -32,7 +32,7 @@ resource "aws_lambda_function" "sidecar" {
   }
 
   environment {
-    variables = merge(var.variables, {
+    variables = merge(var.variables, var.deny_document == null ? {} : { BOUNCER_DENY = var.deny_document }, {
       BOUNCER_ENCRYPTION_KEY     = var.encryption_key
       BOUNCER_LAMBDA_INVOKE_MODE = var.invoke_mode
       BOUNCER_LOG_LEVEL          = var.log_level
@@ -108,6 +108,11 @@ data "aws_iam_policy_document" "sidecar" {
     content {
       actions   = ["kms:Decrypt"]
       resources = [var.kms_key_arn]
+      condition { # not what else the key has encrypted
+        test     = "StringLike"
+        variable = "kms:ViaService"
+        values   = ["ssm.${local.region}.amazonaws.com*", "secretsmanager.${local.region}.amazonaws.com*"]
+      }
     }
   }
   dynamic "statement" {

@@ -67,9 +67,13 @@ variable "url_auth_type" {
 }
 
 variable "invoker_arn" {
-  description = "With AWS_IAM, the role or user that Traefik signs as."
+  description = "With AWS_IAM, the ARN of the role or user that Traefik signs as."
   type        = string
   default     = null
+  validation {
+    condition     = var.invoker_arn == null ? true : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", var.invoker_arn))
+    error_message = "Give the ARN of a role or a user. An asterisk would let every AWS account in."
+  }
 }
 
 variable "invoke_mode" {
@@ -104,6 +108,12 @@ variable "log_retention_days" {
   description = "Days that logs are kept."
   type        = number
   default     = 30
+}
+
+variable "deny_document" {
+  description = "BOUNCER_DENY, the https URL of the deny document."
+  type        = string
+  default     = null
 }
 
 variable "replay_guard" {
