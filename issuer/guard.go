@@ -105,7 +105,7 @@ func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey) (bool, error
 	return first, err
 }
 
-// unused takes a mark back: the provider could not be asked, so the code may still be good.
+// unused takes a mark back: the provider gave nothing for the code.
 func (g *ReplayGuard) unused(ctx context.Context, code replayKey) error {
 	return g.store.drop(ctx, code)
 }

@@ -426,6 +426,18 @@ func TestTheGuardCountsCodes(t *testing.T) {
 		a.token(a.redemption(code)).wants(t, 200, "")
 		a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
 	})
+	t.Run("an invented code leaves nothing behind", func(t *testing.T) {
+		w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+		a := w.register(w.wiki.PublicURL, nil)
+		code := a.code()
+		w.idp.Be(issuertest.Behaviour{Status: 400, Error: "invalid_grant"})
+		for want := 1; want <= 3; want++ {
+			a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+			if n := w.idp.Posts(); n != want {
+				t.Errorf("the provider was asked %d times, want %d: the guard remembers a code that was never good", n, want)
+			}
+		}
+	})
 	t.Run("one code of the provider in several of ours", func(t *testing.T) {
 		for _, exchange := range []string{"token", "callback"} {
 			w := newWorld(t, nil, func(w *world) { w.guarded("memory"); w.wiki.Exchange = exchange })

@@ -113,7 +113,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.redirectDenied(ctx, code.RedirectURI); err != nil {
 		return tokenResponse{}, err
 	}
-	mark, err := s.markCode(ctx, t, code)
+	mark, marked, err := s.markCode(ctx, t, code)
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -123,8 +123,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	} else {
 		var withheld []string
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
-			if asError(err).Status >= http.StatusInternalServerError && s.ReplayGuard != nil {
-				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // it may still be good; if this fails, the person logs in again
+			if marked {
+				// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
+				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // if this fails, the person logs in again
 			}
 			return tokenResponse{}, err
 		}
@@ -140,27 +141,27 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 }
 
 // markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
-// over where the provider will be asked, and is not where nobody else counts.
-func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (replayKey, error) {
-	mark := codeKey(t, string(code.UpstreamCode))
+// over where the provider will be asked, and is not where nobody else counts: marked says whether the mark is this request's.
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (mark replayKey, marked bool, err error) {
+	mark = codeKey(t, string(code.UpstreamCode))
 	if code.Identity != nil {
 		copy(mark[:], code.Mark)
 	}
 	if s.ReplayGuard == nil {
-		return mark, nil
+		return mark, false, nil
 	}
 	first, err := s.ReplayGuard.firstUse(ctx, mark)
 	switch {
 	case err != nil:
 		s.guardFailed(t, err)
 		if code.Identity != nil || errors.Is(err, errGuardFull) {
-			return mark, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
+			return mark, false, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
 		}
 	case !first:
 		s.counters.add(codesReused)
-		return mark, invalidGrant("the authorization code was used before; authorize again")
+		return mark, false, invalidGrant("the authorization code was used before; authorize again")
 	}
-	return mark, nil
+	return mark, first && err == nil, nil
 }
 
 func codeKey(t *tenant, upstreamCode string) replayKey {
@@ -173,7 +174,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	if r.short {
+	if r.short || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}
 	scope := narrowScope(t.scopeOf(r.grant), asked)
