@@ -466,7 +466,7 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 			t.Run(fmt.Sprint(c.name, ", after a longer silence: ", old), func(t *testing.T) {
 				w := newWorld(t, nil, func(w *world) {
 					w.restart = true // no cached key helps
-					w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
+					w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, time.Second} }
 				})
 				want := c.want
 				if old {

@@ -26,6 +26,7 @@ const (
 // denyList is a copy of the document.
 type denyList struct {
 	etag      string
+	serial    int64   // one more with each change
 	notBefore float64 // Unix seconds: logins that began earlier are over
 	clients   map[string]bool
 	users     map[string]bool
@@ -64,6 +65,7 @@ func fingerprint(clientID string) string {
 func parseDenyList(body []byte, etag string) (*denyList, error) {
 	var document struct {
 		Version   int      `json:"v"`
+		Serial    int64    `json:"serial"`
 		NotBefore float64  `json:"notBefore"`
 		Clients   []string `json:"clients"`
 		Users     []string `json:"users"`
@@ -73,7 +75,7 @@ func parseDenyList(body []byte, etag string) (*denyList, error) {
 	if json.Unmarshal(body, &document) != nil || document.Version != 1 {
 		return nil, errors.New("the deny document is not JSON of version 1")
 	}
-	d := &denyList{etag: etag, notBefore: document.NotBefore}
+	d := &denyList{etag: etag, serial: document.Serial, notBefore: document.NotBefore}
 	d.clients = setOf(document.Clients)
 	d.users = setOf(document.Users)
 	d.families = setOf(document.Families)
@@ -169,7 +171,15 @@ func (k *keyset) landDeny(list *denyList, err error) {
 	k.settle()
 }
 
-// downloadDeny returns the last copy itself when nothing has changed.
+// denyConfirmed is when the copy was last said to be the current one.
+func (k *keyset) denyConfirmed() int64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.deniedAt
+}
+
+// downloadDeny returns the last copy itself when nothing has changed. One with a smaller serial is not taken until an hour has gone by in which
+// nobody confirmed the last: then the operator has begun a new document.
 func (k *keyset) downloadDeny(last *denyList) (*denyList, error) {
 	etag := ""
 	if last != nil {
@@ -184,7 +194,12 @@ func (k *keyset) downloadDeny(last *denyList) (*denyList, error) {
 		if last != nil && etag != "" && got.etag == etag {
 			return last, nil
 		}
-		return parseDenyList(got.body, got.etag)
+		list, err := parseDenyList(got.body, got.etag)
+		if err == nil && last != nil && list.serial < last.serial && now().Unix() < k.denyConfirmed()+maxStale {
+			// A replica that cannot read the document has an old copy, or was started without one.
+			err = errors.New("it is older than the one before")
+		}
+		return list, err
 	case http.StatusNotModified:
 		if last != nil {
 			return last, nil

@@ -175,6 +175,40 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 	}
 }
 
+// Of several replicas one may have an old copy, or none: it must not let in again whom another keeps out.
+func TestAnOlderDenyDocumentIsNotTaken(t *testing.T) {
+	for _, c := range []struct{ name, document string }{
+		{"an older serial", denyDocument(`"users":["user-2"]`)},
+		{"a sidecar that was started without one", noDeny},
+	} {
+		log := start(t)
+		sidecar := startSidecar(t)
+		sidecar.setDeny(strings.Replace(denyDocument(`"users":["user-1"]`), `"serial":1`, `"serial":2`, 1))
+		h, _ := guard(t, wikiConfig(sidecar.server.URL))
+		token := goodToken("k1", login())
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 {
+			t.Errorf("%s, before: status %d", c.name, rec.Code)
+		}
+		sidecar.setDeny(c.document)
+		for i := int64(0); i < 3600; i += 600 {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 {
+				t.Errorf("%s, after %d s: status %d", c.name, i, rec.Code)
+			}
+			eventually(t, c.name, func() bool { return !flying() })
+			clock.Add(600)
+		}
+		if !strings.Contains(log.String(), "older than the one before") {
+			t.Errorf("%s: logged %q", c.name, log)
+		}
+		// Nobody confirms the newer one any more: the operator has begun anew.
+		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+		eventually(t, c.name, func() bool { return !flying() })
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+			t.Errorf("%s, after an hour: status %d", c.name, rec.Code)
+		}
+	}
+}
+
 // A list that was never read is not an empty one.
 func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
 	start(t)
