@@ -149,7 +149,7 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	for path, own := range map[string]string{"/oauth/token": "Basic YTpi", "/oauth/jwks.json": "", "/oauth/x": ""} {
 		got := seen[path]
 		if !strings.HasPrefix(got.Get("Authorization"), prefix) || got.Get("X-Amz-Date") != "20270115T080000Z" || got.Get("X-Amz-Security-Token") != "session" ||
-			len(got["Authorization"]) != 1 || got["X-Amz-Cf-Id"] != nil || got["X_Mcpb_Authorization"] != nil || strings.Join(got["X-Mcpb-Authorization"], "|") != own || got.Get(hopHeader) == "" {
+			len(got["Authorization"]) != 1 || got["X-Amz-Cf-Id"] != nil || got["X_mcpb_authorization"] != nil || strings.Join(got["X-Mcpb-Authorization"], "|") != own || got.Get(hopHeader) == "" {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
