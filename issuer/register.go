@@ -39,8 +39,10 @@ type ClientInformation struct {
 // register seals a registration into its client_id. Nothing is stored, so there is nothing to fill up.
 func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
-	if err != nil {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
+	} else if err != nil { // cut off, or not the encoding that a function's event said it was: nothing of ours is broken
+		return invalidRequest("the body is not complete").because(err)
 	}
 	var metadata ClientMetadata
 	// go-jose's decoder: exact member names, no repeated ones.

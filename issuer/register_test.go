@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
 // What real clients send, as far as it is known.
@@ -261,4 +263,13 @@ func FuzzTokenForm(f *testing.F) {
 			t.Fatalf("%q with %q gave %d: %s", body, authorization, got.Status, got.Body)
 		}
 	})
+}
+
+// A body that is cut off is the sender's fault, and no alarm of the operator's.
+func TestARegistrationThatIsCutOff(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := newRequest(t, "POST", "http://sidecar/oauth/register", "application/json", "")
+	r.Body = io.NopCloser(broken{})
+	r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON()))
+	readReply(t, issuertest.Serve(w.replica(), r)).wants(t, 400, "invalid_request")
 }

@@ -487,7 +487,7 @@ func FuzzMembersOf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var compact bytes.Buffer
 		if json.Compact(&compact, text) != nil {
-			t.Skip()
+			return // membersOf is given compact JSON only
 		}
 		members := membersOf(compact.Bytes())
 		if members == nil {
