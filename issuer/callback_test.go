@@ -215,6 +215,7 @@ func TestProviderErrorsAtTheCallback(t *testing.T) {
 					t.Errorf("%s came through: %s\n%s", hostile, to, w.log)
 				}
 			}
+			b.Wait()
 			if len(b.Cookies(a.base)) != 0 {
 				t.Error("the login's cookie is left")
 			}

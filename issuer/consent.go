@@ -25,7 +25,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	if err := s.open(sealing.KindConsent, t, cookie.Value, form.Get("request"), &req); err != nil {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
-	answered := []*http.Cookie{t.expiredCookie(consentCookie, cookie.Value)}
+	answered := []*http.Cookie{t.answeredCookie(cookie.Value)}
 	switch form.Get("decision") {
 	case "allow":
 		return s.sendUpstream(r, t, req, answered)

@@ -15,6 +15,7 @@ const (
 	flowCookie    = "mcpb-flow-"    // the sealed login, while the person is at the provider
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
+	secondTry  = 10 * time.Second // of a person who clicks again
 	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
 )
 
@@ -41,6 +42,15 @@ func (t *tenant) cookie(kind, id, value string) *http.Cookie {
 func (t *tenant) expiredCookie(kind, id string) *http.Cookie {
 	c := t.cookie(kind, id, "")
 	c.MaxAge = -1
+	return c
+}
+
+// answeredCookie ends a consent page a moment after its answer. At a double click the browser abandons the answer to the first click, maybe
+// with its cookies kept, and shows the answer to the second: that must not be "already answered". Nothing rests on the browser's clock:
+// whoever holds the cookie is who was asked, and the sealed request has a life of its own.
+func (t *tenant) answeredCookie(id string) *http.Cookie {
+	c := t.cookie(consentCookie, id, id)
+	c.MaxAge = int(secondTry / time.Second)
 	return c
 }
 

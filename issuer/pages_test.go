@@ -99,9 +99,9 @@ func TestPagesWithAndWithoutALogo(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, nil)
 			b := issuertest.NewBrowser(t, w.net)
 			consent := b.Get(a.authorizeURL())
-			for name, p := range map[string]*issuertest.Page{
-				"consent": consent, "continue": b.Decide(consent, "deny"), "error": b.Decide(consent, "allow"),
-			} {
+			denied := b.Decide(consent, "deny")
+			b.Wait()
+			for name, p := range map[string]*issuertest.Page{"consent": consent, "continue": denied, "error": b.Decide(consent, "allow")} {
 				csp := p.Header.Get("Content-Security-Policy")
 				_, style, _ := strings.Cut(p.Body, "<style>")
 				style, _, _ = strings.Cut(style, "</style>")

@@ -288,6 +288,7 @@ func TestPagesInChromium(t *testing.T) {
 		{Name: "in a window that a web application opened", Run: "popup", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "the form's address opened by itself", Run: "opened by itself", Flows: []visit{secure()}, references: 1},
 		{Name: "double click on allow", Run: "double click", Flows: []visit{secure()}, ends: []string{code}},
+		{Name: "a click again after the answer", Run: "click again", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "a click in the first moment", Run: "hurry", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "one page answered twice", Run: "answered again", Flows: []visit{secure(), secure()}, ends: []string{code, denied}, references: 4},
 		{Name: "the form in another browser", Run: "another browser", Flows: []visit{secure(), secure()}, references: 2},

@@ -17,8 +17,9 @@ import (
 type Browser struct {
 	Jar http.CookieJar
 
-	t   testing.TB
-	net *Internet
+	t     testing.TB
+	net   *Internet
+	brief []func() // end the cookies that live for less than a minute
 }
 
 // NewBrowser opens a browser without cookies.
@@ -103,7 +104,21 @@ func (b *Browser) Do(r *http.Request) *Page {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	for _, c := range resp.Cookies() {
+		if 0 < c.MaxAge && c.MaxAge < 60 {
+			c.MaxAge = -1
+			b.brief = append(b.brief, func() { b.Jar.SetCookies(r.URL, []*http.Cookie{c}) })
+		}
+	}
 	return &Page{r.URL, resp.StatusCode, resp.Header, string(body)}
+}
+
+// Wait is a minute: cookies that were to live for less are gone.
+func (b *Browser) Wait() {
+	for _, end := range b.brief {
+		end()
+	}
+	b.brief = nil
 }
 
 // Decide presses a button of a consent page, as a browser does from the same origin.
