@@ -103,7 +103,7 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 		return a.known, nil
 	}
 	if a.err == nil || now.Sub(a.failedAt).Abs() >= awsRetry {
-		next, err := a.fetch(ctx, endpoint)
+		next, err := a.fetch(context.WithoutCancel(ctx), endpoint) // a client that hangs up must not make it fail for all
 		if err == nil {
 			a.known = next
 		}
@@ -140,7 +140,7 @@ func (a *awsIdentity) fetch(ctx context.Context, endpoint string) (awsCredential
 	}
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return awsCredentials{}, err
+		return awsCredentials{}, redactUpstream(err) // who knows the URI can ask too
 	}
 	defer resp.Body.Close()
 	var answer struct {

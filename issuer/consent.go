@@ -2,9 +2,13 @@ package issuer
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
+
+var errAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
+	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser."}
 
 // consent takes the person's answer. Only after it the login exists: the cookie that the callback asks for is set
 // here and nowhere else (MCP security best practices, "confused deputy").
@@ -18,15 +22,19 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	form := r.PostForm
 	cookie, err := r.Cookie(t.cookieName(consentCookie, form.Get("cookie")))
 	if err != nil {
-		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
-			Description: "This page was already answered, is older than 15 minutes, or was opened in another browser."}
+		return nil, errAnswered
 	}
+	id, before, _ := strings.Cut(cookie.Value, ".")
 	var req authorizationRequest
-	if err := s.open(sealing.KindConsent, t, cookie.Value, form.Get("request"), &req); err != nil {
+	if err := s.open(sealing.KindConsent, t, id, form.Get("request"), &req); err != nil {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
-	answered := []*http.Cookie{t.answeredCookie(cookie.Value)}
-	switch form.Get("decision") {
+	decision := form.Get("decision")
+	if before != "" && before != decision { // whoever allowed must not be told now that nothing was allowed
+		return nil, errAnswered
+	}
+	answered := []*http.Cookie{t.answeredCookie(id, decision)}
+	switch decision {
 	case "allow":
 		return s.sendUpstream(r, t, req, answered)
 	case "deny":

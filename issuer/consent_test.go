@@ -375,3 +375,30 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 		w.clock.Add(time.Second)
 	}
 }
+
+// The second click may be on the other button. The application has its code already.
+func TestAnAllowedPageCannotSayThatNothingWasAllowed(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	p := b.Get(a.authorizeURL())
+	to := b.Follow(b.Decide(p, "allow"))
+	a.token(a.redemption(to.Query().Get("code"))).wants(t, 200, "")
+	if second := b.Decide(p, "deny"); second.Status != 403 && strings.Contains(second.Body, "Nothing was allowed") {
+		t.Errorf("status %d: the application has a token, and the page says that nothing was allowed", second.Status)
+	}
+}
+
+// And a denied page can be allowed: the application hears access_denied, and then gets a code for the same request.
+func TestADeniedPageCannotBeAllowed(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	p := b.Get(a.authorizeURL())
+	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+		t.Fatalf("the answer is %s", to)
+	}
+	if second := b.Decide(p, "allow"); second.Status != 403 || second.Next() != "" {
+		t.Errorf("status %d, leads to %q", second.Status, second.Next())
+	}
+}

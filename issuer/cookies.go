@@ -48,8 +48,8 @@ func (t *tenant) expiredCookie(kind, id string) *http.Cookie {
 // answeredCookie ends a consent page a moment after its answer. At a double click the browser abandons the answer to the first click, maybe
 // with its cookies kept, and shows the answer to the second: that must not be "already answered". Nothing rests on the browser's clock:
 // whoever holds the cookie is who was asked, and the sealed request has a life of its own.
-func (t *tenant) answeredCookie(id string) *http.Cookie {
-	c := t.cookie(consentCookie, id, id)
+func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
+	c := t.cookie(consentCookie, id, id+"."+decision) // no id has a dot
 	c.MaxAge = int(secondTry / time.Second)
 	return c
 }

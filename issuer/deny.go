@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -63,6 +65,7 @@ const (
 	maxDenyEntries  = 10_000
 	maxDenyEntry    = 800 // bytes of one. Lengths stand in no pattern of this package: {1,800} would cost each start milliseconds.
 	denyMaxAge      = 30 * time.Second
+	denyPatience    = time.Minute // nobody is judged by a copy that was not asked about for so long
 	denyTimeout     = 3 * time.Second
 	denyRetry       = 2 * time.Second // while there is no copy at all
 )
@@ -71,22 +74,28 @@ var (
 	denyFingerprint = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
 	denyFamily      = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
 	denyUser        = regexp.MustCompile(`^https?://[^| ]+\|[^\x00-\x1f]+$`)
-	denyHost        = regexp.MustCompile(`^[a-z0-9:_-]+(\.[a-z0-9_-]+)*$`)
+	denyHost        = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 	denyKey         = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 )
 
 // lists are the document's lists with their JSON names and what an entry looks like.
 func (d *DenyDocument) lists() []denyKind {
 	return []denyKind{
-		{"clients", &d.Clients, denyFingerprint}, {"users", &d.Users, denyUser}, {"families", &d.Families, denyFamily},
-		{"redirectHosts", &d.RedirectHosts, denyHost}, {"keys", &d.Keys, denyKey},
+		{"clients", &d.Clients, denyFingerprint.MatchString}, {"users", &d.Users, denyUser.MatchString}, {"families", &d.Families, denyFamily.MatchString},
+		{"redirectHosts", &d.RedirectHosts, isDenyHost}, {"keys", &d.Keys, denyKey.MatchString},
 	}
+}
+
+// isDenyHost takes what can be a redirect URI's host, or its scheme: no port.
+func isDenyHost(entry string) bool {
+	ip, err := netip.ParseAddr(entry)
+	return denyHost.MatchString(entry) || err == nil && ip.String() == entry
 }
 
 type denyKind struct {
 	name    string
 	entries *DenyEntries
-	looks   *regexp.Regexp
+	looks   func(entry string) bool
 }
 
 // ParseDenyDocument is strict: a word misspelt in it would deny nothing, and nobody would notice.
@@ -128,7 +137,7 @@ func (d *DenyDocument) Check() error {
 	for _, kind := range d.lists() {
 		entries += len(*kind.entries)
 		for entry := range *kind.entries {
-			if len(entry) > maxDenyEntry || !kind.looks.MatchString(entry) {
+			if len(entry) > maxDenyEntry || !kind.looks(entry) {
 				return fmt.Errorf("deny document: %s: %q cannot be one", kind.name, entry)
 			}
 		}
@@ -271,8 +280,8 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 
 var nothingDenied DenyDocument
 
-// denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, and when it cannot be
-// read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
+// denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, unless that is older than
+// denyPatience, and when it cannot be read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
 func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	l := s.Deny
 	if l == nil {
@@ -280,12 +289,17 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	}
 	now := s.Now()
 	last := l.current.Load()
+	age := time.Duration(math.MaxInt64)
 	if last != nil {
-		if now.Sub(last.readAt).Abs() < denyMaxAge || !l.mu.TryLock() {
-			return last.DenyDocument, nil
-		}
-	} else {
+		age = now.Sub(last.readAt).Abs()
+	}
+	switch {
+	case age < denyMaxAge:
+		return last.DenyDocument, nil
+	case age >= denyPatience: // nobody asked for a while: the copy of last evening judges no request of this morning
 		l.mu.Lock()
+	case !l.mu.TryLock():
+		return last.DenyDocument, nil
 	}
 	defer l.mu.Unlock()
 	now = s.Now() // again: those who waited share the failure that they waited for, or a place that hangs would make each wait for the one before

@@ -60,10 +60,10 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 		{"nothing", func(*world, *app, string) string { return nothing }, 200, "ok", "ok", "ok"},
 		{"everybody", func(w *world, _ *app, _ string) string {
 			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
-		}, 200, "ok", "invalid_grant", "ok"},
+		}, 200, "invalid_grant", "invalid_grant", "ok"},
 		{"everybody of this tenant", func(w *world, _ *app, _ string) string {
 			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/wiki":%q,"*":"2020-01-01T00:00:00Z"}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
-		}, 200, "ok", "invalid_grant", "ok"},
+		}, 200, "invalid_grant", "invalid_grant", "ok"},
 		{"everybody of another tenant", func(w *world, _ *app, _ string) string {
 			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"https://mcp.localhost/world":%q}}`, w.clock.Now().Add(time.Second).Format(time.RFC3339))
 		}, 200, "ok", "ok", "ok"},
@@ -82,7 +82,7 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 		}, 200, "invalid_grant", "invalid_grant", "invalid_grant"},
 		{"everybody until a moment within this second", func(w *world, _ *app, _ string) string {
 			return fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Add(time.Millisecond).Format(time.RFC3339Nano))
-		}, 200, "ok", "invalid_grant", "ok"},
+		}, 200, "invalid_grant", "invalid_grant", "ok"},
 		{"a person of the same name at another provider", func(*world, *app, string) string {
 			return `{"v":1,"serial":2,"users":{"https://idp.example|person-1":""}}`
 		}, 200, "ok", "ok", "ok"},
@@ -392,4 +392,84 @@ func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 	f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,"users":{"%s|backup-2":"","https://idp.example|backup":""}}`, serial+1, w.idp.Issuer))
 	w.clock.Add(30 * time.Second)
 	w.hop("/hop/token", key).wants(t, 200, "")
+}
+
+// "mcpbouncer deny" would say that they are denied.
+func TestEntriesThatCanDenyNothingAreRefused(t *testing.T) {
+	for name, document := range map[string]string{
+		"a host with its port, as the consent page shows it": `"redirectHosts":{"localhost:33418":""}`,
+		"a host with an empty label":                         `"redirectHosts":{"::::":""}`,
+	} {
+		if _, err := issuer.ParseDenyDocument([]byte(`{"v":1,"serial":1,` + document + `}`)); err == nil {
+			t.Errorf("%s is taken: %s", name, document)
+		}
+	}
+}
+
+// A login begins when the person comes back from the provider, not when its code is redeemed.
+func TestACodeFromBeforeTheMarkMakesNoLoginAfterIt(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) {
+			w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+			w.wiki.Exchange = exchange
+			w.relabel(func(*labels) {})
+			a := w.register(w.wiki.PublicURL, nil)
+			a.token(a.refreshment("mbr1_x")) // the document is read
+			code := a.code()                 // the person was at the provider, and the thief has the code and its verifier
+			w.clock.Add(5 * time.Second)
+			f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Format(time.RFC3339))) // mcpbouncer deny all
+			w.clock.Add(35 * time.Second)
+			a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+		})
+	}
+}
+
+// gate holds requests back until it is opened.
+type gate struct {
+	http.RoundTripper
+	reached, open chan struct{}
+}
+
+func (g gate) RoundTrip(r *http.Request) (*http.Response, error) {
+	g.reached <- struct{}{}
+	<-g.open
+	return g.RoundTripper.RoundTrip(r)
+}
+
+// One request reads the document again, and meanwhile the others have the copy; but not after a quiet night.
+func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
+	host := &denyHost{}
+	g := gate{host, make(chan struct{}, 4), make(chan struct{}, 4)}
+	w := newWorld(t, nil, func(w *world) {
+		list, err := issuer.OpenDenyList("https://revocations.example/deny.json", g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.config = func(c *issuer.Config) { c.Deny = list }
+	})
+	host.is(200, 1, "", "")
+	g.open <- struct{}{}
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	<-g.reached
+
+	host.is(200, 2, `,"users":{"`+w.idp.Issuer+`|person-1":""}`, "") // at once
+	w.clock.Add(12 * time.Hour)                                      // a quiet night
+	first := a.tokenRequest(a.refreshment(token))
+	done := make(chan reply)
+	go func() { done <- w.do(first) }()
+	<-g.reached // the first request of the morning reads the document
+	second := a.tokenRequest(a.refreshment(token))
+	answer := make(chan reply, 1)
+	go func() { answer <- w.do(second) }()
+	select {
+	case got := <-answer:
+		if got.Status == 200 {
+			t.Errorf("a person who has been denied for twelve hours got %s", got.Body)
+		}
+	case <-time.After(300 * time.Millisecond): // it waits
+	}
+	g.open <- struct{}{}
+	g.open <- struct{}{}
+	<-done
 }

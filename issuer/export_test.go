@@ -16,7 +16,7 @@ type FaultyStore struct {
 
 // NewFaultyGuard is a replay guard over it.
 func NewFaultyGuard(idle time.Duration, now func() time.Time) (*ReplayGuard, *FaultyStore) {
-	g, err := OpenReplayGuard("memory", idle, now)
+	g, err := OpenReplayGuard("memory", idle, 30*24*time.Hour, now)
 	if err != nil {
 		panic(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -18,6 +19,7 @@ type ReplayGuard struct {
 	store replayStore
 	kind  string        // for the log
 	life  time.Duration // how long a family is remembered after its last step
+	ended time.Duration // how long one that has ended is: until no token of it can be good, also if one was made while the store was away
 }
 
 // A replayStore keeps one number for each key, which only rises. That is compare-and-swap with one round trip: a refresh token carries
@@ -46,10 +48,9 @@ const (
 	replayGrace = time.Minute
 	// checkClaim is how long one replica may be the only one that asks the provider about a family. It is longer than asking can take.
 	checkClaim = 15 * time.Second
-	// codeMark is longer than any replica accepts a code: a minute, and a skew on either side.
-	codeMark = time.Minute + 2*sealing.Skew
-	// codeUsed is the number of a code that was presented.
-	codeUsed = 1
+	// codeMark is longer than any replica accepts an upstream code: the login's cookie, then the code that it is wrapped in, and a skew on
+	// either side.
+	codeMark = cookieLife + time.Minute + 2*sealing.Skew
 	// familyEnded is the number of a family that has ended. No token carries it.
 	familyEnded = math.MaxUint32
 )
@@ -58,16 +59,16 @@ const (
 var errGuardFull = errors.New("replay guard: full")
 
 // OpenReplayGuard makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". It asks the network nothing: Check does. Idle is for
-// how long a refresh token that is not used stays good.
-func OpenReplayGuard(name string, idle time.Duration, now func() time.Time) (*ReplayGuard, error) {
+// how long a refresh token that is not used stays good, whole how long a login lasts at most.
+func OpenReplayGuard(name string, idle, whole time.Duration, now func() time.Time) (*ReplayGuard, error) {
 	scheme, rest, _ := strings.Cut(name, "://")
-	g := &ReplayGuard{kind: scheme, life: idle + 2*sealing.Skew}
+	g := &ReplayGuard{kind: scheme, life: idle + 2*sealing.Skew, ended: max(idle, whole) + 2*sealing.Skew}
 	var err error
 	switch {
 	case name == "none":
 		return nil, nil
 	case name == "memory":
-		g.store = newMemoryStore(g.life, now)
+		g.store = newMemoryStore(g.life, g.ended, now)
 	case rest != "" && (scheme == "redis" || scheme == "rediss"):
 		g.store, err = newRedisStore(name)
 	case rest != "" && scheme == "dynamodb":
@@ -101,15 +102,18 @@ func (g *ReplayGuard) Kind() string {
 	return g.kind
 }
 
+// A request that marks or claims something chooses a number for it, so that it takes back nothing of another's.
+func newCaller() uint32 { return 1 + rand.Uint32N(familyEnded-1) }
+
 // firstUse says whether this is the first use of an upstream code of the tenant, and marks it as used.
-func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey) (bool, error) {
-	_, first, err := g.store.raise(ctx, code, 0, codeUsed, nil, codeMark)
+func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey, caller uint32) (bool, error) {
+	_, first, err := g.store.raise(ctx, code, 0, caller, nil, codeMark)
 	return first, err
 }
 
-// unused takes a mark back: the provider gave nothing for the code.
-func (g *ReplayGuard) unused(ctx context.Context, code replayKey) error {
-	return g.store.drop(ctx, code, codeUsed)
+// unused takes the caller's mark back: nothing was given for the code.
+func (g *ReplayGuard) unused(ctx context.Context, code replayKey, caller uint32) error {
+	return g.store.drop(ctx, code, caller)
 }
 
 // verdict is what the guard says of a refresh token.
@@ -118,13 +122,16 @@ type verdict int
 const (
 	fresh    verdict = iota // not used before, as far as anybody knows
 	repeated                // used within the grace: the first answer holds
-	reused                  // used before that, or its family has ended
+	reused                  // used before that
+	over                    // its family has ended
 )
 
 // judge compares what stands in the store with the generation of the refresh token that is presented, and returns the first answer if it
 // holds. A generation newer than the known one means that the store lost what it held; it learns.
 func judge(known replayRecord, generation uint32) (verdict, []byte) {
 	switch {
+	case known.number == familyEnded:
+		return over, nil
 	case known.number <= generation:
 		return fresh, nil
 	case known.number == generation+1 && known.note != nil:
@@ -156,11 +163,11 @@ func (g *ReplayGuard) look(ctx context.Context, family replayKey, generation uin
 
 // end ends a family, for as long as any of its refresh tokens would be good.
 func (g *ReplayGuard) end(ctx context.Context, family replayKey) error {
-	_, _, err := g.store.raise(ctx, family, familyEnded-1, familyEnded, nil, g.life)
+	_, _, err := g.store.raise(ctx, family, familyEnded-1, familyEnded, nil, g.ended)
 	return err
 }
 
-// claim makes the caller, who chooses a number, the only one of all replicas that asks the provider about a family; the claim ends by itself.
+// claim makes the caller the only one of all replicas that asks the provider about a family; the claim ends by itself.
 func (g *ReplayGuard) claim(ctx context.Context, check replayKey, caller uint32) (bool, error) {
 	_, claimed, err := g.store.raise(ctx, check, 0, caller, nil, checkClaim)
 	return claimed, err

@@ -18,7 +18,7 @@ func (c *testClock) add(d time.Duration) { c.at = c.at.Add(d) }
 func newTestGuard(t testing.TB) (*ReplayGuard, *testClock) {
 	t.Helper()
 	clock := &testClock{time.Unix(1790000000, 0)}
-	g, err := OpenReplayGuard("memory", 14*24*time.Hour, clock.now)
+	g, err := OpenReplayGuard("memory", 14*24*time.Hour, 30*24*time.Hour, clock.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestAFamilyThatEndedStaysSo(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Minute, 14*24*time.Hour + 10*time.Minute} {
 		clock.add(after)
 		for _, generation := range []uint32{0, 3, 4, 5, familyEnded - 2} {
-			if got, note, err := g.step(t.Context(), replayKey{1}, generation, []byte("x")); got != reused || note != nil || err != nil {
+			if got, note, err := g.step(t.Context(), replayKey{1}, generation, []byte("x")); got != over || note != nil || err != nil {
 				t.Errorf("after %v, generation %d: %v, %q, %v", after, generation, got, note, err)
 			}
 		}
@@ -95,7 +95,7 @@ func TestTheGuardMarksCodes(t *testing.T) {
 	code := replayKey{1}
 	use := func(want bool) {
 		t.Helper()
-		if got, err := g.firstUse(t.Context(), code); got != want || err != nil {
+		if got, err := g.firstUse(t.Context(), code, 5); got != want || err != nil {
 			t.Errorf("first use: %v, %v, want %v", got, err, want)
 		}
 	}
@@ -105,7 +105,7 @@ func TestTheGuardMarksCodes(t *testing.T) {
 	use(false)
 	code = replayKey{2}
 	use(true)
-	if err := g.unused(t.Context(), code); err != nil {
+	if err := g.unused(t.Context(), code, 5); err != nil {
 		t.Fatal(err)
 	}
 	use(true)
@@ -152,11 +152,11 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 	if _, _, err := g.step(t.Context(), replayKey{3}, 0, []byte("x")); !errors.Is(err, errGuardFull) {
 		t.Errorf("too many answers: %v", err)
 	}
-	if first, err := g.firstUse(t.Context(), replayKey{3}); !first || err != nil {
+	if first, err := g.firstUse(t.Context(), replayKey{3}, 5); !first || err != nil {
 		t.Errorf("the third entry: %v, %v", first, err)
 	}
 	clock.add(2 * replayGrace) // the answers are gone, the families are not
-	if _, err := g.firstUse(t.Context(), replayKey{4}); !errors.Is(err, errGuardFull) {
+	if _, err := g.firstUse(t.Context(), replayKey{4}, 5); !errors.Is(err, errGuardFull) {
 		t.Errorf("too many entries: %v", err)
 	}
 	if v, _, err := g.step(t.Context(), replayKey{2}, 1, []byte("x")); v != fresh || err != nil {
@@ -172,7 +172,7 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 		t.Errorf("a replay: %v, %v", v, err)
 	}
 	clock.add(2 * g.life) // nothing of all this is good any more
-	if first, err := g.firstUse(t.Context(), replayKey{4}); !first || err != nil {
+	if first, err := g.firstUse(t.Context(), replayKey{4}, 5); !first || err != nil {
 		t.Errorf("later: %v, %v", first, err)
 	}
 }
@@ -181,13 +181,13 @@ func TestNamesOfGuards(t *testing.T) {
 	for _, c := range []struct{ name, want string }{
 		{"none", ""}, {"memory", "memory"},
 	} {
-		g, err := OpenReplayGuard(c.name, time.Hour, time.Now)
+		g, err := OpenReplayGuard(c.name, time.Hour, time.Hour, time.Now)
 		if err != nil || (g == nil) != (c.want == "") || g != nil && g.kind != c.want {
 			t.Errorf("%q: %+v, %v", c.name, g, err)
 		}
 	}
 	for _, name := range []string{"", "Memory", "off", "memcached://host", "localhost:6379", "http://user:password@host", "\x00"} {
-		if g, err := OpenReplayGuard(name, time.Hour, time.Now); err == nil || g != nil {
+		if g, err := OpenReplayGuard(name, time.Hour, time.Hour, time.Now); err == nil || g != nil {
 			t.Errorf("%q: %+v, %v", name, g, err)
 		}
 	}

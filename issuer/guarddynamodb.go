@@ -130,18 +130,26 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 	}, &refused)
 	if conditionFailed(err) {
 		if refused.Item == nil { // an implementation that does not return it
-			known, err := s.look(ctx, key)
-			return known, false, err
+			if refused.Item, err = s.item(ctx, key); err != nil {
+				return replayRecord{}, false, err
+			}
 		}
-		return refused.Item.record(now), false, nil
+		known := refused.Item.record(now)
+		// net/http sends again what got no answer on a connection that was idle: what is in the way may be our own.
+		return known, known.number == to && bytes.Equal(known.note, note), nil
 	}
 	return replayRecord{}, err == nil, err
 }
 
 func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
+	item, err := s.item(ctx, key)
+	return item.record(s.time()), err
+}
+
+func (s *dynamoStore) item(ctx context.Context, key replayKey) (dynamoItem, error) {
 	var answer struct{ Item dynamoItem }
 	err := s.call(ctx, "GetItem", map[string]any{"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))}, "ConsistentRead": true}, &answer)
-	return answer.Item.record(s.time()), err
+	return answer.Item, err
 }
 
 func (s *dynamoStore) drop(ctx context.Context, key replayKey, number uint32) error {
@@ -179,7 +187,7 @@ type dynamoError struct {
 
 func (e *dynamoError) Error() string { return fmt.Sprintf("dynamodb answered %d %s", e.status, e.kind) }
 
-// call posts one request, once, and reads the answer, also that of an error, into answer.
+// call posts one request and reads the answer, also that of an error, into answer.
 func (s *dynamoStore) call(ctx context.Context, operation string, request map[string]any, answer any) error {
 	credentials, err := s.identity.credentials(ctx, s.now())
 	if err != nil {
@@ -197,7 +205,8 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 		at = at.Add(*ahead) // a signature of another time is refused
 	}
 	signAWS(r, body, credentials, s.region, "dynamodb", at)
-	// Not sent: it lets net/http use a new connection when an idle one turns out to be closed, as after each freeze on Lambda.
+	// Not sent: it lets net/http use a new connection when an idle one turns out to be closed, as after each freeze on Lambda. So a request can
+	// arrive twice (raise).
 	r.Header["Idempotency-Key"] = nil
 	resp, err := s.client.Do(r)
 	if err != nil {

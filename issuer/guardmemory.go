@@ -16,7 +16,7 @@ type memoryStore struct {
 	now func() time.Time
 
 	mu         sync.Mutex         // guards the buckets for one operation
-	numbers    [3]buckets[uint32] // the shortest life first
+	numbers    [4]buckets[uint32] // the shortest life first
 	notes      buckets[memoryNote]
 	maxEntries int
 	maxNotes   int // bytes
@@ -29,11 +29,11 @@ type memoryNote struct {
 
 func (n memoryNote) size() int { return len(n.text) + 100 } // what the map takes for it
 
-// newMemoryStore keeps families for at least the given life.
-func newMemoryStore(life time.Duration, now func() time.Time) *memoryStore {
+// newMemoryStore keeps families for at least the given life, and those that have ended for as long as ended.
+func newMemoryStore(life, ended time.Duration, now func() time.Time) *memoryStore {
 	return &memoryStore{
 		now:        now,
-		numbers:    [3]buckets[uint32]{{width: checkClaim}, {width: codeMark}, {width: max(life, codeMark)}},
+		numbers:    [4]buckets[uint32]{{width: checkClaim}, {width: codeMark}, {width: max(life, codeMark)}, {width: max(ended, codeMark)}},
 		notes:      buckets[memoryNote]{width: replayGrace, size: memoryNote.size},
 		maxEntries: memoryEntries, maxNotes: memoryNotes,
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -26,8 +27,10 @@ const (
 	redisIdle        = 4 * time.Minute        // below the five after which many networks forget a connection
 )
 
+var redisDatabase = regexp.MustCompile(`^/?[0-9]*$`)
+
 func newRedisStore(address string) (*redisStore, error) {
-	if u, err := url.Parse(address); err != nil || u.Host == "" {
+	if u, err := url.Parse(address); err != nil || u.Host == "" || !redisDatabase.MatchString(u.Path) {
 		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0") // which may hold a password
 	}
 	return &redisStore{&redis.Pool{

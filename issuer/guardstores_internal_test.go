@@ -133,7 +133,7 @@ func newTable(t *testing.T, skews ...time.Duration) (*table, []*ReplayGuard) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		guards = append(guards, &ReplayGuard{store: store, kind: "dynamodb", life: 14 * 24 * time.Hour})
+		guards = append(guards, &ReplayGuard{store: store, kind: "dynamodb", life: 14 * 24 * time.Hour, ended: 30 * 24 * time.Hour})
 	}
 	return f, guards
 }
@@ -146,44 +146,60 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 			f.noAll = noAll
 			fast, slow := guards[1], guards[0]
 			family := replayKey{1}
-			expect := func(g *ReplayGuard, generation uint32, want verdict, answer string) {
+			steps, answer := 0, ""
+			expect := func(g *ReplayGuard, generation uint32, want verdict) {
 				t.Helper()
-				if v, note, err := g.look(t.Context(), family, generation); v != want || string(note) != answer || err != nil {
-					t.Errorf("look: %v, %q, %v, want %v, %q", v, note, err, want, answer)
+				given := map[verdict]string{repeated: answer}[want]
+				if v, note, err := g.look(t.Context(), family, generation); v != want || string(note) != given || err != nil {
+					t.Errorf("look: %v, %q, %v, want %v, %q", v, note, err, want, given)
 				}
-				if v, note, err := g.step(t.Context(), family, generation, []byte("the answer")); v != want || string(note) != answer || err != nil {
-					t.Errorf("step: %v, %q, %v, want %v, %q", v, note, err, want, answer)
+				steps++
+				mine := fmt.Sprint("answer ", steps)
+				if v, note, err := g.step(t.Context(), family, generation, []byte(mine)); v != want || string(note) != given || err != nil {
+					t.Errorf("step: %v, %q, %v, want %v, %q", v, note, err, want, given)
+				}
+				if want == fresh {
+					answer = mine
 				}
 			}
-			expect(slow, 0, fresh, "")
-			expect(fast, 0, repeated, "the answer")
+			expect(slow, 0, fresh)
+			expect(fast, 0, repeated)
 			f.clock.add(59 * time.Second)
-			expect(fast, 0, repeated, "the answer")
-			expect(slow, 0, repeated, "the answer")
+			expect(fast, 0, repeated)
+			expect(slow, 0, repeated)
 			f.clock.add(time.Second)
-			expect(slow, 0, reused, "")
-			expect(fast, 1, fresh, "")
-			expect(slow, 9, fresh, "")
-			expect(fast, 8, reused, "")
+			expect(slow, 0, reused)
+			expect(fast, 1, fresh)
+			expect(slow, 9, fresh)
+			expect(fast, 8, reused)
 			if err := fast.end(t.Context(), family); err != nil {
 				t.Fatal(err)
 			}
-			expect(slow, 10, reused, "")
-			f.clock.add(14*24*time.Hour + time.Second) // over, though the table has not removed it
-			expect(slow, 3, fresh, "")
+			expect(slow, 10, over)
+			f.clock.add(30*24*time.Hour + time.Second) // over, though the table has not removed it
+			expect(slow, 3, fresh)
 
 			for _, c := range []struct {
 				name string
-				use  func(*ReplayGuard) (bool, error)
-				undo func(*ReplayGuard) error
+				use  func(g *ReplayGuard, caller uint32) (bool, error)
+				undo func(g *ReplayGuard, caller uint32) error
 				life time.Duration
 			}{
-				{"a code", func(g *ReplayGuard) (bool, error) { return g.firstUse(t.Context(), replayKey{2}) }, func(g *ReplayGuard) error { return g.unused(t.Context(), replayKey{2}) }, codeMark},
-				{"a claim", func(g *ReplayGuard) (bool, error) { return g.claim(t.Context(), replayKey{3}, 7) }, func(g *ReplayGuard) error { return g.unclaim(t.Context(), replayKey{3}, 7) }, checkClaim},
+				{"a code", func(g *ReplayGuard, caller uint32) (bool, error) {
+					return g.firstUse(t.Context(), replayKey{2}, caller)
+				}, func(g *ReplayGuard, caller uint32) error { return g.unused(t.Context(), replayKey{2}, caller) }, codeMark},
+				{"a claim", func(g *ReplayGuard, caller uint32) (bool, error) {
+					return g.claim(t.Context(), replayKey{3}, caller)
+				}, func(g *ReplayGuard, caller uint32) error { return g.unclaim(t.Context(), replayKey{3}, caller) }, checkClaim},
 			} {
+				caller, holder := uint32(0), uint32(0)
 				uses := func(g *ReplayGuard, want bool) {
 					t.Helper()
-					if got, err := c.use(g); got != want || err != nil {
+					caller++
+					if want {
+						holder = caller
+					}
+					if got, err := c.use(g, caller); got != want || err != nil {
 						t.Errorf("%s: %v, %v, want %v", c.name, got, err, want)
 					}
 				}
@@ -194,19 +210,14 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 				f.clock.add(time.Second)
 				uses(slow, true)
 				uses(fast, false)
-				if err := c.undo(slow); err != nil {
+				if err := c.undo(slow, caller); err != nil { // what another holds
+					t.Error(err)
+				}
+				uses(fast, false)
+				if err := c.undo(slow, holder); err != nil {
 					t.Fatal(err)
 				}
 				uses(fast, true)
-			}
-			if claimed, err := fast.claim(t.Context(), replayKey{4}, 8); !claimed || err != nil {
-				t.Fatal(claimed, err)
-			}
-			if err := slow.unclaim(t.Context(), replayKey{4}, 7); err != nil {
-				t.Errorf("giving up a claim that another has now: %v", err)
-			}
-			if claimed, err := slow.claim(t.Context(), replayKey{4}, 7); claimed || err != nil {
-				t.Errorf("it was the other's: %v, %v", claimed, err)
 			}
 		})
 	}
@@ -260,7 +271,7 @@ func TestTablesThatCannotBeUsed(t *testing.T) {
 			if err := guards[0].Check(t.Context()); err == nil || errors.Is(err, ErrUnsafeStore) != c.unsafe || !strings.HasSuffix(err.Error(), c.want) {
 				t.Errorf("error %v", err)
 			}
-			if _, err := guards[0].firstUse(t.Context(), replayKey{1}); err == nil {
+			if _, err := guards[0].firstUse(t.Context(), replayKey{1}, 5); err == nil {
 				t.Error("a code was marked")
 			}
 		})
@@ -303,12 +314,12 @@ func TestARedisThatHangsInTheHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	g, err := OpenReplayGuard("rediss://"+listener.Addr().String(), time.Hour, time.Now)
+	g, err := OpenReplayGuard("rediss://"+listener.Addr().String(), time.Hour, time.Hour, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if _, err := g.firstUse(t.Context(), replayKey{1}); err == nil || errors.Is(err, ErrUnsafeStore) {
+	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); err == nil || errors.Is(err, ErrUnsafeStore) {
 		t.Errorf("error %v", err)
 	}
 	if waited := time.Since(begun); waited > 5*time.Second {
@@ -322,12 +333,12 @@ func TestARedisThatCannotProveItself(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
 	server.StartTLS()
 	defer server.Close()
-	g, err := OpenReplayGuard("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Now)
+	g, err := OpenReplayGuard("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Hour, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var unknown x509.UnknownAuthorityError
-	if _, err := g.firstUse(t.Context(), replayKey{1}); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
+	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -425,6 +436,38 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 	}
 }
 
+// A client that hangs up must not make it fail for the others: they share what its request fetched.
+func TestAClientThatHangsUpLeavesTheOthersTheirCredentials(t *testing.T) {
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	a := &awsIdentity{
+		getenv: func(name string) string {
+			return map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}[name]
+		},
+		client: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			close(asked)
+			<-goOn
+			if err := r.Context().Err(); err != nil {
+				return nil, err
+			}
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(`{"AccessKeyId":"id","SecretAccessKey":"secret","Token":"session","Expiration":"2099-01-01T00:00:00Z"}`)), Request: r}, nil
+		})},
+	}
+	now := time.Unix(1790000000, 0)
+	ctx, hangUp := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = a.credentials(ctx, now)
+	}()
+	<-asked
+	hangUp()
+	close(goOn)
+	<-done
+	if got, err := a.credentials(t.Context(), now); err != nil || got.session != "session" {
+		t.Errorf("the next request: %+v, %v", got, err)
+	}
+}
+
 // A proxy would see the token of the container and the credentials, in plain http.
 func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
 	s, err := newDynamoStore("guard", func(name string) string { return map[string]string{"AWS_REGION": "eu-central-1"}[name] }, time.Now, http.DefaultTransport)
@@ -434,5 +477,74 @@ func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
 	transport, ok := s.identity.client.Transport.(*http.Transport)
 	if !ok || transport.Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
 		t.Errorf("%+v", s.identity.client)
+	}
+}
+
+// Whoever knows the URI and reaches the endpoint gets the credentials, so it stands in no log.
+func TestAnEndpointOfCredentialsThatIsAwayIsNotNamedInFull(t *testing.T) {
+	env := map[string]string{"AWS_REGION": "eu-central-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/v2/credentials/5ecre7-1d"}
+	store, err := newDynamoStore("replay", func(name string) string { return env[name] }, time.Now, http.DefaultTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &ReplayGuard{store: store, kind: "dynamodb", life: time.Hour}
+	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); err == nil || strings.Contains(err.Error(), "5ecre7-1d") {
+		t.Errorf("the log gets: %v", err)
+	}
+}
+
+// net/http sends a write again whose answer got lost on a connection that was idle. The second attempt must know the mark of the first as its own.
+func TestAWriteThatArrivesTwiceIsOne(t *testing.T) {
+	var mu sync.Mutex
+	items, puts, lose := map[string]dynamoItem{}, 0, false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		body, _ := io.ReadAll(r.Body)
+		var request struct{ Item, Key dynamoItem }
+		json.Unmarshal(body, &request)
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "PutItem") {
+			puts++
+			key := *request.Item["pk"].S
+			if old, ok := items[key]; ok {
+				w.WriteHeader(400)
+				json.NewEncoder(w).Encode(map[string]any{"__type": "x#ConditionalCheckFailedException", "Item": old})
+				return
+			}
+			items[key] = request.Item
+			if lose {
+				lose = false
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err == nil {
+					conn.Close()
+				}
+				return
+			}
+		}
+		w.Write([]byte("{}"))
+	}))
+	defer server.Close()
+	env := map[string]string{"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL_DYNAMODB": server.URL}
+	store, err := newDynamoStore("replay", func(name string) string { return env[name] }, time.Now, &http.Transport{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &ReplayGuard{store: store, kind: "dynamodb", life: time.Hour}
+	if first, err := g.firstUse(t.Context(), replayKey{1}, 5); !first || err != nil {
+		t.Fatalf("a code: %v, %v", first, err)
+	}
+	lose = true
+	if first, err := g.firstUse(t.Context(), replayKey{2}, 6); !first || err != nil || puts != 3 {
+		t.Errorf("the first use of a code: %v, %v, %d writes for two codes", first, err, puts)
+	}
+	lose = true
+	if v, _, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed once")); v != fresh || err != nil || puts != 5 {
+		t.Errorf("the first use of a refresh token: %v, %v, %d writes", v, err, puts)
+	}
+	if first, err := g.firstUse(t.Context(), replayKey{2}, 7); first || err != nil {
+		t.Errorf("another's use of the code: %v, %v", first, err)
+	}
+	if v, note, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed again")); v != repeated || string(note) != "sealed once" || err != nil {
+		t.Errorf("another's use of the refresh token: %v, %q, %v", v, note, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
@@ -85,7 +84,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 // familyLife is how long after the login the last refresh may come. It does not slide.
 func (s *Issuer) familyLife(g grant) time.Duration {
 	if g.Identity.RefreshToken == "" {
-		return s.SessionTTL // nobody can be asked whether the person may still come in
+		return min(s.SessionTTL, s.RefreshTokenTTL) // nobody can be asked whether the person may still come in
 	}
 	return s.RefreshTokenTTL
 }
@@ -96,7 +95,8 @@ func familyKey(t *tenant, g grant) replayKey {
 
 // renew takes the family one step on. Nobody is asked but the guard.
 func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
-	// Before the step: who is not admitted today keeps a refresh token that works when the rules change back.
+	// Before the step: who is not admitted today keeps a refresh token that works when the rules change back, unless the provider has just
+	// replaced the one in it.
 	if err := s.admit(t, g.Identity); err != nil {
 		return renewal{}, err
 	}
@@ -126,6 +126,9 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 
 // notFresh answers a refresh token that was used before: with the answer to its first use or, later, with the end of the login.
 func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
+	if v == over { // no alarm: clients that were not told come again
+		return renewal{}, invalidGrant("this login was ended; authorize again")
+	}
 	if v == repeated {
 		token, err := sealing.OpenAnswer(t.id, presented, first)
 		var next grant
@@ -217,7 +220,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		return s.stale(t, presented, g, err)
 	}
 	if s.ReplayGuard != nil {
-		claim, caller := sealing.ReplayMark(t.id, "check", string(g.Family[:])), 1+rand.Uint32N(familyEnded-1)
+		claim, caller := sealing.ReplayMark(t.id, "check", string(g.Family[:])), newCaller()
 		v, first, err := s.claim(ctx, claim, caller, familyKey(t, g), g.Generation)
 		switch {
 		case errors.Is(err, errClaimed):
@@ -329,9 +332,10 @@ func (c *checks) do(ctx context.Context, now func() time.Time, key replayKey, pr
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		mine.until = now().Add(replayGrace)
-		if mine.next.still || mine.err != nil && asError(mine.err).Status >= http.StatusInternalServerError {
+		// The next one may find the provider well again, or the rules mended.
+		if mine.next.still || mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || asError(mine.err).Code == "access_denied") {
 			if c.m.get(key) == mine { // there may have been no room for it
-				c.m.delete(key) // the next one may find the provider well again
+				c.m.delete(key)
 			}
 		}
 		close(mine.done)

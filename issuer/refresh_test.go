@@ -20,7 +20,7 @@ const idle = 14 * 24 * time.Hour
 // guarded gives the replicas a replay guard: "none", "memory" (one for each replica) or "shared" (one for all, as Redis or DynamoDB is).
 func (w *world) guarded(kind string) {
 	open := func() *issuer.ReplayGuard {
-		g, err := issuer.OpenReplayGuard("memory", idle, w.clock.Now)
+		g, err := issuer.OpenReplayGuard("memory", idle, 30*24*time.Hour, w.clock.Now)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -466,4 +466,91 @@ func TestTheGuardCountsCodes(t *testing.T) {
 			a.token(a.redemption(codes[1])).wants(t, 400, "invalid_grant")
 		}
 	})
+}
+
+// Also a session, though BOUNCER_SESSION_TTL is longer here.
+func TestNoLoginOutlivesTheRefreshTokenTTL(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.RefreshTokenTTL = 12 * time.Hour } // SessionTTL is the default, 24 hours
+	})
+	w.idp.Be(refreshProviders["none"])
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	w.clock.Add(6 * time.Hour)
+	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+	w.clock.Add(6*time.Hour + time.Second)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+}
+
+// A client that got a short access token comes again when every leeway is over: the sidecar must use it itself.
+func TestALostAnswerOfAProviderWithALeewayEndsNoLogin(t *testing.T) {
+	for _, guard := range []string{"none", "memory", "shared"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded(guard) })
+			be := refreshProviders["leeway"]
+			be.Leeway = time.Minute
+			w.idp.Be(be)
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			lossy := be
+			lossy.LoseResponse = true
+			w.idp.Be(lossy)
+			r := a.token(a.refreshment(token))
+			w.idp.Be(be)
+			switch r.Status {
+			case 200: // the client comes again when its access token ends
+				token = r.text("refresh_token")
+				w.clock.Add(time.Duration(r.JSON["expires_in"].(float64)) * time.Second)
+			default: // or as soon as it was told to
+				w.clock.Add(5 * time.Second)
+			}
+			if got := outcome(a.token(a.refreshment(token))); got != "ok" {
+				t.Errorf("%s and then %s", outcome(r), got)
+			}
+		})
+	}
+}
+
+// Who is not admitted keeps the login, and comes in again when the rules are mended. At a provider that rotates it is lost: its new refresh
+// token went with the refusal.
+func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
+	for _, guard := range []string{"none", "memory", "shared"} {
+		for provider, want := range map[string]string{"static": "ok", "leeway": "invalid_grant", "strict": "invalid_grant"} {
+			t.Run("guard "+guard+", provider "+provider, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.guarded(guard)
+					w.wiki.AllowedSubjects = []string{"person-1"}
+				})
+				w.idp.Be(refreshProviders[provider])
+				a := w.register(w.wiki.PublicURL, nil)
+				token := a.login().text("refresh_token")
+				w.clock.Add(time.Hour)
+				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} }) // the operator's slip
+				a.token(a.refreshment(token)).wants(t, 400, "access_denied")
+				w.clock.Add(5 * time.Minute)
+				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
+				if got := outcome(a.token(a.refreshment(token))); got != want {
+					t.Errorf("when the label is mended: %s, want %s", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A refusal is not kept for those that come again.
+func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.guarded("memory")
+		w.wiki.AllowedSubjects = []string{"person-1"}
+	})
+	w.idp.Be(refreshProviders["static"])
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	w.clock.Add(time.Hour)
+	w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} })
+	a.token(a.refreshment(token)).wants(t, 400, "access_denied")
+	w.clock.Add(5 * time.Second)
+	w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
+	a.token(a.refreshment(token)).wants(t, 200, "")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // revoke sends a client's token to the revocation endpoint.
@@ -128,5 +129,47 @@ func TestARevocationThatTheGuardDidNotTake(t *testing.T) {
 	token := a.login().text("refresh_token")
 	if got := a.revoke(url.Values{"token": {token}}).wants(t, 503, "temporarily_unavailable"); got.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
+	}
+}
+
+// The counter and the log's warning of reuse mean a theft, or a client out of order; not a client that was not told of the end.
+func TestAnEndedLoginIsNoAlarmOfReuse(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+	w.idp.Be(issuertest.Behaviour{})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	a.revoke(url.Values{"token": {token}}).wants(t, 200, "")
+	for range 3 { // a token that was never used before
+		a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+	}
+	counters := w.direct("GET", "/healthz").JSON["counters"].(map[string]any)
+	if n := strings.Count(w.log.String(), "a refresh token was presented again"); counters["families_reused"] != float64(0) || n != 0 {
+		t.Errorf("families_reused %v, and %d lines of the log say that a refresh token was presented again", counters["families_reused"], n)
+	}
+}
+
+// A refresh while the store is away makes a token that is younger than the mark of the revocation.
+func TestARevokedLoginDoesNotComeBack(t *testing.T) {
+	const life = idle + 2*sealing.Skew // of what the guard keeps; a memory keeps it for at least so long, and counts from its first use
+	w, store := newFaultyWorld(t, nil)
+	w.idp.Be(refreshProviders["static"])
+	a, other := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, nil)
+	other.token(other.refreshment(other.login().text("refresh_token"))).wants(t, 200, "")
+	w.clock.Add(life - 10*time.Minute)
+	token := a.login().text("refresh_token")
+	a.revoke(url.Values{"token": {token}}).wants(t, 200, "")
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+	w.clock.Add(11 * time.Minute)
+	other.login()
+	w.clock.Add(39 * time.Minute)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+	store.Fail(errors.New("the store is away"), nil)
+	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // a short access token: nobody counts meanwhile
+	store.Fail(nil, nil)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+	w.clock.Add(life - 35*time.Minute)
+	r := a.token(a.refreshment(token))
+	if r.Status == 200 {
+		t.Errorf("two weeks after it was revoked, the login is back: %s", outcome(r))
 	}
 }

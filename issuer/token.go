@@ -93,7 +93,8 @@ func tokenForm(r *http.Request) (url.Values, error) {
 // without the verifier cannot spoil it, and the provider decides, last, whether this is the first time.
 func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	var code authorizationCode
-	if err := s.open(sealing.KindCode, t, clientContext(c.hash()), form.Get("code"), &code); err != nil {
+	sealedAt, err := s.openDated(sealing.KindCode, t, clientContext(c.hash()), form.Get("code"), &code)
+	if err != nil {
 		return tokenResponse{}, invalidGrant("the authorization code is not valid for this client, or too old").because(err)
 	}
 	if code.KeyRequired && !c.proved {
@@ -113,7 +114,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.redirectDenied(ctx, code.RedirectURI); err != nil {
 		return tokenResponse{}, err
 	}
-	mark, marked, err := s.markCode(ctx, t, code)
+	unmark, err := s.markCode(ctx, t, code)
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -123,15 +124,13 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	} else {
 		var withheld []string
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
-			if marked {
-				// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
-				s.ReplayGuard.unused(context.WithoutCancel(ctx), mark) // if this fails, the person logs in again
-			}
+			// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
+			unmark()
 			return tokenResponse{}, err
 		}
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: s.Now().Unix(), KeyRequired: c.proved}
+	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: min(sealedAt.Unix(), s.Now().Unix()), KeyRequired: c.proved}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
@@ -141,27 +140,30 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 }
 
 // markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
-// over where the provider will be asked, and is not where nobody else counts: marked says whether the mark is this request's.
-func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (mark replayKey, marked bool, err error) {
-	mark = codeKey(t, string(code.UpstreamCode))
+// over where the provider will be asked, and is not where nobody else counts. What it returns takes the mark back; should that fail, the
+// person logs in again.
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (unmark func(), err error) {
+	if s.ReplayGuard == nil {
+		return func() {}, nil
+	}
+	mark, caller := codeKey(t, string(code.UpstreamCode)), newCaller()
 	if code.Identity != nil {
 		copy(mark[:], code.Mark)
 	}
-	if s.ReplayGuard == nil {
-		return mark, false, nil
-	}
-	first, err := s.ReplayGuard.firstUse(ctx, mark)
+	unmark = func() { s.ReplayGuard.unused(context.WithoutCancel(ctx), mark, caller) }
+	first, err := s.ReplayGuard.firstUse(ctx, mark, caller)
 	switch {
 	case err != nil:
 		s.guardFailed(t, err)
 		if code.Identity != nil || errors.Is(err, errGuardFull) {
-			return mark, false, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
+			unmark() // it may have been made, and only the answer was lost
+			return nil, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
 		}
 	case !first:
 		s.counters.add(codesReused)
-		return mark, false, invalidGrant("the authorization code was used before; authorize again")
+		return nil, invalidGrant("the authorization code was used before; authorize again")
 	}
-	return mark, first && err == nil, nil
+	return unmark, nil
 }
 
 func codeKey(t *tenant, upstreamCode string) replayKey {

@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -562,6 +563,60 @@ func TestLivesAreChecked(t *testing.T) {
 			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
+		})
+	}
+}
+
+// The provider's code can be wrapped in a new code of ours as long as the login's cookie lives.
+func TestAProvidersCodeIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) { twiceWrapped(t, exchange) })
+	}
+}
+
+func twiceWrapped(t *testing.T, exchange string) {
+	w := newWorld(t, nil, func(w *world) { w.guarded("memory"); w.wiki.Exchange = exchange })
+	w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.login() // from here on the memory counts its eleven minutes; it keeps a mark for at least so long
+	w.clock.Add(10*time.Minute + 50*time.Second)
+	b := issuertest.NewBrowser(t, w.net)
+	back := b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))
+	u, err := url.Parse(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := b.Jar.Cookies(u)
+	wrap := func() string {
+		b.Jar.SetCookies(u, cookies)
+		next, err := url.Parse(b.Get(back).Next())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next.Query().Get("code")
+	}
+	a.token(a.redemption(wrap())).wants(t, 200, "")
+	w.clock.Add(11 * time.Second)
+	a.login()
+	w.clock.Add(11 * time.Minute) // the person's cookie lives for fifteen
+	a.token(a.redemption(wrap())).wants(t, 400, "invalid_grant")
+}
+
+// The store made the mark, and its answer was lost: the client is told to try again, and may.
+func TestACodeForWhichNothingWasGivenIsStillGood(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) {
+			w, store := newFaultyWorld(t, func(w *world) { w.wiki.Exchange = exchange })
+			a := w.register(w.wiki.PublicURL, nil)
+			code := a.code()
+			store.Fail(nil, errors.New("the answer is lost"))
+			if exchange == "token" {
+				w.idp.Be(issuertest.Behaviour{Status: 503}) // the network is away
+			}
+			a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
+			store.Fail(nil, nil)
+			w.idp.Be(issuertest.Behaviour{})
+			a.token(a.redemption(code)).wants(t, 200, "")
 		})
 	}
 }

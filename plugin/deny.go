@@ -120,7 +120,8 @@ func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
 
 // denyOverdue says that a request may not be judged by the copy; k.mu is held.
 func (k *keyset) denyOverdue(at int64) bool {
-	return k.denied == nil || k.denyFailures == 0 && at >= k.deniedAt+denyPatience
+	away := k.denyFailures > 0 && at < k.denyDue+denyPatience // it failed, and nobody has had reason to ask since
+	return k.denied == nil || !away && at >= k.deniedAt+denyPatience
 }
 
 // launchDeny starts a fetch when one is due and none is in the air; k.mu is held.

@@ -268,3 +268,23 @@ func TestManyEntriesAreTaken(t *testing.T) {
 		t.Errorf("%v, %v", d, err)
 	}
 }
+
+// docs/hop.md: requests wait "if the copy is older than a minute because nobody asked for anything". One failure before the quiet time, as an old copy of a replica that
+// lags is one too, and nobody waits: the old copy is in force for whoever comes first.
+func TestAQuietTimeAfterAFailureLeavesNoOldCopyInForce(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, behind := guard(t, wikiConfig(sidecar.server.URL))
+	token := goodToken("k1", login())
+	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+	sidecar.setDeny("503")
+	clock.Add(denyPeriod)
+	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+	eventually(t, "the fetch fails", func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
+	calls := behind.count()
+	sidecar.setDeny(denyDocument(`"families":["family-1"]`)) // the sidecar is well again, and somebody is denied
+	clock.Add(20 * denyPatience)                             // a quiet time
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 || behind.count() != calls {
+		t.Errorf("status %d, %d calls more", rec.Code, behind.count()-calls)
+	}
+}

@@ -152,6 +152,7 @@ func TestStoresThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, variable, value, says string }{
 		{"a guard of no known kind", "BOUNCER_REPLAY_GUARD", "memcached://cache", "BOUNCER_REPLAY_GUARD: must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE"},
 		{"a password in it", "BOUNCER_REPLAY_GUARD", "http://user:" + fragment + "@cache", "BOUNCER_REPLAY_GUARD: must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE"},
+		{"a database of Redis that is no number", "BOUNCER_REPLAY_GUARD", "redis://127.0.0.1/cache", "BOUNCER_REPLAY_GUARD: not a URL such as rediss://user:password@host:6379/0"},
 		{"a deny document that is not there", "BOUNCER_DENY", "/nowhere/deny.json", "BOUNCER_DENY: open /nowhere/deny.json: no such file or directory"},
 		{"a malformed deny document", "BOUNCER_DENY", `{"v":1,"client":{}}`, `BOUNCER_DENY: deny document: unknown member "client"`},
 		{"a deny document over http", "BOUNCER_DENY", "http://example.com/deny.json", "BOUNCER_DENY: a URL must be a well-formed one, and https"},
