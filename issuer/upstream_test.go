@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // What the provider's token endpoint may answer to a code, and what the client hears: never invalid_client, which is about
@@ -140,9 +141,11 @@ func TestIDTokensThatAreRefused(t *testing.T) {
 		{"an azp that is no string", set("azp", 7), "claims of unexpected types"},
 		{"another issuer", set("iss", "https://evil.example"), "different provider"},
 		{"the issuer with a slash", claims(func(m map[string]any) { m["iss"] = m["iss"].(string) + "/" }), "different provider"},
-		{"expired", set("exp", issuertest.Start.Add(-time.Minute).Unix()), "expired"},
+		{"expired by more than clocks may differ", set("exp", issuertest.Start.Add(-sealing.Skew-time.Second).Unix()), "expired"},
 		{"no exp", set("exp", nil), "expired"},
-		{"not yet valid", set("nbf", issuertest.Start.Add(time.Hour).Unix()), "before the nbf"},
+		{"an exp that is no number", set("exp", "tomorrow"), "id_token"},
+		{"not yet valid, by more than clocks may differ", set("nbf", issuertest.Start.Add(sealing.Skew+time.Second).Unix()), "nbf"},
+		{"an nbf beyond all numbers of seconds", set("nbf", 1e30), "nbf"},
 		{"an empty sub", set("sub", ""), "sub"},
 		{"no sub", set("sub", nil), "sub"},
 		{"a sub of 256 characters", set("sub", strings.Repeat("x", 256)), "sub"},
@@ -167,17 +170,26 @@ func TestIDTokensThatAreAccepted(t *testing.T) {
 		name string
 		skew time.Duration // of the provider's clock
 		sub  string
+		life time.Duration // from nbf, which is now there, to exp; 0 for an hour and no nbf
 	}{
-		{"a provider four minutes ahead", 4 * time.Minute, "person-1"},
-		{"a provider four minutes behind", -4 * time.Minute, "person-1"},
-		{"a provider an hour ahead, which the log mentions", time.Hour, "person-1"},
-		{"a sub of 255 characters", 0, strings.Repeat("x", 255)},
-		{"a sub that is no ASCII", 0, "Zoë|<ü>"},
+		{"a provider four minutes ahead", 4 * time.Minute, "person-1", 0},
+		{"a provider four minutes behind", -4 * time.Minute, "person-1", 0},
+		{"a provider four minutes behind, whose id_tokens live a minute", -4 * time.Minute, "person-1", time.Minute},
+		{"a provider four minutes ahead, whose id_tokens live a minute", 4 * time.Minute, "person-1", time.Minute},
+		{"a provider five minutes behind, whose id_tokens are good for a second", -sealing.Skew, "person-1", time.Second},
+		{"a provider an hour ahead, which the log mentions", time.Hour, "person-1", 0},
+		{"a sub of 255 characters", 0, strings.Repeat("x", 255), 0},
+		{"a sub that is no ASCII", 0, "Zoë|<ü>", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clock := issuertest.NewClock()
 			w := newWorld(t, &issuertest.Options{Now: clock.Off(c.skew)}, func(w *world) { w.clock = clock })
-			w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["sub"] = c.sub }})
+			w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) {
+				m["sub"] = c.sub
+				if there := clock.Now().Add(c.skew); c.life > 0 {
+					m["nbf"], m["exp"] = there.Unix(), there.Add(c.life).Unix()
+				}
+			}})
 			a := w.register(w.wiki.PublicURL, nil)
 			if sub := w.verifiedToken(a.base, a.login().text("access_token"), clock.Now())["sub"]; sub != c.sub {
 				t.Errorf("sub %q", sub)
