@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,10 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 	for i := range 300 {
 		many = append(many, fmt.Sprintf("group-%03d", i))
 	}
+	named := slices.Clone(many)
+	for i := range 100 {
+		named = append(named, fmt.Sprintf("other-%03d", i))
+	}
 	long := strings.Repeat("x", 900)
 	for _, c := range []struct {
 		name   string
@@ -78,6 +83,7 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 		status int
 	}{
 		{"300, of which a rule names the last", many, []string{"group-299"}, true, 64, `"carried":64,"left out":236`, 200},
+		{"300, and rules name 400", many, named, true, 64, `"carried":64,"left out":236`, 200},
 		{"300, and the MCP server is told of none", many, []string{"group-299"}, false, 0, "", 200},
 		{"300, none of them named", many, []string{"other"}, true, 0, `"carried":64,"left out":236`, 400},
 		{"two long ones", []string{long, long + "y", "short"}, nil, true, 2, `"carried":2,"left out":1`, 200},
@@ -108,6 +114,9 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 			}
 			w.clock.Add(time.Hour)
 			a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "") // it still opens
+			if w.idp.Refreshes() != 1 {
+				t.Error("the provider's refresh token was not carried")
+			}
 		})
 	}
 }

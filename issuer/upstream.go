@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/binary"
@@ -279,7 +278,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	checkedAt := s.Now().Unix()
 	if err != nil {
 		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
-		if asError(err).Status != http.StatusServiceUnavailable || silent || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
 			return identity{}, nil, err
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
