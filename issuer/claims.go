@@ -64,6 +64,11 @@ func (n claimNeeds) within(read []byte) bool {
 	return true
 }
 
+// rulesChanged is for a login whose provider cannot be asked for what was not read then.
+func rulesChanged() *Error {
+	return invalidGrant("this server's rules have changed since this login; authorize again")
+}
+
 // needs reads the labels. It runs once for each tenant configuration.
 func (t *tenant) needs() claimNeeds {
 	n := claimNeeds{

@@ -62,7 +62,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
 	unread := !t.claimNeeds.within(g.Identity.Needs)
 	if unread && g.Identity.RefreshToken == "" {
-		return tokenResponse{}, invalidGrant("this server's rules have changed since this login; authorize again")
+		return tokenResponse{}, rulesChanged()
 	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)

@@ -266,13 +266,20 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}
 	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
-	if raw, _ := token.Extra("id_token").(string); raw != "" {
+	raw, _ := token.Extra("id_token").(string)
+	if raw != "" {
 		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
 			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
 		}
 	}
 	var next identity
-	if err == nil {
+	switch noNews := raw == "" && up.provider.UserInfoEndpoint() == ""; {
+	case err != nil:
+	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
+		next, next.UnreadSince = last, 0
+	case noNews:
+		err = rulesChanged().because(errors.New("the provider sends no id_token at a refresh and has no userinfo endpoint"))
+	default:
 		next, err = s.learn(ctx, t, up, token, who)
 	}
 	checkedAt := s.Now().Unix()
