@@ -246,7 +246,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		token.RefreshToken = "" // nothing to steal
 	}
 	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
-		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "tenant", t.Resource, "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
 	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
@@ -297,8 +297,12 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		}
 	}
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
-	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
+	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	}
+	if next.RefreshToken != last.RefreshToken && len(next.RefreshToken)+next.size() > maxUpstreamValue {
+		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", "tenant", t.Resource, "provider", up.issuer, "characters", len(next.RefreshToken))
+		next.RefreshToken = last.RefreshToken
 	}
 	return next, t.withheldScopes(token), nil
 }

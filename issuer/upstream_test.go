@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -438,16 +439,47 @@ func TestProviderValuesThatAreTooLong(t *testing.T) {
 			t.Errorf("status %d, leads to %.200s", p.Status, p.Next())
 		}
 	})
+	told := func(t *testing.T, w *world, message string, characters int) {
+		t.Helper()
+		if log := w.log.String(); !strings.Contains(log, message) || !strings.Contains(log, fmt.Sprintf(`"tenant":"wiki","provider":%q,"characters":%d`, w.idp.Issuer, characters)) {
+			t.Errorf("the log does not say so: %s", log)
+		}
+	}
 	t.Run("a refresh token of 7,000 characters is forgotten, and the login is a session", func(t *testing.T) {
 		w := newWorld(t, nil, nil)
 		w.idp.Be(issuertest.Behaviour{RefreshLength: 7000})
 		a := w.register(w.wiki.PublicURL, nil)
 		token := a.login().text("refresh_token")
+		told(t, w, "refresh token is too long to carry, so the login lives only", 7000)
 		w.clock.Add(24 * time.Hour)
 		token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 		w.clock.Add(time.Second)
 		a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 	})
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		want string
+	}{
+		{"and the provider has ended it", issuertest.Behaviour{}, "invalid_grant"},
+		{"and the provider gives it a leeway", issuertest.Behaviour{Leeway: 2 * time.Hour}, "ok"},
+	} {
+		t.Run("a refresh token is replaced by one of 7,000 characters: the one before it stays, "+c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+			w.idp.Be(issuertest.Behaviour{})
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			c.be.RefreshLength = 7000
+			w.idp.Be(c.be)
+			token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+			told(t, w, "new refresh token is too long to carry, so the one before it stays", 7000)
+			w.clock.Add(time.Hour)
+			if got := outcome(a.token(a.refreshment(token))); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
 }
 
 func TestClientSecretOfTheLabel(t *testing.T) {
