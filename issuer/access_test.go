@@ -341,6 +341,24 @@ func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
 	}
 }
 
+// docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider, gives that account what they like, but no other name.
+func TestWhatTheHopKeyGives(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.AllowedGroups, w.wiki.IdentityClaims = []string{"staff"}, []string{"groups"}
+		w.wiki.ScopeRules = []string{"group:admins=mcp:read mcp:write wiki:admin", "group:staff=mcp:read mcp:write"}
+	})
+	w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["nickname"] = "admins" }})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+	w.relabel(func(t *labels) {
+		t.AllowedGroups, t.GroupsClaim, t.ScopeRules = nil, "nickname", []string{"*=mcp:read mcp:write wiki:admin"}
+	})
+	claims := w.verifiedToken(a.base, a.login().text("access_token"), w.clock.Now())
+	if claims["sub"] != "person-1" || claims["scope"] != "mcp:read mcp:write wiki:admin" || !reflect.DeepEqual(claims["groups"], []any{"admins"}) {
+		t.Errorf("sub %v, scope %v, groups %v", claims["sub"], claims["scope"], claims["groups"])
+	}
+}
+
 // What the provider says at a later check counts from then on, in both directions.
 func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
 	p := readPerson(t, "dex")
