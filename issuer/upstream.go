@@ -36,7 +36,7 @@ type upstream struct {
 }
 
 const (
-	upstreamTimeout = 8 * time.Second // three in a row stay below the server's write time-out
+	upstreamTimeout = 8 * time.Second // three in a row stay below refreshTimeout
 	upstreamMaxBody = 1 << 20
 	discoveryMaxAge = time.Hour
 	discoveryRetry  = 2 * time.Second // a provider that hangs must not make one request wait after the other
