@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"os"
@@ -268,6 +269,11 @@ func (w *world) relabel(change func(*labels)) {
 
 // A label that changes is obeyed at the next refresh, on what the provider said last.
 func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
+	sessions := func(b *issuertest.Behaviour) { b.Refresh = "none" }
+	many := []string{"first", "acme"}
+	for i := range 64 {
+		many = append(many, fmt.Sprint("group ", i))
+	}
 	for _, c := range []struct {
 		name   string
 		before labels
@@ -292,14 +298,31 @@ func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
 		{"groups are in another claim now", labels{AllowedGroups: []string{"acme:admins"}},
 			func(t *labels) { t.GroupsClaim = "roles" }, nil, 400, "access_denied", 1},
 		{"a rule less", labels{AllowedGroups: []string{"acme:admins"}, AllowedDomains: []string{"example.com"}},
-			func(t *labels) { t.AllowedGroups = nil }, nil, 200, "", 1},
+			func(t *labels) { t.AllowedGroups = nil }, nil, 200, "", 0},
+		{"a group less", labels{AllowedGroups: []string{"acme", "acme:admins", "staff"}},
+			func(t *labels) { t.AllowedGroups = []string{"acme:admins"} }, nil, 200, "", 0},
+		{"a group less, and nobody can be asked", labels{AllowedGroups: []string{"acme", "staff"}},
+			func(t *labels) { t.AllowedGroups = []string{"acme"} }, sessions, 200, "", 0},
+		{"the person's group less, and nobody can be asked", labels{AllowedGroups: []string{"acme", "staff"}},
+			func(t *labels) { t.AllowedGroups = []string{"staff"} }, sessions, 400, "access_denied", 0},
+		{"no group any more, and nobody can be asked", labels{AllowedGroups: []string{"acme"}},
+			func(t *labels) { t.AllowedGroups = nil }, sessions, 200, "", 0},
+		{"a group more, and nobody can be asked", labels{AllowedGroups: []string{"acme"}},
+			func(t *labels) { t.AllowedGroups = []string{"acme", "staff"} }, sessions, 400, "invalid_grant", 0},
+		{"another group of so many that they count as one", labels{AllowedGroups: many},
+			func(t *labels) { t.AllowedGroups = many[1:] }, nil, 200, "", 1},
+		{"claims are not handed on any more, and nobody can be asked", labels{IdentityClaims: []string{"email", "name", "groups"}},
+			func(t *labels) { t.IdentityClaims = nil }, sessions, 200, "", 0},
+		{"a rule names a group where all were handed on, and nobody can be asked", labels{IdentityClaims: []string{"groups"}},
+			func(t *labels) { t.IdentityClaims, t.AllowedGroups = nil, []string{"acme"} }, sessions, 400, "invalid_grant", 0},
 		{"a rule needs a claim that was not read, and nobody can be asked", labels{},
-			func(t *labels) { t.AllowedDomains = []string{"example.com"} }, func(b *issuertest.Behaviour) { b.Refresh = "none" }, 400, "invalid_grant", 0},
+			func(t *labels) { t.AllowedDomains = []string{"example.com"} }, sessions, 400, "invalid_grant", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := readPerson(t, "dex")
 			w := visit(t, p, func(tn *labels) {
 				tn.AllowedEmails, tn.AllowedGroups, tn.AllowedDomains = c.before.AllowedEmails, c.before.AllowedGroups, c.before.AllowedDomains
+				tn.IdentityClaims = c.before.IdentityClaims
 			})
 			be := p.says()
 			if c.be != nil {
@@ -315,6 +338,24 @@ func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
 				t.Errorf("the provider was asked %d times, want %d", n, c.asked)
 			}
 		})
+	}
+}
+
+// docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider, gives that account what they like, but no other name.
+func TestWhatTheHopKeyGives(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.AllowedGroups, w.wiki.IdentityClaims = []string{"staff"}, []string{"groups"}
+		w.wiki.ScopeRules = []string{"group:admins=mcp:read mcp:write wiki:admin", "group:staff=mcp:read mcp:write"}
+	})
+	w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["nickname"] = "admins" }})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+	w.relabel(func(t *labels) {
+		t.AllowedGroups, t.GroupsClaim, t.ScopeRules = nil, "nickname", []string{"*=mcp:read mcp:write wiki:admin"}
+	})
+	claims := w.verifiedToken(a.base, a.login().text("access_token"), w.clock.Now())
+	if claims["sub"] != "person-1" || claims["scope"] != "mcp:read mcp:write wiki:admin" || !reflect.DeepEqual(claims["groups"], []any{"admins"}) {
+		t.Errorf("sub %v, scope %v, groups %v", claims["sub"], claims["scope"], claims["groups"])
 	}
 }
 

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -23,13 +24,49 @@ type claimNeeds struct {
 	AllGroups   bool     // the MCP server is told of all
 }
 
-// digest is sealed beside what was read, so that a refresh sees whether it was read for the labels of today.
-func (n claimNeeds) digest() []byte {
-	if !n.Email && !n.Name && n.GroupsClaim == "" {
-		return nil
+// markSize is enough: of two needs with one mark, the second would be taken for read, and who has it be refused until the next check.
+const markSize = 4
+
+// marks are sealed beside what was read: a hash of each need, cut short.
+func (n claimNeeds) marks() []byte {
+	var all []byte
+	mark := func(need ...string) {
+		sum := sha256.Sum256(must(encoding.Marshal(need)))
+		all = append(all, sum[:markSize]...)
 	}
-	sum := sha256.Sum256(must(encoding.Marshal(n)))
-	return sum[:8]
+	if n.Email {
+		mark("email")
+	}
+	if n.Name {
+		mark("name")
+	}
+	if n.AllGroups {
+		mark("groups", n.GroupsClaim)
+	}
+	if len(n.Groups) > maxGroups { // sealed values must stay small: one mark for all, so that each change of them is another need
+		mark(append([]string{"these groups", n.GroupsClaim}, n.Groups...)...)
+		return all
+	}
+	for _, group := range n.Groups {
+		mark("group", n.GroupsClaim, group)
+	}
+	return all
+}
+
+// within says whether all that is needed is among the marks of what was read. Labels that need less end no login.
+func (n claimNeeds) within(read []byte) bool {
+	had := slices.Collect(slices.Chunk(read, markSize))
+	for need := range slices.Chunk(n.marks(), markSize) {
+		if !slices.ContainsFunc(had, func(mark []byte) bool { return bytes.Equal(mark, need) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// rulesChanged is for a login whose provider cannot be asked for what was not read then.
+func rulesChanged() *Error {
+	return invalidGrant("this server's rules have changed since this login; authorize again")
 }
 
 // needs reads the labels. It runs once for each tenant configuration.
@@ -63,7 +100,7 @@ const (
 
 // learn makes an identity of what the provider said. Userinfo is asked once, and only for what the labels need and the id_token lacks.
 func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, said idToken) (identity, error) {
-	who := identity{Subject: said.subject, Needs: t.claimNeeds.digest()}
+	who := identity{Subject: said.subject, Needs: t.claimNeeds.marks()}
 	sources := []claims{said.claims}
 	if t.claimNeeds.lacks(said.claims) && up.provider.UserInfoEndpoint() != "" {
 		more, err := s.userinfo(ctx, up, token, said.subject)

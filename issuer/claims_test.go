@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,10 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 	for i := range 300 {
 		many = append(many, fmt.Sprintf("group-%03d", i))
 	}
+	named := slices.Clone(many)
+	for i := range 100 {
+		named = append(named, fmt.Sprintf("other-%03d", i))
+	}
 	long := strings.Repeat("x", 900)
 	for _, c := range []struct {
 		name   string
@@ -78,6 +83,7 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 		status int
 	}{
 		{"300, of which a rule names the last", many, []string{"group-299"}, true, 64, `"carried":64,"left out":236`, 200},
+		{"300, and rules name 400", many, named, true, 64, `"carried":64,"left out":236`, 200},
 		{"300, and the MCP server is told of none", many, []string{"group-299"}, false, 0, "", 200},
 		{"300, none of them named", many, []string{"other"}, true, 0, `"carried":64,"left out":236`, 400},
 		{"two long ones", []string{long, long + "y", "short"}, nil, true, 2, `"carried":2,"left out":1`, 200},
@@ -108,6 +114,9 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 			}
 			w.clock.Add(time.Hour)
 			a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "") // it still opens
+			if w.idp.Refreshes() != 1 {
+				t.Error("the provider's refresh token was not carried")
+			}
 		})
 	}
 }
@@ -219,4 +228,46 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	w.relabel(func(t *labels) { t.IdentityClaims = []string{"name"} })
 	w.idp.Be(broken)
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 503, "temporarily_unavailable")
+}
+
+// A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing back: what it last said stands.
+func TestAProviderThatSaysNothingNew(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		after  func(*labels)
+		status int
+		code   string
+	}{
+		{"the labels are the same", func(*labels) {}, 200, ""},
+		{"they need less", func(t *labels) { t.IdentityClaims = nil }, 200, ""},
+		{"they rule the person out", func(t *labels) { t.AllowedEmails = []string{"bob@example.com"} }, 400, "access_denied"},
+		{"they need what was not read at the login", func(t *labels) { t.AllowedGroups = []string{"acme"} }, 400, "invalid_grant"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.AllowedEmails, w.wiki.IdentityClaims = []string{"ada@example.com"}, []string{"email", "name"}
+			})
+			w.idp.Be(issuertest.Behaviour{NoNewIDToken: true, KillOnReuse: true, Claims: func(m map[string]any) {
+				m["email"], m["email_verified"], m["name"], m["groups"] = "ada@example.com", true, "Ada", []string{"acme"}
+			}})
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			w.relabel(c.after)
+			for n := range 2 { // again, because the provider's new refresh token must be carried
+				w.clock.Add(time.Hour)
+				got := a.token(a.refreshment(token)).wants(t, c.status, c.code)
+				if c.status != 200 {
+					return
+				}
+				token = got.text("refresh_token")
+				if w.idp.Refreshes() != n+1 {
+					t.Errorf("the provider was asked %d times, want %d", w.idp.Refreshes(), n+1)
+				}
+				claims := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())
+				if wanted := len(w.wiki.IdentityClaims) > 0; (claims["name"] == "Ada") != wanted || (claims["email"] == "ada@example.com") != wanted {
+					t.Errorf("name %v, email %v", claims["name"], claims["email"])
+				}
+			}
+		})
+	}
 }

@@ -42,7 +42,7 @@ func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.A
 	return scopes, options
 }
 
-// endings are error codes by which providers refuse a refresh token for good; only the first is RFC 6749's.
+// endings are error codes by which providers refuse a refresh token for good, with a status below 500; only the first is RFC 6749's.
 var endings = []string{
 	"invalid_grant", "invalid_token", "expired_token", "token_expired", "invalid_refresh_token", "bad_refresh_token",
 	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied", // Entra ID and others: somebody must sign in
@@ -54,7 +54,8 @@ var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
 // passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
 var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
 
-// refreshError maps a refused refresh at the provider: what ends the login is a 4xx, everything else is not the client's fault.
+// refreshError maps a refused refresh at the provider. Of statuses from 500 on, only invalid_grant and invalid_code end the login, which
+// upstreamTokenError has seen to, and Dex's invalid_request below. What ends no login is not the client's fault.
 func (u *upstream) refreshError(err error, lastWordIsOld bool) *Error {
 	e := upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
 	var answer *oauth2.RetrieveError

@@ -194,6 +194,8 @@ func TestDialectsOfRefusal(t *testing.T) {
 		{"Entra ID: its directory is away", entra("temporarily_unavailable", 90033), "short", "temporarily_unavailable"},
 		{"server_error with status 400", refuses(400, "server_error"), "short", "temporarily_unavailable"},
 		{"invalid_grant with status 500 is a refusal still", refuses(500, "invalid_grant"), "invalid_grant", "invalid_grant"},
+		{"so is invalid_code", refuses(500, "invalid_code"), "invalid_grant", "invalid_grant"},
+		{"invalid_token with status 500 is none", refuses(500, "invalid_token"), "short", "temporarily_unavailable"},
 		{"the operator's client", refuses(401, "invalid_client"), "short", "server_error"},
 		{"unauthorized_client", refuses(400, "unauthorized_client"), "short", "server_error"},
 		{"Dex: the token is not there any more", issuertest.Behaviour{Dex: true, RefreshStatus: 400, RefreshError: "invalid_request"}, "invalid_grant", "invalid_grant"},

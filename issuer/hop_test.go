@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,6 +157,24 @@ func TestHealthShowsTheMasters(t *testing.T) {
 	want := fmt.Sprintf(`{"masters":["%s","%s"],"status":"ok","version":"test"}`, newRing(t, masterTwo).MasterIDs()[0], newRing(t, masterOne).MasterIDs()[0])
 	if got.Body != want {
 		t.Errorf("%s, want %s", got.Body, want)
+	}
+}
+
+// docs/replay.md lists the counters: these and no others.
+func TestEveryCounterIsOnThePage(t *testing.T) {
+	page, err := os.ReadFile("../docs/replay.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Counters\n")
+	var listed []string
+	for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(section, -1) {
+		listed = append(listed, m[1])
+	}
+	counters, _ := newWorld(t, nil, nil).direct("GET", "/healthz").JSON["counters"].(map[string]any)
+	slices.Sort(listed)
+	if shown := slices.Sorted(maps.Keys(counters)); len(shown) == 0 || !slices.Equal(listed, shown) {
+		t.Errorf("the page lists %q, /healthz shows %q", listed, shown)
 	}
 }
 

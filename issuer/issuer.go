@@ -131,6 +131,10 @@ const (
 	cacheableSeconds = "300"
 )
 
+// LongestAnswer bounds what a request waits for, once it is here: its client's document and the keys that this names, the deny document, and
+// a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, the provider and the guard.
+const LongestAnswer = 2*documentTimeout + denyTimeout + refreshTimeout
+
 // A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC 9700
 // forbids CORS at the authorization endpoint.
 type route struct {

@@ -128,6 +128,7 @@ func TestNoReplicaRemembersAnything(t *testing.T) {
 						w.turn = 1
 					}
 				})
+				w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["exp"] = w.clock.Now().Add(minute).Unix() }}) // as in Keycloak's master realm
 				a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}})
 				code := a.code()
 				if c.atTurn == "token" {

@@ -76,7 +76,7 @@ type identity struct {
 	HostedDomain string   `cbor:"5,keyasint,omitempty"` // Google's hd
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
-	Needs        []byte   `cbor:"8,keyasint,omitempty"` // digest of the needs that these were read for
+	Needs        []byte   `cbor:"8,keyasint,omitempty"` // marks of the needs that these were read for
 
 	// Unix seconds since which the provider accepts its refresh token and the claims cannot be read; 0 if they can.
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
@@ -86,7 +86,7 @@ type identity struct {
 
 // size is what the claims take of the room that a sealed value has.
 func (who identity) size() int {
-	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---"))
+	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs)
 }
 
 // grant is the payload of a refresh token. All refresh tokens of one login are a family.

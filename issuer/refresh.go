@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -60,9 +59,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 		return tokenResponse{}, err
 	}
 	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
-	unread := !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest())
+	unread := !t.claimNeeds.within(g.Identity.Needs)
 	if unread && g.Identity.RefreshToken == "" {
-		return tokenResponse{}, invalidGrant("this server's rules have changed since this login; authorize again")
+		return tokenResponse{}, rulesChanged()
 	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
@@ -176,7 +175,7 @@ func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
 // Claims that were never read are not bridged.
 func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
 	e := asError(cause)
-	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !bytes.Equal(g.Identity.Needs, t.claimNeeds.digest()) {
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !t.claimNeeds.within(g.Identity.Needs) {
 		return renewal{}, e
 	}
 	if e.cause != nil {

@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/binary"
@@ -37,7 +36,7 @@ type upstream struct {
 }
 
 const (
-	upstreamTimeout = 8 * time.Second // three in a row stay below the server's write time-out
+	upstreamTimeout = 8 * time.Second // three in a row stay below refreshTimeout
 	upstreamMaxBody = 1 << 20
 	discoveryMaxAge = time.Hour
 	discoveryRetry  = 2 * time.Second // a provider that hangs must not make one request wait after the other
@@ -247,7 +246,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		token.RefreshToken = "" // nothing to steal
 	}
 	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
-		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "provider", up.issuer, "characters", len(token.RefreshToken))
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "tenant", t.Resource, "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
 	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
@@ -267,19 +266,26 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}
 	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
-	if raw, _ := token.Extra("id_token").(string); raw != "" {
+	raw, _ := token.Extra("id_token").(string)
+	if raw != "" {
 		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
 			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
 		}
 	}
 	var next identity
-	if err == nil {
+	switch noNews := raw == "" && up.provider.UserInfoEndpoint() == ""; {
+	case err != nil:
+	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
+		next, next.UnreadSince = last, 0
+	case noNews:
+		err = rulesChanged().because(errors.New("the provider sends no id_token at a refresh and has no userinfo endpoint"))
+	default:
 		next, err = s.learn(ctx, t, up, token, who)
 	}
 	checkedAt := s.Now().Unix()
 	if err != nil {
 		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
-		if asError(err).Status != http.StatusServiceUnavailable || silent || !bytes.Equal(last.Needs, t.claimNeeds.digest()) {
+		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
 			return identity{}, nil, err
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
@@ -291,8 +297,12 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		}
 	}
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
-	if next.RefreshToken == "" || len(next.RefreshToken)+next.size() > maxUpstreamValue {
+	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	}
+	if next.RefreshToken != last.RefreshToken && len(next.RefreshToken)+next.size() > maxUpstreamValue {
+		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", "tenant", t.Resource, "provider", up.issuer, "characters", len(next.RefreshToken))
+		next.RefreshToken = last.RefreshToken
 	}
 	return next, t.withheldScopes(token), nil
 }
@@ -339,15 +349,15 @@ type idToken struct {
 	claims         claims // all of them
 }
 
-// verifyIDToken checks signature, iss, aud and exp through go-oidc, then azp and sub. The nonce is the caller's: a
-// refreshed id_token need not have one.
+// verifyIDToken checks signature, iss and aud through go-oidc, then azp, sub and, with the allowance for clocks that go-oidc's exp does not
+// have, exp and nbf. The nonce is the caller's: a refreshed id_token need not have one.
 func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token) (idToken, error) {
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
 		return idToken{}, loginRefused(errors.New("the provider sent no id_token"))
 	}
 	// Verifier, not VerifierContext: it shares the provider's cached keys.
-	verified, err := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, Now: s.Now}).Verify(ctx, raw)
+	verified, err := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, SkipExpiryCheck: true}).Verify(ctx, raw)
 	if err != nil {
 		// go-oidc has no error value for this. Nothing was refused: the client may try again with what it holds.
 		if strings.Contains(err.Error(), "fetching keys") {
@@ -355,21 +365,27 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		}
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
 	}
-	var azp struct {
-		AuthorizedParty string `json:"azp"`
+	var more struct {
+		AuthorizedParty string  `json:"azp"`
+		NotBefore       float64 `json:"nbf"`
 	}
 	var all claims
-	if err := errors.Join(verified.Claims(&azp), verified.Claims(&all)); err != nil {
+	if err := errors.Join(verified.Claims(&more), verified.Claims(&all)); err != nil {
 		return idToken{}, loginRefused(errors.New("id_token: claims of unexpected types"))
 	}
+	now := s.Now()
 	switch {
-	case azp.AuthorizedParty != "" && azp.AuthorizedParty != t.ClientID,
-		azp.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
+	case now.After(verified.Expiry.Add(sealing.Skew)): // or exp is missing
+		return idToken{}, loginRefused(errors.New("id_token: expired"))
+	case more.NotBefore > float64(now.Add(sealing.Skew).Unix()):
+		return idToken{}, loginRefused(errors.New("id_token: not valid before its nbf"))
+	case more.AuthorizedParty != "" && more.AuthorizedParty != t.ClientID,
+		more.AuthorizedParty == "" && len(verified.Audience) > 1: // OpenID Connect Core §3.1.3.7
 		return idToken{}, loginRefused(errors.New("id_token: azp is not this client"))
 	case verified.Subject == "" || len(verified.Subject) > 255: // Core §2
 		return idToken{}, loginRefused(errors.New("id_token: sub is empty or too long"))
 	}
-	if apart := s.Now().Sub(verified.IssuedAt).Abs(); apart > sealing.Skew {
+	if apart := now.Sub(verified.IssuedAt).Abs(); apart > sealing.Skew {
 		s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(apart/time.Second))
 	}
 	s.Log.Debug("id_token verified", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
@@ -406,7 +422,7 @@ func redactUpstream(err error) error {
 		return fmt.Errorf("%s: %w", hostOf(urlErr.URL), urlErr.Err)
 	}
 	text := err.Error()
-	for _, known := range []string{"expired", "audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "before the nbf", "different provider"} {
+	for _, known := range []string{"audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "different provider"} {
 		if strings.Contains(text, known) {
 			return errors.New("refused: " + known)
 		}

@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // What the provider's token endpoint may answer to a code, and what the client hears: never invalid_client, which is about
@@ -140,9 +142,11 @@ func TestIDTokensThatAreRefused(t *testing.T) {
 		{"an azp that is no string", set("azp", 7), "claims of unexpected types"},
 		{"another issuer", set("iss", "https://evil.example"), "different provider"},
 		{"the issuer with a slash", claims(func(m map[string]any) { m["iss"] = m["iss"].(string) + "/" }), "different provider"},
-		{"expired", set("exp", issuertest.Start.Add(-time.Minute).Unix()), "expired"},
+		{"expired by more than clocks may differ", set("exp", issuertest.Start.Add(-sealing.Skew-time.Second).Unix()), "expired"},
 		{"no exp", set("exp", nil), "expired"},
-		{"not yet valid", set("nbf", issuertest.Start.Add(time.Hour).Unix()), "before the nbf"},
+		{"an exp that is no number", set("exp", "tomorrow"), "id_token"},
+		{"not yet valid, by more than clocks may differ", set("nbf", issuertest.Start.Add(sealing.Skew+time.Second).Unix()), "nbf"},
+		{"an nbf beyond all numbers of seconds", set("nbf", 1e30), "nbf"},
 		{"an empty sub", set("sub", ""), "sub"},
 		{"no sub", set("sub", nil), "sub"},
 		{"a sub of 256 characters", set("sub", strings.Repeat("x", 256)), "sub"},
@@ -167,17 +171,26 @@ func TestIDTokensThatAreAccepted(t *testing.T) {
 		name string
 		skew time.Duration // of the provider's clock
 		sub  string
+		life time.Duration // from nbf, which is now there, to exp; 0 for an hour and no nbf
 	}{
-		{"a provider four minutes ahead", 4 * time.Minute, "person-1"},
-		{"a provider four minutes behind", -4 * time.Minute, "person-1"},
-		{"a provider an hour ahead, which the log mentions", time.Hour, "person-1"},
-		{"a sub of 255 characters", 0, strings.Repeat("x", 255)},
-		{"a sub that is no ASCII", 0, "Zoë|<ü>"},
+		{"a provider four minutes ahead", 4 * time.Minute, "person-1", 0},
+		{"a provider four minutes behind", -4 * time.Minute, "person-1", 0},
+		{"a provider four minutes behind, whose id_tokens live a minute", -4 * time.Minute, "person-1", time.Minute},
+		{"a provider four minutes ahead, whose id_tokens live a minute", 4 * time.Minute, "person-1", time.Minute},
+		{"a provider five minutes behind, whose id_tokens are good for a second", -sealing.Skew, "person-1", time.Second},
+		{"a provider an hour ahead, which the log mentions", time.Hour, "person-1", 0},
+		{"a sub of 255 characters", 0, strings.Repeat("x", 255), 0},
+		{"a sub that is no ASCII", 0, "Zoë|<ü>", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clock := issuertest.NewClock()
 			w := newWorld(t, &issuertest.Options{Now: clock.Off(c.skew)}, func(w *world) { w.clock = clock })
-			w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["sub"] = c.sub }})
+			w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) {
+				m["sub"] = c.sub
+				if there := clock.Now().Add(c.skew); c.life > 0 {
+					m["nbf"], m["exp"] = there.Unix(), there.Add(c.life).Unix()
+				}
+			}})
 			a := w.register(w.wiki.PublicURL, nil)
 			if sub := w.verifiedToken(a.base, a.login().text("access_token"), clock.Now())["sub"]; sub != c.sub {
 				t.Errorf("sub %q", sub)
@@ -426,16 +439,47 @@ func TestProviderValuesThatAreTooLong(t *testing.T) {
 			t.Errorf("status %d, leads to %.200s", p.Status, p.Next())
 		}
 	})
+	told := func(t *testing.T, w *world, message string, characters int) {
+		t.Helper()
+		if log := w.log.String(); !strings.Contains(log, message) || !strings.Contains(log, fmt.Sprintf(`"tenant":"wiki","provider":%q,"characters":%d`, w.idp.Issuer, characters)) {
+			t.Errorf("the log does not say so: %s", log)
+		}
+	}
 	t.Run("a refresh token of 7,000 characters is forgotten, and the login is a session", func(t *testing.T) {
 		w := newWorld(t, nil, nil)
 		w.idp.Be(issuertest.Behaviour{RefreshLength: 7000})
 		a := w.register(w.wiki.PublicURL, nil)
 		token := a.login().text("refresh_token")
+		told(t, w, "refresh token is too long to carry, so the login lives only", 7000)
 		w.clock.Add(24 * time.Hour)
 		token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 		w.clock.Add(time.Second)
 		a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 	})
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		want string
+	}{
+		{"and the provider has ended it", issuertest.Behaviour{}, "invalid_grant"},
+		{"and the provider gives it a leeway", issuertest.Behaviour{Leeway: 2 * time.Hour}, "ok"},
+	} {
+		t.Run("a refresh token is replaced by one of 7,000 characters: the one before it stays, "+c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+			w.idp.Be(issuertest.Behaviour{})
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			c.be.RefreshLength = 7000
+			w.idp.Be(c.be)
+			token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+			told(t, w, "new refresh token is too long to carry, so the one before it stays", 7000)
+			w.clock.Add(time.Hour)
+			if got := outcome(a.token(a.refreshment(token))); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
 }
 
 func TestClientSecretOfTheLabel(t *testing.T) {

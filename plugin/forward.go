@@ -20,7 +20,7 @@ var sidecarTransport = &http.Transport{
 	Proxy:                  nil, // HTTP_PROXY of Traefik's environment must not see the hop
 	DialContext:            dial,
 	TLSHandshakeTimeout:    5 * time.Second,
-	ResponseHeaderTimeout:  30 * time.Second,
+	ResponseHeaderTimeout:  60 * time.Second, // the sidecar's write time-out
 	IdleConnTimeout:        60 * time.Second,
 	MaxIdleConnsPerHost:    16,
 	MaxResponseHeaderBytes: 64 << 10,

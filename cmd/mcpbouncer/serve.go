@@ -16,6 +16,13 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 )
 
+const (
+	readTimeout = 10 * time.Second
+	// writeTimeout is counted from the end of the header: 10 s for the body, 38 for everything that is waited for, 12 for the work itself. An
+	// answer that is cut off may have cost the client its refresh token.
+	writeTimeout = readTimeout + issuer.LongestAnswer + 12*time.Second
+)
+
 // serve runs until SIGINT or SIGTERM, then lets running requests finish.
 func serve(out io.Writer) error {
 	e, err := loadEnvironment()
@@ -33,8 +40,8 @@ func serve(out io.Writer) error {
 	server := &http.Server{
 		Handler:           iss.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second, // longer than the provider's deadlines together
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    issuer.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
@@ -57,7 +64,7 @@ func serve(out io.Writer) error {
 	case <-ctx.Done():
 	}
 	log.Info("stopping: running requests may finish")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	return server.Shutdown(ctx)
 }

@@ -23,7 +23,7 @@ resource "aws_lambda_function" "sidecar" {
   role                           = aws_iam_role.sidecar.arn
   layers                         = compact([var.extension_layer])
   memory_size                    = var.memory_size
-  timeout                        = 30 # longer than the provider's deadlines together
+  timeout                        = 60 # longer than everything that an answer waits for
   reserved_concurrent_executions = var.reserved_concurrency
 
   logging_config {
