@@ -284,26 +284,36 @@ func headerMismatch(headers http.Header, c *call, modern string) string {
 }
 
 // plainMessage is what clients send all day. plainCall reads it in one pass, so that the rules cost little.
+//
+// encoding/json puts a member that is spelt like no field ("Method") into the first field that differs only in the case of letters. The fields that are
+// called Odd come first, and so the others hold what is spelt as it is written here.
 type plainMessage struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Method  string          `json:"method"`
-	Params  *plainParams    `json:"params"`
+	OddVersion bool            `json:"JSONRPC"`
+	OddID      bool            `json:"ID"`
+	OddMethod  bool            `json:"METHOD"`
+	OddParams  bool            `json:"PARAMS"`
+	Version    string          `json:"jsonrpc"`
+	ID         json.RawMessage `json:"id"`
+	Method     string          `json:"method"`
+	Params     *plainParams    `json:"params"`
 }
 
 type plainParams struct {
-	Name      string          `json:"name"`
-	URI       string          `json:"uri"`
-	Arguments json.RawMessage `json:"arguments"`
-	Meta      json.RawMessage `json:"_meta"`
+	OddName      bool            `json:"NAME"`
+	OddURI       bool            `json:"URI"`
+	OddArguments bool            `json:"ARGUMENTS"`
+	OddMeta      bool            `json:"_META"`
+	Name         string          `json:"name"`
+	URI          string          `json:"uri"`
+	Arguments    json.RawMessage `json:"arguments"`
+	Meta         json.RawMessage `json:"_meta"`
 }
 
 // plainCall reads a message that has these members, each once, without blanks between them and without escapes; nil for any other, which
 // is looked at more closely then.
 //
-// encoding/json takes other letters ("METHOD") for a member, and the last of two. But nothing can be there that was not decoded: the
-// length of what was decoded, written again, is the length of the body. So there is one "method" in whatever letters, and a server that
-// does not take it for the method has none.
+// Of a member that is there twice encoding/json takes the last. But nothing can be there that was not decoded into one of the fields that count: the
+// length of what they hold, written again, is the length of the body.
 func plainCall(body []byte) *call {
 	body = bytes.TrimRight(body, "\n")
 	var m plainMessage
