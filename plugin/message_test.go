@@ -524,6 +524,30 @@ func FuzzMembersOf(f *testing.F) {
 	})
 }
 
+// Messages as SDKs write them go the quick way. That of others takes longer, and nothing else would show it.
+func TestMessagesThatAreReadOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		want       bool
+	}{
+		{"a call", toolCall("search"), true},
+		{"with _meta", modernCall("search", "2026-07-28"), true},
+		{"in another order", `{"method":"tools/call","params":{"_meta":{"progressToken":1},"arguments":{"a": "\u0062"},"name":"search"},"jsonrpc":"2.0","id":"a"}`, true},
+		{"a resource", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a%20b"}}`, true},
+		{"params that are empty", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`, true},
+		{"a notification", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{}}`, true},
+		{"a line break at the end", toolCall("search") + "\n", true},
+		{"a blank between members", strings.Replace(toolCall("search"), `,"id"`, `, "id"`, 1), false},
+		{"an escape in a name", toolCall(`\u0073earch`), false},
+		{"a member that is not known", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","task":{}}}`, false},
+		{"no params", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, false},
+	} {
+		if got := plainCall([]byte(c.body)) != nil; got != c.want {
+			t.Errorf("%s: read once: %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
 // What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing through that the thorough one would not. Of what both
 // read, each member is there once, spelt as it is compared: told by a reader that sees every member.
 func FuzzPlainCall(f *testing.F) {
