@@ -359,6 +359,70 @@ func TestWhatTheHopKeyGives(t *testing.T) {
 	}
 }
 
+// A refresh whose answer was lost is answered again with the same refresh token, though the labels have changed since (docs/replay.md). What is known of
+// the person was read for the old labels, so the access token is a short one.
+func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		after  func(*labels)
+		status int
+		code   string
+		life   float64
+	}{
+		{"no label", func(*labels) {}, 200, "", 3600},
+		{"one that needs no other claim", func(t *labels) { t.AllowedSubjects = []string{"somebody"} }, 400, "access_denied", 0},
+		{"groups are in another claim now", func(t *labels) { t.GroupsClaim = "roles" }, 200, "", 300},
+		{"another group is asked for, which was not read", func(t *labels) { t.AllowedGroups = []string{"acme"} }, 400, "access_denied", 0},
+	} {
+		for _, guard := range []string{"none", "memory"} {
+			t.Run(c.name+", guard "+guard, func(t *testing.T) {
+				p := readPerson(t, "dex")
+				w := newWorld(t, &issuertest.Options{Issuer: p.Issuer}, func(w *world) {
+					w.guarded(guard)
+					w.wiki.AllowedGroups, w.wiki.Refresh = []string{"acme:admins"}, "upstream"
+					w.idp.Be(p.says())
+				})
+				a := w.register(w.wiki.PublicURL, nil)
+				tokens := a.login()
+				w.clock.Add(time.Hour)
+				first := a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
+				w.relabel(c.after)
+				w.clock.Add(30 * time.Second)
+				posts := w.idp.Posts()
+				again := a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, c.status, c.code)
+				if n := w.idp.Posts() - posts; n != 0 { // many providers take the same token twice for theft
+					t.Errorf("the provider was asked %d times", n)
+				}
+				if c.code == "" && (again.JSON["expires_in"] != c.life || again.text("refresh_token") != first.text("refresh_token")) {
+					t.Errorf("again: %s, first: %s", again.Body, first.Body)
+				}
+				if c.life == 300 { // the next refresh asks for what the labels of today need
+					a.token(a.refreshment(first.text("refresh_token"))).wants(t, 400, "access_denied")
+					if n := w.idp.Posts() - posts; n != 1 {
+						t.Errorf("the provider was asked %d times", n)
+					}
+				}
+			})
+		}
+	}
+}
+
+// With exchange=callback the person is read before the code is made, and labels can change until it is redeemed.
+func TestALabelChangesBeforeACodeIsRedeemed(t *testing.T) {
+	p := readPerson(t, "dex")
+	w := visit(t, p, func(tn *labels) {
+		tn.AllowedGroups, tn.Refresh, tn.Exchange = []string{"acme:admins"}, "upstream", "callback"
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	code := a.code()
+	w.relabel(func(t *labels) { t.GroupsClaim = "roles" })
+	tokens := a.token(a.redemption(code)).wants(t, 200, "")
+	if tokens.JSON["expires_in"] != 300.0 {
+		t.Errorf("%s", tokens.Body)
+	}
+	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
+}
+
 // What the provider says at a later check counts from then on, in both directions.
 func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
 	p := readPerson(t, "dex")

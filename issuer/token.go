@@ -176,7 +176,9 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	if r.short || r.Identity.UnreadSince != 0 {
+	// What is known of the person may have been read for labels of a moment ago: before a repeated answer, or between callback and code.
+	outdated := !r.Identity.machine && !t.claimNeeds.within(r.Identity.Needs)
+	if r.short || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}
 	scope := narrowScope(t.scopeOf(r.grant), asked)

@@ -59,7 +59,8 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(text, keyPrefix) {
+	isKey := strings.HasPrefix(text, keyPrefix)
+	if isKey {
 		text, err = exchangeKey(req.Context(), t.keys, text)
 		if err != nil {
 			return nil, err
@@ -69,7 +70,10 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
+	if isKey { // its token may end with it, and a new one is had for the asking: no seconds of grace
+		token.identity.expires -= expirySkew
+	}
+	// The signing key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
 	key, err := findKey(req.Context(), t.keys, token.kid)
 	if err != nil {
 		return nil, err

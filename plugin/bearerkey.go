@@ -159,7 +159,8 @@ func askForToken(k *keyset, key string) (string, error) {
 
 var errRefusedBySidecar = errors.New("refused")
 
-// postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant or invalid_request is errRefusedBySidecar.
+// postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant is errRefusedBySidecar. No other answer is a verdict:
+// invalid_request is what it says of a body that was cut off on its way.
 func postToSidecar(k *keyset, path, form string, answer any) error {
 	got, err := askSidecar(k.hop, http.MethodPost, k.sidecar+path, form, "", maxAnswer)
 	if err != nil {
@@ -171,7 +172,7 @@ func postToSidecar(k *keyset, path, form string, answer any) error {
 	var problem struct {
 		Code string `json:"error"`
 	}
-	if json.Unmarshal(got.body, &problem) == nil && got.status == http.StatusBadRequest && (problem.Code == "invalid_grant" || problem.Code == "invalid_request") {
+	if json.Unmarshal(got.body, &problem) == nil && got.status == http.StatusBadRequest && problem.Code == "invalid_grant" {
 		return errRefusedBySidecar
 	}
 	return fmt.Errorf("status %d", got.status)

@@ -18,13 +18,17 @@ func aKey(name string) string {
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(blob)
 }
 
+const brokenConnection = 1
+
 // keyMaker answers /hop/token like the sidecar: the keys in good get a token of half an hour, all others are refused.
 type keyMaker struct {
 	asked atomic.Int64
 
 	mu   sync.Mutex
 	good map[string]string // key → sub
-	down int               // a status to answer instead
+	ends int64             // Unix seconds at which they end; 0: never
+	down int               // a status to answer instead, or brokenConnection
+	says string            // with down: the body
 	hold chan struct{}
 }
 
@@ -32,21 +36,35 @@ func (m *keyMaker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	m.asked.Add(1)
 	m.mu.Lock()
 	sub := m.good[req.PostFormValue("key")]
+	expires := clock.Load() + 1800
+	if m.ends != 0 && expires > m.ends {
+		expires = m.ends
+	}
+	if clock.Load() >= expires {
+		sub = ""
+	}
 	down := m.down
+	says := m.says
 	hold := m.hold
 	m.mu.Unlock()
 	if hold != nil {
 		<-hold
 	}
 	switch {
+	case down == brokenConnection:
+		conn, _, err := rw.(http.Hijacker).Hijack()
+		if err == nil {
+			_ = conn.Close()
+		}
 	case down != 0:
 		rw.WriteHeader(down)
+		fmt.Fprint(rw, says)
 	case req.Method != "POST" || sub == "":
 		rw.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(rw, `{"error":"invalid_grant","error_description":"the key is not one of this server"}`)
 	default:
 		fmt.Fprintf(rw, `{"access_token":"%s","token_type":"Bearer","expires_in":1800,"scope":"openid mcp"}`,
-			goodToken("k1", map[string]any{"sub": sub, "client_id": "key:" + sub, "exp": clock.Load() + 1800, "sid": "id-of-" + sub}))
+			goodToken("k1", map[string]any{"sub": sub, "client_id": "key:" + sub, "exp": expires, "sid": "id-of-" + sub}))
 	}
 }
 
@@ -72,7 +90,7 @@ func TestABearerKeyComesIn(t *testing.T) {
 	if n := m.asked.Load(); n != 1 {
 		t.Errorf("the sidecar was asked %d times", n)
 	}
-	clock.Add(1800 + expirySkew)
+	clock.Add(1800)
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 || m.asked.Load() != 2 {
 		t.Errorf("after half an hour: status %d, the sidecar was asked %d times", rec.Code, m.asked.Load())
 	}
@@ -82,6 +100,24 @@ func TestABearerKeyComesIn(t *testing.T) {
 	rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
 	if rec.Code != 401 {
 		t.Errorf("an ended key: status %d", rec.Code)
+	}
+}
+
+// To the second: the minute in which other access tokens are still honoured would be the key's.
+func TestABearerKeyEndsWhenItSays(t *testing.T) {
+	start(t)
+	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+	m.ends = clock.Load() + 2000
+	for _, c := range []struct {
+		after int64
+		want  int
+		asked int64
+	}{{0, 200, 1}, {1799, 200, 1}, {1, 200, 2}, {199, 200, 2}, {1, 401, 3}, {1, 401, 3}} {
+		clock.Add(c.after)
+		rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
+		if rec.Code != c.want || m.asked.Load() != c.asked {
+			t.Errorf("%d seconds before its end: status %d, want %d; the sidecar was asked %d times, want %d", m.ends-clock.Load(), rec.Code, c.want, m.asked.Load(), c.asked)
+		}
 	}
 }
 
@@ -129,7 +165,7 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	start(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("new"): "new-bot"})
 	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
-	clock.Add(1800 + expirySkew) // it must be asked for again, in the middle of the flood
+	clock.Add(1800) // it must be asked for again, in the middle of the flood
 	before := m.asked.Load()
 	limited := 0
 	for i := 0; i < 2000; i++ {
@@ -180,7 +216,7 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 	start(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
-	clock.Add(1800 + expirySkew)
+	clock.Add(1800)
 	ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...) // fetches what is due
 	hold := make(chan struct{})
 	m.mu.Lock()
@@ -248,15 +284,31 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	eventually(t, "all flights land", func() bool { return m.asked.Load() == keyFlights })
 }
 
-// A client that gets 401 throws its key away.
+// A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a verdict, and what was none is not remembered.
 func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		down int
-	}{{"an error", 500}, {"busy", 503}, {"a sidecar that knows no keys", 404}, {"away", 0}} {
+		says string
+	}{
+		{"an error", 500, ""},
+		{"busy", 503, `{"error":"temporarily_unavailable"}`},
+		{"a sidecar that knows no keys", 404, ""},
+		{"an error with the words of a refusal", 500, `{"error":"invalid_grant"}`},
+		{"a body that was cut off on its way", 400, `{"error":"invalid_request"}`},
+		{"a proxy before it", 400, "<html>Bad Request</html>"},
+		{"a proxy that wants a login", 401, `{"error":"invalid_grant"}`},
+		{"the hop is refused", 403, `{"error":"forbidden"}`},
+		{"an answer without a token", 200, `{"token_type":"Bearer"}`},
+		{"an answer that is no JSON", 200, "OK"},
+		{"an answer that is too long", 200, strings.Repeat(" ", maxAnswer+1)},
+		{"a connection that breaks", brokenConnection, ""},
+		{"away", 0, ""},
+	} {
 		log := start(t)
 		sidecar, m, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 		m.down = c.down
+		m.says = c.says
 		if c.down == 0 {
 			sidecar.server.Close()
 			sidecarTransport.CloseIdleConnections()

@@ -75,12 +75,8 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		return false, false
 	}
 	body, status := holdBody(req, maxMessage)
-	if status == http.StatusRequestEntityTooLarge {
-		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
-		return false, false
-	}
 	if status != 0 {
-		answer(rw, status, unreadable)
+		refuseBody(rw, req, status)
 		return false, false
 	}
 	v := inspect(r, h, body)
@@ -89,11 +85,23 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		return false, false
 	}
 	if len(v.needed) > 0 && !hasScopes(id.scopes, v.needed) {
-		scope := stepUp(r, e.tenant.required, v.needed, id.scopes)
-		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
+		refuseScopes(r, rw, req, e, id, v.needed)
 		return false, false
 	}
 	return true, v.lists
+}
+
+func refuseBody(rw http.ResponseWriter, req *http.Request, status int) {
+	if status == http.StatusRequestEntityTooLarge {
+		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
+		return
+	}
+	answer(rw, status, unreadable)
+}
+
+func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {
+	scope := stepUp(r, e.tenant.required, needed, id.scopes)
+	answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
 }
 
 // carriesMessage says whether a request may hold a message. A server need not look at the method, so a GET with a body is looked into too.
@@ -145,9 +153,14 @@ func inspect(r *rules, headers http.Header, body []byte) *verdict {
 		return refused(codeHeaderMismatch, "MCP-Protocol-Version is there twice")
 	}
 	c := plainCall(body)
-	if c != nil {
-		return judge(r, headers, c, modern)
+	if c == nil {
+		return inspectClosely(r, headers, body, modern)
 	}
+	return judge(r, headers, c, modern)
+}
+
+// inspectClosely is inspect for what plainCall does not take.
+func inspectClosely(r *rules, headers http.Header, body []byte, modern string) *verdict {
 	var text bytes.Buffer
 	if !utf8.Valid(body) || json.Compact(&text, body) != nil {
 		return refused(codeParse, "the message is not JSON in UTF-8")
@@ -225,12 +238,11 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 // judge says what a call needs. A server may act on tools/call without an id too, so requests and notifications are judged alike.
 func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 	member := subjectOf[c.method]
-	if member == "" {
-		if subjectOf[strings.ToLower(c.method)] != "" {
-			return refusedCall(c, codeInvalid, "method is oddly spelt")
+	if member == "" || c.subject == "" {
+		v := misnamed(c, member)
+		if v != nil {
+			return v
 		}
-	} else if c.subject == "" {
-		return refusedCall(c, codeInvalid, "params."+member+" is missing, there twice, or not a plain string")
 	}
 	if modern != "" || len(headers["Mcp-Method"]) > 0 || len(headers["Mcp-Name"]) > 0 {
 		problem := headerMismatch(headers, c, modern)
@@ -238,14 +250,10 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 			return refusedCall(c, codeHeaderMismatch, problem)
 		}
 	}
-	v := &verdict{}
 	if member == "" {
-		if !strings.HasPrefix(c.method, "notifications/") {
-			v.needed = neededFor(r.methods, c.method)
-			v.lists = c.method == "tools/list"
-		}
-		return v
+		return judgeMethod(r, c)
 	}
+	v := &verdict{}
 	table := r.subjects[c.method]
 	if table != nil {
 		if member == "uri" && !isPlainURI(c.subject) {
@@ -260,6 +268,27 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 		}
 	}
 	return v
+}
+
+// judgeMethod is judge for what has no subject.
+func judgeMethod(r *rules, c *call) *verdict {
+	v := &verdict{}
+	if !strings.HasPrefix(c.method, "notifications/") {
+		v.needed = neededFor(r.methods, c.method)
+		v.lists = c.method == "tools/list"
+	}
+	return v
+}
+
+// misnamed refuses a call that lacks its subject (member names it), or whose method is one with a subject to servers that ignore letter case.
+func misnamed(c *call, member string) *verdict {
+	if member != "" {
+		return refusedCall(c, codeInvalid, "params."+member+" is missing, there twice, or not a plain string")
+	}
+	if subjectOf[strings.ToLower(c.method)] != "" {
+		return refusedCall(c, codeInvalid, "method is oddly spelt")
+	}
+	return nil
 }
 
 func refusedCall(c *call, code int, message string) *verdict {
@@ -284,26 +313,36 @@ func headerMismatch(headers http.Header, c *call, modern string) string {
 }
 
 // plainMessage is what clients send all day. plainCall reads it in one pass, so that the rules cost little.
+//
+// encoding/json puts a member that is spelt like no field ("Method") into the first field that differs only in the case of letters. The fields that are
+// called Odd come first, and so the others hold what is spelt as it is written here.
 type plainMessage struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Method  string          `json:"method"`
-	Params  *plainParams    `json:"params"`
+	OddVersion bool            `json:"JSONRPC"`
+	OddID      bool            `json:"ID"`
+	OddMethod  bool            `json:"METHOD"`
+	OddParams  bool            `json:"PARAMS"`
+	Version    string          `json:"jsonrpc"`
+	ID         json.RawMessage `json:"id"`
+	Method     string          `json:"method"`
+	Params     *plainParams    `json:"params"`
 }
 
 type plainParams struct {
-	Name      string          `json:"name"`
-	URI       string          `json:"uri"`
-	Arguments json.RawMessage `json:"arguments"`
-	Meta      json.RawMessage `json:"_meta"`
+	OddName      bool            `json:"NAME"`
+	OddURI       bool            `json:"URI"`
+	OddArguments bool            `json:"ARGUMENTS"`
+	OddMeta      bool            `json:"_META"`
+	Name         string          `json:"name"`
+	URI          string          `json:"uri"`
+	Arguments    json.RawMessage `json:"arguments"`
+	Meta         json.RawMessage `json:"_meta"`
 }
 
 // plainCall reads a message that has these members, each once, without blanks between them and without escapes; nil for any other, which
 // is looked at more closely then.
 //
-// encoding/json takes other letters ("METHOD") for a member, and the last of two. But nothing can be there that was not decoded: the
-// length of what was decoded, written again, is the length of the body. So there is one "method" in whatever letters, and a server that
-// does not take it for the method has none.
+// Of a member that is there twice encoding/json takes the last. But nothing can be there that was not decoded into one of the fields that count: the
+// length of what they hold, written again, is the length of the body.
 func plainCall(body []byte) *call {
 	body = bytes.TrimRight(body, "\n")
 	var m plainMessage
@@ -311,25 +350,25 @@ func plainCall(body []byte) *call {
 		return nil
 	}
 	p := m.Params
-	inner := 1
+	inner := 0
 	if p.Name != "" {
-		inner += len(p.Name) + len(`"name":"",`)
+		inner += len(p.Name) + roomOfName
 	}
 	if p.URI != "" {
-		inner += len(p.URI) + len(`"uri":"",`)
+		inner += len(p.URI) + roomOfURI
 	}
 	if p.Arguments != nil {
-		inner += len(p.Arguments) + len(`"arguments":,`)
+		inner += len(p.Arguments) + roomOfArguments
 	}
 	if p.Meta != nil {
-		inner += len(p.Meta) + len(`"_meta":,`)
+		inner += len(p.Meta) + roomOfMeta
 	}
-	if inner == 1 {
-		inner = len(`{}`)
+	if inner > 0 {
+		inner-- // no comma behind the last
 	}
-	length := 1 + len(m.Version) + len(`"jsonrpc":"",`) + len(m.Method) + len(`"method":"",`) + inner + len(`"params":,`)
+	length := len(m.Version) + len(m.Method) + inner + roomOfRest
 	if m.ID != nil {
-		length += len(m.ID) + len(`"id":,`)
+		length += len(m.ID) + roomOfID
 	}
 	subject := p.Name
 	if m.Method == "resources/read" {
@@ -340,6 +379,16 @@ func plainCall(body []byte) *call {
 	}
 	return &call{id: m.ID, method: m.Method, subject: subject, meta: p.Meta}
 }
+
+// What the members take beside their values.
+const (
+	roomOfName      = len(`"name":"",`)
+	roomOfURI       = len(`"uri":"",`)
+	roomOfArguments = len(`"arguments":,`)
+	roomOfMeta      = len(`"_meta":,`)
+	roomOfID        = len(`"id":,`)
+	roomOfRest      = len(`{"jsonrpc":"","method":"","params":{}}`)
+)
 
 // membersOf reads one level of an object, whose text is compact, or returns nil.
 //

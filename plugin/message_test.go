@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -115,16 +116,18 @@ func TestWhichScopesAnOperationNeeds(t *testing.T) {
 		{"a batch with one that is not", "mcp wiki:read", "[" + toolCall("search") + "," + toolCall("delete_page") + "," + toolCall("admin_x") + "]", 403, "mcp wiki:read wiki:write wiki:admin"},
 		{"blanks and line breaks", "mcp wiki:write", " \r\n{\t\"method\" : \"tools/call\" , \"params\" : { \"name\" : \"delete_page\" } , \"id\" : 1 }\n", 200, ""},
 		{"escapes in the name", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools\/call","params":{"name":"\u0064elete_page"}}`, 403, "mcp wiki:write"},
-		{"Method in other letters, which some servers take, and others do not see", "mcp", `{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"delete_page"}}`, 403, "mcp wiki:write"},
-		{"NAME in other letters", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"delete_page"}}`, 403, "mcp wiki:write"},
 		{"members that are not known", "mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{"ttl":1},"name":"delete_page"},"x":1}`, 403, "mcp wiki:write"},
 		{"a line break at the end", "mcp wiki:write", toolCall("delete_page") + "\n", 200, ""},
 		{"arguments are not looked into", "mcp wiki:write", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page","arguments":{"a":1,"a":2,"Name":"x","name":"admin_x"}}}`, 200, ""},
 	} {
+		blank := post(h, c.scopes, " "+c.body)
 		before := behind.calls
 		rec := post(h, c.scopes, c.body)
 		if rec.Code != c.want {
 			t.Errorf("%s: status %d %s, want %d", c.name, rec.Code, rec.Body, c.want)
+		}
+		if blank.Code != rec.Code || strings.Join(challenges(blank), "|") != strings.Join(challenges(rec), "|") {
+			t.Errorf("%s: with a blank before it %d %s", c.name, blank.Code, challenges(blank))
 		}
 		if c.want == 200 && (behind.calls != before+1 || behind.body != c.body || behind.length != int64(len(c.body))) {
 			t.Errorf("%s: the MCP server got %q", c.name, behind.body)
@@ -182,6 +185,16 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"name again, spelt with an escape", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","n\u0061me":"delete_page"}}`, "-32600"},
 		{"a member twice, and others that grow when they are written again", `{"a":1,"a":1,"` + "\u2028\u2029" + `":1,"id":1,"method":"ping"}`, "-32600"},
 		{"METHOD beside method", `{"jsonrpc":"2.0","id":1,"method":"ping","METHOD":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
+		{"Method alone, which some servers take and others do not see", `{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"delete_page"}}`, "-32600"},
+		{"METHOD alone, where params has a method", `{"jsonrpc":"2.0","id":1,"METHOD":"tools/call","params":{"name":"delete_page","arguments":{"method":"ping"}}}`, "-32600"},
+		{"METHOD that is true", `{"jsonrpc":"2.0","id":1,"method":"ping","METHOD":true,"params":{}}`, "-32600"},
+		{"jsonRPC", `{"jsonRPC":"2.0","id":1,"method":"ping","params":{}}`, "-32600"},
+		{"Id", `{"jsonrpc":"2.0","Id":1,"method":"ping","params":{}}`, "-32600"},
+		{"Params alone", `{"jsonrpc":"2.0","id":1,"method":"tools/call","Params":{"name":"delete_page"}}`, "-32600"},
+		{"NAME alone", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"delete_page"}}`, "-32600"},
+		{"Uri alone", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"Uri":"file:///public/a"}}`, "-32600"},
+		{"Arguments", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page","Arguments":{}}}`, "-32600"},
+		{"_META", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page","_META":{}}}`, "-32600"},
 		{"Params beside params", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"},"Params":{"name":"delete_page"}}`, "-32600"},
 		{"paramſ, which Go folds to params", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"},"paramſ":{"name":"delete_page"}}`, "-32600"},
 		{"Name beside name", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","Name":"delete_page"}}`, "-32600"},
@@ -511,10 +524,40 @@ func FuzzMembersOf(f *testing.F) {
 	})
 }
 
-// Of what plainCall takes, each member that decides is there once.
+// Messages as SDKs write them go the quick way. That of others takes longer, and nothing else would show it.
+func TestMessagesThatAreReadOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		want       bool
+	}{
+		{"a call", toolCall("search"), true},
+		{"with _meta", modernCall("search", "2026-07-28"), true},
+		{"in another order", `{"method":"tools/call","params":{"_meta":{"progressToken":1},"arguments":{"a": "\u0062"},"name":"search"},"jsonrpc":"2.0","id":"a"}`, true},
+		{"a resource", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a%20b"}}`, true},
+		{"params that are empty", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`, true},
+		{"a notification", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{}}`, true},
+		{"a line break at the end", toolCall("search") + "\n", true},
+		{"a blank between members", strings.Replace(toolCall("search"), `,"id"`, `, "id"`, 1), false},
+		{"an escape in a name", toolCall(`\u0073earch`), false},
+		{"a member that is not known", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","task":{}}}`, false},
+		{"no params", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, false},
+	} {
+		if got := plainCall([]byte(c.body)) != nil; got != c.want {
+			t.Errorf("%s: read once: %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
+// What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing through that the thorough one would not. Of what both
+// read, each member is there once, spelt as it is compared: told by a reader that sees every member.
 func FuzzPlainCall(f *testing.F) {
+	r, err := parseRules(&Config{MethodScopes: "resources/*=wiki:read; admin/*=wiki:admin", ToolScopes: "a=wiki:write; b*=wiki:admin; *=wiki:read", ResourceScopes: "file:///public/*=wiki:read; *=wiki:admin"})
+	if err != nil {
+		f.Fatal(err)
+	}
 	for _, text := range []string{toolCall("a"), modernCall("a", "2026-07-28"), `{"jsonrpc":"2.0","method":"ping","method":"pong","params":{}}`,
-		`{"jsonrpc":"2.0","id":1,"METHOD":"a","params":{"NAME":"a","uri":"b"}}`, `{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"a"},"paramſ":{}}`} {
+		`{"jsonrpc":"2.0","id":1,"METHOD":"a","params":{"NAME":"a","uri":"b"}}`, `{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"a"},"paramſ":{}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a","_meta":{"a":[ 1 ]}}}`, `{"jsonrpc":"2.0","id":null,"method":"Tools/Call","params":{}}` + "\n"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -522,14 +565,26 @@ func FuzzPlainCall(f *testing.F) {
 		if c == nil {
 			return
 		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, text); err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range []string{"", "2025-11-25", versionWithHeaders} {
+			for _, h := range []http.Header{{}, {"Mcp-Method": {"tools/call"}, "Mcp-Name": {"a"}}, {"Mcp-Method": {c.method}, "Mcp-Name": {c.subject}}} {
+				quick := *judge(r, h, c, version)
+				thorough := *inspectMessage(r, h, compact.Bytes(), version)
+				if !reflect.DeepEqual(quick, thorough) {
+					t.Errorf("%s, version %q, headers %v: %+v, but more thoroughly %+v", text, version, h, quick, thorough)
+				}
+			}
+		}
 		outer, values := membersInOrder(t, text)
 		seen := map[string]string{}
 		for i, name := range outer {
-			folded := strings.ToLower(name)
-			if _, twice := seen[folded]; twice || deciding[folded] == "" {
+			if _, twice := seen[name]; twice || deciding[name] != name {
 				t.Fatalf("%s: member %q", text, name)
 			}
-			seen[folded] = values[i]
+			seen[name] = values[i]
 		}
 		if seen["method"] != `"`+c.method+`"` {
 			t.Errorf("%s: method %s", text, c.method)
@@ -537,11 +592,10 @@ func FuzzPlainCall(f *testing.F) {
 		inner, values := membersInOrder(t, []byte(seen["params"]))
 		seen = map[string]string{}
 		for i, name := range inner {
-			folded := strings.ToLower(name)
-			if _, twice := seen[folded]; twice || deciding[folded] == "" {
+			if _, twice := seen[name]; twice || deciding[name] != name {
 				t.Fatalf("%s: member %q", text, name)
 			}
-			seen[folded] = values[i]
+			seen[name] = values[i]
 		}
 		want := seen["name"]
 		if c.method == "resources/read" {

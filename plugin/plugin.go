@@ -80,7 +80,8 @@ func misconfigured(name string, reason error) http.Handler {
 // ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
 //
 // What an MCP client does all day, a known token at a known address, takes the short way, in functions and not methods: in Yaegi a
-// call costs an allocation for each variable of the callee, and a method call also makes a new function by reflection.
+// call costs an allocation for each variable and each intermediate result of the callee, and a method call also makes a new function by
+// reflection. Branches that are not taken count too, so what is seldom needed there stands in functions of its own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if tooManyHeaders(req.Header) { // before anything walks through them
 		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)

@@ -3,15 +3,20 @@ package main
 import (
 	"flag"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/kelseyhightower/envconfig"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
 )
 
@@ -98,18 +103,9 @@ func TestTheCatalogsConfigurationIsTaken(t *testing.T) {
 		t.Fatal("no testData")
 	}
 	config := plugin.CreateConfig()
-	labels := map[string]reflect.Value{} // :: label → field
-	fields := reflect.ValueOf(config).Elem()
-	for i := range fields.NumField() {
-		labels[fields.Type().Field(i).Tag.Get("json")] = fields.Field(i)
-	}
 	for line := range strings.Lines(testData) {
 		label, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		field, ok := labels[label]
-		if !ok {
-			t.Fatalf("%q is no label", label)
-		}
-		field.SetString(value)
+		setLabel(t, config, label, value)
 	}
 	handler, err := plugin.New(t.Context(), http.NotFoundHandler(), config, "catalog")
 	if err != nil {
@@ -120,4 +116,106 @@ func TestTheCatalogsConfigurationIsTaken(t *testing.T) {
 	if w.Code != http.StatusUnauthorized {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
+}
+
+func setLabel(t *testing.T, config *plugin.Config, label, value string) {
+	t.Helper()
+	fields := reflect.ValueOf(config).Elem()
+	for i := range fields.NumField() {
+		if fields.Type().Field(i).Tag.Get("json") == label {
+			fields.Field(i).SetString(value)
+			return
+		}
+	}
+	t.Fatalf("%q is no label", label)
+}
+
+var (
+	yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+	yamlLabel = regexp.MustCompile(`^(?:- )?(?:…|traefik\.http\.middlewares\.[a-z-]+\.plugin\.mcpbouncer\.)(\w+)(?:: |=)(.+?)(?: +# .*)?$`)
+	// What YAML reads as something else than the text that stands there: an alias, a tag, a comment, a list, another mapping.
+	yamlTrap = regexp.MustCompile("^[*&!|>%@`{}#,?\\[\\]'-]|: | #")
+)
+
+// Who copies an example of labels from a page gets labels that plugin and sidecar take.
+func TestLabelsInThePagesAreTaken(t *testing.T) {
+	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+	e, err := loadEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BOUNCER_HOP_KEY", e.ring.HopKey())
+	s, err := issuer.New(e.issuerConfig(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := httptest.NewServer(s.Handler())
+	defer sidecar.Close()
+	_, pages := testsAndPages(t)
+	tried := map[string]int{} // :: page → examples
+	for page, text := range pages {
+		for _, block := range yamlBlock.FindAllStringSubmatch(text, -1) {
+			for _, labels := range examplesIn(t, page, block[1]) {
+				tried[filepath.Base(page)]++
+				config := plugin.CreateConfig()
+				for label, value := range labels {
+					setLabel(t, config, label, value)
+				}
+				ask := func(path string) *httptest.ResponseRecorder {
+					handler, err := plugin.New(t.Context(), http.NotFoundHandler(), config, "example")
+					if err != nil {
+						t.Fatal(err)
+					}
+					w := httptest.NewRecorder()
+					handler.ServeHTTP(w, httptest.NewRequest("GET", "https://mcp.localhost/wiki"+path, nil))
+					return w
+				}
+				if w := ask("/mcp"); w.Code != http.StatusUnauthorized {
+					t.Errorf("%s: the plugin answers %d to\n%s", page, w.Code, block[1])
+				}
+				config.SidecarURL = sidecar.URL
+				if w := ask("/.well-known/oauth-protected-resource"); w.Code != http.StatusOK {
+					t.Errorf("%s: the sidecar answers %d %s to\n%s", page, w.Code, w.Body, block[1])
+				}
+			}
+		}
+	}
+	for page, least := range map[string]int{"access.md": 9, "tools.md": 1, "identity.md": 3, "pages.md": 1} {
+		if tried[page] < least {
+			t.Errorf("%s: %d examples were tried, want %d at least", page, tried[page], least)
+		}
+	}
+}
+
+// examplesIn reads the labels of a block beside those that every MCP server needs. A label that stands there twice, to choose from, makes two
+// examples. "…" stands for what the page leaves out.
+func examplesIn(t *testing.T, page, block string) []map[string]string {
+	examples := []map[string]string{{
+		"publicURL": "https://mcp.localhost/wiki", "resource": "wiki", "providerIssuer": "https://accounts.google.com",
+		"clientID": "1234.apps.googleusercontent.com", "clientSecret": "env:GOOGLE_CLIENT_SECRET", "sidecarURL": "http://bouncer:8080",
+	}}
+	seen := map[string]bool{}
+	for line := range strings.Lines(block) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "traefik.http.routers.") {
+			continue
+		}
+		m := yamlLabel.FindStringSubmatch(line)
+		if m == nil {
+			t.Errorf("%s: %q is no label as the other pages write them", page, line)
+			continue
+		}
+		label, value := m[1], strings.ReplaceAll(m[2], "…", "x")
+		if inner := strings.Trim(value, `"`); len(inner) == len(value)-2 {
+			value = inner
+		} else if yamlTrap.MatchString(value) && !strings.HasPrefix(line, "- ") {
+			t.Errorf("%s: YAML reads %q as something else: put the value in quotes", page, line)
+		}
+		if seen[label] {
+			examples = append(examples, maps.Clone(examples[0]))
+		}
+		seen[label] = true
+		examples[len(examples)-1][label] = value
+	}
+	return examples
 }

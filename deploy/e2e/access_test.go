@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -12,8 +14,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
@@ -157,6 +161,101 @@ func TestAMachineComesIn(t *testing.T) {
 	secret = strings.ToUpper(secret)
 	if answer := token(w.Wiki, url.Values{}); answer.Status != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") == "" {
 		t.Errorf("with a wrong secret: %s", answer)
+	}
+}
+
+// A machine with a key of its own proves itself by signed assertions, and calls a tool. They are good for this server, from this key, and until
+// they expire: nothing here counts how often one comes (decision 4).
+func TestAMachineComesInWithAKey(t *testing.T) {
+	t.Parallel()
+	newKey := func() *jose.JSONWebKey {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &jose.JSONWebKey{Key: key, KeyID: "ci", Algorithm: string(jose.EdDSA), Use: "sig"}
+	}
+	key := newKey()
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(file, set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startToolServer(t, true)
+	w := rig.New(t, rig.Options{
+		Labels:  map[string]string{"requiredScopes": "wiki:read", "wiki/toolScopes": "delete_page=wiki:write; *=wiki:read"},
+		Servers: map[string]string{"wiki": s.port},
+	})
+	id, secret := w.Wiki.CreateMachine("ci-bot", "wiki:read", "--auth", "private_key_jwt", "--jwks", file)
+	if secret != "" {
+		t.Error("a client with a key got a secret too")
+	}
+	assertion := func(key *jose.JSONWebKey, audience string, expires time.Time) string {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: id, Subject: id, Audience: jwt.Audience{audience}, Expiry: jwt.NewNumericDate(expires), ID: rand.Text()}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Secrets.Add("client assertion", text)
+		return text
+	}
+	public, soon := w.Wiki.PublicHTTP(), time.Now().Add(5*time.Minute)
+	good := assertion(key, public, soon)
+	for _, c := range []struct {
+		name, assertion string
+		at              *rig.Tenant
+		status          int
+	}{
+		{"by the public URL", good, w.Wiki, http.StatusOK},
+		{"the same again before it expires", good, w.Wiki, http.StatusOK},
+		{"by the URL of the token endpoint", assertion(key, public+"/oauth/token", soon), w.Wiki, http.StatusOK},
+		{"with another key of the same name", assertion(newKey(), public, soon), w.Wiki, http.StatusUnauthorized},
+		{"for another server", assertion(key, w.World.PublicHTTP(), soon), w.Wiki, http.StatusUnauthorized},
+		{"at the other server", good, w.World, http.StatusUnauthorized},
+		{"for the other server, at it", assertion(key, w.World.PublicHTTP(), soon), w.World, http.StatusUnauthorized},
+		{"again after it expired", assertion(key, public, time.Now().Add(-2*time.Minute)), w.Wiki, http.StatusUnauthorized},
+		{"of a life that is too long", assertion(key, public, time.Now().Add(time.Hour)), w.Wiki, http.StatusUnauthorized},
+		{"without a signature", good[:strings.LastIndexByte(good, '.')+1], w.Wiki, http.StatusUnauthorized},
+		{"without any", "", w.Wiki, http.StatusUnauthorized},
+	} {
+		form := url.Values{"grant_type": {"client_credentials"}}
+		if c.assertion == "" {
+			form.Set("client_id", id)
+		} else { // which says who the client is
+			form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+			form.Set("client_assertion", c.assertion)
+		}
+		h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+		answer := c.at.Client().Do(http.MethodPost, c.at.PublicHTTP()+"/oauth/token", h, []byte(form.Encode()))
+		if c.status != http.StatusOK {
+			if answer.Status != c.status || answer.Member("error") != "invalid_client" {
+				t.Errorf("%s: %s, want %d", c.name, answer, c.status)
+			}
+			continue
+		}
+		if answer.Status != c.status || answer.Member("scope") != "wiki:read" || answer.Member("refresh_token") != "" {
+			t.Errorf("%s: %s", c.name, answer)
+			continue
+		}
+		client := w.Wiki.Client()
+		for tool, status := range map[string]int{"search": http.StatusOK, "delete_page": http.StatusForbidden} {
+			call := client.Do(http.MethodPost, client.Public+"/mcp", messageHeader(answer.Member("access_token")), []byte(toolCall(tool)))
+			if call.Status != status || (status == http.StatusOK) != strings.Contains(call.Body, "called "+tool) {
+				t.Errorf("%s: %s answers %s, want %d", c.name, tool, call, status)
+			}
+		}
+		if seen, _ := s.seen(); seen.Get("X-Mcp-Sub") != "ci-bot" || seen.Get("X-Mcp-Scopes") != "wiki:read" || seen.Get("Authorization") != "" {
+			t.Errorf("%s: the MCP server saw %v", c.name, seen)
+		}
+	}
+	for _, found := range w.Secrets.In(w.Logs.Text("traefik") + w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b")) {
+		t.Errorf("a log holds a %s", found)
 	}
 }
 
