@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"runtime/debug"
 	"slices"
@@ -152,6 +153,7 @@ func (f *function) invoke(ctx context.Context, e event) (any, error) {
 	default:
 		f.serve(handler, a, r)
 	}
+	a.unfold()
 	switch {
 	case e.fromLoadBalancer():
 		return a.forLoadBalancer(e.MultiValue != nil), nil
@@ -266,6 +268,18 @@ func (a *answer) refuse(status int, code string) {
 	a.WriteHeader(status)
 	a.body.WriteString(`{"error":"` + code + `"}`)
 }
+
+// unfold does to the header's values what net/http does to those of a container: a line break becomes a space. To some receiver further
+// on, the rest of such a value would be a header of its own.
+func (a *answer) unfold() {
+	for _, values := range a.header {
+		for i, value := range values {
+			values[i] = textproto.TrimString(lineBreaks.Replace(value))
+		}
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
 // single joins what may be joined (RFC 9110 §5.3): all but Set-Cookie.
 func (a *answer) single() map[string]string {
