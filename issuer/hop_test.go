@@ -14,6 +14,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -156,6 +157,16 @@ func TestHealthShowsTheMasters(t *testing.T) {
 	want := fmt.Sprintf(`{"masters":["%s","%s"],"status":"ok","version":"test"}`, newRing(t, masterTwo).MasterIDs()[0], newRing(t, masterOne).MasterIDs()[0])
 	if got.Body != want {
 		t.Errorf("%s, want %s", got.Body, want)
+	}
+}
+
+// A Function URL is public: health tells strangers nothing, with whatever hop header.
+func TestHealthOnLambdaShowsNothing(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.OnLambda = true } })
+	for _, hops := range [][]string{nil, {"mbh1_forged"}, {issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())}} {
+		if got := w.direct("GET", "/healthz", hops...); got.Status != 200 || got.Body != `{"status":"ok"}` {
+			t.Errorf("with %q: %d %s", hops, got.Status, got.Body)
+		}
 	}
 }
 

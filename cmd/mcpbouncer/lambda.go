@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -27,6 +28,8 @@ import (
 
 // runtimeAPI is the variable by which AWS Lambda tells a program that it is to serve invocations.
 const runtimeAPI = "AWS_LAMBDA_RUNTIME_API"
+
+func onLambda() bool { return os.Getenv(runtimeAPI) != "" }
 
 // serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that a container serves. Nothing
 // runs between two of them: the environment is frozen then, and may never wake again.

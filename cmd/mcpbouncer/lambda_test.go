@@ -288,6 +288,7 @@ func TestAPanicIsAnsweredAndLogged(t *testing.T) {
 // realFunction is the sidecar's handler as Lambda gets it, with an own provider, and its log.
 func realFunction(t testing.TB) (f *function, hop string, log *bytes.Buffer, provider *issuertest.Provider) {
 	t.Helper()
+	t.Setenv(runtimeAPI, "127.0.0.1:9001")
 	ring, err := sealing.ParseRing(keyOne)
 	if err != nil {
 		t.Fatal(err)
@@ -387,8 +388,8 @@ func TestTenThousandInvocationsWithoutAHop(t *testing.T) {
 	}
 	health := sample(t, "function-url")
 	health.RawPath, health.Headers = "/healthz", nil
-	if got, err := f.invoke(t.Context(), health); err != nil || status(t, got) != 200 {
-		t.Errorf("health: %v", got)
+	if got, err := f.invoke(t.Context(), health); err != nil || status(t, got) != 200 || !strings.Contains(marshal(t, got), `"body":"{\"status\":\"ok\"}"`) {
+		t.Errorf("health: %s, %v", marshal(t, got), err)
 	}
 }
 
