@@ -75,11 +75,16 @@ type awsIdentity struct {
 	getenv func(string) string
 	client *http.Client
 
-	mu    sync.Mutex // held while one request fetches
-	known awsCredentials
+	mu       sync.Mutex // held while one request fetches
+	known    awsCredentials
+	failedAt time.Time // when a fetch began that gave err
+	err      error
 }
 
-const awsRenewal = 5 * time.Minute // before they expire
+const (
+	awsRenewal = 5 * time.Minute // before they expire
+	awsRetry   = 5 * time.Second // above dynamoTimeout: those who wait for an endpoint that hangs share its failure
+)
 
 func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCredentials, error) {
 	if id, secret := a.getenv("AWS_ACCESS_KEY_ID"), a.getenv("AWS_SECRET_ACCESS_KEY"); id != "" && secret != "" {
@@ -97,13 +102,17 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 	if a.known.id != "" && now.Before(a.known.expires.Add(-awsRenewal)) {
 		return a.known, nil
 	}
-	next, err := a.fetch(ctx, endpoint)
-	if err == nil {
-		a.known = next
-	} else if now.Before(a.known.expires) { // the endpoint has minutes to get well
-		return a.known, nil
+	if a.err == nil || now.Sub(a.failedAt).Abs() >= awsRetry {
+		next, err := a.fetch(ctx, endpoint)
+		if err == nil {
+			a.known = next
+		}
+		a.failedAt, a.err = now, err
 	}
-	return next, err
+	if a.err != nil && !now.Before(a.known.expires) { // before that, the endpoint has minutes to get well
+		return awsCredentials{}, a.err
+	}
+	return a.known, nil
 }
 
 // awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody else can be.

@@ -68,12 +68,12 @@ func (f *FaultyStore) look(ctx context.Context, key replayKey) (replayRecord, er
 	return f.replayStore.look(ctx, key) // a look has no effect that could be lost with its answer
 }
 
-func (f *FaultyStore) drop(ctx context.Context, key replayKey) error {
+func (f *FaultyStore) drop(ctx context.Context, key replayKey, number uint32) error {
 	before, after := f.faults()
 	if before != nil {
 		return before
 	}
-	if err := f.replayStore.drop(ctx, key); err != nil {
+	if err := f.replayStore.drop(ctx, key, number); err != nil {
 		return err
 	}
 	return after

@@ -28,8 +28,8 @@ type replayStore interface {
 	raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error)
 	// look returns what stands at key.
 	look(ctx context.Context, key replayKey) (replayRecord, error)
-	// drop forgets key.
-	drop(ctx context.Context, key replayKey) error
+	// drop forgets key if its number is still this one.
+	drop(ctx context.Context, key replayKey, number uint32) error
 }
 
 type replayKey = [16]byte
@@ -48,6 +48,8 @@ const (
 	checkClaim = 15 * time.Second
 	// codeMark is longer than any replica accepts a code: a minute, and a skew on either side.
 	codeMark = time.Minute + 2*sealing.Skew
+	// codeUsed is the number of a code that was presented.
+	codeUsed = 1
 	// familyEnded is the number of a family that has ended. No token carries it.
 	familyEnded = math.MaxUint32
 )
@@ -101,13 +103,13 @@ func (g *ReplayGuard) Kind() string {
 
 // firstUse says whether this is the first use of an upstream code of the tenant, and marks it as used.
 func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey) (bool, error) {
-	_, first, err := g.store.raise(ctx, code, 0, 1, nil, codeMark)
+	_, first, err := g.store.raise(ctx, code, 0, codeUsed, nil, codeMark)
 	return first, err
 }
 
 // unused takes a mark back: the provider gave nothing for the code.
 func (g *ReplayGuard) unused(ctx context.Context, code replayKey) error {
-	return g.store.drop(ctx, code)
+	return g.store.drop(ctx, code, codeUsed)
 }
 
 // verdict is what the guard says of a refresh token.
@@ -158,13 +160,13 @@ func (g *ReplayGuard) end(ctx context.Context, family replayKey) error {
 	return err
 }
 
-// claim makes the caller the only one, of all replicas, that asks the provider about a family; the claim ends by itself.
-func (g *ReplayGuard) claim(ctx context.Context, check replayKey) (bool, error) {
-	_, claimed, err := g.store.raise(ctx, check, 0, 1, nil, checkClaim)
+// claim makes the caller, who chooses a number, the only one of all replicas that asks the provider about a family; the claim ends by itself.
+func (g *ReplayGuard) claim(ctx context.Context, check replayKey, caller uint32) (bool, error) {
+	_, claimed, err := g.store.raise(ctx, check, 0, caller, nil, checkClaim)
 	return claimed, err
 }
 
-// unclaim lets the next one ask.
-func (g *ReplayGuard) unclaim(ctx context.Context, check replayKey) error {
-	return g.store.drop(ctx, check)
+// unclaim lets the next one ask. If the caller's claim has ended by itself, another's stays.
+func (g *ReplayGuard) unclaim(ctx context.Context, check replayKey, caller uint32) error {
+	return g.store.drop(ctx, check, caller)
 }

@@ -114,18 +114,26 @@ func TestTheGuardMarksCodes(t *testing.T) {
 
 func TestOneReplicaClaimsACheck(t *testing.T) {
 	g, clock := newTestGuard(t)
+	caller := uint32(0)
 	claim := func(want bool) {
 		t.Helper()
-		if got, err := g.claim(t.Context(), replayKey{1}); got != want || err != nil {
+		caller++
+		if got, err := g.claim(t.Context(), replayKey{1}, caller); got != want || err != nil {
 			t.Errorf("claim: %v, %v, want %v", got, err, want)
 		}
 	}
 	claim(true)
 	claim(false)
-	if err := g.unclaim(t.Context(), replayKey{1}); err != nil {
-		t.Fatal(err)
+	unclaim := func(caller uint32) {
+		t.Helper()
+		if err := g.unclaim(t.Context(), replayKey{1}, caller); err != nil {
+			t.Fatal(err)
+		}
 	}
+	unclaim(1)
 	claim(true)
+	claim(false)
+	unclaim(1) // by one that was away for longer than its claim
 	claim(false)
 	clock.add(2 * checkClaim) // whoever had it is gone
 	claim(true)
@@ -135,7 +143,7 @@ func TestOneReplicaClaimsACheck(t *testing.T) {
 func TestAFullMemoryForgetsNothing(t *testing.T) {
 	g, clock := newTestGuard(t)
 	store := g.store.(*memoryStore)
-	store.maxEntries, store.maxNotes = 3, 2
+	store.maxEntries, store.maxNotes = 3, 2*memoryNote{text: []byte("x")}.size()
 	for i := byte(1); i <= 2; i++ {
 		if _, _, err := g.step(t.Context(), replayKey{i}, 0, []byte("x")); err != nil {
 			t.Fatal(err)
@@ -154,10 +162,10 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 	if v, _, err := g.step(t.Context(), replayKey{2}, 1, []byte("x")); v != fresh || err != nil {
 		t.Errorf("a known family: %v, %v", v, err)
 	}
-	if claimed, err := g.claim(t.Context(), replayKey{9}); !claimed || err != nil {
+	if claimed, err := g.claim(t.Context(), replayKey{9}, 7); !claimed || err != nil {
 		t.Errorf("a check of a known family: %v, %v", claimed, err)
 	}
-	if err := g.unclaim(t.Context(), replayKey{9}); err != nil {
+	if err := g.unclaim(t.Context(), replayKey{9}, 7); err != nil {
 		t.Fatal(err)
 	}
 	if v, _, err := g.step(t.Context(), replayKey{1}, 0, []byte("x")); v != reused || err != nil {

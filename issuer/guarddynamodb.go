@@ -128,8 +128,7 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 		"ExpressionAttributeValues":           dynamoItem{":now": numberAttribute(now), ":from": numberAttribute(int64(from))},
 		"ReturnValuesOnConditionCheckFailure": "ALL_OLD",
 	}, &refused)
-	var answer *dynamoError
-	if errors.As(err, &answer) && answer.kind == "ConditionalCheckFailedException" {
+	if conditionFailed(err) {
 		if refused.Item == nil { // an implementation that does not return it
 			known, err := s.look(ctx, key)
 			return known, false, err
@@ -145,8 +144,22 @@ func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, er
 	return answer.Item.record(s.time()), err
 }
 
-func (s *dynamoStore) drop(ctx context.Context, key replayKey) error {
-	return s.call(ctx, "DeleteItem", map[string]any{"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))}}, &struct{}{})
+func (s *dynamoStore) drop(ctx context.Context, key replayKey, number uint32) error {
+	err := s.call(ctx, "DeleteItem", map[string]any{
+		"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))},
+		"ConditionExpression":       "#num = :num",
+		"ExpressionAttributeNames":  map[string]string{"#num": "num"},
+		"ExpressionAttributeValues": dynamoItem{":num": numberAttribute(int64(number))},
+	}, &struct{}{})
+	if conditionFailed(err) {
+		return nil
+	}
+	return err
+}
+
+func conditionFailed(err error) bool {
+	var answer *dynamoError
+	return errors.As(err, &answer) && answer.kind == "ConditionalCheckFailedException"
 }
 
 // time is the store's, in Unix seconds.

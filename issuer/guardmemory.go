@@ -8,7 +8,7 @@ import (
 
 const (
 	memoryEntries = 1 << 20 // codes and families; about 60 MB
-	memoryNotes   = 1 << 18 // answers kept for the grace; about 100 MB when all are there
+	memoryNotes   = 1 << 27 // bytes of answers kept for the grace
 )
 
 // memoryStore is a replayStore that knows what this process has seen since it began.
@@ -19,7 +19,7 @@ type memoryStore struct {
 	numbers    [3]buckets[uint32] // the shortest life first
 	notes      buckets[memoryNote]
 	maxEntries int
-	maxNotes   int
+	maxNotes   int // bytes
 }
 
 type memoryNote struct {
@@ -27,12 +27,14 @@ type memoryNote struct {
 	until time.Time
 }
 
+func (n memoryNote) size() int { return len(n.text) + 100 } // what the map takes for it
+
 // newMemoryStore keeps families for at least the given life.
 func newMemoryStore(life time.Duration, now func() time.Time) *memoryStore {
 	return &memoryStore{
 		now:        now,
 		numbers:    [3]buckets[uint32]{{width: checkClaim}, {width: codeMark}, {width: max(life, codeMark)}},
-		notes:      buckets[memoryNote]{width: replayGrace},
+		notes:      buckets[memoryNote]{width: replayGrace, size: memoryNote.size},
 		maxEntries: memoryEntries, maxNotes: memoryNotes,
 	}
 }
@@ -45,14 +47,15 @@ func (s *memoryStore) raise(_ context.Context, key replayKey, from, to uint32, n
 	if known.number > from {
 		return known, false, nil
 	}
+	next := memoryNote{note, now.Add(replayGrace)}
 	// Claims find room: there are no more than requests at a time, and without one a known login could not be checked.
-	if known.number == 0 && life > checkClaim && s.len() >= s.maxEntries || note != nil && s.notes.len() >= s.maxNotes {
+	if known.number == 0 && life > checkClaim && s.len() >= s.maxEntries || note != nil && s.notes.sizes()+next.size() > s.maxNotes {
 		return replayRecord{}, false, errGuardFull
 	}
 	s.lasting(life).set(key, to)
 	s.notes.delete(key)
 	if note != nil {
-		s.notes.set(key, memoryNote{note, now.Add(replayGrace)})
+		s.notes.set(key, next)
 	}
 	return replayRecord{}, true, nil
 }
@@ -63,9 +66,12 @@ func (s *memoryStore) look(_ context.Context, key replayKey) (replayRecord, erro
 	return s.find(key, s.turn()), nil
 }
 
-func (s *memoryStore) drop(_ context.Context, key replayKey) error {
+func (s *memoryStore) drop(_ context.Context, key replayKey, number uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.find(key, s.turn()).number != number {
+		return nil
+	}
 	for i := range s.numbers {
 		s.numbers[i].delete(key)
 	}
@@ -113,17 +119,23 @@ func (s *memoryStore) len() (n int) {
 // buckets is a map whose entries stay for at least width and go, all at once, before twice that. Nothing is ever dropped to make room.
 type buckets[V any] struct {
 	width             time.Duration
-	begun             time.Time // when current was empty
+	size              func(V) int // nil: sizes are of no interest
+	begun             time.Time   // when current was empty
 	current, previous map[replayKey]V
+
+	currentSize, previousSize int
 }
 
 func (b *buckets[V]) turn(now time.Time) {
-	switch age := now.Sub(b.begun); {
-	case age >= 2*b.width:
-		b.current, b.previous, b.begun = make(map[replayKey]V), nil, now
-	case age >= b.width:
-		b.current, b.previous, b.begun = make(map[replayKey]V), b.current, now
+	age := now.Sub(b.begun)
+	if age < b.width {
+		return
 	}
+	b.previous, b.previousSize = b.current, b.currentSize
+	if age >= 2*b.width {
+		b.previous, b.previousSize = nil, 0
+	}
+	b.current, b.currentSize, b.begun = make(map[replayKey]V), 0, now
 }
 
 func (b *buckets[V]) get(key replayKey) V {
@@ -134,13 +146,26 @@ func (b *buckets[V]) get(key replayKey) V {
 }
 
 func (b *buckets[V]) set(key replayKey, v V) {
-	delete(b.previous, key)
+	b.delete(key)
 	b.current[key] = v
+	if b.size != nil {
+		b.currentSize += b.size(v)
+	}
 }
 
 func (b *buckets[V]) delete(key replayKey) {
+	if b.size != nil {
+		if v, ok := b.current[key]; ok {
+			b.currentSize -= b.size(v)
+		}
+		if v, ok := b.previous[key]; ok {
+			b.previousSize -= b.size(v)
+		}
+	}
 	delete(b.current, key)
 	delete(b.previous, key)
 }
 
 func (b *buckets[V]) len() int { return len(b.current) + len(b.previous) }
+
+func (b *buckets[V]) sizes() int { return b.currentSize + b.previousSize }

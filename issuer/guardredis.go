@@ -111,10 +111,16 @@ func (s *redisStore) look(ctx context.Context, key replayKey) (known replayRecor
 	return known, err
 }
 
-func (s *redisStore) drop(ctx context.Context, key replayKey) error {
-	number, beside := redisNames(key)
+var dropScript = redis.NewScript(2, `
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+	redis.call('DEL', KEYS[1], KEYS[2])
+end
+return {}`)
+
+func (s *redisStore) drop(ctx context.Context, key replayKey, number uint32) error {
+	name, beside := redisNames(key)
 	return s.do(ctx, func(c redis.Conn) error {
-		_, err := redis.DoContext(c, ctx, "DEL", number, beside)
+		_, err := dropScript.DoContext(ctx, c, name, beside, number)
 		return err
 	})
 }

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// table is DynamoDB as far as a replay store needs it. It evaluates the one condition that is used, with its own clock, and checks signatures.
+// table is DynamoDB as far as a replay store needs it. It evaluates the two conditions that are used, with its own clock, and checks signatures.
 type table struct {
 	t     *testing.T
 	clock *testClock
@@ -92,7 +92,14 @@ func (f *table) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return answer(200, struct{}{})
 	case "DeleteItem":
-		delete(f.items, *request.Key["pk"].S)
+		if request.ConditionExpression != "#num = :num" {
+			f.t.Errorf("condition %q", request.ConditionExpression)
+		}
+		key := *request.Key["pk"].S
+		if old, ok := f.items[key]; !ok || old["num"].number() != request.ExpressionAttributeValues[":num"].number() {
+			return answer(400, map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"})
+		}
+		delete(f.items, key)
 		return answer(200, struct{}{})
 	case "PutItem":
 		if request.ConditionExpression != "attribute_not_exists(#pk) OR #exp < :now OR #num <= :from" || request.ReturnValuesOnConditionCheckFailure != "ALL_OLD" {
@@ -172,7 +179,7 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 				life time.Duration
 			}{
 				{"a code", func(g *ReplayGuard) (bool, error) { return g.firstUse(t.Context(), replayKey{2}) }, func(g *ReplayGuard) error { return g.unused(t.Context(), replayKey{2}) }, codeMark},
-				{"a claim", func(g *ReplayGuard) (bool, error) { return g.claim(t.Context(), replayKey{3}) }, func(g *ReplayGuard) error { return g.unclaim(t.Context(), replayKey{3}) }, checkClaim},
+				{"a claim", func(g *ReplayGuard) (bool, error) { return g.claim(t.Context(), replayKey{3}, 7) }, func(g *ReplayGuard) error { return g.unclaim(t.Context(), replayKey{3}, 7) }, checkClaim},
 			} {
 				uses := func(g *ReplayGuard, want bool) {
 					t.Helper()
@@ -191,6 +198,15 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 					t.Fatal(err)
 				}
 				uses(fast, true)
+			}
+			if claimed, err := fast.claim(t.Context(), replayKey{4}, 8); !claimed || err != nil {
+				t.Fatal(claimed, err)
+			}
+			if err := slow.unclaim(t.Context(), replayKey{4}, 7); err != nil {
+				t.Errorf("giving up a claim that another has now: %v", err)
+			}
+			if claimed, err := slow.claim(t.Context(), replayKey{4}, 7); claimed || err != nil {
+				t.Errorf("it was the other's: %v, %v", claimed, err)
 			}
 		})
 	}
@@ -364,7 +380,7 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 		{"a container of EKS", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": file}, "http://169.254.170.23/v1/credentials", "from-a-file", 200, "from-the-container", 1},
 		{"another endpoint over https", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "https://vault.example/c", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "token"}, "https://vault.example/c", "token", 200, "from-the-container", 1},
 		{"another endpoint over http", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://vault.example/c"}, "", "", 200, "AWS_CONTAINER_CREDENTIALS_FULL_URI: neither https nor a container's endpoint", 0},
-		{"an endpoint that refuses", map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, "http://169.254.170.2/x", "", 403, "the container's endpoint answered 403 and no credentials", 2},
+		{"an endpoint that refuses", map[string]string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, "http://169.254.170.2/x", "", 403, "the container's endpoint answered 403 and no credentials", 1},
 		{"nothing", nil, "", "", 0, "no AWS credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor a container's endpoint", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -387,7 +403,12 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 			if asks != c.asks {
 				t.Errorf("asked %d times, want %d", asks, c.asks)
 			}
-			if c.asks == 1 { // and again before they expire
+			if c.status == 403 { // one that hangs must not make each request wait for the one before
+				if _, err := a.credentials(t.Context(), now.Add(awsRetry)); err == nil || asks != 2 {
+					t.Errorf("a moment later: asked %d times, %v", asks, err)
+				}
+			}
+			if c.want == "from-the-container" { // and again before they expire
 				if _, err := a.credentials(t.Context(), now.Add(56*time.Minute)); err != nil || asks != 2 {
 					t.Errorf("asked %d times: %v", asks, err)
 				}

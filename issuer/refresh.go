@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
@@ -216,8 +217,8 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		return s.stale(t, presented, g, err)
 	}
 	if s.ReplayGuard != nil {
-		claim := sealing.ReplayMark(t.id, "check", string(g.Family[:]))
-		v, first, err := s.claim(ctx, claim, familyKey(t, g), g.Generation)
+		claim, caller := sealing.ReplayMark(t.id, "check", string(g.Family[:])), 1+rand.Uint32N(familyEnded-1)
+		v, first, err := s.claim(ctx, claim, caller, familyKey(t, g), g.Generation)
 		switch {
 		case errors.Is(err, errClaimed):
 			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
@@ -227,7 +228,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		case v != fresh:
 			return s.notFresh(ctx, t, c, presented, g, v, first)
 		}
-		defer s.ReplayGuard.unclaim(ctx, claim) // after the step; if it fails, the claim ends by itself
+		defer s.ReplayGuard.unclaim(ctx, claim, caller) // after the step; if it fails, the claim ends by itself
 	}
 	s.counters.add(upstreamChecks)
 	last := g.Identity
@@ -260,9 +261,9 @@ var errClaimed = errors.New("replay guard: the check is claimed")
 
 // claim waits until this request is the one that asks the provider, or until somebody else's answer is there. Two replicas must not
 // present one refresh token: a provider that rotates would take it for theft.
-func (s *Issuer) claim(ctx context.Context, check, family replayKey, generation uint32) (verdict, []byte, error) {
+func (s *Issuer) claim(ctx context.Context, check replayKey, caller uint32, family replayKey, generation uint32) (verdict, []byte, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
-		claimed, err := s.ReplayGuard.claim(ctx, check)
+		claimed, err := s.ReplayGuard.claim(ctx, check, caller)
 		if err != nil {
 			return fresh, nil, err
 		}
@@ -272,7 +273,7 @@ func (s *Issuer) claim(ctx context.Context, check, family replayKey, generation 
 			return fresh, nil, nil
 		}
 		if claimed {
-			s.ReplayGuard.unclaim(ctx, check)
+			s.ReplayGuard.unclaim(ctx, check, caller)
 		}
 		if err != nil || v != fresh {
 			return v, first, err
@@ -329,7 +330,9 @@ func (c *checks) do(ctx context.Context, now func() time.Time, key replayKey, pr
 		defer c.mu.Unlock()
 		mine.until = now().Add(replayGrace)
 		if mine.next.still || mine.err != nil && asError(mine.err).Status >= http.StatusInternalServerError {
-			c.m.delete(key) // the next one may find the provider well again
+			if c.m.get(key) == mine { // there may have been no room for it
+				c.m.delete(key) // the next one may find the provider well again
+			}
 		}
 		close(mine.done)
 	}()

@@ -18,9 +18,9 @@ import (
 // when it is older than denyPatience and the sidecar is not known to be away.
 
 const (
-	denyPeriod   = 30 // seconds
-	denyPatience = 60 // seconds
-	maxDenyBody  = 1 << 20
+	denyPeriod   = 30      // seconds
+	denyPatience = 60      // seconds
+	maxDenyBody  = 8 << 20 // the document has 1 MB, and JSON may write a character of it in six
 )
 
 // denyList is a copy of the document.

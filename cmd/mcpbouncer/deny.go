@@ -45,26 +45,51 @@ func deny(args []string, out io.Writer, now time.Time) error {
 	if help || err != nil {
 		return err
 	}
-	document, err := c.read()
+	if c.words[0] == "list" {
+		document, err := c.read()
+		if err != nil {
+			return fmt.Errorf("deny: %w", err)
+		}
+		return writeIndented(out, document)
+	}
+	said, err := c.editFile(now)
 	if err != nil {
 		return fmt.Errorf("deny: %w", err)
 	}
-	if c.words[0] == "list" {
-		return writeIndented(out, document)
+	_, err = fmt.Fprintln(out, said)
+	return err
+}
+
+// editFile changes the document in its file and says what it did.
+func (c denyCommand) editFile(now time.Time) (string, error) {
+	f, err := newFile(c.file)
+	if err != nil {
+		return "", err
+	}
+	written := false
+	defer func() {
+		f.Close()
+		if !written { // else the name is free, or the next edit's by now
+			os.Remove(f.Name())
+		}
+	}()
+	document, err := c.read()
+	if err != nil {
+		return "", err
 	}
 	said, err := c.edit(document, now)
 	if err != nil {
-		return fmt.Errorf("deny: %w", err)
+		return "", err
 	}
 	document.Serial++
 	if err := document.Check(); err != nil {
-		return fmt.Errorf("deny: %w", err)
+		return "", err
 	}
-	if err := writeWhole(c.file, document); err != nil {
-		return fmt.Errorf("deny: %w", err)
+	if err := replace(c.file, f, document); err != nil {
+		return "", err
 	}
-	_, err = fmt.Fprintf(out, "%s; serial %d\n", said, document.Serial)
-	return err
+	written = true
+	return fmt.Sprintf("%s; serial %d", said, document.Serial), nil
 }
 
 // denyWords is how many words each command has, itself included.
@@ -227,8 +252,19 @@ func moment(text string, now time.Time) (time.Time, error) {
 	return now.UTC().Truncate(time.Second).Add(time.Duration(d)), nil
 }
 
-// writeWhole replaces a document in one step: the sidecar reads the old one or the new one, never half of one.
-func writeWhole(name string, document *issuer.DenyDocument) error {
+// newFile is the file that will take the place of another, in one step: the sidecar reads the old one or the new one, never half of one. It is
+// made before the old one is read, and only one can be: of two edits at a time the first would be lost.
+func newFile(name string) (*os.File, error) {
+	dir, base := filepath.Split(name)
+	f, err := os.OpenFile(filepath.Join(dir, "."+base+".new"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("somebody else is editing this document; if not, remove %s", err.(*fs.PathError).Path)
+	}
+	return f, err
+}
+
+// replace writes a document into the new file and puts that in the place of the old one.
+func replace(name string, f *os.File, document *issuer.DenyDocument) error {
 	content, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return err
@@ -237,12 +273,6 @@ func writeWhole(name string, document *issuer.DenyDocument) error {
 	if info, err := os.Stat(name); err == nil {
 		mode = info.Mode().Perm()
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".deny-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // nothing to remove once it was renamed
-	defer f.Close()
 	if _, err := f.Write(append(content, '\n')); err != nil {
 		return err
 	}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,6 +104,36 @@ func TestDenyCommandsThatAreRefused(t *testing.T) {
 				t.Error("a document was written")
 			}
 		})
+	}
+}
+
+// Of two edits at a time neither is lost: one is refused, or comes after the other.
+func TestDenyEditsAtTheSameTime(t *testing.T) {
+	clean(t, nil)
+	file := filepath.Join(t.TempDir(), "deny.json")
+	var wait sync.WaitGroup
+	var done atomic.Int64
+	for i := range 50 {
+		wait.Go(func() {
+			err := deny([]string{"--file", file, "key", fmt.Sprintf("k%d", i)}, io.Discard, time.Now())
+			if err == nil {
+				done.Add(1)
+			} else if want := "deny: somebody else is editing this document; if not, remove " + filepath.Join(filepath.Dir(file), ".deny.json.new"); err.Error() != want {
+				t.Errorf("error %v, want %s", err, want)
+			}
+		})
+	}
+	wait.Wait()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := issuer.ParseDenyDocument(content)
+	if err != nil || int64(len(d.Keys)) != done.Load() || d.Serial != done.Load() || done.Load() == 0 {
+		t.Errorf("%d edits succeeded, and the document is %s, %v", done.Load(), content, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
 
