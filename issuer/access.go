@@ -107,7 +107,7 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 }
 
 // announce tells the operator once for each tenant and set of rules who can log in. The sidecar meets a tenant only when somebody
-// asks for it.
+// asks for it. On Lambda that is at each cold start: a warning would then be most of all warnings, and hide the others.
 func (s *Issuer) announce(t *tenant) {
 	words, everybody := t.whoMayComeIn()
 	if !s.announced.first(t.PublicURL + " " + words) {
@@ -115,7 +115,9 @@ func (s *Issuer) announce(t *tenant) {
 	}
 	log := s.Log.Info
 	if everybody {
-		log = s.Log.Warn
+		if !s.OnLambda {
+			log = s.Log.Warn
+		}
 		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
 	}
 	log("who may come in", "tenant", t.Resource, "issuer", t.PublicURL, "who", words)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -447,28 +448,32 @@ func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 }
 
-// The operator reads once, in words, who can log in; and is warned when it is everybody.
+// The operator reads once, in words, who can log in; and is warned when it is everybody, except where each cold start would warn again.
 func TestTheLogSaysWhoMayComeIn(t *testing.T) {
+	const container, lambda = false, true
 	for _, c := range []struct {
-		name   string
-		issuer string
-		labels labels
-		level  string
-		words  string
+		name     string
+		onLambda bool
+		issuer   string
+		labels   labels
+		level    string
+		words    string
 	}{
-		{"everybody", "https://accounts.google.com", labels{}, "WARN", "everybody who can log in at https://accounts.google.com; to say who may, set allowedEmails,"},
-		{"a Workspace", "https://accounts.google.com", labels{AllowedDomains: []string{"example.com", "example.org"}}, "INFO",
+		{"everybody", container, "https://accounts.google.com", labels{}, "WARN", "everybody who can log in at https://accounts.google.com; to say who may, set allowedEmails,"},
+		{"everybody, on Lambda", lambda, "https://accounts.google.com", labels{}, "INFO", "everybody who can log in at https://accounts.google.com; to say who may, set allowedEmails,"},
+		{"a Workspace", container, "https://accounts.google.com", labels{AllowedDomains: []string{"example.com", "example.org"}}, "INFO",
 			"who can log in at https://accounts.google.com and has an account of one of the Google Workspaces example.com, example.org"},
-		{"several rules", "https://dex.example.com/dex", labels{AllowedDomains: []string{"example.com"}, AllowedGroups: []string{"admins"}, AllowedEmails: []string{"a@example.com"}, AllowedSubjects: []string{"x"}}, "INFO",
+		{"several rules", container, "https://dex.example.com/dex", labels{AllowedDomains: []string{"example.com"}, AllowedGroups: []string{"admins"}, AllowedEmails: []string{"a@example.com"}, AllowedSubjects: []string{"x"}}, "INFO",
 			"and has one of the verified e-mail addresses a@example.com and has a verified e-mail address at one of example.com and is in one of the groups admins and is one of the subjects x"},
-		{"scope rules and required scopes", "https://dex.example.com/dex", labels{ScopeRules: []string{"group:admins=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "INFO", "and gets from scopeRules wiki:read"},
-		{"scope rules that give everybody what is required", "https://dex.example.com/dex", labels{ScopeRules: []string{"*=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "WARN", "everybody"},
+		{"scope rules and required scopes", container, "https://dex.example.com/dex", labels{ScopeRules: []string{"group:admins=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "INFO", "and gets from scopeRules wiki:read"},
+		{"scope rules that give everybody what is required", container, "https://dex.example.com/dex", labels{ScopeRules: []string{"*=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "WARN", "everybody"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, &issuertest.Options{Issuer: c.issuer}, func(w *world) {
 				c.labels.PublicURL, c.labels.Resource, c.labels.Audience = w.wiki.PublicURL, "wiki", "wiki"
 				c.labels.ProviderIssuer, c.labels.ClientID, c.labels.ClientSecret, c.labels.Exchange = w.idp.Issuer, "bouncer", "s", "token"
 				w.wiki = c.labels
+				w.config = func(config *issuer.Config) { config.OnLambda = c.onLambda }
 			})
 			for range 3 {
 				w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "")

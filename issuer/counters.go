@@ -2,7 +2,7 @@ package issuer
 
 import "sync/atomic"
 
-// A counter is something that happens rarely and that an operator wants to know of. /healthz shows them all; each stands for a line in the log.
+// A counter is something that happens rarely and that an operator wants to know of. /healthz shows them all, other than on Lambda; each stands for a line in the log.
 type counter int
 
 const (

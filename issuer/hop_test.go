@@ -15,6 +15,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -175,6 +176,16 @@ func TestEveryCounterIsOnThePage(t *testing.T) {
 	slices.Sort(listed)
 	if shown := slices.Sorted(maps.Keys(counters)); len(shown) == 0 || !slices.Equal(listed, shown) {
 		t.Errorf("the page lists %q, /healthz shows %q", listed, shown)
+	}
+}
+
+// A Function URL is public: health tells strangers nothing, with whatever hop header.
+func TestHealthOnLambdaShowsNothing(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.OnLambda = true } })
+	for _, hops := range [][]string{nil, {"mbh1_forged"}, {issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())}} {
+		if got := w.direct("GET", "/healthz", hops...); got.Status != 200 || got.Body != `{"status":"ok"}` {
+			t.Errorf("with %q: %d %s", hops, got.Status, got.Body)
+		}
 	}
 }
 

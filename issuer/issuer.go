@@ -49,8 +49,11 @@ type Config struct {
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
 	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
 	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
-	Version         string        // shown by /healthz
+	Version         string        // shown by /healthz, other than on Lambda
 	Log             *slog.Logger
+
+	// OnLambda: the URL is open to everybody, and each of many short-lived processes says anew what it has to say.
+	OnLambda bool
 
 	ReplayGuard *ReplayGuard // nil: none
 	Deny        *DenyList    // nil: nothing is denied
@@ -237,8 +240,13 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
 // new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.
+// A function's URL is for strangers too, who learn nothing from it; its log shows the masters.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": s.Version, "masters": s.Ring.MasterIDs(), "counters": s.counters.snapshot()})
+	health := map[string]any{"status": "ok"}
+	if !s.OnLambda {
+		health["version"], health["masters"], health["counters"] = s.Version, s.Ring.MasterIDs(), s.counters.snapshot()
+	}
+	writeJSON(w, http.StatusOK, health)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

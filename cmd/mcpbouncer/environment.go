@@ -166,6 +166,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		RefreshIdleTTL:  time.Duration(e.RefreshIdleTTL),
 		Version:         version(),
 		Log:             log,
+		OnLambda:        onLambda(),
 		Getenv: func(name string) string {
 			secret, err := e.secretVariable(name)
 			if err != nil {
@@ -183,7 +184,7 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 	guard := e.ReplayGuard
 	if guard == "" {
 		guard = "memory"
-		if os.Getenv(runtimeAPI) != "" { // an environment of Lambda sees a part of the requests, and is gone when it pleases
+		if onLambda() { // an environment of Lambda sees a part of the requests, and is gone when it pleases
 			guard = "none"
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -26,6 +28,8 @@ import (
 
 // runtimeAPI is the variable by which AWS Lambda tells a program that it is to serve invocations.
 const runtimeAPI = "AWS_LAMBDA_RUNTIME_API"
+
+func onLambda() bool { return os.Getenv(runtimeAPI) != "" }
 
 // serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that a container serves. Nothing
 // runs between two of them: the environment is frozen then, and may never wake again.
@@ -152,6 +156,7 @@ func (f *function) invoke(ctx context.Context, e event) (any, error) {
 	default:
 		f.serve(handler, a, r)
 	}
+	a.unfold()
 	switch {
 	case e.fromLoadBalancer():
 		return a.forLoadBalancer(e.MultiValue != nil), nil
@@ -266,6 +271,18 @@ func (a *answer) refuse(status int, code string) {
 	a.WriteHeader(status)
 	a.body.WriteString(`{"error":"` + code + `"}`)
 }
+
+// unfold does to the header's values what net/http does to those of a container: a line break becomes a space. To some receiver further
+// on, the rest of such a value would be a header of its own.
+func (a *answer) unfold() {
+	for _, values := range a.header {
+		for i, value := range values {
+			values[i] = textproto.TrimString(lineBreaks.Replace(value))
+		}
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
 // single joins what may be joined (RFC 9110 §5.3): all but Set-Cookie.
 func (a *answer) single() map[string]string {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,6 +179,59 @@ func TestAnswersInEachForm(t *testing.T) {
 	}
 }
 
+// A line break in a header's value must not begin another header, in no form of an answer. What net/http makes of it is what is wanted.
+func TestLineBreaksInHeadersAreSpaces(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "https://app.example/\r\nSet-Cookie: evil=1")
+		w.Header().Set("X-Ends", "\t value\n")
+		w.Header().Add("Set-Cookie", "a=1\nSet-Cookie: evil=1")
+		w.Header().Add("Set-Cookie", "b=2\r; Path=/")
+	})
+	container := httptest.NewServer(handler)
+	defer container.Close()
+	resp, err := container.Client().Get(container.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("Location"); got != "https://app.example/  Set-Cookie: evil=1" {
+		t.Fatalf("a container says %q", got)
+	}
+	for _, name := range samples {
+		for _, streams := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, streams %v", name, streams), func(t *testing.T) {
+				f := &function{handler: handler, streams: streams, log: slog.New(slog.DiscardHandler)}
+				got, err := f.invoke(t.Context(), sample(t, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var a struct {
+					Headers    map[string]string
+					MultiValue map[string][]string `json:"multiValueHeaders"`
+					Cookies    []string
+				}
+				text, _, _ := strings.Cut(marshal(t, got), "\x00")
+				if err := json.Unmarshal([]byte(text), &a); err != nil {
+					t.Fatal(err)
+				}
+				header := http.Header{"Set-Cookie": a.Cookies}
+				for name, value := range a.Headers {
+					header.Add(name, value)
+				}
+				for name, values := range a.MultiValue {
+					header[name] = values
+				}
+				slices.Sort(header["Set-Cookie"]) // a load balancer's spellings come in any order
+				for _, name := range []string{"Location", "X-Ends", "Set-Cookie"} {
+					if !slices.Equal(header[name], resp.Header[name]) {
+						t.Errorf("%s: %q, a container says %q", name, header[name], resp.Header[name])
+					}
+				}
+			})
+		}
+	}
+}
+
 // marshal is what aws-lambda-go sends: JSON, or what a response reads as.
 func marshal(t testing.TB, response any) string {
 	t.Helper()
@@ -234,6 +288,7 @@ func TestAPanicIsAnsweredAndLogged(t *testing.T) {
 // realFunction is the sidecar's handler as Lambda gets it, with an own provider, and its log.
 func realFunction(t testing.TB) (f *function, hop string, log *bytes.Buffer, provider *issuertest.Provider) {
 	t.Helper()
+	t.Setenv(runtimeAPI, "127.0.0.1:9001")
 	ring, err := sealing.ParseRing(keyOne)
 	if err != nil {
 		t.Fatal(err)
@@ -333,8 +388,8 @@ func TestTenThousandInvocationsWithoutAHop(t *testing.T) {
 	}
 	health := sample(t, "function-url")
 	health.RawPath, health.Headers = "/healthz", nil
-	if got, err := f.invoke(t.Context(), health); err != nil || status(t, got) != 200 {
-		t.Errorf("health: %v", got)
+	if got, err := f.invoke(t.Context(), health); err != nil || status(t, got) != 200 || !strings.Contains(marshal(t, got), `"body":"{\"status\":\"ok\"}"`) {
+		t.Errorf("health: %s, %v", marshal(t, got), err)
 	}
 }
 

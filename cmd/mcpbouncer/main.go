@@ -46,7 +46,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	}
 	switch command {
 	case "serve":
-		if os.Getenv(runtimeAPI) != "" {
+		if onLambda() {
 			return serveInvocations(out)
 		}
 		return serve(out)

@@ -64,7 +64,7 @@ func newExtension() *extension {
 
 // read returns the secret that a reference names. Its errors hold the reference, never the secret.
 func (x *extension) read(reference string) (string, error) {
-	if os.Getenv(runtimeAPI) == "" {
+	if !onLambda() {
 		return "", errNoExtension
 	}
 	x.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,27 +16,37 @@ import (
 
 // BenchmarkLambda measures the program of the real zip over the real Runtime API. docs/benchmarks.md has the budgets.
 func BenchmarkLambda(b *testing.B) {
-	for _, program := range []string{"the sidecar", "nothing"} {
+	for _, program := range []string{"the sidecar", "nothing", "runtimeonly"} {
 		deploy := func(b *testing.B) *rig.Lambda {
 			l := rig.StartLambda(b, &rig.Logs{}, lambdaKey(b), nil)
-			if program == "nothing" {
-				l.Replace(b, buildNothing(b))
+			if program != "the sidecar" {
+				l.Replace(b, build(b, program))
 			}
 			return l
 		}
 		b.Run("init/"+program, func(b *testing.B) { // exec to the first call for work; the median, since the machine is shared
 			l := deploy(b)
-			var took []time.Duration
-			var cpu time.Duration
+			l.Launch(build(b, "launcher"))
+			var took, cpu []time.Duration
+			faults := 0
+			b.ResetTimer()
 			for range b.N {
 				e := l.Cold()
-				took = append(took, e.Init)
-				cpu += e.Usage().CPU
+				u := e.Usage()
+				if e.Init <= 0 || u.CPU <= 0 || u.Faults <= 0 {
+					b.Fatalf("init %s, used %+v: was it started by the launcher?", e.Init, u)
+				}
+				took, cpu, faults = append(took, e.Init), append(cpu, u.CPU), faults+u.Faults
 				e.End()
 			}
+			b.ReportMetric(float64(slices.Min(took).Microseconds())/1000, "ms-to-next-at-least")
 			b.ReportMetric(float64(median(took).Microseconds())/1000, "ms-to-next")
-			b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "cpu-ms/op")
+			b.ReportMetric(float64(median(cpu).Microseconds())/1000, "cpu-ms")
+			b.ReportMetric(float64(faults)/float64(b.N), "faults/op")
 		})
+		if program == "runtimeonly" { // it answers nothing
+			continue
+		}
 		b.Run("refused/"+program, func(b *testing.B) { // a warm environment and a stranger
 			e := deploy(b).Cold()
 			e.Thaw()
@@ -81,13 +92,33 @@ func BenchmarkLambda(b *testing.B) {
 	})
 }
 
+// BenchmarkPageFault is what the machine takes for a new page, of which a start needs hundreds: the most important figure about a machine for those of
+// BenchmarkLambda/init.
+func BenchmarkPageFault(b *testing.B) {
+	const pages = 1024
+	size := pages * os.Getpagesize()
+	for n := 0; n < b.N; n += pages {
+		memory, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := 0; i < size && n+i/os.Getpagesize() < b.N; i += os.Getpagesize() {
+			memory[i] = 1
+		}
+		if err := syscall.Munmap(memory); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func median(d []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(d))[len(d)/2]
 }
 
-func buildNothing(b *testing.B) string {
-	program := filepath.Join(b.TempDir(), "nothing")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", program, "./cmd/nothing")
+// build makes a program of the folder cmd, as the zip's is made.
+func build(b *testing.B, name string) string {
+	program := filepath.Join(b.TempDir(), name)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", program, "./cmd/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)

@@ -31,6 +31,9 @@ func TestLoginOnLambda(t *testing.T) {
 			}
 			c := w.Wiki.Client()
 			basicChallenge(t, c)
+			if answer := c.Do(http.MethodGet, "http://"+w.Lambda.Addr+"/healthz", nil, nil); answer.Status != http.StatusOK || answer.Body != `{"status":"ok"}` {
+				t.Errorf("health for strangers: %s", answer)
+			}
 		})
 	}
 	requests, environments := w.Lambda.Requests(), len(w.Lambda.Environments())

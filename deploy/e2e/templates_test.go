@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/tryfunc"
+	"github.com/hashicorp/hcl/v2/ext/typeexpr"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+	"github.com/zclconf/go-cty/cty/function"
+	"github.com/zclconf/go-cty/cty/function/stdlib"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
@@ -45,7 +55,7 @@ func TestCloudFormationTemplate(t *testing.T) {
 		"ExtensionLayer": "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20"}
 	findings := validateTemplates(t, []templateRun{
 		{templateFile, full},
-		{templateFile, map[string]string{"CodeBucket": "bucket", "CodeKey": "key.zip", "EncryptionKey": "the key itself", "UrlAuthType": "AWS_IAM",
+		{templateFile, map[string]string{"CodeBucket": "bucket", "CodeKey": "key.zip", "EncryptionKey": base64.StdEncoding.EncodeToString(make([]byte, 32)), "UrlAuthType": "AWS_IAM",
 			"InvokerArn": "arn:aws:iam::123456789012:role/traefik", "InvokeMode": "RESPONSE_STREAM", "ReplayGuard": "yes", "Architecture": "x86_64", "ReservedConcurrency": "-1"}},
 		{faulty, full},
 	})
@@ -162,14 +172,8 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 5 {
 		t.Errorf("variables differ: %q and %q", a, b)
 	}
-	var template struct {
-		Parameters map[string]struct{ Default, Description string }
-	}
-	if err := yaml.Unmarshal(cloudformation, &template); err != nil {
-		t.Fatal(err)
-	}
-	for name, p := range template.Parameters {
-		snake := strings.ToLower(regexp.MustCompile(`([a-z])([A-Z])`).ReplaceAllString(name, "${1}_$2"))
+	for name, p := range parseCloudFormation(t).Parameters {
+		snake := snakeCase(name)
 		if name == "CodeBucket" || name == "CodeKey" { // Terraform uploads the zip itself
 			continue
 		}
@@ -182,6 +186,268 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 		plain := strings.NewReplacer(`"`, "", "null", "", "[]", "", "false", "no").Replace(value[1])
 		if plain != p.Default {
 			t.Errorf("%s is %q by default, %s is %q", name, p.Default, snake, plain)
+		}
+	}
+}
+
+func snakeCase(name string) string {
+	return strings.ToLower(regexp.MustCompile(`([a-z])([A-Z])`).ReplaceAllString(name, "${1}_$2"))
+}
+
+// Both templates refuse what would deploy and then not work, or not as it was meant. Neither the validator nor the linter looks at values.
+func TestTemplatesRefuseWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	const layer, invoker = "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20", "arn:aws:iam::123456789012:role/traefik"
+	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
+	template := parseCloudFormation(t)
+	module := parseTerraform(t)
+	for _, c := range []struct {
+		name       string
+		parameters map[string]string // in CloudFormation's spelling
+		refusal    string            // a parameter that both texts name; empty: none
+	}{
+		{"the default reference and no layer", nil, "ExtensionLayer"},
+		{"another parameter and no layer", map[string]string{"EncryptionKeyReference": "ssm:/other/key"}, "ExtensionLayer"},
+		{"a secret and no layer", map[string]string{"EncryptionKeyReference": "secretsmanager:arn:aws:secretsmanager:eu-central-1:123456789012:secret:key"}, "ExtensionLayer"},
+		{"the default reference and the layer", map[string]string{"ExtensionLayer": layer}, ""},
+		{"a secret and the layer", map[string]string{"EncryptionKeyReference": "secretsmanager:arn", "ExtensionLayer": layer}, ""},
+		{"the key itself", map[string]string{"EncryptionKey": key}, ""},
+		{"two keys", map[string]string{"EncryptionKey": key + ", " + key}, ""},
+		{"a parameter as the key", map[string]string{"EncryptionKey": "ssm:/mcpbouncer/key"}, "EncryptionKeyReference"},
+		{"a secret as the key, and the layer", map[string]string{"EncryptionKey": "secretsmanager:arn", "ExtensionLayer": layer}, "EncryptionKeyReference"},
+		{"the key as a reference", map[string]string{"EncryptionKeyReference": key, "ExtensionLayer": layer}, "EncryptionKey"},
+		{"no reference", map[string]string{"EncryptionKeyReference": "", "ExtensionLayer": layer}, "EncryptionKey"},
+		{"a second lock for nobody", map[string]string{"EncryptionKey": key, "UrlAuthType": "AWS_IAM"}, "InvokerArn"},
+		{"a second lock", map[string]string{"EncryptionKey": key, "UrlAuthType": "AWS_IAM", "InvokerArn": invoker}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for kind, refusals := range map[string][]string{"CloudFormation": template.refusals(t, c.parameters), "Terraform": module.refusals(t, c.parameters)} {
+				want := c.refusal
+				if kind == "Terraform" {
+					want = snakeCase(want)
+				}
+				if text := strings.Join(refusals, "\n"); (text == "") != (want == "") || !strings.Contains(text, want) {
+					t.Errorf("%s refuses with %q, want %q", kind, text, want)
+				}
+			}
+		})
+	}
+}
+
+// cloudFormation is what decides whether AWS takes parameters.
+type cloudFormation struct {
+	Parameters map[string]struct {
+		Default        string `yaml:"Default"`
+		AllowedPattern string `yaml:"AllowedPattern"`
+		Constraint     string `yaml:"ConstraintDescription"`
+	} `yaml:"Parameters"`
+	Rules map[string]struct {
+		Condition  yaml.Node `yaml:"RuleCondition"`
+		Assertions []struct {
+			Assert yaml.Node `yaml:"Assert"`
+			Text   string    `yaml:"AssertDescription"`
+		} `yaml:"Assertions"`
+	} `yaml:"Rules"`
+}
+
+func parseCloudFormation(t *testing.T) (c cloudFormation) {
+	t.Helper()
+	text, err := os.ReadFile(templateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil || len(c.Rules) == 0 || len(c.Parameters) == 0 {
+		t.Fatalf("%d rules, %d parameters, %v", len(c.Rules), len(c.Parameters), err)
+	}
+	return c
+}
+
+// refusals are what AWS would answer to these parameters, by their patterns and the rules.
+func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts []string) {
+	t.Helper()
+	values := map[string]string{}
+	for name, p := range c.Parameters {
+		values[name] = p.Default
+	}
+	maps.Copy(values, given)
+	for name, p := range c.Parameters {
+		if p.AllowedPattern != "" && !regexp.MustCompile("^(?:"+p.AllowedPattern+")$").MatchString(values[name]) {
+			texts = append(texts, name+" "+p.Constraint)
+		}
+	}
+	for _, rule := range c.Rules {
+		if !holds(t, &rule.Condition, values) {
+			continue
+		}
+		for _, a := range rule.Assertions {
+			if !holds(t, &a.Assert, values) {
+				texts = append(texts, a.Text)
+			}
+		}
+	}
+	return texts
+}
+
+// holds knows the functions that the rules need. Of a parameter a rule sees the whole value.
+func holds(t *testing.T, n *yaml.Node, values map[string]string) bool {
+	t.Helper()
+	switch {
+	case n.Tag == "!Not" && len(n.Content) == 1:
+		return !holds(t, n.Content[0], values)
+	case n.Tag == "!Equals" && len(n.Content) == 2 && n.Content[0].Tag == "!Ref":
+		value, ok := values[n.Content[0].Value]
+		if !ok {
+			t.Fatalf("rules: no parameter %s", n.Content[0].Value)
+		}
+		return value == n.Content[1].Value
+	}
+	t.Fatalf("rules, line %d: unknown function %s", n.Line, n.Tag)
+	return false
+}
+
+// terraformModule is the module's syntax tree.
+type terraformModule struct{ blocks []*hclsyntax.Block }
+
+func parseTerraform(t *testing.T) (m terraformModule) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(rig.Root(), "deploy", "lambda", "terraform", "*.tf"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, diags := hclsyntax.ParseConfig(text, file, hcl.InitialPos)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		m.blocks = append(m.blocks, parsed.Body.(*hclsyntax.Body).Blocks...)
+	}
+	return m
+}
+
+// scope is what expressions see: the variables, each as value says from its type and its default, and the locals that depend on nothing else.
+func (m *terraformModule) scope(t *testing.T, value func(name string, kind cty.Type, byDefault cty.Value) cty.Value) *hcl.EvalContext {
+	t.Helper()
+	variables, locals := map[string]cty.Value{}, map[string]cty.Value{}
+	for _, b := range m.blocks {
+		if b.Type != "variable" {
+			continue
+		}
+		kind, diags := typeexpr.TypeConstraint(b.Body.Attributes["type"].Expr)
+		byDefault := cty.NullVal(kind)
+		if d := b.Body.Attributes["default"]; d != nil && !diags.HasErrors() {
+			byDefault, diags = d.Expr.Value(nil)
+		}
+		converted, err := convert.Convert(byDefault, kind)
+		if diags.HasErrors() || err != nil {
+			t.Fatalf("variable %s: %v, %v", b.Labels[0], diags, err)
+		}
+		variables[b.Labels[0]] = value(b.Labels[0], kind, converted)
+	}
+	scope := &hcl.EvalContext{
+		Variables: map[string]cty.Value{"var": cty.ObjectVal(variables)},
+		Functions: map[string]function.Function{
+			"can": tryfunc.CanFunc, "regex": stdlib.RegexFunc, "contains": stdlib.ContainsFunc, "compact": stdlib.CompactFunc,
+			"toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "nonsensitive": stdlib.MakeToFunc(cty.DynamicPseudoType),
+		},
+	}
+	for _, b := range m.blocks {
+		if b.Type != "locals" {
+			continue
+		}
+		for name, a := range b.Body.Attributes {
+			if v, diags := a.Expr.Value(scope); !diags.HasErrors() { // others name what is made
+				locals[name] = v
+			}
+		}
+	}
+	scope.Variables["local"] = cty.ObjectVal(locals)
+	return scope
+}
+
+// refusals are what Terraform would answer to these variables, by their validations and the preconditions.
+func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts []string) {
+	t.Helper()
+	variables := map[string]string{"zip": "lambda.zip"}
+	for name, v := range given {
+		variables[snakeCase(name)] = v
+	}
+	scope := m.scope(t, func(name string, _ cty.Type, byDefault cty.Value) cty.Value {
+		if v, ok := variables[name]; ok {
+			return cty.StringVal(v)
+		}
+		return byDefault
+	})
+	checks := 0
+	var check func(blocks hclsyntax.Blocks)
+	check = func(blocks hclsyntax.Blocks) {
+		for _, b := range blocks {
+			check(b.Body.Blocks)
+			if b.Type != "validation" && b.Type != "precondition" {
+				continue
+			}
+			checks++
+			ok, diags := b.Body.Attributes["condition"].Expr.Value(scope)
+			text, more := b.Body.Attributes["error_message"].Expr.Value(scope)
+			if diags.HasErrors() || more.HasErrors() {
+				t.Fatal(diags, more)
+			}
+			if ok.False() {
+				texts = append(texts, text.AsString())
+			}
+		}
+	}
+	check(m.blocks)
+	if checks < 5 {
+		t.Fatalf("%d checks in the module", checks)
+	}
+	return texts
+}
+
+// Terraform must know how many of each resource there are before it makes anything, also where the values of variables are made in the same run:
+// the role of Traefik, a key, a layer, a topic.
+func TestTerraformCanPlanWhatItDoesNotKnowYet(t *testing.T) {
+	t.Parallel()
+	m := parseTerraform(t)
+	for _, lock := range []string{"NONE", "AWS_IAM"} {
+		unknown := 0
+		scope := m.scope(t, func(name string, kind cty.Type, byDefault cty.Value) cty.Value {
+			switch {
+			case name == "url_auth_type":
+				return cty.StringVal(lock)
+			case byDefault.IsNull(), byDefault.CanIterateElements():
+				unknown++
+				return cty.UnknownVal(kind)
+			}
+			return byDefault
+		})
+		if unknown < 6 {
+			t.Errorf("only %d variables are unknown", unknown)
+		}
+		counted := 0
+		for _, b := range m.blocks {
+			for _, name := range []string{"count", "for_each"} {
+				a := b.Body.Attributes[name]
+				if b.Type != "resource" || a == nil {
+					continue
+				}
+				counted++
+				if v, diags := a.Expr.Value(scope); diags.HasErrors() || !v.IsWhollyKnown() {
+					t.Errorf("%s: %s cannot be planned: %#v, %v", strings.Join(b.Labels, "."), name, v, diags)
+				}
+			}
+		}
+		if counted == 0 {
+			t.Error("no resource has count or for_each")
+		}
+		for _, fault := range []string{`toset(compact([var.invoker_arn]))`, `var.invoker_arn == null ? 0 : 1`} { // so that it is not green for want of eyes
+			expr, diags := hclsyntax.ParseExpression([]byte(fault), "fault", hcl.InitialPos)
+			if v, more := expr.Value(scope); diags.HasErrors() || more.HasErrors() || v.IsWhollyKnown() {
+				t.Errorf("the planted fault %s is not found: %#v, %v, %v", fault, v, diags, more)
+			}
 		}
 	}
 }

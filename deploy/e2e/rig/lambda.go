@@ -36,6 +36,7 @@ type Lambda struct {
 	verify func(*http.Request, []byte) error // AuthType AWS_IAM; nil: AuthType NONE
 
 	mu     sync.Mutex
+	launch string // the program of cmd/launcher; empty: none
 	shape  Shape
 	twice  func(*http.Request) bool
 	settle bool
@@ -111,12 +112,25 @@ func unzip(t T, file, dir string) {
 	}
 }
 
-// Replace puts another program in the place of the zip's.
+// Replace puts another program in the place of the zip's. It is written as the zip's was: what a linker wrote lies in the page cache in smaller pieces, and
+// starts later.
 func (l *Lambda) Replace(t T, program string) {
 	t.Helper()
-	if err := os.Rename(program, filepath.Join(l.dir, "bootstrap")); err != nil {
+	bootstrap := filepath.Join(l.dir, "bootstrap")
+	content, err := os.ReadFile(program)
+	if err == nil {
+		err = errors.Join(os.Remove(bootstrap), os.WriteFile(bootstrap, content, 0o755))
+	}
+	if err != nil {
 		t.Fatalf("rig: lambda: %v", err)
 	}
+}
+
+// Launch has environments started by the program of cmd/launcher, so that Init and Usage begin with the exec and hold nothing of the rig.
+func (l *Lambda) Launch(program string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.launch = program
 }
 
 // Deliver changes how requests come from now on.
@@ -234,7 +248,11 @@ func (l *Lambda) start() *Environment {
 	e := &Environment{t: l.t, idle: make(chan time.Time, 1), events: make(chan []byte), answers: make(chan Invocation, 1)}
 	api := httptest.NewServer(e)
 	l.t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
-	cmd := exec.Command(filepath.Join(l.dir, "bootstrap"))
+	command := []string{filepath.Join(l.dir, "bootstrap")}
+	if l.launch != "" {
+		command = append([]string{l.launch}, command...)
+	}
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = l.dir
 	cmd.Env = append(slices.Clone(l.env), "AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"), "BOUNCER_LAMBDA_INVOKE_MODE="+l.shape.mode)
 	began := time.Now()
@@ -242,6 +260,9 @@ func (l *Lambda) start() *Environment {
 	l.all = append(l.all, e)
 	select {
 	case ready := <-e.idle:
+		if l.launch != "" {
+			began, e.launched = e.proc.launched(l.t)
+		}
 		e.Init = ready.Sub(began)
 	case <-e.proc.done:
 		l.t.Logf("rig: lambda: the environment ended before it asked for work:\n%s", l.logs.Tail("lambda", 5))
@@ -262,11 +283,12 @@ type Invocation struct {
 type Environment struct {
 	Init time.Duration // from exec to its first call for work
 
-	t       T
-	proc    *Process
-	idle    chan time.Time // it has asked for work
-	events  chan []byte
-	answers chan Invocation
+	t        T
+	proc     *Process
+	launched Usage          // what its process had used before the exec
+	idle     chan time.Time // it has asked for work
+	events   chan []byte
+	answers  chan Invocation
 }
 
 // Invoke thaws the environment, gives it an event, waits for the answer and freezes it again.
@@ -316,7 +338,12 @@ func (e *Environment) freeze() {
 func (e *Environment) End() { e.proc.Kill() }
 
 // Usage is what the environment has used until now.
-func (e *Environment) Usage() Usage { return e.proc.Usage(e.t) }
+func (e *Environment) Usage() Usage {
+	u := e.proc.Usage(e.t)
+	u.CPU -= e.launched.CPU
+	u.Faults -= e.launched.Faults
+	return u
+}
 
 // ServeHTTP is the Runtime API, as AWS describes it for custom runtimes.
 func (e *Environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {

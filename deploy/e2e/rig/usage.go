@@ -10,9 +10,10 @@ import (
 
 // Usage is what a running process has used, as Linux counts it.
 type Usage struct {
-	CPU  time.Duration // of all its threads
-	RSS  int           // resident memory, bytes
-	Peak int           // the most that it ever was
+	CPU    time.Duration // of all its threads
+	Faults int           // pages that it had to ask the kernel for, without those that were read from disk
+	RSS    int           // resident memory, bytes
+	Peak   int           // the most that it ever was
 }
 
 // Usage of the replica's process.
@@ -41,21 +42,38 @@ func (p *Process) Usage(t T) Usage {
 		}
 		u.CPU += time.Duration(ns)
 	}
-	pages, err := p.stat(21)
-	if err == nil {
-		_, err = fmt.Sscan(pages, &u.RSS)
+	for field, into := range map[int]*int{7: &u.Faults, 21: &u.RSS} {
+		var text string
+		if text, err = p.stat(field); err == nil {
+			_, err = fmt.Sscan(text, into)
+		}
+		if err != nil {
+			t.Fatalf("rig: usage: %v", err)
+		}
 	}
 	status, errStatus := os.ReadFile(dir + "/status")
 	_, peak, _ := strings.Cut(string(status), "VmHWM:")
-	if _, errPeak := fmt.Sscan(peak, &u.Peak); err != nil || errStatus != nil || errPeak != nil {
-		t.Fatalf("rig: usage: %v, %v, %v", err, errStatus, errPeak)
+	if _, errPeak := fmt.Sscan(peak, &u.Peak); errStatus != nil || errPeak != nil {
+		t.Fatalf("rig: usage: %v, %v", errStatus, errPeak)
 	}
 	u.RSS *= os.Getpagesize()
 	u.Peak *= 1024
 	return u
 }
 
-// stat is a field of /proc/PID/stat, counted from 0 after the command name, which may hold spaces: the state is 0, the resident pages are 21.
+// launched is what cmd/launcher noted directly before the exec: when it was, and what the process had used.
+func (p *Process) launched(t T) (at time.Time, u Usage) {
+	t.Helper()
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID()))
+	_, note, _ := strings.Cut(string(env), "RIG_EXEC=")
+	var ns int64
+	if _, errNote := fmt.Sscan(note, &ns, (*int64)(&u.CPU), &u.Faults); err != nil || errNote != nil {
+		t.Fatalf("rig: launched: %v, %v", err, errNote)
+	}
+	return time.Unix(0, ns), u
+}
+
+// stat is a field of /proc/PID/stat, counted from 0 after the command name, which may hold spaces: the state is 0, the faults are 7, the resident pages are 21.
 func (p *Process) stat(field int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {

@@ -9,7 +9,6 @@ locals {
   region     = data.aws_region.current.region
   account_id = data.aws_caller_identity.current.account_id
   public     = var.url_auth_type == "NONE"
-  invokers   = local.public ? ["*"] : compact([var.invoker_arn])
 }
 
 resource "aws_lambda_function" "sidecar" {
@@ -33,7 +32,7 @@ resource "aws_lambda_function" "sidecar" {
 
   environment {
     variables = merge(var.variables, var.deny_document == null ? {} : { BOUNCER_DENY = var.deny_document }, {
-      BOUNCER_ENCRYPTION_KEY     = var.encryption_key
+      BOUNCER_ENCRYPTION_KEY     = var.encryption_key == null ? var.encryption_key_reference : var.encryption_key
       BOUNCER_LAMBDA_INVOKE_MODE = var.invoke_mode
       BOUNCER_LOG_LEVEL          = var.log_level
       BOUNCER_REPLAY_GUARD       = var.replay_guard ? "dynamodb://${aws_dynamodb_table.guard[0].name}" : "none"
@@ -42,8 +41,12 @@ resource "aws_lambda_function" "sidecar" {
 
   lifecycle {
     precondition {
-      condition     = var.extension_layer != null || !nonsensitive(startswith(var.encryption_key, "ssm:") || startswith(var.encryption_key, "secretsmanager:"))
-      error_message = "encryption_key names a secret: extension_layer is needed to read it."
+      condition     = var.extension_layer != null || nonsensitive(var.encryption_key != null)
+      error_message = "encryption_key_reference only names the key: extension_layer is needed to read it."
+    }
+    precondition {
+      condition     = local.public || var.invoker_arn != null
+      error_message = "With AWS_IAM nobody may ask but invoker_arn, so it must say who."
     }
   }
 }
@@ -54,20 +57,19 @@ resource "aws_lambda_function_url" "sidecar" {
   invoke_mode        = var.invoke_mode
 }
 
-# AWS wants two permissions of whoever asks a Function URL: for the URL, and for the function by way of it.
+# AWS wants two permissions of whoever asks a Function URL: for the URL, and for the function by way of it. How many there are must not depend on the
+# invoker: where Traefik's role is made in the same run, Terraform does not know its ARN, nor that there is one, when it plans.
 resource "aws_lambda_permission" "url" {
-  for_each               = toset(local.invokers)
   function_name          = aws_lambda_function.sidecar.function_name
   action                 = "lambda:InvokeFunctionUrl"
-  principal              = each.value
+  principal              = local.public ? "*" : var.invoker_arn
   function_url_auth_type = var.url_auth_type
 }
 
 resource "aws_lambda_permission" "function" {
-  for_each                 = toset(local.invokers)
   function_name            = aws_lambda_function.sidecar.function_name
   action                   = "lambda:InvokeFunction"
-  principal                = each.value
+  principal                = local.public ? "*" : var.invoker_arn
   invoked_via_function_url = true
 }
 

@@ -19,11 +19,25 @@ variable "architecture" {
   }
 }
 
-variable "encryption_key" {
-  description = "BOUNCER_ENCRYPTION_KEY. ssm:NAME and secretsmanager:ARN name it; anything else is the key itself, which then stands in Terraform's state and in the function's configuration."
+variable "encryption_key_reference" {
+  description = "BOUNCER_ENCRYPTION_KEY as a reference: ssm:NAME or secretsmanager:ARN. Reading it needs extension_layer."
   type        = string
   default     = "ssm:/mcpbouncer/key"
+  validation {
+    condition     = can(regex("^(ssm|secretsmanager):.+$", var.encryption_key_reference))
+    error_message = "Give ssm:NAME or secretsmanager:ARN. The key itself goes into encryption_key."
+  }
+}
+
+variable "encryption_key" {
+  description = "In place of encryption_key_reference, the key itself, which then stands in Terraform's state and in the function's configuration."
+  type        = string
+  default     = null
   sensitive   = true
+  validation {
+    condition     = var.encryption_key == null ? true : can(regex("^[A-Za-z0-9+/=, ]+$", var.encryption_key))
+    error_message = "Give the key itself, in base64. What names it goes into encryption_key_reference."
+  }
 }
 
 variable "variables" {
