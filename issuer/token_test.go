@@ -490,8 +490,12 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 				if outcome(got) != want {
 					t.Fatalf("%s, want %s: %s", outcome(got), want, got.Body)
 				}
-				if n := w.idp.Posts(); n != 2 {
-					t.Errorf("%d posts, want one for the login and one for this", n)
+				asked := 1
+				if c.be.Reset {
+					asked = 2 // the answer may have been lost
+				}
+				if n := w.idp.Posts(); n != 1+asked {
+					t.Errorf("%d posts, want one for the login and %d for this", n, asked)
 				}
 				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && (got.text("refresh_token") != token) != (c.cause == "keys") {
 					t.Errorf("Retry-After %q, %s", got.Header.Get("Retry-After"), got.Body)

@@ -256,12 +256,20 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	return known, t.withheldScopes(token), nil
 }
 
-// askAgain refreshes upstream, once, and returns what the provider says of the person now, as redeem does.
+// askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
 func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
-	// A token without an access token makes the source refresh at once.
-	token, err := up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
+	ask := func() (*oauth2.Token, error) {
+		// A token without an access token makes the source refresh at once.
+		return up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
+	}
+	token, err := ask()
+	if broken := (*url.Error)(nil); errors.As(err, &broken) && !broken.Timeout() {
+		// The answer got lost, and the provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes
+		// again after that.
+		token, err = ask()
+	}
 	if err != nil {
 		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
 	}

@@ -81,7 +81,7 @@ type Behaviour struct {
 	Gone          bool          // the person may not come in any more
 	RefusalStatus int           // how a refresh token that is worth nothing is refused; 400 if zero
 	Refusal       string        // "invalid_grant" if empty
-	LoseResponse  bool          // does what a refresh asks for, and hangs up before it says so
+	LoseResponses int           // so often it does what a refresh asks for, and hangs up before it says so
 	Delay         time.Duration // before the token endpoint does anything
 	Dex           bool          // endpoints and errors of Dex, and its one refresh token for each person and client
 	Revocation    bool          // has a revocation endpoint (RFC 7009)
@@ -547,7 +547,8 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		}
 		answer["id_token"] = p.idToken(sub, "")
 	}
-	if b.LoseResponse {
+	if b.LoseResponses > 0 {
+		p.behaviour.LoseResponses--
 		p.secret(f.current)
 		panic(http.ErrAbortHandler)
 	}
