@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
@@ -238,9 +239,9 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, last)
 	if err != nil {
 		g.Identity = last
-		if asError(err).Status < http.StatusInternalServerError {
+		if e := asError(err); e.Status < http.StatusInternalServerError {
 			s.counters.add(familiesRefused)
-			s.endFamily(ctx, t, c, g, "the provider refused its refresh token")
+			s.endFamily(ctx, t, c, g, fmt.Sprintf("the provider was asked about it: %v", e.cause))
 			return renewal{}, err
 		}
 		return s.stale(t, presented, g, err)
