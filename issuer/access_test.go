@@ -499,3 +499,29 @@ func TestTheLogSaysWhoMayComeIn(t *testing.T) {
 		})
 	}
 }
+
+// The operator's slip names a claim that this provider cannot be asked for. Nobody refused anything.
+func TestASlipInALabelEndsNoLoginAtAProviderThatSaysNothingNew(t *testing.T) {
+	for _, guard := range []string{"none", "memory"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.guarded(guard)
+				w.wiki.AllowedEmails = []string{"ada@example.com"}
+			})
+			w.idp.Be(issuertest.Behaviour{Refresh: "static", NoNewIDToken: true, Claims: func(m map[string]any) {
+				m["email"], m["email_verified"] = "ada@example.com", true
+			}})
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login().text("refresh_token")
+			w.relabel(func(t *labels) { t.AllowedGroups = []string{"acme"} })
+			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+			w.clock.Add(2 * time.Minute)
+			w.relabel(func(t *labels) { t.AllowedGroups = nil })
+			a.token(a.refreshment(token)).wants(t, 200, "")
+			counters := w.direct("GET", "/healthz").JSON["counters"].(map[string]any)
+			if counters["families_refused"] != float64(0) { // docs/replay.md: "by the provider"
+				t.Errorf("families_refused %v, and the provider refused nothing", counters["families_refused"])
+			}
+		})
+	}
+}

@@ -64,9 +64,12 @@ func (n claimNeeds) within(read []byte) bool {
 	return true
 }
 
-// rulesChanged is for a login whose provider cannot be asked for what was not read then.
+// errRulesChanged is in the chain of rulesChanged.
+var errRulesChanged = errors.New("the labels need what was not read at the login, and the provider cannot be asked for it")
+
+// rulesChanged ends no login: the labels may change back.
 func rulesChanged() *Error {
-	return invalidGrant("this server's rules have changed since this login; authorize again")
+	return invalidGrant("this server's rules have changed since this login; authorize again").because(errRulesChanged)
 }
 
 // needs reads the labels. It runs once for each tenant configuration.

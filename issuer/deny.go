@@ -74,7 +74,7 @@ var (
 	denyFingerprint = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
 	denyFamily      = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
 	denyUser        = regexp.MustCompile(`^https?://[^| ]+\|[^\x00-\x1f]+$`)
-	denyHost        = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+	denyHost        = regexp.MustCompile(`^[a-z0-9+_-]+(\.[a-z0-9+_-]+)*$`)
 	denyKey         = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 )
 
@@ -88,8 +88,8 @@ func (d *DenyDocument) lists() []denyKind {
 
 // isDenyHost takes what can be a redirect URI's host, or its scheme: no port.
 func isDenyHost(entry string) bool {
-	ip, err := netip.ParseAddr(entry)
-	return denyHost.MatchString(entry) || err == nil && ip.String() == entry
+	_, err := netip.ParseAddr(entry)
+	return denyHost.MatchString(entry) || err == nil
 }
 
 type denyKind struct {
@@ -360,6 +360,12 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 	denied := !isWeb(redirectURI) && d.RedirectHosts.has(strings.ToLower(u.Scheme), s.Now())
 	for host := strings.ToLower(u.Hostname()); host != ""; _, host, _ = strings.Cut(host, ".") {
 		denied = denied || d.RedirectHosts.has(host, s.Now())
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil { // which can be written in many ways
+		for entry := range d.RedirectHosts {
+			other, err := netip.ParseAddr(entry)
+			denied = denied || err == nil && other == ip && d.RedirectHosts.has(entry, s.Now())
+		}
 	}
 	if !denied {
 		return nil

@@ -137,6 +137,19 @@ func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
+// A code of a replica whose clock is ahead is redeemed before it was made. That makes the login no younger.
+func TestALoginIsNotOfTheFuture(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	a := w.register(w.wiki.PublicURL, nil)
+	w.clock.Add(2 * time.Minute)
+	code := a.code()
+	w.clock.Add(-2 * time.Minute)
+	token := a.token(a.redemption(code)).wants(t, 200, "").text("refresh_token")
+	f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Add(time.Minute).Format(time.RFC3339)))
+	w.clock.Add(3 * time.Minute)
+	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+}
+
 func TestWhatThePluginIsToldToDeny(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	ask := func(base, etag string) reply {
@@ -464,12 +477,34 @@ func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 	go func() { answer <- w.do(second) }()
 	select {
 	case got := <-answer:
-		if got.Status == 200 {
-			t.Errorf("a person who has been denied for twelve hours got %s", got.Body)
-		}
+		t.Fatalf("the second did not wait: status %d", got.Status)
 	case <-time.After(300 * time.Millisecond): // it waits
 	}
 	g.open <- struct{}{}
 	g.open <- struct{}{}
-	<-done
+	for _, answers := range []chan reply{done, answer} {
+		if got := <-answers; got.Status == 200 {
+			t.Errorf("a person who has been denied for twelve hours got %s", got.Body)
+		}
+	}
+}
+
+// Whatever a client may register, the operator can deny by what the consent page shows. One address has many spellings.
+func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
+	for _, c := range []struct{ uri, entry string }{
+		{"https://[2001:db8::1]/callback", "2001:db8::1"},
+		{"https://[2001:DB8:0::1]/callback", "2001:db8::1"},
+		{"https://[2001:db8:0::1]/callback", "2001:db8:0::1"},
+		{"com.evil+x.app:/callback", "com.evil+x.app"},
+	} {
+		t.Run(c.uri+" and "+c.entry, func(t *testing.T) {
+			w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}})
+			w.clock.Add(31 * time.Second)
+			f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"redirectHosts":{%q:""}}`, c.entry))
+			if got := a.page(); got.Status != 403 {
+				t.Errorf("status %d", got.Status)
+			}
+		})
+	}
 }

@@ -12,6 +12,7 @@ type FaultyStore struct {
 	mu     sync.Mutex // guards the two below for one access
 	before error      // of calls that do nothing
 	after  error      // of calls that do what they should
+	lost   []error    // of the next raises, which do what they should
 }
 
 // NewFaultyGuard is a replay guard over it.
@@ -30,6 +31,15 @@ func (f *FaultyStore) Fail(before, after error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.before, f.after = before, after
+}
+
+// FailRaises makes so many raises fail after they did what they should.
+func (f *FaultyStore) FailRaises(times int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range times {
+		f.lost = append(f.lost, err)
+	}
 }
 
 // Full makes it refuse, or take, answers to keep, as a memory store does that has too many.
@@ -55,6 +65,11 @@ func (f *FaultyStore) raise(ctx context.Context, key replayKey, from, to uint32,
 		return replayRecord{}, false, before
 	}
 	record, done, err := f.replayStore.raise(ctx, key, from, to, note, life)
+	f.mu.Lock()
+	if len(f.lost) > 0 {
+		after, f.lost = f.lost[0], f.lost[1:]
+	}
+	f.mu.Unlock()
 	if after != nil {
 		return replayRecord{}, false, after
 	}

@@ -48,9 +48,9 @@ const (
 	replayGrace = time.Minute
 	// checkClaim is how long one replica may be the only one that asks the provider about a family. It is longer than asking can take.
 	checkClaim = 15 * time.Second
-	// codeMark is longer than any replica accepts an upstream code: the login's cookie, then the code that it is wrapped in, and a skew on
-	// either side.
-	codeMark = cookieLife + time.Minute + 2*sealing.Skew
+	// codeMark is longer than any replica accepts an upstream code: the login's cookie, a skew longer and from a replica that is a skew ahead;
+	// then the code that it is wrapped in, and its skew.
+	codeMark = cookieLife + time.Minute + 3*sealing.Skew
 	// familyEnded is the number of a family that has ended. No token carries it.
 	familyEnded = math.MaxUint32
 )

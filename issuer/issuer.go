@@ -97,14 +97,14 @@ func New(c Config) (*Issuer, error) {
 	if c.RefreshIdleTTL < c.AccessTokenTTL {
 		return nil, errors.New("a refresh token must be good for longer than an access token, also when it is not used")
 	}
-	if c.ReplayGuard != nil && c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew {
+	if c.ReplayGuard != nil && (c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew || c.ReplayGuard.ended < c.RefreshTokenTTL+2*sealing.Skew) {
 		return nil, errors.New("the replay guard would forget refresh tokens that are still good")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now = WallClock
 	}
 	if c.Getenv == nil {
 		c.Getenv = os.Getenv
@@ -133,6 +133,9 @@ const (
 	maxUpstreamValue = 4096 // characters of an upstream code or refresh token: sealed, it still opens and fits a URL or form
 	cacheableSeconds = "300"
 )
+
+// WallClock is time.Now without the monotonic clock, which stands still while a machine sleeps or is frozen: ages would leave the night out.
+func WallClock() time.Time { return time.Now().Round(0) }
 
 // LongestAnswer bounds what a request waits for, once it is here: its client's document and the keys that this names, the deny document, and
 // a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, the provider and the guard.

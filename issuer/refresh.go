@@ -28,9 +28,10 @@ const (
 // renewal is how a refresh is answered: the grant that the new refresh token holds, and its text.
 type renewal struct {
 	grant
-	token string
-	short bool // nobody could be asked: a short access token
-	still bool // nothing has moved: the refresh token is the one that was presented
+	token  string
+	short  bool // nobody could be asked: a short access token
+	still  bool // nothing has moved: the refresh token is the one that was presented
+	barred bool // the provider was asked, and nothing else has moved: the rules do not admit the person
 }
 
 // refresh is RFC 6749 §6. Between two checks upstream moves nothing. Who tells the first use of a refresh token from the second is the
@@ -204,7 +205,7 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 	switch {
 	case err != nil:
 		return renewal{}, err
-	case same:
+	case same && !next.barred:
 		return next, nil
 	case next.still:
 		return renewal{grant: g, token: presented, short: true, still: true}, nil
@@ -239,6 +240,9 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, last)
 	if err != nil {
 		g.Identity = last
+		if errors.Is(err, errRulesChanged) {
+			return renewal{}, err
+		}
 		if e := asError(err); e.Status < http.StatusInternalServerError {
 			s.counters.add(familiesRefused)
 			s.endFamily(ctx, t, c, g, fmt.Sprintf("the provider was asked about it: %v", e.cause))
@@ -251,6 +255,9 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 			"tenant", t.Resource, "issuer", t.PublicURL, "provider", up.issuer)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
+	if t.breaks(g.Identity) != nil { // who comes again within the minute is judged anew on this, and the provider is left alone
+		return renewal{grant: g, barred: true}, nil
+	}
 	next, err := s.renew(ctx, t, c, presented, g)
 	if errors.Is(err, errGuardFull) { // the provider may have replaced its refresh token: losing the new one would end the login
 		g.Generation++
@@ -268,6 +275,7 @@ func (s *Issuer) claim(ctx context.Context, check replayKey, caller uint32, fami
 	for waited := time.Duration(0); ; waited += claimPoll {
 		claimed, err := s.ReplayGuard.claim(ctx, check, caller)
 		if err != nil {
+			s.ReplayGuard.unclaim(ctx, check, caller) // it may have been made, and only the answer was lost
 			return fresh, nil, err
 		}
 		// After the claim: whoever had it before has done the step by now.
@@ -332,8 +340,8 @@ func (c *checks) do(ctx context.Context, now func() time.Time, key replayKey, pr
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		mine.until = now().Add(replayGrace)
-		// The next one may find the provider well again, or the rules mended.
-		if mine.next.still || mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || asError(mine.err).Code == "access_denied") {
+		// The next one may find the provider well again, or the labels changed back.
+		if mine.next.still || mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, errRulesChanged)) {
 			if c.m.get(key) == mine { // there may have been no room for it
 				c.m.delete(key)
 			}

@@ -1,9 +1,12 @@
 package issuer_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -530,4 +533,64 @@ func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
 	w.clock.Add(5 * time.Second)
 	w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
 	a.token(a.refreshment(token)).wants(t, 200, "")
+}
+
+// Nobody else could ask about the login until the claim of a request that was answered long ago ends.
+func TestAClaimWhoseAnswerWasLostIsTakenBack(t *testing.T) {
+	w, store := newFaultyWorld(t, nil)
+	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	w.clock.Add(time.Hour)
+	store.FailRaises(1, errors.New("the answer is lost"))
+	if got := outcome(a.token(a.refreshment(token))); got != "short" {
+		t.Fatalf("the store's answer is lost: %s", got)
+	}
+	w.clock.Add(5 * time.Second) // another process of the client, or the same after its access token was refused
+	a.token(a.refreshment(token)).wants(t, 200, "")
+}
+
+// cutAnswers loses the second half of the next answers of the token endpoint.
+type cutAnswers struct {
+	http.RoundTripper
+	cut int
+}
+
+func (c *cutAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(r)
+	if err == nil && r.Method == http.MethodPost && c.cut > 0 {
+		c.cut--
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:len(body)/2]), brokenReader{}))
+	}
+	return resp, err
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// An answer whose connection breaks after the header is as lost as one that breaks before.
+func TestAnAnswerThatIsCutOffIsAskedForAgain(t *testing.T) {
+	var cut *cutAnswers
+	w := newWorld(t, nil, func(w *world) {
+		cut = &cutAnswers{RoundTripper: w.idp.Transport}
+		w.guarded("memory")
+		guarded := w.config
+		w.config = func(c *issuer.Config) { guarded(c); c.Transport = cut }
+	})
+	w.idp.Be(refreshProviders["leeway"])
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	w.clock.Add(time.Hour)
+	cut.cut = 1
+	got := a.token(a.refreshment(token))
+	if outcome(got) != "ok" {
+		t.Errorf("the answer is cut off: %s, want ok", outcome(got))
+	}
+	w.clock.Add(5 * time.Minute) // the client comes again when its access token ends: the leeway is over
+	if outcome(a.token(a.refreshment(got.text("refresh_token")))) != "ok" {
+		t.Errorf("the login is lost: %.400s", w.log.String()[strings.LastIndex(w.log.String(), "login ended"):])
+	}
 }

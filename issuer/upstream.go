@@ -265,9 +265,8 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		return up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
 	}
 	token, err := ask()
-	if broken := (*url.Error)(nil); errors.As(err, &broken) && !broken.Timeout() {
-		// The answer got lost, and the provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes
-		// again after that.
+	if isLost(err) && ctx.Err() == nil {
+		// The provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes again after that.
 		token, err = ask()
 	}
 	if err != nil {
@@ -286,7 +285,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
 		next, next.UnreadSince = last, 0
 	case noNews:
-		err = rulesChanged().because(errors.New("the provider sends no id_token at a refresh and has no userinfo endpoint"))
+		err = rulesChanged()
 	default:
 		next, err = s.learn(ctx, t, up, token, who)
 	}
@@ -313,6 +312,13 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		next.RefreshToken = last.RefreshToken
 	}
 	return next, t.withheldScopes(token), nil
+}
+
+// isLost says that there was no answer that could be read, other than because time ran out.
+func isLost(err error) bool {
+	var answer *oauth2.RetrieveError
+	var broken *url.Error
+	return err != nil && !errors.As(err, &answer) && !(errors.As(err, &broken) && broken.Timeout())
 }
 
 // upstreamContext is for one exchange with a provider.

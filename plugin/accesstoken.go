@@ -66,12 +66,16 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 			return nil, err
 		}
 	}
-	token, err := readAccessToken(text, t.publicURL, t.audience, now().Unix())
+	at := now().Unix()
+	token, err := readAccessToken(text, t.publicURL, t.audience, at)
 	if err != nil {
 		return nil, err
 	}
 	if isKey { // its token may end with it, and a new one is had for the asking: no seconds of grace
 		token.identity.expires -= expirySkew
+		if at >= token.identity.expires {
+			return nil, errExpired
+		}
 	}
 	// The signing key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
 	key, err := findKey(req.Context(), t.keys, token.kid)

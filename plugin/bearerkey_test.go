@@ -330,3 +330,19 @@ func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 		}
 	}
 }
+
+// A sidecar whose clock is half a minute behind exchanges the key for a token that has expired here.
+func TestAKeysTokenThatHasExpiredIsNotAccepted(t *testing.T) {
+	start(t)
+	sidecar, _, h, behind := startKeys(t, nil)
+	asked := 0
+	sidecar.on("/hop/token", func(rw http.ResponseWriter, _ *http.Request) {
+		asked++
+		fmt.Fprintf(rw, `{"access_token":"%s"}`, goodToken("k1", map[string]any{"sub": "ci-bot", "client_id": "key:ci", "exp": clock.Load() - 30, "sid": "id-of-ci"}))
+	})
+	for i := 0; i < 3; i++ {
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code == 200 {
+			t.Errorf("status %d with a token that expired 30 seconds ago; the sidecar was asked %d times, the MCP server %d", rec.Code, asked, behind.count())
+		}
+	}
+}

@@ -59,6 +59,7 @@ func (l *logged) String() string {
 // start gives a test an empty world: no cached keys, the clock at 1800000000, a log of its own.
 func start(t testing.TB) *logged {
 	t.Helper()
+	eventually(t, "the fetches of the test before end, which would complain in this one's log", func() bool { return !flying() })
 	clock.Store(1800000000)
 	keysets.Lock()
 	keysets.byID = map[string]*keyset{}

@@ -188,7 +188,7 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 			guard = "none"
 		}
 	}
-	if c.ReplayGuard, err = issuer.OpenReplayGuard(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), c.RefreshTokenTTL, time.Now); err != nil {
+	if c.ReplayGuard, err = issuer.OpenReplayGuard(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), c.RefreshTokenTTL, issuer.WallClock); err != nil {
 		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
 	}
 	if e.Deny != "" {
