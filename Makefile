@@ -45,5 +45,5 @@ lint:
 	go vet ./...
 
 bench:
-	go test -run '^$$' -bench . -benchmem ./sealing ./issuer ./plugin
+	go test -run '^$$' -bench . -benchmem ./sealing ./issuer ./plugin ./cmd/mcpbouncer
 	cd deploy/e2e && go test -run '^$$' -bench . ./...

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -31,6 +32,28 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 					t.Errorf("%s imports %s", file, path)
 				}
 			}
+		}
+	}
+}
+
+// Whatever stands before the sidecar, or stops it, gives an answer all the time that it may take.
+func TestNobodyCutsOffAnAnswer(t *testing.T) {
+	for _, c := range []struct{ file, seconds string }{
+		{"plugin/forward.go", `ResponseHeaderTimeout: +(\d+) \* time\.Second`},
+		{"deploy/compose/compose.yaml", `stop_grace_period: (\d+)s`},
+		{"deploy/lambda/template.yaml", `(?m)^ +Timeout: (\d+)`},
+		{"deploy/lambda/terraform/main.tf", `(?m)^ +timeout += (\d+)`},
+	} {
+		content, err := os.ReadFile(filepath.Join(root, c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(c.seconds).FindAllSubmatch(content, -1)
+		if len(found) != 1 {
+			t.Fatalf("%s: %d times found", c.file, len(found))
+		}
+		if seconds, err := strconv.Atoi(string(found[0][1])); err != nil || time.Duration(seconds)*time.Second < writeTimeout {
+			t.Errorf("%s waits %s seconds, an answer may take %s", c.file, found[0][1], writeTimeout)
 		}
 	}
 }

@@ -234,7 +234,38 @@ func TestTemplatesRefuseWhatCannotWork(t *testing.T) {
 	}
 }
 
-// cloudFormation is what decides whether AWS takes parameters.
+// Which key the function gets, and who may ask it, does not depend on which template made it.
+func TestTemplatesMakeTheSameOfParameters(t *testing.T) {
+	t.Parallel()
+	const layer, invoker = "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20", "arn:aws:iam::123456789012:role/traefik"
+	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
+	template := parseCloudFormation(t)
+	module := parseTerraform(t)
+	for _, c := range []struct {
+		name       string
+		parameters map[string]string
+		key        string
+		asks       []string // who may do what
+	}{
+		{"the default reference", map[string]string{"ExtensionLayer": layer}, "ssm:/mcpbouncer/key", []string{"* lambda:InvokeFunction true", "* lambda:InvokeFunctionUrl NONE"}},
+		{"another reference", map[string]string{"EncryptionKeyReference": "ssm:/other/key", "ExtensionLayer": layer}, "ssm:/other/key", []string{"* lambda:InvokeFunction true", "* lambda:InvokeFunctionUrl NONE"}},
+		{"the key itself, and an invoker without the second lock", map[string]string{"EncryptionKey": key, "InvokerArn": invoker}, key, []string{"* lambda:InvokeFunction true", "* lambda:InvokeFunctionUrl NONE"}},
+		{"the second lock", map[string]string{"EncryptionKey": key, "UrlAuthType": "AWS_IAM", "InvokerArn": invoker}, key, []string{invoker + " lambda:InvokeFunction true", invoker + " lambda:InvokeFunctionUrl AWS_IAM"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			keyOne, asksOne := template.makes(t, c.parameters)
+			keyTwo, asksTwo := module.makes(t, c.parameters)
+			if keyOne != c.key || !slices.Equal(asksOne, c.asks) {
+				t.Errorf("CloudFormation: key %q, and who may ask: %q", keyOne, asksOne)
+			}
+			if keyTwo != c.key || !slices.Equal(asksTwo, c.asks) {
+				t.Errorf("Terraform: key %q, and who may ask: %q", keyTwo, asksTwo)
+			}
+		})
+	}
+}
+
+// cloudFormation is what decides whether AWS takes parameters, and what it makes of them.
 type cloudFormation struct {
 	Parameters map[string]struct {
 		Default        string `yaml:"Default"`
@@ -248,6 +279,12 @@ type cloudFormation struct {
 			Text   string    `yaml:"AssertDescription"`
 		} `yaml:"Assertions"`
 	} `yaml:"Rules"`
+	Conditions map[string]yaml.Node `yaml:"Conditions"`
+	Resources  map[string]struct {
+		Type       string               `yaml:"Type"`
+		Condition  string               `yaml:"Condition"`
+		Properties map[string]yaml.Node `yaml:"Properties"`
+	} `yaml:"Resources"`
 }
 
 func parseCloudFormation(t *testing.T) (c cloudFormation) {
@@ -262,25 +299,30 @@ func parseCloudFormation(t *testing.T) (c cloudFormation) {
 	return c
 }
 
-// refusals are what AWS would answer to these parameters, by their patterns and the rules.
-func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts []string) {
-	t.Helper()
+func (c *cloudFormation) values(given map[string]string) map[string]string {
 	values := map[string]string{}
 	for name, p := range c.Parameters {
 		values[name] = p.Default
 	}
 	maps.Copy(values, given)
+	return values
+}
+
+// refusals are what AWS would answer to these parameters, by their patterns and the rules.
+func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts []string) {
+	t.Helper()
+	values := c.values(given)
 	for name, p := range c.Parameters {
 		if p.AllowedPattern != "" && !regexp.MustCompile("^(?:"+p.AllowedPattern+")$").MatchString(values[name]) {
 			texts = append(texts, name+" "+p.Constraint)
 		}
 	}
 	for _, rule := range c.Rules {
-		if !holds(t, &rule.Condition, values) {
+		if !c.holds(t, &rule.Condition, values) {
 			continue
 		}
 		for _, a := range rule.Assertions {
-			if !holds(t, &a.Assert, values) {
+			if !c.holds(t, &a.Assert, values) {
 				texts = append(texts, a.Text)
 			}
 		}
@@ -288,21 +330,64 @@ func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts 
 	return texts
 }
 
-// holds knows the functions that the rules need. Of a parameter a rule sees the whole value.
-func holds(t *testing.T, n *yaml.Node, values map[string]string) bool {
+// holds knows the functions that the rules need, and the conditions of what is looked at here. Of a parameter they see the whole value.
+func (c *cloudFormation) holds(t *testing.T, n *yaml.Node, values map[string]string) bool {
 	t.Helper()
 	switch {
+	case n.Tag == "!Condition":
+		return c.named(t, n.Value, values)
 	case n.Tag == "!Not" && len(n.Content) == 1:
-		return !holds(t, n.Content[0], values)
+		return !c.holds(t, n.Content[0], values)
 	case n.Tag == "!Equals" && len(n.Content) == 2 && n.Content[0].Tag == "!Ref":
 		value, ok := values[n.Content[0].Value]
 		if !ok {
-			t.Fatalf("rules: no parameter %s", n.Content[0].Value)
+			t.Fatalf("line %d: no parameter %s", n.Line, n.Content[0].Value)
 		}
 		return value == n.Content[1].Value
 	}
-	t.Fatalf("rules, line %d: unknown function %s", n.Line, n.Tag)
+	t.Fatalf("line %d: unknown function %s", n.Line, n.Tag)
 	return false
+}
+
+func (c *cloudFormation) named(t *testing.T, condition string, values map[string]string) bool {
+	t.Helper()
+	n := c.Conditions[condition]
+	return c.holds(t, &n, values)
+}
+
+// makes says which key the function gets, and who may ask it.
+func (c *cloudFormation) makes(t *testing.T, given map[string]string) (key string, asks []string) {
+	t.Helper()
+	values := c.values(given)
+	var value func(n yaml.Node) string
+	value = func(n yaml.Node) string {
+		switch {
+		case n.Tag == "!Ref":
+			return values[n.Value]
+		case n.Tag == "!If" && c.named(t, n.Content[0].Value, values):
+			return value(*n.Content[1])
+		case n.Tag == "!If":
+			return value(*n.Content[2])
+		}
+		return n.Value
+	}
+	for _, r := range c.Resources {
+		switch {
+		case r.Type == "AWS::Lambda::Function":
+			var environment struct {
+				Variables map[string]yaml.Node `yaml:"Variables"`
+			}
+			node := r.Properties["Environment"]
+			if err := node.Decode(&environment); err != nil {
+				t.Fatal(err)
+			}
+			key = value(environment.Variables["BOUNCER_ENCRYPTION_KEY"])
+		case r.Type == "AWS::Lambda::Permission" && c.named(t, r.Condition, values):
+			asks = append(asks, value(r.Properties["Principal"])+" "+value(r.Properties["Action"])+" "+value(r.Properties["FunctionUrlAuthType"])+value(r.Properties["InvokedViaFunctionUrl"]))
+		}
+	}
+	slices.Sort(asks)
+	return key, asks
 }
 
 // terraformModule is the module's syntax tree.
@@ -368,19 +453,65 @@ func (m *terraformModule) scope(t *testing.T, value func(name string, kind cty.T
 	return scope
 }
 
-// refusals are what Terraform would answer to these variables, by their validations and the preconditions.
-func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts []string) {
+// given is the scope in which variables have values, in CloudFormation's spelling.
+func (m *terraformModule) given(t *testing.T, given map[string]string) *hcl.EvalContext {
 	t.Helper()
 	variables := map[string]string{"zip": "lambda.zip"}
 	for name, v := range given {
 		variables[snakeCase(name)] = v
 	}
-	scope := m.scope(t, func(name string, _ cty.Type, byDefault cty.Value) cty.Value {
+	return m.scope(t, func(name string, _ cty.Type, byDefault cty.Value) cty.Value {
 		if v, ok := variables[name]; ok {
 			return cty.StringVal(v)
 		}
 		return byDefault
 	})
+}
+
+// makes says which key the function gets, and who may ask it.
+func (m *terraformModule) makes(t *testing.T, given map[string]string) (key string, asks []string) {
+	t.Helper()
+	scope := m.given(t, given)
+	value := func(e hcl.Expression) string {
+		v, diags := e.Value(scope)
+		text, err := convert.Convert(v, cty.String)
+		if diags.HasErrors() || err != nil || !text.IsKnown() || text.IsNull() {
+			t.Fatalf("%v, %v, %#v", diags, err, v)
+		}
+		return text.AsString()
+	}
+	for _, b := range m.blocks {
+		if b.Type != "resource" {
+			continue
+		}
+		switch b.Labels[0] {
+		case "aws_lambda_function":
+			hclsyntax.VisitAll(b.Body, func(node hclsyntax.Node) hcl.Diagnostics {
+				if object, ok := node.(*hclsyntax.ObjectConsExpr); ok {
+					for _, item := range object.Items {
+						if hcl.ExprAsKeyword(item.KeyExpr) == "BOUNCER_ENCRYPTION_KEY" {
+							key = value(item.ValueExpr)
+						}
+					}
+				}
+				return nil
+			})
+		case "aws_lambda_permission":
+			how := b.Body.Attributes["function_url_auth_type"]
+			if how == nil {
+				how = b.Body.Attributes["invoked_via_function_url"]
+			}
+			asks = append(asks, value(b.Body.Attributes["principal"].Expr)+" "+value(b.Body.Attributes["action"].Expr)+" "+value(how.Expr))
+		}
+	}
+	slices.Sort(asks)
+	return key, asks
+}
+
+// refusals are what Terraform would answer to these variables, by their validations and the preconditions.
+func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts []string) {
+	t.Helper()
+	scope := m.given(t, given)
 	checks := 0
 	var check func(blocks hclsyntax.Blocks)
 	check = func(blocks hclsyntax.Blocks) {
