@@ -27,14 +27,14 @@ import (
 // DenyDocument says what is refused although it was sealed or signed here: the only list of revocations that there is without a store.
 // Operators keep it (mcpbouncer deny); every replica reads it, and the plugin is told its tenant's part.
 type DenyDocument struct {
-	Version       int                  `json:"v"`             // 1
-	Serial        int64                `json:"serial"`        // one more with each change; a copy with a smaller one is an old copy
-	NotBefore     map[string]time.Time `json:"notBefore"`     // :: "*" or a public URL → logins that began earlier are over
-	Clients       DenyEntries          `json:"clients"`       // fingerprints of client_ids
-	Users         DenyEntries          `json:"users"`         // provider's issuer, "|", sub
-	Families      DenyEntries          `json:"families"`      // logins, as the log names them
-	RedirectHosts DenyEntries          `json:"redirectHosts"` // with everything below them
-	Keys          DenyEntries          `json:"keys"`          // ids of bearer keys
+	Version       int                  `json:"v"`                      // 1
+	Serial        int64                `json:"serial"`                 // one more with each change; a copy with a smaller one is an old copy
+	NotBefore     map[string]time.Time `json:"notBefore,omitzero"`     // :: "*" or a public URL → logins that began earlier are over
+	Clients       DenyEntries          `json:"clients,omitzero"`       // fingerprints of client_ids
+	Users         DenyEntries          `json:"users,omitzero"`         // provider's issuer, "|", sub
+	Families      DenyEntries          `json:"families,omitzero"`      // logins, as the log names them
+	RedirectHosts DenyEntries          `json:"redirectHosts,omitzero"` // with everything below them
+	Keys          DenyEntries          `json:"keys,omitzero"`          // ids of bearer keys
 }
 
 // DenyEntries maps what is denied to until when; the zero time is for ever.

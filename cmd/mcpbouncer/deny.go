@@ -16,7 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-const denyUsage = `usage: mcpbouncer deny [--file FILE] WHAT [--until TIME] [--remove]
+const denyUsage = `usage: mcpbouncer deny [--file FILE] WHAT [--until TIME] [--at TIME] [--remove]
 
 Edits a deny document, which the sidecar reads (BOUNCER_DENY) and tells the plugin. Nothing else is needed for it to take effect.
 
