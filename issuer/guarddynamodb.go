@@ -35,7 +35,10 @@ type dynamoStore struct {
 	ahead atomic.Pointer[time.Duration]
 }
 
-const dynamoTimeout = 1500 * time.Millisecond
+const (
+	dynamoTimeout = 1500 * time.Millisecond
+	dynamoDrift   = 5 // seconds: more than a time-out, and twice the fraction that a Date does not say
+)
 
 var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
@@ -115,6 +118,20 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 		}
 	}
 	now := s.time()
+	known, done, err := s.put(ctx, key, from, to, note, life, now)
+	if drift := s.time() - now; err != nil || -dynamoDrift < drift && drift < dynamoDrift {
+		return known, done, err
+	}
+	// Our clock was set since the store's last answer, so the times that were written and compared are wrong. Once more, over what is ours.
+	if done {
+		s.put(ctx, key, to, to, note, life, s.time()) // refused, somebody has gone on from there
+		return known, done, nil
+	}
+	return s.put(ctx, key, from, to, note, life, s.time())
+}
+
+// put is raise at a time of the store.
+func (s *dynamoStore) put(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration, now int64) (replayRecord, bool, error) {
 	item := dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:])), "num": numberAttribute(int64(to)), "exp": numberAttribute(now + int64(life/time.Second))}
 	if note != nil {
 		item["note"], item["till"] = attribute{B: note}, numberAttribute(now+int64(replayGrace/time.Second))
@@ -128,17 +145,17 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 		"ExpressionAttributeValues":           dynamoItem{":now": numberAttribute(now), ":from": numberAttribute(int64(from))},
 		"ReturnValuesOnConditionCheckFailure": "ALL_OLD",
 	}, &refused)
-	if conditionFailed(err) {
-		if refused.Item == nil { // an implementation that does not return it
-			if refused.Item, err = s.item(ctx, key); err != nil {
-				return replayRecord{}, false, err
-			}
-		}
-		known := refused.Item.record(now)
-		// net/http sends again what got no answer on a connection that was idle: what is in the way may be our own.
-		return known, known.number == to && bytes.Equal(known.note, note), nil
+	if !conditionFailed(err) {
+		return replayRecord{}, err == nil, err
 	}
-	return replayRecord{}, err == nil, err
+	if refused.Item == nil { // an implementation that does not return it
+		if refused.Item, err = s.item(ctx, key); err != nil {
+			return replayRecord{}, false, err
+		}
+	}
+	known := refused.Item.record(s.time())
+	// net/http sends again what got no answer on a connection that was idle: what is in the way may be our own.
+	return known, known.number == to && bytes.Equal(known.note, note), nil
 }
 
 func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, error) {

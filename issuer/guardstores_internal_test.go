@@ -223,6 +223,47 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 	}
 }
 
+// A clock can be set at any time, by minutes and in either direction. The first request afterwards must not write, or compare, times of the old clock.
+func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
+	for _, jump := range []time.Duration{2 * time.Minute, -2 * time.Minute} {
+		t.Run(jump.String(), func(t *testing.T) {
+			f, guards := newTable(t, 0, 0)
+			jumping, steady := guards[0], guards[1]
+			var skew time.Duration
+			jumping.store.(*dynamoStore).now = func() time.Time { return f.clock.now().Add(skew) }
+			want := func(g *ReplayGuard, generation uint32, answer string, want verdict, given string) {
+				t.Helper()
+				if v, note, err := g.step(t.Context(), replayKey{1}, generation, []byte(answer)); v != want || string(note) != given || err != nil {
+					t.Errorf("%v, %q, %v, want %v, %q", v, note, err, want, given)
+				}
+			}
+			want(jumping, 0, "a", fresh, "")
+			skew = jump
+			want(jumping, 0, "b", repeated, "a") // compares
+			skew = 0
+			want(jumping, 1, "c", fresh, "") // writes
+			want(steady, 1, "d", repeated, "c")
+			f.clock.add(59 * time.Second)
+			want(steady, 1, "e", repeated, "c")
+			f.clock.add(time.Second)
+			want(steady, 1, "f", reused, "")
+
+			if claimed, err := jumping.claim(t.Context(), replayKey{2}, 7); !claimed || err != nil {
+				t.Fatal(claimed, err)
+			}
+			f.clock.add(checkClaim + time.Second)
+			skew = jump
+			if claimed, err := jumping.claim(t.Context(), replayKey{2}, 8); !claimed || err != nil {
+				t.Errorf("a claim that has ended is in the way: %v, %v", claimed, err)
+			}
+			f.clock.add(checkClaim)
+			if claimed, err := steady.claim(t.Context(), replayKey{2}, 9); claimed || err != nil {
+				t.Errorf("a claim that has not ended is not: %v, %v", claimed, err)
+			}
+		})
+	}
+}
+
 func TestOneOfManyStepsIsTheFirstInDynamoDB(t *testing.T) {
 	_, guards := newTable(t, 0, time.Minute)
 	var wait sync.WaitGroup
