@@ -518,21 +518,36 @@ func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 	}
 }
 
-// A refusal is not kept for those that come again.
+// Within a minute a refusal is judged anew, on what the provider said: it is not asked again, however often the client comes, and its new refresh token
+// is not lost yet.
 func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
-	w := newWorld(t, nil, func(w *world) {
-		w.guarded("memory")
-		w.wiki.AllowedSubjects = []string{"person-1"}
-	})
-	w.idp.Be(refreshProviders["static"])
-	a := w.register(w.wiki.PublicURL, nil)
-	token := a.login().text("refresh_token")
-	w.clock.Add(time.Hour)
-	w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} })
-	a.token(a.refreshment(token)).wants(t, 400, "access_denied")
-	w.clock.Add(5 * time.Second)
-	w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
-	a.token(a.refreshment(token)).wants(t, 200, "")
+	for _, provider := range []string{"static", "strict"} {
+		for _, guard := range []string{"none", "memory"} {
+			t.Run(provider+", guard "+guard, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.guarded(guard)
+					w.wiki.AllowedSubjects = []string{"person-1"}
+				})
+				w.idp.Be(refreshProviders[provider])
+				a := w.register(w.wiki.PublicURL, nil)
+				token := a.login().text("refresh_token")
+				w.clock.Add(time.Hour)
+				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} })
+				before := w.idp.Posts()
+				for range 3 {
+					a.token(a.refreshment(token)).wants(t, 400, "access_denied")
+				}
+				w.clock.Add(5 * time.Second)
+				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
+				token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
+				if n := w.idp.Posts() - before; n != 1 {
+					t.Errorf("the provider was asked %d times", n)
+				}
+				w.clock.Add(time.Hour)
+				a.token(a.refreshment(token)).wants(t, 200, "")
+			})
+		}
+	}
 }
 
 // Nobody else could ask about the login until the claim of a request that was answered long ago ends.
