@@ -88,8 +88,14 @@ func FreePort(t T) int {
 		if nextPort > lastPort {
 			nextPort = firstPort
 		}
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort)); err == nil {
-			l.Close()
+		// No process may be started meanwhile: it would hold a copy of the listener, and with it the port, until it becomes another program.
+		syscall.ForkLock.RLock()
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort))
+		if err == nil {
+			err = l.Close()
+		}
+		syscall.ForkLock.RUnlock()
+		if err == nil {
 			return nextPort
 		}
 	}

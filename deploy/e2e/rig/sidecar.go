@@ -331,10 +331,11 @@ func StartFront(t T, secrets *Secrets, sidecars ...Sidecar) *Front {
 // Up opens the front's listener.
 func (f *Front) Up() {
 	f.t.Helper()
-	l, err := net.Listen("tcp", f.addr)
-	if err != nil {
-		f.t.Fatalf("rig: front: %v", err)
-	}
+	var l net.Listener
+	WaitFor(f.t, "front", func() (err error) {
+		l, err = net.Listen("tcp", f.addr)
+		return err
+	})
 	f.server = &http.Server{Handler: f}
 	go func() { _ = f.server.Serve(l) }()
 }
