@@ -82,7 +82,7 @@ func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byt
 	cache.mu.Lock()
 	kept, have := cache.copies[key]
 	have = have && now.Before(kept.until.Add(documentStaleAge))
-	if have && (now.Before(kept.until) || now.Sub(kept.tried) < documentRetry) {
+	if have && (now.Before(kept.until) || now.Sub(kept.tried).Abs() < documentRetry) {
 		cache.mu.Unlock()
 		return kept.body, nil
 	}
@@ -203,7 +203,7 @@ func (c *documentCache) expire(key documentKey, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	kept, ok := c.copies[key]
-	if !ok || now.Sub(kept.tried) < documentRetry {
+	if !ok || now.Sub(kept.tried).Abs() < documentRetry {
 		return false
 	}
 	if now.Before(kept.until) { // never later: a copy must not outlive its day by being asked for

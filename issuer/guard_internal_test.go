@@ -180,6 +180,35 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 	}
 }
 
+// By a day: the memory would be full for a day. What is remembered stays for as long as it should.
+func TestAClockThatIsSetBackFillsNoMemory(t *testing.T) {
+	g, clock := newTestGuard(t)
+	store := g.store.(*memoryStore)
+	store.maxNotes = memoryNote{text: []byte("x")}.size()
+	step := func(family byte, want verdict) error {
+		t.Helper()
+		v, _, err := g.step(t.Context(), replayKey{family}, 0, []byte("x"))
+		if err == nil && v != want {
+			t.Errorf("family %d: %v, want %v", family, v, want)
+		}
+		return err
+	}
+	if err := step(1, fresh); err != nil {
+		t.Fatal(err)
+	}
+	clock.add(-24 * time.Hour)
+	if err := step(2, fresh); !errors.Is(err, errGuardFull) {
+		t.Errorf("there is no room yet: %v", err)
+	}
+	clock.add(2 * replayGrace)
+	if err := step(2, fresh); err != nil {
+		t.Errorf("two minutes later: %v", err)
+	}
+	if err := step(1, reused); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNamesOfGuards(t *testing.T) {
 	for _, c := range []struct{ name, want string }{
 		{"none", ""}, {"memory", "memory"},

@@ -128,6 +128,9 @@ type buckets[V any] struct {
 
 func (b *buckets[V]) turn(now time.Time) {
 	age := now.Sub(b.begun)
+	if age < 0 { // the clock was set back: until it is where it was, nothing would ever go
+		b.begun = now
+	}
 	if age < b.width {
 		return
 	}

@@ -194,10 +194,14 @@ func snakeCase(name string) string {
 	return strings.ToLower(regexp.MustCompile(`([a-z])([A-Z])`).ReplaceAllString(name, "${1}_$2"))
 }
 
+const (
+	layer   = "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20"
+	invoker = "arn:aws:iam::123456789012:role/traefik"
+)
+
 // Both templates refuse what would deploy and then not work, or not as it was meant. Neither the validator nor the linter looks at values.
 func TestTemplatesRefuseWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	const layer, invoker = "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20", "arn:aws:iam::123456789012:role/traefik"
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
 	template := parseCloudFormation(t)
 	module := parseTerraform(t)
@@ -237,7 +241,6 @@ func TestTemplatesRefuseWhatCannotWork(t *testing.T) {
 // Which key the function gets, and who may ask it, does not depend on which template made it.
 func TestTemplatesMakeTheSameOfParameters(t *testing.T) {
 	t.Parallel()
-	const layer, invoker = "arn:aws:lambda:eu-central-1:123456789012:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:20", "arn:aws:iam::123456789012:role/traefik"
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
 	template := parseCloudFormation(t)
 	module := parseTerraform(t)
