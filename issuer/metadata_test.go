@@ -62,6 +62,9 @@ func TestMetadataOfATenantWithoutScopes(t *testing.T) {
 			t.Errorf("%s: %s", path, got.Body)
 		}
 	}
+	if got := w.get(w.wiki.PublicURL + "/.well-known/oauth-protected-resource"); strings.Contains(got.Body, "scopes_supported") {
+		t.Errorf("what has no elements is left out (RFC 9728 §3.2): %s", got.Body)
+	}
 	w.get(w.wiki.PublicURL+"/.well-known/oauth-protected-resource/mcp").wants(t, 404, "not_found")
 	a := w.register(w.wiki.PublicURL, nil)
 	if scope := a.login().text("scope"); scope != "" {

@@ -147,11 +147,8 @@ func redirectHost(raw string) (host string, loopback bool) {
 	if err != nil {
 		return raw, false
 	}
-	if u.Scheme == "https" {
-		return u.Host, false
-	}
-	if u.Scheme == "http" {
-		return u.Host, true
+	if isWeb(raw) {
+		return u.Host, isLoopbackHost(u.Hostname())
 	}
 	return u.Scheme + "://" + u.Host, false
 }
