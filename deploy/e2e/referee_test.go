@@ -64,3 +64,29 @@ func TestMetadataBeforeReferees(t *testing.T) {
 		t.Errorf("want nothing but %d judgements, got\n%s", judged, said)
 	}
 }
+
+// Clients of MCP 2025-03-26 know the root and nothing else; those made with older versions of rmcp try the endpoint's own path first.
+func TestMetadataWhereOlderClientsLook(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Root: "wiki"})
+	for _, tn := range w.Tenants() {
+		c := tn.Client()
+		root := strings.TrimSuffix(c.Public, "/"+tn.Name)
+		for address, issuer := range map[string]string{
+			root + "/.well-known/oauth-authorization-server":                     w.Wiki.PublicHTTP(), // the one that the operator chose
+			root + "/.well-known/oauth-authorization-server/" + tn.Name + "/mcp": c.Public,
+			root + "/" + tn.Name + "/mcp/.well-known/oauth-authorization-server": c.Public,
+			root + "/.well-known/oauth-authorization-server/" + tn.Name:          c.Public,
+			root + "/" + tn.Name + "/.well-known/openid-configuration":           c.Public,
+		} {
+			answer := c.Do(http.MethodGet, address, nil, nil)
+			if answer.Status != http.StatusOK || answer.Member("issuer") != issuer || answer.Member("token_endpoint") != issuer+"/oauth/token" {
+				t.Errorf("%s: want the metadata of %s, got %s", address, issuer, answer)
+			}
+		}
+		answer := c.Do(http.MethodGet, root+"/.well-known/oauth-protected-resource", nil, nil)
+		if answer.Status != http.StatusNotFound {
+			t.Errorf("the root is no resource: %s", answer)
+		}
+	}
+}
