@@ -12,10 +12,14 @@ import (
 // knownPrivateURIs begin redirect URIs whose scheme has no dot: RFC 8252 §7.1 asks for reverse-domain schemes, these well-known clients
 // have none. Each is as narrow as what the client sends: other addresses of its scheme do other things (vscode://…/task?prompt=).
 var knownPrivateURIs = []string{
-	"cursor://anysphere.cursor-mcp",                     // Cursor
-	"vscode://saoudrizwan.claude-dev/mcp-auth/callback", // Cline; a hash of the server's address follows (github.com/cline/cline/issues/8103)
-	"warp://mcp/oauth2callback",                         // Warp (github.com/warpdotdev/warp/issues/9088)
-	"raycast://oauth",                                   // Raycast; ?package_name=… follows (developers.raycast.com, OAuth)
+	"cursor://anysphere.cursor-mcp", // Cursor
+	"warp://mcp/oauth2callback",     // Warp (github.com/warpdotdev/warp/issues/9088)
+	"raycast://oauth",               // Raycast; ?package_name=… follows (developers.raycast.com, OAuth)
+	// Cline, an extension, with the scheme of its editor; a hash of the server's address follows (github.com/cline/cline/issues/8103).
+	"vscode://saoudrizwan.claude-dev/mcp-auth/callback",
+	"vscode-insiders://saoudrizwan.claude-dev/mcp-auth/callback",
+	"cursor://saoudrizwan.claude-dev/mcp-auth/callback",
+	"windsurf://saoudrizwan.claude-dev/mcp-auth/callback",
 }
 
 // checkRedirectURI says why a redirect URI cannot be registered; nil if it can (RFC 6749 §3.1.2, RFC 8252 §7,

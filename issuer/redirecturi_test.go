@@ -33,6 +33,8 @@ func TestRedirectURIsThatCanBeRegistered(t *testing.T) {
 		{"a reverse-domain scheme with an authority", "com.example.app://callback", ""},
 		{"Cursor's scheme", "cursor://anysphere.cursor-mcp/oauth/callback", ""},
 		{"Cline's address at VS Code", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c", ""},
+		{"Cline's at Cursor", "cursor://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c", ""},
+		{"another thing that Cline does at Cursor", "cursor://saoudrizwan.claude-dev/task?prompt=delete", no},
 		{"Warp's", "warp://mcp/oauth2callback", ""},
 		{"Warp's of old", "warp://mcp/oauth2callback?server_id=65aebdca-613a-4b60-97d3-92548673bd03", ""},
 		{"Raycast's", "raycast://oauth?package_name=mcp_server_wiki_(dev)", ""},
@@ -305,7 +307,7 @@ func FuzzRedirectURI(f *testing.F) {
 			t.Fatalf("%q was accepted: %v", raw, err)
 		}
 		loopback := u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1" || u.Hostname() == "::1"
-		private := strings.Contains(u.Scheme, ".") || slices.Contains([]string{"cursor://anysphere.cursor-mcp", "vscode://saoudrizwan.claude-dev", "warp://mcp", "raycast://oauth"}, u.Scheme+"://"+u.Host)
+		private := strings.Contains(u.Scheme, ".") || slices.Contains([]string{"anysphere.cursor-mcp", "saoudrizwan.claude-dev", "mcp", "oauth"}, u.Host)
 		if u.User != nil || u.Fragment != "" || strings.Contains(raw, "#") || !(u.Scheme == "https" && u.Hostname() != "" || u.Scheme == "http" && loopback || private) {
 			t.Fatalf("%q was accepted", raw)
 		}
