@@ -367,6 +367,9 @@ func TestMethodsAndCORS(t *testing.T) {
 				if c.cors && origin != "*" || !c.cors && origin != "" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
 					t.Errorf("Access-Control-Allow-Origin %q, credentials %q", origin, got.Header.Get("Access-Control-Allow-Credentials"))
 				}
+				if exposed := got.Header.Get("Access-Control-Expose-Headers"); (exposed == "WWW-Authenticate") != c.cors {
+					t.Errorf("Access-Control-Expose-Headers %q", exposed)
+				}
 				if got.Header.Get("X-Content-Type-Options") != "nosniff" {
 					t.Error("no nosniff")
 				}
