@@ -39,7 +39,7 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil || u.Scheme != "https" || u.Host == "" || u.Opaque != "":
+	case err != nil || !isDocumentURL(raw) || u.Host == "":
 		return nil, errors.New("client_id: not an https URL")
 	case u.User != nil:
 		return nil, errors.New("client_id: must not contain user information")
