@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -556,6 +557,56 @@ func TestVendorsWithoutTheirDocument(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Documents as their vendors published them in 2026. What serves without them allows the same and no more.
+func TestPublishedDocuments(t *testing.T) {
+	for _, c := range []struct {
+		document string
+		allowed  []string // redirect URIs
+		refused  []string // some that are the vendor's too
+	}{
+		{`{"client_id":"https://claude.ai/oauth/claude-code-client-metadata","client_name":"Claude Code","client_uri":"https://claude.ai","redirect_uris":["http://localhost/callback","http://127.0.0.1/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"http://localhost:3118/callback", "http://127.0.0.1:52163/callback"}, []string{"https://claude.ai/api/mcp/auth_callback"}},
+		{`{"client_id":"https://claude.ai/oauth/mcp-oauth-client-metadata","client_name":"Claude","client_uri":"https://claude.ai","redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:jwt-bearer"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"https://claude.ai/api/mcp/auth_callback"}, []string{"https://claude.com/api/mcp/auth_callback", "http://localhost:3118/callback"}},
+		{`{"client_name":"Visual Studio Code","logo_uri":"https://code.visualstudio.com/assets/branding/code-stable.png","grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],"token_endpoint_auth_method":"none","application_type":"native","client_id":"https://vscode.dev/oauth/client-metadata.json","client_uri":"https://vscode.dev/product","redirect_uris":["http://127.0.0.1:33418/","https://vscode.dev/redirect"]}`,
+			[]string{"http://127.0.0.1:33418/", "http://127.0.0.1:59656/", "https://vscode.dev/redirect"}, []string{"https://insiders.vscode.dev/redirect", "http://localhost:33418/"}},
+		{`{"client_id":"https://chatgpt.com/oauth/client.json","client_uri":"https://chatgpt.com/","redirect_uris":["https://chatgpt.com/connector_platform_oauth_redirect"],"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["none","private_key_jwt"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"ChatGPT","logo_uri":"https://persistent.oaistatic.com/sonic/misc/openai-logo.png","token_endpoint_auth_signing_alg":"RS256","jwks_uri":"https://chatgpt.com/oauth/jwks.json"}`,
+			[]string{"https://chatgpt.com/connector_platform_oauth_redirect"}, []string{"https://chatgpt.com/connector/oauth/abc"}},
+		{`{"client_id":"https://opencode.ai/oauth/opencode/client.json","client_name":"opencode","client_uri":"https://opencode.ai","logo_uri":"https://opencode.ai/web-app-manifest-512x512.png","application_type":"native","redirect_uris":["http://127.0.0.1/callback","http://localhost/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","token_endpoint_auth_methods_supported":["none"]}`,
+			[]string{"http://127.0.0.1:19876/callback", "http://localhost:19876/callback"}, []string{"http://127.0.0.1:19876/mcp/oauth/callback"}},
+	} {
+		var members struct {
+			ID   string `json:"client_id"`
+			Name string `json:"client_name"`
+		}
+		if err := json.Unmarshal([]byte(c.document), &members); err != nil {
+			t.Fatal(err)
+		}
+		for _, readable := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, readable: %v", members.Name, readable), func(t *testing.T) {
+				w := newWorld(t, nil, nil)
+				w.docs.put(members.ID, 403, "")
+				if readable {
+					w.docs.put(members.ID, 200, c.document)
+				}
+				for _, uri := range c.allowed {
+					a := w.documentApp(members.ID)
+					a.redirect = uri
+					if p := a.page(); !strings.Contains(p.Body, "“"+members.Name+"”") {
+						t.Errorf("%s: status %d: %s", uri, p.Status, p.Body)
+					}
+					a.login()
+				}
+				for _, uri := range c.refused {
+					if p := w.documentApp(members.ID).page("redirect_uri", uri); p.Status != 400 || p.Next() != "" {
+						t.Errorf("%s: status %d", uri, p.Status)
+					}
+				}
+			})
+		}
+	}
 }
 
 // Many who want the same document share one fetch, and its failure.
