@@ -349,11 +349,14 @@ func TestTheRequestForADocument(t *testing.T) {
 	good := w.publish(documentURL, nil)
 	serve := w.docs.at[documentURL]
 	var asked *http.Request
+	ctx, hangUp := context.WithCancel(t.Context())
 	w.docs.handle(documentURL, func(r *http.Request) (*http.Response, error) {
+		if hangUp(); r.Context().Err() != nil {
+			t.Error("who hangs up makes it fail for those who wait with them")
+		}
 		asked = r
 		return serve(r)
 	})
-	ctx, cancel := context.WithCancel(t.Context())
 	r := newRequest(t, "GET", good.authorizeURL(), "", "").WithContext(ctx)
 	r.Header.Set("Cookie", "a=b")
 	r.Header.Set("Authorization", "Bearer x")
@@ -365,7 +368,6 @@ func TestTheRequestForADocument(t *testing.T) {
 	if asked.Method != "GET" || asked.Body != nil || len(asked.Header) != 3 || asked.Header.Get("Accept") != "application/json" || asked.Header.Get("Accept-Encoding") != "identity" || asked.Header.Get("User-Agent") != "mcpbouncer" {
 		t.Errorf("%s with %v", asked.Method, asked.Header)
 	}
-	cancel()
 }
 
 // A request that no document can make good does not make us ask for one.
@@ -823,8 +825,10 @@ func TestAFloodOfDocuments(t *testing.T) {
 	if w.docs.count("") != fetches {
 		t.Error("documents that are not there drove out those that are")
 	}
-	for i := range 960 {
-		w.publish(fmt.Sprintf("https://evil.example/good/%d", i), nil).page()
+	flood := make([]*app, 960)
+	for i := range flood {
+		flood[i] = w.publish(fmt.Sprintf("https://evil.example/good/%d", i), nil)
+		flood[i].page()
 	}
 	fetches = w.docs.count("")
 	for _, a := range kept {
@@ -832,6 +836,13 @@ func TestAFloodOfDocuments(t *testing.T) {
 	}
 	if lost := w.docs.count("") - fetches; lost > 40 {
 		t.Errorf("960 documents drove out %d of 50", lost)
+	}
+	fetches = w.docs.count("")
+	for _, a := range append(kept, flood...) {
+		a.page()
+	}
+	if again := w.docs.count("") - fetches; again < 10 {
+		t.Errorf("%d of 1,010 documents were fetched again: more than 1,000 are kept", again)
 	}
 }
 

@@ -236,6 +236,27 @@ func TestNoConnectionIsKept(t *testing.T) {
 	}
 }
 
+// What a host can make us read is capped before the body too.
+func TestAnAnswerWithTooManyHeaders(t *testing.T) {
+	for size, reached := range map[int]bool{8 << 10: true, 20 << 10: false} {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", size)) }))
+		defer server.Close()
+		transport := newDocumentTransport([]string{server.Listener.Addr().String()}).(*http.Transport)
+		transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if (err == nil) != reached {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+}
+
 // A proxy would do the dialling, unchecked; compression would unpack what the length cap does not see.
 func TestTheDocumentTransportHasNoWayAround(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
