@@ -29,6 +29,9 @@ func TestTheConsentPage(t *testing.T) {
 		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false},
 		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true},
 		{"localhost", "http://localhost/cb", "localhost", true},
+		{"a program on this computer with a certificate", "https://localhost:8443/cb", "localhost:8443", true},
+		{"https in capitals, which is no application's own scheme", "HTTPS://app.example/cb", "app.example", false},
+		{"http in capitals", "HTTP://127.0.0.1/cb", "127.0.0.1", true},
 		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,6 +46,9 @@ func TestTheConsentPage(t *testing.T) {
 			}
 			if strings.Contains(p.Body, "program on your own computer") != c.loopback {
 				t.Error("the warning of loopback addresses")
+			}
+			if strings.Contains(p.Body, "An app on this device") != strings.HasPrefix(c.shown, "cursor:") {
+				t.Error("the note of applications with a scheme of their own")
 			}
 			action, hidden, buttons := p.Form()
 			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {

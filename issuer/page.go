@@ -156,9 +156,10 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }
 
-// isWeb says whether a browser can show what is at this address.
+// isWeb says whether a browser can show what is at this address. Schemes ignore case (RFC 3986 §3.1).
 func isWeb(address string) bool {
-	return strings.HasPrefix(address, "https:") || strings.HasPrefix(address, "http:")
+	scheme, _, _ := strings.Cut(address, ":")
+	return strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")
 }
 
 // scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.
