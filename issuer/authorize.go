@@ -150,10 +150,11 @@ func random(n int) []byte {
 	return b
 }
 
+// hostOf is in small letters, as browsers read it: cIaude.ai, with a capital i, is ciaude.ai.
 func hostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return raw
 	}
-	return u.Host
+	return strings.ToLower(u.Host)
 }

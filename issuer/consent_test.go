@@ -23,13 +23,17 @@ func TestTheConsentPage(t *testing.T) {
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
 		name, uri, shown string
-		loopback         bool
+		loopback, app    bool
 	}{
-		{"https", "https://app.example:8443/cb", "app.example:8443", false},
-		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false},
-		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true},
-		{"localhost", "http://localhost/cb", "localhost", true},
-		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false},
+		{"https", "https://app.example:8443/cb", "app.example:8443", false, false},
+		{"a capital i in place of an l, as the browser reads it", "https://cIaude.ai/cb", "ciaude.ai", false, false},
+		{"https in capitals", "HTTPS://app.example/cb", "app.example", false, false},
+		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false, false},
+		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true, false},
+		{"localhost", "http://localhost/cb", "localhost", true, false},
+		{"a program on this computer that speaks TLS", "https://LocalHost:33418/cb", "localhost:33418", true, false},
+		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false, true},
+		{"a private scheme of anybody's, with a name to be mistaken for a host", "com.example.app://cIaude.ai/cb", "com.example.app://ciaude.ai", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}, "client_name": "Claude"})
@@ -43,6 +47,9 @@ func TestTheConsentPage(t *testing.T) {
 			}
 			if strings.Contains(p.Body, "program on your own computer") != c.loopback {
 				t.Error("the warning of loopback addresses")
+			}
+			if strings.Contains(p.Body, "An app on this device") != c.app {
+				t.Error("the note of addresses that open an app")
 			}
 			action, hidden, buttons := p.Form()
 			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {
@@ -253,7 +260,7 @@ func TestDeny(t *testing.T) {
 func TestTheContinuePageLeadsOn(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{
-		"https://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
+		"https://app.example/cb", "HTTPS://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
 		"com.example.app:/cb", "com.example.app://cb", "https://app.example/a;b,c(d)!$'~", "https://app.example/%C3%A9?q=%26%3D",
 	} {
 		t.Run(uri, func(t *testing.T) {
@@ -277,8 +284,10 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			if allowed.Status != 200 || !strings.HasPrefix(allowed.Next(), w.idp.Issuer+"/authorize?") || allowed.Next() != allowed.Link() {
 				t.Errorf("status %d, leads to %q and %q", allowed.Status, allowed.Next(), allowed.Link())
 			}
-			if got := a.codeIn(issuertest.NewBrowser(t, w.net)); got == "" {
-				t.Error("no code")
+			done := b.Get(b.Upstream(allowed))
+			to, _ := url.Parse(done.Next())
+			if web := strings.HasPrefix(strings.ToLower(uri), "http"); (done.Status == 303) != web || to.Query().Get("code") == "" {
+				t.Errorf("after the login: status %d, leads to %q", done.Status, done.Next())
 			}
 		})
 	}
