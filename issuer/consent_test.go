@@ -23,7 +23,7 @@ func TestTheConsentPage(t *testing.T) {
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
 		name, uri, shown string
-		loopback, app    bool
+		loopback, app    bool // or else a site
 	}{
 		{"https", "https://app.example:8443/cb", "app.example:8443", false, false},
 		{"a capital i in place of an l, as the browser reads it", "https://cIaude.ai/cb", "ciaude.ai", false, false},
@@ -51,6 +51,9 @@ func TestTheConsentPage(t *testing.T) {
 			if strings.Contains(p.Body, "An app on this device") != c.app {
 				t.Error("the note of addresses that open an app")
 			}
+			if strings.Contains(p.Body, "Whoever runs this site gets the access.") == (c.loopback || c.app) {
+				t.Error("the note of sites")
+			}
 			action, hidden, buttons := p.Form()
 			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {
 				t.Errorf("form %s %v %v: the first button, which Enter presses, must be deny", action, hidden, buttons)
@@ -60,6 +63,30 @@ func TestTheConsentPage(t *testing.T) {
 			}
 			if cookies := strings.Join(b.Cookies(a.base), " "); strings.Contains(cookies, "flow") {
 				t.Errorf("a login exists before consent: %s", cookies)
+			}
+		})
+	}
+}
+
+// Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page names the one that the person will see, and
+// while a provider cannot be asked, its issuer's.
+func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		want string
+	}{
+		{"the host of the authorization endpoint", issuertest.Behaviour{Discovery: map[string]any{"authorization_endpoint": "https://Login.example/authorize"}}, "login.example"},
+		{"the issuer's, when the provider is away", issuertest.Behaviour{DiscoveryStatus: 500}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			if provider, _ := url.Parse(w.idp.Issuer); c.want == "" {
+				c.want = provider.Host
+			}
+			if p := w.get(w.register(w.wiki.PublicURL, nil).authorizeURL()); p.Status != 200 || !strings.Contains(p.Body, "you sign in at <strong>"+c.want+"</strong> next") {
+				t.Errorf("status %d, the page does not name %s: %s", p.Status, c.want, p.Body)
 			}
 		})
 	}
@@ -90,7 +117,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/'onload=alert(1)/&lt;?x='y"}, "client_name": name, "client_uri": "javascript:alert(1)", "logo_uri": "https://evil.example/logo.png", "tos_uri": "javascript:alert(2)"})
 			p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
 			shown := a.registration.text("client_name")
-			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow “(.*)” to use wiki in your name\?</h1>`)} {
+			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow <bdi>“(.*)”</bdi> to use wiki in your name\?</h1>`)} {
 				m := place.FindStringSubmatch(p.Body)
 				if m == nil || html.UnescapeString(m[1]) != shown || strings.ContainsAny(m[1], `<>"'`) {
 					t.Errorf("the name stands as %q", m)
@@ -98,7 +125,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			}
 			tags := regexp.MustCompile(`<[a-z!/]+`).FindAllString(p.Body, -1)
 			for _, tag := range tags {
-				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "</main", "</body", "</html"}, tag) {
+				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "<bdi", "</bdi", "</main", "</body", "</html"}, tag) {
 					t.Errorf("the page has a tag %s", tag)
 				}
 			}
