@@ -66,7 +66,7 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
-		if err := checkRedirectURI(uri); err != nil {
+		if err := checkRedirectURI(uri, t.PrivateRedirectURIs); err != nil {
 			return c, err
 		}
 	}

@@ -929,7 +929,7 @@ func TestTheConsentPageOfADocument(t *testing.T) {
 			if got, want := tags(p.Body), tags(plain.Body); !slices.Equal(got, want) {
 				t.Errorf("tags %q, want %q", got, want)
 			}
-			heading := regexp.MustCompile(`<h1>Allow “(.*)” to use (.*) in your name\?</h1>`).FindStringSubmatch(p.Body)
+			heading := regexp.MustCompile(`<h1>Allow <bdi>“(.*)”</bdi> to use (.*) in your name\?</h1>`).FindStringSubmatch(p.Body)
 			if heading == nil || strings.ContainsAny(heading[1]+heading[2], "<>\"'\u202e\x00") || heading[1] != heading[2] {
 				t.Errorf("the heading is %q", heading)
 			}

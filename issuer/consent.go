@@ -8,7 +8,7 @@ import (
 )
 
 var errAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
-	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser."}
+	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Or this browser refuses cookies, which are needed here."}
 
 // consent takes the person's answer. Only after it the login exists: the cookie that the callback asks for is set
 // here and nowhere else (MCP security best practices, "confused deputy").

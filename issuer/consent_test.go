@@ -23,13 +23,18 @@ func TestTheConsentPage(t *testing.T) {
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
 		name, uri, shown string
-		loopback         bool
+		loopback, app    bool // or else a site
 	}{
-		{"https", "https://app.example:8443/cb", "app.example:8443", false},
-		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false},
-		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true},
-		{"localhost", "http://localhost/cb", "localhost", true},
-		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false},
+		{"https", "https://app.example:8443/cb", "app.example:8443", false, false},
+		{"a capital i in place of an l, as the browser reads it", "https://cIaude.ai/cb", "ciaude.ai", false, false},
+		{"https in capitals", "HTTPS://app.example/cb", "app.example", false, false},
+		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false, false},
+		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true, false},
+		{"localhost", "http://localhost/cb", "localhost", true, false},
+		{"a program on this computer that speaks TLS", "https://LocalHost:33418/cb", "localhost:33418", true, false},
+		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false, true},
+		{"a private scheme of anybody's, with a name to be mistaken for a host", "com.example.app://cIaude.ai/cb", "com.example.app://ciaude.ai", false, true},
+		{"http in capitals", "HTTP://127.0.0.1/cb", "127.0.0.1", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}, "client_name": "Claude"})
@@ -44,6 +49,12 @@ func TestTheConsentPage(t *testing.T) {
 			if strings.Contains(p.Body, "program on your own computer") != c.loopback {
 				t.Error("the warning of loopback addresses")
 			}
+			if strings.Contains(p.Body, "An app on this device") != c.app {
+				t.Error("the note of addresses that open an app")
+			}
+			if strings.Contains(p.Body, "Whoever runs this site gets the access.") == (c.loopback || c.app) {
+				t.Error("the note of sites")
+			}
 			action, hidden, buttons := p.Form()
 			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {
 				t.Errorf("form %s %v %v: the first button, which Enter presses, must be deny", action, hidden, buttons)
@@ -53,6 +64,30 @@ func TestTheConsentPage(t *testing.T) {
 			}
 			if cookies := strings.Join(b.Cookies(a.base), " "); strings.Contains(cookies, "flow") {
 				t.Errorf("a login exists before consent: %s", cookies)
+			}
+		})
+	}
+}
+
+// Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page names the one that the person will see, and
+// while a provider cannot be asked, its issuer's.
+func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		want string
+	}{
+		{"the host of the authorization endpoint", issuertest.Behaviour{Discovery: map[string]any{"authorization_endpoint": "https://Login.example/authorize"}}, "login.example"},
+		{"the issuer's, when the provider is away", issuertest.Behaviour{DiscoveryStatus: 500}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			if provider, _ := url.Parse(w.idp.Issuer); c.want == "" {
+				c.want = provider.Host
+			}
+			if p := w.get(w.register(w.wiki.PublicURL, nil).authorizeURL()); p.Status != 200 || !strings.Contains(p.Body, "you sign in at <strong>"+c.want+"</strong> next") {
+				t.Errorf("status %d, the page does not name %s: %s", p.Status, c.want, p.Body)
 			}
 		})
 	}
@@ -83,7 +118,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/'onload=alert(1)/&lt;?x='y"}, "client_name": name, "client_uri": "javascript:alert(1)", "logo_uri": "https://evil.example/logo.png", "tos_uri": "javascript:alert(2)"})
 			p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
 			shown := a.registration.text("client_name")
-			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow “(.*)” to use wiki in your name\?</h1>`)} {
+			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow <bdi>“(.*)”</bdi> to use wiki in your name\?</h1>`)} {
 				m := place.FindStringSubmatch(p.Body)
 				if m == nil || html.UnescapeString(m[1]) != shown || strings.ContainsAny(m[1], `<>"'`) {
 					t.Errorf("the name stands as %q", m)
@@ -91,7 +126,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			}
 			tags := regexp.MustCompile(`<[a-z!/]+`).FindAllString(p.Body, -1)
 			for _, tag := range tags {
-				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "</main", "</body", "</html"}, tag) {
+				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "<bdi", "</bdi", "</main", "</body", "</html"}, tag) {
 					t.Errorf("the page has a tag %s", tag)
 				}
 			}
@@ -253,7 +288,7 @@ func TestDeny(t *testing.T) {
 func TestTheContinuePageLeadsOn(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{
-		"https://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
+		"https://app.example/cb", "HTTPS://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
 		"com.example.app:/cb", "com.example.app://cb", "https://app.example/a;b,c(d)!$'~", "https://app.example/%C3%A9?q=%26%3D",
 	} {
 		t.Run(uri, func(t *testing.T) {
@@ -277,8 +312,10 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			if allowed.Status != 200 || !strings.HasPrefix(allowed.Next(), w.idp.Issuer+"/authorize?") || allowed.Next() != allowed.Link() {
 				t.Errorf("status %d, leads to %q and %q", allowed.Status, allowed.Next(), allowed.Link())
 			}
-			if got := a.codeIn(issuertest.NewBrowser(t, w.net)); got == "" {
-				t.Error("no code")
+			done := b.Get(b.Upstream(allowed))
+			to, _ := url.Parse(done.Next())
+			if web := strings.HasPrefix(strings.ToLower(uri), "http"); (done.Status == 303) != web || to.Query().Get("code") == "" {
+				t.Errorf("after the login: status %d, leads to %q", done.Status, done.Next())
 			}
 		})
 	}

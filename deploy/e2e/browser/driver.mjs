@@ -340,6 +340,49 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
+  // Who has switched all animations off, by a style of their own, presses Allow all the same.
+  async 'no animations'(flows, { open }) {
+    const page = await open(flows[0]);
+    await page.evaluate(() => {
+      const own = new CSSStyleSheet();
+      own.replaceSync('*, ::before, ::after { animation: none !important; transition: none !important; }');
+      document.adoptedStyleSheets = [own];
+    });
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  // Every page that a person sees is reloaded: the question, the answer to the form, and the page after the login.
+  async reload(flows, { open }) {
+    const page = await open(flows[0]);
+    const reload = async (status) => check((await page.reload()).status() === status, 'a reloaded page has changed');
+    await reload(200);
+    await asked(page);
+    const upstream = (url) => url.href.startsWith(flows[0].provider);
+    await page.route(upstream, (route) => route.fulfill({ status: 204 }));
+    await press(page, allow);
+    await page.getByRole('heading', { name: 'Continue to sign in' }).waitFor();
+    await reload(200); // sends the form again, as "from the same origin"
+    await page.getByRole('heading', { name: 'Continue to sign in' }).waitFor();
+    await page.unroute(upstream);
+    await page.locator('#continue').click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
+  },
+
+  // The second name is the first one with marks that reach over the lines below. Of them nothing is to be seen there.
+  async spill(flows, { open }) {
+    const below = [];
+    for (const flow of flows) {
+      const page = await open(flow);
+      await asked(page);
+      below.push(await Promise.all(['.unknown', 'dl', 'form'].map((part) => page.locator(part).screenshot({ animations: 'disabled' }))));
+    }
+    check(below[0].every((part, i) => part.equals(below[1][i])), 'the name reaches beyond its frame');
+    return [];
+  },
+
   // One rendering, answered twice, each way, when the time for a second click is over.
   async 'answered again'(flows, { open, person, note }) {
     const ends = [];
