@@ -63,9 +63,6 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
-	if len(sealed) > 3800 {
-		return nil, invalidRequest("The request is too large.")
-	}
 	cookies = append(cookies, t.staleFlows(r)...)
 	s.Log.Debug("login begins at the provider", "tenant", t.Resource, "provider", t.ProviderIssuer)
 	return &answer{

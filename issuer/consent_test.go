@@ -205,6 +205,11 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 			v.Set("request", v.Get("request")[:80]+another(v.Get("request")[80:81])+v.Get("request")[81:])
 		}), 400},
 		{"without a decision", body(func(v url.Values) { v.Del("decision") }), 400},
+		{"with the decision in the address", func(b *issuertest.Browser, p *issuertest.Page, r *http.Request) *issuertest.Browser {
+			body(func(v url.Values) { v.Del("decision") })(b, p, r)
+			r.URL.RawQuery = "decision=allow"
+			return b
+		}, 400},
 		{"with another decision", body(func(v url.Values) { v.Set("decision", "maybe") }), 400},
 		{"too late", func(b *issuertest.Browser, _ *issuertest.Page, _ *http.Request) *issuertest.Browser {
 			w.clock.Add(20*time.Minute + time.Second)
@@ -390,22 +395,30 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// The longest request that is accepted still fits a cookie of 4 KB.
+// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told so before a person is asked.
 func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		for i := range 30 {
-			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:a-rather-long-scope-%d", i))
+		w.wiki.RequiredScopes = nil
+		for i := range 10 {
+			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
 		}
 	})
-	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/" + strings.Repeat("a", 180)}, "token_endpoint_auth_method": "none"})
-	a.state = strings.Repeat("é", 512)
+	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "openid", "email"), " ")
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost/" + strings.Repeat("a", 183)}, "token_endpoint_auth_method": "none"})
+	resource := a.base + "/" + strings.Repeat("b", 511-len(a.base))
+	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))
+	a.wantsErrorRedirect(t, w.get(a.authorizeURL("resource", resource, "state", a.state+"s")), "invalid_request", a.state+"s")
 	b := issuertest.NewBrowser(t, w.net)
-	code := a.codeIn(b, "resource", a.base+"/"+strings.Repeat("b", 400))
+	code := a.codeIn(b, "resource", resource)
 	a.token(a.redemption(code)).wants(t, 200, "")
 	// Nor do many of them shut the browser out: headers that are too long are refused before anybody could drop a cookie.
 	for range 9 {
-		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", a.base+"/"+strings.Repeat("b", 400))), "allow"))
-		if size := len(strings.Join(b.Cookies(a.base), "; ")); size > issuer.MaxHeaderBytes-9<<10 {
+		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
+		cookies := b.Cookies(a.base)
+		if longest := slices.MaxFunc(cookies, func(x, y string) int { return len(x) - len(y) }); len(longest) > 4000 {
+			t.Fatalf("a cookie has %d bytes", len(longest))
+		}
+		if size := len(strings.Join(cookies, "; ")); size > issuer.MaxHeaderBytes-9<<10 {
 			t.Fatalf("the cookies have %d bytes", size)
 		}
 		w.clock.Add(time.Second)
