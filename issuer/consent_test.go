@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"net/http"
@@ -249,7 +250,7 @@ func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	}
 	p = b.Get(a.authorizeURL())
 	b.Decide(p, "deny")
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Errorf("denied twice: the answer is %s", to)
 	}
 }
@@ -270,18 +271,24 @@ func TestAPageIsAnsweredOnce(t *testing.T) {
 	}
 }
 
+// Nobody is taken to a site that they have just refused: anybody can register any. Programs on their own machine wait for the answer.
 func TestDeny(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	a := w.register(w.wiki.PublicURL, nil)
-	b := issuertest.NewBrowser(t, w.net)
-	p := b.Decide(b.Get(a.authorizeURL()), "deny")
-	to, err := url.Parse(p.Next())
-	if err != nil || !strings.HasPrefix(p.Next(), callback+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
-		t.Errorf("leads to %q", p.Next())
-	}
-	b.Wait()
-	if cookies := b.Cookies(a.base); len(cookies) != 0 {
-		t.Errorf("cookies are left: %q", cookies)
+	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
+		b := issuertest.NewBrowser(t, w.net)
+		p := b.Decide(b.Get(a.authorizeURL()), "deny")
+		to, err := url.Parse(p.Link())
+		if err != nil || !strings.HasPrefix(p.Link(), uri+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
+			t.Errorf("%s: the link leads to %q", uri, p.Link())
+		}
+		if next := p.Next(); stays && next != "" || !stays && next != p.Link() {
+			t.Errorf("%s: the page leads on to %q", uri, next)
+		}
+		b.Wait()
+		if cookies := b.Cookies(a.base); len(cookies) != 0 {
+			t.Errorf("%s: cookies are left: %q", uri, cookies)
+		}
 	}
 	if _, _, asked := w.idp.Counts(); asked != 0 {
 		t.Error("the provider was asked")
@@ -300,7 +307,7 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Decide(b.Get(a.authorizeURL()), "deny")
 			checkPage(t, seen(p))
-			for _, to := range []string{p.Next(), p.Link()} {
+			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} { // see TestDeny
 				u, err := url.Parse(to)
 				want, _ := url.Parse(uri)
 				if err != nil || u.Scheme != want.Scheme || u.Host != want.Host || u.Path != want.Path || u.Query().Get("iss") != a.base || u.Query().Get("error") != "access_denied" {
@@ -444,7 +451,7 @@ func TestADeniedPageCannotBeAllowed(t *testing.T) {
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
 	p := b.Get(a.authorizeURL())
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Fatalf("the answer is %s", to)
 	}
 	if second := b.Decide(p, "allow"); second.Status != 403 || second.Next() != "" {
