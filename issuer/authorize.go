@@ -67,7 +67,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		}
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
-	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri) != nil {
+	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
 		return client{}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)

@@ -35,6 +35,7 @@ func TestTheConsentPage(t *testing.T) {
 		{"a program on this computer that speaks TLS", "https://LocalHost:33418/cb", "localhost:33418", true, false},
 		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false, true},
 		{"a private scheme of anybody's, with a name to be mistaken for a host", "com.example.app://cIaude.ai/cb", "com.example.app://ciaude.ai", false, true},
+		{"http in capitals", "HTTP://127.0.0.1/cb", "127.0.0.1", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}, "client_name": "Claude"})

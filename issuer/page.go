@@ -157,7 +157,7 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }
 
-// isWeb says whether a browser can show what is at this address.
+// isWeb says whether a browser can show what is at this address. Schemes ignore case (RFC 3986 §3.1).
 func isWeb(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") // HTTPS: in the text is https, too
