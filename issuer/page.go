@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -158,8 +159,8 @@ func sentence(s string) string {
 
 // isWeb says whether a browser can show what is at this address. Schemes ignore case (RFC 3986 §3.1).
 func isWeb(address string) bool {
-	scheme, _, _ := strings.Cut(address, ":")
-	return strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") // HTTPS: in the text is https, too
 }
 
 // scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.

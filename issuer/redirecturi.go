@@ -145,14 +145,14 @@ func sameLoopback(registered, requested string) bool {
 	return a.Hostname() == b.Hostname() && a.EscapedPath() == b.EscapedPath() && a.RawQuery == b.RawQuery
 }
 
-// redirectHost is what the person is shown of a redirect URI.
+// redirectHost is what the person is shown of a redirect URI, and whether a program on their own machine waits there.
 func redirectHost(raw string) (host string, loopback bool) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return raw, false
 	}
 	if isWeb(raw) {
-		return u.Host, isLoopbackHost(u.Hostname())
+		return hostOf(raw), isLoopbackHost(strings.ToLower(u.Hostname()))
 	}
-	return u.Scheme + "://" + u.Host, false
+	return u.Scheme + "://" + hostOf(raw), false
 }

@@ -222,7 +222,7 @@ func TestTheNameThatThePersonSees(t *testing.T) {
 			if want == "" {
 				want = "An application without a name"
 			}
-			if page.Status != 200 || !strings.Contains(page.Body, "Allow “"+want+"” to use") {
+			if page.Status != 200 || !strings.Contains(page.Body, "Allow <bdi>“"+want+"”</bdi> to use") {
 				t.Errorf("the page does not name %q: %s", want, page.Body)
 			}
 		})

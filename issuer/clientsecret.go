@@ -1,0 +1,58 @@
+package issuer
+
+import (
+	"encoding/binary"
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// secretName is which environment variables a label may name: without the rule, whoever may write labels could
+// have the sidecar send any of its variables to a provider of theirs.
+var secretName = regexp.MustCompile(`^[A-Z0-9_]*CLIENT_SECRET$`)
+
+// clientSecret is the upstream client's secret: the label's text, a variable of the sidecar (env:NAME), or a text
+// that `mcpbouncer seal-secret` made for this provider and client only.
+func (s *Issuer) clientSecret(t *tenant) (string, error) {
+	if name, ok := strings.CutPrefix(t.ClientSecret, "env:"); ok {
+		if !secretName.MatchString(name) {
+			return "", errors.New("clientSecret: the name of the variable must end in CLIENT_SECRET")
+		}
+		if secret := s.Getenv(name); secret != "" {
+			return secret, nil
+		}
+		return "", errors.New("clientSecret: the sidecar has no variable " + name)
+	}
+	if strings.HasPrefix(t.ClientSecret, "mbs1_") {
+		secret, err := OpenSecret(s.Ring, t.ProviderIssuer, t.ClientID, t.ClientSecret, s.Now())
+		if err != nil {
+			return "", errors.New("clientSecret: was sealed for another provider, client or master secret")
+		}
+		return secret, nil
+	}
+	return t.ClientSecret, nil
+}
+
+// SealSecret makes a label's clientSecret that only a sidecar with this ring can read, and only for this
+// provider and client: copied into another tenant's label it does not open.
+func SealSecret(ring *sealing.Ring, providerIssuer, clientID, secret string, now time.Time) string {
+	return ring.Seal(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), []byte(secret), now)
+}
+
+// OpenSecret is the reverse of SealSecret; it fails with sealing.ErrNotOpened.
+func OpenSecret(ring *sealing.Ring, providerIssuer, clientID, value string, now time.Time) (string, error) {
+	secret, _, err := ring.Open(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), value, now)
+	return string(secret), err
+}
+
+// secretContext is LP(issuer) ‖ LP(client id) of docs/sealed-values.md.
+func secretContext(providerIssuer, clientID string) string {
+	var b []byte
+	for _, s := range []string{providerIssuer, clientID} {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+	}
+	return string(b)
+}

@@ -1,0 +1,193 @@
+package issuer
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// redeem posts the upstream code, once, and returns who logged in, and which scopes of the label the provider withheld.
+func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, []string, error) {
+	up, secret, err := s.upstreamWithSecret(ctx, t)
+	if err != nil {
+		return identity{}, nil, err
+	}
+	ctx, cancel := s.upstreamContext(ctx)
+	defer cancel()
+	token, err := up.config(t, secret).Exchange(ctx, code, oauth2.VerifierOption(seed.CodeVerifier()))
+	if err != nil {
+		return identity{}, nil, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+	}
+	who, err := s.verifyIDToken(ctx, t, up, token)
+	if err != nil {
+		return identity{}, nil, err
+	}
+	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
+		return identity{}, nil, loginRefused(errors.New("nonce of the id_token is not the one sent"))
+	}
+	known, err := s.learn(ctx, t, up, token, who)
+	if err != nil {
+		return identity{}, nil, err
+	}
+	if up.refreshMode(t) == "session" {
+		token.RefreshToken = "" // nothing to steal
+	}
+	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "tenant", t.Resource, "provider", up.issuer, "characters", len(token.RefreshToken))
+		token.RefreshToken = ""
+	}
+	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
+		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
+	}
+	known.RefreshToken, known.CheckedAt = packed(token.RefreshToken), s.Now().Unix()
+	return known, t.withheldScopes(token), nil
+}
+
+// askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
+	ctx, cancel := s.upstreamContext(ctx)
+	defer cancel()
+	ask := func() (*oauth2.Token, error) {
+		// A token without an access token makes the source refresh at once.
+		return up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
+	}
+	token, err := ask()
+	if isLost(err) && ctx.Err() == nil {
+		// The provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes again after that.
+		token, err = ask()
+	}
+	if err != nil {
+		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
+	}
+	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
+	raw, _ := token.Extra("id_token").(string)
+	if raw != "" {
+		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
+			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
+		}
+	}
+	var next identity
+	switch noNews := raw == "" && up.provider.UserInfoEndpoint() == ""; {
+	case err != nil:
+	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
+		next, next.UnreadSince = last, 0
+	case noNews:
+		err = rulesChanged()
+	default:
+		next, err = s.learn(ctx, t, up, token, who)
+	}
+	checkedAt := s.Now().Unix()
+	if err != nil {
+		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
+		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
+			return identity{}, nil, err
+		}
+		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
+		// who was taken out of a group would stay in as long as userinfo fails.
+		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		next, checkedAt = last, last.CheckedAt
+		if next.UnreadSince == 0 {
+			next.UnreadSince = s.Now().Unix()
+		}
+	}
+	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
+	if next.RefreshToken == "" {
+		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
+	}
+	if next.RefreshToken != last.RefreshToken && len(next.RefreshToken)+next.size() > maxUpstreamValue {
+		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", "tenant", t.Resource, "provider", up.issuer, "characters", len(next.RefreshToken))
+		next.RefreshToken = last.RefreshToken
+	}
+	return next, t.withheldScopes(token), nil
+}
+
+// isLost says that there was no answer that could be read, other than because time ran out.
+func isLost(err error) bool {
+	var answer *oauth2.RetrieveError
+	var broken *url.Error
+	return err != nil && !errors.As(err, &answer) && !(errors.As(err, &broken) && broken.Timeout())
+}
+
+// upstreamContext is for one exchange with a provider.
+func (s *Issuer) upstreamContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+}
+
+// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server
+// hangs on them.
+var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
+
+// withheldScopes are the scopes of the label that the provider did not grant: it must say so when it granted other ones
+// than were asked (RFC 6749 §5.1).
+func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
+	granted, sent := token.Extra("scope").(string)
+	if !sent {
+		return nil
+	}
+	for _, scope := range t.Scopes {
+		if !slices.Contains(identityScopes, scope) && !slices.Contains(strings.Fields(granted), scope) {
+			withheld = append(withheld, scope)
+		}
+	}
+	return withheld
+}
+
+// loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
+func loginRefused(cause error) *Error {
+	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
+}
+
+// upstreamTokenError maps a failed request to the provider's token endpoint. invalid_client is never
+// relayed: it is about the operator's client, and SDKs would throw away their own.
+func upstreamTokenError(err error, expired string) *Error {
+	var answer *oauth2.RetrieveError
+	if !errors.As(err, &answer) {
+		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
+	}
+	cause := fmt.Errorf("the provider answered %d %s", answer.Response.StatusCode, safeCode(answer.ErrorCode))
+	switch {
+	case answer.ErrorCode == "invalid_grant", answer.ErrorCode == "invalid_code": // some say so of a used code
+		return invalidGrant(expired).because(cause)
+	case answer.Response.StatusCode >= 500 || answer.Response.StatusCode == http.StatusTooManyRequests:
+		return temporarilyUnavailable("the sign-in provider is not available", cause)
+	}
+	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
+}
+
+// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 and go-oidc put whole
+// bodies into their errors.
+func redactUpstream(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return fmt.Errorf("%s: %w", hostOf(urlErr.URL), urlErr.Err)
+	}
+	text := err.Error()
+	for _, known := range []string{"audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "different provider"} {
+		if strings.Contains(text, known) {
+			return errors.New("refused: " + known)
+		}
+	}
+	return errors.New("unexpected answer")
+}
+
+var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+
+// safeCode is an error code of a provider as it may stand in a log.
+func safeCode(code string) string {
+	if len(code) <= 40 && errorCode.MatchString(code) {
+		return code
+	}
+	return "an error code that is not one"
+}
