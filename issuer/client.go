@@ -59,7 +59,8 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		return c, err
 	}
 	if c.machine() {
-		return c, c.checkMachine()
+		err := c.checkMachine()
+		return c, err
 	}
 	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened

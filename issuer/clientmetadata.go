@@ -32,8 +32,7 @@ type metadataDocument struct {
 
 // checkDocumentURL is §3 of the draft, on the raw text: url.Parse forgives what a string comparison would not.
 func checkDocumentURL(raw string) (*url.URL, error) {
-	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it does not. (Nor percent-encoded, which
-	// url.Parse decodes: see plainHost.)
+	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it does not.
 	if len(raw) > maxClientID || strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("#\\\"<>`{}|^", c) }) {
 		return nil, errors.New("client_id: not a plain URL")
 	}
@@ -47,7 +46,7 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 		return nil, errors.New("client_id: must have a path")
 	case u.RawPath != "" || slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
 		return nil, errors.New("client_id: must not contain dot segments or encoded characters")
-	case !plainHost.MatchString(rawAuthority(raw)):
+	case !plainHost.MatchString(rawAuthority(raw)): // url.Parse would decode it
 		return nil, errors.New("client_id: must name its host in plain ASCII letters, digits, dots and hyphens")
 	case strings.ToLower(u.Host) != u.Host || u.Port() == "443" || len(u.Port()) > 1 && u.Port()[0] == '0':
 		return nil, errors.New("client_id: must be written in its plain form")
@@ -81,7 +80,8 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if strings.HasPrefix(doc.AuthMethod, "client_secret_") {
 		return registration{}, errNoSharedSecret
 	}
-	return reg, reg.takeAuthMethod(doc, clientID)
+	err = reg.takeAuthMethod(doc, clientID)
+	return reg, err
 }
 
 // takeAuthMethod settles how the client proves itself. The list says what it can do; where there is one, the single member is only its
