@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -68,7 +69,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
 	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
-		return client{}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
+		return client{}, authorizationRequest{}, refusedRedirectURI(id) // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
-		return c, req, errRedirectURI
+		return c, req, refusedRedirectURI(c.id)
 	}
 	if err := s.clientDenied(r.Context(), c.id); err != nil {
 		return c, req, err
@@ -89,11 +90,11 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 
 	redirected := func(code, description string) error {
-		return &redirectedError{badRequest(code, description), req}
+		return &redirectedError{badRequest(code, description).because(ofClient(c.id, nil)), req}
 	}
-	if req.State = query.Get("state"); len(req.State) > maxState {
+	if req.State = query.Get("state"); len(req.State) > maxState || !utf8.ValidString(req.State) { // CBOR has no text that is not UTF-8
 		req.State = ""
-		return c, req, redirected("invalid_request", "state is too long")
+		return c, req, redirected("invalid_request", "state is too long or not UTF-8")
 	}
 	if query.Get("response_type") != "code" {
 		return c, req, redirected("unsupported_response_type", "response_type must be code")

@@ -130,6 +130,7 @@ func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 		{"a challenge of 10 KB", []string{"code_challenge", strings.Repeat("A", 10<<10)}, "invalid_request", a.state},
 		{"a state of 1,025 characters, which is not sent back", []string{"state", strings.Repeat("s", 1025)}, "invalid_request", ""},
 		{"a state of 1,024 characters", []string{"state", strings.Repeat("s", 1024), "response_type", "x"}, "unsupported_response_type", strings.Repeat("s", 1024)},
+		{"a state that is no text, which no sealed value holds", []string{"state", "\xff"}, "invalid_request", ""},
 		{"no state", []string{"state", "", "response_type", "x"}, "unsupported_response_type", ""},
 		{"a state that needs escaping", []string{"state", "a&iss=x\r\n#é", "response_type", "x"}, "unsupported_response_type", "a&iss=x\r\n#é"},
 		{"prompt=none", []string{"prompt", "none"}, "consent_required", a.state},

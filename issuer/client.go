@@ -89,6 +89,9 @@ func unknownClient(id string, err error) *Error {
 
 // ofClient names the client in the operator's log, by the URL of its document or else by its fingerprint, with the cause if there is more to say.
 func ofClient(id string, cause error) error {
+	if id == "" {
+		return cause
+	}
 	name := sealing.Fingerprint(id)
 	if _, err := checkDocumentURL(id); err == nil {
 		name = id

@@ -36,7 +36,9 @@ func badRequest(code, description string) *Error {
 func invalidRequest(description string) *Error { return badRequest("invalid_request", description) }
 func invalidGrant(description string) *Error   { return badRequest("invalid_grant", description) }
 
-var errRedirectURI = badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.")
+func refusedRedirectURI(clientID string) *Error {
+	return badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.").because(ofClient(clientID, nil))
+}
 
 // temporarilyUnavailable keeps everything the client holds: it may try again.
 func temporarilyUnavailable(description string, cause error) *Error {

@@ -43,7 +43,7 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 	}
 	grantType := form.Get("grant_type")
 	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
-		return badRequest("unauthorized_client", "this client may not use this grant_type")
+		return badRequest("unauthorized_client", "this client may not use this grant_type").because(ofClient(c.id, nil))
 	}
 	var resp tokenResponse
 	switch grantType {
@@ -59,7 +59,8 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
 	}
 	if err != nil {
-		return err
+		e := *asError(err) // a copy: some errors are shared
+		return e.because(ofClient(c.id, e.cause))
 	}
 	writeJSON(w, http.StatusOK, resp)
 	return nil

@@ -248,11 +248,47 @@ func TestClientAuthentication(t *testing.T) {
 			}
 			logged := len(w.log.String())
 			got := w.do(r).wants(t, c.status, c.code)
-			if c.status == 401 && !strings.Contains(w.log.String()[logged:], `"cause":"client `) {
+			if c.status == 401 && c.id != "" && !strings.Contains(w.log.String()[logged:], `"cause":"client `) {
 				t.Errorf("the log does not name the client: %s", w.log.String()[logged:])
 			}
 			if auth := got.Header.Get("WWW-Authenticate"); (auth != "") != c.challenge || c.challenge && !strings.HasPrefix(auth, "Basic ") {
 				t.Errorf("WWW-Authenticate %q", auth)
+			}
+		})
+	}
+}
+
+// An operator who is told a reference, or sees refusals pile up, can tell whose they are; by a document's URL or as the deny document names clients.
+func TestARefusalInTheLogNamesTheClient(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, onThisMachine)
+	name := `"cause":"client ` + sealing.Fingerprint(a.id)
+	for _, c := range []struct {
+		name   string
+		ask    func() reply
+		status int
+		cause  string
+	}{
+		{"a code of nobody's", func() reply { return a.token(a.redemption("x")) }, 400, name + `: sealing: value does not open"`},
+		{"a refresh token of nobody's", func() reply { return a.token(a.refreshment("x")) }, 400, name + `: sealing: value does not open"`},
+		{"a machine's grant", func() reply { return a.token(with(a.refreshment("x"), "grant_type", "client_credentials")) }, 400, name + `"`},
+		{"no grant", func() reply { return a.token(with(a.refreshment("x"), "grant_type", "")) }, 400, name + `"`},
+		{"another redirect URI", func() reply { return w.get(a.authorizeURL("redirect_uri", "https://evil.example/")) }, 400, name + `"`},
+		{"a document's other redirect URI", func() reply {
+			return w.get(w.documentApp(documentURL).authorizeURL("redirect_uri", "javascript:alert(1)"))
+		}, 400, `"cause":"client ` + documentURL + `"`},
+		{"an error that goes to the client", func() reply { return w.get(a.authorizeURL("response_type", "token")) }, 303, name + `"`},
+		{"no client, who has no name", func() reply {
+			return w.do(newRequest(t, "POST", a.base+"/oauth/token", formType, a.refreshment("x").Encode()))
+		}, 401, ""},
+		{"no client, at the page", func() reply { return w.get(a.authorizeURL("client_id", "")) }, 400, `"cause":"sealing: value does not open"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := len(w.log.String())
+			got := c.ask()
+			log := w.log.String()[before:]
+			if got.Status != c.status || strings.Count(log, "request refused") != 1 || !strings.Contains(log, c.cause) || c.cause == "" && strings.Contains(log, `"cause"`) {
+				t.Errorf("status %d, want %d with %s, logged %s", got.Status, c.status, c.cause, log)
 			}
 		})
 	}
