@@ -273,6 +273,11 @@ func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
 			a.login()
 		})
 	}
+	document := w.publish(documentURL, map[string]any{"redirect_uris": []string{callback, "myapp:/callback"}})
+	document.login()
+	if p := document.page("redirect_uri", "myapp:/callback"); p.Status != 400 || p.Next() != "" {
+		t.Errorf("of a metadata document: status %d, leads to %q", p.Status, p.Next())
+	}
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"myapp:/callback"}, "token_endpoint_auth_method": "none"})
 	a.redirect = "myapp:/callback"
 	w.relabel(func(t *labels) { t.PrivateRedirectURIs = nil })
@@ -307,7 +312,8 @@ func FuzzRedirectURI(f *testing.F) {
 			t.Fatalf("%q was accepted: %v", raw, err)
 		}
 		isLoopback := func(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
-		private := strings.Contains(u.Scheme, ".") || slices.Contains([]string{"anysphere.cursor-mcp", "saoudrizwan.claude-dev", "mcp", "oauth"}, u.Host)
+		private := strings.Contains(u.Scheme, ".") || slices.Contains([]string{"cursor://anysphere.cursor-mcp", "warp://mcp", "raycast://oauth", "vscode://saoudrizwan.claude-dev",
+			"vscode-insiders://saoudrizwan.claude-dev", "cursor://saoudrizwan.claude-dev", "windsurf://saoudrizwan.claude-dev"}, u.Scheme+"://"+u.Host)
 		if u.User != nil || u.Fragment != "" || strings.Contains(raw, "#") || !(u.Scheme == "https" && u.Hostname() != "" || u.Scheme == "http" && isLoopback(u.Hostname()) || private) {
 			t.Fatalf("%q was accepted", raw)
 		}
