@@ -114,6 +114,9 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		return c, req, redirected("consent_required", "consent cannot be given without asking")
 	}
 	req.Scope = t.grantableScope(query.Get("scope"))
+	if len(req.State)+len(req.Resource)+len(req.Scope)+len(req.RedirectURI) > maxRequest {
+		return c, req, redirected("invalid_request", "state, resource, scope and redirect_uri are too long together")
+	}
 	return c, req, nil
 }
 

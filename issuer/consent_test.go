@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"net/http"
@@ -206,6 +207,11 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 			v.Set("request", v.Get("request")[:80]+another(v.Get("request")[80:81])+v.Get("request")[81:])
 		}), 400},
 		{"without a decision", body(func(v url.Values) { v.Del("decision") }), 400},
+		{"with the decision in the address", func(b *issuertest.Browser, p *issuertest.Page, r *http.Request) *issuertest.Browser {
+			body(func(v url.Values) { v.Del("decision") })(b, p, r)
+			r.URL.RawQuery = "decision=allow"
+			return b
+		}, 400},
 		{"with another decision", body(func(v url.Values) { v.Set("decision", "maybe") }), 400},
 		{"too late", func(b *issuertest.Browser, _ *issuertest.Page, _ *http.Request) *issuertest.Browser {
 			w.clock.Add(20*time.Minute + time.Second)
@@ -245,7 +251,7 @@ func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	}
 	p = b.Get(a.authorizeURL())
 	b.Decide(p, "deny")
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Errorf("denied twice: the answer is %s", to)
 	}
 }
@@ -266,18 +272,24 @@ func TestAPageIsAnsweredOnce(t *testing.T) {
 	}
 }
 
+// Nobody is taken to a site that they have just refused: anybody can register any. Programs on their own machine wait for the answer.
 func TestDeny(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	a := w.register(w.wiki.PublicURL, nil)
-	b := issuertest.NewBrowser(t, w.net)
-	p := b.Decide(b.Get(a.authorizeURL()), "deny")
-	to, err := url.Parse(p.Next())
-	if err != nil || !strings.HasPrefix(p.Next(), callback+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
-		t.Errorf("leads to %q", p.Next())
-	}
-	b.Wait()
-	if cookies := b.Cookies(a.base); len(cookies) != 0 {
-		t.Errorf("cookies are left: %q", cookies)
+	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
+		b := issuertest.NewBrowser(t, w.net)
+		p := b.Decide(b.Get(a.authorizeURL()), "deny")
+		to, err := url.Parse(p.Link())
+		if err != nil || !strings.HasPrefix(p.Link(), uri+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
+			t.Errorf("%s: the link leads to %q", uri, p.Link())
+		}
+		if next := p.Next(); stays && next != "" || !stays && next != p.Link() {
+			t.Errorf("%s: the page leads on to %q", uri, next)
+		}
+		b.Wait()
+		if cookies := b.Cookies(a.base); len(cookies) != 0 {
+			t.Errorf("%s: cookies are left: %q", uri, cookies)
+		}
 	}
 	if _, _, asked := w.idp.Counts(); asked != 0 {
 		t.Error("the provider was asked")
@@ -296,7 +308,7 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Decide(b.Get(a.authorizeURL()), "deny")
 			checkPage(t, seen(p))
-			for _, to := range []string{p.Next(), p.Link()} {
+			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} { // see TestDeny
 				u, err := url.Parse(to)
 				want, _ := url.Parse(uri)
 				if err != nil || u.Scheme != want.Scheme || u.Host != want.Host || u.Path != want.Path || u.Query().Get("iss") != a.base || u.Query().Get("error") != "access_denied" {
@@ -391,22 +403,30 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// The longest request that is accepted still fits a cookie of 4 KB.
+// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told so before a person is asked.
 func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		for i := range 30 {
-			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:a-rather-long-scope-%d", i))
+		w.wiki.RequiredScopes = nil
+		for i := range 10 {
+			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
 		}
 	})
-	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/" + strings.Repeat("a", 180)}, "token_endpoint_auth_method": "none"})
-	a.state = strings.Repeat("é", 512)
+	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "openid", "email"), " ")
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost/" + strings.Repeat("a", 183)}, "token_endpoint_auth_method": "none"})
+	resource := a.base + "/" + strings.Repeat("b", 511-len(a.base))
+	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))
+	a.wantsErrorRedirect(t, w.get(a.authorizeURL("resource", resource, "state", a.state+"s")), "invalid_request", a.state+"s")
 	b := issuertest.NewBrowser(t, w.net)
-	code := a.codeIn(b, "resource", a.base+"/"+strings.Repeat("b", 400))
+	code := a.codeIn(b, "resource", resource)
 	a.token(a.redemption(code)).wants(t, 200, "")
 	// Nor do many of them shut the browser out: headers that are too long are refused before anybody could drop a cookie.
 	for range 9 {
-		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", a.base+"/"+strings.Repeat("b", 400))), "allow"))
-		if size := len(strings.Join(b.Cookies(a.base), "; ")); size > issuer.MaxHeaderBytes-9<<10 {
+		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
+		cookies := b.Cookies(a.base)
+		if longest := slices.MaxFunc(cookies, func(x, y string) int { return len(x) - len(y) }); len(longest) > 4000 {
+			t.Fatalf("a cookie has %d bytes", len(longest))
+		}
+		if size := len(strings.Join(cookies, "; ")); size > issuer.MaxHeaderBytes-9<<10 {
 			t.Fatalf("the cookies have %d bytes", size)
 		}
 		w.clock.Add(time.Second)
@@ -432,7 +452,7 @@ func TestADeniedPageCannotBeAllowed(t *testing.T) {
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
 	p := b.Get(a.authorizeURL())
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Fatalf("the answer is %s", to)
 	}
 	if second := b.Decide(p, "allow"); second.Status != 403 || second.Next() != "" {

@@ -125,7 +125,8 @@ const (
 	maxBody          = 64 << 10
 	maxRegistration  = 16 << 10
 	maxClientID      = 1000 // characters; longer ones do not survive as part of a URL on Windows
-	maxState         = 1024 // of the client; it travels in a cookie of 4 KB
+	maxState         = 1024 // of the client
+	maxRequest       = 2600 // characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of 4 KB
 	maxRedirectURIs  = 5
 	maxRedirectURI   = 200
 	maxClientName    = 64   // runes shown to the person

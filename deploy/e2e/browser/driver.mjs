@@ -78,6 +78,17 @@ async function signIn(page, flow) {
   await page.keyboard.press('Enter');
 }
 
+// Who has denied a site stays on our page, with a link there; any other client is told at once.
+async function denied(page, flow) {
+  if (flow.redirect.startsWith('https:')) {
+    await page.getByRole('heading', { name: 'You denied access' }).waitFor();
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+    check(!page.url().startsWith(flow.redirect), 'the page leads on to the site that was denied');
+    await page.locator('#continue').click();
+  }
+  return atClient(page, flow);
+}
+
 async function atClient(page, flow) {
   await page.waitForURL((url) => url.href.startsWith(flow.redirect));
   return page.url();
@@ -180,7 +191,7 @@ const scenarios = {
   async deny(flows, { open }) {
     const page = await open(flows[0]);
     await deny(page).click();
-    return [await atClient(page, flows[0])];
+    return [await denied(page, flows[0])];
   },
 
   // The first flow is allowed, the second denied, with no mouse.
@@ -212,7 +223,7 @@ const scenarios = {
     page = await open(flows[1]);
     await page.keyboard.press('Tab');
     await page.keyboard.press('Enter');
-    ends.push(await atClient(page, flows[1]));
+    ends.push(await denied(page, flows[1]));
     return ends;
   },
 
@@ -245,7 +256,7 @@ const scenarios = {
   async 'back after deny'(flows, { open }) {
     const page = await open(flows[0]);
     await deny(page).click();
-    await atClient(page, flows[0]);
+    await page.getByRole('heading', { name: 'You denied access' }).waitFor();
     await page.goBack();
     await asked(page);
     await allow(page).click();
@@ -392,7 +403,7 @@ const scenarios = {
       for (const again of [allow, deny]) copies.push({ page: await copyOf(page, person, flows[i]), again });
       await button(page).click();
       if (button === allow) await signIn(page, flows[i]);
-      ends.push(await atClient(page, flows[i]));
+      ends.push(await (button === deny ? denied : atClient)(page, flows[i]));
     }
     await forgotten(person);
     for (const { page, again } of copies) {
@@ -485,7 +496,7 @@ const scenarios = {
       await button(page).click();
       if (button === allow) await signIn(page, flows[i]);
       if (flows[i].redirect.startsWith('http')) {
-        ends.push(await atClient(page, flows[i]));
+        ends.push(await (button === deny ? denied : atClient)(page, flows[i]));
         continue;
       }
       const asked = await navigation(flows[i].redirect);
