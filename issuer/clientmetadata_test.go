@@ -370,6 +370,33 @@ func TestTheRequestForADocument(t *testing.T) {
 	}
 }
 
+// Where the operator switches them off, clients are told to register, and nobody's host is asked.
+func TestNoMetadataDocuments(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.NoMetadataDocuments = true }
+	})
+	a := w.publish(documentURL, nil)
+	vendor := w.documentApp("https://claude.ai/oauth/claude-code-client-metadata")
+	vendor.redirect = "http://localhost/callback"
+	for _, a := range []*app{a, vendor} {
+		if p := a.page(); p.Status != 400 || !strings.Contains(p.Body, "this server reads no such documents") {
+			t.Errorf("%s: status %d: %s", a.id, p.Status, p.Body)
+		}
+		if r := w.do(a.tokenRequest(a.refreshment("mbr1_x"))); r.Status != 401 || r.text("error") != "invalid_client" { // at which SDKs register
+			t.Errorf("%s: %d %s", a.id, r.Status, r.Body)
+		}
+	}
+	if w.docs.count("") != 0 {
+		t.Error("a document was fetched")
+	}
+	if m := w.get(a.base + "/.well-known/oauth-authorization-server"); m.JSON["client_id_metadata_document_supported"] != false {
+		t.Errorf("advertised: %s", m.Body)
+	}
+	if p := w.register(a.base, nil).page(); p.Status != 200 {
+		t.Errorf("a client that registers: status %d", p.Status)
+	}
+}
+
 // A request that no document can make good does not make us ask for one.
 func TestARequestThatIsRefusedAnywayFetchesNothing(t *testing.T) {
 	w := newWorld(t, nil, nil)

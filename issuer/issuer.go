@@ -62,6 +62,7 @@ type Config struct {
 	Getenv    func(string) string // reads clientSecret=env:NAME
 	Transport http.RoundTripper   // to upstream providers
 
+	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
 	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
 	TrustedDocumentHosts []string
 	DocumentTransport    http.RoundTripper // to client metadata documents; nil checks the addresses it dials
