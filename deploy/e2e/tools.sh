@@ -55,6 +55,9 @@ make_tool everything-server "a few seconds" \
 # The conformance suite, the TypeScript clients and the Node.js that they run on.
 node/install.sh
 
+# Whole programs that are MCP clients.
+programs/install.sh
+
 # The official validator of CloudFormation templates.
 cloudformation/install.sh
 
