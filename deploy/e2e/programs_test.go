@@ -158,6 +158,9 @@ func (p *installation) result(wrote string) loginResult {
 	seen := p.tn.MCP.Requests("/mcp")
 	last := seen[len(seen)-1].Header
 	p.got.Sub, p.got.Revision = last.Get("X-Mcp-Sub"), last.Get("Mcp-Protocol-Version")
+	if p.got.Revision == "" {
+		p.got.Revision = "names no revision"
+	}
 	if wrote != "" && !strings.Contains(wrote, p.got.Sub) {
 		p.t.Errorf("the tool was not called by %s:\n%s", p.got.Sub, wrote)
 	}

@@ -11,8 +11,11 @@ if [ "$(cat node_modules/.lock 2>/dev/null)" != "$lock" ]; then
   echo "$lock" >node_modules/.lock
 fi
 # npm leaves out what is not made for this machine, and says nothing.
+HOME=$(mktemp -d)
+export HOME
+trap 'rm -rf "$HOME"' EXIT
 for program in node_modules/codex-linux-*/vendor/*/bin/codex node_modules/opencode-linux-*/bin/opencode; do
-  if ! HOME=/nonexistent "$program" --version >/dev/null 2>&1; then
+  if ! "$program" --version >/dev/null 2>&1; then
     echo "programs: package.json names no $program that runs here ($(uname -s) $(uname -m)); it has those for Linux on x64 and arm64" >&2
     exit 1
   fi
