@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,8 @@ const (
 	assertionType    = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	maxAssertion     = 8 << 10
 	maxAssertionLife = 10 * time.Minute
+	maxKeys          = 20 // of one client: an assertion that names none is tried with each
+	minRSABits       = 2048
 )
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
@@ -144,8 +147,10 @@ func (s *Issuer) fetchKeys(ctx context.Context, source documentKey) (*jose.JSONW
 	return parseKeys(body)
 }
 
-// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5); a private or symmetric one spoils the set, because whoever
-// reads it can sign.
+var errNoKey = errors.New("jwks: holds no key that can be used")
+
+// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5), and RSA keys that are too short (RFC 7518 §3.3); a private
+// or symmetric one spoils the set, because whoever reads it can sign.
 func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 	var raw struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -153,25 +158,34 @@ func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 	if err := json.Unmarshal(body, &raw); err != nil {
 		return nil, errors.New("jwks: not a JSON Web Key Set")
 	}
+	if len(raw.Keys) > maxKeys {
+		return nil, fmt.Errorf("jwks: at most %d keys", maxKeys)
+	}
 	set := &jose.JSONWebKeySet{}
 	for _, text := range raw.Keys {
 		var secret struct {
-			D json.RawMessage `json:"d"`
-			K json.RawMessage `json:"k"`
+			D    json.RawMessage `json:"d"`
+			K    json.RawMessage `json:"k"`
+			Priv json.RawMessage `json:"priv"` // of RFC 9964 (ML-DSA)
 		}
 		if err := json.Unmarshal(text, &secret); err != nil {
 			return nil, errors.New("jwks: not a JSON Web Key Set")
 		}
-		if secret.D != nil || secret.K != nil {
+		if secret.D != nil || secret.K != nil || secret.Priv != nil {
 			return nil, errors.New("jwks: holds a key that is not a public one")
 		}
 		var key jose.JSONWebKey
-		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() {
+		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() && !isShortRSA(key) {
 			set.Keys = append(set.Keys, key)
 		}
 	}
 	if len(set.Keys) == 0 {
-		return nil, errors.New("jwks: holds no key that can be used")
+		return nil, errNoKey
 	}
 	return set, nil
+}
+
+func isShortRSA(key jose.JSONWebKey) bool {
+	public, ok := key.Key.(*rsa.PublicKey)
+	return ok && public.N.BitLen() < minRSABits
 }

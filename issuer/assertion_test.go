@@ -89,6 +89,8 @@ func TestLoginsOfDocuments(t *testing.T) {
 		{"without client_id beside the assertion", inline(ecKey()), jose.ES256, ecKey(), true, true},
 		{"negotiated, with its key", atURL(negotiated), jose.RS256, rsaKey(), false, false},
 		{"negotiated, without", atURL(negotiated), "", nil, false, false},
+		{"only a key in the list, whatever the preference", map[string]any{"token_endpoint_auth_method": "none", "token_endpoint_auth_methods_supported": []string{"private_key_jwt"}, "jwks": jwks(ecKey().Public())}, jose.ES256, ecKey(), false, true},
+		{"a key that is in the list, and not the preference", map[string]any{"token_endpoint_auth_method": "none", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": jwks(ecKey().Public())}, jose.ES256, ecKey(), false, false},
 		{"a key without being asked for one: the list has both", map[string]any{"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{"private_key_jwt", "none"}, "jwks": jwks(ecKey().Public())}, jose.ES256, ecKey(), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -31,6 +31,10 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	if name == "" {
 		name = "An application without a name"
 	}
+	provider := hostOf(t.ProviderIssuer)
+	if up, err := s.upstream(r.Context(), t); err == nil {
+		provider = hostOf(up.endpoint.AuthURL) // some providers ask for passwords at another host than their issuer's
+	}
 	return &answer{
 		page: consentPage,
 		data: map[string]any{
@@ -41,7 +45,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Private":  !isWeb(req.RedirectURI),
 			"Resource": req.Resource,
 			"Scopes":   inWords(strings.Fields(req.Scope)),
-			"Provider": hostOf(t.ProviderIssuer),
+			"Provider": provider,
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),
 			"Request":  s.seal(sealing.KindConsent, t, id, req),
@@ -63,7 +67,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		}
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
-	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri) != nil {
+	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
 		return client{}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)
@@ -110,6 +114,9 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		return c, req, redirected("consent_required", "consent cannot be given without asking")
 	}
 	req.Scope = t.grantableScope(query.Get("scope"))
+	if len(req.State)+len(req.Resource)+len(req.Scope)+len(req.RedirectURI) > maxRequest {
+		return c, req, redirected("invalid_request", "state, resource, scope and redirect_uri are too long together")
+	}
 	return c, req, nil
 }
 
@@ -150,10 +157,11 @@ func random(n int) []byte {
 	return b
 }
 
+// hostOf is in small letters, as browsers read it: cIaude.ai, with a capital i, is ciaude.ai.
 func hostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return raw
 	}
-	return u.Host
+	return strings.ToLower(u.Host)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -58,13 +59,14 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		return c, err
 	}
 	if c.machine() {
-		return c, c.checkMachine()
+		err := c.checkMachine()
+		return c, err
 	}
 	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
-		if err := checkRedirectURI(uri); err != nil {
+		if err := checkRedirectURI(uri, t.PrivateRedirectURIs); err != nil {
 			return c, err
 		}
 	}
@@ -82,7 +84,19 @@ func unknownClient(id string, err error) *Error {
 		e.Code = "invalid_client_metadata"
 		e.Description = "The document in which this application describes itself cannot be accepted: " + err.Error() + "."
 	}
-	return e.because(err)
+	return e.because(ofClient(id, err))
+}
+
+// ofClient names the client in the operator's log, by the URL of its document or else by its fingerprint, with the cause if there is more to say.
+func ofClient(id string, cause error) error {
+	name := sealing.Fingerprint(id)
+	if _, err := checkDocumentURL(id); err == nil {
+		name = id
+	}
+	if cause == nil {
+		return errors.New("client " + name)
+	}
+	return fmt.Errorf("client %s: %w", name, cause)
 }
 
 // credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
@@ -126,56 +140,56 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 // empty secret, as Go's oauth2 package does.
 func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
 	p, err := presentedCredentials(r, form)
-	refused := func(why string) *Error {
-		return &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: p.basic}
+	refused := func(why string, cause error) *Error {
+		return (&Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: p.basic}).because(ofClient(p.id, cause))
 	}
 	if err != nil {
-		return client{}, refused(err.Error())
+		return client{}, refused(err.Error(), nil)
 	}
 	if p.id == "" {
-		return client{}, refused("client_id is missing")
+		return client{}, refused("client_id is missing", nil)
 	}
 	c, err := s.openClient(r.Context(), t, p.id)
 	switch {
 	case errors.Is(err, errUnreadable):
-		return client{}, unreadableClient(err)
+		return client{}, unreadableClient(p.id, err)
 	case err != nil && isDocumentURL(p.id):
-		return client{}, refused("the document at this client_id is not acceptable: " + err.Error()).because(err)
+		return client{}, refused("the document at this client_id is not acceptable: "+err.Error(), err)
 	case err != nil:
-		return client{}, refused("this client is not registered here; register again").because(err)
+		return client{}, refused("this client is not registered here; register again", err)
 	}
 	switch {
 	case p.assertion != "":
 		if c.pinned { // its keys are in the document that cannot be read
-			return client{}, unreadableClient(errUnreadable)
+			return client{}, unreadableClient(p.id, errUnreadable)
 		}
 		if c.AuthMethod != authPrivateKeyJWT {
-			return client{}, refused("this client has no key")
+			return client{}, refused("this client has no key", nil)
 		}
 		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); errors.Is(err, errUnreadable) {
-			return client{}, unreadableClient(err)
+			return client{}, unreadableClient(p.id, err)
 		} else if err != nil {
-			return client{}, refused("client authentication failed").because(err)
+			return client{}, refused("client authentication failed", err)
 		}
 		c.proved = true
 	case c.AuthMethod == authNone, c.AuthMethod == authPrivateKeyJWT && c.authOptional:
 		if p.secret != "" {
-			return client{}, refused("this client has no secret")
+			return client{}, refused("this client has no secret", nil)
 		}
 	case c.AuthMethod == authPrivateKeyJWT:
-		return client{}, refused("this client must send a client_assertion")
+		return client{}, refused("this client must send a client_assertion", nil)
 	default:
 		want, err := s.Ring.ClientSecret(t.id, p.id)
 		if err != nil || subtle.ConstantTimeCompare([]byte(want), []byte(p.secret)) != 1 {
-			return client{}, refused("client authentication failed").because(errors.New("wrong or missing client_secret of client " + sealing.Fingerprint(p.id)))
+			return client{}, refused("client authentication failed", errors.New("wrong or missing client_secret"))
 		}
 	}
 	return c, nil
 }
 
 // unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and what failed is the way to a document.
-func unreadableClient(cause error) *Error {
-	return temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", cause)
+func unreadableClient(id string, cause error) *Error {
+	return temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", ofClient(id, cause))
 }
 
 // errKeyMissing: the login was begun by a client that must prove itself with its key, or proved itself with it before.

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil || u.Scheme != "https" || u.Host == "" || u.Opaque != "":
+	case err != nil || !isDocumentURL(raw) || u.Host == "":
 		return nil, errors.New("client_id: not an https URL")
 	case u.User != nil:
 		return nil, errors.New("client_id: must not contain user information")
@@ -45,7 +46,9 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 		return nil, errors.New("client_id: must have a path")
 	case u.RawPath != "" || slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
 		return nil, errors.New("client_id: must not contain dot segments or encoded characters")
-	case strings.ToLower(u.Host) != u.Host || u.Port() == "443":
+	case !plainHost.MatchString(rawAuthority(raw)): // url.Parse would decode it
+		return nil, errors.New("client_id: must name its host in plain ASCII letters, digits, dots and hyphens")
+	case strings.ToLower(u.Host) != u.Host || u.Port() == "443" || len(u.Port()) > 1 && u.Port()[0] == '0':
 		return nil, errors.New("client_id: must be written in its plain form")
 	}
 	return u, checkAuthority(u)
@@ -63,7 +66,7 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if doc.ClientSecret != nil || doc.SecretExpires != nil {
 		return registration{}, errors.New("the document holds a client_secret")
 	}
-	reg, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName})
+	reg, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil)
 	if err != nil {
 		return registration{}, err
 	}
@@ -77,26 +80,37 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if strings.HasPrefix(doc.AuthMethod, "client_secret_") {
 		return registration{}, errNoSharedSecret
 	}
+	err = reg.takeAuthMethod(doc, clientID)
+	return reg, err
+}
+
+// takeAuthMethod settles how the client proves itself. The list says what it can do; where there is one, the single member is only its
+// preference (OpenID Connect RP Metadata Choices 1.0).
+func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) (noKey error) {
+	methods := doc.AuthMethods
+	if len(methods) == 0 {
+		methods = []string{cmp.Or(doc.AuthMethod, "none")}
+	}
 	if len(doc.JWKS) > 0 && string(doc.JWKS) != "null" {
-		if reg.keys, err = parseKeys(doc.JWKS); err != nil {
-			return registration{}, err
+		if reg.keys, noKey = parseKeys(doc.JWKS); noKey != nil && !errors.Is(noKey, errNoKey) {
+			return noKey // of a client without need of a key too
 		}
 	}
+	if noKey == nil || doc.JWKSURI != "" {
+		noKey = reg.takeKeysURL(doc, clientID)
+	}
+	takesKey, takesNone := doc.AuthMethod == "private_key_jwt" || slices.Contains(methods, "private_key_jwt"), slices.Contains(methods, "none")
 	switch {
-	case doc.AuthMethod == "none", doc.AuthMethod == "" && len(doc.AuthMethods) == 0:
-	case doc.AuthMethod == "private_key_jwt", slices.Contains(doc.AuthMethods, "private_key_jwt"):
-		reg.AuthMethod = authPrivateKeyJWT
-		// Some clients prefer a key and allow to do without (OpenID Connect RP Metadata Choices). Who does without is
-		// still bound by PKCE; the token endpoint takes either from such a client.
-		reg.authOptional = slices.Contains(doc.AuthMethods, "none")
-		if err := reg.takeKeysURL(doc, clientID); err != nil {
-			return registration{}, err
-		}
-	case slices.Contains(doc.AuthMethods, "none"):
+	case takesKey && noKey == nil:
+		// Who may do without and does is still bound by PKCE; the token endpoint takes either from such a client.
+		reg.AuthMethod, reg.authOptional = authPrivateKeyJWT, takesNone
+	case takesNone && doc.AuthMethod != "private_key_jwt":
+	case takesKey:
+		return noKey
 	default:
-		return registration{}, errNoSharedSecret
+		return errNoSharedSecret
 	}
-	return reg, nil
+	return nil
 }
 
 var errNoSharedSecret = errors.New("token_endpoint_auth_method: a public document can only use none or private_key_jwt")

@@ -2,10 +2,13 @@ package issuer_test
 
 import (
 	"context"
+	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
@@ -61,6 +66,12 @@ func TestDocumentURLs(t *testing.T) {
 		{"a port beyond 65535", "https://app.example:99999/client.json", "port from 1"},
 		{"a dot at the end of the host", "https://app.example./client.json", "plain host"},
 		{"a host of Cyrillic letters that looks like another", "https://\u0441laude.ai/client.json", "not a plain URL"},
+		{"the same, percent-encoded, which url.Parse decodes", "https://%D1%81laude.ai/client.json", "plain ASCII"},
+		{"something that looks like a slash behind another's host", "https://claude.ai%E2%88%95oauth.evil.example/client.json", "plain ASCII"},
+		{"a comma in the host", "https://claude.ai,evil.example/client.json", "plain ASCII"},
+		{"the default port with a zero before it", "https://app.example:0443/client.json", "plain form"},
+		{"a port with a zero before it: each would be a host of its own", "https://app.example:08443/client.json", "plain form"},
+		{"a zone in an address of IPv6", "https://[fe80::1%25eth0]/client.json", "plain ASCII"},
 		{"letters beyond ASCII in the path", "https://app.example/clïent.json", "not a plain URL"},
 		{"1,001 characters", "https://app.example/" + strings.Repeat("a", 981), "not a plain URL"},
 		{"1,000 characters", "https://app.example/" + strings.Repeat("a", 980), ""},
@@ -133,17 +144,33 @@ func TestDocuments(t *testing.T) {
 		{"only secrets in the list", ok(map[string]any{"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{"client_secret_post"}}), method},
 		{"a method that nobody knows", set("token_endpoint_auth_method", "magic"), method},
 		{"a method that nobody knows, and none", ok(map[string]any{"token_endpoint_auth_method": "tls_client_auth", "token_endpoint_auth_methods_supported": []string{"tls_client_auth", "none"}}), ""},
+		{"a key in the list and none as the preference", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": public}), ""},
+		{"the same without a key: it can do without", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}}), ""},
+		{"the same with keys at another host", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks_uri": "https://evil.example/jwks.json"}), ""},
+		{"only a key in the list, whatever the preference", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{"private_key_jwt"}}), "needs either jwks or jwks_uri"},
+		{"only secrets in the list, whatever the preference", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{"client_secret_post"}}), method},
+		{"an empty list, which is none", ok(map[string]any{"token_endpoint_auth_methods_supported": []string{}}), ""},
+		{"a list that is text", set("token_endpoint_auth_methods_supported", "none"), "not one JSON object"},
 		{"none in capitals", set("token_endpoint_auth_method", "NONE"), method},
 		{"a key, inline", keyed(map[string]any{"jwks": public}), ""},
 		{"a key, at a URL", keyed(map[string]any{"jwks_uri": "https://app.example/jwks.json"}), ""},
 		{"a key, but none there", keyed(nil), "needs either jwks or jwks_uri"},
 		{"keys in both places, RFC 7591 §2", keyed(map[string]any{"jwks": public, "jwks_uri": "https://app.example/jwks.json"}), "needs either jwks or jwks_uri"},
+		{"a preferred key that is not there, and none", keyed(map[string]any{"token_endpoint_auth_methods_supported": []string{"none"}}), "needs either jwks or jwks_uri"},
+		{"an empty key set beside a URL, as some servers write it", keyed(map[string]any{"jwks": map[string]any{}, "jwks_uri": "https://app.example/jwks.json"}), ""},
+		{"an empty key set of who needs none", set("jwks", map[string]any{"keys": []any{}}), ""},
+		{"keys of unknown kinds of who needs none", set("jwks", jwks(map[string]any{"kty": "AKP", "pub": "AAAA"})), ""},
+		{"20 keys", keyed(map[string]any{"jwks": jwks(slices.Repeat([]any{edKey().Public()}, 20)...)}), ""},
+		{"21 keys, each of which could be tried", keyed(map[string]any{"jwks": jwks(slices.Repeat([]any{edKey().Public()}, 21)...)}), "at most 20 keys"},
+		{"an RSA key of 1,024 bits, RFC 7518 §3.3", keyed(map[string]any{"jwks": jwks(rsaOf(1024))}), "no key"},
+		{"an RSA key of 8,192 bits", keyed(map[string]any{"jwks": jwks(rsaOf(8192))}), "no key"},
 		{"an empty key set", keyed(map[string]any{"jwks": map[string]any{"keys": []any{}}}), "no key"},
 		{"a key set that is none", keyed(map[string]any{"jwks": "keys"}), "not a JSON Web Key Set"},
 		{"a private key", keyed(map[string]any{"jwks": private}), "not a public one"},
 		{"a private key that is not used", ok(map[string]any{"jwks": private}), "not a public one"},
 		{"a symmetric key", keyed(map[string]any{"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AAAA"}}}}), "not a public one"},
 		{"a private key of an unknown kind", keyed(map[string]any{"jwks": map[string]any{"keys": []any{map[string]any{"kty": "AKP", "d": "AAAA"}}}}), "not a public one"},
+		{"a private key of ML-DSA, RFC 9964", keyed(map[string]any{"jwks": jwks(map[string]any{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "priv": "AAAA"}, ecKey().Public())}), "not a public one"},
 		{"a key of an unknown kind beside a good one, RFC 7517 §5", keyed(map[string]any{"jwks": jwks(map[string]any{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"}, ecKey().Public())}), ""},
 		{"only keys of unknown kinds", keyed(map[string]any{"jwks": jwks(map[string]any{"kty": "AKP", "pub": "AAAA"})}), "no key"},
 		{"keys at another host", keyed(map[string]any{"jwks_uri": "https://evil.example/jwks.json"}), "on the host of the client_id"},
@@ -202,6 +229,12 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// rsaOf is a public key of so many bits, whose private key nobody knows.
+func rsaOf(bits int) *jose.JSONWebKey {
+	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+	return &jose.JSONWebKey{Key: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}}
+}
+
 func manyURIs(n int) (uris []string) {
 	for i := range n - 1 {
 		uris = append(uris, fmt.Sprintf("https://app.example/%d", i))
@@ -240,6 +273,8 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 			})
 		}, 502, 503, "temporarily_unavailable"},
 		{"as a page, such as a bot check", answer(200, good, "Content-Type", "text/html"), 502, 503, "temporarily_unavailable"},
+		{"compressed, which was not asked for", answer(200, good, "Content-Encoding", "gzip"), 502, 503, "temporarily_unavailable"},
+		{"with the word that it is not compressed", answer(200, good, "Content-Encoding", "identity"), 200, 400, "invalid_grant"},
 		{"as text", answer(200, good, "Content-Type", "text/plain"), 502, 503, "temporarily_unavailable"},
 		{"of no type", answer(200, good, "Content-Type", ""), 502, 503, "temporarily_unavailable"},
 		{"with 201", answer(201, good), 502, 503, "temporarily_unavailable"},
@@ -269,7 +304,13 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 			if c.status == 502 && !strings.Contains(p.Body, "cannot be read at the moment") || c.status == 400 && !strings.Contains(p.Body, "there is no such document") {
 				t.Errorf("the page says %s", p.Body)
 			}
+			if log := w.log.String(); c.status != 200 && !strings.Contains(log, `"cause":"client `+documentURL+`: `) {
+				t.Errorf("the log does not say whose document: %s", log)
+			}
 			got := a.token(a.refreshment("x")).wants(t, c.token, c.tokenCode)
+			if n := strings.Count(w.log.String(), `"cause":"client `+documentURL+`: `); c.status != 200 && n != 2 {
+				t.Errorf("the log does not say whose document: %s", w.log)
+			}
 			if (got.Header.Get("Retry-After") != "") != (c.token == 503) {
 				t.Errorf("Retry-After %q", got.Header.Get("Retry-After"))
 			}
@@ -308,11 +349,14 @@ func TestTheRequestForADocument(t *testing.T) {
 	good := w.publish(documentURL, nil)
 	serve := w.docs.at[documentURL]
 	var asked *http.Request
+	ctx, hangUp := context.WithCancel(t.Context())
 	w.docs.handle(documentURL, func(r *http.Request) (*http.Response, error) {
+		if hangUp(); r.Context().Err() != nil {
+			t.Error("who hangs up makes it fail for those who wait with them")
+		}
 		asked = r
 		return serve(r)
 	})
-	ctx, cancel := context.WithCancel(t.Context())
 	r := newRequest(t, "GET", good.authorizeURL(), "", "").WithContext(ctx)
 	r.Header.Set("Cookie", "a=b")
 	r.Header.Set("Authorization", "Bearer x")
@@ -321,10 +365,9 @@ func TestTheRequestForADocument(t *testing.T) {
 	if left := time.Until(deadline); !ok || left > 5*time.Second {
 		t.Errorf("deadline %v in %v", ok, left)
 	}
-	if asked.Method != "GET" || asked.Body != nil || len(asked.Header) != 2 || asked.Header.Get("Accept") != "application/json" || asked.Header.Get("User-Agent") != "mcpbouncer" {
+	if asked.Method != "GET" || asked.Body != nil || len(asked.Header) != 3 || asked.Header.Get("Accept") != "application/json" || asked.Header.Get("Accept-Encoding") != "identity" || asked.Header.Get("User-Agent") != "mcpbouncer" {
 		t.Errorf("%s with %v", asked.Method, asked.Header)
 	}
-	cancel()
 }
 
 // A request that no document can make good does not make us ask for one.
@@ -385,6 +428,24 @@ func TestHowLongADocumentIsKept(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was read, or failed, when the clock was far ahead holds no longer than it would have.
+func TestADocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	slow := w.documentApp("https://slow.example/client.json")
+	w.docs.handle(slow.id, func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} })
+	a := w.publish(documentURL, nil)
+	w.clock.Add(1000 * time.Hour)
+	a.page()
+	slow.page()
+	w.clock.Add(-1000 * time.Hour)
+	w.publish(documentURL, map[string]any{"client_name": "Another App"})
+	for _, app := range []*app{a, w.publish(slow.id, map[string]any{"client_name": "Another App"})} {
+		if p := app.page(); p.Status != 200 || !strings.Contains(p.Body, "Another App") {
+			t.Errorf("%s: status %d: %s", app.id, p.Status, p.Body)
+		}
 	}
 }
 
@@ -498,6 +559,56 @@ func TestVendorsWithoutTheirDocument(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Documents as their vendors published them in 2026. What serves without them allows the same and no more.
+func TestPublishedDocuments(t *testing.T) {
+	for _, c := range []struct {
+		document string
+		allowed  []string // redirect URIs
+		refused  []string // some that are the vendor's too
+	}{
+		{`{"client_id":"https://claude.ai/oauth/claude-code-client-metadata","client_name":"Claude Code","client_uri":"https://claude.ai","redirect_uris":["http://localhost/callback","http://127.0.0.1/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"http://localhost:3118/callback", "http://127.0.0.1:52163/callback"}, []string{"https://claude.ai/api/mcp/auth_callback"}},
+		{`{"client_id":"https://claude.ai/oauth/mcp-oauth-client-metadata","client_name":"Claude","client_uri":"https://claude.ai","redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:jwt-bearer"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+			[]string{"https://claude.ai/api/mcp/auth_callback"}, []string{"https://claude.com/api/mcp/auth_callback", "http://localhost:3118/callback"}},
+		{`{"client_name":"Visual Studio Code","logo_uri":"https://code.visualstudio.com/assets/branding/code-stable.png","grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],"token_endpoint_auth_method":"none","application_type":"native","client_id":"https://vscode.dev/oauth/client-metadata.json","client_uri":"https://vscode.dev/product","redirect_uris":["http://127.0.0.1:33418/","https://vscode.dev/redirect"]}`,
+			[]string{"http://127.0.0.1:33418/", "http://127.0.0.1:59656/", "https://vscode.dev/redirect"}, []string{"https://insiders.vscode.dev/redirect", "http://localhost:33418/"}},
+		{`{"client_id":"https://chatgpt.com/oauth/client.json","client_uri":"https://chatgpt.com/","redirect_uris":["https://chatgpt.com/connector_platform_oauth_redirect"],"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["none","private_key_jwt"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"ChatGPT","logo_uri":"https://persistent.oaistatic.com/sonic/misc/openai-logo.png","token_endpoint_auth_signing_alg":"RS256","jwks_uri":"https://chatgpt.com/oauth/jwks.json"}`,
+			[]string{"https://chatgpt.com/connector_platform_oauth_redirect"}, []string{"https://chatgpt.com/connector/oauth/abc"}},
+		{`{"client_id":"https://opencode.ai/oauth/opencode/client.json","client_name":"opencode","client_uri":"https://opencode.ai","logo_uri":"https://opencode.ai/web-app-manifest-512x512.png","application_type":"native","redirect_uris":["http://127.0.0.1/callback","http://localhost/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","token_endpoint_auth_methods_supported":["none"]}`,
+			[]string{"http://127.0.0.1:19876/callback", "http://localhost:19876/callback"}, []string{"http://127.0.0.1:19876/mcp/oauth/callback"}},
+	} {
+		var members struct {
+			ID   string `json:"client_id"`
+			Name string `json:"client_name"`
+		}
+		if err := json.Unmarshal([]byte(c.document), &members); err != nil {
+			t.Fatal(err)
+		}
+		for _, readable := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, readable: %v", members.Name, readable), func(t *testing.T) {
+				w := newWorld(t, nil, nil)
+				w.docs.put(members.ID, 403, "")
+				if readable {
+					w.docs.put(members.ID, 200, c.document)
+				}
+				for _, uri := range c.allowed {
+					a := w.documentApp(members.ID)
+					a.redirect = uri
+					if p := a.page(); !strings.Contains(p.Body, "“"+members.Name+"”") {
+						t.Errorf("%s: status %d: %s", uri, p.Status, p.Body)
+					}
+					a.login()
+				}
+				for _, uri := range c.refused {
+					if p := w.documentApp(members.ID).page("redirect_uri", uri); p.Status != 400 || p.Next() != "" {
+						t.Errorf("%s: status %d", uri, p.Status)
+					}
+				}
+			})
+		}
+	}
 }
 
 // Many who want the same document share one fetch, and its failure.
@@ -714,8 +825,10 @@ func TestAFloodOfDocuments(t *testing.T) {
 	if w.docs.count("") != fetches {
 		t.Error("documents that are not there drove out those that are")
 	}
-	for i := range 960 {
-		w.publish(fmt.Sprintf("https://evil.example/good/%d", i), nil).page()
+	flood := make([]*app, 960)
+	for i := range flood {
+		flood[i] = w.publish(fmt.Sprintf("https://evil.example/good/%d", i), nil)
+		flood[i].page()
 	}
 	fetches = w.docs.count("")
 	for _, a := range kept {
@@ -723,6 +836,13 @@ func TestAFloodOfDocuments(t *testing.T) {
 	}
 	if lost := w.docs.count("") - fetches; lost > 40 {
 		t.Errorf("960 documents drove out %d of 50", lost)
+	}
+	fetches = w.docs.count("")
+	for _, a := range append(kept, flood...) {
+		a.page()
+	}
+	if again := w.docs.count("") - fetches; again < 10 {
+		t.Errorf("%d of 1,010 documents were fetched again: more than 1,000 are kept", again)
 	}
 }
 
@@ -809,7 +929,7 @@ func TestTheConsentPageOfADocument(t *testing.T) {
 			if got, want := tags(p.Body), tags(plain.Body); !slices.Equal(got, want) {
 				t.Errorf("tags %q, want %q", got, want)
 			}
-			heading := regexp.MustCompile(`<h1>Allow “(.*)” to use (.*) in your name\?</h1>`).FindStringSubmatch(p.Body)
+			heading := regexp.MustCompile(`<h1>Allow <bdi>“(.*)”</bdi> to use (.*) in your name\?</h1>`).FindStringSubmatch(p.Body)
 			if heading == nil || strings.ContainsAny(heading[1]+heading[2], "<>\"'\u202e\x00") || heading[1] != heading[2] {
 				t.Errorf("the heading is %q", heading)
 			}

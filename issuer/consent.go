@@ -8,7 +8,7 @@ import (
 )
 
 var errAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
-	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser."}
+	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Or this browser refuses cookies, which are needed here."}
 
 // consent takes the person's answer. Only after it the login exists: the cookie that the callback asks for is set
 // here and nowhere else (MCP security best practices, "confused deputy").
@@ -40,7 +40,12 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	case "deny":
 		s.Log.Info("consent denied", "tenant", t.Resource, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
-		return &answer{page: continuePage, next: t.errorURL(denied), data: map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}, cookies: answered}, nil
+		data := map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}
+		if _, loopback := redirectHost(req.RedirectURI); isWeb(req.RedirectURI) && !loopback {
+			// Nobody is taken to a site that they have just refused: it may be what a link to us was made for (RFC 9700 §4.11.2).
+			data["Stay"], data["Text"] = true, "Nothing was allowed. You can close this page, or go back and the application is told so."
+		}
+		return &answer{page: continuePage, next: t.errorURL(denied), data: data, cookies: answered}, nil
 	}
 	return nil, invalidRequest("The form has no decision.")
 }
@@ -63,9 +68,6 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
-	if len(sealed) > 3800 {
-		return nil, invalidRequest("The request is too large.")
-	}
 	cookies = append(cookies, t.staleFlows(r)...)
 	s.Log.Debug("login begins at the provider", "tenant", t.Resource, "provider", t.ProviderIssuer)
 	return &answer{

@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"net/http"
@@ -23,13 +24,18 @@ func TestTheConsentPage(t *testing.T) {
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
 		name, uri, shown string
-		loopback         bool
+		loopback, app    bool // or else a site
 	}{
-		{"https", "https://app.example:8443/cb", "app.example:8443", false},
-		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false},
-		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true},
-		{"localhost", "http://localhost/cb", "localhost", true},
-		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false},
+		{"https", "https://app.example:8443/cb", "app.example:8443", false, false},
+		{"a capital i in place of an l, as the browser reads it", "https://cIaude.ai/cb", "ciaude.ai", false, false},
+		{"https in capitals", "HTTPS://app.example/cb", "app.example", false, false},
+		{"punycode stays readable as what it is", "https://xn--80ak6aa92e.example/", "xn--80ak6aa92e.example", false, false},
+		{"a program on this computer", "http://127.0.0.1:33418/", "127.0.0.1:33418", true, false},
+		{"localhost", "http://localhost/cb", "localhost", true, false},
+		{"a program on this computer that speaks TLS", "https://LocalHost:33418/cb", "localhost:33418", true, false},
+		{"a private scheme", "cursor://anysphere.cursor-mcp/oauth/callback", "cursor://anysphere.cursor-mcp", false, true},
+		{"a private scheme of anybody's, with a name to be mistaken for a host", "com.example.app://cIaude.ai/cb", "com.example.app://ciaude.ai", false, true},
+		{"http in capitals", "HTTP://127.0.0.1/cb", "127.0.0.1", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{c.uri}, "client_name": "Claude"})
@@ -44,6 +50,12 @@ func TestTheConsentPage(t *testing.T) {
 			if strings.Contains(p.Body, "program on your own computer") != c.loopback {
 				t.Error("the warning of loopback addresses")
 			}
+			if strings.Contains(p.Body, "An app on this device") != c.app {
+				t.Error("the note of addresses that open an app")
+			}
+			if strings.Contains(p.Body, "Whoever runs this site gets the access.") == (c.loopback || c.app) {
+				t.Error("the note of sites")
+			}
 			action, hidden, buttons := p.Form()
 			if action != a.base+"/oauth/consent" || len(hidden) != 2 || !slices.Equal(buttons, []string{"decision=deny", "decision=allow"}) {
 				t.Errorf("form %s %v %v: the first button, which Enter presses, must be deny", action, hidden, buttons)
@@ -53,6 +65,30 @@ func TestTheConsentPage(t *testing.T) {
 			}
 			if cookies := strings.Join(b.Cookies(a.base), " "); strings.Contains(cookies, "flow") {
 				t.Errorf("a login exists before consent: %s", cookies)
+			}
+		})
+	}
+}
+
+// Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page names the one that the person will see, and
+// while a provider cannot be asked, its issuer's.
+func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		want string
+	}{
+		{"the host of the authorization endpoint", issuertest.Behaviour{Discovery: map[string]any{"authorization_endpoint": "https://Login.example/authorize"}}, "login.example"},
+		{"the issuer's, when the provider is away", issuertest.Behaviour{DiscoveryStatus: 500}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			if provider, _ := url.Parse(w.idp.Issuer); c.want == "" {
+				c.want = provider.Host
+			}
+			if p := w.get(w.register(w.wiki.PublicURL, nil).authorizeURL()); p.Status != 200 || !strings.Contains(p.Body, "you sign in at <strong>"+c.want+"</strong> next") {
+				t.Errorf("status %d, the page does not name %s: %s", p.Status, c.want, p.Body)
 			}
 		})
 	}
@@ -83,7 +119,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/'onload=alert(1)/&lt;?x='y"}, "client_name": name, "client_uri": "javascript:alert(1)", "logo_uri": "https://evil.example/logo.png", "tos_uri": "javascript:alert(2)"})
 			p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
 			shown := a.registration.text("client_name")
-			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow “(.*)” to use wiki in your name\?</h1>`)} {
+			for _, place := range []*regexp.Regexp{regexp.MustCompile(`<title>Allow (.*)\?</title>`), regexp.MustCompile(`<h1>Allow <bdi>“(.*)”</bdi> to use wiki in your name\?</h1>`)} {
 				m := place.FindStringSubmatch(p.Body)
 				if m == nil || html.UnescapeString(m[1]) != shown || strings.ContainsAny(m[1], `<>"'`) {
 					t.Errorf("the name stands as %q", m)
@@ -91,7 +127,7 @@ func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
 			}
 			tags := regexp.MustCompile(`<[a-z!/]+`).FindAllString(p.Body, -1)
 			for _, tag := range tags {
-				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "</main", "</body", "</html"}, tag) {
+				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "<bdi", "</bdi", "</main", "</body", "</html"}, tag) {
 					t.Errorf("the page has a tag %s", tag)
 				}
 			}
@@ -171,6 +207,11 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 			v.Set("request", v.Get("request")[:80]+another(v.Get("request")[80:81])+v.Get("request")[81:])
 		}), 400},
 		{"without a decision", body(func(v url.Values) { v.Del("decision") }), 400},
+		{"with the decision in the address", func(b *issuertest.Browser, p *issuertest.Page, r *http.Request) *issuertest.Browser {
+			body(func(v url.Values) { v.Del("decision") })(b, p, r)
+			r.URL.RawQuery = "decision=allow"
+			return b
+		}, 400},
 		{"with another decision", body(func(v url.Values) { v.Set("decision", "maybe") }), 400},
 		{"too late", func(b *issuertest.Browser, _ *issuertest.Page, _ *http.Request) *issuertest.Browser {
 			w.clock.Add(20*time.Minute + time.Second)
@@ -210,7 +251,7 @@ func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	}
 	p = b.Get(a.authorizeURL())
 	b.Decide(p, "deny")
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Errorf("denied twice: the answer is %s", to)
 	}
 }
@@ -231,18 +272,24 @@ func TestAPageIsAnsweredOnce(t *testing.T) {
 	}
 }
 
+// Nobody is taken to a site that they have just refused: anybody can register any. Programs on their own machine wait for the answer.
 func TestDeny(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	a := w.register(w.wiki.PublicURL, nil)
-	b := issuertest.NewBrowser(t, w.net)
-	p := b.Decide(b.Get(a.authorizeURL()), "deny")
-	to, err := url.Parse(p.Next())
-	if err != nil || !strings.HasPrefix(p.Next(), callback+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
-		t.Errorf("leads to %q", p.Next())
-	}
-	b.Wait()
-	if cookies := b.Cookies(a.base); len(cookies) != 0 {
-		t.Errorf("cookies are left: %q", cookies)
+	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
+		b := issuertest.NewBrowser(t, w.net)
+		p := b.Decide(b.Get(a.authorizeURL()), "deny")
+		to, err := url.Parse(p.Link())
+		if err != nil || !strings.HasPrefix(p.Link(), uri+"?") || to.Query().Get("error") != "access_denied" || to.Query().Get("state") != a.state || to.Query().Get("iss") != a.base {
+			t.Errorf("%s: the link leads to %q", uri, p.Link())
+		}
+		if next := p.Next(); stays && next != "" || !stays && next != p.Link() {
+			t.Errorf("%s: the page leads on to %q", uri, next)
+		}
+		b.Wait()
+		if cookies := b.Cookies(a.base); len(cookies) != 0 {
+			t.Errorf("%s: cookies are left: %q", uri, cookies)
+		}
 	}
 	if _, _, asked := w.idp.Counts(); asked != 0 {
 		t.Error("the provider was asked")
@@ -253,7 +300,7 @@ func TestDeny(t *testing.T) {
 func TestTheContinuePageLeadsOn(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{
-		"https://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
+		"https://app.example/cb", "HTTPS://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
 		"com.example.app:/cb", "com.example.app://cb", "https://app.example/a;b,c(d)!$'~", "https://app.example/%C3%A9?q=%26%3D",
 	} {
 		t.Run(uri, func(t *testing.T) {
@@ -261,7 +308,7 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Decide(b.Get(a.authorizeURL()), "deny")
 			checkPage(t, seen(p))
-			for _, to := range []string{p.Next(), p.Link()} {
+			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} { // see TestDeny
 				u, err := url.Parse(to)
 				want, _ := url.Parse(uri)
 				if err != nil || u.Scheme != want.Scheme || u.Host != want.Host || u.Path != want.Path || u.Query().Get("iss") != a.base || u.Query().Get("error") != "access_denied" {
@@ -277,8 +324,10 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			if allowed.Status != 200 || !strings.HasPrefix(allowed.Next(), w.idp.Issuer+"/authorize?") || allowed.Next() != allowed.Link() {
 				t.Errorf("status %d, leads to %q and %q", allowed.Status, allowed.Next(), allowed.Link())
 			}
-			if got := a.codeIn(issuertest.NewBrowser(t, w.net)); got == "" {
-				t.Error("no code")
+			done := b.Get(b.Upstream(allowed))
+			to, _ := url.Parse(done.Next())
+			if web := strings.HasPrefix(strings.ToLower(uri), "http"); (done.Status == 303) != web || to.Query().Get("code") == "" {
+				t.Errorf("after the login: status %d, leads to %q", done.Status, done.Next())
 			}
 		})
 	}
@@ -354,22 +403,30 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// The longest request that is accepted still fits a cookie of 4 KB.
+// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told so before a person is asked.
 func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		for i := range 30 {
-			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:a-rather-long-scope-%d", i))
+		w.wiki.RequiredScopes = nil
+		for i := range 10 {
+			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
 		}
 	})
-	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"https://app.example/" + strings.Repeat("a", 180)}, "token_endpoint_auth_method": "none"})
-	a.state = strings.Repeat("é", 512)
+	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "openid", "email"), " ")
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost/" + strings.Repeat("a", 183)}, "token_endpoint_auth_method": "none"})
+	resource := a.base + "/" + strings.Repeat("b", 511-len(a.base))
+	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))
+	a.wantsErrorRedirect(t, w.get(a.authorizeURL("resource", resource, "state", a.state+"s")), "invalid_request", a.state+"s")
 	b := issuertest.NewBrowser(t, w.net)
-	code := a.codeIn(b, "resource", a.base+"/"+strings.Repeat("b", 400))
+	code := a.codeIn(b, "resource", resource)
 	a.token(a.redemption(code)).wants(t, 200, "")
 	// Nor do many of them shut the browser out: headers that are too long are refused before anybody could drop a cookie.
 	for range 9 {
-		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", a.base+"/"+strings.Repeat("b", 400))), "allow"))
-		if size := len(strings.Join(b.Cookies(a.base), "; ")); size > issuer.MaxHeaderBytes-9<<10 {
+		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
+		cookies := b.Cookies(a.base)
+		if longest := slices.MaxFunc(cookies, func(x, y string) int { return len(x) - len(y) }); len(longest) > 4000 {
+			t.Fatalf("a cookie has %d bytes", len(longest))
+		}
+		if size := len(strings.Join(cookies, "; ")); size > issuer.MaxHeaderBytes-9<<10 {
 			t.Fatalf("the cookies have %d bytes", size)
 		}
 		w.clock.Add(time.Second)
@@ -395,7 +452,7 @@ func TestADeniedPageCannotBeAllowed(t *testing.T) {
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
 	p := b.Get(a.authorizeURL())
-	if to := b.Follow(b.Decide(p, "deny")); to.Query().Get("error") != "access_denied" {
+	if to, _ := url.Parse(b.Decide(p, "deny").Link()); to.Query().Get("error") != "access_denied" {
 		t.Fatalf("the answer is %s", to)
 	}
 	if second := b.Decide(p, "allow"); second.Status != 403 || second.Next() != "" {

@@ -67,6 +67,12 @@ type documentCopy struct {
 	tried time.Time // when it was last asked for, with or without success
 }
 
+// fresh is never said of a copy that was read when the clock was far ahead.
+func (c documentCopy) fresh(now time.Time) bool {
+	left := c.until.Sub(now)
+	return left > 0 && left <= documentMaxAge
+}
+
 // documentFlight is a fetch that all who want the same document share, its failure too: one after the other they would
 // each wait for a host that hangs.
 type documentFlight struct {
@@ -82,7 +88,7 @@ func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byt
 	cache.mu.Lock()
 	kept, have := cache.copies[key]
 	have = have && now.Before(kept.until.Add(documentStaleAge))
-	if have && (now.Before(kept.until) || now.Sub(kept.tried).Abs() < documentRetry) {
+	if have && (kept.fresh(now) || now.Sub(kept.tried).Abs() < documentRetry) {
 		cache.mu.Unlock()
 		return kept.body, nil
 	}
@@ -126,7 +132,7 @@ func (c *documentCache) join(key documentKey, reserved bool, now time.Time) (fli
 func (c *documentCache) noPlace(host string, reserved bool, now time.Time) error {
 	places := documentFetches
 	if !reserved {
-		if now.Before(c.silent[host]) {
+		if left := c.silent[host].Sub(now); left > 0 && left <= documentHostPause {
 			return fmt.Errorf("%w: its host did not answer in time a moment ago", errUnreadable)
 		}
 		places -= documentReserve
@@ -206,7 +212,7 @@ func (c *documentCache) expire(key documentKey, now time.Time) bool {
 	if !ok || now.Sub(kept.tried).Abs() < documentRetry {
 		return false
 	}
-	if now.Before(kept.until) { // never later: a copy must not outlive its day by being asked for
+	if kept.fresh(now) { // never later: a copy must not outlive its day by being asked for
 		kept.until = now
 		c.copies[key] = kept
 	}
@@ -218,7 +224,7 @@ func (c *documentCache) stale(key documentKey, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	kept, ok := c.copies[key]
-	return ok && !now.Before(kept.until)
+	return ok && !kept.fresh(now)
 }
 
 // fetchDocument is §5 and §8 of the draft: GET, only 200 counts, no redirects, JSON, a length cap, no special-use address.
@@ -234,6 +240,7 @@ func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([
 		return nil, 0, err
 	}
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "identity") // without a word, any would do (RFC 9110 §12.5.3)
 	req.Header.Set("User-Agent", "mcpbouncer")
 	resp, err := s.DocumentTransport.RoundTrip(req) // RoundTrip and not a Client: redirects are not followed
 	if err != nil {
@@ -249,6 +256,9 @@ func (s *Issuer) fetchDocument(ctx context.Context, rawURL string, limit int) ([
 	}
 	if mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || mediaType != "application/json" && !strings.HasSuffix(mediaType, "+json") {
 		return unreadable("it is not application/json")
+	}
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return unreadable("it is compressed")
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if err != nil {
@@ -320,8 +330,9 @@ func newDocumentTransport(trusted []string) http.RoundTripper {
 		DisableCompression:     true,
 		TLSHandshakeTimeout:    documentTimeout,
 		MaxResponseHeaderBytes: 16 << 10,
-		IdleConnTimeout:        30 * time.Second,
-		MaxIdleConns:           32,
+		// A kept connection may be dead after a function's sleep and hang the next fetch; and what a stranger's host sends on one without being
+		// asked, net/http writes to the log.
+		DisableKeepAlives: true,
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialer := &net.Dialer{Timeout: documentTimeout}

@@ -44,6 +44,8 @@ type tenant struct {
 	ScopesSupported []string `json:"scopesSupported"`
 	IdentityClaims  []string `json:"identityClaims"`
 
+	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
+
 	Refresh               string `json:"refresh"`
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 

@@ -326,6 +326,7 @@ func TestMethodsAndCORS(t *testing.T) {
 		cors   bool
 	}{
 		{"/.well-known/oauth-authorization-server", "GET", true},
+		{"/.well-known/oauth-authorization-server/mcp", "GET", true},
 		{"/.well-known/openid-configuration", "GET", true},
 		{"/.well-known/oauth-protected-resource", "GET", true},
 		{"/.well-known/oauth-protected-resource/mcp", "GET", true},
@@ -366,6 +367,9 @@ func TestMethodsAndCORS(t *testing.T) {
 				if c.cors && origin != "*" || !c.cors && origin != "" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
 					t.Errorf("Access-Control-Allow-Origin %q, credentials %q", origin, got.Header.Get("Access-Control-Allow-Credentials"))
 				}
+				if exposed := got.Header.Get("Access-Control-Expose-Headers"); (exposed == "WWW-Authenticate") != c.cors {
+					t.Errorf("Access-Control-Expose-Headers %q", exposed)
+				}
 				if got.Header.Get("X-Content-Type-Options") != "nosniff" {
 					t.Error("no nosniff")
 				}
@@ -377,7 +381,7 @@ func TestMethodsAndCORS(t *testing.T) {
 func TestUnknownPaths(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
-	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke/", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
+	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke/", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp/more", "/.well-known/openid-configuration/other", "/.well-known/oauth-authorization-server/mcp//", "/.well-known/oauth-authorization-server//", "/.well-known/oauth-authorization-servermcp", "/.well-known/security.txt/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
 		for _, method := range []string{"GET", "HEAD"} {
 			got := w.direct(method, path, hop)
 			got.wants(t, 404, "not_found")

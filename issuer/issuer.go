@@ -7,8 +7,8 @@
 // remembers anything: which codes and refresh tokens were used (guard.go, docs/replay.md). Whom the operator has shut out
 // stands in an optional deny document, which is read and never written here (deny.go).
 //
-//	/.well-known/oauth-authorization-server      metadata.go    RFC 8414
-//	/.well-known/openid-configuration            metadata.go    the same document
+//	/.well-known/oauth-authorization-server[/…]  metadata.go    RFC 8414
+//	/.well-known/openid-configuration[/…]        metadata.go    the same document
 //	/.well-known/oauth-protected-resource[/…]    metadata.go    RFC 9728
 //	/oauth/jwks.json                             metadata.go    RFC 7517
 //	/oauth/register                              register.go    RFC 7591
@@ -125,7 +125,8 @@ const (
 	maxBody          = 64 << 10
 	maxRegistration  = 16 << 10
 	maxClientID      = 1000 // characters; longer ones do not survive as part of a URL on Windows
-	maxState         = 1024 // of the client; it travels in a cookie of 4 KB
+	maxState         = 1024 // of the client
+	maxRequest       = 2600 // characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of 4 KB
 	maxRedirectURIs  = 5
 	maxRedirectURI   = 200
 	maxClientName    = 64   // runes shown to the person
@@ -152,9 +153,11 @@ type route struct {
 func (s *Issuer) routes() []route {
 	return []route{
 		{"/.well-known/oauth-authorization-server", "GET", true, s.metadata},
+		{"/.well-known/oauth-authorization-server/", "GET", true, s.metadata},
 		{"/.well-known/openid-configuration", "GET", true, s.metadata},
+		{"/.well-known/openid-configuration/", "GET", true, s.metadata},
 		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
-		{resourceDocuments, "GET", true, s.protectedResource},
+		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/token", "POST", true, s.token},
@@ -189,8 +192,8 @@ func (s *Issuer) Handler() http.Handler {
 	}}, s.writeError)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
-		if strings.HasPrefix(path, resourceDocuments) {
-			path = resourceDocuments
+		if name, _, below := strings.Cut(strings.TrimPrefix(path, wellKnown), "/"); below && strings.HasPrefix(path, wellKnown) {
+			path = wellKnown + name + "/" // a document has others below it, one for each MCP endpoint
 		}
 		if h, ok := handlers[path]; ok {
 			h.ServeHTTP(w, r)
@@ -200,8 +203,7 @@ func (s *Issuer) Handler() http.Handler {
 	})
 }
 
-// resourceDocuments is the one route below which there are others: a document for each MCP endpoint.
-const resourceDocuments = "/.well-known/oauth-protected-resource/"
+const wellKnown = "/.well-known/"
 
 // behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
 func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {

@@ -39,7 +39,12 @@ type serverDocument struct {
 	json []byte
 }
 
+// metadata is the same document below each MCP endpoint: clients that came before RFC 9728 take the endpoint's URL for the issuer's, as
+// rmcp 0.8 does. A client that compares the two has learnt the issuer from the resource's metadata, and does not ask there.
 func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	if _, err := t.documentPath(r); err != nil {
+		return err
+	}
 	document := &t.metadataDocuments[0]
 	revocable := s.revocable(t)
 	if revocable {
@@ -86,10 +91,9 @@ type resourceMetadata struct {
 // protectedResource describes the MCP endpoint that the path names. Clients compare `resource` with the URL that
 // the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of its own.
 func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *tenant) error {
-	path := strings.TrimPrefix(r.URL.Path, "/.well-known/oauth-protected-resource")
-	// The slash at the end stays in the answer: it is part of what was typed.
-	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
-		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
+	path, err := t.documentPath(r)
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
 	writeJSON(w, http.StatusOK, resourceMetadata{
@@ -100,6 +104,17 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 		ResourceName:         t.DisplayName, // for people; parseTenant has made it Resource where the label is not set
 	})
 	return nil
+}
+
+// documentPath is what follows a well-known document's name: the path of an MCP endpoint, or nothing. A slash at the end stays: it is part
+// of what was typed.
+func (t *tenant) documentPath(r *http.Request) (string, error) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, wellKnown), "/")
+	path := strings.TrimPrefix(r.URL.Path, wellKnown+name)
+	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
+		return "", &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
+	}
+	return path, nil
 }
 
 // jwks publishes the verification keys of all masters and of every epoch whose tokens may be alive,

@@ -22,6 +22,9 @@ func TestServerMetadata(t *testing.T) {
 				c.base + "/.well-known/oauth-authorization-server", c.base + "/.well-known/openid-configuration",
 				u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + u.Path, u.Scheme + "://" + u.Host + "/.well-known/openid-configuration" + u.Path,
 			}
+			for _, endpoint := range []string{"/mcp", "/sse", "/mcp/"} { // where clients ask that do not know the resource's metadata
+				addresses = append(addresses, addresses[0]+endpoint, addresses[2]+endpoint, addresses[3]+endpoint)
+			}
 			want := map[string]any{
 				"issuer": c.base, "authorization_endpoint": c.base + "/oauth/authorize", "token_endpoint": c.base + "/oauth/token",
 				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
@@ -58,6 +61,9 @@ func TestMetadataOfATenantWithoutScopes(t *testing.T) {
 		if strings.Contains(got.Body, "null") {
 			t.Errorf("%s: %s", path, got.Body)
 		}
+	}
+	if got := w.get(w.wiki.PublicURL + "/.well-known/oauth-protected-resource"); strings.Contains(got.Body, "scopes_supported") {
+		t.Errorf("what has no elements is left out (RFC 9728 §3.2): %s", got.Body)
 	}
 	w.get(w.wiki.PublicURL+"/.well-known/oauth-protected-resource/mcp").wants(t, 404, "not_found")
 	a := w.register(w.wiki.PublicURL, nil)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -156,9 +157,10 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }
 
-// isWeb says whether a browser can show what is at this address.
+// isWeb says whether a browser can show what is at this address. Schemes ignore case (RFC 3986 §3.1).
 func isWeb(address string) bool {
-	return strings.HasPrefix(address, "https:") || strings.HasPrefix(address, "http:")
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") // HTTPS: in the text is https, too
 }
 
 // scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.

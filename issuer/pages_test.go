@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
@@ -122,7 +121,7 @@ func TestPagesWithAndWithoutALogo(t *testing.T) {
 
 // An error page says what happened and what to do, and its reference leads to one line of the log.
 func TestErrorPages(t *testing.T) {
-	w := newWorld(t, nil, nil)
+	w := newWorld(t, nil, func(w *world) { w.restart = true }) // each request asks the provider anew
 	a := w.register(w.wiki.PublicURL, nil)
 	consent := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
 	for _, c := range []struct {
@@ -140,6 +139,13 @@ func TestErrorPages(t *testing.T) {
 		}, 400, "This request is not safe to answer", "Close this page."},
 		{"another browser's form", func() *issuertest.Page { return issuertest.NewBrowser(t, w.net).Decide(consent, "allow") },
 			403, "You cannot go on from here", "Go back to the application and connect again."},
+		{"a browser that refuses cookies", func() *issuertest.Page {
+			p := issuertest.NewBrowser(t, w.net).Decide(consent, "allow")
+			if !strings.Contains(p.Body, "Or this browser refuses cookies, which are needed here.") {
+				t.Error("the page does not say that cookies are needed")
+			}
+			return p
+		}, 403, "You cannot go on from here", "Go back to the application and connect again."},
 		{"a callback of nobody's", func() *issuertest.Page {
 			return issuertest.NewBrowser(t, w.net).Get(a.base + "/oauth/callback?" + url.Values{"code": {"x"}, "state": {"y"}}.Encode())
 		}, 403, "You cannot go on from here", "Go back to the application and connect again."},
@@ -151,7 +157,6 @@ func TestErrorPages(t *testing.T) {
 			return b.Decide(p, "allow")
 		}, 503, "You cannot sign in at the moment", "Wait a moment, then reload this page."},
 		{"a person whom no rule admits", func() *issuertest.Page {
-			w.clock.Add(time.Minute) // the provider is asked again
 			closed := w.tenant("https://mcp.localhost/closed")
 			closed.Exchange, closed.AllowedSubjects = "callback", []string{"somebody"}
 			w.serve(closed)

@@ -16,7 +16,7 @@ func TestPreRegisteredClients(t *testing.T) {
 	a := w.register(w.wiki.PublicURL, nil)
 	ring := must(sealing.ParseRing(masterOne))
 	for _, method := range []string{"none", "client_secret_basic", "client_secret_post"} {
-		info, err := issuer.RegisterClient(ring, tenantID(w.wiki), issuer.ClientMetadata{
+		info, err := issuer.RegisterClient(ring, tenantID(w.wiki), nil, issuer.ClientMetadata{
 			RedirectURIs: []string{callback}, TokenEndpointAuthMethod: method, ClientName: "Batch",
 		}, w.clock.Now())
 		if err != nil || (info.ClientSecret == "") != (method == "none") {
@@ -28,7 +28,7 @@ func TestPreRegisteredClients(t *testing.T) {
 		b.base = world.PublicURL
 		b.token(b.refreshment("x")).wants(t, 401, "invalid_client")
 	}
-	if _, err := issuer.RegisterClient(ring, tenantID(w.wiki), issuer.ClientMetadata{RedirectURIs: []string{"javascript:alert(1)"}}, w.clock.Now()); err == nil {
+	if _, err := issuer.RegisterClient(ring, tenantID(w.wiki), nil, issuer.ClientMetadata{RedirectURIs: []string{"javascript:alert(1)"}}, w.clock.Now()); err == nil {
 		t.Error("a client with a script for a redirect URI")
 	}
 }

@@ -4,19 +4,28 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// privateSchemes are the custom URI schemes without a dot that are accepted all the same, with the only host they may name:
-// RFC 8252 §7.1 asks for reverse-domain schemes, these well-known clients came before.
-var privateSchemes = map[string]string{
-	"cursor": "anysphere.cursor-mcp",
+// knownPrivateURIs begin redirect URIs whose scheme has no dot: RFC 8252 §7.1 asks for reverse-domain schemes, these well-known clients
+// have none. Each is as narrow as what the client sends: other addresses of its scheme do other things (vscode://…/task?prompt=).
+var knownPrivateURIs = []string{
+	"cursor://anysphere.cursor-mcp", // Cursor
+	"warp://mcp/oauth2callback",     // Warp (github.com/warpdotdev/warp/issues/9088)
+	"raycast://oauth",               // Raycast; ?package_name=… follows (developers.raycast.com, OAuth)
+	// Cline, an extension, with the scheme of its editor; a hash of the server's address follows (github.com/cline/cline/issues/8103).
+	"vscode://saoudrizwan.claude-dev/mcp-auth/callback",
+	"vscode-insiders://saoudrizwan.claude-dev/mcp-auth/callback",
+	"cursor://saoudrizwan.claude-dev/mcp-auth/callback",
+	"windsurf://saoudrizwan.claude-dev/mcp-auth/callback",
 }
 
 // checkRedirectURI says why a redirect URI cannot be registered; nil if it can (RFC 6749 §3.1.2, RFC 8252 §7,
 // RFC 9700 §4.1). The raw text is checked before it is parsed: url.Parse forgives what browsers do not.
-func checkRedirectURI(raw string) error {
+// private are the beginnings of other URIs that the operator allows.
+func checkRedirectURI(raw string, private []string) error {
 	if raw == "" || len(raw) > maxRedirectURI {
 		return errors.New("must have 1 to " + strconv.Itoa(maxRedirectURI) + " characters")
 	}
@@ -48,7 +57,7 @@ func checkRedirectURI(raw string) error {
 		}
 		return checkAuthority(u)
 	}
-	if host, known := privateSchemes[u.Scheme]; known && u.Host == host {
+	if isAtOrBelow(raw, knownPrivateURIs) || isAtOrBelow(raw, private) {
 		return nil
 	}
 	// javascript:, data:, intent:, ms-word: and their like have no dot.
@@ -56,6 +65,17 @@ func checkRedirectURI(raw string) error {
 		return errors.New("must use https, http on a loopback address, or a reverse-domain scheme such as com.example.app:/callback")
 	}
 	return nil
+}
+
+// isAtOrBelow says whether a URI is one of these or below one, by whole segments. What applications would read as another
+// path is not below: WHATWG's parser takes %2e%2e for "..".
+func isAtOrBelow(raw string, uris []string) bool {
+	return slices.ContainsFunc(uris, func(uri string) bool {
+		rest, ok := strings.CutPrefix(raw, uri)
+		path, _, _ := strings.Cut(rest, "?")
+		plain := !strings.Contains(path, "%") && !strings.Contains(path+"/", "/../") && !strings.Contains(path+"/", "/./")
+		return ok && plain && (rest == "" || rest[0] == '/' || rest[0] == '?')
+	})
 }
 
 // plainHost is host[:port] as it stands in a URI; the empty one is for schemes without a host, and refused where one is needed.
@@ -114,7 +134,7 @@ func matchRedirectURI(registered []string, requested string) bool {
 }
 
 func sameLoopback(registered, requested string) bool {
-	if checkRedirectURI(requested) != nil {
+	if checkRedirectURI(requested, nil) != nil {
 		return false
 	}
 	a, errA := url.Parse(registered)
@@ -125,17 +145,14 @@ func sameLoopback(registered, requested string) bool {
 	return a.Hostname() == b.Hostname() && a.EscapedPath() == b.EscapedPath() && a.RawQuery == b.RawQuery
 }
 
-// redirectHost is what the person is shown of a redirect URI.
+// redirectHost is what the person is shown of a redirect URI, and whether a program on their own machine waits there.
 func redirectHost(raw string) (host string, loopback bool) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return raw, false
 	}
-	if u.Scheme == "https" {
-		return u.Host, false
+	if isWeb(raw) {
+		return hostOf(raw), isLoopbackHost(strings.ToLower(u.Hostname()))
 	}
-	if u.Scheme == "http" {
-		return u.Host, true
-	}
-	return u.Scheme + "://" + u.Host, false
+	return u.Scheme + "://" + hostOf(raw), false
 }

@@ -5,6 +5,7 @@ import (
 	"html"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,6 +32,24 @@ func TestRedirectURIsThatCanBeRegistered(t *testing.T) {
 		{"a reverse-domain scheme", "com.example.app:/callback", ""},
 		{"a reverse-domain scheme with an authority", "com.example.app://callback", ""},
 		{"Cursor's scheme", "cursor://anysphere.cursor-mcp/oauth/callback", ""},
+		{"Cline's address at VS Code", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c", ""},
+		{"Cline's at Cursor", "cursor://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c", ""},
+		{"another thing that Cline does at Cursor", "cursor://saoudrizwan.claude-dev/task?prompt=delete", no},
+		{"Warp's", "warp://mcp/oauth2callback", ""},
+		{"Warp's of old", "warp://mcp/oauth2callback?server_id=65aebdca-613a-4b60-97d3-92548673bd03", ""},
+		{"Raycast's", "raycast://oauth?package_name=mcp_server_wiki_(dev)", ""},
+		{"another thing that Cline does", "vscode://saoudrizwan.claude-dev/task?prompt=delete", no},
+		{"the same by a dot segment", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/../../task?prompt=delete", no},
+		{"the same by an encoded dot segment", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/%2e%2e/%2E./task?prompt=delete", no},
+		{"the same by an encoded slash", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/..%2f..%2ftask?prompt=delete", no},
+		{"a single dot at the end", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/.", no},
+		{"a path that only begins like Cline's", "vscode://saoudrizwan.claude-dev/mcp-auth/callback2", no},
+		{"another extension of VS Code", "vscode://evil.extension/mcp-auth/callback/3f2a9c", no},
+		{"another thing that Warp does", "warp://action/new_tab?path=/", no},
+		{"another thing that Raycast does", "raycast://extensions/evil/command", no},
+		{"Raycast's host with a port", "raycast://oauth:80?package_name=x", no},
+		{"Raycast's host in capitals", "raycast://OAUTH?package_name=x", no},
+		{"Raycast's without an authority", "raycast:oauth?package_name=x", no},
 		{"200 characters", "https://app.example/" + strings.Repeat("a", 180), ""},
 		{"201 characters", "https://app.example/" + strings.Repeat("a", 181), no},
 		{"nothing", "", no},
@@ -217,9 +236,54 @@ func TestTheRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
 	a.login()
 }
 
+// What the label privateRedirectURIs names may be registered, and what is below it; nothing beside it, at this server and at no other.
+func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.wiki.PrivateRedirectURIs = []string{"workbuddy://workbuddy/mcp", "myapp:/callback"} })
+	world := w.tenant("https://mcp.localhost/world")
+	w.serve(world)
+	for _, c := range []struct {
+		name, uri string
+		allowed   bool
+	}{
+		{"what is named", "myapp:/callback", true},
+		{"with a query", "myapp:/callback?server=1", true},
+		{"below it", "workbuddy://workbuddy/mcp/connector/oauth/callback", true},
+		{"another path", "workbuddy://workbuddy/install?url=https://evil.example", false},
+		{"a path that only begins like it", "workbuddy://workbuddy/mcp2", false},
+		{"above it", "workbuddy://workbuddy/mcp/../install", false},
+		{"above it, encoded", "workbuddy://workbuddy/mcp/%2e%2e/install", false},
+		{"another host", "workbuddy://evil/mcp", false},
+		{"a longer host", "workbuddy://workbuddy.evil.example/mcp", false},
+		{"the path as a host", "myapp://callback", false},
+		{"another scheme", "otherapp:/callback", false},
+		{"a fragment", "myapp:/callback#x", false},
+		{"a query with code", "myapp:/callback?code=x", false},
+		{"user information", "workbuddy://me@workbuddy/mcp", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			metadata := map[string]any{"redirect_uris": []string{c.uri}, "token_endpoint_auth_method": "none"}
+			body, _ := json.Marshal(metadata)
+			w.do(newRequest(t, "POST", world.PublicURL+"/oauth/register", "application/json", string(body))).wants(t, 400, "invalid_redirect_uri")
+			if !c.allowed {
+				w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", string(body))).wants(t, 400, "invalid_redirect_uri")
+				return
+			}
+			a := w.register(w.wiki.PublicURL, metadata)
+			a.redirect = c.uri
+			a.login()
+		})
+	}
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"myapp:/callback"}, "token_endpoint_auth_method": "none"})
+	a.redirect = "myapp:/callback"
+	w.relabel(func(t *labels) { t.PrivateRedirectURIs = nil })
+	if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL()); p.Status != 400 || p.Next() != "" {
+		t.Errorf("without the label, what was registered before: status %d, leads to %q", p.Status, p.Next())
+	}
+}
+
 // FuzzRedirectURI: whatever is registered leads to the host that it names and gets exactly one of each parameter.
 func FuzzRedirectURI(f *testing.F) {
-	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
+	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/x", "raycast://oauth?a", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
 		f.Add(seed)
 	}
 	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
@@ -242,21 +306,21 @@ func FuzzRedirectURI(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q was accepted: %v", raw, err)
 		}
-		loopback := u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1" || u.Hostname() == "::1"
-		private := strings.Contains(u.Scheme, ".") || u.Scheme == "cursor" && u.Host == "anysphere.cursor-mcp"
-		if u.User != nil || u.Fragment != "" || strings.Contains(raw, "#") || !(u.Scheme == "https" && u.Hostname() != "" || u.Scheme == "http" && loopback || private) {
+		isLoopback := func(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
+		private := strings.Contains(u.Scheme, ".") || slices.Contains([]string{"anysphere.cursor-mcp", "saoudrizwan.claude-dev", "mcp", "oauth"}, u.Host)
+		if u.User != nil || u.Fragment != "" || strings.Contains(raw, "#") || !(u.Scheme == "https" && u.Hostname() != "" || u.Scheme == "http" && isLoopback(u.Hostname()) || private) {
 			t.Fatalf("%q was accepted", raw)
 		}
 		a := &app{w: w, base: w.wiki.PublicURL, id: r.text("client_id"), redirect: raw, verifier: strings.Repeat("v", 43), state: "s"}
 		answer := readReply(t, mustRoundTrip(t, w, newRequest(t, "GET", a.authorizeURL("response_type", "token"), "", "")))
 		next := answer.Header.Get("Location") // to this machine at once, elsewhere by a link
-		if !loopback || u.Scheme != "http" {
+		if private || !isLoopback(strings.ToLower(u.Hostname())) {
 			_, next, _ = strings.Cut(answer.Body, `<a id="continue" href="`)
 			next, _, _ = strings.Cut(next, `"`)
 			next = html.UnescapeString(next)
 			_, shown, _ := strings.Cut(answer.Body, `">Go back to `)
 			shown, _, _ = strings.Cut(shown, "</a>")
-			if shown = html.UnescapeString(shown); !strings.Contains(strings.ToLower(raw), strings.ToLower(strings.TrimPrefix(shown, u.Scheme+"://"))) {
+			if shown = html.UnescapeString(shown); !strings.Contains(strings.ToLower(raw), strings.TrimPrefix(shown, u.Scheme+"://")) {
 				t.Fatalf("%q is shown as %q", raw, shown)
 			}
 		}

@@ -49,7 +49,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err := json.Unmarshal(body, &metadata); err != nil {
 		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
 	}
-	info, err := RegisterClient(s.Ring, t.id, metadata, s.Now())
+	info, err := RegisterClient(s.Ring, t.id, t.PrivateRedirectURIs, metadata, s.Now())
 	if err != nil {
 		return err
 	}
@@ -59,9 +59,9 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 }
 
 // RegisterClient seals client metadata into a client_id of the tenant and derives its secret. Nothing is kept: the same metadata
-// registered twice makes two clients. Errors are *Error with a code of RFC 7591 §3.2.2.
-func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
-	reg, err := newRegistration(metadata)
+// registered twice makes two clients. private is the label privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
+func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
+	reg, err := newRegistration(metadata, private)
 	if err != nil {
 		return ClientInformation{}, err
 	}
@@ -93,11 +93,11 @@ func invalidClientMetadata(description string) *Error {
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
 // and use one, and dropping a bad one is as safe as refusing all.
-func newRegistration(m ClientMetadata) (registration, error) {
+func newRegistration(m ClientMetadata, private []string) (registration, error) {
 	var reg registration
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {
-		if err := checkRedirectURI(uri); err != nil {
+		if err := checkRedirectURI(uri, private); err != nil {
 			why = fmt.Errorf("redirect_uris: number %d %w", i+1, err)
 		} else if !slices.Contains(reg.RedirectURIs, uri) {
 			reg.RedirectURIs = append(reg.RedirectURIs, uri)

@@ -33,6 +33,12 @@ func TestRealRegistrations(t *testing.T) {
 			[]string{"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"}, "none"},
 		{"Cursor", `{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
 			[]string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"}, "none"},
+		{"Cline", `{"client_name":"Cline","client_uri":"https://cline.bot","redirect_uris":["vscode://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","software_id":"cline"}`,
+			[]string{"vscode://saoudrizwan.claude-dev/mcp-auth/callback/3f2a9c"}, "none"},
+		{"Warp, which is made with the Rust SDK", `{"client_name":"Warp","redirect_uris":["warp://mcp/oauth2callback"],"grant_types":["authorization_code","refresh_token"],"token_endpoint_auth_method":"none","response_types":["code"]}`,
+			[]string{"warp://mcp/oauth2callback"}, "none"},
+		{"Raycast", `{"client_name":"Raycast MCP: Wiki (dev)","grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"redirect_uris":["raycast://oauth?package_name=mcp_server_wiki_(dev)"]}`,
+			[]string{"raycast://oauth?package_name=mcp_server_wiki_(dev)"}, "client_secret_basic"},
 		{"mcp-remote", `{"redirect_uris":["http://localhost:3335/oauth/callback"],"token_endpoint_auth_method":"none","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP CLI Proxy","client_uri":"https://github.com/modelcontextprotocol/mcp-cli","software_id":"2e6dc280-f3c3-4e01-99a7-8181dbd1d23d","software_version":"0.1.38"}`,
 			[]string{"http://localhost:3335/oauth/callback"}, "none"},
 		{"Gemini CLI", `{"client_name":"Gemini CLI (Google ADK)","redirect_uris":["http://localhost:7777/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","code_challenge_method":["S256"],"scope":""}`,
@@ -216,7 +222,7 @@ func TestTheNameThatThePersonSees(t *testing.T) {
 			if want == "" {
 				want = "An application without a name"
 			}
-			if page.Status != 200 || !strings.Contains(page.Body, "Allow “"+want+"” to use") {
+			if page.Status != 200 || !strings.Contains(page.Body, "Allow <bdi>“"+want+"”</bdi> to use") {
 				t.Errorf("the page does not name %q: %s", want, page.Body)
 			}
 		})

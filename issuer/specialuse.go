@@ -17,8 +17,11 @@ var specialUse4 = prefixes(
 	"172.16.0.0/12",    // private
 	"192.0.0.0/24",     // IETF protocol assignments
 	"192.0.2.0/24",     // documentation
+	"192.31.196.0/24",  // AS112: the nearest of many, which may be a machine of this network
+	"192.52.193.0/24",  // relays for multicast (AMT)
 	"192.88.99.0/24",   // 6to4 relays
 	"192.168.0.0/16",   // private
+	"192.175.48.0/24",  // AS112
 	"198.18.0.0/15",    // benchmarks
 	"198.51.100.0/24",  // documentation
 	"203.0.113.0/24",   // documentation
@@ -30,10 +33,11 @@ var specialUse4 = prefixes(
 var (
 	globalUnicast6 = netip.MustParsePrefix("2000::/3")
 	specialUse6    = prefixes(
-		"2001::/23",     // IETF protocol assignments: Teredo, ORCHID, benchmarks
-		"2001:db8::/32", // documentation
-		"2002::/16",     // 6to4, which embeds any IPv4 address
-		"3fff::/20",     // documentation
+		"2001::/23",         // IETF protocol assignments: Teredo, ORCHID, benchmarks, AMT, AS112
+		"2001:db8::/32",     // documentation
+		"2002::/16",         // 6to4, which embeds any IPv4 address
+		"2620:4f:8000::/48", // AS112
+		"3fff::/20",         // documentation
 	)
 )
 

@@ -1,15 +1,22 @@
 package issuer
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // The table of addresses that a stranger's URL must not reach. Each range is tried at both ends: a wrong mask shows there.
@@ -27,6 +34,8 @@ func TestSpecialUseAddresses(t *testing.T) {
 		{"IETF protocol assignments, RFC 6890, and Oracle's metadata service in it", "192.0.0.0 192.0.0.192 192.0.0.255"},
 		{"documentation, RFC 5737", "192.0.2.0 192.0.2.255 198.51.100.0 198.51.100.255 203.0.113.0 203.0.113.255"},
 		{"6to4 relays, RFC 7526", "192.88.99.0 192.88.99.255"},
+		{"AS112, RFC 7534 and RFC 7535: the nearest of many servers, perhaps one of this network", "192.31.196.0 192.31.196.255 192.175.48.0 192.175.48.255 2620:4f:8000:: 2620:4f:8000:ffff:ffff:ffff:ffff:ffff"},
+		{"relays for multicast, RFC 7450, the nearest too", "192.52.193.0 192.52.193.255 2001:3::1"},
 		{"benchmarks, RFC 2544", "198.18.0.0 198.19.255.255"},
 		{"multicast", "224.0.0.0 239.255.255.255"},
 		{"reserved and broadcast", "240.0.0.0 255.255.255.255"},
@@ -58,9 +67,9 @@ func TestSpecialUseAddresses(t *testing.T) {
 // The neighbours of the ranges above, and some addresses of real hosts.
 func TestPublicAddresses(t *testing.T) {
 	for _, text := range strings.Fields(`1.0.0.0 1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 168.63.129.15 168.63.129.17
-		169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 192.0.1.255 192.0.3.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0
+		169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 192.0.1.255 192.0.3.0 192.31.195.255 192.31.197.0 192.52.192.255 192.52.194.0 192.175.47.255 192.175.49.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0
 		198.17.255.255 198.20.0.0 198.51.99.255 198.51.101.0 203.0.112.255 203.0.114.0 223.255.255.255 160.79.104.10 ::ffff:8.8.8.8
-		2000:: 2001:200:: 2001:db7:ffff:ffff:ffff:ffff:ffff:ffff 2001:db9:: 2001:4860:4860::8888 2003:: 2606:4700:4700::1111 3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff 3fff:1000::`) {
+		2000:: 2001:200:: 2001:db7:ffff:ffff:ffff:ffff:ffff:ffff 2001:db9:: 2001:4860:4860::8888 2003:: 2606:4700:4700::1111 2620:4f:7fff:ffff:ffff:ffff:ffff:ffff 2620:4f:8001:: 3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff 3fff:1000::`) {
 		if err := checkPublicAddress(netip.MustParseAddr(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -172,6 +181,79 @@ func TestTheDialledAddressIsJudged(t *testing.T) {
 				t.Errorf("error %v, %d requests", err, requests-before)
 			}
 		})
+	}
+}
+
+// Each fetch has a connection of its own. One that was kept may be dead when a function wakes up, and the fetch would hang; and net/http writes
+// to the log what comes on it without being asked.
+func TestNoConnectionIsKept(t *testing.T) {
+	var logged bytes.Buffer
+	log.SetOutput(&logged)
+	defer log.SetOutput(os.Stderr)
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS() // for its certificate
+	config := server.TLS.Clone()
+	server.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // answers once, says something more, and falls silent
+				http.ReadRequest(bufio.NewReader(conn))
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+				io.WriteString(conn, "written by a stranger")
+				io.Copy(io.Discard, conn)
+			}()
+		}
+	}()
+	transport := newDocumentTransport([]string{listener.Addr().String()}).(*http.Transport)
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		req, err := http.NewRequestWithContext(ctx, "GET", "https://"+listener.Addr().String()+"/client.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "{}" {
+			t.Errorf("%q, %v", body, err)
+		}
+		resp.Body.Close()
+		cancel()
+	}
+	if logged.Len() > 0 {
+		t.Errorf("logged: %s", &logged)
+	}
+}
+
+// What a host can make us read is capped before the body too.
+func TestAnAnswerWithTooManyHeaders(t *testing.T) {
+	for size, reached := range map[int]bool{8 << 10: true, 20 << 10: false} {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", size)) }))
+		defer server.Close()
+		transport := newDocumentTransport([]string{server.Listener.Addr().String()}).(*http.Transport)
+		transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if (err == nil) != reached {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
 	}
 }
 

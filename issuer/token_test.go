@@ -246,7 +246,11 @@ func TestClientAuthentication(t *testing.T) {
 			if own != "" {
 				r.Header.Set("X-Mcpb-Authorization", own)
 			}
+			logged := len(w.log.String())
 			got := w.do(r).wants(t, c.status, c.code)
+			if c.status == 401 && !strings.Contains(w.log.String()[logged:], `"cause":"client `) {
+				t.Errorf("the log does not name the client: %s", w.log.String()[logged:])
+			}
 			if auth := got.Header.Get("WWW-Authenticate"); (auth != "") != c.challenge || c.challenge && !strings.HasPrefix(auth, "Basic ") {
 				t.Errorf("WWW-Authenticate %q", auth)
 			}

@@ -14,9 +14,9 @@ var vendorDocuments = []struct {
 	{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code",
 		[]string{"http://localhost/callback", "http://127.0.0.1/callback"}, "2026-06-02", "github.com/anthropics/claude-code/issues/64705"},
 	{"https://claude.ai/oauth/mcp-oauth-client-metadata", "Claude",
-		[]string{"https://claude.ai/api/mcp/auth_callback", "https://claude.com/api/mcp/auth_callback"}, "2026-08-22", "claude.com connector documentation"},
+		[]string{"https://claude.ai/api/mcp/auth_callback"}, "2026-09-19", "github.com/django-oauth/django-oauth-toolkit/issues/1855"},
 	{"https://vscode.dev/oauth/client-metadata.json", "Visual Studio Code",
-		[]string{"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"}, "2026-08-22", "github.com/microsoft/vscode src/vs/base/common/oauth.ts"},
+		[]string{"http://127.0.0.1:33418/", "https://vscode.dev/redirect"}, "2026-08-12", "github.com/stacklok/toolhive/issues/6290"},
 	{"https://chatgpt.com/oauth/codex/client.json", "Codex",
 		[]string{"http://127.0.0.1/callback", "http://localhost/callback"}, "2026-08-22", "github.com/openai/codex"},
 	// Not those of single connectors, /oauth/ID/client.json: some of them demand a key.

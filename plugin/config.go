@@ -62,6 +62,9 @@ type Config struct {
 	// Logo is shown on the consent page: a data URI, so that the page loads nothing.
 	Logo string `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
 
+	// PrivateRedirectURIs allows what RFC 8252 §7.1 advises against: schemes without a dot.
+	PrivateRedirectURIs string `json:"privateRedirectURIs" default:"none but those of well-known clients" desc:"Redirect URIs of applications whose own scheme has no dot, such as myapp://login/callback, separated by commas or spaces; what is below one is allowed too. Clients that register (not those with a metadata document) may then use them."`
+
 	// AllowedEmails and the three after it say who may come in. All that are set must hold.
 	AllowedEmails string `json:"allowedEmails" default:"none: no such rule" desc:"E-mail addresses that may log in, separated by commas or spaces. Only verified ones count."`
 
@@ -323,6 +326,10 @@ func (s *settings) parseTenant(c *Config) error {
 	if hasScopes(strings.Join(supported, " "), []string{"offline_access"}) {
 		return errors.New("label scopesSupported: offline_access is no right at a server; the authorization server's metadata always lists it")
 	}
+	private, err := parsePrivateRedirectURIs(c.PrivateRedirectURIs)
+	if err != nil {
+		return err
+	}
 	refresh := either(c.Refresh, "auto")
 	if refresh != "auto" && refresh != "upstream" && refresh != "session" {
 		return errors.New("label refresh: give auto, upstream or session")
@@ -354,6 +361,8 @@ func (s *settings) parseTenant(c *Config) error {
 		ScopesSupported: append([]string{}, supported...),
 		IdentityClaims:  identityClaims(headers),
 
+		PrivateRedirectURIs: private,
+
 		Refresh:               refresh,
 		UpstreamCheckInterval: int64(interval / time.Second),
 	}
@@ -384,6 +393,28 @@ func parseScopeRules(text string) ([]string, error) {
 		}
 	}
 	return rules, nil
+}
+
+// foreignSchemes belong to browsers, operating systems and everybody: no one application waits there, and some of them run what they are given.
+const foreignSchemes = " http https javascript data vbscript file blob filesystem about view-source intent ws wss ftp mailto tel sms chrome edge resource jar shell search search-ms "
+
+// parsePrivateRedirectURIs checks the form: SCHEME://HOST, SCHEME://HOST/PATH or SCHEME:/PATH. A scheme alone would allow every address that its
+// application knows, and some do more than take a code.
+func parsePrivateRedirectURIs(text string) ([]string, error) {
+	list := listOf(text, ", ")
+	for _, uri := range list {
+		scheme, rest, _ := strings.Cut(uri, ":")
+		below := strings.TrimPrefix(rest, "/")
+		below = strings.TrimPrefix(below, "/")
+		path := "/" + below
+		if scheme == "" || strings.Trim(scheme, schemeChars) != "" || !strings.HasPrefix(rest, "/") || strings.HasSuffix(uri, "/") || strings.Trim(path, pathChars+"%") != "" || isTricky(strings.ReplaceAll(path, "%", "")) {
+			return nil, fmt.Errorf("label privateRedirectURIs: %q: give addresses such as myapp://login/callback or myapp:/callback, with a scheme in small letters, and without query, fragment, port or slash at the end", uri)
+		}
+		if strings.Contains(foreignSchemes, " "+scheme+" ") || strings.HasPrefix(scheme, "ms-") || strings.HasPrefix(scheme, "chrome-") || strings.HasPrefix(scheme, "moz-") {
+			return nil, fmt.Errorf("label privateRedirectURIs: %q: the scheme %s is none of an application; https and http on a loopback address need no label", uri, scheme)
+		}
+	}
+	return list, nil
 }
 
 // listOf splits a list at any of the separators and drops what is empty.

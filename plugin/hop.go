@@ -52,6 +52,8 @@ type hopPayload struct {
 	ScopesSupported []string `json:"scopesSupported"`
 	IdentityClaims  []string `json:"identityClaims"`
 
+	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
+
 	Refresh               string `json:"refresh"`
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }

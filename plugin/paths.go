@@ -24,6 +24,7 @@ const (
 	pathChars    = alphanumeric + "/-._~"                               // RFC 3986 §2.3: never percent-encoded, so spelt one way only
 	hostChars    = alphanumeric + ".-_:[]"                              //
 	tokenChars   = alphanumeric + "!#$%&'*+-.^_`|~"                     // RFC 9110 §5.6.2
+	schemeChars  = "abcdefghijklmnopqrstuvwxyz0123456789+.-"            // RFC 3986 §3.1, in small letters
 	scopeChars   = alphanumeric + "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"      // RFC 6749 §3.3
 	printable    = alphanumeric + " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" // US-ASCII 0x20 to 0x7e
 )
@@ -73,8 +74,15 @@ func (s *settings) isEndpoint(below string) bool {
 	return false
 }
 
+// rootMetadata is where clients of MCP 2025-03-26 look, whatever the path of the MCP server. Of several servers on one host, the
+// operator's routers give it to one, or to none.
+const rootMetadata = "/.well-known/oauth-authorization-server"
+
 // routeInserted serves /.well-known/NAME + P + rest as /.well-known/NAME + rest.
 func (s *settings) routeInserted(path string) (int, string) {
+	if path == rootMetadata {
+		return routeSidecar, rootMetadata
+	}
 	for i, start := range s.inserted {
 		if path == start || strings.HasPrefix(path, start+"/") {
 			return routeSidecar, "/.well-known/" + insertedNames[i] + path[len(start):]

@@ -69,6 +69,25 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"toolScopes of a semicolon", func(c *Config) { c.ToolScopes = "; " }, "label toolScopes: holds no rule"},
 		{"scopesSupported with offline_access", func(c *Config) { c.ScopesSupported = "docs:read offline_access" }, "label scopesSupported: offline_access is no right"},
 		{"scopesSupported with a quote", func(c *Config) { c.ScopesSupported = "a\"b" }, "label scopesSupported"},
+		{"privateRedirectURIs with a scheme alone", func(c *Config) { c.PrivateRedirectURIs = "myapp" }, "label privateRedirectURIs: \"myapp\": give addresses"},
+		{"privateRedirectURIs without host and path", func(c *Config) { c.PrivateRedirectURIs = "myapp://" }, "label privateRedirectURIs: \"myapp://\": give addresses"},
+		{"privateRedirectURIs with a scheme and a slash", func(c *Config) { c.PrivateRedirectURIs = "myapp:/" }, "label privateRedirectURIs: \"myapp:/\": give addresses"},
+		{"privateRedirectURIs without a scheme", func(c *Config) { c.PrivateRedirectURIs = "://login/callback" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a path alone", func(c *Config) { c.PrivateRedirectURIs = "/callback" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with an opaque URI", func(c *Config) { c.PrivateRedirectURIs = "myapp:callback" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with an empty host", func(c *Config) { c.PrivateRedirectURIs = "myapp:///callback" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a wildcard", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/*" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a query", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/callback?a" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a dot segment", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/../x" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a slash at the end", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs in capitals", func(c *Config) { c.PrivateRedirectURIs = "MyApp://login" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a script", func(c *Config) { c.PrivateRedirectURIs = "myapp://login javascript://x/y" }, "label privateRedirectURIs: \"javascript://x/y\": the scheme javascript is none of an application"},
+		{"privateRedirectURIs with data", func(c *Config) { c.PrivateRedirectURIs = "data:/text" }, "the scheme data is none"},
+		{"privateRedirectURIs with a file", func(c *Config) { c.PrivateRedirectURIs = "file://host/x" }, "the scheme file is none"},
+		{"privateRedirectURIs with a web page", func(c *Config) { c.PrivateRedirectURIs = "https://app.example/cb" }, "the scheme https is none"},
+		{"privateRedirectURIs with http", func(c *Config) { c.PrivateRedirectURIs = "http://app.example/cb" }, "the scheme http is none"},
+		{"privateRedirectURIs with an Android intent", func(c *Config) { c.PrivateRedirectURIs = "intent://scan" }, "the scheme intent is none"},
+		{"privateRedirectURIs with a scheme of Windows", func(c *Config) { c.PrivateRedirectURIs = "ms-settings://x" }, "the scheme ms-settings is none"},
 		{"refresh of another kind", func(c *Config) { c.Refresh = "always" }, "label refresh"},
 		{"upstreamCheckInterval without a unit", func(c *Config) { c.UpstreamCheckInterval = "60" }, "label upstreamCheckInterval"},
 		{"upstreamCheckInterval of two days", func(c *Config) { c.UpstreamCheckInterval = "48h" }, "label upstreamCheckInterval"},
@@ -363,7 +382,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	}
 	want := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com",` +
 		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","scopes":["openid"],"requiredScopes":[],` +
-		`"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"refresh":"auto","upstreamCheckInterval":3600}`
+		`"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	if payload != want {
 		t.Errorf("the sidecar is told\n%s, want\n%s", payload, want)
 	}
@@ -388,6 +407,20 @@ func TestDisplayNameAndLogoGoToTheSidecar(t *testing.T) {
 		if err != nil || !strings.Contains(payload, c.want) || log.String() != "" {
 			t.Errorf("%s: %v, the sidecar is told %s; log %q", c.name, err, payload, log)
 		}
+	}
+}
+
+// Redirect URIs that the operator allows are the sidecar's to compare.
+func TestPrivateRedirectURIsGoToTheSidecar(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.PrivateRedirectURIs = "myapp://login/callback, my-app2:/cb workbuddy://workbuddy/mcp/connector%3A/oauth/callback"
+	h, _ := guard(t, config)
+	ask(h, "GET", wikiURL+"/oauth/x")
+	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), sidecar.lastRequest().Header.Get(hopHeader))
+	if want := `"privateRedirectURIs":["myapp://login/callback","my-app2:/cb","workbuddy://workbuddy/mcp/connector%3A/oauth/callback"],`; err != nil || !strings.Contains(payload, want) || log.String() != "" {
+		t.Errorf("%v, the sidecar is told %s; log %q", err, payload, log)
 	}
 }
 

@@ -32,6 +32,8 @@ func clientCreate(args []string, out io.Writer) error {
 	flags.StringVar(&metadata.TokenEndpointAuthMethod, "auth", "client_secret_basic", "`method`: none, client_secret_basic, client_secret_post or, for a machine, private_key_jwt")
 	var uris list
 	flags.Var(&uris, "redirect-uri", "`URI` that codes go to; repeat for several")
+	var private list
+	flags.Var(&private, "private-redirect-uri", "one of the `label` privateRedirectURIs, which allows such a URI; repeat for several")
 	grant := flags.String("grant", "authorization_code", "`type`: authorization_code for people's clients, client_credentials for a machine")
 	flags.StringVar(&machine.Subject, "subject", "", "`sub` of the machine; choose one that the provider gives to nobody")
 	flags.StringVar(&machine.Scope, "scope", "", "`scopes` of the machine, separated by blanks")
@@ -47,7 +49,7 @@ func clientCreate(args []string, out io.Writer) error {
 		foreign = []string{"subject", "scope", "jwks"}
 		required = "redirect-uri"
 	case "client_credentials":
-		foreign = []string{"redirect-uri"}
+		foreign = []string{"redirect-uri", "private-redirect-uri"}
 		required = "subject"
 	default:
 		return errors.New("--grant must be authorization_code or client_credentials")
@@ -82,13 +84,13 @@ func clientCreate(args []string, out io.Writer) error {
 		return writeIndented(out, info)
 	}
 	metadata.RedirectURIs = uris
-	info, err := issuer.RegisterClient(e.ring, tenant, metadata, time.Now())
+	info, err := issuer.RegisterClient(e.ring, tenant, private, metadata, time.Now())
 	if err != nil {
 		return err
 	}
 	for _, uri := range uris { // whoever registers over the network gets what is left; an operator means each
 		if !slices.Contains(info.RedirectURIs, uri) {
-			return fmt.Errorf("--redirect-uri %q is not acceptable: https, http on a loopback address, or a reverse-domain scheme", uri)
+			return fmt.Errorf("--redirect-uri %q is not acceptable: https, http on a loopback address, a reverse-domain scheme, or what the label privateRedirectURIs and --private-redirect-uri name", uri)
 		}
 	}
 	return writeIndented(out, info)

@@ -35,7 +35,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b := &bench{net: &issuertest.Internet{}, tenant: issuertest.Tenant{
 		PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "urn:wiki", ProviderIssuer: idp.Issuer, ClientID: idp.ClientID, ClientSecret: idp.Secret,
-		Scopes: []string{"openid"}, RequiredScopes: []string{}, MCPPaths: []string{"/mcp"}, Exchange: "token", Generation: 3,
+		Scopes: []string{"openid"}, RequiredScopes: []string{}, MCPPaths: []string{"/mcp"}, Exchange: "token", Generation: 3, PrivateRedirectURIs: []string{"myapp:/callback"},
 	}}
 	world := b.tenant
 	world.PublicURL, world.Resource = "https://mcp.localhost/world", "world"
@@ -67,7 +67,7 @@ func TestClientsThatAreCreatedLogIn(t *testing.T) {
 			b := newBench(t)
 			var out strings.Builder
 			const redirect = "https://copilot.example/callback?a=b&c=d"
-			if err := run(b.flags(append(c.flags, "--redirect-uri", redirect, "--redirect-uri", "http://127.0.0.1/", "--name", "Copilot")...), nil, &out); err != nil {
+			if err := run(b.flags(append(c.flags, "--redirect-uri", redirect, "--redirect-uri", "myapp:/callback/2", "--private-redirect-uri", "myapp:/callback", "--name", "Copilot")...), nil, &out); err != nil {
 				t.Fatal(err)
 			}
 			var info issuer.ClientInformation
@@ -168,6 +168,7 @@ func TestClientsThatAreNotCreated(t *testing.T) {
 		{"a method that needs a document", append([]string{"create", "--auth", "private_key_jwt"}, good...), "client create: invalid_client_metadata: token_endpoint_auth_method"},
 		{"a redirect URI of http elsewhere", append([]string{"create", "--redirect-uri", "http://app.example/"}, good...), `client create: --redirect-uri "http://app.example/" is not acceptable`},
 		{"only redirect URIs that are refused", append(append([]string{"create"}, good[:8]...), "--redirect-uri", "javascript:alert(1)"), "client create: invalid_redirect_uri: redirect_uris: number 1"},
+		{"a scheme without a dot that the label does not name", append(append([]string{"create"}, good[:8]...), "--redirect-uri", "myapp:/callback", "--private-redirect-uri", "otherapp:/callback"), "client create: invalid_redirect_uri: redirect_uris: number 1"},
 		{"a public URL in capitals", append(append([]string{"create"}, good...), "--public-url", "https://MCP.localhost/wiki"), "client create: --public-url must be written as in"},
 		{"a public URL with its default port", append(append([]string{"create"}, good...), "--public-url", "https://mcp.localhost:443/wiki"), "client create: --public-url must be written as in"},
 		{"a public URL with a query", append(append([]string{"create"}, good...), "--public-url", "https://mcp.localhost/wiki?a"), "client create: --public-url must be written as in"},
@@ -197,7 +198,7 @@ func TestHelpOfClientCreate(t *testing.T) {
 		if err := run([]string{"client", "create", flag}, nil, &out); err != nil {
 			t.Errorf("%s: %v", flag, err)
 		}
-		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-grant type", "-subject sub", "-scope scopes", "-jwks file"} {
+		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-private-redirect-uri label", "-grant type", "-subject sub", "-scope scopes", "-jwks file"} {
 			if !strings.Contains(out.String(), "  "+name+"\n") {
 				t.Errorf("%s does not explain %s: %s", flag, name, out.String())
 			}

@@ -247,6 +247,9 @@ func TestPagesInChromium(t *testing.T) {
 			"redirect_uris": []string{"https://" + strings.Repeat(strings.Repeat("w", 50)+".", 3) + "example/callback"},
 		}, url.Values{"resource": {public + "/" + strings.Repeat("w", 300)}})
 	}
+	stacked := func() visit {
+		return w.visitAs(wiki, wiki.PublicHTTPS(), map[string]any{"client_name": "Example Client" + strings.Repeat("\u0323\u0330", 25), "redirect_uris": []string{w.https}}, nil)
+	}
 	broken := func(v visit) visit {
 		v.URL = strings.Replace(v.URL, "client_id=", "client_id=x", 1)
 		return v
@@ -290,6 +293,9 @@ func TestPagesInChromium(t *testing.T) {
 		{Name: "double click on allow", Run: "double click", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "a click again after the answer", Run: "click again", Flows: []visit{secure()}, ends: []string{code}},
 		{Name: "a click in the first moment", Run: "hurry", Flows: []visit{secure()}, ends: []string{code}},
+		{Name: "animations switched off", Run: "no animations", Flows: []visit{secure()}, ends: []string{code}},
+		{Name: "every page reloaded", Run: "reload", Flows: []visit{secure()}, ends: []string{code}},
+		{Name: "a name of stacked marks", Run: "spill", Flows: []visit{secure(), stacked()}},
 		{Name: "one page answered twice", Run: "answered again", Flows: []visit{secure(), secure()}, ends: []string{code, denied}, references: 4},
 		{Name: "the form in another browser", Run: "another browser", Flows: []visit{secure(), secure()}, references: 2},
 		{Name: "the form on another site", Run: "another site", Flows: []visit{secure(), secure()}, references: 1},

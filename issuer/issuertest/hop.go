@@ -43,13 +43,15 @@ type Tenant struct {
 	ScopesSupported []string `json:"scopesSupported"`
 	IdentityClaims  []string `json:"identityClaims"`
 
+	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
+
 	Refresh               string `json:"refresh"`
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }
 
 // JSON is the payload as the plugin writes it: no list is null, and what is not set has the label's default; only a check interval of 0 stays 0.
 func (t Tenant) JSON() []byte {
-	for _, list := range []*[]string{&t.Scopes, &t.RequiredScopes, &t.MCPPaths, &t.AllowedEmails, &t.AllowedDomains, &t.AllowedGroups, &t.AllowedSubjects, &t.ScopeRules, &t.ScopesSupported, &t.IdentityClaims} {
+	for _, list := range []*[]string{&t.Scopes, &t.RequiredScopes, &t.MCPPaths, &t.AllowedEmails, &t.AllowedDomains, &t.AllowedGroups, &t.AllowedSubjects, &t.ScopeRules, &t.ScopesSupported, &t.IdentityClaims, &t.PrivateRedirectURIs} {
 		if *list == nil {
 			*list = []string{}
 		}

@@ -62,6 +62,7 @@ type Options struct {
 	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
+	Root      string            // name of the tenant whose router brings it the server metadata at the root, too
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
 
 	// Lambda puts the function beside the replicas; with NoReplicas alone.
@@ -243,6 +244,9 @@ func (tn *Tenant) container(o Options) Container {
 		"traefik.http.routers." + tn.Name + ".entrypoints":               "web,websecure",
 		"traefik.http.routers." + tn.Name + ".middlewares":               "mcpb-" + tn.Name + "@docker",
 		"traefik.http.services." + tn.Name + ".loadbalancer.server.port": tn.MCP.Port,
+	}
+	if o.Root == tn.Name {
+		labels["traefik.http.routers."+tn.Name+".rule"] += " || " + hosts + " && Path(`/.well-known/oauth-authorization-server`)"
 	}
 	for k, v := range tn.options(o) {
 		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v

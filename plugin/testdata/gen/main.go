@@ -250,7 +250,7 @@ func writeHops(dir string) {
 	master := hashOf("mcpbouncer test vector, master new")
 	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)
-	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"refresh":"auto","upstreamCheckInterval":3600}`
+	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
 		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 		head := binary.BigEndian.AppendUint32(append([]byte{suite}, id[:3]...), at)
@@ -292,6 +292,7 @@ func writeHops(dir string) {
 		`"allowedGroups":[]`, `"allowedGroups":["wiki editors"]`, `"allowedSubjects":[]`, `"allowedSubjects":["248289761001"]`,
 		`"groupsClaim":"groups"`, `"groupsClaim":"realm_access.roles"`, `"scopeRules":[]`, `"scopeRules":["group:admins=mcp:write mcp:read","*=mcp:read"]`,
 		`"scopesSupported":[]`, `"scopesSupported":["mcp:read"]`, `"identityClaims":[]`, `"identityClaims":["email","groups"]`,
+		`"privateRedirectURIs":[]`, `"privateRedirectURIs":["myapp://login/callback"]`,
 		`"refresh":"auto"`, `"refresh":"session"`, `"upstreamCheckInterval":3600`, `"upstreamCheckInterval":0`,
 		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`).Replace(payload)
 	file("valid-all-labels", "ok", clock, full, text(seal(key, 1, clock, full)))
