@@ -17,7 +17,7 @@ import (
 func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	c, req, err := s.parseAuthorizationRequest(r, t)
 	if err != nil {
-		return nil, err
+		return nil, ofClient(c.id, err)
 	}
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
 	id := base64.RawURLEncoding.EncodeToString(random(16))
@@ -68,7 +68,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
 	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
-		return client{}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
+		return client{id: id}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)
 	if err != nil {

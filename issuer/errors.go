@@ -17,8 +17,9 @@ type Error struct {
 	Description string
 
 	cause      error
-	retryAfter int  // seconds, with 503
-	basic      bool // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
+	client     string // the client_id, for the log
+	retryAfter int    // seconds, with 503
+	basic      bool   // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
@@ -27,6 +28,16 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) because(cause error) *Error {
 	e.cause = cause
 	return e
+}
+
+// ofClient names the client in the operator's log. It makes a copy: some errors are everybody's.
+func ofClient(clientID string, err error) error {
+	e := *asError(err)
+	e.client = clientID
+	if redirected := (*redirectedError)(nil); errors.As(err, &redirected) {
+		return &redirectedError{&e, redirected.to}
+	}
+	return &e
 }
 
 func badRequest(code, description string) *Error {
@@ -97,6 +108,9 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		endpoint = "unknown" // such a path may be anything, a mistyped token too
 	}
 	args := []any{"endpoint", endpoint, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
+	if e.client != "" {
+		args = append(args, "client", clientName(e.client))
+	}
 	if e.cause != nil {
 		args = append(args, "cause", e.cause.Error())
 	}

@@ -246,13 +246,54 @@ func TestClientAuthentication(t *testing.T) {
 			if own != "" {
 				r.Header.Set("X-Mcpb-Authorization", own)
 			}
-			logged := len(w.log.String())
 			got := w.do(r).wants(t, c.status, c.code)
-			if c.status == 401 && !strings.Contains(w.log.String()[logged:], `"cause":"client `) {
-				t.Errorf("the log does not name the client: %s", w.log.String()[logged:])
-			}
 			if auth := got.Header.Get("WWW-Authenticate"); (auth != "") != c.challenge || c.challenge && !strings.HasPrefix(auth, "Basic ") {
 				t.Errorf("WWW-Authenticate %q", auth)
+			}
+		})
+	}
+}
+
+// Whatever a client is refused, the operator reads whose request it was.
+func TestARefusalInTheLogNamesTheClient(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	document, unknown := w.publish(documentURL, nil), w.documentApp("mbc1_unknown")
+	for _, c := range []struct {
+		name   string
+		client *app
+		refuse func(*app) int
+	}{
+		{"a wrong secret", a, func(a *app) int {
+			return w.do((&app{w: w, base: a.base, id: a.id, secret: "wrong", basic: true}).tokenRequest(a.refreshment("mbr1_x"))).Status
+		}},
+		{"a secret that it does not have", document, func(a *app) int {
+			return w.do(a.tokenRequest(with(a.refreshment("mbr1_x"), "client_secret", "any"))).Status
+		}},
+		{"a registration that does not open", unknown, func(a *app) int { return w.do(a.tokenRequest(a.refreshment("mbr1_x"))).Status }},
+		{"the same, before a person", unknown, func(a *app) int { return a.page().Status }},
+		{"a code that is none", a, func(a *app) int { return w.do(a.tokenRequest(a.redemption("mba1_x"))).Status }},
+		{"a refresh token that is none", document, func(a *app) int { return w.do(a.tokenRequest(a.refreshment("mbr1_x"))).Status }},
+		{"a grant type that is unknown", a, func(a *app) int { return w.do(a.tokenRequest(url.Values{"grant_type": {"password"}})).Status }},
+		{"a machine's grant", document, func(a *app) int {
+			return w.do(a.tokenRequest(url.Values{"grant_type": {"client_credentials"}})).Status
+		}},
+		{"a revocation of nothing", a, func(a *app) int { return a.revoke(url.Values{}).Status }},
+		{"an address that it did not register", a, func(a *app) int { return a.page("redirect_uri", "https://evil.example/").Status }},
+		{"an address that no client can register", document, func(a *app) int { return a.page("redirect_uri", "javascript:alert(1)").Status }},
+		{"a malformed authorization request", document, func(a *app) int { return a.page("response_type", "token").Status }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := sealing.Fingerprint(c.client.id)
+			if c.client == document {
+				want = documentURL
+			}
+			logged := len(w.log.String())
+			if status := c.refuse(c.client); status != 400 && status != 401 {
+				t.Errorf("status %d", status)
+			}
+			if log := w.log.String()[logged:]; strings.Count(log, `"request refused"`) != 1 || !strings.Contains(log, `"client":"`+want+`"`) {
+				t.Errorf("logged %s", log)
 			}
 		})
 	}
