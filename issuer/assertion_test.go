@@ -123,6 +123,7 @@ func TestLoginsOfDocuments(t *testing.T) {
 			if c.alg != "" { // a login that began with a key goes on with one, whatever the document allows
 				for _, token := range []string{first.text("refresh_token"), second.text("refresh_token")} {
 					bare.token(bare.refreshment(token)).wants(t, 401, "invalid_client")
+					bare.revoke(url.Values{"token": {token}}).wants(t, 401, "invalid_client")
 				}
 			}
 			if n := w.docs.count(id); n != 1 {

@@ -18,7 +18,7 @@ import (
 func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	c, req, err := s.parseAuthorizationRequest(r, t)
 	if err != nil {
-		return nil, err
+		return nil, ofClient(c.id, err)
 	}
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
 	id := base64.RawURLEncoding.EncodeToString(random(16))
@@ -69,7 +69,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
 	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
-		return client{}, authorizationRequest{}, refusedRedirectURI(id) // no document can allow it: none is fetched
+		return client{id: id}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}
 	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
-		return c, req, refusedRedirectURI(c.id)
+		return c, req, errRedirectURI
 	}
 	if err := s.clientDenied(r.Context(), c.id); err != nil {
 		return c, req, err
@@ -90,7 +90,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 
 	redirected := func(code, description string) error {
-		return &redirectedError{badRequest(code, description).because(ofClient(c.id, nil)), req}
+		return &redirectedError{badRequest(code, description), req}
 	}
 	if req.State = query.Get("state"); len(req.State) > maxState || !utf8.ValidString(req.State) { // CBOR has no text that is not UTF-8
 		req.State = ""

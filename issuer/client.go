@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -84,22 +83,15 @@ func unknownClient(id string, err error) *Error {
 		e.Code = "invalid_client_metadata"
 		e.Description = "The document in which this application describes itself cannot be accepted: " + err.Error() + "."
 	}
-	return e.because(ofClient(id, err))
+	return e.because(err)
 }
 
-// ofClient names the client in the operator's log, by the URL of its document or else by its fingerprint, with the cause if there is more to say.
-func ofClient(id string, cause error) error {
-	if id == "" {
-		return cause
-	}
-	name := sealing.Fingerprint(id)
+// clientName names a client in the log: by the URL of its document, or else by its fingerprint.
+func clientName(id string) string {
 	if _, err := checkDocumentURL(id); err == nil {
-		name = id
+		return id
 	}
-	if cause == nil {
-		return errors.New("client " + name)
-	}
-	return fmt.Errorf("client %s: %w", name, cause)
+	return sealing.Fingerprint(id)
 }
 
 // credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
@@ -138,13 +130,34 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	return p, nil
 }
 
+// authenticated is the way to the endpoints where a client proves itself: whatever is refused there, the log names the client.
+func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request, *tenant, client, url.Values) error) func(http.ResponseWriter, *http.Request, *tenant) error {
+	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
+		form, err := tokenForm(r)
+		if err != nil {
+			return err
+		}
+		c, err := s.authenticateClient(r, t, form)
+		if err != nil {
+			return err
+		}
+		if err = s.clientDenied(r.Context(), c.id); err == nil {
+			err = endpoint(w, r, t, c, form)
+		}
+		if err != nil {
+			return ofClient(c.id, err)
+		}
+		return nil
+	}
+}
+
 // authenticateClient is the only place where a client proves itself at the token endpoint, before anything is consumed. A confidential
 // client may send its secret either way, in the header or the body: the proof is the same. A public client may send an
 // empty secret, as Go's oauth2 package does.
 func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
 	p, err := presentedCredentials(r, form)
-	refused := func(why string, cause error) *Error {
-		return (&Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: p.basic}).because(ofClient(p.id, cause))
+	refused := func(why string, cause error) error {
+		return ofClient(p.id, &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: why, basic: p.basic, cause: cause})
 	}
 	if err != nil {
 		return client{}, refused(err.Error(), nil)
@@ -191,8 +204,8 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 }
 
 // unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and what failed is the way to a document.
-func unreadableClient(id string, cause error) *Error {
-	return temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", ofClient(id, cause))
+func unreadableClient(id string, cause error) error {
+	return ofClient(id, temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", cause))
 }
 
 // errKeyMissing: the login was begun by a client that must prove itself with its key, or proved itself with it before.

@@ -305,11 +305,11 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 			if c.status == 502 && !strings.Contains(p.Body, "cannot be read at the moment") || c.status == 400 && !strings.Contains(p.Body, "there is no such document") {
 				t.Errorf("the page says %s", p.Body)
 			}
-			if log := w.log.String(); c.status != 200 && !strings.Contains(log, `"cause":"client `+documentURL+`: `) {
+			if log := w.log.String(); c.status != 200 && !strings.Contains(log, `"client":"`+documentURL+`"`) {
 				t.Errorf("the log does not say whose document: %s", log)
 			}
 			got := a.token(a.refreshment("x")).wants(t, c.token, c.tokenCode)
-			if n := strings.Count(w.log.String(), `"cause":"client `+documentURL+`: `); c.status != 200 && n != 2 {
+			if n := strings.Count(w.log.String(), `"client":"`+documentURL+`"`); c.status != 200 && n != 2 {
 				t.Errorf("the log does not say whose document: %s", w.log)
 			}
 			if (got.Header.Get("Retry-After") != "") != (c.token == 503) {
@@ -368,6 +368,33 @@ func TestTheRequestForADocument(t *testing.T) {
 	}
 	if asked.Method != "GET" || asked.Body != nil || len(asked.Header) != 3 || asked.Header.Get("Accept") != "application/json" || asked.Header.Get("Accept-Encoding") != "identity" || asked.Header.Get("User-Agent") != "mcpbouncer" {
 		t.Errorf("%s with %v", asked.Method, asked.Header)
+	}
+}
+
+// Where the operator switches them off, clients are told to register, and nobody's host is asked.
+func TestNoMetadataDocuments(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.NoMetadataDocuments = true }
+	})
+	a := w.publish(documentURL, nil)
+	vendor := w.documentApp("https://claude.ai/oauth/claude-code-client-metadata")
+	vendor.redirect = "http://localhost/callback"
+	for _, a := range []*app{a, vendor} {
+		if p := a.page(); p.Status != 400 || !strings.Contains(p.Body, "this server reads no such documents") {
+			t.Errorf("%s: status %d: %s", a.id, p.Status, p.Body)
+		}
+		if r := w.do(a.tokenRequest(a.refreshment("mbr1_x"))); r.Status != 401 || r.text("error") != "invalid_client" { // at which SDKs register
+			t.Errorf("%s: %d %s", a.id, r.Status, r.Body)
+		}
+	}
+	if w.docs.count("") != 0 {
+		t.Error("a document was fetched")
+	}
+	if m := w.get(a.base + "/.well-known/oauth-authorization-server"); m.JSON["client_id_metadata_document_supported"] != false {
+		t.Errorf("advertised: %s", m.Body)
+	}
+	if p := w.register(a.base, nil).page(); p.Status != 200 {
+		t.Errorf("a client that registers: status %d", p.Status)
 	}
 }
 

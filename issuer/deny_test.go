@@ -124,6 +124,16 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 	}
 }
 
+func TestADeniedClientRevokesNothing(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	f.write(t, `{"v":1,"serial":2,"clients":{"`+sealing.Fingerprint(a.id)+`":""}}`)
+	w.clock.Add(30 * time.Second)
+	refused := a.token(a.refreshment(token))
+	a.revoke(url.Values{"token": {token}}).wants(t, refused.Status, refused.text("error"))
+}
+
 // A mark is compared with a login's birth: a thief who refreshes does not outrun it.
 func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)

@@ -17,8 +17,9 @@ type Error struct {
 	Description string
 
 	cause      error
-	retryAfter int  // seconds, with 503
-	basic      bool // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
+	client     string // the client_id, for the log
+	retryAfter int    // seconds, with 503
+	basic      bool   // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
@@ -29,6 +30,16 @@ func (e *Error) because(cause error) *Error {
 	return e
 }
 
+// ofClient names the client in the operator's log. It makes a copy: some errors are everybody's.
+func ofClient(clientID string, err error) error {
+	e := *asError(err)
+	e.client = clientID
+	if redirected := (*redirectedError)(nil); errors.As(err, &redirected) {
+		return &redirectedError{&e, redirected.to}
+	}
+	return &e
+}
+
 func badRequest(code, description string) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: code, Description: description}
 }
@@ -36,9 +47,7 @@ func badRequest(code, description string) *Error {
 func invalidRequest(description string) *Error { return badRequest("invalid_request", description) }
 func invalidGrant(description string) *Error   { return badRequest("invalid_grant", description) }
 
-func refusedRedirectURI(clientID string) *Error {
-	return badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.").because(ofClient(clientID, nil))
-}
+var errRedirectURI = badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.")
 
 // temporarilyUnavailable keeps everything the client holds: it may try again.
 func temporarilyUnavailable(description string, cause error) *Error {
@@ -99,6 +108,9 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		endpoint = "unknown" // such a path may be anything, a mistyped token too
 	}
 	args := []any{"endpoint", endpoint, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
+	if e.client != "" {
+		args = append(args, "client", clientName(e.client))
+	}
 	if e.cause != nil {
 		args = append(args, "cause", e.cause.Error())
 	}

@@ -62,6 +62,7 @@ type Config struct {
 	Getenv    func(string) string // reads clientSecret=env:NAME
 	Transport http.RoundTripper   // to upstream providers
 
+	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
 	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
 	TrustedDocumentHosts []string
 	DocumentTransport    http.RoundTripper // to client metadata documents; nil checks the addresses it dials
@@ -160,8 +161,8 @@ func (s *Issuer) routes() []route {
 		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
 		{"/oauth/register", "POST", true, s.register},
-		{"/oauth/token", "POST", true, s.token},
-		{"/oauth/revoke", "POST", true, s.revoke},
+		{"/oauth/token", "POST", true, s.authenticated(s.token)},
+		{"/oauth/revoke", "POST", true, s.authenticated(s.revoke)},
 		{"/hop/token", "POST", false, s.exchangeKey},
 		{"/hop/assertion", "POST", false, s.assertToBackend},
 		{"/hop/deny", "GET", false, s.hopDeny},

@@ -231,7 +231,7 @@ func TestMachinesThatAreNone(t *testing.T) {
 		"with a redirect URI":        {uris: []string{callback}, method: 1, subject: "ci-bot"},
 		"with a method unknown":      {uris: nil, method: 9, subject: "ci-bot"},
 		"with a key's, without key":  {uris: nil, method: 3, subject: "ci-bot"},
-		"with a secret's, and a key": {uris: nil, method: 1, subject: "ci-bot", keys: []byte(`{"keys":[]}`)},
+		"with a secret's, and a key": {uris: nil, method: 1, subject: "ci-bot", keys: []byte(mustJSON(t, jwks(edKey().Public())))},
 		"with keys that are none":    {uris: nil, method: 3, subject: "ci-bot", keys: []byte(`{"keys":[]}`)},
 		"a person's with keys":       {uris: []string{callback}, method: 1, keys: []byte(`{"keys":[]}`)},
 	} {

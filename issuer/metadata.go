@@ -64,7 +64,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},
-			MetadataDocuments:        true,
+			MetadataDocuments:        !s.NoMetadataDocuments,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
 			IDTokenSigningAlgs:       []string{"EdDSA"}, // OpenID Discovery requires the member; no id_token is issued

@@ -16,18 +16,7 @@ import (
 
 // revoke is RFC 7009: the end of a login by its client's will. It ends at the replay guard, at once, and at the provider, where the next check
 // meets it; without either nothing here could end it, and the client is told so.
-func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant) error {
-	form, err := tokenForm(r)
-	if err != nil {
-		return err
-	}
-	c, err := s.authenticateClient(r, t, form)
-	if err != nil {
-		return err
-	}
-	if err := s.clientDenied(r.Context(), c.id); err != nil {
-		return err
-	}
+func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	token := form.Get("token")
 	switch {
 	case token == "":

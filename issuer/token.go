@@ -28,24 +28,14 @@ type tokenResponse struct {
 // grantTypes are those of the metadata too.
 var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
 
-// token answers the grants. The client is authenticated before anything is looked at that could be used up.
-func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error {
-	form, err := tokenForm(r)
-	if err != nil {
-		return err
-	}
-	c, err := s.authenticateClient(r, t, form)
-	if err != nil {
-		return err
-	}
-	if err := s.clientDenied(r.Context(), c.id); err != nil {
-		return err
-	}
+// token answers the grants. The client was authenticated before anything is looked at that could be used up.
+func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	grantType := form.Get("grant_type")
 	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
-		return badRequest("unauthorized_client", "this client may not use this grant_type").because(ofClient(c.id, nil))
+		return badRequest("unauthorized_client", "this client may not use this grant_type")
 	}
 	var resp tokenResponse
+	var err error
 	switch grantType {
 	case "authorization_code":
 		resp, err = s.redeemCode(r.Context(), t, c, form)
@@ -59,8 +49,7 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant) error 
 		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
 	}
 	if err != nil {
-		e := *asError(err) // a copy: some errors are shared
-		return e.because(ofClient(c.id, e.cause))
+		return err
 	}
 	writeJSON(w, http.StatusOK, resp)
 	return nil

@@ -43,13 +43,32 @@ const (
 
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
+// unavailablePage says it to a person. It stands alone: the sidecar, which has the other pages, is what cannot be reached.
+const unavailablePage = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>You cannot sign in at the moment</title>
+</head>
+<body>
+<main>
+<h1>You cannot sign in at the moment</h1>
+<p>What signs people in to this server does not answer.</p>
+<p>Wait a minute, and reload this page. If it stays so, tell whoever runs the server: the log of its proxy says why.</p>
+</main>
+</body>
+</html>
+`
+
 // forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
 // for an OAuth path.
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
 	hop, err := t.hop.header(now().Unix())
 	if err != nil {
 		complain(err.Error())
-		answerUnavailable(rw, http.StatusServiceUnavailable)
+		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}
 	if _, status := holdBody(req, maxForwarded); status != 0 {
@@ -131,13 +150,27 @@ func isHopRefusal(resp *http.Response) bool {
 func forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
 	if errors.Is(err, errHopRefused) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials) {
 		complain(err.Error())
-		answerUnavailable(rw, http.StatusServiceUnavailable)
+		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}
 	if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
 		complain("the sidecar cannot be reached: " + reason(err))
 	}
-	answerUnavailable(rw, http.StatusBadGateway)
+	forwardUnavailable(rw, req, http.StatusBadGateway)
+}
+
+// forwardUnavailable answers at the paths that people's browsers open with a page, and at all others as clients expect it.
+func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
+	for _, path := range []string{"/oauth/authorize", "/oauth/consent", "/oauth/callback"} {
+		if strings.HasSuffix(req.URL.Path, path) {
+			h := rw.Header()
+			h["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'"}
+			h["Retry-After"] = []string{"5"}
+			answerAs(rw, status, "text/html; charset=utf-8", unavailablePage)
+			return
+		}
+	}
+	answerUnavailable(rw, status)
 }
 
 func answerUnavailable(rw http.ResponseWriter, status int) {

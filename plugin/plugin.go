@@ -229,8 +229,12 @@ const unreadable = `{"error":"invalid_request","error_description":"the request 
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
 func answer(rw http.ResponseWriter, status int, body string) {
+	answerAs(rw, status, "application/json", body)
+}
+
+func answerAs(rw http.ResponseWriter, status int, mediaType, body string) {
 	h := rw.Header()
-	h["Content-Type"] = []string{"application/json"}
+	h["Content-Type"] = []string{mediaType}
 	h["Cache-Control"] = []string{"no-store"}
 	rw.WriteHeader(status)
 	_, _ = rw.Write([]byte(body))

@@ -440,6 +440,13 @@ func TestSidecarAwayIs502AndNeverTheMCPServer(t *testing.T) {
 			t.Errorf("%s: %d %s %v", path, rec.Code, rec.Body, rec.Header())
 		}
 	}
+	for _, path := range []string{"/oauth/authorize?client_id=x", "/oauth/consent", "/oauth/callback?code=x"} {
+		rec := ask(h, "GET", wikiURL+path)
+		if rec.Code != 502 || rec.Body.String() != unavailablePage || rec.Header().Get("Content-Type") != "text/html; charset=utf-8" ||
+			rec.Header().Get("Content-Security-Policy") != "default-src 'none'; frame-ancestors 'none'" || rec.Header().Get("Cache-Control") != "no-store" || rec.Header().Get("Retry-After") != "5" {
+			t.Errorf("where a person is, %s: %d %s %v", path, rec.Code, rec.Body, rec.Header())
+		}
+	}
 	if behind.count() != 0 {
 		t.Error("the MCP server was reached")
 	}

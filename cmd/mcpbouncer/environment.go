@@ -33,6 +33,7 @@ type environment struct {
 	ReplayGuard       string     `split_words:"true" desc:"Where it is remembered which codes and refresh tokens were used: none, memory, redis://HOST:PORT, rediss://HOST:PORT, or dynamodb://TABLE. Default: memory, and none on AWS Lambda. docs/replay.md says what each holds."`
 	Deny              string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
 	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	MetadataDocuments bool       `split_words:"true" default:"true" desc:"Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead."`
 	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
 	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
 	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
@@ -175,6 +176,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 			return secret
 		},
 
+		NoMetadataDocuments:  !e.MetadataDocuments,
 		TrustedDocumentHosts: e.MetadataHosts,
 	}
 }

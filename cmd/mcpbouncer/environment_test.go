@@ -69,6 +69,8 @@ func TestGoodEnvironments(t *testing.T) {
 		{"an overlap", "BOUNCER_KEY_OVERLAP_HOURS", "2", func(_ *environment, c issuer.Config) bool { return c.Schedule.Overlap == 2*time.Hour }},
 		{"a level", "BOUNCER_LOG_LEVEL", "debug", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelDebug }},
 		{"a level in capitals", "BOUNCER_LOG_LEVEL", "WARN", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelWarn }},
+		{"no metadata documents", "BOUNCER_METADATA_DOCUMENTS", "false", func(_ *environment, c issuer.Config) bool { return c.NoMetadataDocuments }},
+		{"metadata documents where nothing is said of them", "BOUNCER_DENY", "{}", func(_ *environment, c issuer.Config) bool { return !c.NoMetadataDocuments }},
 		{"a trusted host of documents", "BOUNCER_TRUSTED_METADATA_HOSTS", "apps.internal:443", func(_ *environment, c issuer.Config) bool {
 			return slices.Equal(c.TrustedDocumentHosts, []string{"apps.internal:443"})
 		}},
@@ -148,6 +150,7 @@ func TestBadEnvironments(t *testing.T) {
 		{"a life that overflows", "BOUNCER_REFRESH_TOKEN_TTL", "1e300", `BOUNCER_REFRESH_TOKEN_TTL="1e300" cannot be read: ` + refresh + life},
 		{"a refresh token's life in days with a unit", "BOUNCER_REFRESH_TOKEN_TTL", "30d", `BOUNCER_REFRESH_TOKEN_TTL="30d" cannot be read: ` + refresh + life},
 		{"a session's life in words", "BOUNCER_SESSION_TTL", "long", `BOUNCER_SESSION_TTL="long" cannot be read: The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours.` + life},
+		{"neither true nor false", "BOUNCER_METADATA_DOCUMENTS", "off", `BOUNCER_METADATA_DOCUMENTS="off" cannot be read: Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead.`},
 		{"a level that is none", "BOUNCER_LOG_LEVEL", "loud", `BOUNCER_LOG_LEVEL="loud" cannot be read: debug, info, warn or error.`},
 		{"an empty level", "BOUNCER_LOG_LEVEL", "", `BOUNCER_LOG_LEVEL="" cannot be read: debug, info, warn or error.`},
 		{"a level with a line break", "BOUNCER_LOG_LEVEL", "x\ny", `BOUNCER_LOG_LEVEL="x\ny" cannot be read: debug, info, warn or error.`},

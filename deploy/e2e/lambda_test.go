@@ -51,7 +51,7 @@ func TestRealClientsOnLambda(t *testing.T) {
 	o := optionsForClients(host)
 	o.Lambda, o.NoReplicas = true, true
 	w := rig.New(t, o)
-	logInAllClients(t, w, host)
+	logInAllClients(t, w, host, clients)
 	t.Logf("%d requests met %d environments", w.Lambda.Requests(), len(w.Lambda.Environments()))
 	noSecretIn(t, w, "lambda")
 }

@@ -149,6 +149,12 @@ func wantUnavailable(t *testing.T, what string, answer *rig.Answer) {
 	if answer.Status != http.StatusBadGateway && answer.Status != http.StatusServiceUnavailable {
 		t.Errorf("%s: want 502 or 503, got %s", what, answer)
 	}
+	if strings.HasSuffix(what, "/authorize") || strings.HasSuffix(what, "/consent") || strings.HasSuffix(what, "/callback") {
+		if !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") || !strings.Contains(answer.Body, "<h1>You cannot sign in at the moment</h1>") {
+			t.Errorf("%s: want a page, got %s", what, answer)
+		}
+		return
+	}
 	var body struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
 # traefik, dex, yaegi, tflint, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
-# What comes from npm is installed into the folders node and browser, by their lock files; chromium and redis-server come from the distribution.
+# What comes from npm is installed into the folders node, programs and browser, by their lock files; chromium and redis-server come from the distribution.
 # README.md says what the first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -54,6 +54,9 @@ make_tool everything-server "a few seconds" \
 
 # The conformance suite, the TypeScript clients and the Node.js that they run on.
 node/install.sh
+
+# Whole programs that are MCP clients.
+programs/install.sh
 
 # The official validator of CloudFormation templates.
 cloudformation/install.sh

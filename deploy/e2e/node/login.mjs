@@ -47,15 +47,6 @@ export class Provider {
   redirectToAuthorization(url) { print({ open: url.href }); }
 }
 
-/** How a request to the token endpoint authenticated its client. */
-function authentication(init) {
-  const basic = /^Basic (.*)$/.exec(new Headers(init.headers).get('authorization') ?? '');
-  const form = new URLSearchParams(init.body);
-  if (basic) return atob(basic[1]).endsWith(':') ? 'client_secret_basic, empty' : 'client_secret_basic';
-  if (form.has('client_assertion')) return 'private_key_jwt';
-  return form.has('client_secret') ? 'client_secret_post' : 'none';
-}
-
 async function whoami(client) {
   const { structuredContent, isError } = await client.callTool({ name: 'whoami', arguments: {} });
   if (isError || !structuredContent?.sub) throw new Error('whoami: ' + JSON.stringify(structuredContent));
@@ -77,12 +68,7 @@ export async function login(sdk) {
     });
   }
 
-  let authenticated;
-  const fetchFn = (url, init) => {
-    if (String(init?.body).includes('grant_type=')) authenticated = authentication(init);
-    return fetch(url, init);
-  };
-  const transport = () => new sdk.Transport(new URL(way.server), { authProvider: provider, fetch: fetchFn });
+  const transport = () => new sdk.Transport(new URL(way.server), { authProvider: provider });
 
   const callback = once(listener, 'request');
   const first = transport();
@@ -103,11 +89,11 @@ export async function login(sdk) {
   const connected = transport();
   await client.connect(connected);
   const { sub } = await whoami(client);
-  const result = { package: sdk.package, version, authentication: authenticated, revision: sdk.revision(client, connected), sub };
+  const result = { package: sdk.package, version, revision: sdk.revision(client, connected), sub };
 
   const old = provider.tokens();
   if (!old.refresh_token) throw new Error('no refresh token');
-  if (await sdk.auth(provider, { serverUrl: way.server, fetchFn }) !== 'AUTHORIZED') throw new Error('the refresh led to a login');
+  if (await sdk.auth(provider, { serverUrl: way.server }) !== 'AUTHORIZED') throw new Error('the refresh led to a login');
   if (provider.tokens().access_token === old.access_token) throw new Error('the refresh brought the old token');
   if ((await whoami(client)).sub !== sub) throw new Error('the refresh brought another subject');
   await client.close();

@@ -16,15 +16,21 @@ import (
 func Node(t T, logs *Logs, name, program string, args ...string) *Process {
 	t.Helper()
 	dir := filepath.Join(Root(), "deploy", "e2e", "node")
-	found, _ := filepath.Glob(filepath.Join(dir, "node_modules", "node-linux-*", "bin", "node"))
-	if len(found) == 0 {
-		t.Fatalf("rig: the programs of %s are not installed, run deploy/e2e/tools.sh", dir)
-	}
-	cmd := exec.Command(found[0], append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
+	cmd := exec.Command(Installed(t, "node/node_modules/node-linux-*/bin/node"), append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
 	cmd.Dir = t.TempDir()
 	// Nothing of the surroundings: no proxy, no options, no npm settings.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}
 	return StartProcess(t, logs, name, cmd)
+}
+
+// Installed names a file of deploy/e2e that comes from npm. Where a pattern matches several, it is the first.
+func Installed(t T, pattern string) string {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(Root(), "deploy", "e2e", filepath.FromSlash(pattern)))
+	if len(found) == 0 {
+		t.Fatalf("rig: %s is not installed, run deploy/e2e/tools.sh", pattern)
+	}
+	return found[0]
 }
 
 // DocumentHost serves client metadata documents over TLS, as a vendor's web site does.

@@ -242,7 +242,7 @@ func (p *Process) Say(t T, logs *Logs, pattern *regexp.Regexp) string {
 func (p *Process) waitFor(t T, logs *Logs, ready func() error) {
 	t.Helper()
 	var ended error
-	WaitFor(t, p.Name+" to be ready", func() error {
+	WaitWithin(t, time.Minute, p.Name+" to be ready", func() error { // some of them have 200 MB to load
 		if p.Exited() {
 			ended = fmt.Errorf("%s ended with %s:\n%s", p.Name, p.cmd.ProcessState, logs.Tail(p.Name, 20))
 			return nil

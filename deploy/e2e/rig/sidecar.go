@@ -317,6 +317,14 @@ type Front struct {
 	n      int
 	hops   []string
 	asked  []string
+	tokens []TokenRequest
+}
+
+// TokenRequest is one request to a sidecar's token endpoint.
+type TokenRequest struct {
+	Header http.Header
+	Form   url.Values
+	Status int // of the answer
 }
 
 // StartFront starts the front.
@@ -417,6 +425,12 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			f.secrets.addHeader(resp.Header)
+			if r.URL.Path == "/oauth/token" {
+				form, _ := url.ParseQuery(string(body))
+				f.mu.Lock()
+				f.tokens = append(f.tokens, TokenRequest{r.Header.Clone(), form, resp.StatusCode})
+				f.mu.Unlock()
+			}
 			if to.Process != nil {
 				resp.Header.Set(ProcessHeader, to.Process())
 			}

@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -201,6 +202,29 @@ func (tn *Tenant) options(o Options) map[string]string {
 		}
 	}
 	return m
+}
+
+// TokenRequests lists what was asked of the tenant's token endpoint.
+func (tn *Tenant) TokenRequests() []TokenRequest {
+	t, f := tn.world.t, tn.world.Front
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var of []TokenRequest
+	for _, r := range f.tokens {
+		payload, err := OpenHop(tn.world.Keys.Hop, r.Header.Get("X-Mcpb-Hop"))
+		var hop struct{ Resource string }
+		if err == nil {
+			err = json.Unmarshal(payload, &hop)
+		}
+		if err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+		if hop.Resource == tn.Name {
+			of = append(of, r)
+		}
+	}
+	return of
 }
 
 const hosts = "(Host(`localhost`) || Host(`mcp.localhost`))"

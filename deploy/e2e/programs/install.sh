@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs MCP clients as people install them, by package-lock.json: 330 MB to load, 800 MB on disk. They run on the Node.js of ../node, or bring
+# their own.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+lock=$(cat package.json package-lock.json | sha256sum | cut -d' ' -f1)
+if [ "$(cat node_modules/.lock 2>/dev/null)" != "$lock" ]; then
+  echo "programs: installing (330 MB)"
+  npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
+  echo "$lock" >node_modules/.lock
+fi
+# npm leaves out what is not made for this machine, and says nothing.
+HOME=$(mktemp -d)
+export HOME
+trap 'rm -rf "$HOME"' EXIT
+for program in node_modules/codex-linux-*/vendor/*/bin/codex node_modules/opencode-linux-*/bin/opencode; do
+  if ! "$program" --version >/dev/null 2>&1; then
+    echo "programs: package.json names no $program that runs here ($(uname -s) $(uname -m)); it has those for Linux on x64 and arm64" >&2
+    exit 1
+  fi
+done
+echo "programs: what comes from npm is current"
