@@ -86,11 +86,12 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 
 // takeAuthMethod settles how the client proves itself. The list says what it can do; where there is one, the single member is only its
 // preference (OpenID Connect RP Metadata Choices 1.0).
-func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) (noKey error) {
+func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) error {
 	methods := doc.AuthMethods
 	if len(methods) == 0 {
 		methods = []string{cmp.Or(doc.AuthMethod, "none")}
 	}
+	var noKey error // why there is none that could be used
 	if len(doc.JWKS) > 0 && string(doc.JWKS) != "null" {
 		if reg.keys, noKey = parseKeys(doc.JWKS); noKey != nil && !errors.Is(noKey, errNoKey) {
 			return noKey // of a client without need of a key too

@@ -192,9 +192,9 @@ func (s *Issuer) Handler() http.Handler {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
 	}}, s.writeError)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.Path
-		if name, _, below := strings.Cut(strings.TrimPrefix(path, wellKnown), "/"); below && strings.HasPrefix(path, wellKnown) {
-			path = wellKnown + name + "/" // a document has others below it, one for each MCP endpoint
+		path, below := splitDocument(r.URL.Path)
+		if below != "" {
+			path += "/"
 		}
 		if h, ok := handlers[path]; ok {
 			h.ServeHTTP(w, r)
@@ -204,7 +204,16 @@ func (s *Issuer) Handler() http.Handler {
 	})
 }
 
-const wellKnown = "/.well-known/"
+// splitDocument splits the path of a well-known document, which has others below it, one for each MCP endpoint.
+func splitDocument(path string) (document, below string) {
+	const wellKnown = "/.well-known/"
+	if name, ok := strings.CutPrefix(path, wellKnown); ok {
+		if i := strings.IndexByte(name, '/'); i >= 0 {
+			return wellKnown + name[:i], name[i:]
+		}
+	}
+	return path, ""
+}
 
 // behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
 func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {

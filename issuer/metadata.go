@@ -109,8 +109,7 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 // documentPath is what follows a well-known document's name: the path of an MCP endpoint, or nothing. A slash at the end stays: it is part
 // of what was typed.
 func (t *tenant) documentPath(r *http.Request) (string, error) {
-	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, wellKnown), "/")
-	path := strings.TrimPrefix(r.URL.Path, wellKnown+name)
+	_, path := splitDocument(r.URL.Path)
 	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
 		return "", &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
 	}

@@ -407,7 +407,7 @@ func parsePrivateRedirectURIs(text string) ([]string, error) {
 		below := strings.TrimPrefix(rest, "/")
 		below = strings.TrimPrefix(below, "/")
 		path := "/" + below
-		if scheme == "" || strings.Trim(scheme, schemeChars) != "" || !strings.HasPrefix(rest, "/") || strings.HasSuffix(uri, "/") || strings.Trim(path, pathChars+"%") != "" || isTricky(strings.ReplaceAll(path, "%", "")) {
+		if scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' || strings.Trim(scheme, schemeChars) != "" || !strings.HasPrefix(rest, "/") || strings.HasSuffix(uri, "/") || strings.Trim(path, pathChars+"%") != "" || isTricky(strings.ReplaceAll(path, "%", "")) {
 			return nil, fmt.Errorf("label privateRedirectURIs: %q: give addresses such as myapp://login/callback or myapp:/callback, with a scheme in small letters, and without query, fragment, port or slash at the end", uri)
 		}
 		if strings.Contains(foreignSchemes, " "+scheme+" ") || strings.HasPrefix(scheme, "ms-") || strings.HasPrefix(scheme, "chrome-") || strings.HasPrefix(scheme, "moz-") {

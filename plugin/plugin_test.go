@@ -81,6 +81,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"privateRedirectURIs with a dot segment", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/../x" }, "label privateRedirectURIs"},
 		{"privateRedirectURIs with a slash at the end", func(c *Config) { c.PrivateRedirectURIs = "myapp://login/" }, "label privateRedirectURIs"},
 		{"privateRedirectURIs in capitals", func(c *Config) { c.PrivateRedirectURIs = "MyApp://login" }, "label privateRedirectURIs"},
+		{"privateRedirectURIs with a digit first, which no scheme has", func(c *Config) { c.PrivateRedirectURIs = "2fa://login" }, "label privateRedirectURIs: \"2fa://login\": give addresses"},
 		{"privateRedirectURIs with a script", func(c *Config) { c.PrivateRedirectURIs = "myapp://login javascript://x/y" }, "label privateRedirectURIs: \"javascript://x/y\": the scheme javascript is none of an application"},
 		{"privateRedirectURIs with data", func(c *Config) { c.PrivateRedirectURIs = "data:/text" }, "the scheme data is none"},
 		{"privateRedirectURIs with a file", func(c *Config) { c.PrivateRedirectURIs = "file://host/x" }, "the scheme file is none"},
