@@ -63,7 +63,10 @@ func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, nam
 		}
 		reg.Keys = must(json.Marshal(set))
 	}
-	id := ring.Seal(sealing.KindClient, tenant, "", must(encoding.Marshal(reg)), now)
+	id, secret, err := sealClient(ring, tenant, reg, now)
+	if err != nil {
+		return ClientInformation{}, err
+	}
 	if len(id) > maxClientID {
 		return ClientInformation{}, fmt.Errorf("the client_id would be longer than %d characters: give one key, of Ed25519 or P-256, and fewer scopes", maxClientID)
 	}
@@ -71,11 +74,7 @@ func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, nam
 		ClientID: id, ClientIDIssuedAt: now.Unix(), RedirectURIs: []string{}, TokenEndpointAuthMethod: method,
 		GrantTypes: []string{"client_credentials"}, ResponseTypes: []string{}, ClientName: reg.Name, Scope: m.Scope,
 	}
-	if keys == nil {
-		secret, err := ring.ClientSecret(tenant, id)
-		if err != nil {
-			return ClientInformation{}, err
-		}
+	if secret != "" {
 		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
 	}
 	return info, nil

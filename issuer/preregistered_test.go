@@ -33,6 +33,21 @@ func TestPreRegisteredClients(t *testing.T) {
 	}
 }
 
+// A secret is pasted behind a flag, and one in 64 would look like another flag.
+func TestNoSecretBeginsLikeAFlag(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	ring := must(sealing.ParseRing(masterOne))
+	for range 1000 {
+		client := must(issuer.RegisterClient(ring, tenantID(w.wiki), nil, issuer.ClientMetadata{RedirectURIs: []string{callback}}, w.clock.Now()))
+		machine := must(issuer.RegisterMachine(ring, tenantID(w.wiki), issuer.Machine{Subject: "batch", Scope: "mcp:read"}, "Batch", "client_secret_basic", nil, w.clock.Now()))
+		for _, secret := range []string{client.ClientSecret, machine.ClientSecret} {
+			if len(secret) != 43 || secret[0] == '-' {
+				t.Fatalf("%q", secret)
+			}
+		}
+	}
+}
+
 func tenantID(tn issuertest.Tenant) sealing.TenantID {
 	return sealing.Tenant{PublicURL: tn.PublicURL, Resource: tn.Resource, Audience: tn.Audience, UpstreamIssuer: tn.ProviderIssuer,
 		UpstreamClientID: tn.ClientID, Generation: uint32(tn.Generation)}.ID()

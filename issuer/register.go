@@ -68,7 +68,10 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 	if len(reg.RedirectURIs) > maxRedirectURIs { // they travel in every URL
 		return ClientInformation{}, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
 	}
-	id := ring.Seal(sealing.KindClient, tenant, "", must(encoding.Marshal(reg)), now)
+	id, secret, err := sealClient(ring, tenant, reg, now)
+	if err != nil {
+		return ClientInformation{}, err
+	}
 	if len(id) > maxClientID {
 		return ClientInformation{}, invalidClientMetadata("redirect_uris: together too long")
 	}
@@ -78,13 +81,25 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 		ClientName: reg.Name,
 	}
-	if reg.AuthMethod != authNone {
-		if info.ClientSecret, err = ring.ClientSecret(tenant, id); err != nil {
-			return ClientInformation{}, err
-		}
-		info.ClientSecretExpiresAt = new(int64)
+	if secret != "" {
+		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
 	}
 	return info, nil
+}
+
+// sealClient makes a client_id of a registration, and derives the secret of those that have one. No secret begins with "-", which programs
+// would take for a flag of theirs: every id is another one, so the next is tried.
+func sealClient(ring *sealing.Ring, tenant sealing.TenantID, reg registration, now time.Time) (id, secret string, err error) {
+	payload := must(encoding.Marshal(reg))
+	for {
+		id = ring.Seal(sealing.KindClient, tenant, "", payload, now)
+		if reg.AuthMethod == authNone || reg.AuthMethod == authPrivateKeyJWT {
+			return id, "", nil
+		}
+		if secret, err = ring.ClientSecret(tenant, id); err != nil || secret[0] != '-' {
+			return id, secret, err
+		}
+	}
 }
 
 func invalidClientMetadata(description string) *Error {
