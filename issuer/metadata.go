@@ -111,7 +111,7 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 func (t *tenant) documentPath(r *http.Request) (string, error) {
 	_, path := splitDocument(r.URL.Path)
 	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {
-		return "", &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no protected resource has this path"}
+		return "", &Error{Status: http.StatusNotFound, Code: "not_found", Description: "no MCP endpoint has this path"}
 	}
 	return path, nil
 }
