@@ -232,9 +232,13 @@ const hosts = "(Host(`localhost`) || Host(`mcp.localhost`))"
 // narrowRule is the original's: the prefix and nothing else.
 func (tn *Tenant) narrowRule() string { return fmt.Sprintf("%s && PathPrefix(`/%s`)", hosts, tn.Name) }
 
-// wideRule is the recommended one: the path-inserted well-known documents as well.
-func (tn *Tenant) wideRule() string {
-	return fmt.Sprintf("%s && (PathPrefix(`/%s`) || PathRegexp(`^/\\.well-known/(oauth-protected-resource|oauth-authorization-server|openid-configuration)/%[2]s(/|$)`))", hosts, tn.Name)
+// wideRule is the recommended one: whole segments of the path, and the path-inserted well-known documents as well.
+func (tn *Tenant) wideRule() string { return hosts + " && " + PathRule("/"+tn.Name) }
+
+// PathRule is the recommended rule of docs/routes.md for an MCP server below prefix, as the file provider takes it. The
+// prefix stands in a regular expression.
+func PathRule(prefix string) string {
+	return "PathRegexp(`^(/\\.well-known/[a-z-]+)?" + prefix + "(/|$)`)"
 }
 
 func (tn *Tenant) container(o Options) Container {
@@ -246,7 +250,7 @@ func (tn *Tenant) container(o Options) Container {
 		"traefik.http.services." + tn.Name + ".loadbalancer.server.port": tn.MCP.Port,
 	}
 	if o.Root == tn.Name {
-		labels["traefik.http.routers."+tn.Name+".rule"] += " || " + hosts + " && Path(`/.well-known/oauth-authorization-server`)"
+		labels["traefik.http.routers."+tn.Name+".rule"] = hosts + " && (Path(`/.well-known/oauth-authorization-server`) || " + PathRule("/"+tn.Name) + ")"
 	}
 	for k, v := range tn.options(o) {
 		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v

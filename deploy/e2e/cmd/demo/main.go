@@ -158,7 +158,7 @@ func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.M
 	logs := &rig.Logs{}
 	rig.StartTraefik(t, logs, rig.TraefikConfig{WebPort: webPort, HopKey: k.hop, File: map[string]any{"http": map[string]any{
 		"routers": map[string]any{"wiki": map[string]any{
-			"rule": "Host(`" + host + "`) && (PathPrefix(`/wiki`) || PathRegexp(`^/\\.well-known/[a-z-]+/wiki(/|$)`))", "entryPoints": []string{"web"},
+			"rule": "Host(`" + host + "`) && " + rig.PathRule("/wiki"), "entryPoints": []string{"web"},
 			"middlewares": []string{"mcpb-wiki"}, "service": "wiki",
 		}},
 		"middlewares": map[string]any{"mcpb-wiki": map[string]any{"plugin": map[string]any{"mcpbouncer": map[string]any{

@@ -1,0 +1,341 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// Who answered a request that went through Traefik.
+const (
+	theBouncer   = "the bouncer's 401"
+	theDocument  = "a metadata document"
+	theNeighbour = "the neighbour"
+	theServer    = "the MCP server, unprotected"
+	nobody       = "nobody: Traefik's 404"
+)
+
+// visitor asks Traefik's plain entry point under any host name.
+type visitor struct {
+	t    *testing.T
+	http *http.Client
+}
+
+func newVisitor(t *testing.T, w *rig.World) *visitor {
+	addr := strings.TrimPrefix(w.Traefik.Web, "http://")
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	return &visitor{t, &http.Client{
+		Transport:     &http.Transport{DialContext: dial},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// get asks for a path as it is written, without a token.
+func (v *visitor) get(host, path string) *rig.Answer {
+	v.t.Helper()
+	return v.do(http.MethodGet, host, path, nil, "")
+}
+
+func (v *visitor) do(method, host, path string, header http.Header, body string) *rig.Answer {
+	v.t.Helper()
+	answer, err := v.try(method, host, path, header, body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return answer
+}
+
+func (v *visitor) try(method, host, path string, header http.Header, body string) (*rig.Answer, error) {
+	req, err := http.NewRequestWithContext(v.t.Context(), method, "http://"+host+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := v.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return &rig.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}, err
+}
+
+// who says whose answer it is.
+func who(a *rig.Answer) string {
+	switch {
+	case a.Status == http.StatusUnauthorized && challengeOf(a) != "":
+		return theBouncer
+	case a.Status == http.StatusOK && (a.Member("resource") != "" || a.Member("issuer") != ""):
+		return theDocument
+	case a.Body == theNeighbour, a.Body == theServer:
+		return a.Body
+	case a.Status == http.StatusNotFound && a.Body == "404 page not found\n":
+		return nobody
+	}
+	return a.String()
+}
+
+func challengeOf(a *rig.Answer) string { return a.Header.Get("WWW-Authenticate") }
+
+// wait asks until somebody answers so: Traefik reads its configuration a moment after it is written.
+func (v *visitor) wait(host, path, want string) {
+	v.t.Helper()
+	rig.WaitFor(v.t, host+path, func() error {
+		answer, err := v.try(http.MethodGet, host, path, nil, "")
+		if err == nil && who(answer) != want {
+			err = fmt.Errorf("%s, want %s", who(answer), want)
+		}
+		return err
+	})
+}
+
+// says is a server that answers everything with one text.
+func says(t *testing.T, text string) string {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// dynamic is a dynamic configuration of Traefik.
+type dynamic struct{ routers, middlewares, services map[string]any }
+
+func newDynamic() *dynamic {
+	return &dynamic{map[string]any{}, map[string]any{}, map[string]any{}}
+}
+
+func (d *dynamic) router(name, rule, service string, middlewares ...string) map[string]any {
+	r := map[string]any{"rule": rule, "entryPoints": []string{"web"}, "service": service}
+	if len(middlewares) > 0 {
+		r["middlewares"] = middlewares
+	}
+	d.routers[name] = r
+	return r
+}
+
+func (d *dynamic) service(name string, urls ...string) {
+	servers := []any{}
+	for _, u := range urls {
+		servers = append(servers, map[string]any{"url": u})
+	}
+	d.services[name] = map[string]any{"loadBalancer": map[string]any{"servers": servers}}
+}
+
+// bouncer is a middleware of the product, on the tenant's provider.
+func (d *dynamic) bouncer(name string, w *rig.World, labels map[string]any) {
+	options := map[string]any{
+		"providerIssuer": w.Wiki.Provider.Issuer, "clientID": w.Wiki.Provider.ClientID,
+		"clientSecret": "env:" + w.Wiki.Provider.SecretEnv, "resource": "wiki", "sidecarURL": w.Front.URL,
+	}
+	for label, value := range labels {
+		options[label] = value
+	}
+	d.middlewares[name] = map[string]any{"plugin": map[string]any{"mcpbouncer": options}}
+}
+
+func (d *dynamic) config() map[string]any {
+	all := map[string]any{"routers": d.routers, "services": d.services}
+	if len(d.middlewares) > 0 {
+		all["middlewares"] = d.middlewares
+	}
+	return map[string]any{"http": all}
+}
+
+// pageRule is a router's rule as a page or an example shows it.
+type pageRule struct{ file, tenant, rule string }
+
+var (
+	ruleOfPage  = regexp.MustCompile(`(?m)^ *traefik\.http\.routers\.(\w+)\.rule: (.+)$`)
+	hostOfRule  = regexp.MustCompile("Host\\(`[^`]*`\\)")
+	pathsOfRule = regexp.MustCompile("Path[A-Za-z]*\\(")
+)
+
+// pageRules are all rules that the project shows: pages, the compose example, and what the demo and these tests use.
+func pageRules(t *testing.T) []pageRule {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "deploy/*/*.md", "deploy/compose/*.yaml"} {
+		found, err := filepath.Glob(filepath.Join(rig.Root(), filepath.FromSlash(pattern)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	rules := []pageRule{{"rig", "wiki", "Host(`mcp.localhost`) && " + rig.PathRule("/wiki")}}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ruleOfPage.FindAllStringSubmatch(string(text), -1) {
+			rules = append(rules, pageRule{filepath.Base(file), m[1], strings.ReplaceAll(m[2], "$$", "$")})
+		}
+	}
+	return rules
+}
+
+// Every rule that the project shows for a server below a path, in real Traefik, beside routers of others.
+func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	d := newDynamic()
+	d.service("neighbour", says(t, theNeighbour))
+	d.service("mcp", says(t, theServer))
+	type variant struct {
+		pageRule
+		host string
+	}
+	var variants []variant
+	shown := map[string]bool{}
+	for _, r := range pageRules(t) {
+		if !pathsOfRule.MatchString(r.rule) {
+			continue // a host to itself
+		}
+		shown[r.file] = true
+		v := variant{r, fmt.Sprintf("rule%d.localhost", len(variants))}
+		variants = append(variants, v)
+		rule := hostOfRule.ReplaceAllLiteralString(r.rule, "Host(`"+v.host+"`)")
+		d.router(v.host, rule, "mcp", v.host)
+		d.bouncer(v.host, w, map[string]any{"resource": r.tenant})
+		for i, path := range []string{"", "/" + r.tenant + "-docs", "/" + r.tenant + "s", "/.well-known/oauth-protected-resource/" + r.tenant + "-docs"} {
+			other := "Host(`" + v.host + "`)"
+			if path != "" {
+				other += " && PathPrefix(`" + path + "`)"
+			}
+			d.router(fmt.Sprintf("%s-%d", v.host, i), other, "neighbour")
+		}
+	}
+	for _, file := range []string{"README.md", "compose.yaml", "routes.md", "clients.md", "rig"} {
+		if !shown[file] {
+			t.Errorf("%s shows no rule", file)
+		}
+	}
+	w.Traefik.SetFile(t, "rules.yaml", d.config())
+	ask := newVisitor(t, w)
+	for _, v := range variants {
+		t.Run(v.file+" for "+v.tenant, func(t *testing.T) {
+			ask.wait(v.host, "/"+v.tenant, theBouncer)
+			for _, c := range []struct{ path, want string }{
+				{"/%s", theBouncer},
+				{"/%s/", theBouncer},
+				{"/%s/mcp", theBouncer},
+				{"/%s/any/thing?x=/y", theBouncer},
+				{"/%s/.well-known/oauth-protected-resource", theDocument},
+				{"/%s/.well-known/oauth-authorization-server", theDocument},
+				{"/.well-known/oauth-protected-resource/%s", theDocument},
+				{"/.well-known/oauth-protected-resource/%s/mcp", theDocument},
+				{"/.well-known/oauth-authorization-server/%s", theDocument},
+				{"/.well-known/openid-configuration/%s", theDocument},
+				{"/%s-docs", theNeighbour},
+				{"/%s-docs/x", theNeighbour},
+				{"/%ss", theNeighbour},
+				{"/%s.html", theNeighbour},
+				{"/%s2/mcp", theNeighbour},
+				{"/x/%s/mcp", theNeighbour},
+				{"/", theNeighbour},
+				{"/.well-known/oauth-protected-resource/%s-docs", theNeighbour},
+				{"/.well-known/oauth-protected-resource/%s-docs/mcp", theNeighbour},
+				{"/.well-known/oauth-protected-resource", theNeighbour},
+				{"/.well-known/oauth-protected-resource/x/%s", theNeighbour},
+				{"/x/.well-known/oauth-protected-resource/%s", theNeighbour},
+			} {
+				path := strings.ReplaceAll(c.path, "%s", v.tenant)
+				if got := who(ask.get(v.host, path)); got != c.want {
+					t.Errorf("%s: %s, want %s", path, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// ruleOfToolsPage is the rule that docs/tools.md gives for a server with other endpoints than those of MCP.
+func ruleOfToolsPage(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "tools.md"))
+	rule := regexp.MustCompile("``(PathRegexp\\(`\\^/wiki/[^ ]+`\\))``").FindSubmatch(text)
+	if err != nil || rule == nil {
+		t.Fatalf("docs/tools.md shows no rule: %v", err)
+	}
+	return string(rule[1])
+}
+
+// docs/routes.md: which of two routers gets a request, and the other layouts that the page shows.
+func TestRoutersBesideTheBouncers(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	d := newDynamic()
+	d.service("neighbour", says(t, theNeighbour))
+	d.service("mcp", says(t, theServer))
+	host := func(name string) string { return "Host(`" + name + ".localhost`)" }
+	wiki := func(name string) string { return host(name) + " && " + rig.PathRule("/wiki") }
+
+	d.bouncer("wiki", w, nil)
+	d.router("same", wiki("same"), "mcp", "wiki")
+	d.router("same-docs", host("same")+" && "+rig.PathRule("/wiki-docs"), "neighbour")
+	d.router("same-v2", host("same")+" && "+rig.PathRule("/wiki/v2"), "neighbour")
+	d.router("short", wiki("short"), "mcp", "wiki")
+	d.router("short-v2", host("short")+" && PathPrefix(`/wiki/v2`)", "neighbour")
+	d.router("first", wiki("first"), "mcp", "wiki")
+	d.router("first-v2", host("first")+" && PathPrefix(`/wiki/v2`)", "neighbour")["priority"] = 1000
+	d.router("original", host("original")+" && PathPrefix(`/wiki`)", "mcp", "wiki")
+	d.router("original-docs", host("original")+" && PathPrefix(`/wiki-docs`)", "neighbour")
+
+	d.bouncer("own", w, map[string]any{"publicURL": "http://own.localhost"})
+	d.router("own", host("own"), "mcp", "own")
+	d.bouncer("deep", w, map[string]any{"publicURL": "http://deep.localhost/team/wiki.v2"})
+	d.router("deep", host("deep")+" && "+rig.PathRule(`/team/wiki\.v2`), "mcp", "deep")
+	d.bouncer("paths", w, map[string]any{"mcpPaths": "/v1/mcp,/sse"})
+	d.router("paths", wiki("paths"), "mcp", "paths")
+
+	d.router("narrow", host("narrow")+" && "+ruleOfToolsPage(t), "mcp", "wiki")
+
+	w.Traefik.SetFile(t, "beside.yaml", d.config())
+	ask := newVisitor(t, w)
+	ask.wait("paths.localhost", "/wiki/mcp", theBouncer)
+	const documentOf = "/.well-known/oauth-protected-resource"
+	for _, c := range []struct{ name, host, path, want string }{
+		{"the same form for a name that begins alike", "same", "/wiki-docs/x", theNeighbour},
+		{"the same form below: the longer one", "same", "/wiki/v2/x", theNeighbour},
+		{"the same form below: its document", "same", documentOf + "/wiki/v2", theNeighbour},
+		{"the same form below: the rest stays", "same", "/wiki/v1", theBouncer},
+		{"a shorter rule below", "short", "/wiki/v2/x", theBouncer},
+		{"a shorter rule below with a priority", "first", "/wiki/v2/x", theNeighbour},
+		{"the original's rule", "original", "/wiki/mcp", theBouncer},
+		{"the original's rule: its documents", "original", "/wiki" + documentOf + "/mcp", theDocument},
+		{"the original's rule beside a name that begins alike", "original", "/wiki-docs/x", theNeighbour},
+		{"the original's rule does not bring the standards' form", "original", documentOf + "/wiki", nobody},
+		{"a host to itself", "own", "/mcp", theBouncer},
+		{"a host to itself: its document", "own", documentOf + "/mcp", theDocument},
+		{"a host to itself: where older clients look", "own", "/.well-known/oauth-authorization-server", theDocument},
+		{"two segments and a dot", "deep", "/team/wiki.v2/mcp", theBouncer},
+		{"two segments and a dot: the document", "deep", documentOf + "/team/wiki.v2/mcp", theDocument},
+		{"two segments and a dot: the dot is a dot", "deep", "/team/wikixv2/mcp", nobody},
+		{"MCP only: the endpoint", "narrow", "/wiki/mcp", theBouncer},
+		{"MCP only: what begins alike", "narrow", "/wiki/mcp-admin", nobody},
+		{"MCP only: other endpoints", "narrow", "/wiki/pages/1", nobody},
+		{"MCP only: its document", "narrow", documentOf + "/wiki/mcp", theDocument},
+		{"MCP only: its server's document", "narrow", "/.well-known/oauth-authorization-server/wiki", theDocument},
+		{"MCP only: where the 401 points", "narrow", "/wiki" + documentOf + "/mcp", theDocument},
+		{"mcpPaths: the document", "paths", documentOf + "/wiki/v1/mcp", theDocument},
+		{"mcpPaths: the endpoint", "paths", "/wiki/v1/mcp", theBouncer},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := who(ask.get(c.host+".localhost", c.path)); got != c.want {
+				t.Errorf("%s%s: %s, want %s", c.host, c.path, got, c.want)
+			}
+		})
+	}
+}
