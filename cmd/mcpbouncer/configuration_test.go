@@ -167,7 +167,7 @@ func TestLabelsInThePagesAreTaken(t *testing.T) {
 						t.Fatal(err)
 					}
 					w := httptest.NewRecorder()
-					handler.ServeHTTP(w, httptest.NewRequest("GET", "https://mcp.localhost/wiki"+path, nil))
+					handler.ServeHTTP(w, httptest.NewRequest("GET", labels["publicURL"]+path, nil))
 					return w
 				}
 				if w := ask("/mcp"); w.Code != http.StatusUnauthorized {
