@@ -1,8 +1,8 @@
 package issuer
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,35 +19,40 @@ import (
 
 const hopHeader = "X-Mcpb-Hop"
 
-// tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md).
+// hopVersion is the version of the payload that is understood here. docs/hop.md says what raises it.
+const hopVersion = "1"
+
+// tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md). The
+// plugin leaves out a member at its default; one without a default must be there.
 type tenant struct {
 	PublicURL      string   `json:"publicURL"`
 	Resource       string   `json:"resource"`
-	Audience       string   `json:"audience"`
+	Audience       string   `json:"audience" default:"\"\""` // that is, Resource
 	ProviderIssuer string   `json:"providerIssuer"`
 	ClientID       string   `json:"clientID"`
-	ClientSecret   string   `json:"clientSecret"`
-	Scopes         []string `json:"scopes"`
-	RequiredScopes []string `json:"requiredScopes"`
-	MCPPaths       []string `json:"mcpPaths"`
-	Exchange       string   `json:"exchange"`
-	Generation     uint32   `json:"generation"`
-	DisplayName    string   `json:"displayName"`
-	Logo           string   `json:"logo"`
+	ClientSecret   string   `json:"clientSecret" default:"\"\""`
+	Scopes         []string `json:"scopes" default:"[\"openid\"]"`
+	RequiredScopes []string `json:"requiredScopes" default:"[]"`
+	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
+	Exchange       string   `json:"exchange" default:"\"token\""`
+	Generation     uint32   `json:"generation" default:"0"`
+	DisplayName    string   `json:"displayName" default:"\"\""` // that is, Resource
+	Logo           string   `json:"logo" default:"\"\""`
 
-	AllowedEmails   []string `json:"allowedEmails"`
-	AllowedDomains  []string `json:"allowedDomains"`
-	AllowedGroups   []string `json:"allowedGroups"`
-	AllowedSubjects []string `json:"allowedSubjects"`
-	GroupsClaim     string   `json:"groupsClaim"`
-	ScopeRules      []string `json:"scopeRules"`
-	ScopesSupported []string `json:"scopesSupported"`
-	IdentityClaims  []string `json:"identityClaims"`
+	AllowedEmails   []string `json:"allowedEmails" default:"[]"`
+	AllowedDomains  []string `json:"allowedDomains" default:"[]"`
+	AllowedGroups   []string `json:"allowedGroups" default:"[]"`
+	AllowedSubjects []string `json:"allowedSubjects" default:"[]"`
+	GroupsClaim     string   `json:"groupsClaim" default:"\"groups\""`
+	ScopeRules      []string `json:"scopeRules" default:"[]"`
+	ScopesSupported []string `json:"scopesSupported" default:"[]"`
+	IdentityClaims  []string `json:"identityClaims" default:"[]"`
 
-	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
+	PrivateRedirectURIs []string `json:"privateRedirectURIs" default:"[]"`
 
-	Refresh               string `json:"refresh"`
-	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
+	Refresh string `json:"refresh" default:"\"auto\""`
+	// UpstreamCheckInterval is in seconds.
+	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600"`
 
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -79,45 +84,60 @@ func (s *Issuer) openHop(value string) (*tenant, error) {
 	return t, nil
 }
 
+// refusal is why a hop header that authenticated is not served.
+type refusal struct {
+	// reason is what the plugin is told: a word of docs/hop.md, and what it is about.
+	reason string
+	// cause is for the sidecar's log.
+	cause string
+}
+
+func (r *refusal) Error() string { return r.cause }
+
+// badValue refuses the value of a member that is known.
+func badValue(member, what string) error {
+	return &refusal{reason: "value " + member, cause: "label " + member + ": " + what}
+}
+
 func parseTenant(payload []byte) (*tenant, error) {
 	t := &tenant{}
-	if err := decodeStrict(payload, t); err != nil {
-		return nil, fmt.Errorf("tenant configuration: %w; are plugin and sidecar of the same version?", err)
+	if err := decodeTenant(payload, t); err != nil {
+		return nil, err
 	}
 	u, err := url.Parse(t.PublicURL)
 	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(t.PublicURL, "?#") || strings.HasSuffix(u.Path, "/") {
-		return nil, errors.New("publicURL: not a plain URL without trailing slash")
+		return nil, badValue("publicURL", "not a plain URL without trailing slash")
 	}
 	t.secure = u.Scheme == "https"
 	if !t.secure && !isLocalHTTP(u) {
-		return nil, errors.New("publicURL: must be https (plain http only on localhost)")
-	}
-	if t.Resource == "" || t.Audience == "" || t.ProviderIssuer == "" || t.ClientID == "" {
-		return nil, errors.New("resource, audience, providerIssuer and clientID must not be empty")
+		return nil, badValue("publicURL", "must be https (plain http only on localhost)")
 	}
 	if t.rules, err = parseScopeRules(t.ScopeRules); err != nil {
-		return nil, err
+		return nil, badValue("scopeRules", err.Error())
 	}
 	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes || len(strings.Join(t.scopes(), " ")) > maxScopes {
-		return nil, fmt.Errorf("scopes and requiredScopes, and all scopes of scopeRules: together at most %d characters", maxScopes)
+		return nil, badValue("scopes", fmt.Sprintf("with requiredScopes, and all scopes of scopeRules together, at most %d characters", maxScopes))
 	}
 	for _, claim := range t.IdentityClaims {
 		if !slices.Contains([]string{"email", "name", "groups"}, claim) {
-			return nil, errors.New("identityClaims: must be of email, name and groups")
+			return nil, badValue("identityClaims", "must be of email, name and groups")
 		}
 	}
 	t.claimNeeds = t.needs()
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
-		return nil, errors.New("logo: must be a data URI of a picture")
+		return nil, badValue("logo", "must be a data URI of a picture")
 	}
 	if t.DisplayName = displayName(t.DisplayName); t.DisplayName == "" {
 		t.DisplayName = t.Resource
 	}
 	if t.Exchange != "token" && t.Exchange != "callback" {
-		return nil, errors.New("exchange: must be token or callback")
+		return nil, badValue("exchange", "must be token or callback")
 	}
-	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) || t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
-		return nil, errors.New("refresh must be auto, upstream or session, and upstreamCheckInterval at most a day")
+	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) {
+		return nil, badValue("refresh", "must be auto, upstream or session")
+	}
+	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
+		return nil, badValue("upstreamCheckInterval", "must be from 0 to a day")
 	}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{
@@ -127,35 +147,79 @@ func parseTenant(payload []byte) (*tenant, error) {
 	return t, nil
 }
 
-// decodeStrict wants every member exactly once, spelt exactly, and no other: what one side does not know of the other's
-// configuration must not be ignored. go-jose's decoder refuses repeated members and compares names to the byte.
-func decodeStrict(data []byte, t *tenant) error {
+// decodeTenant reads the payload: each member at most once, spelt exactly, and none that is not known here. What
+// the other side's operator has set must not be ignored: an access rule would open. go-jose's decoder refuses
+// repeated members and compares names to the byte. A payload without v is that of a plugin which sent every member.
+func decodeTenant(payload []byte, t *tenant) error {
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil {
-		return errors.New("not a JSON object, or a repeated member")
+	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
+		return &refusal{reason: "value", cause: "the configuration is not a JSON object, or a member is repeated"}
 	}
-	for _, name := range hopMembers {
-		if value, ok := members[name]; !ok || string(value) == "null" {
-			return errors.New("member " + name + " is missing")
+	if v, ok := members["v"]; ok && string(v) != hopVersion {
+		return &refusal{reason: "version " + hopVersion, cause: "the plugin speaks another version of the hop than " + hopVersion + ": upgrade the sidecar first, then the plugin"}
+	}
+	delete(members, "v")
+	if err := unknownLabels(members); err != nil {
+		return err
+	}
+	fields := reflect.ValueOf(t).Elem()
+	for _, m := range hopMembers {
+		name := m.name
+		text, sent := members[name]
+		switch {
+		case !sent && m.standard == nil:
+			return badValue(name, "missing")
+		case !sent:
+			text = m.standard
+		case string(text) == "null":
+			return badValue(name, "null")
+		case string(text) == `""` && (m.standard == nil || name == "audience"):
+			return badValue(name, "must not be empty")
+		}
+		if err := json.Unmarshal(text, fields.Field(m.field).Addr().Interface()); err != nil {
+			return badValue(name, "of another type")
 		}
 	}
-	if len(members) != len(hopMembers) {
-		return errors.New("an unknown member")
-	}
-	if err := json.Unmarshal(data, t); err != nil {
-		return errors.New("a member of another type")
+	if t.Audience == "" {
+		t.Audience = t.Resource
 	}
 	return nil
 }
 
-// hopMembers are the JSON names of the tenant's exported fields.
-var hopMembers = func() (names []string) {
-	for f := range reflect.TypeFor[tenant]().Fields() {
-		if name, ok := f.Tag.Lookup("json"); ok {
-			names = append(names, name)
+// unknownLabels names a member that is not known here: a label of a later version, which is set. One
+// name is enough to see what is to be done.
+func unknownLabels(members map[string]json.RawMessage) error {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if !slices.ContainsFunc(hopMembers, func(m hopMember) bool { return m.name == name }) {
+			return &refusal{
+				reason: "label " + name,
+				cause:  fmt.Sprintf("label %.100q is not known to this version of the sidecar: upgrade the sidecar first, then the plugin", name),
+			}
 		}
 	}
-	return names
+	return nil
+}
+
+type hopMember struct {
+	name string
+	// field is its index in tenant.
+	field int
+	// standard is its default; nil: the member must be sent.
+	standard json.RawMessage
+}
+
+// hopMembers are the members of the payload, in the order of tenant's fields.
+var hopMembers = func() (members []hopMember) {
+	for f := range reflect.TypeFor[tenant]().Fields() {
+		if name, ok := f.Tag.Lookup("json"); ok {
+			m := hopMember{name: name, field: f.Index[0]}
+			if standard, ok := f.Tag.Lookup("default"); ok {
+				m.standard = json.RawMessage(standard)
+			}
+			members = append(members, m)
+		}
+	}
+	return members
 }()
 
 // isLocalHTTP says whether u is plain http to this machine: the one place where a login may run without TLS,

@@ -71,16 +71,20 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"the payload in the clear", []string{string(good)}, false},
 		{"two in one header", []string{sealed(good)[0] + ", " + sealed(good)[0]}, false},
 		{"an unknown member", sealed(change(`{`, `{"colour":"red",`)), false},
+		{"an unknown member that is empty", sealed(change(`{`, `{"colour":[],`)), false},
+		{"another version", sealed(change(`"v":1`, `"v":2`)), false},
+		{"no version, which is that of an older plugin", sealed(change(`"v":1,`, ``)), true},
+		{"a member at its default", sealed(change(`{`, `{"generation":0,`)), true},
 		{"a repeated member", sealed(change(`{`, `{"resource":"wiki",`)), false},
 		{"a repeated member with another value", sealed(change(`{`, `{"publicURL":"https://evil.example",`)), false},
 		{"a member in another case", sealed(change(`"publicURL"`, `"PublicURL"`)), false},
 		{"a member with a long s", sealed(change(`"resource"`, `"re`+"\u017f"+`ource"`)), false},
-		{"a missing member", sealed(change(`,"generation":0`, ``)), false},
-		{"a null member", sealed(change(`"generation":0`, `"generation":null`)), false},
+		{"a missing member", sealed(change(`"resource":"wiki",`, ``)), false},
+		{"a null member", sealed(change(`{`, `{"generation":null,`)), false},
 		{"a null list", sealed(change(`["mcp:read","mcp:write"]`, `null`)), false},
-		{"a member of another type", sealed(change(`"generation":0`, `"generation":"0"`)), false},
-		{"a negative generation", sealed(change(`"generation":0`, `"generation":-1`)), false},
-		{"a generation that is too large", sealed(change(`"generation":0`, `"generation":4294967296`)), false},
+		{"a member of another type", sealed(change(`{`, `{"generation":"0",`)), false},
+		{"a negative generation", sealed(change(`{`, `{"generation":-1,`)), false},
+		{"a generation that is too large", sealed(change(`{`, `{"generation":4294967296,`)), false},
 		{"something behind the object", sealed(append(slices.Clone(good), '{', '}')), false},
 		{"no JSON", sealed([]byte("wiki")), false},
 		{"null", sealed([]byte("null")), false},
@@ -97,7 +101,9 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"a public URL without a host", tenant(func(t *issuertest.Tenant) { t.PublicURL = "https:///wiki" }), false},
 		{"no public URL", tenant(func(t *issuertest.Tenant) { t.PublicURL = "" }), false},
 		{"no resource", tenant(func(t *issuertest.Tenant) { t.Resource = "" }), false},
-		{"no audience", tenant(func(t *issuertest.Tenant) { t.Audience = "" }), false},
+		{"no audience: it is the resource", tenant(func(t *issuertest.Tenant) { t.Audience = "" }), true},
+		{"an empty audience", sealed(change(`"audience":"urn:https://mcp.localhost/wiki"`, `"audience":""`)), false},
+		{"an empty resource", sealed(change(`"resource":"wiki"`, `"resource":""`)), false},
 		{"no provider", tenant(func(t *issuertest.Tenant) { t.ProviderIssuer = "" }), false},
 		{"no upstream client", tenant(func(t *issuertest.Tenant) { t.ClientID = "" }), false},
 		{"another exchange", tenant(func(t *issuertest.Tenant) { t.Exchange = "eager" }), false},
@@ -108,7 +114,6 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"a logo in capitals", tenant(func(t *issuertest.Tenant) { t.Logo = "DATA:image/png;base64,AAAA" }), false},
 		{"a logo that is too long", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2979) }), false},
 		{"a logo of 3,000 characters", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2978) }), true},
-		{"an older plugin without display name", sealed(change(`"displayName":"",`, ``)), false},
 		{"another refresh", tenant(func(t *issuertest.Tenant) { t.Refresh = "always" }), false},
 		{"a check interval of two days", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = 172800 }), false},
 		{"a check interval of less than nothing", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = -1 }), false},
@@ -241,7 +246,7 @@ func TestHopVectors(t *testing.T) {
 			})
 			seen[v["expect"]]++
 			payload, err := ring.OpenHop(v["value"], w.clock.Now())
-			inside := strings.HasPrefix(name, "member-") || name == "trailing-data" // what opens, and is refused for what it says
+			inside := strings.HasPrefix(name, "member-") || strings.HasPrefix(name, "version-") || name == "trailing-data" // what opens, and is refused for what it says
 			if (err == nil) != (v["expect"] == "ok" || inside) || err == nil && string(payload) != v["payload"] {
 				t.Fatalf("opened with error %v: %s", err, payload)
 			}

@@ -3,7 +3,6 @@
 package plugin
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -366,8 +365,7 @@ func (s *settings) parseTenant(c *Config) error {
 		Refresh:               refresh,
 		UpstreamCheckInterval: int64(interval / time.Second),
 	}
-	text, err := json.Marshal(s.payload)
-	if err != nil || len(text) > maxPayload {
+	if len(encodePayload(&s.payload)) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
 	}
 	return nil

@@ -27,37 +27,6 @@ const (
 	hopReuse    = 20 // seconds for which one header is sent; the sidecar accepts it for minutes
 )
 
-// hopPayload is the tenant configuration on the wire. Every member is present and no array is null.
-type hopPayload struct {
-	PublicURL      string   `json:"publicURL"`
-	Resource       string   `json:"resource"`
-	Audience       string   `json:"audience"`
-	ProviderIssuer string   `json:"providerIssuer"`
-	ClientID       string   `json:"clientID"`
-	ClientSecret   string   `json:"clientSecret"`
-	Scopes         []string `json:"scopes"`
-	RequiredScopes []string `json:"requiredScopes"`
-	MCPPaths       []string `json:"mcpPaths"`
-	Exchange       string   `json:"exchange"`
-	Generation     int64    `json:"generation"`
-	DisplayName    string   `json:"displayName"`
-	Logo           string   `json:"logo"`
-
-	AllowedEmails   []string `json:"allowedEmails"`
-	AllowedDomains  []string `json:"allowedDomains"`
-	AllowedGroups   []string `json:"allowedGroups"`
-	AllowedSubjects []string `json:"allowedSubjects"`
-	GroupsClaim     string   `json:"groupsClaim"`
-	ScopeRules      []string `json:"scopeRules"`
-	ScopesSupported []string `json:"scopesSupported"`
-	IdentityClaims  []string `json:"identityClaims"`
-
-	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
-
-	Refresh               string `json:"refresh"`
-	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
-}
-
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.
 type hopSealer struct {
 	payload []byte     // hopPayload as JSON

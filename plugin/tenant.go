@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -77,10 +76,7 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
 	t := b.byPublicURL[publicURL]
 	if t == nil {
-		made, err := newTenant(b.settings, publicURL)
-		if err != nil {
-			return nil, err
-		}
+		made := newTenant(b.settings, publicURL)
 		if len(b.byPublicURL) >= maxTenants {
 			b.byPublicURL = map[string]*tenant{}
 		}
@@ -94,13 +90,10 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	return t, nil
 }
 
-func newTenant(s *settings, publicURL string) (*tenant, error) {
+func newTenant(s *settings, publicURL string) *tenant {
 	payload := s.payload
 	payload.PublicURL = publicURL
-	text, err := json.Marshal(payload)
-	if err != nil {
-		return nil, err
-	}
+	text := encodePayload(&payload)
 	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
 	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile, signer: s.signer}
 	t.providerIssuer = payload.ProviderIssuer
@@ -124,7 +117,7 @@ func newTenant(s *settings, publicURL string) (*tenant, error) {
 		t.endpoints[path] = metadata + path + `"`
 		t.endpoints[path+"/"] = metadata + path + `/"` // clients compare the resource with the URL as it was typed
 	}
-	return t, nil
+	return t
 }
 
 // refuseHost answers a request whose scheme or host is not the tenant's.

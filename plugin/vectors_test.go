@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
@@ -184,16 +185,98 @@ func openHop(key []byte, at int64, value string) (string, error) {
 	if err != nil {
 		return "", errHopTest
 	}
-	// Encoding again finds members that are unknown, repeated, missing, of another type or spelt differently.
-	var decoded hopPayload
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&decoded); err != nil || decoded.Scopes == nil || decoded.RequiredScopes == nil || decoded.MCPPaths == nil {
-		return "", errHopTest
+	decoded, err := decodePayload(payload)
+	if err != nil {
+		return "", err
 	}
-	again, err := json.Marshal(decoded)
-	if err != nil || !bytes.Equal(again, payload) {
+	// What the table of members holds is what was read: the plugin would say the same.
+	again, err := decodePayload(encodePayload(decoded))
+	if err != nil || string(encodePayload(again)) != string(encodePayload(decoded)) {
 		return "", errHopTest
 	}
 	return string(payload), nil
+}
+
+// decodePayload reads the payload as docs/hop.md demands it, from the table of members that the plugin writes by.
+func decodePayload(payload []byte) (*hopPayload, error) {
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	token, err := decoder.Token()
+	if err != nil || fmt.Sprint(token) != "{" {
+		return nil, errHopTest
+	}
+	sent := map[string]string{}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, errHopTest
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil || string(value) == "null" || sent[fmt.Sprint(name)] != "" {
+			return nil, errHopTest
+		}
+		sent[fmt.Sprint(name)] = string(value)
+	}
+	if _, err := decoder.Token(); err != nil || decoder.More() {
+		return nil, errHopTest
+	}
+	if v, ok := sent["v"]; ok && v != "1" {
+		return nil, errHopTest
+	}
+	delete(sent, "v")
+	p := &hopPayload{}
+	into := map[string]any{"publicURL": &p.PublicURL, "resource": &p.Resource, "audience": &p.Audience, "providerIssuer": &p.ProviderIssuer,
+		"clientID": &p.ClientID, "clientSecret": &p.ClientSecret, "scopes": &p.Scopes, "requiredScopes": &p.RequiredScopes, "mcpPaths": &p.MCPPaths,
+		"exchange": &p.Exchange, "generation": &p.Generation, "displayName": &p.DisplayName, "logo": &p.Logo, "allowedEmails": &p.AllowedEmails,
+		"allowedDomains": &p.AllowedDomains, "allowedGroups": &p.AllowedGroups, "allowedSubjects": &p.AllowedSubjects, "groupsClaim": &p.GroupsClaim,
+		"scopeRules": &p.ScopeRules, "scopesSupported": &p.ScopesSupported, "identityClaims": &p.IdentityClaims,
+		"privateRedirectURIs": &p.PrivateRedirectURIs, "refresh": &p.Refresh, "upstreamCheckInterval": &p.UpstreamCheckInterval}
+	json.Unmarshal([]byte(sent["resource"]), &p.Resource) // two defaults depend on it
+	known := 0
+	for _, m := range hopMembers(p) {
+		value, ok := sent[m.name]
+		if ok {
+			known++
+		} else {
+			value = m.standard
+		}
+		if err := json.Unmarshal([]byte(value), into[m.name]); err != nil || value == `""` && m.standard == "" {
+			return nil, errHopTest
+		}
+	}
+	if known != len(sent) {
+		return nil, errHopTest
+	}
+	return p, nil
+}
+
+// A payload without version means the same as one with it, and the plugin writes neither more nor less than what differs from the defaults.
+func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
+	start(t)
+	vectors := loadVectors(t, "hop", "expect", "master", "key", "now", "payload")
+	for _, c := range []struct{ sent, written string }{
+		{"valid", "valid"},
+		{"valid-all-labels", "valid-all-labels"},
+		{"valid-smallest", "valid-smallest"},
+		{"valid-list-emptied", "valid-list-emptied"},
+		{"valid-without-version", "valid"},
+		{"valid-defaults-sent", "valid"},
+		{"valid-without-version-all-labels", "valid-all-labels"},
+	} {
+		p, err := decodePayload([]byte(vectors[c.sent]["payload"]))
+		if err != nil {
+			t.Fatalf("%s: %v", c.sent, err)
+		}
+		if got := string(encodePayload(p)); got != vectors[c.written]["payload"] {
+			t.Errorf("%s is written as %s", c.sent, got)
+		}
+	}
+	config := wikiConfig("http://sidecar.localhost")
+	s, err := parseConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client"}`
+	if got := string(newTenant(s, wikiURL).hop.payload); got != want {
+		t.Errorf("without any label that has a default: %s", got)
+	}
 }

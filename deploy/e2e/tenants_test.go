@@ -231,7 +231,8 @@ func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 		{"seven minutes old", hop(w.Keys.Hop, 7*time.Minute, good)},
 		{"six minutes in the future", hop(w.Keys.Hop, -6*time.Minute, good)},
 		{"an unknown member", hop(w.Keys.Hop, 0, with(func(m map[string]any) { m["surprise"] = 1 }))},
-		{"a missing member", hop(w.Keys.Hop, 0, with(func(m map[string]any) { delete(m, "generation") }))},
+		{"a missing member", hop(w.Keys.Hop, 0, with(func(m map[string]any) { delete(m, "resource") }))},
+		{"another version", hop(w.Keys.Hop, 0, with(func(m map[string]any) { m["v"] = 2 }))},
 		{"a member twice", hop(w.Keys.Hop, 0, `{"publicURL":"https://evil.example",`+good[1:])},
 		{"a member spelt differently", hop(w.Keys.Hop, 0, strings.Replace(good, `"publicURL"`, `"PublicURL"`, 1))},
 		{"something behind the JSON", hop(w.Keys.Hop, 0, good+"{}")},
@@ -247,6 +248,7 @@ func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 	for _, accepted := range []struct{ name, hop string }{
 		{"captured", captured},
 		{"made here as docs/hop.md says", hop(w.Keys.Hop, 0, good)},
+		{"without version, as an older plugin's", hop(w.Keys.Hop, 0, with(func(m map[string]any) { delete(m, "v") }))},
 		{"five minutes old", hop(w.Keys.Hop, 5*time.Minute, good)},
 		{"from a clock four minutes ahead", hop(w.Keys.Hop, -4*time.Minute, good)},
 	} {

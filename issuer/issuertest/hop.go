@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -49,24 +50,27 @@ type Tenant struct {
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }
 
-// JSON is the payload as the plugin writes it: no list is null, and what is not set has the label's default; only a check interval of 0 stays 0.
+// JSON is the payload as the plugin writes it: what is not set is left out, and has its default. But
+// Scopes, MCPPaths and UpstreamCheckInterval are always sent: their defaults are not empty.
 func (t Tenant) JSON() []byte {
-	for _, list := range []*[]string{&t.Scopes, &t.RequiredScopes, &t.MCPPaths, &t.AllowedEmails, &t.AllowedDomains, &t.AllowedGroups, &t.AllowedSubjects, &t.ScopeRules, &t.ScopesSupported, &t.IdentityClaims, &t.PrivateRedirectURIs} {
+	for _, list := range []*[]string{&t.Scopes, &t.MCPPaths} {
 		if *list == nil {
 			*list = []string{}
 		}
 	}
-	if t.GroupsClaim == "" {
-		t.GroupsClaim = "groups"
+	text := `{"v":1`
+	for field, value := range reflect.ValueOf(t).Fields() {
+		list := field.Name == "Scopes" || field.Name == "MCPPaths"
+		if value.IsZero() && field.Name != "UpstreamCheckInterval" || !list && value.Kind() == reflect.Slice && value.Len() == 0 {
+			continue
+		}
+		b, err := json.Marshal(value.Interface())
+		if err != nil {
+			panic(err)
+		}
+		text += `,"` + field.Tag.Get("json") + `":` + string(b)
 	}
-	if t.Refresh == "" {
-		t.Refresh = "auto"
-	}
-	b, err := json.Marshal(t)
-	if err != nil {
-		panic(err)
-	}
-	return b
+	return []byte(text + "}")
 }
 
 // SealHop makes a hop header from a hop key in base64, as docs/hop.md says.

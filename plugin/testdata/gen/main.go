@@ -250,7 +250,9 @@ func writeHops(dir string) {
 	master := hashOf("mcpbouncer test vector, master new")
 	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)
-	payload := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
+	payload := `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]}`
+	// What the plugin of November 2026 sent for the same tenant: no version, and every member.
+	without := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
 		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 		head := binary.BigEndian.AppendUint32(append([]byte{suite}, id[:3]...), at)
@@ -275,18 +277,22 @@ func writeHops(dir string) {
 		return text(blob)
 	}
 	refuse := func(name, value string) { file(name, "refused", clock, payload, value) }
-	member := func(name, old, new string) {
+	change := func(old, new string) string {
 		if !strings.Contains(payload, old) {
 			log.Fatalf("payload holds no %q", old)
 		}
-		p := strings.Replace(payload, old, new, 1)
-		file(name, "refused", clock, p, text(seal(key, 1, clock, p)))
+		return strings.Replace(payload, old, new, 1)
 	}
+	holds := func(name, expect, payload string) {
+		file(name, expect, clock, payload, text(seal(key, 1, clock, payload)))
+	}
+	member := func(name, old, new string) { holds(name, "refused", change(old, new)) }
 
 	file("valid", "ok", clock, payload, text(good))
 	file("valid-almost-too-old", "ok", clock+359, payload, text(good))
 	file("valid-almost-from-the-future", "ok", clock-299, payload, text(good))
-	full := strings.NewReplacer(`"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
+	all := []string{`"audience":"wiki"`, `"audience":"wiki-api"`, `"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`,
+		`["/mcp","/sse"]`, `["/"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
 		`"displayName":"wiki"`, `"displayName":"Das große Wiki"`, `"logo":""`, `"logo":"data:image/png;base64,iVBORw0KGgo="`,
 		`"allowedEmails":[]`, `"allowedEmails":["anna@example.com"]`, `"allowedDomains":[]`, `"allowedDomains":["example.com"]`,
 		`"allowedGroups":[]`, `"allowedGroups":["wiki editors"]`, `"allowedSubjects":[]`, `"allowedSubjects":["248289761001"]`,
@@ -294,8 +300,19 @@ func writeHops(dir string) {
 		`"scopesSupported":[]`, `"scopesSupported":["mcp:read"]`, `"identityClaims":[]`, `"identityClaims":["email","groups"]`,
 		`"privateRedirectURIs":[]`, `"privateRedirectURIs":["myapp://login/callback"]`,
 		`"refresh":"auto"`, `"refresh":"session"`, `"upstreamCheckInterval":3600`, `"upstreamCheckInterval":0`,
-		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`).Replace(payload)
-	file("valid-all-labels", "ok", clock, full, text(seal(key, 1, clock, full)))
+		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`}
+	full := strings.NewReplacer(all...).Replace(without)
+	for i := 1; i < len(all); i += 2 {
+		if !strings.Contains(full, all[i]) {
+			log.Fatalf("not every label is set: %s", all[i])
+		}
+	}
+	holds("valid-all-labels", "ok", `{"v":1,`+full[1:])
+	holds("valid-without-version", "ok", without)
+	holds("valid-without-version-all-labels", "ok", full)
+	holds("valid-defaults-sent", "ok", `{"v":1,`+without[1:])
+	holds("valid-smallest", "ok", change(`,"clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]`, ``))
+	holds("valid-list-emptied", "ok", change(`"scopes":["openid","email"]`, `"scopes":["openid","email"],"mcpPaths":[]`))
 
 	file("too-old", "refused", clock+361, payload, text(good))
 	file("from-the-future", "refused", clock-301, payload, text(good))
@@ -321,14 +338,22 @@ func writeHops(dir string) {
 	refuse("respelled-line-break", text(good)[:40]+`\r\n`+text(good)[40:])
 	refuse("too-long", text(seal(key, 1, clock, strings.Replace(payload, `"wiki"`, `"`+strings.Repeat("w", 8000)+`"`, 1))))
 
-	member("member-unknown", `"generation":0`, `"generation":0,"admin":true`)
-	member("member-missing", `,"generation":0`, ``)
+	member("version-2", `"v":1`, `"v":2`)
+	member("version-as-text", `"v":1`, `"v":"1"`)
+	member("version-null", `"v":1`, `"v":null`)
+	member("version-2-with-an-unknown-member", `"v":1`, `"v":2,"admin":true`)
+	member("version-repeated", `"v":1`, `"v":1,"v":1`)
+	member("member-unknown", `"resource"`, `"allowedCountries":["CH"],"resource"`)
+	member("member-unknown-and-empty", `"resource"`, `"allowedCountries":[],"resource"`)
+	member("member-unknown-among-others", `"resource"`, `"zone":"a","allowedCountries":["CH"],"generation":"0","resource"`)
+	holds("member-unknown-without-version", "refused", strings.Replace(without, `"resource"`, `"allowedCountries":["CH"],"resource"`, 1))
+	member("member-missing", `"resource":"wiki",`, ``)
+	member("member-empty", `"resource":"wiki"`, `"resource":""`)
 	member("member-repeated", `"resource":"wiki"`, `"resource":"world","resource":"wiki"`)
 	member("member-in-other-case", `"resource"`, `"Resource"`)
-	member("member-of-another-type", `"generation":0`, `"generation":"0"`)
-	member("member-null", `"requiredScopes":[]`, `"requiredScopes":null`)
-	member("member-of-an-older-plugin", `,"refresh":"auto","upstreamCheckInterval":3600`, ``)
-	member("trailing-data", `3600}`, `3600}{}`)
+	member("member-of-another-type", `"resource"`, `"generation":"0","resource"`)
+	member("member-null", `["openid","email"]`, `null`)
+	member("trailing-data", `"email"]}`, `"email"]}{}`)
 }
 
 func boolInt(b bool) int {
