@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -376,8 +375,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 			t.Errorf("the sidecar got %s: %q, want %q", name, got[name], want)
 		}
 	}
-	key := bytes.Repeat([]byte{7}, 32)
-	payload, err := openHop(key, clock.Load(), strings.Join(got[hopHeader], "|"))
+	payload, err := told(strings.Join(got[hopHeader], "|"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,7 +402,7 @@ func TestDisplayNameAndLogoGoToTheSidecar(t *testing.T) {
 		config.Logo = c.logo
 		h, _ := guard(t, config)
 		ask(h, "GET", wikiURL+"/oauth/x")
-		payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), sidecar.lastRequest().Header.Get(hopHeader))
+		payload, err := told(sidecar.lastRequest().Header.Get(hopHeader))
 		if err != nil || !strings.Contains(payload, c.want) || log.String() != "" {
 			t.Errorf("%s: %v, the sidecar is told %s; log %q", c.name, err, payload, log)
 		}
@@ -419,7 +417,7 @@ func TestPrivateRedirectURIsGoToTheSidecar(t *testing.T) {
 	config.PrivateRedirectURIs = "myapp://login/callback, my-app2:/cb workbuddy://workbuddy/mcp/connector%3A/oauth/callback"
 	h, _ := guard(t, config)
 	ask(h, "GET", wikiURL+"/oauth/x")
-	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), sidecar.lastRequest().Header.Get(hopHeader))
+	payload, err := told(sidecar.lastRequest().Header.Get(hopHeader))
 	if want := `"privateRedirectURIs":["myapp://login/callback","my-app2:/cb","workbuddy://workbuddy/mcp/connector%3A/oauth/callback"],`; err != nil || !strings.Contains(payload, want) || log.String() != "" {
 		t.Errorf("%v, the sidecar is told %s; log %q", err, payload, log)
 	}

@@ -197,6 +197,23 @@ func openHop(key []byte, at int64, value string) (string, error) {
 	return string(payload), nil
 }
 
+// told returns every member that the sidecar reads in a header under the tests' key, those at their default too.
+func told(value string) (string, error) {
+	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), value)
+	if err != nil {
+		return "", err
+	}
+	p, err := decodePayload([]byte(payload))
+	if err != nil {
+		return "", err
+	}
+	members := []string{}
+	for _, m := range hopMembers(p) {
+		members = append(members, `"`+m.name+`":`+m.value)
+	}
+	return "{" + strings.Join(members, ",") + "}", nil
+}
+
 // decodePayload reads the payload as docs/hop.md demands it, from the table of members that the plugin writes by.
 func decodePayload(payload []byte) (*hopPayload, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
