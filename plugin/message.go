@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -28,6 +27,7 @@ const (
 const (
 	codeParse          = -32700
 	codeInvalid        = -32600
+	codeUnknownMethod  = -32601
 	codeInternal       = -32603
 	codeHeaderMismatch = -32020
 )
@@ -39,23 +39,22 @@ type verdict struct {
 	needed  []string // scopes
 	lists   bool     // it asks for tools/list
 	code    int      // not 0: the message is refused with this JSON-RPC code
+	status  int      // of HTTP, then
 	message string
 	id      string // of the refused request, as JSON
 }
 
 func refused(code int, message string) *verdict {
-	return &verdict{code: code, message: message, id: "null"}
+	return &verdict{code: code, status: http.StatusBadRequest, message: message, id: "null"}
 }
-
-// subjectOf says which member of params is the operation's subject, which Mcp-Name repeats.
-var subjectOf = map[string]string{"tools/call": "name", "resources/read": "uri", "prompts/get": "name"}
 
 const versionMember = "io.modelcontextprotocol/protocolVersion" // of _meta
 
-// deciding are the members that a decision depends on, in the letters that are compared.
+// deciding are the members that a decision depends on: their names in small letters, and as they are spelt.
 var deciding = map[string]string{
 	"jsonrpc": "jsonrpc", "id": "id", "method": "method", "params": "params", "result": "result", "error": "error",
 	"name": "name", "uri": "uri", "arguments": "arguments", "_meta": "_meta", strings.ToLower(versionMember): versionMember,
+	"taskid": "taskId", "ref": "ref", "type": "type", "notifications": "notifications", "resourcesubscriptions": "resourceSubscriptions",
 }
 
 // permit answers a request that the rules do not allow, and says whether it may go on, and whether it asks for
@@ -81,7 +80,7 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	v := inspect(r, h, body)
 	if v.code != 0 {
-		refuseMessage(rw, req, http.StatusBadRequest, v)
+		refuseMessage(rw, req, v.status, v)
 		return false, false
 	}
 	if len(v.needed) > 0 && !hasScopes(id.scopes, v.needed) {
@@ -188,6 +187,7 @@ func inspectBatch(r *rules, headers http.Header, batch *json.Decoder) *verdict {
 		}
 		v := inspectMessage(r, headers, element, "")
 		if v.code != 0 {
+			v.status = http.StatusBadRequest // the others get no answer
 			return v
 		}
 		all.needed = append(all.needed, v.needed...)
@@ -201,10 +201,12 @@ func inspectBatch(r *rules, headers http.Header, batch *json.Decoder) *verdict {
 
 // call is a request or a notification, as far as it decides.
 type call struct {
-	id      []byte // JSON; nil: none
-	method  string
-	subject string // of subjectOf; empty: none that is plain
-	meta    []byte // params._meta
+	id       []byte // JSON; nil: none
+	method   string
+	subject  string    // the member that knownMethods names; empty: none that is plain
+	subjects []subject // of a method that has several, or is not known
+	problem  string    // why those cannot be read
+	meta     []byte    // params._meta
 }
 
 // inspectMessage judges one message, whose text is compact.
@@ -224,25 +226,29 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 		return refused(codeInvalid, "method is not a plain string")
 	}
 	c := &call{id: members["id"], method: method}
-	if modern != "" || subjectOf[method] != "" {
+	m := knownMethods[method]
+	if m != nil && m.subject != "" || modern != "" {
 		params := membersOf(members["params"])
-		subject, ok := plainString(params[subjectOf[method]])
-		if ok {
-			c.subject = subject
+		if m != nil {
+			subject, ok := plainString(params[m.subject])
+			if ok {
+				c.subject = subject
+			}
 		}
 		c.meta = params["_meta"]
+	}
+	if m == nil && !isNotification(method) || m != nil && m.several {
+		found, problem := subjectsOf(method, members["params"])
+		c.subjects = found
+		c.problem = problem
 	}
 	return judge(r, headers, c, modern)
 }
 
 // judge says what a call needs. A server may act on tools/call without an id too, so requests and notifications are judged alike.
 func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
-	member := subjectOf[c.method]
-	if member == "" || c.subject == "" {
-		v := misnamed(c, member)
-		if v != nil {
-			return v
-		}
+	if c.subject == "" {
+		return judgeOthers(r, headers, c, modern)
 	}
 	if modern != "" || len(headers["Mcp-Method"]) > 0 || len(headers["Mcp-Name"]) > 0 {
 		problem := headerMismatch(headers, c, modern)
@@ -250,16 +256,18 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 			return refusedCall(c, codeHeaderMismatch, problem)
 		}
 	}
-	if member == "" {
-		return judgeMethod(r, c)
-	}
 	v := &verdict{}
 	table := r.subjects[c.method]
 	if table != nil {
-		if member == "uri" && !isPlainURI(c.subject) {
-			return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
-		}
 		v.needed = neededFor(table, c.subject)
+		if table == r.tables[labelResources] {
+			if !isPlainURI(c.subject) {
+				return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
+			}
+			if c.method == "resources/directory/read" { // the URI of a directory stands without the slash that its rule has (SEP-2640)
+				v.needed = append(append([]string{}, v.needed...), neededFor(table, c.subject+"/")...)
+			}
+		}
 	}
 	if r.methods != nil {
 		more := neededFor(r.methods, c.method)
@@ -268,27 +276,6 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 		}
 	}
 	return v
-}
-
-// judgeMethod is judge for what has no subject.
-func judgeMethod(r *rules, c *call) *verdict {
-	v := &verdict{}
-	if !strings.HasPrefix(c.method, "notifications/") {
-		v.needed = neededFor(r.methods, c.method)
-		v.lists = c.method == "tools/list"
-	}
-	return v
-}
-
-// misnamed refuses a call that lacks its subject (member names it), or whose method is one with a subject to servers that ignore letter case.
-func misnamed(c *call, member string) *verdict {
-	if member != "" {
-		return refusedCall(c, codeInvalid, "params."+member+" is missing, there twice, or not a plain string")
-	}
-	if subjectOf[strings.ToLower(c.method)] != "" {
-		return refusedCall(c, codeInvalid, "method is oddly spelt")
-	}
-	return nil
 }
 
 func refusedCall(c *call, code int, message string) *verdict {
@@ -301,10 +288,14 @@ func refusedCall(c *call, code int, message string) *verdict {
 
 // headerMismatch compares the headers of MCP 2026-07-28 with the body, also where an older version has them; empty: they agree.
 func headerMismatch(headers http.Header, c *call, modern string) string {
+	named := modern
+	if c.subject != "" && !knownMethods[c.method].named {
+		named = "" // it may be there
+	}
 	switch {
 	case !mirrors(headers["Mcp-Method"], c.method, modern):
 		return "the header Mcp-Method is missing or differs from the body"
-	case subjectOf[c.method] != "" && !mirrors(headers["Mcp-Name"], c.subject, modern):
+	case c.subject != "" && !mirrors(headers["Mcp-Name"], c.subject, named):
 		return "the header Mcp-Name is missing or differs from the body"
 	case modern != "" && c.id != nil && !sameVersion(c.meta, modern):
 		return "the header MCP-Protocol-Version differs from _meta of the body"
@@ -371,8 +362,15 @@ func plainCall(body []byte) *call {
 		length += len(m.ID) + roomOfID
 	}
 	subject := p.Name
-	if m.Method == "resources/read" {
-		subject = p.URI
+	known := knownMethods[m.Method]
+	if known == nil || known.subject != "name" {
+		if known == nil && !isNotification(m.Method) || known != nil && known.several {
+			return nil
+		}
+		subject = ""
+		if known != nil && known.subject == "uri" {
+			subject = p.URI
+		}
 	}
 	if length != len(body) || m.Version == "" || strings.Trim(m.Method+subject, visible+"%") != "" {
 		return nil
@@ -429,31 +427,6 @@ func plainString(text []byte) (string, bool) {
 
 func isPlainName(s string) bool {
 	return s != "" && strings.TrimSpace(s) == s && !strings.ContainsAny(s, controlChars+"\ufffd")
-}
-
-// needless matches a percent-encoded character that never need be encoded (RFC 3986 §2.3): "%73ecret" is "secret", but no rule for it.
-var needless = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])`)
-
-// unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut "file://" off take it for a part of the path.
-var unslashed = strings.NewReplacer("%2f", "/", "%5c", "/")
-
-// isPlainURI refuses the spellings by which a URI that begins like one resource means another.
-func isPlainURI(uri string) bool {
-	scheme, rest, found := strings.Cut(uri, ":")
-	path, _, _ := strings.Cut(rest, "?")
-	if strings.HasPrefix(rest, "//") {
-		host, _, _ := strings.Cut(rest[2:], "/")
-		scheme += host
-	}
-	if !found || scheme != strings.ToLower(scheme) || strings.Trim(uri, printable) != "" || strings.ContainsAny(uri, "\\ ") {
-		return false
-	}
-	path = strings.ToLower(path)
-	if strings.Contains(path, "%2f") || strings.Contains(path, "%5c") || needless.MatchString(uri) {
-		return false
-	}
-	whole := unslashed.Replace(strings.ToLower(rest)) + "/"
-	return !strings.Contains(whole, "/../") && !strings.Contains(whole, "/./")
 }
 
 // mirrors compares a header that repeats the body with the body. A client wraps what a header cannot carry as =?base64?…?=.

@@ -12,7 +12,8 @@ import (
 // rules say which scopes an operation needs besides requiredScopes. docs/tools.md is their manual.
 type rules struct {
 	methods  *ruleTable
-	subjects map[string]*ruleTable // for the methods of subjectOf: of tools, resources and prompts
+	tables   []*ruleTable          // by label: of nothing, tools, resources, prompts
+	subjects map[string]*ruleTable // by method: the one that guards its subject
 	scopes   string                // all that the rules name, each between blanks
 	hide     bool                  // label hideTools
 }
@@ -21,6 +22,8 @@ type rules struct {
 type ruleTable struct {
 	exact    map[string][]string
 	prefixes []prefixRule // the longest first
+	// The same rules with names as fold writes them. Nil: the names differ in nothing from that.
+	folded *ruleTable
 }
 
 // prefixRule is for all names that begin so: the pattern without its "*".
@@ -59,7 +62,13 @@ func parseRules(c *Config) (*rules, error) {
 		return nil, err
 	}
 	r.methods = methods
-	r.subjects = map[string]*ruleTable{"tools/call": tools, "resources/read": resources, "prompts/get": prompts}
+	r.tables = []*ruleTable{labelNone: nil, labelTools: tools, labelResources: resources, labelPrompts: prompts}
+	r.subjects = map[string]*ruleTable{}
+	for name, m := range knownMethods {
+		if r.tables[m.label] != nil {
+			r.subjects[name] = r.tables[m.label]
+		}
+	}
 	if methods == nil && tools == nil && resources == nil && prompts == nil {
 		if r.hide {
 			return nil, errors.New("label hideTools: nothing is hidden without toolScopes or methodScopes; set one of them")
@@ -112,12 +121,49 @@ func parseRuleTable(label, text string) (*ruleTable, error) {
 			table.exact[pattern] = scopes
 		}
 	}
-	prefixes := table.prefixes
-	sort.Slice(prefixes, func(i, j int) bool { return len(prefixes[i].prefix) > len(prefixes[j].prefix) })
+	sortPrefixes(table.prefixes)
+	table.folded = foldTable(table)
 	return table, nil
 }
 
-// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the longest beginning.
+// foldTable returns the rules for names whose letter case was folded; nil when they are those of table.
+// Where two names became one, the scopes of both count.
+func foldTable(table *ruleTable) *ruleTable {
+	folded := &ruleTable{exact: map[string][]string{}}
+	same := true
+	for name, scopes := range table.exact {
+		plain := fold(name)
+		same = same && plain == name
+		folded.exact[plain] = append(append([]string{}, folded.exact[plain]...), scopes...)
+	}
+	for _, rule := range table.prefixes {
+		plain := fold(rule.prefix)
+		same = same && plain == rule.prefix
+		scopes := append([]string{}, rule.scopes...)
+		for _, other := range table.prefixes {
+			if other.prefix != rule.prefix && fold(other.prefix) == plain {
+				scopes = append(scopes, other.scopes...)
+			}
+		}
+		folded.prefixes = append(folded.prefixes, prefixRule{prefix: plain, scopes: scopes})
+	}
+	if same {
+		return nil
+	}
+	sortPrefixes(folded.prefixes)
+	return folded
+}
+
+// sortPrefixes puts the longest first.
+func sortPrefixes(prefixes []prefixRule) {
+	sort.Slice(prefixes, func(i, j int) bool { return len(prefixes[i].prefix) > len(prefixes[j].prefix) })
+}
+
+// foldedChars are those of US-ASCII that fold leaves as they are.
+const foldedChars = "abcdefghijklmnopqrstuvwxyz0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the longest beginning. A name that no rule
+// writes as it stands, and that would fit another rule if letter case did not count, needs that rule's scopes too: the server may ignore it.
 func neededFor(table *ruleTable, name string) []string {
 	if table == nil {
 		return nil
@@ -128,10 +174,50 @@ func neededFor(table *ruleTable, name string) []string {
 	}
 	for _, rule := range table.prefixes {
 		if strings.HasPrefix(name, rule.prefix) {
-			return rule.scopes
+			scopes = rule.scopes
+			break
 		}
 	}
-	return nil
+	if table.folded == nil && strings.Trim(name, foldedChars) == "" {
+		return scopes
+	}
+	return neededFolded(table, name, scopes)
+}
+
+// neededFolded is neededFor where letter case makes a difference; scopes are those of the name as it stands.
+func neededFolded(table *ruleTable, name string, scopes []string) []string {
+	folded := table.folded
+	if folded == nil {
+		folded = table
+	}
+	name = fold(name)
+	more, ok := folded.exact[name]
+	if !ok {
+		for _, rule := range folded.prefixes {
+			if strings.HasPrefix(name, rule.prefix) {
+				more = rule.scopes
+				break
+			}
+		}
+	}
+	return append(append([]string{}, scopes...), more...)
+}
+
+// names says whether a rule names something: by its name, or by a beginning that is more than the star.
+func names(table *ruleTable, name string) bool {
+	if table == nil {
+		return false
+	}
+	_, ok := table.exact[name]
+	if ok {
+		return true
+	}
+	for _, rule := range table.prefixes {
+		if rule.prefix != "" && strings.HasPrefix(name, rule.prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func scopesOf(table *ruleTable) []string {

@@ -1,0 +1,88 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// A rule for resources compares the beginning of a URI. So a URI that begins like one resource and
+// means another, to some server, is refused: whoever asks honestly writes it plainly.
+
+// oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never need be
+// encoded (RFC 3986 §2.3: "%73ecret" is "secret", but no rule for it), of a control character, of an
+// encoding (for a server that decodes twice), and one that is incomplete.
+var oddlyEncoded = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9aef]|[01][0-9a-f]|25[0-9a-f]{2})|%[0-9a-f]?([^0-9a-f]|$)`)
+
+// dotSegment matches "." and ".." between what ends a segment to some server: a slash, the query, the
+// fragment, and the path parameters that some cut off.
+var dotSegment = regexp.MustCompile(`(^|[/?#;])\.\.?([/?#;]|$)`)
+
+// unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut
+// "file://" off take it for a part of the path.
+var unslashed = strings.NewReplacer("%2f", "/", "%5c", "/")
+
+// isPlainURI refuses the spellings by which a URI that begins like one resource means another.
+func isPlainURI(uri string) bool {
+	scheme, rest, found := strings.Cut(uri, ":")
+	if !found || scheme != strings.ToLower(scheme) || strings.Trim(uri, printable) != "" || strings.ContainsAny(uri, "\\ ") {
+		return false
+	}
+	lower := strings.ToLower(rest)
+	if strings.Contains(uri, "%") && !isPlainlyEncoded(lower) {
+		return false
+	}
+	if dotSegment.MatchString(unslashed.Replace(lower)) {
+		return false
+	}
+	path := rest
+	if strings.HasPrefix(rest, "//") {
+		host := rest[2:]
+		end := strings.IndexAny(host, "/?#")
+		path = ""
+		if end >= 0 {
+			path = host[end:]
+			host = host[:end]
+		}
+		if !isPlainAuthority(scheme, host) {
+			return false
+		}
+	} else if scheme == "file" { // file:/a is file:///a (RFC 8089 §2), but fits no rule for it
+		return false
+	}
+	end := strings.IndexAny(path, "?#")
+	if end >= 0 {
+		path = path[:end]
+	}
+	return !strings.Contains(path, "//") // most servers read an empty segment as none
+}
+
+// isPlainlyEncoded looks at the percent-encodings of a URI in small letters.
+func isPlainlyEncoded(rest string) bool {
+	path := rest
+	end := strings.IndexAny(path, "?#")
+	if end >= 0 {
+		path = path[:end]
+	}
+	if strings.Contains(path, "%2f") || strings.Contains(path, "%5c") || oddlyEncoded.MatchString(rest) {
+		return false
+	}
+	// Bytes that are not UTF-8 may be a slash or a dot to a lenient decoder.
+	decoded, err := url.PathUnescape(rest)
+	return err == nil && utf8.ValidString(decoded)
+}
+
+// isPlainAuthority refuses what names the same host in a second way (RFC 3986 §6.2.2 and §6.2.3).
+func isPlainAuthority(scheme, host string) bool {
+	name, port, _ := strings.Cut(host, ":")
+	switch {
+	case host != strings.ToLower(host) || strings.ContainsAny(host, "@%") || strings.HasSuffix(name, ".") || strings.HasSuffix(host, ":"):
+		return false
+	case scheme == "file":
+		return name != "localhost" && name != "127.0.0.1"
+	}
+	return !(scheme == "http" && port == "80" || scheme == "https" && port == "443")
+}
