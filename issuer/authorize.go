@@ -121,32 +121,6 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	return c, req, nil
 }
 
-// matchResource maps the resource parameters of a request (RFC 8707 §2) to the resource identifier of a
-// token: the tenant's own URL by default, or any URL under it. Letter case of scheme and host, and one trailing
-// slash, are forgiven. Several resources are refused: a token is for one.
-func (t *tenant) matchResource(values []string) (string, bool) {
-	if len(values) == 0 {
-		return t.PublicURL, true
-	}
-	if len(values) > 1 || len(values[0]) > 512 {
-		return "", false
-	}
-	u, err := url.Parse(values[0])
-	if err != nil || u.Fragment != "" || u.User != nil || u.RawQuery != "" || strings.HasSuffix(values[0], "#") {
-		return "", false
-	}
-	path := u.EscapedPath()
-	// Nothing that a server could read as another path: no encoded bytes, no dot segments.
-	if strings.ContainsAny(path, "%\\;") || strings.Contains(path, "//") || slices.ContainsFunc(strings.Split(path, "/"), func(seg string) bool { return seg == "." || seg == ".." }) {
-		return "", false
-	}
-	resource := strings.ToLower(u.Scheme) + "://" + strings.ToLower(u.Host) + strings.TrimSuffix(path, "/")
-	if resource != t.PublicURL && !strings.HasPrefix(resource, t.PublicURL+"/") {
-		return "", false
-	}
-	return resource, true
-}
-
 // given leaves out parameters without a value: they count as not sent (RFC 6749 §3.1 and §3.2).
 func given(values []string) []string {
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })

@@ -66,7 +66,7 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if doc.ClientSecret != nil || doc.SecretExpires != nil {
 		return registration{}, errors.New("the document holds a client_secret")
 	}
-	reg, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil)
+	reg, _, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil)
 	if err != nil {
 		return registration{}, err
 	}

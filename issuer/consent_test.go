@@ -405,7 +405,9 @@ func TestCookies(t *testing.T) {
 
 // The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told so before a person is asked.
 func TestTheLongestRequestFitsItsCookie(t *testing.T) {
+	endpoint := "/" + strings.Repeat("b", 511-len("https://mcp.localhost/wiki"))
 	w := newWorld(t, nil, func(w *world) {
+		w.wiki.MCPPaths = []string{endpoint}
 		w.wiki.RequiredScopes = nil
 		for i := range 10 {
 			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
@@ -413,7 +415,7 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	})
 	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "openid", "email"), " ")
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost/" + strings.Repeat("a", 183)}, "token_endpoint_auth_method": "none"})
-	resource := a.base + "/" + strings.Repeat("b", 511-len(a.base))
+	resource := a.base + endpoint
 	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))
 	a.wantsErrorRedirect(t, w.get(a.authorizeURL("resource", resource, "state", a.state+"s")), "invalid_request", a.state+"s")
 	b := issuertest.NewBrowser(t, w.net)

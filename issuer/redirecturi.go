@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"regexp"
@@ -125,24 +126,39 @@ func checkRedirectQuery(raw string) error {
 // matchRedirectURI says whether a client that registered these URIs may be answered at requested: the same
 // text, or the same loopback URI with another port (RFC 8252 §7.3). localhost and 127.0.0.1 are two hosts.
 func matchRedirectURI(registered []string, requested string) bool {
-	for _, uri := range registered {
-		if uri == requested || sameLoopback(uri, requested) {
-			return true
-		}
+	if slices.Contains(registered, requested) {
+		return true
 	}
-	return false
+	a, ok := loopbackOf(requested)
+	return ok && slices.ContainsFunc(registered, func(uri string) bool {
+		b, ok := loopbackOf(uri)
+		return ok && a.withoutPort() == b.withoutPort()
+	})
 }
 
-func sameLoopback(registered, requested string) bool {
-	if checkRedirectURI(requested, nil) != nil {
-		return false
+// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback URI
+// without its slash in one request and with it in the next.
+func sameRedirectURI(a, b string) bool {
+	x, okX := loopbackOf(a)
+	y, okY := loopbackOf(b)
+	return a == b || okX && okY && x == y
+}
+
+// loopbackURI is a redirect URI on this machine, in parts that are compared: without a path it is the one
+// with "/" (RFC 3986 §6.2.3).
+type loopbackURI struct{ host, port, path, query string }
+
+func (u loopbackURI) withoutPort() loopbackURI { u.port = ""; return u }
+
+func loopbackOf(raw string) (loopbackURI, bool) {
+	if checkRedirectURI(raw, nil) != nil {
+		return loopbackURI{}, false
 	}
-	a, errA := url.Parse(registered)
-	b, errB := url.Parse(requested)
-	if errA != nil || errB != nil || a.Scheme != "http" || b.Scheme != "http" || !isLoopbackHost(a.Hostname()) {
-		return false
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" { // checkRedirectURI lets plain http pass on loopback hosts only
+		return loopbackURI{}, false
 	}
-	return a.Hostname() == b.Hostname() && a.EscapedPath() == b.EscapedPath() && a.RawQuery == b.RawQuery
+	return loopbackURI{u.Hostname(), u.Port(), cmp.Or(u.EscapedPath(), "/"), u.RawQuery}, true
 }
 
 // redirectHost is what the person is shown of a redirect URI, and whether a program on their own machine waits there.

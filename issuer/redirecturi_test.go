@@ -164,6 +164,11 @@ func TestWhichRedirectURIMatches(t *testing.T) {
 		{"another port of localhost", "http://localhost/callback", "http://localhost:3118/callback", true},
 		{"another port of [::1]", "http://[::1]/callback", "http://[::1]:3118/callback", true},
 		{"a loopback address with the same query", "http://127.0.0.1/cb?a=b", "http://127.0.0.1:1/cb?a=b", true},
+		{"a loopback address without a path, and one with a slash", "http://127.0.0.1:33418", "http://127.0.0.1:33418/", true},
+		{"a loopback address with a slash, and one without a path on another port", "http://localhost/", "http://localhost:7777", true},
+		{"a loopback address without a path, with a query", "http://localhost?a=b", "http://localhost:1/?a=b", true},
+		{"another host without a path", "https://app.example", "https://app.example/", false},
+		{"a slash at the end of a loopback address's path", "http://localhost/cb", "http://localhost:1/cb/", false},
 		{"another path", "https://app.example/cb", "https://app.example/cb/2", false},
 		{"a path that goes up", "https://app.example/cb", "https://app.example/cb/../evil", false},
 		{"a trailing slash", "https://app.example/cb", "https://app.example/cb/", false},
@@ -221,6 +226,35 @@ func TestWhichRedirectURIMatches(t *testing.T) {
 				form.Set("redirect_uri", c.asked)
 			}
 			a.token(form).wants(t, 200, "")
+		})
+	}
+}
+
+// A client may write a loopback address without a path in one request and with a slash in the next. The port is the one of the
+// authorization request: another one there is another program.
+func TestRedirectURIAtTheTokenEndpoint(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, c := range []struct {
+		name, authorized, redeemed string
+		same                       bool
+	}{
+		{"the same", "http://localhost:7777", "http://localhost:7777", true},
+		{"a slash more", "http://localhost:7777", "http://localhost:7777/", true},
+		{"a slash less", "http://localhost:7777/", "http://localhost:7777", true},
+		{"another port", "http://localhost:7777", "http://localhost:7778", false},
+		{"another host of this machine", "http://localhost:7777", "http://127.0.0.1:7777", false},
+		{"another path", "http://localhost:7777", "http://localhost:7777/cb", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost", "http://127.0.0.1"}, "token_endpoint_auth_method": "none"})
+			a.redirect = c.authorized
+			form := with(a.redemption(a.code()), "redirect_uri", c.redeemed)
+			if c.same {
+				a.token(form).wants(t, 200, "")
+			} else {
+				a.token(form).wants(t, 400, "invalid_grant")
+			}
 		})
 	}
 }

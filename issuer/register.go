@@ -61,12 +61,12 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 // RegisterClient seals client metadata into a client_id of the tenant and derives its secret. Nothing is kept: the same metadata
 // registered twice makes two clients. private is the label privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
 func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
-	reg, err := newRegistration(metadata, private)
+	reg, accepted, err := newRegistration(metadata, private)
 	if err != nil {
 		return ClientInformation{}, err
 	}
 	if len(reg.RedirectURIs) > maxRedirectURIs { // they travel in every URL
-		return ClientInformation{}, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d", maxRedirectURIs))
+		return ClientInformation{}, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d, where ports of one loopback address count once", maxRedirectURIs))
 	}
 	id, secret, err := sealClient(ring, tenant, reg, now)
 	if err != nil {
@@ -77,7 +77,7 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 	}
 	info := ClientInformation{
 		ClientID: id, ClientIDIssuedAt: now.Unix(),
-		RedirectURIs: reg.RedirectURIs, TokenEndpointAuthMethod: authMethods[reg.AuthMethod],
+		RedirectURIs: accepted, TokenEndpointAuthMethod: authMethods[reg.AuthMethod],
 		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 		ClientName: reg.Name,
 	}
@@ -107,19 +107,25 @@ func invalidClientMetadata(description string) *Error {
 }
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
-// and use one, and dropping a bad one is as safe as refusing all.
-func newRegistration(m ClientMetadata, private []string) (registration, error) {
-	var reg registration
+// and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes for
+// one are kept once: clients register a dozen ports of one loopback URI, with and without a slash.
+// accepted are all that the client may use, as it wrote them.
+func newRegistration(m ClientMetadata, private []string) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {
 		if err := checkRedirectURI(uri, private); err != nil {
 			why = fmt.Errorf("redirect_uris: number %d %w", i+1, err)
-		} else if !slices.Contains(reg.RedirectURIs, uri) {
+			continue
+		}
+		if !slices.Contains(accepted, uri) {
+			accepted = append(accepted, uri)
+		}
+		if !matchRedirectURI(reg.RedirectURIs, uri) {
 			reg.RedirectURIs = append(reg.RedirectURIs, uri)
 		}
 	}
 	if len(reg.RedirectURIs) == 0 {
-		return reg, badRequest("invalid_redirect_uri", why.Error())
+		return reg, nil, badRequest("invalid_redirect_uri", why.Error())
 	}
 	registrable := authMethods[:authPrivateKeyJWT] // a key needs a metadata document
 	switch i := slices.Index(registrable, m.TokenEndpointAuthMethod); {
@@ -128,10 +134,10 @@ func newRegistration(m ClientMetadata, private []string) (registration, error) {
 	case m.TokenEndpointAuthMethod == "":
 		reg.AuthMethod = authBasic // RFC 7591 §2: the default
 	default:
-		return reg, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
+		return reg, nil, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
 	}
 	reg.Name = displayName(m.ClientName)
-	return reg, nil
+	return reg, accepted, nil
 }
 
 // displayName makes a client's name harmless to look at: no control, bidirectional, zero-width or blank characters that

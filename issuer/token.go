@@ -91,7 +91,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		return tokenResponse{}, errKeyMissing
 	}
 	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the same.
-	if uri := form.Get("redirect_uri"); uri != "" && uri != code.RedirectURI {
+	if uri := form.Get("redirect_uri"); uri != "" && !sameRedirectURI(uri, code.RedirectURI) {
 		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
 	}
 	resource, err := t.narrowResource(form, code.Resource)
@@ -181,20 +181,6 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 
 func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
 	return s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g)
-}
-
-// narrowResource is RFC 8707 §2.2: a token request may name a resource within the granted one, and its access token is for no other. Only a
-// grant for the whole tenant has anything within it.
-func (t *tenant) narrowResource(form url.Values, granted string) (string, error) {
-	asked := given(form["resource"])
-	if len(asked) == 0 {
-		return granted, nil
-	}
-	resource, ok := t.matchResource(asked)
-	if !ok || resource != granted && granted != t.PublicURL {
-		return "", badRequest("invalid_target", "resource is not within the one that was granted")
-	}
-	return resource, nil
 }
 
 var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
