@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -67,7 +68,8 @@ const (
 	denyMaxAge      = 30 * time.Second
 	denyPatience    = time.Minute // nobody is judged by a copy that was not asked about for so long
 	denyTimeout     = 3 * time.Second
-	denyRetry       = 2 * time.Second // while there is no copy at all
+	denyRetry       = 2 * time.Second       // while there is no copy at all
+	denyFileSettles = 20 * time.Millisecond // longer than writing one takes
 )
 
 var (
@@ -90,6 +92,30 @@ func (d *DenyDocument) lists() []denyKind {
 func isDenyHost(entry string) bool {
 	_, err := netip.ParseAddr(entry)
 	return denyHost.MatchString(entry) || err == nil
+}
+
+// DenyHost writes a host as entries of redirectHosts are, or says what to write instead.
+func DenyHost(text string) (string, error) {
+	host := strings.TrimSuffix(strings.ToLower(text), ".")
+	if u, err := url.Parse(text); err == nil && u.Host != "" {
+		return "", fmt.Errorf("%q is a URI: give its host, %s", text, plainHostOf(u))
+	}
+	if ip, isIP := browserIP(host); isIP {
+		if !ip.IsValid() {
+			if name, _, err := net.SplitHostPort(host); err == nil {
+				return "", fmt.Errorf("%q has a port: an entry is for all ports of %s", text, name)
+			}
+			return "", fmt.Errorf("%q is not an address that browsers open", text)
+		}
+		return ip.String(), nil
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r > '~' }) {
+		return "", fmt.Errorf("%q must be written as in redirect URIs: in ASCII, as xn--…", text)
+	}
+	if strings.ContainsAny(host, "*%") {
+		return "", fmt.Errorf("%q must be a plain name; it denies all hosts below it as well", text)
+	}
+	return host, nil
 }
 
 type denyKind struct {
@@ -146,6 +172,55 @@ func (d *DenyDocument) Check() error {
 		return fmt.Errorf("deny document: more than %d entries; mcpbouncer deny prune removes those that are over", maxDenyEntries)
 	}
 	return nil
+}
+
+// Ineffective says why an entry of the document can deny nothing at all, in words for the operator, or
+// nothing. list is the JSON name of the entry's list. Unlike what Check refuses, such an entry hides no
+// other one, so a document that holds it is taken, and the log names it.
+func (d *DenyDocument) Ineffective(list, entry string) string {
+	switch ip, isIP := browserIP(entry); {
+	case list == "notBefore" && strings.HasPrefix(entry, "http:"):
+		if u, err := url.Parse(entry); err != nil || !isLocalHTTP(u) {
+			return "no server has a public URL with http, other than on localhost"
+		}
+	case list == "keys" && strings.HasPrefix(entry, "mbb1_"):
+		return "this is the key itself, which must not stand in a list: give its key_id, which mcpbouncer key create printed and the log has as \"family\""
+	case list == "keys" && !isID(entry):
+		return "a key_id has 22 characters: mcpbouncer key create printed it, and the log has it as \"family\""
+	case list == "families" && !isID(entry):
+		return "this is not the whole name of a login: copy \"family\" from the log, or \"sid\" from an access token"
+	case list == "redirectHosts" && isIP && !ip.IsValid():
+		return "browsers open no such address"
+	}
+	return ""
+}
+
+// isID says whether a text is 16 bytes as ids are written: the last of 22 characters has two bits.
+func isID(text string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return err == nil && len(b) == 16
+}
+
+// ineffective names all entries of that kind.
+func (d *DenyDocument) ineffective() (named []string) {
+	add := func(list, entry string) {
+		if why := d.Ineffective(list, entry); why != "" {
+			if strings.HasPrefix(entry, "mbb1_") {
+				entry = entry[:8] + "…" // a secret
+			}
+			named = append(named, fmt.Sprintf("%s: %q: %s", list, entry, why))
+		}
+	}
+	for who := range d.NotBefore {
+		add("notBefore", who)
+	}
+	for _, kind := range d.lists() {
+		for entry := range *kind.entries {
+			add(kind.name, entry)
+		}
+	}
+	slices.Sort(named)
+	return named[:min(len(named), 20)]
 }
 
 // writtenAsIssuer says whether a public URL has the one form that the plugin gives it.
@@ -227,11 +302,7 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		return nil, errors.New("a URL must be a well-formed one, and https")
 	default:
 		l.read = func(context.Context, *denyCopy) (*denyCopy, error) {
-			data, err := readFile(source, maxDenyDocument)
-			if err != nil {
-				return nil, err
-			}
-			document, err := ParseDenyDocument(data)
+			document, err := readDenyFile(source)
 			return &denyCopy{DenyDocument: document}, err
 		}
 		if _, err := l.read(context.Background(), nil); err != nil {
@@ -239,6 +310,30 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		}
 	}
 	return l, nil
+}
+
+// readDenyFile waits for whoever edits the file at this moment, which happens in place: a mix of the old
+// text and the new one could read as a document that lacks an entry.
+func readDenyFile(name string) (*DenyDocument, error) {
+	for range 10 {
+		before, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := readFile(name, maxDenyDocument)
+		if err != nil {
+			return nil, err
+		}
+		after, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if after.ModTime().Equal(before.ModTime()) && time.Since(before.ModTime()).Abs() > denyFileSettles {
+			return ParseDenyDocument(data)
+		}
+		time.Sleep(denyFileSettles)
+	}
+	return nil, errors.New("deny document: the file is being written all the time")
 }
 
 // readFile reads at most one byte more than limit.
@@ -322,12 +417,20 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 			return nil, l.err
 		}
 		next = &denyCopy{DenyDocument: last.DenyDocument, etag: last.etag}
-	} else if last != nil && next.Serial != last.Serial {
-		s.Log.Info("deny document read", "serial", next.Serial)
+	} else if last == nil || next.Serial != last.Serial {
+		s.denyDocumentRead(next.DenyDocument)
 	}
 	next.readAt = now
 	l.current.Store(next)
 	return next.DenyDocument, nil
+}
+
+// denyDocumentRead is the operator's record that an edit has arrived, and of what in it does nothing.
+func (s *Issuer) denyDocumentRead(d *DenyDocument) {
+	s.Log.Info("deny document read", "serial", d.Serial)
+	for _, entry := range d.ineffective() {
+		s.Log.Warn("an entry of the deny document can deny nothing; take it out and deny what was meant", "entry", entry)
+	}
 }
 
 // errDenied is in the chain of every refusal because of the deny document.
@@ -358,13 +461,14 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 		return err // no redirect URI that was accepted
 	}
 	denied := !isWeb(redirectURI) && d.RedirectHosts.has(strings.ToLower(u.Scheme), s.Now())
-	for host := strings.ToLower(u.Hostname()); host != ""; _, host, _ = strings.Cut(host, ".") {
+	for host := plainHostOf(u); host != ""; _, host, _ = strings.Cut(host, ".") {
 		denied = denied || d.RedirectHosts.has(host, s.Now())
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil { // which can be written in many ways
+	// Registrations from before redirect URIs were held to one spelling are still good.
+	if ip, isIP := browserIP(plainHostOf(u)); isIP {
 		for entry := range d.RedirectHosts {
-			other, err := netip.ParseAddr(entry)
-			denied = denied || err == nil && other == ip && d.RedirectHosts.has(entry, s.Now())
+			other, isIP := browserIP(entry)
+			denied = denied || isIP && other == ip && d.RedirectHosts.has(entry, s.Now())
 		}
 	}
 	if !denied {
@@ -372,6 +476,12 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 	}
 	return (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "Applications at this address are not served here any more."}).
 		because(fmt.Errorf("%w: redirect host %s", errDenied, hostOf(redirectURI)))
+}
+
+// plainHostOf is the host of a redirect URI, without what leads to the same place without it: a port,
+// capitals and the dot of a fully qualified name.
+func plainHostOf(u *url.URL) string {
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
 // loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared with a token's age, a thief who refreshes would outrun them.

@@ -503,8 +503,11 @@ func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
 	for _, c := range []struct{ uri, entry string }{
 		{"https://[2001:db8::1]/callback", "2001:db8::1"},
-		{"https://[2001:DB8:0::1]/callback", "2001:db8::1"},
-		{"https://[2001:db8:0::1]/callback", "2001:db8:0::1"},
+		{"https://[2001:DB8::1]/callback", "2001:db8::1"},
+		{"https://[2001:db8::1]/callback", "2001:db8:0::1"},
+		{"https://192.0.2.7:8443/callback", "192.0.2.7"},
+		{"https://192.0.2.7/callback", "3221225991"},
+		{"https://EVIL.example:443/callback", "evil.example"},
 		{"com.evil+x.app:/callback", "com.evil+x.app"},
 	} {
 		t.Run(c.uri+" and "+c.entry, func(t *testing.T) {
@@ -516,5 +519,87 @@ func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
 				t.Errorf("status %d", got.Status)
 			}
 		})
+	}
+}
+
+// What can deny nothing is named in the log, once for each edit, and denies nobody else.
+func TestEntriesThatDenyNothingAreNamed(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	a := w.register(w.wiki.PublicURL, nil)
+	a.login()
+	f.write(t, `{"v":1,"serial":2,"notBefore":{"http://mcp.example/wiki":"2026-01-01T00:00:00Z"},"families":{"abc":"","q83vASNFZ4kBI0VniavN7w":"","q83vASNFZ4kBI0VniavN7x":""},
+		"redirectHosts":{"1.2.3.4.5":"","1572395042":""},"keys":{"ci-bot":"","mbb1_`+strings.Repeat("s3cr3t", 20)+`":""}}`)
+	if _, err := issuer.OpenDenyList(f.name, nil); err == nil {
+		t.Error("a login's name of three characters was always refused")
+	}
+	f.write(t, `{"v":1,"serial":2,"notBefore":{"http://mcp.example/wiki":"2026-01-01T00:00:00Z"},"families":{"q83vASNFZ4kBI0VniavN7w":"","q83vASNFZ4kBI0VniavN7x":""},
+		"redirectHosts":{"1.2.3.4.5":"","1572395042":""},"keys":{"ci-bot":"","mbb1_`+strings.Repeat("s3cr3t", 20)+`":""}}`)
+	for range 3 {
+		w.clock.Add(30 * time.Second)
+		a.login()
+	}
+	log := w.log.String()
+	for _, want := range []string{`notBefore: \"http://mcp.example/wiki\": no server has a public URL with http`, `families: \"q83vASNFZ4kBI0VniavN7x\": this is not the whole name`,
+		`redirectHosts: \"1.2.3.4.5\": browsers open no such address`, `keys: \"ci-bot\": a key_id has 22 characters`, `keys: \"mbb1_s3c…\": this is the key itself`} {
+		if n := strings.Count(log, want); n != 1 {
+			t.Errorf("%s: %d lines\n%s", want, n, log)
+		}
+	}
+	if n := strings.Count(log, "can deny nothing"); n != 5 || strings.Contains(log, "s3cr3ts3cr3t") {
+		t.Errorf("%d entries are named, or a key is shown: %s", n, log)
+	}
+	if !strings.Contains(log, `"deny document read","serial":2`) {
+		t.Errorf("the log does not say that the edit has arrived: %s", log)
+	}
+}
+
+// An edit in place may be seen halfway. The mix is not taken for a document.
+func TestADenyDocumentIsNotReadHalfway(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "deny.json")
+	long := func(entry string) []byte { // longer than a read of one page
+		var entries []string
+		for i := range 2000 {
+			entries = append(entries, fmt.Sprintf("%q:\"\"", fmt.Sprintf("%s%05d.example", entry, i)))
+		}
+		return fmt.Appendf(nil, `{"v":1,"serial":1,"redirectHosts":{%s}}`, strings.Join(entries, ","))
+	}
+	texts := [][]byte{long("aa"), long("bb")}
+	if err := os.WriteFile(name, texts[0], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				f.WriteAt(texts[i%2], 0)
+			}
+		}
+	}()
+	for range 3 {
+		d, err := issuer.ReadDenyFile(name)
+		if err != nil {
+			continue // still being written; it is asked again
+		}
+		kinds := map[string]bool{}
+		for host := range d.RedirectHosts {
+			kinds[host[:2]] = true
+		}
+		if len(kinds) != 1 || len(d.RedirectHosts) != 2000 {
+			t.Fatalf("a mix of %v with %d entries was taken", kinds, len(d.RedirectHosts))
+		}
+	}
+	close(stop)
+	<-stopped
+	if _, err := issuer.ReadDenyFile(name); err != nil {
+		t.Errorf("when all is written: %v", err)
 	}
 }

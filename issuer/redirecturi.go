@@ -2,7 +2,9 @@ package issuer
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -98,6 +100,9 @@ func checkAuthority(u *url.URL) error {
 	if host == "" || u.Opaque != "" || strings.HasSuffix(host, ".") || strings.Contains(host, "%") {
 		return errors.New("must name a plain host")
 	}
+	if ip, isIP := browserIP(host); isIP && ip.String() != strings.ToLower(host) {
+		return errors.New("must write an IP address in its one plain form, such as 192.0.2.7 or [2001:db8::1]")
+	}
 	if strings.HasSuffix(u.Host, ":") {
 		return errors.New("must not have an empty port")
 	}
@@ -107,6 +112,56 @@ func checkAuthority(u *url.URL) error {
 		}
 	}
 	return nil
+}
+
+// browserIP returns the IP address that a browser connects to for a host of a URL, however it is
+// spelt: browsers also read 1572395042, 0x5db8d822 and 0135.270.330.042 (WHATWG URL, "host parsing"),
+// and whoever compares texts does not see that they are one address. An IPv4-mapped IPv6 address
+// counts as the IPv4 address that packets go to. host has no port; square brackets are allowed.
+// isIP is true with an invalid address for what browsers refuse because it ends like an IPv4 address.
+func browserIP(host string) (ip netip.Addr, isIP bool) {
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.Contains(host, ":") {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || ip.Zone() != "" {
+			return netip.Addr{}, true
+		}
+		return ip.Unmap(), true
+	}
+	parts := strings.Split(strings.TrimSuffix(host, "."), ".")
+	last := parts[len(parts)-1]
+	if _, ok := browserNumber(last); !ok && (last == "" || strings.Trim(last, "0123456789") != "") {
+		return netip.Addr{}, false // a name
+	}
+	var address uint64
+	for i, part := range parts {
+		n, ok := browserNumber(part)
+		bits := 8 // of each part, and the last has the rest
+		if i == len(parts)-1 {
+			bits = 8 * (4 - i)
+		}
+		if !ok || len(parts) > 4 || n >= 1<<bits {
+			return netip.Addr{}, true
+		}
+		address = address<<bits | n
+	}
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(address)))), true
+}
+
+// browserNumber reads a part of an IPv4 address as browsers do: hexadecimal after 0x, octal after 0.
+func browserNumber(part string) (uint64, bool) {
+	base := 10
+	switch {
+	case len(part) > 1 && (part[:2] == "0x" || part[:2] == "0X"):
+		part, base = part[2:], 16
+		if part == "" {
+			return 0, true
+		}
+	case len(part) > 1 && part[0] == '0':
+		part, base = part[1:], 8
+	}
+	n, err := strconv.ParseUint(part, base, 64)
+	return n, err == nil
 }
 
 // checkRedirectQuery keeps our response parameters unambiguous: a client that reads the first `iss` must read ours.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,7 +20,8 @@ import (
 
 const denyUsage = `usage: mcpbouncer deny [--file FILE] WHAT [--until TIME] [--at TIME] [--remove]
 
-Edits a deny document, which the sidecar reads (BOUNCER_DENY) and tells the plugin. Nothing else is needed for it to take effect.
+Edits a deny document, which the sidecar reads (BOUNCER_DENY) and tells the plugin. Nothing else is needed for it to take effect;
+the sidecar's line "deny document read" has the serial that is printed here. What is denied already is never shortened.
 
   all                      all logins until now
   tenant URL               all logins until now at the server with this public URL
@@ -60,36 +63,100 @@ func deny(args []string, out io.Writer, now time.Time) error {
 	return err
 }
 
-// editFile changes the document in its file and says what it did.
-func (c denyCommand) editFile(now time.Time) (string, error) {
-	f, err := newFile(c.file)
+// editFile changes the document in its file and says what it did, once the file is known to say so too.
+// The file itself is written, and no other put in its place: that would have another owner and mode,
+// and would not be where a symbolic link, a second hard link or a container's mount leads, so the
+// sidecar would go on with the old one (docs/decisions/0021).
+func (c denyCommand) editFile(now time.Time) (said string, err error) {
+	f, made, err := openDocument(c.file)
 	if err != nil {
 		return "", err
 	}
-	written := false
+	defer f.Close()
+	unlock, err := lock(f)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	defer func() {
-		f.Close()
-		if !written { // else the name is free, or the next edit's by now
-			os.Remove(f.Name())
+		if err != nil && made {
+			if real, err := filepath.EvalSymlinks(c.file); err == nil {
+				os.Remove(real)
+			}
 		}
 	}()
-	document, err := c.read()
+	old, err := io.ReadAll(io.LimitReader(f, 2<<20)) // the document's own bound is lower
 	if err != nil {
 		return "", err
 	}
-	said, err := c.edit(document, now)
+	document := &issuer.DenyDocument{Version: 1}
+	if len(old) > 0 {
+		if document, err = issuer.ParseDenyDocument(old); err != nil {
+			return "", err
+		}
+	}
+	said, changed, err := c.edit(document, now)
 	if err != nil {
 		return "", err
+	}
+	if !changed && len(old) > 0 {
+		return fmt.Sprintf("%s; serial %d, as before", said, document.Serial), nil
 	}
 	document.Serial++
 	if err := document.Check(); err != nil {
 		return "", err
 	}
-	if err := replace(c.file, f, document); err != nil {
+	content, err := json.MarshalIndent(document, "", "  ")
+	if err != nil {
 		return "", err
 	}
-	written = true
+	content = append(content, '\n')
+	if err := rewrite(f, old, content); err != nil {
+		return "", err
+	}
+	// By its name, as the sidecar reads it.
+	if seen, err := os.ReadFile(c.file); err != nil || !bytes.Equal(seen, content) {
+		return "", fmt.Errorf("%s does not hold what was just written to it: something else writes it too, or has put another file there; look at it, and try again", c.file)
+	}
 	return fmt.Sprintf("%s; serial %d", said, document.Serial), nil
+}
+
+// openDocument opens the file for an edit, and makes it if there is none.
+func openDocument(name string) (f *os.File, made bool, err error) {
+	f, err = os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Behind a symbolic link too: the sidecar reads what it leads to. It may run as somebody else,
+		// and the document is no secret.
+		made = true
+		if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644); err == nil {
+			err = f.Chmod(0o644) // whatever the umask says
+		}
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("%w; nothing was changed", err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, false, fmt.Errorf("%s is not a regular file; nothing was changed", name)
+	}
+	return f, made, nil
+}
+
+// rewrite puts content in the place of old, in one write: the shorter of the two is filled up, so that
+// no moment leaves less than one of them. On an error the old text stands there again.
+func rewrite(f *os.File, old, content []byte) error {
+	filled := append(bytes.Clone(content), bytes.Repeat([]byte("\n"), max(0, len(old)-len(content)))...)
+	_, err := f.WriteAt(filled, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		return f.Truncate(int64(len(content)))
+	}
+	if _, again := f.WriteAt(old, 0); again != nil || f.Truncate(int64(len(old))) != nil {
+		return fmt.Errorf("%w; and the document could not be put back: look at it before the sidecar is started anew", err)
+	}
+	return fmt.Errorf("%w; the document is as it was", err)
 }
 
 // denyWords is how many words each command has, itself included.
@@ -102,7 +169,7 @@ func parseDeny(args []string, out io.Writer) (c denyCommand, help bool, err erro
 	if strings.Contains(source, "://") || strings.HasPrefix(strings.TrimSpace(source), "{") {
 		source = "" // no file
 	}
-	flags.StringVar(&c.file, "file", source, "`file` of the document; it is made if there is none. Default: BOUNCER_DENY, if that is a file")
+	flags.StringVar(&c.file, "file", source, "`file` of the document; it is made if there is none, and else keeps its place, owner and mode. Default: BOUNCER_DENY, if that is a file")
 	flags.StringVar(&c.until, "until", "", "`time` at which the entry is over: 2027-01-31T12:00:00Z, or from now 90d or 12h. Default: never")
 	flags.StringVar(&c.at, "at", "", "`time` of the mark of all and tenant: logins that began before are over. Default: now")
 	flags.BoolVar(&c.remove, "remove", false, "take the entry out again")
@@ -145,29 +212,29 @@ func isFlag(flags *flag.FlagSet, arg string) bool {
 
 func (c denyCommand) read() (*issuer.DenyDocument, error) {
 	content, err := os.ReadFile(c.file)
-	if errors.Is(err, fs.ErrNotExist) && c.words[0] != "list" {
-		return &issuer.DenyDocument{Version: 1}, nil
-	}
 	if err != nil {
 		return nil, err
 	}
 	return issuer.ParseDenyDocument(content)
 }
 
-// edit changes the document and says what it did.
-func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (string, error) {
+// edit changes the document and says what it did, and whether that is a change.
+func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (said string, changed bool, err error) {
 	var until issuer.DenyUntil
 	if c.until != "" {
 		at, err := moment(c.until, now)
 		if err != nil {
-			return "", fmt.Errorf("--until: %w", err)
+			return "", false, fmt.Errorf("--until: %w", err)
+		}
+		if !at.After(now) {
+			return "", false, fmt.Errorf("--until: %s is over, so this would deny nothing", at.Format(time.RFC3339))
 		}
 		until.Time = at
 	}
 	word := func(i int) string { return strings.TrimSpace(c.words[i]) }
 	switch c.words[0] {
 	case "prune":
-		return fmt.Sprintf("%d entries removed", d.Prune(now)), nil
+		return fmt.Sprintf("%d entries removed", d.Prune(now)), true, nil
 	case "all":
 		return c.mark(d, "*", now)
 	case "tenant":
@@ -177,67 +244,146 @@ func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (string, error)
 		if strings.HasPrefix(fingerprint, "mbc1_") || strings.HasPrefix(fingerprint, "https://") {
 			fingerprint = sealing.Fingerprint(fingerprint)
 		}
-		return c.entry("client", &d.Clients, fingerprint, until)
+		return c.entry(d, deniedKind{"client", "clients", &d.Clients}, fingerprint, until)
 	case "user":
-		return c.entry("user", &d.Users, strings.TrimSpace(word(1))+"|"+c.words[2], until)
+		return c.user(d, word(1), c.words[2], until)
 	case "family":
-		return c.entry("family", &d.Families, word(1), until)
+		return c.entry(d, deniedKind{"family", "families", &d.Families}, word(1), until)
 	case "redirect-host":
-		return c.entry("redirect host", &d.RedirectHosts, strings.ToLower(word(1)), until)
+		return c.redirectHost(d, word(1), until, now)
 	}
-	return c.entry("key", &d.Keys, word(1), until)
+	return c.entry(d, deniedKind{"key", "keys", &d.Keys}, word(1), until)
 }
 
+// futureMark is as far as the clocks of replicas can be apart, and more.
+const futureMark = time.Hour
+
 // mark ends the logins that began before a moment. By default it is the next full second: a login of this one is meant too.
-func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (string, error) {
+func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (said string, changed bool, err error) {
 	name := "logins at " + who
 	if who == "*" {
 		name = "all logins"
 	}
 	if c.remove {
 		if _, ok := d.NotBefore[who]; !ok {
-			return "", fmt.Errorf("there is no mark for %s", name)
+			return "", false, fmt.Errorf("there is no mark for %s", name)
 		}
 		delete(d.NotBefore, who)
-		return "no mark for " + name, nil
+		return "no mark for " + name, true, nil
 	}
 	at := now.UTC().Truncate(time.Second).Add(time.Second)
 	if c.at != "" {
-		var err error
 		if at, err = moment(c.at, now); err != nil {
-			return "", fmt.Errorf("--at: %w", err)
+			return "", false, fmt.Errorf("--at: %w", err)
+		}
+		if at.After(now.Add(futureMark)) {
+			return "", false, fmt.Errorf("--at: %s is more than an hour ahead, and nobody could log in until then", at.Format(time.RFC3339))
 		}
 	}
 	if c.until != "" {
-		return "", errors.New("--until does not go with a mark")
+		return "", false, errors.New("--until does not go with a mark")
+	}
+	if why := d.Ineffective("notBefore", who); why != "" {
+		return "", false, fmt.Errorf("%s: %s", who, why)
+	}
+	over := func(at time.Time) string {
+		return name + " that began before " + at.UTC().Format(time.RFC3339) + " are over"
+	}
+	// A mark that goes back lets logins in again that somebody has ended.
+	if before, ok := d.NotBefore[who]; ok && !before.Before(at) {
+		return over(before) + ", by a mark that was there and stays; --remove takes it out", false, nil
 	}
 	if d.NotBefore == nil {
 		d.NotBefore = map[string]time.Time{}
 	}
 	d.NotBefore[who] = at
-	return name + " that began before " + at.Format(time.RFC3339) + " are over", nil
+	return over(at), true, nil
 }
 
-func (c denyCommand) entry(kind string, entries *issuer.DenyEntries, entry string, until issuer.DenyUntil) (string, error) {
+// deniedKind is a list of the document: what its entries are called, its JSON name, and the list.
+type deniedKind struct {
+	name, list string
+	entries    *issuer.DenyEntries
+}
+
+// entry denies something, or takes that back.
+func (c denyCommand) entry(d *issuer.DenyDocument, kind deniedKind, entry string, until issuer.DenyUntil) (said string, changed bool, err error) {
 	if c.at != "" {
-		return "", errors.New("--at goes with all and tenant only")
+		return "", false, errors.New("--at goes with all and tenant only")
 	}
+	before, ok := (*kind.entries)[entry]
 	if c.remove {
-		if _, ok := (*entries)[entry]; !ok {
-			return "", fmt.Errorf("there is no %s %q in it", kind, entry)
+		if !ok {
+			return "", false, fmt.Errorf("there is no %s %q in it", kind.name, entry)
 		}
-		delete(*entries, entry)
-		return fmt.Sprintf("%s %s is not denied any more", kind, entry), nil
+		delete(*kind.entries, entry)
+		return fmt.Sprintf("%s %s is not denied any more", kind.name, entry), true, nil
 	}
-	if *entries == nil {
-		*entries = issuer.DenyEntries{}
+	if why := d.Ineffective(kind.list, entry); why != "" {
+		if len(entry) > 80 { // it may be a secret
+			entry = entry[:8] + "…"
+		}
+		return "", false, fmt.Errorf("%s %q: %s", kind.name, entry, why)
 	}
-	(*entries)[entry] = until
-	said := fmt.Sprintf("%s %s is denied", kind, entry)
-	if !until.IsZero() {
-		said += " until " + until.Format(time.RFC3339)
+	denied := func(until issuer.DenyUntil) string {
+		said := fmt.Sprintf("%s %s is denied", kind.name, entry)
+		if !until.IsZero() {
+			said += " until " + until.UTC().Format(time.RFC3339)
+		}
+		return said
 	}
-	return said, nil
+	if ok && (before.IsZero() || !until.IsZero() && !before.Before(until.Time)) {
+		return denied(before) + ", by an entry that was there and stays; --remove takes it out", false, nil
+	}
+	if *kind.entries == nil {
+		*kind.entries = issuer.DenyEntries{}
+	}
+	(*kind.entries)[entry] = until
+	return denied(until), true, nil
+}
+
+// user knows that a slash at the end of the provider's issuer makes no other person (issuer/deny.go).
+func (c denyCommand) user(d *issuer.DenyDocument, provider, sub string, until issuer.DenyUntil) (said string, changed bool, err error) {
+	kind, entry := deniedKind{"user", "users", &d.Users}, provider+"|"+sub
+	bare := strings.TrimSuffix(provider, "/")
+	for _, written := range []string{bare + "|" + sub, bare + "/|" + sub} {
+		if _, ok := d.Users[written]; ok && c.remove {
+			delete(d.Users, written)
+			said = fmt.Sprintf("user %s is not denied any more", entry)
+		}
+	}
+	if said != "" {
+		return said, true, nil
+	}
+	said, changed, err = c.entry(d, kind, entry, until)
+	if err == nil && pseudonym.MatchString(sub) {
+		said += "; if this sub was copied from the log, it is a pseudonym and denies nobody: sub is what MCP servers get as X-Mcp-Sub"
+	}
+	return said, changed, err
+}
+
+// pseudonym is what people are called in the log.
+var pseudonym = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
+
+// redirectHost writes the host as browsers read it. Entries of before may be spelt in other ways.
+func (c denyCommand) redirectHost(d *issuer.DenyDocument, text string, until issuer.DenyUntil, now time.Time) (said string, changed bool, err error) {
+	host, err := issuer.DenyHost(text)
+	if err != nil {
+		return "", false, err
+	}
+	kind := deniedKind{"redirect host", "redirectHosts", &d.RedirectHosts}
+	if _, ok := d.RedirectHosts[text]; ok && c.remove {
+		host = text
+	}
+	said, changed, err = c.entry(d, kind, host, until)
+	if err == nil && c.remove {
+		for _, above, ok := strings.Cut(host, "."); ok; _, above, ok = strings.Cut(above, ".") {
+			if other, denied := d.RedirectHosts[above]; denied && (other.IsZero() || other.After(now)) {
+				said += " by itself, but " + above + " is, with all hosts below it"
+			}
+		}
+	}
+	return said, changed, err
 }
 
 // moment is a time, or a duration from now.
@@ -250,40 +396,4 @@ func moment(text string, now time.Time) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%q is neither a time such as 2027-01-31T12:00:00Z nor a duration such as 90d or 12h", text)
 	}
 	return now.UTC().Truncate(time.Second).Add(time.Duration(d)), nil
-}
-
-// newFile is the file that will take the place of another, in one step: the sidecar reads the old one or the new one, never half of one. It is
-// made before the old one is read, and only one can be: of two edits at a time the first would be lost.
-func newFile(name string) (*os.File, error) {
-	dir, base := filepath.Split(name)
-	f, err := os.OpenFile(filepath.Join(dir, "."+base+".new"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("somebody else is editing this document; if not, remove %s", err.(*fs.PathError).Path)
-	}
-	return f, err
-}
-
-// replace writes a document into the new file and puts that in the place of the old one.
-func replace(name string, f *os.File, document *issuer.DenyDocument) error {
-	content, err := json.MarshalIndent(document, "", "  ")
-	if err != nil {
-		return err
-	}
-	mode := fs.FileMode(0o644) // the sidecar may run as somebody else; it is no secret
-	if info, err := os.Stat(name); err == nil {
-		mode = info.Mode().Perm()
-	}
-	if _, err := f.Write(append(content, '\n')); err != nil {
-		return err
-	}
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }
