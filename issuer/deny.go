@@ -69,7 +69,8 @@ const (
 	denyPatience    = time.Minute // nobody is judged by a copy that was not asked about for so long
 	denyTimeout     = 3 * time.Second
 	denyRetry       = 2 * time.Second       // while there is no copy at all
-	denyFileSettles = 20 * time.Millisecond // longer than writing one takes
+	denyFileRetry   = 20 * time.Millisecond // while somebody edits the file
+	denyFileTries   = 10
 )
 
 var (
@@ -315,35 +316,24 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 // readDenyFile waits for whoever edits the file at this moment, which happens in place: a mix of the old
 // text and the new one could read as a document that lacks an entry.
 func readDenyFile(name string) (*DenyDocument, error) {
-	for range 10 {
-		before, err := os.Stat(name)
+	for range denyFileTries {
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
-		data, err := readFile(name, maxDenyDocument)
+		if lockedByAnother(f) {
+			f.Close()
+			time.Sleep(denyFileRetry)
+			continue
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxDenyDocument+1))
+		f.Close()
 		if err != nil {
 			return nil, err
 		}
-		after, err := os.Stat(name)
-		if err != nil {
-			return nil, err
-		}
-		if after.ModTime().Equal(before.ModTime()) && time.Since(before.ModTime()).Abs() > denyFileSettles {
-			return ParseDenyDocument(data)
-		}
-		time.Sleep(denyFileSettles)
+		return ParseDenyDocument(data)
 	}
-	return nil, errors.New("deny document: the file is being written all the time")
-}
-
-// readFile reads at most one byte more than limit.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	return nil, errors.New("deny document: somebody has been editing the file all the time")
 }
 
 func fetchDeny(ctx context.Context, client *http.Client, source string, last *denyCopy) (*denyCopy, error) {

@@ -93,6 +93,3 @@ func (f *FaultyStore) drop(ctx context.Context, key replayKey, number uint32) er
 	}
 	return after
 }
-
-// ReadDenyFile is how a deny document in a file is read.
-var ReadDenyFile = readDenyFile

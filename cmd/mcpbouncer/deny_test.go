@@ -234,6 +234,35 @@ func TestDenyPutsBackWhatItCannotWrite(t *testing.T) {
 	}
 }
 
+// An edit in place may be seen halfway. The sidecar waits for its end, and takes no mix of two texts.
+func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "deny.json")
+	const half = `{"v":1,"serial":2,"keys":{}}` // which reads as a whole
+	if err := os.WriteFile(name, []byte(half), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := openDocument(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unlock, err := lock(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := issuer.OpenDenyList(name, nil); err == nil || err.Error() != "deny document: somebody has been editing the file all the time" {
+		t.Errorf("during an edit: error %v", err)
+	}
+	if err := rewrite(f, []byte(half), []byte(`{"v":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	f.Close()
+	if _, err := issuer.OpenDenyList(name, nil); err != nil {
+		t.Errorf("after it: error %v", err)
+	}
+}
+
 // What is denied for long is not denied for less by another edit, and nothing is said that is not so.
 func TestDenyShortensNothing(t *testing.T) {
 	clean(t, nil)
