@@ -36,7 +36,7 @@ func (l *lister) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		fmt.Fprint(rw, part)
 	}
 	if l.panics {
-		panic(http.ErrAbortHandler)
+		panic("the proxy gives up")
 	}
 	if l.hangs {
 		<-req.Context().Done()

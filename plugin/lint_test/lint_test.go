@@ -1,70 +1,103 @@
-// Package lint_test refuses the Go that Yaegi, Traefik's interpreter, loads and then runs as something else. It lies in a folder of its
-// own because it needs go/parser, and is itself never interpreted.
+// Package lint_test refuses the Go that Yaegi, Traefik's interpreter, loads and then runs as
+// something else. It lies in a folder of its own because it needs go/types, and is itself never
+// interpreted.
+//
+// traps (traps_test.go) is the list of what is refused, with what to write instead.
 package lint_test
 
 import (
-	"fmt"
 	"go/ast"
-	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-// missing are packages of the standard library that Yaegi v0.16.1 does not have, or has without the functions one would import them for.
-var missing = []string{"crypto/hkdf", "crypto/sha3", "embed", "iter", "maps", "slices", "unique"}
-
-// neverCalled are methods that Yaegi's types do not show to the standard library.
-var neverCalled = []string{"UnmarshalJSON", "UnmarshalText", "MarshalJSON", "MarshalText", "Unwrap", "Is", "As"}
-
 func TestPluginIsWrittenForYaegi(t *testing.T) {
-	files, err := filepath.Glob("../*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
+	packages := packagesBelow(t, "..")
+	if packages[".. plugin"] == nil {
+		t.Fatalf("the plugin is not among %d packages", len(packages))
 	}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	lintAll(t, packages, func(name string, s *source) {
+		for _, fault := range s.faults {
+			t.Errorf("%s: %v", name, fault)
 		}
-		for _, complaint := range lint(t, name, string(text)) {
+		for _, complaint := range s.complaints {
 			t.Error(complaint)
 		}
+	})
+}
+
+// Each trap is found in the program that shows it, so that the test above is not green for want of
+// eyes; and what is recommended instead is not found to be one.
+func TestTrapsAreFoundInTheProgramsThatShowThem(t *testing.T) {
+	found := map[string]string{}
+	lintAll(t, packagesBelow(t, "testdata/traps"), func(name string, s *source) {
+		for _, fault := range s.faults {
+			t.Errorf("%s: %v", name, fault)
+		}
+		folder := strings.Split(filepath.ToSlash(strings.Fields(name)[0]), "/")[2]
+		found[folder] += strings.Join(s.complaints, "\n") + "\n"
+	})
+	for _, r := range traps {
+		if r.name == "build-line" { // no program has the line
+			continue
+		}
+		program, is := found[r.name]
+		if !is || !strings.Contains(program, ": "+r.name+": ") {
+			t.Errorf("%s is not found in its program, but: %s", r.name, program)
+		}
+		instead, is := found[r.name+"-instead"]
+		for _, line := range strings.Split(instead, "\n") {
+			if line != "" && !strings.Contains(line, ": build-line: ") {
+				t.Errorf("%s: what to write instead is refused: %s", r.name, line)
+			}
+		}
+		if !is {
+			t.Errorf("%s: no program shows what to write instead", r.name)
+		}
+		delete(found, r.name)
+		delete(found, r.name+"-instead")
+	}
+	for folder := range found {
+		t.Errorf("testdata/traps/%s belongs to no trap", folder)
 	}
 }
 
-// Each line of the list is found, so that the test above is not green for want of eyes.
-func TestLintFindsWhatItForbids(t *testing.T) {
-	const head = "//go:build go1.21\n\npackage plugin\n\n"
-	for _, c := range []struct{ name, code, want string }{
-		{"no build line", "package plugin\n", "go:build"},
-		{"a foreign import", head + `import "golang.org/x/oauth2"`, "import"},
-		{"a package that Yaegi lacks", head + `import "crypto/hkdf"`, "import"},
-		{"tuple assignment with a call", head + "func f() { a, b = 1, g() }", "tuple"},
-		{"tuple assignment with a builtin", head + "func f() { a, b = 1, len(c) }", "tuple"},
-		{"labelled break", head + "func f() { x: for { break x } }", "label"},
-		{"type parameters of a function", head + "func f[T any](t T) {}", "type parameters"},
-		{"type parameters of a type", head + "type a[T any] struct{}", "type parameters"},
-		{"errors.As", head + "func f() { errors.As(err, &e) }", "errors.As"},
-		{"a type switch", head + "func f() { switch err.(type) {} }", "type switch"},
-		{"go in a loop", head + "func f() { for { go g() } }", "in a loop"},
-		{"defer in a loop", head + "func f() { for range a { defer g() } }", "in a loop"},
-		{"a closure in a loop", head + "func f() { for { g(func() {}) } }", "in a loop"},
-		{"min", head + "func f() { g(min(1, 2)) }", "min"},
-		{"range over a number", head + "func f() { for range 3 {} }", "range"},
-		{"two expressions in a case", head + "func f() { switch a { case 1, 2: } }", "case"},
-		{"an own UnmarshalJSON", head + "func (a *b) UnmarshalJSON(text []byte) error { return nil }", "UnmarshalJSON"},
-		{"return of a receive", head + "func f() int { return <-c }", "return <-"},
-	} {
-		found := strings.Join(lint(t, c.name, c.code), "\n")
-		if !strings.Contains(found, c.want) {
-			t.Errorf("%s: found %q, want %q", c.name, found, c.want)
+func TestLintTellsTrapsFromWhatLooksLikeOne(t *testing.T) {
+	text, err := os.ReadFile("testdata/lookalikes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := strings.Split(string(text), "\n== ")
+	_, kinds, _ := strings.Cut(examples[0], "\n\n")
+	files := token.NewFileSet()
+	var names []string
+	var asts []*ast.File
+	for _, example := range examples[1:] {
+		name, code, _ := strings.Cut(example, "\n")
+		if !strings.HasPrefix(code, "package") && !strings.HasPrefix(code, "//go:build") {
+			code = "//go:build go1.21\n\npackage plugin\n\n" + code + "\n" + kinds
 		}
+		names = append(names, name)
+		asts = append(asts, parse(t, files, "plugin.go", code))
+	}
+	k := compiled(t, asts...)
+	for i, file := range asts {
+		name, want, _ := strings.Cut(names[i], ": ")
+		found := strings.Join(check(k, files, []*ast.File{file}).complaints, "\n")
+		if want != "nothing" && !strings.Contains(found, ": "+want+": ") {
+			t.Errorf("%s: found %q, want %q", name, found, want)
+		}
+		if want == "nothing" && found != "" {
+			t.Errorf("%s: refused: %s", name, found)
+		}
+	}
+	if len(asts) < 70 {
+		t.Errorf("%d examples", len(asts))
 	}
 }
 
@@ -89,102 +122,45 @@ func TestVectorsAreAsTheGeneratorWritesThem(t *testing.T) {
 	}
 }
 
-func lint(t *testing.T, name, text string) (complaints []string) {
+// packagesBelow are the files of each package below a folder, but those of testdata and of the
+// lint.
+// :: folder and name → files
+func packagesBelow(t *testing.T, root string) map[string][]string {
 	t.Helper()
-	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, name, text, parser.SkipObjectResolution)
+	found := map[string][]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != root && (d.Name() == "testdata" || d.Name() == "lint_test") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) == ".go" {
+			file := parse(t, token.NewFileSet(), path, nil)
+			key := filepath.Dir(path) + " " + file.Name.Name
+			found[key] = append(found[key], path)
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	complain := func(at ast.Node, what string) {
-		complaints = append(complaints, fmt.Sprintf("%s: %s", files.Position(at.Pos()), what))
-	}
-	// Yaegi ignores the line; it makes the compiler treat loop variables and range as Yaegi does.
-	if !strings.HasPrefix(text, "//go:build go1.21\n") {
-		complain(file, "the first line is not //go:build go1.21")
-	}
-	for _, i := range file.Imports {
-		path, _ := strconv.Unquote(i.Path.Value)
-		first, _, _ := strings.Cut(path, "/")
-		if strings.Contains(first, ".") || slices.Contains(missing, path) {
-			complain(i, "import of "+path)
-		}
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.AssignStmt:
-			if n.Tok == token.ASSIGN && len(n.Rhs) > 1 && slices.ContainsFunc(n.Rhs, hasCall) {
-				complain(n, "tuple assignment with a call on the right: one side is lost")
-			}
-		case *ast.BranchStmt:
-			if n.Label != nil {
-				complain(n, "branch to a label: out of a select it never leaves")
-			}
-		case *ast.TypeSwitchStmt:
-			complain(n, "type switch: types of the same shape are one")
-		case *ast.CaseClause:
-			if len(n.List) > 1 {
-				complain(n, "case with several expressions: only the first counts")
-			}
-		case *ast.TypeSpec:
-			if n.TypeParams != nil {
-				complain(n, "type parameters")
-			}
-		case *ast.FuncDecl:
-			if n.Type.TypeParams != nil {
-				complain(n, "type parameters")
-			}
-			if n.Recv != nil && slices.Contains(neverCalled, n.Name.Name) {
-				complain(n, n.Name.Name+" is never called")
-			}
-		case *ast.ReturnStmt:
-			for _, r := range n.Results {
-				if u, ok := r.(*ast.UnaryExpr); ok && u.Op == token.ARROW {
-					complain(n, "return <- panics")
-				}
-			}
-		case *ast.SelectorExpr:
-			if x, ok := n.X.(*ast.Ident); ok && x.Name == "errors" && n.Sel.Name == "As" {
-				complain(n, "errors.As panics")
-			}
-		case *ast.CallExpr:
-			if f, ok := n.Fun.(*ast.Ident); ok && slices.Contains([]string{"min", "max", "clear"}, f.Name) {
-				complain(n, "builtin "+f.Name)
-			}
-		case *ast.ForStmt:
-			inLoop(n.Body, name, complain)
-		case *ast.RangeStmt:
-			inLoop(n.Body, name, complain)
-			if _, ok := n.X.(*ast.BasicLit); ok {
-				complain(n, "range over a number")
-			}
-		}
-		return true
-	})
-	return complaints
-}
-
-// inLoop finds what captures a loop variable, of which Yaegi has one for all rounds. Tests may use closures that end within their round.
-func inLoop(body *ast.BlockStmt, name string, complain func(ast.Node, string)) {
-	ast.Inspect(body, func(n ast.Node) bool {
-		switch n.(type) {
-		case *ast.GoStmt, *ast.DeferStmt:
-			complain(n, "go or defer in a loop")
-		case *ast.FuncLit:
-			if !strings.HasSuffix(name, "_test.go") {
-				complain(n, "closure in a loop")
-			}
-		}
-		return true
-	})
-}
-
-func hasCall(e ast.Expr) (found bool) {
-	ast.Inspect(e, func(n ast.Node) bool {
-		if _, ok := n.(*ast.CallExpr); ok {
-			found = true
-		}
-		return true
-	})
 	return found
+}
+
+func lintAll(t *testing.T, packages map[string][]string, report func(name string, s *source)) {
+	t.Helper()
+	files := token.NewFileSet()
+	parsed := map[string][]*ast.File{}
+	var all []*ast.File
+	for name, paths := range packages {
+		for _, path := range paths {
+			parsed[name] = append(parsed[name], parse(t, files, path, nil))
+		}
+		all = append(all, parsed[name]...)
+	}
+	k := compiled(t, all...)
+	for name, asts := range parsed {
+		report(name, check(k, files, asts))
+	}
 }

@@ -1,0 +1,8 @@
+// Go: 1
+// Yaegi: fails: undefined: min
+
+package main
+
+import "fmt"
+
+func main() { fmt.Println(min(1, 2)) }

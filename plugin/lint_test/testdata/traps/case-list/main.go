@@ -1,0 +1,16 @@
+// Go: small small
+// Yaegi: small large
+
+package main
+
+import "fmt"
+
+func size(n int) string {
+	switch {
+	case n == 1, n == 2:
+		return "small"
+	}
+	return "large"
+}
+
+func main() { fmt.Println(size(1), size(2)) }

@@ -1,0 +1,10 @@
+// Prints:
+
+package main
+
+func end() {}
+
+func main() {
+	end()
+	return
+}

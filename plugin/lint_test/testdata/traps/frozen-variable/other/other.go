@@ -1,0 +1,7 @@
+package other
+
+// Level is changed by Raise.
+var Level = 1
+
+// Raise raises it.
+func Raise() { Level = 2 }

@@ -1,0 +1,19 @@
+// Prints: "i" "s" <nil>
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+type claims struct {
+	Issuer  string
+	Subject string
+}
+
+func main() {
+	var c claims
+	err := json.Unmarshal([]byte(`{"Issuer":"i","Subject":"s"}`), &c)
+	fmt.Printf("%q %q %v\n", c.Issuer, c.Subject, err)
+}
