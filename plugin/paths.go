@@ -74,14 +74,15 @@ func (s *settings) isEndpoint(below string) bool {
 	return false
 }
 
-// rootMetadata is where clients of MCP 2025-03-26 look, whatever the path of the MCP server. Of several servers on one host, the
-// operator's routers give it to one, or to none.
-const rootMetadata = "/.well-known/oauth-authorization-server"
+// rootDocuments are where older clients look, whatever the path of the MCP server: those of MCP
+// 2025-03-26 for the server's metadata, mcp-go up to 0.44 and the TypeScript SDK up to 1.12 for the
+// resource's. Of several servers on one host, the operator's routers give them to one, or to none.
+var rootDocuments = []string{"/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource"}
 
 // routeInserted serves /.well-known/NAME + P + rest as /.well-known/NAME + rest.
 func (s *settings) routeInserted(path string) (int, string) {
-	if path == rootMetadata {
-		return routeSidecar, rootMetadata
+	if path == rootDocuments[0] || path == rootDocuments[1] {
+		return routeSidecar, path
 	}
 	for i, start := range s.inserted {
 		if path == start || strings.HasPrefix(path, start+"/") {

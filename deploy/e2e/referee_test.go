@@ -85,8 +85,8 @@ func TestMetadataWhereOlderClientsLook(t *testing.T) {
 			}
 		}
 		answer := c.Do(http.MethodGet, root+"/.well-known/oauth-protected-resource", nil, nil)
-		if answer.Status != http.StatusNotFound {
-			t.Errorf("the root is no resource: %s", answer)
+		if answer.Status != http.StatusOK || answer.Member("resource") != w.Wiki.PublicHTTP() || !strings.Contains(answer.Body, `"authorization_servers":["`+w.Wiki.PublicHTTP()+`"]`) {
+			t.Errorf("want the resource that the operator chose, got %s", answer)
 		}
 	}
 }

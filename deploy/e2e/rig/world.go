@@ -250,7 +250,7 @@ func (tn *Tenant) container(o Options) Container {
 		"traefik.http.services." + tn.Name + ".loadbalancer.server.port": tn.MCP.Port,
 	}
 	if o.Root == tn.Name {
-		labels["traefik.http.routers."+tn.Name+".rule"] = hosts + " && (Path(`/.well-known/oauth-authorization-server`) || " + PathRule("/"+tn.Name) + ")"
+		labels["traefik.http.routers."+tn.Name+".rule"] = hosts + " && (PathRegexp(`^/\\.well-known/oauth-(authorization-server|protected-resource)$`) || " + PathRule("/"+tn.Name) + ")"
 	}
 	for k, v := range tn.options(o) {
 		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v
