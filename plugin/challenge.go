@@ -17,7 +17,7 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
-		answerChallenge(rw, req, http.StatusUnauthorized, "Bearer "+e.challenge, `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, challengeWithoutToken(req, e), `{"error":"unauthorized"}`)
 	case errors.Is(err, errRepeated): // RFC 6750 §3.1: more than one way to send a token is a malformed request
 		answerChallenge(rw, req, http.StatusBadRequest, `Bearer error="invalid_request", error_description="`+err.Error()+`", `+e.challenge, `{"error":"invalid_request"}`)
 	case errors.Is(err, errScope):
@@ -25,6 +25,16 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	default:
 		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+e.challenge, `{"error":"unauthorized"}`)
 	}
+}
+
+// challengeWithoutToken is bare for HEAD, which MCP does not have: Qwen Code and older Gemini CLI begin
+// a login with it, and those that find resource_metadata there forget the registration endpoint of a
+// server below a path. RFC 9728 §5.1 does not demand the parameter, and every other method gets it.
+func challengeWithoutToken(req *http.Request, e *endpoint) string {
+	if req.Method == http.MethodHead {
+		return "Bearer"
+	}
+	return "Bearer " + e.challenge
 }
 
 // answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate", which some clients look for in

@@ -8,6 +8,29 @@ import (
 	"testing"
 )
 
+// MCP has no HEAD. Clients that begin a login with it find the documents by themselves.
+func TestChallengeToHeadIsBare(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.RequiredScopes = "mcp"
+	h, behind := guard(t, config)
+	for i := 0; i < 2; i++ { // the second time at a known address
+		rec := ask(h, "HEAD", wikiURL+"/mcp")
+		if rec.Code != 401 || strings.Join(challenges(rec), "|") != "Bearer" {
+			t.Errorf("without a token: %d %q", rec.Code, challenges(rec))
+		}
+	}
+	expired := bearer(goodToken("k1", map[string]any{"exp": clock.Load() - 61}))
+	rec := ask(h, "HEAD", wikiURL+"/mcp", expired...)
+	if rec.Code != 401 || !strings.Contains(strings.Join(challenges(rec), "|"), "invalid_token") {
+		t.Errorf("with an expired token: %d %q", rec.Code, challenges(rec))
+	}
+	if behind.count() != 0 {
+		t.Error("the MCP server was reached")
+	}
+}
+
 // Byte for byte: the first row is what the original MCPBouncer's README promises.
 func TestChallenges(t *testing.T) {
 	const metadata = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource"`
