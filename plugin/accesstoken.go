@@ -61,7 +61,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	isKey := strings.HasPrefix(text, keyPrefix)
 	if isKey {
-		text, err = exchangeKey(req.Context(), t.keys, text)
+		text, err = exchangeKey(req.Context(), t, text, addressOf(req))
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 		}
 	}
 	// The signing key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
-	key, err := findKey(req.Context(), t.keys, token.kid)
+	key, err := findKey(req.Context(), t, token.kid)
 	if err != nil {
 		return nil, err
 	}

@@ -18,18 +18,18 @@ const renewBefore = 60 // seconds before its end that an assertion is renewed, o
 
 // assertion is that of one identity.
 type assertion struct {
-	mu      sync.Mutex
-	text    string
-	renewAt int64         // Unix seconds
-	expires int64         // Unix seconds
-	flight  chan struct{} // closed at the end of the running request; nil when none runs
-	err     error         // of the last one
-	retryAt int64         // Unix seconds: after a failure, the sidecar is asked again from then on
+	mu     sync.Mutex
+	text   string
+	young  period        // no other is asked for
+	good   period        // it may be sent
+	flight chan struct{} // closed at the end of the running request; nil when none runs
+	err    error         // of the last one
+	pause  period        // after a failure, the sidecar is not asked
 }
 
 // assertionFor returns the assertion for a request. It waits only when there is none that is good.
 func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []string) (string, error) {
-	text, flight, err := a.current(ctx, t, credentials, now().Unix())
+	text, flight, err := a.current(t, credentials)
 	if flight == nil {
 		return text, err
 	}
@@ -38,7 +38,7 @@ func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []st
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if now().Unix() < a.expires {
+	if during(a.good, now().Unix()) {
 		return a.text, nil
 	}
 	if a.err == nil {
@@ -48,17 +48,18 @@ func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []st
 }
 
 // current returns the assertion, or an error, or a flight to wait for.
-func (a *assertion) current(ctx context.Context, t *tenant, credentials []string, at int64) (string, chan struct{}, error) {
+func (a *assertion) current(t *tenant, credentials []string) (string, chan struct{}, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if at < a.renewAt {
+	at := now().Unix()
+	if during(a.young, at) {
 		return a.text, nil, nil
 	}
-	if a.flight == nil && at >= a.retryAt {
+	if a.flight == nil && !during(a.pause, at) {
 		a.flight = make(chan struct{})
-		go a.fetch(t.keys, credentials[0])
+		go a.fetch(t, credentials[0])
 	}
-	if at < a.expires {
+	if during(a.good, at) {
 		return a.text, nil, nil
 	}
 	if a.flight == nil {
@@ -68,29 +69,29 @@ func (a *assertion) current(ctx context.Context, t *tenant, credentials []string
 }
 
 // fetch runs in a goroutine of its own: its panic would end the Traefik process.
-func (a *assertion) fetch(k *keyset, credentials string) {
+func (a *assertion) fetch(t *tenant, credentials string) {
 	text := ""
 	life := int64(0)
 	err := errKeysUnavailable
 	defer func() {
 		if r := recover(); r != nil {
-			complain(fmt.Sprintf("internal error: %v", r))
+			complain(t.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
 			err = errKeysUnavailable
 		}
 		a.land(text, life, err)
 	}()
-	text, life, err = askForAssertion(k, credentials)
+	text, life, err = askForAssertion(t, credentials)
 }
 
 func (a *assertion) land(text string, life int64, err error) {
-	at := now().Unix()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	at := now().Unix()
 	close(a.flight)
 	a.flight = nil
 	a.err = err
 	if err != nil {
-		a.retryAt = at + 1
+		a.pause = period{from: at, until: at + 1}
 		return
 	}
 	early := int64(renewBefore)
@@ -98,14 +99,14 @@ func (a *assertion) land(text string, life int64, err error) {
 		early = life / 2
 	}
 	a.text = text
-	a.expires = at + life
-	a.renewAt = a.expires - early
+	a.good = period{from: at, until: at + life}
+	a.young = period{from: at, until: at + life - early}
 }
 
-func askForAssertion(k *keyset, credentials string) (string, int64, error) {
+func askForAssertion(t *tenant, credentials string) (string, int64, error) {
 	token, err := bearerToken([]string{credentials})
 	if err == nil && strings.HasPrefix(token, keyPrefix) {
-		token, err = exchangeKey(context.Background(), k, token)
+		token, err = exchangeKey(context.Background(), t, token, "")
 	}
 	if err != nil {
 		return "", 0, err
@@ -114,7 +115,7 @@ func askForAssertion(k *keyset, credentials string) (string, int64, error) {
 		Assertion string `json:"assertion"`
 		Life      int64  `json:"expires_in"`
 	}
-	err = postToSidecar(k, "/hop/assertion", "access_token="+url.QueryEscape(token), &answer)
+	err = postToSidecar(t, "/hop/assertion", "access_token="+url.QueryEscape(token), &answer)
 	if errors.Is(err, errRefusedBySidecar) { // its clock is the stricter one: there are no seconds of grace
 		return "", 0, errExpired
 	}
@@ -122,7 +123,7 @@ func askForAssertion(k *keyset, credentials string) (string, int64, error) {
 		err = errors.New("no assertion in the answer")
 	}
 	if err != nil {
-		complain("the sidecar gives no assertion: " + reason(err))
+		complain(t.hop.name, "assertion", "the sidecar "+t.keys.sidecar+" gives no assertion: "+reason(err))
 		return "", 0, errKeysUnavailable
 	}
 	return answer.Assertion, answer.Life, nil

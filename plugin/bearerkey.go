@@ -8,10 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A bearer key (mcpbouncer key create) is for clients that can send a fixed header and nothing else. Only the sidecar can open one, so it is asked
@@ -23,43 +26,53 @@ const (
 	maxBearerKey  = 2500 // characters; the longest that is made has about 1,850
 	minBearerKey  = 36   // bytes: header, nonce and tag
 	maxAnswer     = 16 << 10
-	keyFlights    = 8   // keys that are asked for at a time, before one that was never good waits
-	strangeKeys   = 100 // keys that were never good that are asked for in strangePeriod
-	strangePeriod = 1   // seconds: longer, and a few inventions would shut out all keys that are not known yet, as after a restart
-	refusedPeriod = 60  // seconds for which a refused key is not asked for again
+	keyFlights    = 64   // keys that were never good that are asked for at a time
+	keysWaiting   = 1024 // those of them that wait for their turn; half as many from one address
+	refusedPeriod = 60   // seconds for which a refused key is not asked for again
 	maxRefused    = 1024
 )
 
 var errKey = errors.New("the bearer key is not valid here, has expired or was ended by the operator")
 
-// bearerKeys keeps strangers from making the sidecar open what they invent. It holds hashes of keys and never a key.
+// bearerKeys keeps strangers from making the sidecar open what they invent, without shutting out
+// the keys that are not known yet, as all are after a restart. What is invented looks like them, so
+// all strange keys share a number of places. Where these are taken a key waits, and each place that
+// becomes free goes to an address by lot, and to one of its keys by lot: a flood from one address
+// keeps a key from another waiting for one or two answers of the sidecar, and no key is refused for
+// having come at a bad time. No key is kept here for longer than the sidecar is asked.
 type bearerKeys struct {
 	mu      sync.Mutex
 	flights map[[32]byte]*keyFlight
-	good    map[[32]byte]bool  // were good once: not counted; bounded by maxGeneration
-	refused map[[32]byte]int64 // Unix seconds until which they are refused here; bounded by maxRefused
-	since   int64              // Unix seconds: the period that strange counts in
-	strange int
+	strange int                     // places taken, of keyFlights
+	waiting map[string][]*keyFlight // address → its keys that wait; no entry is empty
+	queued  int                     // all of waiting; bounded by keysWaiting
+	good    map[[32]byte]bool       // were good once: they take no place; bounded by maxGeneration
+	refused map[[32]byte]period     // for which they are refused here; bounded by maxRefused
 }
 
 // keyFlight is one question to the sidecar. token and err are written before done is closed.
 type keyFlight struct {
-	done  chan struct{}
-	token string
-	err   error
+	tenant  *tenant
+	hash    [32]byte
+	key     string
+	strange bool  // it takes a place
+	since   int64 // Unix seconds
+	done    chan struct{}
+	token   string
+	err     error
 }
 
 func newBearerKeys() *bearerKeys {
-	return &bearerKeys{flights: map[[32]byte]*keyFlight{}, good: map[[32]byte]bool{}, refused: map[[32]byte]int64{}}
+	return &bearerKeys{flights: map[[32]byte]*keyFlight{}, waiting: map[string][]*keyFlight{}, good: map[[32]byte]bool{}, refused: map[[32]byte]period{}}
 }
 
-// exchangeKey returns an access token for a bearer key.
-func exchangeKey(ctx context.Context, k *keyset, key string) (string, error) {
+// exchangeKey returns an access token for a bearer key that came from an address.
+func exchangeKey(ctx context.Context, t *tenant, key, address string) (string, error) {
 	blob, err := strictBase64.DecodeString(strings.TrimPrefix(key, keyPrefix))
 	if err != nil || len(key) > maxBearerKey || len(blob) < minBearerKey || blob[0] != 1 || strings.ContainsAny(key, "\r\n") {
 		return "", errKey
 	}
-	flight, err := k.bearer.launch(k, key, now().Unix())
+	flight, err := t.keys.bearer.launch(t, key, address)
 	if err != nil {
 		return "", err
 	}
@@ -69,81 +82,141 @@ func exchangeKey(ctx context.Context, k *keyset, key string) (string, error) {
 	return flight.token, flight.err
 }
 
-// launch joins the flight of a key or starts one, unless the key was refused a moment ago or too many strange ones were asked for. The latter
-// is no 401: the key may be a good one.
-func (b *bearerKeys) launch(k *keyset, key string, at int64) (*keyFlight, error) {
+// addressOf is where a request comes from, as far as Traefik knows: X-Real-Ip is its own, or that
+// of a proxy that it trusts. Of IPv6, what one subscriber has.
+func addressOf(req *http.Request) string {
+	address := req.Header.Get("X-Real-Ip")
+	if address == "" {
+		address, _, _ = net.SplitHostPort(req.RemoteAddr)
+	}
+	ip := net.ParseIP(address)
+	if ip == nil {
+		return ""
+	}
+	if ip.To4() == nil {
+		ip = ip.Mask(net.CIDRMask(64, 128))
+	}
+	return ip.String()
+}
+
+// launch joins the flight of a key or begins one, unless the key was refused a moment ago, or too
+// many others wait. The latter is not a 401: the key may be a good one.
+func (b *bearerKeys) launch(t *tenant, key, address string) (*keyFlight, error) {
 	hash := sha256.Sum256([]byte(key))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at < b.refused[hash] {
+	at := now().Unix()
+	if during(b.refused[hash], at) {
 		return nil, errKey
 	}
 	flight := b.flights[hash]
 	if flight != nil {
 		return flight, nil
 	}
-	if at >= b.since+strangePeriod || at < b.since {
-		b.since = at
-		b.strange = 0
-	}
-	if !b.good[hash] && (len(b.flights) >= keyFlights || b.strange >= strangeKeys) {
-		complain("too many bearer keys are asked for that are not known: new ones are answered 503 for a while")
+	flight = &keyFlight{tenant: t, hash: hash, key: key, strange: !b.good[hash], since: at, done: make(chan struct{})}
+	if !flight.strange || b.strange < keyFlights {
+		b.start(flight)
+	} else if b.queued < keysWaiting && len(b.waiting[address]) < keysWaiting/2 {
+		b.waiting[address] = append(b.waiting[address], flight)
+		b.queued++
+	} else {
+		complain(t.hop.name, "strange keys", "so many bearer keys are asked for that are not known that some are answered 503: somebody invents keys")
 		return nil, errKeysUnavailable
 	}
-	if !b.good[hash] {
-		b.strange++
-	}
-	flight = &keyFlight{done: make(chan struct{})}
 	b.flights[hash] = flight
-	go b.fly(k, key, hash, flight)
 	return flight, nil
 }
 
+// start needs b.mu.
+func (b *bearerKeys) start(flight *keyFlight) {
+	if flight.strange {
+		b.strange++
+	}
+	go b.fly(flight)
+}
+
+// startNext gives a free place to one that waits; b.mu is held. Whoever asked gives up at the
+// deadline, so what has waited for longer than that is not asked for any more.
+func (b *bearerKeys) startNext(at int64) {
+	for b.queued > 0 && b.strange < keyFlights {
+		flight := b.draw()
+		if during(period{from: flight.since, until: flight.since + int64(keysDeadline/time.Second) + 1}, at) {
+			b.start(flight)
+		} else {
+			delete(b.flights, flight.hash)
+			flight.err = errKeysUnavailable
+			close(flight.done)
+		}
+	}
+}
+
+// draw takes one that waits out of the queue, by lot; b.mu is held.
+func (b *bearerKeys) draw() *keyFlight {
+	addresses := make([]string, 0, len(b.waiting))
+	for address := range b.waiting {
+		addresses = append(addresses, address)
+	}
+	address := addresses[rand.Intn(len(addresses))]
+	list := b.waiting[address]
+	last := len(list) - 1
+	n := rand.Intn(len(list))
+	flight := list[n]
+	list[n] = list[last]
+	list[last] = nil
+	b.waiting[address] = list[:last]
+	if last == 0 {
+		delete(b.waiting, address)
+	}
+	b.queued--
+	return flight
+}
+
 // fly runs in a goroutine of its own: its panic would end the Traefik process.
-func (b *bearerKeys) fly(k *keyset, key string, hash [32]byte, flight *keyFlight) {
+func (b *bearerKeys) fly(flight *keyFlight) {
 	token := ""
 	err := errKeysUnavailable
 	defer func() {
 		if r := recover(); r != nil {
-			complain(fmt.Sprintf("internal error: %v", r))
+			complain(flight.tenant.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
 			err = errKeysUnavailable
 		}
-		b.land(hash, flight, token, err)
+		b.land(flight, token, err)
 	}()
-	token, err = askForToken(k, key)
+	token, err = askForToken(flight.tenant, flight.key)
 }
 
-func (b *bearerKeys) land(hash [32]byte, flight *keyFlight, token string, err error) {
-	at := now().Unix()
+func (b *bearerKeys) land(flight *keyFlight, token string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.flights, hash)
+	at := now().Unix()
+	delete(b.flights, flight.hash)
 	switch {
 	case err == nil:
-		if !b.good[hash] && b.strange > 0 {
-			b.strange--
-		}
 		if len(b.good) >= maxGeneration {
 			b.good = map[[32]byte]bool{}
 		}
-		b.good[hash] = true
+		b.good[flight.hash] = true
 	case errors.Is(err, errKey):
 		if len(b.refused) >= maxRefused {
-			b.refused = map[[32]byte]int64{}
+			b.refused = map[[32]byte]period{}
 		}
-		b.refused[hash] = at + refusedPeriod
-		delete(b.good, hash)
+		b.refused[flight.hash] = period{from: at, until: at + refusedPeriod}
+		delete(b.good, flight.hash)
 	}
 	flight.token = token
 	flight.err = err
 	close(flight.done)
+	if flight.strange {
+		b.strange--
+		b.startNext(at)
+	}
 }
 
-func askForToken(k *keyset, key string) (string, error) {
+func askForToken(t *tenant, key string) (string, error) {
 	var answer struct {
 		Token string `json:"access_token"`
 	}
-	err := postToSidecar(k, "/hop/token", "key="+url.QueryEscape(key), &answer)
+	err := postToSidecar(t, "/hop/token", "key="+url.QueryEscape(key), &answer)
 	if errors.Is(err, errRefusedBySidecar) {
 		return "", errKey
 	}
@@ -151,7 +224,7 @@ func askForToken(k *keyset, key string) (string, error) {
 		err = errors.New("no access token in the answer")
 	}
 	if err != nil {
-		complain("the sidecar gives no access token for a bearer key: " + reason(err))
+		complain(t.hop.name, "token", "the sidecar "+t.keys.sidecar+" gives no access token for a bearer key: "+reason(err))
 		return "", errKeysUnavailable
 	}
 	return answer.Token, nil
@@ -161,8 +234,8 @@ var errRefusedBySidecar = errors.New("refused")
 
 // postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant is errRefusedBySidecar. No other answer is a verdict:
 // invalid_request is what it says of a body that was cut off on its way.
-func postToSidecar(k *keyset, path, form string, answer any) error {
-	got, err := askSidecar(k.hop, http.MethodPost, k.sidecar+path, form, "", maxAnswer)
+func postToSidecar(t *tenant, path, form string, answer any) error {
+	got, err := askSidecar(t.hop, http.MethodPost, t.keys.sidecar+path, form, "", maxAnswer)
 	if err != nil {
 		return err
 	}

@@ -160,54 +160,144 @@ func TestBearerKeysThatAreRefused(t *testing.T) {
 	}
 }
 
-// Invented keys cost the sidecar a bounded number of questions, and known keys nothing.
+// A flood of invented keys is asked for a bounded number at a time, and leaves nothing behind.
 func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
-	start(t)
-	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("new"): "new-bot"})
-	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
-	clock.Add(1800) // it must be asked for again, in the middle of the flood
-	before := m.asked.Load()
-	limited := 0
-	for i := 0; i < 2000; i++ {
-		rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...)
-		if rec.Code == 503 {
-			limited++
-		} else if rec.Code != 401 {
-			t.Fatalf("status %d", rec.Code)
+	log := start(t)
+	_, m, h, behind := startKeys(t, nil)
+	m.hold = make(chan struct{})
+	const flood = keyFlights + keysWaiting/2 + 100
+	statuses := make([]int, flood)
+	var answered atomic.Int64
+	var all sync.WaitGroup
+	all.Add(flood)
+	startAll(flood, func(i int) {
+		defer all.Done()
+		statuses[i-1] = ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...).Code
+		answered.Add(1)
+	})
+	bearerOfTheOne := func() *bearerKeys {
+		keysets.Lock()
+		defer keysets.Unlock()
+		for _, k := range keysets.byID {
+			return k.bearer
 		}
+		return newBearerKeys()
 	}
-	if asked := m.asked.Load() - before; asked != strangeKeys || limited != 2000-strangeKeys {
-		t.Errorf("2000 invented keys: the sidecar was asked %d times, %d answers 503", asked, limited)
+	eventually(t, "all are asked for, wait or are refused", func() bool {
+		b := bearerOfTheOne()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return answered.Load() == 100 && b.strange == keyFlights && b.queued == keysWaiting/2 && m.asked.Load() == keyFlights
+	})
+	close(m.hold)
+	all.Wait()
+	count := map[int]int{}
+	for _, status := range statuses {
+		count[status]++
 	}
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
-		t.Errorf("a known key meanwhile: status %d", rec.Code)
+	if count[401] != keyFlights+keysWaiting/2 || count[503] != 100 || behind.count() != 0 {
+		t.Errorf("statuses %v", count)
 	}
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 503 || len(challenges(rec)) != 0 {
-		t.Errorf("a new key meanwhile: status %d; a 401 would say that it is bad", rec.Code)
+	if !strings.Contains(log.String(), `middleware "wiki@docker": so many bearer keys are asked for that are not known`) {
+		t.Errorf("logged %q", log)
 	}
-	clock.Add(strangePeriod)
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 200 {
-		t.Errorf("a new key after the period: status %d", rec.Code)
-	}
-	for _, k := range keysets.byID {
-		if len(k.bearer.refused) > maxRefused || len(k.bearer.flights) != 0 {
-			t.Errorf("%d refused, %d flights", len(k.bearer.refused), len(k.bearer.flights))
-		}
+	b := bearerOfTheOne()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.flights) != 0 || len(b.waiting) != 0 || b.queued != 0 || b.strange != 0 || len(b.refused) > maxRefused {
+		t.Errorf("%d flights, %d addresses, %d queued, %d places, %d refused", len(b.flights), len(b.waiting), b.queued, b.strange, len(b.refused))
 	}
 }
 
-// A stranger with ten invented keys a second cannot shut out those whose keys are not known yet, as after a restart.
+// All keys are fresh after a restart. Whoever invents others meanwhile, from the same address or
+// from another, shuts none of them out.
 func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
-	start(t)
-	_, _, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
-	for second := 0; second < 55; second++ {
-		for i := 0; i < 10; i++ {
-			ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", second, "-", i)))...)
+	for _, c := range []struct{ name, address string }{
+		{"from the address of the good keys", "192.0.2.1"},
+		{"from another", "198.51.100.7"},
+	} {
+		start(t)
+		good := map[string]string{}
+		for i := 0; i < 20; i++ {
+			good[aKey(fmt.Sprint("good-", i))] = fmt.Sprint("bot-", i)
 		}
-		clock.Add(1)
+		_, _, h, _ := startKeys(t, good)
+		stop := make(chan struct{})
+		var strangers sync.WaitGroup
+		const crowd = 2 * keyFlights
+		strangers.Add(crowd)
+		startAll(crowd, func(i int) {
+			defer strangers.Done()
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := append(bearer(aKey(fmt.Sprint("invented-", i, "-", n))), "X-Real-Ip", c.address)
+				ask(h, "POST", wikiURL+"/mcp", key...)
+			}
+		})
+		for key := range good {
+			if rec := ask(h, "POST", wikiURL+"/mcp", append(bearer(key), "X-Real-Ip", "192.0.2.1")...); rec.Code != 200 {
+				t.Errorf("%s: a good key: status %d", c.name, rec.Code)
+			}
+		}
+		close(stop)
+		strangers.Wait()
 	}
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 {
-		t.Errorf("a good key after 55 seconds of it: status %d", rec.Code)
+}
+
+// A place that becomes free goes to each address alike, however many keys it has in the queue.
+func TestAFloodFromOneAddressWaitsForTheOthers(t *testing.T) {
+	start(t)
+	b := newBearerKeys()
+	b.strange = keyFlights
+	tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
+	for i := 0; i < keysWaiting/2; i++ {
+		if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), "198.51.100.7"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.launch(tn, aKey("one too many"), "198.51.100.7"); err != errKeysUnavailable {
+		t.Errorf("one too many: %v", err)
+	}
+	want, err := b.launch(tn, aKey("good"), "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	draws := 0
+	for b.draw() != want {
+		draws++
+	}
+	if draws > 60 { // one in 2^60
+		t.Errorf("it was drawn after %d others", draws)
+	}
+	// Who gave up is not asked for any more.
+	clock.Add(5)
+	b.strange = 0
+	b.startNext(clock.Load())
+	if b.queued != 0 || b.strange != 0 {
+		t.Errorf("%d wait, %d are asked for", b.queued, b.strange)
+	}
+}
+
+func TestTheAddressOfAKey(t *testing.T) {
+	for _, c := range []struct{ name, realIP, remote, want string }{
+		{"Traefik says it", "192.0.2.7", "10.0.0.1:80", "192.0.2.7"},
+		{"nobody says it", "", "192.0.2.8:4711", "192.0.2.8"},
+		{"IPv6, of which one subscriber has a /64", "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"},
+		{"IPv4 written as IPv6", "::ffff:192.0.2.7", "", "192.0.2.7"},
+		{"nonsense", "x", "", ""},
+	} {
+		req, _ := http.NewRequest("POST", wikiURL, nil)
+		req.RemoteAddr = c.remote
+		if c.realIP != "" {
+			req.Header.Set("X-Real-Ip", c.realIP)
+		}
+		if got := addressOf(req); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 
@@ -229,9 +319,6 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 		ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...)
 	})
 	eventually(t, "the questions", func() bool { return m.asked.Load() == 1+keyFlights })
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("new"))...); rec.Code != 503 {
-		t.Errorf("one question too many: status %d", rec.Code)
-	}
 	m.mu.Lock()
 	m.hold = nil
 	m.mu.Unlock()
@@ -246,7 +333,7 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 func TestGoodBearerKeysAreNotCounted(t *testing.T) {
 	start(t)
 	good := map[string]string{}
-	for i := 0; i < 2*strangeKeys; i++ {
+	for i := 0; i < 2*keyFlights; i++ {
 		good[aKey(fmt.Sprint("k", i))] = fmt.Sprint("bot-", i)
 	}
 	_, _, h, _ := startKeys(t, good)
@@ -261,19 +348,14 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	start(t)
 	sidecar, m, _, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("other"): "other-bot"})
 	m.hold = make(chan struct{})
-	k := keysetFor("test", sidecar.server.URL, 300, &hopSealer{payload: []byte("{}")})
-	at := clock.Load()
-	first, err1 := k.bearer.launch(k, aKey("ci"), at)
-	second, err2 := k.bearer.launch(k, aKey("ci"), at)
-	other, err3 := k.bearer.launch(k, aKey("other"), at)
+	hop := &hopSealer{payload: []byte("{}")}
+	k := keysetFor("test", "test", sidecar.server.URL, 300, hop)
+	tn := &tenant{hop: hop, keys: k}
+	first, err1 := k.bearer.launch(tn, aKey("ci"), "")
+	second, err2 := k.bearer.launch(tn, aKey("ci"), "")
+	other, err3 := k.bearer.launch(tn, aKey("other"), "")
 	if err1 != nil || err2 != nil || err3 != nil || first != second || first == other {
 		t.Errorf("%v, %v, %v; one flight for both: %t", err1, err2, err3, first == second)
-	}
-	for i := 0; i < 20; i++ {
-		_, err := k.bearer.launch(k, aKey(fmt.Sprint("k", i)), at)
-		if (err == nil) != (i < keyFlights-2) {
-			t.Errorf("key %d beside two others: %v", i, err)
-		}
 	}
 	close(m.hold)
 	<-first.done
@@ -281,7 +363,9 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	if first.err != nil || other.err != nil || first.token == "" || first.token == other.token {
 		t.Errorf("%v %v", first.err, other.err)
 	}
-	eventually(t, "all flights land", func() bool { return m.asked.Load() == keyFlights })
+	if n := m.asked.Load(); n != 2 {
+		t.Errorf("%d questions for two keys", n)
+	}
 }
 
 // A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a verdict, and what was none is not remembered.
@@ -317,7 +401,7 @@ func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 		if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || len(challenges(rec)) != 0 || behind.count() != 0 {
 			t.Errorf("%s: status %d %s", c.name, rec.Code, challenges(rec))
 		}
-		if !strings.Contains(log.String(), "the sidecar gives no access token for a bearer key: ") || strings.Contains(log.String(), "mbb1_") {
+		if !strings.Contains(log.String(), " gives no access token for a bearer key: ") || strings.Contains(log.String(), "mbb1_") {
 			t.Errorf("%s: logged %q", c.name, log)
 		}
 		m.mu.Lock()

@@ -97,11 +97,13 @@ func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
 	k.mu.RLock()
 	d := k.denied
 	calm := k.calm
+	from := k.calmFrom
 	k.mu.RUnlock()
-	if d != nil && at < calm {
+	if d != nil && at < calm && at >= from {
 		return d, nil
 	}
 	k.mu.Lock()
+	at = now().Unix()
 	k.launchDeny(at)
 	flight := k.denyFlight
 	wait := k.denyOverdue(at)
@@ -120,45 +122,46 @@ func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
 
 // denyOverdue says that a request may not be judged by the copy; k.mu is held.
 func (k *keyset) denyOverdue(at int64) bool {
-	away := k.denyFailures > 0 && at < k.denyDue+denyPatience // it failed, and nobody has had reason to ask since
-	return k.denied == nil || !away && at >= k.deniedAt+denyPatience
+	// It failed, and nobody has had reason to ask since.
+	away := k.denyFailures > 0 && at >= k.denyPause.from && at < k.denyPause.until+denyPatience
+	return k.denied == nil || !away && !during(k.denyFresh, at)
 }
 
 // launchDeny starts a fetch when one is due and none is in the air; k.mu is held.
 func (k *keyset) launchDeny(at int64) {
-	if at >= k.denyDue && k.denyFlight == nil {
+	if !during(k.denyPause, at) && k.denyFlight == nil {
 		k.denyFlight = make(chan struct{})
-		go k.fetchDeny(k.denied)
+		go k.fetchDeny(k.hop, k.denied)
 	}
 }
 
 // fetchDeny runs in a goroutine of its own: its panic would end the Traefik process.
-func (k *keyset) fetchDeny(last *denyList) {
+func (k *keyset) fetchDeny(hop *hopSealer, last *denyList) {
 	var list *denyList
 	err := errKeysUnavailable
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("internal error: %v", r)
 		}
-		k.landDeny(list, err)
+		k.landDeny(hop, list, err)
 	}()
-	list, err = k.downloadDeny(last)
+	list, err = k.downloadDeny(hop, last)
 }
 
 // landDeny ends a flight. A failure leaves the last copy in force, however old: dropping it would let in again whom it keeps out. When the
 // document has changed, no verified token is remembered any more, so that each is judged anew.
-func (k *keyset) landDeny(list *denyList, err error) {
-	at := now().Unix()
+func (k *keyset) landDeny(hop *hopSealer, list *denyList, err error) {
 	if err != nil {
-		complain("the deny document cannot be fetched from the sidecar: " + reason(err))
+		complain(hop.name, "deny", "the deny document cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	at := now().Unix()
 	close(k.denyFlight)
 	k.denyFlight = nil
 	if err != nil {
 		k.denyFailures++
-		k.denyDue = at + backoff(k.denyFailures)
+		k.denyPause = period{from: at, until: at + backoff(k.denyFailures)}
 		k.calm = 0
 		return
 	}
@@ -166,27 +169,34 @@ func (k *keyset) landDeny(list *denyList, err error) {
 		k.denied = list
 		k.tokens = newTokenCache()
 	}
-	k.deniedAt = at
+	k.denyConfirmed = at
 	k.denyFailures = 0
-	k.denyDue = at + denyPeriod
+	k.denyPause = period{from: at, until: at + denyPeriod}
+	k.denyFresh = period{from: at, until: at + denyPatience}
 	k.settle()
 }
 
-// denyConfirmed is when the copy was last said to be the current one.
-func (k *keyset) denyConfirmed() int64 {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.deniedAt
+// confirmedLately says whether the copy was said to be the current one within an hour. When the
+// clock is set back, that hour begins anew: ended, it would let an old document in, and left alone
+// it would last for as long as the clock had been ahead.
+func (k *keyset) confirmedLately() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at := now().Unix()
+	if k.denyConfirmed > at {
+		k.denyConfirmed = at
+	}
+	return at < k.denyConfirmed+maxStale
 }
 
 // downloadDeny returns the last copy itself when nothing has changed. One with a smaller serial is not taken until an hour has gone by in which
 // nobody confirmed the last: then the operator has begun a new document.
-func (k *keyset) downloadDeny(last *denyList) (*denyList, error) {
+func (k *keyset) downloadDeny(hop *hopSealer, last *denyList) (*denyList, error) {
 	etag := ""
 	if last != nil {
 		etag = last.etag
 	}
-	got, err := askSidecar(k.hop, http.MethodGet, k.sidecar+"/hop/deny", "", etag, maxDenyBody)
+	got, err := askSidecar(hop, http.MethodGet, k.sidecar+"/hop/deny", "", etag, maxDenyBody)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +206,7 @@ func (k *keyset) downloadDeny(last *denyList) (*denyList, error) {
 			return last, nil
 		}
 		list, err := parseDenyList(got.body, got.etag)
-		if err == nil && last != nil && list.serial < last.serial && now().Unix() < k.denyConfirmed()+maxStale {
+		if err == nil && last != nil && list.serial < last.serial && k.confirmedLately() {
 			// A replica that cannot read the document has an old copy, or was started without one.
 			err = errors.New("it is older than the one before")
 		}

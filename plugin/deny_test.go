@@ -169,7 +169,7 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 				}
 			}
 		}
-		if c.document != "404" && !strings.Contains(log.String(), "the deny document cannot be fetched from the sidecar: ") {
+		if c.document != "404" && !strings.Contains(log.String(), `middleware "wiki@docker": the deny document cannot be fetched from the sidecar http://127.0.0.1:`) {
 			t.Errorf("%s: logged %q", c.name, log)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,7 +23,7 @@ var sidecarTransport = &http.Transport{
 	TLSHandshakeTimeout:    5 * time.Second,
 	ResponseHeaderTimeout:  60 * time.Second, // the sidecar's write time-out
 	IdleConnTimeout:        60 * time.Second,
-	MaxIdleConnsPerHost:    16,
+	MaxIdleConnsPerHost:    keyFlights, // the most that are needed at a time for the plugin itself
 	MaxResponseHeaderBytes: 64 << 10,
 	ForceAttemptHTTP2:      true,
 	DisableCompression:     true,
@@ -67,7 +68,7 @@ const unavailablePage = `<!doctype html>
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
 	hop, err := t.hop.header(now().Unix())
 	if err != nil {
-		complain(err.Error())
+		complain(b.name, "hop", err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}
@@ -79,7 +80,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		Transport:      t.hop.transport(),
 		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, hop, path) },
 		ModifyResponse: checkHop,
-		ErrorHandler:   forwardFailed,
+		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, err) },
 	}
 	proxy.ServeHTTP(rw, req)
 }
@@ -147,14 +148,15 @@ func isHopRefusal(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"
 }
 
-func forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
+func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
 	if errors.Is(err, errHopRefused) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials) {
-		complain(err.Error())
+		cause, _, _ := strings.Cut(err.Error(), ":")
+		complain(b.name, cause, "sidecar "+b.settings.sidecar.String()+": "+err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}
 	if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
-		complain("the sidecar cannot be reached: " + reason(err))
+		complain(b.name, "sidecar", "the sidecar "+b.settings.sidecar.String()+" cannot be reached (label sidecarURL): "+reason(err))
 	}
 	forwardUnavailable(rw, req, http.StatusBadGateway)
 }
@@ -165,7 +167,7 @@ func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 		if strings.HasSuffix(req.URL.Path, path) {
 			h := rw.Header()
 			h["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'"}
-			h["Retry-After"] = []string{"5"}
+			h["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 			answerAs(rw, status, "text/html; charset=utf-8", unavailablePage)
 			return
 		}
@@ -174,7 +176,7 @@ func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 }
 
 func answerUnavailable(rw http.ResponseWriter, status int) {
-	rw.Header()["Retry-After"] = []string{"5"}
+	rw.Header()["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 	answer(rw, status, unavailable)
 }
 

@@ -32,6 +32,7 @@ type hopSealer struct {
 	payload []byte     // hopPayload as JSON
 	keyFile string     // empty: the key is in the environment
 	signer  *awsSigner // nil: what carries the header is not signed
+	name    string     // of the middleware, for the log
 
 	mu     sync.Mutex // held while a key file is read: requests that need the header need the key
 	value  string

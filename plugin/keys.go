@@ -23,7 +23,7 @@ const (
 	maxKeys       = 768             // members of a key set that are looked at: more than a sidecar publishes (5 masters, 144 epochs)
 	maxKeysets    = 64
 	maxStale      = 3600 // seconds after the last success for which keys are used while the sidecar is away
-	maxBackoff    = 60   // seconds
+	retryAfter    = 5    // seconds: what Retry-After says, and the longest pause after a failure
 	unknownPeriod = 30   // seconds between two fetches that only an unknown kid asks for
 )
 
@@ -42,26 +42,29 @@ type verifyKey struct {
 // that finds the keys due starts the fetch, and waits for it only if it cannot do without.
 type keyset struct {
 	sidecar string // base URL
-	ttl     int64  // seconds
-	hop     *hopSealer
+	origin  string // whose keys they are: what keysFrom says
 	bearer  *bearerKeys
 
-	mu        sync.RWMutex          // never held during a fetch
-	keys      map[string]*verifyKey // kid → key
-	tokens    *tokenCache           // verified with keys, so replaced when a key changes or goes
-	due       int64                 // Unix seconds: fetch again from then on; before it, no fetch (back-off) unless a kid is unknown
-	calm      int64                 // Unix seconds: until then none of the times here can be reached
-	staleAt   int64                 // Unix seconds: keys and tokens are not used from then on
-	unknownAt int64                 // Unix seconds: an unknown kid may cause a fetch from then on
-	failures  int                   // since the last success
-	flight    chan struct{}         // closed at the end of the running fetch; nil when none runs
-	usedAt    int64                 // Unix seconds of the last fetch or lookup in keysets
+	mu       sync.RWMutex          // never held during a fetch
+	hop      *hopSealer            // of the middleware that asked last: its name stands in the log
+	ttl      int64                 // seconds
+	keys     map[string]*verifyKey // kid → key
+	tokens   *tokenCache           // verified with keys, so replaced when a key changes or goes
+	pause    period                // no fetch, unless a kid is unknown
+	calm     int64                 // Unix seconds: until then no period here can end; see settle
+	calmFrom int64                 // Unix seconds: unless the clock is set back to before it
+	usable   period                // outside it, keys and tokens are not used
+	unknown  period                // an unknown kid causes no fetch
+	failures int                   // since the last success
+	flight   chan struct{}         // closed at the end of the running fetch; nil when none runs
+	usedAt   int64                 // Unix seconds of the last fetch or lookup in keysets
 
-	denied       *denyList     // nil before the first success; no token is remembered that it denies
-	deniedAt     int64         // Unix seconds of the last success
-	denyDue      int64         // Unix seconds: fetch again from then on
-	denyFailures int           // since the last success
-	denyFlight   chan struct{} // closed at the end of the running fetch; nil when none runs
+	denied        *denyList     // nil before the first success; no token is remembered that it denies
+	denyPause     period        // no fetch
+	denyFresh     period        // requests are judged by it without waiting for a fetch
+	denyConfirmed int64         // Unix seconds at which it was last said to be the current one
+	denyFailures  int           // since the last success
+	denyFlight    chan struct{} // closed at the end of the running fetch; nil when none runs
 }
 
 // keysets outlives the middlewares, because Traefik makes new ones at each reload.
@@ -70,33 +73,69 @@ var keysets = struct {
 	byID map[string]*keyset
 }{byID: map[string]*keyset{}}
 
-// keysetFor returns the key set of a tenant. When there are too many, the one unused for longest goes.
-func keysetFor(id, sidecar string, ttl int64, hop *hopSealer) *keyset {
+// keysetFor returns the key set of a tenant. When there are too many, the one unused for longest
+// goes. origin says which keys they are, and id also what the tokens were verified for. A new set
+// begins with what another of its origin has: a change of labels while the sidecar is away must not
+// throw good keys away.
+func keysetFor(origin, id, sidecar string, ttl int64, hop *hopSealer) *keyset {
 	at := now().Unix()
 	keysets.Lock()
 	defer keysets.Unlock()
 	k := keysets.byID[id]
 	if k == nil {
-		if len(keysets.byID) >= maxKeysets {
-			evictKeyset()
+		k = &keyset{sidecar: sidecar, origin: origin, tokens: newTokenCache(), bearer: newBearerKeys()}
+		for _, other := range keysets.byID {
+			if other.origin == origin {
+				adopt(k, other)
+			}
 		}
-		k = &keyset{sidecar: sidecar, ttl: ttl, hop: hop, tokens: newTokenCache(), bearer: newBearerKeys()}
+		if len(keysets.byID) >= maxKeysets {
+			evictKeyset(at)
+		}
 		keysets.byID[id] = k
 	}
 	k.mu.Lock()
+	k.hop = hop
+	k.ttl = ttl
 	k.usedAt = at
 	k.mu.Unlock()
 	return k
 }
 
+// adopt takes over keys and deny document where the other's are newer. Nobody else knows k yet.
+func adopt(k, other *keyset) {
+	other.mu.RLock()
+	defer other.mu.RUnlock()
+	if other.keys != nil && other.usable.from >= k.usable.from {
+		k.keys = map[string]*verifyKey{}
+		for kid, key := range other.keys {
+			k.keys[kid] = key
+		}
+		k.pause = other.pause
+		k.usable = other.usable
+		k.failures = other.failures
+	}
+	if other.denied != nil && other.denyConfirmed >= k.denyConfirmed {
+		k.denied = other.denied
+		k.denyPause = other.denyPause
+		k.denyFresh = other.denyFresh
+		k.denyConfirmed = other.denyConfirmed
+		k.denyFailures = other.denyFailures
+	}
+	k.settle()
+}
+
 // evictKeyset needs keysets locked.
-func evictKeyset() {
+func evictKeyset(at int64) {
 	victim := ""
 	var oldest int64
 	for id, k := range keysets.byID {
 		k.mu.RLock()
 		usedAt := k.usedAt
 		k.mu.RUnlock()
+		if usedAt > at { // the clock was set back: a set of before is not the one in use
+			usedAt = 0
+		}
 		if victim == "" || usedAt < oldest {
 			victim = id
 			oldest = usedAt
@@ -119,11 +158,12 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 		id = k.tokens.old[hash]
 	}
 	calm := k.calm
+	from := k.calmFrom
 	k.mu.RUnlock()
 	if id == nil || at >= id.expires {
 		return nil
 	}
-	if at >= calm && !k.alive(at) {
+	if (at >= calm || at < from) && !k.alive() {
 		return nil
 	}
 	return id
@@ -149,25 +189,30 @@ func reviveIdentity(k *keyset, req *http.Request) *identity {
 }
 
 // alive says whether the keys, and what was verified with them, may still be used. It starts the fetches that are due.
-func (k *keyset) alive(at int64) bool {
+func (k *keyset) alive() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if at >= k.due {
+	at := now().Unix()
+	if !during(k.pause, at) {
 		k.launch(at)
 	}
 	k.launchDeny(at)
-	return at < k.staleAt && !k.denyOverdue(at)
+	return during(k.usable, at) && !k.denyOverdue(at)
 }
 
-// settle finds the next time at which something is due; k.mu is held.
+// settle finds the time in which nothing is due, and all that is remembered is good; k.mu is held.
 func (k *keyset) settle() {
 	k.calm = 0
 	if k.failures > 0 || k.denyFailures > 0 || k.denied == nil {
 		return // there is something to look at on each request
 	}
-	k.calm = k.due
-	if k.denyDue < k.due {
-		k.calm = k.denyDue
+	k.calm = k.pause.until
+	if k.denyPause.until < k.calm {
+		k.calm = k.denyPause.until
+	}
+	k.calmFrom = k.pause.from
+	if k.denyPause.from > k.calmFrom {
+		k.calmFrom = k.denyPause.from
 	}
 }
 
@@ -189,44 +234,48 @@ func remember(k *keyset, credentials string, id *identity, key *verifyKey, denie
 }
 
 // findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
-func findKey(ctx context.Context, k *keyset, kid string) (*verifyKey, error) {
+func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
+	k := t.keys
 	at := now().Unix()
 	k.mu.RLock()
 	key := k.keys[kid]
 	calm := k.calm
+	from := k.calmFrom
 	k.mu.RUnlock()
-	if key != nil && at < calm {
+	if key != nil && at < calm && at >= from {
 		return key, nil
 	}
-	return k.find(ctx, kid, at)
+	return k.find(ctx, t.hop, kid)
 }
 
 // find is for an unknown kid, and for the time when keys are due.
-func (k *keyset) find(ctx context.Context, kid string, at int64) (*verifyKey, error) {
-	key, flight, err := k.lookup(kid, at)
+func (k *keyset) find(ctx context.Context, hop *hopSealer, kid string) (*verifyKey, error) {
+	key, flight, err := k.lookup(hop, kid)
 	if flight == nil {
 		return key, err
 	}
 	if !landed(ctx, flight) {
 		return nil, errKeysUnavailable
 	}
-	return k.result(kid, now().Unix())
+	return k.result(kid)
 }
 
 // lookup returns a key, or an error, or a flight to wait for.
-func (k *keyset) lookup(kid string, at int64) (*verifyKey, chan struct{}, error) {
+func (k *keyset) lookup(hop *hopSealer, kid string) (*verifyKey, chan struct{}, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if at >= k.due {
+	at := now().Unix()
+	k.hop = hop
+	if !during(k.pause, at) {
 		k.launch(at)
 	}
-	usable := at < k.staleAt
+	usable := during(k.usable, at)
 	key := k.keys[kid]
 	if usable && key != nil {
 		return key, nil, nil
 	}
-	if usable && k.failures == 0 && k.flight == nil && at >= k.unknownAt {
-		k.unknownAt = at + unknownPeriod
+	if usable && k.failures == 0 && k.flight == nil && !during(k.unknown, at) {
+		k.unknown = period{from: at, until: at + unknownPeriod}
 		k.launch(at)
 	}
 	if k.flight != nil {
@@ -239,12 +288,13 @@ func (k *keyset) lookup(kid string, at int64) (*verifyKey, chan struct{}, error)
 }
 
 // result looks a key up after a flight, and starts no other.
-func (k *keyset) result(kid string, at int64) (*verifyKey, error) {
+func (k *keyset) result(kid string) (*verifyKey, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
+	at := now().Unix()
 	key := k.keys[kid]
 	switch {
-	case at >= k.staleAt:
+	case !during(k.usable, at):
 		return nil, errKeysUnavailable
 	case key != nil:
 		return key, nil
@@ -259,7 +309,7 @@ func (k *keyset) launch(at int64) {
 	if k.flight == nil {
 		k.usedAt = at
 		k.flight = make(chan struct{})
-		go k.fetch()
+		go k.fetch(k.hop)
 	}
 }
 
@@ -276,31 +326,31 @@ func landed(ctx context.Context, flight chan struct{}) bool {
 }
 
 // fetch runs in a goroutine of its own: its panic would end the Traefik process.
-func (k *keyset) fetch() {
+func (k *keyset) fetch(hop *hopSealer) {
 	var keys map[string]*verifyKey
 	err := errKeysUnavailable
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("internal error: %v", r)
 		}
-		k.land(keys, err)
+		k.land(hop, keys, err)
 	}()
-	keys, err = k.download()
+	keys, err = k.download(hop)
 }
 
 // land ends a flight. Tokens stay cached only when every key that could have verified them is still there, unchanged.
-func (k *keyset) land(keys map[string]*verifyKey, err error) {
-	at := now().Unix()
+func (k *keyset) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	if err != nil {
-		complain("the signing keys cannot be fetched from the sidecar: " + reason(err))
+		complain(hop.name, "keys", "the signing keys cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	at := now().Unix()
 	close(k.flight)
 	k.flight = nil
 	if err != nil {
 		k.failures++
-		k.due = at + backoff(k.failures)
+		k.pause = period{from: at, until: at + backoff(k.failures)}
 		k.calm = 0
 		return
 	}
@@ -314,22 +364,22 @@ func (k *keyset) land(keys map[string]*verifyKey, err error) {
 	}
 	k.keys = keys
 	k.failures = 0
-	k.due = at + k.ttl
-	k.staleAt = at + maxStale
+	k.pause = period{from: at, until: at + k.ttl}
+	k.usable = period{from: at, until: at + maxStale}
 	k.settle()
 }
 
-// backoff is 1 second, doubling up to maxBackoff.
+// backoff is 1 second, 2, 4, and then as long as clients are told to wait.
 func backoff(failures int) int64 {
-	if failures > 6 {
-		return maxBackoff
+	if failures > 3 {
+		return retryAfter
 	}
 	return int64(1) << uint(failures-1)
 }
 
 // download fetches the key set (RFC 7517 §5).
-func (k *keyset) download() (map[string]*verifyKey, error) {
-	got, err := askSidecar(k.hop, http.MethodGet, k.sidecar+"/oauth/jwks.json", "", "", maxKeysBody)
+func (k *keyset) download(hop *hopSealer) (map[string]*verifyKey, error) {
+	got, err := askSidecar(hop, http.MethodGet, k.sidecar+"/oauth/jwks.json", "", "", maxKeysBody)
 	if err != nil {
 		return nil, err
 	}

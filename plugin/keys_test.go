@@ -4,7 +4,10 @@ package plugin
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -150,13 +153,148 @@ func TestNoKeysAtAllIs503AndBacksOff(t *testing.T) {
 		clock.Add(wait)
 		at += wait
 		wait *= 2
-		if wait > 60 {
-			wait = 60
+		if wait > retryAfter {
+			wait = retryAfter
 		}
 	}
 	sidecar.serveKeys(jwksOf("k1"))
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...); rec.Code != 200 || behind.count() != 1 {
 		t.Errorf("when the sidecar is back: status %d", rec.Code)
+	}
+}
+
+// However long an outage was, who waits for as long as Retry-After says comes in after it.
+func TestRetryAfterIsTrueAfterAnOutage(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		begin  func(*fakeSidecar)
+		finish func(*fakeSidecar)
+	}{
+		{"of the keys, from a cold start", func(f *fakeSidecar) { f.serveKeys("not JSON") }, func(f *fakeSidecar) { f.serveKeys(jwksOf("k1")) }},
+		{"of the deny document", func(f *fakeSidecar) { f.setDeny("503") }, func(f *fakeSidecar) { f.setDeny(noDeny) }},
+		{"of the assertion", func(f *fakeSidecar) {
+			f.on("/hop/assertion", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) })
+		}, func(f *fakeSidecar) {
+			f.on("/hop/assertion", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, `{"assertion":"a1","expires_in":300}`) })
+		}},
+		{"of the hop key", func(*fakeSidecar) { os.Unsetenv(hopVariable) }, func(*fakeSidecar) { os.Setenv(hopVariable, testHopKey) }},
+		{"of the MCP server's secret", func(*fakeSidecar) { os.Unsetenv("RETRY_BACKEND_AUTHORIZATION") }, func(*fakeSidecar) { os.Setenv("RETRY_BACKEND_AUTHORIZATION", "Bearer x") }},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		config.IdentityHeaders = "assertion"
+		config.BackendAuthorization = "env:RETRY_BACKEND_AUTHORIZATION"
+		os.Setenv("RETRY_BACKEND_AUTHORIZATION", "Bearer x")
+		sidecar.on("/hop/assertion", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, `{"assertion":"a1","expires_in":300}`) })
+		h, _ := guard(t, config)
+		token := goodToken("k1", map[string]any{"exp": clock.Load() + 20000})
+		c.begin(sidecar)
+		rec := &httptest.ResponseRecorder{}
+		for i := 0; i < 600; i++ {
+			rec = ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
+			if rec.Code != 503 {
+				t.Fatalf("%s: status %d", c.name, rec.Code)
+			}
+			clock.Add(1)
+		}
+		clock.Add(-1)
+		c.finish(sidecar)
+		wait, err := strconv.ParseInt(rec.Header().Get("Retry-After"), 10, 64)
+		if err != nil || wait < 1 {
+			t.Errorf("%s: Retry-After %q", c.name, rec.Header().Get("Retry-After"))
+		}
+		clock.Add(wait)
+		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
+			t.Errorf("%s, and %d seconds later: status %d", c.name, wait, rec.Code)
+		}
+	}
+	os.Unsetenv("RETRY_BACKEND_AUTHORIZATION")
+}
+
+// What says nothing about who may do what changes neither keys nor verified tokens, and no label
+// throws signing keys away that are still good.
+func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		change    func(*Config)
+		seen      int // status of a token that was used before
+		fresh     int // of one that was not
+		bearerKey int // of a bearer key that was used before
+	}{
+		{"displayName", func(c *Config) { c.DisplayName = "Our Wiki" }, 200, 200, 200},
+		{"logo", func(c *Config) { c.Logo = "data:image/png;base64,AAAA" }, 200, 200, 200},
+		{"mcpPaths", func(c *Config) { c.MCPPaths = "/other" }, 200, 200, 200},
+		{"clientSecret", func(c *Config) { c.ClientSecret = "another" }, 200, 200, 200},
+		{"exchange", func(c *Config) { c.Exchange = "callback" }, 200, 200, 200},
+		{"refresh", func(c *Config) { c.Refresh = "session" }, 200, 200, 200},
+		{"upstreamCheckInterval", func(c *Config) { c.UpstreamCheckInterval = "5m" }, 200, 200, 200},
+		{"scopesSupported", func(c *Config) { c.ScopesSupported = "mcp" }, 200, 200, 200},
+		{"privateRedirectURIs", func(c *Config) { c.PrivateRedirectURIs = "myapp://callback" }, 200, 200, 200},
+		{"jwksCacheTTLSeconds", func(c *Config) { c.JWKSCacheTTLSeconds = "60" }, 200, 200, 200},
+		// Only the sidecar can say what a bearer key is good for under other rules of access.
+		{"a scope that the tokens have", func(c *Config) { c.RequiredScopes = "mcp" }, 200, 200, 503},
+		{"a scope that they lack", func(c *Config) { c.RequiredScopes = "wiki:admin" }, 403, 403, 503},
+		{"who may log in", func(c *Config) { c.AllowedEmails = "a@example.com" }, 200, 200, 503},
+		{"scopeRules", func(c *Config) { c.ScopeRules = "*=mcp" }, 200, 200, 503},
+		{"identityHeaders", func(c *Config) { c.IdentityHeaders = "client_id" }, 200, 200, 503},
+		// Other keys: the sidecar has to be asked.
+		{"generation", func(c *Config) { c.Generation = "1" }, 503, 503, 503},
+		{"the provider", func(c *Config) { c.ProviderIssuer = "https://other.example" }, 503, 503, 503},
+		{"clientID", func(c *Config) { c.ClientID = "other" }, 503, 503, 503},
+		{"sidecarURL", func(c *Config) { c.SidecarURL = c.SidecarURL + "/elsewhere" }, 503, 503, 503},
+	} {
+		start(t)
+		sidecar, _, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+		seen := goodToken("k1", map[string]any{"jti": "seen"})
+		for _, credentials := range []string{seen, aKey("ci")} {
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(credentials)...); rec.Code != 200 {
+				t.Fatalf("%s, before: status %d", c.name, rec.Code)
+			}
+		}
+		sidecar.server.Close()
+		sidecarTransport.CloseIdleConnections()
+		config := wikiConfig(sidecar.server.URL)
+		c.change(config)
+		h, behind = guard(t, config)
+		for _, x := range []struct {
+			what, credentials string
+			want              int
+		}{{"a token used before", seen, c.seen}, {"another", goodToken("k1", nil), c.fresh}, {"a bearer key", aKey("ci"), c.bearerKey}} {
+			rec := ask(h, "POST", wikiURL+"/mcp", bearer(x.credentials)...)
+			if rec.Code != x.want {
+				t.Errorf("%s: %s: status %d, want %d", c.name, x.what, rec.Code, x.want)
+			}
+			if rec.Code == 200 && c.name == "identityHeaders" && behind.last.Get("X-Mcp-Client-Id") == "" {
+				t.Errorf("%s: %s: passed without the new header", c.name, x.what)
+			}
+		}
+	}
+}
+
+// Keys that a change of labels took over stand under the same deny document, and go at the same time.
+func TestAdoptedKeysAgeAsTheOnesTheyAre(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	sidecar.setDeny(denyDocument(`"users":["user-2"]`))
+	config := wikiConfig(sidecar.server.URL)
+	h, _ := guard(t, config)
+	good := goodToken("k1", map[string]any{"exp": clock.Load() + 20000})
+	bad := goodToken("k1", map[string]any{"sub": "user-2", "exp": clock.Load() + 20000})
+	ask(h, "POST", wikiURL+"/mcp", bearer(good)...)
+	sidecar.server.Close()
+	sidecarTransport.CloseIdleConnections()
+	for _, c := range []struct {
+		rule     string
+		wait     int64
+		good, no int
+	}{{"*=mcp", 1000, 200, 401}, {"*=other", 2599, 200, 401}, {"*=third", 1, 503, 503}} {
+		clock.Add(c.wait)
+		config.ScopeRules = c.rule
+		h, _ = guard(t, config)
+		if a, b := ask(h, "POST", wikiURL+"/mcp", bearer(good)...).Code, ask(h, "POST", wikiURL+"/mcp", bearer(bad)...).Code; a != c.good || b != c.no {
+			t.Errorf("%s: %d, %d; want %d, %d", c.rule, a, b, c.good, c.no)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func start(t testing.TB) *logged {
 	keysets.byID = map[string]*keyset{}
 	keysets.Unlock()
 	complaints.Lock()
-	complaints.last = map[string]int64{}
+	complaints.quiet = map[string]period{}
 	complaints.Unlock()
 	l := &logged{}
 	log.SetOutput(l)

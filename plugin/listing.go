@@ -60,7 +60,7 @@ func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes 
 		text, err = hideTools(b.settings.rules, scopes, held)
 	}
 	if err != nil {
-		complain("label hideTools: the answer to tools/list is not passed on: " + err.Error())
+		complain(b.name, "hideTools", "label hideTools: the answer to tools/list is not passed on: "+err.Error())
 		refuseMessage(rw, req, http.StatusBadGateway, refused(codeInternal, "the list of tools could not be read"))
 		return
 	}

@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -38,6 +39,7 @@ var now = time.Now
 
 // bouncer is one middleware on one router.
 type bouncer struct {
+	name     string // of the middleware, for the log
 	next     http.Handler
 	settings *settings
 
@@ -62,11 +64,11 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if problem != nil {
 		return misconfigured(name, problem), nil
 	}
-	return newBouncer(next, s), nil
+	return newBouncer(name, next, s), nil
 }
 
-func newBouncer(next http.Handler, s *settings) *bouncer {
-	return &bouncer{next: next, settings: s, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
+func newBouncer(name string, next http.Handler, s *settings) *bouncer {
+	return &bouncer{name: name, next: next, settings: s, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
 // misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
@@ -207,7 +209,8 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	if b.settings.backend != nil {
 		value, err := b.settings.backend.header(now().Unix())
 		if err != nil {
-			complain(err.Error())
+			complain(b.name, "backend", err.Error())
+			rw.Header()["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 			answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 			return false
 		}
@@ -238,28 +241,4 @@ func answerAs(rw http.ResponseWriter, status int, mediaType, body string) {
 	h["Cache-Control"] = []string{"no-store"}
 	rw.WriteHeader(status)
 	_, _ = rw.Write([]byte(body))
-}
-
-// complaints holds when each log line was last written.
-var complaints = struct {
-	sync.Mutex
-	last map[string]int64 // line → Unix seconds
-}{last: map[string]int64{}}
-
-// complain logs a line for the operator, the same one at most every ten seconds: strangers can cause it.
-func complain(line string) {
-	at := now().Unix()
-	complaints.Lock()
-	last, seen := complaints.last[line]
-	quiet := seen && at-last < 10
-	if !quiet {
-		if len(complaints.last) >= 64 {
-			complaints.last = map[string]int64{}
-		}
-		complaints.last[line] = at
-	}
-	complaints.Unlock()
-	if !quiet {
-		log.Print("mcpbouncer: " + line)
-	}
 }

@@ -216,7 +216,7 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBouncer(http.NotFoundHandler(), s)
+	b := newBouncer("wiki@docker", http.NotFoundHandler(), s)
 	for i := 0; i < 200; i++ {
 		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
 	}
@@ -238,7 +238,7 @@ func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBouncer(http.NotFoundHandler(), s)
+	b := newBouncer("wiki@docker", http.NotFoundHandler(), s)
 	for i := 0; i < 64; i++ {
 		host := []byte("mcp.localhost")
 		for bit := 0; bit < 6; bit++ {

@@ -165,8 +165,8 @@ type awsCredentials struct {
 }
 
 const (
-	awsEarly    = 300 // seconds before their end, new credentials are fetched
-	awsPause    = 10  // seconds between two attempts, whatever came of the first: strangers' requests are signed too
+	awsEarly    = 300        // seconds before their end, new credentials are fetched
+	awsPause    = retryAfter // seconds between two attempts, whatever came of the first: strangers' requests are signed too
 	awsDeadline = 2 * time.Second
 	maxAWSBody  = 16 << 10 // bytes
 )
@@ -192,7 +192,7 @@ func currentAWSCredentials(at int64) (*awsCredentials, error) {
 	if cred != nil && at < cred.expires-awsEarly {
 		return cred, nil
 	}
-	if at < awsCache.triedAt || at-awsCache.triedAt >= awsPause {
+	if !during(period{from: awsCache.triedAt, until: awsCache.triedAt + awsPause}, at) {
 		fresh, err := fetchAWSCredentials()
 		awsCache.err = err
 		awsCache.triedAt = at

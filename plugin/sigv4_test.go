@@ -249,8 +249,8 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	at += 1
 	e.status = 500
 	expect("five minutes before, and the endpoint is ill", "ASIA1", 2)
-	at += 9
-	expect("it is left alone for ten seconds", "ASIA1", 2)
+	at += awsPause - 1
+	expect("it is left alone for five seconds", "ASIA1", 2)
 	at += 1
 	e.status = 0
 	e.expiry = at + 3600
@@ -260,19 +260,19 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	if cred, err := currentAWSCredentials(at); err == nil || err.Error() != "label sidecarAuth: no AWS credentials to sign with: the container's endpoint answers 500" {
 		t.Errorf("expired: %v, %v", cred, err)
 	}
-	at += 10
+	at += awsPause
 	e.status = 0
 	if cred, err := currentAWSCredentials(at); err == nil || err.Error() != "label sidecarAuth: no AWS credentials to sign with: the container's endpoint gives expired ones" {
 		t.Errorf("expired ones: %v, %v", cred, err)
 	}
 	asked := e.asked
-	if _, err := currentAWSCredentials(at + 9); err == nil || e.asked != asked {
-		t.Errorf("expired ones, nine seconds later: %v, asked %d times more", err, e.asked-asked)
+	if _, err := currentAWSCredentials(at + awsPause - 1); err == nil || e.asked != asked {
+		t.Errorf("expired ones, four seconds later: %v, asked %d times more", err, e.asked-asked)
 	}
-	at += 10
+	at += awsPause
 	e.expiry = at + 200
 	expect("some that are nearly over", fmt.Sprintf("ASIA%d", asked+1), asked+1)
-	at += 9
+	at += awsPause - 1
 	expect("they are used, and no others fetched for each request", fmt.Sprintf("ASIA%d", asked+1), asked+1)
 	at -= 100
 	expect("a clock that was set back keeps nobody from asking", fmt.Sprintf("ASIA%d", asked+2), asked+2)

@@ -76,7 +76,7 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
 	t := b.byPublicURL[publicURL]
 	if t == nil {
-		made := newTenant(b.settings, publicURL)
+		made := newTenant(b.settings, publicURL, b.name)
 		if len(b.byPublicURL) >= maxTenants {
 			b.byPublicURL = map[string]*tenant{}
 		}
@@ -90,17 +90,17 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	return t, nil
 }
 
-func newTenant(s *settings, publicURL string) *tenant {
+func newTenant(s *settings, publicURL, name string) *tenant {
 	payload := s.payload
 	payload.PublicURL = publicURL
 	text := encodePayload(&payload)
 	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
-	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile, signer: s.signer}
+	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile, signer: s.signer, name: name}
 	t.providerIssuer = payload.ProviderIssuer
 	t.identityHeaders = s.identityHeaders
-	// Two tenants share keys and verified tokens, which hold the identity's headers, only when nothing at all differs between them.
-	id := sha256.Sum256([]byte(strconv.Quote(s.sidecar.String()) + strconv.Quote(s.hopKeyFile) + strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.keysTTL, 10) + namesOf(s.identityHeaders) + string(text)))
-	t.keys = keysetFor(string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
+	origin := keysFrom(s, &payload)
+	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(&payload)))
+	t.keys = keysetFor(origin, string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
 
 	scope := ""
 	if len(t.required) > 0 {
@@ -118,6 +118,35 @@ func newTenant(s *settings, publicURL string) *tenant {
 		t.endpoints[path+"/"] = metadata + path + `/"` // clients compare the resource with the URL as it was typed
 	}
 	return t
+}
+
+// keysFrom says whose keys and whose deny document a tenant uses: what the sidecar derives keys from
+// (docs/sealed-values.md), where it is, and what shows it who asks.
+func keysFrom(s *settings, p *hopPayload) string {
+	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(p.Generation, 10)
+	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, p.PublicURL, p.Resource, p.Audience, p.ProviderIssuer, p.ClientID} {
+		origin += strconv.Quote(text)
+	}
+	return origin
+}
+
+// aside are the members of the payload that say nothing about who may do what, or stand in keysFrom.
+var aside = map[string]bool{
+	"displayName": true, "logo": true, "mcpPaths": true, "privateRedirectURIs": true, "clientSecret": true,
+	"scopesSupported": true, "exchange": true, "refresh": true, "upstreamCheckInterval": true,
+}
+
+// accessOf is the part of a tenant's configuration that what was verified may depend on. Tenants in
+// which it is equal share verified tokens and keys; where it changes, each is judged anew. A label
+// that is added later counts, unless somebody puts it aside.
+func accessOf(p *hopPayload) string {
+	text := ""
+	for _, m := range hopMembers(p) {
+		if !aside[m.name] {
+			text += m.name + m.value
+		}
+	}
+	return text
 }
 
 // refuseHost answers a request whose scheme or host is not the tenant's.

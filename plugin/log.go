@@ -1,0 +1,47 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"log"
+	"sync"
+)
+
+// period is a time for which something holds, in Unix seconds. A clock that was set back to before
+// its beginning has ended it: otherwise it would last for as long as the clock had been ahead.
+type period struct{ from, until int64 }
+
+// during says whether a period holds. The clock must have been read after the period was written,
+// so under the lock of both: an earlier reading looks like a clock that was set back.
+func during(p period, at int64) bool { return at >= p.from && at < p.until }
+
+const (
+	quietPeriod   = 10 // seconds
+	maxComplaints = 4096
+)
+
+// complaints holds how long nothing is said of a cause, for each middleware.
+var complaints = struct {
+	sync.Mutex
+	quiet map[string]period // middleware and cause; bounded by maxComplaints
+}{quiet: map[string]period{}}
+
+// complain logs a line for the operator. Strangers can cause it, so of each cause and middleware
+// there is one in ten seconds, whatever its text: with a line for each text, whoever chooses what
+// stands in it could fill the log, or crowd out of the map what keeps it quiet.
+func complain(middleware, cause, text string) {
+	key := middleware + "\n" + cause
+	complaints.Lock()
+	at := now().Unix()
+	quiet := during(complaints.quiet[key], at)
+	if !quiet {
+		if len(complaints.quiet) >= maxComplaints {
+			complaints.quiet = map[string]period{}
+		}
+		complaints.quiet[key] = period{from: at, until: at + quietPeriod}
+	}
+	complaints.Unlock()
+	if !quiet {
+		log.Printf("mcpbouncer: middleware %q: %s", middleware, text)
+	}
+}
