@@ -224,7 +224,7 @@ func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
 		_, _, h, _ := startKeys(t, good)
 		stop := make(chan struct{})
 		var strangers sync.WaitGroup
-		const crowd = 2 * keyFlights
+		const crowd = keyFlights + 16
 		strangers.Add(crowd)
 		startAll(crowd, func(i int) {
 			defer strangers.Done()

@@ -177,8 +177,8 @@ func TestRetryAfterIsTrueAfterAnOutage(t *testing.T) {
 		}, func(f *fakeSidecar) {
 			f.on("/hop/assertion", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, `{"assertion":"a1","expires_in":300}`) })
 		}},
-		{"of the hop key", func(*fakeSidecar) { os.Unsetenv(hopVariable) }, func(*fakeSidecar) { os.Setenv(hopVariable, testHopKey) }},
-		{"of the MCP server's secret", func(*fakeSidecar) { os.Unsetenv("RETRY_BACKEND_AUTHORIZATION") }, func(*fakeSidecar) { os.Setenv("RETRY_BACKEND_AUTHORIZATION", "Bearer x") }},
+		{"of the hop key", func(f *fakeSidecar) { os.Unsetenv(hopVariable) }, func(f *fakeSidecar) { os.Setenv(hopVariable, testHopKey) }},
+		{"of the MCP server's secret", func(f *fakeSidecar) { os.Unsetenv("RETRY_BACKEND_AUTHORIZATION") }, func(f *fakeSidecar) { os.Setenv("RETRY_BACKEND_AUTHORIZATION", "Bearer x") }},
 	} {
 		start(t)
 		sidecar := startSidecar(t)

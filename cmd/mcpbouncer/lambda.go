@@ -127,7 +127,7 @@ type function struct {
 func (f *function) ready() http.Handler {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.handler != nil || f.now().Sub(f.failedAt) < time.Second {
+	if f.handler != nil || f.now().Sub(f.failedAt).Abs() < time.Second { // Abs: a clock may be set back
 		return f.handler
 	}
 	handler, err := f.load(f.log)
