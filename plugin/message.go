@@ -42,6 +42,8 @@ type verdict struct {
 	status  int      // of HTTP, then
 	message string
 	id      string // of the refused request, as JSON
+	// unknown is the method's name, where no rule can say whether it may pass.
+	unknown string
 }
 
 func refused(code int, message string) *verdict {
@@ -80,6 +82,9 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	v := inspect(r, h, body)
 	if v.code != 0 {
+		if v.unknown != "" {
+			complainOfMethod(e.tenant.hop.name, v.unknown)
+		}
 		refuseMessage(rw, req, v.status, v)
 		return false, false
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 )
 
 // method says what the rules know of one method: which member of params names what it acts on (its
@@ -237,8 +236,8 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 // refusedMethod answers as an MCP server that lacks the method: with 404 from MCP 2026-07-28 on, and
 // with 200 before, where some SDKs end their session on any other status.
 func refusedMethod(c *call, modern string) *verdict {
-	complainOfMethod(c.method)
 	v := refusedCall(c, codeUnknownMethod, "the method is not known here, and is not let through")
+	v.unknown = c.method
 	if modern != "" {
 		v.status = http.StatusNotFound
 	} else if len(c.id) > 0 {
@@ -247,29 +246,11 @@ func refusedMethod(c *call, modern string) *verdict {
 	return v
 }
 
-// methodComplaint holds when complainOfMethod last wrote a line. The name in it is the client's to
-// choose, so the line as a whole does not bound how many there are.
-var methodComplaint = struct {
-	sync.Mutex
-	at int64 // Unix seconds
-}{}
-
 // complainOfMethod tells the operator how to let a method through.
-func complainOfMethod(name string) {
-	at := now().Unix()
-	methodComplaint.Lock()
-	age := at - methodComplaint.at
-	quiet := age >= 0 && age < 10
-	if !quiet {
-		methodComplaint.at = at
-	}
-	methodComplaint.Unlock()
-	if quiet {
-		return
-	}
+func complainOfMethod(middleware, name string) {
 	if len(name) > maxEchoed {
 		name = name[:maxEchoed] + "…"
 	}
-	complain(fmt.Sprintf("the method %q is not one of MCP that is known here, and is refused while toolScopes, resourceScopes or promptScopes guard something: "+
+	complain(middleware, "method", fmt.Sprintf("the method %q is not one of MCP that is known here, and is refused while toolScopes, resourceScopes or promptScopes guard something: "+
 		"to let it through, name it in methodScopes with the scopes it needs", name))
 }
