@@ -165,12 +165,12 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
 	_, m, h, behind := startKeys(t, nil)
 	m.hold = make(chan struct{})
-	const flood = keyFlights + keysWaiting/2 + 100
-	statuses := make([]int, flood)
+	const crowd = keyFlights + keysWaiting/2 + 100
+	statuses := make([]int, crowd)
 	var answered atomic.Int64
 	var all sync.WaitGroup
-	all.Add(flood)
-	startAll(flood, func(i int) {
+	all.Add(crowd)
+	startAll(crowd, func(i int) {
 		defer all.Done()
 		statuses[i-1] = ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...).Code
 		answered.Add(1)
@@ -222,27 +222,35 @@ func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
 			good[aKey(fmt.Sprint("good-", i))] = fmt.Sprint("bot-", i)
 		}
 		_, _, h, _ := startKeys(t, good)
-		stop := make(chan struct{})
-		var strangers sync.WaitGroup
-		const crowd = keyFlights + 16
-		strangers.Add(crowd)
-		startAll(crowd, func(i int) {
-			defer strangers.Done()
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				key := append(bearer(aKey(fmt.Sprint("invented-", i, "-", n))), "X-Real-Ip", c.address)
-				ask(h, "POST", wikiURL+"/mcp", key...)
-			}
-		})
+		stop := flood(h, c.address)
 		for key := range good {
 			if rec := ask(h, "POST", wikiURL+"/mcp", append(bearer(key), "X-Real-Ip", "192.0.2.1")...); rec.Code != 200 {
 				t.Errorf("%s: a good key: status %d", c.name, rec.Code)
 			}
 		}
+		stop()
+	}
+}
+
+// flood sends invented keys from an address, more at a time than there are places, until it is stopped.
+func flood(h http.Handler, address string) func() {
+	const crowd = keyFlights + 16
+	stop := make(chan struct{})
+	var strangers sync.WaitGroup
+	strangers.Add(crowd)
+	startAll(crowd, func(i int) {
+		defer strangers.Done()
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			key := append(bearer(aKey(fmt.Sprint("invented-", i, "-", n))), "X-Real-Ip", address)
+			ask(h, "POST", wikiURL+"/mcp", key...)
+		}
+	})
+	return func() {
 		close(stop)
 		strangers.Wait()
 	}
