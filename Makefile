@@ -35,9 +35,14 @@ fuzz:
 tools:
 	deploy/e2e/tools.sh
 
-# The plugin in Yaegi, compose labels in real Traefik, the demo, and every login on real parts.
+# The plugin in Yaegi, compose labels in real Traefik, the demo, and every login on real parts; all of it once with each
+# version of Traefik in deploy/e2e/traefik/versions.txt.
+TRAEFIKS ?= $(shell grep -v '^\#' deploy/e2e/traefik/versions.txt)
 e2e:
-	cd deploy/e2e && go vet ./... && go test -count=1 ./...
+	cd deploy/e2e && go vet ./...
+	for version in $(TRAEFIKS); do \
+	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test -count=1 ./...) || exit 1; \
+	done
 	$(MAKE) --no-print-directory demo ONCE=1
 
 lint:

@@ -36,6 +36,43 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	}
 }
 
+// One list says which versions of Traefik the tests run, and everything else agrees with it.
+func TestVersionsOfTraefik(t *testing.T) {
+	read := func(file string) string {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const folder = "deploy/e2e/traefik/"
+	list := regexp.MustCompile(`(?m)^v\d+\.\d+\.\d+$`).FindAllString(read(folder+"versions.txt"), -1)
+	if len(list) == 0 {
+		t.Fatal("the list is empty")
+	}
+	oldest, newest := list[0], list[len(list)-1]
+	supported := "Traefik " + oldest + " or newer"
+	for _, c := range []struct{ file, says string }{
+		{"README.md", supported},
+		{"deploy/compose/README.md", supported},
+		{"docs/decisions/0023-traefik-versions.md", "The oldest supported version is " + oldest},
+		{"deploy/compose/compose.yaml", "image: traefik:" + newest + "\n"},
+	} {
+		if !strings.Contains(read(c.file), c.says) {
+			t.Errorf("%s does not say %q", c.file, c.says)
+		}
+	}
+	for i, version := range list {
+		file := folder + version + ".mod"
+		if i == len(list)-1 {
+			file = folder + "go.mod"
+		}
+		if !strings.Contains(read(file), "github.com/traefik/traefik/v3 "+version+" ") {
+			t.Errorf("%s does not require Traefik %s", file, version)
+		}
+	}
+}
+
 // Whatever stands before the sidecar, or stops it, gives an answer all the time that it may take.
 func TestNobodyCutsOffAnAnswer(t *testing.T) {
 	for _, c := range []struct{ file, seconds string }{

@@ -30,10 +30,20 @@ make_tool() {
   echo "e2e tools: built $name in $((SECONDS - start)) s"
 }
 
-# The big four: what they are made of is fixed by go.mod and go.sum.
-make_tool traefik "a first build takes 4 to 14 minutes" \
-  "$(inputs traefik/go.mod traefik/go.sum traefik/build.sh traefik/ext/* traefik/patch/*)" \
-  traefik/build.sh "$build/traefik"
+# The big four: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be several versions: the
+# newest is build/traefik, another one build/traefik-VERSION.
+newest=$(grep -v '^#' traefik/versions.txt | tail -n 1)
+for version in $(grep -v '^#' traefik/versions.txt); do
+  name=traefik-$version
+  mod=traefik/$version
+  if [ "$version" = "$newest" ]; then
+    name=traefik
+    mod=traefik/go
+  fi
+  make_tool "$name" "Traefik $version: a first build takes 4 to 14 minutes" \
+    "$(inputs "$mod.mod" "$mod.sum" traefik/build.sh traefik/ext/* traefik/patch/*)" \
+    traefik/build.sh "$build/$name" "$version"
+done
 make_tool dex "a first build takes up to 3 minutes" \
   "$(inputs dex/go.mod dex/go.sum)" \
   env CGO_ENABLED=0 go -C dex build -trimpath -ldflags='-s -w' -o "$build/dex" github.com/dexidp/dex/cmd/dex

@@ -14,9 +14,9 @@ import (
 	"github.com/traefik/yaegi/stdlib"
 )
 
-// Each trap that plugin/lint_test looks for has a program that prints one thing compiled and another in
-// Yaegi, as its head says, and a second one, of what to write instead, that prints the same in both. A
-// new Yaegi that falls into a trap no longer, or falls otherwise, is noticed here.
+// Each trap that plugin/lint_test looks for has a program that prints one thing compiled and
+// another in Yaegi, as its head says, and a second one, of what to write instead, that prints the
+// same in both. A new Yaegi that falls into a trap no longer, or falls otherwise, is noticed here.
 func TestTrapsOfYaegi(t *testing.T) {
 	const traps = "plugin/lint_test/testdata/traps"
 	gopath, bin := t.TempDir(), t.TempDir()

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -85,6 +86,36 @@ func PutPlugin(t T, gopath string, tests bool) {
 	}
 }
 
+// TraefikVersions are the versions that tools.sh builds, oldest first.
+func TraefikVersions(t T) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(Root(), "deploy", "e2e", "traefik", "versions.txt"))
+	if err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	var versions []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			versions = append(versions, line)
+		}
+	}
+	return versions
+}
+
+// TraefikTool names the Traefik of the version that TRAEFIK_VERSION says, by default of the newest.
+func TraefikTool(t T) string {
+	t.Helper()
+	versions := TraefikVersions(t)
+	wanted := os.Getenv("TRAEFIK_VERSION")
+	if wanted == "" || wanted == versions[len(versions)-1] {
+		return Tool(t, "traefik")
+	}
+	if !slices.Contains(versions, wanted) {
+		t.Fatalf("rig: TRAEFIK_VERSION %q is not in deploy/e2e/traefik/versions.txt", wanted)
+	}
+	return Tool(t, "traefik-"+wanted)
+}
+
 // StartTraefik starts Traefik. It returns when its entry point answers; routes may still be on their way.
 func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	t.Helper()
@@ -131,7 +162,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	file := writeJSON(t, "traefik.yaml", static)
 	tr.start = func(t T, hopKey string) {
 		t.Helper()
-		cmd := exec.Command(Tool(t, "traefik"), "--configFile="+file)
+		cmd := exec.Command(TraefikTool(t), "--configFile="+file)
 		cmd.Dir = dir
 		cmd.Env = []string{"BOUNCER_HOP_KEY=" + hopKey, "PATH=" + os.Getenv("PATH")}
 		cmd.Env = append(cmd.Env, c.Env...)

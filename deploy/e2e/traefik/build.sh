@@ -1,22 +1,32 @@
 #!/usr/bin/env bash
-# Builds the real Traefik for the end-to-end tests. Usage: build.sh OUTPUT
+# Builds the real Traefik for the end-to-end tests. Usage: build.sh OUTPUT [VERSION]
+# Without VERSION it is the newest of versions.txt, which go.mod requires; another has a VERSION.mod.
 # The first build downloads 160 MB and compiles for about four minutes on two idle cores; later ones only link.
 set -euo pipefail
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"
-version=v3.7.13
-lego=v5.4.1
-
-# go.mod replaces lego by .lego, so that folder must exist before any go command runs here.
-if [ ! -f ".lego/.stamp-$lego" ]; then
-  src=$(cd / && GOFLAGS= go mod download -json "github.com/go-acme/lego/v5@$lego" | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
-  if [ -e .lego ]; then chmod -R u+w .lego && rm -rf .lego; fi
-  cp -r "$src" .lego
-  chmod -R u+w .lego
-  find .lego -name '*_test.go' -delete
-  find .lego/providers/dns -mindepth 1 -maxdepth 1 -type d ! -name internal -exec rm -rf {} +
-  cp patch/zz_gen_dns_providers.go.txt .lego/providers/dns/zz_gen_dns_providers.go
-  touch ".lego/.stamp-$lego"
+newest=$(grep -v '^#' versions.txt | tail -n 1)
+version=${2:-$newest}
+mod=go.mod
+[ "$version" = "$newest" ] || mod=$version.mod
+required() { sed -n "s|^.*$1 \(v[0-9][^ ]*\).*|\1|p" "$mod" | head -n 1; }
+if [ "$(required github.com/traefik/traefik/v3)" != "$version" ]; then
+  echo "build.sh: $mod does not require Traefik $version" >&2
+  exit 1
 fi
-go build -trimpath -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
+lego=$(required github.com/go-acme/lego/v5)
+# The mod file replaces lego by a folder, which must exist before any go command runs here.
+folder=$(sed -n 's|^.*github.com/go-acme/lego/v5 => ./\(.*\)|\1|p' "$mod")
+
+if [ ! -f "$folder/.stamp-$lego" ]; then
+  src=$(cd / && GOFLAGS= go mod download -json "github.com/go-acme/lego/v5@$lego" | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
+  if [ -e "$folder" ]; then chmod -R u+w "$folder" && rm -rf "$folder"; fi
+  cp -r "$src" "$folder"
+  chmod -R u+w "$folder"
+  find "$folder" -name '*_test.go' -delete
+  find "$folder/providers/dns" -mindepth 1 -maxdepth 1 -type d ! -name internal -exec rm -rf {} +
+  cp patch/zz_gen_dns_providers.go.txt "$folder/providers/dns/zz_gen_dns_providers.go"
+  touch "$folder/.stamp-$lego"
+fi
+go build -trimpath -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
   -o "$out" github.com/traefik/traefik/v3/cmd/traefik
