@@ -249,33 +249,38 @@ func useNode(script string) func(*testing.T, *rig.Tenant, *rig.World, way) login
 			t.Fatal(err)
 		}
 		name := script + " " + tn.Name + " " + way.name
-		process := rig.Node(t, w.Logs, name, script, string(argument))
-		var start string
-		if err := json.Unmarshal([]byte(process.Say(t, w.Logs, opened)), &start); err != nil {
-			t.Fatal(err)
-		}
-		asked, err := url.Parse(start)
-		if err != nil {
-			t.Fatal(err)
-		}
-		browser := tn.Browser()
-		back, err := browser.Visit(t.Context(), start, asked.Query().Get("redirect_uri"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := browser.Load(t.Context(), back.String()); err != nil {
-			t.Fatal(err)
-		}
-		if code := process.Wait(t); code != 0 {
-			t.Fatalf("%s ended with %d:\n%s", script, code, w.Logs.Text(name))
-		}
-		var got loginResult
-		if m := resulted.FindStringSubmatch(w.Logs.Text(name)); m == nil || json.Unmarshal([]byte(m[1]), &got) != nil {
-			t.Fatalf("%s ended with no result:\n%s", script, w.Logs.Text(name))
-		}
-		got.ask(asked.Query())
-		return got
+		return logInByBrowser(t, tn, w, rig.Node(t, w.Logs, name, script, string(argument)))
 	}
+}
+
+// logInByBrowser is the person in front of a program that opens a browser and listens on loopback. It waits for the program's end.
+func logInByBrowser(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (got loginResult) {
+	t.Helper()
+	var start string
+	if err := json.Unmarshal([]byte(process.Say(t, w.Logs, opened)), &start); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := url.Parse(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := tn.Browser()
+	back, err := browser.Visit(t.Context(), start, asked.Query().Get("redirect_uri"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := browser.Load(t.Context(), back.String()); err != nil {
+		t.Fatal(err)
+	}
+	if code := process.Wait(t); code != 0 {
+		t.Fatalf("%s ended with %d:\n%s", process.Name, code, w.Logs.Text(process.Name))
+	}
+	m := resulted.FindStringSubmatch(w.Logs.Text(process.Name))
+	if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil {
+		t.Fatalf("%s ended with no result:\n%s", process.Name, w.Logs.Text(process.Name))
+	}
+	got.ask(asked.Query())
+	return got
 }
 
 // useGoSDK is the same with the Go SDK.

@@ -15,11 +15,17 @@ import (
 // Node starts a program of ../node under the Node.js that is pinned there.
 func Node(t T, logs *Logs, name, program string, args ...string) *Process {
 	t.Helper()
+	return NodeWith(t, logs, nil, name, program, args...)
+}
+
+// NodeWith is Node with further variables.
+func NodeWith(t T, logs *Logs, env []string, name, program string, args ...string) *Process {
+	t.Helper()
 	dir := filepath.Join(Root(), "deploy", "e2e", "node")
 	cmd := exec.Command(Installed(t, "node/node_modules/node-linux-*/bin/node"), append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
 	cmd.Dir = t.TempDir()
 	// Nothing of the surroundings: no proxy, no options, no npm settings.
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}, env...)
 	return StartProcess(t, logs, name, cmd)
 }
 

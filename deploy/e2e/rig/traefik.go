@@ -26,7 +26,7 @@ const Module = "github.com/mcpbouncer/mcpbouncer"
 // Traefik is the real Traefik with the plugin loaded from this repository.
 type Traefik struct {
 	Web       string // http://localhost:port
-	WebSecure string // host:port of the TLS entry point with a self-signed certificate for mcp.localhost and localhost
+	WebSecure string // host:port of the TLS entry point, by default with a self-signed certificate for mcp.localhost and localhost
 	Roots     *x509.CertPool
 
 	dynamic string // folder of the file provider
@@ -49,6 +49,11 @@ type TraefikConfig struct {
 	HopKey  string
 	Env     []string       // further variables
 	Static  map[string]any // static configuration to start from; addresses, providers and log level are the rig's
+	// TLS replaces the rig's self-signed certificate: dynamic configuration, and the authority that clients trust, PEM.
+	TLS map[string]any
+	CA  []byte
+	// WebSecureTLS is `tls` of the TLS entry point, beside what Static says.
+	WebSecureTLS map[string]any
 }
 
 // PutPlugin lays the plugin out under a GOPATH, as Traefik and Yaegi look for it. Its tests come along on request.
@@ -129,12 +134,21 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	if err := os.Mkdir(tr.dynamic, 0o700); err != nil {
 		t.Fatalf("rig: %v", err)
 	}
-	cert, key := tr.selfSigned(t, dir)
-	tr.SetFile(t, "tls.yaml", map[string]any{"tls": map[string]any{"stores": map[string]any{"default": map[string]any{
-		"defaultCertificate": map[string]any{"certFile": cert, "keyFile": key},
-	}}}})
+	if c.TLS != nil {
+		tr.Roots = x509.NewCertPool()
+		tr.Roots.AppendCertsFromPEM(c.CA)
+	} else {
+		cert, key := tr.selfSigned(t, dir)
+		c.TLS = map[string]any{"tls": map[string]any{"stores": map[string]any{"default": map[string]any{
+			"defaultCertificate": map[string]any{"certFile": cert, "keyFile": key},
+		}}}}
+	}
+	tr.SetFile(t, "tls.yaml", c.TLS)
 	if c.File != nil {
 		tr.SetFile(t, "dynamic.yaml", c.File)
+	}
+	if c.WebSecureTLS == nil {
+		c.WebSecureTLS = map[string]any{}
 	}
 	providers := map[string]any{"file": map[string]any{"directory": tr.dynamic, "watch": true}}
 	if c.Docker != nil {
@@ -147,7 +161,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		"entryPoints": map[string]any{
 			"web": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", c.WebPort)},
 			"websecure": map[string]any{
-				"address": tr.WebSecure, "http": map[string]any{"tls": map[string]any{}},
+				"address": tr.WebSecure, "http": map[string]any{"tls": c.WebSecureTLS},
 			},
 			"ping": map[string]any{"address": ping},
 		},

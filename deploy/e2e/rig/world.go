@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -44,6 +45,7 @@ type World struct {
 	World     *Tenant // exampleop, or oidc-provider
 	More      map[string]*Tenant
 
+	host string // of the TLS entry point
 	http *http.Client
 	t    T
 }
@@ -74,16 +76,19 @@ type Options struct {
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
 	Static     map[string]any // static configuration of Traefik to start from
+	Host       string         // of the TLS entry point's public URLs; default "mcp.localhost"
+	TLS        map[string]any // as in TraefikConfig
+	CA         []byte
 }
 
 // Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http; PublicHTTPS the TLS one.
 func (tn *Tenant) PublicHTTP() string  { return tn.world.Traefik.Web + "/" + tn.Name }
-func (tn *Tenant) PublicHTTPS() string { return "https://mcp.localhost/" + tn.Name }
+func (tn *Tenant) PublicHTTPS() string { return "https://" + tn.world.host + "/" + tn.Name }
 
 // New starts a world and stops it when the test ends. A failed test shows the end of each log.
 func New(t T, o Options) *World {
 	t.Helper()
-	w := &World{Logs: &Logs{}, Secrets: &Secrets{}, t: t}
+	w := &World{Logs: &Logs{}, Secrets: &Secrets{}, host: cmp.Or(o.Host, "mcp.localhost"), t: t}
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.ShowLogs(25)
@@ -93,7 +98,7 @@ func New(t T, o Options) *World {
 	redirects := func(name string) []string {
 		return []string{
 			fmt.Sprintf("http://localhost:%d/%s/oauth/callback", webPort, name),
-			fmt.Sprintf("https://mcp.localhost/%s/oauth/callback", name),
+			fmt.Sprintf("https://%s/%s/oauth/callback", w.host, name),
 		}
 	}
 	w.Keys = Keygen(t, w.Secrets)
@@ -151,7 +156,7 @@ func New(t T, o Options) *World {
 		o.Labels["sidecarAuth"] = "sigv4"
 	}
 
-	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static, Env: traefikEnv}
+	config := TraefikConfig{WebPort: webPort, HopKey: w.Keys.Hop, Static: o.Static, Env: traefikEnv, TLS: o.TLS, CA: o.CA}
 	switch {
 	case o.File:
 		config.File = w.fileConfig(o)
@@ -278,13 +283,13 @@ func (w *World) fileConfig(o Options) map[string]any {
 	return map[string]any{"http": map[string]any{"routers": routers, "middlewares": middlewares, "services": services}}
 }
 
-// transport reaches https://mcp.localhost, port 443, at Traefik's TLS entry point.
+// transport reaches the host's port 443 at Traefik's TLS entry point.
 func (w *World) transport() *http.Transport {
 	dialer := &net.Dialer{}
 	return &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: w.Traefik.Roots},
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if addr == "mcp.localhost:443" {
+			if addr == w.host+":443" {
 				addr = w.Traefik.WebSecure
 			}
 			return dialer.DialContext(ctx, network, addr)
