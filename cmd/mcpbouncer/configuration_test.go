@@ -197,7 +197,7 @@ func examplesIn(t *testing.T, page, block string) []map[string]string {
 	seen := map[string]bool{}
 	for line := range strings.Lines(block) {
 		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "traefik.http.routers.") {
+		if strings.HasPrefix(line, "traefik.http.routers.") || strings.Contains(line, ".ratelimit.") {
 			continue
 		}
 		m := yamlLabel.FindStringSubmatch(line)

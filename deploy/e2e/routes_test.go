@@ -339,3 +339,64 @@ func TestRoutersBesideTheBouncers(t *testing.T) {
 		})
 	}
 }
+
+// What README.md says of its check: which answer has which cause. A 401 says nothing of sidecar and key.
+func TestTheCheckOfTheReadme(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	otherKey := filepath.Join(t.TempDir(), "hop")
+	if err := os.WriteFile(otherKey, []byte(rig.Keygen(t, w.Secrets).Hop), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(rig.Root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDynamic()
+	d.service("mcp", says(t, theServer))
+	type labels = map[string]any
+	cases := []struct {
+		name   string
+		labels labels
+		change func(router map[string]any)
+		status int
+		body   string // how it begins
+		cell   string // of README.md's table
+		token  int    // what a request without a token gets at the MCP endpoint
+	}{
+		{"works", nil, nil, 200, `{"issuer":"http://works.localhost/wiki"`, "| `200`, `{\"issuer\":\"https://mcp.localhost/wiki\", …` |", 401},
+		{"no-sidecar", labels{"sidecarURL": "http://127.0.0.1:9"}, nil, 502, `{"error":`, "| `502` |", 401},
+		{"no-key", labels{"hopKeyFile": otherKey + "x"}, nil, 503, `{"error":`, "| `503` |", 401},
+		{"other-key", labels{"hopKeyFile": otherKey}, nil, 503, `{"error":`, "| `503` |", 401},
+		{"bad-label", labels{"exchange": "never"}, nil, 503, `{"error":`, "| `503` |", 503},
+		{"other-path", labels{"publicURL": "http://other-path.localhost/docs"}, nil, 404, `{"error":"not_found"}`, "| `404`, `{\"error\":\"not_found\"}` |", 404},
+		{"other-host", labels{"publicURL": "http://127.0.0.1/wiki"}, nil, 421, `{"error":"misdirected_request"`, "| `421` |", 421},
+		{"other-rule", nil, func(r map[string]any) { r["rule"] = "Host(`other-rule.localhost`) && PathRegexp(`^/wikis(/|$)`)" }, 404, "404 page not found", "| `404 page not found` |", 404},
+		{"other-name", nil, func(r map[string]any) { r["middlewares"] = []string{"mcpb-wikis"} }, 404, "404 page not found", "| `404 page not found` |", 404},
+		{"no-middleware", nil, func(r map[string]any) { delete(r, "middlewares") }, 200, theServer, "| anything else |", 200},
+	}
+	for _, c := range cases {
+		d.bouncer(c.name, w, c.labels)
+		router := d.router(c.name, "Host(`"+c.name+".localhost`) && "+rig.PathRule("/wiki"), "mcp", c.name)
+		if c.change != nil {
+			c.change(router)
+		}
+	}
+	w.Traefik.SetFile(t, "checks.yaml", d.config())
+	ask := newVisitor(t, w)
+	ask.wait("works.localhost", "/wiki/mcp", theBouncer)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got := ask.get(c.name+".localhost", "/.well-known/oauth-authorization-server/wiki")
+			if got.Status != c.status || !strings.HasPrefix(got.Body, c.body) {
+				t.Errorf("the check is answered %s, want %d %s", got, c.status, c.body)
+			}
+			if !strings.Contains(string(readme), "\n"+c.cell) {
+				t.Errorf("README.md has no row %s", c.cell)
+			}
+			if got := ask.get(c.name+".localhost", "/wiki/mcp"); got.Status != c.token {
+				t.Errorf("without a token: %s, want %d", got, c.token)
+			}
+		})
+	}
+}
