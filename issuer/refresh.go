@@ -65,6 +65,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if unread && g.Identity.RefreshToken == "" {
 		return tokenResponse{}, rulesChanged()
 	}
+	if _, err := t.tokenScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
+		return tokenResponse{}, err
+	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 	defer cancel()

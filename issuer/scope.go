@@ -94,18 +94,44 @@ func (t *tenant) advertisedAtTheResource() []string {
 }
 
 // grantableScope is what was asked of what this tenant can give, or all of it when nothing was asked (RFC 6749 §3.3). Who asks is not
-// known yet: the person allows this much, and what the rules give of it is decided when a token is made (scopeOf). Unknown scopes are dropped:
-// clients send each other's. A client that asks for offline_access alone, or where rules give the scopes for identity scopes alone, has
-// asked for no right in particular.
+// known yet: the person allows this much, and what the rules give of it is decided when a token is made (scopeOf).
 func (t *tenant) grantableScope(asked string) string {
-	known := t.scopes()
-	wanted := slices.DeleteFunc(strings.Fields(asked), func(scope string) bool {
-		return scope == "offline_access" || len(t.rules) > 0 && slices.Contains(identityScopes, scope) && !slices.Contains(known, scope)
-	})
-	if len(wanted) == 0 {
-		return strings.Join(known, " ")
+	return t.chosenScope(t.scopes(), asked)
+}
+
+// chosenScope is the one reading of the parameter scope, at every endpoint that has it: it narrows what
+// can be had (at authorize what the tenant gives, later what was granted) and never adds to it (RFC
+// 6749 §3.3 and §6). Names that are not to be had are dropped: clients send each other's. A parameter
+// that asks for no right in particular gets all, as one that is not there; if it holds nothing but names
+// that nobody knows, it gets what opens the door. One rule, so that a refresh which repeats the login's
+// own scope gives what the login gave.
+func (t *tenant) chosenScope(have []string, asked string) string {
+	chosen := strings.Fields(asked)
+	foreign := func(scope string) bool { return !slices.Contains(identityScopes, scope) }
+	switch {
+	case slices.ContainsFunc(chosen, func(scope string) bool { return t.isRight(have, scope) }):
+	case slices.ContainsFunc(chosen, foreign):
+		chosen = t.RequiredScopes
+	default:
+		chosen = have
 	}
-	return strings.Join(slices.DeleteFunc(known, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
+	return strings.Join(slices.DeleteFunc(slices.Clone(have), func(scope string) bool { return !slices.Contains(chosen, scope) }), " ")
+}
+
+// isRight says whether whoever asks for a scope asks for a right in particular. Clients ask for
+// offline_access by themselves, and some for identity scopes, which open nothing where other scopes are
+// required or rules give the scopes; a name that nobody knows opens nothing where any is required.
+func (t *tenant) isRight(have []string, scope string) bool {
+	identity := slices.Contains(identityScopes, scope)
+	switch known := slices.Contains(have, scope) || slices.Contains(t.scopes(), scope); {
+	case scope == "offline_access":
+		return false
+	case len(t.RequiredScopes) > 0:
+		return known && (!identity || slices.Contains(t.RequiredScopes, scope))
+	case len(t.rules) > 0:
+		return known || !identity
+	}
+	return true
 }
 
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
@@ -118,13 +144,20 @@ func (t *tenant) scopeOf(g grant) string {
 	return strings.Join(slices.DeleteFunc(strings.Fields(g.Scope), func(scope string) bool { return !slices.Contains(gives, scope) }), " ")
 }
 
-// narrowScope is RFC 6749 §6: a refresh may ask for less than was granted, and gets no more.
-func narrowScope(granted, asked string) string {
-	if strings.TrimSpace(asked) == "" {
-		return granted
+// tokenScope is the scope of an access token: of what the grant gives, what was asked (RFC 6749 §6).
+// Where scopes are required, a token without any would be refused at every request: the client is told
+// now (§5.2), before anything has moved.
+func (t *tenant) tokenScope(g grant, asked string) (string, error) {
+	has := strings.Fields(t.scopeOf(g))
+	scope := t.chosenScope(has, asked)
+	if scope != "" || len(t.RequiredScopes) == 0 {
+		return scope, nil
 	}
-	wanted, has := strings.Fields(asked), strings.Fields(granted)
-	return strings.Join(slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(wanted, scope) }), " ")
+	why := "this login gives no scope; this server needs " + strings.Join(t.RequiredScopes, " ")
+	if len(has) > 0 {
+		why = "nothing of what scope names was granted; granted is " + strings.Join(has, " ")
+	}
+	return "", badRequest("invalid_scope", why)
 }
 
 // withoutScopes is scope less what the provider withheld.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -103,6 +104,73 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	groups = []string{"readers"}
 	w.clock.Add(time.Hour)
 	refresh("wiki:read")
+}
+
+// One parameter is read by one rule: a client that repeats at its refresh what it asked for at its login has what the login gave.
+func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
+	rules := []string{"group:admins=wiki:write wiki:admin", "*=wiki:read wiki:hello"}
+	for _, c := range []struct {
+		name                      string
+		rules, required, upstream []string
+		want                      map[string]string // :: what was asked → scope of the login and of each refresh
+	}{
+		{"rules and a required scope", rules, []string{"wiki:read"}, []string{"openid", "email"}, map[string]string{
+			"": "wiki:read wiki:hello", "openid email": "wiki:read wiki:hello", "openid email profile offline_access": "wiki:read wiki:hello", "offline_access": "wiki:read wiki:hello",
+			"claudeai": "wiki:read", "claudeai openid": "wiki:read", "wiki:read": "wiki:read", "wiki:hello": "wiki:hello", "wiki:read wiki:admin": "wiki:read", "email wiki:hello x": "wiki:hello"}},
+		{"rules", rules, nil, []string{"openid", "email"}, map[string]string{
+			"": "wiki:read wiki:hello", "openid email": "wiki:read wiki:hello", "claudeai": "", "wiki:admin": "", "wiki:read openid": "wiki:read"}},
+		{"a required scope", nil, []string{"wiki:read"}, []string{"openid", "email", "profile"}, map[string]string{
+			"": "wiki:read openid email profile", "openid email profile": "wiki:read openid email profile", "openid wiki:read": "wiki:read openid", "claudeai": "wiki:read", "x openid": "wiki:read"}},
+		{"a required identity scope", nil, []string{"email"}, []string{"openid", "email"}, map[string]string{
+			"": "email openid", "email": "email", "openid": "email openid", "openid email": "email openid"}},
+		{"neither", nil, nil, []string{"openid", "email"}, map[string]string{"": "openid email", "email": "email", "claudeai": "", "offline_access": "openid email"}},
+	} {
+		w := newWorld(t, nil, func(w *world) { w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream })
+		a := w.register(w.wiki.PublicURL, nil)
+		for asked, want := range c.want {
+			t.Run(c.name+", asked for "+asked, func(t *testing.T) {
+				w.t = t
+				got := a.login("scope", asked)
+				for i := range 3 {
+					if got.text("scope") != want {
+						t.Errorf("after %d refreshes scope %q, want %q", i, got.text("scope"), want)
+					}
+					got = a.token(with(a.refreshment(got.text("refresh_token")), "scope", asked)).wants(t, 200, "")
+				}
+			})
+		}
+	}
+}
+
+// A token without any scope opens nothing where one is required, so none is given; the refresh token is not used up by that.
+func TestNoTokenWithoutAScopeWhereOneIsRequired(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read", "group:admins=wiki:admin"}, []string{"wiki:read"}
+		w.guarded("memory")
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	refused := a.token(a.redemption(a.code("scope", "wiki:admin"))).wants(t, 400, "invalid_scope")
+	if refused.text("error_description") != "this login gives no scope; this server needs wiki:read" {
+		t.Errorf("%s", refused.Body)
+	}
+	token := a.login("scope", "wiki:read").text("refresh_token")
+	for range 3 {
+		w.clock.Add(2 * time.Minute) // longer than an answer is repeated
+		a.token(with(a.refreshment(token), "scope", "wiki:admin")).wants(t, 400, "invalid_scope")
+	}
+	if got := a.token(a.refreshment(token)).wants(t, 200, ""); got.text("scope") != "wiki:read" {
+		t.Errorf("scope %q", got.text("scope"))
+	}
+	// A machine has what its operator gave it, whatever the labels know.
+	m := w.machine(issuer.Machine{Subject: "ci-bot", Scope: "wiki:read ci:run"}, "client_secret_basic", nil)
+	for asked, want := range map[string]string{"": "wiki:read ci:run", "ci:run": "ci:run", "openid": "wiki:read ci:run", "claudeai": "wiki:read"} {
+		if got := m.token(with(clientCredentials, "scope", asked)).wants(t, 200, ""); got.text("scope") != want {
+			t.Errorf("a machine that asks for %q has %q, want %q", asked, got.text("scope"), want)
+		}
+	}
+	m.token(with(clientCredentials, "scope", "wiki:admin")).wants(t, 400, "invalid_scope")
+	bare := w.machine(issuer.Machine{Subject: "ci-bot"}, "client_secret_basic", nil)
+	bare.token(clientCredentials).wants(t, 400, "invalid_scope")
 }
 
 // What rules withheld does not come back when the rules go: nobody else would get it either.

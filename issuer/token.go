@@ -124,6 +124,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
+	if _, err := t.tokenScope(g, ""); err != nil && t.breaks(g.Identity) == nil {
+		return tokenResponse{}, err
+	}
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
 	next.Resource = resource // of the access token only
 	return s.issue(t, c, next, "", "authorization_code")
@@ -171,7 +174,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if r.short || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}
-	scope := narrowScope(t.scopeOf(r.grant), asked)
+	scope := t.chosenScope(strings.Fields(t.scopeOf(r.grant)), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
 	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),

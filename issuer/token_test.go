@@ -349,16 +349,24 @@ func TestRefreshScopeNeverWidens(t *testing.T) {
 	first := a.login("scope", "mcp:read email")
 	for _, c := range []struct{ name, asked, want string }{
 		{"nothing asked keeps what was granted", "", "mcp:read email"},
-		{"less", "email", "email"},
+		{"less", "mcp:read", "mcp:read"},
+		{"identity scopes alone ask for no right in particular", "openid email", "mcp:read email"},
 		{"the same in another order", "email mcp:read", "mcp:read email"},
 		{"more", "mcp:read mcp:write email openid", "mcp:read email"},
-		{"only what was not granted", "mcp:write", ""},
-		{"in another case", "MCP:READ", ""},
+		{"only what was not granted", "mcp:write", "invalid_scope"},
+		{"in another case", "MCP:READ", "mcp:read"},
+		{"only what nobody knows", "claudeai", "mcp:read"},
 		{"white space", "  ", "mcp:read email"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := a.token(with(a.refreshment(first.text("refresh_token")), "scope", c.asked)).wants(t, 200, "")
-			if got.text("scope") != c.want || w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["scope"] != c.want {
+			got := a.token(with(a.refreshment(first.text("refresh_token")), "scope", c.asked))
+			if c.want == "invalid_scope" {
+				if got.wants(t, 400, "invalid_scope"); got.text("error_description") != "nothing of what scope names was granted; granted is mcp:read email" {
+					t.Errorf("%s", got.Body)
+				}
+				return
+			}
+			if got.wants(t, 200, ""); got.text("scope") != c.want || w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())["scope"] != c.want {
 				t.Errorf("scope %q, want %q", got.text("scope"), c.want)
 			}
 			again := a.token(with(a.refreshment(got.text("refresh_token")), "scope", "mcp:read mcp:write email openid")).wants(t, 200, "")
