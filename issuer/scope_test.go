@@ -125,7 +125,9 @@ func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 			"": "email openid", "email": "email", "openid": "email openid", "openid email": "email openid"}},
 		{"neither", nil, nil, []string{"openid", "email"}, map[string]string{"": "openid email", "email": "email", "claudeai": "", "offline_access": "openid email"}},
 	} {
-		w := newWorld(t, nil, func(w *world) { w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream })
+		w := newWorld(t, nil, func(w *world) {
+			w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream
+		})
 		a := w.register(w.wiki.PublicURL, nil)
 		for asked, want := range c.want {
 			t.Run(c.name+", asked for "+asked, func(t *testing.T) {
