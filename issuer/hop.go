@@ -1,6 +1,8 @@
 package issuer
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -17,7 +19,15 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-const hopHeader = "X-Mcpb-Hop"
+const (
+	hopHeader    = "X-Mcpb-Hop"
+	reasonHeader = "X-Mcpb-Reason" // of a refusal, sealed for the plugin
+
+	// MarkHeader is on every answer of the sidecar: sealing.Hop's mark if the request had a hop header that is
+	// served, else UnboundMark. The plugin passes on nothing that does not bear the mark of its header.
+	MarkHeader  = "X-Mcpb-Sidecar"
+	UnboundMark = "1"
+)
 
 // hopVersion is the version of the payload that is understood here. docs/hop.md says what raises it.
 const hopVersion = "1"
@@ -63,25 +73,77 @@ type tenant struct {
 	metadataDocuments [2]serverDocument // without and with a revocation endpoint
 }
 
+// openedHop is what a hop header says: whom the sidecar serves, and the mark of the answer.
+type openedHop struct {
+	tenant *tenant
+	mark   string
+}
+
 // openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin sends
-// the same one for some seconds.
-func (s *Issuer) openHop(value string) (*tenant, error) {
+// the same one for some seconds. The error is a *refusal.
+func (s *Issuer) openHop(value string) (openedHop, error) {
 	now := s.Now()
-	if t, ok := s.hops.get(value, now); ok {
-		return t, nil
+	if known, ok := s.hops.get(value, now); ok {
+		return known, nil
 	}
-	payload, err := s.Ring.OpenHop(value, now)
+	hop, err := s.Ring.OpenHop(value, now)
+	if hop == nil {
+		return openedHop{}, s.strangeHop(value)
+	}
+	age := now.Sub(hop.IssuedAt).Truncate(time.Second)
 	if err != nil {
-		return nil, err
+		return openedHop{}, (&refusal{reason: fmt.Sprintf("clock %d", age/time.Second), cause: clocksDiffer(age), kind: "clock"}).sealFor(hop)
 	}
-	t, err := parseTenant(payload)
+	t, err := parseTenant(hop.Payload)
 	if err != nil {
-		s.Log.Error("hop header refused", "cause", err)
-		return nil, err
+		var r *refusal
+		errors.As(err, &r)
+		return openedHop{}, r.sealFor(hop)
 	}
-	s.hops.put(value, t)
+	if age > hopDrift+hopReuse || age < -hopDrift {
+		s.warnOfDrift(age)
+	}
+	opened := openedHop{t, hop.Mark()}
+	s.hops.put(value, opened)
 	s.announce(t)
-	return t, nil
+	return opened, nil
+}
+
+const (
+	// hopReuse is for how long the plugin sends one header.
+	hopReuse = 20 * time.Second
+	// hopDrift is how far clocks may differ without a warning. What is refused differs by more than sealing.Skew.
+	hopDrift = 2 * time.Minute
+)
+
+func (s *Issuer) warnOfDrift(age time.Duration) {
+	if s.hopLines.allow("drift", s.Now(), 10*time.Minute) {
+		s.Log.Warn("clocks differ", "cause", clocksDiffer(age)+"; from 5 minutes on the sidecar refuses all requests")
+	}
+}
+
+func clocksDiffer(age time.Duration) string {
+	if age < 0 {
+		return fmt.Sprintf("hop header made %d s in the future: the clock of Traefik is ahead of the sidecar's; set both", -age/time.Second)
+	}
+	return fmt.Sprintf("hop header made %d s ago: the clock of Traefik is behind the sidecar's; set both", age/time.Second)
+}
+
+// strangeHop says for the log what is wrong with a header that does not authenticate. Key id and time stand in clear in it, so
+// that an operator whose plugin has another key need not guess.
+func (s *Issuer) strangeHop(value string) *refusal {
+	id, issuedAt, err := sealing.ReadHop(value)
+	mine := s.Ring.HopKeyIDs()
+	switch {
+	case value == "":
+		return &refusal{cause: "no hop header: whoever asks is not the plugin"}
+	case err != nil:
+		return &refusal{cause: "a hop header that is malformed, or of another format"}
+	case slices.Contains(mine, id):
+		return &refusal{kind: "forged", cause: "a hop header that was changed, or is forged (key id " + id + ")"}
+	}
+	return &refusal{kind: "key " + id, cause: fmt.Sprintf("hop header of another master (key id %s; mine: %s; made at %s): give Traefik this sidecar's BOUNCER_HOP_KEY",
+		id, strings.Join(mine, ", "), issuedAt.UTC().Format(time.RFC3339))}
 }
 
 // refusal is why a hop header that authenticated is not served.
@@ -90,6 +152,15 @@ type refusal struct {
 	reason string
 	// cause is for the sidecar's log.
 	cause string
+	// kind is what is logged once in ten seconds. Empty: cause.
+	kind string
+	// sealed is the reason, for the plugin that made the header. Empty: the header did not authenticate.
+	sealed string
+}
+
+func (r *refusal) sealFor(hop *sealing.Hop) *refusal {
+	r.sealed = hop.SealReason(r.reason)
+	return r
 }
 
 func (r *refusal) Error() string { return r.cause }
@@ -251,39 +322,89 @@ func restoreAuthorization(h http.Header) {
 	}
 }
 
-// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address.
-func refuseHop(w http.ResponseWriter) {
-	w.Header().Set(hopHeader, "refused")
-	w.Header().Set("Cache-Control", "no-store")
+// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address. What a
+// refusal says to the plugin is sealed.
+func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *refusal
+	errors.As(err, &refused)
+	h := w.Header()
+	h.Set(hopHeader, "refused")
+	h.Set(MarkHeader, UnboundMark)
+	h.Set("Cache-Control", "no-store")
+	if refused.sealed != "" {
+		h.Set(reasonHeader, refused.sealed)
+	}
 	writeBody(w, http.StatusForbidden, "application/json", []byte(`{"error":"forbidden"}`))
+
+	// Strangers cause the lines about what does not authenticate: they have a limit of their own.
+	lines := &s.hopLines
+	if refused.sealed == "" {
+		lines = &s.strangerLines
+	}
+	if lines.allow(cmp.Or(refused.kind, refused.cause), s.Now(), 10*time.Second) {
+		s.Log.Warn("hop header refused", "cause", refused.cause, "remote", remoteIP(r))
+	}
 }
 
-// hopCache maps a hop header to its tenant. Only headers that opened get in, so strangers cannot fill it.
+// lineLimit keeps whoever asks from filling the log. The zero value is ready.
+type lineLimit struct {
+	mu    sync.Mutex // guards lines for one allow
+	lines map[string]lineTime
+}
+
+type lineTime struct {
+	at     time.Time
+	period time.Duration
+}
+
+// maxLines is how many kinds of line are written within their periods.
+const maxLines = 16
+
+// allow says whether a line of this kind may be written: once in each period, and not while too many others were.
+func (l *lineLimit) allow(kind string, now time.Time, period time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// A clock that was set back must not silence the log.
+	maps.DeleteFunc(l.lines, func(_ string, line lineTime) bool {
+		age := now.Sub(line.at)
+		return age < 0 || age >= line.period
+	})
+	if _, written := l.lines[kind]; written || len(l.lines) >= maxLines {
+		return false
+	}
+	if l.lines == nil {
+		l.lines = map[string]lineTime{}
+	}
+	l.lines[kind] = lineTime{now, period}
+	return true
+}
+
+// hopCache maps a hop header to what it says. Only headers that opened get in, so strangers cannot fill it.
 type hopCache struct {
 	mu sync.RWMutex // guards m for one map access
-	m  map[string]*tenant
+	m  map[string]openedHop
 }
 
 const hopCacheLimit = 256
 
-func (c *hopCache) get(value string, now time.Time) (*tenant, bool) {
+func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 	c.mu.RLock()
-	t, ok := c.m[value]
+	opened, ok := c.m[value]
 	c.mu.RUnlock()
 	if !ok {
-		return nil, false
+		return openedHop{}, false
 	}
-	at, err := sealing.HopIssuedAt(value)
-	return t, err == nil && !sealing.HopExpired(at, now)
+	_, at, err := sealing.ReadHop(value)
+	return opened, err == nil && !sealing.HopExpired(at, now)
 }
 
-func (c *hopCache) put(value string, t *tenant) {
+func (c *hopCache) put(value string, opened openedHop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil || len(c.m) >= hopCacheLimit {
-		c.m = make(map[string]*tenant)
+		c.m = make(map[string]openedHop)
 	}
-	c.m[value] = t
+	c.m[value] = opened
 }
 
 // remoteIP is for the log only; nothing is decided by it.

@@ -1,6 +1,11 @@
 package issuer_test
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -136,9 +141,13 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 						t.Fatalf("%s %s: %d %q, X-Mcpb-Hop %q", method, path, got.Status, got.Body, got.Header.Get("X-Mcpb-Hop"))
 					}
 					for name := range got.Header {
-						if !slices.Contains([]string{"X-Mcpb-Hop", "Content-Type", "Cache-Control"}, name) {
+						if !slices.Contains([]string{"X-Mcpb-Hop", "X-Mcpb-Sidecar", "X-Mcpb-Reason", "Content-Type", "Cache-Control"}, name) {
 							t.Fatalf("%s %s: it also says %s: %s", method, path, name, got.Header.Get(name))
 						}
+					}
+					// The reason is for who has the key. A stranger is not even told that there is one.
+					if got.Header.Get("X-Mcpb-Sidecar") != "1" || (got.Header.Get("X-Mcpb-Reason") != "") != authenticates(w, c.hops) {
+						t.Fatalf("%s %s: mark %q, reason %q", method, path, got.Header.Get("X-Mcpb-Sidecar"), got.Header.Get("X-Mcpb-Reason"))
 					}
 				}
 			}
@@ -149,6 +158,187 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 	}
 	if d, k, a := w.idp.Counts(); d+k+a+w.idp.Posts() != 0 {
 		t.Error("the provider was asked")
+	}
+}
+
+// The mark follows from the header that was sent and the hop key: whoever has not the key cannot answer in the sidecar's place.
+func TestEveryAnswerBearsTheMark(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	marks := map[string]bool{}
+	for range 2 {
+		hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+		key, err := base64.StdEncoding.DecodeString(w.hopKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte("mcpbouncer/v1/hop-mark" + hop))
+		want := base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
+		marks[want] = true
+		for _, path := range append(everyPath, "/hop/deny", "/hop/token", "/hop/assertion") {
+			for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "PUT"} {
+				if got := w.direct(method, path, hop); strings.Join(got.Header.Values("X-Mcpb-Sidecar"), "|") != want {
+					t.Errorf("%s %s: %d with mark %q", method, path, got.Status, got.Header.Values("X-Mcpb-Sidecar"))
+				}
+			}
+		}
+	}
+	if len(marks) != 2 {
+		t.Error("two headers have one mark")
+	}
+	if got := w.direct("GET", "/healthz"); got.Header.Get("X-Mcpb-Sidecar") != "1" {
+		t.Errorf("health: %v", got.Header)
+	}
+}
+
+func authenticates(w *world, hops []string) bool {
+	if len(hops) == 0 {
+		return false
+	}
+	hop, _ := newRing(w.t, w.masters[0]).OpenHop(hops[0], w.clock.Now())
+	return hop != nil
+}
+
+// readReason opens a refusal's reason, as docs/hop.md says the plugin does.
+func readReason(t *testing.T, key, hop string, got reply) string {
+	t.Helper()
+	k, err := base64.StdEncoding.DecodeString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, k)
+	mac.Write([]byte("mcpbouncer/v1/hop-reason" + hop))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := got.Header.Get("X-Mcpb-Reason")
+	if sealed == "" {
+		return "key"
+	}
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(sealed, "mbe1_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reason, err := gcm.Open(nil, b[:12], b[12:], []byte("mcpbouncer/v1/hop-reason"))
+	if err != nil {
+		t.Fatalf("the reason does not open: %v", err)
+	}
+	return string(reason)
+}
+
+// Each cause is a line in ten seconds, whoever asks how often, with what an operator needs to find it.
+func TestARefusedHopHeaderIsLogged(t *testing.T) {
+	foreign := newRing(t, masterTwo)
+	for _, c := range []struct {
+		name string
+		hop  func(w *world) string
+		want string
+	}{
+		{"the key of another master", func(w *world) string { return issuertest.SealHop(foreign.HopKey(), w.clock.Now(), w.wiki.JSON()) },
+			"hop header of another master (key id " + foreign.HopKeyIDs()[0] + "; mine: " + newRing(t, masterOne).HopKeyIDs()[0] + "; made at "},
+		{"a clock that is behind", func(w *world) string {
+			return issuertest.SealHop(w.hopKey, w.clock.Now().Add(-10*time.Minute), w.wiki.JSON())
+		}, "made 600 s ago: the clock of Traefik is behind"},
+		{"a clock that is ahead", func(w *world) string {
+			return issuertest.SealHop(w.hopKey, w.clock.Now().Add(10*time.Minute), w.wiki.JSON())
+		}, "made 600 s in the future: the clock of Traefik is ahead"},
+		{"another version", func(w *world) string {
+			return issuertest.SealHop(w.hopKey, w.clock.Now(), []byte(`{"v":2,"tenant":{}}`))
+		}, "another version of the hop than 1: upgrade the sidecar first"},
+		{"an unknown label", func(w *world) string {
+			return issuertest.SealHop(w.hopKey, w.clock.Now(), []byte(strings.Replace(string(w.wiki.JSON()), `"v":1`, `"v":1,"allowedCountries":["CH"]`, 1)))
+		}, `label \"allowedCountries\" is not known to this version of the sidecar: upgrade the sidecar first`},
+		{"a value that is not taken", func(w *world) string {
+			tn := w.wiki
+			tn.Refresh = "always"
+			return issuertest.SealHop(w.hopKey, w.clock.Now(), tn.JSON())
+		}, "label refresh: must be auto, upstream or session"},
+		{"none", func(*world) string { return "" }, "no hop header"},
+		{"something else", func(*world) string { return "mbh1_x" }, "malformed"},
+		{"a forged one", func(w *world) string {
+			hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+			return hop[:100] + strings.Repeat("A", 20) + hop[120:]
+		}, "changed, or is forged (key id " + newRing(t, masterOne).HopKeyIDs()[0] + ")"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			lines := func() int { return strings.Count(w.log.String(), "hop header refused") }
+			for i, want := range []int{1, 1, 2} {
+				if i == 2 {
+					w.clock.Add(10 * time.Second)
+				}
+				for range 100 {
+					if got := w.direct("GET", "/oauth/jwks.json", c.hop(w)); got.Status != 403 {
+						t.Fatalf("status %d", got.Status)
+					}
+				}
+				if lines() != want {
+					t.Errorf("%d lines, want %d", lines(), want)
+				}
+			}
+			w.clock.Add(-time.Hour)
+			w.direct("GET", "/oauth/jwks.json", c.hop(w))
+			if lines() != 3 {
+				t.Error("a clock that was set back silences the log")
+			}
+			if !strings.Contains(w.log.String(), c.want) || strings.Contains(w.log.String(), w.wiki.ClientSecret) {
+				t.Errorf("log %s", w.log.String())
+			}
+		})
+	}
+}
+
+// Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all the same.
+func TestInventedHopHeadersDoNotFillTheLog(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for i := range 1000 {
+		key := sha256.Sum256(fmt.Append(nil, i))
+		w.direct("GET", "/oauth/jwks.json", issuertest.SealHop(base64.StdEncoding.EncodeToString(key[:]), w.clock.Now(), w.wiki.JSON()))
+	}
+	if lines := strings.Count(w.log.String(), "\n"); lines == 0 || lines > 16 {
+		t.Errorf("%d lines", lines)
+	}
+	w.direct("GET", "/oauth/jwks.json", issuertest.SealHop(w.hopKey, w.clock.Now().Add(time.Hour), w.wiki.JSON()))
+	if !strings.Contains(w.log.String(), "made 3600 s in the future") {
+		t.Error("the plugin's own refusal is not logged")
+	}
+}
+
+func TestClocksThatDifferAreNamedBeforeTheyMatter(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		age  time.Duration
+		want string
+	}{
+		{"alike", 0, ""},
+		{"behind by two minutes, and a header that is reused", 140 * time.Second, ""},
+		{"behind by more", 141 * time.Second, "made 141 s ago: the clock of Traefik is behind"},
+		{"ahead by two minutes", -120 * time.Second, ""},
+		{"ahead by more", -121 * time.Second, "made 121 s in the future: the clock of Traefik is ahead"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			for i, lines := range []int{1, 1, 2} {
+				if i == 2 {
+					w.clock.Add(10 * time.Minute)
+				}
+				hop := issuertest.SealHop(w.hopKey, w.clock.Now().Add(-c.age), w.wiki.JSON())
+				if got := w.direct("GET", "/oauth/jwks.json", hop); got.Status != 200 {
+					t.Fatalf("status %d", got.Status)
+				}
+				if n := strings.Count(w.log.String(), "clocks differ"); (c.want == "") != (n == 0) || n > 0 && n != lines {
+					t.Errorf("%d lines, want %d", n, lines)
+				}
+			}
+			if !strings.Contains(w.log.String(), c.want) {
+				t.Errorf("log %s", w.log.String())
+			}
+		})
 	}
 }
 
@@ -245,15 +435,22 @@ func TestHopVectors(t *testing.T) {
 				w.clock.Set(time.Unix(seconds, 0))
 			})
 			seen[v["expect"]]++
-			payload, err := ring.OpenHop(v["value"], w.clock.Now())
+			hop, err := ring.OpenHop(v["value"], w.clock.Now())
+			var payload []byte
+			if err == nil {
+				payload = hop.Payload
+			}
 			inside := strings.HasPrefix(name, "member-") || strings.HasPrefix(name, "version-") || name == "trailing-data" // what opens, and is refused for what it says
 			if (err == nil) != (v["expect"] == "ok" || inside) || err == nil && string(payload) != v["payload"] {
 				t.Fatalf("opened with error %v: %s", err, payload)
 			}
 			got := w.direct("GET", "/.well-known/oauth-authorization-server", v["value"])
 			if v["expect"] == "refused" {
-				if got.Status != 403 || got.Header.Get("X-Mcpb-Hop") != "refused" {
-					t.Errorf("status %d", got.Status)
+				if got.Status != 403 || got.Header.Get("X-Mcpb-Hop") != "refused" || got.Header.Get("X-Mcpb-Sidecar") != "1" {
+					t.Errorf("status %d, %v", got.Status, got.Header)
+				}
+				if reason := readReason(t, v["key"], v["value"], got); reason != v["reason"] {
+					t.Errorf("reason %s, want %s", reason, v["reason"])
 				}
 				return
 			}
@@ -261,8 +458,8 @@ func TestHopVectors(t *testing.T) {
 			if err := json.Unmarshal(payload, &tn); err != nil {
 				t.Fatal(err)
 			}
-			if got.Status != 200 || got.text("issuer") != tn.PublicURL {
-				t.Errorf("status %d, issuer %q", got.Status, got.text("issuer"))
+			if got.Status != 200 || got.text("issuer") != tn.PublicURL || got.Header.Get("X-Mcpb-Sidecar") != v["mark"] {
+				t.Errorf("status %d, issuer %q, mark %s", got.Status, got.text("issuer"), got.Header.Get("X-Mcpb-Sidecar"))
 			}
 		})
 	}
@@ -294,7 +491,7 @@ func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 			}
 			v[member] = text
 		}
-		if got := slices.Sorted(maps.Keys(v)); !slices.Equal(got, []string{"expect", "key", "master", "now", "payload", "value"}) || v["expect"] != "ok" && v["expect"] != "refused" {
+		if got := slices.Sorted(maps.Keys(v)); !slices.Equal(got, []string{"expect", "key", "mark", "master", "now", "payload", "reason", "value"}) || v["expect"] != "ok" && v["expect"] != "refused" {
 			return nil, fmt.Errorf("%s: members %q, expect %q", name, got, v["expect"])
 		}
 		vectors[strings.TrimSuffix(name, ".txt")] = v
@@ -303,7 +500,7 @@ func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 }
 
 func TestTheVectorLoaderRefuses(t *testing.T) {
-	const good = "expect: ok\nkey: k\nmaster: m\nnow: 1\npayload: {}\n\nvalue\n"
+	const good = "expect: ok\nreason: none\nmark: x\nkey: k\nmaster: m\nnow: 1\npayload: {}\n\nvalue\n"
 	for _, c := range []struct{ name, file, text string }{
 		{"a folder without vectors", "a.md", good},
 		{"an unknown member", "a.txt", "colour: red\n" + good},

@@ -71,7 +71,10 @@ type Config struct {
 // Issuer answers for all tenants. It is safe for concurrent use.
 type Issuer struct {
 	Config
-	hops      hopCache
+	hops hopCache
+	// hopLines and strangerLines bound the lines about hop headers that are refused.
+	hopLines, strangerLines lineLimit
+
 	upstreams upstreamCache
 	documents documentCache
 	announced onceSet
@@ -218,13 +221,15 @@ func splitDocument(path string) (document, below string) {
 // behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
 func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t, err := s.openHop(r.Header.Get(hopHeader))
+		hop, err := s.openHop(r.Header.Get(hopHeader))
 		if err != nil {
-			refuseHop(w)
+			s.refuseHop(w, r, err)
 			return
 		}
+		t := hop.tenant
 		restoreAuthorization(r.Header)
 		h := w.Header()
+		h.Set(MarkHeader, hop.mark)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
 		if rt.cors {
@@ -261,6 +266,7 @@ func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
 	if !s.OnLambda {
 		health["version"], health["masters"], health["counters"] = s.Version, s.Ring.MasterIDs(), s.counters.snapshot()
 	}
+	w.Header().Set(MarkHeader, UnboundMark)
 	writeJSON(w, http.StatusOK, health)
 }
 

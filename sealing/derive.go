@@ -22,6 +22,8 @@ const (
 	labelPseudonym    = "mcpbouncer/v1/log-pseudonym" // HMAC key for subjects in the log
 	labelHop          = "mcpbouncer/v1/hop"           // hop key, and first bytes of its additional data
 	labelHopKeyID     = "mcpbouncer/v1/hop-key-id"    // 3 bytes, public: which hop key sealed a header
+	labelHopMark      = "mcpbouncer/v1/hop-mark"      // HMAC over a hop header: what the answer to it bears
+	labelHopReason    = "mcpbouncer/v1/hop-reason"    // AES-256 key from a hop header, and additional data: why it is refused
 	labelFingerprint  = "mcpbouncer/v1/fingerprint"   // short public name of a client_id in logs
 	labelReplayMark   = "mcpbouncer/v1/replay-mark"   // 16 bytes: under which a replay store knows a code or a family
 	labelReplayAnswer = "mcpbouncer/v1/replay-answer" // AES-256 key of an answer in a replay store, from the value presented

@@ -1,16 +1,36 @@
 package sealing
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"time"
 )
 
 // The hop header is sealed by the plugin, which has the hop key and nothing else (docs/hop.md).
 const (
-	hopPrefix = "mbh1_"
-	hopLife   = time.Minute
+	hopPrefix    = "mbh1_"
+	reasonPrefix = "mbe1_"
+	hopLife      = time.Minute
+	hopMarkSize  = 16
 )
+
+// ErrHopClock is the error of a hop header that authenticates, but was made too long ago or in the future.
+// Only who has the hop key gets that far, so it tells a stranger nothing.
+var ErrHopClock = errors.New("sealing: the hop header was made too long ago, or in the future")
+
+// Hop is a hop header that authenticated under a key of the ring.
+type Hop struct {
+	// Payload is the tenant configuration.
+	Payload []byte
+	// IssuedAt is when the plugin's clock said that it was made.
+	IssuedAt time.Time
+
+	value string
+	key   []byte
+}
 
 // HopKey is the key that the plugin shares with the sidecar: 32 bytes in standard base64, derived from the first
 // master. Who holds it can ask for any tenant; it does not reveal the master.
@@ -18,15 +38,23 @@ func (r *Ring) HopKey() string {
 	return base64.StdEncoding.EncodeToString(r.masters[0].hopKey())
 }
 
-// OpenHop returns the tenant configuration in a hop header. Every master's hop key opens, so the
-// plugin may follow a new master later. Any failure is ErrNotOpened.
-func (r *Ring) OpenHop(value string, now time.Time) ([]byte, error) {
+// HopKeyIDs are the public names of the ring's hop keys, 6 hexadecimal digits each, in the order of the masters.
+func (r *Ring) HopKeyIDs() []string {
+	var ids []string
+	for _, m := range r.masters {
+		id := hopKeyID(m.hopKey())
+		ids = append(ids, hex.EncodeToString(id[:]))
+	}
+	return ids
+}
+
+// OpenHop opens a hop header. Every master's hop key opens, so the plugin may follow a new master later.
+// A header that does not authenticate is ErrNotOpened, whatever the reason. One that does, but
+// was made at another time than about now, is ErrHopClock, and is returned with it.
+func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 	raw, header, issuedAt, err := decodePrefixed(hopPrefix, value)
 	if err != nil {
 		return nil, err
-	}
-	if HopExpired(issuedAt, now) {
-		return nil, ErrNotOpened
 	}
 	for _, m := range r.masters {
 		key := m.hopKey()
@@ -37,15 +65,43 @@ func (r *Ring) OpenHop(value string, now time.Time) ([]byte, error) {
 		if err != nil {
 			return nil, ErrNotOpened
 		}
-		return payload, nil
+		hop := &Hop{Payload: payload, IssuedAt: issuedAt, value: value, key: key}
+		if HopExpired(issuedAt, now) {
+			return hop, ErrHopClock
+		}
+		return hop, nil
 	}
 	return nil, ErrNotOpened
 }
 
-// HopIssuedAt reads when a hop header claims to have been made, without opening it.
-func HopIssuedAt(value string) (time.Time, error) {
-	_, _, at, err := decodePrefixed(hopPrefix, value)
-	return at, err
+// Mark is what an answer to the request with this header bears, so that the plugin knows that a sidecar
+// with its key gave it: 22 characters. It does not cover the answer: the network in between is TLS's to guard.
+func (h *Hop) Mark() string {
+	return base64.RawURLEncoding.EncodeToString(h.mac(labelHopMark)[:hopMarkSize])
+}
+
+// SealReason seals, for the plugin that made this header and for nobody else, why it is refused. Each
+// header has a key of its own for it, so a reason cannot be presented as the answer to another header, and
+// however many answers strangers cause, no key seals more than those to one header.
+func (h *Hop) SealReason(reason string) string {
+	sealed := newGCM(h.mac(labelHopReason)).Seal(nil, nil, []byte(reason), []byte(labelHopReason))
+	return reasonPrefix + base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+func (h *Hop) mac(label string) []byte {
+	mac := hmac.New(sha256.New, h.key)
+	mac.Write([]byte(label + h.value))
+	return mac.Sum(nil)
+}
+
+// ReadHop reads the id of the key under which a hop header claims to be sealed, 6 hexadecimal digits, and when it
+// claims to have been made, without opening it: for the log, and for headers that were opened before.
+func ReadHop(value string) (keyID string, issuedAt time.Time, err error) {
+	_, header, at, err := decodePrefixed(hopPrefix, value)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return hex.EncodeToString(header[1:4]), at, nil
 }
 
 // HopExpired says whether a hop header of this age is refused: it proves that the plugin spoke a

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,8 +43,8 @@ func sealHop(t testing.TB, key string, at time.Time, configuration []byte) strin
 
 func refusesHop(t *testing.T, r *sealing.Ring, value string, at time.Time) {
 	t.Helper()
-	if payload, err := r.OpenHop(value, at); err != sealing.ErrNotOpened || payload != nil {
-		t.Errorf("%q: payload %q, error %v, want ErrNotOpened itself", value, payload, err)
+	if hop, err := r.OpenHop(value, at); err != sealing.ErrNotOpened || hop != nil {
+		t.Errorf("%q: %v, error %v, want ErrNotOpened itself", value, hop, err)
 	}
 }
 
@@ -69,8 +74,8 @@ func TestHopOpensWhatAPluginSealed(t *testing.T) {
 				return
 			}
 			got, err := c.ring.OpenHop(v, now)
-			if err != nil || !bytes.Equal(got, configuration) {
-				t.Errorf("configuration %q, error %v", got, err)
+			if err != nil || !bytes.Equal(got.Payload, configuration) || !got.IssuedAt.Equal(now) {
+				t.Errorf("%v, error %v", got, err)
 			}
 		})
 	}
@@ -94,16 +99,16 @@ func TestHopAges(t *testing.T) {
 		{"made tomorrow", -day, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.opens {
-				if _, err := r.OpenHop(v, now.Add(c.age)); err != nil {
-					t.Error(err)
-				}
-			} else {
-				refusesHop(t, r, v, now.Add(c.age))
+			var want error
+			if !c.opens {
+				want = sealing.ErrHopClock
 			}
-			at, err := sealing.HopIssuedAt(v)
-			if err != nil || !at.Equal(now) {
-				t.Fatalf("issued at %v, error %v", at, err)
+			if hop, err := r.OpenHop(v, now.Add(c.age)); err != want || hop == nil || !hop.IssuedAt.Equal(now) {
+				t.Errorf("%v, error %v, want %v", hop, err, want)
+			}
+			id, at, err := sealing.ReadHop(v)
+			if err != nil || !at.Equal(now) || id != r.HopKeyIDs()[0] {
+				t.Fatalf("key %s, issued at %v, error %v", id, at, err)
 			}
 			if sealing.HopExpired(at, now.Add(c.age)) == c.opens {
 				t.Error("HopExpired and OpenHop disagree")
@@ -121,10 +126,15 @@ func TestNoChangedHopOpens(t *testing.T) {
 		}
 		b := raw(t, v)
 		t.Run(fmt.Sprintf("%d bytes", len(b)), func(t *testing.T) {
+			changedHop := func(value string) {
+				t.Helper()
+				refusesHop(t, r, value, now)
+				refusesHop(t, r, value, now.Add(day)) // its age tells a forger nothing either
+			}
 			for i := range len(b) * 8 {
 				flipped := bytes.Clone(b)
 				flipped[i/8] ^= 1 << (i % 8)
-				refusesHop(t, r, spell("mbh1_", flipped), now)
+				changedHop(spell("mbh1_", flipped))
 			}
 			for i := range len(v) * 8 {
 				flipped := []byte(v)
@@ -166,5 +176,110 @@ func TestAHopIsNoValueAndAValueNoHop(t *testing.T) {
 		v := r.Seal(kind, wiki, "", configuration, now)
 		refusesHop(t, r, v, now)
 		refusesHop(t, r, "mbh1_"+v[5:], now)
+	}
+}
+
+// openReason is what docs/hop.md says the plugin does.
+func openReason(t *testing.T, key, hop, reason string) (string, bool) {
+	t.Helper()
+	k, err := base64.StdEncoding.DecodeString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, k)
+	mac.Write([]byte("mcpbouncer/v1/hop-reason" + hop))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, ok := strings.CutPrefix(reason, "mbe1_")
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if !ok || err != nil || len(b) < 28 {
+		return "", false
+	}
+	plain, err := gcm.Open(nil, b[:12], b[12:], []byte("mcpbouncer/v1/hop-reason"))
+	return string(plain), err == nil
+}
+
+func TestTheReasonOfARefusalIsForTheHeaderThatWasSent(t *testing.T) {
+	r := ring(t, "new", "old")
+	key := ring(t, "old").HopKey() // of the plugin, which has not followed yet
+	v := sealHop(t, key, now, configuration)
+	other := sealHop(t, key, now.Add(time.Second), configuration)
+	hop, err := r.OpenHop(v, now.Add(day))
+	if err != sealing.ErrHopClock {
+		t.Fatal(err)
+	}
+	sealed := hop.SealReason("clock 86400")
+	if sealed == hop.SealReason("clock 86400") {
+		t.Error("two reasons have one nonce")
+	}
+	for _, c := range []struct {
+		name, key, hop string
+		opens          bool
+	}{
+		{"the plugin that sent it", key, v, true},
+		{"the answer to another header", key, other, false},
+		{"another hop key of the ring", r.HopKey(), v, false},
+		{"somebody else's", ring(t, "somebody else").HopKey(), v, false},
+	} {
+		if got, ok := openReason(t, c.key, c.hop, sealed); ok != c.opens || ok && got != "clock 86400" {
+			t.Errorf("%s: %q, %v", c.name, got, ok)
+		}
+	}
+	for i := range len(sealed) {
+		changed := []byte(sealed)
+		changed[i] ^= 1
+		if _, ok := openReason(t, key, v, string(changed)); ok {
+			t.Errorf("opens with character %d changed", i)
+		}
+	}
+}
+
+// The vectors of plugin/testdata: the mark of each header that authenticates.
+func TestHopMarkVectors(t *testing.T) {
+	files, err := filepath.Glob("../plugin/testdata/hop/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no vectors")
+	}
+	marks := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, value, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\n\n")
+		v := map[string]string{}
+		for line := range strings.SplitSeq(head, "\n") {
+			name, rest, _ := strings.Cut(line, ": ")
+			v[name] = rest
+		}
+		r, err := sealing.ParseRing(v["master"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		seconds, err := strconv.ParseInt(v["now"], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hop, err := r.OpenHop(strings.ReplaceAll(value, `\r\n`, "\r\n"), time.Unix(seconds, 0))
+		mark := "none"
+		if hop != nil {
+			mark = hop.Mark()
+		}
+		if mark != v["mark"] {
+			t.Errorf("%s: mark %s, want %s (%v)", file, mark, v["mark"], err)
+		}
+		if (err == sealing.ErrHopClock) != strings.HasPrefix(v["reason"], "clock ") || (err == sealing.ErrNotOpened) != (v["reason"] == "key") {
+			t.Errorf("%s: %v, reason %s", file, err, v["reason"])
+		}
+		marks[mark] = true
+	}
+	if len(marks) < 5 {
+		t.Errorf("only %d marks", len(marks))
 	}
 }

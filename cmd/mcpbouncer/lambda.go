@@ -58,7 +58,7 @@ func loadHandler(log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs())
+	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs())
 	return iss.Handler(), nil
 }
 
@@ -266,6 +266,7 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 func (a *answer) refuse(status int, code string) {
+	a.header.Set(issuer.MarkHeader, issuer.UnboundMark)
 	a.header.Set("Content-Type", "application/json")
 	a.header.Set("Cache-Control", "no-store")
 	a.WriteHeader(status)

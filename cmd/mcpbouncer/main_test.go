@@ -191,6 +191,7 @@ func TestServe(t *testing.T) {
 			if resp.StatusCode != 403 {
 				t.Errorf("status %d without a hop header", resp.StatusCode)
 			}
+			next("hop header refused")
 
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {

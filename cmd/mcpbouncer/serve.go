@@ -55,7 +55,7 @@ func serve(out io.Writer) error {
 	if e.DBPath != "" {
 		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "replay_guard", iss.ReplayGuard.Kind())
+	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs(), "replay_guard", iss.ReplayGuard.Kind())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -117,6 +117,9 @@ func healthcheck() error {
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get(issuer.MarkHeader) == "" {
+		return fmt.Errorf("healthcheck: what answers on BOUNCER_LISTEN_ADDR=%q is not the sidecar (%s)", e.ListenAddr, resp.Status)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("healthcheck: the sidecar answered %s", resp.Status)
 	}

@@ -11,6 +11,7 @@ import (
 	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -38,6 +39,7 @@ func main() {
 	}
 	writeTokens(filepath.Join(os.Args[1], "tokens"))
 	writeHops(filepath.Join(os.Args[1], "hop"))
+	writeReasons(filepath.Join(os.Args[1], "reason"))
 }
 
 func write(dir, name string, lines ...string) {
@@ -267,8 +269,21 @@ func writeHops(dir string) {
 		return append(append(head, nonce...), aead.Seal(nil, nonce, []byte(payload), append([]byte("mcpbouncer/v1/hop"), head...))...)
 	}
 	text := func(blob []byte) string { return "mbh1_" + b64.EncodeToString(blob) }
-	file := func(name, expect string, now int64, payload, value string) {
-		write(dir, name, "expect: "+expect, "master: "+base64.StdEncoding.EncodeToString(master), "key: "+base64.StdEncoding.EncodeToString(key), fmt.Sprint("now: ", now), "payload: "+payload, "", value)
+	mark := func(value string) string {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte("mcpbouncer/v1/hop-mark" + value))
+		return b64.EncodeToString(mac.Sum(nil)[:16])
+	}
+	// reason is what the sidecar tells the plugin when it refuses: "none" if it does not, "key" if the header does not authenticate.
+	file := func(name, reason string, now int64, payload, value string) {
+		expect, m := "refused", mark(value)
+		switch reason {
+		case "none":
+			expect = "ok"
+		case "key":
+			m = "none"
+		}
+		write(dir, name, "expect: "+expect, "reason: "+reason, "mark: "+m, "master: "+base64.StdEncoding.EncodeToString(master), "key: "+base64.StdEncoding.EncodeToString(key), fmt.Sprint("now: ", now), "payload: "+payload, "", value)
 	}
 	good := seal(key, 1, clock, payload)
 	changed := func(i int, mask byte) string {
@@ -276,21 +291,21 @@ func writeHops(dir string) {
 		blob[i] ^= mask
 		return text(blob)
 	}
-	refuse := func(name, value string) { file(name, "refused", clock, payload, value) }
+	refuse := func(name, value string) { file(name, "key", clock, payload, value) }
 	change := func(old, new string) string {
 		if !strings.Contains(payload, old) {
 			log.Fatalf("payload holds no %q", old)
 		}
 		return strings.Replace(payload, old, new, 1)
 	}
-	holds := func(name, expect, payload string) {
-		file(name, expect, clock, payload, text(seal(key, 1, clock, payload)))
+	holds := func(name, reason, payload string) {
+		file(name, reason, clock, payload, text(seal(key, 1, clock, payload)))
 	}
-	member := func(name, old, new string) { holds(name, "refused", change(old, new)) }
+	member := func(name, reason, old, new string) { holds(name, reason, change(old, new)) }
 
-	file("valid", "ok", clock, payload, text(good))
-	file("valid-almost-too-old", "ok", clock+359, payload, text(good))
-	file("valid-almost-from-the-future", "ok", clock-299, payload, text(good))
+	file("valid", "none", clock, payload, text(good))
+	file("valid-almost-too-old", "none", clock+359, payload, text(good))
+	file("valid-almost-from-the-future", "none", clock-299, payload, text(good))
 	all := []string{`"audience":"wiki"`, `"audience":"wiki-api"`, `"requiredScopes":[]`, `"requiredScopes":["mcp:read","mcp:write"]`,
 		`["/mcp","/sse"]`, `["/"]`, `"token"`, `"callback"`, `"generation":0`, `"generation":7`,
 		`"displayName":"wiki"`, `"displayName":"Das große Wiki"`, `"logo":""`, `"logo":"data:image/png;base64,iVBORw0KGgo="`,
@@ -307,15 +322,15 @@ func writeHops(dir string) {
 			log.Fatalf("not every label is set: %s", all[i])
 		}
 	}
-	holds("valid-all-labels", "ok", `{"v":1,`+full[1:])
-	holds("valid-without-version", "ok", without)
-	holds("valid-without-version-all-labels", "ok", full)
-	holds("valid-defaults-sent", "ok", `{"v":1,`+without[1:])
-	holds("valid-smallest", "ok", change(`,"clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]`, ``))
-	holds("valid-list-emptied", "ok", change(`"scopes":["openid","email"]`, `"scopes":["openid","email"],"mcpPaths":[]`))
+	holds("valid-all-labels", "none", `{"v":1,`+full[1:])
+	holds("valid-without-version", "none", without)
+	holds("valid-without-version-all-labels", "none", full)
+	holds("valid-defaults-sent", "none", `{"v":1,`+without[1:])
+	holds("valid-smallest", "none", change(`,"clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]`, ``))
+	holds("valid-list-emptied", "none", change(`"scopes":["openid","email"]`, `"scopes":["openid","email"],"mcpPaths":[]`))
 
-	file("too-old", "refused", clock+361, payload, text(good))
-	file("from-the-future", "refused", clock-301, payload, text(good))
+	file("too-old", "clock 361", clock+361, payload, text(good))
+	file("from-the-future", "clock -301", clock-301, payload, text(good))
 	refuse("other-key", text(seal(otherKey, 1, clock, payload)))
 	refuse("other-key-under-this-key-id", text(append(append([]byte{}, good[:8]...), seal(otherKey, 1, clock, payload)[8:]...)))
 	refuse("other-suite", text(seal(key, 2, clock, payload)))
@@ -338,22 +353,64 @@ func writeHops(dir string) {
 	refuse("respelled-line-break", text(good)[:40]+`\r\n`+text(good)[40:])
 	refuse("too-long", text(seal(key, 1, clock, strings.Replace(payload, `"wiki"`, `"`+strings.Repeat("w", 8000)+`"`, 1))))
 
-	member("version-2", `"v":1`, `"v":2`)
-	member("version-as-text", `"v":1`, `"v":"1"`)
-	member("version-null", `"v":1`, `"v":null`)
-	member("version-2-with-an-unknown-member", `"v":1`, `"v":2,"admin":true`)
-	member("version-repeated", `"v":1`, `"v":1,"v":1`)
-	member("member-unknown", `"resource"`, `"allowedCountries":["CH"],"resource"`)
-	member("member-unknown-and-empty", `"resource"`, `"allowedCountries":[],"resource"`)
-	member("member-unknown-among-others", `"resource"`, `"zone":"a","allowedCountries":["CH"],"generation":"0","resource"`)
-	holds("member-unknown-without-version", "refused", strings.Replace(without, `"resource"`, `"allowedCountries":["CH"],"resource"`, 1))
-	member("member-missing", `"resource":"wiki",`, ``)
-	member("member-empty", `"resource":"wiki"`, `"resource":""`)
-	member("member-repeated", `"resource":"wiki"`, `"resource":"world","resource":"wiki"`)
-	member("member-in-other-case", `"resource"`, `"Resource"`)
-	member("member-of-another-type", `"resource"`, `"generation":"0","resource"`)
-	member("member-null", `["openid","email"]`, `null`)
-	member("trailing-data", `"email"]}`, `"email"]}{}`)
+	member("version-2", "version 1", `"v":1`, `"v":2`)
+	member("version-as-text", "version 1", `"v":1`, `"v":"1"`)
+	member("version-null", "version 1", `"v":1`, `"v":null`)
+	member("version-2-with-an-unknown-member", "version 1", `"v":1`, `"v":2,"admin":true`)
+	member("version-repeated", "value", `"v":1`, `"v":1,"v":1`)
+	member("member-unknown", "label allowedCountries", `"resource"`, `"allowedCountries":["CH"],"resource"`)
+	member("member-unknown-and-empty", "label allowedCountries", `"resource"`, `"allowedCountries":[],"resource"`)
+	member("member-unknown-among-others", "label allowedCountries", `"resource"`, `"zone":"a","allowedCountries":["CH"],"generation":"0","resource"`)
+	holds("member-unknown-without-version", "label allowedCountries", strings.Replace(without, `"resource"`, `"allowedCountries":["CH"],"resource"`, 1))
+	member("member-missing", "value resource", `"resource":"wiki",`, ``)
+	member("member-empty", "value resource", `"resource":"wiki"`, `"resource":""`)
+	member("member-repeated", "value", `"resource":"wiki"`, `"resource":"world","resource":"wiki"`)
+	member("member-in-other-case", "label Resource", `"resource"`, `"Resource"`)
+	member("member-of-another-type", "value generation", `"resource"`, `"generation":"0","resource"`)
+	member("member-null", "value scopes", `["openid","email"]`, `null`)
+	member("trailing-data", "value", `"email"]}`, `"email"]}{}`)
+}
+
+// writeReasons writes sealed reasons, all as answers to one header.
+func writeReasons(dir string) {
+	key, other := hopKey(hashOf("mcpbouncer test vector, master new")), hopKey(stream("other hop master", 32))
+	hop := "mbh1_" + b64.EncodeToString(stream("hop header of the reasons", 100))
+	seal := func(key []byte, hop, label, reason string) []byte {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte("mcpbouncer/v1/hop-reason" + hop))
+		block, err := aes.NewCipher(mac.Sum(nil))
+		if err != nil {
+			log.Fatal(err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			log.Fatal(err)
+		}
+		nonce := stream("reason nonce", 12)
+		return append(nonce, aead.Seal(nil, nonce, []byte(reason), []byte(label))...)
+	}
+	const label = "mcpbouncer/v1/hop-reason"
+	good := seal(key, hop, label, "label allowedCountries")
+	text := func(blob []byte) string { return "mbe1_" + b64.EncodeToString(blob) }
+	file := func(name, reason, value string) {
+		write(dir, name, "reason: "+reason, "key: "+base64.StdEncoding.EncodeToString(key), "hop: "+hop, "", value)
+	}
+	for _, reason := range []string{"clock 600", "clock -600", "version 1", "label allowedCountries", "value exchange", "value"} {
+		file("valid-"+strings.ReplaceAll(reason, " ", "-"), reason, text(seal(key, hop, label, reason)))
+	}
+	file("other-key", "none", text(seal(other, hop, label, "clock 600")))
+	file("other-header", "none", text(seal(key, hop+"A", label, "clock 600")))
+	file("other-additional-data", "none", text(seal(key, hop, "mcpbouncer/v1/hop", "clock 600")))
+	for i, name := range map[int]string{0: "nonce", 12: "ciphertext", len(good) - 1: "tag"} {
+		changed := append([]byte{}, good...)
+		changed[i] ^= 1
+		file("bit-flip-"+name, "none", text(changed))
+	}
+	file("truncated", "none", text(good[:len(good)-1]))
+	file("truncated-to-nonce", "none", text(good[:12]))
+	file("truncated-to-prefix", "none", "mbe1_")
+	file("no-prefix", "none", text(good)[5:])
+	file("too-long", "none", text(seal(key, hop, label, "label "+strings.Repeat("a", 600))))
 }
 
 func boolInt(b bool) int {
