@@ -253,7 +253,32 @@ func (s *settings) parseAddresses(c *Config) error {
 		return errors.New("label pathPrefix: differs from the path of publicURL; make them equal or leave pathPrefix out")
 	}
 	s.prefix = prefix
+	if s.publicURL != "" && s.leadsBack(s.publicURL) {
+		return errLeadsBack
+	}
 	return nil
+}
+
+var errLeadsBack = errors.New("label sidecarURL: this is an address of the MCP server itself, so that each request for the sidecar would come back as another one: give the address of the sidecar, for example http://bouncer:8080")
+
+// leadsBack says whether requests to the sidecar would come back to this middleware under a public URL: same host, and a
+// path at or below its own. The scheme does not count where both ports are the default: a proxy may end TLS for one of them.
+func (s *settings) leadsBack(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	if err != nil || hostAndPort(u) != hostAndPort(s.sidecar) {
+		return false
+	}
+	return s.sidecar.Path == u.Path || strings.HasPrefix(s.sidecar.Path, u.Path+"/")
+}
+
+// hostAndPort is the one spelling of a URL's host, without port where it is the scheme's.
+func hostAndPort(u *url.URL) string {
+	name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	port := ":" + u.Port()
+	if port == ":" || port == defaultPort(u.Scheme) {
+		port = ""
+	}
+	return name + port
 }
 
 // parseTenant reads the labels that the sidecar is told, in the hop header.

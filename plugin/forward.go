@@ -66,7 +66,7 @@ const unavailablePage = `<!doctype html>
 // forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
 // for an OAuth path.
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
-	hop, err := t.hop.header(now().Unix())
+	ticket, err := t.hop.header(now().Unix())
 	if err != nil {
 		complain(b.name, "hop", err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
@@ -78,8 +78,8 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	}
 	proxy := &httputil.ReverseProxy{
 		Transport:      t.hop.transport(),
-		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, hop, path) },
-		ModifyResponse: checkHop,
+		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, ticket.value, path) },
+		ModifyResponse: func(resp *http.Response) error { return checkAnswer(t.hop, ticket, resp) },
 		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, err) },
 	}
 	proxy.ServeHTTP(rw, req)
@@ -126,39 +126,24 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out.Header[hopHeader] = []string{hop}
 }
 
-// checkHop finds the sidecar's refusal of the hop header. It is the operator's fault, so the client is not told 403.
-func checkHop(resp *http.Response) error {
-	if isHopRefusal(resp) {
-		return errHopRefused
-	}
-	if resp.StatusCode == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "" {
-		return errSignatureRefused
-	}
-	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
-	if challenge := resp.Header[renamedChallenge]; challenge != nil {
-		resp.Header["Www-Authenticate"] = challenge
-		delete(resp.Header, renamedChallenge)
-	}
-	return nil
-}
-
-const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
-
-func isHopRefusal(resp *http.Response) bool {
-	return resp.StatusCode == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"
-}
-
 func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
-	if errors.Is(err, errHopRefused) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials) {
-		cause, _, _ := strings.Cut(err.Error(), ":")
-		complain(b.name, cause, "sidecar "+b.settings.sidecar.String()+": "+err.Error())
+	sidecar := b.settings.sidecar.String()
+	cause, _, _ := strings.Cut(err.Error(), ":")
+	switch {
+	case errors.Is(err, errHeadersTooLarge): // the client's fault
+		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
+	case errors.Is(err, errNotSidecar):
+		complain(b.name, cause, err.Error())
+		forwardUnavailable(rw, req, http.StatusBadGateway)
+	case errors.Is(err, errHopRefused) || errors.Is(err, errSidecarFails) || errors.Is(err, errSignatureRefused) || errors.Is(err, errNoAWSCredentials):
+		complain(b.name, cause, "sidecar "+sidecar+": "+err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
-		return
+	default:
+		if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
+			complain(b.name, "sidecar", "the sidecar "+sidecar+" cannot be reached (label sidecarURL): "+reason(err))
+		}
+		forwardUnavailable(rw, req, http.StatusBadGateway)
 	}
-	if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
-		complain(b.name, "sidecar", "the sidecar "+b.settings.sidecar.String()+" cannot be reached (label sidecarURL): "+reason(err))
-	}
-	forwardUnavailable(rw, req, http.StatusBadGateway)
 }
 
 // forwardUnavailable answers at the paths that people's browsers open with a page, and at all others as clients expect it.

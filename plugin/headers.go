@@ -21,15 +21,21 @@ const (
 )
 
 // dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes X_Mcp_Sub and X.mcp.sub on,
-// and a server that maps header names to variables (CGI, WSGI) reads them as X-Mcp-Sub.
+// and a server that maps header names to variables (CGI, WSGI) reads them as X-Mcp-Sub. It returns whether a bouncer's
+// middleware has sent the request to its sidecar.
 //
 // The tests before foldHeader are there for speed: this loop runs interpreted, for each header of each request.
-func dropForged(h http.Header) {
+func dropForged(h http.Header) bool {
+	looped := false
 	for name := range h {
 		if len(name) <= maxForgeable && len(name) >= minForgeable && name[0]|0x20 == 'x' && name[2]|0x20 == 'm' && forgeable[foldHeader(name)] {
+			if name == hopHeader && strings.HasPrefix(strings.Join(h[name], ""), "mbh") {
+				looped = true
+			}
 			delete(h, name)
 		}
 	}
+	return looped
 }
 
 // ownHeaders are the names that a label gave to identity headers.

@@ -9,11 +9,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -22,52 +24,69 @@ import (
 //
 //	mbh1_ + base64url( suite 1 ‖ key id 3 ‖ issued-at 4 ‖ nonce 12 ‖ AES-256-GCM of hopPayload ‖ tag 16 )
 const (
-	hopHeader   = "X-Mcpb-Hop"
-	hopVariable = "BOUNCER_HOP_KEY"
-	hopReuse    = 20 // seconds for which one header is sent; the sidecar accepts it for minutes
+	hopHeader    = "X-Mcpb-Hop"
+	markHeader   = "X-Mcpb-Sidecar" // of every answer of a sidecar
+	reasonHeader = "X-Mcpb-Reason"  // why the sidecar refuses a hop header that authenticates
+	hopVariable  = "BOUNCER_HOP_KEY"
+	hopReuse     = 20 // seconds for which one header is sent; the sidecar accepts it for minutes
 )
+
+// hopTicket is one hop header, with what it takes to read the answer to it.
+type hopTicket struct {
+	value  string
+	mark   string // what the answer bears in markHeader
+	key    []byte // 32 bytes
+	madeAt int64  // Unix seconds
+}
 
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.
 type hopSealer struct {
-	payload []byte     // hopPayload as JSON
+	payload []byte     // encodePayload
+	sidecar string     // base URL, for the log
 	keyFile string     // empty: the key is in the environment
 	signer  *awsSigner // nil: what carries the header is not signed
 	name    string     // of the middleware, for the log
 
 	mu     sync.Mutex // held while a key file is read: requests that need the header need the key
-	value  string
+	ticket *hopTicket
 	err    error
 	madeAt int64
 }
 
-// header returns the value of X-Mcpb-Hop at a time in Unix seconds. The key is read here and not in New, so that a new key
+// header returns X-Mcpb-Hop at a time in Unix seconds. The key is read here and not in New, so that a new key
 // in the file needs no restart. A failure is remembered for a second, so that strangers cannot make Traefik read files in a loop.
-func (h *hopSealer) header(at int64) (string, error) {
+func (h *hopSealer) header(at int64) (*hopTicket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	age := at - h.madeAt
-	if h.value != "" && age >= 0 && age < hopReuse {
-		return h.value, nil
+	if h.ticket != nil && age >= 0 && age < hopReuse {
+		return h.ticket, nil
 	}
 	if h.err != nil && age == 0 {
-		return "", h.err
+		return nil, h.err
 	}
-	h.value = ""
 	h.madeAt = at
-	key, err := readHopKey(h.keyFile)
+	ticket, err := newTicket(h.keyFile, at, h.payload)
+	h.ticket = ticket
 	h.err = err
+	return ticket, err
+}
+
+func newTicket(keyFile string, at int64, payload []byte) (*hopTicket, error) {
+	key, err := readHopKey(keyFile)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	nonce := make([]byte, 12)
 	if _, err := rand.Read(nonce); err != nil {
-		h.err = err
-		return "", err
+		return nil, err
 	}
-	value, err := sealHop(key, at, nonce, h.payload)
-	h.err = err
-	h.value = value
-	return value, err
+	value, err := sealHop(key, at, nonce, payload)
+	if err != nil {
+		return nil, err
+	}
+	mark := base64.RawURLEncoding.EncodeToString(hmacSHA256(key, "mcpbouncer/v1/hop-mark"+value)[:16])
+	return &hopTicket{value: value, mark: mark, key: key, madeAt: at}, nil
 }
 
 // transport is the way to the sidecar, for every request with the header.
@@ -150,4 +169,61 @@ func parseHopKey(text string) ([]byte, bool) {
 	return key, err == nil && len(key) == 32
 }
 
-var errHopRefused = errors.New("the sidecar does not accept this hop key: give Traefik the " + hopVariable + " that `mcpbouncer keygen` prints for the sidecar's master secret, and compare the clocks")
+// hopKeyID is the public name of the key under which a header was sealed: 6 hexadecimal digits.
+func hopKeyID(key []byte) string {
+	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
+	return hex.EncodeToString(id[:3])
+}
+
+const maxReason = 600 // characters of a sealed reason
+
+// openReason opens what the sidecar says of a hop header that it does not serve. It is sealed under a key that
+// follows from the hop key and from the header: nobody in between can make an operator rotate keys, or blame a label.
+func openReason(ticket *hopTicket, sealed string) (string, bool) {
+	if !strings.HasPrefix(sealed, "mbe1_") || len(sealed) > maxReason {
+		return "", false
+	}
+	blob, err := strictBase64.DecodeString(sealed[len("mbe1_"):])
+	if err != nil || len(blob) < 12+16 {
+		return "", false
+	}
+	block, err := aes.NewCipher(hmacSHA256(ticket.key, "mcpbouncer/v1/hop-reason"+ticket.value))
+	if err != nil {
+		return "", false
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return "", false
+	}
+	reason, err := aead.Open(nil, blob[:12], blob[12:], []byte("mcpbouncer/v1/hop-reason"))
+	return string(reason), err == nil
+}
+
+// explainRefusal says what an operator is to do. reason is the sidecar's, of docs/hop.md; at is now in Unix seconds.
+func explainRefusal(ticket *hopTicket, reason string, at int64) string {
+	word, about, _ := strings.Cut(reason, " ")
+	switch word {
+	case "clock":
+		age, err := strconv.ParseInt(about, 10, 64)
+		if err == nil {
+			return explainClock(age - (at - ticket.madeAt))
+		}
+	case "version":
+		return fmt.Sprintf("it reads version %s of the hop and this plugin speaks %d: upgrade the sidecar first, then the plugin; the hop key is right", strconv.Quote(about), hopVersion)
+	case "label":
+		return "it does not know the label " + strconv.Quote(about) + ", which is set here: upgrade the sidecar first, or remove the label; the hop key is right"
+	case "value":
+		return "it does not take the value of " + strconv.Quote(about) + ": its log says why; the hop key is right"
+	}
+	return "for a reason that this plugin does not know (" + strconv.Quote(reason) + "): its log says more; the hop key is right"
+}
+
+// explainClock takes the sidecar's time less Traefik's, in seconds.
+func explainClock(ahead int64) string {
+	whose := "behind the sidecar's"
+	if ahead < 0 {
+		whose = "ahead of the sidecar's"
+		ahead = -ahead
+	}
+	return fmt.Sprintf("the clock of Traefik is %d s %s: set both (NTP); the hop key is right", ahead, whose)
+}

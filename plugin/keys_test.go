@@ -304,7 +304,7 @@ func TestRefusedHopKeyIsNamedWhenKeysAreFetched(t *testing.T) {
 	sidecar.refuses = true
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
 	rec := ask(h, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
-	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
+	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar refuses the hop header: its master secret is not that of this hop key (key id ") {
 		t.Errorf("status %d, log %q", rec.Code, log)
 	}
 }

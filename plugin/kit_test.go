@@ -114,14 +114,15 @@ type fakeSidecar struct {
 	denyFetches atomic.Int64 // of the deny document
 	unchanged   atomic.Int64 // answers to the latter that it has not changed
 
-	mu      sync.Mutex
-	jwks    string
-	deny    string                      // a number: this status instead
-	answers map[string]http.HandlerFunc // for other paths
-	refuses bool                        // answers like a sidecar that does not accept the hop key
-	last    *http.Request               // other than for the key set
-	hop     string                      // X-Mcpb-Hop of the last request of any kind
-	hold    chan struct{}               // key sets are not served before it is closed
+	mu       sync.Mutex
+	jwks     string
+	deny     string                      // a number: this status instead
+	answers  map[string]http.HandlerFunc // for other paths
+	unmarked string                      // answers at this path are those of something else
+	refuses  bool                        // answers like a sidecar that does not accept the hop key
+	last     *http.Request               // other than for the key set
+	hop      string                      // X-Mcpb-Hop of the last request of any kind
+	hold     chan struct{}               // key sets are not served before it is closed
 }
 
 func startSidecar(t testing.TB) *fakeSidecar {
@@ -138,13 +139,18 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	deny := f.deny
 	answers := f.answers[req.URL.Path]
 	refuses := f.refuses
+	unmarked := f.unmarked == req.URL.Path
 	hold := f.hold
 	if req.URL.Path != "/oauth/jwks.json" && req.URL.Path != "/hop/deny" {
 		f.last = req.Clone(context.Background())
 	}
 	f.mu.Unlock()
+	if !unmarked {
+		markAnswer(rw, req)
+	}
 	if refuses {
 		rw.Header().Set(hopHeader, "refused")
+		rw.Header().Set(markHeader, "1")
 		rw.WriteHeader(http.StatusForbidden)
 		return
 	}
@@ -167,6 +173,22 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	}
 	rw.Header().Set("X-Served-By", "sidecar")
 	fmt.Fprint(rw, req.Method+" "+req.URL.RequestURI())
+}
+
+// markAnswer does what makes an answer the sidecar's: it holds the hop key that the header names.
+func markAnswer(rw http.ResponseWriter, req *http.Request) {
+	hop := strings.Join(req.Header[hopHeader], "|")
+	blob, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(hop, "mbh1_"))
+	if err != nil || len(blob) < 36 {
+		return
+	}
+	for i := byte(1); i < 10; i++ {
+		key := bytes.Repeat([]byte{i}, 32)
+		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
+		if bytes.Equal(blob[1:4], id[:3]) {
+			rw.Header().Set(markHeader, markOf(key, hop))
+		}
+	}
 }
 
 func (f *fakeSidecar) serveDeny(rw http.ResponseWriter, req *http.Request, deny string) {
@@ -206,6 +228,12 @@ func (f *fakeSidecar) on(path string, answers http.HandlerFunc) {
 func (f *fakeSidecar) serveKeys(jwks string) {
 	f.mu.Lock()
 	f.jwks = jwks
+	f.mu.Unlock()
+}
+
+func (f *fakeSidecar) forget() {
+	f.mu.Lock()
+	f.last = nil
 	f.mu.Unlock()
 }
 

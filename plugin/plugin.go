@@ -89,7 +89,10 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 		return
 	}
-	dropForged(req.Header)
+	if dropForged(req.Header) {
+		refuseLoop(b, rw)
+		return
+	}
 	if b.settings.own != nil {
 		dropOwn(req.Header, b.settings.own)
 	}
@@ -104,6 +107,13 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	pass(b, rw, req, e, id)
+}
+
+// refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each would make the next one,
+// until Traefik has no file descriptors left. Whoever sends such a header himself is refused alone.
+func refuseLoop(b *bouncer, rw http.ResponseWriter) {
+	complain(b.name, "loop", "a request for the sidecar came back to a middleware of MCPBouncer (this one's label sidecarURL is "+b.settings.sidecar.String()+"): give the address of the sidecar itself")
+	answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.

@@ -468,7 +468,7 @@ func TestHopKeyProblemsAre503(t *testing.T) {
 	sidecar.refuses = true
 	h, _ = guard(t, wikiConfig(sidecar.server.URL))
 	rec = ask(h, "GET", wikiURL+"/oauth/x")
-	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar does not accept this hop key: ") {
+	if rec.Code != 503 || !strings.Contains(log.String(), "the sidecar refuses the hop header: its master secret is not that of this hop key (key id ") {
 		t.Errorf("refused key: status %d, log %q", rec.Code, log)
 	}
 }

@@ -4,7 +4,9 @@ package plugin
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -20,7 +22,7 @@ type sidecarAnswer struct {
 // askSidecar sends one request for the plugin itself, within keysDeadline. A form is posted; an etag makes the request conditional. RoundTrip
 // and not a Client: redirects are not followed.
 func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*sidecarAnswer, error) {
-	header, err := hop.header(now().Unix())
+	ticket, err := hop.header(now().Unix())
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +32,7 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 	if err != nil {
 		return nil, err
 	}
-	req.Header[hopHeader] = []string{header}
+	req.Header[hopHeader] = []string{ticket.value}
 	if form != "" {
 		req.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	}
@@ -42,7 +44,7 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if err := checkHop(resp); err != nil {
+	if err := checkAnswer(hop, ticket, resp); err != nil {
 		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
@@ -53,4 +55,72 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 		return nil, errors.New("the answer is too long")
 	}
 	return &sidecarAnswer{status: resp.StatusCode, body: body, etag: resp.Header.Get("ETag")}, nil
+}
+
+// What comes back instead of an answer of the sidecar. Each is the operator's to mend, so the client is told no more
+// than that the authorization server is away.
+var (
+	errHopRefused      = errors.New("the sidecar refuses the hop header")
+	errSidecarFails    = errors.New("the sidecar cannot serve")
+	errNotSidecar      = errors.New("label sidecarURL")
+	errHeadersTooLarge = errors.New("the request's headers are too large for the sidecar")
+)
+
+// checkAnswer lets nothing pass that the sidecar has not marked as its answer to this hop header. Otherwise the pages of whatever
+// else listens at sidecarURL would reach clients under the MCP server's name, and its key set would be believed.
+// Every request to the sidecar comes here.
+func checkAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response) error {
+	mark := resp.Header.Get(markHeader)
+	delete(resp.Header, markHeader)
+	if !hmac.Equal([]byte(mark), []byte(ticket.mark)) {
+		return explainAnswer(hop, ticket, resp, mark)
+	}
+	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
+	if challenge := resp.Header[renamedChallenge]; challenge != nil {
+		resp.Header["Www-Authenticate"] = challenge
+		delete(resp.Header, renamedChallenge)
+	}
+	return nil
+}
+
+const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
+
+// explainAnswer says what came instead. mark is what the answer bears: a sidecar that did not open the hop header can only say that it
+// is one.
+func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark string) error {
+	status := resp.StatusCode
+	refused := status == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"
+	switch {
+	case refused && mark == "":
+		return fmt.Errorf("%w: what answers at %s is a sidecar of a version before this plugin's: upgrade the sidecar first, then the plugin", errHopRefused, hop.sidecar)
+	case refused && resp.Header.Get(reasonHeader) == "":
+		return fmt.Errorf("%w: its master secret is not that of this hop key (key id %s; the sidecar's log names its own): give Traefik the %s that `mcpbouncer hop-key` prints for the sidecar's BOUNCER_ENCRYPTION_KEY", errHopRefused, hopKeyID(ticket.key), hopVariable)
+	case refused:
+		reason, ok := openReason(ticket, resp.Header.Get(reasonHeader))
+		if !ok {
+			return fmt.Errorf("%w: its reason was changed on its way: see what stands between Traefik and %s", errHopRefused, hop.sidecar)
+		}
+		return fmt.Errorf("%w: %s", errHopRefused, explainRefusal(ticket, reason, now().Unix()))
+	case status == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "":
+		return errSignatureRefused
+	case status == http.StatusRequestHeaderFieldsTooLarge: // of net/http, before the sidecar's own code
+		return errHeadersTooLarge
+	case mark == "1":
+		return fmt.Errorf("%w: it answers %d: its log says why", errSidecarFails, status)
+	case mark != "":
+		return fmt.Errorf("%w: what answers at %s gives the answer to another request (%d %s): it must not keep the sidecar's answers", errNotSidecar, hop.sidecar, status, mediaTypeOf(resp))
+	case status == http.StatusLoopDetected:
+		return fmt.Errorf("%w: %s leads to a middleware of MCPBouncer and not to the sidecar, so that requests come back: give the address of the sidecar itself", errNotSidecar, hop.sidecar)
+	}
+	return fmt.Errorf("%w: what answers at %s is not the sidecar (%d %s): correct the address, or see what stands in front of the sidecar", errNotSidecar, hop.sidecar, status, mediaTypeOf(resp))
+}
+
+// mediaTypeOf is for the log: whoever answered has chosen it.
+func mediaTypeOf(resp *http.Response) string {
+	name, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	name = strings.TrimSpace(name)
+	if name == "" || len(name) > 80 || strings.Trim(name, tokenChars+"/") != "" {
+		return "without a media type"
+	}
+	return name
 }

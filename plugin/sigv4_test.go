@@ -122,6 +122,7 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 			query = req.URL.RawQuery
 		}
 		mu.Unlock()
+		markAnswer(rw, req)
 		if req.URL.Path == "/hop/deny" {
 			http.NotFound(rw, req)
 			return
@@ -329,7 +330,8 @@ func TestContainersThatGiveNoCredentials(t *testing.T) {
 
 func TestARenamedChallengeGetsItsNameBack(t *testing.T) {
 	start(t)
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		markAnswer(rw, req)
 		rw.Header().Set("x-amzn-Remapped-WWW-Authenticate", `Basic realm="token endpoint"`)
 		rw.WriteHeader(http.StatusUnauthorized)
 	}))

@@ -71,6 +71,10 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	case publicURL == "":
 		publicURL = scheme + "://" + host + b.settings.prefix
 	}
+	if b.settings.leadsBack(publicURL) {
+		complain(b.name, "loop", errLeadsBack.Error())
+		return nil, errLeadsBack
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
@@ -95,7 +99,7 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	payload.PublicURL = publicURL
 	text := encodePayload(&payload)
 	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
-	t.hop = &hopSealer{payload: text, keyFile: s.hopKeyFile, signer: s.signer, name: name}
+	t.hop = &hopSealer{payload: text, sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
 	t.providerIssuer = payload.ProviderIssuer
 	t.identityHeaders = s.identityHeaders
 	origin := keysFrom(s, &payload)
@@ -151,6 +155,10 @@ func accessOf(p *hopPayload) string {
 
 // refuseHost answers a request whose scheme or host is not the tenant's.
 func refuseHost(rw http.ResponseWriter, err error) {
+	if errors.Is(err, errLeadsBack) { // the reason is for the operator
+		answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"the authorization server has the address of this server"}`)
+		return
+	}
 	if errors.Is(err, errMisdirected) { // RFC 9110 §15.5.20
 		answer(rw, http.StatusMisdirectedRequest, `{"error":"misdirected_request","error_description":"`+err.Error()+`"}`)
 		return

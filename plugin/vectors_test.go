@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -125,9 +126,17 @@ func TestNoChangedTokenIsAccepted(t *testing.T) {
 	}
 }
 
+// markOf is what docs/hop.md says the answer to a header bears.
+func markOf(key []byte, hop string) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("mcpbouncer/v1/hop-mark" + hop))
+	sum := mac.Sum(nil)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
 func TestHopVectors(t *testing.T) {
 	accepted := 0
-	for name, v := range loadVectors(t, "hop", "expect", "master", "key", "now", "payload") {
+	for name, v := range loadVectors(t, "hop", "expect", "reason", "mark", "master", "key", "now", "payload") {
 		key, err := base64.StdEncoding.DecodeString(v["key"])
 		if err != nil {
 			t.Fatal(err)
@@ -151,9 +160,40 @@ func TestHopVectors(t *testing.T) {
 		if err != nil || again != value {
 			t.Errorf("%s: sealed again as %s, %v", name, again, err)
 		}
+		os.Setenv(hopVariable, v["key"])
+		ticket, err := newTicket("", at, []byte(v["payload"]))
+		os.Setenv(hopVariable, testHopKey)
+		if err != nil || ticket.mark != markOf(key, ticket.value) || markOf(key, value) != v["mark"] {
+			t.Errorf("%s: mark %s of a new header, %s of this one, want %s", name, ticket.mark, markOf(key, value), v["mark"])
+		}
 	}
 	if accepted == 0 {
 		t.Error("no vector is valid")
+	}
+}
+
+// What the sidecar says of a header that it refuses opens for the plugin that sent it, and for no other header.
+func TestReasonVectors(t *testing.T) {
+	opened := 0
+	for name, v := range loadVectors(t, "reason", "reason", "key", "hop") {
+		key, err := base64.StdEncoding.DecodeString(v["key"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		reason, ok := openReason(&hopTicket{value: v["hop"], key: key}, v["subject"])
+		if v["reason"] == "none" {
+			if ok {
+				t.Errorf("%s: opened as %q", name, reason)
+			}
+			continue
+		}
+		opened++
+		if !ok || reason != v["reason"] {
+			t.Errorf("%s: %q, %v", name, reason, ok)
+		}
+	}
+	if opened < 6 {
+		t.Errorf("%d vectors open", opened)
 	}
 }
 
@@ -269,7 +309,7 @@ func decodePayload(payload []byte) (*hopPayload, error) {
 // A payload without version means the same as one with it, and the plugin writes neither more nor less than what differs from the defaults.
 func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 	start(t)
-	vectors := loadVectors(t, "hop", "expect", "master", "key", "now", "payload")
+	vectors := loadVectors(t, "hop", "expect", "reason", "mark", "master", "key", "now", "payload")
 	for _, c := range []struct{ sent, written string }{
 		{"valid", "valid"},
 		{"valid-all-labels", "valid-all-labels"},
