@@ -58,6 +58,11 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
 		if err != nil {
 			e := asError(err)
+			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
+				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", "tenant", t.Resource, "provider", up.issuer, "cause", e.cause)
+				s.handOn(r.Context(), codeKey(t, upstreamCode))
+				return s.codeAnswer(t, req, code, finished), nil
+			}
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
 		if err := s.admit(t, who); err != nil {
@@ -70,9 +75,18 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", t.Exchange)
+	return s.codeAnswer(t, req, code, finished), nil
+}
+
+// codeAnswer leads the browser to the client with a code.
+func (s *Issuer) codeAnswer(t *tenant, req authorizationRequest, code authorizationCode, finished []*http.Cookie) *answer {
+	exchange := "token"
+	if code.Identity != nil {
+		exchange = "callback"
+	}
+	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
-	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}, nil
+	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
 }
 
 // upstreamRefusal maps what a provider may say at its authorization endpoint to what the client may

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 )
 
@@ -72,13 +73,14 @@ func rulesChanged() *Error {
 	return invalidGrant("this server's rules have changed since this login; authorize again").because(errRulesChanged)
 }
 
-// needs reads the labels. It runs once for each tenant configuration.
-func (t *tenant) needs() claimNeeds {
+// needs reads the labels that are rules, and what the MCP server is told. It runs once for each
+// tenant configuration.
+func (t *tenant) needs(told []string) claimNeeds {
 	n := claimNeeds{
-		Email: len(t.AllowedEmails) > 0 || len(t.AllowedDomains) > 0 || slices.Contains(t.IdentityClaims, "email"),
-		Name:  slices.Contains(t.IdentityClaims, "name"),
+		Email: len(t.AllowedEmails) > 0 || len(t.AllowedDomains) > 0 || slices.Contains(told, "email"),
+		Name:  slices.Contains(told, "name"),
 	}
-	n.Groups, n.AllGroups = slices.Clone(t.AllowedGroups), slices.Contains(t.IdentityClaims, "groups")
+	n.Groups, n.AllGroups = slices.Clone(t.AllowedGroups), slices.Contains(told, "groups")
 	for _, rule := range t.rules {
 		switch rule.kind {
 		case "email", "domain":
@@ -103,15 +105,20 @@ const (
 
 // learn makes an identity of what the provider said. Userinfo is asked once, and only for what the labels need and the id_token lacks.
 func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, said idToken) (identity, error) {
-	who := identity{Subject: said.subject, Needs: t.claimNeeds.marks()}
-	sources := []claims{said.claims}
-	if t.claimNeeds.lacks(said.claims) && up.provider.UserInfoEndpoint() != "" {
-		more, err := s.userinfo(ctx, up, token, said.subject)
-		if err != nil {
-			return identity{}, err
-		}
-		sources = append(sources, more)
+	if !t.claimNeeds.lacks(said.claims) || up.provider.UserInfoEndpoint() == "" {
+		return s.identityOf(t, up, said.subject, said.claims), nil
 	}
+	more, err := s.userinfo(ctx, up, token, said.subject)
+	if err != nil {
+		return identity{}, err
+	}
+	return s.identityOf(t, up, said.subject, said.claims, more), nil
+}
+
+// identityOf takes what the labels need from what the provider said; of two sources the first that
+// says something counts.
+func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...claims) identity {
+	who := identity{Subject: subject, Needs: t.claimNeeds.marks()}
 	for _, c := range sources {
 		if t.claimNeeds.Email && who.Email == "" && c.emailVerified(up.issuer) {
 			who.Email = c.email()
@@ -140,12 +147,17 @@ func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oaut
 			s.Log.Warn("more groups than a token can carry", "tenant", t.Resource, "subject", s.Ring.Pseudonym(t.id, who.Subject), "carried", len(who.Groups), "left out", cut)
 		}
 	}
-	return who, nil
+	return who
 }
 
 // userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be about another person (§5.3.2).
 func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token, subject string) (claims, error) {
-	info, err := up.provider.UserInfo(ctx, oauth2.StaticTokenSource(token))
+	ask := func() (*oidc.UserInfo, error) { return up.provider.UserInfo(ctx, oauth2.StaticTokenSource(token)) }
+	info, err := ask()
+	// go-oidc does not say whether it is a passing fault.
+	if err != nil && s.Wait(ctx, oncePause) == nil {
+		info, err = ask()
+	}
 	if err != nil {
 		return nil, temporarilyUnavailable("the sign-in provider cannot be reached", fmt.Errorf("userinfo: %w", redactUpstream(err)))
 	}

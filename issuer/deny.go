@@ -267,6 +267,7 @@ func (d *DenyDocument) notBefore(publicURL string) int64 {
 // denyMaxAge: nothing runs between requests. A nil *DenyList denies nothing.
 type DenyList struct {
 	read    func(context.Context, *denyCopy) (*denyCopy, error)
+	client  *http.Client             // nil: it is not read over the network
 	current atomic.Pointer[denyCopy] // nil until the first success
 
 	mu       sync.Mutex // held while one request reads
@@ -295,9 +296,9 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		if transport == nil {
 			transport = http.DefaultTransport
 		}
-		client := &http.Client{Timeout: denyTimeout, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		l.client = &http.Client{Timeout: denyTimeout, Transport: NewOutgoing(transport), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
-			return fetchDeny(ctx, client, source, last)
+			return fetchDeny(ctx, l.client, source, last)
 		}
 	case strings.Contains(source, "://"): // not read as a file: the error would show it, and it may be a signed one
 		return nil, errors.New("a URL must be a well-formed one, and https")
@@ -311,6 +312,13 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		}
 	}
 	return l, nil
+}
+
+// CloseIdleConnections is Issuer's. A nil *DenyList has none.
+func (l *DenyList) CloseIdleConnections() {
+	if l != nil && l.client != nil {
+		l.client.CloseIdleConnections()
+	}
 }
 
 // readDenyFile waits for whoever edits the file at this moment, which happens in place: a mix of the old
@@ -337,7 +345,7 @@ func readDenyFile(name string) (*DenyDocument, error) {
 }
 
 func fetchDeny(ctx context.Context, client *http.Client, source string, last *denyCopy) (*denyCopy, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	r, err := http.NewRequestWithContext(withSecondTry(ctx), http.MethodGet, source, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,28 @@ var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
 // passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
 var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
 
+// passes says whether an answer of a token endpoint is that of an outage: it says nothing about
+// what was presented.
+func passes(answer *oauth2.RetrieveError) bool {
+	status := answer.Response.StatusCode
+	if answer.ErrorCode == "invalid_grant" || answer.ErrorCode == "invalid_code" {
+		return slices.ContainsFunc(entraCodes(answer), isPassingEntra)
+	}
+	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || slices.Contains(passing, answer.ErrorCode) ||
+		slices.ContainsFunc(entraCodes(answer), isPassingEntra)
+}
+
+func isPassingEntra(code int) bool { return slices.Contains(passingEntra, code) }
+
+// entraCodes are the numbers in Entra ID's answers; others have none.
+func entraCodes(answer *oauth2.RetrieveError) []int {
+	var entra struct {
+		Codes []int `json:"error_codes"`
+	}
+	json.Unmarshal(answer.Body, &entra)
+	return entra.Codes
+}
+
 // refreshError maps a refused refresh at the provider. Of statuses from 500 on, only invalid_grant and invalid_code end the login, which
 // upstreamTokenError has seen to, and Dex's invalid_request below. What ends no login is not the client's fault.
 func (u *upstream) refreshError(err error, lastWordIsOld bool) *Error {
@@ -62,19 +84,16 @@ func (u *upstream) refreshError(err error, lastWordIsOld bool) *Error {
 	if !errors.As(err, &answer) {
 		return e
 	}
-	var entra struct {
-		Codes []int `json:"error_codes"`
-	}
-	json.Unmarshal(answer.Body, &entra) // others have no such member
 	cause := e.cause
-	if len(entra.Codes) > 0 {
-		cause = fmt.Errorf("%w, AADSTS%d", cause, entra.Codes[0])
+	codes := entraCodes(answer)
+	if len(codes) > 0 {
+		cause = fmt.Errorf("%w, AADSTS%d", cause, codes[0])
 	}
 	status := answer.Response.StatusCode
 	ended := invalidGrant("the sign-in provider ended this login; authorize again").because(cause)
 	away := temporarilyUnavailable("the sign-in provider is not available", cause)
 	switch {
-	case slices.Contains(passing, answer.ErrorCode), slices.ContainsFunc(entra.Codes, func(code int) bool { return slices.Contains(passingEntra, code) }):
+	case slices.Contains(passing, answer.ErrorCode), slices.ContainsFunc(codes, isPassingEntra):
 		return away
 	case u.isDex() && answer.ErrorCode == "invalid_request" && status == http.StatusBadRequest:
 		return ended // of a refresh token that has expired, was replaced, or used twice

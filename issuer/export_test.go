@@ -93,3 +93,9 @@ func (f *FaultyStore) drop(ctx context.Context, key replayKey, number uint32) er
 	}
 	return after
 }
+
+// firstUse is use without what an earlier one left.
+func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey, caller uint32) (bool, error) {
+	first, _, _, err := g.use(ctx, code, caller)
+	return first, err
+}

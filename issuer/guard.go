@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -40,6 +41,13 @@ type replayKey = [16]byte
 type replayRecord struct {
 	number uint32
 	note   []byte // nil once replayGrace is over
+}
+
+// is says whether what stands in the way of a raise is what that raise would have written. A
+// request that got no answer is sent once more (outgoing.go), and may then meet its own mark:
+// callers' numbers and sealed answers are random, so it is nobody else's.
+func (r replayRecord) is(number uint32, note []byte) bool {
+	return r.number == number && bytes.Equal(r.note, note)
 }
 
 const (
@@ -94,6 +102,16 @@ func (g *ReplayGuard) Check(ctx context.Context) error {
 	return nil
 }
 
+// CloseIdleConnections is Issuer's. A nil *ReplayGuard has none.
+func (g *ReplayGuard) CloseIdleConnections() {
+	if g == nil {
+		return
+	}
+	if store, ok := g.store.(interface{ CloseIdleConnections() }); ok {
+		store.CloseIdleConnections()
+	}
+}
+
 // Kind names the store in the log.
 func (g *ReplayGuard) Kind() string {
 	if g == nil {
@@ -102,13 +120,31 @@ func (g *ReplayGuard) Kind() string {
 	return g.kind
 }
 
-// A request that marks or claims something chooses a number for it, so that it takes back nothing of another's.
-func newCaller() uint32 { return 1 + rand.Uint32N(familyEnded-1) }
+// A request that marks or claims something chooses a number for it, so that it takes back nothing
+// of another's. It leaves room above: who goes on where another stopped raises that one's number.
+func newCaller() uint32 { return 1 + rand.Uint32N(familyEnded/2) }
 
-// firstUse says whether this is the first use of an upstream code of the tenant, and marks it as used.
-func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey, caller uint32) (bool, error) {
-	_, first, err := g.store.raise(ctx, code, 0, caller, nil, codeMark)
-	return first, err
+// use says whether this is the first use of an upstream code of the tenant, and marks it as used.
+// It is one, too, where an earlier use had to stop half-way and left what it had learnt: of all
+// that come again one gets that. The mark is then the returned caller's.
+func (g *ReplayGuard) use(ctx context.Context, code replayKey, caller uint32) (first bool, left []byte, mark uint32, err error) {
+	known, first, err := g.store.raise(ctx, code, 0, caller, nil, codeMark)
+	if err != nil || first || known.note == nil {
+		return first, nil, caller, err
+	}
+	mark = known.number + 1
+	_, first, err = g.store.raise(ctx, code, known.number, mark, nil, codeMark)
+	return first, known.note, mark, err
+}
+
+// leave is for a caller that has to stop half-way: the next one goes on with what it leaves, for
+// replayGrace. from is the caller's own mark, or 0 where it has made none.
+func (g *ReplayGuard) leave(ctx context.Context, code replayKey, from, caller uint32, learnt []byte) error {
+	_, done, err := g.store.raise(ctx, code, from, caller, learnt, codeMark)
+	if err == nil && !done {
+		err = errors.New("replay guard: another request has the code")
+	}
+	return err
 }
 
 // unused takes the caller's mark back: nothing was given for the code.

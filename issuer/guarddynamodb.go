@@ -74,8 +74,8 @@ func newDynamoStore(table string, getenv func(string) string, now func() time.Ti
 	direct.Proxy = nil // HTTP_PROXY must not see the container's token, nor what is given for it
 	return &dynamoStore{
 		table: table, endpoint: u.Scheme + "://" + u.Host + "/", region: region, now: now,
-		client:   &http.Client{Timeout: dynamoTimeout, Transport: transport, CheckRedirect: noRedirect},
-		identity: &awsIdentity{getenv: getenv, client: &http.Client{Timeout: dynamoTimeout, Transport: direct, CheckRedirect: noRedirect}},
+		client:   &http.Client{Timeout: dynamoTimeout, Transport: NewOutgoing(transport), CheckRedirect: noRedirect},
+		identity: &awsIdentity{getenv: getenv, client: &http.Client{Timeout: dynamoTimeout, Transport: NewOutgoing(direct), CheckRedirect: noRedirect}},
 	}, nil
 }
 
@@ -154,8 +154,7 @@ func (s *dynamoStore) put(ctx context.Context, key replayKey, from, to uint32, n
 		}
 	}
 	known := refused.Item.record(s.time())
-	// net/http sends again what got no answer on a connection that was idle: what is in the way may be our own.
-	return known, known.number == to && bytes.Equal(known.note, note), nil
+	return known, known.is(to, note), nil
 }
 
 func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
@@ -211,7 +210,7 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 		return err
 	}
 	body := must(json.Marshal(request))
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(withSecondTry(ctx), http.MethodPost, s.endpoint, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -222,9 +221,6 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 		at = at.Add(*ahead) // a signature of another time is refused
 	}
 	signAWS(r, body, credentials, s.region, "dynamodb", at)
-	// Not sent: it lets net/http use a new connection when an idle one turns out to be closed, as after each freeze on Lambda. So a request can
-	// arrive twice (raise).
-	r.Header["Idempotency-Key"] = nil
 	resp, err := s.client.Do(r)
 	if err != nil {
 		return err
@@ -249,6 +245,12 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 		return &dynamoError{resp.StatusCode, safeCode(kind.Type[strings.LastIndexByte(kind.Type, '#')+1:])}
 	}
 	return nil
+}
+
+// CloseIdleConnections is Issuer's.
+func (s *dynamoStore) CloseIdleConnections() {
+	s.client.CloseIdleConnections()
+	s.identity.client.CloseIdleConnections()
 }
 
 // check reads one item. What the store says against us is final, except that it has no time.

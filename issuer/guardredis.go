@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -24,8 +25,11 @@ type redisStore struct{ pool *redis.Pool }
 const (
 	redisDialTimeout = time.Second
 	redisTimeout     = 500 * time.Millisecond // for one answer
-	redisIdle        = 4 * time.Minute        // below the five after which many networks forget a connection
 )
+
+// errIdle gives up a connection without a word: one that a network has forgotten would answer a
+// PING with silence.
+var errIdle = errors.New("redis: idle for too long")
 
 var redisDatabase = regexp.MustCompile(`^/?[0-9]*$`)
 
@@ -47,13 +51,19 @@ func newRedisStore(address string) (*redisStore, error) {
 			return c, nil
 		},
 		TestOnBorrow: func(c redis.Conn, idleSince time.Time) error { // the server may have been restarted meanwhile
-			if time.Since(idleSince) < time.Second {
+			// By the wall clock: the other one stands still while a process is frozen. Of a clock
+			// that was set back nothing is known.
+			idle := time.Since(idleSince.Round(0))
+			if idle > idleLimit || idle < 0 {
+				return errIdle
+			}
+			if idle < time.Second {
 				return nil
 			}
 			_, err := c.Do("PING")
 			return err
 		},
-		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: redisIdle,
+		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: idleLimit,
 	}}, nil
 }
 
@@ -97,7 +107,9 @@ func (s *redisStore) raise(ctx context.Context, key replayKey, from, to uint32, 
 			done = err == nil
 			return err
 		}
-		return scanRedis(found, &known)
+		err = scanRedis(found, &known)
+		done = err == nil && known.is(to, note)
+		return err
 	})
 	return known, done, err
 }
@@ -128,12 +140,24 @@ func (s *redisStore) drop(ctx context.Context, key replayKey, number uint32) err
 	})
 }
 
-// do lends a connection. What fails is not tried again: a second attempt would find the mark of the first, and take it for somebody else's.
+// do lends a connection. Where that breaks before the answer came, use is called once more, on a
+// new one: it must know what it has written itself (replayRecord.is).
 func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisDialTimeout+redisTimeout)
 	defer cancel()
 	c, err := s.pool.GetContext(ctx)
 	if err != nil {
+		return err
+	}
+	err = use(c)
+	dead := c.Err() != nil // asked before Close, after which it says so of each
+	c.Close()
+	var answer redis.Error
+	var timeout net.Error
+	if err == nil || !dead || errors.As(err, &answer) || errors.As(err, &timeout) && timeout.Timeout() || ctx.Err() != nil {
+		return err
+	}
+	if c, err = s.pool.DialContext(ctx); err != nil {
 		return err
 	}
 	defer c.Close()

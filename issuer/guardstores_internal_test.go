@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -14,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -515,8 +517,8 @@ func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, ok := s.identity.client.Transport.(*http.Transport)
-	if !ok || transport.Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
+	out, ok := s.identity.client.Transport.(*Outgoing)
+	if !ok || out.kept.(*http.Transport).Proxy != nil || out.fresh.(*http.Transport).Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
 		t.Errorf("%+v", s.identity.client)
 	}
 }
@@ -534,7 +536,8 @@ func TestAnEndpointOfCredentialsThatIsAwayIsNotNamedInFull(t *testing.T) {
 	}
 }
 
-// net/http sends a write again whose answer got lost on a connection that was idle. The second attempt must know the mark of the first as its own.
+// A write whose answer got lost on a kept connection is sent again. The second attempt must know
+// the mark of the first as its own.
 func TestAWriteThatArrivesTwiceIsOne(t *testing.T) {
 	var mu sync.Mutex
 	items, puts, lose := map[string]dynamoItem{}, 0, false
@@ -587,5 +590,139 @@ func TestAWriteThatArrivesTwiceIsOne(t *testing.T) {
 	}
 	if v, note, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed again")); v != repeated || string(note) != "sealed once" || err != nil {
 		t.Errorf("another's use of the refresh token: %v, %q, %v", v, note, err)
+	}
+}
+
+// fakeRedis is as much of Redis as a raise needs, and loses answers: the command is done, and the
+// connection is closed.
+type fakeRedis struct {
+	net.Listener
+	mu     sync.Mutex
+	number map[string]int64
+	note   map[string]string
+	lose   int
+	raises int
+	dials  int
+}
+
+func newFakeRedis(t *testing.T) *fakeRedis {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	f := &fakeRedis{Listener: l, number: map[string]int64{}, note: map[string]string{}}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f.mu.Lock()
+			f.dials++
+			f.mu.Unlock()
+			go f.serve(conn)
+		}
+	}()
+	return f
+}
+
+func (f *fakeRedis) serve(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		var words int
+		if _, err := fmt.Fscanf(in, "*%d\r\n", &words); err != nil {
+			return
+		}
+		command := make([]string, words)
+		for i := range command {
+			var size int
+			if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
+				return
+			}
+			word := make([]byte, size+2)
+			if _, err := io.ReadFull(in, word); err != nil {
+				return
+			}
+			command[i] = string(word[:size])
+		}
+		answer, lost := f.do(command)
+		if lost {
+			return
+		}
+		io.WriteString(conn, answer)
+	}
+}
+
+func (f *fakeRedis) do(command []string) (answer string, lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if command[0] == "INFO" {
+		return "$0\r\n\r\n", false
+	}
+	// EVALSHA script 2 number note from to life sealed grace
+	f.raises++
+	key := command[3]
+	from, _ := strconv.ParseInt(command[5], 10, 64)
+	to, _ := strconv.ParseInt(command[6], 10, 64)
+	if f.number[key] > from {
+		note := "$-1\r\n"
+		if f.note[key] != "" {
+			note = fmt.Sprintf("$%d\r\n%s\r\n", len(f.note[key]), f.note[key])
+		}
+		number := fmt.Sprint(f.number[key])
+		answer = fmt.Sprintf("*2\r\n$%d\r\n%s\r\n%s", len(number), number, note)
+	} else {
+		f.number[key], f.note[key] = to, command[8]
+		answer = "*0\r\n"
+	}
+	if f.lose > 0 {
+		f.lose--
+		return "", true
+	}
+	return answer, false
+}
+
+// A Redis that was restarted, or a proxy before it, closes the connection with the answer: the mark
+// that was made is the caller's own.
+func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
+	f := newFakeRedis(t)
+	store, err := newRedisStore("redis://" + f.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &ReplayGuard{store: store, kind: "redis", life: time.Hour, ended: time.Hour}
+	if first, err := g.firstUse(t.Context(), replayKey{1}, 5); !first || err != nil {
+		t.Fatalf("a code: %v, %v", first, err)
+	}
+	lose := func(n int) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.lose = n
+	}
+	lose(1)
+	if first, err := g.firstUse(t.Context(), replayKey{2}, 6); !first || err != nil {
+		t.Errorf("a code whose mark's answer was lost: %v, %v", first, err)
+	}
+	if first, err := g.firstUse(t.Context(), replayKey{2}, 7); first || err != nil {
+		t.Errorf("another's use of it: %v, %v", first, err)
+	}
+	lose(1)
+	if v, _, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed once")); v != fresh || err != nil {
+		t.Errorf("a refresh token: %v, %v", v, err)
+	}
+	if v, note, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed again")); v != repeated || string(note) != "sealed once" || err != nil {
+		t.Errorf("another's use of it: %v, %q, %v", v, note, err)
+	}
+	lose(1)
+	if err := g.end(t.Context(), replayKey{3}); err != nil {
+		t.Errorf("the end of a family: %v", err)
+	}
+	before := f.raises
+	lose(9)
+	if _, err := g.firstUse(t.Context(), replayKey{4}, 8); err == nil || f.raises-before != 2 {
+		t.Errorf("a store that never answers: %v after %d tries", err, f.raises-before)
 	}
 }

@@ -69,6 +69,7 @@ type tenant struct {
 	secure     bool   // https
 	rules      []scopeRule
 	claimNeeds claimNeeds
+	ruleNeeds  claimNeeds // those of them that decide who may come in and what they may do
 
 	metadataDocuments [2]serverDocument // without and with a revocation endpoint
 }
@@ -194,7 +195,7 @@ func parseTenant(payload []byte) (*tenant, error) {
 			return nil, badValue("identityClaims", "must be of email, name and groups")
 		}
 	}
-	t.claimNeeds = t.needs()
+	t.claimNeeds, t.ruleNeeds = t.needs(t.IdentityClaims), t.needs(nil)
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return nil, badValue("logo", "must be a data URI of a picture")
 	}

@@ -27,10 +27,13 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		return idToken{}, loginRefused(errors.New("the provider sent no id_token"))
 	}
 	// Verifier, not VerifierContext: it shares the provider's cached keys.
-	verified, err := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, SkipExpiryCheck: true}).Verify(ctx, raw)
+	verifier := up.provider.Verifier(&oidc.Config{ClientID: t.ClientID, SkipExpiryCheck: true})
+	verified, err := verifier.Verify(ctx, raw)
+	if keysAway(err) && s.Wait(ctx, oncePause) == nil {
+		verified, err = verifier.Verify(ctx, raw)
+	}
 	if err != nil {
-		// go-oidc has no error value for this. Nothing was refused: the client may try again with what it holds.
-		if strings.Contains(err.Error(), "fetching keys") {
+		if keysAway(err) { // nothing was refused: the client may try again with what it holds
 			return idToken{}, temporarilyUnavailable("the sign-in provider cannot be reached", errors.New("the provider's keys cannot be fetched"))
 		}
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", redactUpstream(err)))
@@ -61,3 +64,6 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	s.Log.Debug("id_token verified", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
 	return idToken{verified.Subject, verified.Nonce, all}, nil
 }
+
+// keysAway says that the provider's keys could not be read. go-oidc has no error value for it.
+func keysAway(err error) bool { return err != nil && strings.Contains(err.Error(), "fetching keys") }

@@ -29,6 +29,7 @@
 package issuer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -60,7 +61,9 @@ type Config struct {
 
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
-	Transport http.RoundTripper   // to upstream providers
+	Transport http.RoundTripper   // to upstream providers (outgoing.go)
+	// Before a provider is asked again; it fails where that would be too late.
+	Wait func(context.Context, time.Duration) error
 
 	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
 	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
@@ -81,6 +84,8 @@ type Issuer struct {
 	checks    checks
 	counters  counters
 	static    onceSet // tenants whose provider does not rotate
+
+	unfinished unfinished // codes that are spent and gave no login yet
 }
 
 // New checks the configuration that could break tokens later: every error is one that would show
@@ -116,10 +121,24 @@ func New(c Config) (*Issuer, error) {
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport
 	}
+	c.Transport = NewOutgoing(c.Transport)
+	if c.Wait == nil {
+		c.Wait = wait
+	}
 	if c.DocumentTransport == nil {
 		c.DocumentTransport = newDocumentTransport(c.TrustedDocumentHosts)
 	}
 	return &Issuer{Config: c}, nil
+}
+
+// CloseIdleConnections gives up all connections that nothing is using. It is for a process that is
+// frozen between requests: whoever is at the other end does not wait for it.
+func (s *Issuer) CloseIdleConnections() {
+	for _, client := range []any{s.Transport, s.Deny, s.ReplayGuard} {
+		if c, ok := client.(interface{ CloseIdleConnections() }); ok {
+			c.CloseIdleConnections()
+		}
+	}
 }
 
 // Caps on what a request may bring (design: limits, not accidents). The header cap is the server's

@@ -69,7 +69,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if !up.revokesUpstream() {
 		return errNotRevocable
 	}
-	ctx, cancel := s.upstreamContext(ctx)
+	ctx, cancel := s.upstreamContext(withSecondTry(ctx))
 	defer cancel()
 	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
 	inHeader := up.config(t, secret).Endpoint.AuthStyle == oauth2.AuthStyleInHeader

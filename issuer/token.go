@@ -104,7 +104,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.redirectDenied(ctx, code.RedirectURI); err != nil {
 		return tokenResponse{}, err
 	}
-	unmark, err := s.markCode(ctx, t, code)
+	handBack, err := s.markCode(ctx, t, code)
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -115,7 +115,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		var withheld []string
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
 			// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
-			unmark()
+			handBack()
 			return tokenResponse{}, err
 		}
 		code.Scope = withoutScopes(code.Scope, withheld)
@@ -132,31 +132,34 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	return s.issue(t, c, next, "", "authorization_code")
 }
 
-// markCode asks the guard, if there is one, whether this is the first use of the upstream code. A guard that does not answer is passed
-// over where the provider will be asked, and is not where nobody else counts. What it returns takes the mark back; should that fail, the
-// person logs in again.
-func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (unmark func(), err error) {
+// markCode asks the guard, if there is one, whether this is the first use of the upstream code. A
+// guard that does not answer is passed over where the provider will be asked, and is not where
+// nobody else counts. What it returns is for a redemption that failed (handOver); should that fail
+// too, the person logs in again.
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (handBack func(), err error) {
 	if s.ReplayGuard == nil {
 		return func() {}, nil
 	}
-	mark, caller := codeKey(t, string(code.UpstreamCode)), newCaller()
+	mark := codeKey(t, string(code.UpstreamCode))
 	if code.Identity != nil {
 		copy(mark[:], code.Mark)
 	}
-	unmark = func() { s.ReplayGuard.unused(context.WithoutCancel(ctx), mark, caller) }
-	first, err := s.ReplayGuard.firstUse(ctx, mark, caller)
+	first, left, caller, err := s.ReplayGuard.use(ctx, mark, newCaller())
+	handBack = func() { s.handOver(context.WithoutCancel(ctx), mark, caller) }
 	switch {
 	case err != nil:
 		s.guardFailed(t, err)
 		if code.Identity != nil || errors.Is(err, errGuardFull) {
-			unmark() // it may have been made, and only the answer was lost
+			handBack() // it may have been made, and only the answer was lost
 			return nil, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
 		}
 	case !first:
 		s.counters.add(codesReused)
 		return nil, invalidGrant("the authorization code was used before; authorize again")
+	case left != nil:
+		s.unfinished.put(mark, left, s.Now())
 	}
-	return unmark, nil
+	return handBack, nil
 }
 
 func codeKey(t *tenant, upstreamCode string) replayKey {

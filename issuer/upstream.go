@@ -124,7 +124,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		return nil, errors.New("providerIssuer must be an https URL")
 	}
 	// A client that hangs up must not make discovery fail for those who wait with it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	ctx, cancel := context.WithTimeout(withSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient()), issuer)
 	if err != nil {

@@ -27,23 +27,26 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 		status int
 		code   string
 		cause  string
+		posts  int // 0: one
 	}{
-		{"invalid_grant", issuertest.Behaviour{Status: 400, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 400 invalid_grant"},
-		{"invalid_grant with 401", issuertest.Behaviour{Status: 401, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 401 invalid_grant"},
-		{"invalid_grant with 200", issuertest.Behaviour{Status: 200, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 200 invalid_grant"},
-		{"invalid_client", issuertest.Behaviour{Status: 401, Error: "invalid_client"}, false, 500, "server_error", "the provider answered 401 invalid_client"},
-		{"unauthorized_client", issuertest.Behaviour{Status: 400, Error: "unauthorized_client"}, false, 500, "server_error", "the provider answered 400 unauthorized_client"},
-		{"invalid_request", issuertest.Behaviour{Status: 400, Error: "invalid_request"}, false, 500, "server_error", "the provider answered 400 invalid_request"},
-		{"403 without a word", issuertest.Behaviour{Status: 403, Body: "<h1>forbidden</h1>"}, false, 500, "server_error", "the provider answered 403"},
-		{"a hostile error code", issuertest.Behaviour{Status: 400, Error: "<script>alert(1)</script>\r\nX: y"}, false, 500, "server_error", "the provider answered 400 an error code that is not one"},
-		{"500", issuertest.Behaviour{Status: 500}, false, 503, "temporarily_unavailable", "the provider answered 500"},
-		{"502 with a page", issuertest.Behaviour{Status: 502, Body: "<html>" + words}, false, 503, "temporarily_unavailable", "the provider answered 502"},
-		{"429", issuertest.Behaviour{Status: 429, Error: "slow_down"}, false, 503, "temporarily_unavailable", "the provider answered 429 slow_down"},
-		{"it hangs", issuertest.Behaviour{Hang: true}, true, 503, "temporarily_unavailable", "deadline exceeded"},
-		{"it hangs up", issuertest.Behaviour{Reset: true}, false, 503, "temporarily_unavailable", "EOF"},
-		{"200 with a page", issuertest.Behaviour{Body: "<html>" + words}, false, 503, "temporarily_unavailable", "unexpected answer"},
-		{"200 without an access token", issuertest.Behaviour{Body: `{"note":"` + words + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer"},
-		{"200 with 2 MB", issuertest.Behaviour{Body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer"},
+		{"invalid_grant", issuertest.Behaviour{Status: 400, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 400 invalid_grant", 0},
+		{"invalid_grant with 401", issuertest.Behaviour{Status: 401, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 401 invalid_grant", 0},
+		{"invalid_grant with 200", issuertest.Behaviour{Status: 200, Error: "invalid_grant"}, false, 400, "invalid_grant", "the provider answered 200 invalid_grant", 0},
+		{"invalid_client", issuertest.Behaviour{Status: 401, Error: "invalid_client"}, false, 500, "server_error", "the provider answered 401 invalid_client", 0},
+		{"unauthorized_client", issuertest.Behaviour{Status: 400, Error: "unauthorized_client"}, false, 500, "server_error", "the provider answered 400 unauthorized_client", 0},
+		{"invalid_request", issuertest.Behaviour{Status: 400, Error: "invalid_request"}, false, 500, "server_error", "the provider answered 400 invalid_request", 0},
+		{"403 without a word", issuertest.Behaviour{Status: 403, Body: "<h1>forbidden</h1>"}, false, 500, "server_error", "the provider answered 403", 0},
+		{"a hostile error code", issuertest.Behaviour{Status: 400, Error: "<script>alert(1)</script>\r\nX: y"}, false, 500, "server_error", "the provider answered 400 an error code that is not one", 0},
+		{"500", issuertest.Behaviour{Status: 500}, false, 503, "temporarily_unavailable", "the provider answered 500", 3},
+		{"502 with a page", issuertest.Behaviour{Status: 502, Body: "<html>" + words}, false, 503, "temporarily_unavailable", "the provider answered 502", 3},
+		{"429", issuertest.Behaviour{Status: 429, Error: "slow_down"}, false, 503, "temporarily_unavailable", "the provider answered 429 slow_down", 3},
+		{"it hangs", issuertest.Behaviour{Hang: true}, true, 503, "temporarily_unavailable", "deadline exceeded", 0},
+		{"it hangs up", issuertest.Behaviour{Reset: true}, false, 503, "temporarily_unavailable", "EOF", 2},
+		{"200 with a page", issuertest.Behaviour{Body: "<html>" + words}, false, 503, "temporarily_unavailable", "unexpected answer", 0},
+		{"200 without an access token", issuertest.Behaviour{Body: `{"note":"` + words + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer", 0},
+		{"200 with 2 MB", issuertest.Behaviour{Body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, false, 503, "temporarily_unavailable", "unexpected answer", 0},
+		{"busy with 400", issuertest.Behaviour{Status: 400, Error: "temporarily_unavailable"}, false, 503, "temporarily_unavailable", "the provider answered 400 temporarily_unavailable", 3},
+		{"Entra ID's budget", issuertest.Behaviour{Status: 400, Body: `{"error":"invalid_grant","error_codes":[90025]}`}, false, 503, "temporarily_unavailable", "the provider answered 400 invalid_grant", 3},
 	} {
 		for _, exchange := range []string{"token", "callback"} {
 			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
@@ -66,6 +69,7 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 					request = request.WithContext(ctx)
 				}
 				var said string
+				posts := max(c.posts, 1)
 				if exchange == "token" {
 					got := w.do(request).wants(t, c.status, c.code)
 					said = got.Body
@@ -76,10 +80,22 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 					for _, cookie := range browser.Jar.Cookies(request.URL) {
 						request.AddCookie(cookie)
 					}
-					said = a.wantsErrorRedirect(t, w.do(request), c.code, a.state)
+					got := w.do(request)
+					// The code is as good as before: it is left to the client's token request.
+					if c.status == 503 {
+						request = a.tokenRequest(a.redemption(a.wantsCode(t, got)))
+					} else {
+						said = a.wantsErrorRedirect(t, got, c.code, a.state)
+					}
 				}
-				if n := w.idp.Posts(); n != 1 {
-					t.Errorf("%d posts, want exactly one", n)
+				if n := w.idp.Posts(); n != posts {
+					t.Errorf("%d posts, want %d", n, posts)
+				}
+				if c.status == 503 { // what is said then is true
+					w.idp.Be(issuertest.Behaviour{})
+					again := request.WithContext(t.Context())
+					again.Body, _ = request.GetBody()
+					w.do(again).wants(t, 200, "")
 				}
 				if strings.Contains(said, words) || strings.Contains(said, "<script") || strings.Contains(said, "alert") || strings.Contains(said, "upstream") {
 					t.Errorf("the client was told %s", said)
@@ -91,6 +107,16 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 			})
 		}
 	}
+}
+
+// wantsCode takes the code from an answer that leads the browser to the client.
+func (a *app) wantsCode(t testing.TB, r reply) string {
+	t.Helper()
+	to, err := url.Parse(r.Header.Get("Location"))
+	if err != nil || r.Status != 303 || to.Query().Get("code") == "" || to.Query().Get("state") != a.state {
+		t.Fatalf("status %d, Location %q (%v), want a redirect with a code: %s", r.Status, r.Header.Get("Location"), err, r.Body)
+	}
+	return to.Query().Get("code")
 }
 
 // wantsErrorRedirect checks an error that goes to the client through the browser, and returns its address.

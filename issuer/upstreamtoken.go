@@ -5,10 +5,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,18 +20,77 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// redeem posts the upstream code, once, and returns who logged in, and which scopes of the label the provider withheld.
+// redeem posts the upstream code, and returns who logged in, and which scopes of the label the
+// provider withheld. An error of 503 is the truth: with the same code it may succeed a moment
+// later, whether the code is spent by then (unfinished.go) or not.
 func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, []string, error) {
 	up, secret, err := s.upstreamWithSecret(ctx, t)
 	if err != nil {
 		return identity{}, nil, err
 	}
+	client := ctx
+	ctx, stay := detached(ctx) // a client that hangs up does not take a spent code with it
+	defer stay()
 	ctx, cancel := s.upstreamContext(ctx)
 	defer cancel()
-	token, err := up.config(t, secret).Exchange(ctx, code, oauth2.VerifierOption(seed.CodeVerifier()))
-	if err != nil {
-		return identity{}, nil, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+	token := s.recall(t, seed, code)
+	if token == nil {
+		if token, err = s.postCode(ctx, up.config(t, secret), code, oauth2.VerifierOption(seed.CodeVerifier())); err != nil {
+			return identity{}, nil, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+		}
 	}
+	who, withheld, err := s.loginOf(ctx, t, up, seed, token)
+	if err == nil && client.Err() != nil {
+		err = temporarilyUnavailable("nobody waits for the answer any more", client.Err())
+	}
+	if err != nil {
+		if asError(err).Status == http.StatusServiceUnavailable {
+			s.remember(t, seed, code, token)
+		}
+		return identity{}, nil, err
+	}
+	return who, withheld, nil
+}
+
+// busyPauses are waited before a provider that cannot answer at the moment gets a code again: who
+// brings it comes once. All fit upstreamTimeout.
+var busyPauses = []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond}
+
+// oncePause is the same, once, for its keys and its userinfo.
+const oncePause = 500 * time.Millisecond
+
+// postCode posts an upstream code. When that is not answered it is posted once more, on a new
+// connection: if the provider has seen the first, nothing is lost that was not lost before. When
+// the provider has not taken it, because it is busy or cannot be reached, it is posted again after
+// a while.
+func (s *Issuer) postCode(ctx context.Context, config *oauth2.Config, code string, option oauth2.AuthCodeOption) (*oauth2.Token, error) {
+	for busy := 0; ; {
+		token, err := config.Exchange(withSecondTry(ctx), code, option)
+		pause, away := notTaken(err)
+		if !away || busy == len(busyPauses) || s.Wait(ctx, max(pause, busyPauses[busy])) != nil {
+			return token, err
+		}
+		busy++
+	}
+}
+
+// notTaken says whether a provider has not done what it was asked for and may do it a little later,
+// and what it says how much later: Retry-After in seconds (RFC 9110 §10.2.3), if it does.
+func notTaken(err error) (time.Duration, bool) {
+	var answer *oauth2.RetrieveError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &answer):
+		seconds, _ := strconv.ParseUint(answer.Response.Header.Get("Retry-After"), 10, 16)
+		return time.Duration(seconds) * time.Second, passes(answer)
+	case errors.As(err, &network):
+		return 0, network.Op == "dial" && !network.Timeout()
+	}
+	return 0, false
+}
+
+// loginOf makes a login of the provider's answer to a code.
+func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed sealing.LoginSeed, token *oauth2.Token) (identity, []string, error) {
 	who, err := s.verifyIDToken(ctx, t, up, token)
 	if err != nil {
 		return identity{}, nil, err
@@ -39,7 +100,14 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	}
 	known, err := s.learn(ctx, t, up, token, who)
 	if err != nil {
-		return identity{}, nil, err
+		if asError(err).Status != http.StatusServiceUnavailable || t.ruleNeeds.lacks(who.claims) {
+			return identity{}, nil, err
+		}
+		// No rule looks at what is missing. The access token is short, and the next refresh asks
+		// for it.
+		s.Log.Warn("what the MCP server is told of the person cannot be read at the moment; the login begins without it", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		known = s.identityOf(t, up, who.subject, who.claims)
+		known.Needs = t.ruleNeeds.marks()
 	}
 	if up.refreshMode(t) == "session" {
 		token.RefreshToken = "" // nothing to steal
@@ -57,14 +125,14 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
 func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
-	ctx, cancel := s.upstreamContext(ctx)
+	ctx, cancel := s.upstreamContext(withSecondTry(ctx))
 	defer cancel()
 	ask := func() (*oauth2.Token, error) {
 		// A token without an access token makes the source refresh at once.
 		return up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
 	}
 	token, err := ask()
-	if isLost(err) && ctx.Err() == nil {
+	if isLost(err) && ctx.Err() == nil && takeSecondTry(ctx) {
 		// The provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes again after that.
 		token, err = ask()
 	}
@@ -158,10 +226,10 @@ func upstreamTokenError(err error, expired string) *Error {
 	}
 	cause := fmt.Errorf("the provider answered %d %s", answer.Response.StatusCode, safeCode(answer.ErrorCode))
 	switch {
+	case passes(answer):
+		return temporarilyUnavailable("the sign-in provider is not available", cause)
 	case answer.ErrorCode == "invalid_grant", answer.ErrorCode == "invalid_code": // some say so of a used code
 		return invalidGrant(expired).because(cause)
-	case answer.Response.StatusCode >= 500 || answer.Response.StatusCode == http.StatusTooManyRequests:
-		return temporarilyUnavailable("the sign-in provider is not available", cause)
 	}
 	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
 }

@@ -42,6 +42,8 @@ type world struct {
 	masters []string        // of the replicas; the last stands for those after it
 	config  func(*issuer.Config)
 	restart bool // each request meets a process that has just begun
+	// Runs where the sidecar waits before it asks the provider again, in place of the wait.
+	pause func()
 
 	mu       sync.Mutex // guards the two below for one access
 	turn     int
@@ -116,6 +118,12 @@ func (w *world) newReplica(i int) http.Handler {
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: w.clock.Off(w.skews[i]), Getenv: func(string) string { return "" }, Transport: w.idp.Transport,
 		DocumentTransport: w.docs,
+		Wait: func(ctx context.Context, _ time.Duration) error {
+			if w.pause != nil {
+				w.pause()
+			}
+			return ctx.Err()
+		},
 	}
 	if w.config != nil {
 		w.config(&c)

@@ -59,7 +59,16 @@ func loadHandler(log *slog.Logger) (http.Handler, error) {
 		return nil, err
 	}
 	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs())
-	return iss.Handler(), nil
+	return atRest(iss.Handler(), iss.CloseIdleConnections), nil
+}
+
+// atRest leaves no idle connection behind: the process is frozen then, and finds them dead when it
+// wakes.
+func atRest(handler http.Handler, closeIdleConnections func()) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer closeIdleConnections()
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // invokeMode is the InvokeMode of the Function URL, in AWS's words. No event says it.

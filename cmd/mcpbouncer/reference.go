@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
 )
 
 // On AWS Lambda a secret variable may name a secret instead of holding it, because whoever may look at a function's configuration sees its
@@ -36,6 +39,8 @@ type extension struct {
 	token   string // proves that the caller is the function
 	client  http.Client
 
+	deadline time.Duration // of one answer
+
 	mu     sync.Mutex        // held during a read: whoever waits for it needs a secret as well
 	values map[string]string // reference → secret, for as long as the environment lives
 }
@@ -51,11 +56,12 @@ func newExtension() *extension {
 		port = "2773"
 	}
 	return &extension{
-		address: "http://localhost:" + port,
-		token:   os.Getenv("AWS_SESSION_TOKEN"),
+		address:  "http://localhost:" + port,
+		token:    os.Getenv("AWS_SESSION_TOKEN"),
+		deadline: extensionDeadline,
 		client: http.Client{
-			Timeout:       extensionDeadline,
-			Transport:     &http.Transport{Proxy: nil}, // HTTP_PROXY must not see secrets
+			// HTTP_PROXY must not see secrets.
+			Transport:     issuer.NewOutgoing(&http.Transport{Proxy: nil}),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		values: map[string]string{},
@@ -97,7 +103,9 @@ func (x *extension) fetch(reference string) (string, error) {
 }
 
 func (x *extension) get(pathAndQuery string, into any) error {
-	req, err := http.NewRequest(http.MethodGet, x.address+pathAndQuery, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), x.deadline)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.address+pathAndQuery, nil)
 	if err != nil {
 		return err
 	}

@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 // Options are what a provider is; nil means the defaults.
 type Options struct {
 	TLS          bool             // an https issuer; reach it with Provider.Transport
+	HTTP2        bool             // the same, over HTTP/2
 	Issuer       string           // its name instead of the address where it listens: https://accounts.google.com; reach it with Provider.Transport
 	Now          func() time.Time // nil: the real time
 	ClientID     string           // default "bouncer"
@@ -97,6 +100,7 @@ type Provider struct {
 
 	now    func() time.Time
 	server *httptest.Server
+	dying  *dyingListener
 	done   chan struct{}
 
 	mu          sync.Mutex // guards everything below for one access
@@ -164,11 +168,14 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	if o.TLS {
-		p.server = httptest.NewTLSServer(p)
+	p.server = httptest.NewUnstartedServer(p)
+	p.dying = &dyingListener{Listener: p.server.Listener}
+	p.server.Listener, p.server.EnableHTTP2 = p.dying, o.HTTP2
+	if o.TLS || o.HTTP2 {
+		p.server.StartTLS()
 		p.Transport = p.server.Client().Transport
 	} else {
-		p.server = httptest.NewServer(p)
+		p.server.Start()
 	}
 	p.Issuer = p.server.URL
 	if o.Issuer != "" {
@@ -184,6 +191,52 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 		providers.Delete(u.Host)
 	})
 	return p
+}
+
+// Drop lets every connection that is open now die: the next byte that comes over it is not read,
+// and it is closed without an answer. So does one that was closed while its user was asleep.
+func (p *Provider) Drop() { p.dying.drop() }
+
+// dyingListener knows its connections.
+type dyingListener struct {
+	net.Listener
+	mu    sync.Mutex // guards conns for one access
+	conns []*dyingConn
+}
+
+func (l *dyingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	dying := &dyingConn{Conn: conn}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, dying)
+	return dying, nil
+}
+
+func (l *dyingListener) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.conns {
+		conn.dead.Store(true)
+	}
+	l.conns = nil
+}
+
+type dyingConn struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (c *dyingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.dead.Load() {
+		c.Conn.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
 }
 
 // elsewhere takes requests for one origin and path to another.

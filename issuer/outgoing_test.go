@@ -1,0 +1,328 @@
+package issuer_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// A connection that was closed while nobody looked is no answer: whatever is asked next is asked on
+// another one. net/http itself does so for GET, and not for what a login hangs on.
+func TestAConnectionThatDiedIsNoAnswer(t *testing.T) {
+	thin := func(m map[string]any) { delete(m, "email") }
+	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
+		for _, exchange := range []string{"token", "callback"} {
+			t.Run(protocol+", exchange="+exchange, func(t *testing.T) {
+				clock := issuertest.NewClock()
+				w := newWorld(t, &issuertest.Options{TLS: true, HTTP2: protocol == "HTTP/2", Now: clock.Now}, func(w *world) {
+					w.clock = clock
+					w.wiki.Exchange, w.wiki.AllowedEmails = exchange, []string{"ada@example.com"}
+				})
+				w.idp.Be(issuertest.Behaviour{Claims: thin, UserInfo: info, Revocation: true, KillOnReuse: true})
+				a := w.register(w.wiki.PublicURL, nil)
+				a.login() // a connection is kept from here on
+
+				b := issuertest.NewBrowser(t, w.net)
+				back := a.begun(b)
+				w.idp.Drop()
+				posts := w.idp.Posts()
+				code := a.wantsCode(t, seen(b.Get(back)))
+				w.idp.Drop()
+				tokens := a.token(a.redemption(code)).wants(t, 200, "")
+				w.clock.Add(time.Hour)
+				w.idp.Drop()
+				tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
+				if outcome(tokens) != "ok" {
+					t.Errorf("refresh: %s: the provider was not asked", outcome(tokens))
+				}
+				if n := w.idp.Posts() - posts; n != 2 {
+					t.Errorf("a login and a refresh reached the provider %d times", n)
+				}
+				w.idp.Drop()
+				form := with(a.refreshment(tokens.text("refresh_token")), "client_id", a.id, "token", tokens.text("refresh_token"), "grant_type", "", "refresh_token", "")
+				w.do(newRequest(t, "POST", a.base+"/oauth/revoke", formType, form.Encode())).wants(t, 200, "")
+				if n := len(w.idp.Revoked()); n != 1 {
+					t.Errorf("%d revocations at the provider", n)
+				}
+				w.clock.Add(2 * time.Hour) // discovery and keys are due again
+				w.idp.Drop()
+				// The browsers', who are not the sidecar.
+				w.idp.Transport.(*http.Transport).CloseIdleConnections()
+				a.login()
+			})
+		}
+	}
+}
+
+// What a provider said of a code that is spent is kept for the client, who was told to try again:
+// once, for whoever brings the code first.
+func TestWhatWasLearntOfACodeIsNotLost(t *testing.T) {
+	thin := func(m map[string]any) { delete(m, "email") }
+	kind := issuertest.Behaviour{Claims: thin, UserInfo: map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}}
+	keys, userinfo := kind, kind
+	keys.KeysStatus, userinfo.UserInfoStatus = 500, 500
+	for name, fault := range map[string]issuertest.Behaviour{"keys": keys, "userinfo": userinfo} {
+		for _, exchange := range []string{"token", "callback"} {
+			for _, guard := range []string{"none", "memory", "shared"} {
+				t.Run(name+", exchange="+exchange+", guard "+guard, func(t *testing.T) {
+					w := newWorld(t, nil, func(w *world) {
+						w.wiki.Exchange, w.wiki.AllowedEmails = exchange, []string{"ada@example.com"}
+						w.guarded(guard)
+						if guard == "shared" { // no request meets the replica of the one before
+							w.skews = []time.Duration{0, 0, 0}
+						}
+					})
+					w.idp.Be(fault)
+					a := w.register(w.wiki.PublicURL, nil)
+					code := a.code()
+					got := a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
+					if got.Header.Get("Retry-After") == "" {
+						t.Error("no Retry-After")
+					}
+					w.clock.Add(5 * time.Second)
+					w.idp.Be(kind)
+					a.token(a.redemption(code)).wants(t, 200, "")
+					if n := w.idp.Posts(); n != 1 {
+						t.Errorf("the code was posted %d times", n)
+					}
+					a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+				})
+			}
+		}
+	}
+}
+
+// Only one of those who bring the code again goes on with what was learnt, and only for a minute.
+func TestWhatWasLearntServesOnce(t *testing.T) {
+	for _, guard := range []string{"none", "memory", "shared"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded(guard) })
+			a := w.register(w.wiki.PublicURL, nil)
+			again := func(pause time.Duration) (good int) {
+				w.restart = true // which reads the provider's keys anew
+				w.idp.Be(issuertest.Behaviour{})
+				code := a.code()
+				w.replicas, w.restart = nil, false
+				w.idp.Be(issuertest.Behaviour{KeysStatus: 500})
+				a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
+				w.idp.Be(issuertest.Behaviour{})
+				w.clock.Add(pause)
+				results := make(chan int, 6)
+				for range cap(results) {
+					go func() { results <- a.token(a.redemption(code)).Status }()
+				}
+				for range cap(results) {
+					if <-results == 200 {
+						good++
+					}
+				}
+				return good
+			}
+			if good := again(time.Second); good != 1 {
+				t.Errorf("%d of 6 went on", good)
+			}
+			if good := again(61 * time.Second); good != 0 {
+				t.Errorf("after a minute: %d of 6 went on", good)
+			}
+		})
+	}
+}
+
+// A fault that passes while there is time is not the client's matter.
+func TestAPassingFaultAtALoginIsWaitedFor(t *testing.T) {
+	thin := func(m map[string]any) { delete(m, "email") }
+	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+	}{
+		{"500", issuertest.Behaviour{Status: 500}},
+		{"503 temporarily_unavailable", issuertest.Behaviour{Status: 503, Error: "temporarily_unavailable"}},
+		{"429", issuertest.Behaviour{Status: 429}},
+		{"400 slow_down", issuertest.Behaviour{Status: 400, Error: "slow_down"}},
+		{"keys", issuertest.Behaviour{KeysStatus: 503}},
+		{"userinfo", issuertest.Behaviour{UserInfoStatus: 502}},
+	} {
+		for _, exchange := range []string{"token", "callback"} {
+			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
+				kind := issuertest.Behaviour{Claims: thin, UserInfo: info}
+				c.be.Claims, c.be.UserInfo = thin, info
+				waited := 0
+				w := newWorld(t, nil, func(w *world) {
+					w.wiki.Exchange, w.wiki.AllowedEmails = exchange, []string{"ada@example.com"}
+					w.pause = func() { waited++; w.idp.Be(kind) }
+				})
+				w.idp.Be(c.be)
+				w.register(w.wiki.PublicURL, nil).login()
+				if waited != 1 {
+					t.Errorf("it was waited %d times", waited)
+				}
+			})
+		}
+	}
+}
+
+// Where a provider says for how long it is busy, it is not asked before; and nobody waits beyond
+// the time that a request has.
+func TestRetryAfterOfAProviderIsObeyed(t *testing.T) {
+	var pauses []time.Duration
+	w := newWorld(t, nil, func(w *world) {
+		next := w.idp.Transport
+		w.config = func(c *issuer.Config) {
+			c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := next.RoundTrip(r)
+				if err == nil && r.URL.Path == "/token" {
+					resp.Header.Set("Retry-After", "3")
+				}
+				return resp, err
+			})
+			c.Wait = func(_ context.Context, pause time.Duration) error {
+				pauses = append(pauses, pause)
+				return context.DeadlineExceeded
+			}
+		}
+	})
+	w.idp.Be(issuertest.Behaviour{Status: 429})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.token(a.redemption(a.code())).wants(t, 503, "temporarily_unavailable")
+	if n := w.idp.Posts(); n != 1 || len(pauses) != 1 || pauses[0] != 3*time.Second {
+		t.Errorf("%d posts, waits %v", n, pauses)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What only headers for the MCP server would tell delays no login: it begins without, with a short
+// access token, and the next refresh asks.
+func TestALoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
+	info := map[string]any{"sub": "person-1", "name": "Ada", "email": "ada@example.com", "email_verified": true}
+	verified := func(m map[string]any) {
+		maps.Copy(m, map[string]any{"email": "ada@example.com", "email_verified": true})
+	}
+	for _, c := range []struct {
+		name   string
+		labels labels
+		claims func(map[string]any)
+		status int
+	}{
+		{"a name for the MCP server", labels{IdentityClaims: []string{"name"}}, nil, 200},
+		{"an address for the MCP server", labels{IdentityClaims: []string{"email"}}, nil, 200},
+		{"a name for the MCP server, and a rule that the id_token satisfies", labels{IdentityClaims: []string{"name"}, AllowedDomains: []string{"example.com"}}, verified, 200},
+		{"a rule about the address", labels{AllowedDomains: []string{"example.com"}}, nil, 503},
+		{"a rule about groups, and a name", labels{IdentityClaims: []string{"name"}, AllowedGroups: []string{"admins"}}, verified, 503},
+		{"a scope rule about the address", labels{ScopeRules: []string{"domain:example.com=mcp:read mcp:write"}}, nil, 503},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.IdentityClaims, w.wiki.AllowedDomains = c.labels.IdentityClaims, c.labels.AllowedDomains
+				w.wiki.AllowedGroups, w.wiki.ScopeRules = c.labels.AllowedGroups, c.labels.ScopeRules
+			})
+			kind := issuertest.Behaviour{UserInfo: info, Claims: c.claims}
+			broken := kind
+			broken.UserInfoStatus = 500
+			w.idp.Be(broken)
+			a := w.register(w.wiki.PublicURL, nil)
+			got := a.token(a.redemption(a.code()))
+			if got.Status != c.status || c.status == 200 && outcome(got) != "short" {
+				t.Fatalf("%s, status %d: %s", outcome(got), got.Status, got.Body)
+			}
+			if c.status != 200 {
+				return
+			}
+			w.idp.Be(kind)
+			w.clock.Add(4 * time.Minute)
+			refreshed := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+			claims := w.verifiedToken(a.base, refreshed.text("access_token"), w.clock.Now())
+			told := c.labels.IdentityClaims[0]
+			if outcome(refreshed) != "ok" || claims[told] != info[told] {
+				t.Errorf("%s, %v", outcome(refreshed), claims)
+			}
+		})
+	}
+}
+
+// Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
+// person's browser.
+func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) {
+			var hangUp atomic.Pointer[context.CancelFunc]
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Exchange = exchange
+				next := w.idp.Transport
+				w.config = func(c *issuer.Config) {
+					c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+						if cancel := hangUp.Load(); cancel != nil && r.URL.Path == "/token" {
+							(*cancel)()
+						}
+						return next.RoundTrip(r)
+					})
+				}
+			})
+			w.idp.Be(issuertest.Behaviour{})
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			back := a.begun(b)
+			ctx, cancel := context.WithCancel(t.Context())
+			var code string
+			if exchange == "token" {
+				code = a.wantsCode(t, seen(b.Get(back)))
+				hangUp.Store(&cancel)
+				w.do(a.tokenRequest(a.redemption(code)).WithContext(ctx))
+			} else {
+				r := newRequest(t, "GET", back, "", "").WithContext(ctx)
+				for _, cookie := range b.Jar.Cookies(r.URL) {
+					r.AddCookie(cookie)
+				}
+				hangUp.Store(&cancel)
+				w.do(r)
+			}
+			if ctx.Err() == nil {
+				t.Fatal("nobody hung up")
+			}
+			hangUp.Store(nil)
+			if exchange == "callback" {
+				code = a.wantsCode(t, seen(b.Get(back)))
+			}
+			a.token(a.redemption(code)).wants(t, 200, "")
+			if n := w.idp.Posts(); n != 1 {
+				t.Errorf("the code was posted %d times", n)
+			}
+		})
+	}
+}
+
+// The deny document's connection dies too.
+func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
+	reads := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if reads++; reads == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Write([]byte(`{"v":1,"serial":1}`))
+	}))
+	defer server.Close()
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			list, err := issuer.OpenDenyList(server.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Deny = list
+		}
+	})
+	w.register(w.wiki.PublicURL, nil).login()
+	if reads != 2 {
+		t.Errorf("%d reads", reads)
+	}
+}

@@ -1,0 +1,143 @@
+package issuer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// What a provider answered to a code is all that there will ever be of that login: the code is
+// spent. Where no login could be made of it at once (its keys or its userinfo could not be read, or
+// the client had hung up), it is kept for as long as the client is told to try again. Here, and
+// beside the guard's mark of the code, for other replicas. It is sealed with what only our own code
+// holds.
+
+const (
+	unfinishedLife    = time.Minute
+	unfinishedMaxSize = 32 << 10 // bytes of one answer; real ones have up to 10 KB
+	unfinishedMaxAll  = 8 << 20
+)
+
+// learnt is the part of a token response (RFC 6749 §5.1) that a login is made of.
+type learnt struct {
+	AccessToken  string  `cbor:"1,keyasint"`
+	RefreshToken string  `cbor:"2,keyasint,omitempty"`
+	IDToken      string  `cbor:"3,keyasint,omitempty"`
+	Scope        *string `cbor:"4,keyasint,omitempty"`
+	TokenType    string  `cbor:"5,keyasint,omitempty"`
+}
+
+func learntOf(token *oauth2.Token) learnt {
+	l := learnt{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, TokenType: token.TokenType}
+	l.IDToken, _ = token.Extra("id_token").(string)
+	if scope, sent := token.Extra("scope").(string); sent {
+		l.Scope = &scope
+	}
+	return l
+}
+
+func (l learnt) token() *oauth2.Token {
+	extra := map[string]any{"id_token": l.IDToken}
+	if l.Scope != nil {
+		extra["scope"] = *l.Scope
+	}
+	return (&oauth2.Token{AccessToken: l.AccessToken, RefreshToken: l.RefreshToken, TokenType: l.TokenType}).WithExtra(extra)
+}
+
+// unfinished is what this process keeps of them. Its zero value is empty.
+type unfinished struct {
+	mu sync.Mutex // guards m for one access
+	m  buckets[sealedAnswer]
+}
+
+type sealedAnswer struct {
+	sealed []byte
+	until  time.Time
+}
+
+func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.turn(now)
+	if u.m.sizes()+len(sealed) <= unfinishedMaxAll {
+		u.m.set(code, sealedAnswer{sealed, now.Add(unfinishedLife)})
+	}
+}
+
+// take returns what is kept, which from then on is not: of two requests with one code, one goes on.
+func (u *unfinished) take(code replayKey, now time.Time) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.turn(now)
+	kept := u.m.get(code)
+	u.m.delete(code)
+	if !now.Before(kept.until) || kept.until.Sub(now) > unfinishedLife {
+		return nil
+	}
+	return kept.sealed
+}
+
+func (u *unfinished) turn(now time.Time) {
+	u.m.width, u.m.size = unfinishedLife, func(a sealedAnswer) int { return len(a.sealed) + 100 }
+	u.m.turn(now)
+}
+
+// remember keeps the answer to a code for the next request that brings it.
+func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) {
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
+	if len(sealed) > unfinishedMaxSize {
+		s.Log.Warn("the provider's answer is too long to keep until the client comes again, so its person has to log in again", "tenant", t.Resource, "characters", len(sealed))
+		return
+	}
+	s.unfinished.put(codeKey(t, code), sealed, s.Now())
+}
+
+// recall returns the answer that an earlier request got for the code and could not use; nil if
+// there is none.
+func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) *oauth2.Token {
+	sealed := s.unfinished.take(codeKey(t, code), s.Now())
+	if sealed == nil {
+		return nil
+	}
+	plain, err := sealing.OpenAnswer(t.id, answerContext(seed, code), sealed)
+	var l learnt
+	if err != nil || decoding.Unmarshal(plain, &l) != nil {
+		return nil
+	}
+	return l.token()
+}
+
+// answerContext is what the key follows from. The seed never leaves our sealed values; the code
+// alone stood in a browser's history.
+func answerContext(seed sealing.LoginSeed, code string) string { return string(seed[:]) + code }
+
+// handOn gives the guard, for all replicas, what the callback has learnt of a code that nobody has
+// marked yet.
+func (s *Issuer) handOn(ctx context.Context, code replayKey) {
+	if s.ReplayGuard == nil {
+		return
+	}
+	sealed := s.unfinished.take(code, s.Now())
+	if sealed != nil && s.ReplayGuard.leave(context.WithoutCancel(ctx), code, 0, newCaller(), sealed) != nil {
+		s.unfinished.put(code, sealed, s.Now())
+	}
+}
+
+// handOver gives the guard, whose mark of the code is the caller's, what this process has kept of
+// it; without anything kept it takes the mark back. Either way the code may come again, at any
+// replica.
+func (s *Issuer) handOver(ctx context.Context, code replayKey, caller uint32) {
+	sealed := s.unfinished.take(code, s.Now())
+	if sealed == nil {
+		s.ReplayGuard.unused(ctx, code, caller)
+		return
+	}
+	if s.ReplayGuard.leave(ctx, code, caller, caller, sealed) != nil { // this replica still knows
+		s.unfinished.put(code, sealed, s.Now())
+		s.ReplayGuard.unused(ctx, code, caller)
+	}
+}
