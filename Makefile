@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik test nightly unit yaegi fuzz e2e lint bench tools
+.PHONY: demo demo-traefik test nightly unit yaegi fuzz e2e lint bench compare tools
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -52,3 +52,8 @@ lint:
 bench:
 	go test -run '^$$' -bench . -benchmem ./sealing ./issuer ./plugin ./cmd/mcpbouncer
 	cd deploy/e2e && go test -run '^$$' -bench . ./...
+
+# The working tree against an earlier revision, row by row: what takes more than 1.03 times as long is named.
+BASE ?= main
+compare:
+	cd deploy/e2e && go run ./cmd/compare $(BASE)

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// program stands for a test program: its n-th run takes the n-th of times, and the last one from
+// then on.
+func program(t *testing.T, times ...int) revision {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "program")
+	script := fmt.Sprintf(`#!/bin/sh
+cd %s
+echo run >>runs
+set -- %s
+n=$(wc -l <runs)
+[ "$n" -le $# ] || n=$#
+shift $((n - 1))
+echo "BenchmarkA/row   1000   $1 ns/op   3 B/op"
+echo "BenchmarkA/other   1000   7.5 ns/op"
+`, dir, strings.Trim(fmt.Sprint(times), "[]"))
+	if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return revision{filepath.Dir(dir), map[string]string{"sealing": file}}
+}
+
+func TestWhatCountsAsSlower(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		base, head   []int
+		over, rounds int
+	}{
+		{"the same", []int{100}, []int{100}, 0, 2},
+		{"three hundredths more", []int{100}, []int{103}, 0, 2},
+		{"more than that, whenever it runs", []int{100}, []int{104}, 1, 8},
+		{"slower in one round only", []int{100}, []int{150, 100}, 0, 2},
+		{"slower until the rounds beyond the first", []int{100}, []int{150, 150, 150, 100}, 0, 8},
+		{"faster", []int{100}, []int{50}, 0, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sides := [2]revision{program(t, c.base...), program(t, c.head...)}
+			for i := range sides {
+				sides[i].root = t.TempDir()
+				if err := os.MkdirAll(filepath.Join(sides[i].root, "sealing"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			over, err := rows(sides, "sealing", "BenchmarkA", 2, 1.03)
+			if err != nil || over != c.over {
+				t.Errorf("want %d over, got %d, %v", c.over, over, err)
+			}
+			runs, _ := os.ReadFile(filepath.Join(filepath.Dir(sides[1].programs["sealing"]), "runs"))
+			if n := strings.Count(string(runs), "run"); n != c.rounds {
+				t.Errorf("want %d rounds, got %d", c.rounds, n)
+			}
+		})
+	}
+}
