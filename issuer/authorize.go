@@ -96,6 +96,14 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		req.State = ""
 		return c, req, redirected("invalid_request", "state is too long or not UTF-8")
 	}
+	for _, p := range unsupportedParameters {
+		if query.Get(p.name) != "" {
+			return c, req, redirected(p.code, "the parameter "+p.name+" is not supported")
+		}
+	}
+	if mode := query.Get("response_mode"); mode != "" && mode != "query" {
+		return c, req, redirected("invalid_request", "response_mode must be query")
+	}
 	if query.Get("response_type") != "code" {
 		return c, req, redirected("unsupported_response_type", "response_type must be code")
 	}
@@ -119,6 +127,14 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		return c, req, redirected("invalid_request", "state, resource, scope and redirect_uri are too long together")
 	}
 	return c, req, nil
+}
+
+// unsupportedParameters carry a request, or a client, that would have to be read instead of what is
+// read here (OpenID Connect Core §3.1.2.6, RFC 9101 §5): to ignore them would grant something else.
+var unsupportedParameters = []struct{ name, code string }{
+	{"request", "request_not_supported"},
+	{"request_uri", "request_uri_not_supported"},
+	{"registration", "registration_not_supported"},
 }
 
 // given leaves out parameters without a value: they count as not sent (RFC 6749 §3.1 and §3.2).

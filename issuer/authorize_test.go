@@ -134,6 +134,11 @@ func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 		{"no state", []string{"state", "", "response_type", "x"}, "unsupported_response_type", ""},
 		{"a state that needs escaping", []string{"state", "a&iss=x\r\n#é", "response_type", "x"}, "unsupported_response_type", "a&iss=x\r\n#é"},
 		{"prompt=none", []string{"prompt", "none"}, "consent_required", a.state},
+		{"a request object", []string{"request", "e30.e30."}, "request_not_supported", a.state},
+		{"a request object by reference", []string{"request_uri", "https://app.example/request"}, "request_uri_not_supported", a.state},
+		{"a client in the request", []string{"registration", "{}"}, "registration_not_supported", a.state},
+		{"response_mode=fragment", []string{"response_mode", "fragment"}, "invalid_request", a.state},
+		{"response_mode=form_post", []string{"response_mode", "form_post"}, "invalid_request", a.state},
 		{"another resource", []string{"resource", "https://evil.example/"}, "invalid_target", a.state},
 	} {
 		t.Run(c.name, func(t *testing.T) {

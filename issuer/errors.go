@@ -93,7 +93,22 @@ func (s *Issuer) writeError(w http.ResponseWriter, r *http.Request, t *tenant, e
 		w.Header()["WWW-Authenticate"] = []string{`Basic realm="token endpoint"`}
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
+	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": plainDescription(e.Description)})
+}
+
+// plainDescription writes a text in the characters that RFC 6749 §5.2 and §4.1.2.1 allow in
+// error_description: US-ASCII without quotation mark, backslash and control characters. Some texts
+// quote what the client sent, and strict clients take an answer with more than that for none.
+func plainDescription(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '"':
+			return '\''
+		case c == '\\' || c < ' ' || c > '~':
+			return '?'
+		}
+		return c
+	}, text)
 }
 
 // logError tells the operator what the client or person was told, and why. Codes below 500 are
@@ -137,5 +152,5 @@ func (t *tenant) responseURL(req authorizationRequest, params url.Values) string
 }
 
 func (t *tenant) errorURL(e *redirectedError) string {
-	return t.responseURL(e.to, url.Values{"error": {e.err.Code}, "error_description": {e.err.Description}})
+	return t.responseURL(e.to, url.Values{"error": {e.err.Code}, "error_description": {plainDescription(e.err.Description)}})
 }

@@ -13,24 +13,26 @@ import (
 // serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires: clients look
 // under either name and get one document.
 type serverMetadata struct {
-	Issuer                   string   `json:"issuer"`
-	AuthorizationEndpoint    string   `json:"authorization_endpoint"`
-	TokenEndpoint            string   `json:"token_endpoint"`
-	RegistrationEndpoint     string   `json:"registration_endpoint"`
-	RevocationEndpoint       string   `json:"revocation_endpoint,omitempty"` // RFC 7009
-	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported,omitempty"`
-	JWKSURI                  string   `json:"jwks_uri"`
-	ScopesSupported          []string `json:"scopes_supported"`
-	ResponseTypes            []string `json:"response_types_supported"`
-	ResponseModes            []string `json:"response_modes_supported"`
-	GrantTypes               []string `json:"grant_types_supported"`
-	TokenEndpointAuthMethods []string `json:"token_endpoint_auth_methods_supported"`
-	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
-	TokenEndpointSigningAlgs []string `json:"token_endpoint_auth_signing_alg_values_supported"`
-	IssParameterSupported    bool     `json:"authorization_response_iss_parameter_supported"`
-	MetadataDocuments        bool     `json:"client_id_metadata_document_supported"`
-	SubjectTypes             []string `json:"subject_types_supported"`
-	IDTokenSigningAlgs       []string `json:"id_token_signing_alg_values_supported"`
+	Issuer                   string                    `json:"issuer"`
+	AuthorizationEndpoint    string                    `json:"authorization_endpoint"`
+	TokenEndpoint            string                    `json:"token_endpoint"`
+	RegistrationEndpoint     string                    `json:"registration_endpoint"`
+	RevocationEndpoint       string                    `json:"revocation_endpoint,omitempty"` // RFC 7009
+	RevocationAuthMethods    []string                  `json:"revocation_endpoint_auth_methods_supported,omitempty"`
+	RevocationSigningAlgs    []jose.SignatureAlgorithm `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
+	JWKSURI                  string                    `json:"jwks_uri"`
+	ScopesSupported          []string                  `json:"scopes_supported"`
+	ResponseTypes            []string                  `json:"response_types_supported"`
+	ResponseModes            []string                  `json:"response_modes_supported"`
+	GrantTypes               []string                  `json:"grant_types_supported"`
+	TokenEndpointAuthMethods []string                  `json:"token_endpoint_auth_methods_supported"`
+	CodeChallengeMethods     []string                  `json:"code_challenge_methods_supported"`
+	TokenEndpointSigningAlgs []jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IssParameterSupported    bool                      `json:"authorization_response_iss_parameter_supported"`
+	MetadataDocuments        bool                      `json:"client_id_metadata_document_supported"`
+	SubjectTypes             []string                  `json:"subject_types_supported"`
+	IDTokenSigningAlgs       []string                  `json:"id_token_signing_alg_values_supported"`
+	RequestURI               bool                      `json:"request_uri_parameter_supported"` // left out, it would mean true
 }
 
 // serverDocument is made once for a tenant.
@@ -63,7 +65,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			GrantTypes:               grantTypes,
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
-			TokenEndpointSigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA"},
+			TokenEndpointSigningAlgs: assertionAlgorithms,
 			MetadataDocuments:        !s.NoMetadataDocuments,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
@@ -71,6 +73,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 		}
 		if revocable { // an endpoint without effect would let a client believe that a login has ended
 			m.RevocationEndpoint, m.RevocationAuthMethods = t.PublicURL+"/oauth/revoke", authMethods
+			m.RevocationSigningAlgs = assertionAlgorithms // RFC 8414 §2: a MUST beside private_key_jwt
 		}
 		document.json = must(json.Marshal(m))
 	})

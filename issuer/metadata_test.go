@@ -34,6 +34,7 @@ func TestServerMetadata(t *testing.T) {
 				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 				"code_challenge_methods_supported":                 []any{"S256"},
 				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"}, // RFC 8414 §2: required beside private_key_jwt
+				"request_uri_parameter_supported":                  false, // OpenID Discovery §3: missing means true
 				"client_id_metadata_document_supported":            true,
 				"authorization_response_iss_parameter_supported":   true,
 				"subject_types_supported":                          []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
@@ -43,8 +44,8 @@ func TestServerMetadata(t *testing.T) {
 				if !reflect.DeepEqual(got.JSON, want) {
 					t.Errorf("%s: %s, want %v", address, got.Body, want)
 				}
-				if got.Header.Get("Cache-Control") != "public, max-age=300" {
-					t.Errorf("Cache-Control %q", got.Header.Get("Cache-Control"))
+				if got.Header.Get("Cache-Control") != "public, max-age=300" || got.Header.Get("Vary") != "X-Mcpb-Hop" {
+					t.Errorf("Cache-Control %q, Vary %q: a cache must not mix tenants up", got.Header.Get("Cache-Control"), got.Header.Get("Vary"))
 				}
 			}
 		})

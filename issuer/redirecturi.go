@@ -34,7 +34,7 @@ func checkRedirectURI(raw string, private []string) error {
 	}
 	for _, c := range []byte(raw) {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte("\\\"<>`{}|^#*", c) >= 0 {
-			return errors.New("must not contain spaces, control characters, fragments, wildcards or any of \\ \" < > ` { } | ^")
+			return errors.New("must not contain spaces, control characters, fragments, wildcards, quotation marks, backslashes or any of < > ` { } | ^")
 		}
 	}
 	u, err := url.Parse(raw)

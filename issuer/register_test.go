@@ -186,6 +186,7 @@ func TestRegistrationsThatAreRefused(t *testing.T) {
 		{"six redirect URIs", `{"redirect_uris":["https://a.example/1","https://a.example/2","https://a.example/3","https://a.example/4","https://a.example/5","https://a.example/6"]}`, 400, "invalid_redirect_uri"},
 		{"six loopback paths", `{"redirect_uris":["http://localhost/1","http://localhost/2","http://localhost/3","http://localhost/4","http://localhost/5","http://localhost/6"]}`, 400, "invalid_redirect_uri"},
 		{"redirect URIs that are together too long for a client_id", `{"redirect_uris":[` + long(170) + `,` + long(171) + `,` + long(172) + `,` + long(173) + `]}`, 400, "invalid_client_metadata"},
+		{"an address with a quotation mark, of which the answer must hold none", `{"redirect_uris":["https://app.example/\"cb"]}`, 400, "invalid_redirect_uri"},
 		{"16 KB and a little", `{` + good + `,"x":"` + strings.Repeat("a", 16<<10) + `"}`, 413, "invalid_request"},
 		{"very deep JSON", `{` + good + `,"x":` + strings.Repeat("[", 8000) + strings.Repeat("]", 8000) + `}`, 201, ""},
 		{"invalid UTF-8 in a name", "{" + good + ",\"client_name\":\"a\xff\"}", 201, ""},

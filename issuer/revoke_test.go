@@ -53,7 +53,7 @@ func TestRevocation(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, nil)
 			token := a.login().text("refresh_token")
 			doc := w.get(a.base+"/.well-known/oauth-authorization-server").wants(t, 200, "")
-			if want := a.base + "/oauth/revoke"; c.metadata != (doc.text("revocation_endpoint") == want) || c.metadata != (doc.JSON["revocation_endpoint_auth_methods_supported"] != nil) {
+			if want := a.base + "/oauth/revoke"; c.metadata != (doc.text("revocation_endpoint") == want) || c.metadata != (doc.JSON["revocation_endpoint_auth_methods_supported"] != nil) || c.metadata != (doc.JSON["revocation_endpoint_auth_signing_alg_values_supported"] != nil) {
 				t.Errorf("metadata: %s", doc.Body)
 			}
 			got := a.revoke(url.Values{"token": {token}, "token_type_hint": {"refresh_token"}}).wants(t, c.status, c.code)

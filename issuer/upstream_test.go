@@ -135,6 +135,7 @@ func (a *app) wantsErrorRedirect(t testing.TB, r reply, code, state string) stri
 			t.Errorf("%s stands %d times", name, len(values))
 		}
 	}
+	checkDescription(t, q.Get("error_description"))
 	return to.String()
 }
 

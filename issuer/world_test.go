@@ -154,7 +154,18 @@ func (r reply) wants(t testing.TB, status int, code string) reply {
 	if r.Status != status || r.text("error") != code {
 		t.Fatalf("status %d, error %q, want %d, %q: %s", r.Status, r.text("error"), status, code, r.Body)
 	}
+	checkDescription(t, r.text("error_description"))
 	return r
+}
+
+// checkDescription is the grammar of error_description (RFC 6749 §5.2 and §4.1.2.1), for every error of every test.
+func checkDescription(t testing.TB, text string) {
+	t.Helper()
+	for _, c := range text {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			t.Errorf("error_description %q holds %q", text, c)
+		}
+	}
 }
 
 func (w *world) do(r *http.Request) reply {
