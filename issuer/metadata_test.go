@@ -34,7 +34,7 @@ func TestServerMetadata(t *testing.T) {
 				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 				"code_challenge_methods_supported":                 []any{"S256"},
 				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"}, // RFC 8414 §2: required beside private_key_jwt
-				"request_uri_parameter_supported":                  false, // OpenID Discovery §3: missing means true
+				"request_uri_parameter_supported":                  false,                                     // OpenID Discovery §3: missing means true
 				"client_id_metadata_document_supported":            true,
 				"authorization_response_iss_parameter_supported":   true,
 				"subject_types_supported":                          []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
