@@ -12,114 +12,116 @@ import (
 	"time"
 )
 
-// Config holds the labels of one middleware, as Traefik decodes them: every value is a string.
-// A label that is set to nothing counts as not set.
+// Config holds the labels of one middleware, as Traefik decodes them. No field has a type that its
+// decoder can refuse: it would drop the router without asking New, and a wider router to the same
+// server would answer unprotected. readLabels says what a value means. A label that is set to
+// nothing counts as not set.
 type Config struct {
 	// ProviderIssuer is the issuer identifier of the upstream OpenID provider, exactly as its discovery document spells it.
-	ProviderIssuer string `json:"providerIssuer" required:"true" desc:"Issuer URL of the upstream OpenID provider, exactly as its discovery document spells it."`
+	ProviderIssuer any `json:"providerIssuer" required:"true" desc:"Issuer URL of the upstream OpenID provider, exactly as its discovery document spells it."`
 
 	// ClientID is the client that the operator registered with the upstream provider.
-	ClientID string `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
+	ClientID any `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
 
 	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a sealed text.
-	ClientSecret string `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider: plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
+	ClientSecret any `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider: plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
 
 	// Resource names the MCP server. It is also the default of Audience and, with a leading slash, of PathPrefix.
-	Resource string `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
+	Resource any `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
 
 	// Scopes are asked of the upstream provider at login.
-	Scopes string `json:"scopes" default:"openid" desc:"Scopes asked of the upstream provider, separated by spaces."`
+	Scopes any `json:"scopes" default:"openid" desc:"Scopes asked of the upstream provider, separated by spaces."`
 
 	// SidecarURL is where Traefik reaches the sidecar. It may have a path.
-	SidecarURL string `json:"sidecarURL" required:"true" desc:"Where Traefik reaches the sidecar, for example http://bouncer:8080."`
+	SidecarURL any `json:"sidecarURL" required:"true" desc:"Where Traefik reaches the sidecar, for example http://bouncer:8080."`
 
 	// Audience must be in the aud claim of an access token.
-	Audience string `json:"audience" default:"the value of resource" desc:"Audience that an access token must name in its aud claim."`
+	Audience any `json:"audience" default:"the value of resource" desc:"Audience that an access token must name in its aud claim."`
 
 	// JWKSCacheTTLSeconds is how long the sidecar's keys are used before they are asked for again.
-	JWKSCacheTTLSeconds string `json:"jwksCacheTTLSeconds" default:"300" desc:"Seconds for which the sidecar's signing keys are cached, 1 to 3600. While the sidecar is away, they are used for up to an hour."`
+	JWKSCacheTTLSeconds any `json:"jwksCacheTTLSeconds" default:"300" desc:"Seconds for which the sidecar's signing keys are cached, 1 to 3600. While the sidecar is away, they are used for up to an hour."`
 
 	// RequiredScopes must all be in the scope claim of an access token.
-	RequiredScopes string `json:"requiredScopes" default:"none" desc:"Scopes that an access token must have, separated by spaces."`
+	RequiredScopes any `json:"requiredScopes" default:"none" desc:"Scopes that an access token must have, separated by spaces."`
 
 	// PathPrefix is the path of the MCP server. "/" means that it has the host to itself.
-	PathPrefix string `json:"pathPrefix" default:"the path of publicURL, else / and the value of resource" desc:"Path of the MCP server; / when it has a host to itself. Must agree with the router's rule."`
+	PathPrefix any `json:"pathPrefix" default:"the path of publicURL, else / and the value of resource" desc:"Path of the MCP server; / when it has a host to itself. Must agree with the router's rule."`
 
 	// PublicURL is the base of all URLs of the tenant and its issuer identifier. Without it, scheme and host are those of
 	// each request, which is safe only where the router's rule names the host.
-	PublicURL string `json:"publicURL" default:"scheme and host of the request, and pathPrefix" desc:"URL under which clients reach the MCP server, for example https://mcp.localhost/wiki. Set it: otherwise whoever can choose the Host header chooses the issuer."`
+	PublicURL any `json:"publicURL" default:"scheme and host of the request, and pathPrefix" desc:"URL under which clients reach the MCP server, for example https://mcp.localhost/wiki. Set it: otherwise whoever can choose the Host header chooses the issuer."`
 
 	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of their own (RFC 9728 §3.1).
-	MCPPaths string `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
+	MCPPaths any `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
 
 	// Exchange says when the upstream authorization code is redeemed.
-	Exchange string `json:"exchange" default:"token" desc:"When the upstream code is redeemed: token (with the client's token request) or callback (at once, for a provider that tolerates code reuse)."`
+	Exchange any `json:"exchange" default:"token" desc:"When the upstream code is redeemed: token (with the client's token request) or callback (at once, for a provider that tolerates code reuse)."`
 
 	// DisplayName is what people are shown for Resource.
-	DisplayName string `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
+	DisplayName any `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
 
 	// Logo is shown on the consent page: a data URI, so that the page loads nothing.
-	Logo string `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
+	Logo any `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
 
 	// PrivateRedirectURIs allows what RFC 8252 §7.1 advises against: schemes without a dot.
-	PrivateRedirectURIs string `json:"privateRedirectURIs" default:"none but those of well-known clients" desc:"Redirect URIs of applications whose own scheme has no dot, such as myapp://login/callback, separated by commas or spaces; what is below one is allowed too. Clients that register (not those with a metadata document) may then use them."`
+	PrivateRedirectURIs any `json:"privateRedirectURIs" default:"none but those of well-known clients" desc:"Redirect URIs of applications whose own scheme has no dot, such as myapp://login/callback, separated by commas or spaces; what is below one is allowed too. Clients that register (not those with a metadata document) may then use them."`
 
 	// AllowedEmails and the three after it say who may come in. All that are set must hold.
-	AllowedEmails string `json:"allowedEmails" default:"none: no such rule" desc:"E-mail addresses that may log in, separated by commas or spaces. Only verified ones count."`
+	AllowedEmails any `json:"allowedEmails" default:"none: no such rule" desc:"E-mail addresses that may log in, separated by commas or spaces. Only verified ones count."`
 
 	// AllowedDomains are compared with what follows the last @ of a verified address.
-	AllowedDomains string `json:"allowedDomains" default:"none: no such rule" desc:"Domains whose people may log in, separated by commas or spaces: that of a verified e-mail address or, for Google, of the Workspace account (hd)."`
+	AllowedDomains any `json:"allowedDomains" default:"none: no such rule" desc:"Domains whose people may log in, separated by commas or spaces: that of a verified e-mail address or, for Google, of the Workspace account (hd)."`
 
 	// AllowedGroups are compared with the claim that GroupsClaim names.
-	AllowedGroups string `json:"allowedGroups" default:"none: no such rule" desc:"Groups whose members may log in, separated by commas."`
+	AllowedGroups any `json:"allowedGroups" default:"none: no such rule" desc:"Groups whose members may log in, separated by commas."`
 
 	// AllowedSubjects are compared with the sub claim.
-	AllowedSubjects string `json:"allowedSubjects" default:"none: no such rule" desc:"Subjects (sub claims of the provider) that may log in, separated by commas or spaces."`
+	AllowedSubjects any `json:"allowedSubjects" default:"none: no such rule" desc:"Subjects (sub claims of the provider) that may log in, separated by commas or spaces."`
 
 	// GroupsClaim is where the provider puts groups: a claim's name, or a dotted path into nested claims.
-	GroupsClaim string `json:"groupsClaim" default:"groups" desc:"Claim that holds a person's groups: a name, or a dotted path such as realm_access.roles."`
+	GroupsClaim any `json:"groupsClaim" default:"groups" desc:"Claim that holds a person's groups: a name, or a dotted path such as realm_access.roles."`
 
 	// ScopeRules map people to MCP scopes.
-	ScopeRules string `json:"scopeRules" default:"none: everybody gets requiredScopes and what the provider granted of scopes" desc:"Who gets which scopes: rules WHO=SCOPES, separated by semicolons. WHO is *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT. A person gets the scopes of all rules that fit."`
+	ScopeRules any `json:"scopeRules" default:"none: everybody gets requiredScopes and what the provider granted of scopes" desc:"Who gets which scopes: rules WHO=SCOPES, separated by semicolons. WHO is *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT. A person gets the scopes of all rules that fit."`
 
 	// ScopesSupported are advertised in the metadata.
-	ScopesSupported string `json:"scopesSupported" default:"what scopeRules or requiredScopes and scopes name" desc:"Scopes that the metadata advertises, separated by spaces."`
+	ScopesSupported any `json:"scopesSupported" default:"what scopeRules or requiredScopes and scopes name" desc:"Scopes that the metadata advertises, separated by spaces."`
 
 	// Refresh says what a refresh token of a client stands on.
-	Refresh string `json:"refresh" default:"auto" desc:"What a login lives on: upstream (the provider's refresh token; a login without one is refused), session (nothing of the provider, for BOUNCER_SESSION_TTL) or auto (upstream where the provider gives a refresh token, else session)."`
+	Refresh any `json:"refresh" default:"auto" desc:"What a login lives on: upstream (the provider's refresh token; a login without one is refused), session (nothing of the provider, for BOUNCER_SESSION_TTL) or auto (upstream where the provider gives a refresh token, else session)."`
 
 	// UpstreamCheckInterval is how old the provider's last word on a person may be.
-	UpstreamCheckInterval string `json:"upstreamCheckInterval" default:"1h" desc:"How old the provider's last word on a person may be when a token is refreshed, such as 15m; 0 asks every time, at most 24h."`
+	UpstreamCheckInterval any `json:"upstreamCheckInterval" default:"1h" desc:"How old the provider's last word on a person may be when a token is refreshed, such as 15m; 0 asks every time, at most 24h."`
 
 	// IdentityHeaders asks for more than X-Mcp-Sub and X-Mcp-Scopes.
-	IdentityHeaders string `json:"identityHeaders" default:"none: X-Mcp-Sub and X-Mcp-Scopes" desc:"What else the MCP server is told, separated by commas: email, name, groups, client_id, issuer, assertion, each in a header X-Mcp-…, or in one of your choice as email=X-Forwarded-User; sub and scopes may have a second header."`
+	IdentityHeaders any `json:"identityHeaders" default:"none: X-Mcp-Sub and X-Mcp-Scopes" desc:"What else the MCP server is told, separated by commas: email, name, groups, client_id, issuer, assertion, each in a header X-Mcp-…, or in one of your choice as email=X-Forwarded-User; sub and scopes may have a second header."`
 
 	// BackendAuthorization is the Authorization header that the MCP server is sent.
-	BackendAuthorization string `json:"backendAuthorization" default:"none: the MCP server gets no Authorization header" desc:"Authorization header for the MCP server: env:NAME (a variable of Traefik) or file:/path. The name must end in BACKEND_AUTHORIZATION; small letters do for a file. Read again every 20 seconds."`
+	BackendAuthorization any `json:"backendAuthorization" default:"none: the MCP server gets no Authorization header" desc:"Authorization header for the MCP server: env:NAME (a variable of Traefik) or file:/path. The name must end in BACKEND_AUTHORIZATION; small letters do for a file. Read again every 20 seconds."`
 
 	// MethodScopes and the three after it say which scopes an operation needs, besides RequiredScopes.
-	MethodScopes string `json:"methodScopes" default:"none: no such rule" desc:"Scopes that MCP methods need besides requiredScopes: rules METHOD=SCOPES, separated by semicolons, such as tools/call=wiki:use; resources/*=wiki:read."`
+	MethodScopes any `json:"methodScopes" default:"none: no such rule" desc:"Scopes that MCP methods need besides requiredScopes: rules METHOD=SCOPES, separated by semicolons, such as tools/call=wiki:use; resources/*=wiki:read."`
 
 	// ToolScopes are by params.name of tools/call.
-	ToolScopes string `json:"toolScopes" default:"none: no such rule" desc:"Scopes that a call of a tool needs: rules TOOL=SCOPES, such as delete_page=wiki:write; admin_*=wiki:admin; *=wiki:read. The most specific rule counts."`
+	ToolScopes any `json:"toolScopes" default:"none: no such rule" desc:"Scopes that a call of a tool needs: rules TOOL=SCOPES, such as delete_page=wiki:write; admin_*=wiki:admin; *=wiki:read. The most specific rule counts."`
 
 	// ResourceScopes are by params.uri of resources/read.
-	ResourceScopes string `json:"resourceScopes" default:"none: no such rule" desc:"Scopes that reading a resource needs: rules URI=SCOPES, such as file:///public/*=wiki:read; *=wiki:admin."`
+	ResourceScopes any `json:"resourceScopes" default:"none: no such rule" desc:"Scopes that reading a resource needs: rules URI=SCOPES, such as file:///public/*=wiki:read; *=wiki:admin."`
 
 	// PromptScopes are by params.name of prompts/get.
-	PromptScopes string `json:"promptScopes" default:"none: no such rule" desc:"Scopes that a prompt needs: rules PROMPT=SCOPES."`
+	PromptScopes any `json:"promptScopes" default:"none: no such rule" desc:"Scopes that a prompt needs: rules PROMPT=SCOPES."`
 
 	// HideTools takes from tools/list what the caller may not call.
-	HideTools string `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
+	HideTools any `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
 
 	// SidecarAuth is a second lock before the sidecar, beside the hop header.
-	SidecarAuth string `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
+	SidecarAuth any `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
 
 	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
-	HopKeyFile string `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
+	HopKeyFile any `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
 
 	// Generation is part of every key of the tenant: another number invalidates all its tokens and registrations.
-	Generation string `json:"generation" default:"0" desc:"Number that is part of every key of this tenant: raise it to invalidate all its tokens and registrations."`
+	Generation any `json:"generation" default:"0" desc:"Number that is part of every key of this tenant: raise it to invalidate all its tokens and registrations."`
 
 	// Extra receives the labels that do not exist, so that a misspelt requiredScope is refused and not ignored.
 	Extra map[string]any `json:"-" mapstructure:",remain"`
@@ -155,12 +157,13 @@ const maxPayload = 5500
 const maxScopes = 1024
 
 // parseConfig turns labels into settings. An error names the label and says what to do, and holds no secret.
-func parseConfig(c *Config) (*settings, error) {
-	if c == nil {
-		return nil, errors.New("no labels: set at least providerIssuer, clientID, clientSecret, resource and sidecarURL")
+func parseConfig(config *Config) (*settings, error) {
+	if config == nil {
+		return nil, errNoLabels
 	}
-	if len(c.Extra) > 0 {
-		return nil, unknownLabel(c.Extra)
+	c, err := readLabels(config)
+	if err != nil {
+		return nil, err
 	}
 	for _, l := range []struct{ name, value string }{
 		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
@@ -200,7 +203,7 @@ func parseConfig(c *Config) (*settings, error) {
 }
 
 // parseAddresses reads the labels that say where things are.
-func (s *settings) parseAddresses(c *Config) error {
+func (s *settings) parseAddresses(c *labels) error {
 	if _, err := absoluteURL(c.ProviderIssuer); err != nil {
 		return errors.New("label providerIssuer: give an http(s) URL without user, query and fragment, as \"issuer\" in the provider's discovery document")
 	}
@@ -282,7 +285,7 @@ func hostAndPort(u *url.URL) string {
 }
 
 // parseTenant reads the labels that the sidecar is told, in the hop header.
-func (s *settings) parseTenant(c *Config) error {
+func (s *settings) parseTenant(c *labels) error {
 	generation, err := strconv.ParseInt(either(c.Generation, "0"), 10, 64)
 	if err != nil || generation < 0 || generation > 1<<31-1 {
 		return errors.New("label generation: give a whole number from 0 to 2147483647")
@@ -304,34 +307,24 @@ func (s *settings) parseTenant(c *Config) error {
 	if c.Logo != "" && (!strings.HasPrefix(c.Logo, "data:image/") || len(c.Logo) > 3000 || strings.Trim(c.Logo, printable) != "") {
 		return errors.New("label logo: give a data URI of at most 3000 characters, such as data:image/png;base64,…")
 	}
-	scopes := strings.Fields(either(c.Scopes, "openid"))
-	required := strings.Fields(c.RequiredScopes)
-	// RFC 6749 §3.3. Required scopes are also quoted in a header: this is what keeps the quotes closed.
-	if strings.Trim(strings.Join(scopes, ""), scopeChars) != "" {
-		return errors.New("label scopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
+	scopes, err := parseList("scopes", either(c.Scopes, "openid"), bySpaces, scopeFault)
+	if err != nil {
+		return err
 	}
-	if strings.Trim(strings.Join(required, ""), scopeChars) != "" {
-		return errors.New("label requiredScopes: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
-	}
-	if hasScopes(strings.Join(required, " "), []string{"offline_access"}) { // no access token has it: nobody would ever be let in
-		return errors.New("label requiredScopes: offline_access is no right at a server, and no access token has it; name it in scopes")
+	required, err := parseList("requiredScopes", c.RequiredScopes, bySpaces, comparedScopeFault)
+	if err != nil {
+		return err
 	}
 	if len(strings.Join(scopes, " "))+len(strings.Join(required, " ")) > maxScopes {
 		return fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
 	}
-	paths := strings.Fields(strings.ReplaceAll(either(c.MCPPaths, "/mcp,/sse"), ",", " "))
-	for _, p := range paths {
-		if !isPlainPath(p) || strings.HasPrefix(p+"/", "/.well-known/") || strings.HasPrefix(p+"/", "/oauth/") {
-			return errors.New("label mcpPaths: give paths below pathPrefix, such as /mcp, separated by commas; not below /oauth or /.well-known")
-		}
+	paths, err := parseList("mcpPaths", either(c.MCPPaths, "/mcp,/sse"), byCommasOrSpaces, pathFault)
+	if err != nil {
+		return err
 	}
-	for _, l := range []struct{ name, value string }{
-		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
-		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
-	} {
-		if isOnlySeparators(l.value) {
-			return fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
-		}
+	access, err := parseAccess(c)
+	if err != nil {
+		return err
 	}
 	headers, err := parseIdentityHeaders(c.IdentityHeaders)
 	if err != nil {
@@ -339,16 +332,9 @@ func (s *settings) parseTenant(c *Config) error {
 	}
 	s.identityHeaders = headers
 	s.own = newOwnHeaders(headers)
-	rules, err := parseScopeRules(c.ScopeRules)
+	supported, err := parseList("scopesSupported", c.ScopesSupported, bySpaces, supportedScopeFault)
 	if err != nil {
 		return err
-	}
-	supported := strings.Fields(c.ScopesSupported)
-	if strings.Trim(strings.Join(supported, ""), scopeChars) != "" {
-		return errors.New("label scopesSupported: separate scopes by spaces; they cannot hold quotes, backslashes or non-ASCII")
-	}
-	if hasScopes(strings.Join(supported, " "), []string{"offline_access"}) {
-		return errors.New("label scopesSupported: offline_access is no right at a server; the authorization server's metadata always lists it")
 	}
 	private, err := parsePrivateRedirectURIs(c.PrivateRedirectURIs)
 	if err != nil {
@@ -369,20 +355,20 @@ func (s *settings) parseTenant(c *Config) error {
 		ClientID:       c.ClientID,
 		ClientSecret:   c.ClientSecret,
 		Scopes:         scopes,
-		RequiredScopes: append([]string{}, required...),
-		MCPPaths:       append([]string{}, paths...),
+		RequiredScopes: required,
+		MCPPaths:       paths,
 		Exchange:       exchange,
 		Generation:     generation,
 		DisplayName:    either(c.DisplayName, c.Resource),
 		Logo:           c.Logo,
 
-		AllowedEmails:   listOf(c.AllowedEmails, ", "),
-		AllowedDomains:  listOf(c.AllowedDomains, ", "),
-		AllowedGroups:   listOf(c.AllowedGroups, ","), // names of groups hold blanks
-		AllowedSubjects: listOf(c.AllowedSubjects, ", "),
+		AllowedEmails:   access.emails,
+		AllowedDomains:  access.domains,
+		AllowedGroups:   access.groups,
+		AllowedSubjects: access.subjects,
 		GroupsClaim:     either(c.GroupsClaim, "groups"),
-		ScopeRules:      rules,
-		ScopesSupported: append([]string{}, supported...),
+		ScopeRules:      access.scopeRules,
+		ScopesSupported: supported,
 		IdentityClaims:  identityClaims(headers),
 
 		PrivateRedirectURIs: private,
@@ -396,65 +382,87 @@ func (s *settings) parseTenant(c *Config) error {
 	return nil
 }
 
-// parseScopeRules splits the rules and checks their form; what they mean is the sidecar's to decide.
-func parseScopeRules(text string) ([]string, error) {
-	rules := listOf(text, ";")
-	for _, rule := range rules {
-		at := strings.LastIndex(rule, "=") // names of groups hold = too: cn=admins,ou=wiki
-		if at < 0 {
-			at = 0
-		}
-		who := rule[:at]
-		scopes := strings.TrimPrefix(rule[at:], "=")
-		kind, name, named := strings.Cut(strings.TrimSpace(who), ":")
-		known := kind == "group" || kind == "domain" || kind == "email" || kind == "sub"
-		if strings.TrimSpace(who) != "*" && (!known || !named || name == "") {
-			return nil, fmt.Errorf("label scopeRules: %q is no rule: write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO", rule)
-		}
-		if len(strings.Fields(scopes)) == 0 || strings.Trim(strings.Join(strings.Fields(scopes), ""), scopeChars) != "" {
-			return nil, fmt.Errorf("label scopeRules: %q: name scopes after the =, separated by spaces; they cannot hold quotes, backslashes or non-ASCII", rule)
+// accessLists say who may come in and who gets which scopes. What the rules mean is the sidecar's to
+// decide (issuer/access.go, issuer/scope.go).
+type accessLists struct {
+	emails, domains, groups, subjects []string
+	scopeRules                        []string // each as it stands in the label
+}
+
+func parseAccess(c *labels) (*accessLists, error) {
+	for _, l := range []struct{ name, value string }{
+		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
+		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
+	} {
+		if isOnlySeparators(l.value) {
+			return nil, fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
 		}
 	}
-	return rules, nil
+	emails, err := parseList("allowedEmails", c.AllowedEmails, byCommasOrSpaces, emailFault)
+	if err != nil {
+		return nil, err
+	}
+	domains, err := parseList("allowedDomains", c.AllowedDomains, byCommasOrSpaces, domainFault)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := parseList("allowedGroups", c.AllowedGroups, byCommas, func(name string) string { return groupFault(name, false) })
+	if err != nil {
+		return nil, err
+	}
+	subjects, err := parseList("allowedSubjects", c.AllowedSubjects, byCommasOrSpaces, func(name string) string { return subjectFault(name, false) })
+	if err != nil {
+		return nil, err
+	}
+	rules, err := parseNameRules("scopeRules", c.ScopeRules, whoFault)
+	if err != nil {
+		return nil, err
+	}
+	texts := []string{}
+	for _, rule := range rules {
+		texts = append(texts, rule.text)
+	}
+	return &accessLists{emails: emails, domains: domains, groups: groups, subjects: subjects, scopeRules: texts}, nil
+}
+
+// supportedScopeFault is for what the metadata advertises.
+func supportedScopeFault(scope string) string {
+	if scope == "offline_access" {
+		return "no right at a server; the authorization server's metadata always lists it"
+	}
+	return comparedScopeFault(scope)
+}
+
+// pathFault says what is wrong with an endpoint below the prefix.
+func pathFault(path string) string {
+	if !isPlainPath(path) || strings.HasPrefix(path+"/", "/.well-known/") || strings.HasPrefix(path+"/", "/oauth/") {
+		return "not a path below pathPrefix: write paths such as /mcp, separated by commas; not below /oauth or /.well-known"
+	}
+	return ""
 }
 
 // foreignSchemes belong to browsers, operating systems and everybody: no one application waits there, and some of them run what they are given.
 const foreignSchemes = " http https javascript data vbscript file blob filesystem about view-source intent ws wss ftp mailto tel sms chrome edge resource jar shell search search-ms "
 
-// parsePrivateRedirectURIs checks the form: SCHEME://HOST, SCHEME://HOST/PATH or SCHEME:/PATH. A scheme alone would allow every address that its
-// application knows, and some do more than take a code.
+// parsePrivateRedirectURIs checks the form: SCHEME://HOST, SCHEME://HOST/PATH or SCHEME:/PATH. A
+// scheme alone would allow every address that its application knows, and some do more than take a
+// code.
 func parsePrivateRedirectURIs(text string) ([]string, error) {
-	list := listOf(text, ", ")
-	for _, uri := range list {
-		scheme, rest, _ := strings.Cut(uri, ":")
-		below := strings.TrimPrefix(rest, "/")
-		below = strings.TrimPrefix(below, "/")
-		path := "/" + below
-		if scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' || strings.Trim(scheme, schemeChars) != "" || !strings.HasPrefix(rest, "/") || strings.HasSuffix(uri, "/") || strings.Trim(path, pathChars+"%") != "" || isTricky(strings.ReplaceAll(path, "%", "")) {
-			return nil, fmt.Errorf("label privateRedirectURIs: %q: give addresses such as myapp://login/callback or myapp:/callback, with a scheme in small letters, and without query, fragment, port or slash at the end", uri)
-		}
-		if strings.Contains(foreignSchemes, " "+scheme+" ") || strings.HasPrefix(scheme, "ms-") || strings.HasPrefix(scheme, "chrome-") || strings.HasPrefix(scheme, "moz-") {
-			return nil, fmt.Errorf("label privateRedirectURIs: %q: the scheme %s is none of an application; https and http on a loopback address need no label", uri, scheme)
-		}
-	}
-	return list, nil
+	return parseList("privateRedirectURIs", text, byCommasOrSpaces, privateURIFault)
 }
 
-// listOf splits a list at any of the separators and drops what is empty.
-func listOf(text, separators string) []string {
-	list := []string{}
-	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
-		part = strings.TrimSpace(part)
-		if part != "" {
-			list = append(list, part)
-		}
+func privateURIFault(uri string) string {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	below := strings.TrimPrefix(rest, "/")
+	below = strings.TrimPrefix(below, "/")
+	path := "/" + below
+	if scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' || strings.Trim(scheme, schemeChars) != "" || !strings.HasPrefix(rest, "/") || strings.HasSuffix(uri, "/") || strings.Trim(path, pathChars+"%") != "" || isTricky(strings.ReplaceAll(path, "%", "")) {
+		return "give addresses such as myapp://login/callback or myapp:/callback, with a scheme in small letters, and without query, fragment, port or slash at the end"
 	}
-	return list
-}
-
-// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
-func isOnlySeparators(text string) bool {
-	return strings.TrimSpace(text) != "" && len(listOf(text, ",; ")) == 0
+	if strings.Contains(foreignSchemes, " "+scheme+" ") || strings.HasPrefix(scheme, "ms-") || strings.HasPrefix(scheme, "chrome-") || strings.HasPrefix(scheme, "moz-") {
+		return "the scheme " + scheme + " is none of an application; https and http on a loopback address need no label"
+	}
+	return ""
 }
 
 func unknownLabel(extra map[string]any) error {

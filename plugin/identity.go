@@ -42,7 +42,7 @@ const (
 func parseIdentityHeaders(text string) ([]identityHeader, error) {
 	headers := []identityHeader{}
 	taken := map[string]bool{}
-	for _, part := range listOf(text, ", ") {
+	for _, part := range elementsOf(text, byCommasOrSpaces) {
 		claim, name, named := strings.Cut(part, "=")
 		own := identityNames[claim]
 		if own == "" {

@@ -39,11 +39,8 @@ const (
 )
 
 // parseRules reads the labels of the rules; nil when none is set.
-func parseRules(c *Config) (*rules, error) {
+func parseRules(c *labels) (*rules, error) {
 	r := &rules{}
-	if c.HideTools != "" && c.HideTools != "true" && c.HideTools != "false" {
-		return nil, errors.New("label hideTools: give true or false")
-	}
 	r.hide = c.HideTools == "true"
 	methods, err := parseRuleTable("methodScopes", c.MethodScopes)
 	if err != nil {
@@ -79,46 +76,28 @@ func parseRules(c *Config) (*rules, error) {
 	return r, nil
 }
 
-// parseRuleTable splits PATTERN=SCOPES rules. The last "=" divides, because a URI may hold others.
+// parseRuleTable reads a label of PATTERN=SCOPES rules; nil when it is not set.
 func parseRuleTable(label, text string) (*ruleTable, error) {
-	list := listOf(text, ";")
 	if isOnlySeparators(text) {
 		return nil, fmt.Errorf("label %s: holds no rule: write NAME=SCOPES, or leave the label out", label)
 	}
-	if len(list) == 0 {
-		return nil, nil
+	list, err := parseNameRules(label, text, func(pattern string) string { return patternFault(label, pattern) })
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
 	if len(list) > maxRules {
 		return nil, fmt.Errorf("label %s: at most %d rules", label, maxRules)
 	}
 	table := &ruleTable{exact: map[string][]string{}}
-	seen := map[string]bool{}
 	for _, rule := range list {
-		at := strings.LastIndex(rule, "=")
-		if at < 0 {
-			return nil, fmt.Errorf("label %s: %q is no rule: write NAME=SCOPES, where a * at the end of NAME stands for anything", label, rule)
-		}
-		pattern := strings.TrimSpace(rule[:at])
-		scopes := strings.Fields(rule[at+1:])
-		star := strings.HasSuffix(pattern, "*")
-		name := strings.TrimSuffix(pattern, "*")
+		name := strings.TrimSuffix(rule.name, "*")
 		switch {
-		case pattern == "" || strings.Contains(name, "*") || len(pattern) > maxPattern || !isPlainName(pattern):
-			return nil, fmt.Errorf("label %s: %q: before the = stands a name, or the beginning of names and one *, of at most %d characters", label, rule, maxPattern)
-		case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
-			return nil, fmt.Errorf("label %s: %q: notifications need no scope", label, rule)
-		case len(scopes) == 0 || strings.Trim(strings.Join(scopes, ""), scopeChars) != "": // an empty variable must not open what was to be shut
-			return nil, fmt.Errorf("label %s: %q: name scopes after the =, separated by spaces; they cannot hold quotes, backslashes or non-ASCII", label, rule)
-		case hasScopes(strings.Join(scopes, " "), []string{"offline_access"}): // no access token has it
-			return nil, fmt.Errorf("label %s: %q: offline_access is no right at a server, and no access token has it", label, rule)
-		case seen[pattern]:
-			return nil, fmt.Errorf("label %s: two rules for %q: put their scopes into one", label, pattern)
-		}
-		seen[pattern] = true
-		if star {
-			table.prefixes = append(table.prefixes, prefixRule{prefix: name, scopes: scopes})
-		} else {
-			table.exact[pattern] = scopes
+		case hasScopes(strings.Join(rule.scopes, " "), []string{"offline_access"}): // no access token has it
+			return nil, fmt.Errorf("label %s: %q: offline_access is no right at a server, and no access token has it", label, rule.text)
+		case name != rule.name:
+			table.prefixes = append(table.prefixes, prefixRule{prefix: name, scopes: rule.scopes})
+		default:
+			table.exact[name] = rule.scopes
 		}
 	}
 	sortPrefixes(table.prefixes)

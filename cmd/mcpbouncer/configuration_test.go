@@ -123,7 +123,7 @@ func setLabel(t *testing.T, config *plugin.Config, label, value string) {
 	fields := reflect.ValueOf(config).Elem()
 	for i := range fields.NumField() {
 		if fields.Type().Field(i).Tag.Get("json") == label {
-			fields.Field(i).SetString(value)
+			fields.Field(i).Set(reflect.ValueOf(value))
 			return
 		}
 	}

@@ -93,7 +93,7 @@ func handlers(tb testing.TB, labels map[string]string, next http.Handler) map[st
 
 func setLabels(config reflect.Value, labels map[string]string) {
 	for name, value := range labels {
-		config.FieldByName(name).SetString(value)
+		config.FieldByName(name).Set(reflect.ValueOf(value))
 	}
 }
 

@@ -1,0 +1,265 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// labels are a Config as text, one value for each label. What is not set is empty.
+type labels struct {
+	ProviderIssuer        string
+	ClientID              string
+	ClientSecret          string
+	Resource              string
+	Scopes                string
+	SidecarURL            string
+	Audience              string
+	JWKSCacheTTLSeconds   string
+	RequiredScopes        string
+	PathPrefix            string
+	PublicURL             string
+	MCPPaths              string
+	Exchange              string
+	DisplayName           string
+	Logo                  string
+	PrivateRedirectURIs   string
+	AllowedEmails         string
+	AllowedDomains        string
+	AllowedGroups         string
+	AllowedSubjects       string
+	GroupsClaim           string
+	ScopeRules            string
+	ScopesSupported       string
+	Refresh               string
+	UpstreamCheckInterval string
+	IdentityHeaders       string
+	BackendAuthorization  string
+	MethodScopes          string
+	ToolScopes            string
+	ResourceScopes        string
+	PromptScopes          string
+	HideTools             string
+	SidecarAuth           string
+	HopKeyFile            string
+	Generation            string
+}
+
+// readLabels is the one place that says what a value means, whatever type Traefik's provider gave
+// it. Its errors name the label, and never hold the value of one that may be a secret.
+//
+// What arrives (docs/labels.md): labels and key-value stores give text, and lists for keys with an
+// index. Files give text for all but lists and tables, after YAML or TOML has read numbers and
+// booleans. Kubernetes gives what JSON has.
+func readLabels(c *Config) (*labels, error) {
+	if len(c.Extra) > 0 {
+		return nil, unknownLabel(c.Extra)
+	}
+	r := &labelReader{}
+	l := &labels{
+		ProviderIssuer:        r.text("providerIssuer", c.ProviderIssuer),
+		ClientID:              r.identifier("clientID", c.ClientID),
+		ClientSecret:          r.identifier("clientSecret", c.ClientSecret),
+		Resource:              r.text("resource", c.Resource),
+		Scopes:                r.list("scopes", c.Scopes, bySpaces),
+		SidecarURL:            r.text("sidecarURL", c.SidecarURL),
+		Audience:              r.text("audience", c.Audience),
+		JWKSCacheTTLSeconds:   r.text("jwksCacheTTLSeconds", c.JWKSCacheTTLSeconds),
+		RequiredScopes:        r.list("requiredScopes", c.RequiredScopes, bySpaces),
+		PathPrefix:            r.text("pathPrefix", c.PathPrefix),
+		PublicURL:             r.text("publicURL", c.PublicURL),
+		MCPPaths:              r.list("mcpPaths", c.MCPPaths, byCommasOrSpaces),
+		Exchange:              r.text("exchange", c.Exchange),
+		DisplayName:           r.text("displayName", c.DisplayName),
+		Logo:                  r.text("logo", c.Logo),
+		PrivateRedirectURIs:   r.list("privateRedirectURIs", c.PrivateRedirectURIs, byCommasOrSpaces),
+		AllowedEmails:         r.list("allowedEmails", c.AllowedEmails, byCommasOrSpaces),
+		AllowedDomains:        r.list("allowedDomains", c.AllowedDomains, byCommasOrSpaces),
+		AllowedGroups:         r.list("allowedGroups", c.AllowedGroups, byCommas),
+		AllowedSubjects:       r.list("allowedSubjects", c.AllowedSubjects, byCommasOrSpaces),
+		GroupsClaim:           r.text("groupsClaim", c.GroupsClaim),
+		ScopeRules:            r.list("scopeRules", c.ScopeRules, bySemicolons),
+		ScopesSupported:       r.list("scopesSupported", c.ScopesSupported, bySpaces),
+		Refresh:               r.text("refresh", c.Refresh),
+		UpstreamCheckInterval: r.text("upstreamCheckInterval", c.UpstreamCheckInterval),
+		IdentityHeaders:       r.list("identityHeaders", c.IdentityHeaders, byCommasOrSpaces),
+		BackendAuthorization:  r.text("backendAuthorization", c.BackendAuthorization),
+		MethodScopes:          r.list("methodScopes", c.MethodScopes, bySemicolons),
+		ToolScopes:            r.list("toolScopes", c.ToolScopes, bySemicolons),
+		ResourceScopes:        r.list("resourceScopes", c.ResourceScopes, bySemicolons),
+		PromptScopes:          r.list("promptScopes", c.PromptScopes, bySemicolons),
+		HideTools:             r.boolean("hideTools", c.HideTools),
+		SidecarAuth:           r.text("sidecarAuth", c.SidecarAuth),
+		HopKeyFile:            r.text("hopKeyFile", c.HopKeyFile),
+		Generation:            r.text("generation", c.Generation),
+	}
+	return l, r.err
+}
+
+// labelReader keeps the first error.
+type labelReader struct{ err error }
+
+func (r *labelReader) refuse(label, why string) string {
+	if r.err == nil {
+		r.err = fmt.Errorf("label %s: %s", label, why)
+	}
+	return ""
+}
+
+// text is for labels where a whole number can be meant as it stands: a name, a duration, a count.
+func (r *labelReader) text(label string, value any) string {
+	return r.scalar(label, value, false)
+}
+
+// identifier is for labels where a number is never meant: one digit less and it names somebody else.
+func (r *labelReader) identifier(label string, value any) string {
+	return r.scalar(label, value, true)
+}
+
+func (r *labelReader) scalar(label string, value any, identifier bool) string {
+	v := reflect.ValueOf(value)
+	if !v.IsValid() {
+		return ""
+	}
+	if v.Kind() == reflect.Slice && v.Len() == 1 { // ["x"] is x, and proves that x was quoted
+		v = reflect.ValueOf(v.Index(0).Interface())
+		if v.IsValid() && v.Kind() == reflect.String {
+			return v.String()
+		}
+		return r.refuse(label, "give one text, and quote the value")
+	}
+	if v.Kind() == reflect.String {
+		if isChangedNumber(v.String(), identifier) {
+			return r.refuse(label, changedNumber)
+		}
+		return v.String()
+	}
+	number, whole := wholeNumber(v)
+	switch {
+	case whole && !identifier:
+		return number
+	case number != "":
+		return r.refuse(label, changedNumber)
+	case v.Kind() == reflect.Bool:
+		return r.refuse(label, "a boolean cannot stand here: quote the value")
+	}
+	return r.refuse(label, "a list or a table cannot stand here: give one text, and quote the value")
+}
+
+// boolean takes true, false, 1 and 0, as Kubernetes writes booleans, and in any letter case.
+func (r *labelReader) boolean(label string, value any) string {
+	v := reflect.ValueOf(value)
+	text := ""
+	if v.IsValid() {
+		number, _ := wholeNumber(v)
+		text = number
+		if v.Kind() == reflect.Bool {
+			text = strconv.FormatBool(v.Bool())
+		} else if number == "" {
+			text = r.text(label, value)
+		}
+	}
+	text = strings.ToLower(strings.TrimSpace(text))
+	switch text {
+	case "1":
+		return "true"
+	case "0":
+		return "false"
+	case "true":
+		return text
+	case "false":
+		return text
+	case "":
+		return text
+	}
+	return r.refuse(label, "give true or false")
+}
+
+// list joins the elements of a list as the label's own text has them. An element that holds a
+// separator would become two: a list of rules would then hold one that nobody wrote.
+func (r *labelReader) list(label string, value any, separators string) string {
+	v := reflect.ValueOf(value)
+	if !v.IsValid() {
+		return ""
+	}
+	if v.Kind() == reflect.String {
+		if isChangedNumber(v.String(), true) {
+			return r.refuse(label, changedNumber)
+		}
+		return v.String()
+	}
+	if v.Kind() != reflect.Slice {
+		return r.refuse(label, "give text or a list of texts, and quote each of them")
+	}
+	separator := separators[:1]
+	if v.Len() == 0 { // says that nobody is meant, which a label that is not set does not
+		return separator
+	}
+	parts := []string{}
+	for i := 0; i < v.Len(); i++ {
+		element := reflect.ValueOf(v.Index(i).Interface())
+		if !element.IsValid() || element.Kind() != reflect.String {
+			return r.refuse(label, fmt.Sprintf("element %d of the list is not a text: quote it", i+1))
+		}
+		part := strings.TrimSpace(element.String())
+		if len(elementsOf(part, separators)) > 1 {
+			return r.refuse(label, fmt.Sprintf("%q holds what separates the elements of this label: make it several elements", part))
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, separator)
+}
+
+const changedNumber = "a number cannot stand here, because Traefik has changed its digits or may have: quote the value (if it is quoted and looks like a number nevertheless, make it a list of one text)"
+
+// What a float looks like when YAML or JSON has read it and somebody has written it again: docker
+// compose (1.1016948447438627e+20), Traefik's file provider (1.500000), both.
+var (
+	exponent = regexp.MustCompile(`^[+-]?[0-9](\.[0-9]+)?e[+-][0-9]{2,}$|^[+-]Inf$|^NaN$`)
+	sixthOf  = regexp.MustCompile(`^[+-]?[0-9]+\.[0-9]{6}$`)
+	fraction = regexp.MustCompile(`^[+-]?[0-9]+\.[0-9]+$`)
+	digits   = regexp.MustCompile(`^[0-9]{20,}$`)
+)
+
+// isChangedNumber finds text that was a number on its way here and is another one now. An
+// identifier of 20 digits or more is refused if it is exactly a float: the file provider rounds an
+// unquoted one to the nearest. One in 4,096 at most of all real ones is such a number; changedNumber
+// says what to do then.
+func isChangedNumber(text string, identifier bool) bool {
+	text = strings.TrimSpace(text)
+	if exponent.MatchString(text) || sixthOf.MatchString(text) {
+		return true
+	}
+	if !identifier {
+		return false
+	}
+	if !digits.MatchString(text) {
+		return fraction.MatchString(text)
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	return err == nil && strconv.FormatFloat(f, 'f', 0, 64) == text
+}
+
+// wholeNumber returns the digits of a number, empty for anything else, and whether it is a whole one
+// that no decoder has rounded.
+func wholeNumber(v reflect.Value) (string, bool) {
+	kind := v.Kind()
+	switch {
+	case kind >= reflect.Int && kind <= reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10), true
+	case kind >= reflect.Uint && kind <= reflect.Uint64:
+		return strconv.FormatUint(v.Uint(), 10), true
+	case kind == reflect.Float32 || kind == reflect.Float64:
+		f := v.Float()
+		return strconv.FormatFloat(f, 'f', -1, 64), f == math.Trunc(f) && math.Abs(f) < 9007199254740992 // 2^53
+	}
+	return "", false
+}
+
+var errNoLabels = errors.New("no labels: set at least providerIssuer, clientID, clientSecret, resource and sidecarURL")

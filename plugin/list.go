@@ -1,0 +1,295 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// The grammar of every label that is a list, and of every label that is a list of rules.
+//
+//	list    elements between the label's separators; what is empty between two of them means nothing
+//	rules   NAME=SCOPES between semicolons, SCOPES between spaces; neither may be empty
+//
+// An element that holds a separator of another list, or a rule that holds a second "=", has
+// swallowed its neighbour: "delete_page=wiki:write, *=wiki:read" with a comma where a semicolon
+// belongs would guard a tool that does not exist, and leave delete_page to everybody. So each kind
+// of element says which characters it may hold, and what can only be a slip is refused by the name
+// of the label. The same holds for what can match nobody and nothing. issuer/whorule.go says the
+// same of scopeRules; testdata/scoperules keeps the two together.
+
+// Separators of lists. A blank stands for any white space.
+const (
+	bySpaces         = " "
+	byCommasOrSpaces = ", "
+	byCommas         = ","
+	bySemicolons     = ";"
+)
+
+// elementsOf splits a list at any of the separators and drops what is empty.
+func elementsOf(text, separators string) []string {
+	blanks := strings.Contains(separators, " ")
+	list := []string{}
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool {
+		return strings.ContainsRune(separators, r) || blanks && unicode.IsSpace(r)
+	}) {
+		part = strings.TrimSpace(part)
+		if part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
+func isOnlySeparators(text string) bool {
+	return strings.TrimSpace(text) != "" && len(elementsOf(text, ",; ")) == 0
+}
+
+// parseList reads a label that is a list. fault says what is wrong with an element, empty if nothing.
+func parseList(label, text, separators string, fault func(string) string) ([]string, error) {
+	list := elementsOf(text, separators)
+	for _, element := range list {
+		why := fault(element)
+		if strings.Contains(element, "${") {
+			why = "this names a variable that nobody has replaced by its value"
+		}
+		if why != "" {
+			return nil, fmt.Errorf("label %s: %q: %s", label, element, why)
+		}
+	}
+	return list, nil
+}
+
+// nameRule is one rule: NAME=SCOPES.
+type nameRule struct {
+	text   string // as it stands in the label
+	name   string
+	scopes []string // at least one
+}
+
+// parseNameRules reads a label that is a list of rules. No scope in a rule holds an "=", so that the
+// last one divides; whether a name may hold others is for fault to say.
+func parseNameRules(label, text string, fault func(string) string) ([]nameRule, error) {
+	rules := []nameRule{}
+	seen := map[string]bool{}
+	for _, rule := range elementsOf(text, bySemicolons) {
+		at := strings.LastIndex(rule, "=")
+		if at < 0 {
+			return nil, fmt.Errorf("label %s: %q is not a rule: write NAME=SCOPES, and semicolons between rules", label, rule)
+		}
+		name := strings.TrimSpace(rule[:at])
+		scopes, err := parseList(label, rule[at+1:], bySpaces, ruleScopeFault)
+		if err == nil && len(scopes) == 0 { // an empty variable must not open what was to be shut
+			err = fmt.Errorf("label %s: %q: name scopes after the =, separated by spaces", label, rule)
+		}
+		if err != nil {
+			return nil, err
+		}
+		why := fault(name)
+		switch {
+		case strings.Contains(name, "${"):
+			return nil, fmt.Errorf("label %s: %q: this names a variable that nobody has replaced by its value", label, rule)
+		case why != "":
+			return nil, fmt.Errorf("label %s: %q: %s", label, rule, why)
+		case seen[name]:
+			return nil, fmt.Errorf("label %s: two rules for %q: put their scopes into one", label, name)
+		}
+		seen[name] = true
+		rules = append(rules, nameRule{text: rule, name: name, scopes: scopes})
+	}
+	return rules, nil
+}
+
+// scopeFault is RFC 6749 §3.3 without comma and semicolon, which separate scopes elsewhere. Required
+// scopes are also quoted in a header: this is what keeps the quotes closed.
+func scopeFault(scope string) string {
+	if strings.Trim(scope, scopeChars) != "" || strings.ContainsAny(scope, ",;") {
+		return "not a scope: separate scopes by spaces; they cannot hold commas, semicolons, quotes, backslashes or non-ASCII"
+	}
+	return ""
+}
+
+// comparedScopeFault is for scopes that are compared with those of access tokens.
+func comparedScopeFault(scope string) string {
+	switch {
+	case scope == "*":
+		return "not a scope: scopes are compared as they are, and * does not stand for all"
+	case scope == "offline_access":
+		return "no right at a server, and no access token has it: name it in scopes"
+	}
+	return scopeFault(scope)
+}
+
+// ruleScopeFault is for the right side of a rule. offline_access is for each label to judge.
+func ruleScopeFault(scope string) string {
+	if scope == "offline_access" {
+		return ""
+	}
+	return comparedScopeFault(scope)
+}
+
+// notInNames stand in no name of a tool, a prompt or a method: other separators, quotes, and what
+// other pattern languages have. A tool that has one in its name is guarded by the beginning of it.
+const notInNames = "!\"#$%&'()+,;<=>?[\\]^`{|}~"
+
+// patternFault says what is wrong with the name of a rule by tool, prompt, method or resource.
+func patternFault(label, pattern string) string {
+	name := strings.TrimSuffix(pattern, "*")
+	switch {
+	case strings.Contains(name, "=") && (label != "resourceScopes" || hasBlank(name)):
+		return "there is a second =: put a semicolon between two rules"
+	case pattern == "" || strings.Contains(name, "*") || len(pattern) > maxPattern || !isPlainName(pattern):
+		return fmt.Sprintf("before the = stands a name, or the beginning of names and one *, of at most %d characters", maxPattern)
+	case label == "resourceScopes":
+		return uriFault(pattern, name)
+	case strings.ContainsAny(name, notInNames) || hasBlank(name):
+		return "a name holds no blanks, quotes or separators: one name a rule, and semicolons between rules; what has such a name nevertheless is guarded by the beginning of it and a *"
+	case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
+		return "notifications need no scope"
+	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && name != "initialize" && name != "ping":
+		return "methods of MCP have a / in their names, as in tools/call; the names of tools belong into toolScopes"
+	case label != "methodScopes" && (strings.HasPrefix(name, "tools/") || strings.HasPrefix(name, "prompts/") || strings.HasPrefix(name, "resources/")):
+		return "this is a method's name: it belongs into methodScopes"
+	}
+	return ""
+}
+
+var (
+	// uriPattern is the beginning of a URI up to its colon, or the beginning of a scheme and a star.
+	uriPattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*(:|\*$)`)
+
+	// secondURI is a comma with the beginning of another URI, or with the star that was taken off.
+	secondURI = regexp.MustCompile(`,([A-Za-z][A-Za-z0-9+.-]*:|$)`)
+)
+
+// uriFault says what is wrong with the name of a rule by resource. Only the query of a URI may hold
+// "="; and no comma stands before what could begin another rule.
+func uriFault(pattern, name string) string {
+	path, query, _ := strings.Cut(name, "?")
+	_, value, _ := strings.Cut(query, "=")
+	switch {
+	case hasBlank(name) || strings.ContainsAny(name, "\"<>\\^`{|}") || strings.Contains(path, "="):
+		return "a URI holds no blanks, quotes, backslashes or braces, and = only behind a ?: put a semicolon between two rules"
+	case secondURI.MatchString(name) || name != pattern && strings.Contains(value, ","):
+		return "this could be two rules: put a semicolon between them, or end the URI before the comma by a *"
+	case pattern != "*" && !uriPattern.MatchString(pattern):
+		return "a URI begins with its scheme in small letters, as in file:///public/*"
+	case name == pattern && !isPlainURI(name):
+		return "no request with this spelling is let through, so that the rule would never hold: write the URI in its plain form"
+	}
+	return ""
+}
+
+// whoFault says what is wrong with the WHO of a scope rule.
+func whoFault(who string) string {
+	kind, name, named := strings.Cut(who, ":") // names of groups hold colons too
+	switch {
+	case who == "*":
+		return ""
+	case !named || strings.TrimSpace(name) == "":
+		return "write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO"
+	case kind == "group":
+		return groupFault(strings.TrimSpace(name), true)
+	case kind == "domain":
+		return domainFault(strings.TrimSpace(name))
+	case kind == "email":
+		return emailFault(strings.TrimSpace(name))
+	case kind == "sub":
+		return subjectFault(strings.TrimSpace(name), true)
+	}
+	return "write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO"
+}
+
+// secondWho is a WHO behind a blank.
+var secondWho = regexp.MustCompile(`\s(\*|(group|domain|email|sub):)`)
+
+// groupFault says what is wrong with a group's name. Names hold blanks; in a rule they may be
+// distinguished names (RFC 4514), and everywhere URNs with one "=" (AARC-G002).
+func groupFault(name string, inRule bool) string {
+	switch {
+	case isURN(name) || inRule && isDistinguishedName(name):
+		return ""
+	case secondWho.MatchString(name) && !strings.Contains(name, "="):
+		return "this names two: one WHO a rule, and semicolons between rules"
+	case inRule && strings.ContainsAny(name, "=,"):
+		return "there is a second = or a comma, which only distinguished names (cn=admins,ou=wiki) and URNs hold: put a semicolon between two rules"
+	case strings.ContainsAny(name, "=,"):
+		return "a name with =: a distinguished name cannot stand in this list, since commas separate groups; give its members a scope (scopeRules: group:cn=admins,ou=wiki=SCOPE) and name that in requiredScopes"
+	case name == "" || strings.ContainsAny(name, ";*") || hasInvisible(name):
+		return "not a group's name: it cannot hold *, semicolons, line breaks or what cannot be seen"
+	}
+	return ""
+}
+
+// subjectFault says what is wrong with a subject. It may end in "=" as base64 does.
+func subjectFault(name string, inRule bool) string {
+	padded := strings.TrimRight(name, "=")
+	switch {
+	case isURN(name) || inRule && isDistinguishedName(name):
+		return ""
+	case padded == "" || len(name)-len(padded) > 2 || strings.ContainsAny(padded, "=,;*") || hasBlank(name):
+		return "not a subject: it cannot hold *, blanks or separators, and = only at its end"
+	}
+	return ""
+}
+
+// emailFault says what is wrong with an e-mail address.
+func emailFault(address string) string {
+	local, domain, _ := strings.Cut(address, "@")
+	if local == "" || strings.ContainsAny(local, "*,;:<>()[]\\\"") || hasBlank(local) || domainFault(domain) != "" {
+		return "not an e-mail address: write NAME@DOMAIN, without * and without anything behind it; for a whole domain there is allowedDomains"
+	}
+	return ""
+}
+
+// domainName is labels of letters and digits, with hyphens and underscores between them.
+var domainName = regexp.MustCompile(`^([\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?\.)*[\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?$`)
+
+// domainFault says what is wrong with a domain's name.
+func domainFault(name string) string {
+	last := name[strings.LastIndex(name, ".")+1:]
+	if len(name) > 253 || !domainName.MatchString(name) || strings.Trim(last, "0123456789") == "" {
+		return "not a domain: write example.com, without @, *, scheme and path, and without a dot at the end; domains below it count only if they are named too"
+	}
+	return ""
+}
+
+// rdn is one part of a distinguished name, once what is escaped has been taken out. Only attributes
+// that groups and people are named by: any other would let a swallowed rule pass.
+var (
+	rdn     = regexp.MustCompile(`(?i)^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
+	escaped = regexp.MustCompile(`\\.`)
+)
+
+func isDistinguishedName(name string) bool {
+	if hasInvisible(name) || strings.ContainsAny(name, ";*") || secondWho.MatchString(name) {
+		return false
+	}
+	for _, part := range strings.Split(escaped.ReplaceAllString(name, "x"), ",") {
+		if !rdn.MatchString(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// isURN finds a URN with one "=", as urn:geant:example.org:group:wiki:role=member#example.org.
+func isURN(name string) bool {
+	return strings.HasPrefix(strings.ToLower(name), "urn:") && strings.Count(name, "=") == 1 &&
+		strings.Trim(name, alphanumeric+"-._~:/?#@!$&'()+%=") == ""
+}
+
+// hasBlank finds white space of any kind, and what cannot be seen.
+func hasBlank(s string) bool { return strings.Contains(s, " ") || hasInvisible(s) }
+
+// hasInvisible finds all of that but the blank: control characters, line breaks, invisible and
+// broken characters.
+func hasInvisible(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return r != ' ' && unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == '\ufffd'
+	}) >= 0
+}
