@@ -12,16 +12,24 @@ type scopeRule struct {
 	scopes     []string
 }
 
+// parseScopeRules reads the rules as the plugin passes them on. What it refuses is refused by the
+// plugin too, by name (plugin/testdata/scoperules).
 func parseScopeRules(texts []string) (rules []scopeRule, err error) {
+	seen := map[string]bool{}
 	for _, text := range texts {
-		at := max(strings.LastIndex(text, "="), 0) // names of groups hold = too: cn=admins,ou=wiki
-		who, scopes := text[:at], strings.TrimPrefix(text[at:], "=")
-		kind, name, named := strings.Cut(strings.TrimSpace(who), ":") // names of groups hold colons too
+		at := max(strings.LastIndex(text, "="), 0) // no scope of a rule holds =, names of groups do: cn=admins,ou=wiki
+		who, scopes := strings.TrimSpace(text[:at]), strings.TrimPrefix(text[at:], "=")
+		kind, name, named := strings.Cut(who, ":") // names of groups hold colons too
 		rule := scopeRule{kind, strings.TrimSpace(name), strings.Fields(scopes)}
 		anybody := kind == "*" && !named
-		if len(rule.scopes) == 0 || !anybody && (rule.name == "" || !slices.Contains([]string{"group", "domain", "email", "sub"}, kind)) {
-			return nil, fmt.Errorf("scopeRules: %q is no rule", text)
+		strange := func(scope string) bool { return !isRuleScope(scope) }
+		if len(rule.scopes) == 0 || slices.ContainsFunc(rule.scopes, strange) || !anybody && !isWho(kind, rule.name) {
+			return nil, fmt.Errorf("scopeRules: %q is not a rule", text)
 		}
+		if seen[who] {
+			return nil, fmt.Errorf("scopeRules: two rules for %q", who)
+		}
+		seen[who] = true
 		rules = append(rules, rule)
 	}
 	return rules, nil

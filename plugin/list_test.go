@@ -302,3 +302,68 @@ func FuzzLists(f *testing.F) {
 		}
 	})
 }
+
+func TestScopeRuleVectors(t *testing.T) {
+	for name, v := range loadVectors(t, "scoperules", "expect", "who", "name", "scopes") {
+		rules, err := parseNameRules("scopeRules", v["subject"], whoFault)
+		if v["expect"] == "refused" {
+			if err == nil || !strings.HasPrefix(err.Error(), "label scopeRules: ") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil || len(rules) != 1 || rules[0].text != v["subject"] {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		who, whose, named := strings.Cut(rules[0].name, ":")
+		if !named {
+			whose = "-"
+		}
+		if who != v["who"] || strings.TrimSpace(whose) != v["name"] || strings.Join(rules[0].scopes, " ") != v["scopes"] {
+			t.Errorf("%s: %+v", name, rules[0])
+		}
+	}
+}
+
+// Every two elements that are good alone, with every separator of another list between them.
+func TestNoElementSwallowsItsNeighbour(t *testing.T) {
+	tried := 0
+	for label, elements := range map[string][]string{
+		"scopes":              {"openid", "a=b", "https://www.googleapis.com/auth/drive"},
+		"requiredScopes":      {"wiki:read", "a=b"},
+		"scopesSupported":     {"wiki:read", "b"},
+		"mcpPaths":            {"/mcp", "/a/b"},
+		"privateRedirectURIs": {"myapp://a/b", "other:/c"},
+		"allowedEmails":       {"a@example.com", "a=b@example.com"},
+		"allowedDomains":      {"example.com", "localhost"},
+		"allowedGroups":       {"admins", "Wiki Admins", "urn:a:b=c"},
+		"allowedSubjects":     {"abc", "CgNpZA==", "auth0|1"},
+		"identityHeaders":     {"email", "name=X-Name"},
+		"scopeRules":          {"*=a", "group:Wiki Admins=b c", "group:cn=a,ou=b=c", "group:urn:a:b=c#d=e", "domain:example.com=a", "email:a=b@c.example=d", "sub:CgNpZA===x"},
+		"methodScopes":        {"*=a", "tools/call=b c", "resources/*=d"},
+		"toolScopes":          {"*=a", "delete_page=b c", "admin_*=d"},
+		"promptScopes":        {"*=a", "review=b c", "admin_*=d"},
+		"resourceScopes":      {"*=a", "file:///a,b=b c", "db://q?a=b,c=d", "db://q?a=b&c=*=d", "file*=e", "urn:x:y*=f"},
+	} {
+		for i, one := range elements {
+			for j, other := range elements {
+				for _, separator := range foreign(label) {
+					if i == j {
+						continue
+					}
+					config := wikiConfig("http://127.0.0.1:1")
+					putLabel(t, config, label, one+separator+other)
+					_, err := parseConfig(config)
+					if err == nil || !strings.HasPrefix(err.Error(), "label "+label+": ") {
+						t.Errorf("%s %q: %v", label, one+separator+other, err)
+					}
+					tried++
+				}
+			}
+		}
+	}
+	if tried < 500 {
+		t.Errorf("%d pairs were tried", tried)
+	}
+}

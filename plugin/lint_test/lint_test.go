@@ -106,7 +106,7 @@ func TestVectorsAreAsTheGeneratorWritesThem(t *testing.T) {
 	if out, err := exec.Command("go", "run", "../testdata/gen", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, folder := range []string{"tokens", "hop", "reason"} {
+	for _, folder := range []string{"tokens", "hop", "reason", "scoperules"} {
 		want, _ := filepath.Glob(filepath.Join(dir, folder, "*"))
 		have, _ := filepath.Glob(filepath.Join("../testdata", folder, "*"))
 		if len(want) == 0 || len(want) != len(have) {

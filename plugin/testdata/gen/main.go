@@ -40,6 +40,7 @@ func main() {
 	writeTokens(filepath.Join(os.Args[1], "tokens"))
 	writeHops(filepath.Join(os.Args[1], "hop"))
 	writeReasons(filepath.Join(os.Args[1], "reason"))
+	writeScopeRules(filepath.Join(os.Args[1], "scoperules"))
 }
 
 func write(dir, name string, lines ...string) {
@@ -418,4 +419,58 @@ func boolInt(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// writeScopeRules writes rules of the label scopeRules: what plugin and sidecar must read alike.
+func writeScopeRules(dir string) {
+	for _, c := range []struct{ file, who, name, scopes, rule string }{
+		{"anybody", "*", "-", "wiki:read", "*=wiki:read"},
+		{"group", "group", "admins", "wiki:read wiki:write", "group:admins=wiki:read  wiki:write"},
+		{"group-with-blanks", "group", "Wiki Admins", "wiki:read", "group: Wiki Admins = wiki:read"},
+		{"group-with-colon", "group", "acme:admins", "wiki:read", "group:acme:admins=wiki:read"},
+		{"group-path", "group", "/wiki/admins", "wiki:read", "group:/wiki/admins=wiki:read"},
+		{"group-distinguished-name", "group", "cn=admins,ou=wiki", "wiki:admin", "group:cn=admins,ou=wiki=wiki:admin"},
+		{"group-distinguished-name-escaped", "group", `CN=Sales\, EMEA,OU=Groups,DC=example,DC=com`, "wiki:read", `group:CN=Sales\, EMEA,OU=Groups,DC=example,DC=com=wiki:read`},
+		{"group-urn", "group", "urn:geant:example.org:group:wiki:role=owner#example.org", "wiki:admin", "group:urn:geant:example.org:group:wiki:role=owner#example.org=wiki:admin"},
+		{"domain", "domain", "example.com", "wiki:read", "domain:example.com=wiki:read"},
+		{"domain-beyond-ascii", "domain", "müller.example", "wiki:read", "domain:müller.example=wiki:read"},
+		{"email", "email", "a.b+c@example.com", "wiki:read", "email:a.b+c@example.com=wiki:read"},
+		{"email-with-equals", "email", "a=b@example.com", "wiki:read", "email:a=b@example.com=wiki:read"},
+		{"subject", "sub", "auth0|5f7c8ec7", "wiki:read", "sub:auth0|5f7c8ec7=wiki:read"},
+		{"subject-base64", "sub", "CgNpZA==", "wiki:read", "sub:CgNpZA===wiki:read"},
+		{"no-equals", "", "", "", "group:admins"},
+		{"no-scopes", "", "", "", "group:admins="},
+		{"no-who", "", "", "", "=wiki:read"},
+		{"no-name", "", "", "", "group:=wiki:read"},
+		{"no-kind", "", "", "", "admins=wiki:read"},
+		{"another-kind", "", "", "", "team:admins=wiki:read"},
+		{"anybody-with-name", "", "", "", "*:x=wiki:read"},
+		{"comma-for-semicolon", "", "", "", "group:admins=wiki:admin,group:staff=wiki:read"},
+		{"comma-before-anybody", "", "", "", "group:admins=wiki:admin, *=wiki:read"},
+		{"blank-for-semicolon", "", "", "", "group:admins=wiki:admin group:staff=wiki:read"},
+		{"second-equals", "", "", "", "group:admins=wiki:admin=wiki:read"},
+		{"two-groups", "", "", "", "group:admins,staff=wiki:read"},
+		{"two-groups-with-blank", "", "", "", "group:admins group:staff=wiki:read"},
+		{"distinguished-name-swallows", "", "", "", "group:cn=a,ou=b=wiki:admin,group:cn=c,ou=d=wiki:read"},
+		{"distinguished-name-of-no-attribute", "", "", "", "group:admins=wiki:admin editors=wiki:read"},
+		{"group-star", "", "", "", "group:*=wiki:read"},
+		{"group-line-break", "", "", "", "group:a\tb=wiki:read"},
+		{"domain-at", "", "", "", "domain:@example.com=wiki:read"},
+		{"domain-star", "", "", "", "domain:*.example.com=wiki:read"},
+		{"domain-dot", "", "", "", "domain:example.com.=wiki:read"},
+		{"email-without-at", "", "", "", "email:admin=wiki:read"},
+		{"email-two-at", "", "", "", "email:a@b@example.com=wiki:read"},
+		{"subject-comma", "", "", "", "sub:a,sub:b=wiki:read"},
+		{"subject-star", "", "", "", "sub:*=wiki:read"},
+		{"scope-comma", "", "", "", "group:a=wiki:read,wiki:write"},
+		{"scope-star", "", "", "", "group:a=*"},
+		{"scope-quote", "", "", "", `group:a=wiki"read`},
+		{"variable", "", "", "", "group:${ADMINS}=wiki:read"},
+	} {
+		if c.who == "" {
+			write(dir, c.file, "expect: refused", "who: -", "name: -", "scopes: -", "", c.rule)
+			continue
+		}
+		write(dir, c.file, "expect: ok", "who: "+c.who, "name: "+c.name, "scopes: "+c.scopes, "", c.rule)
+	}
 }

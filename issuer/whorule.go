@@ -1,0 +1,86 @@
+package issuer
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// What the WHO of a scope rule may hold, as the plugin's list.go has it: plugin/testdata/scoperules
+// keeps the two together. The plugin names the label and says what to do; here it only matters that
+// a rule which swallowed its neighbour gives nothing to anybody, whichever plugin sent it.
+
+var (
+	// secondWho is a WHO behind a blank.
+	secondWho = regexp.MustCompile(`\s(\*|(group|domain|email|sub):)`)
+
+	// domainName is labels of letters and digits, with hyphens and underscores between them.
+	domainName = regexp.MustCompile(`^([\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?\.)*[\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?$`)
+
+	// rdn is one part of a distinguished name (RFC 4514), once what is escaped has been taken out.
+	// Only attributes that groups and people are named by: any other would let a swallowed rule pass.
+	rdn     = regexp.MustCompile(`(?i)^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
+	escaped = regexp.MustCompile(`\\.`)
+
+	// urn is one with a single "=" (AARC-G002), as urn:geant:example.org:group:wiki:role=member.
+	urn = regexp.MustCompile(`^(?i:urn:)[A-Za-z0-9._~:/?#@!$&'()+%-]*=[A-Za-z0-9._~:/?#@!$&'()+%-]*$`)
+
+	// ruleScope is RFC 6749 §3.3 without what separates scopes and rules elsewhere.
+	ruleScope = regexp.MustCompile(`^[!#-+\--:<>-\[\]-~]+$`)
+)
+
+// isWho says whether kind and name can be somebody.
+func isWho(kind, name string) bool {
+	switch {
+	case strings.Contains(name, "${"):
+		return false
+	case kind == "group":
+		return isGroup(name)
+	case kind == "domain":
+		return isDomain(name)
+	case kind == "email":
+		local, domain, _ := strings.Cut(name, "@")
+		return local != "" && !strings.ContainsAny(local, `*,;:<>()[]\"`) && !hasBlank(local) && isDomain(domain)
+	case kind == "sub":
+		return isSubject(name)
+	}
+	return false
+}
+
+func isGroup(name string) bool {
+	return urn.MatchString(name) || isDistinguishedName(name) ||
+		name != "" && !secondWho.MatchString(name) && !strings.ContainsAny(name, "=,;*") && !hasInvisible(name)
+}
+
+func isSubject(name string) bool {
+	padded := strings.TrimRight(name, "=")
+	return urn.MatchString(name) || isDistinguishedName(name) ||
+		padded != "" && len(name)-len(padded) <= 2 && !strings.ContainsAny(padded, "=,;*") && !hasBlank(name)
+}
+
+func isDomain(name string) bool {
+	last := name[strings.LastIndex(name, ".")+1:]
+	return len(name) <= 253 && domainName.MatchString(name) && strings.Trim(last, "0123456789") != ""
+}
+
+func isDistinguishedName(name string) bool {
+	parts := strings.Split(escaped.ReplaceAllString(name, "x"), ",")
+	return !hasInvisible(name) && !strings.ContainsAny(name, ";*") && !secondWho.MatchString(name) &&
+		!slices.ContainsFunc(parts, func(part string) bool { return !rdn.MatchString(part) })
+}
+
+// isRuleScope refuses also the star, which stands for itself, and the variable that nobody replaced.
+func isRuleScope(scope string) bool {
+	return ruleScope.MatchString(scope) && scope != "*" && !strings.Contains(scope, "${")
+}
+
+// hasBlank finds white space of any kind, and what cannot be seen.
+func hasBlank(s string) bool { return strings.Contains(s, " ") || hasInvisible(s) }
+
+// hasInvisible finds all of that but the blank.
+func hasInvisible(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool {
+		return r != ' ' && unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == unicode.ReplacementChar
+	})
+}
