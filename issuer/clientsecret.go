@@ -21,10 +21,10 @@ func (s *Issuer) clientSecret(t *tenant) (string, error) {
 		if !secretName.MatchString(name) {
 			return "", errors.New("clientSecret: the name of the variable must end in CLIENT_SECRET")
 		}
-		if secret := s.Getenv(name); secret != "" {
+		if secret := s.Getenv(name); strings.TrimSpace(secret) != "" {
 			return secret, nil
 		}
-		return "", errors.New("clientSecret: the sidecar has no variable " + name)
+		return "", errors.New("clientSecret: the variable " + name + " of the sidecar is not set or empty, and so is " + name + "_FILE")
 	}
 	if strings.HasPrefix(t.ClientSecret, "mbs1_") {
 		secret, err := OpenSecret(s.Ring, t.ProviderIssuer, t.ClientID, t.ClientSecret, s.Now())

@@ -138,6 +138,9 @@ func (r *labelReader) scalar(label string, value any, identifier bool) string {
 		if isChangedNumber(v.String(), identifier) {
 			return r.refuse(label, changedNumber)
 		}
+		if strings.TrimSpace(v.String()) == "" {
+			return ""
+		}
 		return v.String()
 	}
 	number, whole := wholeNumber(v)

@@ -51,8 +51,9 @@ func configuration(t *testing.T) string {
 
 ## Labels of an MCP server
 
-Each label is ` + "`traefik.http.middlewares.NAME.plugin.mcpbouncer.LABEL`" + `. Values are text. A label that does not exist is refused by
-name: the route then answers 503 and Traefik's log says why.
+Each label is ` + "`traefik.http.middlewares.NAME.plugin.mcpbouncer.LABEL`" + `. Values are text: quote each of them in YAML. Lists,
+booleans and whole numbers are taken as what they plainly mean. What cannot be meant, and a label that does not exist, is refused by name: the route
+then answers 503 and Traefik's log says why.
 
 | label | required | default | meaning |
 |---|---|---|---|
@@ -75,6 +76,8 @@ name: the route then answers 503 and Traefik's log says why.
 Traefik itself needs the hop key: its environment variable ` + "`BOUNCER_HOP_KEY`" + `, or a file that the label ` + "`hopKeyFile`" + ` names.
 
 ## Environment variables of the sidecar
+
+A variable that is set to nothing, or to blanks alone, counts as not set.
 
 | variable | default | meaning |
 |---|---|---|

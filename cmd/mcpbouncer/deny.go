@@ -165,8 +165,8 @@ var denyWords = map[string]int{"all": 1, "tenant": 2, "client": 2, "user": 3, "f
 func parseDeny(args []string, out io.Writer) (c denyCommand, help bool, err error) {
 	flags := flag.NewFlagSet("deny", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	source := os.Getenv("BOUNCER_DENY")
-	if strings.Contains(source, "://") || strings.HasPrefix(strings.TrimSpace(source), "{") {
+	source := strings.TrimSpace(os.Getenv("BOUNCER_DENY"))
+	if strings.Contains(source, "://") || strings.HasPrefix(source, "{") {
 		source = "" // no file
 	}
 	flags.StringVar(&c.file, "file", source, "`file` of the document; it is made if there is none, and else keeps its place, owner and mode. Default: BOUNCER_DENY, if that is a file")

@@ -20,23 +20,25 @@ import (
 )
 
 // environment is every variable of the sidecar. docs/configuration.md is generated from its tags.
+// No field has the tag envconfig: the library would read the name in it without the prefix too, and
+// another program's SESSION_TTL would be ours.
 type environment struct {
-	EncryptionKey     string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. On AWS Lambda also ssm:NAME or secretsmanager:ARN, which are read at the first request. Required."`
-	EncryptionKeyFile string     `split_words:"true" desc:"File that holds the value of BOUNCER_ENCRYPTION_KEY."`
-	ListenAddr        string     `split_words:"true" default:":8080" desc:"Bind address."`
-	KeyRotationDays   int        `split_words:"true" default:"30" desc:"Days that one signing key signs."`
-	KeyOverlapHours   int        `split_words:"true" default:"24" desc:"Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes."`
-	AccessTokenTTL    hours      `envconfig:"ACCESS_TOKEN_TTL" default:"1" desc:"Life of an access token. A number is hours; 15m and 1h work too."`
-	RefreshTokenTTL   days       `envconfig:"REFRESH_TOKEN_TTL" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
-	SessionTTL        hours      `envconfig:"SESSION_TTL" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
-	RefreshIdleTTL    days       `envconfig:"REFRESH_IDLE_TTL" default:"14" desc:"A refresh token that was not used for this long is not accepted any more. A number is days; 12h works too."`
-	ReplayGuard       string     `split_words:"true" desc:"Where it is remembered which codes and refresh tokens were used: none, memory, redis://HOST:PORT, rediss://HOST:PORT, or dynamodb://TABLE. Default: memory, and none on AWS Lambda. docs/replay.md says what each holds."`
-	Deny              string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
-	LogLevel          slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
-	MetadataDocuments bool       `split_words:"true" default:"true" desc:"Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead."`
-	MetadataHosts     []string   `envconfig:"TRUSTED_METADATA_HOSTS" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
-	LambdaInvokeMode  invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
-	DBPath            string     `envconfig:"DB_PATH" desc:"Accepted and ignored: no database is kept."`
+	EncryptionKey        string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. On AWS Lambda also ssm:NAME or secretsmanager:ARN, which are read at the first request. Required."`
+	EncryptionKeyFile    string     `split_words:"true" desc:"File that holds the value of BOUNCER_ENCRYPTION_KEY."`
+	ListenAddr           string     `split_words:"true" default:":8080" desc:"Bind address."`
+	KeyRotationDays      int        `split_words:"true" default:"30" desc:"Days that one signing key signs."`
+	KeyOverlapHours      int        `split_words:"true" default:"24" desc:"Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes."`
+	AccessTokenTTL       hours      `split_words:"true" default:"1" desc:"Life of an access token. A number is hours; 15m and 1h work too."`
+	RefreshTokenTTL      days       `split_words:"true" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
+	SessionTTL           hours      `split_words:"true" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
+	RefreshIdleTTL       days       `split_words:"true" default:"14" desc:"A refresh token that was not used for this long is not accepted any more. A number is days; 12h works too."`
+	ReplayGuard          string     `split_words:"true" desc:"Where it is remembered which codes and refresh tokens were used: none, memory, redis://HOST:PORT, rediss://HOST:PORT, or dynamodb://TABLE. Default: memory, and none on AWS Lambda. docs/replay.md says what each holds."`
+	Deny                 string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
+	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	MetadataDocuments    bool       `split_words:"true" default:"true" desc:"Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead."`
+	TrustedMetadataHosts []string   `split_words:"true" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
+	LambdaInvokeMode     invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
+	DBPath               string     `split_words:"true" desc:"Accepted and ignored: no database is kept."`
 
 	ring      *sealing.Ring
 	extension *extension // of AWS Lambda: reads secrets that variables only name
@@ -73,6 +75,7 @@ func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 
 // readEnvironment reads the variables without the secrets' files.
 func readEnvironment() (*environment, error) {
+	forgetEmpty()
 	e := &environment{extension: newExtension()}
 	if err := envconfig.Process(variablePrefix, e); err != nil {
 		var parse *envconfig.ParseError
@@ -82,6 +85,17 @@ func readEnvironment() (*environment, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// forgetEmpty unsets what is set to nothing or to blanks. `BOUNCER_LISTEN_ADDR: ${ADDR:-}` in a
+// compose file means that nobody has set it.
+func forgetEmpty() {
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, strings.ToUpper(variablePrefix)+"_") && strings.TrimSpace(value) == "" {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 // unreadable says what a variable is for instead of what Go could not make of it. No secret has a type that can fail.
@@ -134,13 +148,13 @@ func loadEnvironment() (*environment, error) {
 	if e.KeyOverlapHours < 1 || e.KeyOverlapHours > maxDays*24 {
 		return nil, fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
 	}
-	for i, host := range e.MetadataHosts {
+	for i, host := range e.TrustedMetadataHosts {
 		// Compared with what is dialled, to the letter: an entry in another form would trust nothing and say nothing.
 		host = strings.TrimSpace(host)
 		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" || host != strings.ToLower(host) {
 			return nil, fmt.Errorf("BOUNCER_TRUSTED_METADATA_HOSTS: %q is not host:port in lower case, such as apps.internal:443", host)
 		}
-		e.MetadataHosts[i] = host
+		e.TrustedMetadataHosts[i] = host
 	}
 	return e, nil
 }
@@ -177,7 +191,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		},
 
 		NoMetadataDocuments:  !e.MetadataDocuments,
-		TrustedDocumentHosts: e.MetadataHosts,
+		TrustedDocumentHosts: e.TrustedMetadataHosts,
 	}
 }
 
@@ -201,17 +215,22 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 	return nil
 }
 
-// secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none.
+// secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none. A
+// variable that is set to nothing or to blanks counts as not set.
 func (e *environment) secretVariable(name string) (string, error) {
 	if value := os.Getenv(name); isReference(value) {
 		return e.extension.read(value)
-	} else if value != "" {
+	} else if strings.TrimSpace(value) != "" {
 		return value, nil
 	}
 	file := os.Getenv(name + "_FILE")
-	if file == "" {
+	if strings.TrimSpace(file) == "" {
 		return "", nil
 	}
 	content, err := os.ReadFile(file)
-	return strings.TrimSpace(string(content)), err
+	secret := strings.TrimSpace(string(content))
+	if err == nil && secret == "" {
+		err = fmt.Errorf("%s_FILE: %s is empty", name, file)
+	}
+	return secret, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -99,6 +100,62 @@ func TestGoodEnvironments(t *testing.T) {
 	}
 }
 
+// `${X:-}` in a compose file sets a variable to nothing. All of them are tried, so that a new one is too.
+func TestVariablesSetToNothingAreNotSet(t *testing.T) {
+	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+	read := func() string {
+		e, err := loadEnvironment()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.ring, e.extension = nil, nil
+		return fmt.Sprintf("%+v", *e)
+	}
+	want := read()
+	tried := 0
+	for line := range strings.Lines(configuration(t)) {
+		name, _, found := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
+		if !found || !strings.HasPrefix(name, "BOUNCER_") || name == "BOUNCER_ENCRYPTION_KEY" {
+			continue
+		}
+		for _, nothing := range []string{"", " ", " \t\n"} {
+			t.Run(fmt.Sprintf("%s=%q", name, nothing), func(t *testing.T) {
+				t.Setenv(name, nothing)
+				if got := read(); got != want {
+					t.Errorf("read as %s\nwant    %s", got, want)
+				}
+			})
+		}
+		tried++
+	}
+	if tried < 15 {
+		t.Errorf("%d variables were tried", tried)
+	}
+	for name, key := range map[string]string{"empty": "", "blank": " \n"} {
+		t.Run("the key, "+name, func(t *testing.T) {
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": key})
+			_, err := loadEnvironment()
+			wantsError(t, err, "BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
+			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": key, "BOUNCER_ENCRYPTION_KEY_FILE": write(t, keyOne)})
+			if _, err := loadEnvironment(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Another program's variable is not one of the sidecar, whatever it is called.
+func TestVariablesWithoutThePrefixAreNotRead(t *testing.T) {
+	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+	for _, name := range []string{"SESSION_TTL", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_IDLE_TTL", "DB_PATH", "TRUSTED_METADATA_HOSTS", "LOG_LEVEL", "LISTEN_ADDR", "DENY"} {
+		t.Setenv(name, "not for the sidecar")
+	}
+	e, err := loadEnvironment()
+	if err != nil || e.DBPath != "" || len(e.TrustedMetadataHosts) > 0 || e.Deny != "" || e.ListenAddr != ":8080" {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func TestTheKeyMayStandInAFile(t *testing.T) {
 	for _, c := range []struct{ name, content string }{
 		{"alone", keyOne}, {"with a line break", keyOne + "\n"}, {"as keygen prints its line", "BOUNCER_ENCRYPTION_KEY=" + keyOne + "\n"}, {"as a ring", keyOne + "," + keyTwo},
@@ -152,7 +209,6 @@ func TestBadEnvironments(t *testing.T) {
 		{"a session's life in words", "BOUNCER_SESSION_TTL", "long", `BOUNCER_SESSION_TTL="long" cannot be read: The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours.` + life},
 		{"neither true nor false", "BOUNCER_METADATA_DOCUMENTS", "off", `BOUNCER_METADATA_DOCUMENTS="off" cannot be read: Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead.`},
 		{"a level that is none", "BOUNCER_LOG_LEVEL", "loud", `BOUNCER_LOG_LEVEL="loud" cannot be read: debug, info, warn or error.`},
-		{"an empty level", "BOUNCER_LOG_LEVEL", "", `BOUNCER_LOG_LEVEL="" cannot be read: debug, info, warn or error.`},
 		{"a level with a line break", "BOUNCER_LOG_LEVEL", "x\ny", `BOUNCER_LOG_LEVEL="x\ny" cannot be read: debug, info, warn or error.`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -219,6 +275,8 @@ func TestSecretVariables(t *testing.T) {
 	}{
 		{"plain", "from the variable", "", "from the variable", ""}, {"a file", "", file, "from a file", ""}, {"both", "from the variable", file, "from the variable", ""},
 		{"neither", "", "", "", ""}, {"a file that is not there", "", "/nowhere", "", "open /nowhere: no such file or directory"},
+		{"blanks beside a file", "  ", file, "from a file", ""}, {"blanks alone", " \n", " ", "", ""},
+		{"an empty file", "", "/dev/null", "", "WIKI_CLIENT_SECRET_FILE: /dev/null is empty"},
 		{"a reference outside of AWS Lambda", "ssm:/wiki", "", "", errNoExtension.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
