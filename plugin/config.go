@@ -203,7 +203,7 @@ func parseConfig(config *Config) (*settings, error) {
 }
 
 // parseAddresses reads the labels that say where things are.
-func (s *settings) parseAddresses(c *labels) error {
+func (s *settings) parseAddresses(c *labelTexts) error {
 	if _, err := absoluteURL(c.ProviderIssuer); err != nil {
 		return errors.New("label providerIssuer: give an http(s) URL without user, query and fragment, as \"issuer\" in the provider's discovery document")
 	}
@@ -285,7 +285,7 @@ func hostAndPort(u *url.URL) string {
 }
 
 // parseTenant reads the labels that the sidecar is told, in the hop header.
-func (s *settings) parseTenant(c *labels) error {
+func (s *settings) parseTenant(c *labelTexts) error {
 	generation, err := strconv.ParseInt(either(c.Generation, "0"), 10, 64)
 	if err != nil || generation < 0 || generation > 1<<31-1 {
 		return errors.New("label generation: give a whole number from 0 to 2147483647")
@@ -389,7 +389,7 @@ type accessLists struct {
 	scopeRules                        []string // each as it stands in the label
 }
 
-func parseAccess(c *labels) (*accessLists, error) {
+func parseAccess(c *labelTexts) (*accessLists, error) {
 	for _, l := range []struct{ name, value string }{
 		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
 		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},

@@ -242,7 +242,7 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		{"generation", func(c *Config) { c.Generation = "1" }, 503, 503, 503},
 		{"the provider", func(c *Config) { c.ProviderIssuer = "https://other.example" }, 503, 503, 503},
 		{"clientID", func(c *Config) { c.ClientID = "other" }, 503, 503, 503},
-		{"sidecarURL", func(c *Config) { c.SidecarURL = c.SidecarURL + "/elsewhere" }, 503, 503, 503},
+		{"sidecarURL", func(c *Config) { c.SidecarURL = c.SidecarURL.(string) + "/elsewhere" }, 503, 503, 503},
 	} {
 		start(t)
 		sidecar, _, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})

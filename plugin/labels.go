@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// labels are a Config as text, one value for each label. What is not set is empty.
-type labels struct {
+// labelTexts are a Config as text, one value for each label. What is not set is empty.
+type labelTexts struct {
 	ProviderIssuer        string
 	ClientID              string
 	ClientSecret          string
@@ -57,12 +57,12 @@ type labels struct {
 // What arrives (docs/labels.md): labels and key-value stores give text, and lists for keys with an
 // index. Files give text for all but lists and tables, after YAML or TOML has read numbers and
 // booleans. Kubernetes gives what JSON has.
-func readLabels(c *Config) (*labels, error) {
+func readLabels(c *Config) (*labelTexts, error) {
 	if len(c.Extra) > 0 {
 		return nil, unknownLabel(c.Extra)
 	}
 	r := &labelReader{}
-	l := &labels{
+	l := &labelTexts{
 		ProviderIssuer:        r.text("providerIssuer", c.ProviderIssuer),
 		ClientID:              r.identifier("clientID", c.ClientID),
 		ClientSecret:          r.identifier("clientSecret", c.ClientSecret),

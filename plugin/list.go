@@ -150,7 +150,7 @@ func patternFault(label, pattern string) string {
 		return "a name holds no blanks, quotes or separators: one name a rule, and semicolons between rules; what has such a name nevertheless is guarded by the beginning of it and a *"
 	case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
 		return "notifications need no scope"
-	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && name != "initialize" && name != "ping":
+	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && knownMethods[name] == nil:
 		return "methods of MCP have a / in their names, as in tools/call; the names of tools belong into toolScopes"
 	case label != "methodScopes" && (strings.HasPrefix(name, "tools/") || strings.HasPrefix(name, "prompts/") || strings.HasPrefix(name, "resources/")):
 		return "this is a method's name: it belongs into methodScopes"

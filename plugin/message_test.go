@@ -551,7 +551,7 @@ func TestMessagesThatAreReadOnce(t *testing.T) {
 // What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing through that the thorough one would not. Of what both
 // read, each member is there once, spelt as it is compared: told by a reader that sees every member.
 func FuzzPlainCall(f *testing.F) {
-	r, err := parseRules(&labels{MethodScopes: "resources/*=wiki:read; admin/*=wiki:admin", ToolScopes: "a=wiki:write; b*=wiki:admin; *=wiki:read", ResourceScopes: "file:///public/*=wiki:read; *=wiki:admin"})
+	r, err := parseRules(&labelTexts{MethodScopes: "resources/*=wiki:read; admin/*=wiki:admin", ToolScopes: "a=wiki:write; b*=wiki:admin; *=wiki:read", ResourceScopes: "file:///public/*=wiki:read; *=wiki:admin"})
 	if err != nil {
 		f.Fatal(err)
 	}

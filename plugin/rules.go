@@ -39,7 +39,7 @@ const (
 )
 
 // parseRules reads the labels of the rules; nil when none is set.
-func parseRules(c *labels) (*rules, error) {
+func parseRules(c *labelTexts) (*rules, error) {
 	r := &rules{}
 	r.hide = c.HideTools == "true"
 	methods, err := parseRuleTable("methodScopes", c.MethodScopes)
