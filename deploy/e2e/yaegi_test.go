@@ -111,6 +111,7 @@ func newAuthority(tb testing.TB) *authority {
 	}
 	a := &authority{kid: "bench", key: private}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rig.MarkAnswer(benchHopKey, w, r)
 		if r.URL.Path != "/oauth/jwks.json" {
 			http.NotFound(w, r)
 			return

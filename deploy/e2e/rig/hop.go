@@ -3,11 +3,13 @@ package rig
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -42,6 +44,14 @@ func OpenHop(key, header string) ([]byte, error) {
 	}
 	head, nonce, sealed := raw[:8], raw[8:8+aead.NonceSize()], raw[8+aead.NonceSize():]
 	return aead.Open(nil, nonce, sealed, append([]byte("mcpbouncer/v1/hop"), head...))
+}
+
+// MarkAnswer marks an answer as that of a sidecar that has the hop key, as docs/hop.md describes it.
+func MarkAnswer(key string, w http.ResponseWriter, r *http.Request) {
+	raw, _ := base64.StdEncoding.DecodeString(key)
+	mac := hmac.New(sha256.New, raw)
+	mac.Write([]byte("mcpbouncer/v1/hop-mark" + r.Header.Get("X-Mcpb-Hop")))
+	w.Header().Set("X-Mcpb-Sidecar", base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16]))
 }
 
 func hopCipher(key string) (cipher.AEAD, [3]byte, error) {
