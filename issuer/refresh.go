@@ -15,7 +15,7 @@ import (
 
 const (
 	// shortLife is the life of an access token that is given although nobody could be asked.
-	shortLife = 5 * time.Minute
+	shortLife = 7 * time.Minute
 	// staleWindow is how long after a provider's last word on a person its silence is bridged by short tokens.
 	staleWindow = 2 * time.Hour
 	// refreshTimeout bounds what a refresh waits for: discovery, another replica, and the provider.
