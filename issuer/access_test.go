@@ -372,7 +372,7 @@ func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	}{
 		{"no label", func(*labels) {}, 200, "", 3600},
 		{"one that needs no other claim", func(t *labels) { t.AllowedSubjects = []string{"somebody"} }, 400, "access_denied", 0},
-		{"groups are in another claim now", func(t *labels) { t.GroupsClaim = "roles" }, 200, "", 300},
+		{"groups are in another claim now", func(t *labels) { t.GroupsClaim = "roles" }, 200, "", 420},
 		{"another group is asked for, which was not read", func(t *labels) { t.AllowedGroups = []string{"acme"} }, 400, "access_denied", 0},
 	} {
 		for _, guard := range []string{"none", "memory"} {
@@ -397,7 +397,7 @@ func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 				if c.code == "" && (again.JSON["expires_in"] != c.life || again.text("refresh_token") != first.text("refresh_token")) {
 					t.Errorf("again: %s, first: %s", again.Body, first.Body)
 				}
-				if c.life == 300 { // the next refresh asks for what the labels of today need
+				if c.life == 420 { // the next refresh asks for what the labels of today need
 					a.token(a.refreshment(first.text("refresh_token"))).wants(t, 400, "access_denied")
 					if n := w.idp.Posts() - posts; n != 1 {
 						t.Errorf("the provider was asked %d times", n)
@@ -418,7 +418,7 @@ func TestALabelChangesBeforeACodeIsRedeemed(t *testing.T) {
 	code := a.code()
 	w.relabel(func(t *labels) { t.GroupsClaim = "roles" })
 	tokens := a.token(a.redemption(code)).wants(t, 200, "")
-	if tokens.JSON["expires_in"] != 300.0 {
+	if tokens.JSON["expires_in"] != 420.0 {
 		t.Errorf("%s", tokens.Body)
 	}
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")

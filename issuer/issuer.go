@@ -128,6 +128,9 @@ func New(c Config) (*Issuer, error) {
 	if c.DocumentTransport == nil {
 		c.DocumentTransport = newDocumentTransport(c.TrustedDocumentHosts)
 	}
+	if c.AccessTokenTTL <= refreshAhead {
+		c.Log.Warn("access tokens live so short that widely used clients refresh before each request: let BOUNCER_ACCESS_TOKEN_TTL be more than 5 minutes", "seconds", int64(c.AccessTokenTTL/time.Second))
+	}
 	return &Issuer{Config: c}, nil
 }
 

@@ -44,7 +44,7 @@ func (w *world) guarded(kind string) {
 // outcome of a refresh in a word.
 func outcome(r reply) string {
 	switch {
-	case r.Status == 200 && r.JSON["expires_in"] == float64(300):
+	case r.Status == 200 && r.JSON["expires_in"] == float64(420):
 		return "short"
 	case r.Status == 200:
 		return "ok"
@@ -194,7 +194,7 @@ func (s *story) lose(answers int, token string) {
 	b.LoseResponses = answers
 	s.idp.Be(b)
 	s.refresh(token)
-	s.clock.Add(5 * time.Minute)
+	s.clock.Add(7 * time.Minute)
 	s.refresh(s.last)
 	s.clock.Add(time.Hour)
 	s.refresh(s.last)
@@ -508,7 +508,7 @@ func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 				w.clock.Add(time.Hour)
 				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} }) // the operator's slip
 				a.token(a.refreshment(token)).wants(t, 400, "access_denied")
-				w.clock.Add(5 * time.Minute)
+				w.clock.Add(7 * time.Minute)
 				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
 				if got := outcome(a.token(a.refreshment(token))); got != want {
 					t.Errorf("when the label is mended: %s, want %s", got, want)
@@ -604,7 +604,7 @@ func TestAnAnswerThatIsCutOffIsAskedForAgain(t *testing.T) {
 	if outcome(got) != "ok" {
 		t.Errorf("the answer is cut off: %s, want ok", outcome(got))
 	}
-	w.clock.Add(5 * time.Minute) // the client comes again when its access token ends: the leeway is over
+	w.clock.Add(7 * time.Minute) // the client comes again when its access token ends: the leeway is over
 	if outcome(a.token(a.refreshment(got.text("refresh_token")))) != "ok" {
 		t.Errorf("the login is lost: %.400s", w.log.String()[strings.LastIndex(w.log.String(), "login ended"):])
 	}

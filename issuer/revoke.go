@@ -69,7 +69,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if !up.revokesUpstream() {
 		return errNotRevocable
 	}
-	ctx, cancel := s.upstreamContext(withSecondTry(ctx))
+	ctx, cancel := s.upstreamContext(withSecondTry(ctx), up)
 	defer cancel()
 	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
 	inHeader := up.config(t, secret).Endpoint.AuthStyle == oauth2.AuthStyleInHeader
@@ -87,7 +87,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if inHeader {
 		r.SetBasicAuth(url.QueryEscape(t.ClientID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
 	}
-	resp, err := s.upstreamClient().Do(r)
+	resp, err := s.upstreamClient(up.issuer).Do(r)
 	if err != nil {
 		return redactUpstream(err)
 	}

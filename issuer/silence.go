@@ -28,8 +28,8 @@ const (
 	confirmTimeout = time.Second
 )
 
-// errSilent is in the chain of errors of requests that were not sent.
-var errSilent = errors.New("the provider has just not answered; it is asked again in some seconds")
+// errPaused is in the chain of errors of requests that were not sent.
+var errPaused = errors.New("the provider has just not answered; it is asked again in some seconds")
 
 // silence is what is known of one provider.
 type silence struct {
@@ -104,7 +104,7 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
-		return nil, errSilent
+		return nil, errPaused
 	}
 	resp, err := a.next.RoundTrip(r)
 	if err != nil {

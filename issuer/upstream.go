@@ -50,8 +50,9 @@ type upstreamCache struct {
 
 type upstreamEntry struct {
 	current  atomic.Pointer[upstream] // nil until the first success
-	mu       sync.Mutex               // held while one request asks the provider
-	err      error                    // of the last attempt, which those who waited share
+	silence  silence
+	mu       sync.Mutex // held while one request asks the provider
+	err      error      // of the last attempt, which those who waited share
 	failedAt time.Time
 }
 
@@ -126,7 +127,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	// A client that hangs up must not make discovery fail for those who wait with it.
 	ctx, cancel := context.WithTimeout(withSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient()), issuer)
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient(issuer)), issuer)
 	if err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, redactUpstream(err))
 	}
@@ -170,10 +171,11 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	}, nil
 }
 
-func (s *Issuer) upstreamClient() *http.Client {
+// upstreamClient is for one provider: all that asks it shares what is known of its silence.
+func (s *Issuer) upstreamClient(issuer string) *http.Client {
 	return &http.Client{
 		Timeout:       upstreamTimeout,
-		Transport:     limitedTransport{s.Transport},
+		Transport:     limitedTransport{attentive{s.Transport, s, issuer, &s.upstreams.entry(issuer).silence}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

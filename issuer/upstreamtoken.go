@@ -31,7 +31,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	client := ctx
 	ctx, stay := detached(ctx) // a client that hangs up does not take a spent code with it
 	defer stay()
-	ctx, cancel := s.upstreamContext(ctx)
+	ctx, cancel := s.upstreamContext(withStrangersInput(ctx), up)
 	defer cancel()
 	token := s.recall(t, seed, code)
 	if token == nil {
@@ -125,7 +125,7 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
 func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
-	ctx, cancel := s.upstreamContext(withSecondTry(ctx))
+	ctx, cancel := s.upstreamContext(withSecondTry(ctx), up)
 	defer cancel()
 	ask := func() (*oauth2.Token, error) {
 		// A token without an access token makes the source refresh at once.
@@ -189,8 +189,8 @@ func isLost(err error) bool {
 }
 
 // upstreamContext is for one exchange with a provider.
-func (s *Issuer) upstreamContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient()), upstreamTimeout)
+func (s *Issuer) upstreamContext(ctx context.Context, up *upstream) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient(up.issuer)), upstreamTimeout)
 }
 
 // identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server

@@ -169,7 +169,7 @@ var providerRows = []struct {
 			b.tn.Provider.Fault(nil)
 			switch answer.Status {
 			case http.StatusOK: // the person was let in a moment ago: a short access token
-				if life := expiresIn(answer); life == 0 || life > 300 {
+				if life := expiresIn(answer); life == 0 || life > 420 {
 					b.Errorf("while it answers %d: an access token of %d seconds", status, life)
 				}
 				if next := answer.Member("refresh_token"); next != "" {

@@ -1,0 +1,228 @@
+package issuer_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// mute is a way to a provider on which some paths are not answered: time goes by, and then the asker gives up.
+type mute struct {
+	next  http.RoundTripper
+	clock *issuertest.Clock
+
+	mu    sync.Mutex // guards the rest for one request
+	paths string     // that are not answered
+	after time.Duration
+	err   error
+	asked []string // the paths of all requests
+}
+
+func (m *mute) RoundTrip(r *http.Request) (*http.Response, error) {
+	m.mu.Lock()
+	m.asked = append(m.asked, r.URL.Path)
+	silent, after, err := m.paths != "" && strings.Contains(m.paths, r.URL.Path), m.after, m.err
+	m.mu.Unlock()
+	if !silent {
+		return m.next.RoundTrip(r)
+	}
+	m.clock.Add(after)
+	return nil, err
+}
+
+// is makes paths silent, and forgets what was asked.
+func (m *mute) is(paths string, after time.Duration, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.paths, m.after, m.err, m.asked = paths, after, err, nil
+}
+
+func (m *mute) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.asked)
+}
+
+const everything = "/token /keys /userinfo /.well-known/openid-configuration"
+
+// newMuteWorld has two tenants at one provider, and one at another.
+func newMuteWorld(t *testing.T) (w *world, m *mute, apps []*app) {
+	other := issuertest.NewProvider(t, &issuertest.Options{})
+	w = newWorld(t, nil, func(w *world) {
+		m = &mute{next: w.idp.Transport, clock: w.clock}
+		w.config = func(c *issuer.Config) { c.Transport = m }
+		world, third := w.tenant("https://mcp.localhost/world"), w.tenant("https://mcp.localhost/third")
+		world.ClientSecret = "upstream-secret-of-the-bouncer"
+		third.ProviderIssuer, third.ClientID, third.ClientSecret = other.Issuer, other.ClientID, other.Secret
+		w.serve(world)
+		w.serve(third)
+	})
+	for _, base := range []string{"https://mcp.localhost/wiki", "https://mcp.localhost/world", "https://mcp.localhost/third"} {
+		apps = append(apps, w.register(base, nil))
+	}
+	return w, m, apps
+}
+
+// The first who waits in vain does so for all: for some seconds nobody else waits, at any tenant of that provider, and nobody is logged out.
+func TestNobodyWaitsTwiceForAProviderThatHangs(t *testing.T) {
+	w, m, apps := newMuteWorld(t)
+	wiki, other, third := apps[0], apps[1], apps[2]
+	tokens := []string{wiki.login().text("refresh_token"), other.login().text("refresh_token"), third.login().text("refresh_token")}
+	code := wiki.code()
+	w.clock.Add(time.Hour)
+	code2 := other.code()
+	m.is(everything, 8*time.Second, context.DeadlineExceeded)
+	refresh := func(a *app, token string, seconds float64) string {
+		t.Helper()
+		got := a.token(a.refreshment(token)).wants(t, 200, "")
+		if got.JSON["expires_in"] != seconds {
+			t.Errorf("a token of %v seconds, want %v", got.JSON["expires_in"], seconds)
+		}
+		return got.text("refresh_token")
+	}
+	refresh(wiki, tokens[0], 420)
+	if n := m.count(); n == 0 {
+		t.Fatal("the provider was not asked")
+	}
+	before, asked := w.clock.Now(), m.count()
+	for range 5 {
+		tokens[0] = refresh(wiki, tokens[0], 420)
+		tokens[1] = refresh(other, tokens[1], 420)
+	}
+	if got := other.token(other.redemption(code2)).wants(t, 503, "temporarily_unavailable"); got.Header.Get("Retry-After") != "5" {
+		t.Errorf("Retry-After %q", got.Header.Get("Retry-After"))
+	}
+	wiki.token(wiki.redemption(code))
+	if n := m.count(); n != asked || !w.clock.Now().Equal(before) {
+		t.Errorf("%d requests waited %v after the first", n-asked, w.clock.Now().Sub(before))
+	}
+	if log := w.log.String(); strings.Count(log, "the provider does not answer, so nobody waits") != 1 {
+		t.Errorf("the log: %s", log)
+	}
+	m.is("", 0, nil)
+	refresh(third, tokens[2], 3600) // another provider
+	tokens[0] = refresh(wiki, tokens[0], 420)
+
+	// After the pause one asks. It waits in vain, and again nobody else.
+	w.clock.Add(5 * time.Second)
+	m.is(everything, 8*time.Second, context.DeadlineExceeded)
+	tokens[0] = refresh(wiki, tokens[0], 420)
+	if m.count() == 0 {
+		t.Error("nobody asks after the pause")
+	}
+	asked = m.count()
+	tokens[1] = refresh(other, tokens[1], 420)
+	if m.count() != asked {
+		t.Error("a second one waits after the pause")
+	}
+
+	// And when the provider is well, all goes on as before.
+	w.clock.Add(5 * time.Second)
+	m.is("", 0, nil)
+	refresh(wiki, tokens[0], 3600)
+	refresh(other, tokens[1], 3600)
+	other.token(other.redemption(code2)).wants(t, 200, "")
+}
+
+// What is no silence of the provider holds nobody up.
+func TestWhatIsNoSilenceOfTheProvider(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fails func(*world, *mute, *app)
+		pause bool
+	}{
+		{"a time-out at a refresh", func(w *world, m *mute, _ *app) { m.is("/token", 8*time.Second, context.DeadlineExceeded) }, true},
+		{"a connection that breaks after a while", func(w *world, m *mute, _ *app) { m.is("/token", 3*time.Second, errors.New("connection reset by peer")) }, true},
+		{"a refused connection", func(w *world, m *mute, _ *app) { m.is("/token", 0, errors.New("connection refused")) }, false},
+		{"a tenant's bad secret", func(w *world, _ *mute, _ *app) {
+			w.idp.Be(issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"})
+		}, false},
+		{"a provider that is busy", func(w *world, _ *mute, _ *app) {
+			w.idp.Be(issuertest.Behaviour{RefreshStatus: 503, RefreshError: "temporarily_unavailable"})
+		}, false},
+		{"a request that had no time left", func(w *world, m *mute, _ *app) { m.is("/token", time.Second, context.DeadlineExceeded) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, m, apps := newMuteWorld(t)
+			first, second := apps[0].login().text("refresh_token"), apps[1].login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			c.fails(w, m, apps[0])
+			apps[0].token(apps[0].refreshment(first)).wants(t, 200, "")
+			m.is("", 0, nil)
+			w.idp.Be(issuertest.Behaviour{})
+			got := apps[1].token(apps[1].refreshment(second)).wants(t, 200, "")
+			if paused := got.JSON["expires_in"] == 420.0; paused != c.pause {
+				t.Errorf("the next one gets %v seconds", got.JSON["expires_in"])
+			}
+		})
+	}
+}
+
+// A stranger's code may be swallowed on the way for what is in it. Others wait for nothing then; only a provider that answers no plain
+// question either is silent.
+func TestAStrangersCodeSilencesNoProvider(t *testing.T) {
+	for _, c := range []struct {
+		name, silent string
+		pause        bool
+	}{
+		{"only the stranger's request is not answered", "/token", false},
+		{"the provider does not answer at all", everything, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, m, apps := newMuteWorld(t)
+			stranger, other := apps[0], apps[1]
+			token := other.login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			code := stranger.code()
+			m.is(c.silent, 8*time.Second, context.DeadlineExceeded)
+			stranger.token(stranger.redemption(code)).wants(t, 503, "temporarily_unavailable")
+			m.is("", 0, nil)
+			got := other.token(other.refreshment(token)).wants(t, 200, "")
+			if paused := got.JSON["expires_in"] == 420.0; paused != c.pause {
+				t.Errorf("another person's refresh gives %v seconds", got.JSON["expires_in"])
+			}
+		})
+	}
+}
+
+// Claude Code (2.1) refreshes before each request while its access token has 300 seconds or less.
+func TestShortTokensLiveLongerThanClientsRefreshAhead(t *testing.T) {
+	w, m, apps := newMuteWorld(t)
+	token := apps[0].login().text("refresh_token")
+	w.clock.Add(time.Hour)
+	m.is(everything, 8*time.Second, context.DeadlineExceeded)
+	got := apps[0].token(apps[0].refreshment(token)).wants(t, 200, "")
+	if life, _ := got.JSON["expires_in"].(float64); life < 360 {
+		t.Errorf("a token of %v seconds", life)
+	}
+	claims := w.verifiedToken(apps[0].base, got.text("access_token"), w.clock.Now())
+	if claims["exp"].(float64)-claims["iat"].(float64) != got.JSON["expires_in"] {
+		t.Errorf("the token says %v to %v", claims["iat"], claims["exp"])
+	}
+}
+
+// The operator is told when the program starts, whatever the platform.
+func TestShortAccessTokensAreWarnedOf(t *testing.T) {
+	for life, warned := range map[time.Duration]bool{time.Minute: true, 5 * time.Minute: true, 5*time.Minute + time.Second: false, time.Hour: false} {
+		log := &logBuffer{}
+		_, err := issuer.New(issuer.Config{
+			Ring: newRing(t, masterOne), Schedule: sealing.Schedule{Rotation: 24 * time.Hour, Overlap: 2 * time.Hour},
+			AccessTokenTTL: life, RefreshTokenTTL: 24 * time.Hour, SessionTTL: 24 * time.Hour, Log: slog.New(slog.NewJSONHandler(log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "let BOUNCER_ACCESS_TOKEN_TTL be more than 5 minutes"); got != warned {
+			t.Errorf("%v: warned %v; the log: %s", life, got, log)
+		}
+	}
+}
