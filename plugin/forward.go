@@ -15,20 +15,6 @@ import (
 	"time"
 )
 
-// sidecarTransport carries every request to a sidecar. It is global because New runs at each reload: a transport of its own
-// for each middleware would leave its idle connections behind.
-var sidecarTransport = &http.Transport{
-	Proxy:                  nil, // HTTP_PROXY of Traefik's environment must not see the hop
-	DialContext:            dial,
-	TLSHandshakeTimeout:    5 * time.Second,
-	ResponseHeaderTimeout:  60 * time.Second, // the sidecar's write time-out
-	IdleConnTimeout:        60 * time.Second,
-	MaxIdleConnsPerHost:    keyFlights, // the most that are needed at a time for the plugin itself
-	MaxResponseHeaderBytes: 64 << 10,
-	ForceAttemptHTTP2:      true,
-	DisableCompression:     true,
-}
-
 // dial is a function because Yaegi does not take the method value dialer.DialContext for a field.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}

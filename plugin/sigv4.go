@@ -63,7 +63,7 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 		signed.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	signAWS(signed, body, cred, s.region, now())
-	return sidecarTransport.RoundTrip(signed)
+	return sidecarWay{}.RoundTrip(signed)
 }
 
 func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string, at time.Time) {
