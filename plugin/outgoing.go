@@ -21,29 +21,25 @@ import (
 
 // sidecarTransport carries every request to a sidecar. It is global because New runs at each
 // reload: a transport of its own for each middleware would leave its idle connections behind.
-var sidecarTransport = &http.Transport{
-	Proxy:                 nil, // HTTP_PROXY of Traefik's environment must not see the hop
-	DialContext:           dial,
-	TLSHandshakeTimeout:   5 * time.Second,
-	ResponseHeaderTimeout: 60 * time.Second, // the sidecar's write time-out
-	// Half of what load balancers allow: at the same time they would close what is just used.
-	IdleConnTimeout:        30 * time.Second,
-	MaxIdleConnsPerHost:    16,
-	MaxResponseHeaderBytes: 64 << 10,
-	ForceAttemptHTTP2:      true,
-	DisableCompression:     true,
-}
+var sidecarTransport = newSidecarTransport(false)
 
 // freshTransport is for second tries: no connection of it was used before.
-var freshTransport = &http.Transport{
-	Proxy:                  nil,
-	DialContext:            dial,
-	TLSHandshakeTimeout:    5 * time.Second,
-	ResponseHeaderTimeout:  60 * time.Second,
-	DisableKeepAlives:      true,
-	MaxResponseHeaderBytes: 64 << 10,
-	ForceAttemptHTTP2:      true,
-	DisableCompression:     true,
+var freshTransport = newSidecarTransport(true)
+
+func newSidecarTransport(once bool) *http.Transport {
+	return &http.Transport{
+		Proxy:                 nil, // HTTP_PROXY of Traefik's environment must not see the hop
+		DialContext:           dial,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: 60 * time.Second, // the sidecar's write time-out
+		// Half of what load balancers allow: at the same time they would close what is just used.
+		IdleConnTimeout:        30 * time.Second,
+		MaxIdleConnsPerHost:    16,
+		DisableKeepAlives:      once,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+	}
 }
 
 // sidecarWay is the rule as a transport.
@@ -81,7 +77,7 @@ func withBody(req *http.Request, body []byte) *http.Request {
 
 // line is what is known of the connection that a request was last sent on.
 type line struct {
-	mu       sync.Mutex // guards the two below for one access: net/http speaks from several goroutines
+	mu       sync.Mutex // guards the two below for one access: net/http has several goroutines
 	kept     bool       // it was used before
 	answered bool       // something came back
 }
