@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -67,7 +68,238 @@ func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 	req.Header.Set("Authorization", bearer(goodToken("k1", nil))[1])
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, req)
-	if rec.Code != 400 || behind.count() != 0 {
+	if rec.Code != 503 || behind.count() != 0 {
 		t.Errorf("half a message: status %d, %d calls", rec.Code, behind.count())
+	}
+}
+
+// A body that was read before, as a middleware that sends a request twice hands it on, or that breaks off, is not passed on as a shorter one.
+func TestABodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
+	message := toolCall("search")
+	long := strings.Replace(message, "Main", strings.Repeat("x", 100000), 1)
+	for _, c := range []struct {
+		name, path, body string
+		announced        int
+		rules            bool
+		want             int
+		logged           bool // as read before
+	}{
+		{"whole", "/mcp", message, len(message), false, 200, false},
+		{"whole, with rules", "/mcp", message, len(message), true, 200, false},
+		{"whole and long", "/mcp", long, len(long), false, 200, false},
+		{"whole and long, with rules", "/mcp", long, len(long), true, 200, false},
+		{"read before", "/mcp", "", len(message), false, 503, true},
+		{"read before, with rules", "/mcp", "", len(message), true, 503, true},
+		{"long, and read before", "/mcp", "", len(long), false, 503, true},
+		{"long, and read before, with rules", "/mcp", "", len(long), true, 503, true},
+		{"half", "/mcp", message[:40], len(message), false, 503, false},
+		{"half, with rules", "/mcp", message[:40], len(message), true, 503, false},
+		{"half of a long one", "/mcp", long[:50000], len(long), false, 503, false},
+		{"the start of a long one", "/mcp", long[:100], len(long), true, 503, false},
+		{"longer than announced", "/mcp", message + "x", len(message), false, 503, false},
+		{"long, and longer than announced", "/mcp", long + "x", len(long), true, 503, false},
+		{"of the sidecar, whole", "/oauth/token", "grant_type=a", 12, false, 200, false},
+		{"of the sidecar, read before", "/oauth/token", "", 12, false, 503, true},
+		{"of the sidecar, half", "/oauth/token", "grant_", 12, false, 503, false},
+		{"of the sidecar, long, and read before", "/oauth/register", "", 20000, false, 503, true},
+	} {
+		logged := start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		if c.rules {
+			config.ToolScopes = "*=openid"
+		}
+		behind := &reader{}
+		var next http.Handler = behind
+		h, err := New(context.Background(), next, config, "wiki@docker")
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequest("POST", wikiURL+c.path, io.NopCloser(strings.NewReader(c.body)))
+		req.ContentLength = int64(c.announced)
+		req.TLS = nil
+		req.Header.Set("X-Forwarded-Proto", "https")
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", bearer(goodToken("k1", nil))[1])
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		passed := behind.calls == 1 || sidecar.lastRequest() != nil
+		if rec.Code != c.want || passed != (c.want == 200) || behind.calls == 1 && behind.body != c.body {
+			t.Errorf("%s: %d %s, passed on: %t, %d bytes", c.name, rec.Code, rec.Body, passed, len(behind.body))
+		}
+		if c.want == 503 && rec.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", c.name)
+		}
+		if strings.Contains(logged.String(), "body had been read before") != c.logged {
+			t.Errorf("%s: the log says %s", c.name, logged)
+		}
+	}
+}
+
+// What comes behind a body (trailers) is not passed on: a server may take it for headers.
+func TestTrailersAreNotPassedOn(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		length int64
+		rules  bool
+	}{
+		{"of a message", int64(len(toolCall("search"))), false},
+		{"of a message that rules judge", int64(len(toolCall("search"))), true},
+		{"of a message of unknown length that rules judge", -1, true},
+		{"of a stream", -1, false},
+	} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		if c.rules {
+			config.ToolScopes = "*=openid"
+		}
+		trailer := http.Header{"not": {"called"}}
+		var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			_, _ = io.ReadAll(req.Body)
+			trailer = req.Trailer
+		})
+		h, err := New(context.Background(), next, config, "wiki@docker")
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequest("POST", wikiURL+"/mcp", io.NopCloser(strings.NewReader(toolCall("search"))))
+		req.ContentLength = c.length
+		req.Trailer = http.Header{"X-Mcp-Sub": {"somebody-else"}}
+		req.TLS = nil
+		req.Header.Set("X-Forwarded-Proto", "https")
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", bearer(goodToken("k1", nil))[1])
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code != 200 || len(trailer) != 0 {
+			t.Errorf("%s: %d, trailer %v", c.name, rec.Code, trailer)
+		}
+	}
+}
+
+// holder is an MCP server that answers when it is told to.
+type holder struct {
+	came chan bool
+	end  chan bool // false: it panics, as a proxy whose answer breaks off does
+}
+
+func (m *holder) ServeHTTP(_ http.ResponseWriter, _ *http.Request) {
+	m.came <- true
+	if !<-m.end {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// sendLong sends a message of this many bytes, and reports its status; 0 when the handler panicked.
+func sendLong(h http.Handler, bytes int, length int64, status chan int) {
+	body := toolCall("search")
+	body = strings.Replace(body, "Main", strings.Repeat("x", bytes-len(body)+4), 1)
+	req := httptest.NewRequest("POST", wikiURL+"/mcp", io.NopCloser(strings.NewReader(body)))
+	req.ContentLength = length
+	req.TLS = nil
+	req.Header.Set("X-Forwarded-Proto", "https")
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", bearer(goodToken("k1", nil))[1])
+	rec := httptest.NewRecorder()
+	code := 0
+	defer func() {
+		_ = recover()
+		status <- code
+	}()
+	h.ServeHTTP(rec, req)
+	code = rec.Code
+}
+
+// The messages that are held at once are bounded; each gives back what it had, however it ends.
+func TestMessagesThatAreHeldAtOnceAreBounded(t *testing.T) {
+	heldAtOnce(t, false)
+	heldAtOnce(t, true)
+}
+
+func heldAtOnce(t *testing.T, rules bool) {
+	logged := start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	if rules {
+		config.ToolScopes = "*=openid"
+	}
+	server := &holder{came: make(chan bool, 8), end: make(chan bool)}
+	var next http.Handler = server
+	h, err := New(context.Background(), next, config, "wiki@docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messageBudget.most = 2*maxMessage + 100000
+	messages := make(chan int, 8)
+	go sendLong(h, maxMessage, maxMessage, messages)
+	go sendLong(h, maxMessage, maxMessage, messages)
+	<-server.came
+	<-server.came
+	one := make(chan int, 1)
+	sendLong(h, 200000, 200000, one)
+	if got := <-one; got != 503 || !strings.Contains(logged.String(), "no more is held") {
+		t.Errorf("rules %t: a message more: %d; the log says %s", rules, got, logged)
+	}
+	go sendLong(h, 90000, 90000, messages) // there is room for it
+	<-server.came
+	go sendLong(h, maxUncounted, maxUncounted, messages) // needs none
+	<-server.came
+	for _, well := range []bool{true, false, true, false} {
+		server.end <- well
+	}
+	panics := 0
+	for i := 0; i < 4; i++ {
+		if <-messages == 0 {
+			panics++
+		}
+	}
+	if panics != 2 || messageBudget.held != 0 {
+		t.Errorf("rules %t: %d handlers panicked, %d bytes are still counted", rules, panics, messageBudget.held)
+	}
+	if rules { // one of unknown length counts as the longest until it has been read
+		go sendLong(h, 50000, -1, messages)
+		<-server.came
+		if messageBudget.held != 50000 {
+			t.Errorf("%d bytes are counted for 50000", messageBudget.held)
+		}
+		server.end <- true
+		<-messages
+		go sendLong(h, 5000, -1, messages)
+		<-server.came
+		if messageBudget.held != 0 {
+			t.Errorf("%d bytes are counted for a short one", messageBudget.held)
+		}
+		server.end <- true
+		<-messages
+	}
+	messageBudget.most = maxHeld
+}
+
+// A message costs its size, and one that is only announced costs little.
+func TestWhatAMessageCosts(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		announced int64
+		sent      int
+		most      uint64 // bytes
+	}{
+		{"1 MB", maxMessage, maxMessage, maxMessage*11/10 + maxUncounted},
+		{"100 KB", 100000, 100000, 100000*11/10 + 2*maxUncounted},
+		{"1 MB that is announced alone", maxMessage, 100, 2*maxUncounted + 20000},
+	} {
+		start(t)
+		req := httptest.NewRequest("POST", wikiURL+"/mcp", io.NopCloser(strings.NewReader(strings.Repeat("x", c.sent))))
+		req.ContentLength = c.announced
+		var before, behind runtime.MemStats
+		runtime.ReadMemStats(&before)
+		body, status := holdBody(req, maxMessage, &share{of: &budget{most: maxHeld}})
+		runtime.ReadMemStats(&behind)
+		if (status == 0) != (int64(c.sent) == c.announced) || len(body) != c.sent && status == 0 {
+			t.Errorf("%s: status %d, %d bytes", c.name, status, len(body))
+		}
+		if cost := behind.TotalAlloc - before.TotalAlloc; cost > c.most {
+			t.Errorf("%s costs %d bytes, want at most %d", c.name, cost, c.most)
+		}
 	}
 }

@@ -3,10 +3,8 @@
 package plugin
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -20,13 +18,6 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
 	return dialer.DialContext(ctx, network, address)
 }
-
-// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that is held for the MCP server. What is longer
-// than that, or of unknown length, passes as a stream.
-const (
-	maxForwarded = 64 << 10
-	maxMessage   = 1 << 20
-)
 
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
@@ -58,8 +49,14 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}
-	if _, status := holdBody(req, maxForwarded); status != 0 {
-		answer(rw, status, `{"error":"invalid_request","error_description":"the request body is incomplete or too large"}`)
+	held := &share{of: forwardBudget}
+	defer func() { giveBack(held) }()
+	var counted *share // nil: not counted
+	if req.ContentLength < 0 || req.ContentLength > maxUncounted {
+		counted = held
+	}
+	if _, status := holdBody(req, maxForwarded, counted); status != 0 {
+		answerUnread(rw, status)
 		return
 	}
 	proxy := &httputil.ReverseProxy{
@@ -69,26 +66,6 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, err) },
 	}
 	proxy.ServeHTTP(rw, req)
-}
-
-// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it could not. net/http closes a request's body when its answer begins;
-// a transport that is still looking for the body's end then gives up the connection, and the answer is cut off. Traefik's own way to the MCP
-// server has the same fault (traefik/traefik#11767), and a tool call that is answered by a stream runs into it.
-func holdBody(req *http.Request, limit int64) ([]byte, int) {
-	if req.Body == nil {
-		return nil, 0
-	}
-	body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
-	if err != nil {
-		return nil, http.StatusBadRequest
-	}
-	if int64(len(body)) > limit {
-		return nil, http.StatusRequestEntityTooLarge
-	}
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	req.ContentLength = int64(len(body))
-	req.TransferEncoding = nil
-	return body, 0
 }
 
 // rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization are gone (dropForged); the public URL travels in the
@@ -105,7 +82,7 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 		out.Header["X-Forwarded-For"] = v
 	}
 	p.SetXForwarded()
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade"} {
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Connection", "Upgrade", "Http2-Settings"} {
 		delete(out.Header, name)
 	}
 	keepCookies(out.Header, true)

@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -85,7 +84,7 @@ func identify(h http.Header, id *identity) {
 		keepCookies(h, false)
 	}
 	if len(h["Connection"]) > 0 {
-		keepUpgrade(h)
+		dropUpgrade(h)
 	}
 	// New slices each time: whoever changes them in place must not change another request's identity.
 	h[subjectHeader] = []string{id.subject}
@@ -97,36 +96,62 @@ func identify(h http.Header, id *identity) {
 	}
 }
 
-// keepUpgrade leaves of Connection only Upgrade. "Connection: X-Mcp-Sub" makes a proxy behind this one delete the header (RFC 9110
-// §7.6.1), and the MCP server would serve an authenticated request without an identity.
-func keepUpgrade(h http.Header) {
-	upgrade := false
-	for _, option := range strings.Split(strings.Join(h["Connection"], ","), ",") {
-		if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
-			upgrade = true
-		}
-	}
-	delete(h, "Connection")
-	if upgrade && len(h["Upgrade"]) > 0 {
-		h["Connection"] = []string{"Upgrade"}
-	}
-}
+// maxOwnCookies is how many of the bouncer's cookies are looked at, of one request: logins and consent pages that are open at a time.
+const maxOwnCookies = 50
 
-// bouncerCookie matches one cookie of the bouncer with the separator before it. A regular expression, because a loop over the pairs
-// of a long header is interpreted: a stranger could buy seconds of Traefik's time with it.
-var bouncerCookie = regexp.MustCompile(`(?i)(?:^|;)[ \t]*(?:__Host-)?mcpb-[^;]*`)
+// smallLetters folds the letters of US-ASCII and leaves every byte where it is.
+var smallLetters = strings.NewReplacer("A", "a", "B", "b", "C", "c", "D", "d", "E", "e", "F", "f", "G", "g", "H", "h", "I", "i", "J", "j",
+	"K", "k", "L", "l", "M", "m", "N", "n", "O", "o", "P", "p", "Q", "q", "R", "r", "S", "s", "T", "t", "U", "u", "V", "v", "W", "w",
+	"X", "x", "Y", "y", "Z", "z")
 
 // keepCookies leaves in a request either only the bouncer's cookies (for the sidecar) or only the others (for the MCP server).
+//
+// A stranger must not be able to buy Traefik's time with a long header: so it goes from one cookie that may be the bouncer's to the one before,
+// and looks at no more than maxOwnCookies. Browsers send the newest last (RFC 6265 §5.4). Of more, the sidecar gets the newest, and the MCP
+// server no cookie at all, because one that was not looked at could be the bouncer's.
 func keepCookies(h http.Header, bouncers bool) {
 	all := strings.Join(h["Cookie"], "; ")
-	kept := ""
+	delete(h, "Cookie")
+	small := smallLetters.Replace(all)
+	own := ""
+	end := len(all)
+	for i := 0; ; i++ {
+		at := strings.LastIndex(small[:end], "mcpb-")
+		if at < 0 {
+			break
+		}
+		if i == maxOwnCookies {
+			if !bouncers {
+				return
+			}
+			break
+		}
+		start := strings.LastIndex(small[:at], ";") + 1
+		stop := strings.Index(small[at:], ";") + at
+		if stop < at {
+			stop = len(small)
+		}
+		name := strings.TrimPrefix(strings.TrimLeft(small[start:stop], " \t"), "__host-")
+		end = start
+		if !strings.HasPrefix(name, "mcpb-") {
+			continue
+		}
+		if bouncers {
+			own = ";" + all[start:stop] + own
+			continue
+		}
+		if start > 0 {
+			start-- // the separator goes too
+		}
+		all = all[:start] + all[stop:]
+		small = small[:start] + small[stop:]
+		end = start
+	}
+	kept := all
 	if bouncers {
-		kept = strings.Join(bouncerCookie.FindAllString(all, -1), "")
-	} else {
-		kept = bouncerCookie.ReplaceAllString(all, "")
+		kept = own
 	}
 	kept = strings.Trim(kept, "; \t")
-	delete(h, "Cookie")
 	if kept != "" {
 		h["Cookie"] = []string{kept}
 	}

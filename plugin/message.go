@@ -60,13 +60,9 @@ var deciding = map[string]string{
 }
 
 // permit answers a request that the rules do not allow, and says whether it may go on, and whether it asks for
-// tools/list.
-func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) (ok, lists bool) {
+// tools/list. s is what a message that must be counted has of the budget.
+func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) (ok, lists bool) {
 	h := req.Header
-	if len(h["Upgrade"]) > 0 {
-		// What passes through a WebSocket cannot be judged. Without the header the server answers as it would a plain request.
-		delete(h, "Upgrade")
-	}
 	if req.Method != "POST" && !carriesMessage(req) {
 		return true, false
 	}
@@ -75,7 +71,7 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		refuseMessage(rw, req, http.StatusUnsupportedMediaType, refused(codeInvalid, "send application/json in UTF-8, not encoded"))
 		return false, false
 	}
-	body, status := holdBody(req, maxMessage)
+	body, status := holdBody(req, maxMessage, s)
 	if status != 0 {
 		refuseBody(rw, req, status)
 		return false, false
@@ -100,7 +96,7 @@ func refuseBody(rw http.ResponseWriter, req *http.Request, status int) {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
 		return
 	}
-	answer(rw, status, unreadable)
+	answerUnread(rw, status)
 }
 
 func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {
@@ -232,20 +228,15 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 	}
 	c := &call{id: members["id"], method: method}
 	m := knownMethods[method]
-	if m != nil && m.subject != "" || modern != "" {
+	if m == nil || m.several {
+		readSeveral(c, members["params"])
+	} else if modern != "" || m.subject != "" {
 		params := membersOf(members["params"])
-		if m != nil {
-			subject, ok := plainString(params[m.subject])
-			if ok {
-				c.subject = subject
-			}
+		subject, ok := plainString(params[m.subject])
+		if ok {
+			c.subject = subject
 		}
 		c.meta = params["_meta"]
-	}
-	if m == nil && !isNotification(method) || m != nil && m.several {
-		found, problem := subjectsOf(method, members["params"])
-		c.subjects = found
-		c.problem = problem
 	}
 	return judge(r, headers, c, modern)
 }
@@ -265,7 +256,7 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 	table := r.subjects[c.method]
 	if table != nil {
 		v.needed = neededFor(table, c.subject)
-		if table == r.tables[labelResources] {
+		if table == r.resources {
 			if !isPlainURI(c.subject) {
 				return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
 			}
@@ -275,7 +266,7 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 		}
 	}
 	if r.methods != nil {
-		more := neededFor(r.methods, c.method)
+		more := neededExactly(r.methods, c.method)
 		if len(more) > 0 {
 			v.needed = append(append([]string{}, more...), v.needed...)
 		}
@@ -367,13 +358,12 @@ func plainCall(body []byte) *call {
 		length += len(m.ID) + roomOfID
 	}
 	subject := p.Name
-	known := knownMethods[m.Method]
-	if known == nil || known.subject != "name" {
-		if known == nil && !isNotification(m.Method) || known != nil && known.several {
+	if !actsOnName[m.Method] {
+		if !isReadOnce(m.Method) {
 			return nil
 		}
 		subject = ""
-		if known != nil && known.subject == "uri" {
+		if actsOnURI(m.Method) {
 			subject = p.URI
 		}
 	}

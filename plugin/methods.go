@@ -64,13 +64,33 @@ var knownMethods = map[string]*method{
 	"tasks/result":             &method{subject: "taskId"},
 }
 
-// foldedMethods holds their names as fold writes them.
-var foldedMethods = map[string]bool{}
+// foldedMethods holds their names as fold writes them, actsOnName those whose subject is a name.
+var (
+	foldedMethods = map[string]bool{}
+	actsOnName    = map[string]bool{}
+)
 
 func init() {
-	for name := range knownMethods {
+	for name, m := range knownMethods {
 		foldedMethods[fold(name)] = true
+		if m.subject == "name" {
+			actsOnName[name] = true
+		}
 	}
+}
+
+func actsOnURI(name string) bool {
+	m := knownMethods[name]
+	return m != nil && m.subject == "uri"
+}
+
+// isReadOnce says whether plainCall finds all that a call of this method is judged by.
+func isReadOnce(name string) bool {
+	m := knownMethods[name]
+	if m == nil {
+		return isNotification(name)
+	}
+	return !m.several
 }
 
 // fold writes what differs in letter case alone in one way. It joins at least what Unicode's simple
@@ -88,6 +108,17 @@ type subject struct {
 
 // maxSubjects bounds what one call may name.
 const maxSubjects = 256
+
+// readSeveral fills in what params say of a call that has several subjects, or whose method is not known.
+func readSeveral(c *call, text []byte) {
+	c.meta = membersOf(text)["_meta"]
+	if isNotification(c.method) {
+		return
+	}
+	found, problem := subjectsOf(c.method, text)
+	c.subjects = found
+	c.problem = problem
+}
 
 // subjectsOf finds the subjects of the methods that have several, and of the methods that are not
 // known. The problem says why they cannot be read; params are the text of the member.

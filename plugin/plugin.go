@@ -160,14 +160,22 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
-	if b.settings.special {
-		passSpecially(b, rw, req, e, id)
+	if len(req.Header["Upgrade"]) > 0 {
+		passUpgrade(b, rw, req, e, id)
 		return
 	}
 	n := req.ContentLength
-	if n > 0 && n <= maxMessage {
-		if _, status := holdBody(req, maxMessage); status != 0 {
-			answer(rw, http.StatusBadRequest, unreadable)
+	if n > maxUncounted || n < 0 {
+		passCounted(b, rw, req, e, id)
+		return
+	}
+	if b.settings.special {
+		passSpecially(b, rw, req, e, id, nil)
+		return
+	}
+	if n > 0 {
+		if _, status := holdBody(req, maxMessage, nil); status != 0 {
+			answerUnread(rw, status)
 			return
 		}
 	}
@@ -176,21 +184,18 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	b.next.ServeHTTP(rw, req)
 }
 
-// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for the MCP server.
-func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
-	n := req.ContentLength
+// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for the MCP server. s is what a message that
+// must be counted has of the budget.
+func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) {
 	lists := false
 	if b.settings.rules != nil {
-		ok, listing := permit(b.settings.rules, rw, req, e, id)
+		ok, listing := permit(b.settings.rules, rw, req, e, id, s)
 		if !ok {
 			return
 		}
 		lists = listing
-	} else if n > 0 && n <= maxMessage {
-		if _, status := holdBody(req, maxMessage); status != 0 {
-			answer(rw, http.StatusBadRequest, unreadable)
-			return
-		}
+	} else if !holdOrStream(rw, req, s) {
+		return
 	}
 	if id.assertion == nil && b.settings.backend == nil {
 		identify(req.Header, id)
@@ -237,8 +242,6 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	}
 	return true
 }
-
-const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read"}`
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
 func answer(rw http.ResponseWriter, status int, body string) {

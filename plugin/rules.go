@@ -11,11 +11,12 @@ import (
 
 // rules say which scopes an operation needs besides requiredScopes. docs/tools.md is their manual.
 type rules struct {
-	methods  *ruleTable
-	tables   []*ruleTable          // by label: of nothing, tools, resources, prompts
-	subjects map[string]*ruleTable // by method: the one that guards its subject
-	scopes   string                // all that the rules name, each between blanks
-	hide     bool                  // label hideTools
+	methods   *ruleTable
+	tables    []*ruleTable          // by label: of nothing, tools, resources, prompts
+	resources *ruleTable            // the one of resources
+	subjects  map[string]*ruleTable // by method: the one that guards its subject
+	scopes    string                // all that the rules name, each between blanks
+	hide      bool                  // label hideTools
 }
 
 // ruleTable maps names to scopes. A nil table asks for nothing.
@@ -60,6 +61,7 @@ func parseRules(c *labelTexts) (*rules, error) {
 	}
 	r.methods = methods
 	r.tables = []*ruleTable{labelNone: nil, labelTools: tools, labelResources: resources, labelPrompts: prompts}
+	r.resources = resources
 	r.subjects = map[string]*ruleTable{}
 	for name, m := range knownMethods {
 		if r.tables[m.label] != nil {
@@ -151,35 +153,42 @@ func neededFor(table *ruleTable, name string) []string {
 	if ok {
 		return scopes
 	}
+	if table.folded != nil || strings.Trim(name, foldedChars) != "" {
+		return neededFolded(table, name)
+	}
 	for _, rule := range table.prefixes {
 		if strings.HasPrefix(name, rule.prefix) {
-			scopes = rule.scopes
-			break
+			return rule.scopes
 		}
 	}
-	if table.folded == nil && strings.Trim(name, foldedChars) == "" {
-		return scopes
-	}
-	return neededFolded(table, name, scopes)
+	return nil
 }
 
-// neededFolded is neededFor where letter case makes a difference; scopes are those of the name as it stands.
-func neededFolded(table *ruleTable, name string, scopes []string) []string {
+// neededExactly is neededFor where letter case counts.
+func neededExactly(table *ruleTable, name string) []string {
+	if table == nil {
+		return nil
+	}
+	scopes, ok := table.exact[name]
+	if ok {
+		return scopes
+	}
+	for _, rule := range table.prefixes {
+		if strings.HasPrefix(name, rule.prefix) {
+			return rule.scopes
+		}
+	}
+	return nil
+}
+
+// neededFolded is neededFor where letter case makes a difference.
+func neededFolded(table *ruleTable, name string) []string {
 	folded := table.folded
 	if folded == nil {
 		folded = table
 	}
-	name = fold(name)
-	more, ok := folded.exact[name]
-	if !ok {
-		for _, rule := range folded.prefixes {
-			if strings.HasPrefix(name, rule.prefix) {
-				more = rule.scopes
-				break
-			}
-		}
-	}
-	return append(append([]string{}, scopes...), more...)
+	scopes := neededExactly(table, name)
+	return append(append([]string{}, scopes...), neededExactly(folded, fold(name))...)
 }
 
 // names says whether a rule names something: by its name, or by a beginning that is more than the star.

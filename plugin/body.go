@@ -1,0 +1,218 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that is held for the MCP server. What is
+// longer than that, or of unknown length, passes as a stream where no rule has to be judged.
+const (
+	maxForwarded = 64 << 10
+	maxMessage   = 1 << 20
+)
+
+// maxUncounted is the longest body that is held without counting, in bytes: Traefik spends as much on any connection. maxHeld bounds what
+// all the longer messages may hold at once, maxHeldForwarded those for the sidecar, which strangers send.
+const (
+	maxUncounted     = 16 << 10
+	maxHeld          = 64 << 20
+	maxHeldForwarded = 16 << 20
+)
+
+// budget counts the bytes that are held.
+type budget struct {
+	sync.Mutex
+	most int64
+	held int64
+}
+
+var (
+	messageBudget = &budget{most: maxHeld}
+	forwardBudget = &budget{most: maxHeldForwarded}
+)
+
+// share is what one request has of a budget. Whoever makes one gives it back when the request is over.
+type share struct {
+	of    *budget
+	bytes int64
+}
+
+// take makes a share one of so many bytes. It fails when the budget has no more.
+func take(s *share, bytes int64) bool {
+	s.of.Lock()
+	defer s.of.Unlock()
+	if s.of.held-s.bytes+bytes > s.of.most {
+		return false
+	}
+	s.of.held += bytes - s.bytes
+	s.bytes = bytes
+	return true
+}
+
+// giveBack ends a share.
+func giveBack(s *share) { take(s, 0) }
+
+// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it could not. s is nil for a body that need not
+// be counted.
+//
+// net/http closes a request's body when its answer begins; a transport that is still looking for the body's end then gives up the connection,
+// and the answer is cut off. Traefik's own way to the MCP server has the same fault (traefik/traefik#11767), and a tool call that is
+// answered by a stream runs into it.
+//
+// A body that is shorter than announced is refused. A middleware before this one that sends a request twice (retry) hands on a body that
+// was read the first time; passed on as it then is, a tool call would become an empty message.
+func holdBody(req *http.Request, limit int64, s *share) ([]byte, int) {
+	n := req.ContentLength
+	if n <= 0 || n > limit || s != nil || req.Body == nil {
+		return holdCounted(req, limit, s)
+	}
+	body := make([]byte, n+1)
+	got, err := io.ReadFull(req.Body, body)
+	if int64(got) != n {
+		return nil, misread(err)
+	}
+	body = body[:n]
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.Trailer = nil // they would come behind a message that was judged without them
+	return body, 0
+}
+
+// holdCounted is holdBody for bodies that are counted, and for those of unknown length.
+func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
+	n := req.ContentLength
+	if req.Body == nil {
+		if n > 0 {
+			return nil, misread(io.EOF)
+		}
+		return nil, 0
+	}
+	if n > limit {
+		return nil, http.StatusRequestEntityTooLarge
+	}
+	size := n
+	if n <= 0 {
+		size = limit // until it is known
+	}
+	if s != nil && !take(s, size) {
+		complain(fmt.Sprintf("requests hold %d MB of messages, and no more is held: one was answered with 503; "+
+			"if this is no attack, let fewer or smaller ones in at a time (Traefik's inFlightReq)", s.of.most>>20))
+		return nil, http.StatusServiceUnavailable
+	}
+	body, status := readBody(req, limit)
+	if status != 0 {
+		return nil, status
+	}
+	if s != nil && n <= 0 {
+		size = int64(len(body))
+		if size <= maxUncounted {
+			size = 0
+		}
+		take(s, size) // less than before
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.ContentLength = int64(len(body))
+	req.TransferEncoding = nil
+	req.Trailer = nil
+	return body, 0
+}
+
+// readBody reads a body of at most limit bytes. Of one that says its length nothing is held twice, and who only says it holds little.
+func readBody(req *http.Request, limit int64) ([]byte, int) {
+	n := req.ContentLength
+	if n <= 0 {
+		body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
+		if err != nil {
+			return nil, http.StatusBadRequest
+		}
+		if int64(len(body)) > limit {
+			return nil, http.StatusRequestEntityTooLarge
+		}
+		exact := make([]byte, len(body)) // the other is up to a quarter longer
+		copy(exact, body)
+		return exact, 0
+	}
+	first := n
+	if first > maxUncounted {
+		first = maxUncounted
+	}
+	body := make([]byte, first, first+1)
+	got, err := io.ReadFull(req.Body, body)
+	if int64(got) != first {
+		return nil, misread(err)
+	}
+	whole := body
+	if n > first {
+		whole = make([]byte, n, n+1)
+		copy(whole, body)
+		more, _ := io.ReadFull(req.Body, whole[first:])
+		got += more
+	}
+	// One byte more would be a second message to a server that counts otherwise.
+	extra, _ := io.ReadFull(req.Body, whole[n:n+1])
+	if int64(got+extra) != n {
+		return nil, misread(io.ErrUnexpectedEOF)
+	}
+	return whole, 0
+}
+
+// misread is the status for a body that is shorter or longer than its request says. 503, because nothing was done, and because Traefik's
+// retry, which would send the same again, stops at it. err is what the reader said at the first byte that was missing: a client that goes
+// away leaves another than a body that was read before.
+func misread(err error) int {
+	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) {
+		complain("a request came whose body had been read before, and got 503: if the middleware retry stands before this one, " +
+			"put it behind (docs/middlewares.md)")
+	}
+	return http.StatusServiceUnavailable
+}
+
+const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read, or is too long"}`
+
+// answerUnread answers a request whose body was not held, with the status of holdBody.
+func answerUnread(rw http.ResponseWriter, status int) {
+	if status == http.StatusServiceUnavailable {
+		rw.Header()["Retry-After"] = []string{"1"}
+		answer(rw, status, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
+		return
+	}
+	answer(rw, status, unreadable)
+}
+
+// holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a stream. It answers what cannot be held.
+func holdOrStream(rw http.ResponseWriter, req *http.Request, s *share) bool {
+	n := req.ContentLength
+	if n < 0 || n > maxMessage {
+		req.Trailer = nil // a server may take them for headers, and for identity headers too
+		return true
+	}
+	if n > 0 {
+		_, status := holdBody(req, maxMessage, s)
+		if status != 0 {
+			answerUnread(rw, status)
+			return false
+		}
+	}
+	return true
+}
+
+// passCounted is pass for a message that is long, or of unknown length.
+func passCounted(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+	s := &share{of: messageBudget}
+	defer func() { giveBack(s) }() // also when the proxy panics, as it does when an answer breaks off
+	if b.settings.special {
+		passSpecially(b, rw, req, e, id, s)
+		return
+	}
+	if !holdOrStream(rw, req, s) {
+		return
+	}
+	identify(req.Header, id)
+	b.next.ServeHTTP(rw, req)
+}
