@@ -59,6 +59,12 @@ func take(s *share, bytes int64) bool {
 // giveBack ends a share.
 func giveBack(s *share) { take(s, 0) }
 
+// What holdBody returns in place of a status where the operator is told why. Both are answered with 503.
+const (
+	noRoom     = -1 // the budget is used up
+	readBefore = -2 // nothing was left of the body
+)
+
 // holdBody reads the body before it is forwarded, and returns it, or the status to answer when it could not. s is nil for a body that need not
 // be counted.
 //
@@ -101,9 +107,7 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 		size = limit // until it is known
 	}
 	if s != nil && !take(s, size) {
-		complain(fmt.Sprintf("requests hold %d MB of messages, and no more is held: one was answered with 503; "+
-			"if this is no attack, let fewer or smaller ones in at a time (Traefik's inFlightReq)", s.of.most>>20))
-		return nil, http.StatusServiceUnavailable
+		return nil, noRoom
 	}
 	body, status := readBody(req, limit)
 	if status != 0 {
@@ -167,26 +171,32 @@ func readBody(req *http.Request, limit int64) ([]byte, int) {
 // away leaves another than a body that was read before.
 func misread(err error) int {
 	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) {
-		complain("a request came whose body had been read before, and got 503: if the middleware retry stands before this one, " +
-			"put it behind (docs/middlewares.md)")
+		return readBefore
 	}
 	return http.StatusServiceUnavailable
 }
 
 const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read, or is too long"}`
 
-// answerUnread answers a request whose body was not held, with the status of holdBody.
-func answerUnread(rw http.ResponseWriter, status int) {
-	if status == http.StatusServiceUnavailable {
-		rw.Header()["Retry-After"] = []string{"1"}
-		answer(rw, status, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
+// answerUnread answers a request whose body was not held, with what holdBody returned.
+func answerUnread(middleware string, rw http.ResponseWriter, status int) {
+	switch status {
+	case noRoom:
+		complain(middleware, "budget", fmt.Sprintf("requests hold so many long messages (%d MB, or %d MB for the sidecar) that no more is held, and some are answered with 503: "+
+			"let fewer in at a time, by Traefik's middleware inFlightReq", maxHeld>>20, maxHeldForwarded>>20))
+	case readBefore:
+		complain(middleware, "retry", "a request came whose body had been read before, and got 503: if the middleware retry stands before this one, put it behind (docs/middlewares.md)")
+	case http.StatusServiceUnavailable: // the client has gone
+	default:
+		answer(rw, status, unreadable)
 		return
 	}
-	answer(rw, status, unreadable)
+	rw.Header()["Retry-After"] = []string{"1"}
+	answer(rw, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
 }
 
 // holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a stream. It answers what cannot be held.
-func holdOrStream(rw http.ResponseWriter, req *http.Request, s *share) bool {
+func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, s *share) bool {
 	n := req.ContentLength
 	if n < 0 || n > maxMessage {
 		req.Trailer = nil // a server may take them for headers, and for identity headers too
@@ -195,7 +205,7 @@ func holdOrStream(rw http.ResponseWriter, req *http.Request, s *share) bool {
 	if n > 0 {
 		_, status := holdBody(req, maxMessage, s)
 		if status != 0 {
-			answerUnread(rw, status)
+			answerUnread(middleware, rw, status)
 			return false
 		}
 	}
@@ -210,7 +220,7 @@ func passCounted(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpo
 		passSpecially(b, rw, req, e, id, s)
 		return
 	}
-	if !holdOrStream(rw, req, s) {
+	if !holdOrStream(b.name, rw, req, s) {
 		return
 	}
 	identify(req.Header, id)

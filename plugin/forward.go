@@ -56,7 +56,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		counted = held
 	}
 	if _, status := holdBody(req, maxForwarded, counted); status != 0 {
-		answerUnread(rw, status)
+		answerUnread(b.name, rw, status)
 		return
 	}
 	proxy := &httputil.ReverseProxy{

@@ -73,7 +73,7 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	body, status := holdBody(req, maxMessage, s)
 	if status != 0 {
-		refuseBody(rw, req, status)
+		refuseBody(e.tenant.hop.name, rw, req, status)
 		return false, false
 	}
 	v := inspect(r, h, body)
@@ -91,12 +91,12 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	return true, v.lists
 }
 
-func refuseBody(rw http.ResponseWriter, req *http.Request, status int) {
+func refuseBody(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
 		return
 	}
-	answerUnread(rw, status)
+	answerUnread(middleware, rw, status)
 }
 
 func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {

@@ -175,7 +175,7 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	if n > 0 {
 		if _, status := holdBody(req, maxMessage, nil); status != 0 {
-			answerUnread(rw, status)
+			answerUnread(b.name, rw, status)
 			return
 		}
 	}
@@ -194,7 +194,7 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 			return
 		}
 		lists = listing
-	} else if !holdOrStream(rw, req, s) {
+	} else if !holdOrStream(b.name, rw, req, s) {
 		return
 	}
 	if id.assertion == nil && b.settings.backend == nil {

@@ -72,7 +72,7 @@ func dropUpgrade(h http.Header) {
 func watch(ctx context.Context, cancel context.CancelFunc, t *tenant, credentials []string, expires int64) {
 	defer func() {
 		if r := recover(); r != nil {
-			complain(fmt.Sprintf("internal error: %v", r))
+			complain(t.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
 		}
 		cancel()
 	}()
@@ -99,7 +99,7 @@ func watch(ctx context.Context, cancel context.CancelFunc, t *tenant, credential
 		if ctx.Err() != nil || errors.Is(err, errKeysUnavailable) && now().Unix() < expires {
 			continue
 		}
-		complain("an open WebSocket was ended: " + err.Error())
+		complain(t.hop.name, "websocket", "an open WebSocket was ended: "+err.Error())
 		return
 	}
 }

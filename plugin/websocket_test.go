@@ -31,7 +31,7 @@ func openSocket(t *testing.T, c *Config, credentials string) (*socket, chan time
 	t.Helper()
 	looks := make(chan time.Time)
 	// A name of its own: an end of the test before may still wait on the other.
-	wait := func(time.Duration) <-chan time.Time { return looks }
+	wait := func(_ time.Duration) <-chan time.Time { return looks }
 	after = wait
 	t.Cleanup(func() { after = time.After })
 	s := &socket{opened: make(chan http.Header, 1), closed: make(chan bool), done: make(chan bool)}
