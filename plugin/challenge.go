@@ -17,12 +17,14 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, http.StatusServiceUnavailable)
 	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
+		complainOfTwo(e, req)
 		answerChallenge(rw, req, http.StatusUnauthorized, challengeWithoutToken(req, e), `{"error":"unauthorized"}`)
 	case errors.Is(err, errRepeated): // RFC 6750 §3.1: more than one way to send a token is a malformed request
 		answerChallenge(rw, req, http.StatusBadRequest, `Bearer error="invalid_request", error_description="`+err.Error()+`", `+e.challenge, `{"error":"invalid_request"}`)
 	case errors.Is(err, errScope):
 		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+e.challenge, `{"error":"insufficient_scope"}`)
 	default:
+		complainOfTwo(e, req)
 		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+e.challenge, `{"error":"unauthorized"}`)
 	}
 }

@@ -96,10 +96,9 @@ func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
 	at := now().Unix()
 	k.mu.RLock()
 	d := k.denied
-	calm := k.calm
-	from := k.calmFrom
+	calm := at < k.calm && at >= k.calmFrom
 	k.mu.RUnlock()
-	if d != nil && at < calm && at >= from {
+	if d != nil && calm {
 		return d, nil
 	}
 	k.mu.Lock()

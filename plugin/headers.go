@@ -31,10 +31,20 @@ func dropForged(h http.Header) bool {
 			if name == hopHeader && strings.HasPrefix(strings.Join(h[name], ""), "mbh") {
 				looped = true
 			}
-			delete(h, name)
+			dropOne(h, name)
 		}
 	}
 	return looped
+}
+
+// dropOne leaves the bare name of X-Mcp-Sub, with no value, which no client can send and nobody is
+// sent: where the request is refused, it tells that another bouncer was before (complainOfTwo).
+func dropOne(h http.Header, name string) {
+	if name == subjectHeader {
+		h[name] = nil
+		return
+	}
+	delete(h, name)
 }
 
 // ownHeaders are the names that a label gave to identity headers.

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"math/big"
 	"net/http"
 	"strings"
@@ -57,6 +58,7 @@ type keyset struct {
 	unknown  period                // an unknown kid causes no fetch
 	failures int                   // since the last success
 	flight   chan struct{}         // closed at the end of the running fetch; nil when none runs
+	ask      bool                  // the next success is said in the log: after the load, or a failure
 	usedAt   int64                 // Unix seconds of the last fetch or lookup in keysets
 
 	denied        *denyList     // nil before the first success; no token is remembered that it denies
@@ -157,13 +159,12 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 	if id == nil {
 		id = k.tokens.old[hash]
 	}
-	calm := k.calm
-	from := k.calmFrom
+	calm := at < k.calm && at >= k.calmFrom
 	k.mu.RUnlock()
 	if id == nil || at >= id.expires {
 		return nil
 	}
-	if (at >= calm || at < from) && !k.alive() {
+	if !calm && !k.alive() {
 		return nil
 	}
 	return id
@@ -239,10 +240,9 @@ func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
 	at := now().Unix()
 	k.mu.RLock()
 	key := k.keys[kid]
-	calm := k.calm
-	from := k.calmFrom
+	calm := at < k.calm && at >= k.calmFrom
 	k.mu.RUnlock()
-	if key != nil && at < calm && at >= from {
+	if key != nil && calm {
 		return key, nil
 	}
 	return k.find(ctx, t.hop, kid)
@@ -343,6 +343,12 @@ func (k *keyset) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	if err != nil {
 		complain(hop.name, "keys", "the signing keys cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
 	}
+	says := false
+	defer func() {
+		if says { // after the lock is given back: whoever reads the log may be slow
+			log.Printf("mcpbouncer: middleware %q: the sidecar %s answers and accepts the hop key", hop.name, k.sidecar)
+		}
+	}()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at := now().Unix()
@@ -350,6 +356,7 @@ func (k *keyset) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	k.flight = nil
 	if err != nil {
 		k.failures++
+		k.ask = true
 		k.pause = period{from: at, until: at + backoff(k.failures)}
 		k.calm = 0
 		return
@@ -367,6 +374,8 @@ func (k *keyset) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	k.pause = period{from: at, until: at + k.ttl}
 	k.usable = period{from: at, until: at + maxStale}
 	k.settle()
+	says = k.ask
+	k.ask = false
 }
 
 // backoff is 1 second, 2, 4, and then as long as clients are told to wait.

@@ -27,7 +27,6 @@ package plugin
 import (
 	"context"
 	"fmt"
-	"log"
 	"net/http"
 	"strconv"
 	"sync"
@@ -64,7 +63,11 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if problem != nil {
 		return misconfigured(name, problem), nil
 	}
-	return newBouncer(name, next, s), nil
+	b := newBouncer(name, next, s)
+	if checksAtLoad && firstCheck(name, s) {
+		go b.check()
+	}
+	return b, nil
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
@@ -73,8 +76,10 @@ func newBouncer(name string, next http.Handler, s *settings) *bouncer {
 
 // misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
 func misconfigured(name string, reason error) http.Handler {
-	log.Printf("mcpbouncer: middleware %q is misconfigured and answers 503: %v", name, reason)
+	line := fmt.Sprintf("it is misconfigured and answers 503: %v", reason)
+	complain(name, "misconfigured", line)
 	return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		complain(name, "misconfigured", line)
 		answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 	})
 }
@@ -86,7 +91,7 @@ func misconfigured(name string, reason error) http.Handler {
 // reflection. Branches that are not taken count too, so what is seldom needed there stands in functions of its own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if tooManyHeaders(req.Header) { // before anything walks through them
-		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
+		b.refuseSize(rw)
 		return
 	}
 	if dropForged(req.Header) {
@@ -120,7 +125,7 @@ func refuseLoop(b *bouncer, rw http.ResponseWriter) {
 func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
 	if err != nil {
-		refuseHost(rw, err)
+		b.refuseHost(rw, hostOf(req), err)
 		return
 	}
 	kind, path := b.settings.route(req.URL)
@@ -138,9 +143,9 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
-		answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
+		b.refuseMalformed(rw, req.URL)
 	default:
-		answer(rw, http.StatusNotFound, `{"error":"not_found"}`)
+		b.refuseForeign(rw, req, t)
 	}
 }
 

@@ -38,10 +38,7 @@ const maxTenants = 32
 // tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for X-Forwarded-Proto and -Host
 // before a middleware sees them; Forwarded it has not, so that one is never read.
 func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
-	host := req.Header.Get("X-Forwarded-Host")
-	if host == "" {
-		host = req.Host
-	}
+	host := hostOf(req)
 	scheme := req.Header.Get("X-Forwarded-Proto")
 	if scheme == "" && req.TLS != nil {
 		scheme = "https"
@@ -54,6 +51,15 @@ func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
 		return t, nil
 	}
 	return b.addTenant(where, schemeOf(scheme), host)
+}
+
+// hostOf is the host that a client asked for.
+func hostOf(req *http.Request) string {
+	host := req.Header.Get("X-Forwarded-Host")
+	if host == "" {
+		host = req.Host
+	}
+	return host
 }
 
 // addTenant is the slow half of tenantOf: it reads and checks scheme and host.
@@ -72,26 +78,35 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 		publicURL = scheme + "://" + host + b.settings.prefix
 	}
 	if b.settings.leadsBack(publicURL) {
-		complain(b.name, "loop", errLeadsBack.Error())
 		return nil, errLeadsBack
 	}
+	if scheme == "https" && strings.HasPrefix(publicURL, "http:") {
+		b.complainOfTLS(host)
+	}
+	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
+	t := b.tenantAt(publicURL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
-	t := b.byPublicURL[publicURL]
-	if t == nil {
-		made := newTenant(b.settings, publicURL, b.name)
-		if len(b.byPublicURL) >= maxTenants {
-			b.byPublicURL = map[string]*tenant{}
-		}
-		b.byPublicURL[publicURL] = made
-		t = made
-	}
 	if len(b.tenants) >= maxTenants {
 		b.tenants = map[string]*tenant{}
 	}
 	b.tenants[where] = t
 	return t, nil
+}
+
+// tenantAt returns the one tenant that this middleware has under a public URL.
+func (b *bouncer) tenantAt(publicURL string) *tenant {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.byPublicURL[publicURL]
+	if t == nil {
+		t = newTenant(b.settings, publicURL, b.name)
+		if len(b.byPublicURL) >= maxTenants {
+			b.byPublicURL = map[string]*tenant{}
+		}
+		b.byPublicURL[publicURL] = t
+	}
+	return t
 }
 
 func newTenant(s *settings, publicURL, name string) *tenant {
@@ -151,19 +166,6 @@ func accessOf(p *hopPayload) string {
 		}
 	}
 	return text
-}
-
-// refuseHost answers a request whose scheme or host is not the tenant's.
-func refuseHost(rw http.ResponseWriter, err error) {
-	if errors.Is(err, errLeadsBack) { // the reason is for the operator
-		answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"the authorization server has the address of this server"}`)
-		return
-	}
-	if errors.Is(err, errMisdirected) { // RFC 9110 §15.5.20
-		answer(rw, http.StatusMisdirectedRequest, `{"error":"misdirected_request","error_description":"`+err.Error()+`"}`)
-		return
-	}
-	answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"`+err.Error()+`"}`)
 }
 
 // schemeOf reads X-Forwarded-Proto, where Traefik says ws and wss for a WebSocket's request.
