@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -85,7 +86,7 @@ func TestTwoBouncersInOneChain(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	second, behind := guard(t, wikiConfig(sidecar.server.URL))
-	first := newBouncerBefore(t, second, sidecar)
+	first := bouncerNamed(t, "first@docker", second, sidecar)
 	if rec := ask(first, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...); rec.Code != 401 || behind.count() != 0 {
 		t.Errorf("status %d", rec.Code)
 	}
@@ -105,12 +106,12 @@ func TestTwoBouncersInOneChain(t *testing.T) {
 	}
 }
 
-func newBouncerBefore(t *testing.T, next http.Handler, sidecar *fakeSidecar) http.Handler {
-	s, err := parseConfig(wikiConfig(sidecar.server.URL))
+func bouncerNamed(t *testing.T, name string, next http.Handler, sidecar *fakeSidecar) http.Handler {
+	h, err := New(context.Background(), next, wikiConfig(sidecar.server.URL), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newBouncer("first@docker", next, s)
+	return h
 }
 
 // Strangers choose what a request brings. They can neither fill the log nor silence it for others.
@@ -135,11 +136,8 @@ func TestStrangersNeitherFillTheLogNorSilenceIt(t *testing.T) {
 	before := len(log.String())
 	sidecar.server.Close()
 	ask(h, "GET", wikiURL+"/oauth/authorize")
-	other, err := parseConfig(wikiConfig(sidecar.server.URL))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask(newBouncer("other@docker", http.NotFoundHandler(), other), "GET", "https://mcp.localhost/x")
+	other := bouncerNamed(t, "other@docker", http.NotFoundHandler(), sidecar)
+	ask(other, "GET", "https://mcp.localhost/x")
 	after := log.String()[before:]
 	if !strings.Contains(after, "cannot be reached (label sidecarURL)") || !strings.Contains(after, `middleware "other@docker": a request for "/x"`) {
 		t.Errorf("logged %q", after)
@@ -170,6 +168,7 @@ func TestAMisconfiguredMiddlewareSaysSoWhenItIsAsked(t *testing.T) {
 }
 
 func TestRuntimeLinesNameMiddlewareAndSidecar(t *testing.T) {
+	start(t) // before a token is made
 	for _, c := range []struct {
 		name, method, path string
 		headers            []string
