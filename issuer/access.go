@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // admit is the one place where it is decided who may come in. It is called for every grant (issue), with the provider's last word on
@@ -104,40 +103,4 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 		return "everybody who can log in at " + t.ProviderIssuer, true
 	}
 	return "who can log in at " + t.ProviderIssuer + " and " + strings.Join(must, " and "), false
-}
-
-// announce tells the operator once for each tenant and set of rules who can log in. The sidecar meets a tenant only when somebody
-// asks for it. On Lambda that is at each cold start: a warning would then be most of all warnings, and hide the others.
-func (s *Issuer) announce(t *tenant) {
-	words, everybody := t.whoMayComeIn()
-	if !s.announced.first(t.PublicURL + " " + words) {
-		return
-	}
-	log := s.Log.Info
-	if everybody {
-		if !s.OnLambda {
-			log = s.Log.Warn
-		}
-		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
-	}
-	log("who may come in", "tenant", t.Resource, "issuer", t.PublicURL, "who", words)
-}
-
-// onceSet remembers which texts were said. It forgets all when it is full: then some are said again.
-type onceSet struct {
-	mu sync.Mutex // guards m for one access
-	m  map[string]bool
-}
-
-func (o *onceSet) first(text string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.m[text] {
-		return false
-	}
-	if o.m == nil || len(o.m) >= hopCacheLimit {
-		o.m = make(map[string]bool)
-	}
-	o.m[text] = true
-	return true
 }

@@ -23,7 +23,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
 	id := base64.RawURLEncoding.EncodeToString(random(16))
 	host, loopback := redirectHost(req.RedirectURI)
-	s.Log.Debug("consent asked", "tenant", t.Resource, "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
+	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
 	verified := ""
 	if c.document() {
 		verified = hostOf(c.id) // the document was read there, so the host speaks for the client

@@ -59,7 +59,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		if err != nil {
 			e := asError(err)
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
-				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", "tenant", t.Resource, "provider", up.issuer, "cause", e.cause)
+				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.issuer, "cause", e.cause)
 				s.handOn(r.Context(), codeKey(t, upstreamCode))
 				return s.codeAnswer(t, req, code, finished), nil
 			}
@@ -84,7 +84,7 @@ func (s *Issuer) codeAnswer(t *tenant, req authorizationRequest, code authorizat
 	if code.Identity != nil {
 		exchange = "callback"
 	}
-	s.Log.Debug("code issued", "tenant", t.Resource, "exchange", exchange)
+	s.Log.Debug("code issued", t.named(), "exchange", exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
 	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
 }

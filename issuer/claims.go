@@ -139,12 +139,12 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 			}
 			// Entra ID leaves groups out when there are too many, and names instead where they could be asked for.
 			if elsewhere, ok := c["_claim_names"].(map[string]any); ok && elsewhere[path] != nil {
-				s.Log.Warn("the provider left out this person's groups, because they are too many: let it send only the groups of this application, or roles", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, who.Subject))
+				s.Log.Warn("the provider left out this person's groups, because they are too many: let it send only the groups of this application, or roles", t.named(), "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, who.Subject))
 			}
 		}
 		var cut int
 		if who.Groups, cut = t.claimNeeds.choose(all); cut > 0 {
-			s.Log.Warn("more groups than a token can carry", "tenant", t.Resource, "subject", s.Ring.Pseudonym(t.id, who.Subject), "carried", len(who.Groups), "left out", cut)
+			s.Log.Warn("more groups than a token can carry", t.named(), "subject", s.Ring.Pseudonym(t.id, who.Subject), "carried", len(who.Groups), "left out", cut)
 		}
 	}
 	return who

@@ -38,7 +38,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	case "allow":
 		return s.sendUpstream(r, t, req, answered)
 	case "deny":
-		s.Log.Info("consent denied", "tenant", t.Resource, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
+		s.Log.Info("consent denied", t.named(), "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
 		data := map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}
 		if _, loopback := redirectHost(req.RedirectURI); isWeb(req.RedirectURI) && !loopback {
@@ -69,7 +69,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
 	cookies = append(cookies, t.staleFlows(r)...)
-	s.Log.Debug("login begins at the provider", "tenant", t.Resource, "provider", t.ProviderIssuer)
+	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer)
 	return &answer{
 		page:    continuePage,
 		next:    up.authorizationURL(t, login.Seed),

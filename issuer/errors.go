@@ -122,7 +122,7 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 	if e.Code == "not_found" {
 		endpoint = "unknown" // such a path may be anything, a mistyped token too
 	}
-	args := []any{"endpoint", endpoint, "tenant", t.Resource, "issuer", t.PublicURL, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
+	args := []any{"endpoint", endpoint, t.named(), "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
 	if e.client != "" {
 		args = append(args, "client", clientName(e.client))
 	}

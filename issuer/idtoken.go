@@ -61,7 +61,7 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	if apart := now.Sub(verified.IssuedAt).Abs(); apart > sealing.Skew {
 		s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(apart/time.Second))
 	}
-	s.Log.Debug("id_token verified", "tenant", t.Resource, "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
+	s.Log.Debug("id_token verified", t.named(), "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, verified.Subject))
 	return idToken{verified.Subject, verified.Nonce, all}, nil
 }
 

@@ -81,6 +81,7 @@ type Issuer struct {
 	upstreams upstreamCache
 	documents documentCache
 	announced onceSet
+	met       lastTenants
 	checks    checks
 	counters  counters
 	static    onceSet // tenants whose provider does not rotate

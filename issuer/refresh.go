@@ -156,7 +156,7 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 
 // endFamily makes the guard, if there is one, refuse all refresh tokens of a login.
 func (s *Issuer) endFamily(ctx context.Context, t *tenant, c client, g grant, because string) error {
-	s.Log.Warn("login ended", "because", because, "tenant", t.Resource, "issuer", t.PublicURL, "client", sealing.Fingerprint(c.id),
+	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
 		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.familyName(), "generation", g.Generation)
 	if s.ReplayGuard == nil {
 		return nil
@@ -170,13 +170,13 @@ func (s *Issuer) endFamily(ctx context.Context, t *tenant, c client, g grant, be
 
 func (s *Issuer) guardFailed(t *tenant, err error) {
 	s.counters.add(guardFailures)
-	s.Log.Error("the replay guard did not answer", "tenant", t.Resource, "cause", err)
+	s.Log.Error("the replay guard did not answer", t.named(), "cause", err)
 }
 
 // staleAnswer is the operator's record of an answer that nobody was asked about.
 func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
 	s.counters.add(staleAnswers)
-	s.Log.Warn("a short access token instead of a logout", "tenant", t.Resource, "issuer", t.PublicURL, "family", g.familyName(),
+	s.Log.Warn("a short access token instead of a logout", t.named(), "family", g.familyName(),
 		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
 }
 
@@ -259,7 +259,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	}
 	if last.RefreshToken == g.Identity.RefreshToken && s.ReplayGuard == nil && !c.proved && s.static.first(t.PublicURL) {
 		s.Log.Warn("the provider keeps its refresh tokens when they are used, and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL",
-			"tenant", t.Resource, "issuer", t.PublicURL, "provider", up.issuer)
+			t.named(), "provider", up.issuer)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
 	if t.breaks(g.Identity) != nil { // who comes again within the minute is judged anew on this, and the provider is left alone

@@ -53,7 +53,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err != nil {
 		return err
 	}
-	s.Log.Info("client registered", "tenant", t.Resource, "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	writeJSON(w, http.StatusCreated, info)
 	return nil
 }

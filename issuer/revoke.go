@@ -27,7 +27,7 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	var g grant
 	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), token, &g); err != nil {
 		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's token does not open either.
-		s.Log.Info("revocation of what is no refresh token of this client", "tenant", t.Resource, "client", sealing.Fingerprint(c.id))
+		s.Log.Info("revocation of what is no refresh token of this client", t.named(), "client", sealing.Fingerprint(c.id))
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
@@ -42,7 +42,7 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	switch err := s.revokeUpstream(ctx, t, g); {
 	case err == nil:
 	case s.ReplayGuard != nil: // it has ended here, whatever the provider thinks
-		s.Log.Warn("the provider's refresh token of a revoked login was not revoked", "tenant", t.Resource, "family", g.familyName(), "cause", err)
+		s.Log.Warn("the provider's refresh token of a revoked login was not revoked", t.named(), "family", g.familyName(), "cause", err)
 	case errors.Is(err, errNotRevocable):
 		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(err)
 	default:

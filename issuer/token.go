@@ -179,7 +179,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	}
 	scope := t.chosenScope(strings.Fields(t.scopeOf(r.grant)), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
-	s.Log.Info("token issued", "grant", grantType, "tenant", t.Resource, "issuer", t.PublicURL,
+	s.Log.Info("token issued", "grant", grantType, t.named(),
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
 		"family", r.familyName(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
 	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil

@@ -90,7 +90,7 @@ func (u *unfinished) turn(now time.Time) {
 func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) {
 	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
 	if len(sealed) > unfinishedMaxSize {
-		s.Log.Warn("the provider's answer is too long to keep until the client comes again, so its person has to log in again", "tenant", t.Resource, "characters", len(sealed))
+		s.Log.Warn("the provider's answer is too long to keep until the client comes again, so its person has to log in again", t.named(), "characters", len(sealed))
 		return
 	}
 	s.unfinished.put(codeKey(t, code), sealed, s.Now())

@@ -85,7 +85,7 @@ func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
 			return up, nil
 		}
 		entry.failedAt = s.Now()
-		s.Log.Warn("discovery failed", "provider", t.ProviderIssuer, "older document", old != nil, "cause", err)
+		s.Log.Warn("discovery failed", t.named(), "provider", t.ProviderIssuer, "older document", old != nil, "cause", err)
 	}
 	if old != nil {
 		return old, nil

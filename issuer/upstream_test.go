@@ -468,7 +468,7 @@ func TestProviderValuesThatAreTooLong(t *testing.T) {
 	})
 	told := func(t *testing.T, w *world, message string, characters int) {
 		t.Helper()
-		if log := w.log.String(); !strings.Contains(log, message) || !strings.Contains(log, fmt.Sprintf(`"tenant":"wiki","provider":%q,"characters":%d`, w.idp.Issuer, characters)) {
+		if log := w.log.String(); !strings.Contains(log, message) || !strings.Contains(log, fmt.Sprintf(`"tenant":"wiki","issuer":%q,"provider":%q,"characters":%d`, w.wiki.PublicURL, w.idp.Issuer, characters)) {
 			t.Errorf("the log does not say so: %s", log)
 		}
 	}

@@ -105,7 +105,7 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 		}
 		// No rule looks at what is missing. The access token is short, and the next refresh asks
 		// for it.
-		s.Log.Warn("what the MCP server is told of the person cannot be read at the moment; the login begins without it", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		s.Log.Warn("what the MCP server is told of the person cannot be read at the moment; the login begins without it", t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 		known = s.identityOf(t, up, who.subject, who.claims)
 		known.Needs = t.ruleNeeds.marks()
 	}
@@ -113,7 +113,7 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 		token.RefreshToken = "" // nothing to steal
 	}
 	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
-		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", "tenant", t.Resource, "provider", up.issuer, "characters", len(token.RefreshToken))
+		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", t.named(), "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
 	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
@@ -164,7 +164,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
 		// who was taken out of a group would stay in as long as userinfo fails.
-		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", "tenant", t.Resource, "provider", up.issuer, "cause", errors.Unwrap(err))
+		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
 		if next.UnreadSince == 0 {
 			next.UnreadSince = s.Now().Unix()
@@ -175,7 +175,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
 	if next.RefreshToken != last.RefreshToken && len(next.RefreshToken)+next.size() > maxUpstreamValue {
-		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", "tenant", t.Resource, "provider", up.issuer, "characters", len(next.RefreshToken))
+		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", t.named(), "provider", up.issuer, "characters", len(next.RefreshToken))
 		next.RefreshToken = last.RefreshToken
 	}
 	return next, t.withheldScopes(token), nil

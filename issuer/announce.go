@@ -1,0 +1,113 @@
+package issuer
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"strings"
+	"sync"
+)
+
+// named is what each log line about a tenant begins with. Two middlewares may give their resources
+// one name, so the public URL stands beside it.
+func (t *tenant) named() slog.Attr {
+	return slog.Group("", "tenant", t.Resource, "issuer", t.PublicURL)
+}
+
+// announce tells the operator, when the sidecar first meets a tenant or its labels have changed,
+// what would otherwise be found out by the first person who fails. The plugin asks for keys when
+// Traefik loads a configuration, so that is when it is said.
+func (s *Issuer) announce(t *tenant) {
+	s.announceChange(t)
+	s.announcePeople(t)
+	s.announceSecret(t)
+}
+
+// announcePeople says who can log in, and what must be registered at the provider for that. On
+// Lambda it is said at each cold start: a warning would then be most of all warnings, and hide the
+// others.
+func (s *Issuer) announcePeople(t *tenant) {
+	words, everybody := t.whoMayComeIn()
+	if !s.announced.first("people", t.PublicURL, t.ClientID, words) {
+		return
+	}
+	log := s.Log.Info
+	if everybody {
+		if !s.OnLambda {
+			log = s.Log.Warn
+		}
+		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
+	}
+	log("who may come in", t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL())
+}
+
+// announceSecret says that nobody will be able to log in for want of the client's secret.
+func (s *Issuer) announceSecret(t *tenant) {
+	if !s.announced.first("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
+		return
+	}
+	if _, err := s.clientSecret(t); err != nil {
+		s.Log.Error("nobody can log in: there is no client secret for the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
+	}
+}
+
+// announceChange says what is not as it was a moment ago. A tenant whose labels are back at what
+// they were, or two that alternate, are not said again.
+func (s *Issuer) announceChange(t *tenant) {
+	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
+		s.announced.first("resource", t.Resource, old.PublicURL, t.PublicURL) {
+		s.Log.Warn("another public URL for the same resource: after a change of publicURL clients log in anew; two middlewares of one resource do not accept each other's tokens",
+			t.named(), "before", old.PublicURL)
+	}
+	old := s.met.replace("issuer "+t.PublicURL, t)
+	if old == nil {
+		return
+	}
+	for _, c := range []struct{ label, before, now string }{
+		{"providerIssuer", old.ProviderIssuer, t.ProviderIssuer},
+		{"clientID", old.ClientID, t.ClientID},
+		{"scopes", strings.Join(old.Scopes, " "), strings.Join(t.Scopes, " ")},
+		{"requiredScopes", strings.Join(old.RequiredScopes, " "), strings.Join(t.RequiredScopes, " ")},
+	} {
+		if c.before != c.now && s.announced.first("change", t.PublicURL, c.label, c.before, c.now) {
+			s.Log.Info("label changed", t.named(), "label", c.label, "before", c.before, "now", c.now)
+		}
+	}
+}
+
+// onceSet remembers which texts were said. It forgets all when it is full: then some are said again.
+type onceSet struct {
+	mu sync.Mutex // guards m for one access
+	m  map[[sha256.Size]byte]bool
+}
+
+// first says whether these words have not been said together.
+func (o *onceSet) first(words ...string) bool {
+	text := sha256.Sum256([]byte(strings.Join(words, "\x00"))) // a secret may be among them
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.m[text] {
+		return false
+	}
+	if o.m == nil || len(o.m) >= 4*hopCacheLimit {
+		o.m = make(map[[sha256.Size]byte]bool)
+	}
+	o.m[text] = true
+	return true
+}
+
+// lastTenants holds the last tenant under each key. It forgets all when it is full.
+type lastTenants struct {
+	mu sync.Mutex // guards m for one access
+	m  map[string]*tenant
+}
+
+func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old = l.m[key]
+	if l.m == nil || len(l.m) >= 2*hopCacheLimit {
+		l.m = make(map[string]*tenant)
+	}
+	l.m[key] = t
+	return old
+}
