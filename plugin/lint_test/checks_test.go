@@ -174,7 +174,7 @@ func (s *source) node(n ast.Node) {
 	case *ast.FuncDecl:
 		s.function(n)
 	case *ast.FuncLit:
-		s.parameters(n, n.Type)
+		s.parameters(n, n.Type, n.Body)
 	case *ast.ReturnStmt:
 		for _, r := range n.Results {
 			if u, ok := r.(*ast.UnaryExpr); ok && u.Op == token.ARROW {
@@ -324,11 +324,11 @@ func (s *source) function(n *ast.FuncDecl) {
 			s.complain(n, "error-type")
 		}
 	}
-	s.parameters(n, n.Type)
+	s.parameters(n, n.Type, n.Body)
 }
 
-func (s *source) parameters(at ast.Node, f *ast.FuncType) {
-	if f.Results == nil {
+func (s *source) parameters(at ast.Node, f *ast.FuncType, body *ast.BlockStmt) {
+	if body == nil || len(body.List) == 0 {
 		return
 	}
 	for _, p := range f.Params.List {

@@ -146,8 +146,8 @@ var traps = []trap{
 	},
 	{
 		name: "unnamed-parameter",
-		yaegi: "a method or function with results and a parameter without a name panics when the " +
-			"standard library calls it",
+		yaegi: "an argument of a parameter without a name is put where the first local value belongs, " +
+			"and panics when it is of another type",
 		instead: "the name _",
 	},
 	{

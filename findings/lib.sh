@@ -1,0 +1,52 @@
+# What the scripts here share. Each script sources it first; from then on it works in a temporary folder that is
+# removed at the end, with the processes that were started there.
+set -euo pipefail
+findings=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; chmod -R u+w "$work"; rm -rf "$work"' EXIT
+cd "$work"
+failed=0
+
+# go_module MODULE@VERSION...: the folder is a Go module that requires these.
+go_module() {
+  go mod init finding.test/finding 2>/dev/null
+  go get "$@" 2>/dev/null
+}
+
+# seen WHAT EXPECTED GOT: says what was seen, and that it is still what this finding says.
+seen() {
+  echo "$1: $3"
+  if [ "$2" != "$3" ]; then
+    echo "  CHANGED: it was: $2"
+    failed=1
+  fi
+}
+
+# done_with VERSIONS: the last line of a script.
+done_with() {
+  if [ $failed -ne 0 ]; then
+    echo "$(basename "$0"): not as written any more ($1)"
+    exit 1
+  fi
+  echo "$(basename "$0"): as written ($1)"
+}
+
+# yaegi FILE: runs a program in Traefik's interpreter and prints what it says, or the first line of its panic.
+yaegi() {
+  [ -x ./yaegi-bin/yaegi ] || GOBIN=$PWD/yaegi-bin go install github.com/traefik/yaegi/cmd/yaegi@v0.16.1
+  ./yaegi-bin/yaegi run "$1" 2>stderr || sed -n 's/^run: /panic: /p' stderr
+}
+
+# traefik: starts the real Traefik v3.7.13 with ./traefik.yaml and waits for its ping. It is built once, into ../build;
+# the first time takes up to 14 minutes.
+traefik() {
+  local built=$findings/../build/traefik
+  "$findings/../deploy/e2e/traefik/build.sh" "$built" v3.7.13
+  "$built" --configFile=traefik.yaml >traefik.log 2>&1 &
+  until curl -fs -o /dev/null "http://127.0.0.1:$ping_port/ping"; do sleep 0.1; done
+}
+
+# free_port: a port that nobody listens on.
+free_port() {
+  node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})'
+}
