@@ -1,5 +1,5 @@
-# What the scripts here share. Each script sources it first; from then on it works in a temporary folder that is
-# removed at the end, with the processes that were started there.
+# What the scripts here share. Each script sources it first; from then on it works in a temporary
+# folder that is removed at the end, with the processes that were started there.
 set -euo pipefail
 findings=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
@@ -31,19 +31,50 @@ done_with() {
   echo "$(basename "$0"): as written ($1)"
 }
 
-# yaegi FILE: runs a program in Traefik's interpreter and prints what it says, or the first line of its panic.
+# yaegi FILE: runs a program in Traefik's interpreter and prints what it says, or the first line
+# of its panic.
 yaegi() {
   [ -x ./yaegi-bin/yaegi ] || GOBIN=$PWD/yaegi-bin go install github.com/traefik/yaegi/cmd/yaegi@v0.16.1
   ./yaegi-bin/yaegi run "$1" 2>stderr || sed -n 's/^run: /panic: /p' stderr
 }
 
-# traefik: starts the real Traefik v3.7.13 with ./traefik.yaml and waits for its ping. It is built once, into ../build;
-# the first time takes up to 14 minutes.
+# traefik ROUTES: starts the real Traefik v3.7.13 with a dynamic configuration, read from standard
+# input, and waits until it answers. Its entry point is http://127.0.0.1:$web, and $static holds
+# more of its static configuration. It is built once, into ../build; the first time takes up to 14
+# minutes.
 traefik() {
-  local built=$findings/../build/traefik
+  web=$(free_port)
+  local ping built=$findings/../build/traefik-of-findings
+  ping=$(free_port)
+  mkdir -p "$findings/../build"
   "$findings/../deploy/e2e/traefik/build.sh" "$built" v3.7.13
+  cat >dynamic.yaml
+  cat >traefik.yaml <<YAML
+entryPoints:
+  web: {address: "127.0.0.1:$web"}
+  ping: {address: "127.0.0.1:$ping"}
+ping: {entryPoint: ping}
+providers:
+  file: {filename: dynamic.yaml}
+global: {checkNewVersion: false, sendAnonymousUsage: false}
+${static-}
+YAML
   "$built" --configFile=traefik.yaml >traefik.log 2>&1 &
-  until curl -fs -o /dev/null "http://127.0.0.1:$ping_port/ping"; do sleep 0.1; done
+  local started=$!
+  until curl -fs -o /dev/null "http://127.0.0.1:$ping/ping"; do
+    kill -0 $started || { cat traefik.log; exit 1; }
+    sleep 0.1
+  done
+  # The routes come a moment later.
+  until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$web/ready")" != 404 ]; do sleep 0.1; done
+}
+
+# backend FILE.mjs: starts a Node.js program that listens on the port that it is given, and waits
+# for it.
+backend() {
+  backend=$(free_port)
+  node "$1" "$backend" &
+  until curl -s -o /dev/null "http://127.0.0.1:$backend/ready"; do sleep 0.1; done
 }
 
 # free_port: a port that nobody listens on.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Yaegi v0.16.1: the advice to use a type of one's own for the keys of a context protects from nothing. Named types of one
-# underlying type are one type: what one middleware stored under its own key type is found under any other, also under
-# the plain string, and two empty structs are one key.
+# Yaegi v0.16.1: the advice to use a type of one's own for the keys of a context protects from
+# nothing. Named types of one underlying type are one type: what one package stored under its
+# own key type is found under any other, also under the plain string, and two empty structs are
+# one key.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Yaegi v0.16.1: encoding/json fills unexported fields from the wire, and writes them out. The interpreter makes the
-# struct by reflection with an X before each such name, which is then exported: a field `admin` is the member `Xadmin`,
-# in any case of letters. Who decodes a request into a struct with a private field lets the sender set it.
+# Yaegi v0.16.1: encoding/json fills unexported fields from the wire, and writes them out. The
+# interpreter makes the struct by reflection, with an X before each such name, which is then exported:
+# a field `note` is the member `Xnote`, in any case of letters. A field that is kept private so that
+# only the program can set it is none.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main
@@ -13,16 +14,16 @@ import (
 
 type person struct {
 	Name  string
-	admin bool
+	note bool
 }
 
 func main() {
 	var in person
-	err := json.Unmarshal([]byte(`{"Name":"ada","xadmin":true}`), &in)
+	err := json.Unmarshal([]byte(`{"Name":"ada","xnote":true}`), &in)
 	out, _ := json.Marshal(person{"eve", false})
-	fmt.Println(in.admin, string(out), err)
+	fmt.Println(in.note, string(out), err)
 }
 GO
 seen "Go" 'false {"Name":"eve"} <nil>' "$(go run main.go)"
-seen "Yaegi" 'true {"Name":"eve","Xadmin":false} <nil>' "$(yaegi main.go)"
+seen "Yaegi" 'true {"Name":"eve","Xnote":false} <nil>' "$(yaegi main.go)"
 done_with "yaegi v0.16.1"

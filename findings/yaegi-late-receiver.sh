@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Yaegi v0.16.1: a method of a value that is bound, deferred or started with go takes its receiver when it runs, not where
-# it stands. `go`: a request handler that starts a goroutine for one person and then reuses the variable acts for
-# another. Arguments of a deferred call come late too, those of a go statement do not.
+# Yaegi v0.16.1: a method of a value that is bound, deferred or started with go takes its receiver
+# when it runs, not where it stands. `go`: a request handler that starts a goroutine for one
+# person and then reuses the variable acts for another. Arguments of a deferred call come late
+# too, those of a go statement do not.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Yaegi v0.16.1 (Traefik's interpreter): a multi-value assignment stores nothing in a map element. No error, no panic:
-# the value is gone. A field of a struct, an element of a slice or a variable in the same place get theirs.
+# Yaegi v0.16.1 (Traefik's interpreter): a multi-value assignment stores nothing in a map element.
+# No error, no panic: the value is gone. A field of a struct, an element of a slice or a variable
+# in the same place get theirs.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

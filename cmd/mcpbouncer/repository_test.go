@@ -36,6 +36,27 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	}
 }
 
+// findings/README.md names each script once, and no other.
+func TestFindingsAreListed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "findings", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]int{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9-]+\\.sh)` \\|").FindAllStringSubmatch(string(text), -1) {
+		listed[row[1]]++
+	}
+	scripts, _ := filepath.Glob(filepath.Join(root, "findings", "*.sh"))
+	for _, script := range scripts {
+		if name := filepath.Base(script); name != "lib.sh" && listed[name] != 1 {
+			t.Errorf("%s is listed %d times", name, listed[name])
+		}
+	}
+	if len(listed) == 0 || len(listed) != len(scripts)-1 {
+		t.Errorf("%d scripts are listed, there are %d", len(listed), len(scripts)-1)
+	}
+}
+
 // One list says which versions of Traefik the tests run, and everything else agrees with it.
 func TestVersionsOfTraefik(t *testing.T) {
 	read := func(file string) string {

@@ -13,12 +13,12 @@ type person struct {
 
 type account struct {
 	person person
-	admin  bool
+	note   bool
 }
 
 func main() {
 	var in account
-	_ = json.Unmarshal([]byte(`{"Name":"ada","xadmin":true}`), &in.person)
+	_ = json.Unmarshal([]byte(`{"Name":"ada","xnote":true}`), &in.person)
 	out, _ := json.Marshal(person{"eve"})
-	fmt.Println(in.admin, string(out))
+	fmt.Println(in.note, string(out))
 }

@@ -1,5 +1,5 @@
 // Go: false {"Name":"eve"}
-// Yaegi: true {"Name":"eve","Xadmin":false}
+// Yaegi: true {"Name":"eve","Xnote":false}
 
 package main
 
@@ -9,13 +9,13 @@ import (
 )
 
 type person struct {
-	Name  string
-	admin bool
+	Name string
+	note bool
 }
 
 func main() {
 	var in person
-	_ = json.Unmarshal([]byte(`{"Name":"ada","xadmin":true}`), &in)
+	_ = json.Unmarshal([]byte(`{"Name":"ada","xnote":true}`), &in)
 	out, _ := json.Marshal(person{"eve", false})
-	fmt.Println(in.admin, string(out))
+	fmt.Println(in.note, string(out))
 }
