@@ -23,6 +23,34 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
 }
 
+// admitLogin is admit for what a provider has just said. withheld are scopes of the label that it did not
+// grant: a login without those of requiredScopes could do nothing, and its client would ask for more
+// for ever.
+func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
+	if err := s.admit(t, who); err != nil {
+		return err
+	}
+	missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(withheld, scope) })
+	if len(missing) == 0 {
+		return nil
+	}
+	s.counters.add(notAdmitted)
+	names := strings.Join(missing, " ")
+	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").
+		because(fmt.Errorf("%w: the provider did not grant %s, which requiredScopes needs: let its client there have that scope, or take it out of the labels scopes or requiredScopes", errWithheld, names))
+}
+
+// errWithheld is in the chain of every refusal because of what the provider withheld.
+var errWithheld = errors.New("the login could do nothing")
+
+// canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
+func (t *tenant) canRefuse() bool {
+	_, everybody := t.whoMayComeIn()
+	return !everybody || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+		return slices.Contains(t.Scopes, scope) && !slices.Contains(identityScopes, scope)
+	})
+}
+
 // errNotAdmitted is in the chain of every refusal of admit.
 var errNotAdmitted = errors.New("not admitted")
 
@@ -33,20 +61,44 @@ func (t *tenant) breaks(who identity) error {
 	case len(t.AllowedSubjects) > 0 && !slices.Contains(t.AllowedSubjects, who.Subject):
 		return rule("allowedSubjects", "the subject is not listed")
 	case len(t.AllowedEmails) > 0 && who.Email == "":
-		return rule("allowedEmails", "the provider vouches for no e-mail address")
+		return rule("allowedEmails", "the provider vouches for no e-mail address"+who.lacking("email"))
 	case len(t.AllowedEmails) > 0 && !slices.ContainsFunc(t.AllowedEmails, who.hasEmail):
 		return rule("allowedEmails", "the e-mail address is not listed")
 	case len(t.AllowedDomains) > 0 && who.domain(t) == "":
-		return rule("allowedDomains", "the provider vouches for no domain: no verified e-mail address or, with Google, no Workspace account")
+		return rule("allowedDomains", "the provider vouches for no domain: no verified e-mail address or, with Google, no Workspace account"+who.lacking("email"))
 	case len(t.AllowedDomains) > 0 && !slices.ContainsFunc(t.AllowedDomains, func(d string) bool { return who.inDomain(t, d) }):
 		return rule("allowedDomains", "the domain is not listed")
 	case len(t.AllowedGroups) > 0 && !slices.ContainsFunc(t.AllowedGroups, who.inGroup):
+		if who.sent != nil && !who.groupsSent {
+			return rule("allowedGroups", "no groups came"+who.lacking(t.GroupsClaim))
+		}
 		return rule("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim)
 	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
 		// A token without them would be refused at every request, and the client would ask for more for ever.
-		return rule("scopeRules", "no rule gives all of requiredScopes")
+		given := t.given(who)
+		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
+		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
+		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.sent != nil && !who.groupsSent {
+			why += who.lacking(t.GroupsClaim)
+		}
+		return rule("scopeRules", why)
 	}
 	return nil
+}
+
+// lacking says in words that a claim was not among those that the provider has just sent. At a refresh
+// that asked nobody, nothing is known of that.
+func (who identity) lacking(claim string) string {
+	if who.sent == nil || slices.Contains(who.sent, claim) {
+		return ""
+	}
+	const most = 30
+	names := strings.Join(who.sent[:min(len(who.sent), most)], ", ")
+	remedy := ": ask for it by the label scopes"
+	if claim != "email" {
+		remedy += ", or set groupsClaim"
+	}
+	return fmt.Sprintf("; the provider sent no claim %q (sent: %.600s)%s", claim, names, remedy)
 }
 
 // hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address of another one.
@@ -98,6 +150,9 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 	add(t.AllowedSubjects, "is one of the subjects")
 	if len(t.rules) > 0 && len(t.RequiredScopes) > 0 && !coversAll(t.given(identity{}), t.RequiredScopes) {
 		add(t.RequiredScopes, "gets from scopeRules")
+	}
+	if missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.scopes(), scope) }); len(missing) > 0 {
+		return "nobody: no rule of scopeRules gives " + strings.Join(missing, " ") + ", which requiredScopes needs", false
 	}
 	if len(must) == 0 {
 		return "everybody who can log in at " + t.ProviderIssuer, true

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -8,9 +9,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// callback takes the provider's answer and hands the client a code. With exchange=token the upstream code is not
-// redeemed here: it travels inside ours and is redeemed, last, when the client redeems ours. The provider's
-// single use of its code thereby becomes ours, over all replicas, without a store.
+// callback takes the provider's answer and hands the client a code. Where the person is not to be
+// judged here (atCallback), the upstream code is not redeemed: it travels inside ours and is redeemed,
+// last, when the client redeems ours. The provider's single use of its code thereby becomes ours, over
+// all replicas, without a store.
 func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -54,7 +56,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
 		Seed: login.Seed, UpstreamCode: packed(upstreamCode), KeyRequired: req.KeyRequired,
 	}
-	if t.Exchange == "callback" {
+	if s.atCallback(r.Context(), t, upstreamCode) {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
 		if err != nil {
 			e := asError(err)
@@ -65,7 +67,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			}
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
-		if err := s.admit(t, who); err != nil {
+		if err := s.admitLogin(t, who, withheld); err != nil {
 			// The person is still here: they get a page that says so, and from there the client its access_denied.
 			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
 			a.status, a.cookies = http.StatusForbidden, finished
@@ -76,6 +78,25 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	return s.codeAnswer(t, req, code, finished), nil
+}
+
+// atCallback says whether the upstream code is redeemed now, while the person is here to be told that
+// they may not come in, or when the client redeems ours. exchange=auto is now where there is a rule that
+// can refuse somebody and a guard, asked a moment ago, that will count the uses of our code: the
+// provider cannot count them any more (docs/decisions/0020-exchange.md).
+func (s *Issuer) atCallback(ctx context.Context, t *tenant, upstreamCode string) bool {
+	if t.Exchange != "auto" {
+		return t.Exchange == "callback"
+	}
+	// A function has many processes, and the memory of none of them counts for the others.
+	if !t.canRefuse() || s.ReplayGuard == nil || s.OnLambda && s.ReplayGuard.kind == "memory" {
+		return false
+	}
+	if _, _, err := s.ReplayGuard.look(ctx, codeKey(t, upstreamCode), 0); err != nil {
+		s.guardFailed(t, err)
+		return false
+	}
+	return true
 }
 
 // codeAnswer leads the browser to the client with a code.

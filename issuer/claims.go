@@ -119,6 +119,12 @@ func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oaut
 // says something counts.
 func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...claims) identity {
 	who := identity{Subject: subject, Needs: t.claimNeeds.marks()}
+	who.sent = []string{}
+	for _, c := range sources {
+		who.sent = slices.AppendSeq(who.sent, maps.Keys(c))
+	}
+	slices.Sort(who.sent)
+	who.sent = slices.Compact(who.sent)
 	for _, c := range sources {
 		if t.claimNeeds.Email && who.Email == "" && c.emailVerified(up.issuer) {
 			who.Email = c.email()
@@ -134,7 +140,7 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 		var all []string
 		for _, c := range sources {
 			if found, ok := c.find(path); ok {
-				all = groupNames(found)
+				all, who.groupsSent = groupNames(found), true
 				break
 			}
 			// Entra ID leaves groups out when there are too many, and names instead where they could be asked for.

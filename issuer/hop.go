@@ -44,7 +44,7 @@ type tenant struct {
 	Scopes         []string `json:"scopes" default:"[\"openid\"]"`
 	RequiredScopes []string `json:"requiredScopes" default:"[]"`
 	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
-	Exchange       string   `json:"exchange" default:"\"token\""`
+	Exchange       string   `json:"exchange" default:"\"auto\""`
 	Generation     uint32   `json:"generation" default:"0"`
 	DisplayName    string   `json:"displayName" default:"\"\""` // that is, Resource
 	Logo           string   `json:"logo" default:"\"\""`
@@ -202,8 +202,8 @@ func parseTenant(payload []byte) (*tenant, error) {
 	if t.DisplayName = displayName(t.DisplayName); t.DisplayName == "" {
 		t.DisplayName = t.Resource
 	}
-	if t.Exchange != "token" && t.Exchange != "callback" {
-		return nil, badValue("exchange", "must be token or callback")
+	if !slices.Contains([]string{"auto", "token", "callback"}, t.Exchange) {
+		return nil, badValue("exchange", "must be auto, token or callback")
 	}
 	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) {
 		return nil, badValue("refresh", "must be auto, upstream or session")

@@ -138,6 +138,8 @@ func explain(e *Error) (title, advice string) {
 	switch {
 	case errors.Is(e, errNotAdmitted):
 		return "This account may not come in", "Go back to the application and connect again with another account, or ask whoever runs this server to admit this one."
+	case errors.Is(e, errWithheld):
+		return "You could do nothing here", "Tell whoever runs this server what this page says."
 	case e.Code == "invalid_client":
 		return "This application is not known here", "Remove the server from the application and add it again."
 	case e.Code == "invalid_client_metadata":

@@ -82,6 +82,10 @@ type identity struct {
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
 
 	machine bool // a Machine, not a person: never sealed
+
+	// What the provider has just said, for the words of a refusal: never sealed.
+	sent       []string // the names of all claims, sorted; nil if nobody was asked
+	groupsSent bool     // the claim of the label groupsClaim was among them
 }
 
 // size is what the claims take of the room that a sealed value has.

@@ -70,6 +70,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 		return tokenResponse{}, rulesChanged()
 	}
 	if _, err := t.tokenScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
+		if t.scopeOf(g) == "" { // no refresh can change that, and a new login says why
+			err = invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)
+		}
 		return tokenResponse{}, err
 	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.

@@ -109,10 +109,10 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		return tokenResponse{}, err
 	}
 	var who identity
+	var withheld []string
 	if code.Identity != nil {
 		who = *code.Identity
 	} else {
-		var withheld []string
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
 			// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
 			handBack()
@@ -124,7 +124,10 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	if _, err := t.tokenScope(g, ""); err != nil && t.breaks(g.Identity) == nil {
+	if err := s.admitLogin(t, who, withheld); err != nil {
+		return tokenResponse{}, err
+	}
+	if _, err := t.tokenScope(g, ""); err != nil {
 		return tokenResponse{}, err
 	}
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}

@@ -414,15 +414,14 @@ func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
 			granted *string
 			want    string
 		}{
-			{"it says nothing: all that was asked", nil, "wiki.read openid email"},
-			{"it grants all", scope("openid email wiki.read"), "wiki.read openid email"},
-			{"it withholds one", scope("openid email"), "openid email"},
+			{"it says nothing: all that was asked", nil, "wiki.read openid email wiki.write"},
+			{"it grants all", scope("openid email wiki.read wiki.write"), "wiki.read openid email wiki.write"},
+			{"it withholds one", scope("openid email wiki.read"), "wiki.read openid email"},
 			{"it spells identity scopes its own way", scope("openid https://idp.example/auth/email wiki.read"), "wiki.read openid email"},
-			{"it grants nothing", scope(""), "openid email"},
 		} {
 			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
 				w := newWorld(t, nil, func(w *world) {
-					w.wiki.Scopes = []string{"openid", "email", "wiki.read", "offline_access"}
+					w.wiki.Scopes = []string{"openid", "email", "wiki.read", "wiki.write", "offline_access"}
 					w.wiki.RequiredScopes = []string{"wiki.read"}
 					w.wiki.Exchange = exchange
 				})

@@ -55,7 +55,7 @@ type Config struct {
 	MCPPaths any `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
 
 	// Exchange says when the upstream authorization code is redeemed.
-	Exchange any `json:"exchange" default:"token" desc:"When the upstream code is redeemed: token (with the client's token request) or callback (at once, for a provider that tolerates code reuse)."`
+	Exchange any `json:"exchange" default:"auto" desc:"When the upstream code is redeemed, and so the person judged: token (with the client's token request), callback (at once: a refusal is a page; only a replay guard then counts the uses of a code), or auto (callback where a rule can refuse somebody and a replay guard answers, else token)."`
 
 	// DisplayName is what people are shown for Resource.
 	DisplayName any `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
@@ -290,9 +290,9 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil || generation < 0 || generation > 1<<31-1 {
 		return errors.New("label generation: give a whole number from 0 to 2147483647")
 	}
-	exchange := either(c.Exchange, "token")
-	if exchange != "token" && exchange != "callback" {
-		return errors.New("label exchange: give token or callback")
+	exchange := either(c.Exchange, "auto")
+	if exchange != "auto" && exchange != "token" && exchange != "callback" {
+		return errors.New("label exchange: give auto, token or callback")
 	}
 	for _, l := range []struct{ name, value string }{
 		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},

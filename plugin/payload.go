@@ -64,7 +64,7 @@ func hopMembers(p *hopPayload) []hopMember {
 		{"scopes", array(p.Scopes), `["openid"]`},
 		{"requiredScopes", array(p.RequiredScopes), `[]`},
 		{"mcpPaths", array(p.MCPPaths), `["/mcp","/sse"]`},
-		{"exchange", quote(p.Exchange), `"token"`},
+		{"exchange", quote(p.Exchange), `"auto"`},
 		{"generation", strconv.FormatInt(p.Generation, 10), `0`},
 		{"displayName", quote(p.DisplayName), quote(p.Resource)},
 		{"logo", quote(p.Logo), `""`},

@@ -381,7 +381,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	}
 	want := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com",` +
 		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","scopes":["openid"],"requiredScopes":[],` +
-		`"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
+		`"mcpPaths":["/mcp","/sse"],"exchange":"auto","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	if payload != want {
 		t.Errorf("the sidecar is told\n%s, want\n%s", payload, want)
 	}

@@ -315,7 +315,8 @@ func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 		{"valid-all-labels", "valid-all-labels"},
 		{"valid-smallest", "valid-smallest"},
 		{"valid-list-emptied", "valid-list-emptied"},
-		{"valid-without-version", "valid"},
+		{"valid-without-version", "valid-exchange-token"},
+		{"valid-exchange-token", "valid-exchange-token"},
 		{"valid-defaults-sent", "valid"},
 		{"valid-without-version-all-labels", "valid-all-labels"},
 	} {

@@ -326,7 +326,9 @@ func writeHops(dir string) {
 	holds("valid-all-labels", "none", `{"v":1,`+full[1:])
 	holds("valid-without-version", "none", without)
 	holds("valid-without-version-all-labels", "none", full)
-	holds("valid-defaults-sent", "none", `{"v":1,`+without[1:])
+	holds("valid-defaults-sent", "none", `{"v":1,`+strings.Replace(without[1:], `"token"`, `"auto"`, 1))
+	// What a plugin without a version sends by default has to be said since.
+	member("valid-exchange-token", "none", `"scopes":["openid","email"]`, `"scopes":["openid","email"],"exchange":"token"`)
 	holds("valid-smallest", "none", change(`,"clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]`, ``))
 	holds("valid-list-emptied", "none", change(`"scopes":["openid","email"]`, `"scopes":["openid","email"],"mcpPaths":[]`))
 
