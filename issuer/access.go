@@ -89,7 +89,12 @@ func (t *tenant) breaks(who identity) error {
 // lacking says in words that a claim was not among those that the provider has just sent. At a refresh
 // that asked nobody, nothing is known of that.
 func (who identity) lacking(claim string) string {
-	if who.sent == nil || slices.Contains(who.sent, claim) {
+	switch {
+	case who.sent == nil:
+		return ""
+	case claim == "email" && slices.Contains(who.sent, claim) && !slices.Contains(who.sent, "email_verified"):
+		return "; it sent one, and does not say that it is verified (email_verified)"
+	case slices.Contains(who.sent, claim):
 		return ""
 	}
 	const most = 30

@@ -99,3 +99,13 @@ func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey, caller uint3
 	first, _, _, err := g.use(ctx, code, caller)
 	return first, err
 }
+
+// NewGuardOfKind is a guard in memory that says to be of another kind.
+func NewGuardOfKind(kind string, idle time.Duration, now func() time.Time) *ReplayGuard {
+	g, err := OpenReplayGuard("memory", idle, 30*24*time.Hour, now)
+	if err != nil {
+		panic(err)
+	}
+	g.kind = kind
+	return g
+}
