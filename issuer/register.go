@@ -53,6 +53,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err != nil {
 		return err
 	}
+	// Some clients ask later for what stands here (mcp-remote 0.1): what opens the door, and no more by itself.
+	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
 	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	writeJSON(w, http.StatusCreated, info)
 	return nil

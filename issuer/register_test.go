@@ -79,6 +79,7 @@ func TestRealRegistrations(t *testing.T) {
 			want := map[string]any{
 				"client_id": r.text("client_id"), "client_id_issued_at": float64(w.clock.Now().Unix()), "token_endpoint_auth_method": c.method,
 				"grant_types": []any{"authorization_code", "refresh_token"}, "response_types": []any{"code"},
+				"scope": strings.Join(w.wiki.RequiredScopes, " "),
 			}
 			var uris []any
 			for _, u := range c.uris {
@@ -114,6 +115,27 @@ func TestRealRegistrations(t *testing.T) {
 			}
 			a := w.register(w.wiki.PublicURL, asked)
 			a.login()
+		})
+	}
+}
+
+// Some clients ask for the scope of the registration's answer, where there is one.
+func TestRegistrationSaysWhatToAskFor(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		required, supported []string
+		want                string
+	}{
+		{"what is required", []string{"wiki:read", "wiki:use"}, nil, "wiki:read wiki:use"},
+		{"what is advertised", []string{"wiki:read"}, []string{"wiki:read", "wiki:write"}, "wiki:read wiki:write"},
+		{"nothing in particular", nil, nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.RequiredScopes, w.wiki.ScopesSupported = c.required, c.supported })
+			got := w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", `{"redirect_uris":["http://localhost/cb"],"scope":"openid email","token_endpoint_auth_method":"none"}`)).wants(t, 201, "")
+			if scope, sent := got.JSON["scope"]; got.text("scope") != c.want || sent != (c.want != "") {
+				t.Errorf("scope %v, want %q", scope, c.want)
+			}
 		})
 	}
 }

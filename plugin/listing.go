@@ -7,19 +7,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// The label hideTools takes from the answer to tools/list what the caller may not call. Such an answer is one message and not a stream, also
-// where it comes as an event stream, so it can be held until it is whole. No other answer is touched: a ResponseWriter that is wrapped in Yaegi
-// loses Flusher, and with it every stream. Hiding spares the model a refusal; what refuses is permit.
+// The label hideTools takes from the answer to tools/list what the caller may not call. JSON is held
+// until it is whole. An event stream passes event by event, each at once: before its answer a server may
+// ask the client something on the same stream, and wait for that. No other answer is touched: a
+// ResponseWriter that is wrapped in Yaegi loses Flusher, and with it every stream. Hiding spares the
+// model a refusal; what refuses is permit.
 
 const (
-	maxListing      = 4 << 20 // bytes
-	maxEvents       = 256
+	maxListing      = 4 << 20 // bytes of a JSON answer, or of one event
 	listingDeadline = 30 * time.Second
 )
 
@@ -27,57 +29,129 @@ const (
 type heldAnswer struct {
 	header http.Header
 	status int
-	body   bytes.Buffer
-	long   bool // there was more than maxListing
+	body   bytes.Buffer // of events: what is not passed on yet
+	long   bool         // there was more than maxListing
+
+	// The client's, and what hides tools from it. Events go there as they come.
+	client http.ResponseWriter
+	rules  *rules
+	scopes string
+	events bool        // it is an event stream, which has begun for the client too
+	timer  *time.Timer // for the answer's beginning, or for all of it where it is JSON
+	lost   error       // why an event was not passed on
 }
 
 func (a *heldAnswer) Header() http.Header { return a.header }
 
 func (a *heldAnswer) WriteHeader(status int) {
-	if a.status == 0 && status >= 200 { // others announce an answer
-		a.status = status
+	if a.status != 0 || status < 200 { // others announce an answer
+		return
+	}
+	a.status = status
+	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	if a.client != nil && status == http.StatusOK && kind == "text/event-stream" && isIdentity(a.header) {
+		a.events = true
+		a.timer.Stop()
+		a.begin()
+		a.flush()
 	}
 }
+
+// begin sends status and header to the client.
+func (a *heldAnswer) begin() {
+	h := a.client.Header()
+	for name, values := range a.header {
+		h[name] = values
+	}
+	delete(h, "Content-Length") // net/http counts anew
+	a.client.WriteHeader(a.status)
+}
+
+// flush is by ResponseController: rw as it came is the only writer here that can.
+func (a *heldAnswer) flush() { _ = http.NewResponseController(a.client).Flush() }
 
 // Write takes all that comes, and keeps no more than maxListing: an error would make the proxy panic.
 func (a *heldAnswer) Write(p []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.WriteHeader(http.StatusOK)
 	}
-	if a.body.Len()+len(p) > maxListing {
+	if a.long || a.body.Len()+len(p) > maxListing {
 		a.long = true
+		a.body.Reset()
 		return len(p), nil
 	}
-	return a.body.Write(p)
+	_, _ = a.body.Write(p)
+	if a.events {
+		a.passEvents(false)
+	}
+	return len(p), nil
+}
+
+// passEvents sends the events that are whole; at the end, what is left. An event ends with an empty line,
+// and a line with CR, LF or both (WHATWG HTML §9.2.5): a CR that came last waits for what follows it.
+func (a *heldAnswer) passEvents(end bool) {
+	text := a.body.String()
+	rest := ""
+	if !end && strings.HasSuffix(text, "\r") {
+		text = text[:len(text)-1]
+		rest = "\r"
+	}
+	text = strings.TrimPrefix(text, "\ufeff")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
+	events := strings.SplitAfter(text, "\n\n")
+	if !end {
+		rest = events[len(events)-1] + rest
+		events = events[:len(events)-1]
+	}
+	a.body.Reset()
+	_, _ = a.body.WriteString(rest)
+	for _, event := range events {
+		shorter, err := hideInEvent(a.rules, a.scopes, event)
+		if err != nil {
+			a.lost = err
+			continue
+		}
+		_, _ = io.WriteString(a.client, shorter)
+	}
+	if len(events) > 0 {
+		a.flush()
+	}
 }
 
 // serveListing passes on a request for tools/list, and what is left of the answer.
 func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes string) {
 	req.Header["Accept-Encoding"] = []string{"identity"}
-	held := &heldAnswer{header: http.Header{}}
-	text, err := hold(b.next, held, req)
-	if err == nil {
+	held := &heldAnswer{header: http.Header{}, client: rw, rules: b.settings.rules, scopes: scopes}
+	err := hold(b.next, held, req)
+	text := held.body.Bytes()
+	if held.events {
+		held.passEvents(true)
+		if err == nil {
+			err = held.lost
+		}
+	} else if err == nil {
 		text, err = hideTools(b.settings.rules, scopes, held)
 	}
-	if err != nil {
+	if err != nil && req.Context().Err() == nil { // otherwise the client went away
 		complain(b.name, "hideTools", "label hideTools: the answer to tools/list is not passed on: "+err.Error())
+	}
+	switch {
+	case held.events: // what could be passed on is with the client
+	case err != nil:
 		refuseMessage(rw, req, http.StatusBadGateway, refused(codeInternal, "the list of tools could not be read"))
-		return
+	default:
+		held.begin()
+		_, _ = rw.Write(text)
 	}
-	h := rw.Header()
-	for name, values := range held.header {
-		h[name] = values
-	}
-	delete(h, "Content-Length") // net/http counts anew
-	rw.WriteHeader(held.status)
-	_, _ = rw.Write(text)
 }
 
-// hold asks the MCP server. A proxy panics when an answer breaks off, so that net/http cuts the client's connection; nothing was sent yet, so
-// there is a better answer here.
-func hold(next http.Handler, held *heldAnswer, req *http.Request) (text []byte, err error) {
-	ctx, cancel := context.WithTimeout(req.Context(), listingDeadline)
+// hold asks the MCP server. A proxy panics when an answer breaks off, so that net/http cuts the client's connection. Of JSON nothing was
+// sent yet, so there is a better answer here; an event stream ends.
+func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
+	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
+	held.timer = time.AfterFunc(listingDeadline, cancel)
+	defer held.timer.Stop()
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.New("it broke off")
@@ -87,14 +161,19 @@ func hold(next http.Handler, held *heldAnswer, req *http.Request) (text []byte, 
 	next.ServeHTTP(writer, req.WithContext(ctx))
 	switch {
 	case held.long:
-		return nil, errors.New("it is longer than 4 MB")
+		return errors.New("it is longer than 4 MB")
 	case ctx.Err() != nil:
-		return nil, errors.New("it did not end within 30 seconds")
+		return errors.New("it did not end within 30 seconds")
 	}
 	if held.status == 0 {
 		held.status = http.StatusOK
 	}
-	return held.body.Bytes(), nil
+	return nil
+}
+
+func isIdentity(h http.Header) bool {
+	encoding := h.Get("Content-Encoding")
+	return encoding == "" || encoding == "identity"
 }
 
 // hideTools returns the body without the tools that these scopes do not allow. Answers that are no success are left as they are.
@@ -103,49 +182,35 @@ func hideTools(r *rules, scopes string, held *heldAnswer) ([]byte, error) {
 	if held.status != http.StatusOK || len(body) == 0 {
 		return body, nil
 	}
-	encoding := held.header.Get("Content-Encoding")
-	if encoding != "" && encoding != "identity" {
+	if !isIdentity(held.header) {
 		return nil, errors.New("it is compressed, although that was not asked for")
 	}
 	kind, _, _ := mime.ParseMediaType(held.header.Get("Content-Type"))
-	switch kind {
-	case "application/json":
-		return hideInJSON(r, scopes, body)
-	case "text/event-stream":
-		return hideInEvents(r, scopes, string(body))
+	if kind != "application/json" {
+		return nil, errors.New("it is neither JSON nor an event stream")
 	}
-	return nil, errors.New("it is neither JSON nor an event stream")
+	return hideInJSON(r, scopes, body)
 }
 
-// hideInEvents goes through an event stream (WHATWG HTML §9.2). Events without a list of tools stay as they are.
-func hideInEvents(r *rules, scopes, stream string) ([]byte, error) {
-	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
-	events := strings.Split(stream, "\n\n")
-	if len(events) > maxEvents {
-		return nil, errors.New("it has more than 256 events")
-	}
-	for i, event := range events {
-		data := ""
-		others := ""
-		for _, line := range strings.Split(event, "\n") {
-			if strings.HasPrefix(line, "data:") {
-				data += strings.TrimPrefix(line[len("data:"):], " ") + "\n"
-			} else if line != "" {
-				others += line + "\n"
-			}
-		}
-		if !strings.Contains(data, "{") {
-			continue
-		}
-		text, err := hideInJSON(r, scopes, []byte(data))
-		if err != nil {
-			return nil, err
-		}
-		if string(text) != data {
-			events[i] = others + "data: " + string(text)
+// hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as it is.
+func hideInEvent(r *rules, scopes, event string) (string, error) {
+	data := ""
+	others := ""
+	for _, line := range strings.Split(event, "\n") {
+		if strings.HasPrefix(line, "data:") {
+			data += strings.TrimPrefix(line[len("data:"):], " ") + "\n"
+		} else if line != "" {
+			others += line + "\n"
 		}
 	}
-	return []byte(strings.Join(events, "\n\n")), nil
+	if !strings.Contains(data, "{") {
+		return event, nil
+	}
+	text, err := hideInJSON(r, scopes, []byte(data))
+	if err != nil || string(text) == data {
+		return event, err
+	}
+	return others + "data: " + string(text) + "\n\n", nil
 }
 
 // hideInJSON goes through one message or a batch of them.

@@ -3,9 +3,12 @@
 package plugin
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -84,7 +87,14 @@ func TestToolsThatMayNotBeCalledAreHidden(t *testing.T) {
 		{"another type", http.Header{"Content-Type": {"text/html"}}, 200, []string{"delete_page"}, "502"},
 		{"tools without an object", jsonType, 200, []string{`{"result":{"tools":["delete_page"]}}`}, "502"},
 		{"too long", jsonType, 200, []string{`{"x":"`, strings.Repeat("x", maxListing), `"}`}, "502"},
-		{"too many events", stream, 200, []string{strings.Repeat("data: x\n\n", 300)}, "502"},
+		{"many events", stream, 200, []string{strings.Repeat("data: x\n\n", 300)}, strings.Repeat("data: x\n\n", 300)},
+		{"an event stream in pieces", stream, 200, strings.SplitAfter("data: "+tools("search", "delete_page")+"\n\n", ","), "data: " + tools("search") + "\n\n"},
+		{"pieces that end between CR and LF", stream, 200, []string{": a\r", "\n\r", "\ndata: " + tools("delete_page") + "\r", "\n\r", "\n"}, ": a\n\ndata: " + tools() + "\n\n"},
+		{"lines that end with CR alone", stream, 200, []string{": a\r\rdata: " + tools("delete_page") + "\r\r"}, ": a\n\ndata: " + tools() + "\n\n"},
+		{"a mark of the byte order before it", stream, 200, []string{"\ufeffdata: " + tools("delete_page") + "\n\n"}, "data: " + tools() + "\n\n"},
+		{"no empty line at the end", stream, 200, []string{"data: " + tools("delete_page") + "\n"}, "data: " + tools() + "\n\n"},
+		{"an event that cannot be read is left out", stream, 200, []string{"data: {\"tools\": delete_page\n\n", ": ping\n\n"}, ": ping\n\n"},
+		{"an event that is too long is left out", stream, 200, []string{": ping\n\n", "data: {", strings.Repeat("x", maxListing), "}\n\n"}, ": ping\n\n"},
 	} {
 		h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 		l := &lister{header: c.header, status: c.status, parts: c.parts, early: true}
@@ -106,6 +116,50 @@ func TestToolsThatMayNotBeCalledAreHidden(t *testing.T) {
 		if l.accepted != "identity" {
 			t.Errorf("%s: the server was told Accept-Encoding: %s", c.name, l.accepted)
 		}
+	}
+}
+
+// asker is an MCP server that asks the client something before it answers, and waits for that.
+type asker struct{ asked chan bool }
+
+func (a *asker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	rw.Header()["Content-Type"] = []string{"text/event-stream"}
+	fmt.Fprint(rw, "data: {\"jsonrpc\":\"2.0\",\"id\":\"s1\",\"method\":\"roots/list\"}\n\n")
+	select {
+	case <-a.asked:
+	case <-req.Context().Done():
+	}
+	fmt.Fprint(rw, "data: "+tools("search", "delete_page")+"\n\n")
+}
+
+// What is no answer reaches the client while the server still waits.
+func TestListingPassesQuestionsOnAtOnce(t *testing.T) {
+	start(t)
+	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
+	asked := make(chan bool, 1)
+	var next http.Handler = &asker{asked: asked}
+	h.(*bouncer).next = next
+	server := httptest.NewServer(h)
+	defer server.Close()
+	req, _ := http.NewRequest("POST", server.URL+"/wiki/mcp", strings.NewReader(listRequest))
+	req.Host = "mcp.localhost"
+	req.Header.Set("X-Forwarded-Proto", "https")
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+goodToken("k1", map[string]any{"scope": "mcp wiki:read"}))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	defer resp.Body.Close()
+	stream := bufio.NewReader(resp.Body)
+	question, err := stream.ReadString('\n')
+	if err != nil || !strings.Contains(question, "roots/list") {
+		t.Fatalf("the question: %q %v", question, err)
+	}
+	asked <- true
+	rest, err := io.ReadAll(stream)
+	if err != nil || string(rest) != "\ndata: "+tools("search")+"\n\n" {
+		t.Errorf("the answer: %q %v", rest, err)
 	}
 }
 
@@ -157,7 +211,7 @@ func TestWhatIsNotHeld(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	req, _ := http.NewRequestWithContext(ctx, "POST", wikiURL, strings.NewReader(listRequest))
-	if _, err := hold(next, &heldAnswer{header: http.Header{}}, req); err == nil || h == nil {
+	if err := hold(next, &heldAnswer{header: http.Header{}}, req); err == nil || h == nil {
 		t.Error("an answer without end was taken")
 	}
 }
