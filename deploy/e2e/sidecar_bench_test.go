@@ -66,7 +66,6 @@ func BenchmarkSidecar(b *testing.B) {
 				url = rig.StartRedis(b, &rig.Logs{}, "--appendfsync", "everysec").URL
 			}
 			s.replica.Restart(map[string]string{"BOUNCER_REPLAY_GUARD": url})
-			http.DefaultClient.CloseIdleConnections() // those of the front lead to a process that is gone
 			s.refreshes(b)
 		})
 	}
@@ -108,11 +107,20 @@ func newBenchSidecar(b *testing.B) *benchSidecar {
 	secrets, logs := &rig.Secrets{}, &rig.Logs{}
 	keys := rig.Keygen(b, secrets)
 	s := &benchSidecar{t: b}
-	front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
+	// Replicas are restarted, so no connection to one is kept.
+	transport := &http.Transport{DisableKeepAlives: true}
+	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(&url.URL{Scheme: "http", Host: s.replica.Addr})
 		p.Out.URL.Path = strings.TrimPrefix(p.In.URL.Path, "/wiki")
 		p.Out.Header.Set("X-Mcpb-Hop", s.hop())
-	}})
+	}}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := rig.Hold(r); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
 	b.Cleanup(front.Close)
 	s.public = strings.Replace(front.URL, "127.0.0.1", "localhost", 1) + "/wiki"
 	s.provider = rig.StartExampleOP(b, logs, secrets, []string{s.public + "/oauth/callback"})

@@ -29,6 +29,9 @@ func (s Shape) Event(t T, r *http.Request, body []byte) []byte {
 	return event
 }
 
+// Answer writes what a function made of an event, as the client gets it.
+func (s Shape) Answer(w http.ResponseWriter, i Invocation) error { return s.answer(w, i) }
+
 // The shapes that the sidecar knows.
 var (
 	FunctionURL       = Shape{"Function URL, buffered", "BUFFERED", functionURLEvent, bufferedAnswer}

@@ -1,7 +1,9 @@
 package rig
 
 import (
+	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Provider is a real identity provider behind a front that counts what reaches its token endpoint.
@@ -25,6 +28,8 @@ type Provider struct {
 	SecretEnv    string // the sidecar's variable for it, with the name it has in deploy/compose
 	Username     string
 	Password     string
+
+	server *httptest.Server // the front
 
 	mu      sync.Mutex
 	posts   []TokenPost
@@ -91,6 +96,27 @@ func (p *Provider) Fault(h http.Handler) {
 	p.fault = h
 }
 
+// Connections are how a provider is reached. The zero value is plain HTTP, kept open for ever.
+type Connections struct {
+	TLS, HTTP2 bool
+	Idle       time.Duration // after which the provider closes what is idle
+}
+
+// CloseConnections closes every connection to the provider that is open. None may be in use.
+func (p *Provider) CloseConnections() { p.server.CloseClientConnections() }
+
+// Certificate is who vouches for a provider over TLS, in PEM.
+func (p *Provider) Certificate() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
+}
+
+// Client is a browser's way to the provider, with connections of its own, and to everybody else.
+func (p *Provider) Client() *http.Client {
+	transport := p.server.Client().Transport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true
+	return &http.Client{Transport: transport}
+}
+
 // DexUser is a user of Dex's password database. All have the password "password".
 func DexUser(email, id string) map[string]any {
 	yes := true
@@ -132,12 +158,18 @@ func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string, more map[st
 // StartExampleOP starts the example provider of zitadel/oidc.
 func StartExampleOP(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	t.Helper()
+	return StartExampleOPOver(t, logs, secrets, redirects, Connections{})
+}
+
+// StartExampleOPOver starts it behind connections of the given kind.
+func StartExampleOPOver(t T, logs *Logs, secrets *Secrets, redirects []string, over Connections) *Provider {
+	t.Helper()
 	p := &Provider{
 		Name: "exampleop", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "op-"), SecretEnv: "ZITADEL_CLIENT_SECRET",
 		Username: "test-user@localhost", Password: "verysecure",
 	}
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
-	p.Issuer = p.front(t, secrets, backend, "/oauth/token")
+	p.Issuer = p.frontOver(t, secrets, backend, "/oauth/token", over)
 	args := append([]string{backend, p.Issuer, p.ClientID, p.ClientSecret}, redirects...)
 	proc := StartProcess(t, logs, "exampleop", exec.Command(Tool(t, "exampleop"), args...))
 	p.ready(t, proc, logs)
@@ -175,23 +207,27 @@ func (p *Provider) Disable(t T, user string) {
 func (p *Provider) ready(t T, proc *Process, logs *Logs) {
 	t.Helper()
 	proc.waitFor(t, logs, func() error {
-		return expectStatus(p.Issuer+"/.well-known/openid-configuration", http.StatusOK)
+		return expect(p.Client(), p.Issuer+"/.well-known/openid-configuration", http.StatusOK)
 	})
 }
 
 // front starts the counting reverse proxy and returns its URL.
 func (p *Provider) front(t T, secrets *Secrets, backend, tokenPath string) string {
+	return p.frontOver(t, secrets, backend, tokenPath, Connections{})
+}
+
+func (p *Provider) frontOver(t T, secrets *Secrets, backend, tokenPath string, over Connections) string {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
 	quiet := func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	proxy.ErrorHandler = quiet
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != tokenPath || r.Method != http.MethodPost {
-			proxy.ServeHTTP(w, r)
-			return
-		}
-		body, err := io.ReadAll(r.Body)
+	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := Hold(r)
 		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		if r.URL.Path != tokenPath || r.Method != http.MethodPost {
+			proxy.ServeHTTP(w, r)
 			return
 		}
 		form, _ := url.ParseQuery(string(body))
@@ -219,9 +255,28 @@ func (p *Provider) front(t T, secrets *Secrets, backend, tokenPath string) strin
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
 	}))
-	t.Cleanup(srv.Close)
+	p.server.Config.IdleTimeout = over.Idle
+	p.server.EnableHTTP2 = over.HTTP2
+	if over.TLS || over.HTTP2 {
+		p.server.StartTLS()
+	} else {
+		p.server.Start()
+	}
+	t.Cleanup(p.server.Close)
+	if p.server.TLS != nil {
+		return p.server.URL // the certificate's name
+	}
 	// The providers name themselves by host name, as real ones do.
-	return strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
+	return strings.Replace(p.server.URL, "127.0.0.1", "localhost", 1)
+}
+
+// Hold reads a request's body into memory before a proxy of net/http passes it on. The server
+// closes the body when the answer begins; a transport that is still looking for the body's end
+// then gives up the connection, and the answer is cut off. On a busy machine that happens.
+func Hold(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err
 }
 
 // expectStatus is a readiness check: nil when url answers with the status.

@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -406,13 +405,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer f.turn.Unlock()
 		before(n, r)
 	}
-	// Held in memory: net/http may close an incoming body under the proxy's hands while it still looks for its end.
-	body, err := io.ReadAll(r.Body)
+	body, err := Hold(r)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: to.Addr})
