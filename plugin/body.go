@@ -113,6 +113,9 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	if status != 0 {
 		return nil, status
 	}
+	if s != nil && n < 0 && len(body) == 0 && s.of == messageBudget {
+		return nil, readBefore // no message is empty, and a request that holds none does not come here
+	}
 	if s != nil && n <= 0 {
 		size = int64(len(body))
 		if size <= maxUncounted {

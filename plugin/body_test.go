@@ -98,6 +98,8 @@ func TestABodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 		{"the start of a long one", "/mcp", long[:100], len(long), true, 503, false},
 		{"longer than announced", "/mcp", message + "x", len(message), false, 503, false},
 		{"long, and longer than announced", "/mcp", long + "x", len(long), true, 503, false},
+		{"in chunks, and read before, with rules", "/mcp", "", -1, true, 503, true},
+		{"of the sidecar, in chunks, and empty, as HTTP/3 sends a GET", "/oauth/authorize", "", -1, false, 200, false},
 		{"of the sidecar, whole", "/oauth/token", "grant_type=a", 12, false, 200, false},
 		{"of the sidecar, read before", "/oauth/token", "", 12, false, 503, true},
 		{"of the sidecar, half", "/oauth/token", "grant_", 12, false, 503, false},
