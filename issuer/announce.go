@@ -74,7 +74,7 @@ func (s *Issuer) announceChange(t *tenant) {
 	}
 }
 
-// onceSet remembers which texts were said. It forgets all when it is full: then some are said again.
+// onceSet remembers which texts were said. It forgets one when it is full, which may be said again.
 type onceSet struct {
 	mu sync.Mutex // guards m for one access
 	m  map[[sha256.Size]byte]bool
@@ -88,14 +88,11 @@ func (o *onceSet) first(words ...string) bool {
 	if o.m[text] {
 		return false
 	}
-	if o.m == nil || len(o.m) >= 4*hopCacheLimit {
-		o.m = make(map[[sha256.Size]byte]bool)
-	}
-	o.m[text] = true
+	put(&o.m, text, true, 4*hopCacheLimit)
 	return true
 }
 
-// lastTenants holds the last tenant under each key. It forgets all when it is full.
+// lastTenants holds the last tenant under each key. It forgets one when it is full.
 type lastTenants struct {
 	mu sync.Mutex // guards m for one access
 	m  map[string]*tenant
@@ -105,9 +102,6 @@ func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old = l.m[key]
-	if l.m == nil || len(l.m) >= 2*hopCacheLimit {
-		l.m = make(map[string]*tenant)
-	}
-	l.m[key] = t
+	put(&l.m, key, t, 2*hopCacheLimit)
 	return old
 }

@@ -21,11 +21,15 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 		return nil, ofClient(c.id, err)
 	}
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
-	id := base64.RawURLEncoding.EncodeToString(random(16))
+	id := s.newConsentID()
 	host, loopback := redirectHost(req.RedirectURI)
 	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
-	verified := ""
-	if c.document() {
+	verified, unread := "", ""
+	switch {
+	case !c.document():
+	case c.pinned || s.documents.stale(documentKey{c.id, false}, s.Now()):
+		unread = hostOf(c.id) // it said nothing now: an old copy serves, or what is known here
+	default:
 		verified = hostOf(c.id) // the document was read there, so the host speaks for the client
 	}
 	name := c.Name
@@ -41,6 +45,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 		data: map[string]any{
 			"Client":   name,
 			"Verified": verified,
+			"Unread":   unread,
 			"Host":     host,
 			"Loopback": loopback,
 			"Private":  !isWeb(req.RedirectURI),
@@ -51,7 +56,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Cookie":   cookieTag(id),
 			"Request":  s.seal(sealing.KindConsent, t, id, req),
 		},
-		cookies: []*http.Cookie{t.cookie(consentCookie, id, id)},
+		cookies: append(t.staleConsents(r), t.cookie(consentCookie, id, id)),
 	}, nil
 }
 

@@ -477,6 +477,56 @@ func TestADocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 	}
 }
 
+// "Verified" says that the document was read from its host, now or within the time for which the host lets it be kept. What serves instead of a
+// document that cannot be read says so.
+func TestVerifiedIsWhatItsHostSaysNow(t *testing.T) {
+	const vendor = "https://claude.ai/oauth/mcp-oauth-client-metadata"
+	redirect := map[string]any{"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback"}, "client_name": "Claude"}
+	w := newWorld(t, nil, nil)
+	want := func(a *app, verified bool) {
+		t.Helper()
+		host := hostOfURL(t, a.id)
+		p := a.page("redirect_uri", a.redirect)
+		if p.Status != 200 || strings.Contains(p.Body, "Unverified") ||
+			strings.Contains(p.Body, "Verified: <strong>"+host+"</strong>") != verified ||
+			strings.Contains(p.Body, "Not verified at the moment: <strong>"+host+"</strong>") == verified {
+			t.Errorf("verified should be %v: status %d: %s", verified, p.Status, p.Body)
+		}
+	}
+	w.docs.fail(vendor)
+	claude := w.documentApp(vendor)
+	claude.redirect = "https://claude.ai/api/mcp/auth_callback"
+	want(claude, false) // built-in knowledge serves
+	w.clock.Add(time.Minute)
+	w.publish(vendor, redirect)
+	want(claude, true)
+	w.docs.fail(vendor)
+	want(claude, true) // within the life of its copy
+	w.clock.Add(time.Hour)
+	want(claude, false) // the last copy serves on
+	want(claude, false) // and is not asked for again for a while
+	w.clock.Add(25 * time.Hour)
+	want(claude, false) // built-in knowledge again
+	w.publish(vendor, redirect)
+	w.clock.Add(time.Minute)
+	want(claude, true)
+
+	a := w.publish(documentURL, nil)
+	want(a, true)
+	w.docs.put(documentURL, 403, "")
+	w.clock.Add(time.Hour)
+	want(a, false)
+}
+
+func hostOfURL(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Host
+}
+
 // The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in vain at every request.
 func TestTheLastGoodCopy(t *testing.T) {
 	for _, c := range []struct {

@@ -1,6 +1,9 @@
 package issuer
 
 import (
+	"cmp"
+	"encoding/base64"
+	"encoding/binary"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +20,11 @@ const (
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
 	secondTry  = 10 * time.Second // of a person who clicks again
 	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
+	// maxConsents is how many pages of a browser can be answered, of 60 bytes each. Browsers keep 50
+	// cookies of a host, or 180, and then drop others: the logins of this host, or another program's.
+	maxConsents = 10
+	// maxExpired is how many cookies one answer takes back: its header must not get too long.
+	maxExpired = 20
 )
 
 // cookieTag is the part of an id that names its cookie.
@@ -54,26 +62,50 @@ func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 	return c
 }
 
+// newConsentID names a rendering of the consent page: 16 random bytes, and when it was. The time only
+// orders cookies.
+func (s *Issuer) newConsentID() string {
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(random(16), uint32(s.Now().Unix())))
+}
+
+// staleConsents names the oldest consent pages of a browser that has opened too many.
+func (t *tenant) staleConsents(r *http.Request) []*http.Cookie {
+	return t.stale(r, consentCookie, maxConsents, func(c *http.Cookie) int64 {
+		id, _, _ := strings.Cut(c.Value, ".")
+		b, err := base64.RawURLEncoding.DecodeString(id)
+		if err != nil || len(b) != 20 {
+			return 0
+		}
+		return int64(binary.BigEndian.Uint32(b[16:]))
+	})
+}
+
 // staleFlows names the oldest logins of a browser that has begun too many: its cookies must stay far below
 // what servers take.
 func (t *tenant) staleFlows(r *http.Request) []*http.Cookie {
-	var flows []*http.Cookie
-	for _, c := range r.Cookies() {
-		if strings.HasPrefix(c.Name, t.cookieName(flowCookie, "")) {
-			flows = append(flows, c)
-		}
-	}
-	if len(flows) < maxFlows {
-		return nil
-	}
-	age := func(c *http.Cookie) int64 {
+	return t.stale(r, flowCookie, maxFlows, func(c *http.Cookie) int64 {
 		at, _ := sealing.IssuedAt(sealing.KindFlow, c.Value) // only orders; nothing is trusted by it
 		return at.Unix()
+	})
+}
+
+// stale takes back the oldest cookies of a kind, so that with the one to come there are at most so many.
+// Of the same age, the one that the browser sends first is the older (RFC 6265 §5.4).
+func (t *tenant) stale(r *http.Request, kind string, most int, age func(*http.Cookie) int64) []*http.Cookie {
+	prefix := t.cookieName(kind, "")
+	var all []*http.Cookie
+	for _, c := range r.Cookies() {
+		if strings.HasPrefix(c.Name, prefix) {
+			all = append(all, c)
+		}
 	}
-	slices.SortFunc(flows, func(a, b *http.Cookie) int { return int(age(a) - age(b)) })
-	stale := flows[:len(flows)-maxFlows+1]
+	if len(all) < most {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b *http.Cookie) int { return cmp.Compare(age(a), age(b)) })
+	stale := all[:min(len(all)-most+1, maxExpired)]
 	for i, c := range stale {
-		stale[i] = t.expiredCookie(flowCookie, strings.TrimPrefix(c.Name, t.cookieName(flowCookie, "")))
+		stale[i] = t.expiredCookie(kind, strings.TrimPrefix(c.Name, prefix))
 	}
 	return stale
 }

@@ -402,10 +402,7 @@ func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 func (c *hopCache) put(value string, opened openedHop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= hopCacheLimit {
-		c.m = make(map[string]openedHop)
-	}
-	c.m[value] = opened
+	put(&c.m, value, opened, hopCacheLimit)
 }
 
 // remoteIP is for the log only; nothing is decided by it.

@@ -108,15 +108,29 @@ func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, 
 func (c *upstreamCache) entry(issuer string) *upstreamEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= upstreamsAtATime {
-		c.m = make(map[string]*upstreamEntry)
-	}
 	entry, ok := c.m[issuer]
 	if !ok {
 		entry = &upstreamEntry{}
-		c.m[issuer] = entry
+		put(&c.m, issuer, entry, upstreamsAtATime)
 	}
 	return entry
+}
+
+// put adds to a cache that holds at most so many. A full one loses one entry, any one: if it lost all,
+// the providers of all would be asked at once.
+func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	if _, have := (*m)[key]; !have {
+		for other := range *m {
+			if len(*m) < most {
+				break
+			}
+			delete(*m, other)
+		}
+	}
+	(*m)[key] = value
 }
 
 func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Duration) (*upstream, error) {

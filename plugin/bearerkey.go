@@ -192,13 +192,20 @@ func (b *bearerKeys) land(flight *keyFlight, token string, err error) {
 	delete(b.flights, flight.hash)
 	switch {
 	case err == nil:
-		if len(b.good) >= maxGeneration {
-			b.good = map[[32]byte]bool{}
+		// Any one goes: without all, the next requests would wait in the queue of unknown keys.
+		for other := range b.good {
+			if len(b.good) < maxGeneration {
+				break
+			}
+			delete(b.good, other)
 		}
 		b.good[flight.hash] = true
 	case errors.Is(err, errKey):
-		if len(b.refused) >= maxRefused {
-			b.refused = map[[32]byte]period{}
+		for other := range b.refused {
+			if len(b.refused) < maxRefused {
+				break
+			}
+			delete(b.refused, other)
 		}
 		b.refused[flight.hash] = period{from: at, until: at + refusedPeriod}
 		delete(b.good, flight.hash)

@@ -438,3 +438,23 @@ func TestAKeysTokenThatHasExpiredIsNotAccepted(t *testing.T) {
 		}
 	}
 }
+
+// Strangers who invent keys, and keys that are good, push out one each, and not all others.
+func TestFullMemoriesOfBearerKeysLoseOneEntry(t *testing.T) {
+	b := newBearerKeys()
+	name := func(i int) [32]byte {
+		var hash [32]byte
+		hash[0] = byte(i)
+		hash[1] = byte(i >> 8)
+		return hash
+	}
+	for i := 0; i < maxGeneration+5; i++ {
+		b.land(&keyFlight{hash: name(i), done: make(chan struct{})}, "token", nil)
+	}
+	for i := 0; i < maxRefused+5; i++ {
+		b.land(&keyFlight{hash: name(1<<15 + i), done: make(chan struct{})}, "", errKey)
+	}
+	if len(b.good) != maxGeneration || len(b.refused) != maxRefused {
+		t.Errorf("%d good and %d refused keys are known, want %d and %d", len(b.good), len(b.refused), maxGeneration, maxRefused)
+	}
+}

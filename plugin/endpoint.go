@@ -48,8 +48,11 @@ func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoi
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.endpoints) >= maxEndpoints {
-		b.endpoints = map[string]*endpoint{}
+	for other := range b.endpoints { // any one goes
+		if len(b.endpoints) < maxEndpoints {
+			break
+		}
+		delete(b.endpoints, other)
 	}
 	b.endpoints[where] = e
 	return e

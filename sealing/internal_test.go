@@ -51,3 +51,21 @@ func TestOneJWKSFitsTheCache(t *testing.T) {
 		t.Errorf("%d keys of one tenant, room for %d", maxMasters*maxPublished, cacheLimit)
 	}
 }
+
+// A full cache loses one entry: a stranger who forges headers must not make all keys be derived anew.
+func TestAFullCacheLosesOneKey(t *testing.T) {
+	var c cache[int, int]
+	for i := range cacheLimit + 10 {
+		c.get(i, func() int { return i })
+		if want := min(i+1, cacheLimit); len(c.m) != want {
+			t.Fatalf("%d entries after %d, want %d", len(c.m), i+1, want)
+		}
+	}
+	derived := 0
+	for i := range cacheLimit {
+		c.get(i, func() int { derived++; return i })
+	}
+	if derived == 0 || derived > cacheLimit/4 {
+		t.Errorf("%d of %d were derived again", derived, cacheLimit)
+	}
+}

@@ -100,7 +100,7 @@ func (r *Ring) MasterIDs() []string {
 	return ids
 }
 
-// cache keeps what was derived. It is bounded and forgets everything when full: a forgotten entry
+// cache keeps what was derived. It is bounded and forgets one when full: a forgotten entry
 // costs one derivation, never correctness.
 type cache[K comparable, V any] struct {
 	mu sync.RWMutex // guards m for the length of one map access; derivation happens outside
@@ -119,8 +119,14 @@ func (c *cache[K, V]) get(k K, derive func() V) V {
 	v = derive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= cacheLimit {
+	if c.m == nil {
 		c.m = make(map[K]V)
+	}
+	for other := range c.m {
+		if len(c.m) < cacheLimit {
+			break
+		}
+		delete(c.m, other) // any one: without all of them, the next requests would derive everything anew
 	}
 	c.m[k] = v
 	return v

@@ -311,7 +311,7 @@ func TestPagesInChromium(t *testing.T) {
 		{
 			Name: "what is shown", Run: "what is shown", Flows: []visit{verified(), brand("http://127.0.0.1:33418/callback"), w.visit(wiki, wiki.PublicHTTPS(), customScheme)},
 			Texts: [][]string{
-				{"Allow “Claude” to use Meadow Wiki in your name?", "Verified: claude.ai", "Your answer goes to claude.ai", brandURL, "wiki:read wiki:write know who you are see your e-mail address see your name and picture", "sign in at login.example.com"},
+				{"Allow “Claude” to use Meadow Wiki in your name?", "Not verified at the moment: claude.ai", "Your answer goes to claude.ai", brandURL, "wiki:read wiki:write know who you are see your e-mail address see your name and picture", "sign in at login.example.com"},
 				{"Unverified: this name is what the application calls itself.", "Your answer goes to 127.0.0.1:33418", "a program on your own computer"},
 				{"Allow “Example Client” to use wiki in your name?", "cursor://anysphere.cursor-mcp An app on this device"},
 			},
