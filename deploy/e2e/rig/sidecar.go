@@ -175,6 +175,58 @@ func (r *Replica) Restart(env map[string]string) {
 	r.Start(env)
 }
 
+// Replace kills the process and starts another program in its place, with the same variables.
+func (r *Replica) Replace(program string) {
+	r.t.Helper()
+	r.Kill()
+	name := filepath.Join(r.root, "mcpbouncer")
+	text, err := os.ReadFile(program)
+	if err == nil {
+		err = os.Chmod(r.root, 0o755)
+	}
+	if err == nil {
+		err = os.Remove(name)
+	}
+	if err == nil {
+		err = os.WriteFile(name, text, 0o555)
+	}
+	if err == nil {
+		err = os.Chmod(r.root, 0o555)
+	}
+	if err != nil {
+		r.t.Fatalf("rig: program: %v", err)
+	}
+	r.Start(nil)
+}
+
+// BuildSidecar builds the sidecar with some of its sources edited; files are relative to the repository. It returns the
+// program's name.
+func BuildSidecar(t T, edits map[string]func(text string) string) string {
+	t.Helper()
+	dir := t.TempDir()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for file, edit := range edits {
+		original := filepath.Join(Root(), file)
+		text, err := os.ReadFile(original)
+		if err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+		edited := filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(edited, []byte(edit(string(text))), 0o600); err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+		overlay.Replace[original] = edited
+	}
+	program := filepath.Join(dir, "mcpbouncer")
+	cmd := exec.Command("go", "build", "-overlay", writeJSON(t, "overlay.json", overlay), "-ldflags=-s -w", "-o", program, "./cmd/mcpbouncer")
+	cmd.Dir = Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("rig: the edited sidecar does not build: %v\n%s", err, out)
+	}
+	return program
+}
+
 // Starts counts the processes that this replica has been.
 func (r *Replica) Starts() int { return len(r.old) }
 

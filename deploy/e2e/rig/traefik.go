@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -47,8 +48,9 @@ type TraefikConfig struct {
 	Docker  *Docker
 	File    map[string]any // of the file provider
 	HopKey  string
-	Env     []string       // further variables
-	Static  map[string]any // static configuration to start from; addresses, providers and log level are the rig's
+	Plugin  func(file, text string) string // edits the plugin's sources, such as plugin/hop.go; nil: as they are here
+	Env     []string                       // further variables
+	Static  map[string]any                 // static configuration to start from; addresses, providers and log level are the rig's
 	// TLS replaces the rig's self-signed certificate: dynamic configuration, and the authority that clients trust, PEM.
 	TLS map[string]any
 	CA  []byte
@@ -91,6 +93,22 @@ func PutPlugin(t T, gopath string, tests bool) {
 	}
 }
 
+// editPlugin makes another version of the plugin.
+func editPlugin(t T, root string, edit func(file, text string) string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "plugin", "*.go"))
+	for _, file := range files {
+		text, readErr := os.ReadFile(file)
+		if readErr == nil {
+			readErr = os.WriteFile(file, []byte(edit("plugin/"+filepath.Base(file), string(text))), 0o644)
+		}
+		err = errors.Join(err, readErr)
+	}
+	if err != nil || len(files) == 0 {
+		t.Fatalf("rig: plugin: %d files, %v", len(files), err)
+	}
+}
+
 // TraefikVersions are the versions that tools.sh builds, oldest first.
 func TraefikVersions(t T) []string {
 	t.Helper()
@@ -126,6 +144,9 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	t.Helper()
 	dir := t.TempDir()
 	PutPlugin(t, filepath.Join(dir, "plugins-local"), false)
+	if c.Plugin != nil {
+		editPlugin(t, filepath.Join(dir, "plugins-local", "src", filepath.FromSlash(Module)), c.Plugin)
+	}
 	tr := &Traefik{
 		Web:       fmt.Sprintf("http://localhost:%d", c.WebPort),
 		WebSecure: fmt.Sprintf("127.0.0.1:%d", FreePort(t)),

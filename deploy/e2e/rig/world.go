@@ -297,6 +297,9 @@ func (w *World) transport() *http.Transport {
 	}
 }
 
+// Relabel makes a tenant's container anew, with the labels that the options say.
+func (w *World) Relabel(tn *Tenant, o Options) { w.Docker.Run(tn.container(o)) }
+
 // HTTP is a client that reaches both entry points and has no cookies.
 func (w *World) HTTP() *http.Client { return w.http }
 
