@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -139,6 +140,35 @@ func TestSealSecret(t *testing.T) {
 			}
 			if _, err := issuer.OpenSecret(ring, "https://evil.example", "c", value, time.Now()); err != sealing.ErrNotOpened {
 				t.Errorf("it opened for another provider: %v", err)
+			}
+		})
+	}
+}
+
+// A container is healthy when the sidecar answers, not when something does.
+func TestHealthOfSomethingElse(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		status int
+		mark   string
+		want   string // empty: healthy
+	}{
+		{"the sidecar", 200, "1", ""},
+		{"another program", 200, "", "is not the sidecar (200 OK)"},
+		{"another program that has no such page", 404, "", "is not the sidecar (404 Not Found)"},
+		{"a sidecar that does not serve", 503, "1", "the sidecar answered 503 Service Unavailable"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if c.mark != "" {
+					w.Header().Set("X-Mcpb-Sidecar", c.mark)
+				}
+				w.WriteHeader(c.status)
+			}))
+			defer server.Close()
+			out, err := program(map[string]string{"BOUNCER_LISTEN_ADDR": strings.TrimPrefix(server.URL, "http://")}, "healthcheck").CombinedOutput()
+			if (err == nil) != (c.want == "") || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v: %s", err, out)
 			}
 		})
 	}

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -278,6 +280,61 @@ func TestALabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 	for range 10 {
 		if answer := metadata(world); answer.Status != http.StatusOK {
 			t.Errorf("both know the label: %s", answer)
+		}
+	}
+}
+
+// One anonymous request makes one other in real Traefik, though the sidecar's address is spelt otherwise than the public URL.
+func TestALoopInTraefikEndsAtItsSecondRequest(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Static: map[string]any{"accessLog": map[string]any{}}})
+	port := w.Traefik.Web[strings.LastIndex(w.Traefik.Web, ":"):]
+	w.Relabel(w.Wiki, rig.Options{Labels: map[string]string{
+		"wiki/publicURL": "http://mcp.localhost" + port + "/wiki", "wiki/sidecarURL": w.Traefik.Web + "/wiki",
+	}})
+	ask := func(path string) (int, string) {
+		req, err := http.NewRequest(http.MethodGet, w.Traefik.Web+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "mcp.localhost" + port
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(body)
+	}
+	rig.WaitFor(t, "the labels to be read", func() error {
+		if status, body := ask("/wiki/.well-known/oauth-authorization-server"); status != http.StatusBadGateway {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+	if status, body := ask("/wiki/oauth/once"); status != http.StatusBadGateway || !strings.Contains(body, `"temporarily_unavailable"`) {
+		t.Errorf("the client got %d %s", status, body)
+	}
+	arrived := func() int { return strings.Count(w.Logs.Text("traefik"), `"GET /wiki/oauth/once HTTP/1.1"`) }
+	rig.WaitFor(t, "the access log", func() error {
+		if n := arrived(); n < 2 {
+			return fmt.Errorf("%d lines", n)
+		}
+		return nil
+	})
+	ask("/wiki/anything") // its line comes after all others
+	rig.WaitFor(t, "the access log", func() error {
+		if !strings.Contains(w.Logs.Text("traefik"), `"GET /wiki/anything HTTP/1.1" 401`) {
+			return errors.New("no line yet")
+		}
+		return nil
+	})
+	if n := arrived(); n != 2 {
+		t.Errorf("one request became %d", n)
+	}
+	for _, line := range []string{"leads to a middleware of MCPBouncer and not to the sidecar", "a request for the sidecar came back to a middleware of MCPBouncer"} {
+		if !strings.Contains(w.Logs.Text("traefik"), line) {
+			t.Errorf("Traefik's log lacks %q:\n%s", line, w.Logs.Tail("traefik", 20))
 		}
 	}
 }
