@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // The deny document says which logins, clients, users and keys the operator has ended. The sidecar tells its tenant's part (GET /hop/deny,
@@ -75,12 +76,32 @@ func parseDenyList(body []byte, etag string) (*denyList, error) {
 	if json.Unmarshal(body, &document) != nil || document.Version != 1 {
 		return nil, errors.New("the deny document is not JSON of version 1")
 	}
+	if name := unknownDenial(body); name != "" {
+		return nil, fmt.Errorf("the deny document has the member %s, which this version of the plugin does not know: upgrade the plugin too", strconv.Quote(name))
+	}
 	d := &denyList{etag: etag, serial: document.Serial, notBefore: document.NotBefore}
 	d.clients = setOf(document.Clients)
 	d.users = setOf(document.Users)
 	d.families = setOf(document.Families)
 	d.keys = setOf(document.Keys)
 	return d, nil
+}
+
+// knownDenials are the members of the document. The decoder does not mind letter case, so what is spelt otherwise is not known.
+var knownDenials = map[string]bool{"v": true, "serial": true, "notBefore": true, "clients": true, "users": true, "families": true, "keys": true}
+
+// unknownDenial returns a member that is not known here and names something: passing over it would let in whom a later sidecar
+// was told to shut out.
+func unknownDenial(body []byte) string {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(body, &members)
+	for name, value := range members {
+		text := string(value)
+		if !knownDenials[name] && text != "[]" && text != "{}" && text != `""` && text != "0" && text != "null" && text != "false" {
+			return name
+		}
+	}
+	return ""
 }
 
 func setOf(list []string) map[string]bool {
@@ -214,11 +235,6 @@ func (k *keyset) downloadDeny(hop *hopSealer, last *denyList) (*denyList, error)
 		if last != nil {
 			return last, nil
 		}
-	case http.StatusNotFound: // a sidecar of a version before the deny document, during an update
-		if last == nil {
-			return &denyList{}, nil
-		}
-		return last, nil
 	}
 	return nil, fmt.Errorf("status %d", got.status)
 }

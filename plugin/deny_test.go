@@ -40,7 +40,7 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 		{"a family", denyDocument(`"families":["family-1"]`), nil, 401},
 		{"another family", denyDocument(`"families":["family-2"]`), nil, 200},
 		{"a bearer key", denyDocument(`"keys":["family-1"]`), nil, 401},
-		{"lists that are not there, and others that are new", denyDocument(`"redirectHosts":["evil.example"]`), nil, 200},
+		{"lists that are not there, and others that are new and empty", denyDocument(`"devices":[],"since":0`), nil, 200},
 	} {
 		start(t)
 		sidecar := startSidecar(t)
@@ -149,7 +149,9 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 		{"another version", `{"v":2}`},
 		{"a list that is none", `{"v":1,"users":"user-1"}`},
 		{"it is too long", `{"v":1,"users":["` + strings.Repeat("x", maxDenyBody) + `"]}`},
-		{"a sidecar of an older version takes over", "404"},
+		{"what answers knows no such document", "404"},
+		{"a list that is new", denyDocument(`"devices":["d-1"]`)},
+		{"a list in other letters", denyDocument(`"Users":["user-2"]`)},
 	} {
 		log := start(t)
 		sidecar := startSidecar(t)
@@ -169,7 +171,7 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 				}
 			}
 		}
-		if c.document != "404" && !strings.Contains(log.String(), `middleware "wiki@docker": the deny document cannot be fetched from the sidecar http://127.0.0.1:`) {
+		if !strings.Contains(log.String(), `middleware "wiki@docker": the deny document cannot be fetched from the sidecar http://127.0.0.1:`) {
 			t.Errorf("%s: logged %q", c.name, log)
 		}
 	}
@@ -231,12 +233,13 @@ func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 || behind.count() != 1 {
 		t.Errorf("once it was read: status %d", rec.Code)
 	}
-	// A sidecar from before the deny document has none.
-	start(t)
-	sidecar.setDeny("404")
-	h, _ = guard(t, wikiConfig(sidecar.server.URL))
-	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
-		t.Errorf("an older sidecar: status %d", rec.Code)
+	// A list of a later version is named: who is on it is not let in for want of understanding.
+	log := start(t)
+	sidecar.setDeny(denyDocument(`"devices":["d-1"]`))
+	h, behind = guard(t, wikiConfig(sidecar.server.URL))
+	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 503 || behind.count() != 0 ||
+		!strings.Contains(log.String(), `the deny document has the member "devices", which this version of the plugin does not know: upgrade the plugin too`) {
+		t.Errorf("a list that is not known: status %d, logged %q", rec.Code, log)
 	}
 }
 

@@ -124,7 +124,7 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 		mu.Unlock()
 		markAnswer(rw, req)
 		if req.URL.Path == "/hop/deny" {
-			http.NotFound(rw, req)
+			fmt.Fprint(rw, noDeny)
 			return
 		}
 		fmt.Fprint(rw, jwksOf("k1"))

@@ -112,6 +112,10 @@ func newAuthority(tb testing.TB) *authority {
 	a := &authority{kid: "bench", key: private}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rig.MarkAnswer(benchHopKey, w, r)
+		if r.URL.Path == "/hop/deny" {
+			fmt.Fprint(w, `{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`)
+			return
+		}
 		if r.URL.Path != "/oauth/jwks.json" {
 			http.NotFound(w, r)
 			return
