@@ -299,7 +299,7 @@ func TestResponseWriterIsHandedOnUntouched(t *testing.T) {
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	rec := ask(h, "GET", wikiURL+"/sse", bearer(goodToken("k1", nil))...)
-	if behind.rw != http.ResponseWriter(rec) {
+	if given, is := behind.rw.(*httptest.ResponseRecorder); !is || given != rec {
 		t.Errorf("the MCP server got %T, not the writer that the middleware was given", behind.rw)
 	}
 }

@@ -3,6 +3,7 @@ package lint_test
 import (
 	"fmt"
 	"go/ast"
+	"go/constant"
 	"go/importer"
 	"go/parser"
 	"go/token"
@@ -175,6 +176,7 @@ func (s *source) node(n ast.Node) {
 		s.function(n)
 	case *ast.FuncLit:
 		s.parameters(n, n.Type, n.Body)
+		s.results(n.Type, n.Body)
 	case *ast.ReturnStmt:
 		for _, r := range n.Results {
 			if u, ok := r.(*ast.UnaryExpr); ok && u.Op == token.ARROW {
@@ -201,6 +203,8 @@ func (s *source) node(n ast.Node) {
 		s.literal(n)
 	case *ast.CallExpr:
 		s.call(n)
+	case *ast.BinaryExpr:
+		s.binary(n)
 	case *ast.ForStmt:
 		s.loop(n.Body)
 	case *ast.RangeStmt:
@@ -213,6 +217,9 @@ func (s *source) assignment(n *ast.AssignStmt) {
 	if n.Tok == token.ASSIGN && len(n.Rhs) > 1 && slices.ContainsFunc(n.Rhs, hasCall) {
 		s.complain(n, "tuple-assignment")
 	}
+	if n.Tok == token.ASSIGN && len(n.Rhs) > 1 && slices.ContainsFunc(n.Rhs, s.isNil) {
+		s.complain(n, "tuple-nil")
+	}
 	for _, to := range n.Lhs {
 		if n.Tok != token.DEFINE {
 			s.frozen(to)
@@ -222,6 +229,8 @@ func (s *source) assignment(n *ast.AssignStmt) {
 		}
 	}
 }
+
+func (s *source) isNil(e ast.Expr) bool { return s.info.Types[e].IsNil() }
 
 func (s *source) isMapElement(e ast.Expr) bool {
 	i, ok := ast.Unparen(e).(*ast.IndexExpr)
@@ -325,6 +334,7 @@ func (s *source) function(n *ast.FuncDecl) {
 		}
 	}
 	s.parameters(n, n.Type, n.Body)
+	s.results(n.Type, n.Body)
 }
 
 func (s *source) parameters(at ast.Node, f *ast.FuncType, body *ast.BlockStmt) {
@@ -435,6 +445,84 @@ func (s *source) isMixable(e ast.Expr) bool {
 	}
 	_, bare := types.Unalias(t).(*types.Struct)
 	return bare || s.isOwn(t) && !types.IsInterface(t)
+}
+
+func (s *source) binary(n *ast.BinaryExpr) {
+	x, y := s.info.Types[n.X], s.info.Types[n.Y]
+	switch n.Op {
+	case token.EQL, token.NEQ:
+		if !x.IsNil() && !y.IsNil() && (hasMethods(x.Type) || hasMethods(y.Type)) {
+			s.complain(n, "interface-equality")
+		}
+	case token.QUO:
+		b, ok := underlying(s.typeOf(n)).(*types.Basic)
+		if !ok || b.Info()&types.IsFloat == 0 || !isWhole(x.Value) || !isWhole(y.Value) {
+			return
+		}
+		whole := constant.BinaryOp(constant.ToInt(x.Value), token.QUO_ASSIGN, constant.ToInt(y.Value))
+		exact := constant.BinaryOp(whole, token.MUL, y.Value)
+		if !constant.Compare(exact, token.EQL, x.Value) {
+			s.complain(n, "constant-division")
+		}
+	}
+}
+
+// hasMethods says whether a type is an interface that is not error, of which sentinels are
+// compared, and not any.
+func hasMethods(t types.Type) bool {
+	i, ok := underlying(t).(*types.Interface)
+	return ok && i.NumMethods() > 0 && !isError(t)
+}
+
+func isWhole(v constant.Value) bool { return v != nil && v.Kind() == constant.Int }
+
+// results finds a return of expressions that name results of the function.
+func (s *source) results(f *ast.FuncType, body *ast.BlockStmt) {
+	if f.Results == nil || body == nil {
+		return
+	}
+	var names []types.Object
+	for _, field := range f.Results.List {
+		for _, name := range field.Names {
+			names = append(names, s.info.Defs[name])
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncLit:
+			return false
+		case *ast.ReturnStmt:
+			if s.mixes(n, names) {
+				s.complain(n, "named-result")
+			}
+		}
+		return true
+	})
+}
+
+func (s *source) mixes(n *ast.ReturnStmt, names []types.Object) (found bool) {
+	kept := func(i int) bool { // a result that is returned as itself
+		name, ok := ast.Unparen(n.Results[i]).(*ast.Ident)
+		return ok && s.info.Uses[name] == names[i]
+	}
+	for i, result := range n.Results {
+		_, makes := ast.Unparen(result).(*ast.CompositeLit)
+		ast.Inspect(result, func(x ast.Node) bool {
+			name, ok := x.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			at := slices.Index(names, s.info.Uses[name])
+			if at >= 0 && (at != i && !kept(at) || at == i && makes) {
+				found = true
+			}
+			return true
+		})
+	}
+	return found
 }
 
 func (s *source) ranged(n *ast.RangeStmt) {

@@ -21,6 +21,27 @@ var traps = []trap{
 		instead: "one assignment a line",
 	},
 	{
+		name:    "tuple-nil",
+		yaegi:   "a tuple assignment with nil on the right panics",
+		instead: "one assignment a line",
+	},
+	{
+		name: "named-result",
+		yaegi: "results with names are set one after the other by return, so an expression sees those " +
+			"that stand before it changed, and a struct that is made of its own result empty",
+		instead: "results without names, or a return of variables of their own",
+	},
+	{
+		name:    "interface-equality",
+		yaegi:   "two interface values of a type of our own are never equal, or comparing them panics",
+		instead: "compare what they say of themselves; pointers",
+	},
+	{
+		name:    "constant-division",
+		yaegi:   "a division of whole constants is not whole where a float64 is wanted",
+		instead: "a variable of type int first, or the number",
+	},
+	{
 		name:    "map-element",
 		yaegi:   "a multi-value assignment stores nothing in a map element",
 		instead: "assign to a variable, then store that",
