@@ -141,9 +141,12 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	// A client that hangs up must not make discovery fail for those who wait with it.
 	ctx, cancel := context.WithTimeout(withSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, s.upstreamClient(issuer)), issuer)
+	client := s.upstreamClient(issuer)
+	answers := &lastStatus{next: client.Transport}
+	client.Transport = answers
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
 	if err != nil {
-		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, redactUpstream(err))
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, explainDiscovery(err, int(answers.status.Load())))
 	}
 	var metadata struct {
 		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
@@ -192,6 +195,36 @@ func (s *Issuer) upstreamClient(issuer string) *http.Client {
 		Transport:     limitedTransport{attentive{s.Transport, s, issuer, &s.upstreams.entry(issuer).silence}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// lastStatus remembers the status of the last answer, which go-oidc puts into a text with the body.
+type lastStatus struct {
+	next   http.RoundTripper
+	status atomic.Int32
+}
+
+func (l *lastStatus) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.status.Store(0)
+	resp, err := l.next.RoundTrip(r)
+	if err == nil {
+		l.status.Store(int32(resp.StatusCode))
+	}
+	return resp, err
+}
+
+// explainDiscovery says what is wrong with the label providerIssuer, where the answer shows it: a
+// person would be told to wait for what no waiting mends.
+func explainDiscovery(err error, status int) error {
+	var mismatch *oidc.IssuerMismatchError
+	switch {
+	case errors.As(err, &mismatch): // OpenID Connect Discovery §4.3: they must be equal
+		return fmt.Errorf("label providerIssuer is %q, and the provider calls itself %.300q: copy that into the label, to the last slash", mismatch.Provided, mismatch.Discovered)
+	case status != 0 && status != http.StatusOK:
+		return fmt.Errorf("the provider answers %d at .well-known/openid-configuration below it: see the label providerIssuer", status)
+	case status == http.StatusOK:
+		return errors.New("what answers at .well-known/openid-configuration below it is not a whole discovery document: see the label providerIssuer")
+	}
+	return redactUpstream(err)
 }
 
 // limitedTransport caps what a provider can make us read: go-oidc reads bodies whole.
