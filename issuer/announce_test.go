@@ -174,3 +174,45 @@ func TestEachLineAboutATenantNamesItsIssuer(t *testing.T) {
 		}
 	}
 }
+
+// What no waiting mends is named in the log, with the label and what to write into it.
+func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		label  string // after the issuer
+		be     func(issuer string) issuertest.Behaviour
+		causes []string
+	}{
+		{"a slash too few in the label", "", func(issuer string) issuertest.Behaviour {
+			return issuertest.Behaviour{Discovery: map[string]any{"issuer": issuer + "/"}}
+		}, []string{`label providerIssuer is "ISSUER"`, `the provider calls itself "ISSUER/": copy that into the label`}},
+		{"a slash too many in the label", "/", func(string) issuertest.Behaviour { return issuertest.Behaviour{} },
+			[]string{`label providerIssuer is "ISSUER/"`, `the provider calls itself "ISSUER": copy that into the label`}},
+		{"another path", "", func(string) issuertest.Behaviour { return issuertest.Behaviour{DiscoveryStatus: 404} },
+			[]string{"the provider answers 404 at .well-known/openid-configuration below it: see the label providerIssuer"}},
+		{"a name that says much", "", func(issuer string) issuertest.Behaviour {
+			return issuertest.Behaviour{Discovery: map[string]any{"issuer": "x\n" + strings.Repeat("y", 5000)}}
+		}, []string{`the provider calls itself "x\nyyy`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.ProviderIssuer += c.label })
+			w.idp.Be(c.be(w.idp.Issuer))
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			b.Decide(b.Get(a.authorizeURL()), "allow")
+			lines := linesOf(t, w.log.String(), "discovery failed")
+			if len(lines) == 0 || lines[0]["issuer"] != w.wiki.PublicURL {
+				t.Fatalf("%v", lines)
+			}
+			cause, _ := lines[0]["cause"].(string)
+			for _, want := range c.causes {
+				if want = strings.ReplaceAll(want, "ISSUER", w.idp.Issuer); !strings.Contains(cause, want) {
+					t.Errorf("%q is not in %q", want, cause)
+				}
+			}
+			if len(cause) > 700 {
+				t.Errorf("%d characters", len(cause))
+			}
+		})
+	}
+}
