@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -138,5 +139,24 @@ func TestIdentityHeadersAreNotShared(t *testing.T) {
 	a["X-Mcp-Sub"][0] = "root"
 	if b["X-Mcp-Sub"][0] != "user-1" {
 		t.Error("two requests share one slice")
+	}
+}
+
+// Browsers send the newest cookie last. A long header buys nobody's time: what is older is not passed on.
+func TestTheSidecarGetsTheNewestCookies(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	all, want := []string{}, []string{}
+	for i := 0; i < 800; i++ {
+		cookie := fmt.Sprintf("__Host-mcpb-flow-%d=a", i)
+		all = append(all, "other=b", cookie)
+		if i >= 800-maxOwnCookies {
+			want = append(want, cookie)
+		}
+	}
+	rec := ask(h, "GET", wikiURL+"/oauth/callback", "Cookie", strings.Join(all, "; "))
+	if rec.Code != 200 || sidecar.lastRequest().Header.Get("Cookie") != strings.Join(want, "; ") {
+		t.Errorf("status %d, the sidecar got %q", rec.Code, sidecar.lastRequest().Header.Get("Cookie"))
 	}
 }
