@@ -70,7 +70,7 @@ var errRulesChanged = errors.New("the labels need what was not read at the login
 
 // rulesChanged ends no login: the labels may change back.
 func rulesChanged() *Error {
-	return invalidGrant("this server's rules have changed since this login; authorize again").because(errRulesChanged)
+	return invalidGrant("this server needs to know more of the person than was read at this login; authorize again").because(errRulesChanged)
 }
 
 // needs reads the labels that are rules, and what the MCP server is told. It runs once for each

@@ -251,6 +251,18 @@ func TestALoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
 	}
 }
 
+// A login without a refresh token of the provider cannot be asked about: it begins anew soon.
+func TestASessionThatBeganWithoutAClaimIsShort(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.wiki.IdentityClaims = []string{"name"} })
+	w.idp.Be(issuertest.Behaviour{UserInfo: map[string]any{"sub": "person-1"}, UserInfoStatus: 500, Refresh: "none"})
+	a := w.register(w.wiki.PublicURL, nil)
+	got := a.login()
+	if outcome(got) != "short" {
+		t.Errorf("%s: %s", outcome(got), got.Body)
+	}
+	a.token(a.refreshment(got.text("refresh_token"))).wants(t, 400, "invalid_grant")
+}
+
 // Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
 // person's browser.
 func TestAClientThatHangsUpDuringARedemption(t *testing.T) {

@@ -61,6 +61,7 @@ func newSchedule(seed uint64, length time.Duration, clients, replicas int) sched
 		rare := []fault{
 			{At: 3 * time.Second, Do: "kill the store"},
 			{At: 6 * time.Second, Do: "provider down"},
+			{At: 11 * time.Second, Do: "provider closes idle connections"},
 			{At: 16 * time.Second, Do: "stall the store"},
 			{At: 19 * time.Second, Do: "store full"},
 			{At: 22 * time.Second, Do: "empty the store"},

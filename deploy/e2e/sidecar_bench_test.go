@@ -66,6 +66,7 @@ func BenchmarkSidecar(b *testing.B) {
 				url = rig.StartRedis(b, &rig.Logs{}, "--appendfsync", "everysec").URL
 			}
 			s.replica.Restart(map[string]string{"BOUNCER_REPLAY_GUARD": url})
+			s.front.CloseIdleConnections() // they lead to a process that is gone
 			s.refreshes(b)
 		})
 	}
@@ -101,15 +102,15 @@ type benchSidecar struct {
 	provider *rig.Provider
 	public   string
 	hop      func() string
+	front    *http.Transport // of the front, to the replica
 }
 
 func newBenchSidecar(b *testing.B) *benchSidecar {
 	secrets, logs := &rig.Secrets{}, &rig.Logs{}
 	keys := rig.Keygen(b, secrets)
 	s := &benchSidecar{t: b}
-	// Replicas are restarted, so no connection to one is kept.
-	transport := &http.Transport{DisableKeepAlives: true}
-	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
+	s.front = &http.Transport{}
+	proxy := &httputil.ReverseProxy{Transport: s.front, Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(&url.URL{Scheme: "http", Host: s.replica.Addr})
 		p.Out.URL.Path = strings.TrimPrefix(p.In.URL.Path, "/wiki")
 		p.Out.Header.Set("X-Mcpb-Hop", s.hop())

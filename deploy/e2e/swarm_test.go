@@ -187,6 +187,10 @@ func (s *swarm) breakOnce(f fault) {
 				tn.Provider.Fault(nil)
 			}
 		})
+	case "provider closes idle connections": // which is no outage: nobody may notice
+		for _, tn := range s.w.Tenants() {
+			tn.Provider.CloseIdleConnections()
+		}
 	default:
 		s.t.Errorf("nobody knows how to make %q", f.Do)
 	}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -104,12 +105,20 @@ func unzip(t T, file, dir string) {
 		}
 		content, err := io.ReadAll(r)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, filepath.Base(f.Name)), content, f.Mode())
+			err = writeProgram(filepath.Join(dir, filepath.Base(f.Name)), content, f.Mode())
 		}
 		if err != nil {
 			t.Fatalf("rig: %s: %v", file, err)
 		}
 	}
+}
+
+// writeProgram lets no process be started meanwhile: it would hold a copy of the file that is being
+// written, and the program could not be run ("text file busy").
+func writeProgram(name string, content []byte, mode os.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(name, content, mode)
 }
 
 // Replace puts another program in the place of the zip's. It is written as the zip's was: what a linker wrote lies in the page cache in smaller pieces, and
@@ -119,7 +128,7 @@ func (l *Lambda) Replace(t T, program string) {
 	bootstrap := filepath.Join(l.dir, "bootstrap")
 	content, err := os.ReadFile(program)
 	if err == nil {
-		err = errors.Join(os.Remove(bootstrap), os.WriteFile(bootstrap, content, 0o755))
+		err = errors.Join(os.Remove(bootstrap), writeProgram(bootstrap, content, 0o755))
 	}
 	if err != nil {
 		t.Fatalf("rig: lambda: %v", err)

@@ -105,6 +105,12 @@ type Connections struct {
 // CloseConnections closes every connection to the provider that is open. None may be in use.
 func (p *Provider) CloseConnections() { p.server.CloseClientConnections() }
 
+// CloseIdleConnections closes the connections that wait for a request, as providers do.
+func (p *Provider) CloseIdleConnections() {
+	p.server.Config.SetKeepAlivesEnabled(false)
+	p.server.Config.SetKeepAlivesEnabled(true)
+}
+
 // Certificate is who vouches for a provider over TLS, in PEM.
 func (p *Provider) Certificate() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})

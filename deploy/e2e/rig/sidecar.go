@@ -275,7 +275,7 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 	root := t.TempDir()
 	program, err := os.ReadFile(Tool(t, tool))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(root, "mcpbouncer"), program, 0o555)
+		err = writeProgram(filepath.Join(root, "mcpbouncer"), program, 0o555)
 	}
 	if err == nil {
 		err = os.Mkdir(filepath.Join(root, "etc"), 0o755)
