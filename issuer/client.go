@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -42,6 +43,27 @@ func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "h
 func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
+
+// interchangeable says whether a registration with the same meaning stands for the same client: a public
+// client that registered has nothing that tells it from a second registration of itself, and programs
+// register again when their loopback port changes. A secret, a key or a document's URL tells clients apart.
+func (c client) interchangeable() bool {
+	return c.AuthMethod == authNone && !c.document() && !c.machine()
+}
+
+// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs and the
+// ports of loopback ones aside (RFC 8252 §7.3).
+func (c client) meaning() [sha256.Size]byte {
+	var uris []string
+	for _, uri := range c.RedirectURIs {
+		if u, ok := loopbackOf(uri); ok {
+			uri = u.withoutPort().String()
+		}
+		uris = append(uris, uri)
+	}
+	slices.Sort(uris)
+	return sha256.Sum256(must(encoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
+}
 
 // openClient reads a client_id. The redirect URIs in it are checked again at every use: what today's rules refuse
 // does not stay allowed because it was registered yesterday.

@@ -495,6 +495,8 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 		because = "notBefore"
 	case d.Families.has(g.familyName(), s.Now()):
 		because = "family"
+	case len(g.Client) > 0 && d.Clients.has(base64.RawURLEncoding.EncodeToString(g.Client), s.Now()):
+		because = "client" // that it began with
 	case len(d.Users) > 0 && slices.ContainsFunc(usersOf(t), func(prefix string) bool { return d.Users.has(prefix+g.Identity.Subject, s.Now()) }):
 		because = "user"
 	default:

@@ -134,6 +134,19 @@ func TestADeniedClientRevokesNothing(t *testing.T) {
 	a.revoke(url.Values{"token": {token}}).wants(t, refused.Status, refused.text("error"))
 }
 
+// Who is denied cannot go on by registering once more: the login ends that it began.
+func TestDenyOfAClientThatRegistersAgain(t *testing.T) {
+	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
+	a, b := w.register(w.wiki.PublicURL, onThisMachine), w.register(w.wiki.PublicURL, onThisMachine)
+	ofA, ofB := a.login().text("refresh_token"), b.login().text("refresh_token")
+	ofA = b.token(b.refreshment(ofA)).wants(t, 200, "").text("refresh_token")
+	f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"clients":{%q:""}}`, sealing.Fingerprint(a.id)))
+	w.clock.Add(time.Minute)
+	b.token(b.refreshment(ofA)).wants(t, 400, "invalid_grant")
+	a.token(a.refreshment(ofB)).wants(t, 401, "invalid_client")
+	b.token(b.refreshment(ofB)).wants(t, 200, "")
+}
+
 // A mark is compared with a login's birth: a thief who refreshes does not outrun it.
 func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)

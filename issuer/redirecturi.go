@@ -205,6 +205,10 @@ type loopbackURI struct{ host, port, path, query string }
 
 func (u loopbackURI) withoutPort() loopbackURI { u.port = ""; return u }
 
+func (u loopbackURI) String() string {
+	return (&url.URL{Scheme: "http", Host: u.host, Path: u.path, RawQuery: u.query}).String()
+}
+
 func loopbackOf(raw string) (loopbackURI, bool) {
 	if checkRedirectURI(raw, nil) != nil {
 		return loopbackURI{}, false

@@ -42,8 +42,7 @@ type renewal struct {
 // replay guard's matter, and the provider's (docs/replay.md).
 func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	presented := form.Get("refresh_token")
-	var g grant
-	sealedAt, err := s.openDated(sealing.KindRefresh, t, clientContext(c.hash()), presented, &g)
+	g, sealedAt, err := s.openGrant(t, c, presented)
 	if err != nil {
 		return tokenResponse{}, invalidGrant("the refresh token is not valid for this client").because(err)
 	}
@@ -144,7 +143,7 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 		token, err := sealing.OpenAnswer(t.id, presented, first)
 		var next grant
 		if err == nil {
-			err = s.open(sealing.KindRefresh, t, clientContext(c.hash()), string(token), &next)
+			next, _, err = s.openGrant(t, c, string(token))
 		}
 		if err == nil {
 			s.counters.add(tokensRepeated)

@@ -24,8 +24,8 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	case strings.Count(token, ".") == 2:
 		return badRequest("unsupported_token_type", "an access token ends by itself; revoke the refresh token")
 	}
-	var g grant
-	if err := s.open(sealing.KindRefresh, t, clientContext(c.hash()), token, &g); err != nil {
+	g, _, err := s.openGrant(t, c, token)
+	if err != nil {
 		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's token does not open either.
 		s.Log.Info("revocation of what is no refresh token of this client", t.named(), "client", sealing.Fingerprint(c.id))
 		w.WriteHeader(http.StatusOK)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"mime"
 	"net/http"
@@ -121,6 +122,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Family: [16]byte(random(16)), Born: min(sealedAt.Unix(), s.Now().Unix()), KeyRequired: c.proved}
+	if c.interchangeable() {
+		g.Client, _ = base64.RawURLEncoding.DecodeString(sealing.Fingerprint(c.id))
+	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
@@ -189,7 +193,28 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 }
 
 func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
-	return s.seal(sealing.KindRefresh, t, clientContext(c.hash()), g)
+	return s.seal(sealing.KindRefresh, t, refreshContext(c), g)
+}
+
+// openGrant reads a refresh token of a client, and says when it was sealed. A token that was bound to
+// the client_id, as all were once, opens as well.
+func (s *Issuer) openGrant(t *tenant, c client, token string) (g grant, sealedAt time.Time, err error) {
+	sealedAt, err = s.openDated(sealing.KindRefresh, t, refreshContext(c), token, &g)
+	if err != nil && c.interchangeable() {
+		g = grant{}
+		sealedAt, err = s.openDated(sealing.KindRefresh, t, clientContext(c.hash()), token, &g)
+	}
+	return g, sealedAt, err
+}
+
+// refreshContext binds refresh tokens to their client: to the client_id, which stands for a secret or a
+// document's URL, or to what a public client registered. Presented by another client they do not open.
+func refreshContext(c client) string {
+	if c.interchangeable() {
+		meaning := c.meaning()
+		return "registration " + string(meaning[:])
+	}
+	return clientContext(c.hash())
 }
 
 var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)

@@ -379,7 +379,7 @@ func TestRefreshScopeNeverWidens(t *testing.T) {
 
 func TestRefreshIsBound(t *testing.T) {
 	w := newWorld(t, nil, nil)
-	a, b := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, nil)
+	a, b := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, onThisMachine)
 	token := a.login("resource", w.wiki.PublicURL+"/mcp").text("refresh_token")
 	for _, c := range []struct {
 		name   string
@@ -398,6 +398,60 @@ func TestRefreshIsBound(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.client.token(c.form).wants(t, c.status, c.code) })
 	}
+}
+
+// Programs register again when their loopback port changes, and keep their refresh token: it goes on with what is registered, and not
+// with one client_id. What tells clients apart still does.
+func TestRefreshAfterAnotherRegistration(t *testing.T) {
+	program := func(name, method string, uris ...string) map[string]any {
+		return map[string]any{"client_name": name, "token_endpoint_auth_method": method, "redirect_uris": uris}
+	}
+	for _, c := range []struct {
+		name         string
+		first, again map[string]any
+		status       int
+	}{
+		{"the same once more", program("A", "none", callback), program("A", "none", callback), 200},
+		{"another loopback port", program("A", "none", "http://localhost:4711/cb"), program("A", "none", "http://localhost:4712/cb"), 200},
+		{"with a slash, and in another order", program("A", "none", "http://localhost:1", callback), program("A", "none", callback, "http://localhost:2/"), 200},
+		{"with what counts once", program("A", "none", "http://localhost:1/cb"), program("A", "none", "http://localhost:2/cb", "http://localhost:3/cb"), 200},
+		{"another name", program("A", "none", callback), program("B", "none", callback), 400},
+		{"no name", program("A", "none", callback), program("", "none", callback), 400},
+		{"another path", program("A", "none", "http://localhost:1/a"), program("A", "none", "http://localhost:1/b"), 400},
+		{"another host of this machine", program("A", "none", "http://localhost:1/a"), program("A", "none", "http://127.0.0.1:1/a"), 400},
+		{"another port of https", program("A", "none", "https://app.example/cb"), program("A", "none", "https://app.example:8443/cb"), 400},
+		{"one address more", program("A", "none", callback), program("A", "none", callback, callback+"/2"), 400},
+		{"a secret", program("A", "client_secret_post", callback), program("A", "client_secret_post", callback), 400},
+		{"a public one for one with a secret", program("A", "client_secret_post", callback), program("A", "none", callback), 400},
+		{"one with a secret for a public one", program("A", "none", callback), program("A", "client_secret_post", callback), 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
+			a, b := w.register(w.wiki.PublicURL, c.first), w.register(w.wiki.PublicURL, c.again)
+			code := map[int]string{400: "invalid_grant"}[c.status]
+			// A code is for the program that asked, as it runs.
+			b.token(with(b.redemption(a.code()), "redirect_uri", "", "code_verifier", a.verifier)).wants(t, 400, "invalid_grant")
+			token := a.login().text("refresh_token")
+			next := b.token(b.refreshment(token)).wants(t, c.status, code)
+			if c.status != 200 {
+				a.token(a.refreshment(token)).wants(t, 200, "")
+				return
+			}
+			if claims := w.verifiedToken(b.base, next.text("access_token"), w.clock.Now()); claims["client_id"] != b.id {
+				t.Errorf("client_id %v", claims["client_id"])
+			}
+			if again := a.token(a.refreshment(token)).wants(t, 200, ""); again.text("refresh_token") != next.text("refresh_token") {
+				t.Error("a lost answer was not repeated to the first registration")
+			}
+			a.revoke(url.Values{"token": {next.text("refresh_token")}}).wants(t, 200, "")
+			b.token(b.refreshment(next.text("refresh_token"))).wants(t, 400, "invalid_grant")
+		})
+	}
+	world := newWorld(t, nil, nil)
+	document := world.publish(documentURL, map[string]any{"client_name": "A", "redirect_uris": []string{callback}})
+	registered := world.register(world.wiki.PublicURL, program("A", "none", callback))
+	registered.token(registered.refreshment(document.login().text("refresh_token"))).wants(t, 400, "invalid_grant")
+	document.token(document.refreshment(registered.login().text("refresh_token"))).wants(t, 400, "invalid_grant")
 }
 
 // RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its access token and not the login: the next one
