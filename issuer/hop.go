@@ -264,7 +264,7 @@ func unknownLabels(members map[string]json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if !slices.ContainsFunc(hopMembers, func(m hopMember) bool { return m.name == name }) {
 			return &refusal{
-				reason: "label " + name,
+				reason: "label " + name[:min(len(name), 100)],
 				cause:  fmt.Sprintf("label %.100q is not known to this version of the sidecar: upgrade the sidecar first, then the plugin", name),
 			}
 		}
@@ -408,7 +408,7 @@ func (c *hopCache) put(value string, opened openedHop) {
 // remoteIP is for the log only; nothing is decided by it.
 func remoteIP(r *http.Request) string {
 	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ","); first != "" {
-		return strings.TrimSpace(first)
+		return strings.TrimSpace(first[:min(len(first), 64)]) // whoever asks has written it
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

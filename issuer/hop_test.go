@@ -293,6 +293,22 @@ func TestARefusedHopHeaderIsLogged(t *testing.T) {
 	}
 }
 
+// What is logged of a request is bounded, whoever chose it, and a label's name fits into a reason.
+func TestNothingLongStandsInTheLinesAboutHopHeaders(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := newRequest(t, "GET", "http://sidecar/oauth/jwks.json", "", "")
+	r.Header.Set("X-Forwarded-For", strings.Repeat("1", 5000))
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), []byte(`{"v":1,"`+strings.Repeat("x", 5000)+`":1}`))
+	r.Header.Set("X-Mcpb-Hop", hop)
+	got := readReply(t, issuertest.Serve(w.replica(), r))
+	if reason := readReason(t, w.hopKey, hop, got); reason != "label "+strings.Repeat("x", 100) || len(got.Header.Get("X-Mcpb-Reason")) > 600 {
+		t.Errorf("reason %s", reason)
+	}
+	if n := len(w.log.String()); n == 0 || n > 600 {
+		t.Errorf("the line has %d characters", n)
+	}
+}
+
 // Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all the same.
 func TestInventedHopHeadersDoNotFillTheLog(t *testing.T) {
 	w := newWorld(t, nil, nil)

@@ -59,13 +59,25 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnread(b.name, rw, status)
 		return
 	}
+	var way http.RoundTripper = finalAnswers{t.hop.transport()}
 	proxy := &httputil.ReverseProxy{
-		Transport:      t.hop.transport(),
+		Transport:      way,
 		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, ticket.value, path) },
 		ModifyResponse: func(resp *http.Response) error { return checkAnswer(t.hop, ticket, resp) },
 		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, err) },
 	}
 	proxy.ServeHTTP(rw, req)
+}
+
+// finalAnswers is a transport whose interim answers (RFC 9110 §15.2) stay here. ReverseProxy would pass them on before anybody
+// has looked for the sidecar's mark, which they cannot bear.
+type finalAnswers struct{ way http.RoundTripper }
+
+// RoundTrip hides the proxy's trace, which is how it learns of them. The request ends with the client's all the same.
+func (f finalAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(req.Context(), cancel)
+	return f.way.RoundTrip(req.WithContext(ctx))
 }
 
 // rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization are gone (dropForged); the public URL travels in the

@@ -213,6 +213,9 @@ func explainRefusal(ticket *hopTicket, reason string, at int64) string {
 	case "label":
 		return "it does not know the label " + strconv.Quote(about) + ", which is set here: upgrade the sidecar first, or remove the label; the hop key is right"
 	case "value":
+		if about == "" {
+			return "it cannot read what this plugin sends: its log says why; the hop key is right"
+		}
 		return "it does not take the value of " + strconv.Quote(about) + ": its log says why; the hop key is right"
 	}
 	return "for a reason that this plugin does not know (" + strconv.Quote(reason) + "): its log says more; the hop key is right"

@@ -4,14 +4,18 @@ package plugin
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +47,7 @@ func TestARefusalSaysWhatIsToBeDone(t *testing.T) {
 		{"an older sidecar, as to the version", "1", "version 1", `it reads version "1" of the hop and this plugin speaks 1: upgrade the sidecar first, then the plugin; the hop key is right`},
 		{"an older sidecar, as to a label", "1", "label allowedCountries", `it does not know the label "allowedCountries", which is set here: upgrade the sidecar first, or remove the label; the hop key is right`},
 		{"a value", "1", "value exchange", `it does not take the value of "exchange": its log says why; the hop key is right`},
+		{"no value in particular", "1", "value", "it cannot read what this plugin sends: its log says why; the hop key is right"},
 		{"a reason of a later version", "1", "moon full", `for a reason that this plugin does not know ("moon full")`},
 		{"a reason with a line break", "1", "moon\nfull", `for a reason that this plugin does not know ("moon\nfull")`},
 		{"a sidecar before marks and reasons", "", "", "is a sidecar of a version before this plugin's: upgrade the sidecar first, then the plugin"},
@@ -348,4 +353,51 @@ func TestSidecarURLThatLeadsBackIsRefused(t *testing.T) {
 			t.Errorf("%s, without publicURL: status %d, logged %q", c.name, rec.Code, log)
 		}
 	}
+}
+
+// An interim answer bears no mark, so none is passed on; and who goes away ends the request to the sidecar.
+func TestInterimAnswersReachNobody(t *testing.T) {
+	start(t)
+	ended := make(chan bool, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		markAnswer(rw, req)
+		if req.URL.Path == "/oauth/slow" {
+			<-req.Context().Done()
+			ended <- true
+			return
+		}
+		rw.Header().Set("Link", "</style.css>; rel=preload")
+		rw.WriteHeader(http.StatusEarlyHints)
+		rw.Header().Del("Link")
+		fmt.Fprint(rw, "ok")
+	}))
+	defer server.Close()
+	h, _ := guard(t, wikiConfig(server.URL))
+	front := httptest.NewServer(h)
+	defer front.Close()
+	interim := 0
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+		interim++
+		return nil
+	}}
+	ctx := httptrace.WithClientTrace(context.Background(), trace)
+	req, _ := http.NewRequestWithContext(ctx, "GET", front.URL+"/wiki/oauth/x", nil)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if interim != 0 || resp.StatusCode != 200 || string(body) != "ok" || resp.Header.Get("Link") != "" {
+		t.Errorf("%d interim answers, then %d %q %v", interim, resp.StatusCode, body, resp.Header)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	req, _ = http.NewRequestWithContext(ctx, "GET", front.URL+"/wiki/oauth/slow", nil)
+	go http.DefaultClient.Do(req)
+	eventually(t, "the sidecar is asked", func() bool {
+		rec := ask(h, "GET", wikiURL+"/oauth/x")
+		return rec.Code == 200
+	})
+	cancel()
+	eventually(t, "the request to the sidecar ends", func() bool { return len(ended) == 1 })
 }

@@ -35,15 +35,14 @@ type Hop struct {
 // HopKey is the key that the plugin shares with the sidecar: 32 bytes in standard base64, derived from the first
 // master. Who holds it can ask for any tenant; it does not reveal the master.
 func (r *Ring) HopKey() string {
-	return base64.StdEncoding.EncodeToString(r.masters[0].hopKey())
+	return base64.StdEncoding.EncodeToString(r.masters[0].hop)
 }
 
 // HopKeyIDs are the public names of the ring's hop keys, 6 hexadecimal digits each, in the order of the masters.
 func (r *Ring) HopKeyIDs() []string {
 	var ids []string
 	for _, m := range r.masters {
-		id := hopKeyID(m.hopKey())
-		ids = append(ids, hex.EncodeToString(id[:]))
+		ids = append(ids, hex.EncodeToString(m.hopID[:]))
 	}
 	return ids
 }
@@ -57,15 +56,14 @@ func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 		return nil, err
 	}
 	for _, m := range r.masters {
-		key := m.hopKey()
-		if hopKeyID(key) != [3]byte(header[1:4]) {
+		if m.hopID != [3]byte(header[1:4]) {
 			continue
 		}
-		payload, err := newGCM(key).Open(nil, nil, raw[headerSize:], append([]byte(labelHop), header...))
+		payload, err := newGCM(m.hop).Open(nil, nil, raw[headerSize:], append([]byte(labelHop), header...))
 		if err != nil {
 			return nil, ErrNotOpened
 		}
-		hop := &Hop{Payload: payload, IssuedAt: issuedAt, value: value, key: key}
+		hop := &Hop{Payload: payload, IssuedAt: issuedAt, value: value, key: m.hop}
 		if HopExpired(issuedAt, now) {
 			return hop, ErrHopClock
 		}

@@ -26,6 +26,9 @@ type Ring struct {
 type master struct {
 	id  [3]byte
 	prk []byte
+	// hop and hopID are the hop key and its public name: whoever asks the sidecar is asked for them.
+	hop   []byte
+	hopID [3]byte
 }
 
 // maxMasters bounds the JWKS: each master publishes its own keys.
@@ -77,6 +80,8 @@ func newMaster(secret []byte) (master, error) {
 	}
 	m := master{prk: prk}
 	copy(m.id[:], m.expand(lp(nil, labelMasterID), 3))
+	m.hop = m.hopKey()
+	m.hopID = hopKeyID(m.hop)
 	return m, nil
 }
 
