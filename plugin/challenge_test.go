@@ -170,3 +170,33 @@ func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 		}
 	}
 }
+
+// The letters count over HTTP/1.1, where the original's README shows them, and not from HTTP/2 on, where the key that
+// Traefik looks for costs nothing.
+func TestTheChallengeIsSpeltForTheWire(t *testing.T) {
+	start(t)
+	h, _ := guard(t, wikiConfig(startSidecar(t).server.URL))
+	for _, c := range []struct {
+		major int
+		want  string
+	}{{1, "WWW-Authenticate"}, {2, "Www-Authenticate"}, {3, "Www-Authenticate"}} {
+		for _, token := range []string{"", "Bearer invented"} {
+			req := httptest.NewRequest("GET", wikiURL+"/mcp", nil)
+			req.ProtoMajor = c.major
+			if token != "" {
+				req.Header.Set("Authorization", token)
+			}
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			var got []string
+			for name := range rec.Header() {
+				if strings.EqualFold(name, c.want) {
+					got = append(got, name)
+				}
+			}
+			if rec.Code != 401 || strings.Join(got, " ") != c.want {
+				t.Errorf("HTTP/%d: %d with the challenge under %q", c.major, rec.Code, got)
+			}
+		}
+	}
+}

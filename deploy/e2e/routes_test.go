@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -397,6 +399,120 @@ func TestTheCheckOfTheReadme(t *testing.T) {
 			if got := ask.get(c.name+".localhost", "/wiki/mcp"); got.Status != c.token {
 				t.Errorf("without a token: %s, want %d", got, c.token)
 			}
+		})
+	}
+}
+
+// docs/middlewares.md: what a wider router to the same server gets when the bouncer's own router has a mistake. The bouncer claims
+// its path with whatever it is told; what Traefik itself cannot build it leaves out.
+func TestWiderRoutersBesideABrokenMiddleware(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	d := newDynamic()
+	d.service("mcp", says(t, theServer))
+	broken := []struct {
+		name, want string
+		set        func(name string) (middlewares []string)
+	}{
+		{"sound", theBouncer, func(name string) []string { return []string{"sound"} }},
+		{"bad-label", `503 {"error":"misconfigured"}`, func(name string) []string {
+			d.bouncer(name, w, map[string]any{"exchange": "never"})
+			return []string{name}
+		}},
+		{"unknown-label", `503 {"error":"misconfigured"}`, func(name string) []string {
+			d.bouncer(name, w, map[string]any{"publicURL": "ftp://x"})
+			return []string{name}
+		}},
+		{"no-options", `503 {"error":"misconfigured"}`, func(name string) []string {
+			d.middlewares[name] = map[string]any{"plugin": map[string]any{"mcpbouncer": map[string]any{"resource": ""}}}
+			return []string{name}
+		}},
+		{"no-sidecar", theBouncer, func(name string) []string {
+			d.bouncer(name, w, map[string]any{"sidecarURL": "http://127.0.0.1:9"})
+			return []string{name}
+		}},
+		{"no-hop-key", theBouncer, func(name string) []string {
+			d.bouncer(name, w, map[string]any{"hopKeyFile": filepath.Join(t.TempDir(), "none")})
+			return []string{name}
+		}},
+		{"misspelt-middleware", theServer, func(name string) []string { return []string{"mcpb-wikis"} }},
+		{"misspelt-plugin", theServer, func(name string) []string {
+			d.middlewares[name] = map[string]any{"plugin": map[string]any{"mcpbouncr": map[string]any{"resource": "wiki"}}}
+			return []string{name}
+		}},
+		{"broken-neighbour", theServer, func(name string) []string {
+			d.middlewares[name] = map[string]any{"ipAllowList": map[string]any{"sourceRange": []string{"nonsense"}}}
+			return []string{"sound", name}
+		}},
+	}
+	d.bouncer("sound", w, nil)
+	for _, b := range broken {
+		d.router(b.name, "Host(`"+b.name+".localhost`) && "+rig.PathRule("/wiki"), "mcp", b.set(b.name)...)
+		d.router(b.name+"-wide", "Host(`"+b.name+".localhost`)", "mcp")
+	}
+	w.Traefik.SetFile(t, "broken.yaml", d.config())
+	ask := newVisitor(t, w)
+	ask.wait("sound.localhost", "/wiki/mcp", theBouncer)
+	for _, b := range broken {
+		t.Run(b.name, func(t *testing.T) {
+			if got := who(ask.get(b.name+".localhost", "/wiki/mcp")); got != b.want {
+				t.Errorf("%s, want %s", got, b.want)
+			}
+		})
+	}
+}
+
+// docs/middlewares.md: a plugin that does not load, with abortOnPluginFailure and without.
+func TestAPluginThatDoesNotLoad(t *testing.T) {
+	t.Parallel()
+	for name, abort := range map[string]bool{"abortOnPluginFailure": true, "without it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, port := t.TempDir(), rig.FreePort(t)
+			d := newDynamic()
+			d.service("mcp", says(t, theServer))
+			d.middlewares["wiki"] = map[string]any{"plugin": map[string]any{"mcpbouncer": map[string]any{"resource": "wiki"}}}
+			d.router("wiki", rig.PathRule("/wiki"), "mcp", "wiki")
+			d.router("wide", "PathPrefix(`/`)", "mcp")
+			write := func(file string, config map[string]any) string {
+				b, err := json.Marshal(config)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(dir, file), b, 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return filepath.Join(dir, file)
+			}
+			static := write("traefik.yaml", map[string]any{
+				"global":      map[string]any{"checkNewVersion": false, "sendAnonymousUsage": false},
+				"entryPoints": map[string]any{"web": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", port)}},
+				"providers":   map[string]any{"file": map[string]any{"filename": write("dynamic.yaml", d.config())}},
+				"experimental": map[string]any{ // the folder plugins-local is not there
+					"abortOnPluginFailure": abort, "localPlugins": map[string]any{"mcpbouncer": map[string]any{"moduleName": rig.Module}},
+				},
+			})
+			logs := &rig.Logs{}
+			cmd := exec.Command(rig.Tool(t, "traefik"), "--configFile="+static)
+			cmd.Dir = dir
+			process := rig.StartProcess(t, logs, "traefik", cmd)
+			if abort {
+				if code := process.Wait(t); code == 0 || !strings.Contains(logs.Text("traefik"), "plugin") {
+					t.Errorf("Traefik ended with %d: %s", code, logs.Tail("traefik", 3))
+				}
+				return
+			}
+			rig.WaitFor(t, "the wider router", func() error {
+				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/wiki/mcp", port))
+				if err != nil {
+					return err
+				}
+				defer resp.Body.Close()
+				if body, _ := io.ReadAll(resp.Body); string(body) != theServer {
+					return fmt.Errorf("%d %s", resp.StatusCode, body)
+				}
+				return nil
+			})
 		})
 	}
 }
