@@ -93,9 +93,7 @@ func identify(h http.Header, id *identity) {
 	if len(h["Cookie"]) > 0 {
 		keepCookies(h, false)
 	}
-	if len(h["Connection"]) > 0 {
-		dropUpgrade(h)
-	}
+	delete(h, "Upgrade") // Connection does not name it: see passConnection
 	// New slices each time: whoever changes them in place must not change another request's identity.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}

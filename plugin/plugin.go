@@ -165,8 +165,8 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
-	if len(req.Header["Upgrade"]) > 0 {
-		passUpgrade(b, rw, req, e, id)
+	if len(req.Header["Connection"]) > 0 {
+		passConnection(b, rw, req, e, id)
 		return
 	}
 	n := req.ContentLength

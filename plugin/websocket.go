@@ -22,8 +22,8 @@ const watchPeriod = 30 * time.Second // between two looks at an open WebSocket
 // after is the timer of watch. Tests set it.
 var after = time.After
 
-// passUpgrade is pass for a request that asks for another protocol.
-func passUpgrade(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+// passConnection is pass for a request that says something of its connection, as one that asks for another protocol must.
+func passConnection(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	opens := opensWebSocket(req) && b.settings.rules == nil
 	dropUpgrade(req.Header)
 	if !opens {
