@@ -25,14 +25,25 @@ const (
 //
 // The tests before foldHeader are there for speed: this loop runs interpreted, for each header of each request.
 func dropForged(h http.Header) bool {
-	looped := false
 	for name := range h {
 		if len(name) <= maxForgeable && len(name) >= minForgeable && name[0]|0x20 == 'x' && name[2]|0x20 == 'm' && forgeable[foldHeader(name)] {
-			if name == hopHeader && strings.HasPrefix(strings.Join(h[name], ""), "mbh") {
-				looped = true
-			}
-			dropOne(h, name)
+			return dropFound(h)
 		}
+	}
+	return false
+}
+
+// dropFound is dropForged where there is something to drop.
+func dropFound(h http.Header) bool {
+	looped := false
+	for name := range h {
+		if len(name) > maxForgeable || !forgeable[foldHeader(name)] {
+			continue
+		}
+		if name == hopHeader && strings.HasPrefix(strings.Join(h[name], ""), "mbh") {
+			looped = true
+		}
+		dropOne(h, name)
 	}
 	return looped
 }
