@@ -23,6 +23,7 @@ var programs = []realClient{
 	{"MCP Inspector", []string{dcrPublic, preSecret}, useInspector, "works"},
 	{"Codex", []string{cimdOwn, dcrPublic, preSecret}, useCodex, "works"},
 	{"Gemini CLI", []string{dcrPublic}, useGemini, "works"},
+	{"Claude Code", []string{cimdOwn}, useClaudeCode, "lists tools"},
 	// It has no command that calls a tool.
 	{"opencode", []string{dcrPublic}, useOpencode, "lists tools"},
 }
@@ -95,6 +96,13 @@ func (p *installation) start(cmd *exec.Cmd) *rig.Process {
 	return rig.StartProcess(p.t, p.w.Logs, fmt.Sprintf("%s %d", p.name, p.runs), cmd)
 }
 
+// onTerminal is start for a program that wants a terminal.
+func (p *installation) onTerminal(cmd *exec.Cmd) *rig.Process {
+	p.t.Helper()
+	p.runs++
+	return rig.StartOnTerminal(p.t, p.w.Logs, fmt.Sprintf("%s %d", p.name, p.runs), cmd)
+}
+
 // end waits until the process has ended well, and returns what it wrote.
 func (p *installation) end(process *rig.Process) string {
 	p.t.Helper()
@@ -110,7 +118,12 @@ var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/\w+/oauth/autho
 // logIn starts the program, opens the URL that it prints and waits until the program has ended.
 func (p *installation) logIn(cmd *exec.Cmd) {
 	p.t.Helper()
-	process := p.start(cmd)
+	p.logInBy(p.start(cmd))
+}
+
+// logInBy is logIn with a process that has been started.
+func (p *installation) logInBy(process *rig.Process) {
+	p.t.Helper()
 	asked, err := url.Parse(process.Say(p.t, p.w.Logs, authorizationURL))
 	if err != nil {
 		p.t.Fatal(err)
@@ -284,6 +297,20 @@ func useOpencode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResul
 	p.spoil()
 	if wrote := p.end(p.start(p.command(program, "mcp", "list"))); !strings.Contains(wrote, "connected") {
 		t.Errorf("opencode mcp list:\n%s", wrote)
+	}
+	return p.result("")
+}
+
+// useClaudeCode logs in with its command for that, which wants a terminal. Its list of servers connects to each; only a model calls tools.
+func useClaudeCode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
+	t.Helper()
+	p := install(t, tn, w, way, "@anthropic-ai/claude-code", "claude-code-linux-*", "DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "TERM=xterm")
+	const program = "node_modules/claude-code-linux-*/claude"
+	p.end(p.start(p.command(program, "mcp", "add", "--transport", "http", "mcp", way.Server)))
+	p.logInBy(p.onTerminal(p.command(program, "mcp", "login", "mcp")))
+	p.spoil()
+	if wrote := p.end(p.start(p.command(program, "mcp", "list"))); !strings.Contains(wrote, "Connected") {
+		t.Errorf("claude mcp list:\n%s", wrote)
 	}
 	return p.result("")
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs MCP clients as people install them, by package-lock.json: 330 MB to load, 800 MB on disk. They run on the Node.js of ../node, or bring
+# Installs MCP clients as people install them, by package-lock.json: 420 MB to load, 1.2 GB on disk. They run on the Node.js of ../node, or bring
 # their own.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 lock=$(cat package.json package-lock.json | sha256sum | cut -d' ' -f1)
 if [ "$(cat node_modules/.lock 2>/dev/null)" != "$lock" ]; then
-  echo "programs: installing (330 MB)"
+  echo "programs: installing (420 MB)"
   npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
   echo "$lock" >node_modules/.lock
 fi
@@ -14,7 +14,7 @@ fi
 HOME=$(mktemp -d)
 export HOME
 trap 'rm -rf "$HOME"' EXIT
-for program in node_modules/codex-linux-*/vendor/*/bin/codex node_modules/opencode-linux-*/bin/opencode; do
+for program in node_modules/codex-linux-*/vendor/*/bin/codex node_modules/opencode-linux-*/bin/opencode node_modules/claude-code-linux-*/claude; do
   if ! "$program" --version >/dev/null 2>&1; then
     echo "programs: package.json names no $program that runs here ($(uname -s) $(uname -m)); it has those for Linux on x64 and arm64" >&2
     exit 1
