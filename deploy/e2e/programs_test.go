@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -112,8 +113,9 @@ func (p *installation) end(process *rig.Process) string {
 	return p.w.Logs.Text(process.Name)
 }
 
-// authorizationURL is what programs print for a person whose browser did not open.
-var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/\w+/oauth/authorize\?\S+)\s`)
+// authorizationURL is what programs print for a person whose browser did not open. On a terminal it may be a link (OSC 8), which ends with a
+// control character.
+var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/\w+/oauth/authorize\?[^\s[:cntrl:]]+)[\s[:cntrl:]]`)
 
 // logIn starts the program, opens the URL that it prints and waits until the program has ended.
 func (p *installation) logIn(cmd *exec.Cmd) {
@@ -313,4 +315,49 @@ func useClaudeCode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginRes
 		t.Errorf("claude mcp list:\n%s", wrote)
 	}
 	return p.result("")
+}
+
+// While the provider hangs, Claude Code goes on with an access token that bridges the outage: it waits once, and does not refresh before each
+// request, as it does when a token has 300 seconds or less.
+func TestClaudeCodeInAnOutageOfTheProvider(t *testing.T) {
+	t.Parallel()
+	host := rig.StartDocumentHost(t)
+	options := optionsForClients(host)
+	options.Labels["world/upstreamCheckInterval"] = "0" // each refresh asks the provider
+	w := rig.New(t, options)
+	tn := w.World
+	p := install(t, tn, w, newWay(t, tn, host, "Claude Code", cimdOwn), "@anthropic-ai/claude-code", "claude-code-linux-*",
+		"DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "TERM=xterm", "MCP_TIMEOUT=60000")
+	const program = "node_modules/claude-code-linux-*/claude"
+	p.end(p.start(p.command(program, "mcp", "add", "--transport", "http", "mcp", tn.PublicHTTP()+"/mcp")))
+	p.logInBy(p.onTerminal(p.command(program, "mcp", "login", "mcp")))
+	refreshes := func() (n int) {
+		for _, r := range tn.TokenRequests() {
+			if r.Form.Get("grant_type") == "refresh_token" {
+				n++
+			}
+		}
+		return n
+	}
+	list := func(what string) {
+		t.Helper()
+		if wrote := p.end(p.start(p.command(program, "mcp", "list"))); !strings.Contains(wrote, "Connected") {
+			t.Errorf("%s, claude mcp list:\n%s", what, wrote)
+		}
+	}
+	tn.Provider.Fault(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer tn.Provider.Fault(nil)
+	before := refreshes()
+	p.spoil()
+	list("when it must refresh")
+	first := refreshes()
+	if first == before {
+		t.Fatal("it did not refresh")
+	}
+	for range 3 {
+		list("with a token that bridges the outage")
+	}
+	if n := refreshes(); n != first {
+		t.Errorf("%d more refreshes with a token that is good", n-first)
+	}
 }
