@@ -151,7 +151,7 @@ func patternFault(label, pattern string) string {
 	case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
 		return "notifications need no scope"
 	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && knownMethods[name] == nil:
-		return "methods of MCP have a / in their names, as in tools/call; the names of tools belong into toolScopes"
+		return "methods of MCP have a / in their names, as in tools/call, and names of tools belong into toolScopes; a method that has none nevertheless is written with a * behind it"
 	case label != "methodScopes" && (strings.HasPrefix(name, "tools/") || strings.HasPrefix(name, "prompts/") || strings.HasPrefix(name, "resources/")):
 		return "this is a method's name: it belongs into methodScopes"
 	}

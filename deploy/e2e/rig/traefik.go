@@ -234,6 +234,18 @@ func (tr *Traefik) SetFile(t T, name string, config map[string]any) {
 	}
 }
 
+// SetText writes such a file as it is: YAML or TOML, by its name.
+func (tr *Traefik) SetText(t T, name, text string) {
+	t.Helper()
+	from := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(from, []byte(text), 0o600); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	if err := os.Rename(from, filepath.Join(tr.dynamic, name)); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+}
+
 func (tr *Traefik) selfSigned(t T, dir string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
