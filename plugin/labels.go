@@ -54,9 +54,9 @@ type labelTexts struct {
 // readLabels is the one place that says what a value means, whatever type Traefik's provider gave
 // it. Its errors name the label, and never hold the value of one that may be a secret.
 //
-// What arrives (docs/labels.md): labels and key-value stores give text, and lists for keys with an
-// index. Files give text for all but lists and tables, after YAML or TOML has read numbers and
-// booleans. Kubernetes gives what JSON has.
+// What arrives (docs/labels.md): labels give text, and lists for keys with an index; key-value stores
+// join those with commas. Files give text for all but lists and tables, after YAML or TOML has read
+// numbers and booleans. Kubernetes gives what JSON has.
 func readLabels(c *Config) (*labelTexts, error) {
 	if len(c.Extra) > 0 {
 		return nil, unknownLabel(c.Extra)

@@ -80,6 +80,7 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 		want  string
 	}{
 		{"toolScopes", map[string]any{"a": "x"}, "give text or a list of texts"},
+		{"toolScopes", map[string]any{"0": "a=x"}, "give text or a list of texts"},
 		{"toolScopes", []any{map[string]any{"a": "x"}}, "element 1 of the list is not a text"},
 		{"requiredScopes", []any{"a", []any{"b"}}, "element 2 of the list is not a text"},
 		{"requiredScopes", []any{"a", nil}, "element 2 of the list is not a text"},

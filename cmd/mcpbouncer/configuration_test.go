@@ -53,7 +53,7 @@ func configuration(t *testing.T) string {
 
 Each label is ` + "`traefik.http.middlewares.NAME.plugin.mcpbouncer.LABEL`" + `. Values are text: quote each of them in YAML. Lists,
 booleans and whole numbers are taken as what they plainly mean. What cannot be meant, and a label that does not exist, is refused by name: the route
-then answers 503 and Traefik's log says why.
+then answers 503 and Traefik's log says why. [labels.md](labels.md) has the details, and the grammar of lists.
 
 | label | required | default | meaning |
 |---|---|---|---|
@@ -136,8 +136,6 @@ func setLabel(t *testing.T, config *plugin.Config, label, value string) {
 var (
 	yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 	yamlLabel = regexp.MustCompile(`^(?:- )?(?:…|traefik\.http\.middlewares\.[a-z-]+\.plugin\.mcpbouncer\.)(\w+)(?:: |=)(.+?)(?: +# .*)?$`)
-	// What YAML reads as something else than the text that stands there: an alias, a tag, a comment, a list, another mapping.
-	yamlTrap = regexp.MustCompile("^[*&!|>%@`{}#,?\\[\\]'-]|: | #")
 )
 
 // Who copies an example of labels from a page gets labels that plugin and sidecar take.
@@ -190,6 +188,23 @@ func TestLabelsInThePagesAreTaken(t *testing.T) {
 	}
 }
 
+// The example of compose quotes its labels too: docker compose writes a number without quotes as 1.1e+20.
+func TestLabelsOfTheComposeExampleAreQuoted(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/compose/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := regexp.MustCompile(`(?m)^ +traefik\.http\.middlewares\.[a-z-]+\.plugin\.mcpbouncer\.\w+: (.*)$`).FindAllStringSubmatch(string(text), -1)
+	for _, label := range labels {
+		if !strings.HasPrefix(label[1], `"`) {
+			t.Errorf("%s: put the value in quotes", label[0])
+		}
+	}
+	if len(labels) < 12 {
+		t.Errorf("%d labels were found", len(labels))
+	}
+}
+
 // examplesIn reads the labels of a block beside those that every MCP server needs. A label that stands there twice, to choose from, makes two
 // examples. "…" stands for what the page leaves out.
 func examplesIn(t *testing.T, page, block string) []map[string]string {
@@ -211,8 +226,8 @@ func examplesIn(t *testing.T, page, block string) []map[string]string {
 		label, value := m[1], strings.ReplaceAll(m[2], "…", "x")
 		if inner := strings.Trim(value, `"`); len(inner) == len(value)-2 {
 			value = inner
-		} else if yamlTrap.MatchString(value) && !strings.HasPrefix(line, "- ") {
-			t.Errorf("%s: YAML reads %q as something else: put the value in quotes", page, line)
+		} else if !strings.HasPrefix(line, "- ") {
+			t.Errorf("%s: %q: put the value in quotes, since YAML reads some as something else", page, line)
 		}
 		if seen[label] {
 			examples = append(examples, maps.Clone(examples[0]))
