@@ -197,6 +197,9 @@ func (r *labelReader) list(label string, value any, separators string) string {
 		}
 		return v.String()
 	}
+	if number, _ := wholeNumber(v); number != "" {
+		return r.refuse(label, changedNumber)
+	}
 	if v.Kind() != reflect.Slice {
 		return r.refuse(label, "give text or a list of texts, and quote each of them")
 	}

@@ -92,8 +92,8 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 		{"allowedEmails", []any{"", " "}, "names nobody"},
 		{"toolScopes", []any{}, "holds no rule"},
 		{"allowedGroups", []any{"cn=admins,ou=wiki"}, "holds what separates"},
-		{"allowedSubjects", 42, "give text or a list of texts"},
-		{"allowedSubjects", float64(110169484474386276334), "give text or a list of texts"},
+		{"allowedSubjects", 42, "a number cannot stand here"},
+		{"allowedSubjects", float64(110169484474386276334), "a number cannot stand here"},
 		{"allowedSubjects", []any{float64(110169484474386276334)}, "element 1 of the list is not a text"},
 		{"allowedSubjects", "1.1016948447438627e+20", "a number cannot stand here"},
 		{"allowedSubjects", "110169484474386268160", "a number cannot stand here"}, // the file provider's rounding of …276334

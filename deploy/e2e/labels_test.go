@@ -417,6 +417,7 @@ func TestWhatTraefikDecidesAlone(t *testing.T) {
 		{"text instead of a plugin", "    plugin: mcpbouncer", 200, 200, "plugin cannot be a standalone element", true},
 		{"a plugin without labels", "    plugin:\n      mcpbouncer: {}", 503, 401, "", false},
 		{"a plugin's name with a typo", "    plugin:\n      mcpbounce:\n        resource: wiki", 200, 401, "unknown plugin type: mcpbounce", false},
+		{"a plugin without a name", "    plugin: {}", 200, 200, "plugin cannot be a standalone element", true},
 		{"two middlewares in one", "    stripPrefix:\n      prefixes: [/x]\n" + plugin + "resource: wiki", 200, 401, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -428,6 +429,8 @@ func TestWhatTraefikDecidesAlone(t *testing.T) {
 			w.start(rig.TraefikConfig{Docker: rig.StartDocker(t, rig.Container{Name: "all", IP: "127.0.0.1", Port: u.Port(), Labels: map[string]string{
 				"traefik.enable": "true", "traefik.http.routers.all.rule": "PathPrefix(`/`)", "traefik.http.routers.all.priority": "1",
 				"traefik.http.routers.all.entrypoints": "web", "traefik.http.services.all.loadbalancer.server.port": u.Port(),
+				"traefik.http.routers.indexed.rule": "PathPrefix(`/indexed`)", "traefik.http.routers.indexed.entrypoints": "web",
+				"traefik.http.routers.indexed.service": "all", "traefik.http.routers.indexed.middlewares[0]": "t0@file",
 			}})})
 			w.traefik.SetText(t, "bad.yaml", "http:\n  routers:\n    bad: {rule: PathPrefix(`/bad`), service: bad, middlewares: [bad], entryPoints: [web]}\n  services:\n    bad: {loadBalancer: {servers: [{url: \""+w.server.URL+"\"}]}}\n  middlewares:\n   bad:\n"+c.yaml+"\n")
 			w.traefik.SetText(t, "typed.yaml", string(w.dynamicJSON(typedCases[:1])))
@@ -455,6 +458,9 @@ func TestWhatTraefikDecidesAlone(t *testing.T) {
 				})
 			}
 			bad, good := status("/bad/x"), status("/t0/x")
+			if got := status("/indexed/x"); got != http.StatusOK {
+				t.Errorf("a router with middlewares[0] answers %d", got)
+			}
 			log := w.logs.Text("traefik")
 			if bad != c.bad || good != c.good || !strings.Contains(log, c.log) {
 				t.Errorf("bad %d, want %d; good %d, want %d; log: %s", bad, c.bad, good, c.good, linesWith(log, "ERR"))
