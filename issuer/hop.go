@@ -23,21 +23,24 @@ const (
 	hopHeader    = "X-Mcpb-Hop"
 	reasonHeader = "X-Mcpb-Reason" // of a refusal, sealed for the plugin
 
-	// MarkHeader is on every answer of the sidecar: sealing.Hop's mark if the request had a hop header that is
-	// served, else UnboundMark. The plugin passes on nothing that does not bear the mark of its header.
+	// MarkHeader is on every answer of the sidecar: sealing.Hop's mark if the request had a hop
+	// header that is served, else UnboundMark. The plugin passes on nothing that does not bear the
+	// mark of its header.
 	MarkHeader  = "X-Mcpb-Sidecar"
 	UnboundMark = "1"
 )
 
-// hopVersion is the version of the payload that is understood here. docs/hop.md says what raises it.
+// hopVersion is the version of the payload that is understood here. docs/hop.md says what raises
+// it.
 const hopVersion = "1"
 
 // tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md). The
 // plugin leaves out a member at its default; one without a default must be there.
 type tenant struct {
-	PublicURL      string   `json:"publicURL"`
-	Resource       string   `json:"resource"`
-	Audience       string   `json:"audience" default:"\"\""` // that is, Resource
+	PublicURL string `json:"publicURL"`
+	Resource  string `json:"resource"`
+	// Audience and DisplayName are Resource where they are left out.
+	Audience       string   `json:"audience" default:"\"\""`
 	ProviderIssuer string   `json:"providerIssuer"`
 	ClientID       string   `json:"clientID"`
 	ClientSecret   string   `json:"clientSecret" default:"\"\""`
@@ -46,7 +49,7 @@ type tenant struct {
 	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
 	Exchange       string   `json:"exchange" default:"\"auto\""`
 	Generation     uint32   `json:"generation" default:"0"`
-	DisplayName    string   `json:"displayName" default:"\"\""` // that is, Resource
+	DisplayName    string   `json:"displayName" default:"\"\""`
 	Logo           string   `json:"logo" default:"\"\""`
 
 	AllowedEmails   []string `json:"allowedEmails" default:"[]"`
@@ -113,7 +116,8 @@ func (s *Issuer) openHop(value string) (openedHop, error) {
 const (
 	// hopReuse is for how long the plugin sends one header.
 	hopReuse = 20 * time.Second
-	// hopDrift is how far clocks may differ without a warning. What is refused differs by more than sealing.Skew.
+	// hopDrift is how far clocks may differ without a warning. What is refused differs by more than
+	// sealing.Skew.
 	hopDrift = 2 * time.Minute
 )
 
@@ -130,8 +134,8 @@ func clocksDiffer(age time.Duration) string {
 	return fmt.Sprintf("hop header made %d s ago: the clock of Traefik is behind the sidecar's; set both", age/time.Second)
 }
 
-// strangeHop says for the log what is wrong with a header that does not authenticate. Key id and time stand in clear in it, so
-// that an operator whose plugin has another key need not guess.
+// strangeHop says for the log what is wrong with a header that does not authenticate. Key id and
+// time stand in clear in it, so that an operator whose plugin has another key need not guess.
 func (s *Issuer) strangeHop(value string) *refusal {
 	id, issuedAt, err := sealing.ReadHop(value)
 	mine := s.Ring.HopKeyIDs()
@@ -155,7 +159,8 @@ type refusal struct {
 	cause string
 	// kind is what is logged once in ten seconds. Empty: cause.
 	kind string
-	// sealed is the reason, for the plugin that made the header. Empty: the header did not authenticate.
+	// sealed is the reason, for the plugin that made the header. Empty: the header did not
+	// authenticate.
 	sealed string
 }
 
@@ -219,9 +224,10 @@ func parseTenant(payload []byte) (*tenant, error) {
 	return t, nil
 }
 
-// decodeTenant reads the payload: each member at most once, spelt exactly, and none that is not known here. What
-// the other side's operator has set must not be ignored: an access rule would open. go-jose's decoder refuses
-// repeated members and compares names to the byte. A payload without v is that of a plugin which sent every member.
+// decodeTenant reads the payload: each member at most once, spelt exactly, and none that is not
+// known here. What the other side's operator has set must not be ignored: an access rule would
+// open. go-jose's decoder refuses repeated members and compares names to the byte. A payload
+// without v is that of a plugin which sent every member.
 func decodeTenant(payload []byte, t *tenant) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
@@ -258,8 +264,8 @@ func decodeTenant(payload []byte, t *tenant) error {
 	return nil
 }
 
-// unknownLabels names a member that is not known here: a label of a later version, which is set. One
-// name is enough to see what is to be done.
+// unknownLabels names a member that is not known here: a label of a later version, which is set.
+// One name is enough to see what is to be done.
 func unknownLabels(members map[string]json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if !slices.ContainsFunc(hopMembers, func(m hopMember) bool { return m.name == name }) {
@@ -323,8 +329,8 @@ func restoreAuthorization(h http.Header) {
 	}
 }
 
-// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a public address. What a
-// refusal says to the plugin is sealed.
+// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a
+// public address. What a refusal says to the plugin is sealed.
 func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *refusal
 	errors.As(err, &refused)
@@ -361,7 +367,8 @@ type lineTime struct {
 // maxLines is how many kinds of line are written within their periods.
 const maxLines = 16
 
-// allow says whether a line of this kind may be written: once in each period, and not while too many others were.
+// allow says whether a line of this kind may be written: once in each period, and not while too
+// many others were.
 func (l *lineLimit) allow(kind string, now time.Time, period time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -380,7 +387,8 @@ func (l *lineLimit) allow(kind string, now time.Time, period time.Duration) bool
 	return true
 }
 
-// hopCache maps a hop header to what it says. Only headers that opened get in, so strangers cannot fill it.
+// hopCache maps a hop header to what it says. Only headers that opened get in, so strangers cannot
+// fill it.
 type hopCache struct {
 	mu sync.RWMutex // guards m for one map access
 	m  map[string]openedHop

@@ -145,7 +145,8 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 							t.Fatalf("%s %s: it also says %s: %s", method, path, name, got.Header.Get(name))
 						}
 					}
-					// The reason is for who has the key. A stranger is not even told that there is one.
+					// The reason is for who has the key. A stranger is not even told that there is
+					// one.
 					if got.Header.Get("X-Mcpb-Sidecar") != "1" || (got.Header.Get("X-Mcpb-Reason") != "") != authenticates(w, c.hops) {
 						t.Fatalf("%s %s: mark %q, reason %q", method, path, got.Header.Get("X-Mcpb-Sidecar"), got.Header.Get("X-Mcpb-Reason"))
 					}
@@ -161,7 +162,8 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 	}
 }
 
-// The mark follows from the header that was sent and the hop key: whoever has not the key cannot answer in the sidecar's place.
+// The mark follows from the header that was sent and the hop key: whoever has not the key cannot
+// answer in the sidecar's place.
 func TestEveryAnswerBearsTheMark(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	marks := map[string]bool{}
@@ -231,7 +233,8 @@ func readReason(t *testing.T, key, hop string, got reply) string {
 	return string(reason)
 }
 
-// Each cause is a line in ten seconds, whoever asks how often, with what an operator needs to find it.
+// Each cause is a line in ten seconds, whoever asks how often, with what an operator needs to find
+// it.
 func TestARefusedHopHeaderIsLogged(t *testing.T) {
 	foreign := newRing(t, masterTwo)
 	for _, c := range []struct {
@@ -309,7 +312,8 @@ func TestNothingLongStandsInTheLinesAboutHopHeaders(t *testing.T) {
 	}
 }
 
-// Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all the same.
+// Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all
+// the same.
 func TestInventedHopHeadersDoNotFillTheLog(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for i := range 1000 {

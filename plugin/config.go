@@ -264,8 +264,9 @@ func (s *settings) parseAddresses(c *labelTexts) error {
 
 var errLeadsBack = errors.New("label sidecarURL: this is an address of the MCP server itself, so that each request for the sidecar would come back as another one: give the address of the sidecar, for example http://bouncer:8080")
 
-// leadsBack says whether requests to the sidecar would come back to this middleware under a public URL: same host, and a
-// path at or below its own. The scheme does not count where both ports are the default: a proxy may end TLS for one of them.
+// leadsBack says whether requests to the sidecar would come back to this middleware under a public
+// URL: same host, and a path at or below its own. The scheme does not count where both ports are
+// the default: a proxy may end TLS for one of them.
 func (s *settings) leadsBack(publicURL string) bool {
 	u, err := url.Parse(publicURL)
 	if err != nil || hostAndPort(u) != hostAndPort(s.sidecar) {
@@ -382,8 +383,8 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	return nil
 }
 
-// accessLists say who may come in and who gets which scopes. What the rules mean is the sidecar's to
-// decide (issuer/access.go, issuer/scope.go).
+// accessLists say who may come in and who gets which scopes. What the rules mean is the sidecar's
+// to decide (issuer/access.go, issuer/scope.go).
 type accessLists struct {
 	emails, domains, groups, subjects []string
 	scopeRules                        []string // each as it stands in the label

@@ -87,11 +87,12 @@ func parseDenyList(body []byte, etag string) (*denyList, error) {
 	return d, nil
 }
 
-// knownDenials are the members of the document. The decoder does not mind letter case, so what is spelt otherwise is not known.
+// knownDenials are the members of the document. The decoder does not mind letter case, so what is
+// spelt otherwise is not known.
 var knownDenials = map[string]bool{"v": true, "serial": true, "notBefore": true, "clients": true, "users": true, "families": true, "keys": true}
 
-// unknownDenial returns a member that is not known here and names something: passing over it would let in whom a later sidecar
-// was told to shut out.
+// unknownDenial returns a member that is not known here and names something: passing over it would
+// let in whom a later sidecar was told to shut out.
 func unknownDenial(body []byte) string {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(body, &members)

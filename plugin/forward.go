@@ -69,11 +69,12 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	proxy.ServeHTTP(rw, req)
 }
 
-// finalAnswers is a transport whose interim answers (RFC 9110 §15.2) stay here. ReverseProxy would pass them on before anybody
-// has looked for the sidecar's mark, which they cannot bear.
+// finalAnswers is a transport whose interim answers (RFC 9110 §15.2) stay here. ReverseProxy would
+// pass them on before anybody has looked for the sidecar's mark, which they cannot bear.
 type finalAnswers struct{ way http.RoundTripper }
 
-// RoundTrip hides the proxy's trace, which is how it learns of them. The request ends with the client's all the same.
+// RoundTrip hides the proxy's trace, which is how it learns of them. The request ends with the
+// client's all the same.
 func (f finalAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	context.AfterFunc(req.Context(), cancel)

@@ -19,11 +19,12 @@ const (
 	maxForgeable = len("X-Mcpb-Authorization")
 )
 
-// dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes X_Mcp_Sub and X.mcp.sub on,
-// and a server that maps header names to variables (CGI, WSGI) reads them as X-Mcp-Sub. It returns whether a bouncer's
-// middleware has sent the request to its sidecar.
+// dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes
+// X_Mcp_Sub and X.mcp.sub on, and a server that maps header names to variables (CGI, WSGI) reads
+// them as X-Mcp-Sub. It returns whether a bouncer's middleware has sent the request to its sidecar.
 //
-// The tests before foldHeader are there for speed: this loop runs interpreted, for each header of each request.
+// The tests before foldHeader are there for speed: this loop runs interpreted, for each header of
+// each request.
 func dropForged(h http.Header) bool {
 	for name := range h {
 		if len(name) <= maxForgeable && len(name) >= minForgeable && name[0]|0x20 == 'x' && name[2]|0x20 == 'm' && forgeable[foldHeader(name)] {
@@ -115,7 +116,8 @@ func identify(h http.Header, id *identity) {
 	}
 }
 
-// maxOwnCookies is how many of the bouncer's cookies are looked at, of one request: logins and consent pages that are open at a time.
+// maxOwnCookies is how many of the bouncer's cookies are looked at, of one request: logins and
+// consent pages that are open at a time.
 const maxOwnCookies = 50
 
 // smallLetters folds the letters of US-ASCII and leaves every byte where it is.
@@ -123,11 +125,13 @@ var smallLetters = strings.NewReplacer("A", "a", "B", "b", "C", "c", "D", "d", "
 	"K", "k", "L", "l", "M", "m", "N", "n", "O", "o", "P", "p", "Q", "q", "R", "r", "S", "s", "T", "t", "U", "u", "V", "v", "W", "w",
 	"X", "x", "Y", "y", "Z", "z")
 
-// keepCookies leaves in a request either only the bouncer's cookies (for the sidecar) or only the others (for the MCP server).
+// keepCookies leaves in a request either only the bouncer's cookies (for the sidecar) or only the
+// others (for the MCP server).
 //
-// A stranger must not be able to buy Traefik's time with a long header: so it goes from one cookie that may be the bouncer's to the one before,
-// and looks at no more than maxOwnCookies. Browsers send the newest last (RFC 6265 §5.4). Of more, the sidecar gets the newest, and the MCP
-// server no cookie at all, because one that was not looked at could be the bouncer's.
+// A stranger must not be able to buy Traefik's time with a long header: so it goes from one cookie
+// that may be the bouncer's to the one before, and looks at no more than maxOwnCookies. Browsers
+// send the newest last (RFC 6265 §5.4). Of more, the sidecar gets the newest, and the MCP server no
+// cookie at all, because one that was not looked at could be the bouncer's.
 func keepCookies(h http.Header, bouncers bool) {
 	all := strings.Join(h["Cookie"], "; ")
 	delete(h, "Cookie")

@@ -33,10 +33,13 @@ const (
 
 // hopTicket is one hop header, with what it takes to read the answer to it.
 type hopTicket struct {
-	value  string
-	mark   string // what the answer bears in markHeader
-	key    []byte // 32 bytes
-	madeAt int64  // Unix seconds
+	value string
+	// mark is what the answer bears in markHeader.
+	mark string
+	// key has 32 bytes.
+	key []byte
+	// madeAt is in Unix seconds.
+	madeAt int64
 }
 
 // hopSealer makes the hop header of one tenant and keeps it for hopReuse seconds.
@@ -53,8 +56,9 @@ type hopSealer struct {
 	madeAt int64
 }
 
-// header returns X-Mcpb-Hop at a time in Unix seconds. The key is read here and not in New, so that a new key
-// in the file needs no restart. A failure is remembered for a second, so that strangers cannot make Traefik read files in a loop.
+// header returns X-Mcpb-Hop at a time in Unix seconds. The key is read here and not in New, so that
+// a new key in the file needs no restart. A failure is remembered for a second, so that strangers
+// cannot make Traefik read files in a loop.
 func (h *hopSealer) header(at int64) (*hopTicket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -177,8 +181,9 @@ func hopKeyID(key []byte) string {
 
 const maxReason = 600 // characters of a sealed reason
 
-// openReason opens what the sidecar says of a hop header that it does not serve. It is sealed under a key that
-// follows from the hop key and from the header: nobody in between can make an operator rotate keys, or blame a label.
+// openReason opens what the sidecar says of a hop header that it does not serve. It is sealed under
+// a key that follows from the hop key and from the header: nobody in between can make an operator
+// rotate keys, or blame a label.
 func openReason(ticket *hopTicket, sealed string) (string, bool) {
 	if !strings.HasPrefix(sealed, "mbe1_") || len(sealed) > maxReason {
 		return "", false
@@ -199,7 +204,8 @@ func openReason(ticket *hopTicket, sealed string) (string, bool) {
 	return string(reason), err == nil
 }
 
-// explainRefusal says what an operator is to do. reason is the sidecar's, of docs/hop.md; at is now in Unix seconds.
+// explainRefusal says what an operator is to do. reason is the sidecar's, of docs/hop.md; at is now
+// in Unix seconds.
 func explainRefusal(ticket *hopTicket, reason string, at int64) string {
 	word, about, _ := strings.Cut(reason, " ")
 	switch word {

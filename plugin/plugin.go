@@ -114,8 +114,9 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	pass(b, rw, req, e, id)
 }
 
-// refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each would make the next one,
-// until Traefik has no file descriptors left. Whoever sends such a header himself is refused alone.
+// refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each would
+// make the next one, until Traefik has no file descriptors left. Whoever sends such a header
+// himself is refused alone.
 func refuseLoop(b *bouncer, rw http.ResponseWriter) {
 	complain(b.name, "loop", "a request for the sidecar came back to a middleware of MCPBouncer (this one's label sidecarURL is "+b.settings.sidecar.String()+"): give the address of the sidecar itself")
 	answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
@@ -189,8 +190,8 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	b.next.ServeHTTP(rw, req)
 }
 
-// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for the MCP server. s is what a message that
-// must be counted has of the budget.
+// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for
+// the MCP server. s is what a message that must be counted has of the budget.
 func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) {
 	lists := false
 	if b.settings.rules != nil {

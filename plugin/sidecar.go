@@ -57,8 +57,8 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 	return &sidecarAnswer{status: resp.StatusCode, body: body, etag: resp.Header.Get("ETag")}, nil
 }
 
-// What comes back instead of an answer of the sidecar. Each is the operator's to mend, so the client is told no more
-// than that the authorization server is away.
+// What comes back instead of an answer of the sidecar. Each is the operator's to mend, so the
+// client is told no more than that the authorization server is away.
 var (
 	errHopRefused      = errors.New("the sidecar refuses the hop header")
 	errSidecarFails    = errors.New("the sidecar cannot serve")
@@ -66,16 +66,17 @@ var (
 	errHeadersTooLarge = errors.New("the request's headers are too large for the sidecar")
 )
 
-// checkAnswer lets nothing pass that the sidecar has not marked as its answer to this hop header. Otherwise the pages of whatever
-// else listens at sidecarURL would reach clients under the MCP server's name, and its key set would be believed.
-// Every request to the sidecar comes here.
+// checkAnswer lets nothing pass that the sidecar has not marked as its answer to this hop header.
+// Otherwise the pages of whatever else listens at sidecarURL would reach clients under the MCP
+// server's name, and its key set would be believed. Every request to the sidecar comes here.
 func checkAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response) error {
 	mark := resp.Header.Get(markHeader)
 	delete(resp.Header, markHeader)
 	if !hmac.Equal([]byte(mark), []byte(ticket.mark)) {
 		return explainAnswer(hop, ticket, resp, mark)
 	}
-	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and Function URLs rename the header.
+	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and
+	// Function URLs rename the header.
 	if challenge := resp.Header[renamedChallenge]; challenge != nil {
 		resp.Header["Www-Authenticate"] = challenge
 		delete(resp.Header, renamedChallenge)
@@ -85,8 +86,8 @@ func checkAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response) error {
 
 const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
 
-// explainAnswer says what came instead. mark is what the answer bears: a sidecar that did not open the hop header can only say that it
-// is one.
+// explainAnswer says what came instead. mark is what the answer bears: a sidecar that did not open
+// the hop header can only say that it is one.
 func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark string) error {
 	status := resp.StatusCode
 	refused := status == http.StatusForbidden && resp.Header.Get(hopHeader) == "refused"

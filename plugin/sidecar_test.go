@@ -32,7 +32,8 @@ func sealReason(hop, reason string) string {
 	return "mbe1_" + base64.RawURLEncoding.EncodeToString(append(nonce, sealed...))
 }
 
-// The line says what is to be done, and only where the key is wrong does it speak of keys: whoever is told otherwise rotates them.
+// The line says what is to be done, and only where the key is wrong does it speak of keys: whoever
+// is told otherwise rotates them.
 func TestARefusalSaysWhatIsToBeDone(t *testing.T) {
 	const plain = "mbe1_" // no reason at all
 	for _, c := range []struct {
@@ -114,7 +115,8 @@ func TestTheAgeOfAHopHeaderIsNotTakenForAClock(t *testing.T) {
 	}
 }
 
-// Whatever else listens at sidecarURL: none of it reaches a client, and the log names label, address, status and media type.
+// Whatever else listens at sidecarURL: none of it reaches a client, and the log names label,
+// address, status and media type.
 func TestWhatIsNotTheSidecarReachesNobody(t *testing.T) {
 	page := "<html>It works!</html>"
 	for _, c := range []struct {
@@ -225,7 +227,8 @@ func TestTheMarkReachesNoClient(t *testing.T) {
 	}
 }
 
-// A request that a middleware has sent to its sidecar ends at the next middleware, whatever its path. Whoever makes the header up is refused alone.
+// A request that a middleware has sent to its sidecar ends at the next middleware, whatever its
+// path. Whoever makes the header up is refused alone.
 func TestARequestThatComesBackIsALoop(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
@@ -355,7 +358,8 @@ func TestSidecarURLThatLeadsBackIsRefused(t *testing.T) {
 	}
 }
 
-// An interim answer bears no mark, so none is passed on; and who goes away ends the request to the sidecar.
+// An interim answer bears no mark, so none is passed on; and who goes away ends the request to the
+// sidecar.
 func TestInterimAnswersReachNobody(t *testing.T) {
 	start(t)
 	ended := make(chan bool, 1)

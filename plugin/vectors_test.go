@@ -172,7 +172,8 @@ func TestHopVectors(t *testing.T) {
 	}
 }
 
-// What the sidecar says of a header that it refuses opens for the plugin that sent it, and for no other header.
+// What the sidecar says of a header that it refuses opens for the plugin that sent it, and for no
+// other header.
 func TestReasonVectors(t *testing.T) {
 	opened := 0
 	for name, v := range loadVectors(t, "reason", "reason", "key", "hop") {
@@ -237,7 +238,8 @@ func openHop(key []byte, at int64, value string) (string, error) {
 	return string(payload), nil
 }
 
-// told returns every member that the sidecar reads in a header under the tests' key, those at their default too.
+// told returns every member that the sidecar reads in a header under the tests' key, those at their
+// default too.
 func told(value string) (string, error) {
 	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), value)
 	if err != nil {
@@ -254,7 +256,8 @@ func told(value string) (string, error) {
 	return "{" + strings.Join(members, ",") + "}", nil
 }
 
-// decodePayload reads the payload as docs/hop.md demands it, from the table of members that the plugin writes by.
+// decodePayload reads the payload as docs/hop.md demands it, from the table of members that the
+// plugin writes by.
 func decodePayload(payload []byte) (*hopPayload, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	token, err := decoder.Token()
@@ -306,7 +309,8 @@ func decodePayload(payload []byte) (*hopPayload, error) {
 	return p, nil
 }
 
-// A payload without version means the same as one with it, and the plugin writes neither more nor less than what differs from the defaults.
+// A payload without version means the same as one with it, and the plugin writes neither more nor
+// less than what differs from the defaults.
 func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 	start(t)
 	vectors := loadVectors(t, "hop", "expect", "reason", "mark", "master", "key", "now", "payload")

@@ -17,8 +17,8 @@ const (
 	hopMarkSize  = 16
 )
 
-// ErrHopClock is the error of a hop header that authenticates, but was made too long ago or in the future.
-// Only who has the hop key gets that far, so it tells a stranger nothing.
+// ErrHopClock is the error of a hop header that authenticates, but was made too long ago or in the
+// future. Only who has the hop key gets that far, so it tells a stranger nothing.
 var ErrHopClock = errors.New("sealing: the hop header was made too long ago, or in the future")
 
 // Hop is a hop header that authenticated under a key of the ring.
@@ -38,7 +38,8 @@ func (r *Ring) HopKey() string {
 	return base64.StdEncoding.EncodeToString(r.masters[0].hop)
 }
 
-// HopKeyIDs are the public names of the ring's hop keys, 6 hexadecimal digits each, in the order of the masters.
+// HopKeyIDs are the public names of the ring's hop keys, 6 hexadecimal digits each, in the order of
+// the masters.
 func (r *Ring) HopKeyIDs() []string {
 	var ids []string
 	for _, m := range r.masters {
@@ -47,9 +48,9 @@ func (r *Ring) HopKeyIDs() []string {
 	return ids
 }
 
-// OpenHop opens a hop header. Every master's hop key opens, so the plugin may follow a new master later.
-// A header that does not authenticate is ErrNotOpened, whatever the reason. One that does, but
-// was made at another time than about now, is ErrHopClock, and is returned with it.
+// OpenHop opens a hop header. Every master's hop key opens, so the plugin may follow a new master
+// later. A header that does not authenticate is ErrNotOpened, whatever the reason. One that does,
+// but was made at another time than about now, is ErrHopClock, and is returned with it.
 func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 	raw, header, issuedAt, err := decodePrefixed(hopPrefix, value)
 	if err != nil {
@@ -72,15 +73,16 @@ func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 	return nil, ErrNotOpened
 }
 
-// Mark is what an answer to the request with this header bears, so that the plugin knows that a sidecar
-// with its key gave it: 22 characters. It does not cover the answer: the network in between is TLS's to guard.
+// Mark is what an answer to the request with this header bears, so that the plugin knows that a
+// sidecar with its key gave it: 22 characters. It does not cover the answer: the network in between
+// is TLS's to guard.
 func (h *Hop) Mark() string {
 	return base64.RawURLEncoding.EncodeToString(h.mac(labelHopMark)[:hopMarkSize])
 }
 
-// SealReason seals, for the plugin that made this header and for nobody else, why it is refused. Each
-// header has a key of its own for it, so a reason cannot be presented as the answer to another header, and
-// however many answers strangers cause, no key seals more than those to one header.
+// SealReason seals, for the plugin that made this header and for nobody else, why it is refused.
+// Each header has a key of its own for it, so a reason cannot be presented as the answer to another
+// header, and however many answers strangers cause, no key seals more than those to one header.
 func (h *Hop) SealReason(reason string) string {
 	sealed := newGCM(h.mac(labelHopReason)).Seal(nil, nil, []byte(reason), []byte(labelHopReason))
 	return reasonPrefix + base64.RawURLEncoding.EncodeToString(sealed)
@@ -92,8 +94,9 @@ func (h *Hop) mac(label string) []byte {
 	return mac.Sum(nil)
 }
 
-// ReadHop reads the id of the key under which a hop header claims to be sealed, 6 hexadecimal digits, and when it
-// claims to have been made, without opening it: for the log, and for headers that were opened before.
+// ReadHop reads the id of the key under which a hop header claims to be sealed, 6 hexadecimal
+// digits, and when it claims to have been made, without opening it: for the log, and for headers
+// that were opened before.
 func ReadHop(value string) (keyID string, issuedAt time.Time, err error) {
 	_, header, at, err := decodePrefixed(hopPrefix, value)
 	if err != nil {

@@ -26,7 +26,8 @@ type Ring struct {
 type master struct {
 	id  [3]byte
 	prk []byte
-	// hop and hopID are the hop key and its public name: whoever asks the sidecar is asked for them.
+	// hop and hopID are the hop key and its public name: whoever asks the sidecar is asked for
+	// them.
 	hop   []byte
 	hopID [3]byte
 }

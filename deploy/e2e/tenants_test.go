@@ -291,8 +291,9 @@ func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 	})
 }
 
-// A client's own hop header, however good, is never passed on. One that can only be a bouncer's is taken for a loop,
-// which ends here; in another spelling, which no bouncer sends, or with another value it is dropped.
+// A client's own hop header, however good, is never passed on. One that can only be a bouncer's is
+// taken for a loop, which ends here; in another spelling, which no bouncer sends, or with another
+// value it is dropped.
 func TestTheHopHeaderOfAClientIsNotPassedOn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})

@@ -18,8 +18,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// The next version of plugin and sidecar has a label more than this one: allowedCountries, made from the lines about logo. Its
-// sources are these with that edit.
+// The next version of plugin and sidecar has a label more than this one: allowedCountries, made
+// from the lines about logo. Its sources are these with that edit.
 var linesAboutLogo = regexp.MustCompile("(?m)^\t(Logo +(any|string).*|\tLogo: .*|\t\\{\"logo\", .*)$")
 
 func withOneLabelMore(text string) string {
@@ -36,7 +36,8 @@ func successorPlugin(edited map[string]int) func(file, text string) string {
 	}
 }
 
-// pluginOfNovember writes the payload as the plugin of 24 November 2026 did: every member, and no version.
+// pluginOfNovember writes the payload as the plugin of 24 November 2026 did: every member, and no
+// version.
 func pluginOfNovember(t *testing.T) func(file, text string) string {
 	return func(file, text string) string {
 		if file != "plugin/payload.go" {
@@ -137,7 +138,8 @@ func (l *personLogin) callback() string {
 	return back.Query().Get("code")
 }
 
-// Sidecar first, then plugin; and every state in between serves, one replica and one Traefik after the other, while people log in.
+// Sidecar first, then plugin; and every state in between serves, one replica and one Traefik after
+// the other, while people log in.
 func TestVersionsAreReplacedOneByOneUnderRunningLogins(t *testing.T) {
 	t.Parallel()
 	edited := map[string]int{}
@@ -224,8 +226,9 @@ func statusIs(u string, want int) error {
 	return nil
 }
 
-// A label of the next version that is set while a replica does not know it: that tenant is refused there, by name in both logs, and all others
-// are served. Nobody is let in by a rule that was not understood, and nobody is told to change keys.
+// A label of the next version that is set while a replica does not know it: that tenant is refused
+// there, by name in both logs, and all others are served. Nobody is let in by a rule that was not
+// understood, and nobody is told to change keys.
 func TestALabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 	t.Parallel()
 	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/hop.go": withOneLabelMore})
@@ -284,7 +287,8 @@ func TestALabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 	}
 }
 
-// One anonymous request makes one other in real Traefik, though the sidecar's address is spelt otherwise than the public URL.
+// One anonymous request makes one other in real Traefik, though the sidecar's address is spelt
+// otherwise than the public URL.
 func TestALoopInTraefikEndsAtItsSecondRequest(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Static: map[string]any{"accessLog": map[string]any{}}})

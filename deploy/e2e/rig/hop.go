@@ -46,7 +46,8 @@ func OpenHop(key, header string) ([]byte, error) {
 	return aead.Open(nil, nonce, sealed, append([]byte("mcpbouncer/v1/hop"), head...))
 }
 
-// MarkAnswer marks an answer as that of a sidecar that has the hop key, as docs/hop.md describes it.
+// MarkAnswer marks an answer as that of a sidecar that has the hop key, as docs/hop.md describes
+// it.
 func MarkAnswer(key string, w http.ResponseWriter, r *http.Request) {
 	raw, _ := base64.StdEncoding.DecodeString(key)
 	mac := hmac.New(sha256.New, raw)

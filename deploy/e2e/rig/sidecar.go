@@ -199,8 +199,8 @@ func (r *Replica) Replace(program string) {
 	r.Start(nil)
 }
 
-// BuildSidecar builds the sidecar with some of its sources edited; files are relative to the repository. It returns the
-// program's name.
+// BuildSidecar builds the sidecar with some of its sources edited; files are relative to the
+// repository. It returns the program's name.
 func BuildSidecar(t T, edits map[string]func(text string) string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -275,7 +275,8 @@ func writeHops(dir string) {
 		mac.Write([]byte("mcpbouncer/v1/hop-mark" + value))
 		return b64.EncodeToString(mac.Sum(nil)[:16])
 	}
-	// reason is what the sidecar tells the plugin when it refuses: "none" if it does not, "key" if the header does not authenticate.
+	// reason is what the sidecar tells the plugin when it refuses: "none" if it does not, "key" if
+	// the header does not authenticate.
 	file := func(name, reason string, now int64, payload, value string) {
 		expect, m := "refused", mark(value)
 		switch reason {
