@@ -62,7 +62,9 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			e := asError(err)
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
 				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.issuer, "cause", e.cause)
-				s.handOn(r.Context(), codeKey(t, upstreamCode))
+				if r.Context().Err() == nil { // otherwise the person comes here again
+					s.handOn(r.Context(), codeKey(t, upstreamCode))
+				}
 				return s.codeAnswer(t, req, code, finished), nil
 			}
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil

@@ -149,6 +149,7 @@ func TestAPassingFaultAtALoginIsWaitedFor(t *testing.T) {
 		{"429", issuertest.Behaviour{Status: 429}},
 		{"400 slow_down", issuertest.Behaviour{Status: 400, Error: "slow_down"}},
 		{"keys", issuertest.Behaviour{KeysStatus: 503}},
+		{"discovery", issuertest.Behaviour{DiscoveryStatus: 503}},
 		{"userinfo", issuertest.Behaviour{UserInfoStatus: 502}},
 	} {
 		for _, exchange := range []string{"token", "callback"} {
@@ -266,13 +267,16 @@ func TestASessionThatBeganWithoutAClaimIsShort(t *testing.T) {
 // Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
 // person's browser.
 func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
-	for _, exchange := range []string{"token", "callback"} {
-		t.Run("exchange="+exchange, func(t *testing.T) {
+	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"callback", "none"}, {"callback", "memory"}} {
+		exchange := c[0]
+		t.Run("exchange="+exchange+", guard "+c[1], func(t *testing.T) {
 			var hangUp atomic.Pointer[context.CancelFunc]
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.Exchange = exchange
-				next := w.idp.Transport
+				w.guarded(c[1])
+				guarded, next := w.config, w.idp.Transport
 				w.config = func(c *issuer.Config) {
+					guarded(c)
 					c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 						if cancel := hangUp.Load(); cancel != nil && r.URL.Path == "/token" {
 							(*cancel)()

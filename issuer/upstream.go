@@ -144,7 +144,12 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	client := s.upstreamClient(issuer)
 	answers := &lastStatus{next: client.Transport}
 	client.Transport = answers
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
+	ask := func() (*oidc.Provider, error) { return oidc.NewProvider(oidc.ClientContext(ctx, client), issuer) }
+	provider, err := ask()
+	// Without any document this is a login's matter: its client comes once.
+	if err != nil && timeout == upstreamTimeout && mayPass(answers.status.Load(), err) && s.Wait(ctx, oncePause) == nil {
+		provider, err = ask()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, explainDiscovery(err, int(answers.status.Load())))
 	}
@@ -210,6 +215,13 @@ func (l *lastStatus) RoundTrip(r *http.Request) (*http.Response, error) {
 		l.status.Store(int32(resp.StatusCode))
 	}
 	return resp, err
+}
+
+// mayPass says whether discovery failed by what may pass in a moment: no answer, or that of an
+// outage. Of a provider that has just kept somebody waiting nothing is expected.
+func mayPass(status int32, err error) bool {
+	return !errors.Is(err, errPaused) && !errors.Is(err, context.DeadlineExceeded) &&
+		(status == 0 || status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
 }
 
 // explainDiscovery says what is wrong with the label providerIssuer, where the answer shows it: a
