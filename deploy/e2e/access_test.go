@@ -45,6 +45,7 @@ func TestAccessRules(t *testing.T) {
 		{"other-subject", "", map[string]string{"allowedSubjects": "somebody"}, "", "", "allowedSubjects"},
 		{"both", "", map[string]string{"allowedDomains": "example.com", "allowedEmails": "second@example.com"}, "", "", "allowedEmails"},
 		{"callback", "", map[string]string{"allowedDomains": "example.org", "exchange": "callback"}, "", "", "allowedDomains"},
+		{"token", "", map[string]string{"allowedDomains": "example.org", "exchange": "token"}, "", "", "allowedDomains"},
 
 		{"keycloak-role", "keycloak", map[string]string{"allowedGroups": "wiki-admin", "groupsClaim": "realm_access.roles"}, "", "", ""},
 		{"keycloak-group", "keycloak", map[string]string{"allowedGroups": "/eng/devs, owners"}, "", "", ""},
@@ -93,7 +94,7 @@ func TestAccessRules(t *testing.T) {
 				answer = c.Redeem(code, f)
 			}
 			if row.refused != "" {
-				if answer.Status != http.StatusBadRequest || answer.Member("error") != "access_denied" || (row.labels["exchange"] == "callback") != (back.Query().Get("code") == "") {
+				if answer.Status != http.StatusBadRequest || answer.Member("error") != "access_denied" || (row.labels["exchange"] == "token") != (back.Query().Get("code") != "") {
 					t.Errorf("the client got %s and %s, want access_denied", back, answer)
 				}
 				if log := w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b"); !strings.Contains(log, "not admitted by the label "+row.refused+":") {
