@@ -274,6 +274,8 @@ func TestMachinesThatAreNotMade(t *testing.T) {
 		{"a blank in the subject", issuer.Machine{Subject: "ci bot"}, "client_secret_basic", nil, "subject: "},
 		{"a line break in the subject", issuer.Machine{Subject: "ci\r\nX: y"}, "client_secret_basic", nil, "subject: "},
 		{"a subject of 256 characters", issuer.Machine{Subject: strings.Repeat("x", 256)}, "client_secret_basic", nil, "subject: "},
+		{"a comma between scopes", issuer.Machine{Subject: "x", Scope: "wiki:read,wiki:write"}, "client_secret_basic", nil, "scope: "},
+		{"a semicolon between scopes", issuer.Machine{Subject: "x", Scope: "wiki:read; wiki:write"}, "client_secret_basic", nil, "scope: "},
 		{"a quote in the scope", issuer.Machine{Subject: "x", Scope: `a"b`}, "client_secret_basic", nil, "scope: "},
 		{"a long scope", issuer.Machine{Subject: "x", Scope: strings.Repeat("x", 1025)}, "client_secret_basic", nil, "scope: "},
 		{"a scope that does not fit", issuer.Machine{Subject: "x", Scope: strings.Repeat("x", 1000)}, "client_secret_basic", nil, "the client_id would be longer"},
