@@ -91,7 +91,7 @@ func hostname(host string) string {
 }
 
 // refuseSize answers a request of too many or too long headers.
-func (b *bouncer) refuseSize(rw http.ResponseWriter) {
+func refuseSize(b *bouncer, rw http.ResponseWriter) {
 	complain(b.name, "headers", fmt.Sprintf("a request is answered 431: it has more than %d headers, or more than %d bytes of cookies", maxHeaders, maxCookies))
 	answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }

@@ -219,7 +219,7 @@ func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, 
 func passCounted(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	s := &share{of: messageBudget}
 	defer func() { giveBack(s) }() // also when the proxy panics, as it does when an answer breaks off
-	if b.settings.special {
+	if b.special {
 		passSpecially(b, rw, req, e, id, s)
 		return
 	}

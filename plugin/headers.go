@@ -102,14 +102,14 @@ var separators = strings.NewReplacer("!", "-", "#", "-", "$", "-", "%", "-", "&"
 // bouncer's cookies.
 func identify(h http.Header, id *identity) {
 	delete(h, "Authorization")
-	if len(h["Cookie"]) > 0 {
+	if h["Cookie"] != nil {
 		keepCookies(h, false)
 	}
 	delete(h, "Upgrade") // Connection does not name it: see passConnection
 	// New slices each time: whoever changes them in place must not change another request's identity.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}
-	if len(id.more) > 0 {
+	if id.more != nil {
 		for _, more := range id.more {
 			h[more.name] = []string{more.value}
 		}
@@ -192,5 +192,5 @@ func tooManyHeaders(h http.Header) bool {
 		return true
 	}
 	cookies := h["Cookie"]
-	return len(cookies) > 0 && len(strings.Join(cookies, ";")) > maxCookies
+	return cookies != nil && len(strings.Join(cookies, ";")) > maxCookies
 }

@@ -73,15 +73,12 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	body, status := holdBody(req, maxMessage, s)
 	if status != 0 {
-		refuseBody(e.tenant.hop.name, rw, req, status)
+		refuseBody(e, rw, req, status)
 		return false, false
 	}
 	v := inspect(r, h, body)
 	if v.code != 0 {
-		if v.unknown != "" {
-			complainOfMethod(e.tenant.hop.name, v.unknown)
-		}
-		refuseMessage(rw, req, v.status, v)
+		refuseVerdict(e, rw, req, v)
 		return false, false
 	}
 	if len(v.needed) > 0 && !hasScopes(id.scopes, v.needed) {
@@ -91,12 +88,19 @@ func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	return true, v.lists
 }
 
-func refuseBody(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
+func refuseVerdict(e *endpoint, rw http.ResponseWriter, req *http.Request, v *verdict) {
+	if v.unknown != "" {
+		complainOfMethod(e.tenant.hop.name, v.unknown)
+	}
+	refuseMessage(rw, req, v.status, v)
+}
+
+func refuseBody(e *endpoint, rw http.ResponseWriter, req *http.Request, status int) {
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
 		return
 	}
-	answerUnread(middleware, rw, status)
+	answerUnread(e.tenant.hop.name, rw, status)
 }
 
 func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {

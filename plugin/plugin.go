@@ -41,6 +41,8 @@ type bouncer struct {
 	name     string // of the middleware, for the log
 	next     http.Handler
 	settings *settings
+	own      *ownHeaders // of settings: in Yaegi each step to a field costs
+	special  bool        // of settings
 
 	mu          sync.RWMutex
 	byPublicURL map[string]*tenant   // bounded by maxTenants
@@ -71,7 +73,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
 // misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
@@ -91,19 +93,19 @@ func misconfigured(name string, reason error) http.Handler {
 // reflection. Branches that are not taken count too, so what is seldom needed there stands in functions of its own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if tooManyHeaders(req.Header) { // before anything walks through them
-		b.refuseSize(rw)
+		refuseSize(b, rw)
 		return
 	}
 	if dropForged(req.Header) {
 		refuseLoop(b, rw)
 		return
 	}
-	if b.settings.own != nil {
-		dropOwn(req.Header, b.settings.own)
+	if b.own != nil {
+		dropOwn(req.Header, b.own)
 	}
 	e := recallEndpoint(b, req)
 	if e == nil {
-		b.serveFirst(rw, req)
+		serveFirst(b, rw, req)
 		return
 	}
 	id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
@@ -123,7 +125,7 @@ func refuseLoop(b *bouncer, rw http.ResponseWriter) {
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
-func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
+func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
 	if err != nil {
 		b.refuseHost(rw, hostOf(req), err)
@@ -152,7 +154,10 @@ func (b *bouncer) serveFirst(rw http.ResponseWriter, req *http.Request) {
 
 // protect lets a request through to the MCP server if its token is good.
 func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
-	id := reviveIdentity(e.tenant.keys, req)
+	var id *identity
+	if req.Header["Authorization"] != nil {
+		id = reviveIdentity(e.tenant.keys, req)
+	}
 	if id == nil {
 		verified, err := authenticate(e.tenant, req)
 		if err != nil {
@@ -166,7 +171,7 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
-	if len(req.Header["Connection"]) > 0 {
+	if req.Header["Connection"] != nil {
 		passConnection(b, rw, req, e, id)
 		return
 	}
@@ -175,7 +180,7 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		passCounted(b, rw, req, e, id)
 		return
 	}
-	if b.settings.special {
+	if b.special {
 		passSpecially(b, rw, req, e, id, nil)
 		return
 	}
@@ -193,9 +198,10 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 // passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for
 // the MCP server. s is what a message that must be counted has of the budget.
 func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) {
+	r := b.settings.rules
 	lists := false
-	if b.settings.rules != nil {
-		ok, listing := permit(b.settings.rules, rw, req, e, id, s)
+	if r != nil {
+		ok, listing := permit(r, rw, req, e, id, s)
 		if !ok {
 			return
 		}
@@ -208,7 +214,7 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	} else if !credentialize(b, rw, req, e, id) {
 		return
 	}
-	if lists && b.settings.rules.hide {
+	if lists && r.hide {
 		serveListing(b, rw, req, id.scopes)
 		return
 	}
