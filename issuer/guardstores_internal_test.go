@@ -726,3 +726,56 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 		t.Errorf("a store that never answers: %v after %d tries", err, f.raises-before)
 	}
 }
+
+// Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each store.
+func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
+	fake := newFakeRedis(t)
+	redis, err := newRedisStore("redis://" + fake.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables := newTable(t, 0)
+	memory, err := OpenReplayGuard("memory", time.Hour, time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]*ReplayGuard{
+		"memory": memory, "dynamodb": tables[0], "redis": {store: redis, kind: "redis", life: time.Hour, ended: time.Hour},
+	} {
+		use := func(caller uint32) (bool, string, uint32) {
+			t.Helper()
+			first, left, mark, err := g.use(t.Context(), replayKey{9}, caller)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return first, string(left), mark
+		}
+		if first, left, mark := use(7); !first || left != "" || mark != 7 {
+			t.Errorf("%s: the first: %v, %q, %d", name, first, left, mark)
+		}
+		if first, left, _ := use(8); first || left != "" {
+			t.Errorf("%s: the second, while the first is at it: %v, %q", name, first, left)
+		}
+		if err := g.leave(t.Context(), replayKey{9}, 7, 7, []byte("learnt")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		first, left, mark := use(3)
+		if !first || left != "learnt" {
+			t.Errorf("%s: the next: %v, %q", name, first, left)
+		}
+		if first, left, _ := use(4); first || left != "" {
+			t.Errorf("%s: the one after that: %v, %q", name, first, left)
+		}
+		// Again and again, whatever its number.
+		if err := g.leave(t.Context(), replayKey{9}, mark, mark, []byte("learnt")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if first, left, _ := use(2); !first || left != "learnt" {
+			t.Errorf("%s: after it was left twice: %v, %q", name, first, left)
+		}
+		// What nobody has marked can be left too, unless somebody has by now.
+		if err := g.leave(t.Context(), replayKey{9}, 0, 5, []byte("late")); err == nil {
+			t.Errorf("%s: a mark was overwritten", name)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -189,6 +190,13 @@ func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Named: true})
+	// At load the plugin asks for the keys of each tenant, in environments of their own.
+	rig.WaitFor(t, "the plugin's own questions", func() error {
+		if n := len(w.Extension.Asked()); n < len(w.Tenants()) {
+			return fmt.Errorf("%d secrets were asked for", n)
+		}
+		return nil
+	})
 	before := len(w.Extension.Asked())
 	e := w.Lambda.Cold()
 	if asked := w.Extension.Asked()[before:]; len(asked) != 0 {
