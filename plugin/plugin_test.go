@@ -231,6 +231,25 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 	}
 }
 
+// What they push out is one entry each, and not all of the others.
+func TestInventedHostsAndPathsPushOutOneEntryEach(t *testing.T) {
+	start(t)
+	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBouncer("wiki@docker", http.NotFoundHandler(), s)
+	for i := 0; i < maxTenants+3; i++ {
+		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
+	}
+	for i := 0; i < maxEndpoints+3; i++ {
+		ask(b, "GET", fmt.Sprintf("https://mcp.localhost/wiki/%d", i), "X-Forwarded-Host", "mcp.localhost")
+	}
+	if len(b.tenants) != maxTenants || len(b.byPublicURL) != maxTenants || len(b.endpoints) != maxEndpoints {
+		t.Errorf("%d and %d tenants, %d endpoints are left", len(b.tenants), len(b.byPublicURL), len(b.endpoints))
+	}
+}
+
 // Whoever asks chooses the spelling of the host. It must not choose how often a header is sealed under the hop key.
 func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	start(t)

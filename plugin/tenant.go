@@ -87,8 +87,11 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	t := b.tenantAt(publicURL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.tenants) >= maxTenants {
-		b.tenants = map[string]*tenant{}
+	for other := range b.tenants { // any one goes: strangers choose hosts, and must not push out all others
+		if len(b.tenants) < maxTenants {
+			break
+		}
+		delete(b.tenants, other)
 	}
 	b.tenants[where] = t
 	return t, nil
@@ -101,8 +104,11 @@ func (b *bouncer) tenantAt(publicURL string) *tenant {
 	t := b.byPublicURL[publicURL]
 	if t == nil {
 		t = newTenant(b.settings, publicURL, b.name)
-		if len(b.byPublicURL) >= maxTenants {
-			b.byPublicURL = map[string]*tenant{}
+		for other := range b.byPublicURL {
+			if len(b.byPublicURL) < maxTenants {
+				break
+			}
+			delete(b.byPublicURL, other)
 		}
 		b.byPublicURL[publicURL] = t
 	}
