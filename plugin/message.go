@@ -259,14 +259,13 @@ func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 	v := &verdict{}
 	table := r.subjects[c.method]
 	if table != nil {
-		v.needed = neededFor(table, c.subject)
 		if table == r.resources {
 			if !isPlainURI(c.subject) {
 				return refusedCall(c, codeInvalid, "params.uri is not in its plain form")
 			}
-			if c.method == "resources/directory/read" { // the URI of a directory stands without the slash that its rule has (SEP-2640)
-				v.needed = append(append([]string{}, v.needed...), neededFor(table, c.subject+"/")...)
-			}
+			v.needed = neededForURI(table, c.subject)
+		} else {
+			v.needed = neededFor(table, c.subject)
 		}
 	}
 	if r.methods != nil {

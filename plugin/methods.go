@@ -255,10 +255,14 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 		if table == nil {
 			continue
 		}
-		if s.label == labelResources && !isPlainURI(s.text) {
+		if s.label != labelResources {
+			needed = append(needed, neededFor(table, s.text)...)
+			continue
+		}
+		if !isPlainURI(s.text) {
 			return refusedCall(c, codeInvalid, "a URI is not in its plain form")
 		}
-		needed = append(needed, neededFor(table, s.text)...)
+		needed = append(needed, neededForURI(table, s.text)...)
 	}
 	v.needed = needed
 	return v

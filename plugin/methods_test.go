@@ -262,6 +262,38 @@ func TestLetterCaseOpensNothing(t *testing.T) {
 	}
 }
 
+// A server may ignore the query, the fragment and a slash at the end: what guards the URI without them counts too.
+func TestOtherFormsOfAURIAreGuarded(t *testing.T) {
+	table, err := parseRuleTable("resourceScopes", "file:///secret/*=admin; file:///page=write; file:///dir/=dir; https://wiki.example/find=write; https://wiki.example/find?q=a*=read; *=all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ uri, want string }{
+		{"file:///secret/a", "admin"},
+		{"file:///secret", "all admin"},
+		{"file:///secret?x", "all admin"},
+		{"file:///secret#x", "all admin"},
+		{"file:///Secret", "all all admin"},
+		{"file:///secret/", "admin admin"},
+		{"file:///secrets", "all"},
+		{"file:///page", "write"},
+		{"file:///page?x", "all write"},
+		{"file:///page#x", "all write"},
+		{"file:///page/", "all write"},
+		{"file:///Page/?x", "all all write"},
+		{"file:///pages", "all"},
+		{"file:///dir", "all dir"},
+		{"file:///dir/", "dir"},
+		{"file:///dir/?x", "all dir"},
+		{"https://wiki.example/find?q=ab", "read"},
+		{"https://wiki.example/find?q=b", "all write"},
+	} {
+		if got := strings.Join(neededForURI(table, c.uri), " "); got != c.want {
+			t.Errorf("%s needs %q, want %q", c.uri, got, c.want)
+		}
+	}
+}
+
 // fold joins whatever Unicode's simple folding joins.
 func TestFoldJoinsWhatUnicodeJoins(t *testing.T) {
 	orbits := 0

@@ -86,3 +86,39 @@ func isPlainAuthority(scheme, host string) bool {
 	}
 	return !(scheme == "http" && port == "80" || scheme == "https" && port == "443")
 }
+
+// neededForURI is neededFor for a URI. Many servers look at neither query nor fragment, and take a slash
+// at the end for nothing; a directory stands without the slash that its rule has (SEP-2640). So what
+// guards the same URI in one of these forms counts too, unless a rule was written for this very form.
+func neededForURI(table *ruleTable, uri string) []string {
+	scopes := neededFor(table, uri)
+	_, exact := table.exact[uri]
+	if exact {
+		return scopes
+	}
+	path := uri
+	end := strings.IndexAny(path, "?#")
+	if end >= 0 {
+		path = path[:end]
+	}
+	for _, rule := range table.prefixes {
+		if len(rule.prefix) > len(path) && strings.HasPrefix(uri, rule.prefix) {
+			return scopes // it reaches into the query
+		}
+	}
+	folded := table.folded
+	if folded == nil {
+		folded = table
+	}
+	bare := strings.TrimSuffix(fold(path), "/")
+	more := append(append([]string{}, folded.exact[bare]...), folded.exact[bare+"/"]...)
+	for _, rule := range folded.prefixes {
+		if rule.prefix == bare+"/" {
+			more = append(more, rule.scopes...)
+		}
+	}
+	if len(more) == 0 {
+		return scopes
+	}
+	return append(append([]string{}, scopes...), more...)
+}
