@@ -302,6 +302,9 @@ func (s *settings) parseTenant(c *labelTexts) error {
 			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
+	if strings.ContainsAny(c.GroupsClaim, ",;") || hasInvisible(strings.TrimSpace(c.GroupsClaim)) {
+		return errors.New("label groupsClaim: give one claim's name or dotted path, without commas and semicolons")
+	}
 	if len([]rune(c.DisplayName)) > 64 {
 		return errors.New("label displayName: at most 64 characters")
 	}
@@ -367,7 +370,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		AllowedDomains:  access.domains,
 		AllowedGroups:   access.groups,
 		AllowedSubjects: access.subjects,
-		GroupsClaim:     either(c.GroupsClaim, "groups"),
+		GroupsClaim:     either(strings.TrimSpace(c.GroupsClaim), "groups"),
 		ScopeRules:      access.scopeRules,
 		ScopesSupported: supported,
 		IdentityClaims:  identityClaims(headers),

@@ -56,6 +56,8 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"publicURL and pathPrefix that disagree", func(c *Config) { c.PublicURL = wikiURL; c.PathPrefix = "/world" }, "label pathPrefix: differs"},
 		{"mcpPaths without a slash", func(c *Config) { c.MCPPaths = "mcp" }, "label mcpPaths"},
 		{"mcpPaths below /oauth", func(c *Config) { c.MCPPaths = "/oauth/token" }, "label mcpPaths"},
+		{"groupsClaim of two claims", func(c *Config) { c.GroupsClaim = "groups, roles" }, "label groupsClaim: give one claim's name"},
+		{"groupsClaim of two lines", func(c *Config) { c.GroupsClaim = "groups\nroles" }, "label groupsClaim: give one claim's name"},
 		{"scopeRules without scopes", func(c *Config) { c.ScopeRules = "*=" }, "label scopeRules"},
 		{"scopeRules without an =", func(c *Config) { c.ScopeRules = "group:admins" }, "label scopeRules"},
 		{"scopeRules of nobody known", func(c *Config) { c.ScopeRules = "team:x=mcp:read" }, "label scopeRules"},
