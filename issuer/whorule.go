@@ -18,8 +18,9 @@ var (
 	// domainName is labels of letters and digits, with hyphens and underscores between them.
 	domainName = regexp.MustCompile(`^([\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?\.)*[\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?$`)
 
-	// rdn is one part of a distinguished name (RFC 4514), once what is escaped has been taken out.
-	// Only attributes that groups and people are named by: any other would let a swallowed rule pass.
+	// rdn is one part of a distinguished name (RFC 4514), once what is escaped has been taken
+	// out. Only attributes that groups and people are named by: any other would let a swallowed
+	// rule pass.
 	rdn     = regexp.MustCompile(`(?i)^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
 	escaped = regexp.MustCompile(`\\.`)
 
@@ -70,7 +71,8 @@ func isDistinguishedName(name string) bool {
 		!slices.ContainsFunc(parts, func(part string) bool { return !rdn.MatchString(part) })
 }
 
-// isRuleScope refuses also the star, which stands for itself, and the variable that nobody replaced.
+// isRuleScope refuses also the star, which stands for itself, and the variable that nobody
+// replaced.
 func isRuleScope(scope string) bool {
 	return ruleScope.MatchString(scope) && scope != "*" && !strings.Contains(scope, "${")
 }

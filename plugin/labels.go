@@ -54,9 +54,9 @@ type labelTexts struct {
 // readLabels is the one place that says what a value means, whatever type Traefik's provider gave
 // it. Its errors name the label, and never hold the value of one that may be a secret.
 //
-// What arrives (docs/labels.md): labels give text, and lists for keys with an index; key-value stores
-// join those with commas. Files give text for all but lists and tables, after YAML or TOML has read
-// numbers and booleans. Kubernetes gives what JSON has.
+// What arrives (docs/labels.md): labels give text, and lists for keys with an index; key-value
+// stores join those with commas. Files give text for all but lists and tables, after YAML or TOML
+// has read numbers and booleans. Kubernetes gives what JSON has.
 func readLabels(c *Config) (*labelTexts, error) {
 	if len(c.Extra) > 0 {
 		return nil, unknownLabel(c.Extra)
@@ -117,7 +117,8 @@ func (r *labelReader) text(label string, value any) string {
 	return r.scalar(label, value, false)
 }
 
-// identifier is for labels where a number is never meant: one digit less and it names somebody else.
+// identifier is for labels where a number is never meant: one digit less and it names somebody
+// else.
 func (r *labelReader) identifier(label string, value any) string {
 	return r.scalar(label, value, true)
 }
@@ -234,9 +235,9 @@ var (
 )
 
 // isChangedNumber finds text that was a number on its way here and is another one now. An
-// identifier of 20 digits or more is refused if it is exactly a float: the file provider rounds an
-// unquoted one to the nearest. One in 4,096 at most of all real ones is such a number; changedNumber
-// says what to do then.
+// identifier of 20 digits or more is refused if it is exactly a float: the file provider rounds
+// an unquoted one to the nearest. One in 4,096 at most of all real ones is such a number;
+// changedNumber says what to do then.
 func isChangedNumber(text string, identifier bool) bool {
 	text = strings.TrimSpace(text)
 	if exponent.MatchString(text) || sixthOf.MatchString(text) {
@@ -252,8 +253,8 @@ func isChangedNumber(text string, identifier bool) bool {
 	return err == nil && strconv.FormatFloat(f, 'f', 0, 64) == text
 }
 
-// wholeNumber returns the digits of a number, empty for anything else, and whether it is a whole one
-// that no decoder has rounded.
+// wholeNumber returns the digits of a number, empty for anything else, and whether it is a whole
+// one that no decoder has rounded.
 func wholeNumber(v reflect.Value) (string, bool) {
 	kind := v.Kind()
 	switch {
@@ -263,7 +264,8 @@ func wholeNumber(v reflect.Value) (string, bool) {
 		return strconv.FormatUint(v.Uint(), 10), true
 	case kind == reflect.Float32 || kind == reflect.Float64:
 		f := v.Float()
-		return strconv.FormatFloat(f, 'f', -1, 64), f == math.Trunc(f) && math.Abs(f) < 9007199254740992 // 2^53
+		const exact = 9007199254740992 // 2^53
+		return strconv.FormatFloat(f, 'f', -1, 64), f == math.Trunc(f) && math.Abs(f) < exact
 	}
 	return "", false
 }

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Values as Traefik's providers hand them over: text, and what JSON, YAML and TOML make of numbers, booleans, lists and tables.
+// Values as Traefik's providers hand them over: text, and what JSON, YAML and TOML make of
+// numbers, booleans, lists and tables.
 func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 	for _, c := range []struct {
 		label string
@@ -143,7 +144,8 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 	}
 }
 
-// Traefik's decoder refuses nothing that goes into an interface, and drops the router of what it refuses.
+// Traefik's decoder refuses nothing that goes into an interface, and drops the router of what it
+// refuses.
 func TestNoLabelHasATypeThatADecoderCouldRefuse(t *testing.T) {
 	fields := reflect.TypeOf(CreateConfig()).Elem()
 	known := reflect.TypeOf(labelTexts{})

@@ -44,12 +44,14 @@ func elementsOf(text, separators string) []string {
 	return list
 }
 
-// isOnlySeparators finds the list that two empty variables leave: it would open what was to be shut.
+// isOnlySeparators finds the list that two empty variables leave: it would open what was to be
+// shut.
 func isOnlySeparators(text string) bool {
 	return strings.TrimSpace(text) != "" && len(elementsOf(text, ",; ")) == 0
 }
 
-// parseList reads a label that is a list. fault says what is wrong with an element, empty if nothing.
+// parseList reads a label that is a list. fault says what is wrong with an element, empty if
+// nothing.
 func parseList(label, text, separators string, fault func(string) string) ([]string, error) {
 	list := elementsOf(text, separators)
 	for _, element := range list {
@@ -71,8 +73,8 @@ type nameRule struct {
 	scopes []string // at least one
 }
 
-// parseNameRules reads a label that is a list of rules. No scope in a rule holds an "=", so that the
-// last one divides; whether a name may hold others is for fault to say.
+// parseNameRules reads a label that is a list of rules. No scope in a rule holds an "=", so that
+// the last one divides; whether a name may hold others is for fault to say.
 func parseNameRules(label, text string, fault func(string) string) ([]nameRule, error) {
 	rules := []nameRule{}
 	seen := map[string]bool{}
@@ -104,8 +106,8 @@ func parseNameRules(label, text string, fault func(string) string) ([]nameRule, 
 	return rules, nil
 }
 
-// scopeFault is RFC 6749 §3.3 without comma and semicolon, which separate scopes elsewhere. Required
-// scopes are also quoted in a header: this is what keeps the quotes closed.
+// scopeFault is RFC 6749 §3.3 without comma and semicolon, which separate scopes elsewhere.
+// Required scopes are also quoted in a header: this is what keeps the quotes closed.
 func scopeFault(scope string) string {
 	if strings.Trim(scope, scopeChars) != "" || strings.ContainsAny(scope, ",;") {
 		return "not a scope: separate scopes by spaces; they cannot hold commas, semicolons, quotes, backslashes or non-ASCII"
@@ -159,7 +161,8 @@ func patternFault(label, pattern string) string {
 }
 
 var (
-	// uriPattern is the beginning of a URI up to its colon, or the beginning of a scheme and a star.
+	// uriPattern is the beginning of a URI up to its colon, or the beginning of a scheme and a
+	// star.
 	uriPattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*(:|\*$)`)
 
 	// secondURI is a comma with the beginning of another URI, or with the star that was taken off.

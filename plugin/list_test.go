@@ -24,7 +24,8 @@ func putLabel(t testing.TB, c *Config, label string, value any) {
 	t.Fatalf("%q is no label", label)
 }
 
-// Each of these was taken before, or named no label and element: the first opened a tool to everybody.
+// Each of these was taken before, or named no label and element: the first opened a tool to
+// everybody.
 func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 	for _, c := range []struct{ name, label, value, element, want string }{
 		{"a comma where a semicolon belongs", "toolScopes", "delete_page=wiki:write, *=wiki:read", "wiki:write,", "second ="},
@@ -158,7 +159,8 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 	}
 }
 
-// meaning is what came of a list, one text for each element, in the spelling of the naive reader below. Rules by name come sorted.
+// meaning is what came of a list, one text for each element, in the spelling of the naive reader
+// below. Rules by name come sorted.
 func meaning(s *settings, label string) []string {
 	list := []string{}
 	switch label {
@@ -254,8 +256,9 @@ func foreign(label string) []string {
 	return []string{";", "; "}
 }
 
-// What is accepted means what a naive reader finds, and two elements that are accepted are refused when another list's separator stands
-// between them: so that none swallows its neighbour. What is refused names the label.
+// What is accepted means what a naive reader finds, and two elements that are accepted are
+// refused when another list's separator stands between them: so that none swallows its neighbour.
+// What is refused names the label.
 func FuzzLists(f *testing.F) {
 	for i, seeds := range [][]string{
 		{"openid email", "a,b"}, {"wiki:read", "*"}, {"wiki:read", "offline_access"}, {"/mcp", "/sse"}, {"myapp://a/b", "other:/c"}, {"a@b.example", "c=d@e.example"},

@@ -188,7 +188,8 @@ func TestLabelsInThePagesAreTaken(t *testing.T) {
 	}
 }
 
-// The example of compose quotes its labels too: docker compose writes a number without quotes as 1.1e+20.
+// The example of compose quotes its labels too: docker compose writes a number without quotes as
+// 1.1e+20.
 func TestLabelsOfTheComposeExampleAreQuoted(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/compose/compose.yaml")
 	if err != nil {

@@ -20,19 +20,27 @@ import (
 
 // A typedCase is one middleware whose labels are not all text.
 type typedCase struct {
-	name    string
-	json    string            // what is added to the labels, as JSON: for files, HTTP and Kubernetes
-	toml    string            // the same as TOML; empty: not tried
-	keys    map[string]string // for labels and key-value stores: what has an index or a name of its own is written NAME[0] or NAME.x
-	want    int               // of a request without a token
-	log     string            // in Traefik's log
-	payload string            // member=JSON that the sidecar is told; empty: nothing in particular
-	kube    int               // if Kubernetes differs: JSON has one kind of number, and lists arrive empty
-	store   int               // if a key-value store differs: Traefik has joined what has an index with commas
+	name string
+	// What is added to the labels, as JSON: for files, HTTP and Kubernetes.
+	json string
+	// The same as TOML; empty: not tried.
+	toml string
+	// For labels and key-value stores: an element of a list is NAME[0], a member of a table NAME.x.
+	keys map[string]string
+	// Status of a request without a token, and what stands in Traefik's log.
+	want int
+	log  string
+	// MEMBER=JSON that the sidecar is told; empty: nothing in particular.
+	payload string
+	// Status if Kubernetes differs: JSON has one kind of number, and empty lists arrive.
+	kube int
+	// Status if a key-value store differs: Traefik joins what has an index with commas.
+	store int
 }
 
-// What each provider of Traefik makes of typed values, and what the plugin makes of that. Beside each middleware there is a wider router to
-// the same server without any: on 2aafe8e it answered 200 wherever Traefik's decoder had refused a value.
+// What each provider of Traefik makes of typed values, and what the plugin makes of that. Beside
+// each middleware there is a wider router to the same server without any, which must never answer
+// in its place.
 var typedCases = []typedCase{
 	{name: "rules as a list", json: `"scopeRules": ["group:a=x", "*=y z"]`, toml: `scopeRules = ["group:a=x", "*=y z"]`,
 		keys: map[string]string{"scopeRules[0]": "group:a=x", "scopeRules[1]": "*=y z"}, want: 401, store: 503, payload: `scopeRules=["group:a=x","*=y z"]`},
@@ -80,7 +88,8 @@ var typedCases = []typedCase{
 	{name: "an empty list", json: `"allowedEmails": []`, want: 401, kube: 503},
 }
 
-// typedWorld is Traefik with one provider of middlewares, a server, and a sidecar that keeps what it was told.
+// typedWorld is Traefik with one provider of middlewares, a server, and a sidecar that keeps what
+// it was told.
 type typedWorld struct {
 	t       *testing.T
 	port    int
@@ -144,7 +153,8 @@ func (w *typedWorld) base(path string) map[string]string {
 	}
 }
 
-// labelsAsJSON are the labels of a case as one JSON object, in which numbers stand as they were written.
+// labelsAsJSON are the labels of a case as one JSON object, in which numbers stand as they were
+// written.
 func (w *typedWorld) labelsAsJSON(path string, c typedCase) json.RawMessage {
 	var more map[string]json.RawMessage
 	if err := json.Unmarshal([]byte("{"+c.json+"}"), &more); err != nil {
@@ -368,7 +378,8 @@ var kinds = map[string]string{
 	"services": "Service", "secrets": "Secret", "configmaps": "ConfigMap", "endpointslices": "EndpointSlice", "nodes": "Node",
 }
 
-// kubernetes answers what Traefik asks of Kubernetes' API: lists, and watches in which nothing happens.
+// kubernetes answers what Traefik asks of Kubernetes' API: lists, and watches in which nothing
+// happens.
 func kubernetes(objects map[string][]any) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
@@ -398,8 +409,9 @@ func kubernetes(objects map[string][]any) http.Handler {
 	})
 }
 
-// What Traefik refuses before it asks the plugin. The wide router, which a container brings, then answers without a token: docs/labels.md says so,
-// and abortOnPluginFailure, which all these tests set, changes nothing about it. When Traefik does better some day, this test says so.
+// What Traefik refuses before it asks the plugin. The wide router, which a container brings, then
+// answers without a token: docs/labels.md says so, and abortOnPluginFailure, which all these
+// tests set, changes nothing about it. When Traefik does better some day, this test says so.
 func TestWhatTraefikDecidesAlone(t *testing.T) {
 	const plugin = "    plugin:\n      mcpbouncer:\n        "
 	for _, c := range []struct {
