@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// In Yaegi each call, variable and intermediate result is an allocation, so their number says what the
+// short way through the middleware costs, on any machine and whatever else it does. The limits are
+// 1.03 times what the first build took; who needs more has to save it elsewhere on the same way.
+func TestTheShortWayStaysShort(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(t)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	token := a.token(0)
+	ruled := a.labels()
+	ruled["ToolScopes"] = "delete_page=wiki:write; admin_*=wiki:admin; *=openid"
+	ruled["MethodScopes"] = "resources/*=wiki:read"
+	const message = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":` +
+		`{"name":"search","arguments":{"text":"word"},"_meta":{"progressToken":7}}}`
+	for _, c := range []struct {
+		name        string
+		labels      map[string]string
+		token, body string
+		status      int
+		compiled    float64
+		interpreted float64
+	}{
+		{"a token that was verified before", a.labels(), token, "", http.StatusOK, 4, 245},
+		{"no token", a.labels(), "", "", http.StatusUnauthorized, 6, 455},
+		{"a message", a.labels(), token, message, http.StatusOK, 11, 305},
+		{"a message that rules judge", ruled, token, message, http.StatusOK, 29, 703},
+	} {
+		for how, h := range handlers(t, c.labels, next) {
+			w := &discard{header: http.Header{}}
+			request := func() {
+				r := get(c.token)
+				if c.body != "" {
+					r.Method = http.MethodPost
+					r.Header.Set("Content-Type", "application/json")
+					r.Body = io.NopCloser(strings.NewReader(c.body))
+					r.ContentLength = int64(len(c.body))
+				}
+				w.status = http.StatusOK
+				clear(w.header)
+				h.ServeHTTP(w, r)
+			}
+			// The keys are fetched before anything is counted.
+			request()
+			if w.status != c.status {
+				t.Fatalf("%s, %s: status %d", c.name, how, w.status)
+			}
+			limit := c.compiled
+			if how == "yaegi" {
+				limit = c.interpreted
+			}
+			made := testing.AllocsPerRun(300, func() { _ = get(c.token) })
+			took := testing.AllocsPerRun(300, request)
+			for range 4 { // what else runs in this process is counted too
+				took = min(took, testing.AllocsPerRun(300, request))
+			}
+			t.Logf("%s, %s: %.0f allocations", c.name, how, took-made)
+			if took-made > limit {
+				t.Errorf("%s, %s: the limit is %.0f", c.name, how, limit)
+			}
+		}
+	}
+}
