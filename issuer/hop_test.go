@@ -119,6 +119,8 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 		{"a logo in capitals", tenant(func(t *issuertest.Tenant) { t.Logo = "DATA:image/png;base64,AAAA" }), false},
 		{"a logo that is too long", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2979) }), false},
 		{"a logo of 3,000 characters", tenant(func(t *issuertest.Tenant) { t.Logo = "data:image/png;base64," + strings.Repeat("A", 2978) }), true},
+		{"a rule for whom it does not know", tenant(func(t *issuertest.Tenant) { t.ScopeRules = []string{"country:CH=mcp:read"} }), false},
+		{"an identity claim that it does not know", tenant(func(t *issuertest.Tenant) { t.IdentityClaims = []string{"mfa"} }), false},
 		{"another refresh", tenant(func(t *issuertest.Tenant) { t.Refresh = "always" }), false},
 		{"a check interval of two days", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = 172800 }), false},
 		{"a check interval of less than nothing", tenant(func(t *issuertest.Tenant) { t.UpstreamCheckInterval = -1 }), false},
