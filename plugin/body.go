@@ -36,6 +36,7 @@ type budget struct {
 var (
 	messageBudget = &budget{most: maxHeld}
 	forwardBudget = &budget{most: maxHeldForwarded}
+	listingBudget = &budget{most: maxHeld} // answers to tools/list: see heldAnswer
 )
 
 // share is what one request has of a budget. Whoever makes one gives it back when the request is over.

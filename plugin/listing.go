@@ -31,6 +31,8 @@ type heldAnswer struct {
 	status int
 	body   bytes.Buffer // of events: what is not passed on yet
 	long   bool         // there was more than maxListing
+	share  *share       // of listingBudget
+	full   bool         // which had no more
 
 	// The client's, and what hides tools from it. Events go there as they come.
 	client http.ResponseWriter
@@ -75,8 +77,10 @@ func (a *heldAnswer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
 	}
-	if a.long || a.body.Len()+len(p) > maxListing {
-		a.long = true
+	size := a.body.Len() + len(p)
+	a.long = a.long || size > maxListing
+	a.full = a.full || size > maxUncounted && !take(a.share, int64(size))
+	if a.long || a.full {
 		a.body.Reset()
 		return len(p), nil
 	}
@@ -121,7 +125,8 @@ func (a *heldAnswer) passEvents(end bool) {
 // serveListing passes on a request for tools/list, and what is left of the answer.
 func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes string) {
 	req.Header["Accept-Encoding"] = []string{"identity"}
-	held := &heldAnswer{header: http.Header{}, client: rw, rules: b.settings.rules, scopes: scopes}
+	held := &heldAnswer{header: http.Header{}, client: rw, rules: b.settings.rules, scopes: scopes, share: &share{of: listingBudget}}
+	defer func() { giveBack(held.share) }()
 	err := hold(b.next, held, req)
 	text := held.body.Bytes()
 	if held.events {
@@ -162,6 +167,8 @@ func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
 	switch {
 	case held.long:
 		return errors.New("it is longer than 4 MB")
+	case held.full:
+		return errors.New("so many long ones are held that no more is; let fewer requests in at a time, by Traefik's middleware inFlightReq")
 	case ctx.Err() != nil:
 		return errors.New("it did not end within 30 seconds")
 	}

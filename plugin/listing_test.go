@@ -211,7 +211,7 @@ func TestWhatIsNotHeld(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	req, _ := http.NewRequestWithContext(ctx, "POST", wikiURL, strings.NewReader(listRequest))
-	if err := hold(next, &heldAnswer{header: http.Header{}}, req); err == nil || h == nil {
+	if err := hold(next, &heldAnswer{header: http.Header{}, share: &share{of: listingBudget}}, req); err == nil || h == nil {
 		t.Error("an answer without end was taken")
 	}
 }
@@ -250,4 +250,29 @@ func manyRules(n int) string {
 		rules = append(rules, fmt.Sprintf("t%d=x", i))
 	}
 	return strings.Join(rules, ";")
+}
+
+// The answers that are held at once are bounded, and each gives back what it had.
+func TestListingsThatAreHeldAtOnceAreBounded(t *testing.T) {
+	logged := start(t)
+	behind := &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{strings.Replace(tools("search"), `"c"`, `"`+strings.Repeat("x", 100000)+`"`, 1)}}
+	sidecar := startSidecar(t)
+	c := wikiConfig(sidecar.server.URL)
+	c.ToolScopes = "*=openid"
+	c.HideTools = "true"
+	var next http.Handler = behind
+	h, err := New(context.Background(), next, c, "wiki@docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listingBudget.most = 50000
+	rec := post(h, "openid", listRequest)
+	listingBudget.most = maxHeld
+	if rec.Code != 502 || !strings.Contains(logged.String(), "so many long ones are held") || listingBudget.held != 0 {
+		t.Errorf("beyond the budget: %d; %d bytes are still counted; the log says %s", rec.Code, listingBudget.held, logged)
+	}
+	rec = post(h, "openid", listRequest)
+	if rec.Code != 200 || rec.Body.Len() < 100000 || listingBudget.held != 0 {
+		t.Errorf("within it: %d, %d bytes; %d bytes are still counted", rec.Code, rec.Body.Len(), listingBudget.held)
+	}
 }
