@@ -256,6 +256,21 @@ func useNode(script string) func(*testing.T, *rig.Tenant, *rig.World, way) login
 // logInByBrowser is the person in front of a program that opens a browser and listens on loopback. It waits for the program's end.
 func logInByBrowser(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (got loginResult) {
 	t.Helper()
+	asked := bringCode(t, tn, w, process)
+	if code := process.Wait(t); code != 0 {
+		t.Fatalf("%s ended with %d:\n%s", process.Name, code, w.Logs.Text(process.Name))
+	}
+	m := resulted.FindStringSubmatch(w.Logs.Text(process.Name))
+	if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil {
+		t.Fatalf("%s ended with no result:\n%s", process.Name, w.Logs.Text(process.Name))
+	}
+	got.ask(asked.Query())
+	return got
+}
+
+// bringCode opens the URL that the program wants to have opened, and brings it the code.
+func bringCode(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (asked *url.URL) {
+	t.Helper()
 	var start string
 	if err := json.Unmarshal([]byte(process.Say(t, w.Logs, opened)), &start); err != nil {
 		t.Fatal(err)
@@ -272,15 +287,7 @@ func logInByBrowser(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Pro
 	if _, err := browser.Load(t.Context(), back.String()); err != nil {
 		t.Fatal(err)
 	}
-	if code := process.Wait(t); code != 0 {
-		t.Fatalf("%s ended with %d:\n%s", process.Name, code, w.Logs.Text(process.Name))
-	}
-	m := resulted.FindStringSubmatch(w.Logs.Text(process.Name))
-	if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil {
-		t.Fatalf("%s ended with no result:\n%s", process.Name, w.Logs.Text(process.Name))
-	}
-	got.ask(asked.Query())
-	return got
+	return asked
 }
 
 // useGoSDK is the same with the Go SDK.
@@ -433,6 +440,48 @@ func TestTheTestsThatImitateClientsExist(t *testing.T) {
 	for _, name := range names {
 		if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
 			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// docs/clients.md, "Where they look": with the original's rule, the prefix and nothing else, these clients log in, call and
+// refresh, since they follow the 401. An application on a TypeScript SDK that refreshes by itself, without a 401, looks
+// for the server at the standards' places, which that rule does not bring.
+func TestClientsThatFollowThe401(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true, Labels: map[string]string{"requiredScopes": "docs:read"}, Stateless: []string{"world"}})
+	doc, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "clients.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "\n## Where they look\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var follow []realClient
+	for _, c := range slices.Concat(clients, programs) {
+		if !strings.Contains(section, c.name) {
+			t.Errorf("docs/clients.md does not say where %s looks", c.name)
+		}
+		if !strings.HasPrefix(c.name, "TypeScript") {
+			c.ways = []string{dcrPublic}
+			follow = append(follow, c)
+		}
+	}
+	for _, script := range []string{"client-v1.mjs", "client-v2.mjs"} {
+		t.Run(script, func(t *testing.T) {
+			argument, err := json.Marshal(newWay(t, w.World, nil, script, dcrPublic))
+			if err != nil {
+				t.Fatal(err)
+			}
+			process := rig.Node(t, w.Logs, script, script, string(argument))
+			bringCode(t, w.World, w, process)
+			if code := process.Wait(t); code == 0 || !strings.Contains(w.Logs.Text(script), "404 page not found") || len(w.World.TokenRequests()) == 0 {
+				t.Errorf("%s ended with %d:\n%s", script, code, w.Logs.Text(script))
+			}
+		})
+	}
+	for r, results := range logInAllClients(t, w, nil, follow) {
+		if results["wiki"].Sub == "" || results["world"].Sub == "" {
+			t.Errorf("%s did not log in at both tenants", r.client)
 		}
 	}
 }
