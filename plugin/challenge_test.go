@@ -171,8 +171,8 @@ func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 	}
 }
 
-// The letters count over HTTP/1.1, where the original's README shows them, and not from HTTP/2 on, where the key that
-// Traefik looks for costs nothing.
+// The letters count over HTTP/1.1, where the original's README shows them, and not from HTTP/2
+// on, where the key that Traefik looks for costs nothing.
 func TestTheChallengeIsSpeltForTheWire(t *testing.T) {
 	start(t)
 	h, _ := guard(t, wikiConfig(startSidecar(t).server.URL))

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Makes a local authority and a certificate of it for MCP_HOST, in TLS_DIR (default: the folder tls beside this file):
-#   ca.pem, ca.key                     the authority, 10 years: ca.pem is what clients are told to trust
-#   traefik/cert.pem, traefik/key.pem  the certificate, 820 days, which is all that Traefik is given
-# What is there and good for another 60 days stays. The authority can vouch for MCP_HOST and names below it only, so that
-# whoever trusts it trusts it with nothing else; for another host there is another authority.
+# Makes a local authority and a certificate of it for MCP_HOST, in TLS_DIR (by default the folder
+# tls beside this file):
+#   ca.pem, ca.key                      the authority, 10 years; clients are told to trust ca.pem
+#   traefik/cert.pem, traefik/key.pem   the certificate, 820 days, all that Traefik is given
+# What is there and good for another 60 days stays. The authority can vouch for MCP_HOST and names
+# below it only, so that whoever trusts it trusts it with nothing else; for another host there is
+# another authority.
 set -eu
 umask 077
 host=${MCP_HOST:-mcp.localhost}

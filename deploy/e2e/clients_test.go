@@ -253,7 +253,8 @@ func useNode(script string) func(*testing.T, *rig.Tenant, *rig.World, way) login
 	}
 }
 
-// logInByBrowser is the person in front of a program that opens a browser and listens on loopback. It waits for the program's end.
+// logInByBrowser is the person in front of a program that opens a browser and listens on
+// loopback. It waits for the program's end.
 func logInByBrowser(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (got loginResult) {
 	t.Helper()
 	asked := bringCode(t, tn, w, process)
@@ -444,9 +445,10 @@ func TestTheTestsThatImitateClientsExist(t *testing.T) {
 	}
 }
 
-// docs/clients.md, "Where they look": with the original's rule, the prefix and nothing else, these clients log in, call and
-// refresh, since they follow the 401. An application on a TypeScript SDK that refreshes by itself, without a 401, looks
-// for the server at the standards' places, which that rule does not bring.
+// docs/clients.md, "Where they look": with the original's rule, the prefix and nothing else,
+// these clients log in, call and refresh, since they follow the 401. An application on a
+// TypeScript SDK that refreshes by itself, without a 401, looks for the server at the standards'
+// places, which that rule does not bring.
 func TestClientsThatFollowThe401(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true, Labels: map[string]string{"requiredScopes": "docs:read"}, Stateless: []string{"world"}})

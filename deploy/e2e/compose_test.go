@@ -55,9 +55,9 @@ func exampleEnv() map[string]string {
 	}
 }
 
-// The example of deploy/compose as it is: its labels, its certificate and its static configuration in real Traefik, for a
-// host that the one variable names. Replaced is only where things are: ports, addresses, folders, and the providers, by the
-// file's own variables.
+// The example of deploy/compose as it is: its labels, its certificate and its static
+// configuration in real Traefik, for a host that the one variable names. Replaced is only where
+// things are: ports, addresses, folders, and the providers, by the file's own variables.
 func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 	t.Parallel()
 	const host = "bouncer.example.com"
@@ -76,7 +76,8 @@ func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 		return composeContainers(t, w, project)
 	}})
 	proxy := rig.StartTunnel(t, host, w.Traefik.WebSecure)
-	// With the two lines of README.md a program trusts the certificate, and without them it does not.
+	// With the two lines of README.md a program trusts the certificate, and without them it does
+	// not.
 	goClient := func(name, public string, env ...string) *rig.Process {
 		cmd := exec.Command(goClient(t), public+"/mcp")
 		cmd.Env = append([]string{"HTTPS_PROXY=" + proxy}, env...)
@@ -153,8 +154,8 @@ func goClient(t *testing.T) string {
 	return program
 }
 
-// composeCertificate runs the service `certificate` of compose.yaml, and returns the file of the authority that clients are told
-// to trust, and dynamic.yaml with the certificate's place.
+// composeCertificate runs the service `certificate` of compose.yaml, and returns the file of the
+// authority that clients are told to trust, and dynamic.yaml with the certificate's place.
 func composeCertificate(t *testing.T, host string) (authority string, dynamicTLS map[string]any) {
 	t.Helper()
 	env := exampleEnv()
@@ -303,7 +304,8 @@ func TestTheImageKnowsItsVersion(t *testing.T) {
 	}
 }
 
-// What traefik.yaml has for a host on the internet, taken out of its comments: Traefik turns to the authority for MCP_HOST.
+// What traefik.yaml has for a host on the internet, taken out of its comments: Traefik turns to
+// the authority for MCP_HOST.
 func TestTheExampleAsksAPublicAuthority(t *testing.T) {
 	t.Parallel()
 	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))

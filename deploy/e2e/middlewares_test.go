@@ -22,14 +22,15 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// onRoute is one router of many, told from the others by a header of the request. All stand before one tenant, so one token
-// opens all.
+// onRoute is one router of many, told from the others by a header of the request. All stand
+// before one tenant, so one token opens all.
 type onRoute struct {
 	m    *middlewares
 	name string
 }
 
-// middlewares is a Traefik whose routers have the bouncer and other middlewares, in this order and in that.
+// middlewares is a Traefik whose routers have the bouncer and other middlewares, in this order
+// and in that.
 type middlewares struct {
 	*testing.T
 	*dynamic
@@ -40,8 +41,9 @@ type middlewares struct {
 	guarded       string   // address of an entry point that has a middleware of its own
 }
 
-// witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events sends the header of a stream
-// at once and an event when it is told to, …/fail fails, …/bare names no type, and everything else says who answers.
+// witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events
+// sends the header of a stream at once and an event when it is told to, …/fail fails, …/bare
+// names no type, and everything else says who answers.
 type witness struct {
 	name, url string
 
@@ -208,8 +210,8 @@ func (r *onRoute) post(t *testing.T, who string, header ...string) *rig.Answer {
 	return r.do(t, http.MethodPost, mcpPath, who, oneMessage, header...)
 }
 
-// works checks what must go on working by a route: the 401 with its challenge, the documents, and calls with a token, which bring the
-// MCP server the message and the person.
+// works checks what must go on working by a route: the 401 with its challenge, the documents, and
+// calls with a token, which bring the MCP server the message and the person.
 func (r *onRoute) works(t *testing.T) {
 	t.Helper()
 	if got := r.post(t, ""); got.Status != http.StatusUnauthorized || challengeOf(got) == "" {
@@ -268,7 +270,8 @@ func (r *onRoute) streamOf(t *testing.T, token string, header ...string) *stream
 	return s
 }
 
-// comes says whether the header of the stream comes within a time in which it would, if nobody held it.
+// comes says whether the header of the stream comes within a time in which it would, if nobody
+// held it.
 func (s *stream) comes(limit time.Duration) bool {
 	select {
 	case s.resp = <-s.answer:
@@ -297,7 +300,8 @@ func (s *stream) end() string {
 	return strings.TrimSpace(line)
 }
 
-// middlewareRow is a row of docs/middlewares.md: what is put beside the bouncer, and what then happens.
+// middlewareRow is a row of docs/middlewares.md: what is put beside the bouncer, and what then
+// happens.
 type middlewareRow struct {
 	name string
 	set  func(m *middlewares) func(t *testing.T)

@@ -93,7 +93,8 @@ func who(a *rig.Answer) string {
 
 func challengeOf(a *rig.Answer) string { return a.Header.Get("WWW-Authenticate") }
 
-// wait asks until somebody answers so: Traefik reads its configuration a moment after it is written.
+// wait asks until somebody answers so: Traefik reads its configuration a moment after it is
+// written.
 func (v *visitor) wait(host, path, want string) {
 	v.t.Helper()
 	rig.WaitFor(v.t, host+path, func() error {
@@ -165,7 +166,8 @@ var (
 	pathsOfRule = regexp.MustCompile("Path[A-Za-z]*\\(")
 )
 
-// pageRules are all rules that the project shows: pages, the compose example, and what the demo and these tests use.
+// pageRules are all rules that the project shows: pages, the compose example, and what the demo
+// and these tests use.
 func pageRules(t *testing.T) []pageRule {
 	t.Helper()
 	var files []string
@@ -189,7 +191,8 @@ func pageRules(t *testing.T) []pageRule {
 	return rules
 }
 
-// Every rule that the project shows for a server below a path, in real Traefik, beside routers of others.
+// Every rule that the project shows for a server below a path, in real Traefik, beside routers of
+// others.
 func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})
@@ -263,7 +266,8 @@ func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
 	}
 }
 
-// ruleOfToolsPage is the rule that docs/tools.md gives for a server with other endpoints than those of MCP.
+// ruleOfToolsPage is the rule that docs/tools.md gives for a server with other endpoints than
+// those of MCP.
 func ruleOfToolsPage(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "tools.md"))
@@ -342,7 +346,8 @@ func TestRoutersBesideTheBouncers(t *testing.T) {
 	}
 }
 
-// What README.md says of its check: which answer has which cause. A 401 says nothing of sidecar and key.
+// What README.md says of its check: which answer has which cause. A 401 says nothing of sidecar
+// and key.
 func TestTheCheckOfTheReadme(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})
@@ -403,8 +408,9 @@ func TestTheCheckOfTheReadme(t *testing.T) {
 	}
 }
 
-// docs/middlewares.md: what a wider router to the same server gets when the bouncer's own router has a mistake. The bouncer claims
-// its path with whatever it is told; what Traefik itself cannot build it leaves out.
+// docs/middlewares.md: what a wider router to the same server gets when the bouncer's own router
+// has a mistake. The bouncer claims its path with whatever it is told; what Traefik itself cannot
+// build it leaves out.
 func TestWiderRoutersBesideABrokenMiddleware(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})

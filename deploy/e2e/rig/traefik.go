@@ -51,7 +51,8 @@ type TraefikConfig struct {
 	Plugin  func(file, text string) string // edits the plugin's sources, such as plugin/hop.go; nil: as they are here
 	Env     []string                       // further variables
 	Static  map[string]any                 // static configuration to start from; addresses, providers and log level are the rig's
-	// TLS replaces the rig's self-signed certificate: dynamic configuration, and the authority that clients trust, PEM.
+	// TLS replaces the rig's self-signed certificate: dynamic configuration, and the authority
+	// that clients trust, PEM.
 	TLS map[string]any
 	CA  []byte
 	// WebSecureTLS is `tls` of the TLS entry point, beside what Static says.

@@ -237,11 +237,12 @@ const hosts = "(Host(`localhost`) || Host(`mcp.localhost`))"
 // narrowRule is the original's: the prefix and nothing else.
 func (tn *Tenant) narrowRule() string { return fmt.Sprintf("%s && PathPrefix(`/%s`)", hosts, tn.Name) }
 
-// wideRule is the recommended one: whole segments of the path, and the path-inserted well-known documents as well.
+// wideRule is the recommended one: whole segments of the path, and the path-inserted well-known
+// documents as well.
 func (tn *Tenant) wideRule() string { return hosts + " && " + PathRule("/"+tn.Name) }
 
-// PathRule is the recommended rule of docs/routes.md for an MCP server below prefix, as the file provider takes it. The
-// prefix stands in a regular expression.
+// PathRule is the recommended rule of docs/routes.md for an MCP server below prefix, as the file
+// provider takes it. The prefix stands in a regular expression.
 func PathRule(prefix string) string {
 	return "PathRegexp(`^(/\\.well-known/[a-z-]+)?" + prefix + "(/|$)`)"
 }

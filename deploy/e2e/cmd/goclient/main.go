@@ -1,6 +1,7 @@
-// Goclient is an application on the Go SDK, as a person runs it: it opens a browser (prints {"open": URL}) and listens on
-// loopback for the answer, logs in at the MCP server that its argument names, calls a tool and prints {"result": …}, as
-// ../../node/login.mjs does. Which certificates it trusts, and by which proxy it goes, its environment says.
+// Goclient is an application on the Go SDK, as a person runs it: it opens a browser (prints
+// {"open": URL}) and listens on loopback for the answer, logs in at the MCP server that its
+// argument names, calls a tool and prints {"result": …}, as ../../node/login.mjs does. Which
+// certificates it trusts, and by which proxy it goes, its environment says.
 package main
 
 import (
