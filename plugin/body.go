@@ -11,15 +11,17 @@ import (
 	"sync"
 )
 
-// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that is held for the MCP server. What is
-// longer than that, or of unknown length, passes as a stream where no rule has to be judged.
+// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that
+// is held for the MCP server. What is longer than that, or of unknown length, passes as a stream
+// where no rule has to be judged.
 const (
 	maxForwarded = 64 << 10
 	maxMessage   = 1 << 20
 )
 
-// maxUncounted is the longest body that is held without counting, in bytes: Traefik spends as much on any connection. maxHeld bounds what
-// all the longer messages may hold at once, maxHeldForwarded those for the sidecar, which strangers send.
+// maxUncounted is the longest body that is held without counting, in bytes: Traefik spends as
+// much on any connection. maxHeld bounds what all the longer messages may hold at once,
+// maxHeldForwarded those for the sidecar, which strangers send.
 const (
 	maxUncounted     = 16 << 10
 	maxHeld          = 64 << 20
@@ -39,7 +41,8 @@ var (
 	listingBudget = &budget{most: maxHeld} // answers to tools/list: see heldAnswer
 )
 
-// share is what one request has of a budget. Whoever makes one gives it back when the request is over.
+// share is what one request has of a budget. Whoever makes one gives it back when the request is
+// over.
 type share struct {
 	of    *budget
 	bytes int64
@@ -60,21 +63,24 @@ func take(s *share, bytes int64) bool {
 // giveBack ends a share.
 func giveBack(s *share) { take(s, 0) }
 
-// What holdBody returns in place of a status where the operator is told why. Both are answered with 503.
+// What holdBody returns in place of a status where the operator is told why. Both are answered
+// with 503.
 const (
 	noRoom     = -1 // the budget is used up
 	readBefore = -2 // nothing was left of the body
 )
 
-// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it could not. s is nil for a body that need not
-// be counted.
+// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it
+// could not. s is nil for a body that need not be counted.
 //
-// net/http closes a request's body when its answer begins; a transport that is still looking for the body's end then gives up the connection,
-// and the answer is cut off. Traefik's own way to the MCP server has the same fault (traefik/traefik#11767), and a tool call that is
-// answered by a stream runs into it.
+// net/http closes a request's body when its answer begins; a transport that is still looking for
+// the body's end then gives up the connection, and the answer is cut off. Traefik's own way to
+// the MCP server has the same fault (traefik/traefik#11767), and a tool call that is answered by
+// a stream runs into it.
 //
-// A body that is shorter than announced is refused. A middleware before this one that sends a request twice (retry) hands on a body that
-// was read the first time; passed on as it then is, a tool call would become an empty message.
+// A body that is shorter than announced is refused. A middleware before this one that sends a
+// request twice (retry) hands on a body that was read the first time; passed on as it then is, a
+// tool call would become an empty message.
 func holdBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	n := req.ContentLength
 	if n <= 0 || n > limit || s != nil || req.Body == nil {
@@ -115,7 +121,7 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 		return nil, status
 	}
 	if s != nil && n < 0 && len(body) == 0 && s.of == messageBudget {
-		return nil, readBefore // no message is empty, and a request that holds none does not come here
+		return nil, readBefore // no message is empty, and a request without one is not held
 	}
 	if s != nil && n <= 0 {
 		size = int64(len(body))
@@ -131,7 +137,8 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	return body, 0
 }
 
-// readBody reads a body of at most limit bytes. Of one that says its length nothing is held twice, and who only says it holds little.
+// readBody reads a body of at most limit bytes. Of one that says its length nothing is held
+// twice, and who only says it holds little.
 func readBody(req *http.Request, limit int64) ([]byte, int) {
 	n := req.ContentLength
 	if n <= 0 {
@@ -170,9 +177,10 @@ func readBody(req *http.Request, limit int64) ([]byte, int) {
 	return whole, 0
 }
 
-// misread is the status for a body that is shorter or longer than its request says. 503, because nothing was done, and because Traefik's
-// retry, which would send the same again, stops at it. err is what the reader said at the first byte that was missing: a client that goes
-// away leaves another than a body that was read before.
+// misread is the status for a body that is shorter or longer than its request says. 503, because
+// nothing was done, and because Traefik's retry, which would send the same again, stops at it.
+// err is what the reader said at the first byte that was missing: a client that goes away leaves
+// another than a body that was read before.
 func misread(err error) int {
 	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) {
 		return readBefore
@@ -199,7 +207,8 @@ func answerUnread(middleware string, rw http.ResponseWriter, status int) {
 	answer(rw, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
 }
 
-// holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a stream. It answers what cannot be held.
+// holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a
+// stream. It answers what cannot be held.
 func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, s *share) bool {
 	n := req.ContentLength
 	if n < 0 || n > maxMessage {
@@ -219,7 +228,8 @@ func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, 
 // passCounted is pass for a message that is long, or of unknown length.
 func passCounted(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	s := &share{of: messageBudget}
-	defer func() { giveBack(s) }() // also when the proxy panics, as it does when an answer breaks off
+	// Also when the proxy panics, as it does when an answer breaks off.
+	defer func() { giveBack(s) }()
 	if b.special {
 		passSpecially(b, rw, req, e, id, s)
 		return

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// A message is read to its end before the MCP server is asked, or Traefik may cut its answer off; a stream is passed on as it comes.
+// A message is read to its end before the MCP server is asked, or Traefik may cut its answer off;
+// a stream is passed on as it comes.
 func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -73,7 +74,8 @@ func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 	}
 }
 
-// A body that was read before, as a middleware that sends a request twice hands it on, or that breaks off, is not passed on as a shorter one.
+// A body that was read before, as a middleware that sends a request twice hands it on, or that
+// breaks off, is not passed on as a shorter one.
 func TestABodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 	message := toolCall("search")
 	long := strings.Replace(message, "Main", strings.Repeat("x", 100000), 1)
@@ -193,7 +195,8 @@ func (m *holder) ServeHTTP(_ http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// sendLong sends a message of this many bytes, and reports its status; 0 when the handler panicked.
+// sendLong sends a message of this many bytes, and reports its status; 0 when the handler
+// panicked.
 func sendLong(h http.Handler, bytes int, length int64, status chan int) {
 	body := toolCall("search")
 	body = strings.Replace(body, "Main", strings.Repeat("x", bytes-len(body)+4), 1)

@@ -52,7 +52,8 @@ func refused(code int, message string) *verdict {
 
 const versionMember = "io.modelcontextprotocol/protocolVersion" // of _meta
 
-// deciding are the members that a decision depends on: their names in small letters, and as they are spelt.
+// deciding are the members that a decision depends on: their names in small letters, and as they
+// are spelt.
 var deciding = map[string]string{
 	"jsonrpc": "jsonrpc", "id": "id", "method": "method", "params": "params", "result": "result", "error": "error",
 	"name": "name", "uri": "uri", "arguments": "arguments", "_meta": "_meta", strings.ToLower(versionMember): versionMember,

@@ -32,12 +32,13 @@ const (
 	labels
 )
 
-// knownMethods are all that a client may ask for: MCP 2024-11-05 to 2026-07-28, and the extensions that
-// are final, tasks (SEP-2663, with the two of MCP 2025-11-25) and skills (SEP-2640). What stands
-// not here is judged by judgeUnknown. docs/tools.md shows the table.
+// knownMethods are all that a client may ask for: MCP 2024-11-05 to 2026-07-28, and the
+// extensions that are final, tasks (SEP-2663, with the two of MCP 2025-11-25) and skills
+// (SEP-2640). What stands not here is judged by judgeUnknown. docs/tools.md shows the table.
 //
-// A task's results are those of the call that began it, and that call was judged. The server gives
-// them to the one who began it (SEP-2663, Security Considerations); a taskId does not tell the tool.
+// A task's results are those of the call that began it, and that call was judged. The server
+// gives them to the one who began it (SEP-2663, Security Considerations); a taskId does not tell
+// the tool.
 var knownMethods = map[string]*method{
 	"initialize":               &method{},
 	"server/discover":          &method{},
@@ -93,8 +94,9 @@ func isReadOnce(name string) bool {
 	return !m.several
 }
 
-// fold writes what differs in letter case alone in one way. It joins at least what Unicode's simple
-// folding joins (also U+017F with s, and U+212A with k), and what Java joins besides: the dotless i.
+// fold writes what differs in letter case alone in one way. It joins at least what Unicode's
+// simple folding joins (also U+017F with s, and U+212A with k), and what Java joins besides: the
+// dotless i.
 func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }
 
 // isNotification says whether a method is one of the client's notifications, which act on nothing.
@@ -109,7 +111,8 @@ type subject struct {
 // maxSubjects bounds what one call may name.
 const maxSubjects = 256
 
-// readSeveral fills in what params say of a call that has several subjects, or whose method is not known.
+// readSeveral fills in what params say of a call that has several subjects, or whose method is
+// not known.
 func readSeveral(c *call, text []byte) {
 	c.meta = membersOf(text)["_meta"]
 	if isNotification(c.method) {
@@ -147,8 +150,8 @@ func subjectsOf(name string, text []byte) (found []subject, problem string) {
 	return found, ""
 }
 
-// subjectsOfReference reads params.ref of completion/complete (MCP 2025-11-25, Completion). Servers
-// differ in which member they look at, so each that is there is judged.
+// subjectsOfReference reads params.ref of completion/complete (MCP 2025-11-25, Completion).
+// Servers differ in which member they look at, so each that is there is judged.
 func subjectsOfReference(ref map[string]json.RawMessage) (found []subject, problem string) {
 	const odd = "params.ref is not a plain reference to a prompt or a resource"
 	kind, _ := plainString(ref["type"])
@@ -194,7 +197,8 @@ func subjectsOfFilter(text []byte) (found []subject, problem string) {
 	return found, ""
 }
 
-// addSubject appends a string, if it is there; plain is false for what is there and not a plain one.
+// addSubject appends a string, if it is there; plain is false for what is there and not a plain
+// one.
 func addSubject(found []subject, label int, text []byte) (all []subject, plain bool) {
 	if len(text) == 0 {
 		return found, true
@@ -206,14 +210,14 @@ func addSubject(found []subject, label int, text []byte) (all []subject, plain b
 	return append(found, subject{label: label, text: s}), true
 }
 
-// judgeOthers is judge for a call without a subject of its own: one that lacks it, one that acts on
-// nothing or on several things, and one whose method is not known.
+// judgeOthers is judge for a call without a subject of its own: one that lacks it, one that acts
+// on nothing or on several things, and one whose method is not known.
 func judgeOthers(r *rules, headers http.Header, c *call, modern string) *verdict {
 	m := knownMethods[c.method]
 	switch {
 	case m != nil && m.subject != "":
 		return refusedCall(c, codeInvalid, "params."+m.subject+" is missing, there twice, or not a plain string")
-	case m == nil && foldedMethods[fold(c.method)]: // to servers that ignore letter case it is another method
+	case m == nil && foldedMethods[fold(c.method)]: // another method where letter case is ignored
 		return refusedCall(c, codeInvalid, "method is oddly spelt")
 	}
 	if modern != "" || len(headers["Mcp-Method"]) > 0 {
@@ -237,8 +241,9 @@ func judgeOthers(r *rules, headers http.Header, c *call, modern string) *verdict
 // judgeSeveral judges the subjects that a call names beside its method's own scopes, v.needed.
 //
 // A method that is not known is refused where subjects are guarded, unless methodScopes names it:
-// nobody can say which of its members names a tool, a resource or a prompt, and an update of the MCP
-// server must not open what the labels shut. Where it is named, what looks like a subject counts.
+// nobody can say which of its members names a tool, a resource or a prompt, and an update of the
+// MCP server must not open what the labels shut. Where it is named, what looks like a subject
+// counts.
 func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *verdict {
 	if r.tables[labelTools] == nil && r.tables[labelResources] == nil && r.tables[labelPrompts] == nil {
 		return v
@@ -268,8 +273,8 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 	return v
 }
 
-// refusedMethod answers as an MCP server that lacks the method: with 404 from MCP 2026-07-28 on, and
-// with 200 before, where some SDKs end their session on any other status.
+// refusedMethod answers as an MCP server that lacks the method: with 404 from MCP 2026-07-28 on,
+// and with 200 before, where some SDKs end their session on any other status.
 func refusedMethod(c *call, modern string) *verdict {
 	v := refusedCall(c, codeUnknownMethod, "the method is not known here, and is not let through")
 	v.unknown = c.method

@@ -26,8 +26,8 @@ func skilled(t testing.TB, methodScopes string) (http.Handler, *reader) {
 	})
 }
 
-// Every method of MCP and its extensions that names a resource, a tool or a prompt is judged by the
-// rule for it, in whichever member the name stands.
+// Every method of MCP and its extensions that names a resource, a tool or a prompt is judged by
+// the rule for it, in whichever member the name stands.
 func TestEveryMethodThatNamesASubjectIsGuarded(t *testing.T) {
 	start(t)
 	h, _ := skilled(t, "")
@@ -164,7 +164,8 @@ func TestMethodsThatAreNotKnown(t *testing.T) {
 			t.Errorf("%s: the log says %s", c.name, logged)
 		}
 	}
-	// Where only methods have rules, no subject is guarded, and a method without a rule needs no scope.
+	// Where only methods have rules, no subject is guarded, and a method without a rule needs no
+	// scope.
 	start(t)
 	h, behind := ruled(t, func(c *Config) {
 		c.ToolScopes = ""
@@ -188,7 +189,8 @@ func TestInventedMethodsDoNotFillTheLog(t *testing.T) {
 	}
 }
 
-// SEP-2663: Mcp-Name is the taskId. Where MCP asks for no header, one that is there must not differ.
+// SEP-2663: Mcp-Name is the taskId. Where MCP asks for no header, one that is there must not
+// differ.
 func TestMcpNameOfTasksAndOthers(t *testing.T) {
 	start(t)
 	h, _ := skilled(t, "")
@@ -262,7 +264,8 @@ func TestLetterCaseOpensNothing(t *testing.T) {
 	}
 }
 
-// A server may ignore the query, the fragment and a slash at the end: what guards the URI without them counts too.
+// A server may ignore the query, the fragment and a slash at the end: what guards the URI without
+// them counts too.
 func TestOtherFormsOfAURIAreGuarded(t *testing.T) {
 	table, err := parseRuleTable("resourceScopes", "file:///secret/*=admin; file:///page=write; file:///dir/=dir; https://wiki.example/find=write; https://wiki.example/find?q=a*=read; *=all")
 	if err != nil {

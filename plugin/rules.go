@@ -107,7 +107,8 @@ func parseRuleTable(label, text string) (*ruleTable, error) {
 	return table, nil
 }
 
-// foldTable returns the rules for names whose letter case was folded; nil when they are those of table.
+// foldTable returns the rules for names whose letter case was folded; nil when they are those of
+// table.
 // Where two names became one, the scopes of both count.
 func foldTable(table *ruleTable) *ruleTable {
 	folded := &ruleTable{exact: map[string][]string{}}
@@ -143,8 +144,9 @@ func sortPrefixes(prefixes []prefixRule) {
 // foldedChars are those of US-ASCII that fold leaves as they are.
 const foldedChars = "abcdefghijklmnopqrstuvwxyz0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
-// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the longest beginning. A name that no rule
-// writes as it stands, and that would fit another rule if letter case did not count, needs that rule's scopes too: the server may ignore it.
+// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the
+// longest beginning. A name that no rule writes as it stands, and that would fit another rule if
+// letter case did not count, needs that rule's scopes too: the server may ignore it.
 func neededFor(table *ruleTable, name string) []string {
 	if table == nil {
 		return nil
@@ -191,7 +193,8 @@ func neededFolded(table *ruleTable, name string) []string {
 	return append(append([]string{}, scopes...), neededExactly(folded, fold(name))...)
 }
 
-// names says whether a rule names something: by its name, or by a beginning that is more than the star.
+// names says whether a rule names something: by its name, or by a beginning that is more than the
+// star.
 func names(table *ruleTable, name string) bool {
 	if table == nil {
 		return false

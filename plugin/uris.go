@@ -12,13 +12,13 @@ import (
 // A rule for resources compares the beginning of a URI. So a URI that begins like one resource and
 // means another, to some server, is refused: whoever asks honestly writes it plainly.
 
-// oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never need be
-// encoded (RFC 3986 §2.3: "%73ecret" is "secret", but no rule for it), of a control character, of an
-// encoding (for a server that decodes twice), and one that is incomplete.
+// oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never need
+// be encoded (RFC 3986 §2.3: "%73ecret" is "secret", but no rule for it), of a control character,
+// of an encoding (for a server that decodes twice), and one that is incomplete.
 var oddlyEncoded = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9aef]|[01][0-9a-f]|25[0-9a-f]{2})|%[0-9a-f]?([^0-9a-f]|$)`)
 
-// dotSegment matches "." and ".." between what ends a segment to some server: a slash, the query, the
-// fragment, and the path parameters that some cut off.
+// dotSegment matches "." and ".." between what ends a segment to some server: a slash, the query,
+// the fragment, and the path parameters that some cut off.
 var dotSegment = regexp.MustCompile(`(^|[/?#;])\.\.?([/?#;]|$)`)
 
 // unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut
@@ -87,9 +87,10 @@ func isPlainAuthority(scheme, host string) bool {
 	return !(scheme == "http" && port == "80" || scheme == "https" && port == "443")
 }
 
-// neededForURI is neededFor for a URI. Many servers look at neither query nor fragment, and take a slash
-// at the end for nothing; a directory stands without the slash that its rule has (SEP-2640). So what
-// guards the same URI in one of these forms counts too, unless a rule was written for this very form.
+// neededForURI is neededFor for a URI. Many servers look at neither query nor fragment, and take
+// a slash at the end for nothing; a directory stands without the slash that its rule has
+// (SEP-2640). So what guards the same URI in one of these forms counts too, unless a rule was
+// written for this very form.
 func neededForURI(table *ruleTable, uri string) []string {
 	scopes := neededFor(table, uri)
 	_, exact := table.exact[uri]

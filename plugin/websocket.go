@@ -11,18 +11,21 @@ import (
 	"time"
 )
 
-// The only thing that a connection is upgraded to is a WebSocket. Whatever else a server might be asked to speak (HTTP/2 without TLS, say)
-// would be a way past this middleware: what comes then on the connection is judged by nobody, and could name any path and any identity.
+// The only thing that a connection is upgraded to is a WebSocket. Whatever else a server might be
+// asked to speak (HTTP/2 without TLS, say) would be a way past this middleware: what comes then
+// on the connection is judged by nobody, and could name any path and any identity.
 //
-// A WebSocket is judged when it opens, and again as long as it is open: it ends when its token expires, or its login was ended. With rules
-// there are no WebSockets, because what passes through one cannot be judged.
+// A WebSocket is judged when it opens, and again as long as it is open: it ends when its token
+// expires, or its login was ended. With rules there are no WebSockets, because what passes
+// through one cannot be judged.
 
 const watchPeriod = 30 * time.Second // between two looks at an open WebSocket
 
 // after is the timer of watch. Tests set it.
 var after = time.After
 
-// passConnection is pass for a request that says something of its connection, as one that asks for another protocol must.
+// passConnection is pass for a request that says something of its connection, as one that asks
+// for another protocol must.
 func passConnection(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	opens := opensWebSocket(req) && b.settings.rules == nil
 	dropUpgrade(req.Header)
@@ -59,16 +62,18 @@ func opensWebSocket(req *http.Request) bool {
 	return false
 }
 
-// dropUpgrade deletes what belongs to this connection, and what would make it another protocol's. "Connection: X-Mcp-Sub" makes a proxy
-// behind this one delete the header (RFC 9110 §7.6.1), and the MCP server would serve an authenticated request without an identity.
+// dropUpgrade deletes what belongs to this connection, and what would make it another protocol's.
+// "Connection: X-Mcp-Sub" makes a proxy behind this one delete the header (RFC 9110 §7.6.1), and
+// the MCP server would serve an authenticated request without an identity.
 func dropUpgrade(h http.Header) {
 	delete(h, "Connection")
 	delete(h, "Upgrade")
 	delete(h, "Http2-Settings") // RFC 7540 §3.2.1
 }
 
-// watch ends a WebSocket when its credentials stop being good. It is a goroutine of the connection, and ends with it: a reload of Traefik's
-// configuration leaves both as they are. expires is in Unix seconds. Its panic would end the Traefik process.
+// watch ends a WebSocket when its credentials stop being good. It is a goroutine of the
+// connection, and ends with it: a reload of Traefik's configuration leaves both as they are.
+// expires is in Unix seconds. Its panic would end the Traefik process.
 func watch(ctx context.Context, cancel context.CancelFunc, t *tenant, credentials []string, expires int64) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// socket is an open WebSocket: a request whose handler lives as long as its context, as that of Traefik's proxy does.
+// socket is an open WebSocket: a request whose handler lives as long as its context, as that of
+// Traefik's proxy does.
 type socket struct {
 	opened chan http.Header // what reached the MCP server
 	closed chan bool        // the server's side ends it
@@ -26,7 +27,8 @@ func (s *socket) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// openSocket opens a WebSocket with these credentials. Each send on the channel lets the middleware look at it once more.
+// openSocket opens a WebSocket with these credentials. Each send on the channel lets the
+// middleware look at it once more.
 func openSocket(t *testing.T, c *Config, credentials string) (*socket, chan time.Time) {
 	t.Helper()
 	looks := make(chan time.Time)

@@ -73,7 +73,8 @@ type arrived struct {
 	person  string
 }
 
-// recorder is an MCP server that keeps what it was asked, and echoes what comes through a WebSocket.
+// recorder is an MCP server that keeps what it was asked, and echoes what comes through a
+// WebSocket.
 type recorder struct {
 	mu   sync.Mutex
 	seen []arrived
@@ -113,7 +114,8 @@ type route struct {
 	labels map[string]string
 }
 
-// startRoutes starts Traefik with the file provider. "bouncer" in a chain stands for a bouncer with the route's labels.
+// startRoutes starts Traefik with the file provider. "bouncer" in a chain stands for a bouncer
+// with the route's labels.
 func startRoutes(t *testing.T, d *denier, servers []string, middlewares map[string]any, routes ...route) (*rig.Traefik, func(more map[string]any)) {
 	t.Helper()
 	routers := map[string]any{}
@@ -187,7 +189,8 @@ func tryMessage(tr *rig.Traefik, routeName, token, body string, length int) (int
 	return resp.StatusCode, resp.Header, nil
 }
 
-// A server of two is away, and retry stands somewhere in the chain: no message reaches the other one empty or cut.
+// A server of two is away, and retry stands somewhere in the chain: no message reaches the other
+// one empty or cut.
 func TestRetryNeverTurnsAMessageIntoAnEmptyOne(t *testing.T) {
 	d := newDenier(t)
 	server := &recorder{}
@@ -250,7 +253,8 @@ func TestRetryNeverTurnsAMessageIntoAnEmptyOne(t *testing.T) {
 	}
 }
 
-// Whatever a client asks a connection to become, the MCP server hears of WebSockets alone, and always of who asks.
+// Whatever a client asks a connection to become, the MCP server hears of WebSockets alone, and
+// always of who asks.
 func TestUpgradesAndTrailersInTraefik(t *testing.T) {
 	d := newDenier(t)
 	server := &recorder{}
@@ -340,7 +344,8 @@ func openEcho(t *testing.T, tr *rig.Traefik, token string) func() bool {
 	}
 }
 
-// An open WebSocket ends with its token and with its login, also after Traefik has read its configuration anew; others live on.
+// An open WebSocket ends with its token and with its login, also after Traefik has read its
+// configuration anew; others live on.
 func TestOpenWebSocketsEndInTraefik(t *testing.T) {
 	d := newDenier(t)
 	up := httptest.NewServer(&recorder{})
