@@ -122,7 +122,7 @@ func build(root, dir string) (revision, error) {
 // rows prints the rows of one benchmark, and how many of them are over the limit.
 func rows(sides [2]revision, name, benchmark string, rounds int, limit float64) (over int,
 	err error) {
-	least := [2]map[string]float64{{}, {}}
+	least := [2]map[string]cost{{}, {}}
 	looksSlower := func() bool {
 		for row := range least[0] {
 			if ratio(least, row) > limit {
@@ -152,20 +152,28 @@ func rows(sides [2]revision, name, benchmark string, rounds int, limit float64) 
 			mark = "  OVER"
 			over++
 		}
-		fmt.Printf("%-8s %-52s %9.0f ns %9.0f ns  %.3f%s\n", name,
-			strings.TrimPrefix(row, "Benchmark"), least[0][row], least[1][row], ratio(least, row), mark)
+		before, after := least[0][row], least[1][row]
+		fmt.Printf("%-8s %-48s %9.0f ns %9.0f ns %6.0f %6.0f allocations  %.3f%s\n", name,
+			strings.TrimPrefix(row, "Benchmark"), before.ns, after.ns, before.allocs, after.allocs,
+			ratio(least, row), mark)
 	}
 	return over, nil
 }
 
-func ratio(least [2]map[string]float64, row string) float64 { return least[1][row] / least[0][row] }
+// cost is what one operation takes: nanoseconds, and allocations, of which other work adds none.
+type cost struct{ ns, allocs float64 }
 
-var line = regexp.MustCompile(`(?m)^(Benchmark\S+)\s+\d+\s+([0-9.]+) ns/op`)
+func ratio(least [2]map[string]cost, row string) float64 { return least[1][row].ns / least[0][row].ns }
+
+var (
+	line    = regexp.MustCompile(`(?m)^(Benchmark\S+)\s+\d+\s+([0-9.]+) ns/op(.*)$`)
+	objects = regexp.MustCompile(`(\d+) allocs/op`)
+)
 
 // run runs one benchmark once and keeps the least time of each of its rows.
-func (r revision) run(name, benchmark string, least map[string]float64) error {
+func (r revision) run(name, benchmark string, least map[string]cost) error {
 	cmd := exec.Command(r.programs[name], "-test.run", "^$", "-test.bench", "^"+benchmark+"$",
-		"-test.benchtime", "100ms", "-test.cpu", "1")
+		"-test.benchtime", "100ms", "-test.cpu", "1", "-test.benchmem")
 	cmd.Dir = filepath.Join(r.root, packages[name])
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -176,9 +184,17 @@ func (r revision) run(name, benchmark string, least map[string]float64) error {
 		if err != nil {
 			return err
 		}
-		if before, is := least[found[1]]; !is || took < before {
-			least[found[1]] = took
+		made := 0.0
+		if n := objects.FindStringSubmatch(found[3]); n != nil {
+			if made, err = strconv.ParseFloat(n[1], 64); err != nil {
+				return err
+			}
 		}
+		if before, is := least[found[1]]; is {
+			took = min(took, before.ns)
+			made = min(made, before.allocs)
+		}
+		least[found[1]] = cost{took, made}
 	}
 	return nil
 }
