@@ -55,8 +55,8 @@ func (c client) interchangeable() bool {
 // ports of loopback ones aside (RFC 8252 §7.3).
 func (c client) meaning() [sha256.Size]byte {
 	var uris []string
-	for _, uri := range c.RedirectURIs {
-		if u, ok := loopbackOf(uri); ok {
+	for _, uri := range c.RedirectURIs { // openClient has checked them
+		if u, ok := checkedLoopbackOf(uri); ok {
 			uri = u.withoutPort().String()
 		}
 		uris = append(uris, uri)

@@ -213,6 +213,11 @@ func loopbackOf(raw string) (loopbackURI, bool) {
 	if checkRedirectURI(raw, nil) != nil {
 		return loopbackURI{}, false
 	}
+	return checkedLoopbackOf(raw)
+}
+
+// checkedLoopbackOf is loopbackOf for what checkRedirectURI has let pass in this request.
+func checkedLoopbackOf(raw string) (loopbackURI, bool) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" { // checkRedirectURI lets plain http pass on loopback hosts only
 		return loopbackURI{}, false

@@ -163,7 +163,9 @@ func rows(sides [2]revision, name, benchmark string, rounds int, limit float64) 
 // cost is what one operation takes: nanoseconds, and allocations, of which other work adds none.
 type cost struct{ ns, allocs float64 }
 
-func ratio(least [2]map[string]cost, row string) float64 { return least[1][row].ns / least[0][row].ns }
+func ratio(least [2]map[string]cost, row string) float64 {
+	return least[1][row].ns / least[0][row].ns
+}
 
 var (
 	line    = regexp.MustCompile(`(?m)^(Benchmark\S+)\s+\d+\s+([0-9.]+) ns/op(.*)$`)
