@@ -233,6 +233,10 @@ func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.file+" for "+v.tenant, func(t *testing.T) {
 			ask.wait(v.host, "/"+v.tenant, theBouncer)
+			atRoot := theNeighbour
+			if v.file == "clients.md" { // for clients that look at the root only
+				atRoot = theDocument
+			}
 			for _, c := range []struct{ path, want string }{
 				{"/%s", theBouncer},
 				{"/%s/", theBouncer},
@@ -253,7 +257,9 @@ func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
 				{"/", theNeighbour},
 				{"/.well-known/oauth-protected-resource/%s-docs", theNeighbour},
 				{"/.well-known/oauth-protected-resource/%s-docs/mcp", theNeighbour},
-				{"/.well-known/oauth-protected-resource", theNeighbour},
+				{"/.well-known/oauth-protected-resource", atRoot},
+				{"/.well-known/oauth-authorization-server", atRoot},
+				{"/.well-known/openid-configuration", theNeighbour},
 				{"/.well-known/oauth-protected-resource/x/%s", theNeighbour},
 				{"/x/.well-known/oauth-protected-resource/%s", theNeighbour},
 			} {
