@@ -71,6 +71,7 @@ type tenant struct {
 	origin     string // scheme and host of PublicURL
 	secure     bool   // https
 	rules      []scopeRule
+	allScopes  []string // scopes()
 	claimNeeds claimNeeds
 	ruleNeeds  claimNeeds // those of them that decide who may come in and what they may do
 
@@ -200,6 +201,7 @@ func parseTenant(payload []byte) (*tenant, error) {
 			return nil, badValue("identityClaims", "must be of email, name and groups")
 		}
 	}
+	t.allScopes = t.scopes()
 	t.claimNeeds, t.ruleNeeds = t.needs(t.IdentityClaims), t.needs(nil)
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return nil, badValue("logo", "must be a data URI of a picture")

@@ -115,7 +115,7 @@ func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, for
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	if _, err := t.tokenScope(g, form.Get("scope")); err != nil {
+	if err := t.givesScope(g, form.Get("scope")); err != nil {
 		return tokenResponse{}, err
 	}
 	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "client_credentials")

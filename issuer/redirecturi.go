@@ -128,11 +128,15 @@ func browserIP(host string) (ip netip.Addr, isIP bool) {
 		}
 		return ip.Unmap(), true
 	}
-	parts := strings.Split(strings.TrimSuffix(host, "."), ".")
-	last := parts[len(parts)-1]
-	if _, ok := browserNumber(last); !ok && (last == "" || strings.Trim(last, "0123456789") != "") {
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if last == "" || last[0] < '0' || last[0] > '9' {
 		return netip.Addr{}, false // a name
 	}
+	if _, ok := browserNumber(last); !ok && strings.Trim(last, "0123456789") != "" {
+		return netip.Addr{}, false
+	}
+	parts := strings.Split(host, ".")
 	var address uint64
 	for i, part := range parts {
 		n, ok := browserNumber(part)

@@ -68,8 +68,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if unread && g.Identity.RefreshToken == "" {
 		return tokenResponse{}, rulesChanged()
 	}
-	if _, err := t.tokenScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
-		if t.scopeOf(g) == "" { // no refresh can change that, and a new login says why
+	if err := t.givesScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
+		if len(t.scopeOf(g)) == 0 { // no refresh can change that, and a new login says why
 			err = invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)
 		}
 		return tokenResponse{}, err

@@ -52,6 +52,9 @@ func (r scopeRule) fits(t *tenant, who identity) bool {
 // scopes are what a token of this tenant can carry at most, in the order of the labels: what the rules give or, without rules, what is required
 // and what is asked upstream. offline_access is asked upstream but is no right at an MCP server.
 func (t *tenant) scopes() []string {
+	if t.allScopes != nil { // of a tenant that was parsed; nobody changes it
+		return t.allScopes
+	}
 	all := append(slices.Clone(t.RequiredScopes), t.Scopes...)
 	if len(t.rules) > 0 {
 		all = nil
@@ -115,6 +118,9 @@ func (t *tenant) grantableScope(asked string) string {
 // own scope gives what the login gave.
 func (t *tenant) chosenScope(have []string, asked string) string {
 	chosen := strings.Fields(asked)
+	if len(chosen) == 0 {
+		return strings.Join(have, " ")
+	}
 	foreign := func(scope string) bool { return !slices.Contains(identityScopes, scope) }
 	switch {
 	case slices.ContainsFunc(chosen, func(scope string) bool { return t.isRight(have, scope) }):
@@ -144,28 +150,31 @@ func (t *tenant) isRight(have []string, scope string) bool {
 
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
 // more later widen nothing beyond what was allowed (RFC 6749 §6), and what rules withheld does not come back when all rules go.
-func (t *tenant) scopeOf(g grant) string {
+func (t *tenant) scopeOf(g grant) []string {
+	has := strings.Fields(g.Scope)
 	if g.Identity.machine {
-		return g.Scope
+		return has
 	}
 	gives := t.given(g.Identity)
-	return strings.Join(slices.DeleteFunc(strings.Fields(g.Scope), func(scope string) bool { return !slices.Contains(gives, scope) }), " ")
+	return slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
 }
 
-// tokenScope is the scope of an access token: of what the grant gives, what was asked (RFC 6749 §6).
-// Where scopes are required, a token without any would be refused at every request: the client is told
-// now (§5.2), before anything has moved.
-func (t *tenant) tokenScope(g grant, asked string) (string, error) {
-	has := strings.Fields(t.scopeOf(g))
-	scope := t.chosenScope(has, asked)
-	if scope != "" || len(t.RequiredScopes) == 0 {
-		return scope, nil
+// givesScope says whether an access token of the grant would have any scope, where some are required:
+// one without would be refused at every request. The client is told now (RFC 6749 §5.2), before
+// anything has moved.
+func (t *tenant) givesScope(g grant, asked string) error {
+	has := t.scopeOf(g)
+	if len(has) > 0 && asked == "" || len(t.RequiredScopes) == 0 {
+		return nil
+	}
+	if t.chosenScope(has, asked) != "" {
+		return nil
 	}
 	why := "this login gives no scope; this server needs " + strings.Join(t.RequiredScopes, " ")
 	if len(has) > 0 {
 		why = "nothing of what scope names was granted; granted is " + strings.Join(has, " ")
 	}
-	return "", badRequest("invalid_scope", why)
+	return badRequest("invalid_scope", why)
 }
 
 // withoutScopes is scope less what the provider withheld.

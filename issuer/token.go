@@ -131,7 +131,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.admitLogin(t, who, withheld); err != nil {
 		return tokenResponse{}, err
 	}
-	if _, err := t.tokenScope(g, ""); err != nil {
+	if err := t.givesScope(g, ""); err != nil {
 		return tokenResponse{}, err
 	}
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
@@ -184,7 +184,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if r.short || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}
-	scope := t.chosenScope(strings.Fields(t.scopeOf(r.grant)), asked)
+	scope := t.chosenScope(t.scopeOf(r.grant), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
 	s.Log.Info("token issued", "grant", grantType, t.named(),
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),

@@ -88,6 +88,9 @@ const (
 // brandLogo is a picture as an operator would write it into a label.
 const brandLogo = "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'%20viewBox='0%200%20152%2040'%3E%3Crect%20width='40'%20height='40'%20rx='9'%20fill='%230b7a75'/%3E%3Cpath%20d='M10%2029V12l10%209%2010-9v17'%20fill='none'%20stroke='%23fff'%20stroke-width='4'/%3E%3Ctext%20x='50'%20y='28'%20font-family='sans-serif'%20font-weight='700'%20font-size='22'%20fill='%230b7a75'%3Emeadow%3C/text%3E%3C/svg%3E"
 
+// longPath is an MCP endpoint whose name fits no line of a phone.
+var longPath = strings.Repeat("w", 300)
+
 func newBrowserWorld(t *testing.T) *browserWorld {
 	t.Helper()
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -99,7 +102,7 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 	secure.StartTLS()
 	t.Cleanup(plain.Close)
 	t.Cleanup(secure.Close)
-	w := &browserWorld{World: rig.New(t, rig.Options{}), t: t, loopback: plain.URL + "/callback", https: "https://app.example/callback", secureClients: secure}
+	w := &browserWorld{World: rig.New(t, rig.Options{Labels: map[string]string{"mcpPaths": "/mcp,/sse,/" + longPath}}), t: t, loopback: plain.URL + "/callback", https: "https://app.example/callback", secureClients: secure}
 
 	w.http = &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // its certificate has other names
@@ -245,7 +248,7 @@ func TestPagesInChromium(t *testing.T) {
 		return w.visitAs(wiki, public, map[string]any{
 			"client_name":   strings.Repeat("W", 64),
 			"redirect_uris": []string{"https://" + strings.Repeat(strings.Repeat("w", 50)+".", 3) + "example/callback"},
-		}, url.Values{"resource": {public + "/" + strings.Repeat("w", 300)}})
+		}, url.Values{"resource": {public + "/" + longPath}})
 	}
 	stacked := func() visit {
 		return w.visitAs(wiki, wiki.PublicHTTPS(), map[string]any{"client_name": "Example Client" + strings.Repeat("\u0323\u0330", 25), "redirect_uris": []string{w.https}}, nil)
