@@ -23,9 +23,9 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
 }
 
-// admitLogin is admit for what a provider has just said. withheld are scopes of the label that it did not
-// grant: a login without those of requiredScopes could do nothing, and its client would ask for more
-// for ever.
+// admitLogin is admit for what a provider has just said. withheld are scopes of the label that it
+// did not grant: a login without those of requiredScopes could do nothing, and its client would ask
+// for more for ever.
 func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	if err := s.admit(t, who); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (t *tenant) breaks(who identity) error {
 	return nil
 }
 
-// lacking says in words that a claim was not among those that the provider has just sent. At a refresh
-// that asked nobody, nothing is known of that.
+// lacking says in words that a claim was not among those that the provider has just sent. At a
+// refresh that asked nobody, nothing is known of that.
 func (who identity) lacking(claim string) string {
 	switch {
 	case who.sent == nil:

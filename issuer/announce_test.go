@@ -106,7 +106,8 @@ func TestChangedLabelsAreSaid(t *testing.T) {
 			c.change(&after)
 			seen(before)
 			seen(after)
-			// Two that alternate, as replicas of Traefik do while a change is under way, are said once.
+			// Two that alternate, as replicas of Traefik do while a change is under way, are said
+			// once.
 			for range 3 {
 				seen(before)
 				seen(after)

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A cache that is full loses one entry, not all: the providers of all tenants would be asked at once, and all headers opened anew.
+// A cache that is full loses one entry, not all: the providers of all tenants would be asked at
+// once, and all headers opened anew.
 func TestAFullCacheLosesOneEntry(t *testing.T) {
 	var upstreams upstreamCache
 	var hops hopCache

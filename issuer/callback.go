@@ -10,9 +10,9 @@ import (
 )
 
 // callback takes the provider's answer and hands the client a code. Where the person is not to be
-// judged here (atCallback), the upstream code is not redeemed: it travels inside ours and is redeemed,
-// last, when the client redeems ours. The provider's single use of its code thereby becomes ours, over
-// all replicas, without a store.
+// judged here (atCallback), the upstream code is not redeemed: it travels inside ours and is
+// redeemed, last, when the client redeems ours. The provider's single use of its code thereby
+// becomes ours, over all replicas, without a store.
 func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -82,10 +82,10 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	return s.codeAnswer(t, req, code, finished), nil
 }
 
-// atCallback says whether the upstream code is redeemed now, while the person is here to be told that
-// they may not come in, or when the client redeems ours. exchange=auto is now where there is a rule that
-// can refuse somebody and a guard, asked a moment ago, that will count the uses of our code: the
-// provider cannot count them any more (docs/decisions/0020-exchange.md).
+// atCallback says whether the upstream code is redeemed now, while the person is here to be told
+// that they may not come in, or when the client redeems ours. exchange=auto is now where there is a
+// rule that can refuse somebody and a guard, asked a moment ago, that will count the uses of our
+// code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
 func (s *Issuer) atCallback(ctx context.Context, t *tenant, upstreamCode string) bool {
 	if t.Exchange != "auto" {
 		return t.Exchange == "callback"

@@ -44,15 +44,16 @@ func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT &&
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 
-// interchangeable says whether a registration with the same meaning stands for the same client: a public
-// client that registered has nothing that tells it from a second registration of itself, and programs
-// register again when their loopback port changes. A secret, a key or a document's URL tells clients apart.
+// interchangeable says whether a registration with the same meaning stands for the same client: a
+// public client that registered has nothing that tells it from a second registration of itself, and
+// programs register again when their loopback port changes. A secret, a key or a document's URL
+// tells clients apart.
 func (c client) interchangeable() bool {
 	return c.AuthMethod == authNone && !c.document() && !c.machine()
 }
 
-// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs and the
-// ports of loopback ones aside (RFC 8252 §7.3).
+// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs
+// and the ports of loopback ones aside (RFC 8252 §7.3).
 func (c client) meaning() [sha256.Size]byte {
 	var uris []string
 	for _, uri := range c.RedirectURIs { // openClient has checked them

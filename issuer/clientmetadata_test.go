@@ -477,8 +477,8 @@ func TestADocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 	}
 }
 
-// "Verified" says that the document was read from its host, now or within the time for which the host lets it be kept. What serves instead of a
-// document that cannot be read says so.
+// "Verified" says that the document was read from its host, now or within the time for which the
+// host lets it be kept. What serves instead of a document that cannot be read says so.
 func TestVerifiedIsWhatItsHostSaysNow(t *testing.T) {
 	const vendor = "https://claude.ai/oauth/mcp-oauth-client-metadata"
 	redirect := map[string]any{"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback"}, "client_name": "Claude"}

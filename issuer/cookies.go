@@ -20,8 +20,9 @@ const (
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
 	secondTry  = 10 * time.Second // of a person who clicks again
 	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
-	// maxConsents is how many pages of a browser can be answered, of 60 bytes each. Browsers keep 50
-	// cookies of a host, or 180, and then drop others: the logins of this host, or another program's.
+	// maxConsents is how many pages of a browser can be answered, of 60 bytes each. Browsers keep
+	// 50 cookies of a host, or 180, and then drop others: the logins of this host, or another
+	// program's.
 	maxConsents = 10
 	// maxExpired is how many cookies one answer takes back: its header must not get too long.
 	maxExpired = 20
@@ -62,8 +63,8 @@ func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 	return c
 }
 
-// newConsentID names a rendering of the consent page: 16 random bytes, and when it was. The time only
-// orders cookies.
+// newConsentID names a rendering of the consent page: 16 random bytes, and when it was. The time
+// only orders cookies.
 func (s *Issuer) newConsentID() string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(random(16), uint32(s.Now().Unix())))
 }
@@ -89,8 +90,8 @@ func (t *tenant) staleFlows(r *http.Request) []*http.Cookie {
 	})
 }
 
-// stale takes back the oldest cookies of a kind, so that with the one to come there are at most so many.
-// Of the same age, the one that the browser sends first is the older (RFC 6265 §5.4).
+// stale takes back the oldest cookies of a kind, so that with the one to come there are at most so
+// many. Of the same age, the one that the browser sends first is the older (RFC 6265 §5.4).
 func (t *tenant) stale(r *http.Request, kind string, most int, age func(*http.Cookie) int64) []*http.Cookie {
 	prefix := t.cookieName(kind, "")
 	var all []*http.Cookie

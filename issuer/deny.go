@@ -175,9 +175,9 @@ func (d *DenyDocument) Check() error {
 	return nil
 }
 
-// Ineffective says why an entry of the document can deny nothing at all, in words for the operator, or
-// nothing. list is the JSON name of the entry's list. Unlike what Check refuses, such an entry hides no
-// other one, so a document that holds it is taken, and the log names it.
+// Ineffective says why an entry of the document can deny nothing at all, in words for the operator,
+// or nothing. list is the JSON name of the entry's list. Unlike what Check refuses, such an entry
+// hides no other one, so a document that holds it is taken, and the log names it.
 func (d *DenyDocument) Ineffective(list, entry string) string {
 	switch ip, isIP := browserIP(entry); {
 	case list == "notBefore" && strings.HasPrefix(entry, "http:"):
@@ -321,8 +321,8 @@ func (l *DenyList) CloseIdleConnections() {
 	}
 }
 
-// readDenyFile waits for whoever edits the file at this moment, which happens in place: a mix of the old
-// text and the new one could read as a document that lacks an entry.
+// readDenyFile waits for whoever edits the file at this moment, which happens in place: a mix of
+// the old text and the new one could read as a document that lacks an entry.
 func readDenyFile(name string) (*DenyDocument, error) {
 	for range denyFileTries {
 		f, err := os.Open(name)
@@ -423,7 +423,8 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	return next.DenyDocument, nil
 }
 
-// denyDocumentRead is the operator's record that an edit has arrived, and of what in it does nothing.
+// denyDocumentRead is the operator's record that an edit has arrived, and of what in it does
+// nothing.
 func (s *Issuer) denyDocumentRead(d *DenyDocument) {
 	s.Log.Info("deny document read", "serial", d.Serial)
 	for _, entry := range d.ineffective() {
@@ -476,8 +477,8 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 		because(fmt.Errorf("%w: redirect host %s", errDenied, hostOf(redirectURI)))
 }
 
-// plainHostOf is the host of a redirect URI, without what leads to the same place without it: a port,
-// capitals and the dot of a fully qualified name.
+// plainHostOf is the host of a redirect URI, without what leads to the same place without it: a
+// port, capitals and the dot of a fully qualified name.
 func plainHostOf(u *url.URL) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }

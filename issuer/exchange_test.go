@@ -80,7 +80,8 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 			if n := w.idp.Posts(); n != 1 {
 				t.Errorf("the provider's code was redeemed %d times", n)
 			}
-			// Where a guard counts, the second use is refused although this provider honours its codes again.
+			// Where a guard counts, the second use is refused although this provider honours its
+			// codes again.
 			if c.guard == "memory" || c.guard == "shared" || c.guard == "redis" {
 				a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
 			}
@@ -88,7 +89,8 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 	}
 }
 
-// The default never lets a code be used more often than exchange=token does, with each guard and each kind of provider, in one process.
+// The default never lets a code be used more often than exchange=token does, with each guard and
+// each kind of provider, in one process.
 func TestAutoKeepsWhatTokenPromises(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for _, reuse := range []string{"", "allowed"} {
@@ -111,7 +113,8 @@ func TestAutoKeepsWhatTokenPromises(t *testing.T) {
 	}
 }
 
-// Who is not admitted reads so in the browser, and not "Authentication successful": nothing but labels and the sidecar's defaults is set.
+// Who is not admitted reads so in the browser, and not "Authentication successful": nothing but
+// labels and the sidecar's defaults is set.
 func TestWhoIsNotAdmittedReadsItInTheBrowser(t *testing.T) {
 	for _, redirect := range []string{"https://app.example/callback", "http://127.0.0.1:33418/callback"} {
 		w := newWorld(t, nil, func(w *world) {

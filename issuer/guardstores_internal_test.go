@@ -727,7 +727,8 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 	}
 }
 
-// Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each store.
+// Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each
+// store.
 func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())

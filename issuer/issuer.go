@@ -255,7 +255,8 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 		h.Set(MarkHeader, hop.mark)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
-		// All tenants' documents have one address here: a cache before the sidecar must not mix them up.
+		// All tenants' documents have one address here: a cache before the sidecar must not mix
+		// them up.
 		h.Set("Vary", hopHeader)
 		if rt.cors {
 			h.Set("Access-Control-Allow-Origin", "*") // no cookies count here, so no origin is special

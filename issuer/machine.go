@@ -29,8 +29,8 @@ func (m *Machine) check() error {
 		return errors.New("subject: give 1 to 255 printable ASCII characters without blanks")
 	}
 	m.Scope = strings.Join(distinct(strings.Fields(m.Scope)), " ")
-	// RFC 6749 §3.3, and no separator of other lists, as in labels: "a,b" would be one scope that no
-	// rule asks for.
+	// RFC 6749 §3.3, and no separator of other lists, as in labels: "a,b" would be one scope that
+	// no rule asks for.
 	if len(m.Scope) > maxScopes || strings.ContainsAny(m.Scope, ",;") || strings.ContainsFunc(m.Scope, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
 		return fmt.Errorf("scope: separate scopes by blanks, at most %d characters; they cannot hold commas, semicolons, quotes, backslashes or non-ASCII", maxScopes)
 	}

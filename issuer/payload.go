@@ -106,8 +106,8 @@ type grant struct {
 
 	Generation uint32 `cbor:"7,keyasint,omitempty"` // how many refreshes lie between the login and this token
 
-	// Fingerprint of the client_id that the login began with, raw, where another client_id of the same
-	// program may go on with it (refreshContext): who denies that one ends the login.
+	// Fingerprint of the client_id that the login began with, raw, where another client_id of the
+	// same program may go on with it (refreshContext): who denies that one ends the login.
 	Client []byte `cbor:"8,keyasint,omitempty"`
 
 	ends time.Time // of a bearer key: no token outlives it

@@ -115,10 +115,11 @@ func checkAuthority(u *url.URL) error {
 }
 
 // browserIP returns the IP address that a browser connects to for a host of a URL, however it is
-// spelt: browsers also read 1572395042, 0x5db8d822 and 0135.270.330.042 (WHATWG URL, "host parsing"),
-// and whoever compares texts does not see that they are one address. An IPv4-mapped IPv6 address
-// counts as the IPv4 address that packets go to. host has no port; square brackets are allowed.
-// isIP is true with an invalid address for what browsers refuse because it ends like an IPv4 address.
+// spelt: browsers also read 1572395042, 0x5db8d822 and 0135.270.330.042 (WHATWG URL, "host
+// parsing"), and whoever compares texts does not see that they are one address. An IPv4-mapped IPv6
+// address counts as the IPv4 address that packets go to. host has no port; square brackets are
+// allowed. isIP is true with an invalid address for what browsers refuse because it ends like an
+// IPv4 address.
 func browserIP(host string) (ip netip.Addr, isIP bool) {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if strings.Contains(host, ":") {
@@ -152,7 +153,8 @@ func browserIP(host string) (ip netip.Addr, isIP bool) {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(address)))), true
 }
 
-// browserNumber reads a part of an IPv4 address as browsers do: hexadecimal after 0x, octal after 0.
+// browserNumber reads a part of an IPv4 address as browsers do: hexadecimal after 0x, octal after
+// 0.
 func browserNumber(part string) (uint64, bool) {
 	base := 10
 	switch {
@@ -195,16 +197,16 @@ func matchRedirectURI(registered []string, requested string) bool {
 	})
 }
 
-// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback URI
-// without its slash in one request and with it in the next.
+// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback
+// URI without its slash in one request and with it in the next.
 func sameRedirectURI(a, b string) bool {
 	x, okX := loopbackOf(a)
 	y, okY := loopbackOf(b)
 	return a == b || okX && okY && x == y
 }
 
-// loopbackURI is a redirect URI on this machine, in parts that are compared: without a path it is the one
-// with "/" (RFC 3986 §6.2.3).
+// loopbackURI is a redirect URI on this machine, in parts that are compared: without a path it is
+// the one with "/" (RFC 3986 §6.2.3).
 type loopbackURI struct{ host, port, path, query string }
 
 func (u loopbackURI) withoutPort() loopbackURI { u.port = ""; return u }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Whatever spelling of an address a redirect URI or an entry has, it is the address that browsers go to.
+// Whatever spelling of an address a redirect URI or an entry has, it is the address that browsers
+// go to.
 func TestADeniedAddressIsDeniedInEverySpelling(t *testing.T) {
 	for _, c := range []struct {
 		name, entry, uri string

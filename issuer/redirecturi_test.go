@@ -243,8 +243,8 @@ func TestWhichRedirectURIMatches(t *testing.T) {
 	}
 }
 
-// A client may write a loopback address without a path in one request and with a slash in the next. The port is the one of the
-// authorization request: another one there is another program.
+// A client may write a loopback address without a path in one request and with a slash in the next.
+// The port is the one of the authorization request: another one there is another program.
 func TestRedirectURIAtTheTokenEndpoint(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct {

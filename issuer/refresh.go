@@ -17,8 +17,8 @@ const (
 	// shortLife is the life of an access token that is given although nobody could be asked. It is
 	// longer than refreshAhead, or each request in an outage would begin with a refresh.
 	shortLife = 7 * time.Minute
-	// refreshAhead is the most that a widely used client refreshes ahead: Claude Code 2.1 does so before
-	// each request while its access token has 300 seconds or less.
+	// refreshAhead is the most that a widely used client refreshes ahead: Claude Code 2.1 does so
+	// before each request while its access token has 300 seconds or less.
 	refreshAhead = 5 * time.Minute
 	// staleWindow is how long after a provider's last word on a person its silence is bridged by short tokens.
 	staleWindow = 2 * time.Hour

@@ -53,7 +53,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err != nil {
 		return err
 	}
-	// Some clients ask later for what stands here (mcp-remote 0.1): what opens the door, and no more by itself.
+	// Some clients ask later for what stands here (mcp-remote 0.1): what opens the door, and no
+	// more by itself.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
 	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	writeJSON(w, http.StatusCreated, info)
@@ -109,9 +110,9 @@ func invalidClientMetadata(description string) *Error {
 }
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
-// and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes for
-// one are kept once: clients register a dozen ports of one loopback URI, with and without a slash.
-// accepted are all that the client may use, as it wrote them.
+// and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes
+// for one are kept once: clients register a dozen ports of one loopback URI, with and without a
+// slash. accepted are all that the client may use, as it wrote them.
 func newRegistration(m ClientMetadata, private []string) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {

@@ -105,17 +105,18 @@ func (t *tenant) advertisedAtTheResource() []string {
 }
 
 // grantableScope is what was asked of what this tenant can give, or all of it when nothing was asked (RFC 6749 §3.3). Who asks is not
-// known yet: the person allows this much, and what the rules give of it is decided when a token is made (scopeOf).
+// known yet: the person allows this much, and what the rules give of it is decided when a token is
+// made (scopeOf).
 func (t *tenant) grantableScope(asked string) string {
 	return t.chosenScope(t.scopes(), asked)
 }
 
-// chosenScope is the one reading of the parameter scope, at every endpoint that has it: it narrows what
-// can be had (at authorize what the tenant gives, later what was granted) and never adds to it (RFC
-// 6749 §3.3 and §6). Names that are not to be had are dropped: clients send each other's. A parameter
-// that asks for no right in particular gets all, as one that is not there; if it holds nothing but names
-// that nobody knows, it gets what opens the door. One rule, so that a refresh which repeats the login's
-// own scope gives what the login gave.
+// chosenScope is the one reading of the parameter scope, at every endpoint that has it: it narrows
+// what can be had (at authorize what the tenant gives, later what was granted) and never adds to it
+// (RFC 6749 §3.3 and §6). Names that are not to be had are dropped: clients send each other's. A
+// parameter that asks for no right in particular gets all, as one that is not there; if it holds
+// nothing but names that nobody knows, it gets what opens the door. One rule, so that a refresh
+// which repeats the login's own scope gives what the login gave.
 func (t *tenant) chosenScope(have []string, asked string) string {
 	chosen := strings.Fields(asked)
 	if len(chosen) == 0 {
@@ -133,8 +134,9 @@ func (t *tenant) chosenScope(have []string, asked string) string {
 }
 
 // isRight says whether whoever asks for a scope asks for a right in particular. Clients ask for
-// offline_access by themselves, and some for identity scopes, which open nothing where other scopes are
-// required or rules give the scopes; a name that nobody knows opens nothing where any is required.
+// offline_access by themselves, and some for identity scopes, which open nothing where other scopes
+// are required or rules give the scopes; a name that nobody knows opens nothing where any is
+// required.
 func (t *tenant) isRight(have []string, scope string) bool {
 	identity := slices.Contains(identityScopes, scope)
 	switch known := slices.Contains(have, scope) || slices.Contains(t.scopes(), scope); {
@@ -159,9 +161,9 @@ func (t *tenant) scopeOf(g grant) []string {
 	return slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
 }
 
-// givesScope says whether an access token of the grant would have any scope, where some are required:
-// one without would be refused at every request. The client is told now (RFC 6749 §5.2), before
-// anything has moved.
+// givesScope says whether an access token of the grant would have any scope, where some are
+// required: one without would be refused at every request. The client is told now (RFC 6749 §5.2),
+// before anything has moved.
 func (t *tenant) givesScope(g grant, asked string) error {
 	has := t.scopeOf(g)
 	if len(has) > 0 && asked == "" || len(t.RequiredScopes) == 0 {

@@ -106,7 +106,8 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	refresh("wiki:read")
 }
 
-// One parameter is read by one rule: a client that repeats at its refresh what it asked for at its login has what the login gave.
+// One parameter is read by one rule: a client that repeats at its refresh what it asked for at its
+// login has what the login gave.
 func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:admin", "*=wiki:read wiki:hello"}
 	for _, c := range []struct {
@@ -144,7 +145,8 @@ func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	}
 }
 
-// A token without any scope opens nothing where one is required, so none is given; the refresh token is not used up by that.
+// A token without any scope opens nothing where one is required, so none is given; the refresh
+// token is not used up by that.
 func TestNoTokenWithoutAScopeWhereOneIsRequired(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read", "group:admins=wiki:admin"}, []string{"wiki:read"}

@@ -12,12 +12,13 @@ import (
 )
 
 // While a provider does not answer, nobody waits for it twice: the first request that has waited in
-// vain lets all others do without, for a few seconds. Their refreshes are bridged at once, their logins
-// get 503 with Retry-After. Then one request asks again, and an answer of any kind ends the silence.
+// vain lets all others do without, for a few seconds. Their refreshes are bridged at once, their
+// logins get 503 with Retry-After. Then one request asks again, and an answer of any kind ends the
+// silence.
 //
-// It is kept for each provider, by its issuer: a tenant's bad secret is an answer. What comes fast is
-// none of this: a connection that is refused makes nobody wait, and may be well in a moment. And it is
-// nothing that a stranger can bring about: see withStrangersInput.
+// It is kept for each provider, by its issuer: a tenant's bad secret is an answer. What comes fast
+// is none of this: a connection that is refused makes nobody wait, and may be well in a moment. And
+// it is nothing that a stranger can bring about: see withStrangersInput.
 
 const (
 	// silencePause is how long nobody asks a provider that has just not answered.
@@ -83,8 +84,8 @@ func (s *silence) begins(now time.Time) bool {
 type strangersInput struct{}
 
 // withStrangersInput is for a request that holds what a stranger may have chosen: a code. Something
-// between us and the provider may swallow such a request for what is in it. So a silence after it counts
-// only if the provider does not answer a plain question either.
+// between us and the provider may swallow such a request for what is in it. So a silence after it
+// counts only if the provider does not answer a plain question either.
 func withStrangersInput(ctx context.Context) context.Context {
 	return context.WithValue(ctx, strangersInput{}, true)
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// mute is a way to a provider on which some paths are not answered: time goes by, and then the asker gives up.
+// mute is a way to a provider on which some paths are not answered: time goes by, and then the
+// asker gives up.
 type mute struct {
 	next  http.RoundTripper
 	clock *issuertest.Clock
@@ -72,7 +73,8 @@ func newMuteWorld(t *testing.T) (w *world, m *mute, apps []*app) {
 	return w, m, apps
 }
 
-// The first who waits in vain does so for all: for some seconds nobody else waits, at any tenant of that provider, and nobody is logged out.
+// The first who waits in vain does so for all: for some seconds nobody else waits, at any tenant of
+// that provider, and nobody is logged out.
 func TestNobodyWaitsTwiceForAProviderThatHangs(t *testing.T) {
 	w, m, apps := newMuteWorld(t)
 	wiki, other, third := apps[0], apps[1], apps[2]
@@ -167,8 +169,8 @@ func TestWhatIsNoSilenceOfTheProvider(t *testing.T) {
 	}
 }
 
-// A stranger's code may be swallowed on the way for what is in it. Others wait for nothing then; only a provider that answers no plain
-// question either is silent.
+// A stranger's code may be swallowed on the way for what is in it. Others wait for nothing then;
+// only a provider that answers no plain question either is silent.
 func TestAStrangersCodeSilencesNoProvider(t *testing.T) {
 	for _, c := range []struct {
 		name, silent string

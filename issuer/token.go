@@ -196,8 +196,8 @@ func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
 	return s.seal(sealing.KindRefresh, t, refreshContext(c), g)
 }
 
-// openGrant reads a refresh token of a client, and says when it was sealed. A token that was bound to
-// the client_id, as all were once, opens as well.
+// openGrant reads a refresh token of a client, and says when it was sealed. A token that was bound
+// to the client_id, as all were once, opens as well.
 func (s *Issuer) openGrant(t *tenant, c client, token string) (g grant, sealedAt time.Time, err error) {
 	sealedAt, err = s.openDated(sealing.KindRefresh, t, refreshContext(c), token, &g)
 	if err != nil && c.interchangeable() {
@@ -207,8 +207,9 @@ func (s *Issuer) openGrant(t *tenant, c client, token string) (g grant, sealedAt
 	return g, sealedAt, err
 }
 
-// refreshContext binds refresh tokens to their client: to the client_id, which stands for a secret or a
-// document's URL, or to what a public client registered. Presented by another client they do not open.
+// refreshContext binds refresh tokens to their client: to the client_id, which stands for a secret
+// or a document's URL, or to what a public client registered. Presented by another client they do
+// not open.
 func refreshContext(c client) string {
 	if c.interchangeable() {
 		meaning := c.meaning()

@@ -400,8 +400,8 @@ func TestRefreshIsBound(t *testing.T) {
 	}
 }
 
-// Programs register again when their loopback port changes, and keep their refresh token: it goes on with what is registered, and not
-// with one client_id. What tells clients apart still does.
+// Programs register again when their loopback port changes, and keep their refresh token: it goes
+// on with what is registered, and not with one client_id. What tells clients apart still does.
 func TestRefreshAfterAnotherRegistration(t *testing.T) {
 	program := func(name, method string, uris ...string) map[string]any {
 		return map[string]any{"client_name": name, "token_endpoint_auth_method": method, "redirect_uris": uris}

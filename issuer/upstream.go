@@ -116,8 +116,8 @@ func (c *upstreamCache) entry(issuer string) *upstreamEntry {
 	return entry
 }
 
-// put adds to a cache that holds at most so many. A full one loses one entry, any one: if it lost all,
-// the providers of all would be asked at once.
+// put adds to a cache that holds at most so many. A full one loses one entry, any one: if it lost
+// all, the providers of all would be asked at once.
 func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
 	if *m == nil {
 		*m = make(map[K]V)

@@ -158,7 +158,8 @@ func (r reply) wants(t testing.TB, status int, code string) reply {
 	return r
 }
 
-// checkDescription is the grammar of error_description (RFC 6749 §5.2 and §4.1.2.1), for every error of every test.
+// checkDescription is the grammar of error_description (RFC 6749 §5.2 and §4.1.2.1), for every
+// error of every test.
 func checkDescription(t testing.TB, text string) {
 	t.Helper()
 	for _, c := range text {

@@ -50,7 +50,8 @@ func (b *bouncer) refuseMalformed(rw http.ResponseWriter, u *url.URL) {
 	answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
 }
 
-// refuseHost answers a request whose scheme or host is not the tenant's. The host is as tenantOf read it.
+// refuseHost answers a request whose scheme or host is not the tenant's. The host is as tenantOf
+// read it.
 func (b *bouncer) refuseHost(rw http.ResponseWriter, host string, err error) {
 	status := http.StatusBadRequest
 	code := "invalid_request"
@@ -96,7 +97,8 @@ func refuseSize(b *bouncer, rw http.ResponseWriter) {
 	answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }
 
-// complainOfTLS is for a public URL that clients cannot use: what they are sent to is not where they came from.
+// complainOfTLS is for a public URL that clients cannot use: what they are sent to is not where
+// they came from.
 func (b *bouncer) complainOfTLS(host string) {
 	complain(b.name, "tls", "a request for "+shown(host)+" came by TLS, but publicURL is "+b.settings.publicURL+": clients are sent to addresses of plain http; write https in publicURL")
 }

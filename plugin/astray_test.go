@@ -81,7 +81,8 @@ func TestRequestsThatGoAstrayAreNamedInTheLog(t *testing.T) {
 	}
 }
 
-// The real chain: the first bouncer lets the request through, the second refuses what is left of it.
+// The real chain: the first bouncer lets the request through, the second refuses what is left of
+// it.
 func TestTwoBouncersInOneChain(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)

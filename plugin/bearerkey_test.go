@@ -232,7 +232,8 @@ func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
 	}
 }
 
-// flood sends invented keys from an address, more at a time than there are places, until it is stopped.
+// flood sends invented keys from an address, more at a time than there are places, until it is
+// stopped.
 func flood(h http.Handler, address string) func() {
 	const crowd = keyFlights + 16
 	stop := make(chan struct{})

@@ -29,9 +29,10 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	}
 }
 
-// challengeWithoutToken is bare for HEAD, which MCP does not have: Qwen Code and older Gemini CLI begin
-// a login with it, and those that find resource_metadata there forget the registration endpoint of a
-// server below a path. RFC 9728 §5.1 does not demand the parameter, and every other method gets it.
+// challengeWithoutToken is bare for HEAD, which MCP does not have: Qwen Code and older Gemini CLI
+// begin a login with it, and those that find resource_metadata there forget the registration
+// endpoint of a server below a path. RFC 9728 §5.1 does not demand the parameter, and every other
+// method gets it.
 func challengeWithoutToken(req *http.Request, e *endpoint) string {
 	if req.Method == http.MethodHead {
 		return "Bearer"

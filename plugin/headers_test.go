@@ -142,7 +142,8 @@ func TestIdentityHeadersAreNotShared(t *testing.T) {
 	}
 }
 
-// Browsers send the newest cookie last. A long header buys nobody's time: what is older is not passed on.
+// Browsers send the newest cookie last. A long header buys nobody's time: what is older is not
+// passed on.
 func TestTheSidecarGetsTheNewestCookies(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

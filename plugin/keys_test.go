@@ -272,7 +272,8 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 	}
 }
 
-// Keys that a change of labels took over stand under the same deny document, and go at the same time.
+// Keys that a change of labels took over stand under the same deny document, and go at the same
+// time.
 func TestAdoptedKeysAgeAsTheOnesTheyAre(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// The label hideTools takes from the answer to tools/list what the caller may not call. JSON is held
-// until it is whole. An event stream passes event by event, each at once: before its answer a server may
-// ask the client something on the same stream, and wait for that. No other answer is touched: a
-// ResponseWriter that is wrapped in Yaegi loses Flusher, and with it every stream. Hiding spares the
-// model a refusal; what refuses is permit.
+// The label hideTools takes from the answer to tools/list what the caller may not call. JSON is
+// held until it is whole. An event stream passes event by event, each at once: before its answer a
+// server may ask the client something on the same stream, and wait for that. No other answer is
+// touched: a ResponseWriter that is wrapped in Yaegi loses Flusher, and with it every stream.
+// Hiding spares the model a refusal; what refuses is permit.
 
 const (
 	maxListing      = 4 << 20 // bytes of a JSON answer, or of one event
@@ -91,8 +91,9 @@ func (a *heldAnswer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// passEvents sends the events that are whole; at the end, what is left. An event ends with an empty line,
-// and a line with CR, LF or both (WHATWG HTML §9.2.5): a CR that came last waits for what follows it.
+// passEvents sends the events that are whole; at the end, what is left. An event ends with an empty
+// line, and a line with CR, LF or both (WHATWG HTML §9.2.5): a CR that came last waits for what
+// follows it.
 func (a *heldAnswer) passEvents(end bool) {
 	text := a.body.String()
 	rest := ""
@@ -150,8 +151,9 @@ func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes 
 	}
 }
 
-// hold asks the MCP server. A proxy panics when an answer breaks off, so that net/http cuts the client's connection. Of JSON nothing was
-// sent yet, so there is a better answer here; an event stream ends.
+// hold asks the MCP server. A proxy panics when an answer breaks off, so that net/http cuts the
+// client's connection. Of JSON nothing was sent yet, so there is a better answer here; an event
+// stream ends.
 func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
@@ -199,7 +201,8 @@ func hideTools(r *rules, scopes string, held *heldAnswer) ([]byte, error) {
 	return hideInJSON(r, scopes, body)
 }
 
-// hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as it is.
+// hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as
+// it is.
 func hideInEvent(r *rules, scopes, event string) (string, error) {
 	data := ""
 	others := ""

@@ -84,7 +84,8 @@ func askHealth(s *settings) error {
 		return err
 	}
 	defer resp.Body.Close()
-	// Without a hop header there is nothing that only the sidecar could know: the mark is a plain one.
+	// Without a hop header there is nothing that only the sidecar could know: the mark is a plain
+	// one.
 	if resp.StatusCode != http.StatusOK || resp.Header.Get(markHeader) != "1" {
 		return fmt.Errorf("%w: what answers there is not the sidecar (%d %s)", errNotSidecar, resp.StatusCode, mediaTypeOf(resp))
 	}

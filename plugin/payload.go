@@ -51,8 +51,8 @@ type hopMember struct {
 	standard string
 }
 
-// hopMembers is the table of the payload. The sidecar has the other half of it in issuer/hop.go; the
-// vectors in testdata/hop hold both to one reading.
+// hopMembers is the table of the payload. The sidecar has the other half of it in issuer/hop.go;
+// the vectors in testdata/hop hold both to one reading.
 func hopMembers(p *hopPayload) []hopMember {
 	return []hopMember{
 		{"publicURL", quote(p.PublicURL), ""},

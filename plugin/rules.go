@@ -144,9 +144,9 @@ func sortPrefixes(prefixes []prefixRule) {
 // foldedChars are those of US-ASCII that fold leaves as they are.
 const foldedChars = "abcdefghijklmnopqrstuvwxyz0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
-// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else the
-// longest beginning. A name that no rule writes as it stands, and that would fit another rule if
-// letter case did not count, needs that rule's scopes too: the server may ignore it.
+// neededFor returns the scopes of the most specific rule that fits a name: the name itself, else
+// the longest beginning. A name that no rule writes as it stands, and that would fit another rule
+// if letter case did not count, needs that rule's scopes too: the server may ignore it.
 func neededFor(table *ruleTable, name string) []string {
 	if table == nil {
 		return nil

@@ -83,7 +83,8 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	if scheme == "https" && strings.HasPrefix(publicURL, "http:") {
 		b.complainOfTLS(host)
 	}
-	// One host has many spellings, and whoever asks chooses among them: they all share one tenant, and one hop header.
+	// One host has many spellings, and whoever asks chooses among them: they all share one tenant,
+	// and one hop header.
 	t := b.tenantAt(publicURL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,8 +146,8 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	return t
 }
 
-// keysFrom says whose keys and whose deny document a tenant uses: what the sidecar derives keys from
-// (docs/sealed-values.md), where it is, and what shows it who asks.
+// keysFrom says whose keys and whose deny document a tenant uses: what the sidecar derives keys
+// from (docs/sealed-values.md), where it is, and what shows it who asks.
 func keysFrom(s *settings, p *hopPayload) string {
 	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(p.Generation, 10)
 	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, p.PublicURL, p.Resource, p.Audience, p.ProviderIssuer, p.ClientID} {
@@ -155,7 +156,8 @@ func keysFrom(s *settings, p *hopPayload) string {
 	return origin
 }
 
-// aside are the members of the payload that say nothing about who may do what, or stand in keysFrom.
+// aside are the members of the payload that say nothing about who may do what, or stand in
+// keysFrom.
 var aside = map[string]bool{
 	"displayName": true, "logo": true, "mcpPaths": true, "privateRedirectURIs": true, "clientSecret": true,
 	"scopesSupported": true, "exchange": true, "refresh": true, "upstreamCheckInterval": true,

@@ -52,7 +52,8 @@ func TestOneJWKSFitsTheCache(t *testing.T) {
 	}
 }
 
-// A full cache loses one entry: a stranger who forges headers must not make all keys be derived anew.
+// A full cache loses one entry: a stranger who forges headers must not make all keys be derived
+// anew.
 func TestAFullCacheLosesOneKey(t *testing.T) {
 	var c cache[int, int]
 	for i := range cacheLimit + 10 {

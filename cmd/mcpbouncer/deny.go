@@ -63,10 +63,10 @@ func deny(args []string, out io.Writer, now time.Time) error {
 	return err
 }
 
-// editFile changes the document in its file and says what it did, once the file is known to say so too.
-// The file itself is written, and no other put in its place: that would have another owner and mode,
-// and would not be where a symbolic link, a second hard link or a container's mount leads, so the
-// sidecar would go on with the old one (docs/decisions/0021).
+// editFile changes the document in its file and says what it did, once the file is known to say so
+// too. The file itself is written, and no other put in its place: that would have another owner and
+// mode, and would not be where a symbolic link, a second hard link or a container's mount leads, so
+// the sidecar would go on with the old one (docs/decisions/0021).
 func (c denyCommand) editFile(now time.Time) (said string, err error) {
 	f, made, err := openDocument(c.file)
 	if err != nil {
@@ -125,8 +125,8 @@ func (c denyCommand) editFile(now time.Time) (said string, err error) {
 func openDocument(name string) (f *os.File, made bool, err error) {
 	f, err = os.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Behind a symbolic link too: the sidecar reads what it leads to. It may run as somebody else,
-		// and the document is no secret.
+		// Behind a symbolic link too: the sidecar reads what it leads to. It may run as somebody
+		// else, and the document is no secret.
 		made = true
 		if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644); err == nil {
 			err = f.Chmod(0o644) // whatever the umask says
@@ -142,8 +142,8 @@ func openDocument(name string) (f *os.File, made bool, err error) {
 	return f, made, nil
 }
 
-// rewrite puts content in the place of old, in one write: the shorter of the two is filled up, so that
-// no moment leaves less than one of them. On an error the old text stands there again.
+// rewrite puts content in the place of old, in one write: the shorter of the two is filled up, so
+// that no moment leaves less than one of them. On an error the old text stands there again.
 func rewrite(f *os.File, old, content []byte) error {
 	filled := append(bytes.Clone(content), bytes.Repeat([]byte("\n"), max(0, len(old)-len(content)))...)
 	_, err := f.WriteAt(filled, 0)
@@ -342,7 +342,8 @@ func (c denyCommand) entry(d *issuer.DenyDocument, kind deniedKind, entry string
 	return denied(until), true, nil
 }
 
-// user knows that a slash at the end of the provider's issuer makes no other person (issuer/deny.go).
+// user knows that a slash at the end of the provider's issuer makes no other person
+// (issuer/deny.go).
 func (c denyCommand) user(d *issuer.DenyDocument, provider, sub string, until issuer.DenyUntil) (said string, changed bool, err error) {
 	kind, entry := deniedKind{"user", "users", &d.Users}, provider+"|"+sub
 	bare := strings.TrimSuffix(provider, "/")

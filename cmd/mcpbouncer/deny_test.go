@@ -130,7 +130,8 @@ func issuerID(i int) string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(make([]byte, 8), uint64(i)))
 }
 
-// An edit takes effect where the sidecar reads: it keeps the file that is there, whatever leads to it.
+// An edit takes effect where the sidecar reads: it keeps the file that is there, whatever leads to
+// it.
 func TestDenyKeepsTheFile(t *testing.T) {
 	clean(t, nil)
 	now := time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)
@@ -234,7 +235,8 @@ func TestDenyPutsBackWhatItCannotWrite(t *testing.T) {
 	}
 }
 
-// An edit in place may be seen halfway. The sidecar waits for its end, and takes no mix of two texts.
+// An edit in place may be seen halfway. The sidecar waits for its end, and takes no mix of two
+// texts.
 func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "deny.json")
 	const half = `{"v":1,"serial":2,"keys":{}}` // which reads as a whole
@@ -263,7 +265,8 @@ func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
 	}
 }
 
-// What is denied for long is not denied for less by another edit, and nothing is said that is not so.
+// What is denied for long is not denied for less by another edit, and nothing is said that is not
+// so.
 func TestDenyShortensNothing(t *testing.T) {
 	clean(t, nil)
 	now := time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)

@@ -100,8 +100,8 @@ func TestGoodEnvironments(t *testing.T) {
 	}
 }
 
-// `${X:-}` in a compose file sets a variable to nothing. All of them are tried, so that a new one is
-// too.
+// `${X:-}` in a compose file sets a variable to nothing. All of them are tried, so that a new one
+// is too.
 func TestVariablesSetToNothingAreNotSet(t *testing.T) {
 	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
 	read := func() string {

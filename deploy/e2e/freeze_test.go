@@ -22,8 +22,8 @@ var (
 	freezeLogins = flag.Int("logins", 3, "how many logins, refreshes and revocations TestFrozenFunctions makes in each way")
 )
 
-// Between two invocations a function is frozen, and the provider closes the connections that it had. Then comes the request that
-// a login hangs on: clients send it once.
+// Between two invocations a function is frozen, and the provider closes the connections that it
+// had. Then comes the request that a login hangs on: clients send it once.
 func TestFrozenFunctions(t *testing.T) {
 	t.Parallel()
 	for _, exchange := range []string{"token", "callback"} {

@@ -35,8 +35,9 @@ type mistake struct {
 	sidecar string // part of a line; "" when there is none about this route
 }
 
-// What stands in which log, and what the client sees, for what operators do wrong: with real Traefik, real sidecars, and all
-// of them at one time. docs/not-working.md is this table for people.
+// What stands in which log, and what the client sees, for what operators do wrong: with real
+// Traefik, real sidecars, and all of them at one time. docs/not-working.md is this table for
+// people.
 func TestMistakesOfOperators(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -99,7 +100,8 @@ func TestMistakesOfOperators(t *testing.T) {
 			body: "misconfigured", traefik: "label clientID: required"},
 		{name: "wrong-list", options: map[string]string{"toolScopes": "delete_page=wiki:write, *=wiki:read"}, url: host + "/wrong-list/mcp", status: 503,
 			body: "misconfigured", traefik: "label toolScopes: "},
-		// Two middlewares of one resource: the sidecar says so, as it could be a slip in publicURL too.
+		// Two middlewares of one resource: the sidecar says so, as it could be a slip in publicURL
+		// too.
 		{name: "resource-twice", options: map[string]string{"resource": "right", "publicURL": host + "/resource-twice"}, url: metadata("resource-twice"), status: 200,
 			traefik: "answers and accepts the hop key", sidecar: "another public URL for the same resource"},
 		// What neither of the two programs can see: the request does not come to them.
@@ -203,7 +205,8 @@ func TestMistakesOfOperators(t *testing.T) {
 	}
 }
 
-// inOneLine looks for a line of a log that holds all parts. Traefik writes what a plugin logs as a message of its own.
+// inOneLine looks for a line of a log that holds all parts. Traefik writes what a plugin logs as a
+// message of its own.
 func inOneLine(log string, parts ...string) error {
 	for line := range strings.Lines(log) {
 		all := true

@@ -113,8 +113,8 @@ func (p *installation) end(process *rig.Process) string {
 	return p.w.Logs.Text(process.Name)
 }
 
-// authorizationURL is what programs print for a person whose browser did not open. On a terminal it may be a link (OSC 8), which ends with a
-// control character.
+// authorizationURL is what programs print for a person whose browser did not open. On a terminal it
+// may be a link (OSC 8), which ends with a control character.
 var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/\w+/oauth/authorize\?[^\s[:cntrl:]]+)[\s[:cntrl:]]`)
 
 // logIn starts the program, opens the URL that it prints and waits until the program has ended.
@@ -303,7 +303,8 @@ func useOpencode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResul
 	return p.result("")
 }
 
-// useClaudeCode logs in with its command for that, which wants a terminal. Its list of servers connects to each; only a model calls tools.
+// useClaudeCode logs in with its command for that, which wants a terminal. Its list of servers
+// connects to each; only a model calls tools.
 func useClaudeCode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
 	t.Helper()
 	p := install(t, tn, w, way, "@anthropic-ai/claude-code", "claude-code-linux-*", "DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "TERM=xterm")
@@ -317,8 +318,9 @@ func useClaudeCode(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginRes
 	return p.result("")
 }
 
-// While the provider hangs, Claude Code goes on with an access token that bridges the outage: it waits once, and does not refresh before each
-// request, as it does when a token has 300 seconds or less.
+// While the provider hangs, Claude Code goes on with an access token that bridges the outage: it
+// waits once, and does not refresh before each request, as it does when a token has 300 seconds or
+// less.
 func TestClaudeCodeInAnOutageOfTheProvider(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)

@@ -50,8 +50,8 @@ type Tenant struct {
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
 }
 
-// JSON is the payload as the plugin writes it: what is not set is left out, and has its default. But
-// Scopes, MCPPaths and UpstreamCheckInterval are always sent: their defaults are not empty.
+// JSON is the payload as the plugin writes it: what is not set is left out, and has its default.
+// But Scopes, MCPPaths and UpstreamCheckInterval are always sent: their defaults are not empty.
 func (t Tenant) JSON() []byte {
 	for _, list := range []*[]string{&t.Scopes, &t.MCPPaths} {
 		if *list == nil {

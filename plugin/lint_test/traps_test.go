@@ -3,8 +3,8 @@ package lint_test
 // trap is something that Yaegi v0.16.1 runs as something else than Go, or ends with a panic at run
 // time, where no compiler warns.
 type trap struct {
-	// The folder testdata/traps/NAME has a program that shows it; NAME-instead has one that both run
-	// alike.
+	// The folder testdata/traps/NAME has a program that shows it; NAME-instead has one that both
+	// run alike.
 	name string
 	// What Yaegi makes of it.
 	yaegi string

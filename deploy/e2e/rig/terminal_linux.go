@@ -9,8 +9,8 @@ import (
 	"unsafe"
 )
 
-// StartOnTerminal is StartProcess for a program that wants to be looked at: it gets a terminal of its own,
-// wide enough that no URL is broken into lines. What it writes is in the logs.
+// StartOnTerminal is StartProcess for a program that wants to be looked at: it gets a terminal of
+// its own, wide enough that no URL is broken into lines. What it writes is in the logs.
 func StartOnTerminal(t T, logs *Logs, name string, cmd *exec.Cmd) *Process {
 	t.Helper()
 	master, slave, err := openTerminal()
