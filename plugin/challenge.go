@@ -41,22 +41,17 @@ func challengeWithoutToken(req *http.Request, e *endpoint) string {
 }
 
 // answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate" over
-// HTTP/1.1. CORS headers come only where a browser asks: a script must be able to read the
-// challenge.
+// HTTP/1.1. From HTTP/2 on every name is sent in small letters (RFC 9113 §8.2.1), so the key may be
+// the one under which Traefik's access log and middlewares find the header: the canonical one of Go.
+// CORS headers come only where a browser asks: a script must be able to read the challenge.
 func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
-	rw.Header()[challengeName(req)] = []string{challenge}
+	name := "WWW-Authenticate"
+	if req.ProtoMajor >= 2 {
+		name = "Www-Authenticate"
+	}
+	rw.Header()[name] = []string{challenge}
 	shareWithScripts(rw, req)
 	answer(rw, status, body)
-}
-
-// challengeName is the key under which the challenge is sent as the standards spell it. From
-// HTTP/2 on every name is sent in small letters (RFC 9113 §8.2.1), so the key may be the one
-// under which Traefik's access log and its middlewares find the header: the canonical one of Go.
-func challengeName(req *http.Request) string {
-	if req.ProtoMajor >= 2 {
-		return "Www-Authenticate"
-	}
-	return "WWW-Authenticate"
 }
 
 func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
