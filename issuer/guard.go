@@ -121,8 +121,11 @@ func (g *ReplayGuard) Kind() string {
 }
 
 // A request that marks or claims something chooses a number for it, so that it takes back nothing
-// of another's. It leaves room above: who goes on where another stopped raises that one's number.
+// of another's. It leaves room above: who goes on where another stopped raises that one's number by
+// up to maxLeap, which a code that is good for some minutes can bear two thousand times.
 func newCaller() uint32 { return 1 + rand.Uint32N(familyEnded/2) }
+
+const maxLeap = 1 << 20
 
 // use says whether this is the first use of an upstream code of the tenant, and marks it as used.
 // It is one, too, where an earlier use had to stop half-way and left what it had learnt: of all
@@ -132,7 +135,8 @@ func (g *ReplayGuard) use(ctx context.Context, code replayKey, caller uint32) (f
 	if err != nil || first || known.note == nil {
 		return first, nil, caller, err
 	}
-	mark = known.number + 1
+	// As random as a caller's: of two that find the same, only one's mark stands there then.
+	mark = known.number + 1 + rand.Uint32N(maxLeap)
 	_, first, err = g.store.raise(ctx, code, known.number, mark, nil, codeMark)
 	return first, known.note, mark, err
 }

@@ -780,3 +780,50 @@ func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 		}
 	}
 }
+
+// between runs something once, after a raise that has found what an earlier caller left.
+type between struct {
+	replayStore
+	then func()
+}
+
+func (b *between) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
+	known, done, err := b.replayStore.raise(ctx, key, from, to, note, life)
+	if then := b.then; then != nil && known.note != nil {
+		b.then = nil
+		then()
+	}
+	return known, done, err
+}
+
+// Two replicas find what was left at the same moment: one gets it, and the other takes nothing back of that one's.
+func TestWhatACallerLeavesGoesToOneOfTwo(t *testing.T) {
+	fake := newFakeRedis(t)
+	redis, err := newRedisStore("redis://" + fake.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables := newTable(t, 0)
+	for name, store := range map[string]replayStore{"dynamodb": tables[0].store, "redis": redis} {
+		one, other := &ReplayGuard{store: store}, &between{replayStore: store}
+		key := replayKey{9}
+		if err := one.leave(t.Context(), key, 0, 7, []byte("learnt")); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var mark uint32
+		other.then = func() {
+			first, left, m, err := one.use(t.Context(), key, newCaller())
+			if !first || string(left) != "learnt" || err != nil {
+				t.Errorf("%s: the faster one: %v, %q, %v", name, first, left, err)
+			}
+			mark = m
+		}
+		first, _, late, err := (&ReplayGuard{store: other}).use(t.Context(), key, newCaller())
+		if first || err != nil {
+			t.Errorf("%s: the slower one got it too: %v, %v", name, first, err)
+		}
+		if late == mark {
+			t.Errorf("%s: both have the mark %d, which either would take back", name, mark)
+		}
+	}
+}
