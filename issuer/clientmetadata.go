@@ -66,15 +66,15 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if doc.ClientSecret != nil || doc.SecretExpires != nil {
 		return registration{}, errors.New("the document holds a client_secret")
 	}
-	reg, _, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil)
+	if len(doc.RedirectURIs) > documentURIs {
+		return registration{}, fmt.Errorf("redirect_uris: at most %d", documentURIs)
+	}
+	reg, _, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil, documentURIs)
 	if err != nil {
 		return registration{}, err
 	}
 	if reg.Name == "" {
 		return registration{}, errors.New("the document has no client_name")
-	}
-	if len(doc.RedirectURIs) > documentURIs {
-		return registration{}, fmt.Errorf("redirect_uris: at most %d", documentURIs)
 	}
 	// §4.1: a secret in a public document is none.
 	if strings.HasPrefix(doc.AuthMethod, "client_secret_") {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // Whatever spelling of an address a redirect URI or an entry has, it is the address that browsers
@@ -73,5 +75,23 @@ func TestBrowserIP(t *testing.T) {
 		if got != c.ip {
 			t.Errorf("%q: %s, want %s", c.host, got, c.ip)
 		}
+	}
+}
+
+// Whoever registers hundreds of addresses makes nobody compare each with all others.
+func TestARegistrationOfHundredsOfAddressesCostsLittle(t *testing.T) {
+	var uris []string
+	for i := range 800 {
+		uris = append(uris, fmt.Sprintf("http://[::1]/%x", i))
+	}
+	var err error
+	cost := testing.AllocsPerRun(1, func() {
+		_, err = RegisterClient(nil, sealing.TenantID{}, nil, ClientMetadata{RedirectURIs: uris, TokenEndpointAuthMethod: "none"}, time.Now())
+	})
+	if err == nil || asError(err).Code != "invalid_redirect_uri" {
+		t.Errorf("error %v", err)
+	}
+	if cost > 10_000 {
+		t.Errorf("%.0f allocations", cost)
 	}
 }

@@ -56,7 +56,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	// Some clients ask later for what stands here (mcp-remote 0.1): what opens the door, and no
 	// more by itself.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
-	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs, "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	writeJSON(w, http.StatusCreated, info)
 	return nil
 }
@@ -64,7 +64,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 // RegisterClient seals client metadata into a client_id of the tenant and derives its secret. Nothing is kept: the same metadata
 // registered twice makes two clients. private is the label privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
 func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
-	reg, accepted, err := newRegistration(metadata, private)
+	reg, accepted, err := newRegistration(metadata, private, maxRedirectURIs)
 	if err != nil {
 		return ClientInformation{}, err
 	}
@@ -112,10 +112,15 @@ func invalidClientMetadata(description string) *Error {
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
 // and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes
 // for one are kept once: clients register a dozen ports of one loopback URI, with and without a
-// slash. accepted are all that the client may use, as it wrote them.
-func newRegistration(m ClientMetadata, private []string) (reg registration, accepted []string, err error) {
+// slash. accepted are all that the client may use, as it wrote them. What comes after more than most
+// different ones is not looked at: each is compared with all others, and whoever asks may send
+// hundreds.
+func newRegistration(m ClientMetadata, private []string, most int) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {
+		if len(reg.RedirectURIs) > most {
+			break
+		}
 		if err := checkRedirectURI(uri, private); err != nil {
 			why = fmt.Errorf("redirect_uris: number %d %w", i+1, err)
 			continue
