@@ -796,7 +796,8 @@ func (b *between) raise(ctx context.Context, key replayKey, from, to uint32, not
 	return known, done, err
 }
 
-// Two replicas find what was left at the same moment: one gets it, and the other takes nothing back of that one's.
+// Two replicas find what was left at the same moment: one gets it, and the other takes nothing back
+// of that one's.
 func TestWhatACallerLeavesGoesToOneOfTwo(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())
