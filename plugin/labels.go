@@ -205,9 +205,6 @@ func (r *labelReader) list(label string, value any, separators string) string {
 		return r.refuse(label, "give text or a list of texts, and quote each of them")
 	}
 	separator := separators[:1]
-	if v.Len() == 0 { // says that nobody is meant, which a label that is not set does not
-		return separator
-	}
 	parts := []string{}
 	for i := 0; i < v.Len(); i++ {
 		element := reflect.ValueOf(v.Index(i).Interface())
@@ -220,7 +217,11 @@ func (r *labelReader) list(label string, value any, separators string) string {
 		}
 		parts = append(parts, part)
 	}
-	return strings.Join(parts, separator)
+	text := strings.Join(parts, separator)
+	if text == "" { // says that nobody is meant, which a label that is not set does not
+		return separator
+	}
+	return text
 }
 
 const changedNumber = "a number cannot stand here, because Traefik has changed its digits or may have: quote the value (if it is quoted and looks like a number nevertheless, make it a list of one text)"

@@ -148,7 +148,7 @@ func patternFault(label, pattern string) string {
 		return fmt.Sprintf("before the = stands a name, or the beginning of names and one *, of at most %d characters", maxPattern)
 	case label == "resourceScopes":
 		return uriFault(pattern, name)
-	case strings.ContainsAny(name, notInNames) || hasBlank(name):
+	case strings.ContainsAny(name, notInNames) || hasBlank(name) || hasLookAlike(name):
 		return "a name holds no blanks, quotes or separators: one name a rule, and semicolons between rules; what has such a name nevertheless is guarded by the beginning of it and a *"
 	case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
 		return "notifications need no scope"
@@ -181,10 +181,23 @@ func uriFault(pattern, name string) string {
 		return "this could be two rules: put a semicolon between them, or end the URI before the comma by a *"
 	case pattern != "*" && !uriPattern.MatchString(pattern):
 		return "a URI begins with its scheme in small letters, as in file:///public/*"
-	case name == pattern && !isPlainURI(name):
+	case name == pattern && !isPlainURI(name) || name != pattern && !beginsPlainURI(name):
 		return "no request with this spelling is let through, so that the rule would never hold: write the URI in its plain form"
 	}
 	return ""
+}
+
+// cutEncoding is percent-encoding at the end of a pattern, where it may be cut in two.
+var cutEncoding = regexp.MustCompile(`(%[0-9A-Fa-f]{0,2})+$`)
+
+// beginsPlainURI says whether a URI that is let through can begin so. A rule for any other
+// beginning would guard nothing.
+func beginsPlainURI(name string) bool {
+	if !strings.Contains(name, ":") {
+		return true
+	}
+	name = cutEncoding.ReplaceAllString(name, "")
+	return isPlainURI(name+"x") || isPlainURI(name+"/x") || isPlainURI(name+"//x")
 }
 
 // whoFault says what is wrong with the WHO of a scope rule.
@@ -284,6 +297,14 @@ func isDistinguishedName(name string) bool {
 func isURN(name string) bool {
 	return strings.HasPrefix(strings.ToLower(name), "urn:") && strings.Count(name, "=") == 1 &&
 		strings.Trim(name, alphanumeric+"-._~:/?#@!$&'()+%=") == ""
+}
+
+// hasLookAlike finds punctuation beyond ASCII: quotes, dashes and full-width separators that an
+// editor or a keyboard put where one of ASCII was meant.
+func hasLookAlike(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return r > 0x7f && unicode.IsPunct(r) || r >= 0xff01 && r <= 0xff5e
+	}) >= 0
 }
 
 // hasBlank finds white space of any kind, and what cannot be seen.
