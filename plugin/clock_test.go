@@ -78,7 +78,7 @@ func TestWhatIsRememberedEndsWhenTheClockIsSetBack(t *testing.T) {
 		}
 
 		start(t)
-		sidecar, m, h, _ := startKeys(t, map[string]string{})
+		_, m, h, _ := startKeys(t, map[string]string{})
 		ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
 		m.mu.Lock()
 		m.good[aKey("ci")] = "ci-bot"
@@ -89,7 +89,7 @@ func TestWhatIsRememberedEndsWhenTheClockIsSetBack(t *testing.T) {
 		}
 
 		start(t)
-		sidecar = startSidecar(t)
+		sidecar := startSidecar(t)
 		h, _ = guard(t, wikiConfig(sidecar.server.URL))
 		token := goodToken("k1", map[string]any{"exp": clock.Load() + 20000, "iat": clock.Load() - 10000, "nbf": clock.Load() - 10000})
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)

@@ -245,7 +245,7 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		{"sidecarURL", func(c *Config) { c.SidecarURL = c.SidecarURL.(string) + "/elsewhere" }, 503, 503, 503},
 	} {
 		start(t)
-		sidecar, _, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
+		sidecar, _, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 		seen := goodToken("k1", map[string]any{"jti": "seen"})
 		for _, credentials := range []string{seen, aKey("ci")} {
 			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(credentials)...); rec.Code != 200 {
@@ -256,7 +256,7 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		sidecarTransport.CloseIdleConnections()
 		config := wikiConfig(sidecar.server.URL)
 		c.change(config)
-		h, behind = guard(t, config)
+		h, behind := guard(t, config)
 		for _, x := range []struct {
 			what, credentials string
 			want              int

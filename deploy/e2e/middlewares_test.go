@@ -920,7 +920,7 @@ func TestOtherMiddlewaresOnTheRoute(t *testing.T) {
 	}
 }
 
-var rowOfTable = regexp.MustCompile("(?m)^\\| ([^|]+?) \\|")
+var rowOfTable = regexp.MustCompile(`(?m)^\| ([^|]+?) \|`)
 
 // The page has a row for each test, and a test for each row.
 func TestTheMiddlewaresPageHasARowForEachTest(t *testing.T) {

@@ -163,7 +163,7 @@ type pageRule struct{ file, tenant, rule string }
 var (
 	ruleOfPage  = regexp.MustCompile(`(?m)^ *traefik\.http\.routers\.(\w+)\.rule: (.+)$`)
 	hostOfRule  = regexp.MustCompile("Host\\(`[^`]*`\\)")
-	pathsOfRule = regexp.MustCompile("Path[A-Za-z]*\\(")
+	pathsOfRule = regexp.MustCompile(`Path[A-Za-z]*\(`)
 )
 
 // pageRules are all rules that the project shows: pages, the compose example, and what the demo
