@@ -134,6 +134,9 @@ func browserIP(host string) (ip netip.Addr, isIP bool) {
 	if last == "" || last[0] < '0' || last[0] > '9' {
 		return netip.Addr{}, false // a name
 	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip, true // as everybody spells it
+	}
 	if _, ok := browserNumber(last); !ok && strings.Trim(last, "0123456789") != "" {
 		return netip.Addr{}, false
 	}
