@@ -59,6 +59,8 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnread(b.name, rw, status)
 		return
 	}
+	// Nothing is upgraded here, and ReverseProxy would blame an odd one on the sidecar.
+	delete(req.Header, "Upgrade")
 	var way http.RoundTripper = finalAnswers{t.hop.transport()}
 	proxy := &httputil.ReverseProxy{
 		Transport:      way,

@@ -4,7 +4,9 @@ package plugin
 
 import (
 	"log"
+	"strings"
 	"sync"
+	"unicode"
 )
 
 // period is a time for which something holds, in Unix seconds. A clock that was set back to before
@@ -18,6 +20,7 @@ func during(p period, at int64) bool { return at >= p.from && at < p.until }
 const (
 	quietPeriod   = 10 // seconds
 	maxComplaints = 4096
+	maxLine       = 4096 // bytes of one line's text
 )
 
 // complaints holds how long nothing is said of a cause, for each middleware.
@@ -42,6 +45,20 @@ func complain(middleware, cause, text string) {
 	}
 	complaints.Unlock()
 	if !quiet {
-		log.Printf("mcpbouncer: middleware %q: %s", middleware, text)
+		log.Printf("mcpbouncer: middleware %q: %s", middleware, plainLine(text))
 	}
+}
+
+// plainLine cuts a text, and shows what is not printable as "?". Whatever answers at sidecarURL has
+// chosen a part of some errors: net/http cites a header that is malformed, however long it is.
+func plainLine(text string) string {
+	if len(text) > maxLine {
+		text = text[:maxLine] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -403,4 +404,57 @@ func TestInterimAnswersReachNobody(t *testing.T) {
 	eventually(t, "the sidecar is asked", func() bool { return len(asked) == 1 })
 	cancel()
 	eventually(t, "the request to the sidecar ends", func() bool { return len(ended) == 1 })
+}
+
+// What cannot be read as HTTP stands in errors of net/http at its full length. In the log it is
+// cut, and no line holds what a terminal obeys.
+func TestWhatNobodyCanReadIsCutInTheLog(t *testing.T) {
+	log := start(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go answerRaw(listener, "HTTP/1.1 200 OK\r\nodd \x1b[2Jheader "+strings.Repeat("x", 50000)+"\r\n\r\n")
+	h, _ := guard(t, wikiConfig("http://"+listener.Addr().String()))
+	rec := ask(h, "GET", wikiURL+"/oauth/authorize")
+	line := strings.TrimSuffix(log.String(), "\n")
+	if rec.Code != 502 || !strings.Contains(line, "cannot be reached (label sidecarURL): ") || !strings.Contains(line, "malformed MIME header") {
+		t.Errorf("%d, logged %.300q", rec.Code, line)
+	}
+	if strings.ContainsAny(line, controlChars) || len(line) > 4500 {
+		t.Errorf("logged %d bytes: %.300q", len(line), line)
+	}
+	before := len(log.String())
+	complain("wiki@docker", "odd", "odd \x1b[2J\r\nline \u202e\xff – of “ü”")
+	if !strings.Contains(log.String()[before:], "odd ?[2J??line ?\ufffd – of “ü”\n") {
+		t.Errorf("logged %q", log.String()[before:])
+	}
+}
+
+// answerRaw answers each connection with the same bytes.
+func answerRaw(listener net.Listener, text string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(make([]byte, 4096))
+		_, _ = conn.Write([]byte(text))
+		_ = conn.Close()
+	}
+}
+
+// A stranger's odd header is not the sidecar's fault, and not worth a line.
+func TestAnOddUpgradeIsNotBlamedOnTheSidecar(t *testing.T) {
+	log := start(t)
+	sidecar := startSidecar(t)
+	h, _ := guard(t, wikiConfig(sidecar.server.URL))
+	for _, kind := range []string{"\u00e9" + strings.Repeat("x", 100000), "websocket", "h2c"} {
+		sidecar.forget()
+		rec := ask(h, "GET", wikiURL+"/oauth/x", "Connection", "Upgrade", "Upgrade", kind)
+		if rec.Code != 200 || sidecar.lastRequest() == nil || sidecar.lastRequest().Header["Upgrade"] != nil || log.String() != "" {
+			t.Errorf("%.20q: %d, logged %d bytes: %.200q", kind, rec.Code, len(log.String()), log)
+		}
+	}
 }
