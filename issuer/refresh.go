@@ -69,10 +69,7 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 		return tokenResponse{}, rulesChanged()
 	}
 	if err := t.givesScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
-		if len(t.scopeOf(g)) == 0 { // no refresh can change that, and a new login says why
-			err = invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)
-		}
-		return tokenResponse{}, err
+		return tokenResponse{}, t.scopeLost(g, err)
 	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
@@ -86,9 +83,23 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	// The provider may just have taken back all that there was. What is asked for is no matter here:
+	// something has moved, and the client needs the next refresh token.
+	if err := t.givesScope(next.grant, ""); err != nil && t.breaks(next.Identity) == nil {
+		return tokenResponse{}, t.scopeLost(next.grant, err)
+	}
 	next.short = next.short || next.Identity.UnreadSince != 0
 	next.Resource = resource // of the access token only: the refresh token keeps what was granted
 	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
+}
+
+// scopeLost is why a refresh gives no scope that is needed, or err, if another scope parameter would
+// get some.
+func (t *tenant) scopeLost(g grant, err error) error {
+	if len(t.scopeOf(g)) == 0 { // no refresh can change that, and a new login says why
+		return invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)
+	}
+	return err
 }
 
 // familyLife is how long after the login the last refresh may come. It does not slide.

@@ -112,8 +112,8 @@ func invalidClientMetadata(description string) *Error {
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
 // and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes
 // for one are kept once: clients register a dozen ports of one loopback URI, with and without a
-// slash. accepted are all that the client may use, as it wrote them. What comes after more than most
-// different ones is not looked at: each is compared with all others, and whoever asks may send
+// slash. accepted are all that the client may use, as it wrote them. What comes after more than
+// most different ones is not looked at: each is compared with all others, and whoever asks may send
 // hundreds.
 func newRegistration(m ClientMetadata, private []string, most int) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")

@@ -177,6 +177,27 @@ func TestNoTokenWithoutAScopeWhereOneIsRequired(t *testing.T) {
 	bare.token(clientCredentials).wants(t, 400, "invalid_scope")
 }
 
+// A provider that takes back all that a login was for is heard at that refresh: a token that opens
+// nothing would send the client round for an hour.
+func TestARefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
+	for _, guard := range []string{"none", "memory"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Scopes, w.wiki.RequiredScopes = []string{"openid", "wiki:read"}, []string{"wiki:read"}
+				w.guarded(guard)
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			token := a.login("scope", "wiki:read").text("refresh_token")
+			scope := "openid"
+			w.idp.Be(issuertest.Behaviour{Scope: &scope})
+			w.clock.Add(61 * time.Minute)
+			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+			// Also for the other one of two requests, and for who comes again.
+			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
+		})
+	}
+}
+
 // What rules withheld does not come back when the rules go: nobody else would get it either.
 func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
