@@ -89,7 +89,8 @@ func (c denyCommand) editFile(now time.Time) (said string, err error) {
 	if err != nil {
 		return "", err
 	}
-	document := &issuer.DenyDocument{Version: 1}
+	// A smaller serial than that of a document which stood here before would be taken for an old copy.
+	document := &issuer.DenyDocument{Version: 1, Serial: now.Unix()}
 	if len(old) > 0 {
 		if document, err = issuer.ParseDenyDocument(old); err != nil {
 			return "", err
@@ -118,7 +119,11 @@ func (c denyCommand) editFile(now time.Time) (said string, err error) {
 	if seen, err := os.ReadFile(c.file); err != nil || !bytes.Equal(seen, content) {
 		return "", fmt.Errorf("%s does not hold what was just written to it: something else writes it too, or has put another file there; look at it, and try again", c.file)
 	}
-	return fmt.Sprintf("%s; serial %d", said, document.Serial), nil
+	said = fmt.Sprintf("%s; serial %d", said, document.Serial)
+	if len(old) == 0 {
+		said += "; the document " + c.file + " is new: see that the sidecar reads it (BOUNCER_DENY)"
+	}
+	return said, nil
 }
 
 // openDocument opens the file for an edit, and makes it if there is none.

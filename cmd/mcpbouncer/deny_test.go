@@ -22,7 +22,7 @@ import (
 func TestDenyEditsADocument(t *testing.T) {
 	now := time.Date(2026, 9, 21, 14, 30, 0, 500, time.UTC)
 	const sid, dashed = "q83vASNFZ4kBI0VniavN7w", "-83vASNFZ4kBI0VniavN7w"
-	file := filepath.Join(t.TempDir(), "deny.json")
+	file := emptyDocument(t)
 	clean(t, nil)
 	for i, c := range []struct {
 		args string
@@ -64,6 +64,52 @@ func TestDenyEditsADocument(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// emptyDocument is a document that denies nothing yet.
+func emptyDocument(t *testing.T) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "deny.json")
+	if err := os.WriteFile(file, []byte(`{"v":1,"serial":0}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// A document that was lost or emptied and is made anew must not look like an old copy of the one
+// before: the sidecar would go on with that. And whoever has mistyped its name is told.
+func TestDenyMakesADocumentThatIsTaken(t *testing.T) {
+	for name, lose := range map[string]func(string) error{
+		"removed": os.Remove,
+		"emptied": func(file string) error { return os.Truncate(file, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			clean(t, nil)
+			now := time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)
+			file := filepath.Join(t.TempDir(), "deny.json")
+			serial := func(args string, isNew bool) int64 {
+				t.Helper()
+				now = now.Add(time.Minute)
+				var out strings.Builder
+				if err := deny(strings.Fields(args+" --file "+file), &out, now); err != nil || strings.Contains(out.String(), file+" is new") != isNew {
+					t.Fatalf("%s: %q, %v", args, out.String(), err)
+				}
+				document, err := denyCommand{file: file}.read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return document.Serial
+			}
+			serial("all", true)
+			before := serial("redirect-host evil.example", false)
+			if err := lose(file); err != nil {
+				t.Fatal(err)
+			}
+			if after := serial("all", true); after <= before {
+				t.Errorf("serial %d after %d", after, before)
+			}
+		})
 	}
 }
 
@@ -202,7 +248,7 @@ func TestDenyKeepsTheFile(t *testing.T) {
 		if err := deny([]string{"--file", name, "all"}, io.Discard, now); err != nil {
 			t.Fatal(err)
 		}
-		if d, err := readDocument(target); err != nil || d.Serial != 1 {
+		if d, err := readDocument(target); err != nil || len(d.NotBefore) != 1 {
 			t.Errorf("the target is %+v, %v", d, err)
 		}
 	})
@@ -270,7 +316,7 @@ func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
 func TestDenyShortensNothing(t *testing.T) {
 	clean(t, nil)
 	now := time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)
-	name := filepath.Join(t.TempDir(), "deny.json")
+	name := emptyDocument(t)
 	id := issuerID(1)
 	for _, c := range []struct{ args, says string }{
 		{"all", "all logins that began before 2026-09-21T14:30:01Z are over; serial 1"},
@@ -310,9 +356,10 @@ func TestDenyEditsAtTheSameTime(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "deny.json")
 	var wait sync.WaitGroup
 	var done atomic.Int64
+	now := time.Now()
 	for i := range 50 {
 		wait.Go(func() {
-			err := deny([]string{"--file", file, "key", issuerID(i)}, io.Discard, time.Now())
+			err := deny([]string{"--file", file, "key", issuerID(i)}, io.Discard, now)
 			if err == nil {
 				done.Add(1)
 			} else if want := "deny: somebody else is editing this document"; err.Error() != want {
@@ -326,7 +373,7 @@ func TestDenyEditsAtTheSameTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, err := issuer.ParseDenyDocument(content)
-	if err != nil || int64(len(d.Keys)) != done.Load() || d.Serial != done.Load() || done.Load() == 0 {
+	if err != nil || int64(len(d.Keys)) != done.Load() || d.Serial != now.Unix()+done.Load() || done.Load() == 0 {
 		t.Errorf("%d edits succeeded, and the document is %s, %v", done.Load(), content, err)
 	}
 	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
