@@ -31,6 +31,9 @@ type client struct {
 	registration
 	id     string
 	proved bool // with private_key_jwt, in this request
+
+	// What its refresh tokens are bound to, set where it has proved itself (refreshContext).
+	binding string
 }
 
 // document says whether the client_id is the URL of a metadata document, whose host is therefore proven.
@@ -52,15 +55,12 @@ func (c client) interchangeable() bool {
 	return c.AuthMethod == authNone && !c.document() && !c.machine()
 }
 
-// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs
-// and the ports of loopback ones aside (RFC 8252 §7.3).
+// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs and the
+// ports of loopback ones aside (RFC 8252 §7.3).
 func (c client) meaning() [sha256.Size]byte {
-	var uris []string
-	for _, uri := range c.RedirectURIs { // openClient has checked them
-		if u, ok := checkedLoopbackOf(uri); ok {
-			uri = u.withoutPort().String()
-		}
-		uris = append(uris, uri)
+	uris := make([]string, 0, maxRedirectURIs)
+	for _, uri := range c.RedirectURIs {
+		uris = append(uris, withoutPort(uri))
 	}
 	slices.Sort(uris)
 	return sha256.Sum256(must(encoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
@@ -223,6 +223,7 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 			return client{}, refused("client authentication failed", errors.New("wrong or missing client_secret"))
 		}
 	}
+	c.binding = refreshContext(c)
 	return c, nil
 }
 

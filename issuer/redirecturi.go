@@ -214,10 +214,6 @@ type loopbackURI struct{ host, port, path, query string }
 
 func (u loopbackURI) withoutPort() loopbackURI { u.port = ""; return u }
 
-func (u loopbackURI) String() string {
-	return (&url.URL{Scheme: "http", Host: u.host, Path: u.path, RawQuery: u.query}).String()
-}
-
 func loopbackOf(raw string) (loopbackURI, bool) {
 	if checkRedirectURI(raw, nil) != nil {
 		return loopbackURI{}, false
@@ -232,6 +228,26 @@ func checkedLoopbackOf(raw string) (loopbackURI, bool) {
 		return loopbackURI{}, false
 	}
 	return loopbackURI{u.Hostname(), u.Port(), cmp.Or(u.EscapedPath(), "/"), u.RawQuery}, true
+}
+
+// withoutPort is a redirect URI that passed checkRedirectURI, on a loopback address without its port and
+// with its path: only there it is plain http. loopbackOf compares the same.
+func withoutPort(uri string) string {
+	rest, ok := strings.CutPrefix(uri, "http://")
+	if !ok {
+		return uri
+	}
+	host, path := rest, ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		host, path = rest[:i], rest[i:]
+	}
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return "http://" + host + path
 }
 
 // redirectHost is what the person is shown of a redirect URI, and whether a program on their own machine waits there.

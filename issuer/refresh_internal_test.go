@@ -21,6 +21,9 @@ func TestRefreshTokensThatWereBoundToTheClientID(t *testing.T) {
 	again.id = "two"
 	secret := public
 	secret.AuthMethod = authPost
+	for _, c := range []*client{&public, &again, &secret} {
+		c.binding = refreshContext(*c)
+	}
 	old := s.seal(sealing.KindRefresh, tn, clientContext(public.hash()), grant{Scope: "wiki:read"})
 	for _, c := range []struct {
 		name  string
@@ -37,6 +40,20 @@ func TestRefreshTokensThatWereBoundToTheClientID(t *testing.T) {
 		g, _, err := s.openGrant(tn, c.by, c.token)
 		if (err == nil) != c.opens || c.opens && g.Scope != "wiki:read" {
 			t.Errorf("%s: %v %v", c.name, g, err)
+		}
+	}
+}
+
+// Two ways to the same comparison.
+func TestRefreshTokensAreBoundToWhatRedirectURIsCompare(t *testing.T) {
+	uris := []string{"http://localhost", "http://localhost/", "http://localhost:1", "http://localhost:65535/", "http://localhost/cb", "http://localhost:1/cb", "http://localhost/cb/",
+		"http://localhost?a=b", "http://localhost:7/?a=b", "http://localhost/?a=b:1", "http://127.0.0.1:1/", "http://127.0.0.1", "http://[::1]", "http://[::1]:80/", "http://[::1]/cb",
+		"https://app.example", "https://app.example/", "https://app.example:8443/", "com.example.app:/cb"}
+	for _, a := range uris {
+		for _, b := range uris {
+			if one, other := matchRedirectURI([]string{a}, b), withoutPort(a) == withoutPort(b); one != other {
+				t.Errorf("%s and %s: %t where a redirect URI is compared, %t in a refresh token", a, b, one, other)
+			}
 		}
 	}
 }

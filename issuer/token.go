@@ -193,13 +193,13 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 }
 
 func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
-	return s.seal(sealing.KindRefresh, t, refreshContext(c), g)
+	return s.seal(sealing.KindRefresh, t, c.binding, g)
 }
 
 // openGrant reads a refresh token of a client, and says when it was sealed. A token that was bound
 // to the client_id, as all were once, opens as well.
 func (s *Issuer) openGrant(t *tenant, c client, token string) (g grant, sealedAt time.Time, err error) {
-	sealedAt, err = s.openDated(sealing.KindRefresh, t, refreshContext(c), token, &g)
+	sealedAt, err = s.openDated(sealing.KindRefresh, t, c.binding, token, &g)
 	if err != nil && c.interchangeable() {
 		g = grant{}
 		sealedAt, err = s.openDated(sealing.KindRefresh, t, clientContext(c.hash()), token, &g)
