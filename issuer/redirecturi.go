@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -193,61 +192,48 @@ func matchRedirectURI(registered []string, requested string) bool {
 	if slices.Contains(registered, requested) {
 		return true
 	}
-	a, ok := loopbackOf(requested)
-	return ok && slices.ContainsFunc(registered, func(uri string) bool {
-		b, ok := loopbackOf(uri)
-		return ok && a.withoutPort() == b.withoutPort()
-	})
+	return strings.HasPrefix(requested, "http://") && checkRedirectURI(requested, nil) == nil && isOneOf(registered, requested)
 }
 
-// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback
-// URI without its slash in one request and with it in the next.
+// isOneOf is matchRedirectURI for a URI that passed checkRedirectURI, as those did that are registered.
+func isOneOf(registered []string, uri string) bool {
+	uri = withoutPort(uri)
+	return slices.ContainsFunc(registered, func(other string) bool { return withoutPort(other) == uri })
+}
+
+// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback URI
+// without its slash in one request and with it in the next.
 func sameRedirectURI(a, b string) bool {
-	x, okX := loopbackOf(a)
-	y, okY := loopbackOf(b)
-	return a == b || okX && okY && x == y
+	hostA, pathA, okA := splitLoopback(a)
+	hostB, pathB, okB := splitLoopback(b)
+	return a == b || okA && okB && hostA == hostB && pathA == pathB
 }
 
-// loopbackURI is a redirect URI on this machine, in parts that are compared: without a path it is
-// the one with "/" (RFC 3986 §6.2.3).
-type loopbackURI struct{ host, port, path, query string }
-
-func (u loopbackURI) withoutPort() loopbackURI { u.port = ""; return u }
-
-func loopbackOf(raw string) (loopbackURI, bool) {
-	if checkRedirectURI(raw, nil) != nil {
-		return loopbackURI{}, false
-	}
-	return checkedLoopbackOf(raw)
-}
-
-// checkedLoopbackOf is loopbackOf for what checkRedirectURI has let pass in this request.
-func checkedLoopbackOf(raw string) (loopbackURI, bool) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "http" { // checkRedirectURI lets plain http pass on loopback hosts only
-		return loopbackURI{}, false
-	}
-	return loopbackURI{u.Hostname(), u.Port(), cmp.Or(u.EscapedPath(), "/"), u.RawQuery}, true
-}
-
-// withoutPort is a redirect URI that passed checkRedirectURI, on a loopback address without its port and
-// with its path: only there it is plain http. loopbackOf compares the same.
+// withoutPort is a redirect URI with what is compared: on a loopback address, where alone it is plain http,
+// without its port and with its path.
 func withoutPort(uri string) string {
-	rest, ok := strings.CutPrefix(uri, "http://")
+	host, path, ok := splitLoopback(uri)
 	if !ok {
 		return uri
-	}
-	host, path := rest, ""
-	if i := strings.IndexAny(rest, "/?"); i >= 0 {
-		host, path = rest[:i], rest[i:]
 	}
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		host = host[:i]
 	}
+	return "http://" + host + path
+}
+
+// splitLoopback splits a URI of plain http behind its host. A path that is not there is "/" (RFC 3986
+// §6.2.3).
+func splitLoopback(uri string) (host, path string, ok bool) {
+	rest, ok := strings.CutPrefix(uri, "http://")
+	host = rest
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		host, path = rest[:i], rest[i:]
+	}
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	return "http://" + host + path
+	return host, path, ok
 }
 
 // redirectHost is what the person is shown of a redirect URI, and whether a program on their own machine waits there.

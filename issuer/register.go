@@ -128,7 +128,7 @@ func newRegistration(m ClientMetadata, private []string, most int) (reg registra
 		if !slices.Contains(accepted, uri) {
 			accepted = append(accepted, uri)
 		}
-		if !matchRedirectURI(reg.RedirectURIs, uri) {
+		if !isOneOf(reg.RedirectURIs, uri) {
 			reg.RedirectURIs = append(reg.RedirectURIs, uri)
 		}
 	}
