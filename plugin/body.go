@@ -109,14 +109,10 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	if n > limit {
 		return nil, http.StatusRequestEntityTooLarge
 	}
-	size := n
-	if n <= 0 {
-		size = limit // until it is known
-	}
-	if s != nil && !take(s, size) {
+	if s != nil && n <= 0 && isLong(req) && !take(s, limit) { // until it is known
 		return nil, noRoom
 	}
-	body, status := readBody(req, limit)
+	body, status := readBody(req, limit, s)
 	if status != 0 {
 		return nil, status
 	}
@@ -124,7 +120,7 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 		return nil, readBefore // no message is empty, and a request without one is not held
 	}
 	if s != nil && n <= 0 {
-		size = int64(len(body))
+		size := int64(len(body))
 		if size <= maxUncounted {
 			size = 0
 		}
@@ -137,9 +133,19 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	return body, 0
 }
 
+// isLong reads as much of a body of unknown length as is not counted, and says whether there is
+// more. Until then it is not counted: see readBody.
+func isLong(req *http.Request) bool {
+	first := make([]byte, maxUncounted+1)
+	n, _ := io.ReadFull(req.Body, first) // an error comes again when the rest is read
+	req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(first[:n]), req.Body))
+	return n > maxUncounted
+}
+
 // readBody reads a body of at most limit bytes. Of one that says its length nothing is held
-// twice, and who only says it holds little.
-func readBody(req *http.Request, limit int64) ([]byte, int) {
+// twice. It is counted when as much of it has come as is not counted: who only says it holds
+// little, and must not use up what others need.
+func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	n := req.ContentLength
 	if n <= 0 {
 		body, err := io.ReadAll(io.LimitReader(req.Body, limit+1))
@@ -163,6 +169,9 @@ func readBody(req *http.Request, limit int64) ([]byte, int) {
 		return nil, misread(err)
 	}
 	whole := body
+	if s != nil && n > first && !take(s, n) {
+		return nil, noRoom
+	}
 	if n > first {
 		whole = make([]byte, n, n+1)
 		copy(whole, body)
