@@ -116,7 +116,7 @@ func (b *bearerKeys) launch(t *tenant, key, address string) (*keyFlight, error) 
 	flight = &keyFlight{tenant: t, hash: hash, key: key, strange: !b.good[hash], since: at, done: make(chan struct{})}
 	if !flight.strange || b.strange < keyFlights {
 		b.start(flight)
-	} else if b.queued < keysWaiting && len(b.waiting[address]) < keysWaiting/2 {
+	} else if len(b.waiting[address]) < keysWaiting/2 && (b.queued < keysWaiting || b.makeRoom(address)) {
 		b.waiting[address] = append(b.waiting[address], flight)
 		b.queued++
 	} else {
@@ -143,11 +143,32 @@ func (b *bearerKeys) startNext(at int64) {
 		if during(period{from: flight.since, until: flight.since + int64(keysDeadline/time.Second) + 1}, at) {
 			b.start(flight)
 		} else {
-			delete(b.flights, flight.hash)
-			flight.err = errKeysUnavailable
-			close(flight.done)
+			b.giveUp(flight)
 		}
 	}
+}
+
+// makeRoom takes the place of one that waits from the address that has the most, unless the other
+// address has about as many; b.mu is held. Otherwise two addresses would fill the queue for all.
+func (b *bearerKeys) makeRoom(other string) bool {
+	most := ""
+	for address, list := range b.waiting {
+		if len(list) > len(b.waiting[most]) {
+			most = address
+		}
+	}
+	if len(b.waiting[most]) <= len(b.waiting[other])+1 {
+		return false
+	}
+	b.giveUp(b.drawFrom(most))
+	return true
+}
+
+// giveUp ends a flight that was not begun; b.mu is held.
+func (b *bearerKeys) giveUp(flight *keyFlight) {
+	delete(b.flights, flight.hash)
+	flight.err = errKeysUnavailable
+	close(flight.done)
 }
 
 // draw takes one that waits out of the queue, by lot; b.mu is held.
@@ -156,7 +177,11 @@ func (b *bearerKeys) draw() *keyFlight {
 	for address := range b.waiting {
 		addresses = append(addresses, address)
 	}
-	address := addresses[rand.Intn(len(addresses))]
+	return b.drawFrom(addresses[rand.Intn(len(addresses))])
+}
+
+// drawFrom takes one of an address out of the queue, by lot; b.mu is held.
+func (b *bearerKeys) drawFrom(address string) *keyFlight {
 	list := b.waiting[address]
 	last := len(list) - 1
 	n := rand.Intn(len(list))

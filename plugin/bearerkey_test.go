@@ -291,6 +291,39 @@ func TestAFloodFromOneAddressWaitsForTheOthers(t *testing.T) {
 	}
 }
 
+// Two addresses, or some hundred, cannot fill the queue for a third.
+func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
+	for _, addresses := range []int{2, 500} {
+		start(t)
+		b := newBearerKeys()
+		b.strange = keyFlights
+		tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
+		for i := 0; i < keysWaiting; i++ {
+			if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), fmt.Sprint("stranger ", i%addresses)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		good, err := b.launch(tn, aKey("good"), "192.0.2.1")
+		if err != nil {
+			t.Errorf("%d addresses: %v", addresses, err)
+			continue
+		}
+		if b.queued != keysWaiting || len(b.flights) != keysWaiting || b.waiting["192.0.2.1"][0] != good {
+			t.Errorf("%d addresses: %d wait of %d", addresses, b.queued, len(b.flights))
+		}
+		// The others take no place from each other, nor from it.
+		if _, err := b.launch(tn, aKey("one too many"), "stranger 0"); addresses == 2 && err != errKeysUnavailable {
+			t.Errorf("%d addresses: one too many: %v", addresses, err)
+		}
+		clock.Add(5)
+		b.strange = 0
+		b.startNext(clock.Load())
+		if b.queued != 0 || len(b.flights) != 0 || len(b.waiting) != 0 {
+			t.Errorf("%d addresses: %d still wait, %d flights", addresses, b.queued, len(b.flights))
+		}
+	}
+}
+
 func TestTheAddressOfAKey(t *testing.T) {
 	for _, c := range []struct{ name, realIP, remote, want string }{
 		{"Traefik says it", "192.0.2.7", "10.0.0.1:80", "192.0.2.7"},
