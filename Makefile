@@ -36,8 +36,8 @@ fuzz:
 tools:
 	deploy/e2e/tools.sh
 
-# The plugin in Yaegi, compose labels in real Traefik, the demo, and every login on real parts; all of it once with each
-# version of Traefik in deploy/e2e/traefik/versions.txt.
+# The plugin in Yaegi, compose labels in real Traefik, the demo, and every login on real parts; all
+# of it once with each version of Traefik in deploy/e2e/traefik/versions.txt.
 TRAEFIKS ?= $(shell grep -v '^\#' deploy/e2e/traefik/versions.txt)
 e2e:
 	cd deploy/e2e && go vet ./...
@@ -54,7 +54,8 @@ bench:
 	go test -run '^$$' -bench . -benchmem ./sealing ./issuer ./plugin ./cmd/mcpbouncer
 	cd deploy/e2e && go test -run '^$$' -bench . ./...
 
-# The working tree against an earlier revision, row by row: what takes more than 1.03 times as long is named.
+# The working tree against an earlier revision, row by row: what takes more than 1.03 times as long
+# is named.
 BASE ?= main
 compare:
 	cd deploy/e2e && go run ./cmd/compare $(BASE)

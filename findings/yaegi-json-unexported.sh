@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Yaegi v0.16.1: encoding/json fills unexported fields from the wire, and writes them out. The
-# interpreter makes the struct by reflection, with an X before each such name, which is then exported:
-# a field `note` is the member `Xnote`, in any case of letters. A field that is kept private so that
-# only the program can set it is none.
+# interpreter makes the struct by reflection, with an X before each such name, which is then
+# exported: a field `note` is the member `Xnote`, in any case of letters. A field that is kept
+# private so that only the program can set it is none.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Yaegi v0.16.1: return sets results that have names one after the other. An expression that names a
 # result which stands before its own place sees the new value: `return second, first` returns one of
-# them twice, and an error text that was to tell the value as it came tells the changed one. A struct
-# that is made from the result that it becomes is empty.
+# them twice, and an error text that was to tell the value as it came tells the changed one. A
+# struct that is made from the result that it becomes is empty.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

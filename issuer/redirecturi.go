@@ -195,22 +195,23 @@ func matchRedirectURI(registered []string, requested string) bool {
 	return strings.HasPrefix(requested, "http://") && checkRedirectURI(requested, nil) == nil && isOneOf(registered, requested)
 }
 
-// isOneOf is matchRedirectURI for a URI that passed checkRedirectURI, as those did that are registered.
+// isOneOf is matchRedirectURI for a URI that passed checkRedirectURI, as those did that are
+// registered.
 func isOneOf(registered []string, uri string) bool {
 	uri = withoutPort(uri)
 	return slices.ContainsFunc(registered, func(other string) bool { return withoutPort(other) == uri })
 }
 
-// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback URI
-// without its slash in one request and with it in the next.
+// sameRedirectURI says whether two texts are one redirect URI, for a client that writes a loopback
+// URI without its slash in one request and with it in the next.
 func sameRedirectURI(a, b string) bool {
 	hostA, pathA, okA := splitLoopback(a)
 	hostB, pathB, okB := splitLoopback(b)
 	return a == b || okA && okB && hostA == hostB && pathA == pathB
 }
 
-// withoutPort is a redirect URI with what is compared: on a loopback address, where alone it is plain http,
-// without its port and with its path.
+// withoutPort is a redirect URI with what is compared: on a loopback address, where alone it is
+// plain http, without its port and with its path.
 func withoutPort(uri string) string {
 	host, path, ok := splitLoopback(uri)
 	if !ok {
@@ -222,8 +223,8 @@ func withoutPort(uri string) string {
 	return "http://" + host + path
 }
 
-// splitLoopback splits a URI of plain http behind its host. A path that is not there is "/" (RFC 3986
-// §6.2.3).
+// splitLoopback splits a URI of plain http behind its host. A path that is not there is "/" (RFC
+// 3986 §6.2.3).
 func splitLoopback(uri string) (host, path string, ok bool) {
 	rest, ok := strings.CutPrefix(uri, "http://")
 	host = rest

@@ -83,8 +83,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	// The provider may just have taken back all that there was. What is asked for is no matter here:
-	// something has moved, and the client needs the next refresh token.
+	// The provider may just have taken back all that there was. What is asked for is no matter
+	// here: something has moved, and the client needs the next refresh token.
 	if err := t.givesScope(next.grant, ""); err != nil && t.breaks(next.Identity) == nil {
 		return tokenResponse{}, t.scopeLost(next.grant, err)
 	}
@@ -93,8 +93,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
 }
 
-// scopeLost is why a refresh gives no scope that is needed, or err, if another scope parameter would
-// get some.
+// scopeLost is why a refresh gives no scope that is needed, or err, if another scope parameter
+// would get some.
 func (t *tenant) scopeLost(g grant, err error) error {
 	if len(t.scopeOf(g)) == 0 { // no refresh can change that, and a new login says why
 		return invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)

@@ -604,7 +604,8 @@ func TestAnAnswerThatIsCutOffIsAskedForAgain(t *testing.T) {
 	if outcome(got) != "ok" {
 		t.Errorf("the answer is cut off: %s, want ok", outcome(got))
 	}
-	w.clock.Add(7 * time.Minute) // the client comes again when its access token ends: the leeway is over
+	// The client comes again when its access token ends: the leeway is over.
+	w.clock.Add(7 * time.Minute)
 	if outcome(a.token(a.refreshment(got.text("refresh_token")))) != "ok" {
 		t.Errorf("the login is lost: %.400s", w.log.String()[strings.LastIndex(w.log.String(), "login ended"):])
 	}

@@ -42,8 +42,8 @@ func challengeWithoutToken(req *http.Request, e *endpoint) string {
 
 // answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate" over
 // HTTP/1.1. From HTTP/2 on every name is sent in small letters (RFC 9113 §8.2.1), so the key may be
-// the one under which Traefik's access log and middlewares find the header: the canonical one of Go.
-// CORS headers come only where a browser asks: a script must be able to read the challenge.
+// the one under which Traefik's access log and middlewares find the header: the canonical one of
+// Go. CORS headers come only where a browser asks: a script must be able to read the challenge.
 func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
 	name := "WWW-Authenticate"
 	if req.ProtoMajor >= 2 {

@@ -104,7 +104,8 @@ func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark 
 		return fmt.Errorf("%w: %s", errHopRefused, explainRefusal(ticket, reason, now().Unix()))
 	case status == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "":
 		return errSignatureRefused
-	case status == http.StatusRequestHeaderFieldsTooLarge: // of net/http, before the sidecar's own code
+	case status == http.StatusRequestHeaderFieldsTooLarge:
+		// It is of net/http, before the sidecar's own code.
 		return errHeadersTooLarge
 	case mark == "1":
 		return fmt.Errorf("%w: it answers %d: its log says why", errSidecarFails, status)

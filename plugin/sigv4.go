@@ -165,8 +165,10 @@ type awsCredentials struct {
 }
 
 const (
-	awsEarly    = 300        // seconds before their end, new credentials are fetched
-	awsPause    = retryAfter // seconds between two attempts, whatever came of the first: strangers' requests are signed too
+	awsEarly = 300 // seconds before their end, new credentials are fetched
+	// awsPause is the seconds between two attempts, whatever came of the first: strangers' requests
+	// are signed too.
+	awsPause    = retryAfter
 	awsDeadline = 2 * time.Second
 	maxAWSBody  = 16 << 10 // bytes
 )

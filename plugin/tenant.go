@@ -88,7 +88,8 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	t := b.tenantAt(publicURL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for other := range b.tenants { // any one goes: strangers choose hosts, and must not push out all others
+	// Any one goes: strangers choose hosts, and must not push out all others.
+	for other := range b.tenants {
 		if len(b.tenants) < maxTenants {
 			break
 		}

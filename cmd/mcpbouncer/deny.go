@@ -89,7 +89,8 @@ func (c denyCommand) editFile(now time.Time) (said string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// A smaller serial than that of a document which stood here before would be taken for an old copy.
+	// A smaller serial than that of a document which stood here before would be taken for an old
+	// copy.
 	document := &issuer.DenyDocument{Version: 1, Serial: now.Unix()}
 	if len(old) > 0 {
 		if document, err = issuer.ParseDenyDocument(old); err != nil {

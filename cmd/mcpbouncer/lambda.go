@@ -136,7 +136,8 @@ type function struct {
 func (f *function) ready() http.Handler {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.handler != nil || f.now().Sub(f.failedAt).Abs() < time.Second { // Abs: a clock may be set back
+	// Abs: a clock may be set back.
+	if f.handler != nil || f.now().Sub(f.failedAt).Abs() < time.Second {
 		return f.handler
 	}
 	handler, err := f.load(f.log)

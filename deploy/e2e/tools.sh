@@ -30,8 +30,8 @@ make_tool() {
   echo "e2e tools: built $name in $((SECONDS - start)) s"
 }
 
-# The big four: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be several versions: the
-# newest is build/traefik, another one build/traefik-VERSION.
+# The big four: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be
+# several versions: the newest is build/traefik, another one build/traefik-VERSION.
 newest=$(grep -v '^#' traefik/versions.txt | tail -n 1)
 for version in $(grep -v '^#' traefik/versions.txt); do
   name=traefik-$version

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs MCP clients as people install them, by package-lock.json: 420 MB to load, 1.2 GB on disk. They run on the Node.js of ../node, or bring
-# their own.
+# Installs MCP clients as people install them, by package-lock.json: 420 MB to load, 1.2 GB on
+# disk. They run on the Node.js of ../node, or bring their own.
 set -euo pipefail
 cd "$(dirname "$0")"
 

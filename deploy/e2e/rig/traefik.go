@@ -26,8 +26,11 @@ const Module = "github.com/mcpbouncer/mcpbouncer"
 
 // Traefik is the real Traefik with the plugin loaded from this repository.
 type Traefik struct {
-	Web       string // http://localhost:port
-	WebSecure string // host:port of the TLS entry point, by default with a self-signed certificate for mcp.localhost and localhost
+	// Web is http://localhost:port.
+	Web string
+	// WebSecure is host:port of the TLS entry point, by default with a self-signed certificate for
+	// mcp.localhost and localhost.
+	WebSecure string
 	Roots     *x509.CertPool
 
 	dynamic string // folder of the file provider
@@ -48,9 +51,12 @@ type TraefikConfig struct {
 	Docker  *Docker
 	File    map[string]any // of the file provider
 	HopKey  string
-	Plugin  func(file, text string) string // edits the plugin's sources, such as plugin/hop.go; nil: as they are here
-	Env     []string                       // further variables
-	Static  map[string]any                 // static configuration to start from; addresses, providers and log level are the rig's
+	// Plugin edits the plugin's sources, such as plugin/hop.go. Without it they are as here.
+	Plugin func(file, text string) string
+	Env    []string // further variables
+	// Static is the static configuration to start from. Addresses, providers and log level are the
+	// rig's.
+	Static map[string]any
 	// TLS replaces the rig's self-signed certificate: dynamic configuration, and the authority
 	// that clients trust, PEM.
 	TLS map[string]any
