@@ -720,10 +720,15 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 	if err := g.end(t.Context(), replayKey{3}); err != nil {
 		t.Errorf("the end of a family: %v", err)
 	}
-	before := f.raises
+	raises := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.raises
+	}
+	before := raises()
 	lose(9)
-	if _, err := g.firstUse(t.Context(), replayKey{4}, 8); err == nil || f.raises-before != 2 {
-		t.Errorf("a store that never answers: %v after %d tries", err, f.raises-before)
+	if _, err := g.firstUse(t.Context(), replayKey{4}, 8); err == nil || raises()-before != 2 {
+		t.Errorf("a store that never answers: %v after %d tries", err, raises()-before)
 	}
 }
 

@@ -568,11 +568,12 @@ func TestMethodsAndCORS(t *testing.T) {
 				r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON()))
 				r.Header.Set("Origin", "https://inspector.example")
 				r.Header.Set("Access-Control-Request-Method", c.method)
+				r.Header.Set("Access-Control-Request-Headers", "x-custom, a b,mcp-name")
 				got := readReply(t, issuertest.Serve(w.replica(), r))
 				allowed := method == c.method || method == "HEAD" && c.method == "GET"
 				switch {
 				case method == "OPTIONS" && c.cors:
-					if got.Status != 204 || got.Header.Get("Access-Control-Allow-Methods") != c.method || !strings.Contains(got.Header.Get("Access-Control-Allow-Headers"), "Authorization") {
+					if got.Status != 204 || got.Header.Get("Access-Control-Allow-Methods") != c.method || got.Header.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, Mcp-Protocol-Version, x-custom, mcp-name" {
 						t.Errorf("preflight: %d %v", got.Status, got.Header)
 					}
 				case !allowed:

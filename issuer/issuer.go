@@ -35,6 +35,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -267,7 +268,7 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 			err = rt.handle(w, r, t)
 		case rt.cors && r.Method == http.MethodOptions:
 			h.Set("Access-Control-Allow-Methods", rt.method)
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Mcp-Protocol-Version")
+			h.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header.Values("Access-Control-Request-Headers")))
 			h.Set("Access-Control-Max-Age", "86400")
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -283,6 +284,26 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 		}
 	})
 }
+
+// allowedHeaders answers a preflight as the plugin does for the MCP server's paths: SDKs put headers of
+// their own on every request, and none of them decides anything here.
+func allowedHeaders(asked []string) string {
+	allowed := []string{"Authorization", "Content-Type", "Mcp-Protocol-Version"}
+	names := strings.Join(asked, ",")
+	if len(names) > 1024 { // no browser asks for so many
+		return strings.Join(allowed, ", ")
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		name = strings.TrimSpace(name)
+		if len(name) <= 64 && len(allowed) < 32 && headerName.MatchString(name) {
+			allowed = append(allowed, name)
+		}
+	}
+	return strings.Join(allowed, ", ")
+}
+
+// headerName is a token of RFC 9110 §5.6.2.
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
 // new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.

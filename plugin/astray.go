@@ -40,26 +40,26 @@ func (b *bouncer) refuseForeign(rw http.ResponseWriter, req *http.Request, t *te
 	default:
 		complain(b.name, "path", came+"this middleware serves "+serves+": make the path of publicURL, or pathPrefix, and the router's rule agree")
 	}
-	answer(rw, http.StatusNotFound, `{"error":"not_found"}`)
+	answer(rw, req, http.StatusNotFound, `{"error":"not_found"}`)
 }
 
 // refuseMalformed answers a request whose path could be read in two ways.
-func (b *bouncer) refuseMalformed(rw http.ResponseWriter, u *url.URL) {
-	path := either(u.RawPath, u.Path)
+func (b *bouncer) refuseMalformed(rw http.ResponseWriter, req *http.Request) {
+	path := either(req.URL.RawPath, req.URL.Path)
 	complain(b.name, "plain path", "a request for "+shown(path)+" is answered 400: such a path can be read in more than one way (what is percent-encoded without need, double slashes, dot segments, semicolons, backslashes); the client, or what is before this middleware, must send it plain")
-	answer(rw, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
+	answer(rw, req, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
 }
 
 // refuseHost answers a request whose scheme or host is not the tenant's. The host is as tenantOf
 // read it.
-func (b *bouncer) refuseHost(rw http.ResponseWriter, host string, err error) {
+func (b *bouncer) refuseHost(rw http.ResponseWriter, req *http.Request, host string, err error) {
 	status := http.StatusBadRequest
 	code := "invalid_request"
 	cause := err.Error()
 	line := fmt.Sprintf("a request for the host %s is answered 400: ", shown(host))
 	if errors.Is(err, errLeadsBack) { // what is wrong is for the operator alone
 		complain(b.name, "loop", err.Error())
-		answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"the authorization server has the address of this server"}`)
+		answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"the authorization server has the address of this server"}`)
 		return
 	}
 	switch {
@@ -79,7 +79,7 @@ func (b *bouncer) refuseHost(rw http.ResponseWriter, host string, err error) {
 		line += err.Error() + "; look at the client, or at what a proxy before Traefik sends as X-Forwarded-Host"
 	}
 	complain(b.name, cause, line)
-	answer(rw, status, `{"error":"`+code+`","error_description":"`+err.Error()+`"}`)
+	answer(rw, req, status, `{"error":"`+code+`","error_description":"`+err.Error()+`"}`)
 }
 
 // hostname is a host without its port.
@@ -92,9 +92,9 @@ func hostname(host string) string {
 }
 
 // refuseSize answers a request of too many or too long headers.
-func refuseSize(b *bouncer, rw http.ResponseWriter) {
+func refuseSize(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	complain(b.name, "headers", fmt.Sprintf("a request is answered 431: it has more than %d headers, or more than %d bytes of cookies", maxHeaders, maxCookies))
-	answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
+	answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }
 
 // complainOfTLS is for a public URL that clients cannot use: what they are sent to is not where

@@ -200,7 +200,7 @@ func misread(err error) int {
 const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read, or is too long"}`
 
 // answerUnread answers a request whose body was not held, with what holdBody returned.
-func answerUnread(middleware string, rw http.ResponseWriter, status int) {
+func answerUnread(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
 	switch status {
 	case noRoom:
 		complain(middleware, "budget", fmt.Sprintf("requests hold so many long messages (%d MB, or %d MB for the sidecar) that no more is held, and some are answered with 503: "+
@@ -209,11 +209,11 @@ func answerUnread(middleware string, rw http.ResponseWriter, status int) {
 		complain(middleware, "retry", "a request came whose body had been read before, and got 503: if the middleware retry stands before this one, put it behind (docs/middlewares.md)")
 	case http.StatusServiceUnavailable: // the client has gone
 	default:
-		answer(rw, status, unreadable)
+		answer(rw, req, status, unreadable)
 		return
 	}
 	rw.Header()["Retry-After"] = []string{"1"}
-	answer(rw, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
+	answer(rw, req, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
 }
 
 // holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a
@@ -227,7 +227,7 @@ func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, 
 	if n > 0 {
 		_, status := holdBody(req, maxMessage, s)
 		if status != 0 {
-			answerUnread(middleware, rw, status)
+			answerUnread(middleware, rw, req, status)
 			return false
 		}
 	}

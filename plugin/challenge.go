@@ -15,7 +15,7 @@ import (
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, errKeysUnavailable):
-		answerUnavailable(rw, http.StatusServiceUnavailable)
+		answerUnavailable(rw, req, http.StatusServiceUnavailable)
 	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
 		complainOfTwo(e, req)
 		answerChallenge(rw, req, http.StatusUnauthorized, challengeWithoutToken(req, e), `{"error":"unauthorized"}`)
@@ -50,8 +50,7 @@ func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, chal
 		name = "Www-Authenticate"
 	}
 	rw.Header()[name] = []string{challenge}
-	shareWithScripts(rw, req)
-	answer(rw, status, body)
+	answer(rw, req, status, body)
 }
 
 func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
@@ -64,8 +63,7 @@ func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
 
 // refuseMessage answers in JSON-RPC: clients of MCP 2026-07-28 take any other 400 for an older server, and begin anew in its way.
 func refuseMessage(rw http.ResponseWriter, req *http.Request, status int, v *verdict) {
-	shareWithScripts(rw, req)
-	answer(rw, status, `{"jsonrpc":"2.0","id":`+v.id+`,"error":{"code":`+strconv.Itoa(v.code)+`,"message":"`+v.message+`"}}`)
+	answer(rw, req, status, `{"jsonrpc":"2.0","id":`+v.id+`,"error":{"code":`+strconv.Itoa(v.code)+`,"message":"`+v.message+`"}}`)
 }
 
 // isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be answered without them; any

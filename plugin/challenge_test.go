@@ -110,6 +110,47 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 	}
 }
 
+// A browser's client is told what is wrong, and not "failed to fetch". Pages are for people: RFC 9700 §2.1 wants no CORS there.
+func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
+	good := wikiConfig("http://127.0.0.1:1")
+	good.PublicURL = "https://mcp.localhost/wiki"
+	bad := wikiConfig("http://127.0.0.1:1")
+	bad.Exchange = "never"
+	for _, c := range []struct {
+		name   string
+		config *Config
+		url    string
+		status int
+		shared bool
+	}{
+		{"a label that is wrong", bad, wikiURL + "/mcp", 503, true},
+		{"a sidecar that is away", good, wikiURL + "/oauth/token", 502, true},
+		{"its documents", good, wikiURL + "/.well-known/oauth-protected-resource", 502, true},
+		{"keys that cannot be fetched", good, wikiURL + "/mcp", 503, true},
+		{"a path of nobody", good, "https://mcp.localhost/wikileaks", 404, true},
+		{"a path in another spelling", good, wikiURL + "//mcp", 400, true},
+		{"another host", good, "https://other.example/wiki/mcp", 421, true},
+		{"the page of a login", good, wikiURL + "/oauth/authorize", 502, false},
+	} {
+		for _, origin := range []string{"", "https://a.example"} {
+			start(t)
+			h, _ := guard(t, c.config)
+			headers := bearer(goodToken("k1", nil))
+			want := ""
+			if origin != "" {
+				headers = append(headers, "Origin", origin)
+				if c.shared {
+					want = "*"
+				}
+			}
+			rec := ask(h, "GET", c.url, headers...)
+			if rec.Code != c.status || rec.Header().Get("Access-Control-Allow-Origin") != want {
+				t.Errorf("%s, Origin %q: %d %v", c.name, origin, rec.Code, rec.Header())
+			}
+		}
+	}
+}
+
 // RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
 func TestATokenInTheBodyDoesNotCount(t *testing.T) {
 	start(t)

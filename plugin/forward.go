@@ -56,7 +56,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		counted = held
 	}
 	if _, status := holdBody(req, maxForwarded, counted); status != 0 {
-		answerUnread(b.name, rw, status)
+		answerUnread(b.name, rw, req, status)
 		return
 	}
 	// Nothing is upgraded here, and ReverseProxy would blame an odd one on the sidecar.
@@ -109,7 +109,7 @@ func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err e
 	cause, _, _ := strings.Cut(err.Error(), ":")
 	switch {
 	case errors.Is(err, errHeadersTooLarge): // the client's fault
-		answer(rw, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
+		answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 	case errors.Is(err, errNotSidecar):
 		complain(b.name, cause, err.Error())
 		forwardUnavailable(rw, req, http.StatusBadGateway)
@@ -135,12 +135,12 @@ func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 			return
 		}
 	}
-	answerUnavailable(rw, status)
+	answerUnavailable(rw, req, status)
 }
 
-func answerUnavailable(rw http.ResponseWriter, status int) {
+func answerUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	rw.Header()["Retry-After"] = []string{strconv.Itoa(retryAfter)}
-	answer(rw, status, unavailable)
+	answer(rw, req, status, unavailable)
 }
 
 // reason is an error's text without the local port, which would make every line of the log a new one.

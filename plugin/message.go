@@ -101,7 +101,7 @@ func refuseBody(e *endpoint, rw http.ResponseWriter, req *http.Request, status i
 		refuseMessage(rw, req, status, refused(codeInvalid, "a message holds at most 1048576 bytes"))
 		return
 	}
-	answerUnread(e.tenant.hop.name, rw, status)
+	answerUnread(e.tenant.hop.name, rw, req, status)
 }
 
 func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {

@@ -80,9 +80,9 @@ func newBouncer(name string, next http.Handler, s *settings) *bouncer {
 func misconfigured(name string, reason error) http.Handler {
 	line := fmt.Sprintf("it is misconfigured and answers 503: %v", reason)
 	complain(name, "misconfigured", line)
-	return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		complain(name, "misconfigured", line)
-		answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
+		answer(rw, req, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 	})
 }
 
@@ -93,11 +93,11 @@ func misconfigured(name string, reason error) http.Handler {
 // reflection. Branches that are not taken count too, so what is seldom needed there stands in functions of its own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if tooManyHeaders(req.Header) { // before anything walks through them
-		refuseSize(b, rw)
+		refuseSize(b, rw, req)
 		return
 	}
 	if dropForged(req.Header) {
-		refuseLoop(b, rw)
+		refuseLoop(b, rw, req)
 		return
 	}
 	if b.own != nil {
@@ -119,16 +119,16 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each would
 // make the next one, until Traefik has no file descriptors left. Whoever sends such a header
 // himself is refused alone.
-func refuseLoop(b *bouncer, rw http.ResponseWriter) {
+func refuseLoop(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	complain(b.name, "loop", "a request for the sidecar came back to a middleware of MCPBouncer (this one's label sidecarURL is "+b.settings.sidecar.String()+"): give the address of the sidecar itself")
-	answer(rw, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
+	answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
 }
 
 // serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
 func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
 	if err != nil {
-		b.refuseHost(rw, hostOf(req), err)
+		b.refuseHost(rw, req, hostOf(req), err)
 		return
 	}
 	kind, path := b.settings.route(req.URL)
@@ -146,7 +146,7 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
 	case kind == routeMalformed:
-		b.refuseMalformed(rw, req.URL)
+		b.refuseMalformed(rw, req)
 	default:
 		b.refuseForeign(rw, req, t)
 	}
@@ -186,7 +186,7 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 	}
 	if n > 0 {
 		if _, status := holdBody(req, maxMessage, nil); status != 0 {
-			answerUnread(b.name, rw, status)
+			answerUnread(b.name, rw, req, status)
 			return
 		}
 	}
@@ -238,7 +238,7 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 		if err != nil {
 			complain(b.name, "backend", err.Error())
 			rw.Header()["Retry-After"] = []string{strconv.Itoa(retryAfter)}
-			answer(rw, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
+			answer(rw, req, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 			return false
 		}
 		secret = value
@@ -256,7 +256,10 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 }
 
 // answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
-func answer(rw http.ResponseWriter, status int, body string) {
+// Scripts of a page may read it, as they may read the sidecar's: otherwise a browser's client sees
+// nothing but "failed to fetch".
+func answer(rw http.ResponseWriter, req *http.Request, status int, body string) {
+	shareWithScripts(rw, req)
 	answerAs(rw, status, "application/json", body)
 }
 

@@ -43,7 +43,7 @@ func passConnection(b *bouncer, rw http.ResponseWriter, req *http.Request, e *en
 	req.Header["Upgrade"] = []string{"websocket"}
 	ctx, cancel := context.WithCancel(req.Context())
 	defer func() { cancel() }() // ends watch
-	go watch(ctx, cancel, e.tenant, credentials, id.expires)
+	go watch(ctx, cancel, after, e.tenant, credentials, id.expires)
 	// Traefik's proxy ends an upgraded connection with the context of its request.
 	b.next.ServeHTTP(rw, req.WithContext(ctx))
 }
@@ -74,7 +74,7 @@ func dropUpgrade(h http.Header) {
 // watch ends a WebSocket when its credentials stop being good. It is a goroutine of the
 // connection, and ends with it: a reload of Traefik's configuration leaves both as they are.
 // expires is in Unix seconds. Its panic would end the Traefik process.
-func watch(ctx context.Context, cancel context.CancelFunc, t *tenant, credentials []string, expires int64) {
+func watch(ctx context.Context, cancel context.CancelFunc, after func(time.Duration) <-chan time.Time, t *tenant, credentials []string, expires int64) {
 	defer func() {
 		if r := recover(); r != nil {
 			complain(t.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
