@@ -309,52 +309,61 @@ func TestWhatAMessageCosts(t *testing.T) {
 	}
 }
 
+// slowBody is one that is sent slowly, and one that is sent meanwhile.
+type slowBody struct {
+	name, path string
+	length     int64 // as its request says
+	rules      bool
+
+	other       string
+	otherLength int64
+}
+
 // Whoever sends slowly, or announces what never comes, takes nothing that others need.
 func TestSlowBodiesUseUpNoBudget(t *testing.T) {
-	for _, c := range []struct {
-		name, path  string
-		length      int64 // of the slow one
-		rules       bool
-		body        string // of the other
-		otherLength int64
-	}{
+	for _, c := range []slowBody{
 		{"strangers at the sidecar's paths", "/oauth/token", -1, false, "grant_type=a", -1},
 		{"strangers who announce", "/oauth/token", maxForwarded, false, strings.Repeat("x", maxForwarded), maxForwarded},
 		{"messages of unknown length", "/mcp", -1, true, toolCall("search"), -1},
 		{"messages that are announced alone", "/mcp", maxMessage, false, strings.Repeat("x", maxMessage), maxMessage},
 	} {
-		start(t)
-		sidecar := startSidecar(t)
-		config := wikiConfig(sidecar.server.URL)
-		if c.rules {
-			config.ToolScopes = "*=openid"
-		}
-		behind := &reader{}
-		var next http.Handler = behind
-		h, err := New(context.Background(), next, config, "wiki@docker")
-		if err != nil {
-			t.Fatal(err)
-		}
-		messageBudget.most = maxMessage
-		forwardBudget.most = maxForwarded
-		slow, client := io.Pipe()
-		ended := make(chan bool)
-		go func() {
-			sendBody(h, c.path, c.length, slow)
-			close(ended)
-		}()
-		_, _ = client.Write([]byte("gr")) // ends when it is read
-		if got := sendBody(h, c.path, c.otherLength, strings.NewReader(c.body)); got != 200 {
-			t.Errorf("%s: another meanwhile: %d", c.name, got)
-		}
-		_ = client.CloseWithError(io.ErrUnexpectedEOF)
-		<-ended
-		if messageBudget.held != 0 || forwardBudget.held != 0 {
-			t.Errorf("%s: %d and %d bytes are still counted", c.name, messageBudget.held, forwardBudget.held)
-		}
-		messageBudget.most = maxHeld
-		forwardBudget.most = maxHeldForwarded
+		besideASlowBody(t, c)
 	}
+}
+
+func besideASlowBody(t *testing.T, c slowBody) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	if c.rules {
+		config.ToolScopes = "*=openid"
+	}
+	var next http.Handler = &reader{}
+	h, err := New(context.Background(), next, config, "wiki@docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messageBudget.most = maxMessage
+	forwardBudget.most = maxForwarded
+	slow, client := io.Pipe()
+	ended := make(chan bool)
+	go sendSlowly(h, c.path, c.length, slow, ended)
+	_, _ = client.Write([]byte("gr")) // ends when it is read
+	if got := sendBody(h, c.path, c.otherLength, strings.NewReader(c.other)); got != 200 {
+		t.Errorf("%s: another meanwhile: %d", c.name, got)
+	}
+	_ = client.CloseWithError(io.ErrUnexpectedEOF)
+	<-ended
+	if messageBudget.held != 0 || forwardBudget.held != 0 {
+		t.Errorf("%s: %d and %d bytes are still counted", c.name, messageBudget.held, forwardBudget.held)
+	}
+	messageBudget.most = maxHeld
+	forwardBudget.most = maxHeldForwarded
+}
+
+func sendSlowly(h http.Handler, path string, length int64, body io.Reader, ended chan bool) {
+	sendBody(h, path, length, body)
+	close(ended)
 }
 
 // sendBody posts a body of this length, as the client says, and returns the status.
