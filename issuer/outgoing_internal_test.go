@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // The one rule for what is asked again: nothing came back, the connection broke, and it was a kept
@@ -198,5 +203,24 @@ func TestBothWaysOutAreTheCallers(t *testing.T) {
 	}
 	if base.IdleConnTimeout != 0 || base.DisableKeepAlives {
 		t.Error("the caller's transport has changed")
+	}
+}
+
+// Whoever has come by another person's upstream code and puts it into a login of their own neither
+// reads nor takes away what was learnt of it.
+func TestWhatWasLearntIsItsLoginsOnly(t *testing.T) {
+	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
+	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}
+	s.remember(tn, mine, "code", &oauth2.Token{AccessToken: "access"})
+	for name, got := range map[string]*oauth2.Token{"another login": s.recall(tn, other, "code"), "another tenant": s.recall(&tenant{id: sealing.TenantID{1}}, mine, "code")} {
+		if got != nil {
+			t.Errorf("%s has what was learnt", name)
+		}
+	}
+	if got := s.recall(tn, mine, "code"); got == nil || got.AccessToken != "access" {
+		t.Errorf("its own login has %v", got)
+	}
+	if s.recall(tn, mine, "code") != nil {
+		t.Error("it was given twice")
 	}
 }

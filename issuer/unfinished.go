@@ -99,13 +99,18 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token 
 // recall returns the answer that an earlier request got for the code and could not use; nil if
 // there is none.
 func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) *oauth2.Token {
-	sealed := s.unfinished.take(codeKey(t, code), s.Now())
+	key := codeKey(t, code)
+	sealed := s.unfinished.take(key, s.Now())
 	if sealed == nil {
 		return nil
 	}
 	plain, err := sealing.OpenAnswer(t.id, answerContext(seed, code), sealed)
+	if err != nil { // another login's code, put into one of somebody else's: it stays there
+		s.unfinished.put(key, sealed, s.Now())
+		return nil
+	}
 	var l learnt
-	if err != nil || decoding.Unmarshal(plain, &l) != nil {
+	if decoding.Unmarshal(plain, &l) != nil {
 		return nil
 	}
 	return l.token()
