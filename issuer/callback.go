@@ -67,6 +67,9 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 				}
 				return s.codeAnswer(t, req, code, finished), nil
 			}
+			if e.Code == "invalid_grant" { // a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
+				e = badRequest("access_denied", e.Description).because(e.cause)
+			}
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
 		if err := s.admitLogin(t, who, withheld); err != nil {

@@ -81,6 +81,9 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 						request.AddCookie(cookie)
 					}
 					got := w.do(request)
+					if c.code == "invalid_grant" { // which is not a word of an authorization response (RFC 6749 §4.1.2.1)
+						c.code = "access_denied"
+					}
 					// The code is as good as before: it is left to the client's token request.
 					if c.status == 503 {
 						request = a.tokenRequest(a.redemption(a.wantsCode(t, got)))
