@@ -88,6 +88,7 @@ type Issuer struct {
 	static    onceSet // tenants whose provider does not rotate
 
 	unfinished unfinished // codes that are spent and gave no login yet
+	redeeming  turns
 }
 
 // New checks the configuration that could break tokens later: every error is one that would show

@@ -318,6 +318,56 @@ func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
 	}
 }
 
+// Who reloads the page while the provider is still being asked comes again before the first request
+// has ended: it must not present the code a second time, which a provider may take for theft.
+func TestABrowserThatReloadsDuringARedemption(t *testing.T) {
+	for _, guard := range []string{"none", "memory"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			asked, release := make(chan struct{}, 9), make(chan struct{})
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Exchange = "callback"
+				w.guarded(guard)
+				guarded, next := w.config, w.idp.Transport
+				w.config = func(c *issuer.Config) {
+					guarded(c)
+					c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path == "/token" {
+							asked <- struct{}{}
+							<-release
+						}
+						return next.RoundTrip(r)
+					})
+				}
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			back := a.begun(b)
+			visit := func(ctx context.Context) chan reply {
+				r := newRequest(t, "GET", back, "", "").WithContext(ctx)
+				for _, cookie := range b.Jar.Cookies(r.URL) {
+					r.AddCookie(cookie)
+				}
+				done := make(chan reply, 1)
+				go func() { done <- w.do(r) }()
+				return done
+			}
+			ctx, reload := context.WithCancel(t.Context())
+			first := visit(ctx)
+			<-asked
+			reload()
+			second := visit(t.Context())
+			select {
+			case <-asked:
+				t.Error("the code was posted while the first request with it was under way")
+			case <-time.After(50 * time.Millisecond):
+			}
+			close(release)
+			<-first
+			a.token(a.redemption(a.wantsCode(t, <-second))).wants(t, 200, "")
+		})
+	}
+}
+
 // The deny document's connection dies too.
 func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
 	reads := 0

@@ -86,6 +86,51 @@ func (u *unfinished) turn(now time.Time) {
 	u.m.turn(now)
 }
 
+// turns let the requests that bring one code go on one after the other: who reloads the page, or asks
+// again, while the provider is being asked gets what the one before could not use, and does not
+// present the code a second time. The zero value is ready.
+type turns struct {
+	mu sync.Mutex // guards m for one access
+	m  map[replayKey]*turn
+}
+
+type turn struct {
+	free  chan struct{} // holds one while nobody goes on
+	users int           // who go on or wait
+}
+
+// turn waits for the others with this code, for as long as one of them may take. done must be called.
+func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err error) {
+	q.mu.Lock()
+	mine := q.m[code]
+	if mine == nil {
+		mine = &turn{free: make(chan struct{}, 1)}
+		mine.free <- struct{}{}
+		if q.m == nil {
+			q.m = map[replayKey]*turn{}
+		}
+		q.m[code] = mine
+	}
+	mine.users++
+	q.mu.Unlock()
+	leave := func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if mine.users--; mine.users == 0 {
+			delete(q.m, code)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	defer cancel()
+	select {
+	case <-mine.free:
+		return func() { mine.free <- struct{}{}; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
 // remember keeps the answer to a code for the next request that brings it.
 func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) {
 	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
