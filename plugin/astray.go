@@ -97,6 +97,12 @@ func refuseSize(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }
 
+// refuseQuery answers a request for the sidecar with too long a query.
+func refuseQuery(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	complain(b.name, "query", fmt.Sprintf("a request for the sidecar is answered 414: its query has more than %d bytes or %d parameters", maxQuery, maxParameters))
+	answer(rw, req, http.StatusRequestURITooLong, `{"error":"invalid_request","error_description":"the query is too long"}`)
+}
+
 // complainOfTLS is for a public URL that clients cannot use: what they are sent to is not where
 // they came from.
 func (b *bouncer) complainOfTLS(host string) {

@@ -151,6 +151,33 @@ func TestStrangersNeitherFillTheLogNorSilenceIt(t *testing.T) {
 	}
 }
 
+// A signature is made piece by piece, in Yaegi some 20 microseconds each: a stranger must not be able
+// to buy seconds of Traefik's time with one request.
+func TestLongQueriesForTheSidecarAreRefusedUnread(t *testing.T) {
+	awsVariables(t, "AWS_REGION", "eu-central-1", "AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "secret")
+	for _, c := range []struct {
+		name, query string
+		want        int
+	}{
+		{"many parameters", strings.Repeat("a&", 1000), 414},
+		{"as many as may be", strings.Repeat("a&", maxParameters), 200},
+		{"one that is long", "state=" + strings.Repeat("x", maxQuery), 414},
+		{"a long state", "state=" + strings.Repeat("x", 8000), 200},
+	} {
+		for _, auth := range []string{"none", "sigv4"} {
+			log := start(t)
+			sidecar := startSidecar(t)
+			config := wikiConfig(sidecar.server.URL)
+			config.SidecarAuth = auth
+			h, _ := guard(t, config)
+			rec := ask(h, "GET", wikiURL+"/oauth/authorize?"+c.query)
+			if rec.Code != c.want || (sidecar.lastRequest() == nil) != (c.want == 414) || strings.Contains(log.String(), "is answered 414") != (c.want == 414) {
+				t.Errorf("%s, %s: %d, logged %s", c.name, auth, rec.Code, log)
+			}
+		}
+	}
+}
+
 func TestAMisconfiguredMiddlewareSaysSoWhenItIsAsked(t *testing.T) {
 	log := start(t)
 	config := wikiConfig("http://sidecar.localhost")

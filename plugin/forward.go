@@ -19,6 +19,13 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, network, address)
 }
 
+// maxQuery is what the sidecar reads of a whole header, in bytes; maxParameters bounds what is
+// signed piece by piece (canonicalQuery), for strangers too.
+const (
+	maxQuery      = 32 << 10
+	maxParameters = 100
+)
+
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
 // unavailablePage says it to a person. It stands alone: the sidecar, which has the other pages, is what cannot be reached.
@@ -43,6 +50,11 @@ const unavailablePage = `<!doctype html>
 // forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
 // for an OAuth path.
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
+	query := req.URL.RawQuery
+	if len(query) > maxQuery || strings.Count(query, "&") > maxParameters {
+		refuseQuery(b, rw, req)
+		return
+	}
 	ticket, err := t.hop.header(now().Unix())
 	if err != nil {
 		complain(b.name, "hop", err.Error())

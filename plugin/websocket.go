@@ -19,7 +19,10 @@ import (
 // expires, or its login was ended. With rules there are no WebSockets, because what passes
 // through one cannot be judged.
 
-const watchPeriod = 30 * time.Second // between two looks at an open WebSocket
+const (
+	watchPeriod   = 30 * time.Second // between two looks at an open WebSocket
+	maxConnection = 256              // bytes of the header Connection that are looked at
+)
 
 // after is the timer of watch. Tests set it.
 var after = time.After
@@ -54,7 +57,11 @@ func opensWebSocket(req *http.Request) bool {
 	if len(kinds) != 1 || kinds[0] != "websocket" || req.Method != http.MethodGet || req.ContentLength != 0 {
 		return false
 	}
-	for _, option := range strings.Split(strings.Join(req.Header["Connection"], ","), ",") {
+	options := strings.Join(req.Header["Connection"], ",")
+	if len(options) > maxConnection {
+		return false
+	}
+	for _, option := range strings.Split(options, ",") {
 		if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
 			return true
 		}

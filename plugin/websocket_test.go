@@ -176,3 +176,24 @@ func TestWebSocketsWithOtherLabels(t *testing.T) {
 		t.Errorf("with rules: %d, Upgrade %q", rec.Code, behind.upgrade)
 	}
 }
+
+func TestOnlyAPlainHandshakeOpensAWebSocket(t *testing.T) {
+	for _, c := range []struct {
+		name, connection, upgrade string
+		want                      bool
+	}{
+		{"a browser's", "keep-alive, Upgrade", "websocket", true},
+		{"in small letters", "upgrade", "websocket", true},
+		{"without the option", "keep-alive", "websocket", false},
+		{"another protocol", "Upgrade", "h2c", false},
+		{"two protocols", "Upgrade", "websocket, h2c", false},
+		{"more options than anybody has", strings.Repeat(",", maxConnection) + "Upgrade", "websocket", false},
+	} {
+		req := httptest.NewRequest("GET", wikiURL+"/mcp", http.NoBody)
+		req.Header.Set("Connection", c.connection)
+		req.Header.Set("Upgrade", c.upgrade)
+		if got := opensWebSocket(req); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}
