@@ -16,6 +16,31 @@ func (a *app) begun(b *issuertest.Browser) string {
 	return b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))
 }
 
+// A browser that fetches the provider's redirect ahead of the person uses nothing up.
+func TestCallbackThatIsPrefetched(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		for _, header := range [][2]string{{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Purpose", "prefetch"}, {"X-Moz", "prefetch"}} {
+			t.Run(exchange+" "+header[0]+": "+header[1], func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
+				a := w.register(w.wiki.PublicURL, nil)
+				b := issuertest.NewBrowser(t, w.net)
+				ahead := func(address string) {
+					r := newRequest(t, "GET", address, "", "")
+					r.Header.Set(header[0], header[1])
+					if p := b.Do(r); p.Status != 503 || p.Header.Get("Set-Cookie") != "" || p.Header.Get("Cache-Control") != "no-store" {
+						t.Fatalf("%d %v", p.Status, p.Header)
+					}
+				}
+				ahead(a.authorizeURL())
+				back := a.begun(b)
+				ahead(back)
+				to := b.Follow(b.Get(back))
+				a.token(a.redemption(to.Query().Get("code"))).wants(t, 200, "")
+			})
+		}
+	}
+}
+
 func TestCallbacksThatAreRefused(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

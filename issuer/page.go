@@ -41,9 +41,26 @@ var contentSecurityPolicy = func() string {
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 }()
 
+// isPrefetch says whether a browser, or what stands before it, asks before anybody has clicked. Such an
+// answer may be thrown away, with the login in its cookies: it is refused, nothing is used up, and the
+// browser asks again when it comes to the address (WICG Prefetch; older browsers say Purpose or X-Moz).
+func isPrefetch(h http.Header) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"} {
+		value := strings.ToLower(h.Get(name))
+		if strings.HasPrefix(value, "prefetch") || strings.HasPrefix(value, "preview") {
+			return true
+		}
+	}
+	return false
+}
+
 // page adapts an endpoint for people: its errors become pages, or redirects once the client is proven.
 func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
+		if isPrefetch(r.Header) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return nil
+		}
 		a, err := handle(r, t)
 		if err != nil {
 			a = s.errorAnswer(r, t, err)
