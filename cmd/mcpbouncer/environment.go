@@ -220,8 +220,8 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 func (e *environment) secretVariable(name string) (string, error) {
 	if value := os.Getenv(name); isReference(value) {
 		return e.extension.read(value)
-	} else if strings.TrimSpace(value) != "" {
-		return value, nil
+	} else if secret := strings.TrimSpace(value); secret != "" { // $(cat FILE) and .env files leave line breaks
+		return secret, nil
 	}
 	file := os.Getenv(name + "_FILE")
 	if strings.TrimSpace(file) == "" {

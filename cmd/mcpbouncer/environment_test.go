@@ -276,6 +276,7 @@ func TestSecretVariables(t *testing.T) {
 	}{
 		{"plain", "from the variable", "", "from the variable", ""}, {"a file", "", file, "from a file", ""}, {"both", "from the variable", file, "from the variable", ""},
 		{"neither", "", "", "", ""}, {"a file that is not there", "", "/nowhere", "", "open /nowhere: no such file or directory"},
+		{"with a line break behind it", "from the variable\r\n", "", "from the variable", ""},
 		{"blanks beside a file", "  ", file, "from a file", ""}, {"blanks alone", " \n", " ", "", ""},
 		{"an empty file", "", "/dev/null", "", "WIKI_CLIENT_SECRET_FILE: /dev/null is empty"},
 		{"a reference outside of AWS Lambda", "ssm:/wiki", "", "", errNoExtension.Error()},
