@@ -82,13 +82,26 @@ func (a *heldAnswer) Write(p []byte) (int, error) {
 	a.full = a.full || size > maxUncounted && !take(a.share, int64(size))
 	if a.long || a.full {
 		a.body.Reset()
+		a.timer.Reset(0) // nobody waits for what is not passed on
 		return len(p), nil
 	}
+	before := a.body.Len()
 	_, _ = a.body.Write(p)
-	if a.events {
+	if a.events && endsEvent(a.body.Bytes(), before) {
 		a.passEvents(false)
 	}
 	return len(p), nil
+}
+
+// endsEvent says whether an event may end in what stands behind a position. passEvents reads all
+// that is held, so it is not asked for each piece of a long event.
+func endsEvent(text []byte, from int) bool {
+	from -= 3
+	if from < 0 {
+		from = 0
+	}
+	added := text[from:]
+	return bytes.Contains(added, []byte("\n\n")) || bytes.Contains(added, []byte("\n\r")) || bytes.Contains(added, []byte("\r\r"))
 }
 
 // passEvents sends the events that are whole; at the end, what is left. An event ends with an empty
@@ -161,21 +174,34 @@ func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
 	defer held.timer.Stop()
 	defer func() {
 		if r := recover(); r != nil {
-			err = errors.New("it broke off")
+			err = tooMuch(held)
+			if err == nil {
+				err = errors.New("it broke off")
+			}
 		}
 	}()
 	var writer http.ResponseWriter = held
 	next.ServeHTTP(writer, req.WithContext(ctx))
+	much := tooMuch(held)
+	if much != nil {
+		return much
+	}
+	if ctx.Err() != nil {
+		return errors.New("it did not end within 30 seconds")
+	}
+	if held.status == 0 {
+		held.status = http.StatusOK
+	}
+	return nil
+}
+
+// tooMuch says why an answer was not held to its end, if so.
+func tooMuch(held *heldAnswer) error {
 	switch {
 	case held.long:
 		return errors.New("it is longer than 4 MB")
 	case held.full:
 		return errors.New("so many long ones are held that no more is; let fewer requests in at a time, by Traefik's middleware inFlightReq")
-	case ctx.Err() != nil:
-		return errors.New("it did not end within 30 seconds")
-	}
-	if held.status == 0 {
-		held.status = http.StatusOK
 	}
 	return nil
 }
@@ -201,18 +227,28 @@ func hideTools(r *rules, scopes string, held *heldAnswer) ([]byte, error) {
 	return hideInJSON(r, scopes, body)
 }
 
+// maxLines bounds what one event costs: each of its lines is looked at.
+const maxLines = 100000
+
 // hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as
 // it is.
 func hideInEvent(r *rules, scopes, event string) (string, error) {
-	data := ""
-	others := ""
+	if !strings.Contains(event, "{") {
+		return event, nil
+	}
+	if strings.Count(event, "\n") > maxLines {
+		return "", errors.New("an event has more than 100,000 lines")
+	}
+	values := []string{}
+	others := []string{}
 	for _, line := range strings.Split(event, "\n") {
 		if strings.HasPrefix(line, "data:") {
-			data += strings.TrimPrefix(line[len("data:"):], " ") + "\n"
+			values = append(values, strings.TrimPrefix(line[len("data:"):], " "), "\n")
 		} else if line != "" {
-			others += line + "\n"
+			others = append(others, line, "\n")
 		}
 	}
+	data := strings.Join(values, "")
 	if !strings.Contains(data, "{") {
 		return event, nil
 	}
@@ -220,7 +256,7 @@ func hideInEvent(r *rules, scopes, event string) (string, error) {
 	if err != nil || string(text) == data {
 		return event, err
 	}
-	return others + "data: " + string(text) + "\n\n", nil
+	return strings.Join(others, "") + "data: " + string(text) + "\n\n", nil
 }
 
 // hideInJSON goes through one message or a batch of them.

@@ -9,8 +9,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // lister is an MCP server that answers everything with one prepared answer.
@@ -274,5 +276,107 @@ func TestListingsThatAreHeldAtOnceAreBounded(t *testing.T) {
 	rec = post(h, "openid", listRequest)
 	if rec.Code != 200 || rec.Body.Len() < 100000 || listingBudget.held != 0 {
 		t.Errorf("within it: %d, %d bytes; %d bytes are still counted", rec.Code, rec.Body.Len(), listingBudget.held)
+	}
+}
+
+// talker is an MCP server that answers by an event stream in many pieces, and then waits until
+// nobody wants more.
+type talker struct {
+	parts []string
+	ended chan bool
+}
+
+func (l *talker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	rw.Header()["Content-Type"] = []string{"text/event-stream"}
+	for _, part := range l.parts {
+		fmt.Fprint(rw, part)
+	}
+	select {
+	case <-req.Context().Done():
+		l.ended <- true
+	case <-time.After(2 * time.Second):
+		l.ended <- false
+	}
+}
+
+// A client does not wait for ever for what is too long to be passed on, and the log says so at once.
+func TestAnEventThatIsTooLongEndsItsStream(t *testing.T) {
+	log := start(t)
+	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
+	server := &talker{parts: []string{"data: {}\n\n", "data: " + strings.Repeat("x", maxListing)}, ended: make(chan bool, 1)}
+	var next http.Handler = server
+	h.(*bouncer).next = next
+	rec := post(h, "mcp", listRequest)
+	if !<-server.ended || rec.Body.String() != "data: {}\n\n" || !strings.Contains(log.String(), "it is longer than 4 MB") {
+		t.Errorf("%.100q, logged %q", rec.Body, log)
+	}
+}
+
+// What an answer costs grows with its length, however the server cuts it up.
+func TestWhatAListingCosts(t *testing.T) {
+	long := strings.Replace(tools("search", "delete_page"), `"c"`, `"`+strings.Repeat("x", 400000)+`"`, 1)
+	pieces := []string{}
+	for text := "data: " + long + "\n\n"; text != ""; text = text[len(pieces[len(pieces)-1]):] {
+		n := 500
+		if n > len(text) {
+			n = len(text)
+		}
+		pieces = append(pieces, text[:n])
+	}
+	for _, c := range []struct {
+		name  string
+		parts []string
+		want  string
+		most  uint64 // bytes
+	}{
+		{"a long event in small pieces", pieces, "data: " + strings.Replace(tools("search"), `"c"`, `"`+strings.Repeat("x", 400000)+`"`, 1) + "\n\n", 20 << 20},
+		{"an event of many lines", []string{strings.Repeat("a\n", 20000) + "data: " + tools("search", "delete_page") + "\n\n"}, strings.Repeat("a\n", 20000) + "data: " + tools("search") + "\n\n", 20 << 20},
+		{"an event of many lines of data", []string{"data: {\n" + strings.Repeat("data:\n", 20000) + "data: " + tools("search", "delete_page")[1:] + "\n\n"}, "data: " + tools("search") + "\n\n", 20 << 20},
+		{"an event of too many lines", []string{"data: {\n" + strings.Repeat("a\n", 100001) + "data: }\n\n"}, "", 20 << 20},
+	} {
+		start(t)
+		rec := httptest.NewRecorder()
+		held := &heldAnswer{header: http.Header{"Content-Type": {"text/event-stream"}}, client: rec, scopes: "wiki:read", share: &share{of: listingBudget}, timer: time.NewTimer(time.Hour)}
+		table, err := parseRuleTable("toolScopes", "delete_page=wiki:write; *=wiki:read")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held.rules = &rules{subjects: map[string]*ruleTable{"tools/call": table}}
+		var before, behind runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for _, part := range c.parts {
+			_, _ = held.Write([]byte(part))
+		}
+		held.passEvents(true)
+		runtime.ReadMemStats(&behind)
+		giveBack(held.share)
+		if rec.Body.String() != c.want {
+			t.Errorf("%s: %.200q, want %.200q", c.name, rec.Body, c.want)
+		}
+		if cost := behind.TotalAlloc - before.TotalAlloc; cost > c.most {
+			t.Errorf("%s: %d bytes", c.name, cost)
+		}
+	}
+}
+
+// An event ends where its last line ends, wherever the pieces are cut.
+func TestEventsThatAreCutAnywhere(t *testing.T) {
+	for _, end := range []string{"\n\n", "\r\r", "\r\n\r\n", "\n\r", "\r\n\n", "\n\r\n"} {
+		text := "id: 1\ndata: {}" + end + "data: a" + end + "data: b"
+		for size := 1; size < 8; size++ {
+			start(t)
+			rec := httptest.NewRecorder()
+			held := &heldAnswer{header: http.Header{"Content-Type": {"text/event-stream"}}, client: rec, share: &share{of: listingBudget}, timer: time.NewTimer(time.Hour)}
+			for at := 0; at < len(text); at += size {
+				stop := at + size
+				if stop > len(text) {
+					stop = len(text)
+				}
+				_, _ = held.Write([]byte(text[at:stop]))
+			}
+			if got := rec.Body.String(); got != "id: 1\ndata: {}\n\ndata: a\n\n" {
+				t.Errorf("%q by %d: %q before the end", end, size, got)
+			}
+		}
 	}
 }
