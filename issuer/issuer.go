@@ -286,8 +286,8 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 	})
 }
 
-// allowedHeaders answers a preflight as the plugin does for the MCP server's paths: SDKs put headers of
-// their own on every request, and none of them decides anything here.
+// allowedHeaders answers a preflight as the plugin does for the MCP server's paths: SDKs put
+// headers of their own on every request, and none of them decides anything here.
 func allowedHeaders(asked []string) string {
 	allowed := []string{"Authorization", "Content-Type", "Mcp-Protocol-Version"}
 	names := strings.Join(asked, ",")

@@ -41,9 +41,10 @@ var contentSecurityPolicy = func() string {
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 }()
 
-// isPrefetch says whether a browser, or what stands before it, asks before anybody has clicked. Such an
-// answer may be thrown away, with the login in its cookies: it is refused, nothing is used up, and the
-// browser asks again when it comes to the address (WICG Prefetch; older browsers say Purpose or X-Moz).
+// isPrefetch says whether a browser, or what stands before it, asks before anybody has clicked.
+// Such an answer may be thrown away, with the login in its cookies: it is refused, nothing is used
+// up, and the browser asks again when it comes to the address (WICG Prefetch; older browsers say
+// Purpose or X-Moz).
 func isPrefetch(h http.Header) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"} {
 		value := strings.ToLower(h.Get(name))

@@ -86,9 +86,9 @@ func (u *unfinished) turn(now time.Time) {
 	u.m.turn(now)
 }
 
-// turns let the requests that bring one code go on one after the other: who reloads the page, or asks
-// again, while the provider is being asked gets what the one before could not use, and does not
-// present the code a second time. The zero value is ready.
+// turns let the requests that bring one code go on one after the other: who reloads the page, or
+// asks again, while the provider is being asked gets what the one before could not use, and does
+// not present the code a second time. The zero value is ready.
 type turns struct {
 	mu sync.Mutex // guards m for one access
 	m  map[replayKey]*turn
@@ -99,7 +99,8 @@ type turn struct {
 	users int           // who go on or wait
 }
 
-// turn waits for the others with this code, for as long as one of them may take. done must be called.
+// turn waits for the others with this code, for as long as one of them may take. done must be
+// called.
 func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err error) {
 	q.mu.Lock()
 	mine := q.m[code]

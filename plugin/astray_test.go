@@ -151,8 +151,8 @@ func TestStrangersNeitherFillTheLogNorSilenceIt(t *testing.T) {
 	}
 }
 
-// A signature is made piece by piece, in Yaegi some 20 microseconds each: a stranger must not be able
-// to buy seconds of Traefik's time with one request.
+// A signature is made piece by piece, in Yaegi some 20 microseconds each: a stranger must not be
+// able to buy seconds of Traefik's time with one request.
 func TestLongQueriesForTheSidecarAreRefusedUnread(t *testing.T) {
 	awsVariables(t, "AWS_REGION", "eu-central-1", "AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "secret")
 	for _, c := range []struct {

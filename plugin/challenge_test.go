@@ -110,7 +110,8 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 	}
 }
 
-// A browser's client is told what is wrong, and not "failed to fetch". Pages are for people: RFC 9700 §2.1 wants no CORS there.
+// A browser's client is told what is wrong, and not "failed to fetch". Pages are for people: RFC
+// 9700 §2.1 wants no CORS there.
 func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
 	good := wikiConfig("http://127.0.0.1:1")
 	good.PublicURL = "https://mcp.localhost/wiki"

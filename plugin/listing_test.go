@@ -299,7 +299,8 @@ func (l *talker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// A client does not wait for ever for what is too long to be passed on, and the log says so at once.
+// A client does not wait for ever for what is too long to be passed on, and the log says so at
+// once.
 func TestAnEventThatIsTooLongEndsItsStream(t *testing.T) {
 	log := start(t)
 	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
