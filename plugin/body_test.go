@@ -144,13 +144,18 @@ func TestABodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 func TestTrailersAreNotPassedOn(t *testing.T) {
 	for _, c := range []struct {
 		name   string
+		method string
+		body   string
 		length int64
 		rules  bool
 	}{
-		{"of a message", int64(len(toolCall("search"))), false},
-		{"of a message that rules judge", int64(len(toolCall("search"))), true},
-		{"of a message of unknown length that rules judge", -1, true},
-		{"of a stream", -1, false},
+		{"of a message", "POST", toolCall("search"), int64(len(toolCall("search"))), false},
+		{"of a message that rules judge", "POST", toolCall("search"), int64(len(toolCall("search"))), true},
+		{"of a message of unknown length that rules judge", "POST", toolCall("search"), -1, true},
+		{"of a stream", "POST", toolCall("search"), -1, false},
+		{"of a GET with a message that rules judge", "GET", toolCall("search"), -1, true},
+		{"of a GET with an empty body, with rules", "GET", "", -1, true},
+		{"of a GET with an empty body", "GET", "", -1, false},
 	} {
 		start(t)
 		sidecar := startSidecar(t)
@@ -167,7 +172,7 @@ func TestTrailersAreNotPassedOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req := httptest.NewRequest("POST", wikiURL+"/mcp", io.NopCloser(strings.NewReader(toolCall("search"))))
+		req := httptest.NewRequest(c.method, wikiURL+"/mcp", io.NopCloser(strings.NewReader(c.body)))
 		req.ContentLength = c.length
 		req.Trailer = http.Header{"X-Mcp-Sub": {"somebody-else"}}
 		req.TLS = nil

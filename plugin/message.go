@@ -121,6 +121,7 @@ func carriesMessage(req *http.Request) bool {
 		if n == 0 {
 			req.Body = http.NoBody
 			req.ContentLength = 0
+			req.Trailer = nil // see holdBody
 		} else {
 			req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(first), req.Body))
 		}
