@@ -288,6 +288,11 @@ func TestOtherFormsOfAURIAreGuarded(t *testing.T) {
 		{"file:///dir", "all dir"},
 		{"file:///dir/", "dir"},
 		{"file:///dir/?x", "all dir"},
+		{"file:///secret;v=1/a", "all admin"},
+		{"file:///secret;v=1", "all all admin"},
+		{"file:///page;v=1?x", "all all write"},
+		{"file:///secret/a;v=1", "admin admin"},
+		{"https://wiki.example/find?q=ab;c", "read read"},
 		{"https://wiki.example/find?q=ab", "read"},
 		{"https://wiki.example/find?q=b", "all write"},
 	} {

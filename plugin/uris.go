@@ -92,6 +92,24 @@ func isPlainAuthority(scheme, host string) bool {
 // (SEP-2640). So what guards the same URI in one of these forms counts too, unless a rule was
 // written for this very form.
 func neededForURI(table *ruleTable, uri string) []string {
+	scopes := neededInOtherForms(table, uri)
+	if !strings.Contains(uri, ";") {
+		return scopes
+	}
+	// Some servers cut path parameters off each segment (RFC 3986 §3.3). No rule can name them.
+	path := uri
+	end := strings.IndexAny(path, "?#")
+	if end >= 0 {
+		path = path[:end]
+	}
+	without := pathParameters.ReplaceAllString(path, "") + uri[len(path):]
+	return append(append([]string{}, scopes...), neededInOtherForms(table, without)...)
+}
+
+var pathParameters = regexp.MustCompile(`;[^/]*`)
+
+// neededInOtherForms is neededForURI for a URI without path parameters.
+func neededInOtherForms(table *ruleTable, uri string) []string {
 	scopes := neededFor(table, uri)
 	_, exact := table.exact[uri]
 	if exact {
