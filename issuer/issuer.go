@@ -168,7 +168,8 @@ const (
 func WallClock() time.Time { return time.Now().Round(0) }
 
 // LongestAnswer bounds what a request waits for, once it is here: its client's document and the keys that this names, the deny document, and
-// a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, the provider and the guard.
+// a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, another
+// request with its code, the provider and the guard.
 const LongestAnswer = 2*documentTimeout + denyTimeout + refreshTimeout
 
 // A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC 9700

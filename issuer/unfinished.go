@@ -20,6 +20,10 @@ const (
 	unfinishedLife    = time.Minute
 	unfinishedMaxSize = 32 << 10 // bytes of one answer; real ones have up to 10 KB
 	unfinishedMaxAll  = 8 << 20
+
+	// turnWait is how long a request waits for another one with its code: a part of the time that
+	// LongestAnswer leaves. At the callback who has waited in vain goes on as with exchange=token.
+	turnWait = 4 * time.Second
 )
 
 // learnt is the part of a token response (RFC 6749 §5.1) that a login is made of.
@@ -99,8 +103,7 @@ type turn struct {
 	users int           // who go on or wait
 }
 
-// turn waits for the others with this code, for as long as one of them may take. done must be
-// called.
+// turn waits for the others with this code. done must be called.
 func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err error) {
 	q.mu.Lock()
 	mine := q.m[code]
@@ -121,7 +124,7 @@ func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err erro
 			delete(q.m, code)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
+	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
 	select {
 	case <-mine.free:
