@@ -56,15 +56,19 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
 		Seed: login.Seed, UpstreamCode: packed(upstreamCode), KeyRequired: req.KeyRequired,
 	}
-	if s.atCallback(r.Context(), t, upstreamCode) {
+	mark := codeKey(t, upstreamCode)
+	done, err := s.redeeming.turn(r.Context(), mark)
+	if err != nil { // of the one before is not known yet what becomes; then as with exchange=token
+		return s.codeAnswer(t, req, code, finished), nil
+	}
+	defer done()
+	if s.atCallback(r.Context(), t, mark) {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
 		if err != nil {
 			e := asError(err)
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
 				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.issuer, "cause", e.cause)
-				if r.Context().Err() == nil { // otherwise the person comes here again
-					s.handOn(r.Context(), codeKey(t, upstreamCode))
-				}
+				s.handOn(r.Context(), mark)
 				return s.codeAnswer(t, req, code, finished), nil
 			}
 			if e.Code == "invalid_grant" { // a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
@@ -78,7 +82,6 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			a.status, a.cookies = http.StatusForbidden, finished
 			return a, nil
 		}
-		mark := codeKey(t, upstreamCode)
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
@@ -89,19 +92,23 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 // that they may not come in, or when the client redeems ours. exchange=auto is now where there is a
 // rule that can refuse somebody and a guard, asked a moment ago, that will count the uses of our
 // code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
-func (s *Issuer) atCallback(ctx context.Context, t *tenant, upstreamCode string) bool {
-	if t.Exchange != "auto" {
-		return t.Exchange == "callback"
-	}
-	// A function has many processes, and the memory of none of them counts for the others.
-	if !t.canRefuse() || s.ReplayGuard == nil || s.OnLambda && s.ReplayGuard.kind == "memory" {
+func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) bool {
+	auto := t.Exchange == "auto"
+	switch {
+	case t.Exchange == "token", auto && !t.canRefuse():
+		return false
+	case s.ReplayGuard == nil:
+		return !auto
+	case auto && s.OnLambda && s.ReplayGuard.kind == "memory":
+		// A function has many processes, and the memory of none of them counts for the others.
 		return false
 	}
-	if _, _, err := s.ReplayGuard.look(ctx, codeKey(t, upstreamCode), 0); err != nil {
+	left, err := s.ReplayGuard.hasLeft(ctx, code)
+	if err != nil {
 		s.guardFailed(t, err)
-		return false
+		return !auto
 	}
-	return true
+	return !left // the person was here before, and hung up: the token request gets what was learnt
 }
 
 // codeAnswer leads the browser to the client with a code.

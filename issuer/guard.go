@@ -151,6 +151,12 @@ func (g *ReplayGuard) leave(ctx context.Context, code replayKey, from, caller ui
 	return err
 }
 
+// hasLeft says whether an earlier use has stopped half-way, and left what it had learnt.
+func (g *ReplayGuard) hasLeft(ctx context.Context, code replayKey) (bool, error) {
+	known, err := g.store.look(ctx, code)
+	return known.note != nil, err
+}
+
 // unused takes the caller's mark back: nothing was given for the code.
 func (g *ReplayGuard) unused(ctx context.Context, code replayKey, caller uint32) error {
 	return g.store.drop(ctx, code, caller)

@@ -267,13 +267,17 @@ func TestASessionThatBeganWithoutAClaimIsShort(t *testing.T) {
 // Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
 // person's browser.
 func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
-	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"callback", "none"}, {"callback", "memory"}} {
+	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"token", "shared"}, {"callback", "none"}, {"callback", "memory"}, {"callback", "shared"}, {"auto", "shared"}} {
 		exchange := c[0]
 		t.Run("exchange="+exchange+", guard "+c[1], func(t *testing.T) {
 			var hangUp atomic.Pointer[context.CancelFunc]
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.Exchange = exchange
+				w.wiki.AllowedSubjects = []string{"person-1"}
 				w.guarded(c[1])
+				if c[1] == "shared" { // the next request comes to another replica
+					w.skews = []time.Duration{0, 0}
+				}
 				guarded, next := w.config, w.idp.Transport
 				w.config = func(c *issuer.Config) {
 					guarded(c)
@@ -307,7 +311,7 @@ func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
 				t.Fatal("nobody hung up")
 			}
 			hangUp.Store(nil)
-			if exchange == "callback" {
+			if exchange != "token" {
 				code = a.wantsCode(t, seen(b.Get(back)))
 			}
 			a.token(a.redemption(code)).wants(t, 200, "")
@@ -318,15 +322,15 @@ func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
 	}
 }
 
-// Who reloads the page while the provider is still being asked comes again before the first request
-// has ended: it must not present the code a second time, which a provider may take for theft.
-func TestABrowserThatReloadsDuringARedemption(t *testing.T) {
-	for _, guard := range []string{"none", "memory"} {
-		t.Run("guard "+guard, func(t *testing.T) {
+// Who comes again while the provider is still being asked comes before the first request has ended:
+// that must not present the code a second time, which a provider may take for theft.
+func TestWhoComesAgainDuringARedemption(t *testing.T) {
+	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"callback", "none"}, {"callback", "memory"}, {"auto", "memory"}} {
+		t.Run("exchange="+c[0]+", guard "+c[1], func(t *testing.T) {
 			asked, release := make(chan struct{}, 9), make(chan struct{})
 			w := newWorld(t, nil, func(w *world) {
-				w.wiki.Exchange = "callback"
-				w.guarded(guard)
+				w.wiki.Exchange, w.wiki.AllowedSubjects = c[0], []string{"person-1"}
+				w.guarded(c[1])
 				guarded, next := w.config, w.idp.Transport
 				w.config = func(c *issuer.Config) {
 					guarded(c)
@@ -342,20 +346,27 @@ func TestABrowserThatReloadsDuringARedemption(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, nil)
 			b := issuertest.NewBrowser(t, w.net)
 			back := a.begun(b)
-			visit := func(ctx context.Context) chan reply {
-				r := newRequest(t, "GET", back, "", "").WithContext(ctx)
+			request := func() *http.Request {
+				r := newRequest(t, "GET", back, "", "")
 				for _, cookie := range b.Jar.Cookies(r.URL) {
 					r.AddCookie(cookie)
 				}
-				done := make(chan reply, 1)
+				return r
+			}
+			if c[0] == "token" {
+				code := a.wantsCode(t, seen(b.Get(back)))
+				request = func() *http.Request { return a.tokenRequest(a.redemption(code)) }
+			}
+			ask := func(ctx context.Context) chan reply {
+				done, r := make(chan reply, 1), request().WithContext(ctx)
 				go func() { done <- w.do(r) }()
 				return done
 			}
-			ctx, reload := context.WithCancel(t.Context())
-			first := visit(ctx)
+			ctx, hangUp := context.WithCancel(t.Context())
+			first := ask(ctx)
 			<-asked
-			reload()
-			second := visit(t.Context())
+			hangUp()
+			second := ask(t.Context())
 			select {
 			case <-asked:
 				t.Error("the code was posted while the first request with it was under way")
@@ -363,6 +374,10 @@ func TestABrowserThatReloadsDuringARedemption(t *testing.T) {
 			}
 			close(release)
 			<-first
+			if c[0] == "token" {
+				(<-second).wants(t, 200, "")
+				return
+			}
 			a.token(a.redemption(a.wantsCode(t, <-second))).wants(t, 200, "")
 		})
 	}

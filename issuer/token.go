@@ -105,7 +105,13 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.redirectDenied(ctx, code.RedirectURI); err != nil {
 		return tokenResponse{}, err
 	}
-	handBack, err := s.markCode(ctx, t, code)
+	mark := code.mark(t)
+	done, err := s.redeeming.turn(ctx, mark)
+	if err != nil {
+		return tokenResponse{}, temporarilyUnavailable("another request with this code is being answered; try again", err)
+	}
+	defer done()
+	handBack, err := s.markCode(ctx, t, code, mark)
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -143,13 +149,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 // guard that does not answer is passed over where the provider will be asked, and is not where
 // nobody else counts. What it returns is for a redemption that failed (handOver); should that fail
 // too, the person logs in again.
-func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode) (handBack func(), err error) {
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode, mark replayKey) (handBack func(), err error) {
 	if s.ReplayGuard == nil {
 		return func() {}, nil
-	}
-	mark := codeKey(t, string(code.UpstreamCode))
-	if code.Identity != nil {
-		copy(mark[:], code.Mark)
 	}
 	first, left, caller, err := s.ReplayGuard.use(ctx, mark, newCaller())
 	handBack = func() { s.handOver(context.WithoutCancel(ctx), mark, caller) }
@@ -167,6 +169,15 @@ func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode
 		s.unfinished.put(mark, left, s.Now())
 	}
 	return handBack, nil
+}
+
+// mark is what the uses of the upstream code are counted by.
+func (code authorizationCode) mark(t *tenant) (mark replayKey) {
+	if code.Identity == nil {
+		return codeKey(t, string(code.UpstreamCode))
+	}
+	copy(mark[:], code.Mark)
+	return mark
 }
 
 func codeKey(t *tenant, upstreamCode string) replayKey {

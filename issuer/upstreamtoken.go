@@ -28,11 +28,6 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	if err != nil {
 		return identity{}, nil, err
 	}
-	done, err := s.redeeming.turn(ctx, codeKey(t, code))
-	if err != nil {
-		return identity{}, nil, temporarilyUnavailable("another request with this code is being answered; try again", err)
-	}
-	defer done()
 	client := ctx
 	ctx, stay := detached(ctx) // a client that hangs up does not take a spent code with it
 	defer stay()
