@@ -60,6 +60,7 @@ type keyset struct {
 	flight   chan struct{}         // closed at the end of the running fetch; nil when none runs
 	ask      bool                  // the next success is said in the log: after the load, or a failure
 	usedAt   int64                 // Unix seconds of the last fetch or lookup in keysets
+	proven   bool                  // a token was verified with them
 
 	denied        *denyList     // nil before the first success; no token is remembered that it denies
 	denyPause     period        // no fetch
@@ -76,7 +77,8 @@ var keysets = struct {
 }{byID: map[string]*keyset{}}
 
 // keysetFor returns the key set of a tenant. When there are too many, the one unused for longest
-// goes. origin says which keys they are, and id also what the tokens were verified for. A new set
+// goes, of those first for which no token was ever good: strangers choose hosts, where publicURL is
+// not set. origin says which keys they are, and id also what the tokens were verified for. A new set
 // begins with what another of its origin has: a change of labels while the sidecar is away must not
 // throw good keys away.
 func keysetFor(origin, id, sidecar string, ttl int64, hop *hopSealer) *keyset {
@@ -134,9 +136,13 @@ func evictKeyset(at int64) {
 	for id, k := range keysets.byID {
 		k.mu.RLock()
 		usedAt := k.usedAt
+		proven := k.proven
 		k.mu.RUnlock()
 		if usedAt > at { // the clock was set back: a set of before is not the one in use
 			usedAt = 0
+		}
+		if !proven { // these go first
+			usedAt -= maxDate
 		}
 		if victim == "" || usedAt < oldest {
 			victim = id
@@ -226,6 +232,7 @@ func remember(k *keyset, credentials string, id *identity, key *verifyKey, denie
 	if k.keys[key.kid] != key || k.denied != denied {
 		return id
 	}
+	k.proven = true
 	other := k.tokens.young[hash]
 	if other != nil && other.expires == id.expires {
 		return other

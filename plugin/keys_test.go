@@ -443,3 +443,32 @@ func TestKeySets(t *testing.T) {
 		}
 	}
 }
+
+// Where publicURL is not set, whoever asks chooses the host, and so the tenant. That makes no other
+// tenant's keys go, which a reload of Traefik needs while the sidecar is away.
+func TestInventedHostsPushOutNobodysKeys(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.PublicURL = wikiURL
+	h, _ := guard(t, config)
+	token := bearer(goodToken("k1", nil))
+	if rec := ask(h, "POST", wikiURL+"/mcp", token...); rec.Code != 200 {
+		t.Fatalf("status %d", rec.Code)
+	}
+	clock.Add(10)
+	open, _ := guard(t, wikiConfig(sidecar.server.URL))
+	for i := 0; i < maxKeysets+10; i++ {
+		host := fmt.Sprintf("https://h%d.example", i)
+		invented := bearer(goodToken("k9", map[string]any{"iss": host + "/wiki"}))
+		if rec := ask(open, "POST", host+"/wiki/mcp", invented...); rec.Code != 401 {
+			t.Fatalf("%s: status %d", host, rec.Code)
+		}
+	}
+	sidecar.server.Close()
+	sidecarTransport.CloseIdleConnections()
+	again, _ := guard(t, config)
+	if rec := ask(again, "POST", wikiURL+"/mcp", token...); rec.Code != 200 {
+		t.Errorf("after a reload: status %d", rec.Code)
+	}
+}
