@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -97,6 +98,28 @@ func TestWhatWasLearntOfACodeIsNotLost(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// "Try again" is not said where that cannot work: an answer that is too long to keep is lost with its
+// code, so the person logs in again.
+func TestWhatIsTooLongToKeepIsNotPromised(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			back := a.begun(b)
+			w.idp.Be(issuertest.Behaviour{KeysStatus: 500, Claims: func(m map[string]any) { m["much"] = strings.Repeat("x", 40<<10) }})
+			if exchange == "callback" {
+				a.wantsErrorRedirect(t, seen(b.Get(back)), "access_denied", a.state)
+			} else {
+				a.token(a.redemption(a.wantsCode(t, seen(b.Get(back))))).wants(t, 400, "invalid_grant")
+			}
+			if !strings.Contains(w.log.String(), "cannot be kept until the client comes again") {
+				t.Errorf("the log: %s", w.log)
+			}
+		})
 	}
 }
 

@@ -63,13 +63,16 @@ type sealedAnswer struct {
 	until  time.Time
 }
 
-func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) {
+// put says whether there was room.
+func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
-	if u.m.sizes()+len(sealed) <= unfinishedMaxAll {
-		u.m.set(code, sealedAnswer{sealed, now.Add(unfinishedLife)})
+	if u.m.sizes()+len(sealed) > unfinishedMaxAll {
+		return false
 	}
+	u.m.set(code, sealedAnswer{sealed, now.Add(unfinishedLife)})
+	return true
 }
 
 // take returns what is kept, which from then on is not: of two requests with one code, one goes on.
@@ -135,14 +138,14 @@ func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err erro
 	}
 }
 
-// remember keeps the answer to a code for the next request that brings it.
-func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) {
+// remember keeps the answer to a code for the next request that brings it. It says whether it could.
+func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) bool {
 	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
-	if len(sealed) > unfinishedMaxSize {
-		s.Log.Warn("the provider's answer is too long to keep until the client comes again, so its person has to log in again", t.named(), "characters", len(sealed))
-		return
+	if len(sealed) <= unfinishedMaxSize && s.unfinished.put(codeKey(t, code), sealed, s.Now()) {
+		return true
 	}
-	s.unfinished.put(codeKey(t, code), sealed, s.Now())
+	s.Log.Warn("the provider's answer cannot be kept until the client comes again: it is too long, or there are too many at the moment; its person has to log in again", t.named(), "bytes", len(sealed))
+	return false
 }
 
 // recall returns the answer that an earlier request got for the code and could not use; nil if

@@ -44,8 +44,8 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		err = temporarilyUnavailable("nobody waits for the answer any more", client.Err())
 	}
 	if err != nil {
-		if asError(err).Status == http.StatusServiceUnavailable {
-			s.remember(t, seed, code, token)
+		if asError(err).Status == http.StatusServiceUnavailable && !s.remember(t, seed, code, token) {
+			err = invalidGrant("this login could not be finished; authorize again").because(err) // the code is spent
 		}
 		return identity{}, nil, err
 	}
