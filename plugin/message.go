@@ -44,6 +44,8 @@ type verdict struct {
 	id      string // of the refused request, as JSON
 	// unknown is the method's name, where no rule can say whether it may pass.
 	unknown string
+	// subjects is how many a call named that has several.
+	subjects int
 }
 
 func refused(code int, message string) *verdict {
@@ -196,6 +198,10 @@ func inspectBatch(r *rules, headers http.Header, batch *json.Decoder) *verdict {
 		if v.code != 0 {
 			v.status = http.StatusBadRequest // the others get no answer
 			return v
+		}
+		all.subjects += v.subjects
+		if all.subjects > maxSubjects {
+			return refused(codeInvalid, "the batch names too many resources")
 		}
 		all.needed = append(all.needed, v.needed...)
 		all.lists = all.lists || v.lists

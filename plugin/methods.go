@@ -108,7 +108,7 @@ type subject struct {
 	text  string
 }
 
-// maxSubjects bounds what one call may name.
+// maxSubjects bounds what one call, or one batch of calls, may name.
 const maxSubjects = 256
 
 // readSeveral fills in what params say of a call that has several subjects, or whose method is
@@ -254,6 +254,7 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 	if c.problem != "" {
 		return refusedCall(c, codeInvalid, c.problem)
 	}
+	v.subjects = len(c.subjects)
 	needed := append([]string{}, v.needed...)
 	for _, s := range c.subjects {
 		table := r.tables[s.label]

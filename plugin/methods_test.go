@@ -361,3 +361,25 @@ func TestMethodsHaveASubjectOrNone(t *testing.T) {
 		}
 	}
 }
+
+// Each subject is compared with each rule, so a batch may name no more of them than one call.
+func TestABatchNamesAsManyResourcesAsOneCall(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		calls, n int // calls in the batch, URIs in each
+		want     int
+	}{
+		{"as many as may be", 2, maxSubjects / 2, 200},
+		{"more", 2, maxSubjects/2 + 1, 400},
+		{"many more", maxBatch, maxSubjects, 400},
+	} {
+		start(t)
+		h, _ := ruled(t, func(config *Config) { config.ResourceScopes = "*=openid" })
+		uris := strings.TrimSuffix(strings.Repeat(`"file:///a",`, c.n), ",")
+		one := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":[` + uris + `]}}}`
+		rec := post(h, "openid mcp wiki:read", "["+strings.TrimSuffix(strings.Repeat(one+",", c.calls), ",")+"]")
+		if rec.Code != c.want {
+			t.Errorf("%s: %d %s", c.name, rec.Code, rec.Body)
+		}
+	}
+}
