@@ -174,6 +174,32 @@ func TestHealthOfSomethingElse(t *testing.T) {
 	}
 }
 
+// Whoever is asked is the address itself, and no other that it names: neither the proxy by which the
+// sidecar reaches the provider, nor where a redirect leads.
+func TestHealthIsThatOfTheAddress(t *testing.T) {
+	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Mcpb-Sidecar", "1")
+	}))
+	defer healthy.Close()
+	redirect := httptest.NewServer(http.RedirectHandler(healthy.URL, http.StatusFound))
+	defer redirect.Close()
+	for _, c := range []struct {
+		name      string
+		variables map[string]string
+		want      string
+	}{
+		{"a proxy answers for it", map[string]string{"BOUNCER_LISTEN_ADDR": "sidecar.invalid:8080", "HTTP_PROXY": healthy.URL}, "sidecar.invalid"},
+		{"it leads elsewhere", map[string]string{"BOUNCER_LISTEN_ADDR": strings.TrimPrefix(redirect.URL, "http://")}, "is not the sidecar (302 Found)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, err := program(c.variables, "healthcheck").CombinedOutput()
+			if err == nil || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}
+
 // A sidecar from its first line to SIGTERM, while a request is under way.
 func TestServe(t *testing.T) {
 	ring, err := sealing.ParseRing(keyOne)

@@ -111,7 +111,11 @@ func healthcheck() error {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	client := http.Client{Timeout: 3 * time.Second}
+	client := http.Client{
+		Timeout:       3 * time.Second,
+		Transport:     &http.Transport{Proxy: nil}, // HTTP_PROXY is for the way to the provider
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Get("http://" + net.JoinHostPort(host, port) + "/healthz")
 	if err != nil {
 		return err
