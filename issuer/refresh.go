@@ -85,8 +85,10 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	}
 	// The provider may just have taken back all that there was. What is asked for is no matter
 	// here: something has moved, and the client needs the next refresh token.
-	if err := t.givesScope(next.grant, ""); err != nil && t.breaks(next.Identity) == nil {
-		return tokenResponse{}, t.scopeLost(next.grant, err)
+	if due {
+		if err := t.givesScope(next.grant, ""); err != nil && t.breaks(next.Identity) == nil {
+			return tokenResponse{}, t.scopeLost(next.grant, err)
+		}
 	}
 	next.short = next.short || next.Identity.UnreadSince != 0
 	next.Resource = resource // of the access token only: the refresh token keeps what was granted
