@@ -101,8 +101,8 @@ func TestWhatWasLearntOfACodeIsNotLost(t *testing.T) {
 	}
 }
 
-// "Try again" is not said where that cannot work: an answer that is too long to keep is lost with its
-// code, so the person logs in again.
+// "Try again" is not said where that cannot work: an answer that is too long to keep is lost with
+// its code, so the person logs in again.
 func TestWhatIsTooLongToKeepIsNotPromised(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {

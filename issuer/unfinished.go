@@ -138,7 +138,8 @@ func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err erro
 	}
 }
 
-// remember keeps the answer to a code for the next request that brings it. It says whether it could.
+// remember keeps the answer to a code for the next request that brings it. It says whether it
+// could.
 func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) bool {
 	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
 	if len(sealed) <= unfinishedMaxSize && s.unfinished.put(codeKey(t, code), sealed, s.Now()) {

@@ -78,9 +78,9 @@ var keysets = struct {
 
 // keysetFor returns the key set of a tenant. When there are too many, the one unused for longest
 // goes, of those first for which no token was ever good: strangers choose hosts, where publicURL is
-// not set. origin says which keys they are, and id also what the tokens were verified for. A new set
-// begins with what another of its origin has: a change of labels while the sidecar is away must not
-// throw good keys away.
+// not set. origin says which keys they are, and id also what the tokens were verified for. A new
+// set begins with what another of its origin has: a change of labels while the sidecar is away must
+// not throw good keys away.
 func keysetFor(origin, id, sidecar string, ttl int64, hop *hopSealer) *keyset {
 	at := now().Unix()
 	keysets.Lock()

@@ -174,8 +174,8 @@ func TestHealthOfSomethingElse(t *testing.T) {
 	}
 }
 
-// Whoever is asked is the address itself, and no other that it names: neither the proxy by which the
-// sidecar reaches the provider, nor where a redirect leads.
+// Whoever is asked is the address itself, and no other that it names: neither the proxy by which
+// the sidecar reaches the provider, nor where a redirect leads.
 func TestHealthIsThatOfTheAddress(t *testing.T) {
 	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Mcpb-Sidecar", "1")
