@@ -59,18 +59,23 @@ func TestACodeIsRedeemedOnce(t *testing.T) {
 		if won != 1 {
 			t.Errorf("%d of %d redemptions succeeded, want 1", won, attempts)
 		}
-		// Dex itself answers some of a race's losers with 500, which is no verdict on the code.
-		failed := 0
+		// Dex itself answers some of a race's losers with 500, which is no verdict on the code: only these
+		// are asked again. Who comes while another redeems the code at the same replica waits for that one
+		// and may not ask at all.
+		failed, took := 0, 0
 		for _, post := range dex.Posts("authorization_code")[before:] {
-			if post.Status >= 500 {
+			switch {
+			case post.Status >= 500:
 				failed++
+			case post.Status == http.StatusOK:
+				took++
 			}
 		}
-		if unavailable != failed {
-			t.Errorf("%d answers of 503, but the provider failed %d times", unavailable, failed)
+		if took != 1 || unavailable > failed {
+			t.Errorf("the provider took the code %d times and failed %d times; %d answers of 503", took, failed, unavailable)
 		}
-		if got := posts() - before; got != attempts {
-			t.Errorf("the provider counted %d redemptions, want one for each of %d", got, attempts)
+		if got := posts() - before; got > attempts+failed {
+			t.Errorf("the provider counted %d redemptions of %d attempts, of which %d failed", got, attempts, failed)
 		}
 	})
 
