@@ -408,9 +408,9 @@ func TestWhoComesAgainDuringARedemption(t *testing.T) {
 
 // The deny document's connection dies too.
 func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
-	reads := 0
+	var reads atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if reads++; reads == 1 {
+		if reads.Add(1) == 1 {
 			panic(http.ErrAbortHandler)
 		}
 		w.Write([]byte(`{"v":1,"serial":1}`))
@@ -426,7 +426,7 @@ func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
 		}
 	})
 	w.register(w.wiki.PublicURL, nil).login()
-	if reads != 2 {
-		t.Errorf("%d reads", reads)
+	if n := reads.Load(); n != 2 {
+		t.Errorf("%d reads", n)
 	}
 }
