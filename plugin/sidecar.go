@@ -113,6 +113,9 @@ func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark 
 		return fmt.Errorf("%w: what answers at %s gives the answer to another request (%d %s): it must not keep the sidecar's answers", errNotSidecar, hop.sidecar, status, mediaTypeOf(resp))
 	case status == http.StatusLoopDetected:
 		return fmt.Errorf("%w: %s leads to a middleware of MCPBouncer and not to the sidecar, so that requests come back: give the address of the sidecar itself", errNotSidecar, hop.sidecar)
+	case status == http.StatusTooManyRequests || status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout:
+		// Of AWS Lambda, or of a gateway: whoever says so has not reached the sidecar.
+		return fmt.Errorf("%w: what stands before it at %s says so (%d %s): it is down or starting, or has too many requests at once", errSidecarFails, hop.sidecar, status, mediaTypeOf(resp))
 	}
 	return fmt.Errorf("%w: what answers at %s is not the sidecar (%d %s): correct the address, or see what stands in front of the sidecar", errNotSidecar, hop.sidecar, status, mediaTypeOf(resp))
 }
