@@ -14,6 +14,9 @@ import (
 // redeemed, last, when the client redeems ours. The provider's single use of its code thereby
 // becomes ours, over all replicas, without a store.
 func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
+	if r.Method == http.MethodHead { // it would use the code up, and nobody reads the answer
+		return nil, invalidRequest("This address takes the sign-in provider's answer by GET.")
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, invalidRequest("The sign-in provider's answer is not well-formed.")

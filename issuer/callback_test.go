@@ -34,6 +34,9 @@ func TestCallbackThatIsPrefetched(t *testing.T) {
 				ahead(a.authorizeURL())
 				back := a.begun(b)
 				ahead(back)
+				if p := b.Do(newRequest(t, "HEAD", back, "", "")); p.Status != 400 || p.Header.Get("Set-Cookie") != "" {
+					t.Fatalf("HEAD: %d %v", p.Status, p.Header)
+				}
 				to := b.Follow(b.Get(back))
 				a.token(a.redemption(to.Query().Get("code"))).wants(t, 200, "")
 			})
