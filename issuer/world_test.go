@@ -122,8 +122,8 @@ func (w *world) newReplica(i int) http.Handler {
 			if w.pause != nil {
 				w.pause()
 			}
-			// Not at once: for a moment go-oidc gives the failure of a fetch of keys also to who asks
-			// after it.
+			// Not at once: for a moment go-oidc gives the failure of a fetch of keys also to who
+			// asks after it.
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Millisecond):

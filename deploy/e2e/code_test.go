@@ -59,9 +59,9 @@ func TestACodeIsRedeemedOnce(t *testing.T) {
 		if won != 1 {
 			t.Errorf("%d of %d redemptions succeeded, want 1", won, attempts)
 		}
-		// Dex itself answers some of a race's losers with 500, which is no verdict on the code: only these
-		// are asked again. Who comes while another redeems the code at the same replica waits for that one
-		// and may not ask at all.
+		// Dex itself answers some of a race's losers with 500, which is no verdict on the code:
+		// only these are asked again. Who comes while another redeems the code at the same replica
+		// waits for that one and may not ask at all.
 		failed, took := 0, 0
 		for _, post := range dex.Posts("authorization_code")[before:] {
 			switch {
