@@ -102,7 +102,9 @@ func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("seal-secret", flag.ContinueOnError)
 	providerIssuer := flags.String("issuer", "", "the label providerIssuer")
 	clientID := flags.String("client-id", "", "the label clientID")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if *providerIssuer == "" || *clientID == "" {

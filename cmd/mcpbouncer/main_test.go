@@ -299,3 +299,11 @@ func TestAnAddressThatIsTaken(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestHelpOfSealSecretIsNoError(t *testing.T) {
+	for _, flag := range []string{"--help", "-h"} {
+		if err := run([]string{"seal-secret", flag}, nil, io.Discard); err != nil {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}
