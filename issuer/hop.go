@@ -80,8 +80,9 @@ type tenant struct {
 
 // openedHop is what a hop header says: whom the sidecar serves, and the mark of the answer.
 type openedHop struct {
-	tenant *tenant
-	mark   string
+	tenant   *tenant
+	mark     []string // a header's value
+	issuedAt time.Time
 }
 
 // openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin sends
@@ -108,7 +109,7 @@ func (s *Issuer) openHop(value string) (openedHop, error) {
 	if age > hopDrift+hopReuse || age < -hopDrift {
 		s.warnOfDrift(age)
 	}
-	opened := openedHop{t, hop.Mark()}
+	opened := openedHop{t, []string{hop.Mark()}, hop.IssuedAt}
 	s.hops.put(value, opened)
 	s.announce(t)
 	return opened, nil
@@ -337,9 +338,9 @@ func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *refusal
 	errors.As(err, &refused)
 	h := w.Header()
-	h.Set(hopHeader, "refused")
-	h.Set(MarkHeader, UnboundMark)
-	h.Set("Cache-Control", "no-store")
+	h[hopHeader] = refusedHop
+	h[MarkHeader] = unboundMark
+	h["Cache-Control"] = noStore
 	if refused.sealed != "" {
 		h.Set(reasonHeader, refused.sealed)
 	}
@@ -402,11 +403,7 @@ func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 	c.mu.RLock()
 	opened, ok := c.m[value]
 	c.mu.RUnlock()
-	if !ok {
-		return openedHop{}, false
-	}
-	_, at, err := sealing.ReadHop(value)
-	return opened, err == nil && !sealing.HopExpired(at, now)
+	return opened, ok && !sealing.HopExpired(opened.issuedAt, now)
 }
 
 func (c *hopCache) put(value string, opened openedHop) {

@@ -255,15 +255,13 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 		t := hop.tenant
 		restoreAuthorization(r.Header)
 		h := w.Header()
-		h.Set(MarkHeader, hop.mark)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store") // RFC 6749 §5.1; public documents replace it
-		// All tenants' documents have one address here: a cache before the sidecar must not mix
-		// them up.
-		h.Set("Vary", hopHeader)
+		h[MarkHeader] = hop.mark
+		h["X-Content-Type-Options"] = nosniff
+		h["Cache-Control"] = noStore
+		h["Vary"] = varyByHop
 		if rt.cors {
-			h.Set("Access-Control-Allow-Origin", "*") // no cookies count here, so no origin is special
-			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate")
+			h["Access-Control-Allow-Origin"] = anyOrigin
+			h["Access-Control-Expose-Headers"] = exposedHeaders
 		}
 		switch {
 		case rt.method == "": // there is nothing here to have a method
@@ -286,6 +284,19 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 		}
 	})
 }
+
+// Values of headers that every answer has, shared by all: Set and Add make new ones, and what else
+// changes a header makes a copy.
+var (
+	nosniff = []string{"nosniff"}
+	noStore = []string{"no-store"} // RFC 6749 §5.1; public documents replace it
+	// All tenants' documents have one address here: a cache before the sidecar must not mix them up.
+	varyByHop      = []string{hopHeader}
+	anyOrigin      = []string{"*"} // no cookies count here, so no origin is special
+	exposedHeaders = []string{"WWW-Authenticate"}
+	refusedHop     = []string{"refused"}
+	unboundMark    = []string{UnboundMark}
+)
 
 // allowedHeaders answers a preflight as the plugin does for the MCP server's paths: SDKs put
 // headers of their own on every request, and none of them decides anything here.

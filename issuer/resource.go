@@ -56,8 +56,11 @@ func normalResource(value string) (string, bool) {
 		return "", false
 	}
 	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
-	if port, ok := map[string]string{"https": ":443", "http": ":80"}[scheme]; ok {
-		host = strings.TrimSuffix(host, port)
+	switch scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
 	}
 	return scheme + "://" + host + strings.TrimSuffix(path, "/"), true
 }

@@ -285,10 +285,15 @@ func (a *answer) refuse(status int, code string) {
 
 // unfold does to the header's values what net/http does to those of a container: a line break becomes a space. To some receiver further
 // on, the rest of such a value would be a header of its own.
+// Values are shared by the answers of all requests, so none is written into.
 func (a *answer) unfold() {
-	for _, values := range a.header {
+	for name, values := range a.header {
 		for i, value := range values {
-			values[i] = textproto.TrimString(lineBreaks.Replace(value))
+			if plain := textproto.TrimString(lineBreaks.Replace(value)); plain != value {
+				values = slices.Clone(values)
+				values[i] = plain
+				a.header[name] = values
+			}
 		}
 	}
 }
