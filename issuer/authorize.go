@@ -40,12 +40,11 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	if up, err := s.upstream(r.Context(), t); err == nil {
 		provider = hostOf(up.endpoint.AuthURL) // some providers ask for passwords at another host than their issuer's
 	}
-	return &answer{
+	a := &answer{
 		page: consentPage,
 		data: map[string]any{
 			"Client":   name,
 			"Verified": verified,
-			"Unread":   unread,
 			"Host":     host,
 			"Loopback": loopback,
 			"Private":  !isWeb(req.RedirectURI),
@@ -57,7 +56,11 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Request":  s.seal(sealing.KindConsent, t, id, req),
 		},
 		cookies: append(t.staleConsents(r), t.cookie(consentCookie, id, id)),
-	}, nil
+	}
+	if unread != "" {
+		a.data["Unread"] = unread
+	}
+	return a, nil
 }
 
 // parseAuthorizationRequest returns a request that passed every check. Until client and redirect URI are proven an error is
