@@ -31,11 +31,10 @@ done_with() {
   echo "$(basename "$0"): as written ($1)"
 }
 
-# yaegi FILE: runs a program in Traefik's interpreter and prints what it says, or the first line
-# of its panic.
+# yaegi FILE: runs a program in Traefik's interpreter and prints what it says.
 yaegi() {
   [ -x ./yaegi-bin/yaegi ] || GOBIN=$PWD/yaegi-bin go install github.com/traefik/yaegi/cmd/yaegi@v0.16.1
-  ./yaegi-bin/yaegi run "$1" 2>stderr || sed -n 's/^run: /panic: /p' stderr
+  ./yaegi-bin/yaegi run "$1"
 }
 
 # traefik ROUTES: starts the real Traefik v3.7.13 with a dynamic configuration, read from standard
