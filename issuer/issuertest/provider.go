@@ -41,7 +41,14 @@ type Behaviour struct {
 	DiscoveryBytes    int64          // or sends so many bytes that are none
 	Discovery         map[string]any // members set over the document's own; nil removes one
 	DiscoveryHang     bool           // answers when the asker has gone
-	KeysStatus        int            // of the JWKS
+
+	// Key set
+	KeysStatus int      // answers this status instead
+	KeysBody   string   // or this, as KeysType
+	KeysType   string   // of KeysBody; application/json if empty
+	OddKeys    []string // JSON of more members of the set, which stand before the provider's own
+	StaleKeys  int      // so many answers are as they were before the last RotateKeys
+	ForgetKeys bool     // only the newest key is published
 
 	// Authorization endpoint
 	AuthError            string // answers this error instead of a code
@@ -63,11 +70,20 @@ type Behaviour struct {
 	IDToken          string               // instead of the signed one
 	Unsigned         bool                 // alg none
 	WrongKey         bool                 // signed by somebody else under the published kid
+	Alg              string               // of the signature: HS256 with the client's secret, or one of RSA; RS256 if empty
+	NoKeyID          bool                 // the header has no kid
+	Encrypted        bool                 // for a key of the client's
 	Claims           func(map[string]any) // changes the claims before they are signed
+	Payload          string               // instead of the claims
+	Answer           map[string]any       // members set over every token response's own
+	AnswerType       string               // its Content-Type; application/json if empty
 
 	// Userinfo endpoint
 	UserInfo       map[string]any // what it says; the discovery document names the endpoint only if this is set
 	UserInfoStatus int            // answers this status instead
+	UserInfoBody   string         // or this, as UserInfoType
+	UserInfoType   string         // of UserInfoBody; application/json if empty
+	UserInfoSigned bool           // answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
 
 	// Refresh
 	Refresh        string // "": rotates; "static": the same token for ever; "none": gives none
@@ -75,6 +91,7 @@ type Behaviour struct {
 	NoNewRefresh   bool   // the answer to a refresh holds no refresh token
 	NoNewIDToken   bool   // nor an id_token
 	SubOnRefresh   string // another person's id_token
+	KeepKeyID      bool   // its id_token names the key of the login, whichever signs it (Hydra 2.3)
 	RefreshLength  int    // pads refresh tokens to this length
 	RefreshStatus  int    // as Status, for refreshes only
 	RefreshError   string
@@ -115,6 +132,7 @@ type Provider struct {
 	codePosts   map[string]int
 	revoked     []string
 	secrets     []string
+	rotations   int // how often RotateKeys was called
 }
 
 type upstreamCode struct {
@@ -124,6 +142,7 @@ type upstreamCode struct {
 
 type family struct {
 	current  string
+	keyID    string // that the login's id_token named
 	dead     bool
 	replaced time.Time // when current became it
 	previous string
@@ -136,19 +155,36 @@ func isProvider(u *url.URL) bool {
 	return ok
 }
 
-var providerKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
-	var keys [2]*rsa.PrivateKey
-	for i := range keys {
+// providerKeys are made when the first test wants them: number 0 is somebody else's, the others are
+// what providers sign with, one after the other.
+var providerKeys struct {
+	sync.Mutex // guards keys for one access
+	keys       []*rsa.PrivateKey
+}
+
+func providerKey(n int) *rsa.PrivateKey {
+	providerKeys.Lock()
+	defer providerKeys.Unlock()
+	for len(providerKeys.keys) <= n {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
 		if err != nil {
 			panic(err)
 		}
-		keys[i] = key
+		providerKeys.keys = append(providerKeys.keys, key)
 	}
-	return keys
-})
+	return providerKeys.keys[n]
+}
 
-const providerKeyID = "provider-key"
+// rotationsKept is how many keys there are; the next rotation uses the first again.
+const rotationsKept = 4
+
+// keyAfter is the key with which a provider signs after so many rotations, and its kid.
+func keyAfter(rotations int) (*rsa.PrivateKey, string) {
+	if rotations == 0 {
+		return providerKey(1), "provider-key"
+	}
+	return providerKey(1 + rotations%rotationsKept), fmt.Sprint("provider-key-", rotations+1)
+}
 
 // NewProvider starts a provider that ends with the test.
 func NewProvider(t testing.TB, o *Options) *Provider {
@@ -259,6 +295,13 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return e.next.RoundTrip(moved)
 }
 
+// RotateKeys makes the provider sign with another key from now on. The one before is still published.
+func (p *Provider) RotateKeys() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rotations++
+}
+
 // Be changes how the provider acts from now on.
 func (p *Provider) Be(b Behaviour) {
 	p.mu.Lock()
@@ -364,12 +407,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.behaviour.DiscoveryRedirect = ""
 		p.discovery(w, r)
 	case "/keys":
-		p.keyFetches++
-		if p.behaviour.KeysStatus != 0 {
-			w.WriteHeader(p.behaviour.KeysStatus)
-			return
-		}
-		writeJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: providerKeys()[0].Public(), KeyID: providerKeyID, Algorithm: "RS256", Use: "sig"}}})
+		p.keys(w)
 	case "/authorize", "/auth":
 		p.authorized++
 		p.authorize(w, r)
@@ -454,6 +492,40 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, 200, doc)
+}
+
+// keys answers the key set: the newest key first, and the one before it.
+func (p *Provider) keys(w http.ResponseWriter) {
+	p.keyFetches++
+	b, newest := p.behaviour, p.rotations
+	switch {
+	case b.KeysStatus != 0:
+		w.WriteHeader(b.KeysStatus)
+		return
+	case b.KeysBody != "":
+		writeText(w, b.KeysType, b.KeysBody)
+		return
+	case b.StaleKeys > 0 && newest > 0:
+		p.behaviour.StaleKeys--
+		newest--
+	}
+	set := []json.RawMessage{}
+	for _, odd := range b.OddKeys {
+		set = append(set, json.RawMessage(odd))
+	}
+	for n := newest; n >= max(0, newest-1) && !(b.ForgetKeys && n < newest); n-- {
+		key, kid := keyAfter(n)
+		own := jose.JSONWebKey{Key: key.Public(), KeyID: kid, Use: "sig"}
+		if b.Alg == "" {
+			own.Algorithm = "RS256"
+		}
+		text, err := own.MarshalJSON()
+		if err != nil {
+			panic(err)
+		}
+		set = append(set, text)
+	}
+	writeJSON(w, 200, map[string]any{"keys": set})
 }
 
 func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
@@ -564,11 +636,12 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	}
 	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
 		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
-		p.refreshes[token] = &family{current: token}
+		_, kid := keyAfter(p.rotations)
+		p.refreshes[token] = &family{current: token, keyID: kid}
 		answer["refresh_token"] = token
 	}
 	if !b.NoIDToken {
-		answer["id_token"] = p.idToken("person-1", code.form.Get("nonce"))
+		answer["id_token"] = p.idToken("person-1", code.form.Get("nonce"), "")
 	}
 	p.answer(w, answer)
 }
@@ -598,7 +671,11 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		if b.SubOnRefresh != "" {
 			sub = b.SubOnRefresh
 		}
-		answer["id_token"] = p.idToken(sub, "")
+		kid := ""
+		if b.KeepKeyID {
+			kid = f.keyID
+		}
+		answer["id_token"] = p.idToken(sub, "", kid)
 	}
 	if b.LoseResponses > 0 {
 		p.behaviour.LoseResponses--
@@ -616,6 +693,14 @@ func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(p.behaviour.UserInfoStatus)
 	case !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer upstream-access-"):
 		w.WriteHeader(http.StatusUnauthorized)
+	case p.behaviour.UserInfoBody != "":
+		writeText(w, p.behaviour.UserInfoType, p.behaviour.UserInfoBody)
+	case p.behaviour.UserInfoSigned:
+		payload, err := json.Marshal(p.behaviour.UserInfo)
+		if err != nil {
+			panic(err)
+		}
+		writeText(w, "application/jwt", p.sign(payload, ""))
 	default:
 		writeJSON(w, 200, p.behaviour.UserInfo)
 	}
@@ -661,15 +746,23 @@ func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
 	if p.behaviour.Scope != nil {
 		answer["scope"] = *p.behaviour.Scope
 	}
+	for name, v := range p.behaviour.Answer {
+		answer[name] = v
+	}
 	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 		if v, ok := answer[name].(string); ok {
 			p.secret(v)
 		}
 	}
-	writeJSON(w, 200, answer)
+	text, err := json.Marshal(answer)
+	if err != nil {
+		panic(err)
+	}
+	writeText(w, p.behaviour.AnswerType, string(text))
 }
 
-func (p *Provider) idToken(sub, nonce string) string {
+// idToken names the key kid, or the one that signs it if there is none.
+func (p *Provider) idToken(sub, nonce, kid string) string {
 	b := p.behaviour
 	if b.IDToken != "" {
 		return b.IDToken
@@ -689,14 +782,48 @@ func (p *Provider) idToken(sub, nonce string) string {
 	if err != nil {
 		panic(err)
 	}
+	if b.Payload != "" {
+		payload = []byte(b.Payload)
+	}
 	if b.Unsigned {
-		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","kid":"`+providerKeyID+`"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload) + "."
+		_, kid := keyAfter(p.rotations)
+		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","kid":"`+kid+`"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload) + "."
 	}
-	key := providerKeys()[0]
+	return p.sign(payload, kid)
+}
+
+// sign makes a JWT of a payload, in the provider's own way.
+func (p *Provider) sign(payload []byte, kid string) string {
+	b := p.behaviour
+	key, own := keyAfter(p.rotations)
+	if kid == "" {
+		kid = own
+	}
+	if b.Encrypted { // to the client's key, which here nobody has
+		encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP, Key: key.Public(), KeyID: "client-key"}, nil)
+		if err != nil {
+			panic(err)
+		}
+		encrypted, err := encrypter.Encrypt(payload)
+		if err != nil {
+			panic(err)
+		}
+		return serialized(encrypted.CompactSerialize())
+	}
+	signing := jose.SigningKey{Algorithm: jose.SignatureAlgorithm(b.Alg), Key: jose.JSONWebKey{Key: key, KeyID: kid}}
+	switch {
+	case b.Alg == "":
+		signing.Algorithm = jose.RS256
+	case strings.HasPrefix(b.Alg, "HS"):
+		signing.Key = []byte(strings.Repeat(p.Secret, 3)) // long enough for each of them
+	}
 	if b.WrongKey {
-		key = providerKeys()[1]
+		signing.Key = jose.JSONWebKey{Key: providerKey(0), KeyID: kid}
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: providerKeyID}}, nil)
+	if b.NoKeyID {
+		signing.Key = key
+	}
+	signer, err := jose.NewSigner(signing, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -704,7 +831,10 @@ func (p *Provider) idToken(sub, nonce string) string {
 	if err != nil {
 		panic(err)
 	}
-	text, err := signed.CompactSerialize()
+	return serialized(signed.CompactSerialize())
+}
+
+func serialized(text string, err error) string {
 	if err != nil {
 		panic(err)
 	}
@@ -722,6 +852,17 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
+		panic(fmt.Sprintf("issuertest: %v", err))
+	}
+}
+
+// writeText answers 200; JSON if no other media type is named.
+func writeText(w http.ResponseWriter, mediaType, text string) {
+	if mediaType == "" {
+		mediaType = "application/json"
+	}
+	w.Header().Set("Content-Type", mediaType)
+	if _, err := w.Write([]byte(text)); err != nil {
 		panic(fmt.Sprintf("issuertest: %v", err))
 	}
 }
