@@ -53,11 +53,25 @@ func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, chal
 	answer(rw, req, status, body)
 }
 
+// exposedHeaders are what MCP clients in browsers read, besides what every script may.
+const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After"
+
+// shareWithScripts lets the scripts of any page read an answer: without a token there is nothing in
+// it, and "*" never goes with cookies.
 func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
 	if len(req.Header["Origin"]) > 0 {
 		h := rw.Header()
 		h["Access-Control-Allow-Origin"] = []string{"*"}
-		h["Access-Control-Expose-Headers"] = []string{"WWW-Authenticate"}
+		h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
+	}
+}
+
+// complainOfOwnCORS looks at an answer that has passed. Traefik's proxies add the MCP server's
+// headers to those that are set, and of two allowed origins a browser takes none (Fetch, CORS
+// check). Only a wrapped ResponseWriter could prevent it, and in Yaegi that costs the streams.
+func complainOfOwnCORS(middleware string, h http.Header) {
+	if len(h["Access-Control-Allow-Origin"]) > 1 {
+		complain(middleware, "cors", "label cors: the MCP server sends Access-Control-Allow-Origin itself, and no browser takes two: leave the label out, or turn the server's CORS off")
 	}
 }
 

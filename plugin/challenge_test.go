@@ -3,6 +3,8 @@
 package plugin
 
 import (
+	"context"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -104,7 +106,7 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 		if rec.Code != 401 || behind.count() != 0 {
 			t.Errorf("%s: status %d, %d calls", method, rec.Code, behind.count())
 		}
-		if rec.Header().Get("Access-Control-Allow-Origin") != "*" || rec.Header().Get("Access-Control-Expose-Headers") != "WWW-Authenticate" {
+		if rec.Header().Get("Access-Control-Allow-Origin") != "*" || !strings.HasPrefix(rec.Header().Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
 			t.Errorf("%s: a script cannot read the challenge: %v", method, rec.Header())
 		}
 	}
@@ -148,6 +150,55 @@ func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
 			if rec.Code != c.status || rec.Header().Get("Access-Control-Allow-Origin") != want {
 				t.Errorf("%s, Origin %q: %d %v", c.name, origin, rec.Code, rec.Header())
 			}
+		}
+	}
+}
+
+// With the label cors the MCP server's answers can be read by scripts too, if it sends no CORS
+// headers itself. Traefik's proxies add what it sends to what is set.
+func TestAnswersOfTheServerCanBeReadByScripts(t *testing.T) {
+	for _, c := range []struct {
+		name, label, origin string
+		server              string // its own Access-Control-Allow-Origin
+		want                string
+		complains           bool
+	}{
+		{"no label", "", "https://a.example", "", "", false},
+		{"no label, a server that sends its own", "", "https://a.example", "*", "*", false},
+		{"false", "false", "https://a.example", "", "", false},
+		{"the label", "true", "https://a.example", "", "*", false},
+		{"no browser", "true", "", "", "", false},
+		{"a server that sends its own", "true", "https://a.example", "https://a.example", "*|https://a.example", true},
+		{"a server that sends its own, and no browser", "true", "", "*", "*", false},
+	} {
+		said := start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.CORS = c.label
+		own := c.server
+		var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			if own != "" {
+				rw.Header().Add("Access-Control-Allow-Origin", own)
+			}
+			rw.Header().Add("Mcp-Session-Id", "s1")
+			_, _ = rw.Write([]byte("{}"))
+		})
+		h, _ := New(context.Background(), next, config, "wiki@docker")
+		headers := bearer(goodToken("k1", nil))
+		if c.origin != "" {
+			headers = append(headers, "Origin", c.origin)
+		}
+		for i := 0; i < 2; i++ { // the second time from the cache
+			rec := ask(h, "POST", wikiURL+"/mcp", headers...)
+			if got := strings.Join(rec.Header()["Access-Control-Allow-Origin"], "|"); rec.Code != 200 || got != c.want {
+				t.Errorf("%s: %d, allowed origin %q, want %q", c.name, rec.Code, got, c.want)
+			}
+			exposed := rec.Header().Get("Access-Control-Expose-Headers")
+			if (exposed != "") != (c.label == "true" && c.origin != "") || exposed != "" && !strings.Contains(exposed, "Mcp-Session-Id") {
+				t.Errorf("%s: scripts may read %q", c.name, exposed)
+			}
+		}
+		if lines := strings.Count(said.String(), "label cors: the MCP server sends Access-Control-Allow-Origin itself"); (lines == 1) != c.complains || lines > 1 {
+			t.Errorf("%s: the log says %s", c.name, said)
 		}
 	}
 }

@@ -114,6 +114,9 @@ type Config struct {
 	// HideTools takes from tools/list what the caller may not call.
 	HideTools any `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
 
+	// CORS lets scripts of any page read what the MCP server answers.
+	CORS any `json:"cors" default:"false" desc:"true: what the MCP server answers gets CORS headers, so that clients in browsers can read it. Only for a server that sends none itself: two of them, and no browser reads the answer."`
+
 	// SidecarAuth is a second lock before the sidecar, beside the hop header.
 	SidecarAuth any `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
 
@@ -147,7 +150,8 @@ type settings struct {
 	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
 	rules           *rules         // nil: no message is looked into
 	backend         *backendSecret // nil: the MCP server gets no Authorization header
-	special         bool           // rules, an assertion or backend: a request takes the longer way
+	cors            bool           // label cors
+	special         bool           // rules, an assertion, backend or cors: a request takes the longer way
 }
 
 // maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
@@ -190,7 +194,8 @@ func parseConfig(config *Config) (*settings, error) {
 		return nil, err
 	}
 	s.rules = rules
-	s.special = rules != nil || backend != nil || asksFor(s.identityHeaders, "assertion")
+	s.cors = c.CORS == "true"
+	s.special = rules != nil || backend != nil || s.cors || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
 	if err != nil || ttl < 1 || ttl > maxStale {
 		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")

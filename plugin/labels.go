@@ -46,6 +46,7 @@ type labelTexts struct {
 	ResourceScopes        string
 	PromptScopes          string
 	HideTools             string
+	CORS                  string
 	SidecarAuth           string
 	HopKeyFile            string
 	Generation            string
@@ -95,6 +96,7 @@ func readLabels(c *Config) (*labelTexts, error) {
 		ResourceScopes:        r.list("resourceScopes", c.ResourceScopes, bySemicolons),
 		PromptScopes:          r.list("promptScopes", c.PromptScopes, bySemicolons),
 		HideTools:             r.boolean("hideTools", c.HideTools),
+		CORS:                  r.boolean("cors", c.CORS),
 		SidecarAuth:           r.text("sidecarAuth", c.SidecarAuth),
 		HopKeyFile:            r.text("hopKeyFile", c.HopKeyFile),
 		Generation:            r.text("generation", c.Generation),

@@ -67,9 +67,10 @@ func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 		config := wikiConfig("http://127.0.0.1:1")
 		config.ToolScopes = "a=x"
 		config.HideTools = c.value
+		config.CORS = c.value
 		s, err := parseConfig(config)
-		if err != nil || s.rules.hide != c.want {
-			t.Errorf("hideTools %v: %v", c.value, err)
+		if err != nil || s.rules.hide != c.want || s.cors != c.want {
+			t.Errorf("hideTools and cors %v: %v", c.value, err)
 		}
 	}
 }

@@ -196,7 +196,7 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 }
 
 // passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for
-// the MCP server. s is what a message that must be counted has of the budget.
+// the MCP server, CORS. s is what a message that must be counted has of the budget.
 func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) {
 	r := b.settings.rules
 	lists := false
@@ -214,11 +214,17 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	} else if !credentialize(b, rw, req, e, id) {
 		return
 	}
+	if b.settings.cors {
+		shareWithScripts(rw, req)
+	}
 	if lists && r.hide {
 		serveListing(b, rw, req, id.scopes)
 		return
 	}
 	b.next.ServeHTTP(rw, req)
+	if b.settings.cors {
+		complainOfOwnCORS(b.name, rw.Header())
+	}
 }
 
 // credentialize is identify for an MCP server that wants an assertion, or an Authorization header of its own. It gets no request without.

@@ -42,8 +42,8 @@ type middlewares struct {
 }
 
 // witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events
-// sends the header of a stream at once and an event when it is told to, …/fail fails, …/bare
-// names no type, and everything else says who answers.
+// sends the header of a stream at once and an event when it is told to, …/fail fails, …/cors
+// has CORS headers of its own, …/bare names no type, and everything else says who answers.
 type witness struct {
 	name, url string
 
@@ -99,6 +99,9 @@ func (r *witness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case strings.HasSuffix(req.URL.Path, "/fail"):
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprint(w, "the server failed")
+	case strings.HasSuffix(req.URL.Path, "/cors"):
+		h.Set("Access-Control-Allow-Origin", req.Header.Get("Origin"))
+		fmt.Fprint(w, `{}`)
 	case strings.HasSuffix(req.URL.Path, "/bare"):
 		h["Content-Type"] = nil
 		fmt.Fprint(w, `{"a":1}`)
@@ -404,9 +407,44 @@ var middlewareRows = []middlewareRow{
 			if got := behind.post(t, m.token, "Origin", "https://app.example"); !slices.Equal(got.Header.Values("Access-Control-Allow-Origin"), []string{"*"}) {
 				t.Errorf("behind: a call: %v", got.Header)
 			}
-			if got := behind.post(t, "", "Origin", "https://app.example"); got.Header.Get("Access-Control-Expose-Headers") != "WWW-Authenticate" {
+			if got := behind.post(t, "", "Origin", "https://app.example"); !strings.HasPrefix(got.Header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
 				t.Errorf("behind: the challenge: %v", got.Header)
 			}
+		}
+	}},
+	{"the bouncer's label cors", func(m *middlewares) func(t *testing.T) {
+		m.bouncer("shared", m.w, map[string]any{"cors": "true"})
+		shared := m.route("shared", "shared")
+		m.middlewares["shared-cors"] = map[string]any{"headers": map[string]any{"accessControlAllowOriginList": []string{"*"}}}
+		twice := m.route("shared twice", "shared", "shared-cors")
+		origin := []string{"Origin", "https://app.example"}
+		return func(t *testing.T) {
+			for _, r := range []*onRoute{shared, twice} {
+				r.works(t)
+				for _, path := range []string{mcpPath, "/wiki/fail"} {
+					got := r.get(t, path, m.token, origin...)
+					if !slices.Equal(got.Header.Values("Access-Control-Allow-Origin"), []string{"*"}) || !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "Mcp-Session-Id") {
+						t.Errorf("%s: %s: %v", r.name, path, got.Header)
+					}
+				}
+			}
+			if got := shared.get(t, mcpPath, m.token); got.Header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("no browser asks: %v", got.Header)
+			}
+			s := shared.stream(t, origin...)
+			if !s.comes(10*time.Second) || s.resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+				t.Error("the header of a stream does not come, or without CORS")
+			}
+			s.end()
+			if got := shared.get(t, "/wiki/cors", m.token, origin...); !slices.Equal(got.Header.Values("Access-Control-Allow-Origin"), []string{"*", "https://app.example"}) {
+				t.Errorf("a server that sends its own: %v", got.Header)
+			}
+			rig.WaitFor(t, "a line in Traefik's log", func() error {
+				if !strings.Contains(m.w.Logs.Text("traefik"), "label cors: the MCP server sends Access-Control-Allow-Origin itself") {
+					return fmt.Errorf("not there")
+				}
+				return nil
+			})
 		}
 	}},
 	{"headers with customRequestHeaders", func(m *middlewares) func(t *testing.T) {
