@@ -1,6 +1,7 @@
 package issuertest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -41,6 +42,9 @@ type Behaviour struct {
 	DiscoveryBytes    int64          // or sends so many bytes that are none
 	Discovery         map[string]any // members set over the document's own; nil removes one
 	DiscoveryHang     bool           // answers when the asker has gone
+	// Endpoints are paths by the usual ones, where they are others: "/token": "/oauth2/token".
+	// Providers are known by them.
+	Endpoints map[string]string
 
 	// Key set
 	KeysStatus int      // answers this status instead
@@ -59,6 +63,7 @@ type Behaviour struct {
 	// Token endpoint
 	AcceptOnly       string               // "basic" or "post"; both if empty
 	CodeReuse        string               // "": refused with invalid_grant; "allowed"; else the error code that refuses it
+	CodeRefusal      string               // the error code for every code that is worth nothing; "invalid_grant" if empty
 	BurnOnWrongProof bool                 // a wrong code_verifier uses the code up
 	Status           int                  // answers this status,
 	Error            string               // with this error code
@@ -86,8 +91,12 @@ type Behaviour struct {
 	UserInfoSigned bool           // answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
 
 	// Refresh
-	Refresh        string // "": rotates; "static": the same token for ever; "none": gives none
+	// "": rotates; "static": the same token for ever; "none": gives none; "keeps": a new one at each
+	// use, and the old ones stay good; "half": so too, until the access token that came with the new
+	// one is used at the userinfo endpoint.
+	Refresh        string
 	KillOnReuse    bool   // an old refresh token used again ends the family
+	KillPerson     bool   // and all others of the person
 	NoNewRefresh   bool   // the answer to a refresh holds no refresh token
 	NoNewIDToken   bool   // nor an id_token
 	SubOnRefresh   string // another person's id_token
@@ -101,6 +110,8 @@ type Behaviour struct {
 	Gone          bool          // the person may not come in any more
 	RefusalStatus int           // how a refresh token that is worth nothing is refused; 400 if zero
 	Refusal       string        // "invalid_grant" if empty
+	RefusalEmpty  bool          // with no body at all
+	RefusalText   string        // error_description
 	LoseResponses int           // so often it does what a refresh asks for, and hangs up before it says so
 	Delay         time.Duration // before the token endpoint does anything
 	Dex           bool          // endpoints and errors of Dex, and its one refresh token for each person and client
@@ -124,6 +135,7 @@ type Provider struct {
 	behaviour   Behaviour
 	codes       map[string]*upstreamCode
 	refreshes   map[string]*family
+	replaces    map[string]*family // by access token: what its first use ends
 	discoveries int
 	keyFetches  int
 	authorized  int
@@ -193,7 +205,7 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 	}
 	p := &Provider{
 		ClientID: o.ClientID, Secret: o.ClientSecret, now: o.Now, Transport: http.DefaultTransport,
-		done: make(chan struct{}), codes: map[string]*upstreamCode{}, refreshes: map[string]*family{}, codePosts: map[string]int{},
+		done: make(chan struct{}), codes: map[string]*upstreamCode{}, refreshes: map[string]*family{}, replaces: map[string]*family{}, codePosts: map[string]int{},
 	}
 	if p.ClientID == "" {
 		p.ClientID = "bouncer"
@@ -400,7 +412,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch r.URL.Path {
+	switch p.behaviour.usual(r.URL.Path) {
 	case "/.well-known/openid-configuration":
 		p.discovery(w, r)
 	case "/elsewhere": // where a discovery redirect may lead: the same document, in a place that nobody vouches for
@@ -422,11 +434,29 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// at is where an endpoint is, by its usual path.
+func (b Behaviour) at(usual string) string {
+	if path, ok := b.Endpoints[usual]; ok {
+		return path
+	}
+	return usual
+}
+
+// usual is the usual path of an endpoint.
+func (b Behaviour) usual(path string) string {
+	for usual, at := range b.Endpoints {
+		if at == path {
+			return usual
+		}
+	}
+	return path
+}
+
 func (p *Provider) hangs(r *http.Request) bool {
 	p.mu.Lock()
-	delay := p.behaviour.Delay
+	delay, path := p.behaviour.Delay, p.behaviour.usual(r.URL.Path)
 	p.mu.Unlock()
-	if r.URL.Path == "/token" && delay > 0 {
+	if path == "/token" && delay > 0 {
 		select {
 		case <-time.After(delay):
 		case <-p.done:
@@ -435,7 +465,7 @@ func (p *Provider) hangs(r *http.Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case r.URL.Path == "/token" && p.behaviour.Hang:
+	case path == "/token" && p.behaviour.Hang:
 		p.count(r)
 		return true
 	case r.URL.Path == "/.well-known/openid-configuration" && p.behaviour.DiscoveryHang:
@@ -467,15 +497,15 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 	base := strings.TrimSuffix(p.Issuer, "/")
 	doc := map[string]any{
 		"issuer":                                p.Issuer,
-		"authorization_endpoint":                base + "/authorize",
-		"token_endpoint":                        base + "/token",
-		"jwks_uri":                              base + "/keys",
+		"authorization_endpoint":                base + b.at("/authorize"),
+		"token_endpoint":                        base + b.at("/token"),
+		"jwks_uri":                              base + b.at("/keys"),
 		"response_types_supported":              []string{"code"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 	}
 	if b.UserInfo != nil {
-		doc["userinfo_endpoint"] = base + "/userinfo"
+		doc["userinfo_endpoint"] = base + b.at("/userinfo")
 	}
 	if b.Dex {
 		doc["authorization_endpoint"] = p.Issuer + "/auth"
@@ -483,7 +513,7 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 		doc["scopes_supported"] = []string{"openid", "email", "groups", "profile", "offline_access"}
 	}
 	if b.Revocation {
-		doc["revocation_endpoint"] = p.Issuer + "/revoke"
+		doc["revocation_endpoint"] = base + b.at("/revoke")
 	}
 	for name, v := range b.Discovery {
 		doc[name] = v
@@ -609,22 +639,20 @@ func (p *Provider) authenticated(r *http.Request) bool {
 func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	b := p.behaviour
 	code, ok := p.codes[r.PostForm.Get("code")]
+	refusal := cmp.Or(b.CodeRefusal, "invalid_grant")
 	if !ok || code.form.Get("redirect_uri") != r.PostForm.Get("redirect_uri") {
-		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+		writeJSON(w, 400, map[string]string{"error": refusal})
 		return
 	}
 	if code.used && b.CodeReuse != "allowed" {
-		refusal := b.CodeReuse
-		if refusal == "" {
-			refusal = "invalid_grant"
-		}
+		refusal := cmp.Or(b.CodeReuse, refusal)
 		writeJSON(w, 400, map[string]string{"error": refusal})
 		return
 	}
 	sum := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
 	if base64.RawURLEncoding.EncodeToString(sum[:]) != code.form.Get("code_challenge") {
 		code.used = code.used || b.BurnOnWrongProof
-		writeJSON(w, 400, map[string]string{"error": "invalid_grant"})
+		writeJSON(w, 400, map[string]string{"error": refusal})
 		return
 	}
 	code.used = true
@@ -653,6 +681,11 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 	if ok && f.current != token && !again && b.KillOnReuse {
 		f.dead = true
 	}
+	if ok && f.current != token && !again && b.KillPerson {
+		for _, other := range p.refreshes { // one person is signed in here
+			other.dead = true
+		}
+	}
 	if !ok || f.dead || f.current != token && !again || b.Gone {
 		p.refuse(w)
 		return
@@ -661,6 +694,13 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 	if b.Refresh == "" && !b.NoNewRefresh && !again {
 		f.previous, f.replaced = f.current, p.now()
 		f.current = pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
+		p.refreshes[f.current] = f
+	}
+	if b.Refresh == "half" || b.Refresh == "keeps" {
+		if b.Refresh == "half" {
+			p.replaces[answer["access_token"].(string)] = f
+		}
+		f = &family{current: pad("upstream-refresh-"+rand.Text(), b.RefreshLength)}
 		p.refreshes[f.current] = f
 	}
 	if !b.NoNewRefresh {
@@ -688,6 +728,9 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 // userinfo wants an access token of this provider, in the header.
 func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 	p.userinfos++
+	if old := p.replaces[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]; old != nil && p.behaviour.UserInfoStatus == 0 {
+		old.dead = true
+	}
 	switch {
 	case p.behaviour.UserInfoStatus != 0:
 		w.WriteHeader(p.behaviour.UserInfoStatus)
@@ -722,7 +765,11 @@ func (p *Provider) refuse(w http.ResponseWriter) {
 	if b.RefusalStatus != 0 {
 		status = b.RefusalStatus
 	}
-	writeJSON(w, status, map[string]string{"error": code, "error_description": "the provider's own words"})
+	if b.RefusalEmpty {
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, map[string]string{"error": code, "error_description": cmp.Or(b.RefusalText, "the provider's own words")})
 }
 
 func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
