@@ -20,6 +20,9 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	s.counters.add(notAdmitted)
 	// The stranger is not told which rule: what a rule wants is a hint at whose account would do.
 	e := badRequest("access_denied", "this account is not admitted to this server; use another account, or ask whoever runs the server")
+	if errors.As(err, new(unsentError)) {
+		e.Description = "this account is not admitted to this server: the sign-in provider does not say of it what the server needs to know; tell whoever runs the server, or use another account"
+	}
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
 }
 
@@ -36,12 +39,21 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	}
 	s.counters.add(notAdmitted)
 	names := strings.Join(missing, " ")
-	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").
-		because(fmt.Errorf("%w: the provider did not grant %s, which requiredScopes needs: let its client there have that scope, or take it out of the labels scopes or requiredScopes", errWithheld, names))
+	cause := fmt.Errorf("%w: the provider did not grant %s, which requiredScopes needs: let its client there have that scope, or take it out of the labels scopes or requiredScopes", errWithheld, names)
+	if !who.scopeSaid {
+		cause = fmt.Errorf("%w: the provider does not say that it granted %s, which requiredScopes needs, and does not list that scope: %s", errWithheld, names, scopeRuleRemedy(missing))
+	}
+	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").because(cause)
 }
 
 // errWithheld is in the chain of every refusal because of what the provider withheld.
 var errWithheld = errors.New("the login could do nothing")
+
+// unsentError is a refusal by a rule whose claim the provider did not send, or does not vouch for:
+// no rule has judged the person, and another account may fare no better.
+type unsentError struct{ error }
+
+func (e unsentError) Unwrap() error { return e.error }
 
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
@@ -57,20 +69,26 @@ var errNotAdmitted = errors.New("not admitted")
 // breaks names the first rule that does not hold.
 func (t *tenant) breaks(who identity) error {
 	rule := func(label, why string) error { return fmt.Errorf("%w by the label %s: %s", errNotAdmitted, label, why) }
+	unsent := func(label, why, claim string) error {
+		if lacking := who.lacking(claim); lacking != "" {
+			return unsentError{rule(label, why+lacking)}
+		}
+		return rule(label, why)
+	}
 	switch {
 	case len(t.AllowedSubjects) > 0 && !slices.Contains(t.AllowedSubjects, who.Subject):
 		return rule("allowedSubjects", "the subject is not listed")
 	case len(t.AllowedEmails) > 0 && who.Email == "":
-		return rule("allowedEmails", "the provider vouches for no e-mail address"+who.lacking("email"))
+		return unsent("allowedEmails", "the provider vouches for no e-mail address", "email")
 	case len(t.AllowedEmails) > 0 && !slices.ContainsFunc(t.AllowedEmails, who.hasEmail):
 		return rule("allowedEmails", "the e-mail address is not listed")
 	case len(t.AllowedDomains) > 0 && who.domain(t) == "":
-		return rule("allowedDomains", "the provider vouches for no domain: no verified e-mail address or, with Google, no Workspace account"+who.lacking("email"))
+		return unsent("allowedDomains", "the provider vouches for no domain: no verified e-mail address or, with Google, no Workspace account", "email")
 	case len(t.AllowedDomains) > 0 && !slices.ContainsFunc(t.AllowedDomains, func(d string) bool { return who.inDomain(t, d) }):
 		return rule("allowedDomains", "the domain is not listed")
 	case len(t.AllowedGroups) > 0 && !slices.ContainsFunc(t.AllowedGroups, who.inGroup):
 		if who.sent != nil && !who.groupsSent {
-			return rule("allowedGroups", "no groups came"+who.lacking(t.GroupsClaim))
+			return unsent("allowedGroups", "no groups came", t.GroupsClaim)
 		}
 		return rule("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim)
 	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
@@ -79,7 +97,7 @@ func (t *tenant) breaks(who identity) error {
 		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
 		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
 		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.sent != nil && !who.groupsSent {
-			why += who.lacking(t.GroupsClaim)
+			return unsent("scopeRules", why, t.GroupsClaim)
 		}
 		return rule("scopeRules", why)
 	}
@@ -159,8 +177,25 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 	if missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.scopes(), scope) }); len(missing) > 0 {
 		return "nobody: no rule of scopeRules gives " + strings.Join(missing, " ") + ", which requiredScopes needs", false
 	}
-	if len(must) == 0 {
-		return "everybody who can log in at " + t.ProviderIssuer, true
+	if len(must) > 0 {
+		return "who can log in at " + t.ProviderIssuer + " and " + strings.Join(must, " and "), false
 	}
-	return "who can log in at " + t.ProviderIssuer + " and " + strings.Join(must, " and "), false
+	return "everybody who can log in at " + t.ProviderIssuer + t.howRequiredScopesCome(), true
+}
+
+// howRequiredScopesCome says in words why scopes that are required keep nobody out: an operator may
+// take them for a rule about people.
+func (t *tenant) howRequiredScopesCome() (words string) {
+	if len(t.rules) > 0 {
+		return ""
+	}
+	granted := t.rightsAskedFor(func(scope string) bool { return slices.Contains(t.RequiredScopes, scope) })
+	if len(granted) > 0 {
+		words = " and is granted " + strings.Join(granted, " ") + " there, which many providers grant to everybody"
+	}
+	given := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.Scopes, scope) })
+	if len(given) > 0 {
+		words += "; they all get " + strings.Join(given, " ") + ": to say who gets it, set scopeRules"
+	}
+	return words
 }

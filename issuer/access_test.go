@@ -466,6 +466,10 @@ func TestTheLogSaysWhoMayComeIn(t *testing.T) {
 		{"several rules", container, "https://dex.example.com/dex", labels{AllowedDomains: []string{"example.com"}, AllowedGroups: []string{"admins"}, AllowedEmails: []string{"a@example.com"}, AllowedSubjects: []string{"x"}}, "INFO",
 			"and has one of the verified e-mail addresses a@example.com and has a verified e-mail address at one of example.com and is in one of the groups admins and is one of the subjects x"},
 		{"scope rules and required scopes", container, "https://dex.example.com/dex", labels{ScopeRules: []string{"group:admins=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "INFO", "and gets from scopeRules wiki:read"},
+		{"a required scope that the provider is asked for", container, "https://dex.example.com/dex", labels{Scopes: []string{"openid", "wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "WARN",
+			"everybody who can log in at https://dex.example.com/dex and is granted wiki:read there, which many providers grant to everybody; to say who may"},
+		{"a required scope that nobody is asked for", container, "https://dex.example.com/dex", labels{RequiredScopes: []string{"wiki:read"}}, "WARN",
+			"everybody who can log in at https://dex.example.com/dex; they all get wiki:read: to say who gets it, set scopeRules; to say who may"},
 		{"scope rules that give everybody what is required", container, "https://dex.example.com/dex", labels{ScopeRules: []string{"*=wiki:read"}, RequiredScopes: []string{"wiki:read"}}, "WARN", "everybody"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

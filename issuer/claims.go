@@ -209,8 +209,9 @@ func (c claims) emailVerified(issuer string) bool {
 }
 
 const (
-	googleIssuer = "https://accounts.google.com"
-	entraIssuer  = "https://login.microsoftonline.com/"
+	googleIssuer  = "https://accounts.google.com"
+	entraIssuer   = "https://login.microsoftonline.com/"
+	cognitoIssuer = "https://cognito-idp."
 )
 
 func (c claims) name() string {

@@ -28,6 +28,12 @@ func (u *upstream) isDex() bool {
 	return u.endpoint.AuthURL == base+"/auth" && u.endpoint.TokenURL == base+"/token" && u.keysURL == base+"/keys" && u.endpoint.DeviceAuthURL == base+"/device/code"
 }
 
+// refusesForeignScopes says whether the provider ends a login that asks for a scope which it does
+// not know or does not give to the client. Then its silence about scopes means that it granted all.
+func (u *upstream) refusesForeignScopes() bool {
+	return u.isDex() || strings.HasPrefix(u.issuer, cognitoIssuer)
+}
+
 // offlineAccess are the scopes and parameters of the authorization request that ask for a refresh token, or do not.
 func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.AuthCodeOption) {
 	const offline = "offline_access" // OpenID Connect Core §11

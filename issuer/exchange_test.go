@@ -67,7 +67,7 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 						config.ReplayGuard = issuer.NewGuardOfKind("redis", idle, w.clock.Now)
 					}
 				}
-				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed", Claims: func(m map[string]any) {
+				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed", Discovery: map[string]any{"scopes_supported": []string{"openid", "wiki:read"}}, Claims: func(m map[string]any) {
 					m["email"], m["email_verified"], m["groups"] = "ada@example.com", true, []string{"wiki"}
 				}})
 			})
@@ -137,6 +137,22 @@ func TestWhoIsNotAdmittedReadsItInTheBrowser(t *testing.T) {
 	}
 }
 
+// Who is not admitted because a claim did not come reads that the operator must act, and not that
+// the account is the wrong one.
+func TestWhoCannotBeJudgedReadsItInTheBrowser(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.Exchange, w.wiki.AllowedGroups = "auto", []string{"wiki"}
+		w.guarded("memory")
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	p := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow")))
+	if p.Status != 403 || !strings.Contains(p.Body, "the sign-in provider does not say of it what the server needs to know") || !strings.Contains(p.Body, "Tell whoever runs this server the reference below") ||
+		strings.Contains(p.Body, "group") {
+		t.Errorf("status %d: %s", p.Status, p.Body)
+	}
+}
+
 // A login whose scopes the provider withholds could do nothing, and says so at once.
 func TestALoginThatCouldDoNothing(t *testing.T) {
 	scope := "openid email"
@@ -185,26 +201,27 @@ func TestARuleWhoseClaimDidNotCome(t *testing.T) {
 		labels func(*labels)
 		claims map[string]any
 		log    string
+		untold bool // the person hears that the operator must act
 	}{
 		{"no groups", func(l *labels) { l.AllowedGroups = []string{"wiki"} }, map[string]any{"email": "ada@example.com"},
-			`no groups came; the provider sent no claim \"groups\" (sent: aud, email, exp, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`},
-		{"other groups", func(l *labels) { l.AllowedGroups = []string{"wiki"} }, map[string]any{"groups": []string{"cooks"}}, "none of the groups is in the claim groups; subject"},
-		{"an empty list of groups", func(l *labels) { l.AllowedGroups = []string{"wiki"} }, map[string]any{"groups": []string{}}, "none of the groups is in the claim groups; subject"},
+			`no groups came; the provider sent no claim \"groups\" (sent: aud, email, exp, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`, true},
+		{"other groups", func(l *labels) { l.AllowedGroups = []string{"wiki"} }, map[string]any{"groups": []string{"cooks"}}, "none of the groups is in the claim groups; subject", false},
+		{"an empty list of groups", func(l *labels) { l.AllowedGroups = []string{"wiki"} }, map[string]any{"groups": []string{}}, "none of the groups is in the claim groups; subject", false},
 		{"groups in another claim", func(l *labels) { l.AllowedGroups, l.GroupsClaim = []string{"wiki"}, "realm_access.roles" }, map[string]any{"groups": []string{"wiki"}},
-			`no groups came; the provider sent no claim \"realm_access.roles\" (sent: aud, exp, groups, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`},
+			`no groups came; the provider sent no claim \"realm_access.roles\" (sent: aud, exp, groups, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`, true},
 		{"a nested claim", func(l *labels) { l.AllowedGroups, l.GroupsClaim = []string{"wiki"}, "realm_access.roles" }, map[string]any{"realm_access": map[string]any{"roles": []string{"cooks"}}},
-			"none of the groups is in the claim realm_access.roles; subject"},
+			"none of the groups is in the claim realm_access.roles; subject", false},
 		{"no address", func(l *labels) { l.AllowedEmails = []string{"ada@example.com"} }, nil,
-			`the provider vouches for no e-mail address; the provider sent no claim \"email\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes`},
+			`the provider vouches for no e-mail address; the provider sent no claim \"email\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes`, true},
 		{"an address that nobody vouches for", func(l *labels) { l.AllowedEmails = []string{"ada@example.com"} }, map[string]any{"email": "ada@example.com"},
-			"the provider vouches for no e-mail address; it sent one, and does not say that it is verified (email_verified); subject"},
+			"the provider vouches for no e-mail address; it sent one, and does not say that it is verified (email_verified); subject", true},
 		{"an address that is not verified", func(l *labels) { l.AllowedEmails = []string{"ada@example.com"} }, map[string]any{"email": "ada@example.com", "email_verified": false},
-			"the provider vouches for no e-mail address; subject"},
+			"the provider vouches for no e-mail address; subject", false},
 		{"no address for a domain", func(l *labels) { l.AllowedDomains = []string{"example.com"} }, nil,
-			`no Workspace account; the provider sent no claim \"email\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes`},
+			`no Workspace account; the provider sent no claim \"email\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes`, true},
 		{"a scope by a group that did not come", func(l *labels) {
 			l.ScopeRules, l.RequiredScopes = []string{"group:wiki=wiki:read", "*=wiki:hello"}, []string{"wiki:read", "wiki:hello"}
-		}, nil, `this person lacks wiki:read; the provider sent no claim \"groups\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`},
+		}, nil, `this person lacks wiki:read; the provider sent no claim \"groups\" (sent: aud, exp, iat, iss, nonce, sub): ask for it by the label scopes, or set groupsClaim`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
@@ -221,6 +238,9 @@ func TestARuleWhoseClaimDidNotCome(t *testing.T) {
 			a := w.register(w.wiki.PublicURL, nil)
 			got := a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
 			if strings.Contains(got.Body, "groups") || strings.Contains(got.Body, "claim") {
+				t.Errorf("the stranger is told %s", got.Body)
+			}
+			if untold := strings.Contains(got.Body, "the sign-in provider does not say of it what the server needs to know"); untold != c.untold {
 				t.Errorf("the stranger is told %s", got.Body)
 			}
 			if log := w.log.String(); !strings.Contains(log, c.log) {

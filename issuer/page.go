@@ -154,6 +154,8 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 // explain says in a person's words what an error means and what to do about it.
 func explain(e *Error) (title, advice string) {
 	switch {
+	case errors.As(e, new(unsentError)):
+		return "This account may not come in", "Tell whoever runs this server the reference below. If you have another account, go back to the application and connect again with that."
 	case errors.Is(e, errNotAdmitted):
 		return "This account may not come in", "Go back to the application and connect again with another account, or ask whoever runs this server to admit this one."
 	case errors.Is(e, errWithheld):

@@ -86,6 +86,7 @@ type identity struct {
 	// What the provider has just said, for the words of a refusal: never sealed.
 	sent       []string // the names of all claims, sorted; nil if nobody was asked
 	groupsSent bool     // the claim of the label groupsClaim was among them
+	scopeSaid  bool     // the answer to the code named the scope that was granted
 }
 
 // size is what the claims take of the room that a sealed value has.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,16 +84,21 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	// The provider may just have taken back all that there was. What is asked for is no matter
-	// here: something has moved, and the client needs the next refresh token.
-	if due {
-		if err := t.givesScope(next.grant, ""); err != nil && t.breaks(next.Identity) == nil {
-			return tokenResponse{}, t.scopeLost(next.grant, err)
+	asked := form.Get("scope")
+	if due && t.breaks(next.Identity) == nil {
+		if err := t.takenBack(g, next.grant); err != nil {
+			return tokenResponse{}, err
+		}
+		// The provider may just have taken back what is asked for. Something has moved, and the client
+		// needs the next refresh token: with it comes what opens the door, as for a name that nobody
+		// knows.
+		if len(t.RequiredScopes) > 0 && t.chosenScope(t.scopeOf(next.grant), asked) == "" {
+			asked = strings.Join(t.RequiredScopes, " ")
 		}
 	}
 	next.short = next.short || next.Identity.UnreadSince != 0
 	next.Resource = resource // of the access token only: the refresh token keeps what was granted
-	return s.issue(t, c, next, form.Get("scope"), "refresh_token")
+	return s.issue(t, c, next, asked, "refresh_token")
 }
 
 // scopeLost is why a refresh gives no scope that is needed, or err, if another scope parameter

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // A scopeRule gives scopes to the people it fits.
@@ -177,6 +179,72 @@ func (t *tenant) givesScope(g grant, asked string) error {
 		why = "nothing of what scope names was granted; granted is " + strings.Join(has, " ")
 	}
 	return badRequest("invalid_scope", why)
+}
+
+// takenBack says whether the provider has just taken back a scope without which nothing can be done
+// here. A token for the rest would be refused at every request, for as long as the login lives; a new
+// login says why.
+func (t *tenant) takenBack(before, now grant) error {
+	had, has := strings.Fields(before.Scope), strings.Fields(now.Scope)
+	lost := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(had, scope) || slices.Contains(has, scope) })
+	if len(lost) > 0 {
+		return invalidGrant("the sign-in provider took back a scope that this server needs; authorize again").
+			because(fmt.Errorf("%w: the provider took back %s, which requiredScopes needs: let its client there have that scope again", errWithheld, strings.Join(lost, " ")))
+	}
+	if err := t.givesScope(now, ""); err != nil {
+		return t.scopeLost(now, err)
+	}
+	return nil
+}
+
+// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server
+// hangs on them.
+var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
+
+// withheldScopes are the scopes of the label that the provider did not grant: it must say so when it granted other ones
+// than were asked (RFC 6749 §5.1).
+func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
+	granted, said := token.Extra("scope").(string)
+	if !said {
+		return nil
+	}
+	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(strings.Fields(granted), scope) })
+}
+
+// notGranted are withheldScopes of a login. A provider that says nothing means that it granted all
+// (RFC 6749 §5.1), or passes over scopes that it has never heard of and says nothing of it, as some
+// do: then everybody would have them. So silence grants what the provider is known to know. Rules
+// need no word of it, for they say themselves who gets what (docs/decisions/0028-silence-about-scopes.md).
+func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []string {
+	if scopeSaid(token) || len(t.rules) > 0 || up.refusesForeignScopes() {
+		return t.withheldScopes(token)
+	}
+	unknown := t.rightsAskedFor(func(scope string) bool { return !slices.Contains(up.scopesSupported, scope) })
+	if len(unknown) > 0 && s.announced.first("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
+		s.Log.Warn("the provider does not say which scopes it granted, and these are not among those that it lists: nobody gets them", t.named(),
+			"provider", up.issuer, "scopes", strings.Join(unknown, " "), "remedy", scopeRuleRemedy(unknown))
+	}
+	return unknown
+}
+
+// scopeSaid says whether a provider's answer names the scope that it granted.
+func scopeSaid(token *oauth2.Token) bool {
+	_, said := token.Extra("scope").(string)
+	return said
+}
+
+func scopeRuleRemedy(scopes []string) string {
+	return fmt.Sprintf("say by the label scopeRules who gets them (for everybody: scopeRules=%q), and take what the provider does not know out of the label scopes", "*="+strings.Join(scopes, " "))
+}
+
+// rightsAskedFor are the scopes of the label that are such, and no identity scopes.
+func (t *tenant) rightsAskedFor(such func(scope string) bool) (rights []string) {
+	for _, scope := range t.Scopes {
+		if !slices.Contains(identityScopes, scope) && such(scope) {
+			rights = append(rights, scope)
+		}
+	}
+	return rights
 }
 
 // withoutScopes is scope less what the provider withheld.

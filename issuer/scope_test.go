@@ -45,7 +45,7 @@ func TestScopesThatRulesGive(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream
-				w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) {
+				w.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"scopes_supported": []string{"openid", "x"}}, Claims: func(m map[string]any) {
 					m["email_verified"] = true
 					for name, v := range c.who {
 						m[name] = v
@@ -185,6 +185,8 @@ func TestARefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.Scopes, w.wiki.RequiredScopes = []string{"openid", "wiki:read"}, []string{"wiki:read"}
 				w.guarded(guard)
+				all := "openid wiki:read"
+				w.idp.Be(issuertest.Behaviour{Scope: &all})
 			})
 			a := w.register(w.wiki.PublicURL, nil)
 			token := a.login("scope", "wiki:read").text("refresh_token")
@@ -195,6 +197,104 @@ func TestARefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 			// Also for the other one of two requests, and for who comes again.
 			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 		})
+	}
+}
+
+// A refresh that asks for one scope, which the provider takes back at that very check, gets what
+// opens the door, and not a token that opens nothing.
+func TestARefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		required []string
+		asked    string
+		want     string
+	}{
+		{"where a scope is required", []string{"wiki:read"}, "wiki:write", "wiki:read"},
+		{"where a scope is required, with another", []string{"wiki:read"}, "wiki:write openid", "openid"},
+		{"where none is", nil, "wiki:write", ""},
+	} {
+		for _, guard := range []string{"none", "memory"} {
+			t.Run(c.name+", guard "+guard, func(t *testing.T) {
+				scope := "openid wiki:read wiki:write"
+				w := newWorld(t, nil, func(w *world) {
+					w.wiki.Scopes, w.wiki.RequiredScopes = strings.Fields(scope), c.required
+					w.guarded(guard)
+				})
+				w.idp.Be(issuertest.Behaviour{Scope: &scope})
+				a := w.register(w.wiki.PublicURL, nil)
+				token := a.login().text("refresh_token")
+				less := "openid wiki:read"
+				w.idp.Be(issuertest.Behaviour{Scope: &less})
+				w.clock.Add(61 * time.Minute)
+				got := a.token(with(a.refreshment(token), "scope", c.asked)).wants(t, 200, "")
+				if got.text("scope") != c.want {
+					t.Errorf("scope %q, want %q", got.text("scope"), c.want)
+				}
+				if claims := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now()); claims["scope"] != c.want && c.want != "" {
+					t.Errorf("in the token %q, want %q", claims["scope"], c.want)
+				}
+				// The login goes on.
+				a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+			})
+		}
+	}
+}
+
+// A provider that says nothing about scopes in its answer may never have heard of the one that opens
+// this server's door.
+func TestASilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
+	all := "openid wiki:admin"
+	lists := func(scopes ...string) map[string]any { return map[string]any{"scopes_supported": scopes} }
+	for _, c := range []struct {
+		name      string
+		rules     []string
+		behaviour issuertest.Behaviour
+		issuer    string
+		want      string // scope, or empty where nobody comes in
+	}{
+		{"it lists other scopes", nil, issuertest.Behaviour{Discovery: lists("openid", "email")}, "", ""},
+		{"it lists none", nil, issuertest.Behaviour{}, "", ""},
+		{"it lists the scope", nil, issuertest.Behaviour{Discovery: lists("openid", "wiki:admin")}, "", "wiki:admin openid"},
+		{"it says that it granted it, and lists others, as Entra ID and Auth0 do", nil, issuertest.Behaviour{Scope: &all, Discovery: lists("openid")}, "", "wiki:admin openid"},
+		{"a rule gives it to everybody", []string{"*=wiki:admin"}, issuertest.Behaviour{Discovery: lists("openid")}, "", "wiki:admin"},
+		{"a rule gives it to this person", []string{"sub:person-1=wiki:admin"}, issuertest.Behaviour{}, "", "wiki:admin"},
+		{"it would have refused a scope that it does not know", nil, issuertest.Behaviour{}, "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_a", "wiki:admin openid"},
+	} {
+		for _, exchange := range []string{"token", "auto"} {
+			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
+				w := newWorld(t, &issuertest.Options{Issuer: c.issuer}, func(w *world) {
+					w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.ScopeRules, w.wiki.Exchange = []string{"openid", "wiki:admin"}, []string{"wiki:admin"}, c.rules, exchange
+					w.guarded("memory")
+				})
+				w.idp.Be(c.behaviour)
+				a := w.register(w.wiki.PublicURL, nil)
+				if c.want != "" {
+					if got := a.login(); got.text("scope") != c.want {
+						t.Errorf("scope %q, want %q", got.text("scope"), c.want)
+					}
+					return
+				}
+				b := issuertest.NewBrowser(t, w.net)
+				p := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow")))
+				if exchange == "token" {
+					got := a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+					if !strings.Contains(got.Body, "did not grant wiki:admin") {
+						t.Errorf("%s", got.Body)
+					}
+				} else if p.Status != 403 || !strings.Contains(p.Body, "did not grant wiki:admin") {
+					t.Errorf("status %d: %s", p.Status, p.Body)
+				}
+				log := w.log.String()
+				for _, line := range []string{
+					`does not say that it granted wiki:admin, which requiredScopes needs, and does not list that scope: say by the label scopeRules who gets them (for everybody: scopeRules=\"*=wiki:admin\")`,
+					"and these are not among those that it lists: nobody gets them",
+				} {
+					if !strings.Contains(log, line) {
+						t.Errorf("the log lacks %s:\n%s", line, log)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -417,7 +417,7 @@ func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
 			granted *string
 			want    string
 		}{
-			{"it says nothing: all that was asked", nil, "wiki.read openid email wiki.write"},
+			{"it says nothing: all that was asked and that it lists", nil, "wiki.read openid email"},
 			{"it grants all", scope("openid email wiki.read wiki.write"), "wiki.read openid email wiki.write"},
 			{"it withholds one", scope("openid email wiki.read"), "wiki.read openid email"},
 			{"it spells identity scopes its own way", scope("openid https://idp.example/auth/email wiki.read"), "wiki.read openid email"},
@@ -428,16 +428,30 @@ func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
 					w.wiki.RequiredScopes = []string{"wiki.read"}
 					w.wiki.Exchange = exchange
 				})
-				w.idp.Be(issuertest.Behaviour{Scope: c.granted})
+				lists := map[string]any{"scopes_supported": []string{"openid", "email", "wiki.read"}}
+				w.idp.Be(issuertest.Behaviour{Scope: c.granted, Discovery: lists})
 				a := w.register(w.wiki.PublicURL, nil)
 				got := a.login()
 				if got.text("scope") != c.want {
 					t.Errorf("scope %q, want %q", got.text("scope"), c.want)
 				}
-				w.idp.Be(issuertest.Behaviour{Scope: scope("openid")})
-				w.clock.Add(61 * time.Minute) // the provider is asked again
-				if later := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, ""); strings.Contains(later.text("scope"), "wiki.read") {
-					t.Errorf("after the provider took it back, scope is %q", later.text("scope"))
+				w.idp.Be(issuertest.Behaviour{Discovery: lists}) // RFC 6749 §6: as before
+				w.clock.Add(61 * time.Minute)
+				got = a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+				if got.text("scope") != c.want {
+					t.Errorf("after a check at which the provider says nothing of it, scope %q, want %q", got.text("scope"), c.want)
+				}
+				w.idp.Be(issuertest.Behaviour{Scope: scope("openid wiki.read"), Discovery: lists})
+				w.clock.Add(61 * time.Minute)
+				got = a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
+				if got.text("scope") != "wiki.read openid email" {
+					t.Errorf("after the provider took wiki.write back, scope is %q", got.text("scope"))
+				}
+				w.idp.Be(issuertest.Behaviour{Scope: scope("openid"), Discovery: lists})
+				w.clock.Add(61 * time.Minute)
+				a.token(a.refreshment(got.text("refresh_token"))).wants(t, 400, "invalid_grant")
+				if log := w.log.String(); !strings.Contains(log, "the provider took back wiki.read, which requiredScopes needs: let its client there have that scope again") {
+					t.Errorf("the log: %s", log)
 				}
 			})
 		}

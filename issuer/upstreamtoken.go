@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,7 +119,8 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
 	}
 	known.RefreshToken, known.CheckedAt = packed(token.RefreshToken), s.Now().Unix()
-	return known, t.withheldScopes(token), nil
+	known.scopeSaid = scopeSaid(token)
+	return known, s.notGranted(t, up, token), nil
 }
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
@@ -178,7 +178,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", t.named(), "provider", up.issuer, "characters", len(next.RefreshToken))
 		next.RefreshToken = last.RefreshToken
 	}
-	return next, t.withheldScopes(token), nil
+	return next, t.withheldScopes(token), nil // RFC 6749 §6: saying nothing here means as before
 }
 
 // isLost says that there was no answer that could be read, other than because time ran out.
@@ -191,25 +191,6 @@ func isLost(err error) bool {
 // upstreamContext is for one exchange with a provider.
 func (s *Issuer) upstreamContext(ctx context.Context, up *upstream) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient(up.issuer)), upstreamTimeout)
-}
-
-// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server
-// hangs on them.
-var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
-
-// withheldScopes are the scopes of the label that the provider did not grant: it must say so when it granted other ones
-// than were asked (RFC 6749 §5.1).
-func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
-	granted, sent := token.Extra("scope").(string)
-	if !sent {
-		return nil
-	}
-	for _, scope := range t.Scopes {
-		if !slices.Contains(identityScopes, scope) && !slices.Contains(strings.Fields(granted), scope) {
-			withheld = append(withheld, scope)
-		}
-	}
-	return withheld
 }
 
 // loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
