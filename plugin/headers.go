@@ -7,13 +7,23 @@ import (
 	"strings"
 )
 
-// forgeable are the headers that only the bouncer may set, as foldHeader spells them. They are dropped whether a label asks for them or not.
-var forgeable = map[string]bool{
-	"x-mcp-sub": true, "x-mcp-scopes": true, "x-mcp-email": true, "x-mcp-name": true, "x-mcp-groups": true,
-	"x-mcp-client-id": true, "x-mcp-issuer": true, "x-mcp-assertion": true, "x-mcpb-hop": true, "x-mcpb-authorization": true,
+// forgeable are the headers that only the bouncer may set, as foldHeader spells them: those of the
+// identity (identityTable) and the bouncer's own. They are dropped whether a label asks for them or
+// not, since an MCP server may believe one that no label asks for.
+//
+// It is filled in init, because Yaegi gives package variables their values in the order of the
+// files, whatever the functions that are called for them need.
+var forgeable = map[string]bool{}
+
+func init() {
+	forgeable[foldHeader(hopHeader)] = true
+	forgeable[foldHeader(ownAuthorization)] = true
+	for _, row := range identityTable {
+		forgeable[foldHeader(row.header)] = true
+	}
 }
 
-// The shortest and the longest of them.
+// The shortest and the longest of them: a request's other headers are told by their length alone.
 const (
 	minForgeable = len("X-Mcp-Sub")
 	maxForgeable = len("X-Mcpb-Authorization")

@@ -51,6 +51,37 @@ func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 	}
 }
 
+// Every row of identityTable is dropped from requests, in every spelling that a server might read as
+// it, whether a label asks for it or not: a row that is added is dropped with it.
+func TestEveryIdentityHeaderIsDropped(t *testing.T) {
+	for _, label := range []string{"", "email, name, groups, client_id, issuer, assertion"} {
+		start(t)
+		sidecar := startSidecar(t)
+		config := wikiConfig(sidecar.server.URL)
+		config.IdentityHeaders = label
+		h, behind := guard(t, config)
+		for _, row := range identityTable {
+			if n := len(row.header); n < minForgeable || n > maxForgeable || !strings.HasPrefix(row.header, "X-Mcp-") {
+				t.Errorf("%s is passed over by dropForged for its length or its beginning", row.header)
+			}
+			if got, _ := identityClaimOf(row.claim); got.header != row.header {
+				t.Errorf("the table has the claim %s twice", row.claim)
+			}
+			for _, separator := range []string{"-", "_", ".", "~"} {
+				name := strings.ReplaceAll(row.header, "-", separator)
+				for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
+					ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), spelling, "forged")...)
+					for got, values := range behind.last {
+						if strings.Contains(strings.Join(values, " "), "forged") {
+							t.Errorf("label %q: %s reached the MCP server as %s", label, spelling, got)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestOtherHeadersPass(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

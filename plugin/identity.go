@@ -14,21 +14,56 @@ const (
 	scopesHeader  = "X-Mcp-Scopes"
 )
 
-// identityNames are what the label identityHeaders may ask for, and the header that each has by itself.
-var identityNames = map[string]string{
-	"sub":       subjectHeader,
-	"scopes":    scopesHeader,
-	"email":     "X-Mcp-Email",
-	"name":      "X-Mcp-Name",
-	"groups":    "X-Mcp-Groups",
-	"client_id": "X-Mcp-Client-Id",
-	"issuer":    "X-Mcp-Issuer",
-	"assertion": "X-Mcp-Assertion",
+// visible is US-ASCII 0x21 to 0x7e without "%": what a header carries as it is.
+var visible = strings.NewReplacer(" ", "", "%", "").Replace(printable)
+
+// identityClaim is one claim that the MCP server can be told of.
+type identityClaim struct {
+	claim  string // its name in the label identityHeaders
+	header string // the header that it has by itself; no client can send it (forgeable)
+	carry  bool   // must an access token carry it for this? The hop asks the sidecar for it then.
+
+	// value is the header's value, as it is sent, of a token that was verified. "" sends no header.
+	value func(t *tenant, token *accessToken) string
+}
+
+// identityTable is the one list of them. The label's error texts, the headers that are dropped from
+// every request and the members of the hop are computed from it, and so are the tests.
+var identityTable = []identityClaim{
+	{claim: "sub", header: subjectHeader, value: func(t *tenant, token *accessToken) string { return token.identity.subject }},
+	{claim: "scopes", header: scopesHeader, value: func(t *tenant, token *accessToken) string { return token.identity.scopes }},
+	{claim: "email", header: "X-Mcp-Email", carry: true, value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.Email) }},
+	{claim: "name", header: "X-Mcp-Name", carry: true, value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.Name) }},
+	{claim: "groups", header: "X-Mcp-Groups", carry: true, value: func(t *tenant, token *accessToken) string { return encodeGroups(token.claims.Groups) }},
+	{claim: "client_id", header: "X-Mcp-Client-Id", value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.ClientID) }},
+	{claim: "issuer", header: "X-Mcp-Issuer", value: func(t *tenant, token *accessToken) string { return encodeValue(t.providerIssuer) }},
+	// The assertion is another token, and is made for each request (assertion.go).
+	{claim: "assertion", header: "X-Mcp-Assertion", value: func(t *tenant, token *accessToken) string { return "" }},
+}
+
+// identityClaimOf is the row of a claim, and whether there is one.
+func identityClaimOf(claim string) (identityClaim, bool) {
+	for _, row := range identityTable {
+		if row.claim == claim {
+			return row, true
+		}
+	}
+	return identityClaim{}, false
+}
+
+// claimsForPeople are the table's claims, for a sentence.
+func claimsForPeople() string {
+	names := []string{}
+	for _, row := range identityTable {
+		names = append(names, row.claim)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // identityHeader is one header that the label asks for.
 type identityHeader struct {
-	claim string // of identityNames
+	claim string // of identityTable
 	name  string // canonical
 }
 
@@ -44,10 +79,11 @@ func parseIdentityHeaders(text string) ([]identityHeader, error) {
 	taken := map[string]bool{}
 	for _, part := range elementsOf(text, byCommasOrSpaces) {
 		claim, name, named := strings.Cut(part, "=")
-		own := identityNames[claim]
-		if own == "" {
-			return nil, fmt.Errorf("label identityHeaders: %q is none of sub, scopes, email, name, groups, client_id, issuer and assertion; write CLAIM or CLAIM=Header-Name", claim)
+		row, known := identityClaimOf(claim)
+		if !known {
+			return nil, fmt.Errorf("label identityHeaders: %q is none of %s; write CLAIM or CLAIM=Header-Name", claim, claimsForPeople())
 		}
+		own := row.header
 		if !named {
 			name = own
 		}
@@ -108,9 +144,9 @@ func namesOf(headers []identityHeader) string {
 // identityClaims are the members of the hop that say which claims access tokens must carry.
 func identityClaims(headers []identityHeader) []string {
 	wanted := []string{}
-	for _, claim := range []string{"email", "name", "groups"} {
-		if asksFor(headers, claim) {
-			wanted = append(wanted, claim)
+	for _, row := range identityTable {
+		if row.carry && asksFor(headers, row.claim) {
+			wanted = append(wanted, row.claim)
 		}
 	}
 	return wanted
@@ -128,37 +164,19 @@ func asksFor(headers []identityHeader, claim string) bool {
 // headerValue is a header as it is sent.
 type headerValue struct{ name, value string }
 
-// identityValues are the headers that the label asks for, with what a token says. A claim that the token lacks makes no header.
-// The assertion is another token, and comes with each request (assertion.go).
+// identityValues are the headers that the label asks for, with what a token says. A claim that the
+// token lacks makes no header.
 func identityValues(t *tenant, token *accessToken) []headerValue {
 	values := []headerValue{}
 	for _, h := range t.identityHeaders {
-		value := ""
-		switch h.claim {
-		case "sub":
-			value = token.identity.subject
-		case "scopes":
-			value = token.identity.scopes
-		case "email":
-			value = encodeValue(token.claims.Email)
-		case "name":
-			value = encodeValue(token.claims.Name)
-		case "groups":
-			value = encodeGroups(token.claims.Groups)
-		case "client_id":
-			value = encodeValue(token.claims.ClientID)
-		case "issuer":
-			value = encodeValue(t.providerIssuer)
-		}
+		row, _ := identityClaimOf(h.claim) // parseIdentityHeaders has let no other pass
+		value := row.value(t, token)
 		if value != "" {
 			values = append(values, headerValue{name: h.name, value: value})
 		}
 	}
 	return values
 }
-
-// visible is US-ASCII 0x21 to 0x7e without "%": what a header carries as it is.
-var visible = strings.NewReplacer(" ", "", "%", "").Replace(printable)
 
 // encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) as soon as one character is not visible US-ASCII, so
 // that no line break gets through. A "%" is encoded too, so that no two values look alike, and percent-decoding always gives the claim.
