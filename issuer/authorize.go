@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -22,23 +24,23 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	}
 	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
 	id := s.newConsentID()
-	host, loopback := redirectHost(req.RedirectURI)
+	host, loopback := redirecturi.Shown(req.RedirectURI)
 	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
 	verified, unread := "", ""
 	switch {
 	case !c.document():
 	case c.pinned || s.documents.stale(documentKey{c.id, false}, s.Now()):
-		unread = hostOf(c.id) // it said nothing now: an old copy serves, or what is known here
+		unread = weburl.HostOf(c.id) // it said nothing now: an old copy serves, or what is known here
 	default:
-		verified = hostOf(c.id) // the document was read there, so the host speaks for the client
+		verified = weburl.HostOf(c.id) // the document was read there, so the host speaks for the client
 	}
 	name := c.Name
 	if name == "" {
 		name = "An application without a name"
 	}
-	provider := hostOf(t.ProviderIssuer)
+	provider := weburl.HostOf(t.ProviderIssuer)
 	if up, err := s.upstream(r.Context(), t); err == nil {
-		provider = hostOf(up.endpoint.AuthURL) // some providers ask for passwords at another host than their issuer's
+		provider = weburl.HostOf(up.endpoint.AuthURL) // some providers ask for passwords at another host than their issuer's
 	}
 	a := &answer{
 		page: consentPage,
@@ -47,7 +49,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Verified": verified,
 			"Host":     host,
 			"Loopback": loopback,
-			"Private":  !isWeb(req.RedirectURI),
+			"Private":  !weburl.IsWeb(req.RedirectURI),
 			"Resource": req.Resource,
 			"Scopes":   inWords(strings.Fields(req.Scope)),
 			"Provider": provider,
@@ -76,7 +78,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		}
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
-	if isDocumentURL(id) && uri != "" && checkRedirectURI(uri, nil) != nil {
+	if isDocumentURL(id) && uri != "" && redirecturi.Check(uri, nil) != nil {
 		return client{id: id}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
 	}
 	c, err := s.openClient(r.Context(), t, id)
@@ -87,7 +89,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}
-	if !matchRedirectURI(c.RedirectURIs, req.RedirectURI) {
+	if !redirecturi.Match(c.RedirectURIs, req.RedirectURI) {
 		return c, req, errRedirectURI
 	}
 	if err := s.clientDenied(r.Context(), c.id); err != nil {
@@ -154,13 +156,4 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails: the program ends when the system has no randomness
 	return b
-}
-
-// hostOf is in small letters, as browsers read it: cIaude.ai, with a capital i, is ciaude.ai.
-func hostOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return raw
-	}
-	return strings.ToLower(u.Host)
 }

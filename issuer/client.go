@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -60,7 +61,7 @@ func (c client) interchangeable() bool {
 func (c client) meaning() [sha256.Size]byte {
 	uris := make([]string, 0, maxRedirectURIs)
 	for _, uri := range c.RedirectURIs {
-		uris = append(uris, withoutPort(uri))
+		uris = append(uris, redirecturi.Compared(uri))
 	}
 	slices.Sort(uris)
 	return sha256.Sum256(must(encoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
@@ -88,7 +89,7 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
-		if err := checkRedirectURI(uri, t.PrivateRedirectURIs); err != nil {
+		if err := redirecturi.Check(uri, t.PrivateRedirectURIs); err != nil {
 			return c, err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4/json"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 )
 
 // Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is an https URL, and the
@@ -46,12 +48,12 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 		return nil, errors.New("client_id: must have a path")
 	case u.RawPath != "" || slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
 		return nil, errors.New("client_id: must not contain dot segments or encoded characters")
-	case !plainHost.MatchString(rawAuthority(raw)): // url.Parse would decode it
+	case !redirecturi.PlainHost(raw): // url.Parse would decode it
 		return nil, errors.New("client_id: must name its host in plain ASCII letters, digits, dots and hyphens")
 	case strings.ToLower(u.Host) != u.Host || u.Port() == "443" || len(u.Port()) > 1 && u.Port()[0] == '0':
 		return nil, errors.New("client_id: must be written in its plain form")
 	}
-	return u, checkAuthority(u)
+	return u, redirecturi.CheckAuthority(u)
 }
 
 // parseDocument is §4 of the draft: the document must name itself, hold no secret, and register what we would register.
@@ -125,7 +127,7 @@ func (reg *registration) takeKeysURL(doc metadataDocument, clientID string) erro
 		return nil
 	}
 	keys, err := checkDocumentURL(doc.JWKSURI)
-	if err != nil || keys.Host != hostOf(clientID) {
+	if err != nil || keys.Host != weburl.HostOf(clientID) {
 		return errors.New("jwks_uri: must be an https URL on the host of the client_id")
 	}
 	reg.keysURL = doc.JWKSURI

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
 // FuzzDocumentURL: of a URL that is accepted, the host that a person is shown is the one that stands in it, to the letter, and is the one that is
@@ -18,7 +20,7 @@ func FuzzDocumentURL(f *testing.F) {
 		if _, err := checkDocumentURL(raw); err != nil {
 			return
 		}
-		shown := hostOf(raw)
+		shown := weburl.HostOf(raw)
 		r, err := http.NewRequest("GET", raw, nil)
 		if err != nil || r.URL.Host != shown || r.URL.String() != raw || !plain.MatchString(shown) || !strings.HasPrefix(raw, "https://"+shown+"/") {
 			t.Fatalf("%q: %v, %q is shown and %q is asked", raw, err, shown, r.URL)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -41,7 +43,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 		s.Log.Info("consent denied", t.named(), "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
 		data := map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}
-		if _, loopback := redirectHost(req.RedirectURI); isWeb(req.RedirectURI) && !loopback {
+		if _, loopback := redirecturi.Shown(req.RedirectURI); weburl.IsWeb(req.RedirectURI) && !loopback {
 			// Nobody is taken to a site that they have just refused: it may be what a link to us was made for (RFC 9700 §4.11.2).
 			data["Stay"], data["Text"] = true, "Nothing was allowed. You can close this page, or go back and the application is told so."
 		}

@@ -22,6 +22,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -101,7 +103,7 @@ func DenyHost(text string) (string, error) {
 	if u, err := url.Parse(text); err == nil && u.Host != "" {
 		return "", fmt.Errorf("%q is a URI: give its host, %s", text, plainHostOf(u))
 	}
-	if ip, isIP := browserIP(host); isIP {
+	if ip, isIP := redirecturi.BrowserIP(host); isIP {
 		if !ip.IsValid() {
 			if name, _, err := net.SplitHostPort(host); err == nil {
 				return "", fmt.Errorf("%q has a port: an entry is for all ports of %s", text, name)
@@ -179,9 +181,9 @@ func (d *DenyDocument) Check() error {
 // or nothing. list is the JSON name of the entry's list. Unlike what Check refuses, such an entry
 // hides no other one, so a document that holds it is taken, and the log names it.
 func (d *DenyDocument) Ineffective(list, entry string) string {
-	switch ip, isIP := browserIP(entry); {
+	switch ip, isIP := redirecturi.BrowserIP(entry); {
 	case list == "notBefore" && strings.HasPrefix(entry, "http:"):
-		if u, err := url.Parse(entry); err != nil || !isLocalHTTP(u) {
+		if u, err := url.Parse(entry); err != nil || !weburl.IsLocalHTTP(u) {
 			return "no server has a public URL with http, other than on localhost"
 		}
 	case list == "keys" && strings.HasPrefix(entry, "mbb1_"):
@@ -292,7 +294,7 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 			return nil, err
 		}
 		l.read = func(context.Context, *denyCopy) (*denyCopy, error) { return &denyCopy{DenyDocument: document}, nil }
-	case err == nil && (u.Scheme == "https" && u.Host != "" || isLocalHTTP(u)):
+	case err == nil && (u.Scheme == "https" && u.Host != "" || weburl.IsLocalHTTP(u)):
 		if transport == nil {
 			transport = http.DefaultTransport
 		}
@@ -459,14 +461,14 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 	if err != nil {
 		return err // no redirect URI that was accepted
 	}
-	denied := !isWeb(redirectURI) && d.RedirectHosts.has(strings.ToLower(u.Scheme), s.Now())
+	denied := !weburl.IsWeb(redirectURI) && d.RedirectHosts.has(strings.ToLower(u.Scheme), s.Now())
 	for host := plainHostOf(u); host != ""; _, host, _ = strings.Cut(host, ".") {
 		denied = denied || d.RedirectHosts.has(host, s.Now())
 	}
 	// Registrations from before redirect URIs were held to one spelling are still good.
-	if ip, isIP := browserIP(plainHostOf(u)); isIP {
+	if ip, isIP := redirecturi.BrowserIP(plainHostOf(u)); isIP {
 		for entry := range d.RedirectHosts {
-			other, isIP := browserIP(entry)
+			other, isIP := redirecturi.BrowserIP(entry)
 			denied = denied || isIP && other == ip && d.RedirectHosts.has(entry, s.Now())
 		}
 	}
@@ -474,7 +476,7 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 		return nil
 	}
 	return (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "Applications at this address are not served here any more."}).
-		because(fmt.Errorf("%w: redirect host %s", errDenied, hostOf(redirectURI)))
+		because(fmt.Errorf("%w: redirect host %s", errDenied, weburl.HostOf(redirectURI)))
 }
 
 // plainHostOf is the host of a redirect URI, without what leads to the same place without it: a

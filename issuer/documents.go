@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
 // How client metadata documents, and the key sets that they name, are fetched and kept: draft-ietf-oauth-client-id-metadata-document-02 §5
@@ -92,7 +94,7 @@ func (s *Issuer) document(ctx context.Context, key documentKey, valid func([]byt
 		cache.mu.Unlock()
 		return kept.body, nil
 	}
-	flight, mine := cache.join(key, s.reservedHost(hostOf(key.url)), now)
+	flight, mine := cache.join(key, s.reservedHost(weburl.HostOf(key.url)), now)
 	cache.mu.Unlock()
 	if mine {
 		s.fetchInto(ctx, flight, key, valid)
@@ -114,7 +116,7 @@ func (c *documentCache) join(key documentKey, reserved bool, now time.Time) (fli
 	if flight, underWay := c.flights[key]; underWay {
 		return flight, false
 	}
-	flight = &documentFlight{done: make(chan struct{}), err: c.noPlace(hostOf(key.url), reserved, now)}
+	flight = &documentFlight{done: make(chan struct{}), err: c.noPlace(weburl.HostOf(key.url), reserved, now)}
 	if flight.err != nil {
 		close(flight.done)
 		return flight, false
@@ -139,7 +141,7 @@ func (c *documentCache) noPlace(host string, reserved bool, now time.Time) error
 	}
 	here := 0
 	for key := range c.flights {
-		if hostOf(key.url) == host {
+		if weburl.HostOf(key.url) == host {
 			here++
 		}
 	}
@@ -192,7 +194,7 @@ func (s *Issuer) fetchInto(ctx context.Context, flight *documentFlight, key docu
 		cache.copies[key] = kept
 	}
 	if errors.Is(err, errSilent) {
-		cache.pause(hostOf(key.url), now)
+		cache.pause(weburl.HostOf(key.url), now)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
 // dynamoStore is a replayStore in a DynamoDB table, which all replicas share. Items:
@@ -66,7 +68,7 @@ func newDynamoStore(table string, getenv func(string) string, now func() time.Ti
 		}
 	}
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && !isLocalHTTP(u) {
+	if err != nil || u.Host == "" || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return nil, errors.New("AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine")
 	}
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -188,7 +189,7 @@ func parseTenant(payload []byte) (*tenant, error) {
 		return nil, badValue("publicURL", "not a plain URL without trailing slash")
 	}
 	t.secure = u.Scheme == "https"
-	if !t.secure && !isLocalHTTP(u) {
+	if !t.secure && !weburl.IsLocalHTTP(u) {
 		return nil, badValue("publicURL", "must be https (plain http only on localhost)")
 	}
 	if t.rules, err = parseScopeRules(t.ScopeRules); err != nil {
@@ -302,19 +303,6 @@ var hopMembers = func() (members []hopMember) {
 	}
 	return members
 }()
-
-// isLocalHTTP says whether u is plain http to this machine: the one place where a login may run without TLS,
-// for development.
-func isLocalHTTP(u *url.URL) bool {
-	host := u.Hostname()
-	return u.Scheme == "http" && (isLoopbackHost(host) || strings.HasSuffix(host, ".localhost"))
-}
-
-// isLoopbackHost knows three spellings and no more: 127.1, 2130706433 or localhost.evil.example are
-// not among them (RFC 8252 §7.3).
-func isLoopbackHost(host string) bool {
-	return host == "localhost" || host == "127.0.0.1" || host == "::1"
-}
 
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type it.
 func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }

@@ -157,7 +157,6 @@ const (
 	maxState         = 1024 // of the client
 	maxRequest       = 2600 // characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of 4 KB
 	maxRedirectURIs  = 5
-	maxRedirectURI   = 200
 	maxClientName    = 64   // runes shown to the person
 	maxScopes        = 1024 // of a tenant, which codes and tokens carry
 	maxUpstreamValue = 4096 // characters of an upstream code or refresh token: sealed, it still opens and fits a URL or form

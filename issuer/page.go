@@ -7,9 +7,11 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 )
 
 // answer is what a person's browser gets: a page, or with no page a redirect to next.
@@ -68,7 +70,7 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 		} else if a.refused != nil {
 			s.logError(r, t, a.refused, "")
 		}
-		if a.page == nil && !isWeb(a.next) {
+		if a.page == nil && !weburl.IsWeb(a.next) {
 			// A redirect to a private-use scheme leaves the browser on the page before: the provider's, or none.
 			a.page, a.data = continuePage, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
 		}
@@ -108,8 +110,8 @@ func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 	a.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
 	if a.next != "" {
 		a.data["To"] = "the application"
-		if isWeb(a.next) {
-			a.data["To"] = hostOf(a.next)
+		if weburl.IsWeb(a.next) {
+			a.data["To"] = weburl.HostOf(a.next)
 		}
 		// Checked before: html/template would drop a client's private-use scheme.
 		a.data["Next"] = template.URL(a.next)
@@ -136,7 +138,7 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 	var redirected *redirectedError
 	next, back := "", ""
 	if errors.As(err, &redirected) {
-		host, loopback := redirectHost(redirected.to.RedirectURI)
+		host, loopback := redirecturi.Shown(redirected.to.RedirectURI)
 		next, back = t.errorURL(redirected), host
 		if loopback {
 			s.logError(r, t, e, "")
@@ -177,12 +179,6 @@ func explain(e *Error) (title, advice string) {
 // sentence makes one of a description that was written for a client's developer.
 func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
-}
-
-// isWeb says whether a browser can show what is at this address. Schemes ignore case (RFC 3986 §3.1).
-func isWeb(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") // HTTPS: in the text is https, too
 }
 
 // scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -51,7 +52,7 @@ func TestRefreshTokensAreBoundToWhatRedirectURIsCompare(t *testing.T) {
 		"https://app.example", "https://app.example/", "https://app.example:8443/", "com.example.app:/cb"}
 	for _, a := range uris {
 		for _, b := range uris {
-			if one, other := matchRedirectURI([]string{a}, b), withoutPort(a) == withoutPort(b); one != other {
+			if one, other := redirecturi.Match([]string{a}, b), redirecturi.Compared(a) == redirecturi.Compared(b); one != other {
 				t.Errorf("%s and %s: %t where a redirect URI is compared, %t in a refresh token", a, b, one, other)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -110,7 +111,7 @@ func invalidClientMetadata(description string) *Error {
 }
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
-// and use one, and dropping a bad one is as safe as refusing all. Those that matchRedirectURI takes
+// and use one, and dropping a bad one is as safe as refusing all. Those that redirecturi.Match takes
 // for one are kept once: clients register a dozen ports of one loopback URI, with and without a
 // slash. accepted are all that the client may use, as it wrote them. What comes after more than
 // most different ones is not looked at: each is compared with all others, and whoever asks may send
@@ -121,14 +122,14 @@ func newRegistration(m ClientMetadata, private []string, most int) (reg registra
 		if len(reg.RedirectURIs) > most {
 			break
 		}
-		if err := checkRedirectURI(uri, private); err != nil {
+		if err := redirecturi.Check(uri, private); err != nil {
 			why = fmt.Errorf("redirect_uris: number %d %w", i+1, err)
 			continue
 		}
 		if !slices.Contains(accepted, uri) {
 			accepted = append(accepted, uri)
 		}
-		if !isOneOf(reg.RedirectURIs, uri) {
+		if !redirecturi.Listed(reg.RedirectURIs, uri) {
 			reg.RedirectURIs = append(reg.RedirectURIs, uri)
 		}
 	}

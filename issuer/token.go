@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -92,7 +93,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		return tokenResponse{}, errKeyMissing
 	}
 	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the same.
-	if uri := form.Get("redirect_uri"); uri != "" && !sameRedirectURI(uri, code.RedirectURI) {
+	if uri := form.Get("redirect_uri"); uri != "" && !redirecturi.Same(uri, code.RedirectURI) {
 		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
 	}
 	resource, err := t.narrowResource(form, code.Resource)

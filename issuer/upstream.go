@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -135,7 +136,7 @@ func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
 
 func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Duration) (*upstream, error) {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !isLocalHTTP(u) {
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return nil, errors.New("providerIssuer must be an https URL")
 	}
 	// A client that hangs up must not make discovery fail for those who wait with it.
@@ -171,7 +172,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	}
 	safe := func(raw string) bool {
 		e, err := url.Parse(raw)
-		return err == nil && e.Host != "" && (e.Scheme == "https" || isLocalHTTP(e) && isLocalHTTP(u))
+		return err == nil && e.Host != "" && (e.Scheme == "https" || weburl.IsLocalHTTP(e) && weburl.IsLocalHTTP(u))
 	}
 	for name, raw := range endpoints {
 		if !safe(raw) {

@@ -16,6 +16,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -220,7 +221,7 @@ func upstreamTokenError(err error, expired string) *Error {
 func redactUpstream(err error) error {
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {
-		return fmt.Errorf("%s: %w", hostOf(urlErr.URL), urlErr.Err)
+		return fmt.Errorf("%s: %w", weburl.HostOf(urlErr.URL), urlErr.Err)
 	}
 	text := err.Error()
 	for _, known := range []string{"audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "different provider"} {

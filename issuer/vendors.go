@@ -1,6 +1,10 @@
 package issuer
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+)
 
 // vendorDocuments are facts of well-known clients' metadata documents, for when their hosts refuse a data centre's
 // fetch and no copy was read before. They are used for nothing else, and claim no more than these redirect URIs.
@@ -39,7 +43,7 @@ func vendorRegistration(clientID string) (registration, bool) {
 // vendorHosts are those of the documents above, and of their keys.
 var vendorHosts = func() (hosts []string) {
 	for _, v := range vendorDocuments {
-		hosts = append(hosts, hostOf(v.clientID))
+		hosts = append(hosts, weburl.HostOf(v.clientID))
 	}
 	return hosts
 }()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,6 +113,55 @@ func TestNobodyCutsOffAnAnswer(t *testing.T) {
 		}
 		if seconds, err := strconv.Atoi(string(found[0][1])); err != nil || time.Duration(seconds)*time.Second < writeTimeout {
 			t.Errorf("%s waits %s seconds, an answer may take %s", c.file, found[0][1], writeTimeout)
+		}
+	}
+}
+
+// The rooms of the sidecar, and what each may import of this repository. An import that is not here
+// is a decision: it says what a room knows.
+func TestRoomsOfTheIssuer(t *testing.T) {
+	const module = "github.com/mcpbouncer/mcpbouncer/"
+	rooms := map[string][]string{
+		"issuer":                 {"issuer/internal/weburl", "issuer/redirecturi", "sealing"},
+		"issuer/redirecturi":     {"issuer/internal/weburl"},
+		"issuer/internal/weburl": nil,
+	}
+	found := map[string]bool{}
+	err := filepath.WalkDir("../../issuer", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() && (name == "testdata" || name == "issuertest") { // what only tests import
+			return filepath.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		room := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(path)), "../../")
+		found[room] = true
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s: say here what %s may import", path, room)
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			imported, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if ours && !slices.Contains(allowed, imported) {
+				t.Errorf("%s: the room %s does not import %s", path, room, imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room := range rooms {
+		if !found[room] {
+			t.Errorf("there is no room %s", room)
 		}
 	}
 }
