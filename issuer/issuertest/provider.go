@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -84,7 +85,7 @@ type Behaviour struct {
 	AnswerType       string               // its Content-Type; application/json if empty
 
 	// Userinfo endpoint
-	UserInfo       map[string]any // what it says; the discovery document names the endpoint only if this is set
+	UserInfo       map[string]any // what it says, a sub of "*" being the person's own; the discovery document names the endpoint only if this is set
 	UserInfoStatus int            // answers this status instead
 	UserInfoBody   string         // or this, as UserInfoType
 	UserInfoType   string         // of UserInfoBody; application/json if empty
@@ -119,7 +120,11 @@ type Behaviour struct {
 	RevokeStatus  int           // which answers this
 }
 
-// Provider is an OpenID provider at which one person is always signed in.
+// PersonCookie names who is signed in at a provider, in the browser that has it.
+const PersonCookie = "person"
+
+// Provider is an OpenID provider at which somebody is always signed in: person-1, or whom a
+// browser's PersonCookie names.
 type Provider struct {
 	Issuer    string
 	ClientID  string
@@ -136,6 +141,7 @@ type Provider struct {
 	codes       map[string]*upstreamCode
 	refreshes   map[string]*family
 	replaces    map[string]*family // by access token: what its first use ends
+	persons     map[string]string  // by access token
 	discoveries int
 	keyFetches  int
 	authorized  int
@@ -148,12 +154,14 @@ type Provider struct {
 }
 
 type upstreamCode struct {
-	form url.Values // of the authorization request
-	used bool
+	form   url.Values // of the authorization request
+	person string
+	used   bool
 }
 
 type family struct {
 	current  string
+	person   string
 	keyID    string // that the login's id_token named
 	dead     bool
 	replaced time.Time // when current became it
@@ -205,7 +213,7 @@ func NewProvider(t testing.TB, o *Options) *Provider {
 	}
 	p := &Provider{
 		ClientID: o.ClientID, Secret: o.ClientSecret, now: o.Now, Transport: http.DefaultTransport,
-		done: make(chan struct{}), codes: map[string]*upstreamCode{}, refreshes: map[string]*family{}, replaces: map[string]*family{}, codePosts: map[string]int{},
+		done: make(chan struct{}), codes: map[string]*upstreamCode{}, refreshes: map[string]*family{}, replaces: map[string]*family{}, persons: map[string]string{}, codePosts: map[string]int{},
 	}
 	if p.ClientID == "" {
 		p.ClientID = "bouncer"
@@ -312,6 +320,19 @@ func (p *Provider) RotateKeys() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rotations++
+}
+
+// EndLogins takes all that a person was given away from them. They can log in again.
+func (p *Provider) EndLogins(person string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLogins(person)
+}
+
+func (p *Provider) endLogins(person string) {
+	for _, f := range p.refreshes {
+		f.dead = f.dead || f.person == person
+	}
 }
 
 // Be changes how the provider acts from now on.
@@ -580,7 +601,11 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		}
 	} else {
 		code := pad("upstream-code-"+rand.Text(), b.CodeLength)
-		p.codes[code] = &upstreamCode{form: q}
+		person := "person-1"
+		if cookie, err := r.Cookie(PersonCookie); err == nil {
+			person = cookie.Value
+		}
+		p.codes[code] = &upstreamCode{form: q, person: person}
 		p.secret(code)
 		answer.Set("code", code)
 	}
@@ -665,13 +690,13 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
 		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		_, kid := keyAfter(p.rotations)
-		p.refreshes[token] = &family{current: token, keyID: kid}
+		p.refreshes[token] = &family{current: token, person: code.person, keyID: kid}
 		answer["refresh_token"] = token
 	}
 	if !b.NoIDToken {
-		answer["id_token"] = p.idToken("person-1", code.form.Get("nonce"), "")
+		answer["id_token"] = p.idToken(code.person, code.form.Get("nonce"), "")
 	}
-	p.answer(w, answer)
+	p.answer(w, answer, code.person)
 }
 
 func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
@@ -682,9 +707,7 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		f.dead = true
 	}
 	if ok && f.current != token && !again && b.KillPerson {
-		for _, other := range p.refreshes { // one person is signed in here
-			other.dead = true
-		}
+		p.endLogins(f.person)
 	}
 	if !ok || f.dead || f.current != token && !again || b.Gone {
 		p.refuse(w)
@@ -700,17 +723,14 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		if b.Refresh == "half" {
 			p.replaces[answer["access_token"].(string)] = f
 		}
-		f = &family{current: pad("upstream-refresh-"+rand.Text(), b.RefreshLength)}
+		f = &family{current: pad("upstream-refresh-"+rand.Text(), b.RefreshLength), person: f.person, keyID: f.keyID}
 		p.refreshes[f.current] = f
 	}
 	if !b.NoNewRefresh {
 		answer["refresh_token"] = f.current
 	}
 	if !b.NoNewIDToken {
-		sub := "person-1"
-		if b.SubOnRefresh != "" {
-			sub = b.SubOnRefresh
-		}
+		sub := cmp.Or(b.SubOnRefresh, f.person)
 		kid := ""
 		if b.KeepKeyID {
 			kid = f.keyID
@@ -722,7 +742,7 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		p.secret(f.current)
 		panic(http.ErrAbortHandler)
 	}
-	p.answer(w, answer)
+	p.answer(w, answer, f.person)
 }
 
 // userinfo wants an access token of this provider, in the header.
@@ -745,7 +765,11 @@ func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 		}
 		writeText(w, "application/jwt", p.sign(payload, ""))
 	default:
-		writeJSON(w, 200, p.behaviour.UserInfo)
+		said := maps.Clone(p.behaviour.UserInfo)
+		if said["sub"] == "*" {
+			said["sub"] = p.persons[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
+		}
+		writeJSON(w, 200, said)
 	}
 }
 
@@ -789,7 +813,8 @@ func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK) // RFC 7009 §2.2: also for a token that it does not know
 }
 
-func (p *Provider) answer(w http.ResponseWriter, answer map[string]any) {
+func (p *Provider) answer(w http.ResponseWriter, answer map[string]any, person string) {
+	p.persons[answer["access_token"].(string)] = person
 	if p.behaviour.Scope != nil {
 		answer["scope"] = *p.behaviour.Scope
 	}
