@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,16 +18,12 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
-	"github.com/modelcontextprotocol/go-sdk/auth"
-	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"github.com/modelcontextprotocol/go-sdk/oauthex"
-	"golang.org/x/oauth2"
 )
 
 // callbackPath is where clients listen, on a port that is free when they log in.
 const callbackPath = "/callback"
 
-// way is how a client comes to its client_id. Its JSON form is the argument of node/login.mjs.
+// way is how a client comes to its client_id. Its JSON form is the argument of applications.
 type way struct {
 	name string
 
@@ -39,6 +34,7 @@ type way struct {
 	ClientSecret string           `json:"clientSecret,omitempty"`
 	AuthMethod   string           `json:"authMethod,omitempty"`
 	Key          *jose.JSONWebKey `json:"key,omitempty"`
+	Revision     string           `json:"revision,omitempty"` // of MCP, where the application insists
 }
 
 // loginResult is what a client tells of its login, its tool call, its refresh and its second call.
@@ -48,6 +44,8 @@ type loginResult struct {
 	Authentication string // of the client, at the token endpoint
 	Revision       string `json:"revision"` // of MCP
 	Sub            string `json:"sub"`
+	// What it does when its access token is refused before its time, and when the time is over. Empty for whole programs.
+	Refused, Aged  string
 	scopes, prompt string // asked for
 }
 
@@ -76,10 +74,25 @@ const (
 	preSecret = "pre-registered, with a secret"
 )
 
+// clients are the newest SDKs of the MCP project.
 var clients = []realClient{
-	{"Go SDK", []string{dcrPublic, dcrSecret, cimd, prePublic, preSecret}, useGoSDK, "works"},
-	{"TypeScript SDK 1.x", []string{dcrPublic, dcrSecret, cimd, cimdKey, prePublic, preSecret}, useNode("client-v1.mjs"), "works"},
-	{"TypeScript client 2.x", []string{dcrPublic, dcrSecret, cimd, cimdKey, prePublic, preSecret}, useNode("client-v2.mjs"), "works"},
+	{"Go SDK", []string{dcrPublic, dcrSecret, cimd, prePublic, preSecret}, useSDK("gosdk"), "works"},
+	{"TypeScript SDK 1.x", []string{dcrPublic, dcrSecret, cimd, cimdKey, prePublic, preSecret}, useSDK("client-v1.mjs"), "works"},
+	{"TypeScript client 2.x", []string{dcrPublic, dcrSecret, cimd, cimdKey, prePublic, preSecret}, useSDK("client-v2.mjs"), "works"},
+}
+
+// otherSDKs are older ones, and those of others.
+var otherSDKs = []realClient{
+	{"Go SDK, oldest", []string{dcrPublic}, useSDK("gosdk-oldest"), "works"},
+	{"TypeScript SDK 1.20", []string{dcrPublic, dcrSecret}, useSDK("client-v1.mjs", "sdk-1.20.2"), "works"},
+	{"AI SDK", []string{dcrPublic, prePublic}, useSDK("client-ai.mjs"), "works"},
+	{"mcp-go", []string{dcrPublic, prePublic}, useMCPGo, "works"},
+}
+
+// rootClients look at the root of the host, and nowhere else.
+var rootClients = []realClient{
+	{"TypeScript SDK 1.12", []string{dcrPublic}, useSDK("client-v1.mjs", "sdk-1.12.3"), "works"},
+	{"mcp-go, oldest", []string{dcrPublic}, useSDK("mcpgo-oldest"), "works"},
 }
 
 // Real clients log in through real Traefik, at both tenants, call a tool, refresh their token and call again: each in every
@@ -88,13 +101,61 @@ func TestRealClients(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
 	w := rig.New(t, optionsForClients(host))
-	compareTable(t, clients, logInAllClients(t, w, host, clients))
+	all := slices.Concat(clients, otherSDKs)
+	compareTable(t, all, logInAllClients(t, w, host, all))
+}
+
+// The same with clients that look at the root of the host and nowhere else, at a tenant whose router brings it the two documents
+// there (docs/clients.md). Only one can have them: first wiki, then world.
+func TestClientsThatLookAtTheRootOnly(t *testing.T) {
+	t.Parallel()
+	options := optionsForClients(rig.StartDocumentHost(t))
+	options.Root = "wiki"
+	w := rig.New(t, options)
+	results := map[clientAndWay]map[string]loginResult{}
+	for _, tn := range w.Tenants() {
+		if tn != w.Wiki {
+			options.Root = tn.Name
+			for _, of := range w.Tenants() {
+				w.Relabel(of, options)
+			}
+		}
+		root := strings.TrimSuffix(tn.PublicHTTP(), "/"+tn.Name) + "/.well-known/oauth-authorization-server"
+		rig.WaitFor(t, "the root to be "+tn.Name+"'s", func() error {
+			resp, err := w.HTTP().Get(root)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			var metadata struct{ Issuer string }
+			if err := json.NewDecoder(resp.Body).Decode(&metadata); err != nil || metadata.Issuer != tn.PublicHTTP() {
+				return fmt.Errorf("%d, issuer %q", resp.StatusCode, metadata.Issuer)
+			}
+			return nil
+		})
+		for _, c := range rootClients {
+			for _, name := range c.ways {
+				t.Run(tn.Name+"/"+c.name+" by "+name, func(t *testing.T) {
+					before := len(tn.TokenRequests())
+					got := c.use(t, tn, w, newWay(t, tn, nil, c.name, name))
+					got.Authentication = checkTokenRequests(t, tn.TokenRequests()[before:])
+					r := clientAndWay{c.name, name}
+					if results[r] == nil {
+						results[r] = map[string]loginResult{}
+					}
+					results[r][tn.Name] = got
+				})
+			}
+		}
+	}
+	compareTable(t, rootClients, results)
 }
 
 // tableOf is what the clients did, as docs/clients.md shows it; "" when some have done nothing.
 func tableOf(t *testing.T, clients []realClient, results map[clientAndWay]map[string]loginResult) string {
 	t.Helper()
-	table := "| client | version | way | authenticates by | asks for | at Dex, server with sessions | at zitadel/oidc, server without |\n|---|---|---|---|---|---|---|\n"
+	head, line := "| client | version | way | authenticates by | asks for | at Dex, server with sessions | at zitadel/oidc, server without |", "|---|---|---|---|---|---|---|"
+	table := ""
 	for _, c := range clients {
 		for _, way := range c.ways {
 			wiki, world := results[clientAndWay{c.name, way}]["wiki"], results[clientAndWay{c.name, way}]["world"]
@@ -106,15 +167,25 @@ func tableOf(t *testing.T, clients []realClient, results map[clientAndWay]map[st
 			if wiki != world {
 				t.Errorf("%s by %s differs between the tenants: %+v and %+v", c.name, way, wiki, world)
 			}
-			asks := "`" + wiki.scopes + "`"
+			asks := "nothing"
+			if wiki.scopes != "" {
+				asks = "`" + wiki.scopes + "`"
+			}
 			if wiki.prompt != "" {
 				asks += ", `prompt=" + wiki.prompt + "`"
 			}
-			table += fmt.Sprintf("| %s (`%s`) | %s | %s | %s | %s | %s, %s | %s, %s |\n",
+			table += fmt.Sprintf("| %s (`%s`) | %s | %s | %s | %s | %s, %s | %s, %s |",
 				c.name, wiki.Package, wiki.Version, way, wiki.Authentication, asks, c.does, old, c.does, current)
+			if wiki.Refused != "" {
+				table += fmt.Sprintf(" %s | %s |", wiki.Refused, wiki.Aged)
+			}
+			table += "\n"
 		}
 	}
-	return table
+	if strings.Count(table, "\n") > 0 && strings.Count(strings.SplitN(table, "\n", 2)[0], " | ") > strings.Count(head, " | ") {
+		head, line = head+" token refused before its time | its time over |", line+"---|---|"
+	}
+	return head + "\n" + line + "\n" + table
 }
 
 func optionsForClients(host *rig.DocumentHost) rig.Options {
@@ -178,7 +249,7 @@ func checkTokenRequests(t *testing.T, requests []rig.TokenRequest) (authenticati
 			authentication = authenticationOf(r)
 		}
 	}
-	if grants["authorization_code"] != 1 || grants["refresh_token"] == 0 {
+	if grants["authorization_code"] == 0 || grants["refresh_token"] == 0 {
 		t.Errorf("accepted at the token endpoint: %v", grants)
 	}
 	return authentication
@@ -234,152 +305,11 @@ func newWay(t *testing.T, tn *rig.Tenant, host *rig.DocumentHost, client, name s
 	return w
 }
 
-// opened is the URL that a script of node wants to have opened.
-var opened = regexp.MustCompile(`(?m)^\{"open":("[^"]+")\}$`)
-
-// resulted is how such a script ends.
+// resulted is how a script of node ends.
 var resulted = regexp.MustCompile(`(?m)^\{"result":(\{.*\})\}$`)
 
-// useNode runs a script of node as the client.
-func useNode(script string) func(*testing.T, *rig.Tenant, *rig.World, way) loginResult {
-	return func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
-		t.Helper()
-		argument, err := json.Marshal(way)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := script + " " + tn.Name + " " + way.name
-		return logInByBrowser(t, tn, w, rig.Node(t, w.Logs, name, script, string(argument)))
-	}
-}
-
-// logInByBrowser is the person in front of a program that opens a browser and listens on
-// loopback. It waits for the program's end.
-func logInByBrowser(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (got loginResult) {
-	t.Helper()
-	asked := bringCode(t, tn, w, process)
-	if code := process.Wait(t); code != 0 {
-		t.Fatalf("%s ended with %d:\n%s", process.Name, code, w.Logs.Text(process.Name))
-	}
-	m := resulted.FindStringSubmatch(w.Logs.Text(process.Name))
-	if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil {
-		t.Fatalf("%s ended with no result:\n%s", process.Name, w.Logs.Text(process.Name))
-	}
-	got.ask(asked.Query())
-	return got
-}
-
-// bringCode opens the URL that the program wants to have opened, and brings it the code.
-func bringCode(t *testing.T, tn *rig.Tenant, w *rig.World, process *rig.Process) (asked *url.URL) {
-	t.Helper()
-	var start string
-	if err := json.Unmarshal([]byte(process.Say(t, w.Logs, opened)), &start); err != nil {
-		t.Fatal(err)
-	}
-	asked, err := url.Parse(start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := tn.Browser()
-	back, err := browser.Visit(t.Context(), start, asked.Query().Get("redirect_uri"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := browser.Load(t.Context(), back.String()); err != nil {
-		t.Fatal(err)
-	}
-	return asked
-}
-
-// useGoSDK is the same with the Go SDK.
-func useGoSDK(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
-	t.Helper()
-	got := loginResult{Package: "github.com/modelcontextprotocol/go-sdk"}
-	gomod, err := os.ReadFile("go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(gomod), got.Package+" v")
-	got.Version, _, _ = strings.Cut(rest, "\n")
-	redirect := fmt.Sprintf("http://127.0.0.1:%d%s", rig.FreePort(t), callbackPath)
-	var expire func() string // forgets the access token and returns it
-	config := &auth.AuthorizationCodeHandlerConfig{
-		Client: w.HTTP(), RedirectURL: redirect, RequestRefreshToken: true,
-		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			asked, err := url.Parse(args.URL)
-			if err != nil {
-				return nil, err
-			}
-			got.ask(asked.Query())
-			back, err := tn.Browser().Visit(ctx, args.URL, redirect)
-			if err != nil {
-				return nil, err
-			}
-			q := back.Query()
-			return &auth.AuthorizationResult{Code: q.Get("code"), State: q.Get("state"), Iss: q.Get("iss")}, nil
-		},
-		NewTokenSource: func(ctx context.Context, c *oauth2.Config, token *oauth2.Token) (oauth2.TokenSource, error) {
-			s := &tokenSource{c.TokenSource(ctx, token)}
-			expire = func() string {
-				last, err := s.Token()
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.TokenSource = c.TokenSource(ctx, &oauth2.Token{RefreshToken: last.RefreshToken})
-				return last.AccessToken
-			}
-			return s, nil
-		},
-	}
-	switch {
-	case way.MetadataURL != "":
-		config.ClientIDMetadataDocumentConfig = &auth.ClientIDMetadataDocumentConfig{URL: way.MetadataURL}
-	case way.ClientID != "":
-		config.PreregisteredClient = &oauthex.ClientCredentials{ClientID: way.ClientID}
-		if way.ClientSecret != "" {
-			config.PreregisteredClient.ClientSecretAuth = &oauthex.ClientSecretAuth{ClientSecret: way.ClientSecret}
-		}
-	default:
-		config.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Go SDK", RedirectURIs: []string{redirect}, ResponseTypes: []string{"code"},
-			GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: way.AuthMethod,
-		}}
-	}
-	handler, err := auth.NewAuthorizationCodeHandler(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := mcp.NewClient(&mcp.Implementation{Name: "go", Version: "1"}, nil).Connect(t.Context(),
-		&mcp.StreamableClientTransport{Endpoint: way.Server, HTTPClient: w.HTTP(), OAuthHandler: handler, MaxRetries: -1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
-	whoami := func() string {
-		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "whoami"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := json.Marshal(result.StructuredContent)
-		var id rig.Identity
-		if err := json.Unmarshal(b, &id); err != nil || id.Sub == "" {
-			t.Fatalf("whoami answered %s", b)
-		}
-		return id.Sub
-	}
-	got.Revision, got.Sub = session.InitializeResult().ProtocolVersion, whoami()
-	old := expire()
-	if again := whoami(); again != got.Sub {
-		t.Errorf("the refresh brought the subject %q instead of %q", again, got.Sub)
-	}
-	if expire() == old {
-		t.Error("the refresh brought the old token")
-	}
-	return got
-}
-
-// tokenSource can be made to refresh.
-type tokenSource struct{ oauth2.TokenSource }
+// opened is the URL that such a script wants to have opened.
+var opened = regexp.MustCompile(`(?m)^\{"open":("[^"]+")\}$`)
 
 // compareTable compares the part of docs/clients.md that the test generates, or writes it.
 func compareTable(t *testing.T, clients []realClient, results map[clientAndWay]map[string]loginResult) {
@@ -459,25 +389,21 @@ func TestClientsThatFollowThe401(t *testing.T) {
 	_, section, _ := strings.Cut(string(doc), "\n## Where they look\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	var follow []realClient
-	for _, c := range slices.Concat(clients, programs) {
+	for _, c := range slices.Concat(clients, otherSDKs, programs) {
 		if !strings.Contains(section, c.name) {
 			t.Errorf("docs/clients.md does not say where %s looks", c.name)
 		}
-		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" { // which never follows it
+		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" { // which never follow it
 			c.ways = []string{dcrPublic}
 			follow = append(follow, c)
 		}
 	}
 	for _, script := range []string{"client-v1.mjs", "client-v2.mjs"} {
 		t.Run(script, func(t *testing.T) {
-			argument, err := json.Marshal(newWay(t, w.World, nil, script, dcrPublic))
-			if err != nil {
-				t.Fatal(err)
-			}
-			process := rig.Node(t, w.Logs, script, script, string(argument))
-			bringCode(t, w.World, w, process)
-			if code := process.Wait(t); code == 0 || !strings.Contains(w.Logs.Text(script), "404 page not found") || len(w.World.TokenRequests()) == 0 {
-				t.Errorf("%s ended with %d:\n%s", script, code, w.Logs.Text(script))
+			a := loginBySDK(t, w.World, w, nil, newWay(t, w.World, nil, script, dcrPublic), script)
+			a.call()
+			if done := a.tell("refresh"); done.Failed == "" || !strings.Contains(done.Failed, "404") {
+				t.Errorf("%s refreshed by itself: %+v", script, done)
 			}
 		})
 	}

@@ -78,32 +78,25 @@ func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 	proxy := rig.StartTunnel(t, host, w.Traefik.WebSecure)
 	// With the two lines of README.md a program trusts the certificate, and without them it does
 	// not.
-	goClient := func(name, public string, env ...string) *rig.Process {
-		cmd := exec.Command(goClient(t), public+"/mcp")
-		cmd.Env = append([]string{"HTTPS_PROXY=" + proxy}, env...)
-		return rig.StartProcess(t, w.Logs, name, cmd)
+	registers := func(tn *rig.Tenant) way {
+		return way{name: "by " + tn.Name, Server: tn.PublicHTTPS() + "/mcp", Redirect: callbackPath, AuthMethod: "none"}
 	}
 	for _, tn := range w.Tenants() {
 		t.Run(tn.Name+" by the Go SDK", func(t *testing.T) { callWhoami(t, tn, tn.PublicHTTPS()) })
 		t.Run(tn.Name+" by a Go program with SSL_CERT_FILE", func(t *testing.T) {
-			if got := logInByBrowser(t, tn, w, goClient("goclient "+tn.Name, tn.PublicHTTPS(), "SSL_CERT_FILE="+authority)); got.Sub == "" {
-				t.Error("the MCP server was told no subject")
-			}
+			loginBySDK(t, tn, w, []string{"HTTPS_PROXY=" + proxy, "SSL_CERT_FILE=" + authority}, registers(tn), "gosdk").call()
 		})
 		t.Run(tn.Name+" by a Node.js program with NODE_EXTRA_CA_CERTS", func(t *testing.T) {
-			argument, err := json.Marshal(way{Server: tn.PublicHTTPS() + "/mcp", Redirect: callbackPath, AuthMethod: "none"})
-			if err != nil {
-				t.Fatal(err)
-			}
 			env := []string{"NODE_EXTRA_CA_CERTS=" + authority, "NODE_USE_ENV_PROXY=1", "HTTPS_PROXY=" + proxy}
-			got := logInByBrowser(t, tn, w, rig.NodeWith(t, w.Logs, env, "client-v2 "+tn.Name, "client-v2.mjs", string(argument)))
-			if got.Sub == "" {
-				t.Error("the MCP server was told no subject")
-			}
+			loginBySDK(t, tn, w, env, registers(tn), "client-v2.mjs").call()
 		})
 	}
 	t.Run("a program that is told nothing refuses the certificate", func(t *testing.T) {
-		process := goClient("goclient without", w.Wiki.PublicHTTPS())
+		argument, err := json.Marshal(registers(w.Wiki))
+		if err != nil {
+			t.Fatal(err)
+		}
+		process := rig.StartProcess(t, w.Logs, "gosdk without", sdkCommand(t, []string{"HTTPS_PROXY=" + proxy}, "gosdk", string(argument)))
 		if code := process.Wait(t); code == 0 || !strings.Contains(w.Logs.Text(process.Name), "certificate signed by unknown authority") {
 			t.Errorf("it ended with %d:\n%s", code, w.Logs.Text(process.Name))
 		}
@@ -142,16 +135,6 @@ func floodOfTheExample(t *testing.T, w *rig.World) {
 			t.Errorf("80 requests for %s: %v", path, got)
 		}
 	}
-}
-
-// goClient builds cmd/goclient.
-func goClient(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "goclient")
-	if out, err := exec.Command("go", "build", "-o", program, "./cmd/goclient").CombinedOutput(); err != nil {
-		t.Fatalf("goclient: %v\n%s", err, out)
-	}
-	return program
 }
 
 // composeCertificate runs the service `certificate` of compose.yaml, and returns the file of the

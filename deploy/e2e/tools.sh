@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, yaegi, tflint, exampleop, everything-server, mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# traefik, dex, yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
 # What comes from npm is installed into the folders node, programs and browser, by their lock files; chromium and redis-server come from the distribution.
 # README.md says what the first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
@@ -56,6 +56,15 @@ make_tool tflint "a first build takes up to 4 minutes" \
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
+
+# Applications on MCP SDKs, each with the newest and the oldest version of its SDK.
+for sdk in gosdk mcpgo; do
+  make_tool "$sdk" "a few seconds" "$(inputs sdks/go.mod sdks/go.sum sdks/*/*.go)" \
+    env CGO_ENABLED=0 go -C sdks build -trimpath -ldflags='-s -w' -o "$build/$sdk" "./$sdk"
+  # Version 1.4 of the Go SDK has its client for OAuth behind a tag.
+  make_tool "$sdk-oldest" "a few seconds" "$(inputs sdks/oldest.mod sdks/oldest.sum sdks/*/*.go)" \
+    env CGO_ENABLED=0 go -C sdks build -modfile oldest.mod -tags oldest,mcp_go_client_oauth -trimpath -ldflags='-s -w' -o "$build/$sdk-oldest" "./$sdk"
+done
 
 # The MCP server of the conformance suite's choice, from the Go SDK.
 make_tool everything-server "a few seconds" \

@@ -4,7 +4,7 @@
 // The arguments are the SDK (v1 or v2), the URL of the MCP server and the path of the callback. Printed are lines of JSON: {"open": URL for the browser} twice, then {"result": …}.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { Provider, print } from './login.mjs';
+import { Provider, print } from './app.mjs';
 
 const [version, server, redirect] = process.argv.slice(2);
 const v1 = version === 'v1';

@@ -21,12 +21,18 @@ func Node(t T, logs *Logs, name, program string, args ...string) *Process {
 // NodeWith is Node with further variables.
 func NodeWith(t T, logs *Logs, env []string, name, program string, args ...string) *Process {
 	t.Helper()
+	return StartProcess(t, logs, name, NodeCommand(t, env, program, args...))
+}
+
+// NodeCommand is such a program, not yet started.
+func NodeCommand(t T, env []string, program string, args ...string) *exec.Cmd {
+	t.Helper()
 	dir := filepath.Join(Root(), "deploy", "e2e", "node")
 	cmd := exec.Command(Installed(t, "node/node_modules/node-linux-*/bin/node"), append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
 	cmd.Dir = t.TempDir()
 	// Nothing of the surroundings: no proxy, no options, no npm settings.
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}, env...)
-	return StartProcess(t, logs, name, cmd)
+	return cmd
 }
 
 // Installed names a file of deploy/e2e that comes from npm. Where a pattern matches several, it is the first.

@@ -1,0 +1,7 @@
+//go:build oldest
+
+package main
+
+import "github.com/mark3labs/mcp-go/client"
+
+func keeps(store *client.MemoryTokenStore) (*client.Token, error) { return store.GetToken() }
