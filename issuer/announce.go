@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"crypto/sha256"
 	"log/slog"
 	"strings"
@@ -22,12 +23,14 @@ func (s *Issuer) announce(t *tenant) {
 	s.announceSecret(t)
 }
 
-// announcePeople says who can log in, and what must be registered at the provider for that. On
-// Lambda it is said at each cold start: a warning would then be most of all warnings, and hide the
-// others.
+// announcePeople says who can log in, what must be registered at the provider for that, and whether
+// the provider can be used at all. It is asked now, so that a mistake shows when Traefik loads the
+// labels and not at the first person's click; no request waits for it. On Lambda it is not: a
+// process that is frozen between requests would lose the answer, and take that for silence. There
+// it is said at each cold start: a warning would then be most of all warnings, and hide the others.
 func (s *Issuer) announcePeople(t *tenant) {
 	words, everybody := t.whoMayComeIn()
-	if !s.announced.first("people", t.PublicURL, t.ClientID, words) {
+	if !s.announced.first("people", t.PublicURL, t.ProviderIssuer, t.ClientID, words) {
 		return
 	}
 	log := s.Log.Info
@@ -37,8 +40,32 @@ func (s *Issuer) announcePeople(t *tenant) {
 		}
 		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
 	}
-	log("who may come in", t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL())
+	say := func(provider string) {
+		log("who may come in", t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL(),
+			"provider", t.ProviderIssuer, "its discovery document", provider)
+	}
+	const notYet = "is read at the first login"
+	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
+	// the memory with what waits for a slow provider.
+	if s.OnLambda || s.asking.Add(1) > askingAtATime {
+		if !s.OnLambda {
+			s.asking.Add(-1)
+		}
+		say(notYet)
+		return
+	}
+	s.Background(func() {
+		defer s.asking.Add(-1)
+		if _, err := s.upstream(context.Background(), t); err != nil {
+			say("cannot be used: " + err.Error())
+			return
+		}
+		say("read")
+	})
 }
+
+// askingAtATime is how many tenants' providers are asked ahead of a login at one time.
+const askingAtATime = 16
 
 // announceSecret says that nobody will be able to log in for want of the client's secret.
 func (s *Issuer) announceSecret(t *tenant) {

@@ -2,6 +2,8 @@ package issuer_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -176,44 +178,184 @@ func TestEachLineAboutATenantNamesItsIssuer(t *testing.T) {
 	}
 }
 
-// What no waiting mends is named in the log, with the label and what to write into it.
+// Whatever is wrong with the label providerIssuer or the provider is named in the log when the tenant
+// is first seen: what came, with its status and content type, and what to do. Only where nothing
+// came do people and clients hear that the provider cannot be reached.
 func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
+	type be = issuertest.Behaviour
+	const unreachable, away, setUp = "The sign-in provider cannot be reached.", "The sign-in provider is not available.", "The sign-in provider cannot be used as it is set up here"
+	doc := func(name string, v any) be { return be{Discovery: map[string]any{name: v}} }
+	page := func(status int) be {
+		return be{DiscoveryStatus: status, DiscoveryType: "text/html; charset=utf-8", DiscoveryBody: "<html>Welcome, secret-in-a-page"}
+	}
 	for _, c := range []struct {
 		name   string
-		label  string // after the issuer
-		be     func(issuer string) issuertest.Behaviour
-		causes []string
+		label  func(issuer string) string
+		be     be
+		cause  string
+		remedy string
+		said   string
 	}{
-		{"a slash too few in the label", "", func(issuer string) issuertest.Behaviour {
-			return issuertest.Behaviour{Discovery: map[string]any{"issuer": issuer + "/"}}
-		}, []string{`label providerIssuer is "ISSUER"`, `the provider calls itself "ISSUER/": copy that into the label`}},
-		{"a slash too many in the label", "/", func(string) issuertest.Behaviour { return issuertest.Behaviour{} },
-			[]string{`label providerIssuer is "ISSUER/"`, `the provider calls itself "ISSUER": copy that into the label`}},
-		{"another path", "", func(string) issuertest.Behaviour { return issuertest.Behaviour{DiscoveryStatus: 404} },
-			[]string{"the provider answers 404 at .well-known/openid-configuration below it: see the label providerIssuer"}},
-		{"a name that says much", "", func(issuer string) issuertest.Behaviour {
-			return issuertest.Behaviour{Discovery: map[string]any{"issuer": "x\n" + strings.Repeat("y", 5000)}}
-		}, []string{`the provider calls itself "x\nyyy`}},
+		{"a slash too few in the label", nil, doc("issuer", "ISSUER/"), `label providerIssuer is "ISSUER", and the provider calls itself "ISSUER/"`, "copy that into the label, to the last slash", setUp},
+		{"a slash too many in the label", func(s string) string { return s + "/" }, be{}, `label providerIssuer is "ISSUER/", and the provider calls itself "ISSUER"`, "copy that into the label, to the last slash", setUp},
+		{"the provider thinks that it is spoken to by https", nil, doc("issuer", "httpsISSUER"), `the provider calls itself "https://127`, "copy that into the label", setUp},
+		{"an internal name of the provider", nil, doc("issuer", "https://sso.example.com/realms/acme"), `the provider calls itself "https://sso.example.com/realms/acme"`, "another name that it has inside your network does not do", setUp},
+		{"a document for all directories", nil, doc("issuer", "https://login.microsoftonline.com/{tenantid}/v2.0"), `{tenantid}`, "name one directory in the label", setUp},
+		{"a name that says much", nil, doc("issuer", "x\n"+strings.Repeat("y", 5000)), `the provider calls itself "x\nyyy`, "copy that into the label", setUp},
+		{"JSON of something else", nil, be{DiscoveryBody: `{"status":"ok"}`, DiscoveryType: "application/json"}, `the provider calls itself ""`, `a document without "issuer" is no discovery document`, setUp},
+		{"another path", nil, be{DiscoveryStatus: 404}, "the provider answers 404 without a content type at .well-known/openid-configuration below it", "its path is not that of the issuer", setUp},
+		{"another path, with a page", nil, page(404), "the provider answers 404 text/html at", "its path is not that of the issuer", setUp},
+		{"403", nil, page(403), "the provider answers 403 text/html at", "must let the sidecar have this document without a login", setUp},
+		{"401", nil, be{DiscoveryStatus: 401}, "the provider answers 401", "must let the sidecar have this document without a login", setUp},
+		{"400", nil, be{DiscoveryStatus: 400}, "the provider answers 400", "that is no answer of a discovery document", setUp},
+		{"a redirect to another host", nil, be{DiscoveryRedirect: "https://sso.example.com/login?next=secret"}, "the provider answers 302", "it redirects to https://sso.example.com/login, and a redirect is followed only within", setUp},
+		{"a redirect to another port", nil, be{DiscoveryRedirect: "http://127.0.0.1:9/.well-known/openid-configuration"}, "the provider answers 302", "it redirects to http://127.0.0.1:9/", setUp},
+		{"a redirect to another scheme", nil, be{DiscoveryRedirect: "file:///etc/passwd"}, "the provider answers 302", "it redirects to file:///etc/passwd", setUp},
+		{"a redirect with a password", nil, be{DiscoveryRedirect: "http://user:secret@HOST/elsewhere"}, "the provider answers 302", "a redirect is followed only within", setUp},
+		{"a redirect without end", nil, be{DiscoveryRedirect: "/.well-known/openid-configuration"}, "the provider answers 302", "it redirects to", setUp},
+		{"a redirect to a login page of the same host", nil, be{DiscoveryRedirect: "/authorize"}, "the provider answers 400 text/plain", "that is no answer of a discovery document", setUp},
+		{"a page instead of the document", nil, page(200), "the provider answers 200 text/html", "that is a page, of a login or of another program", setUp},
+		{"a page that says that it is JSON", nil, be{DiscoveryBody: "<html>", DiscoveryType: "application/json"}, "the provider answers 200 application/json", "that is a page", setUp},
+		{"an empty document", nil, be{DiscoveryStatus: 200}, "the provider answers 200 without a content type", "the document is empty", setUp},
+		{"half a document", nil, be{DiscoveryBody: `{"issuer":`, DiscoveryType: "application/json"}, "the provider answers 200 application/json", "that is not a whole discovery document", setUp},
+		{"2 MB", nil, be{DiscoveryBytes: 2 << 20}, "the provider answers 200", "that is 1 MB or more", setUp},
+		{"an endpoint by http", nil, doc("token_endpoint", "http://sso.example.com/token"), "token_endpoint is not an https URL in its document", "set the provider's own public URL", setUp},
+		{"no token endpoint", nil, doc("token_endpoint", nil), "token_endpoint is not an https URL", "", setUp},
+		{"a member of another type", nil, doc("scopes_supported", "openid"), "a member of its document is of another type", "", setUp},
+		{"502 of a proxy", nil, page(502), "the provider answers 502 text/html", "is out of order; the label providerIssuer need not be wrong", away},
+		{"429", nil, be{DiscoveryStatus: 429}, "the provider answers 429", "is out of order", away},
+		{"an answer that breaks off", nil, be{DiscoveryBreaks: true}, "the provider's answer 200 broke off after 10 bytes", "", away},
+		{"nobody listens", func(string) string { return "http://127.0.0.1:9" }, be{}, "127.0.0.1:9: dial tcp 127.0.0.1:9: connect: connection refused", "", unreachable},
+		{"TLS is spoken to what has none", func(s string) string { return "https" + strings.TrimPrefix(s, "http") }, be{}, "127.0.0.1", "what listens there speaks no TLS", unreachable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, nil, func(w *world) { w.wiki.ProviderIssuer += c.label })
-			w.idp.Be(c.be(w.idp.Issuer))
-			a := w.register(w.wiki.PublicURL, nil)
-			b := issuertest.NewBrowser(t, w.net)
-			b.Decide(b.Get(a.authorizeURL()), "allow")
-			lines := linesOf(t, w.log.String(), "discovery failed")
-			if len(lines) == 0 || lines[0]["issuer"] != w.wiki.PublicURL {
-				t.Fatalf("%v", lines)
+			w := newWorld(t, nil, func(w *world) {
+				if c.label != nil {
+					w.wiki.ProviderIssuer = c.label(w.wiki.ProviderIssuer)
+				}
+			})
+			host := strings.TrimPrefix(w.idp.Issuer, "http://")
+			if name, ok := c.be.Discovery["issuer"].(string); ok {
+				c.be.Discovery["issuer"] = strings.NewReplacer("httpsISSUER", "https://"+host, "ISSUER", w.idp.Issuer).Replace(name)
 			}
-			cause, _ := lines[0]["cause"].(string)
-			for _, want := range c.causes {
-				if want = strings.ReplaceAll(want, "ISSUER", w.idp.Issuer); !strings.Contains(cause, want) {
-					t.Errorf("%q is not in %q", want, cause)
+			c.be.DiscoveryRedirect = strings.ReplaceAll(c.be.DiscoveryRedirect, "HOST", host)
+			w.idp.Be(c.be)
+			// The request for the keys, which the plugin makes at load.
+			w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+			for _, line := range []struct{ message, field string }{{"discovery failed", "cause"}, {"who may come in", "its discovery document"}} {
+				lines := linesOf(t, w.log.String(), line.message)
+				if len(lines) != 1 || lines[0]["issuer"] != w.wiki.PublicURL || lines[0]["provider"] != w.wiki.ProviderIssuer {
+					t.Fatalf("%s: %v", line.message, lines)
+				}
+				cause, _ := lines[0][line.field].(string)
+				for _, want := range []string{c.cause, c.remedy} {
+					if want = strings.ReplaceAll(want, "ISSUER", w.idp.Issuer); !strings.Contains(cause, want) {
+						t.Errorf("%q is not in %q", want, cause)
+					}
+				}
+				if len(cause) > 800 || strings.Contains(cause, "secret") || strings.Contains(cause, "unexpected answer") {
+					t.Errorf("%d characters: %s", len(cause), cause)
 				}
 			}
-			if len(cause) > 700 {
-				t.Errorf("%d characters", len(cause))
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			if p := b.Decide(b.Get(a.authorizeURL()), "allow"); p.Status != 503 || !strings.Contains(p.Body, c.said) {
+				t.Errorf("status %d, want %q: %s", p.Status, c.said, p.Body)
 			}
 		})
+	}
+}
+
+// A private CA is the commonest reason why a provider of one's own cannot be reached.
+func TestAProviderOfAPrivateCAIsNamed(t *testing.T) {
+	w := newWorld(t, &issuertest.Options{TLS: true}, func(w *world) {
+		w.config = func(c *issuer.Config) { c.Transport = http.DefaultTransport }
+	})
+	w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+	lines := linesOf(t, w.log.String(), "discovery failed")
+	if len(lines) != 1 || !strings.Contains(lines[0]["cause"].(string), "SSL_CERT_FILE") {
+		t.Errorf("%v", lines)
+	}
+}
+
+// A redirect of the discovery document is followed within the origin, and of nothing else; the issuer in
+// it must be the label's as ever.
+func TestADiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		be   issuertest.Behaviour
+		ok   bool
+	}{
+		{"with a slash at its end only", issuertest.Behaviour{DiscoverySlash: true}, true},
+		{"at another path", issuertest.Behaviour{DiscoveryRedirect: "/elsewhere"}, true},
+		{"of another issuer", issuertest.Behaviour{DiscoveryRedirect: "/elsewhere", Discovery: map[string]any{"issuer": "https://evil.example"}}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			w.idp.Be(c.be)
+			a := w.register(w.wiki.PublicURL, nil)
+			if c.ok {
+				a.login()
+				return
+			}
+			b := issuertest.NewBrowser(t, w.net)
+			if p := b.Decide(b.Get(a.authorizeURL()), "allow"); p.Status != 503 {
+				t.Errorf("status %d", p.Status)
+			}
+		})
+	}
+}
+
+// The first who signs in finds what was read when the labels were loaded; on Lambda, where nothing
+// runs between two requests, nothing is read ahead, and the log says so.
+func TestTheProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
+	for _, c := range []struct {
+		lambda bool
+		asked  int
+		said   string
+	}{{false, 1, "read"}, {true, 0, "is read at the first login"}} {
+		w := newWorld(t, nil, func(w *world) {
+			w.config = func(config *issuer.Config) { config.OnLambda = c.lambda }
+		})
+		for range 3 {
+			w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+			w.clock.Add(time.Minute)
+		}
+		lines := linesOf(t, w.log.String(), "who may come in")
+		if asked, _, _ := w.idp.Counts(); asked != c.asked || len(lines) != 1 || lines[0]["its discovery document"] != c.said {
+			t.Errorf("on Lambda: %v; asked %d times: %v", c.lambda, asked, lines)
+		}
+		w.register(w.wiki.PublicURL, nil).login()
+		if asked, _, _ := w.idp.Counts(); asked != 1 {
+			t.Errorf("on Lambda: %v; asked %d times for a login", c.lambda, asked)
+		}
+	}
+}
+
+// No request waits for that, and strangers who invent hosts have no more of them wait than a few.
+func TestNobodyWaitsForWhatIsAskedAhead(t *testing.T) {
+	var held []func()
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) { c.Background = func(f func()) { held = append(held, f) } }
+	})
+	for i := range 40 {
+		tn := w.tenant(fmt.Sprintf("https://host-%d.localhost/wiki", i))
+		w.serve(tn)
+		w.get(tn.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+	}
+	if len(held) != 16 {
+		t.Errorf("%d wait", len(held))
+	}
+	for _, f := range held {
+		f()
+	}
+	if asked, _, _ := w.idp.Counts(); asked != 1 || len(linesOf(t, w.log.String(), "who may come in")) != 40 {
+		t.Errorf("asked %d times, %d lines", asked, len(linesOf(t, w.log.String(), "who may come in")))
+	}
+	tn := w.tenant("https://one-more.localhost/wiki")
+	w.serve(tn)
+	w.get(tn.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
+	if len(held) != 17 {
+		t.Error("those that ended still count")
 	}
 }

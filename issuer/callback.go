@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -41,14 +40,14 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	finished := []*http.Cookie{t.expiredCookie(flowCookie, state)}
 	up, err := s.upstream(r.Context(), t)
 	if err != nil {
-		return nil, temporarilyUnavailable("The sign-in provider cannot be reached.", err)
+		return nil, noProvider(err)
 	}
 	if err := up.checkIssParameter(query); err != nil {
 		return nil, (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "The answer came from another sign-in provider than the one asked."}).because(err)
 	}
 	if code := query.Get("error"); code != "" {
 		e := upstreamRefusal(code)
-		e.cause = errors.New("the provider answered " + safeCode(code))
+		e.cause = saidError("the provider answered", code, query.Get("error_description"), []string{state, query.Get("code")})
 		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 	}
 	upstreamCode := query.Get("code")

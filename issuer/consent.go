@@ -65,7 +65,7 @@ func (t *tenant) sameOrigin(r *http.Request) bool {
 func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*answer, error) {
 	up, err := s.upstream(r.Context(), t)
 	if err != nil {
-		return nil, temporarilyUnavailable("The sign-in provider cannot be reached.", err)
+		return nil, noProvider(err)
 	}
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()

@@ -37,6 +37,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -66,6 +67,9 @@ type Config struct {
 	// Before a provider is asked again; it fails where that would be too late.
 	Wait func(context.Context, time.Duration) error
 
+	// Background runs what no request waits for; nil: in a goroutine.
+	Background func(func())
+
 	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
 	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
 	TrustedDocumentHosts []string
@@ -82,6 +86,7 @@ type Issuer struct {
 	upstreams upstreamCache
 	documents documentCache
 	announced onceSet
+	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
 	checks    checks
 	counters  counters
@@ -127,6 +132,9 @@ func New(c Config) (*Issuer, error) {
 	c.Transport = NewOutgoing(c.Transport)
 	if c.Wait == nil {
 		c.Wait = wait
+	}
+	if c.Background == nil {
+		c.Background = func(f func()) { go f() }
 	}
 	if c.DocumentTransport == nil {
 		c.DocumentTransport = newDocumentTransport(c.TrustedDocumentHosts)

@@ -22,7 +22,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 			})
 			secrets := map[string]string{ // :: value → what it is
 				masterOne: "the master secret", w.hopKey: "the hop key", w.idp.Secret: "the upstream client's secret", fromEnvironment: "a variable",
-				"the provider's own words": "the provider's words", "upstream-": "the beginning of any of the provider's values", "person@example.com": "an address", "person-1": "a subject",
+				"words in a body": "the provider's words", "upstream-": "the beginning of any of the provider's values", "person@example.com": "an address", "person-1": "a subject",
 				"mbc1_": "a client_id", "mbk1_": "a consent value", "mbf1_": "a flow", "mba1_": "a code", "mbr1_": "a refresh token", "mbb1_": "a bearer key", "mbh1_": "a hop header", "eyJhbGciOi": "a JWT",
 			}
 			add := func(what string, values ...string) {
@@ -68,16 +68,16 @@ func TestNothingSecretIsLogged(t *testing.T) {
 				tokens(a.token(a.refreshment(first.text("refresh_token"))))
 				w.clock.Add(time.Hour)
 				for _, be := range []issuertest.Behaviour{
-					{RefreshStatus: 500, RefreshError: "x", RefreshMessage: "the provider's own words"}, {RefreshStatus: 400, RefreshError: "invalid_grant", RefreshMessage: "the provider's own words"},
-					{Reset: true}, {Body: `{"access_token":"upstream-access","id_token":"eyJx.eyJy.z"}`}, {SubOnRefresh: "person-2"}, {WrongKey: true}, {Refresh: "static"}, {Status: 400, Error: "invalid_client"},
+					{RefreshStatus: 500, RefreshError: "x", RefreshMessage: "person@example.com is gone"}, {RefreshStatus: 400, RefreshError: "invalid_grant", RefreshMessage: "the provider's own words"},
+					{Reset: true}, {Body: `{"access_token":"upstream-access","id_token":"eyJx.eyJy.z"}`}, {SubOnRefresh: "person-2"}, {WrongKey: true}, {Refresh: "static"}, {Status: 400, Error: "invalid_client"}, {Status: 500, Error: "x", Echo: true},
 				} {
 					w.idp.Be(be)
 					tokens(a.token(a.refreshment(first.text("refresh_token"))))
 				}
 				for _, be := range []issuertest.Behaviour{
-					{Status: 400, Error: "invalid_grant"}, {Body: "<html>the provider's own words"}, {WrongKey: true}, {NoIDToken: true}, {Unsigned: true}, {IDToken: "eyJx.y.z"},
+					{Status: 400, Error: "invalid_grant"}, {Status: 400, Error: "invalid_grant", Echo: true}, {Body: "<html>words in a body"}, {WrongKey: true}, {NoIDToken: true}, {Unsigned: true}, {IDToken: "eyJx.y.z"},
 					{Claims: func(m map[string]any) { m["nonce"] = "wrong" }}, {Claims: func(m map[string]any) { m["aud"] = "person@example.com" }}, {Claims: func(m map[string]any) { m["azp"] = "person-1" }},
-					{AuthError: "access_denied", AuthErrorDescription: "the provider's own words"},
+					{AuthError: "access_denied", AuthErrorDescription: "person@example.com may not"},
 				} {
 					w.idp.Be(be)
 					b := issuertest.NewBrowser(t, w.net)

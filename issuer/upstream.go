@@ -97,7 +97,7 @@ func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
 func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, string, error) {
 	up, err := s.upstream(ctx, t)
 	if err != nil {
-		return nil, "", temporarilyUnavailable("the sign-in provider cannot be reached", err)
+		return nil, "", noProvider(err)
 	}
 	secret, err := s.clientSecret(t)
 	if err != nil {
@@ -137,22 +137,22 @@ func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
 func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Duration) (*upstream, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
-		return nil, errors.New("providerIssuer must be an https URL")
+		return nil, &unusable{why: "providerIssuer must be an https URL"}
 	}
 	// A client that hangs up must not make discovery fail for those who wait with it.
 	ctx, cancel := context.WithTimeout(withSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
 	client := s.upstreamClient(issuer)
-	answers := &lastStatus{next: client.Transport}
-	client.Transport = answers
+	answer := &discoveryAnswer{next: client.Transport}
+	client.Transport, client.CheckRedirect = answer, sameOriginOnly
 	ask := func() (*oidc.Provider, error) { return oidc.NewProvider(oidc.ClientContext(ctx, client), issuer) }
 	provider, err := ask()
 	// Without any document this is a login's matter: its client comes once.
-	if err != nil && timeout == upstreamTimeout && mayPass(answers.status.Load(), err) && s.Wait(ctx, oncePause) == nil {
+	if err != nil && timeout == upstreamTimeout && answer.mayPass(err) && s.Wait(ctx, oncePause) == nil {
 		provider, err = ask()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, explainDiscovery(err, int(answers.status.Load())))
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, answer.explain(err))
 	}
 	var metadata struct {
 		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
@@ -163,7 +163,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		UserInfo    string   `json:"userinfo_endpoint"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
-		return nil, fmt.Errorf("discovery of %s: %w", issuer, err)
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
 	}
 	endpoint := provider.Endpoint()
 	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI}
@@ -176,7 +176,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	}
 	for name, raw := range endpoints {
 		if !safe(raw) {
-			return nil, fmt.Errorf("discovery of %s: %s is not an https URL", issuer, name)
+			return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: name + " is not an https URL in its document: set the provider's own public URL, also where a proxy in front of it ends TLS"})
 		}
 	}
 	if !safe(metadata.Revocation) {
@@ -201,43 +201,6 @@ func (s *Issuer) upstreamClient(issuer string) *http.Client {
 		Transport:     limitedTransport{attentive{s.Transport, s, issuer, &s.upstreams.entry(issuer).silence}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-// lastStatus remembers the status of the last answer, which go-oidc puts into a text with the body.
-type lastStatus struct {
-	next   http.RoundTripper
-	status atomic.Int32
-}
-
-func (l *lastStatus) RoundTrip(r *http.Request) (*http.Response, error) {
-	l.status.Store(0)
-	resp, err := l.next.RoundTrip(r)
-	if err == nil {
-		l.status.Store(int32(resp.StatusCode))
-	}
-	return resp, err
-}
-
-// mayPass says whether discovery failed by what may pass in a moment: no answer, or that of an
-// outage. Of a provider that has just kept somebody waiting nothing is expected.
-func mayPass(status int32, err error) bool {
-	return !errors.Is(err, errPaused) && !errors.Is(err, context.DeadlineExceeded) &&
-		(status == 0 || status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
-}
-
-// explainDiscovery says what is wrong with the label providerIssuer, where the answer shows it: a
-// person would be told to wait for what no waiting mends.
-func explainDiscovery(err error, status int) error {
-	var mismatch *oidc.IssuerMismatchError
-	switch {
-	case errors.As(err, &mismatch): // OpenID Connect Discovery §4.3: they must be equal
-		return fmt.Errorf("label providerIssuer is %q, and the provider calls itself %.300q: copy that into the label, to the last slash", mismatch.Provided, mismatch.Discovered)
-	case status != 0 && status != http.StatusOK:
-		return fmt.Errorf("the provider answers %d at .well-known/openid-configuration below it: see the label providerIssuer", status)
-	case status == http.StatusOK:
-		return errors.New("what answers at .well-known/openid-configuration below it is not a whole discovery document: see the label providerIssuer")
-	}
-	return redactUpstream(err)
 }
 
 // limitedTransport caps what a provider can make us read: go-oidc reads bodies whole.

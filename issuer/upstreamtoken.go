@@ -206,7 +206,7 @@ func upstreamTokenError(err error, expired string) *Error {
 	if !errors.As(err, &answer) {
 		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
 	}
-	cause := fmt.Errorf("the provider answered %d %s", answer.Response.StatusCode, safeCode(answer.ErrorCode))
+	cause := providerSaid(answer)
 	switch {
 	case passes(answer):
 		return temporarilyUnavailable("the sign-in provider is not available", cause)

@@ -118,6 +118,7 @@ func (w *world) newReplica(i int) http.Handler {
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: w.clock.Off(w.skews[i]), Getenv: func(string) string { return "" }, Transport: w.idp.Transport,
 		DocumentTransport: w.docs,
+		Background:        func(f func()) { f() }, // so that a test knows when it is done
 		Wait: func(ctx context.Context, _ time.Duration) error {
 			if w.pause != nil {
 				w.pause()

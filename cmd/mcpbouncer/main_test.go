@@ -206,6 +206,7 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	provider := issuertest.NewProvider(t, nil)
 	for _, stop := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(stop.String(), func(t *testing.T) {
 			p := program(map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "BOUNCER_LISTEN_ADDR": "127.0.0.1:0", "BOUNCER_DB_PATH": "/data/bouncer.db", "BOUNCER_LOG_LEVEL": "debug"})
@@ -256,7 +257,7 @@ func TestServe(t *testing.T) {
 			defer conn.Close()
 			// The 100 says that the endpoint has begun to read the body: the request is running.
 			hop := issuertest.SealHop(ring.HopKey(), time.Now(), issuertest.Tenant{
-				PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "wiki", ProviderIssuer: "https://idp.example", ClientID: "c",
+				PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "wiki", ProviderIssuer: provider.Issuer, ClientID: "c",
 				Scopes: []string{}, RequiredScopes: []string{}, MCPPaths: []string{}, Exchange: "token",
 			}.JSON())
 			const body = `{"redirect_uris":["https://app.example/cb"]}`
@@ -265,7 +266,9 @@ func TestServe(t *testing.T) {
 			if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 				t.Fatalf("%q, %v", line, err)
 			}
-			next("who may come in")
+			if who := next("who may come in"); who["its discovery document"] != "read" || who["redirect URI to register at the provider"] != "https://mcp.localhost/wiki/oauth/callback" {
+				t.Errorf("%v", who)
+			}
 			p.Process.Signal(stop)
 			next("stopping: running requests may finish")
 			io.WriteString(conn, body)

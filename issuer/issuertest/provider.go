@@ -39,7 +39,11 @@ type Options struct {
 type Behaviour struct {
 	// Discovery
 	DiscoveryStatus   int            // answers this instead of the document
+	DiscoveryType     string         // of what it answers then,
+	DiscoveryBody     string         // which is this, also with 200
 	DiscoveryRedirect string         // or redirects there
+	DiscoverySlash    bool           // serves it with a slash at the end only, and redirects there
+	DiscoveryBreaks   bool           // hangs up in the middle of it
 	DiscoveryBytes    int64          // or sends so many bytes that are none
 	Discovery         map[string]any // members set over the document's own; nil removes one
 	DiscoveryHang     bool           // answers when the asker has gone
@@ -68,6 +72,7 @@ type Behaviour struct {
 	BurnOnWrongProof bool                 // a wrong code_verifier uses the code up
 	Status           int                  // answers this status,
 	Error            string               // with this error code
+	Echo             bool                 // whose description holds all that was sent
 	Body             string               // or this body
 	Hang             bool                 // answers when the asker has gone
 	Reset            bool                 // hangs up after reading the request
@@ -435,6 +440,16 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.mu.Unlock()
 	switch p.behaviour.usual(r.URL.Path) {
 	case "/.well-known/openid-configuration":
+		if p.behaviour.DiscoverySlash {
+			http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
+			return
+		}
+		p.discovery(w, r)
+	case "/.well-known/openid-configuration/":
+		if !p.behaviour.DiscoverySlash {
+			http.NotFound(w, r)
+			return
+		}
 		p.discovery(w, r)
 	case "/elsewhere": // where a discovery redirect may lead: the same document, in a place that nobody vouches for
 		p.behaviour.DiscoveryRedirect = ""
@@ -500,8 +515,17 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 	p.discoveries++
 	b := p.behaviour
 	switch {
-	case b.DiscoveryStatus != 0:
-		w.WriteHeader(b.DiscoveryStatus)
+	case b.DiscoveryBreaks:
+		w.Header().Set("Content-Length", "1000")
+		w.Write([]byte(`{"issuer":`))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	case b.DiscoveryStatus != 0, b.DiscoveryBody != "":
+		if b.DiscoveryType != "" {
+			w.Header().Set("Content-Type", b.DiscoveryType)
+		}
+		w.WriteHeader(max(b.DiscoveryStatus, http.StatusOK))
+		w.Write([]byte(b.DiscoveryBody))
 		return
 	case b.DiscoveryRedirect != "":
 		http.Redirect(w, r, b.DiscoveryRedirect, http.StatusFound)
@@ -637,7 +661,15 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(b.Body))
 		return
 	case b.Status != 0:
-		writeJSON(w, b.Status, map[string]string{"error": b.Error, "error_description": "the provider's own words"})
+		words := "the provider's own words"
+		if b.Echo {
+			_, secret, _ := r.BasicAuth()
+			words += ": " + r.PostForm.Encode() + " " + secret
+			for _, values := range r.PostForm {
+				words += " '" + values[0] + "'"
+			}
+		}
+		writeJSON(w, b.Status, map[string]string{"error": b.Error, "error_description": words})
 		return
 	case !p.authenticated(r):
 		writeJSON(w, 401, map[string]string{"error": "invalid_client"})

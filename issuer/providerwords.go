@@ -1,0 +1,117 @@
+package issuer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/oauth2"
+)
+
+// What a provider said of an error, as it may stand in the operator's log. Clients and people never
+// hear it: it could hold anything.
+
+// maxProviderWords is in characters.
+const maxProviderWords = 300
+
+// providerSaid is what a provider's token endpoint answered: status, error code and
+// error_description (RFC 6749 §5.2). What the request held, a code, a refresh token, a secret, is
+// taken out of it.
+func providerSaid(answer *oauth2.RetrieveError) error {
+	return saidError(fmt.Sprint("the provider answered ", answer.Response.StatusCode), answer.ErrorCode, answer.ErrorDescription, sentSecrets(answer.Response.Request))
+}
+
+// saidError is an error of these words. An answer may have no code, and a proxy's has no words.
+func saidError(before, code, description string, secrets []string) error {
+	text := before + " without an error code"
+	if code != "" {
+		text = before + " " + safeCode(code)
+	}
+	if words := providerWords(description, secrets); words != "" {
+		text += fmt.Sprintf(", saying %q", words)
+	}
+	return errors.New(text)
+}
+
+// providerWords is a provider's text, bounded, on one line, and without what could be a secret:
+// what was sent to the provider, whole or in pieces, and whatever else looks like a token. Nor does
+// it hold addresses of people.
+func providerWords(text string, secrets []string) string {
+	for _, secret := range secrets {
+		for _, part := range append([]string{secret}, strings.FieldsFunc(secret, func(r rune) bool { return !isTokenRune(r) })...) {
+			if len(part) >= 6 || part == secret && part != "" { // shorter pieces are words
+				text = strings.ReplaceAll(text, part, "…")
+			}
+		}
+	}
+	text = tokenLike.ReplaceAllStringFunc(text, func(run string) string {
+		if strings.ContainsAny(run, "0123456789") && !uuid.MatchString(run) {
+			return "…"
+		}
+		return run
+	})
+	text = emailLike.ReplaceAllString(text, "…@…")
+	return strings.TrimSpace(plainText(text, maxProviderWords))
+}
+
+var (
+	// tokenLike is a run that no word of an explanation is: of parameter names there are longer
+	// ones, but without digits.
+	tokenLike = regexp.MustCompile(`[A-Za-z0-9_~+=-]{16,}`)
+	emailLike = regexp.MustCompile(`[^\s@"'<>()]+@[^\s@"'<>()]+`)
+	// uuid names a request in the logs of some providers, or an application.
+	uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+)
+
+func isTokenRune(r rune) bool {
+	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
+}
+
+// sentSecrets are the values of a request that no log may hold.
+func sentSecrets(r *http.Request) []string {
+	if r == nil {
+		return nil
+	}
+	var secrets []string
+	if _, secret, ok := r.BasicAuth(); ok {
+		plain, _ := url.QueryUnescape(secret)
+		secrets = append(secrets, secret, plain)
+	}
+	if r.GetBody == nil {
+		return secrets
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return secrets
+	}
+	defer body.Close()
+	sent, _ := io.ReadAll(io.LimitReader(body, maxBody))
+	form, _ := url.ParseQuery(string(sent))
+	for _, name := range []string{"code", "refresh_token", "token", "code_verifier", "client_secret", "client_assertion"} {
+		secrets = append(secrets, form.Get(name), url.QueryEscape(form.Get(name)))
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first
+	return secrets
+}
+
+// plainText is a stranger's text as it may stand in a log: on one line, in characters that can be
+// seen, and not long.
+func plainText(text string, most int) string {
+	clean := []rune(strings.ToValidUTF8(text[:min(len(text), 4*most)], "?"))
+	if len(clean) > most {
+		clean = append(clean[:most:most], '…')
+	}
+	for i, r := range clean {
+		if !unicode.IsPrint(r) {
+			clean[i] = '?'
+		}
+	}
+	return string(clean)
+}

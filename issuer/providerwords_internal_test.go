@@ -1,0 +1,31 @@
+package issuer
+
+import (
+	"strings"
+	"testing"
+)
+
+// What providers really say, and what one could say that is unkind.
+func TestProviderWords(t *testing.T) {
+	const code = "ory_ac_9fGxQ2l4v0e6Kq8.r3Zc-7Wn1"
+	for _, c := range []struct{ name, text, want string }{
+		{"Hydra", "Client authentication failed (e.g., unknown client). The OAuth 2.0 Client supports client authentication method 'client_secret_post', but method 'client_secret_basic' was requested.",
+			"Client authentication failed (e.g., unknown client). The OAuth 2.0 Client supports client authentication method 'client_secret_post', but method 'client_secret_basic' was requested."},
+		{"the name of a member, and an address", "token_endpoint_auth_signing_alg_values must hold it: https://sso.example.com/oauth2/token", "token_endpoint_auth_signing_alg_values must hold it: https://sso.example.com/oauth2/token"},
+		{"Entra ID", "AADSTS7000215: Invalid client secret provided. Trace ID: 0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "AADSTS7000215: Invalid client secret provided. Trace ID: 0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"},
+		{"the code", "the code " + code + " is spent", "the code … is spent"},
+		{"half the code", "the code ory_ac_9fGxQ2l4v0e6Kq8 is spent", "the code … is spent"},
+		{"another token", "token eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlMTIz is spent", "token ….….… is spent"},
+		{"the secret, which is short", "hunter2 is wrong", "… is wrong"},
+		{"an address", "user <ada@example.com> is not assigned", "user <…@…> is not assigned"},
+		{"lines", "a\r\nlevel=ERROR msg=forged\x00\x1b[31m", "a??level=ERROR msg=forged??[31m"},
+		{"not UTF-8", "a\xffb", "a?b"},
+		{"blanks", "  \t ", "?"},
+		{"nothing", "", ""},
+		{"10 KB", strings.Repeat("ha ", 3500), strings.Repeat("ha ", 100) + "…"},
+	} {
+		if got := providerWords(c.text, []string{code, "hunter2", ""}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
