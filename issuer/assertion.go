@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -97,12 +98,12 @@ func (t *tenant) isAudience(aud jwt.Audience) bool {
 }
 
 // verifySignature says whether a key of the client signed the token, and reads its claims. A signature that none verifies may be a new
-// key's: then the document that has the keys is read again, though not more often than documentRetry.
+// key's: then the document that has the keys is read again, though not more often than clientdoc.Retry.
 func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONWebToken, claims *jwt.Claims) (bool, error) {
 	if !c.document() {
 		return verifiedBy(c.keys, token, claims), nil
 	}
-	source := documentKey{c.id, false}
+	source := clientdoc.Document(c.id)
 	read := func() (*jose.JSONWebKeySet, error) {
 		reg, err := s.documentClient(ctx, c.id)
 		if err == nil && reg.keys == nil {
@@ -111,20 +112,20 @@ func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONW
 		return reg.keys, err
 	}
 	if c.keysURL != "" {
-		source = documentKey{c.keysURL, true}
+		source = clientdoc.Keys(c.keysURL)
 		read = func() (*jose.JSONWebKeySet, error) { return s.fetchKeys(ctx, source) }
 	}
 	set, err := read()
 	if err != nil || verifiedBy(set, token, claims) {
 		return err == nil, err
 	}
-	if s.documents.expire(source, s.Now()) {
+	if s.documents.Expire(source) {
 		if set, err = read(); err != nil || verifiedBy(set, token, claims) {
 			return err == nil, err
 		}
 	}
-	if s.documents.stale(source, s.Now()) {
-		return false, fmt.Errorf("%w: it may have this key by now", errUnreadable)
+	if s.documents.Stale(source) {
+		return false, fmt.Errorf("%w: it may have this key by now", clientdoc.ErrUnreadable)
 	}
 	return false, nil
 }
@@ -139,8 +140,8 @@ func verifiedBy(set *jose.JSONWebKeySet, token *jwt.JSONWebToken, claims *jwt.Cl
 	})
 }
 
-func (s *Issuer) fetchKeys(ctx context.Context, source documentKey) (*jose.JSONWebKeySet, error) {
-	body, err := s.document(ctx, source, func(body []byte) error { _, err := parseKeys(body); return err })
+func (s *Issuer) fetchKeys(ctx context.Context, source clientdoc.Source) (*jose.JSONWebKeySet, error) {
+	body, err := s.documents.Fetch(ctx, source, func(body []byte) error { _, err := parseKeys(body); return err })
 	if err != nil {
 		return nil, err
 	}

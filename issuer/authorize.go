@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -29,7 +30,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	verified, unread := "", ""
 	switch {
 	case !c.document():
-	case c.pinned || s.documents.stale(documentKey{c.id, false}, s.Now()):
+	case c.pinned || s.documents.Stale(clientdoc.Document(c.id)):
 		unread = weburl.HostOf(c.id) // it said nothing now: an old copy serves, or what is known here
 	default:
 		verified = weburl.HostOf(c.id) // the document was read there, so the host speaks for the client

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -100,7 +101,7 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 func unknownClient(id string, err error) *Error {
 	e := &Error{Status: http.StatusBadRequest, Code: "invalid_client", Description: "This application is not registered with this server."}
 	switch {
-	case errors.Is(err, errUnreadable): // nothing is wrong with the request
+	case errors.Is(err, clientdoc.ErrUnreadable): // nothing is wrong with the request
 		e.Status, e.Code = http.StatusBadGateway, "temporarily_unavailable"
 		e.Description = "The document in which this application describes itself cannot be read at the moment."
 	case isDocumentURL(id):
@@ -191,7 +192,7 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 	}
 	c, err := s.openClient(r.Context(), t, p.id)
 	switch {
-	case errors.Is(err, errUnreadable):
+	case errors.Is(err, clientdoc.ErrUnreadable):
 		return client{}, unreadableClient(p.id, err)
 	case err != nil && isDocumentURL(p.id):
 		return client{}, refused("the document at this client_id is not acceptable: "+err.Error(), err)
@@ -201,12 +202,12 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 	switch {
 	case p.assertion != "":
 		if c.pinned { // its keys are in the document that cannot be read
-			return client{}, unreadableClient(p.id, errUnreadable)
+			return client{}, unreadableClient(p.id, clientdoc.ErrUnreadable)
 		}
 		if c.AuthMethod != authPrivateKeyJWT {
 			return client{}, refused("this client has no key", nil)
 		}
-		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); errors.Is(err, errUnreadable) {
+		if err := s.verifyAssertion(r.Context(), t, c, p.assertion); errors.Is(err, clientdoc.ErrUnreadable) {
 			return client{}, unreadableClient(p.id, err)
 		} else if err != nil {
 			return client{}, refused("client authentication failed", err)

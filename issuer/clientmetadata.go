@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4/json"
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 )
@@ -142,11 +143,11 @@ func (s *Issuer) documentClient(ctx context.Context, clientID string) (registrat
 	if _, err := checkDocumentURL(clientID); err != nil {
 		return registration{}, err
 	}
-	body, err := s.document(ctx, documentKey{clientID, false}, func(body []byte) error { _, err := parseDocument(clientID, body); return err })
+	body, err := s.documents.Fetch(ctx, clientdoc.Document(clientID), func(body []byte) error { _, err := parseDocument(clientID, body); return err })
 	if err == nil {
 		return parseDocument(clientID, body)
 	}
-	if reg, known := vendorRegistration(clientID); known && errors.Is(err, errUnreadable) {
+	if reg, known := vendorRegistration(clientID); known && errors.Is(err, clientdoc.ErrUnreadable) {
 		s.Log.Warn("client metadata document not available, what is known of this client serves instead", "url", clientID, "cause", err)
 		return reg, nil
 	}

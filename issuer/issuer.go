@@ -40,6 +40,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -84,7 +85,7 @@ type Issuer struct {
 	hopLines, strangerLines lineLimit
 
 	upstreams upstreamCache
-	documents documentCache
+	documents clientdoc.Fetcher
 	announced onceSet
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
@@ -137,12 +138,14 @@ func New(c Config) (*Issuer, error) {
 		c.Background = func(f func()) { go f() }
 	}
 	if c.DocumentTransport == nil {
-		c.DocumentTransport = newDocumentTransport(c.TrustedDocumentHosts)
+		c.DocumentTransport = clientdoc.NewTransport(c.TrustedDocumentHosts)
 	}
 	if c.AccessTokenTTL <= refreshAhead {
 		c.Log.Warn("access tokens live so short that widely used clients refresh before each request: let BOUNCER_ACCESS_TOKEN_TTL be more than 5 minutes", "seconds", int64(c.AccessTokenTTL/time.Second))
 	}
-	return &Issuer{Config: c}, nil
+	s := &Issuer{Config: c}
+	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log}
+	return s, nil
 }
 
 // CloseIdleConnections gives up all connections that nothing is using. It is for a process that is
@@ -177,7 +180,7 @@ func WallClock() time.Time { return time.Now().Round(0) }
 // LongestAnswer bounds what a request waits for, once it is here: its client's document and the keys that this names, the deny document, and
 // a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, another
 // request with its code, the provider and the guard.
-const LongestAnswer = 2*documentTimeout + denyTimeout + refreshTimeout
+const LongestAnswer = 2*clientdoc.Timeout + denyTimeout + refreshTimeout
 
 // A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC 9700
 // forbids CORS at the authorization endpoint.

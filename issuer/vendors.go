@@ -48,4 +48,8 @@ var vendorHosts = func() (hosts []string) {
 	return hosts
 }()
 
-func isVendorHost(host string) bool { return slices.Contains(vendorHosts, host) }
+// reservedHost says whether a host of metadata documents has places of its own: it is a well-known
+// vendor's, or the operator trusts it.
+func (s *Issuer) reservedHost(host string) bool {
+	return slices.Contains(vendorHosts, host) || slices.Contains(s.TrustedDocumentHosts, host) || slices.Contains(s.TrustedDocumentHosts, host+":443")
+}

@@ -1,12 +1,12 @@
-package issuer
+package clientdoc
 
 import (
 	"errors"
 	"net/netip"
 )
 
-// Addresses that a URL from a stranger must not make this server speak to: RFC 6890 special-use, multicast and reserved.
-// net/netip's own predicates miss most of them.
+// Addresses that a URL from a stranger must not make this server speak to: RFC 6890 special-use,
+// multicast and reserved. net/netip's own predicates miss most of them.
 var specialUse4 = prefixes(
 	"0.0.0.0/8",        // this network
 	"10.0.0.0/8",       // private
@@ -50,8 +50,7 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 
 var errSpecialUse = errors.New("the address is not a public one")
 
-// checkPublicAddress is asked with the address that is about to be dialled, after name resolution: a name that resolves to
-// something else the second time gains nothing.
+// checkPublicAddress judges an address that is about to be dialled.
 func checkPublicAddress(addr netip.Addr) error {
 	addr = addr.Unmap() // ::ffff:127.0.0.1 is 127.0.0.1
 	if addr.Zone() != "" {

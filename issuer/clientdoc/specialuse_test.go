@@ -1,4 +1,4 @@
-package issuer
+package clientdoc
 
 import (
 	"bufio"
@@ -165,7 +165,7 @@ func TestTheDialledAddressIsJudged(t *testing.T) {
 					t.Fatalf("%v, %v", first, err)
 				}
 			}
-			transport := newDocumentTransport(c.trusted).(*http.Transport)
+			transport := NewTransport(c.trusted).(*http.Transport)
 			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone() // whose certificate is for example.com and 127.0.0.1
 			defer transport.CloseIdleConnections()
 			before := requests
@@ -213,7 +213,7 @@ func TestNoConnectionIsKept(t *testing.T) {
 			}()
 		}
 	}()
-	transport := newDocumentTransport([]string{listener.Addr().String()}).(*http.Transport)
+	transport := NewTransport([]string{listener.Addr().String()}).(*http.Transport)
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -241,7 +241,7 @@ func TestAnAnswerWithTooManyHeaders(t *testing.T) {
 	for size, reached := range map[int]bool{8 << 10: true, 20 << 10: false} {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", size)) }))
 		defer server.Close()
-		transport := newDocumentTransport([]string{server.Listener.Addr().String()}).(*http.Transport)
+		transport := NewTransport([]string{server.Listener.Addr().String()}).(*http.Transport)
 		transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
 		if err != nil {
@@ -260,7 +260,7 @@ func TestAnAnswerWithTooManyHeaders(t *testing.T) {
 // A proxy would do the dialling, unchecked; compression would unpack what the length cap does not see.
 func TestTheDocumentTransportHasNoWayAround(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	transport := newDocumentTransport(nil).(*http.Transport)
+	transport := NewTransport(nil).(*http.Transport)
 	if transport.Proxy != nil || !transport.DisableCompression || transport.DialTLSContext != nil || transport.TLSClientConfig != nil {
 		t.Errorf("%+v", transport)
 	}
