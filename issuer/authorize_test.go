@@ -277,7 +277,7 @@ func TestAudienceThatIsTheResource(t *testing.T) {
 func TestScopeParameter(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
-	const all = "mcp:read mcp:write openid email"
+	const all = "mcp:read mcp:write email"
 	for _, c := range []struct{ name, asked, want string }{
 		{"none: all there is", "", all},
 		{"white space: all there is", "   ", all},
@@ -287,7 +287,8 @@ func TestScopeParameter(t *testing.T) {
 		{"unknown ones are dropped", "mcp:read claudeai profile admin", "mcp:read"},
 		{"only unknown ones: what opens the door", "claudeai", "mcp:read mcp:write"},
 		{"identity scopes alone ask for no right in particular", "openid email profile offline_access", all},
-		{"an identity scope and a right", "openid mcp:read", "mcp:read openid"},
+		{"an identity scope and a right", "email mcp:write", "mcp:write email"},
+		{"openid gives nothing, since there is no id_token", "openid mcp:read", "mcp:read"},
 		{"offline_access is no right at a server", "mcp:read offline_access", "mcp:read"},
 		{"in another case", "MCP:READ", "mcp:read mcp:write"},
 		{"a prefix", "mcp:", "mcp:read mcp:write"},
@@ -302,13 +303,16 @@ func TestScopeParameter(t *testing.T) {
 			}
 			page := w.get(a.authorizeURL("scope", c.asked))
 			for _, scope := range strings.Fields(all) {
-				shown := map[string]string{"openid": "know who you are", "email": "see your e-mail address"}[scope]
+				shown := map[string]string{"email": "see your e-mail address"}[scope]
 				if shown == "" {
 					shown = scope
 				}
 				if granted := strings.Contains(" "+c.want+" ", " "+scope+" "); strings.Contains(page.Body, "<li>"+shown+"</li>") != granted {
 					t.Errorf("the page shows %s: %v", scope, !granted)
 				}
+			}
+			if !strings.Contains(page.Body, "<li>know who you are</li>") {
+				t.Error("the page does not say that the server learns who comes")
 			}
 			if _, ok := got.JSON["scope"]; !ok {
 				t.Error("the answer does not say what was granted")

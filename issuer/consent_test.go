@@ -413,7 +413,7 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
 		}
 	})
-	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "openid", "email"), " ")
+	scope := strings.Join(append(slices.Clone(w.wiki.RequiredScopes), "email"), " ")
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"http://localhost/" + strings.Repeat("a", 183)}, "token_endpoint_auth_method": "none"})
 	resource := a.base + endpoint
 	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))

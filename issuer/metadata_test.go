@@ -28,7 +28,7 @@ func TestServerMetadata(t *testing.T) {
 			want := map[string]any{
 				"issuer": c.base, "authorization_endpoint": c.base + "/oauth/authorize", "token_endpoint": c.base + "/oauth/token",
 				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
-				"scopes_supported":         []any{"mcp:read", "mcp:write", "openid", "email", "offline_access"},
+				"scopes_supported":         []any{"mcp:read", "mcp:write", "email", "offline_access"},
 				"response_types_supported": []any{"code"}, "response_modes_supported": []any{"query"},
 				"grant_types_supported":                            []any{"authorization_code", "refresh_token", "client_credentials"},
 				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},

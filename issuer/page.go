@@ -192,9 +192,15 @@ var scopeWords = map[string]string{
 	"phone":   "see your phone number",
 }
 
-// inWords says what the scopes allow. One that only the server can explain stays as it is.
+// inWords says what the scopes allow. One that only the server can explain stays as it is. Who the
+// person is, every token says, also without a scope for it: that stands first of what is about the
+// person.
 func inWords(scopes []string) []string {
-	words := slices.Clone(scopes)
+	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
+	if at < 0 {
+		at = len(scopes)
+	}
+	words := distinct(slices.Insert(slices.Clone(scopes), at, openID))
 	for i, scope := range words {
 		if w, known := scopeWords[scope]; known {
 			words[i] = w

@@ -51,13 +51,18 @@ func (r scopeRule) fits(t *tenant, who identity) bool {
 	return true
 }
 
+// openID asks for an id_token (OpenID Connect Core §3.1.2.1), and there is none here. So it is no
+// scope of a token because it is asked upstream: a client that sees it granted waits for one.
+const openID = "openid"
+
 // scopes are what a token of this tenant can carry at most, in the order of the labels: what the rules give or, without rules, what is required
-// and what is asked upstream. offline_access is asked upstream but is no right at an MCP server.
+// and what is asked upstream. offline_access and openid are asked upstream but are no rights at an MCP server.
 func (t *tenant) scopes() []string {
 	if t.allScopes != nil { // of a tenant that was parsed; nobody changes it
 		return t.allScopes
 	}
-	all := append(slices.Clone(t.RequiredScopes), t.Scopes...)
+	asked := slices.DeleteFunc(slices.Clone(t.Scopes), func(scope string) bool { return scope == openID })
+	all := append(slices.Clone(t.RequiredScopes), asked...)
 	if len(t.rules) > 0 {
 		all = nil
 		for _, rule := range t.rules {
@@ -93,15 +98,21 @@ func distinct(scopes []string) (once []string) {
 // advertised are the scopes of the server's metadata.
 func (t *tenant) advertised() []string {
 	if len(t.ScopesSupported) > 0 {
-		return distinct(t.ScopesSupported)
+		return t.supported()
 	}
 	return t.scopes()
+}
+
+// supported are those of the label scopesSupported.
+func (t *tenant) supported() []string {
+	vain := func(scope string) bool { return scope == openID && !slices.Contains(t.scopes(), scope) }
+	return slices.DeleteFunc(distinct(t.ScopesSupported), vain)
 }
 
 // advertisedAtTheResource are those of RFC 9728. Clients ask for all that stands there: what opens the door, and no more by itself.
 func (t *tenant) advertisedAtTheResource() []string {
 	if len(t.ScopesSupported) > 0 {
-		return distinct(t.ScopesSupported)
+		return t.supported()
 	}
 	return t.RequiredScopes
 }
@@ -142,7 +153,7 @@ func (t *tenant) chosenScope(have []string, asked string) string {
 func (t *tenant) isRight(have []string, scope string) bool {
 	identity := slices.Contains(identityScopes, scope)
 	switch known := slices.Contains(have, scope) || slices.Contains(t.scopes(), scope); {
-	case scope == "offline_access":
+	case scope == "offline_access" || scope == openID && !known:
 		return false
 	case len(t.RequiredScopes) > 0:
 		return known && (!identity || slices.Contains(t.RequiredScopes, scope))

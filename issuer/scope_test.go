@@ -28,19 +28,20 @@ func TestScopesThatRulesGive(t *testing.T) {
 			nil, "wiki:write wiki:admin wiki:read wiki:own wiki:self wiki:hello"},
 		{"no group", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "", nil, "wiki:write wiki:read wiki:self wiki:hello"},
 		{"another person", rules, nil, nil, map[string]any{"sub": "person-2", "email": "eve@example.org"}, "", nil, "wiki:hello"},
-		{"asked for less", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", []string{"wiki:read"}, "wiki:read"},
-		{"asked for more than the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read wiki:admin", []string{"wiki:admin", "wiki:read"}, "wiki:read"},
-		{"asked for nothing that the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:admin", []string{"wiki:admin"}, ""},
+		{"asked for less", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", []string{"wiki:read", "know who you are"}, "wiki:read"},
+		{"asked for more than the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:read wiki:admin", []string{"wiki:admin", "wiki:read", "know who you are"}, "wiki:read"},
+		{"asked for nothing that the rules give", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "wiki:admin", []string{"wiki:admin", "know who you are"}, ""},
 		{"asked for what nobody knows", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "claudeai", nil, ""},
 		{"asked for identity scopes only, as some clients do by themselves", rules, nil, nil, map[string]any{"email": "bob@example.com"}, "openid email profile offline_access",
 			nil, "wiki:write wiki:read wiki:self wiki:hello"},
-		{"scopes of the provider are none of the MCP server's", rules, nil, []string{"openid", "email", "upstream:all"}, map[string]any{"email": "bob@example.com"}, "wiki:read upstream:all", []string{"wiki:read"}, "wiki:read"},
+		{"scopes of the provider are none of the MCP server's", rules, nil, []string{"openid", "email", "upstream:all"}, map[string]any{"email": "bob@example.com"}, "wiki:read upstream:all", []string{"wiki:read", "know who you are"}, "wiki:read"},
 		{"a group with a distinguished name", []string{"group:cn=admins,ou=wiki=wiki:write", "*=wiki:read"}, nil, nil, map[string]any{"groups": []string{"cn=admins,ou=wiki"}}, "", nil, "wiki:write wiki:read"},
-		{"a rule may give one of them", []string{"*=openid wiki:read"}, nil, nil, nil, "openid", nil, "openid"},
+		{"a rule may give one of them", []string{"*=openid wiki:read"}, nil, nil, nil, "openid", []string{"know who you are"}, "openid"},
 		{"required and given", rules, []string{"wiki:read"}, nil, map[string]any{"email": "bob@example.com"}, "wiki:read", nil, "wiki:read"},
 		{"required is not given by itself", []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}, nil, nil, "wiki:write", nil, "wiki:write"},
 		{"an address that is not verified fits no rule", rules, nil, nil, map[string]any{"email": "ada@example.com", "email_verified": false, "sub": "person-2"}, "", nil, "wiki:hello"},
-		{"without rules everybody gets what is required", nil, []string{"wiki:read", "wiki:write"}, []string{"openid", "x"}, nil, "", nil, "wiki:read wiki:write openid x"},
+		{"without rules everybody gets what is required", nil, []string{"wiki:read", "wiki:write"}, []string{"openid", "x"}, nil, "", []string{"wiki:read", "wiki:write", "x", "know who you are"}, "wiki:read wiki:write x"},
+		{"without rules and without anything required", nil, nil, []string{"openid"}, nil, "", []string{"know who you are"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
@@ -121,10 +122,13 @@ func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 		{"rules", rules, nil, []string{"openid", "email"}, map[string]string{
 			"": "wiki:read wiki:hello", "openid email": "wiki:read wiki:hello", "claudeai": "", "wiki:admin": "", "wiki:read openid": "wiki:read"}},
 		{"a required scope", nil, []string{"wiki:read"}, []string{"openid", "email", "profile"}, map[string]string{
-			"": "wiki:read openid email profile", "openid email profile": "wiki:read openid email profile", "openid wiki:read": "wiki:read openid", "claudeai": "wiki:read", "x openid": "wiki:read"}},
+			"": "wiki:read email profile", "openid email profile": "wiki:read email profile", "openid wiki:read": "wiki:read", "claudeai": "wiki:read", "x openid": "wiki:read"}},
 		{"a required identity scope", nil, []string{"email"}, []string{"openid", "email"}, map[string]string{
-			"": "email openid", "email": "email", "openid": "email openid", "openid email": "email openid"}},
-		{"neither", nil, nil, []string{"openid", "email"}, map[string]string{"": "openid email", "email": "email", "claudeai": "", "offline_access": "openid email"}},
+			"": "email", "email": "email", "openid": "email", "openid email": "email"}},
+		{"openid made a right", nil, []string{"openid", "wiki:read"}, []string{"openid", "email"}, map[string]string{
+			"": "openid wiki:read email", "openid wiki:read": "openid wiki:read", "email": "openid wiki:read email"}},
+		{"neither", nil, nil, []string{"openid", "email"}, map[string]string{
+			"": "email", "email": "email", "claudeai": "", "offline_access": "email", "openid": "email", "openid offline_access": "email"}},
 	} {
 		w := newWorld(t, nil, func(w *world) {
 			w.wiki.ScopeRules, w.wiki.RequiredScopes, w.wiki.Scopes = c.rules, c.required, c.upstream
@@ -210,7 +214,7 @@ func TestARefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
 		want     string
 	}{
 		{"where a scope is required", []string{"wiki:read"}, "wiki:write", "wiki:read"},
-		{"where a scope is required, with another", []string{"wiki:read"}, "wiki:write openid", "openid"},
+		{"where a scope is required, with openid", []string{"wiki:read"}, "wiki:write openid", "wiki:read"},
 		{"where none is", nil, "wiki:write", ""},
 	} {
 		for _, guard := range []string{"none", "memory"} {
@@ -254,11 +258,11 @@ func TestASilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
 	}{
 		{"it lists other scopes", nil, issuertest.Behaviour{Discovery: lists("openid", "email")}, "", ""},
 		{"it lists none", nil, issuertest.Behaviour{}, "", ""},
-		{"it lists the scope", nil, issuertest.Behaviour{Discovery: lists("openid", "wiki:admin")}, "", "wiki:admin openid"},
-		{"it says that it granted it, and lists others, as Entra ID and Auth0 do", nil, issuertest.Behaviour{Scope: &all, Discovery: lists("openid")}, "", "wiki:admin openid"},
+		{"it lists the scope", nil, issuertest.Behaviour{Discovery: lists("openid", "wiki:admin")}, "", "wiki:admin"},
+		{"it says that it granted it, and lists others, as Entra ID and Auth0 do", nil, issuertest.Behaviour{Scope: &all, Discovery: lists("openid")}, "", "wiki:admin"},
 		{"a rule gives it to everybody", []string{"*=wiki:admin"}, issuertest.Behaviour{Discovery: lists("openid")}, "", "wiki:admin"},
 		{"a rule gives it to this person", []string{"sub:person-1=wiki:admin"}, issuertest.Behaviour{}, "", "wiki:admin"},
-		{"it would have refused a scope that it does not know", nil, issuertest.Behaviour{}, "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_a", "wiki:admin openid"},
+		{"it would have refused a scope that it does not know", nil, issuertest.Behaviour{}, "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_a", "wiki:admin"},
 	} {
 		for _, exchange := range []string{"token", "auto"} {
 			t.Run(c.name+", exchange="+exchange, func(t *testing.T) {
@@ -341,7 +345,10 @@ func TestScopesInTheMetadata(t *testing.T) {
 		labels           labels
 		server, resource []any
 	}{
-		{"no rules", labels{Scopes: []string{"openid", "offline_access"}, RequiredScopes: []string{"wiki:read"}}, []any{"wiki:read", "openid", "offline_access"}, []any{"wiki:read"}},
+		{"no rules", labels{Scopes: []string{"openid", "offline_access"}, RequiredScopes: []string{"wiki:read"}}, []any{"wiki:read", "offline_access"}, []any{"wiki:read"}},
+		{"openid alone", labels{Scopes: []string{"openid"}}, []any{"offline_access"}, nil},
+		{"openid made a right", labels{Scopes: []string{"openid"}, RequiredScopes: []string{"openid"}}, []any{"openid", "offline_access"}, []any{"openid"}},
+		{"the label scopesSupported names openid", labels{Scopes: []string{"openid"}, RequiredScopes: []string{"wiki:read"}, ScopesSupported: []string{"openid", "wiki:read"}}, []any{"wiki:read", "offline_access"}, []any{"wiki:read"}},
 		{"rules", labels{Scopes: []string{"openid"}, ScopeRules: rules, RequiredScopes: []string{"wiki:read"}}, []any{"wiki:write", "wiki:read", "offline_access"}, []any{"wiki:read"}},
 		{"rules, nothing required", labels{ScopeRules: rules}, []any{"wiki:write", "wiki:read", "offline_access"}, nil},
 		{"the label scopesSupported", labels{ScopeRules: rules, RequiredScopes: []string{"wiki:read"}, ScopesSupported: []string{"wiki:read", "wiki:write"}}, []any{"wiki:read", "wiki:write", "offline_access"}, []any{"wiki:read", "wiki:write"}},
