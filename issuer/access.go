@@ -58,7 +58,7 @@ func (e unsentError) Unwrap() error { return e.error }
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
-	return !everybody || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+	return !everybody || t.Refresh == "upstream" || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
 		return slices.Contains(t.Scopes, scope) && !slices.Contains(identityScopes, scope)
 	})
 }

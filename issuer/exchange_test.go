@@ -46,6 +46,7 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 		{"a required scope that the provider may withhold", "auto", "memory", false, func(l *labels) {
 			l.Scopes, l.RequiredScopes = []string{"openid", "wiki:read"}, []string{"wiki:read"}
 		}, true},
+		{"who gets no refresh token of the provider is refused", "auto", "memory", false, func(l *labels) { l.Refresh = "upstream" }, true},
 		{"token, whatever else is set", "token", "shared", false, subjects, false},
 		{"callback, whatever else is set", "callback", "none", true, nobody, true},
 	} {
