@@ -12,6 +12,12 @@ func TestAFullCacheLosesOneEntry(t *testing.T) {
 	var hops hopCache
 	var said onceSet
 	var tenants lastTenants
+	var known standings
+	has := func(k string) bool {
+		n := len(known.m)
+		known.of(&tenant{ClientID: k}, "")
+		return len(known.m) == n
+	}
 	key := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
 	for _, c := range []struct {
 		name string
@@ -23,6 +29,7 @@ func TestAFullCacheLosesOneEntry(t *testing.T) {
 		{"providers", upstreamsAtATime, func(k string) { upstreams.entry(k) }, func() int { return len(upstreams.m) }, func(k string) bool { return upstreams.m[k] != nil }},
 		{"hop headers", hopCacheLimit, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
 		{"words", 4 * hopCacheLimit, func(k string) { said.first(k) }, func() int { return len(said.m) }, func(k string) bool { return !said.first(k) }},
+		{"standings", standingsKept, func(k string) { known.of(&tenant{ClientID: k}, "") }, func() int { return len(known.m) }, has},
 		{"tenants", 2 * hopCacheLimit, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,12 +1,16 @@
 package issuer
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -22,11 +26,7 @@ func (u *upstream) refreshMode(t *tenant) string {
 	return t.Refresh
 }
 
-// isDex knows it by where its endpoints are.
-func (u *upstream) isDex() bool {
-	base := strings.TrimSuffix(u.issuer, "/")
-	return u.endpoint.AuthURL == base+"/auth" && u.endpoint.TokenURL == base+"/token" && u.keysURL == base+"/keys" && u.endpoint.DeviceAuthURL == base+"/device/code"
-}
+func (u *upstream) isDex() bool { return u.dialect() == dex }
 
 // refusesForeignScopes says whether the provider ends a login that asks for a scope which it does
 // not know or does not give to the client. Then its silence about scopes means that it granted all.
@@ -48,10 +48,106 @@ func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.A
 	return scopes, options
 }
 
-// endings are error codes by which providers refuse a refresh token for good, with a status below 500; only the first is RFC 6749's.
+// dialect is what is known of one kind of provider: where its endpoints are, in which words it
+// refuses, and what becomes of a refresh token that was used.
+type dialect struct {
+	name string
+
+	// Where its endpoints are, below one address: that is how it is known. Empty: not looked at.
+	auth, token, keys, device, userinfo string
+
+	refuses     []words // a refresh token that is worth nothing
+	unsure      []words // the same, or an outage
+	refusesCode []words // an authorization code that is worth nothing
+
+	reuseEndsAll bool   // a refresh token that comes twice ends all logins of its person at our client
+	keepsOld     bool   // a refresh token that was used is taken again, though there is a new one
+	unless       string // a setting of the provider's that keepsOld depends on
+	endsOldAtUse bool   // so too, until the access token that came with the new one is used
+}
+
+// words is an error answer of a token endpoint (RFC 6749 §5.2).
+type words struct {
+	status int
+	code   string // empty: the whole body is
+	text   string // error_description; empty: any
+}
+
+// dialects is the one table of what providers do in their own way. Where no version is named it is
+// their documentation's word, else it was measured (docs/replay.md, "By provider").
+var dialects = []dialect{
+	{
+		name: "Dex", auth: "/auth", token: "/token", keys: "/keys", device: "/device/code",
+		refuses: []words{{400, "invalid_request", ""}}, // has expired, was replaced, or used twice
+		unsure:  []words{{500, "invalid_request", ""}}, // the person is gone, or its directory is away
+	},
+	{ // 2.7
+		name: "Glewlwyd", auth: "/auth", token: "/token", keys: "/jwks", userinfo: "/userinfo",
+		refuses: []words{{400, "", ""}},
+	},
+	{ // 2.16
+		name: "LemonLDAP::NG", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/oauth2/jwks",
+		refuses: []words{{400, "invalid_request", ""}}, // has expired, or its offline session was removed
+	},
+	{ // 1.7
+		name: "better-auth", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/jwks",
+		refuses:      []words{{400, "invalid_request", "user not found"}},
+		reuseEndsAll: true,
+	},
+	{ // 1.26; Forgejo is a fork. A wrong client secret is unauthorized_client too, with another text.
+		name: "Gitea", auth: "/login/oauth/authorize", token: "/login/oauth/access_token", keys: "/login/oauth/keys",
+		refuses:     []words{{400, "unauthorized_client", "token was already used"}, {400, "unauthorized_client", "unable to parse refresh token"}},
+		refusesCode: []words{{400, "unauthorized_client", "client is not authorized"}, {400, "unauthorized_client", "failed PKCE code challenge"}},
+		keepsOld:    true, unless: "INVALIDATE_REFRESH_TOKENS",
+	},
+	{ // 5.5 with doorkeeper-openid_connect 1.8; GitLab is built on it
+		name: "Doorkeeper", auth: "/oauth/authorize", token: "/oauth/token", keys: "/oauth/discovery/keys",
+		endsOldAtUse: true,
+	},
+	{
+		name: "Keycloak", auth: "/protocol/openid-connect/auth", token: "/protocol/openid-connect/token", keys: "/protocol/openid-connect/certs",
+		keepsOld: true, unless: "Revoke Refresh Token",
+	},
+	{
+		name: "Entra ID", auth: "/oauth2/v2.0/authorize", token: "/oauth2/v2.0/token", keys: "/discovery/v2.0/keys",
+		keepsOld: true,
+	},
+}
+
+var (
+	dex   = &dialects[0]
+	plain = &dialect{name: "a provider of no known kind"}
+)
+
+// dialect is the provider's.
+func (u *upstream) dialect() *dialect {
+	for i := range dialects {
+		if dialects[i].of(u) {
+			return &dialects[i]
+		}
+	}
+	return plain
+}
+
+func (d *dialect) of(u *upstream) bool {
+	base, ok := strings.CutSuffix(u.endpoint.TokenURL, d.token)
+	below := func(endpoint, path string) bool {
+		rest, ok := strings.CutPrefix(endpoint, base)
+		return path == "" || ok && rest == path
+	}
+	return ok && below(u.endpoint.AuthURL, d.auth) && below(u.keysURL, d.keys) && below(u.endpoint.DeviceAuthURL, d.device) && below(u.provider.UserInfoEndpoint(), d.userinfo)
+}
+
+// endings are error codes by which providers refuse a code or a refresh token for good, with a status below 500; only the first is RFC 6749's.
 var endings = []string{
 	"invalid_grant", "invalid_token", "expired_token", "token_expired", "invalid_refresh_token", "bad_refresh_token",
 	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied", // Entra ID and others: somebody must sign in
+}
+
+// aboutUs are error codes that refuse this server, whatever it presents.
+var aboutUs = []string{
+	"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_target",
+	"redirect_uri_mismatch", "incorrect_client_credentials", // Google, GitHub
 }
 
 // passing are error codes of an outage, whatever the status they come with.
@@ -60,14 +156,17 @@ var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
 // passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
 var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
 
+// passingStatuses below 500 are of a server that is busy or was asked too slowly (RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4).
+var passingStatuses = []int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}
+
 // passes says whether an answer of a token endpoint is that of an outage: it says nothing about
 // what was presented.
 func passes(answer *oauth2.RetrieveError) bool {
-	status := answer.Response.StatusCode
 	if answer.ErrorCode == "invalid_grant" || answer.ErrorCode == "invalid_code" {
 		return slices.ContainsFunc(entraCodes(answer), isPassingEntra)
 	}
-	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || slices.Contains(passing, answer.ErrorCode) ||
+	status := answer.Response.StatusCode
+	return status >= http.StatusInternalServerError || slices.Contains(passingStatuses, status) || slices.Contains(passing, answer.ErrorCode) ||
 		slices.ContainsFunc(entraCodes(answer), isPassingEntra)
 }
 
@@ -82,32 +181,141 @@ func entraCodes(answer *oauth2.RetrieveError) []int {
 	return entra.Codes
 }
 
-// refreshError maps a refused refresh at the provider. Of statuses from 500 on, only invalid_grant and invalid_code end the login, which
-// upstreamTokenError has seen to, and Dex's invalid_request below. What ends no login is not the client's fault.
-func (u *upstream) refreshError(err error, lastWordIsOld bool) *Error {
-	e := upstreamTokenError(err, "the sign-in provider ended this login; authorize again")
+// meaning is what an error answer of a token endpoint says of the code or refresh token that was
+// presented.
+type meaning int
+
+const (
+	refused meaning = iota // it is worth nothing
+	doubted                // probably that: a refusal in words that are not known, or that have two meanings
+	unsaid                 // nothing: this server is refused, or something else than the token endpoint answers
+	away                   // nothing, and it passes by itself
+)
+
+// meaningOf reads an error answer. own are the provider's own words for a refusal of what was
+// presented, unsure those that may be one.
+func meaningOf(answer *oauth2.RetrieveError, own, unsure []words) meaning {
+	status, code := answer.Response.StatusCode, answer.ErrorCode
+	said := func(w words) bool { return w.said(answer) }
+	switch {
+	case slices.ContainsFunc(own, said):
+		return refused
+	case slices.ContainsFunc(unsure, said):
+		return doubted
+	case passes(answer):
+		return away
+	case code == "invalid_grant", code == "invalid_code", // some say so of a used code
+		status < http.StatusInternalServerError && slices.Contains(endings, code):
+		return refused
+	case slices.Contains(aboutUs, code), status != http.StatusBadRequest && status != http.StatusOK:
+		// A firewall's 403, a maintenance page's 404, a 401: whoever else were to present something
+		// would get the same.
+		return unsaid
+	case code != "", empty(answer), isJSON(answer):
+		return doubted
+	}
+	return unsaid
+}
+
+func (w words) said(answer *oauth2.RetrieveError) bool {
+	return answer.Response.StatusCode == w.status && answer.ErrorCode == w.code && (w.code != "" || empty(answer)) &&
+		(w.text == "" || answer.ErrorDescription == w.text)
+}
+
+func empty(answer *oauth2.RetrieveError) bool { return len(bytes.TrimSpace(answer.Body)) == 0 }
+
+func isJSON(answer *oauth2.RetrieveError) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(answer.Body), []byte("{"))
+}
+
+// describe says for the operator what came.
+func describe(answer *oauth2.RetrieveError) error {
+	said := providerSaid(answer)
+	if codes := entraCodes(answer); len(codes) > 0 {
+		return fmt.Errorf("%w, AADSTS%d", said, codes[0])
+	}
+	switch {
+	case answer.ErrorCode != "":
+		return said
+	case empty(answer):
+		return fmt.Errorf("%w, with an empty body", said)
+	}
+	kind, _, _ := mime.ParseMediaType(answer.Response.Header.Get("Content-Type"))
+	if len(kind) > 40 || !mediaType.MatchString(kind) {
+		kind = "no known type"
+	}
+	return fmt.Errorf("%w, in %s", said, kind)
+}
+
+var mediaType = regexp.MustCompile(`^[a-z0-9.+-]+/[a-z0-9.+-]+$`)
+
+// codeError maps an error of the token endpoint for an authorization code.
+func (s *Issuer) codeError(t *tenant, up *upstream, st *standing, err error) *Error {
 	var answer *oauth2.RetrieveError
 	if !errors.As(err, &answer) {
-		return e
+		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
 	}
-	cause := e.cause
-	codes := entraCodes(answer)
-	if len(codes) > 0 {
-		cause = fmt.Errorf("%w, AADSTS%d", cause, codes[0])
+	cause := describe(answer)
+	worthless := invalidGrant("the authorization code is no longer valid; authorize again").because(cause)
+	switch meaningOf(answer, up.dialect().refusesCode, nil) {
+	case refused:
+		return worthless
+	case away:
+		return temporarilyUnavailable("the sign-in provider is not available", cause)
+	case doubted:
+		// A mistake of the operator's could be answered so too, but not where a code was taken before.
+		if st.hasAccepted() {
+			s.Log.Warn("the provider refused a code in words that are not known for that; it is taken for one that was used or has expired", t.named(), "provider", up.issuer, "cause", cause)
+			return worthless
+		}
 	}
-	status := answer.Response.StatusCode
-	ended := invalidGrant("the sign-in provider ended this login; authorize again").because(cause)
-	away := temporarilyUnavailable("the sign-in provider is not available", cause)
-	switch {
-	case slices.Contains(passing, answer.ErrorCode), slices.ContainsFunc(codes, isPassingEntra):
-		return away
-	case u.isDex() && answer.ErrorCode == "invalid_request" && status == http.StatusBadRequest:
-		return ended // of a refresh token that has expired, was replaced, or used twice
-	case u.isDex() && answer.ErrorCode == "invalid_request" && status == http.StatusInternalServerError && lastWordIsOld:
-		return ended // of a person who is gone, but also of a directory that is away for a moment
-	case status < http.StatusInternalServerError && slices.Contains(endings, answer.ErrorCode):
-		return ended
-	}
-	e.cause = cause
-	return e
+	return notAccepted(cause)
 }
+
+// notAccepted is never relayed as what it is, invalid_client: it is about the operator's client, and SDKs would throw away their own.
+func notAccepted(cause error) *Error {
+	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
+}
+
+// refreshError maps an error of the token endpoint for a refresh token. What ends a login has a
+// status below 500; all else is bridged (stale).
+func (s *Issuer) refreshError(up *upstream, st *standing, last identity, err error) *Error {
+	var answer *oauth2.RetrieveError
+	if !errors.As(err, &answer) {
+		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
+	}
+	now := s.Now()
+	silence := now.Sub(time.Unix(last.CheckedAt, 0))
+	ended := func(cause error) *Error {
+		return invalidGrant("the sign-in provider ended this login; authorize again").because(cause)
+	}
+	cause := describe(answer)
+	d := up.dialect()
+	switch meaningOf(answer, d.refuses, d.unsure) {
+	case refused:
+		st.understands()
+		return ended(cause)
+	case away:
+		return temporarilyUnavailable("the sign-in provider is not available", cause)
+	case doubted:
+		switch {
+		case st.doubts(last.RefreshToken, now):
+			return ended(fmt.Errorf("%w, and has taken another login's refresh token since it first did so", cause))
+		case silence > staleWindow:
+			return ended(fmt.Errorf("%w, and its last other word on this login is more than %v old", cause, staleWindow))
+		}
+		return temporarilyUnavailable("the sign-in provider gave no clear answer", cause)
+	}
+	// A wrong secret, or a firewall: nobody is logged out for it at once, also not who comes back
+	// after a night. For ever it would leave clients with a login that nothing but a new one mends.
+	since := st.troubled(now)
+	switch {
+	case silence > staleWindow && now.Sub(since) > staleWindow:
+		return ended(fmt.Errorf("%w, and has taken no refresh token from this server for more than %v: see the labels clientID and clientSecret", cause, staleWindow))
+	case s.OnLambda && silence > forgetfulWindow: // a process that has just begun does not know since when
+		return ended(fmt.Errorf("%w, and its last word on this login is more than %v old: see the labels clientID and clientSecret", cause, forgetfulWindow))
+	}
+	return notAccepted(cause)
+}
+
+const forgetfulWindow = 24 * time.Hour

@@ -91,7 +91,8 @@ type Issuer struct {
 	met       lastTenants
 	checks    checks
 	counters  counters
-	static    onceSet // tenants whose provider does not rotate
+	static    onceSet // tenants whose provider takes used refresh tokens again
+	standings standings
 
 	unfinished unfinished // codes that are spent and gave no login yet
 	redeeming  turns

@@ -136,6 +136,13 @@ func withSecondTry(ctx context.Context) context.Context {
 	return context.WithValue(ctx, secondTryKey{}, new(atomic.Bool))
 }
 
+// withoutSecondTry is for a question that must not arrive twice, whatever becomes of its answer.
+func withoutSecondTry(ctx context.Context) context.Context {
+	taken := new(atomic.Bool)
+	taken.Store(true)
+	return context.WithValue(ctx, secondTryKey{}, taken)
+}
+
 type secondTryKey struct{}
 
 func repeatable(ctx context.Context) bool { return ctx.Value(secondTryKey{}) != nil }

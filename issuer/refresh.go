@@ -75,7 +75,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 	defer cancel()
-	due := g.Identity.RefreshToken != "" && (unread || now.Sub(time.Unix(g.Identity.CheckedAt, 0)) >= time.Duration(t.UpstreamCheckInterval)*time.Second)
+	age := now.Sub(time.Unix(g.Identity.CheckedAt, 0))
+	due := g.Identity.RefreshToken != "" && (unread || t.UpstreamCheckInterval == 0 || age >= time.Duration(t.UpstreamCheckInterval)*time.Second)
 	renew := s.renew
 	if due {
 		renew = s.renewChecked
@@ -175,10 +176,19 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 	return renewal{}, invalidGrant("this refresh token was used before, so the login is over; authorize again")
 }
 
-// endFamily makes the guard, if there is one, refuse all refresh tokens of a login.
-func (s *Issuer) endFamily(ctx context.Context, t *tenant, c client, g grant, because string) error {
+// endFamily makes the guard, if there is one, refuse all refresh tokens of a login that is over.
+func (s *Issuer) endFamily(ctx context.Context, t *tenant, c client, g grant, because string) {
+	s.loginEnded(t, c, g, because)
+	s.endAtGuard(ctx, t, g)
+}
+
+// loginEnded is the operator's record of it.
+func (s *Issuer) loginEnded(t *tenant, c client, g grant, because string) {
 	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
 		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.familyName(), "generation", g.Generation)
+}
+
+func (s *Issuer) endAtGuard(ctx context.Context, t *tenant, g grant) error {
 	if s.ReplayGuard == nil {
 		return nil
 	}
@@ -278,9 +288,8 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		}
 		return s.stale(t, presented, g, err)
 	}
-	if last.RefreshToken == g.Identity.RefreshToken && s.ReplayGuard == nil && !c.proved && s.static.first(t.PublicURL) {
-		s.Log.Warn("the provider keeps its refresh tokens when they are used, and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL",
-			t.named(), "provider", up.issuer)
+	if s.ReplayGuard == nil && !c.proved {
+		s.warnOfOldTokens(t, up, last.RefreshToken == g.Identity.RefreshToken)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
 	if t.breaks(g.Identity) != nil { // who comes again within the minute is judged anew on this, and the provider is left alone
@@ -292,6 +301,26 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		return renewal{grant: g, token: s.sealGrant(t, c, g), short: true}, nil
 	}
 	return next, err
+}
+
+// warnOfOldTokens tells the operator, once for each tenant, that nobody notices a stolen refresh
+// token: there is no guard, and the provider takes its own again when they were used.
+func (s *Issuer) warnOfOldTokens(t *tenant, up *upstream, same bool) {
+	const advice = ", and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL"
+	d := up.dialect()
+	what := "the provider keeps its refresh tokens when they are used"
+	switch {
+	case same:
+	case d.keepsOld && d.unless != "":
+		what = d.name + " takes refresh tokens that were used again, unless " + d.unless + " is on there"
+	case d.keepsOld:
+		what = d.name + " takes refresh tokens that were used again"
+	default:
+		return
+	}
+	if s.static.first(t.PublicURL) {
+		s.Log.Warn(what+advice, t.named(), "provider", up.issuer)
+	}
 }
 
 // errClaimed: another replica is asking the provider about this family.

@@ -36,31 +36,37 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
 	defer cancel()
-	if err := s.endFamily(ctx, t, c, g, "its client revoked it"); err != nil {
+	if err := s.endAtGuard(ctx, t, g); err != nil {
 		return temporarilyUnavailable("the login cannot be ended at the moment; try again", err)
 	}
-	switch err := s.revokeUpstream(ctx, t, g); {
+	err = s.revokeUpstream(ctx, t, g)
+	switch guarded := s.ReplayGuard != nil; {
 	case err == nil:
-	case s.ReplayGuard != nil: // it has ended here, whatever the provider thinks
-		s.Log.Warn("the provider's refresh token of a revoked login was not revoked", t.named(), "family", g.familyName(), "cause", err)
+	case guarded && g.Identity.RefreshToken == "": // there is nothing to revoke
+	case guarded: // it has ended here, whatever the provider thinks
+		s.Log.Warn("a revoked login has ended here, but its refresh token at the provider has not been revoked", t.named(), "family", g.familyName(), "cause", err)
 	case errors.Is(err, errNotRevocable):
-		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(err)
+		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(fmt.Errorf("there is no replay guard, and %w", err))
 	default:
 		return temporarilyUnavailable("the sign-in provider cannot be reached; try again", err)
 	}
+	s.loginEnded(t, c, g, "its client revoked it")
 	s.counters.add(familiesRevoked)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-var errNotRevocable = errors.New("neither a replay guard nor a revocation endpoint of the provider knows this login")
+var (
+	errNotRevocable   = errors.New("the provider has no revocation endpoint that ends one login")
+	errNoRefreshToken = fmt.Errorf("the login has no refresh token of the provider: %w", errNotRevocable)
+)
 
 // revokesUpstream says whether a revocation at the provider ends a login, and no more. Google's would end those of all clients of the person.
 func (u *upstream) revokesUpstream() bool { return u.revocationURL != "" && u.issuer != googleIssuer }
 
 func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if g.Identity.RefreshToken == "" {
-		return errNotRevocable
+		return errNoRefreshToken
 	}
 	up, secret, err := s.upstreamWithSecret(ctx, t)
 	if err != nil {

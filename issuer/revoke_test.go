@@ -60,6 +60,14 @@ func TestRevocation(t *testing.T) {
 			if got.Status == 200 && got.Body != "" {
 				t.Errorf("body %q", got.Body)
 			}
+			log := w.log.String()
+			if n := strings.Count(log, "its client revoked it"); n != map[bool]int{true: 1}[c.status == 200] {
+				t.Errorf("the log says %d times that the login ended: %s", n, log)
+			}
+			left := c.status == 200 && c.refresh == "auto" && (!c.be.Revocation || c.be.RevokeStatus != 0)
+			if n := strings.Count(log, "has not been revoked"); n != map[bool]int{true: 1}[left] || strings.Contains(log, "neither") {
+				t.Errorf("the log says %d times that the provider's token lives on: %s", n, log)
+			}
 			if revoked := w.idp.Revoked(); len(revoked) != c.upstream || c.upstream > 0 && !strings.HasPrefix(revoked[0], "upstream-refresh-") {
 				t.Errorf("revoked at the provider: %q", revoked)
 			}

@@ -561,7 +561,7 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		{"it says invalid_grant", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 400 invalid_grant", "ok"},
 		{"it says invalid_grant with 401", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 401 invalid_grant", "ok"},
 		{"it says invalid_client: the operator's matter", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"}, short, "server_error", "the provider answered 401 invalid_client", "ok"},
-		{"it says invalid_request and is not Dex", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}, short, "server_error", "the provider answered 400 invalid_request", "ok"},
+		{"it says invalid_request and is not Dex", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}, short, "invalid_grant", "the provider answered 400 invalid_request", "ok"},
 		{"it fails", issuertest.Behaviour{RefreshStatus: 500}, short, "temporarily_unavailable", "the provider answered 500", "ok"},
 		{"it is busy", issuertest.Behaviour{RefreshStatus: 429, RefreshError: "slow_down"}, short, "temporarily_unavailable", "the provider answered 429 slow_down", "ok"},
 		{"it hangs", issuertest.Behaviour{Hang: true}, short, "temporarily_unavailable", "deadline exceeded", "ok"},

@@ -5,12 +5,15 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -35,9 +38,11 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	defer cancel()
 	token := s.recall(t, seed, code)
 	if token == nil {
+		known := s.standings.of(t, secret)
 		if token, err = s.postCode(ctx, up.config(t, secret), code, oauth2.VerifierOption(seed.CodeVerifier())); err != nil {
-			return identity{}, nil, upstreamTokenError(err, "the authorization code is no longer valid; authorize again")
+			return identity{}, nil, s.codeError(t, up, known, err)
 		}
+		known.takesCode()
 	}
 	who, withheld, err := s.loginOf(ctx, t, up, seed, token)
 	if err == nil && client.Err() != nil {
@@ -126,20 +131,17 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
 func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
-	ctx, cancel := s.upstreamContext(withSecondTry(ctx), up)
+	ctx, cancel := s.upstreamContext(ctx, up)
 	defer cancel()
-	ask := func() (*oauth2.Token, error) {
-		// A token without an access token makes the source refresh at once.
-		return up.config(t, secret).TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
+	known := s.standings.of(t, secret)
+	token, err := s.postRefresh(ctx, up, up.config(t, secret), last)
+	switch {
+	case errors.Is(err, errAnswerLost):
+		return identity{}, nil, invalidGrant("the sign-in provider's answer was lost; authorize again").because(err)
+	case err != nil:
+		return identity{}, nil, s.refreshError(up, known, last, err)
 	}
-	token, err := ask()
-	if isLost(err) && ctx.Err() == nil && takeSecondTry(ctx) {
-		// The provider may have replaced its refresh token. Many still take the old one for half a minute; our client comes again after that.
-		token, err = ask()
-	}
-	if err != nil {
-		return identity{}, nil, up.refreshError(err, s.Now().Sub(time.Unix(last.CheckedAt, 0)) > staleWindow)
-	}
+	known.takes(last.RefreshToken, s.Now())
 	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
@@ -157,7 +159,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	default:
 		next, err = s.learn(ctx, t, up, token, who)
 	}
-	checkedAt := s.Now().Unix()
+	checkedAt := checkedAfter(last.CheckedAt, s.Now())
 	if err != nil {
 		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
 		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
@@ -171,6 +173,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 			next.UnreadSince = s.Now().Unix()
 		}
 	}
+	s.endOldToken(ctx, t, up, token, who, last)
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
@@ -180,6 +183,80 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		next.RefreshToken = last.RefreshToken
 	}
 	return next, t.withheldScopes(token), nil // RFC 6749 §6: saying nothing here means as before
+}
+
+// checkedAfter is the time of a check, and another one than that of the check before, which may
+// have been in the same second: requests that hold one provider's token of one check share a
+// question (renewChecked). Checks that come much faster than one each second share some.
+func checkedAfter(last int64, now time.Time) int64 {
+	const ahead = 60
+	return max(now.Unix(), min(last+1, now.Unix()+ahead))
+}
+
+// endOldToken uses a new access token once where the provider ends the refresh token before only
+// then: a stolen older one would work on, also after its owner has revoked the newest. Where the
+// labels need userinfo, it has just been used.
+func (s *Issuer) endOldToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, who idToken, last identity) {
+	used := t.claimNeeds.lacks(who.claims) && up.provider.UserInfoEndpoint() != ""
+	if used || !up.dialect().endsOldAtUse || token.RefreshToken == "" || token.RefreshToken == string(last.RefreshToken) {
+		return
+	}
+	if _, err := s.userinfo(ctx, up, token, who.subject); err != nil && s.static.first("used access token", t.PublicURL) {
+		s.Log.Warn("the provider ends a refresh token when the access token that came with the next one is used, and it cannot be used: a stolen refresh token may work on; see BOUNCER_REPLAY_GUARD",
+			t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
+	}
+}
+
+// errAnswerLost: the provider may have replaced its refresh token, and must not be asked again.
+var errAnswerLost = errors.New("the provider's answer was lost, and to ask it again would end all logins of this person there")
+
+// postRefresh posts an upstream refresh token. When the answer is lost it is posted once more: if
+// the provider has not replaced it, or has a leeway, nothing is lost, and else the login is over
+// anyway. Where the second time would end other logins too, this one is given up
+// (docs/decisions/0024-what-a-provider-said.md).
+func (s *Issuer) postRefresh(ctx context.Context, up *upstream, config *oauth2.Config, last identity) (*oauth2.Token, error) {
+	ask := func(ctx context.Context) (*oauth2.Token, error) {
+		// A token without an access token makes the source refresh at once.
+		return config.TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
+	}
+	if up.dialect().reuseEndsAll {
+		client := s.upstreamClient(up.issuer)
+		seen := &witness{next: client.Transport}
+		client.Transport = seen
+		token, err := ask(oidc.ClientContext(withoutSecondTry(ctx), client))
+		if isLost(err) && seen.sent.Load() && !seen.wasElse.Load() {
+			err = errAnswerLost
+		}
+		return token, err
+	}
+	ctx = withSecondTry(ctx)
+	token, err := ask(ctx)
+	if isLost(err) && ctx.Err() == nil && takeSecondTry(ctx) {
+		// Many still take the old one for half a minute; our client comes again after that.
+		token, err = ask(ctx)
+	}
+	return token, err
+}
+
+// witness knows whether a request went out, and whether something else than an API has answered
+// it: a page says nothing of what became of a refresh token.
+type witness struct {
+	next          http.RoundTripper
+	sent, wasElse atomic.Bool
+}
+
+func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			w.sent.Store(true)
+		}
+	}}
+	resp, err := w.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	if err == nil {
+		kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		w.wasElse.Store(kind != "application/json")
+	}
+	return resp, err
 }
 
 // isLost says that there was no answer that could be read, other than because time ran out.
@@ -197,23 +274,6 @@ func (s *Issuer) upstreamContext(ctx context.Context, up *upstream) (context.Con
 // loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
 func loginRefused(cause error) *Error {
 	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
-}
-
-// upstreamTokenError maps a failed request to the provider's token endpoint. invalid_client is never
-// relayed: it is about the operator's client, and SDKs would throw away their own.
-func upstreamTokenError(err error, expired string) *Error {
-	var answer *oauth2.RetrieveError
-	if !errors.As(err, &answer) {
-		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
-	}
-	cause := providerSaid(answer)
-	switch {
-	case passes(answer):
-		return temporarilyUnavailable("the sign-in provider is not available", cause)
-	case answer.ErrorCode == "invalid_grant", answer.ErrorCode == "invalid_code": // some say so of a used code
-		return invalidGrant(expired).because(cause)
-	}
-	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
 }
 
 // redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 and go-oidc put whole

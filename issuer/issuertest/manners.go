@@ -37,6 +37,6 @@ var Manners = map[string]Behaviour{
 	},
 	"Gitea 1.26": {
 		Endpoints: map[string]string{"/authorize": "/login/oauth/authorize", "/token": "/login/oauth/access_token", "/keys": "/login/oauth/keys", "/userinfo": "/login/oauth/userinfo"},
-		Refresh:   "keeps", CodeRefusal: "unauthorized_client", UserInfo: map[string]any{"sub": "person-1"},
+		Refresh:   "keeps", CodeRefusal: "unauthorized_client", CodeRefusalText: "client is not authorized", UserInfo: map[string]any{"sub": "person-1"},
 	},
 }

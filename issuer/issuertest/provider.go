@@ -69,11 +69,13 @@ type Behaviour struct {
 	AcceptOnly       string               // "basic" or "post"; both if empty
 	CodeReuse        string               // "": refused with invalid_grant; "allowed"; else the error code that refuses it
 	CodeRefusal      string               // the error code for every code that is worth nothing; "invalid_grant" if empty
+	CodeRefusalText  string               // and its error_description
 	BurnOnWrongProof bool                 // a wrong code_verifier uses the code up
 	Status           int                  // answers this status,
 	Error            string               // with this error code
 	Echo             bool                 // whose description holds all that was sent
-	Body             string               // or this body
+	Body             string               // or this body,
+	BodyType         string               // of this Content-Type; application/json if empty
 	Hang             bool                 // answers when the asker has gone
 	Reset            bool                 // hangs up after reading the request
 	NoIDToken        bool                 // missing id_token
@@ -656,7 +658,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, b.RefreshStatus, map[string]string{"error": b.RefreshError, "error_description": b.RefreshMessage})
 		return
 	case b.Body != "":
-		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Type", cmp.Or(b.BodyType, "application/json"))
 		w.WriteHeader(max(b.Status, 200))
 		w.Write([]byte(b.Body))
 		return
@@ -697,19 +699,25 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	b := p.behaviour
 	code, ok := p.codes[r.PostForm.Get("code")]
 	refusal := cmp.Or(b.CodeRefusal, "invalid_grant")
+	refuse := func(code string) {
+		answer := map[string]string{"error": code}
+		if b.CodeRefusalText != "" {
+			answer["error_description"] = b.CodeRefusalText
+		}
+		writeJSON(w, 400, answer)
+	}
 	if !ok || code.form.Get("redirect_uri") != r.PostForm.Get("redirect_uri") {
-		writeJSON(w, 400, map[string]string{"error": refusal})
+		refuse(refusal)
 		return
 	}
 	if code.used && b.CodeReuse != "allowed" {
-		refusal := cmp.Or(b.CodeReuse, refusal)
-		writeJSON(w, 400, map[string]string{"error": refusal})
+		refuse(cmp.Or(b.CodeReuse, refusal))
 		return
 	}
 	sum := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
 	if base64.RawURLEncoding.EncodeToString(sum[:]) != code.form.Get("code_challenge") {
 		code.used = code.used || b.BurnOnWrongProof
-		writeJSON(w, 400, map[string]string{"error": refusal})
+		refuse(refusal)
 		return
 	}
 	code.used = true

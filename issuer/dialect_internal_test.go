@@ -1,0 +1,155 @@
+package issuer
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+type answering func(*http.Request) (*http.Response, error)
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What each combination of status, error code and body says of what was presented, as x/oauth2
+// reads it. The operator's log says what came, and nothing of what the provider put into it.
+func TestWhatAnErrorAnswerSays(t *testing.T) {
+	d := &dialect{
+		refuses: []words{{400, "", ""}, {409, "gone", "for good"}},
+		unsure:  []words{{500, "invalid_request", ""}},
+	}
+	const json, html, form = "application/json", "text/html; charset=utf-8", "application/x-www-form-urlencoded"
+	for _, c := range []struct {
+		status      int
+		kind, body  string
+		want        meaning // of a provider of no known kind
+		own         meaning // of d
+		description string
+	}{
+		{400, json, `{"error":"invalid_grant"}`, refused, refused, "400 invalid_grant"},
+		{500, json, `{"error":"invalid_grant"}`, refused, refused, "500 invalid_grant"},
+		{200, json, `{"error":"invalid_grant"}`, refused, refused, "200 invalid_grant"},
+		{400, form, "error=invalid_grant", refused, refused, "400 invalid_grant"},
+		{403, json, `{"error":"invalid_code"}`, refused, refused, "403 invalid_code"},
+		{400, json, `{"error":"invalid_grant","error_codes":[50196]}`, away, away, "400 invalid_grant, AADSTS50196"},
+		{400, json, `{"error":"invalid_grant","error_codes":[50173]}`, refused, refused, "400 invalid_grant, AADSTS50173"},
+		{401, json, `{"error":"token_expired"}`, refused, refused, "401 token_expired"},
+		{500, json, `{"error":"token_expired"}`, away, away, "500 token_expired"},
+		{400, json, `{"error":"access_denied"}`, refused, refused, "400 access_denied"},
+		{400, json, `{"error":"invalid_request"}`, doubted, doubted, "400 invalid_request"},
+		{500, json, `{"error":"invalid_request"}`, away, doubted, "500 invalid_request"},
+		{400, json, `{"error":"no_idea"}`, doubted, doubted, "400 no_idea"},
+		{200, json, `{"error":"no_idea"}`, doubted, doubted, "200 no_idea"},
+		{400, json, `{"error":{"code":17}}`, doubted, doubted, "400 without an error code, in application/json"},
+		{400, "application/problem+json", `{"title":"x"}`, doubted, doubted, "400 without an error code, in application/problem+json"},
+		{400, "", "", doubted, refused, "400 without an error code, with an empty body"},
+		{400, html, " \r\n", doubted, refused, "400 without an error code, with an empty body"},
+		{409, json, `{"error":"gone","error_description":"for good"}`, unsaid, refused, "409 gone, saying \"for good\""},
+		{409, json, `{"error":"gone","error_description":"until tomorrow"}`, unsaid, unsaid, "409 gone, saying \"until tomorrow\""},
+		{400, html, "<html>", unsaid, unsaid, "400 without an error code, in text/html"},
+		{400, "text/plain", "Bad Request", unsaid, unsaid, "400 without an error code, in text/plain"},
+		{400, "x\r\ny", "secret", unsaid, unsaid, "400 without an error code, in no known type"},
+		{401, json, `{"error":"invalid_client"}`, unsaid, unsaid, "401 invalid_client"},
+		{400, json, `{"error":"invalid_client"}`, unsaid, unsaid, "400 invalid_client"},
+		{200, json, `{"error":"incorrect_client_credentials"}`, unsaid, unsaid, "200 incorrect_client_credentials"},
+		{400, json, `{"error":"unauthorized_client"}`, unsaid, unsaid, "400 unauthorized_client"},
+		{400, json, `{"error":"unsupported_grant_type"}`, unsaid, unsaid, "400 unsupported_grant_type"},
+		{400, json, `{"error":"invalid_scope"}`, unsaid, unsaid, "400 invalid_scope"},
+		{401, "", "", unsaid, unsaid, "401 without an error code, with an empty body"},
+		{403, json, `{"message":"Forbidden"}`, unsaid, unsaid, "403 without an error code, in application/json"},
+		{404, html, "<html>", unsaid, unsaid, "404 without an error code, in text/html"},
+		{302, html, "<html>", unsaid, unsaid, "302 without an error code, in text/html"},
+		{413, "", "", unsaid, unsaid, "413 without an error code, with an empty body"},
+		{408, "", "", away, away, "408 without an error code, with an empty body"},
+		{425, "", "", away, away, "425 without an error code, with an empty body"},
+		{429, html, "<html>", away, away, "429 without an error code, in text/html"},
+		{503, html, "<html>", away, away, "503 without an error code, in text/html"},
+		{400, json, `{"error":"temporarily_unavailable"}`, away, away, "400 temporarily_unavailable"},
+		{400, json, `{"error":"<script>"}`, doubted, doubted, "400 an error code that is not one"},
+	} {
+		client := &http.Client{
+			Transport: answering(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: c.status, Header: http.Header{"Content-Type": {c.kind}}, Body: io.NopCloser(strings.NewReader(c.body)), Request: r}, nil
+			}),
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+		config := oauth2.Config{Endpoint: oauth2.Endpoint{TokenURL: "https://idp.example/token", AuthStyle: oauth2.AuthStyleInHeader}}
+		_, err := config.TokenSource(oidc.ClientContext(t.Context(), client), &oauth2.Token{RefreshToken: "x"}).Token()
+		var answer *oauth2.RetrieveError
+		if !errors.As(err, &answer) {
+			t.Errorf("%d %s: %v", c.status, c.body, err)
+			continue
+		}
+		if got, own := meaningOf(answer, nil, nil), meaningOf(answer, d.refuses, d.unsure); got != c.want || own != c.own {
+			t.Errorf("%d %s: %d and %d, want %d and %d", c.status, c.body, got, own, c.want, c.own)
+		}
+		if got := describe(answer).Error(); got != "the provider answered "+c.description {
+			t.Errorf("%d %s: described as %q", c.status, c.body, got)
+		}
+	}
+}
+
+// A provider is known by where its endpoints are, below whatever address; and each by one row.
+func TestEachDialectIsKnownByItsEndpoints(t *testing.T) {
+	for _, base := range []string{"https://idp.example", "https://idp.example/below/it", "http://localhost:8080"} {
+		for i := range dialects {
+			d := &dialects[i]
+			u := &upstream{provider: (&oidc.ProviderConfig{UserInfoURL: base + d.userinfo}).NewProvider(t.Context())}
+			u.endpoint = oauth2.Endpoint{AuthURL: base + d.auth, TokenURL: base + d.token, DeviceAuthURL: base + d.device}
+			u.keysURL = base + d.keys
+			if got := u.dialect(); got != d {
+				t.Errorf("%s at %s is taken for %s", d.name, base, got.name)
+			}
+			u.keysURL = "https://elsewhere.example" + d.keys
+			if got := u.dialect(); got != plain {
+				t.Errorf("%s with keys elsewhere is taken for %s", d.name, got.name)
+			}
+		}
+	}
+}
+
+func TestAStandingForgetsWhatItMust(t *testing.T) {
+	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	var all standings
+	one, other := &tenant{ProviderIssuer: "https://idp.example", ClientID: "a"}, &tenant{ProviderIssuer: "https://idp.example", ClientID: "b"}
+	st := all.of(one, "secret")
+	st.takesCode()
+	if all.of(one, "secret") != st || all.of(one, "another") == st || all.of(other, "secret") == st || all.of(one, "another").hasAccepted() {
+		t.Error("what is known of one secret is known of another")
+	}
+	for i := range doubtsKept + 5 {
+		st.doubts(packed("token "+string(rune(i))), now)
+	}
+	if n := st.doubted.len(); n != doubtsKept {
+		t.Errorf("%d doubts are kept", n)
+	}
+	st.takes("another token", now.Add(time.Minute))
+	if !st.doubts(packed("token "+string(rune(1))), now.Add(2*time.Minute)) {
+		t.Error("a doubt is forgotten at once")
+	}
+	if st.doubts("token that came late", now.Add(2*time.Minute)) {
+		t.Error("what could not be kept is taken for known")
+	}
+	st.doubts("token", now.Add(2*staleWindow+time.Minute))
+	if n := st.doubted.len(); n > 1 {
+		t.Errorf("%d doubts are kept for longer than they count", n)
+	}
+	if since := st.troubled(now); !since.Equal(now) {
+		t.Error(since)
+	}
+	if since := st.troubled(now.Add(time.Hour)); !since.Equal(now) {
+		t.Errorf("trouble begins anew: %v", since)
+	}
+	if back := now.Add(-time.Hour); !st.troubled(back).Equal(back) {
+		t.Error("a clock that was set back makes trouble last")
+	}
+	st.understands()
+	if since := st.troubled(now); !since.Equal(now) {
+		t.Errorf("trouble that is over: %v", since)
+	}
+}

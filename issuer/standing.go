@@ -1,0 +1,111 @@
+package issuer
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+// What a provider's refusal means depends on whether it takes anything from this server: a refresh
+// token that is refused in words nobody knows is worth nothing where others are taken, and may be
+// good where none is. This process remembers what it has seen of that. Whoever remembers nothing
+// bridges until the window of stale ends: that is all that losing it costs.
+
+// standing is what is known of how a provider treats one client of ours.
+type standing struct {
+	mu       sync.Mutex // guards what follows for one access
+	accepted bool       // it has taken a code or a refresh token
+	// When it last took a refresh token.
+	refreshed time.Time
+	// Since when its answers to refreshes say nothing of the refresh token; zero while they do.
+	trouble time.Time
+	// When it first refused a login's refresh token in words that are not clear.
+	doubted buckets[time.Time]
+}
+
+const (
+	standingsKept = 1024
+	doubtsKept    = 10_000
+)
+
+// standings hold one for each provider, client and secret: a secret that was replaced begins anew.
+type standings struct {
+	mu sync.Mutex // guards m for one access
+	m  map[[sha256.Size]byte]*standing
+}
+
+func (s *standings) of(t *tenant, secret string) *standing {
+	key := sha256.Sum256([]byte(t.ProviderIssuer + "\x00" + t.ClientID + "\x00" + secret))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, ok := s.m[key]
+	if !ok {
+		st = &standing{doubted: buckets[time.Time]{width: staleWindow}}
+		put(&s.m, key, st, standingsKept)
+	}
+	return st
+}
+
+// takesCode is called when a code was taken.
+func (st *standing) takesCode() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.accepted, st.trouble = true, time.Time{}
+}
+
+func (st *standing) hasAccepted() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.accepted
+}
+
+// takes is called when a refresh token was taken.
+func (st *standing) takes(refreshToken packed, now time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.accepted, st.refreshed, st.trouble = true, now, time.Time{}
+	if st.doubted.len() > 0 {
+		st.doubted.delete(doubtKey(refreshToken))
+	}
+}
+
+// understands is called when a refresh token was refused clearly: whoever does that has accepted
+// this server.
+func (st *standing) understands() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.trouble = time.Time{}
+}
+
+// doubts is called when a refresh token was refused in words that are not clear. It says whether
+// another one has been taken since that first happened: then they are clear.
+func (st *standing) doubts(refreshToken packed, now time.Time) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.doubted.turn(now)
+	key := doubtKey(refreshToken)
+	first := st.doubted.get(key)
+	if first.IsZero() {
+		if st.doubted.len() < doubtsKept {
+			st.doubted.set(key, now)
+		}
+		return false
+	}
+	return st.refreshed.After(first)
+}
+
+// troubled is called when an answer to a refresh said nothing of the refresh token. It says since
+// when that has been so, without one that did.
+func (st *standing) troubled(now time.Time) time.Time {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.trouble.IsZero() || st.trouble.After(now) { // the clock was set back
+		st.trouble = now
+	}
+	return st.trouble
+}
+
+func doubtKey(refreshToken packed) replayKey {
+	sum := sha256.Sum256([]byte(refreshToken))
+	return replayKey(sum[:16])
+}
