@@ -221,7 +221,7 @@ func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
 		{"2 MB", nil, be{DiscoveryBytes: 2 << 20}, "the provider answers 200", "that is 1 MB or more", setUp},
 		{"an endpoint by http", nil, doc("token_endpoint", "http://sso.example.com/token"), "token_endpoint is not an https URL in its document", "set the provider's own public URL", setUp},
 		{"no token endpoint", nil, doc("token_endpoint", nil), "token_endpoint is not an https URL", "", setUp},
-		{"a member of another type", nil, doc("scopes_supported", "openid"), "a member of its document is of another type", "", setUp},
+		{"a needed member of another type", nil, doc("token_endpoint", []string{"https://sso.example.com/token"}), "token_endpoint is not an https URL", "", setUp},
 		{"502 of a proxy", nil, page(502), "the provider answers 502 text/html", "is out of order; the label providerIssuer need not be wrong", away},
 		{"429", nil, be{DiscoveryStatus: 429}, "the provider answers 429", "is out of order", away},
 		{"an answer that breaks off", nil, be{DiscoveryBreaks: true}, "the provider's answer 200 broke off after 10 bytes", "", away},

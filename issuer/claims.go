@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 )
 
@@ -105,7 +106,7 @@ const (
 
 // learn makes an identity of what the provider said. Userinfo is asked once, and only for what the labels need and the id_token lacks.
 func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, said idToken) (identity, error) {
-	if !t.claimNeeds.lacks(said.claims) || up.provider.UserInfoEndpoint() == "" {
+	if !t.claimNeeds.lacks(said.claims) || up.userinfoURL == "" {
 		return s.identityOf(t, up, said.subject, said.claims), nil
 	}
 	more, err := s.userinfo(ctx, up, token, said.subject)
@@ -158,21 +159,56 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 
 // userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be about another person (§5.3.2).
 func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token, subject string) (claims, error) {
-	ask := func() (*oidc.UserInfo, error) { return up.provider.UserInfo(ctx, oauth2.StaticTokenSource(token)) }
-	info, err := ask()
-	// go-oidc does not say whether it is a passing fault.
+	c, err := s.askUserinfo(ctx, up, token)
+	// Also where it was refused: some providers have several places, and not all know the access token at once.
 	if err != nil && s.Wait(ctx, oncePause) == nil {
-		info, err = ask()
+		c, err = s.askUserinfo(ctx, up, token)
 	}
 	if err != nil {
-		return nil, temporarilyUnavailable("the sign-in provider cannot be reached", fmt.Errorf("userinfo: %w", redactUpstream(err)))
+		var answer *strangeAnswer
+		if errors.As(err, &answer) && !answer.passes() {
+			err = notUsed{err}
+		}
+		return nil, unanswered(fmt.Errorf("userinfo: %w", err))
 	}
-	var c claims
-	if err := info.Claims(&c); err != nil {
-		return nil, temporarilyUnavailable("the sign-in provider cannot be reached", errors.New("userinfo: not a JSON object"))
+	said := c["sub"]
+	if number, ok := said.(json.Number); ok { // as it was written: two large ones must not become one
+		said = number.String()
 	}
-	if info.Subject != subject {
-		return nil, loginRefused(errors.New("userinfo: sub is not the one of the id_token"))
+	if said != subject {
+		return nil, loginRefused(fmt.Errorf("userinfo: sub is not the one of the id_token (%s came)", typeOf(c["sub"])))
+	}
+	return c, nil
+}
+
+// askUserinfo reads one answer: a JSON object, or a signed JWT that holds one (§5.3.2).
+func (s *Issuer) askUserinfo(ctx context.Context, up *upstream, token *oauth2.Token) (claims, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, up.userinfoURL, nil)
+	if err != nil {
+		return nil, errors.New("userinfo_endpoint is no URL")
+	}
+	token.SetAuthHeader(r)
+	body, mediaType, err := s.fetched(r, up.issuer)
+	if err != nil {
+		return nil, err
+	}
+	strange := func(why string) error { return &strangeAnswer{http.StatusOK, mediaType, why} }
+	if mediaType == "application/jwt" {
+		signed, err := readSigned(string(body), signatureAlgorithms)
+		if err != nil {
+			return nil, strange(err.Error())
+		}
+		body, err = up.keys.verify(ctx, signed, true)
+		switch {
+		case errors.Is(err, errKeysUnread):
+			return nil, err
+		case err != nil:
+			return nil, strange(err.Error())
+		}
+	}
+	c, err := readClaims(body)
+	if err != nil {
+		return nil, strange(err.Error())
 	}
 	return c, nil
 }
@@ -201,7 +237,7 @@ func (c claims) emailVerified(issuer string) bool {
 	verified, sent := c["email_verified"]
 	if !sent && strings.HasPrefix(issuer, entraIssuer) {
 		verified = c["xms_edov"]
-		if verified == "1" || verified == float64(1) {
+		if verified == "1" || verified == json.Number("1") {
 			return true
 		}
 	}

@@ -253,7 +253,7 @@ var mediaType = regexp.MustCompile(`^[a-z0-9.+-]+/[a-z0-9.+-]+$`)
 func (s *Issuer) codeError(t *tenant, up *upstream, st *standing, err error) *Error {
 	var answer *oauth2.RetrieveError
 	if !errors.As(err, &answer) {
-		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
+		return unanswered(redactUpstream(err))
 	}
 	cause := describe(answer)
 	worthless := invalidGrant("the authorization code is no longer valid; authorize again").because(cause)
@@ -282,7 +282,7 @@ func notAccepted(cause error) *Error {
 func (s *Issuer) refreshError(up *upstream, st *standing, last identity, err error) *Error {
 	var answer *oauth2.RetrieveError
 	if !errors.As(err, &answer) {
-		return temporarilyUnavailable("the sign-in provider cannot be reached", redactUpstream(err))
+		return unanswered(redactUpstream(err))
 	}
 	now := s.Now()
 	silence := now.Sub(time.Unix(last.CheckedAt, 0))

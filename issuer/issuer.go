@@ -93,6 +93,7 @@ type Issuer struct {
 	counters  counters
 	static    onceSet // tenants whose provider takes used refresh tokens again
 	standings standings
+	oddKeys   onceSet // keys of providers that are passed over, or named for another
 
 	unfinished unfinished // codes that are spent and gave no login yet
 	redeeming  turns

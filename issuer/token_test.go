@@ -552,7 +552,7 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		want  string // an hour after the provider's last word
 		old   string // more than two hours after it
 		cause string // in the log
-		later string // the next attempt, when the provider is kind again
+		later string // the next attempt, when the provider is kind again; empty where its refresh token was carried
 	}{
 		{"it rotates", issuertest.Behaviour{}, "ok", "ok", "", ""},
 		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, "ok", "ok", "", ""},
@@ -567,10 +567,11 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		{"it hangs", issuertest.Behaviour{Hang: true}, short, "temporarily_unavailable", "deadline exceeded", "ok"},
 		{"it hangs up", issuertest.Behaviour{Reset: true}, short, "temporarily_unavailable", "EOF", "ok"},
 		{"it names another person", issuertest.Behaviour{SubOnRefresh: "person-2"}, "access_denied", "access_denied", "another person", "invalid_grant"},
-		{"it signs with another key", issuertest.Behaviour{WrongKey: true}, "access_denied", "access_denied", "signature", "invalid_grant"},
-		{"it answers for another client", issuertest.Behaviour{Claims: func(m map[string]any) { m["aud"] = "somebody" }}, "access_denied", "access_denied", "audience", "invalid_grant"},
-		{"its keys cannot be fetched: its token is kept, the claims stand", issuertest.Behaviour{KeysStatus: 500}, short, short, "keys", ""},
-		{"its words are not JSON", issuertest.Behaviour{Body: "<html>"}, short, "temporarily_unavailable", "unexpected answer", "ok"},
+		{"it signs with another key", issuertest.Behaviour{WrongKey: true}, short, short, "its signature does not fit the key that it names", ""},
+		{"it answers for another client", issuertest.Behaviour{Claims: func(m map[string]any) { m["aud"] = "somebody" }}, short, short, "aud does not name this client", ""},
+		{"it names another person, and signs with another key", issuertest.Behaviour{WrongKey: true, SubOnRefresh: "person-2"}, "access_denied", "access_denied", "another person", "invalid_grant"},
+		{"its keys cannot be fetched: its token is kept, the claims stand", issuertest.Behaviour{KeysStatus: 500}, short, short, "the provider's keys cannot be read: the provider answered 500", ""},
+		{"its words are not JSON", issuertest.Behaviour{Body: "<html>"}, short, "temporarily_unavailable", ": no token response", "ok"},
 	} {
 		for _, old := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, ", after a longer silence: ", old), func(t *testing.T) {
@@ -606,7 +607,7 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 				if n := w.idp.Posts(); n != 1+asked {
 					t.Errorf("%d posts, want one for the login and %d for this", n, asked)
 				}
-				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && (got.text("refresh_token") != token) != (c.cause == "keys") {
+				if (got.Status == 503) != (got.Header.Get("Retry-After") != "") || outcome(got) == short && (got.text("refresh_token") != token) != (c.later == "") {
 					t.Errorf("Retry-After %q, %s", got.Header.Get("Retry-After"), got.Body)
 				}
 				if c.cause != "" && !strings.Contains(w.log.String(), c.cause) {

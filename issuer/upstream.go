@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
@@ -28,7 +29,10 @@ type upstream struct {
 	fetchedAt time.Time
 
 	keysURL         string
-	revocationURL   string // RFC 7009; empty if there is none
+	keys            *keySet
+	algorithms      []jose.SignatureAlgorithm // of id_tokens
+	userinfoURL     string                    // empty if there is none
+	revocationURL   string                    // RFC 7009; empty if there is none
 	scopesSupported []string
 }
 
@@ -144,7 +148,8 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	defer cancel()
 	client := s.upstreamClient(issuer)
 	answer := &discoveryAnswer{next: client.Transport}
-	client.Transport, client.CheckRedirect = answer, sameOriginOnly
+	client.Transport = rewritten{answer, func(_ *http.Response, body []byte) ([]byte, error) { return readableDiscovery(body), nil }}
+	client.CheckRedirect = sameOriginOnly
 	ask := func() (*oidc.Provider, error) { return oidc.NewProvider(oidc.ClientContext(ctx, client), issuer) }
 	provider, err := ask()
 	// Without any document this is a login's matter: its client comes once.
@@ -161,6 +166,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		Revocation  string   `json:"revocation_endpoint"`
 		Scopes      []string `json:"scopes_supported"`
 		UserInfo    string   `json:"userinfo_endpoint"`
+		Algorithms  []string `json:"id_token_signing_alg_values_supported"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
@@ -190,6 +196,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	}
 	return &upstream{
 		provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
+		keys: s.newKeySet(issuer, metadata.JWKSURI), algorithms: readableAlgorithms(metadata.Algorithms), userinfoURL: metadata.UserInfo,
 		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes,
 	}, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"mime"
 	"net"
 	"net/http"
@@ -12,14 +11,12 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -145,12 +142,10 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
-		if who, err = s.verifyIDToken(ctx, t, up, token); err == nil && who.subject != last.Subject {
-			err = loginRefused(errors.New("sub of the refreshed id_token is another person's"))
-		}
+		who, err = s.refreshedIDToken(ctx, t, up, raw, last.Subject)
 	}
 	var next identity
-	switch noNews := raw == "" && up.provider.UserInfoEndpoint() == ""; {
+	switch noNews := raw == "" && up.userinfoURL == ""; {
 	case err != nil:
 	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
 		next, next.UnreadSince = last, 0
@@ -163,6 +158,9 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	if err != nil {
 		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
 		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
+			if silent && errors.Is(err, errUnusable) { // waiting did not mend it
+				err = invalidGrant("the sign-in provider's answers about this login were not accepted; authorize again").because(errors.Unwrap(err))
+			}
 			return identity{}, nil, err
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
@@ -197,7 +195,7 @@ func checkedAfter(last int64, now time.Time) int64 {
 // then: a stolen older one would work on, also after its owner has revoked the newest. Where the
 // labels need userinfo, it has just been used.
 func (s *Issuer) endOldToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, who idToken, last identity) {
-	used := t.claimNeeds.lacks(who.claims) && up.provider.UserInfoEndpoint() != ""
+	used := t.claimNeeds.lacks(who.claims) && up.userinfoURL != ""
 	if used || !up.dialect().endsOldAtUse || token.RefreshToken == "" || token.RefreshToken == string(last.RefreshToken) {
 		return
 	}
@@ -222,7 +220,7 @@ func (s *Issuer) postRefresh(ctx context.Context, up *upstream, config *oauth2.C
 	if up.dialect().reuseEndsAll {
 		client := s.upstreamClient(up.issuer)
 		seen := &witness{next: client.Transport}
-		client.Transport = seen
+		client.Transport = rewritten{seen, readableTokens}
 		token, err := ask(oidc.ClientContext(withoutSecondTry(ctx), client))
 		if isLost(err) && seen.sent.Load() && !seen.wasElse.Load() {
 			err = errAnswerLost
@@ -268,28 +266,14 @@ func isLost(err error) bool {
 
 // upstreamContext is for one exchange with a provider.
 func (s *Issuer) upstreamContext(ctx context.Context, up *upstream) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(oidc.ClientContext(ctx, s.upstreamClient(up.issuer)), upstreamTimeout)
+	client := s.upstreamClient(up.issuer)
+	client.Transport = rewritten{client.Transport, readableTokens}
+	return context.WithTimeout(oidc.ClientContext(ctx, client), upstreamTimeout)
 }
 
 // loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
 func loginRefused(cause error) *Error {
 	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
-}
-
-// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 and go-oidc put whole
-// bodies into their errors.
-func redactUpstream(err error) error {
-	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
-		return fmt.Errorf("%s: %w", weburl.HostOf(urlErr.URL), urlErr.Err)
-	}
-	text := err.Error()
-	for _, known := range []string{"audience", "signature", "issuer did not match", "malformed", "unsupported algorithm", "different provider"} {
-		if strings.Contains(text, known) {
-			return errors.New("refused: " + known)
-		}
-	}
-	return errors.New("unexpected answer")
 }
 
 var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)

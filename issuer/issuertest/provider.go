@@ -46,6 +46,7 @@ type Behaviour struct {
 	DiscoveryBreaks   bool           // hangs up in the middle of it
 	DiscoveryBytes    int64          // or sends so many bytes that are none
 	Discovery         map[string]any // members set over the document's own; nil removes one
+	DiscoveryMembers  map[string]any // the same, but nil is null
 	DiscoveryHang     bool           // answers when the asker has gone
 	// Endpoints are paths by the usual ones, where they are others: "/token": "/oauth2/token".
 	// Providers are known by them.
@@ -567,6 +568,9 @@ func (p *Provider) discovery(w http.ResponseWriter, r *http.Request) {
 		if v == nil {
 			delete(doc, name)
 		}
+	}
+	for name, v := range b.DiscoveryMembers {
+		doc[name] = v
 	}
 	writeJSON(w, 200, doc)
 }

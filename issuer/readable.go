@@ -1,0 +1,177 @@
+package issuer
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// Libraries read an answer into typed fields, and refuse all of it for one member that has another
+// type: an expires_in of 3600.0 that nobody here looks at. So they are handed answers in which each
+// member that they read is of the type they expect, or missing. What is missing and needed is then
+// refused by its name, by whoever needs it.
+
+// rewritten is an http.RoundTripper whose answers are what rewrite makes of their bodies.
+type rewritten struct {
+	next    http.RoundTripper
+	rewrite func(resp *http.Response, body []byte) ([]byte, error)
+}
+
+func (w rewritten) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := w.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
+	if err == nil {
+		body, err = w.rewrite(resp, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return resp, nil
+}
+
+// members are those of a JSON object, as they were written.
+type members struct {
+	all     map[string]json.RawMessage
+	changed bool
+}
+
+func readMembers(body []byte) *members {
+	m := &members{}
+	if json.Unmarshal(body, &m.all) != nil || m.all == nil {
+		return nil
+	}
+	return m
+}
+
+// bytes are those that came, if nothing was changed.
+func (m *members) bytes(came []byte) []byte {
+	if !m.changed {
+		return came
+	}
+	return must(json.Marshal(m.all))
+}
+
+// set puts a value in the place of a member; nil removes it.
+func (m *members) set(name string, value any) {
+	m.changed = true
+	if value == nil {
+		delete(m.all, name)
+		return
+	}
+	m.all[name] = must(json.Marshal(value))
+}
+
+func (m *members) value(name string) (v any) {
+	json.Unmarshal(m.all[name], &v) // what is missing stays nil
+	return v
+}
+
+// isText says whether a member is a string that says something.
+func (m *members) isText(name string) bool {
+	text := m.all[name]
+	return len(text) > 2 && text[0] == '"'
+}
+
+// texts removes members that are no strings.
+func (m *members) texts(names ...string) {
+	for _, name := range names {
+		if text, sent := m.all[name]; sent && text[0] != '"' {
+			m.set(name, nil)
+		}
+	}
+}
+
+// lists makes lists of strings of members: of a list what is a string in it, of a string its words.
+func (m *members) lists(names ...string) {
+	for _, name := range names {
+		if m.all[name] == nil {
+			continue
+		}
+		texts, changed := []string{}, true
+		switch v := m.value(name).(type) {
+		case string:
+			texts = strings.Fields(v)
+		case []any:
+			for _, entry := range v {
+				if text, ok := entry.(string); ok {
+					texts = append(texts, text)
+				}
+			}
+			changed = len(texts) != len(v)
+		}
+		if changed {
+			m.set(name, texts)
+		}
+	}
+}
+
+// readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. What is no
+// JSON object is left as it is.
+func readableDiscovery(body []byte) []byte {
+	m := readMembers(body)
+	if m == nil {
+		return body
+	}
+	m.texts("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "revocation_endpoint", "device_authorization_endpoint")
+	m.lists("id_token_signing_alg_values_supported", "token_endpoint_auth_methods_supported", "scopes_supported")
+	// RFC 9207 §3. A string that says so counts: without it, an answer without iss would be taken.
+	const sendsIss = "authorization_response_iss_parameter_supported"
+	switch v := m.value(sendsIss).(type) {
+	case nil, bool:
+	default:
+		m.set(sendsIss, v == "true")
+	}
+	return m.bytes(body)
+}
+
+var wholeSeconds = regexp.MustCompile(`^[0-9]{1,9}$`)
+
+// readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable, or is a *strangeAnswer:
+// one that looks like success and has no access token would be taken for none at all.
+func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
+	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
+	media := mediaTypeOf(resp.Header)
+	m := readMembers(body)
+	if m == nil {
+		form, err := url.ParseQuery(string(body)) // in which form some write it
+		if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; success &&
+			(!isForm || err != nil || form.Get("access_token") == "" && form.Get("error") == "") {
+			return nil, &strangeAnswer{resp.StatusCode, media, "no token response"}
+		}
+		return body, nil
+	}
+	if success && !m.isText("access_token") && !m.isText("error") {
+		why := "access_token is missing"
+		if v := m.value("access_token"); v != nil && v != "" {
+			why = "access_token is " + typeOf(v)
+		}
+		return nil, &strangeAnswer{resp.StatusCode, media, why}
+	}
+	m.texts("access_token", "token_type", "refresh_token", "error", "error_description", "error_uri")
+	if life := m.all["expires_in"]; life != nil && !wholeSeconds.Match(life) {
+		m.set("expires_in", nil) // nobody here looks at it
+	}
+	// A list of scopes is understood. What is not must not be taken for "all that was asked for",
+	// which is what a missing scope says (§5.1).
+	switch m.value("scope").(type) {
+	case nil, string:
+	case []any:
+		m.lists("scope")
+		var words []string
+		json.Unmarshal(m.all["scope"], &words)
+		m.set("scope", strings.Join(words, " "))
+	default:
+		m.set("scope", "")
+	}
+	resp.Header.Set("Content-Type", "application/json") // by which x/oauth2 decides how it reads
+	return m.bytes(body), nil
+}
