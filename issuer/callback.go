@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -38,6 +39,10 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	req := login.authorizationRequest
 	finished := []*http.Cookie{t.expiredCookie(flowCookie, state)}
+	succeeded := finished
+	if !weburl.IsWeb(req.RedirectURI) { // the browser stays on our page, which may be reloaded
+		succeeded = []*http.Cookie{t.reloadedCookie(state, cookie.Value)}
+	}
 	up, err := s.upstream(r.Context(), t)
 	if err != nil {
 		return nil, noProvider(err)
@@ -61,17 +66,17 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	mark := codeKey(t, upstreamCode)
 	done, err := s.redeeming.turn(r.Context(), mark)
 	if err != nil { // of the one before is not known yet what becomes; then as with exchange=token
-		return s.codeAnswer(t, req, code, finished), nil
+		return s.codeAnswer(t, req, code, succeeded), nil
 	}
 	defer done()
 	if s.atCallback(r.Context(), t, mark) {
-		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode)
+		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode, true)
 		if err != nil {
 			e := asError(err)
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
 				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.issuer, "cause", e.cause)
 				s.handOn(r.Context(), mark)
-				return s.codeAnswer(t, req, code, finished), nil
+				return s.codeAnswer(t, req, code, succeeded), nil
 			}
 			if e.Code == "invalid_grant" { // a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
 				e = badRequest("access_denied", e.Description).because(e.cause)
@@ -79,7 +84,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
 		if err := s.admitLogin(t, who, withheld); err != nil {
-			// The person is still here: they get a page that says so, and from there the client its access_denied.
+			// The person is still here: they get a page that says so, and from there the client its
+			// access_denied. A program on their own machine gets that at once (decision 14).
 			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
 			a.status, a.cookies = http.StatusForbidden, finished
 			return a, nil
@@ -87,7 +93,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	return s.codeAnswer(t, req, code, finished), nil
+	return s.codeAnswer(t, req, code, succeeded), nil
 }
 
 // atCallback says whether the upstream code is redeemed now, while the person is here to be told

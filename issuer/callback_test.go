@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +172,90 @@ func TestACallbackOpenedTwice(t *testing.T) {
 	two, _ := url.Parse(second.Header.Get("Location"))
 	a.token(a.redemption(one.Query().Get("code"))).wants(t, 200, "")
 	a.token(a.redemption(two.Query().Get("code"))).wants(t, 400, "invalid_grant")
+}
+
+// A browser that gave up the first answer, because its person reloaded or clicked twice, has its
+// cookie still. The login is not lost, whoever redeems the provider's code, and it is one.
+func TestACallbackWhoseAnswerWasLost(t *testing.T) {
+	for _, exchange := range []string{"token", "callback", "auto"} {
+		for _, guard := range []string{"none", "memory", "shared"} {
+			t.Run(exchange+", guard "+guard, func(t *testing.T) {
+				w := newWorld(t, nil, func(w *world) {
+					w.wiki.Exchange, w.wiki.AllowedSubjects = exchange, []string{"person-1"}
+					w.guarded(guard)
+				})
+				a := w.register(w.wiki.PublicURL, nil)
+				b := issuertest.NewBrowser(t, w.net)
+				back := a.begun(b)
+				u, _ := url.Parse(back)
+				kept := b.Jar.Cookies(u)
+				var codes []string
+				for range 3 {
+					r := newRequest(t, "GET", back, "", "")
+					for _, c := range kept {
+						r.AddCookie(c)
+					}
+					to, _ := url.Parse(w.do(r).Header.Get("Location"))
+					codes = append(codes, to.Query().Get("code"))
+				}
+				if slices.Contains(codes, "") {
+					t.Fatalf("codes %q", codes)
+				}
+				a.token(a.redemption(codes[2])).wants(t, 200, "")
+				if counted := guard != "none" || exchange != "callback"; counted { // else nobody counts: docs/replay.md
+					a.token(a.redemption(codes[1])).wants(t, 400, "invalid_grant")
+					a.token(a.redemption(codes[0])).wants(t, 400, "invalid_grant")
+				}
+			})
+		}
+	}
+}
+
+// Who may not come in reads the same again.
+func TestARefusalThatWasLost(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.Exchange, w.wiki.AllowedSubjects = "callback", []string{"person-2"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	back := a.begun(b)
+	u, _ := url.Parse(back)
+	kept := b.Jar.Cookies(u)
+	for range 2 {
+		r := newRequest(t, "GET", back, "", "")
+		for _, c := range kept {
+			r.AddCookie(c)
+		}
+		if got := w.do(r); got.Status != 403 || !strings.Contains(got.Body, "This account may not come in") {
+			t.Errorf("status %d: %s", got.Status, got.Body)
+		}
+	}
+}
+
+// The page that offers to open the application can be reloaded for a minute.
+func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run(exchange, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
+			a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
+			b := issuertest.NewBrowser(t, w.net)
+			back := a.begun(b)
+			var last string
+			for range 3 {
+				p := b.Get(back)
+				to, _ := url.Parse(p.Link())
+				if last = to.Query().Get("code"); p.Status != 200 || last == "" {
+					t.Fatalf("status %d, leads to %q", p.Status, p.Link())
+				}
+			}
+			for _, c := range b.Get(back).Header["Set-Cookie"] {
+				if !strings.Contains(c, "Max-Age=60;") {
+					t.Errorf("cookie %s", c)
+				}
+			}
+			a.token(a.redemption(last)).wants(t, 200, "")
+		})
+	}
 }
 
 func TestTwoLoginsInOneBrowser(t *testing.T) {

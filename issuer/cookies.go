@@ -63,6 +63,14 @@ func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 	return c
 }
 
+// reloadedCookie ends a login a minute after its answer, for which what was learnt is kept
+// (unfinished.go): a page that offers to open the application is reloaded by whoever has missed that.
+func (t *tenant) reloadedCookie(state, sealed string) *http.Cookie {
+	c := t.cookie(flowCookie, state, sealed)
+	c.MaxAge = int(unfinishedLife / time.Second)
+	return c
+}
+
 // newConsentID names a rendering of the consent page: 16 random bytes, and when it was. The time
 // only orders cookies.
 func (s *Issuer) newConsentID() string {

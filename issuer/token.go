@@ -121,7 +121,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if code.Identity != nil {
 		who = *code.Identity
 	} else {
-		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode)); err != nil {
+		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode), false); err != nil {
 			// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
 			handBack()
 			return tokenResponse{}, err

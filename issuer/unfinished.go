@@ -65,10 +65,14 @@ type sealedAnswer struct {
 
 // put says whether there was room.
 func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) bool {
+	return u.putWithin(unfinishedMaxAll, code, sealed, now)
+}
+
+func (u *unfinished) putWithin(most int, code replayKey, sealed []byte, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
-	if u.m.sizes()+len(sealed) > unfinishedMaxAll {
+	if u.m.sizes()+len(sealed) > most {
 		return false
 	}
 	u.m.set(code, sealedAnswer{sealed, now.Add(unfinishedLife)})
@@ -149,7 +153,18 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token 
 	return false
 }
 
-// recall returns the answer that an earlier request got for the code and could not use; nil if
+// rememberInCase is remember for a login that was finished at the callback: the browser may not have
+// got our answer, and comes again with its cookie. It gets a second code then, which counts as the
+// same. Half of the room stays for those that are not finished.
+func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer learnt) {
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(answer)))
+	if len(sealed) <= unfinishedMaxSize {
+		s.unfinished.putWithin(unfinishedMaxAll/2, codeKey(t, code), sealed, s.Now())
+	}
+}
+
+// recall returns the answer that an earlier request got for the code and could not use, or whose
+// answer may be lost; nil if
 // there is none.
 func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) *oauth2.Token {
 	key := codeKey(t, code)

@@ -23,7 +23,7 @@ import (
 // redeem posts the upstream code, and returns who logged in, and which scopes of the label the
 // provider withheld. An error of 503 is the truth: with the same code it may succeed a moment
 // later, whether the code is spent by then (unfinished.go) or not.
-func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string) (identity, []string, error) {
+func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string, atCallback bool) (identity, []string, error) {
 	up, secret, err := s.upstreamWithSecret(ctx, t)
 	if err != nil {
 		return identity{}, nil, err
@@ -41,6 +41,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		}
 		known.takesCode()
 	}
+	answer := learntOf(token)
 	who, withheld, err := s.loginOf(ctx, t, up, seed, token)
 	if err == nil && client.Err() != nil {
 		err = temporarilyUnavailable("nobody waits for the answer any more", client.Err())
@@ -50,6 +51,9 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 			err = invalidGrant("this login could not be finished; authorize again").because(err) // the code is spent
 		}
 		return identity{}, nil, err
+	}
+	if atCallback {
+		s.rememberInCase(t, seed, code, answer)
 	}
 	return who, withheld, nil
 }
