@@ -116,6 +116,10 @@ type event struct {
 
 func (e *event) fromLoadBalancer() bool { return e.Context.ELB != nil }
 
+// isPayload1 says that this is an event of an API Gateway REST API, or of an HTTP API with payload
+// format 1.0. They are not served: their paths and queries are decoded in ways of their own.
+func (e *event) isPayload1() bool { return e.HTTPMethod != "" && !e.fromLoadBalancer() }
+
 // fromFunctionURL is asked where the answer can be a stream: only there. The name is AWS's own, a Function URL answers to no other.
 func (e *event) fromFunctionURL() bool { return strings.Contains(e.Context.DomainName, ".lambda-url.") }
 
@@ -128,8 +132,9 @@ type function struct {
 	// Where the master secret is only named, there is no handler before the first request: nothing can be read earlier.
 	load     func(*slog.Logger) (http.Handler, error)
 	now      func() time.Time
-	mu       sync.Mutex // guards handler and failedAt
+	mu       sync.Mutex // guards all below, and handler
 	failedAt time.Time
+	quiet    time.Time // until then the log does not say again which payload is meant
 }
 
 // ready returns the handler, or nil when it cannot be made. After a failure it is not tried again for a second: strangers can ask.
@@ -152,6 +157,9 @@ func (f *function) ready() http.Handler {
 
 // invoke answers one event. It returns no error: Lambda would answer 502 with nothing in it, and log the event's failure for us.
 func (f *function) invoke(ctx context.Context, e event) (any, error) {
+	if e.isPayload1() {
+		return f.refusePayload1(), nil
+	}
 	a := &answer{header: http.Header{}, status: http.StatusOK}
 	r, err := e.request(ctx)
 	handler := f.ready()
@@ -174,6 +182,24 @@ func (f *function) invoke(ctx context.Context, e event) (any, error) {
 		return a.stream(), nil
 	}
 	return a.buffered(), nil
+}
+
+const wrongPayload = "the event has API Gateway's payload format 1.0: use an HTTP API with payload format 2.0, a Function URL or a load balancer; REST APIs have no other format (deploy/lambda/README.md)"
+
+// refusePayload1 says so to whoever set it up. Strangers can ask as well, so that the log says it
+// once in a minute.
+func (f *function) refusePayload1() *events.APIGatewayProxyResponse {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := f.now(); now.After(f.quiet) || f.quiet.Sub(now) > time.Minute { // a clock may be set back
+		f.quiet = now.Add(time.Minute)
+		f.log.Error("request refused", "status", http.StatusNotImplemented, "cause", wrongPayload)
+	}
+	return &events.APIGatewayProxyResponse{
+		StatusCode: http.StatusNotImplemented,
+		Headers:    map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", issuer.MarkHeader: issuer.UnboundMark},
+		Body:       `{"error":"unsupported_event","error_description":"this function takes payload format 2.0: an HTTP API, a Function URL or a load balancer, and no REST API"}`,
+	}
 }
 
 // serve is net/http's way with a handler that panics, except that the client gets an answer.

@@ -112,6 +112,34 @@ func TestPathsOfEvents(t *testing.T) {
 	}
 }
 
+// A REST API, and an HTTP API that is set to it, send an event in which a request would have neither
+// path nor hop header.
+func TestPayloadsOfARESTAPIAreRefusedByName(t *testing.T) {
+	for _, name := range []string{"rest-api", "http-api-1.0"} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			at := time.Now()
+			f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), now: func() time.Time { return at }, handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Error("the handler was asked")
+			})}
+			for range 3 {
+				got, err := f.invoke(t.Context(), sample(t, name))
+				const want = `{"statusCode":501,"headers":{"Cache-Control":"no-store","Content-Type":"application/json","X-Mcpb-Sidecar":"1"},"multiValueHeaders":null,"body":"{\"error\":\"unsupported_event\",\"error_description\":\"this function takes payload format 2.0: an HTTP API, a Function URL or a load balancer, and no REST API\"}"}`
+				if err != nil || marshal(t, got) != want {
+					t.Errorf("%s, %v", marshal(t, got), err)
+				}
+			}
+			if n := strings.Count(log.String(), "use an HTTP API with payload format 2.0"); n != 1 {
+				t.Errorf("%d lines: %s", n, log.String())
+			}
+			at = at.Add(-time.Hour) // a clock that is set back keeps nothing quiet
+			if _, err := f.invoke(t.Context(), sample(t, name)); err != nil || strings.Count(log.String(), "payload format 2.0") != 2 {
+				t.Errorf("%v: %s", err, log.String())
+			}
+		})
+	}
+}
+
 // A repeated parameter must stay one: the endpoints refuse it (RFC 6749 §3.1).
 func TestRepeatedParametersThroughALoadBalancer(t *testing.T) {
 	e := parseEvent(t, `{"httpMethod":"GET","path":"/oauth/authorize","multiValueQueryStringParameters":{"state":["1","2"],"a":[""]},"requestContext":{"elb":{}}}`)
