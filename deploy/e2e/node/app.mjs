@@ -51,6 +51,11 @@ export class Provider {
   saveTokens(tokens) { this.#tokens = tokens; }
   saveCodeVerifier(verifier) { this.#verifier = verifier; }
   codeVerifier() { return this.#verifier; }
+  invalidateCredentials(scope) {
+    if (scope === 'all' || scope === 'client') this.#client = undefined;
+    if (scope === 'all' || scope === 'tokens') this.#tokens = undefined;
+    if (scope === 'all' || scope === 'verifier') this.#verifier = undefined;
+  }
   redirectToAuthorization(url) { this.asked = true; print({ open: url.href }); }
 }
 
@@ -105,7 +110,7 @@ export async function application(sdk) {
     try {
       print({ [name]: (await within(promise)) ?? name });
     } catch (error) {
-      print({ failed: String(error?.message ?? error) });
+      print({ failed: error?.message || String(error) }); // an OAuth error without description has an empty message
     }
   };
 
