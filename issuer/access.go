@@ -90,13 +90,13 @@ func (t *tenant) breaks(who identity) error {
 		if who.sent != nil && !who.groupsSent {
 			return unsent("allowedGroups", "no groups came", t.GroupsClaim)
 		}
-		return rule("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim)
+		return unsent("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim, t.GroupsClaim)
 	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
 		// A token without them would be refused at every request, and the client would ask for more for ever.
 		given := t.given(who)
 		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
 		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
-		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.sent != nil && !who.groupsSent {
+		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.sent != nil {
 			return unsent("scopeRules", why, t.GroupsClaim)
 		}
 		return rule("scopeRules", why)
@@ -109,6 +109,12 @@ func (t *tenant) breaks(who identity) error {
 func (who identity) lacking(claim string) string {
 	switch {
 	case who.sent == nil:
+		return ""
+	case who.odd[claim] != "":
+		return fmt.Sprintf("; %s came as %s", claim, who.odd[claim])
+	case claim == "email" && who.odd["email_verified"] != "":
+		return "; email_verified came as " + who.odd["email_verified"]
+	case claim != "email" && who.groupsSent:
 		return ""
 	case claim == "email" && slices.Contains(who.sent, claim) && !slices.Contains(who.sent, "email_verified"):
 		return "; it sent one, and does not say that it is verified (email_verified)"

@@ -16,6 +16,13 @@ import (
 )
 
 // claims are what a provider said of a person, in an id_token or at its userinfo endpoint (OpenID Connect Core §5.1).
+//
+// The rule for all of them, because providers send them in other types than the specification's:
+// what nobody needs is not looked at. What is needed, and can mean one thing only, is understood
+// (email_verified: "TRUE"). What is needed and not understood counts as not said, and the refusal
+// that follows names the claim and the type that came, never its value. A claim that is null is one
+// that was not sent, so that userinfo is asked for it. A claim that restricts an id_token (azp, nbf)
+// is needed when it was sent.
 type claims map[string]any
 
 // claimNeeds are the claims that the labels of a tenant use. No other is read, sealed or handed on.
@@ -127,8 +134,17 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 	slices.Sort(who.sent)
 	who.sent = slices.Compact(who.sent)
 	for _, c := range sources {
-		if t.claimNeeds.Email && who.Email == "" && c.emailVerified(up.issuer) {
-			who.Email = c.email()
+		if t.claimNeeds.Email && who.Email == "" {
+			verified := c.emailVerified(up.issuer)
+			if verified {
+				who.Email = c.email()
+			}
+			if c["email"] != nil && c.email() == "" {
+				who.isOdd("email", typeOf(c["email"])+" that is no address")
+			}
+			if v := c["email_verified"]; v != nil && !verified && !isNo(v) {
+				who.isOdd("email_verified", typeOf(v)+" that says neither yes nor no")
+			}
 		}
 		if t.claimNeeds.Email && who.HostedDomain == "" && up.issuer == googleIssuer {
 			who.HostedDomain, _ = c["hd"].(string)
@@ -142,6 +158,9 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 		for _, c := range sources {
 			if found, ok := c.find(path); ok {
 				all, who.groupsSent = groupNames(found), true
+				if odd := oddGroups(found); odd != "" {
+					who.isOdd(path, odd)
+				}
 				break
 			}
 			// Entra ID leaves groups out when there are too many, and names instead where they could be asked for.
@@ -213,6 +232,16 @@ func (s *Issuer) askUserinfo(ctx context.Context, up *upstream, token *oauth2.To
 	return c, nil
 }
 
+// isOdd keeps what came in a claim that is needed, the first time.
+func (who *identity) isOdd(claim, came string) {
+	if who.odd == nil {
+		who.odd = map[string]string{}
+	}
+	if who.odd[claim] == "" {
+		who.odd[claim] = came
+	}
+}
+
 // lacks says whether userinfo could know more.
 func (n claimNeeds) lacks(c claims) bool {
 	_, sent := c.find(n.GroupsClaim)
@@ -241,8 +270,13 @@ func (c claims) emailVerified(issuer string) bool {
 			return true
 		}
 	}
-	return verified == true || verified == "true"
+	return isYes(verified)
 }
+
+// isYes and isNo read a boolean, or the word for it in a string, in any letter case. A number is
+// neither: nobody says what it means, and an address that nobody vouches for lets in whoever types it.
+func isYes(v any) bool { text, _ := v.(string); return v == true || asciiLower(text) == "true" }
+func isNo(v any) bool  { text, _ := v.(string); return v == false || asciiLower(text) == "false" }
 
 const (
 	googleIssuer  = "https://accounts.google.com"
@@ -262,7 +296,7 @@ func (c claims) name() string {
 // find looks a claim up by its name or by a dotted path into nested ones. Names with dots and colons are real (the URL of a
 // namespace, Zitadel's urn:zitadel:iam:…, a Keycloak client's id), so at each level every split is tried, the whole first.
 func (c claims) find(path string) (any, bool) {
-	if v, ok := c[path]; ok {
+	if v := c[path]; v != nil {
 		return v, true
 	}
 	for i, r := range path {
@@ -297,6 +331,33 @@ func groupNames(v any) []string {
 		return names
 	}
 	return nil
+}
+
+// oddGroups says what came where it holds no names, or other ones than whoever sent it may mean. A
+// string is never cut at its commas: names of directories have them ("cn=admins,ou=groups"), and who
+// can choose the name of a group must not choose several.
+func oddGroups(v any) string {
+	switch v := v.(type) {
+	case string:
+		if strings.Contains(v, ",") {
+			return "one string with commas in it, which is read as one name"
+		}
+		return ""
+	case []any:
+		for _, entry := range v {
+			switch entry.(type) {
+			case string:
+			case map[string]any:
+				return "a list of objects, of which the names of the members are read"
+			default:
+				return "a list with " + typeOf(entry) + " in it, which is read as no name"
+			}
+		}
+		return ""
+	case map[string]any:
+		return ""
+	}
+	return typeOf(v)
 }
 
 // choose returns the groups that a token carries and how many did not fit: first those that rules name, then, if the MCP server is told of all,

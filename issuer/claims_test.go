@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -266,6 +267,126 @@ func TestAProviderThatSaysNothingNew(t *testing.T) {
 				claims := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now())
 				if wanted := len(w.wiki.IdentityClaims) > 0; (claims["name"] == "Ada") != wanted || (claims["email"] == "ada@example.com") != wanted {
 					t.Errorf("name %v, email %v", claims["name"], claims["email"])
+				}
+			}
+		})
+	}
+}
+
+// The rule for claims at odd places (claims.go): what is not needed never refuses; what is needed
+// and understood counts; what is needed and not understood refuses, and the log has its name and the
+// type that came, not its value.
+func TestClaimsAtOddPlaces(t *testing.T) {
+	email, groups, none := labels{AllowedEmails: []string{"ada@example.com"}}, labels{AllowedGroups: []string{"admins"}}, labels{}
+	type m = map[string]any
+	verified := func(v any) m { return m{"email": "ada@example.com", "email_verified": v} }
+	for _, c := range []struct {
+		name   string
+		labels labels
+		idt    m // claims of the id_token; nil is null
+		info   m // of userinfo beside sub; nil: there is no userinfo
+		come   bool
+		cause  string
+		hidden string // not in the log
+	}{
+		{"email_verified true", email, verified(true), nil, true, "", ""},
+		{"email_verified \"true\"", email, verified("true"), nil, true, "", ""},
+		{"email_verified \"TRUE\"", email, verified("TRUE"), nil, true, "", ""},
+		{"email_verified 1", email, verified(1), nil, false, "email_verified came as a number that says neither yes nor no", ""},
+		{"email_verified \"1\"", email, verified("1"), nil, false, "email_verified came as a string that says neither yes nor no", ""},
+		{"email_verified null", email, verified(nil), nil, false, "it sent one, and does not say that it is verified (email_verified)", "ada@"},
+		{"email_verified null, and userinfo knows", email, verified(nil), verified(true), true, "", ""},
+		{"email_verified false", email, verified(false), nil, false, "the provider vouches for no e-mail address", "came as"},
+		{"email_verified \"FALSE\"", email, verified("FALSE"), nil, false, "the provider vouches for no e-mail address", "came as"},
+		{"email_verified 0", email, verified(0), nil, false, "email_verified came as a number that says neither yes nor no", ""},
+		{"email_verified \"yes\"", email, verified("yes"), nil, false, "email_verified came as a string that says neither yes nor no", `"yes"`},
+		{"email_verified 2", email, verified(2), nil, false, "email_verified came as a number that says neither yes nor no", ""},
+		{"email_verified 1.5", email, verified(1.5), nil, false, "email_verified came as a number that says neither yes nor no", "1.5"},
+		{"email_verified a list", email, verified([]any{true}), nil, false, "email_verified came as a list that says neither yes nor no", ""},
+		{"email_verified an object", email, verified(m{"verified": true}), nil, false, "email_verified came as an object that says neither yes nor no", ""},
+		{"email a list", email, m{"email": []string{"ada@example.com"}, "email_verified": true}, nil, false, "email came as a list that is no address", "ada@"},
+		{"email without an @", email, m{"email": "ada", "email_verified": true}, nil, false, "email came as a string that is no address", `"ada"`},
+		{"email_verified null in userinfo, and a rule for groups only", groups, m{"email": nil}, m{"email_verified": nil, "groups": []string{"admins"}}, true, "", ""},
+		{"email_verified odd in userinfo, and a rule for groups only", groups, m{}, m{"email_verified": []int{7}, "email": 7, "groups": []string{"admins"}}, true, "", ""},
+
+		{"groups null", groups, m{"groups": nil}, nil, false, `no groups came; the provider sent no claim \"groups\"`, ""},
+		{"groups null, and userinfo knows", groups, m{"groups": nil}, m{"groups": []string{"admins"}}, true, "", ""},
+		{"groups one name", groups, m{"groups": "admins"}, nil, true, "", ""},
+		{"groups a number", groups, m{"groups": 7}, nil, false, "groups came as a number", ""},
+		{"groups a boolean", groups, m{"groups": true}, nil, false, "groups came as a boolean", ""},
+		{"groups numbers", labels{AllowedGroups: []string{"7"}}, m{"groups": []int{7, 8}}, nil, false, "groups came as a list with a number in it, which is read as no name", ""},
+		{"groups of several types, of which one fits", groups, m{"groups": []any{7, nil, "admins", true}}, nil, true, "", ""},
+		{"groups with commas", groups, m{"groups": "users,admins"}, nil, false, "groups came as one string with commas in it, which is read as one name", "users,"},
+		{"a name with commas", labels{AllowedGroups: []string{"cn=admins,ou=groups"}}, m{"groups": []string{"cn=admins,ou=groups"}}, nil, true, "", ""},
+		{"groups objects", groups, m{"groups": []m{{"name": "admins"}}}, nil, false, "groups came as a list of objects, of which the names of the members are read", ""},
+		{"groups an object", groups, m{"groups": m{"admins": m{"org": "x"}}}, nil, true, "", ""},
+		{"groups an object that says no", groups, m{"groups": m{"admins": false}}, nil, false, "none of the groups is in the claim groups", "came as"},
+		{"groups twice", groups, m{"groups": []string{"admins", "admins", "/admins"}}, nil, true, "", ""},
+		{"groups with blanks", groups, m{"groups": []string{" admins", "admins "}}, nil, false, "none of the groups is in the claim groups", ""},
+		{"an empty list of groups", groups, m{"groups": []string{}}, m{"groups": []string{"admins"}}, false, "none of the groups is in the claim groups", "came as"},
+
+		{"a numeric sub in userinfo", email, m{"sub": "9007199254740993", "email": nil}, m{"sub": json.Number("9007199254740993"), "email": "ada@example.com", "email_verified": true}, true, "", ""},
+		{"the next larger one, which is the same as a double", email, m{"sub": "9007199254740993", "email": nil}, m{"sub": json.Number("9007199254740992"), "email": "ada@example.com", "email_verified": true}, false, "userinfo: sub is not the one of the id_token (a number came)", "90071"},
+		{"a null sub in userinfo", email, m{"email": nil}, m{"sub": nil, "email": "ada@example.com", "email_verified": true}, false, "userinfo: sub is not the one of the id_token (null came)", ""},
+		{"a numeric sub in the id_token", none, m{"sub": 7}, nil, false, "sub is a number, not a string", ""},
+		{"a list of subs in the id_token", none, m{"sub": []string{"person-1"}}, nil, false, "sub is a list, not a string", "person-1"},
+
+		{"aud a list of one", none, m{"aud": []string{"bouncer"}}, nil, true, "", ""},
+		{"aud a list of one, twice", none, m{"aud": []string{"bouncer", "bouncer"}}, nil, true, "", ""},
+		{"aud a list with azp", none, m{"aud": []string{"other", "bouncer"}, "azp": "bouncer"}, nil, true, "", ""},
+		{"aud a list without azp", none, m{"aud": []string{"other", "bouncer"}}, nil, false, "aud names 2 parties, and no azp says that it is for this client", `"other"`},
+		{"aud a list with azp null", none, m{"aud": []string{"other", "bouncer"}, "azp": nil}, nil, false, "aud names 2 parties", ""},
+		{"aud a list with another's azp", none, m{"aud": []string{"other", "bouncer"}, "azp": "other"}, nil, false, "azp names another client than this one", `"other"`},
+		{"aud a list with a number in it", none, m{"aud": []any{"bouncer", 7}}, nil, false, "aud is a list with a number in it, not of strings", ""},
+		{"aud an object", none, m{"aud": m{"bouncer": true}}, nil, false, "aud is an object, not a string", ""},
+		{"aud null", none, m{"aud": nil}, nil, false, "aud does not name this client", ""},
+		{"azp null", none, m{"azp": nil}, nil, true, "", ""},
+		{"azp a list", none, m{"azp": []string{"bouncer"}}, nil, false, "azp is a list, not a string", ""},
+
+		{"exp with a fraction", none, m{"exp": json.Number("2.0e9")}, nil, true, "", ""},
+		{"exp and iat with decimals", none, m{"exp": json.Number("2000000000.25"), "iat": json.Number("1790000000.0")}, nil, true, "", ""},
+		{"exp as a string", none, m{"exp": "2000000000"}, nil, true, "", ""},
+		{"exp as a date", none, m{"exp": "2099-01-01T00:00:00Z"}, nil, false, "exp is a string, not a number of seconds", "2099-"},
+		{"exp beyond all numbers", none, m{"exp": json.Number("1e999")}, nil, false, "exp is a number, not a number of seconds", ""},
+		{"exp an object", none, m{"exp": m{}}, nil, false, "exp is an object, not a number of seconds", ""},
+		{"exp null", none, m{"exp": nil}, nil, false, "exp is missing", ""},
+		{"exp negative", none, m{"exp": -1}, nil, false, "seconds ago (exp)", ""},
+		{"nbf null", none, m{"nbf": nil}, nil, true, "", ""},
+		{"nbf a word", none, m{"nbf": "now"}, nil, false, "nbf is a string, not a number of seconds", ""},
+		{"iat null", none, m{"iat": nil}, nil, true, "", "clock"},
+		{"iat a date", none, m{"iat": "today"}, nil, true, "", "clock"},
+		{"iss a list", none, m{"iss": []string{"x"}}, nil, false, "iss is a list, not a string", ""},
+		{"nonce a number", none, m{"nonce": 7}, nil, false, "nonce of the id_token is not the one sent", ""},
+		{"what nobody needs", none, m{"at_hash": 7, "acr": m{}, "amr": "pwd", "auth_time": "yesterday", "_claim_names": "x", "_claim_sources": 7, "name": 7, "email": m{}, "email_verified": "maybe", "groups": 7}, nil, true, "", ""},
+		{"distributed claims whose source is missing", none, m{"_claim_names": m{"groups": "src1"}}, nil, true, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.AllowedEmails, w.wiki.AllowedGroups = c.labels.AllowedEmails, c.labels.AllowedGroups
+			})
+			be := issuertest.Behaviour{Claims: func(all map[string]any) { maps.Copy(all, c.idt) }}
+			if c.info != nil {
+				be.UserInfo = m{"sub": "person-1"}
+				maps.Copy(be.UserInfo, c.info)
+			}
+			w.idp.Be(be)
+			a := w.register(w.wiki.PublicURL, nil)
+			got := a.token(a.redemption(a.code()))
+			if (got.Status == 200) != c.come || !c.come && got.text("error") != "access_denied" {
+				t.Errorf("%d %s: %s", got.Status, got.Body, w.log)
+			}
+			if c.cause != "" && w.logged("request refused", c.cause) != 1 {
+				t.Errorf("the log should say %q: %s", c.cause, w.log)
+			}
+			log := strings.ReplaceAll(w.log.String(), "verified e-mail addresses ada@example.com", "") // the label
+			if c.hidden != "" && strings.Contains(log, c.hidden) {
+				t.Errorf("the log says %q: %s", c.hidden, w.log)
+			}
+			if c.come { // and at a refresh, which asks the same
+				w.clock.Add(time.Hour)
+				a.token(a.refreshment(got.text("refresh_token")))
+				if w.logged("login ended") > 0 || w.logged("last known claims") > 0 && c.idt["exp"] == nil {
+					t.Errorf("at a refresh: %s", w.log)
 				}
 			}
 		})

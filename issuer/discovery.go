@@ -186,7 +186,7 @@ func explainSilence(err error) error {
 	switch cause := redactUpstream(err); {
 	case errors.As(err, &authority):
 		return fmt.Errorf("%w; if a private CA signed it, give the sidecar its certificate in a file that SSL_CERT_FILE names", cause)
-	case errors.As(err, &notTLS), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+	case errors.As(err, &notTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w; what listens there speaks no TLS", cause)
 	default:
 		return cause

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -159,8 +160,8 @@ func issuerForm(iss string) string {
 	return fmt.Sprintf("%.200q", iss)
 }
 
-// readClaims reads a JSON object. Numbers stay as they were written: a double would make one of two
-// large ones.
+// readClaims reads a JSON object. A claim that is null is as one that is missing. Numbers stay as
+// they were written: a double would make one of two large ones.
 func readClaims(text []byte) (claims, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -171,11 +172,12 @@ func readClaims(text []byte) (claims, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it holds more than a JSON object")
 	}
+	maps.DeleteFunc(c, func(_ string, v any) bool { return v == nil })
 	return c, nil
 }
 
 // reading reads the claims that decide, and keeps what is wrong with the first that cannot be
-// understood. One that is null is as one that is missing.
+// understood.
 type reading struct {
 	claims
 	odd error

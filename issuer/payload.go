@@ -86,7 +86,9 @@ type identity struct {
 	// What the provider has just said, for the words of a refusal: never sealed.
 	sent       []string // the names of all claims, sorted; nil if nobody was asked
 	groupsSent bool     // the claim of the label groupsClaim was among them
-	scopeSaid  bool     // the answer to the code named the scope that was granted
+	// claim → what came in it, where that is not understood
+	odd       map[string]string
+	scopeSaid bool // the answer to the code named the scope that was granted
 }
 
 // size is what the claims take of the room that a sealed value has.
