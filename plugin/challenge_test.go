@@ -203,6 +203,50 @@ func TestAnswersOfTheServerCanBeReadByScripts(t *testing.T) {
 	}
 }
 
+// An MCP server that wants a token of its own sends clients to metadata of its own. That passes, as
+// all that it answers; the operator is told how to end it.
+func TestAServerThatWantsATokenItselfIsNamed(t *testing.T) {
+	const own = `Bearer resource_metadata="http://wiki:8000/.well-known/oauth-protected-resource"`
+	for _, c := range []struct {
+		name, scopes string
+		answer       string // of the MCP server
+		proto        int
+		want         bool
+	}{
+		{"a server that lets in whom the bouncer lets in", "", "", 1, false},
+		{"one that wants a token", "", own, 1, true},
+		{"one that wants a token, over HTTP/2", "", own, 2, true},
+		{"a refusal by a rule, over HTTP/2", "*=wiki:admin", "", 2, false},
+	} {
+		said := start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.MethodScopes = c.scopes
+		challenge := c.answer
+		var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			if challenge != "" {
+				rw.Header().Add("WWW-Authenticate", challenge)
+				rw.WriteHeader(http.StatusUnauthorized)
+			}
+		})
+		h, _ := New(context.Background(), next, config, "wiki@docker")
+		for i := 0; i < 2; i++ {
+			req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("X-Forwarded-Proto", "https")
+			req.Header.Set("Authorization", "Bearer "+goodToken("k1", nil))
+			req.ProtoMajor = c.proto
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			if got := rec.Header().Get("WWW-Authenticate"); c.answer != "" && got != c.answer || c.scopes != "" && rec.Code != 403 {
+				t.Errorf("%s: %d, challenge %q", c.name, rec.Code, got)
+			}
+		}
+		if lines := strings.Count(said.String(), "a challenge of its own (WWW-Authenticate: "+own); (lines == 1) != c.want {
+			t.Errorf("%s: the log says %s", c.name, said)
+		}
+	}
+}
+
 // RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
 func TestATokenInTheBodyDoesNotCount(t *testing.T) {
 	start(t)

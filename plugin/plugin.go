@@ -167,6 +167,7 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 		id = verified
 	}
 	pass(b, rw, req, e, id)
+	complainOfOwnChallenge(b.name, rw.Header(), e)
 }
 
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.

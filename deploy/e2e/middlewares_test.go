@@ -43,7 +43,7 @@ type middlewares struct {
 
 // witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events
 // sends the header of a stream at once and an event when it is told to, …/fail fails, …/cors
-// has CORS headers of its own, …/bare names no type, and everything else says who answers.
+// has CORS headers of its own, …/challenge wants a token of its own, …/bare names no type, and everything else says who answers.
 type witness struct {
 	name, url string
 
@@ -99,6 +99,9 @@ func (r *witness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case strings.HasSuffix(req.URL.Path, "/fail"):
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprint(w, "the server failed")
+	case strings.HasSuffix(req.URL.Path, "/challenge"):
+		h.Set("WWW-Authenticate", `Bearer realm="the server's"`)
+		w.WriteHeader(http.StatusUnauthorized)
 	case strings.HasSuffix(req.URL.Path, "/cors"):
 		h.Set("Access-Control-Allow-Origin", req.Header.Get("Origin"))
 		fmt.Fprint(w, `{}`)
@@ -466,7 +469,27 @@ var middlewareRows = []middlewareRow{
 		m.routers[front.name].(map[string]any)["entryPoints"] = []string{"web", "websecure"}
 		plain := m.route("no headers", "bouncer")
 		m.routers[plain.name].(map[string]any)["entryPoints"] = []string{"web", "websecure"}
+		m.middlewares["no challenge"] = map[string]any{"headers": map[string]any{"customResponseHeaders": map[string]any{"WWW-Authenticate": ""}}}
+		silenced := m.route("no challenge of the server's", "bouncer", "no challenge")
+		m.bouncer("bouncer of a server with auth", m.w, nil)
+		challenged := m.route("a challenge of the server's", "bouncer of a server with auth")
 		return func(t *testing.T) {
+			if got := silenced.get(t, "/wiki/challenge", m.token); got.Status != 401 || got.Header.Get("WWW-Authenticate") != "" {
+				t.Errorf("without the server's challenge: %s %v", got, got.Header)
+			}
+			if got := silenced.post(t, ""); got.Status != 401 || challengeOf(got) == "" {
+				t.Errorf("without the server's challenge, no token: %s", got)
+			}
+			unknown := m.w.Wiki.Client().Tokens(m.w.Wiki.Browser()).Member("access_token") // what is known is passed on unseen
+			if got := challenged.get(t, "/wiki/challenge", unknown); got.Status != 401 || got.Header.Get("WWW-Authenticate") != `Bearer realm="the server's"` {
+				t.Errorf("with the server's challenge: %s %v", got, got.Header)
+			}
+			rig.WaitFor(t, "a line on it", func() error {
+				if !strings.Contains(m.w.Logs.Text("traefik"), `a challenge of its own (WWW-Authenticate: Bearer realm=`) {
+					return fmt.Errorf("it is not there")
+				}
+				return nil
+			})
 			if got := front.post(t, ""); got.Status != 401 || len(got.Header.Values("WWW-Authenticate")) != 2 {
 				t.Errorf("in front, over HTTP/1.1: %s %q", got, got.Header.Values("WWW-Authenticate"))
 			}
