@@ -76,6 +76,44 @@ func BenchmarkRefreshSession(b *testing.B) {
 	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
 }
 
+// BenchmarkRefreshChecked is a refresh at which the provider is asked: all of ours, and of the
+// provider's side only the answer's bytes. It has no id_token, whose signature would cost most.
+func BenchmarkRefreshChecked(b *testing.B) {
+	memory := &memoryProvider{}
+	w := benchWorld(b, func(w *world) {
+		w.wiki.UpstreamCheckInterval = 1
+		w.config = func(c *issuer.Config) {
+			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+			memory.next = c.Transport
+			c.Transport = memory
+		}
+	})
+	w.idp.Be(issuertest.Behaviour{Refresh: "static", NoNewIDToken: true})
+	a := w.register(w.wiki.PublicURL, nil)
+	form := with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
+	memory.answer = nil // which was that to the code
+	h := w.replica()
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		w.clock.Add(10 * time.Second)
+		hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+		b.StartTimer()
+		r := httptest.NewRequest("POST", "/oauth/token", strings.NewReader(form.Encode()))
+		r.Header.Set("X-Mcpb-Hop", hop)
+		r.Header.Set("Content-Type", formType)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		var answer struct {
+			RefreshToken string `json:"refresh_token"`
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil || rec.Code != 200 {
+			b.Fatalf("status %d: %s", rec.Code, rec.Body)
+		}
+		form.Set("refresh_token", answer.RefreshToken)
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	w := benchWorld(b, nil)
 	a := w.register(w.wiki.PublicURL, nil)

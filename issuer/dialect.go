@@ -308,14 +308,15 @@ func (s *Issuer) refreshError(up *upstream, st *standing, last identity, err err
 	}
 	// A wrong secret, or a firewall: nobody is logged out for it at once, also not who comes back
 	// after a night. For ever it would leave clients with a login that nothing but a new one mends.
-	since := st.troubled(now)
+	since := st.troubled(last.RefreshToken, now)
 	switch {
 	case silence > staleWindow && now.Sub(since) > staleWindow:
-		return ended(fmt.Errorf("%w, and has taken no refresh token from this server for more than %v: see the labels clientID and clientSecret", cause, staleWindow))
+		return ended(fmt.Errorf("%w, as it has for more than %v: see the labels clientID and clientSecret", cause, staleWindow))
 	case s.OnLambda && silence > forgetfulWindow: // a process that has just begun does not know since when
 		return ended(fmt.Errorf("%w, and its last word on this login is more than %v old: see the labels clientID and clientSecret", cause, forgetfulWindow))
 	}
 	return notAccepted(cause)
 }
 
+// forgetfulWindow is how long a process remembers that, and what stands for it in one that has just begun.
 const forgetfulWindow = 24 * time.Hour

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -122,34 +123,39 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 	if all.of(one, "secret") != st || all.of(one, "another") == st || all.of(other, "secret") == st || all.of(one, "another").hasAccepted() {
 		t.Error("what is known of one secret is known of another")
 	}
-	for i := range doubtsKept + 5 {
-		st.doubts(packed("token "+string(rune(i))), now)
+	for i := range firstsKept + 5 {
+		st.doubts(packed(fmt.Sprint("token ", i)), now)
 	}
-	if n := st.doubted.len(); n != doubtsKept {
-		t.Errorf("%d doubts are kept", n)
+	if n := st.first.len(); n != firstsKept {
+		t.Errorf("%d are kept", n)
 	}
 	st.takes("another token", now.Add(time.Minute))
-	if !st.doubts(packed("token "+string(rune(1))), now.Add(2*time.Minute)) {
+	if !st.doubts("token 1", now.Add(2*time.Minute)) {
 		t.Error("a doubt is forgotten at once")
 	}
 	if st.doubts("token that came late", now.Add(2*time.Minute)) {
 		t.Error("what could not be kept is taken for known")
 	}
-	st.doubts("token", now.Add(2*staleWindow+time.Minute))
-	if n := st.doubted.len(); n > 1 {
-		t.Errorf("%d doubts are kept for longer than they count", n)
+	st.doubts("token", now.Add(2*forgetfulWindow+time.Minute))
+	if n := st.first.len(); n != 1 {
+		t.Errorf("%d are kept for longer than they count", n)
 	}
-	if since := st.troubled(now); !since.Equal(now) {
-		t.Error(since)
+	st = all.of(other, "secret")
+	since := func(token string, at time.Duration, want time.Duration) {
+		t.Helper()
+		if got := st.troubled(packed(token), now.Add(at)); !got.Equal(now.Add(want)) {
+			t.Errorf("trouble of %s at %v since %v, want %v", token, at, got.Sub(now), want)
+		}
 	}
-	if since := st.troubled(now.Add(time.Hour)); !since.Equal(now) {
-		t.Errorf("trouble begins anew: %v", since)
-	}
-	if back := now.Add(-time.Hour); !st.troubled(back).Equal(back) {
-		t.Error("a clock that was set back makes trouble last")
-	}
+	since("a", 0, 0)
+	since("a", time.Hour, 0)
+	since("b", time.Hour, 0)
+	st.takes("b", now.Add(2*time.Hour))
+	since("a", 3*time.Hour, 0) // others are taken, and this one is not
+	since("b", 4*time.Hour, 3*time.Hour)
+	st.takes("a", now.Add(5*time.Hour))
+	since("a", 6*time.Hour, 6*time.Hour)
+	since("a", time.Hour, time.Hour) // the clock was set back
 	st.understands()
-	if since := st.troubled(now); !since.Equal(now) {
-		t.Errorf("trouble that is over: %v", since)
-	}
+	since("c", 7*time.Hour, 7*time.Hour)
 }

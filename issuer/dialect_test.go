@@ -374,6 +374,24 @@ func TestARefusalInUnknownWordsEndsALoginWhereOthersGoOn(t *testing.T) {
 			})
 		}
 	}
+	t.Run("with a status that says nothing: after two hours", func(t *testing.T) {
+		odd := issuertest.Behaviour{Gone: true, RefusalStatus: 404, RefusalEmpty: true}
+		w := newWorld(t, nil, nil)
+		w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+		s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
+		one, other := s.a.login().text("refresh_token"), s.a.login().text("refresh_token")
+		for range 4 {
+			w.clock.Add(time.Hour)
+			w.idp.Be(odd)
+			s.refresh(one)
+			w.clock.Add(time.Minute)
+			w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+			other = s.refresh(other)
+		}
+		if got := strings.Join(s.said, " "); got != "short ok server_error ok invalid_grant ok invalid_grant ok" {
+			t.Errorf("%s", got)
+		}
+	})
 	t.Run("it passes, and comes again hours later", func(t *testing.T) {
 		odd := issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_request"}
 		w := newWorld(t, nil, nil)

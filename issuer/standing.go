@@ -19,13 +19,13 @@ type standing struct {
 	refreshed time.Time
 	// Since when its answers to refreshes say nothing of the refresh token; zero while they do.
 	trouble time.Time
-	// When it first refused a login's refresh token in words that are not clear.
-	doubted buckets[time.Time]
+	// When it first answered so to a login's refresh token, or refused it in words that are not clear.
+	first buckets[time.Time]
 }
 
 const (
 	standingsKept = 1024
-	doubtsKept    = 10_000
+	firstsKept    = 10_000
 )
 
 // standings hold one for each provider, client and secret: a secret that was replaced begins anew.
@@ -40,7 +40,7 @@ func (s *standings) of(t *tenant, secret string) *standing {
 	defer s.mu.Unlock()
 	st, ok := s.m[key]
 	if !ok {
-		st = &standing{doubted: buckets[time.Time]{width: staleWindow}}
+		st = &standing{first: buckets[time.Time]{width: forgetfulWindow}}
 		put(&s.m, key, st, standingsKept)
 	}
 	return st
@@ -64,8 +64,9 @@ func (st *standing) takes(refreshToken packed, now time.Time) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.accepted, st.refreshed, st.trouble = true, now, time.Time{}
-	if st.doubted.len() > 0 {
-		st.doubted.delete(doubtKey(refreshToken))
+	if st.first.len() > 0 {
+		st.first.delete(firstKey(refreshToken, doubted))
+		st.first.delete(firstKey(refreshToken, unsaid))
 	}
 }
 
@@ -82,30 +83,36 @@ func (st *standing) understands() {
 func (st *standing) doubts(refreshToken packed, now time.Time) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.doubted.turn(now)
-	key := doubtKey(refreshToken)
-	first := st.doubted.get(key)
-	if first.IsZero() {
-		if st.doubted.len() < doubtsKept {
-			st.doubted.set(key, now)
-		}
-		return false
-	}
-	return st.refreshed.After(first)
+	return st.refreshed.After(st.firstTime(firstKey(refreshToken, doubted), now))
 }
 
 // troubled is called when an answer to a refresh said nothing of the refresh token. It says since
-// when that has been so, without one that did.
-func (st *standing) troubled(now time.Time) time.Time {
+// when that has been so: for this one, or for all that were presented.
+func (st *standing) troubled(refreshToken packed, now time.Time) time.Time {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.trouble.IsZero() || st.trouble.After(now) { // the clock was set back
 		st.trouble = now
 	}
+	if first := st.firstTime(firstKey(refreshToken, unsaid), now); first.Before(st.trouble) {
+		return first
+	}
 	return st.trouble
 }
 
-func doubtKey(refreshToken packed) replayKey {
-	sum := sha256.Sum256([]byte(refreshToken))
+// firstTime is when something first happened: now, if it is not known.
+func (st *standing) firstTime(key replayKey, now time.Time) time.Time {
+	st.first.turn(now)
+	if first := st.first.get(key); !first.IsZero() && !first.After(now) {
+		return first
+	}
+	if st.first.len() < firstsKept {
+		st.first.set(key, now)
+	}
+	return now
+}
+
+func firstKey(refreshToken packed, what meaning) replayKey {
+	sum := sha256.Sum256(append([]byte(refreshToken), byte(what)))
 	return replayKey(sum[:16])
 }
