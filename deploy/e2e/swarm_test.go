@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,12 +41,7 @@ const (
 //	go test -run TestSwarm -swarm 5m -guards none,memory,redis,dynamodb -seed 1 .
 func TestSwarm(t *testing.T) {
 	t.Parallel()
-	seed := *swarmSeed
-	if seed == 0 {
-		var b [8]byte
-		_, _ = rand.Read(b[:])
-		seed = uint64(binary.NativeEndian.Uint32(b[:]))
-	}
+	seed := swarmSeedOf()
 	for _, guard := range strings.Split(*swarmGuards, ",") {
 		t.Run(guard, func(t *testing.T) {
 			t.Logf("the schedule is that of -swarm %s -guards %s -seed %d", *swarmLength, guard, seed)
@@ -56,11 +52,23 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
+func swarmSeedOf() uint64 {
+	if *swarmSeed != 0 {
+		return *swarmSeed
+	}
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return uint64(binary.NativeEndian.Uint32(b[:]))
+}
+
 type swarm struct {
 	t     *testing.T
 	w     *rig.World
 	guard guardKind
 	schedule
+
+	manner    *manner     // nil at Dex and exampleop
+	providers []*mannered // of the tenants wiki and world, with manners
 	record
 
 	ring []string // masters, the one that seals first
@@ -98,9 +106,12 @@ func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
 	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
 	case s.guard.shared:
-		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World
+		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World && s.manner == nil
 	case s.guard.counts:
 		c.Guard = contract.Memory
+	}
+	if s.manner != nil {
+		c.Upstream, c.Interval = s.manner.upstream, checkedEvery[slices.Index(s.w.Tenants(), tn)]
 	}
 	return c
 }
@@ -111,7 +122,10 @@ func (s *swarm) run() {
 	for i, steps := range s.clients {
 		tn := s.w.Tenants()[i%2]
 		c := &swarmClient{swarm: s, tn: tn, oauth: tn.Client(), name: fmt.Sprintf("client-%d", i)}
-		if tn == s.w.Wiki {
+		switch {
+		case s.manner != nil:
+			c.who = s.person(i)
+		case tn == s.w.Wiki:
 			c.user = swarmUser(i)
 		}
 		clients.Go(func() { c.live(steps) })
@@ -142,6 +156,9 @@ func (s *swarm) breakOnce(f fault) {
 			replica.SetClock(f.Skew)
 			replica.Start(nil)
 		})
+	}
+	if s.manner != nil && s.breakProvider(f, out) {
+		return
 	}
 	switch f.Do {
 	case "kill":
@@ -207,7 +224,7 @@ func (s *swarm) check() {
 	var h contract.History
 	for _, tn := range s.w.Tenants() {
 		of := s.history(tn)
-		h.Ops, h.Outages = append(h.Ops, of.Ops...), of.Outages
+		h.Ops, h.Outages, h.Endings = append(h.Ops, of.Ops...), of.Outages, append(h.Endings, of.Endings...)
 		broken := s.contract(tn).Check(of)
 		for i, v := range broken {
 			if i == 20 {
@@ -224,7 +241,7 @@ func (s *swarm) check() {
 	for _, op := range h.Ops {
 		count[string(op.Do)+" "+string(op.Outcome)]++
 	}
-	s.t.Logf("%d operations in %d outages: %v", len(h.Ops), len(h.Outages), count)
+	s.t.Logf("%d operations in %d outages, %d times somebody was removed: %v", len(h.Ops), len(h.Outages), len(h.Endings), count)
 	thieves := 0
 	if s.guard.shared {
 		thieves = 1 // was refused, and so was the owner afterwards
@@ -248,11 +265,13 @@ type record struct {
 	start   time.Time
 	ops     map[*rig.Tenant][]contract.Op
 	outages []contract.Outage
+	endings map[*rig.Tenant][]contract.Ending
 	names   map[string]string // :: code or token → its name in the record
 	details map[string]string // :: operation → the answer
 }
 
 func (r *record) begin() {
+	r.endings = map[*rig.Tenant][]contract.Ending{}
 	r.start, r.ops, r.names, r.details = time.Now(), map[*rig.Tenant][]contract.Op{}, map[string]string{}, map[string]string{}
 }
 
@@ -289,10 +308,16 @@ func (r *record) outage(o contract.Outage) {
 	r.outages = append(r.outages, o)
 }
 
+func (r *record) ending(tn *rig.Tenant, e contract.Ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endings[tn] = append(r.endings[tn], e)
+}
+
 func (r *record) history(tn *rig.Tenant) contract.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return contract.History{Ops: r.ops[tn], Outages: r.outages}
+	return contract.History{Ops: r.ops[tn], Outages: r.outages, Endings: r.endings[tn]}
 }
 
 func (r *record) detail(op contract.Op) string {
@@ -308,6 +333,7 @@ type swarmClient struct {
 	oauth *rig.OAuthClient
 	name  string
 	user  string // of the tenant's usual one when empty
+	who   string // person at a provider with manners
 
 	code      string
 	flow      *rig.Flow
@@ -357,6 +383,8 @@ func (c *swarmClient) live(steps []step) {
 			c.login(1)
 			c.redeem(c.flow)
 			c.renew()
+		case "is removed":
+			c.isRemoved()
 		case "replay":
 			c.replay()
 		case "revoke":
@@ -419,6 +447,9 @@ func (c *swarmClient) authorize() bool {
 	if c.user != "" {
 		browser.Username = c.user
 	}
+	if c.who != "" {
+		c.signedIn(browser.Client.Jar)
+	}
 	op := contract.Op{Do: contract.Login, Value: c.name, Start: c.now(), Outcome: contract.Unanswered}
 	c.flow = c.oauth.Begin()
 	back, err := browser.Visit(c.t.Context(), c.flow.URL, c.oauth.Redirect)
@@ -441,7 +472,7 @@ func (c *swarmClient) authorize() bool {
 
 // redeem presents the code with the verifier of a flow.
 func (c *swarmClient) redeem(flow *rig.Flow) (contract.Outcome, *tokens) {
-	return c.token(contract.Op{Do: contract.Redeem, Value: c.nameOf("code", c.code), Forged: flow != c.flow}, 0, url.Values{
+	return c.token(contract.Op{Do: contract.Redeem, Value: c.nameOf("code", c.code), Forged: flow != c.flow, Who: c.who}, 0, url.Values{
 		"grant_type": {"authorization_code"}, "code": {c.code}, "code_verifier": {flow.Verifier}, "client_id": {c.oauth.ClientID},
 		"redirect_uri": {c.oauth.Redirect}, "resource": {c.oauth.Resource},
 	})

@@ -24,11 +24,25 @@ const (
 	Shared Guard = "shared"
 )
 
+// Upstream is what the provider does about a refresh token of its own that was used before, or whose
+// answer was lost.
+type Upstream string
+
+// Lenient takes it: it does not rotate, keeps old ones good, or has a leeway as long as the grace.
+const (
+	Lenient Upstream = ""
+	Refuses Upstream = "refuses" // or takes it; the login goes on in any case
+	Ends    Upstream = "ends"    // the login at the provider
+	EndsAll Upstream = "endsall" // logins of the person
+)
+
 // Contract is what was promised in one installation.
 type Contract struct {
-	Guard Guard
-	Grace time.Duration // the last used refresh token of a family gets the answer of its first use again for so long
-	Life  time.Duration // of a family, counted from its code's redemption
+	Guard    Guard
+	Upstream Upstream
+	Interval time.Duration // upstreamCheckInterval
+	Grace    time.Duration // the last used refresh token of a family gets the answer of its first use again for so long
+	Life     time.Duration // of a family, counted from its code's redemption
 
 	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code. Every provider
 	// here honours only one of several in sequence.
@@ -77,6 +91,7 @@ type Op struct {
 	Gives   string        // the refresh token in the answer; empty when there was none
 	Expires time.Duration // Call: when the access token ends
 	Process string        // which process answered, if known
+	Who     string        // Redeem: whose login it is, if the contract asks for that
 	Cut     bool          // the client hung up by itself
 	Forged  bool          // Redeem: with a verifier that is not the code's
 }
@@ -90,6 +105,7 @@ const (
 	Store    Part = "store"
 	Emptied  Part = "emptied"
 	Provider Part = "provider"
+	Lost     Part = "lost" // the provider does what it is asked, and its answer gets lost
 )
 
 // Outage is a time in which a part was certainly or possibly out of order.
@@ -100,7 +116,9 @@ type Outage struct {
 
 // Ending is the end of a family by the operator's or the provider's will.
 type Ending struct {
-	Value string        // the family's code
+	Value string        // the family's code,
+	Who   string        // or whose families end: those that began before From, and perhaps those before To
+	To    time.Duration // with Who
 	From  time.Duration // it may be refused from here on
 	By    time.Duration // it must be from here on; 0: no such time
 }
@@ -141,10 +159,11 @@ type model struct {
 	number map[string]int    // :: refresh token → how many came before it in its family
 	uses   map[string][]*Op  // :: code or refresh token → who presented it
 	of     map[string][]*Op  // :: code of the family → everything done with it
+	who    map[string]string // :: code of the family → whose it is
 }
 
 func (c Contract) newModel(h History) *model {
-	m := &model{Contract: c, History: h, family: map[string]string{}, number: map[string]int{}, uses: map[string][]*Op{}, of: map[string][]*Op{}}
+	m := &model{Contract: c, History: h, family: map[string]string{}, number: map[string]int{}, uses: map[string][]*Op{}, of: map[string][]*Op{}, who: map[string]string{}}
 	for i := range h.Ops {
 		m.ops = append(m.ops, &h.Ops[i])
 	}
@@ -153,6 +172,7 @@ func (c Contract) newModel(h History) *model {
 	for _, op := range m.ops {
 		if op.Do == Redeem {
 			m.family[op.Value] = op.Value
+			m.who[op.Value] = op.Who
 		}
 		f, known := m.family[op.Value]
 		if _, old := m.family[op.Gives]; known && op.moves() && !old {
@@ -250,7 +270,7 @@ func (m *model) mayBeUnanswered(op *Op) bool {
 	if op.Cut {
 		return true
 	}
-	for _, part := range []Part{Sidecar, Store, Emptied, Provider} {
+	for _, part := range []Part{Sidecar, Store, Emptied, Provider, Lost} {
 		if m.overlaps(part, op.Start, op.End) {
 			return true
 		}
@@ -287,6 +307,10 @@ func (m *model) mayBeSecond(op *Op) bool {
 // mustBeStale says whether a refresh token was certainly used longer ago than the grace, or one that came after it was used.
 func (m *model) mustBeStale(op *Op) bool {
 	return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
+		if m.ends() && m.Guard == None && op.moves() && other.Do == Refresh && other.moves() && m.number[other.Value] >= m.number[op.Value] &&
+			other.End+m.Grace+m.Interval < op.Start {
+			return true // the provider was asked, and tells
+		}
 		if other == op || other.Do != Refresh || !other.moves() || !m.mustKnow(op, other) {
 			return false
 		}
@@ -298,7 +322,13 @@ func (m *model) mustBeStale(op *Op) bool {
 // mayBeStale says whether that is possible.
 func (m *model) mayBeStale(op *Op) bool {
 	return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
-		if other == op || other.Do != Refresh || !other.mayMove() || !m.mayKnow(op, other) {
+		if other == op || other.Do != Refresh || !other.mayMove() {
+			return false
+		}
+		if m.Upstream != Lenient && m.number[other.Value] >= m.number[op.Value] && other.Start <= op.End {
+			return true // it may be the provider that tells
+		}
+		if !m.mayKnow(op, other) {
 			return false
 		}
 		switch n := m.number[op.Value]; {
@@ -322,7 +352,17 @@ func (m *model) mustHaveEnded(op *Op) bool {
 	if slices.ContainsFunc(m.Endings, func(e Ending) bool { return e.Value == f && e.By != 0 && e.By <= op.Start }) {
 		return true
 	}
+	for _, e := range m.Endings {
+		if m.isOf(e, f) && e.By != 0 && e.By <= op.Start && op.moves() && !m.anyOutage(op) && m.isFirstUse(op) {
+			if born, ok := m.born(f); ok && born.End < e.From {
+				return true
+			}
+		}
+	}
 	return slices.ContainsFunc(m.of[f], func(other *Op) bool {
+		if m.ends() && m.Guard == None && op.moves() && other.Do == Refresh && other.Outcome == Refused && other.End+m.Interval+m.Settle < op.Start && !m.anyOutage(op) {
+			return true // it was the provider that refused, and for good
+		}
 		ends := other.Do == Revoke && other.Outcome == Granted || other.Do == Refresh && other.Outcome == Refused
 		return ends && other.End < op.Start && m.mustKnow(op, other)
 	})
@@ -336,6 +376,12 @@ func (m *model) mayHaveEnded(op *Op) bool {
 	}
 	if op.Do == Call {
 		return false
+	}
+	if slices.ContainsFunc(m.Endings, func(e Ending) bool { return m.isOf(e, f) && e.From <= op.End }) {
+		return true
+	}
+	if m.ends() && m.mayHaveEndedUpstream(f, op.End) {
+		return true
 	}
 	if born, ok := m.born(f); ok && born.Start+m.Life <= op.End {
 		return true
@@ -352,6 +398,72 @@ func (m *model) mayHaveEnded(op *Op) bool {
 		}
 		return false
 	})
+}
+
+// isFirstUse says whether nobody has presented the same before: who comes again gets the first answer.
+func (m *model) isFirstUse(op *Op) bool {
+	return !slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool { return other != op && other.Start <= op.End })
+}
+
+// ends says whether the provider ends a login of which it sees a refresh token twice.
+func (m *model) ends() bool { return m.Upstream == Ends || m.Upstream == EndsAll }
+
+// isOf says whether an ending is one of the families of the person whose family this is.
+func (m *model) isOf(e Ending, family string) bool {
+	if e.Who == "" || e.Who != m.who[family] {
+		return false
+	}
+	born, ok := m.born(family)
+	return !ok || born.Start <= e.To
+}
+
+func (m *model) anyOutage(op *Op) bool {
+	return slices.ContainsFunc([]Part{Sidecar, Store, Emptied, Provider, Lost}, func(p Part) bool { return m.overlaps(p, op.Start, op.End) })
+}
+
+// mayHaveEndedUpstream says whether the provider has possibly seen, until then, a refresh token twice
+// that ends this family: its own, or one of the person's.
+func (m *model) mayHaveEndedUpstream(family string, until time.Duration) bool {
+	if m.mayBeReused(family, until) {
+		return true
+	}
+	if m.Upstream != EndsAll || m.who[family] == "" {
+		return false
+	}
+	for other, who := range m.who {
+		if other != family && who == m.who[family] && m.mayBeReused(other, until) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBeReused says whether the provider has possibly seen one of its refresh tokens of a family twice:
+// because a client presented an old one and nobody stopped it, or because an answer was lost.
+func (m *model) mayBeReused(family string, until time.Duration) bool {
+	for _, a := range m.of[family] {
+		if a.Do != Refresh || a.Start > until {
+			continue
+		}
+		if m.overlaps(Lost, a.Start, a.End) {
+			return true
+		}
+		if !a.mayMove() {
+			continue
+		}
+		for _, b := range m.of[family] {
+			if b != a && b.Do == Refresh && b.Start <= until && b.End >= a.Start && m.number[b.Value] <= m.number[a.Value] && !m.isStopped(b, a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isStopped says whether the guard certainly kept a second use from the provider.
+func (m *model) isStopped(second, first *Op) bool {
+	broken := m.overlaps(Sidecar, first.Start, first.End) || m.overlaps(Store, first.Start, first.End) || m.overlaps(Provider, first.Start, first.End)
+	return m.mustKnow(second, first) && (first.Outcome == Granted || !broken)
 }
 
 func (m *model) born(family string) (*Op, bool) {

@@ -358,3 +358,106 @@ func parse(t *testing.T, text string) History {
 	}
 	return h
 }
+
+// What a provider does about its own refresh tokens permits some logouts, and forbids some tokens.
+func TestTheModelOfProviders(t *testing.T) {
+	all := []Upstream{Lenient, Refuses, Ends, EndsAll}
+	for _, c := range []struct {
+		name     string
+		guard    Guard
+		upstream []Upstream
+		history  string
+		says     string // empty: it is permitted
+	}{
+		{"the owner is logged out after a thief came", None, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused
+			6-7 refresh r2 refused`, ""},
+		{"the same at a provider that minds nothing", None, []Upstream{Lenient}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused`, "logged out without cause"},
+		{"an old token is refused, and the owner logged out", None, []Upstream{Refuses}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused
+			6-7 refresh r2 refused`, "logged out without cause"},
+		{"thief and owner go on", None, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			70-71 refresh r1 granted x2`, "a refresh token was used again beyond the grace"},
+		{"the owner goes on after the provider ended the login", None, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused
+			20-21 refresh r2 granted r3`, "a refresh token of a family that had ended was accepted"},
+		{"a guard that knows keeps a second use from the provider", Shared, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-4 refresh r1 granted r2
+			3-4 refresh r1 granted r2
+			6-7 refresh r2 refused`, "logged out without cause"},
+		{"a guard that was away", Shared, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-4 outage store
+			2-4 refresh r1 granted r2
+			3-4 refresh r1 granted r2
+			6-7 refresh r2 refused`, ""},
+		{"a provider's answer that was lost", Shared, []Upstream{Ends, EndsAll}, `
+			0-1 redeem c granted r1
+			2-4 outage lost
+			2-4 refresh r1 refused`, ""},
+		{"the same at a provider that takes the token again", Shared, []Upstream{Lenient, Refuses}, `
+			0-1 redeem c granted r1
+			2-4 outage lost
+			2-4 refresh r1 refused`, "logged out without cause"},
+		{"another login of the person", None, []Upstream{EndsAll}, `
+			0-1 redeem c of ada granted r1
+			0-1 redeem d of ada granted s1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused
+			6-7 refresh s1 refused`, ""},
+		{"another login of the person, elsewhere", None, []Upstream{Lenient, Refuses, Ends}, `
+			0-1 redeem c of ada granted r1
+			0-1 redeem d of ada granted s1
+			2-3 refresh r1 granted r2
+			6-7 refresh s1 refused`, "logged out without cause"},
+		{"another person's login", None, []Upstream{EndsAll}, `
+			0-1 redeem c of ada granted r1
+			0-1 redeem d of bob granted s1
+			2-3 refresh r1 granted r2
+			4-5 refresh r1 refused
+			6-7 refresh s1 refused`, "logged out without cause"},
+		{"somebody whom the provider removed", None, all, `
+			0-1 redeem c of ada granted r1
+			5-6 ends of ada by 8
+			7-8 refresh r1 refused`, ""},
+		{"somebody who stays in", None, all, `
+			0-1 redeem c of ada granted r1
+			5-6 ends of ada by 8
+			9-10 refresh r1 granted r2`, "a refresh token of a family that had ended was accepted"},
+		{"somebody who comes back", None, all, `
+			5-6 ends of ada by 8
+			7-8 redeem c of ada granted r1
+			9-10 refresh r1 granted r2`, ""},
+		{"and is logged out", None, all, `
+			5-6 ends of ada by 8
+			7-8 redeem c of ada granted r1
+			9-10 refresh r1 refused`, "logged out without cause"},
+	} {
+		for _, upstream := range c.upstream {
+			t.Run(c.name+" "+string(upstream), func(t *testing.T) {
+				h, err := Parse(c.history)
+				if err != nil {
+					t.Fatal(err)
+				}
+				of := contract[c.guard]
+				of.Upstream, of.Interval = upstream, 2*time.Second
+				broken := of.Check(h)
+				if c.says == "" && len(broken) > 0 || c.says != "" && (len(broken) == 0 || broken[0].Says != c.says) {
+					t.Errorf("%v, want %q", broken, c.says)
+				}
+			})
+		}
+	}
+}

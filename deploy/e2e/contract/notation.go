@@ -19,6 +19,8 @@ import (
 //	6-7 revoke r2 granted
 //	8-9 outage store                     or sidecar, provider; emptied for a store that forgot
 //	9 ends c by 10                       the operator ended the family of c
+//	0-1 redeem c of ada granted r1       ada's login
+//	8-9 ends of ada by 12                the provider ended hers
 //
 // Empty lines and lines that begin with # are nothing.
 func Parse(text string) (History, error) {
@@ -57,6 +59,9 @@ func (h *History) parse(fields []string) error {
 		h.Outages = append(h.Outages, Outage{Part(fields[2]), from, to})
 	case "ends":
 		e := Ending{Value: fields[2], From: from}
+		if e.Value == "of" {
+			e.Value, e.Who, e.To = "", next(), to
+		}
 		if next() == "by" {
 			if e.By, err = seconds(next()); err != nil {
 				return err
@@ -71,6 +76,8 @@ func (h *History) parse(fields []string) error {
 				op.Forged = true
 			case "cut":
 				op.Cut = true
+			case "of":
+				op.Who = next()
 			case "at":
 				op.Process = next()
 			case "until":
@@ -120,6 +127,9 @@ func (op Op) String() string {
 	if op.Cut {
 		text += " cut"
 	}
+	if op.Who != "" {
+		text += " of " + op.Who
+	}
 	if op.Process != "" {
 		text += " at " + op.Process
 	}
@@ -133,7 +143,11 @@ func (h History) String() string {
 		fmt.Fprintf(&b, "%.3f-%.3f outage %s\n", o.From.Seconds(), o.To.Seconds(), o.Part)
 	}
 	for _, e := range h.Endings {
-		fmt.Fprintf(&b, "%.3f ends %s", e.From.Seconds(), e.Value)
+		if e.Who != "" {
+			fmt.Fprintf(&b, "%.3f-%.3f ends of %s", e.From.Seconds(), e.To.Seconds(), e.Who)
+		} else {
+			fmt.Fprintf(&b, "%.3f ends %s", e.From.Seconds(), e.Value)
+		}
 		if e.By != 0 {
 			fmt.Fprintf(&b, " by %.3f", e.By.Seconds())
 		}
