@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -20,6 +21,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -135,6 +137,75 @@ func floodOfTheExample(t *testing.T, w *rig.World) {
 			t.Errorf("80 requests for %s: %v", path, got)
 		}
 	}
+}
+
+// A provider of one's own that no public authority vouches for: one file makes the sidecar of the
+// example trust it, and the public authorities count as before.
+func TestAProviderOfAPrivateAuthority(t *testing.T) {
+	t.Parallel()
+	const public = "etc/ssl/certs/ca-certificates.crt"
+	dockerfile, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "Dockerfile"))
+	if err != nil || !strings.Contains(string(dockerfile), "COPY --from=build /"+public+" /"+public+"\n") {
+		t.Errorf("the image has the public authorities not in /%s: %v", public, err)
+	}
+	project := loadCompose(t, exampleEnv())
+	trusted := *project.Services["bouncer"].Environment["SSL_CERT_FILE"]
+	file, inFolder := strings.CutPrefix(trusted, mountOf(t, project, "bouncer", "ca")+"/")
+	if !inFolder || strings.Contains(file, "/") {
+		t.Fatalf("the authority is read from %s", trusted)
+	}
+	provider := issuertest.NewProvider(t, &issuertest.Options{TLS: true})
+	authority := certificateOf(t, provider.Issuer)
+	w := rig.New(t, rig.Options{
+		Sidecar: map[string]string{"SSL_CERT_FILE": trusted},
+		Image:   map[string][]byte{strings.TrimPrefix(trusted, "/"): nil, public: nil},
+		Labels:  map[string]string{"world/providerIssuer": provider.Issuer, "world/clientID": provider.ClientID, "world/clientSecret": provider.Secret},
+	})
+	login := func() error {
+		c, browser := w.World.Client(), w.World.Browser()
+		browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // of the person, who is not tested
+		flow := c.Begin()
+		back, err := browser.Visit(t.Context(), flow.URL, c.Redirect)
+		if err != nil {
+			return err
+		}
+		if answer := c.Redeem(back.Query().Get("code"), flow); answer.Status != http.StatusOK {
+			return errors.New(answer.String())
+		}
+		return nil
+	}
+	if err := login(); err == nil {
+		t.Error("a certificate that nobody vouches for is trusted")
+	}
+	if log := w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b"); !strings.Contains(log, "SSL_CERT_FILE names") {
+		t.Errorf("the log does not say what to do:\n%s", log)
+	}
+	give := func(file string, certificate []byte) {
+		for _, r := range w.Replicas {
+			r.PutFile(strings.TrimPrefix(file, "/"), certificate)
+			r.Restart(nil)
+		}
+	}
+	give(trusted, authority)
+	if err := login(); err != nil {
+		t.Errorf("with its authority in %s: %v", trusted, err)
+	}
+	give(trusted, nil)
+	give(public, authority) // as any public authority's
+	if err := login(); err != nil {
+		t.Errorf("the public authorities count no more: %v", err)
+	}
+}
+
+// certificateOf is what a server shows, in PEM.
+func certificateOf(t *testing.T, server string) []byte {
+	t.Helper()
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(server, "https://"), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: conn.ConnectionState().PeerCertificates[0].Raw})
 }
 
 // composeCertificate runs the service `certificate` of compose.yaml, and returns the file of the

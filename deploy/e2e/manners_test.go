@@ -42,10 +42,10 @@ var manners = map[string]manner{
 	"person":          {issuertest.Behaviour{KillPerson: true}, contract.EndsAll, []string{losesAnswer}},
 	"static":          {issuertest.Behaviour{Refresh: "static"}, contract.Lenient, []string{losesAnswer}},
 	"half":            {issuertest.Behaviour{Refresh: "half", UserInfo: map[string]any{"sub": "*"}}, contract.Refuses, []string{losesAnswer}},
-	"old-kid":         {issuertest.Behaviour{Leeway: time.Minute, KeepKeyID: true}, contract.Lenient, []string{rotatesKeys}},
-	"stale-keys":      {issuertest.Behaviour{Leeway: time.Minute}, contract.Lenient, []string{staleKeys}},
-	"empty-400":       {issuertest.Behaviour{Leeway: time.Minute, RefusalEmpty: true}, contract.Lenient, nil},
-	"invalid-request": {issuertest.Behaviour{Leeway: time.Minute, Refusal: "invalid_request"}, contract.Lenient, nil},
+	"old-kid":         {issuertest.Behaviour{Leeway: time.Minute, KeepKeyID: true}, contract.Refuses, []string{rotatesKeys}},
+	"stale-keys":      {issuertest.Behaviour{Leeway: time.Minute}, contract.Refuses, []string{staleKeys}},
+	"empty-400":       {issuertest.Behaviour{Leeway: time.Minute, RefusalEmpty: true}, contract.Refuses, nil},
+	"invalid-request": {issuertest.Behaviour{Leeway: time.Minute, Refusal: "invalid_request"}, contract.Refuses, nil},
 }
 
 // mannered is a provider of such manners, at which each client of the swarm is a person of its own or,
