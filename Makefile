@@ -15,10 +15,12 @@ demo-traefik:
 
 test: lint unit fuzz tools e2e
 
-# What takes too long for every change: every cell of the tables of clients, random clients for five minutes with each kind of replay guard.
+# What takes too long for every change: every cell of the tables of clients, random clients for five minutes with each kind of replay guard,
+# and for a minute at providers of each kind.
 nightly: tools
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestSDKsOnBadDays$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
+	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestFrozenFunctions$$' . -freeze 10s -logins 200
 
 unit:

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	swarmManners = flag.String("manners", "rotating", "the providers' manners that TestSwarmAtProviders runs with, one after the other: "+strings.Join(slices.Sorted(maps.Keys(manners)), ","))
+	swarmManners = flag.String("manners", "glewlwyd", "the providers' manners that TestSwarmAtProviders runs with, one after the other: all, or some of "+strings.Join(slices.Sorted(maps.Keys(manners)), ","))
 	mannerGuards = flag.String("mannerguards", "none", "and the replay guards, each with each")
 )
 
@@ -36,16 +36,32 @@ const (
 	staleKeys   = "provider rotates its keys, and its key set is old"
 )
 
-// All of them are seen in the wild (docs/providers.md). Each is a provider that is otherwise kind.
+// All of them are seen in the wild; each is otherwise kind. Those with a name are known to the product by their endpoints.
 var manners = map[string]manner{
 	"rotating":        {issuertest.Behaviour{KillOnReuse: true}, contract.Ends, []string{losesAnswer}},
-	"person":          {issuertest.Behaviour{KillPerson: true}, contract.EndsAll, []string{losesAnswer}},
 	"static":          {issuertest.Behaviour{Refresh: "static"}, contract.Lenient, []string{losesAnswer}},
-	"half":            {issuertest.Behaviour{Refresh: "half", UserInfo: map[string]any{"sub": "*"}}, contract.Refuses, []string{losesAnswer}},
+	"half":            {issuertest.Behaviour{Refresh: "half", UserInfo: anybody}, contract.Refuses, []string{losesAnswer}},
 	"old-kid":         {issuertest.Behaviour{Leeway: time.Minute, KeepKeyID: true}, contract.Refuses, []string{rotatesKeys}},
 	"stale-keys":      {issuertest.Behaviour{Leeway: time.Minute}, contract.Refuses, []string{staleKeys}},
 	"empty-400":       {issuertest.Behaviour{Leeway: time.Minute, RefusalEmpty: true}, contract.Refuses, nil},
 	"invalid-request": {issuertest.Behaviour{Leeway: time.Minute, Refusal: "invalid_request"}, contract.Refuses, nil},
+	"better-auth":     {known("better-auth 1.7"), contract.EndsAll, []string{losesAnswer}},
+	"doorkeeper":      {known("Doorkeeper 5.5"), contract.Refuses, []string{losesAnswer}},
+	"glewlwyd":        {known("Glewlwyd 2.7"), contract.Ends, []string{losesAnswer}},
+	"lemonldap":       {known("LemonLDAP::NG 2.16"), contract.Lenient, []string{losesAnswer}},
+	"gitea":           {known("Gitea 1.26"), contract.Lenient, []string{losesAnswer}},
+}
+
+// anybody is a userinfo endpoint that knows whose access token it is shown.
+var anybody = map[string]any{"sub": "*"}
+
+func known(name string) issuertest.Behaviour {
+	b, ok := issuertest.Manners[name]
+	if !ok {
+		panic("no manners of " + name)
+	}
+	b.UserInfo = anybody
+	return b
 }
 
 // mannered is a provider of such manners, at which each client of the swarm is a person of its own or,
@@ -70,7 +86,11 @@ func (m *mannered) change(change func(*issuertest.Behaviour)) {
 func TestSwarmAtProviders(t *testing.T) {
 	t.Parallel()
 	seed := swarmSeedOf()
-	for _, name := range strings.Split(*swarmManners, ",") {
+	names := strings.Split(*swarmManners, ",")
+	if *swarmManners == "all" {
+		names = slices.Sorted(maps.Keys(manners))
+	}
+	for _, name := range names {
 		for _, guard := range strings.Split(*mannerGuards, ",") {
 			t.Run(name+"/"+guard, func(t *testing.T) {
 				how, known := manners[name]
@@ -122,7 +142,7 @@ func newMannerSwarm(t *testing.T, how manner, guard string, schedule schedule) *
 	labels := map[string]string{"jwksCacheTTLSeconds": "2", "refresh": "upstream"}
 	for i, name := range []string{"wiki", "world"} {
 		p := &mannered{Provider: issuertest.NewProvider(t, nil), base: how.Behaviour}
-		p.base.Revocation = true
+		p.base.Revocation = name == "wiki" || p.base.Revocation
 		p.Be(p.base)
 		s.providers = append(s.providers, p)
 		labels[name+"/providerIssuer"], labels[name+"/clientID"], labels[name+"/clientSecret"] = p.Issuer, p.ClientID, p.Secret

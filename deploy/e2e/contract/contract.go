@@ -424,7 +424,7 @@ func (m *model) anyOutage(op *Op) bool {
 // mayHaveEndedUpstream says whether the provider has possibly seen, until then, a refresh token twice
 // that ends this family: its own, or one of the person's.
 func (m *model) mayHaveEndedUpstream(family string, until time.Duration) bool {
-	if m.mayBeReused(family, until) {
+	if m.mayBeReused(family, until) || m.mayBeLost(family, until) {
 		return true
 	}
 	if m.Upstream != EndsAll || m.who[family] == "" {
@@ -438,17 +438,19 @@ func (m *model) mayHaveEndedUpstream(family string, until time.Duration) bool {
 	return false
 }
 
-// mayBeReused says whether the provider has possibly seen one of its refresh tokens of a family twice:
-// because a client presented an old one and nobody stopped it, or because an answer was lost.
+// mayBeLost says whether the provider's answer to a family's refresh was possibly lost. Others of the
+// person do not suffer from it: it must not be asked for again where all would end.
+func (m *model) mayBeLost(family string, until time.Duration) bool {
+	return slices.ContainsFunc(m.of[family], func(op *Op) bool {
+		return op.Do == Refresh && op.Start <= until && m.overlaps(Lost, op.Start, op.End)
+	})
+}
+
+// mayBeReused says whether the provider has possibly seen one of its refresh tokens of a family twice,
+// because a client presented an old one and nobody stopped it.
 func (m *model) mayBeReused(family string, until time.Duration) bool {
 	for _, a := range m.of[family] {
-		if a.Do != Refresh || a.Start > until {
-			continue
-		}
-		if m.overlaps(Lost, a.Start, a.End) {
-			return true
-		}
-		if !a.mayMove() {
+		if a.Do != Refresh || a.Start > until || !a.mayMove() {
 			continue
 		}
 		for _, b := range m.of[family] {

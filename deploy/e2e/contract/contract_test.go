@@ -422,6 +422,12 @@ func TestTheModelOfProviders(t *testing.T) {
 			0-1 redeem d of ada granted s1
 			2-3 refresh r1 granted r2
 			6-7 refresh s1 refused`, "logged out without cause"},
+		{"another login of the person, for a lost answer", None, []Upstream{EndsAll}, `
+			0-1 redeem c of ada granted r1
+			0-1 redeem d of ada granted s1
+			2-3 outage lost
+			2-3 refresh r1 refused
+			16-17 refresh s1 refused`, "logged out without cause"},
 		{"another person's login", None, []Upstream{EndsAll}, `
 			0-1 redeem c of ada granted r1
 			0-1 redeem d of bob granted s1
