@@ -655,6 +655,22 @@ func TestTheNewAccessTokenIsUsedWhereThatEndsTheOldRefreshToken(t *testing.T) {
 			t.Errorf("%s %v: %s, %d requests, want %d", c.manner, c.headers, got, w.idp.UserInfos(), c.want)
 		}
 	}
+	t.Run("not where the old one is still needed", func(t *testing.T) {
+		w := newWorld(t, nil, nil)
+		be := issuertest.Manners["Doorkeeper 5.5"]
+		w.idp.Be(be)
+		s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
+		s.last = s.a.login().text("refresh_token")
+		be.RefreshLength = 5000 // too long to carry
+		w.idp.Be(be)
+		for range 2 {
+			w.clock.Add(time.Hour)
+			s.refresh(s.last)
+		}
+		if got := strings.Join(s.said, " "); got != "ok ok" || w.idp.UserInfos() != 0 {
+			t.Errorf("%s, %d requests", got, w.idp.UserInfos())
+		}
+	})
 }
 
 // upstreamCheckInterval=0 asks each time, also where login and check share a second.

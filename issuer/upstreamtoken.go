@@ -149,6 +149,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		who, err = s.refreshedIDToken(ctx, t, up, raw, last.Subject)
 	}
 	var next identity
+	used := false // the new access token
 	switch noNews := raw == "" && up.userinfoURL == ""; {
 	case err != nil:
 	case noNews && t.claimNeeds.within(last.Needs): // which takes nothing back
@@ -157,6 +158,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		err = rulesChanged()
 	default:
 		next, err = s.learn(ctx, t, up, token, who)
+		used = err == nil && up.userinfoURL != "" && t.claimNeeds.lacks(who.claims)
 	}
 	checkedAt := checkedAfter(last.CheckedAt, s.Now())
 	if err != nil {
@@ -175,7 +177,6 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 			next.UnreadSince = s.Now().Unix()
 		}
 	}
-	s.endOldToken(ctx, t, up, token, who, last)
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
@@ -183,6 +184,9 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 	if next.RefreshToken != last.RefreshToken && len(next.RefreshToken)+next.size() > maxUpstreamValue {
 		s.Log.Warn("the provider's new refresh token is too long to carry, so the one before it stays; if the provider has ended that one, the login ends at the next check", t.named(), "provider", up.issuer, "characters", len(next.RefreshToken))
 		next.RefreshToken = last.RefreshToken
+	}
+	if !used && next.RefreshToken != last.RefreshToken {
+		s.endOldToken(ctx, t, up, token, last.Subject)
 	}
 	return next, t.withheldScopes(token), nil // RFC 6749 §6: saying nothing here means as before
 }
@@ -196,14 +200,12 @@ func checkedAfter(last int64, now time.Time) int64 {
 }
 
 // endOldToken uses a new access token once where the provider ends the refresh token before only
-// then: a stolen older one would work on, also after its owner has revoked the newest. Where the
-// labels need userinfo, it has just been used.
-func (s *Issuer) endOldToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, who idToken, last identity) {
-	used := t.claimNeeds.lacks(who.claims) && up.userinfoURL != ""
-	if used || !up.dialect().endsOldAtUse || token.RefreshToken == "" || token.RefreshToken == string(last.RefreshToken) {
+// then: a stolen older one would work on, also after its owner has revoked the newest.
+func (s *Issuer) endOldToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, subject string) {
+	if !up.dialect().endsOldAtUse {
 		return
 	}
-	if _, err := s.userinfo(ctx, up, token, who.subject); err != nil && s.static.first("used access token", t.PublicURL) {
+	if _, err := s.userinfo(ctx, up, token, subject); err != nil && s.static.first("used access token", t.PublicURL) {
 		s.Log.Warn("the provider ends a refresh token when the access token that came with the next one is used, and it cannot be used: a stolen refresh token may work on; see BOUNCER_REPLAY_GUARD",
 			t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 	}
