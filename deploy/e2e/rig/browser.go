@@ -20,6 +20,11 @@ type Browser struct {
 	Password string
 	Decision string // button pressed on the bouncer's consent page; default "allow"
 
+	// What a provider's own pages need beyond that.
+	Fill  map[string]string                                                 // fields and buttons, by name
+	Form  func(action string) bool                                          // which of a page's forms; nil: the first
+	Meets func(ctx context.Context, r *http.Request) (*http.Request, error) // what a page's script does instead of loading r; nil: r
+
 	Steps []string // what happened, for messages: "GET http://… → 302"
 }
 
@@ -60,6 +65,11 @@ func (b *Browser) Visit(ctx context.Context, start, until string) (*url.URL, err
 		}
 		if req.Method == http.MethodGet && strings.HasPrefix(req.URL.String(), until) {
 			return req.URL, nil
+		}
+		if b.Meets != nil {
+			if req, err = b.Meets(ctx, req); err != nil {
+				return nil, fmt.Errorf("%w\n%s", err, strings.Join(b.Steps, "\n"))
+			}
 		}
 	}
 	return nil, fmt.Errorf("no end after %d steps:\n%s", maxSteps, strings.Join(b.Steps, "\n"))
@@ -110,7 +120,7 @@ func (b *Browser) next(ctx context.Context, page *Page) (*http.Request, error) {
 		}
 	}
 	for n := range doc.Descendants() {
-		if n.Type == html.ElementNode && n.Data == "form" {
+		if n.Type == html.ElementNode && n.Data == "form" && (b.Form == nil || b.Form(attr(n, "action"))) {
 			return b.submit(ctx, page, n)
 		}
 	}
@@ -130,8 +140,11 @@ func (b *Browser) submit(ctx context.Context, page *Page, form *html.Node) (*htt
 	values := url.Values{}
 	for n := range form.Descendants() {
 		name := attr(n, "name")
+		fill, filled := b.Fill[name]
 		switch {
 		case n.Type != html.ElementNode || name == "":
+		case filled && (n.Data == "input" || n.Data == "button"):
+			values.Set(name, fill)
 		case n.Data == "input" && (name == "login" || name == "username"):
 			values.Set(name, b.Username)
 		case n.Data == "input" && attr(n, "type") == "password":
