@@ -27,6 +27,7 @@ var wholeProviders = []struct {
 	{"lemonldap", rig.StartLemonLDAP, ""},
 	{"glewlwyd", rig.StartGlewlwyd, ""},
 	{"django-oauth-toolkit", rig.StartDjango, ""},
+	{"doorkeeper", rig.StartDoorkeeper, ""},
 	{"better-auth", rig.StartBetterAuth, ""},
 }
 

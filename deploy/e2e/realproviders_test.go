@@ -49,7 +49,7 @@ func newBench(t *testing.T, start func(t rig.T, logs *rig.Logs, redirect string)
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range b.logs.Names() {
-				t.Logf("the end of %s:\n%s", name, b.logs.Tail(name, 15))
+				t.Logf("the end of %s:\n%s", name, b.logs.Tail(name, 25))
 			}
 		}
 	})
@@ -282,6 +282,7 @@ var situations = []situation{
 	{"login", func(b *bench) string {
 		b.at(oneReplica, nil)
 		s, refused := b.login(rig.Users[0])
+		b.want("login", refused, "")
 		if s == nil {
 			return refused
 		}
