@@ -3,6 +3,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,22 +14,21 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-var providersToRun = flag.String("providers", "oidc-provider,lemonldap", "the real providers that TestWholeProviders logs in at: all, or some of "+strings.Join(providerNames(), ","))
+var providersToRun = flag.String("providers", "oidc-provider,hydra", "the providers that TestWholeProviders logs in at: all, or some of "+strings.Join(providerNames(), ","))
 
-// wholeProviders are the providers that can be had, with what each needs in words.
+// wholeProviders are the providers that can be had.
 var wholeProviders = []struct {
-	name    string
-	start   func(t rig.T, logs *rig.Logs, redirect string) *rig.RealProvider
-	setting string // for docs/providers.md
+	name  string
+	start func(t rig.T, logs *rig.Logs, redirect string) *rig.RealProvider
 }{
-	{"oidc-provider", rig.StartPlainOIDCProvider, ""},
-	{"hydra", rig.StartHydra, ""},
-	{"gitea", rig.StartGitea, ""},
-	{"lemonldap", rig.StartLemonLDAP, ""},
-	{"glewlwyd", rig.StartGlewlwyd, ""},
-	{"django-oauth-toolkit", rig.StartDjango, ""},
-	{"doorkeeper", rig.StartDoorkeeper, ""},
-	{"better-auth", rig.StartBetterAuth, ""},
+	{"better-auth", rig.StartBetterAuth},
+	{"django-oauth-toolkit", rig.StartDjango},
+	{"doorkeeper", rig.StartDoorkeeper},
+	{"gitea", rig.StartGitea},
+	{"glewlwyd", rig.StartGlewlwyd},
+	{"hydra", rig.StartHydra},
+	{"lemonldap", rig.StartLemonLDAP},
+	{"oidc-provider", rig.StartPlainOIDCProvider},
 }
 
 func providerNames() (all []string) {
@@ -38,23 +38,23 @@ func providerNames() (all []string) {
 	return all
 }
 
-// TestWholeProviders takes real providers through what may happen to a login. The tables of docs/providers.md are what came of it.
+// TestWholeProviders takes real providers through what may happen to a login. The tables of docs/providers.md are what came of it. `make test`
+// runs two of them, `make nightly` all, and `make providers` writes the tables:
 //
 //	go test -run TestWholeProviders -providers all . -update
 func TestWholeProviders(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	rows := map[string]map[string]string{} // by provider and situation
-	names := strings.Split(*providersToRun, ",")
 	t.Run("at", func(t *testing.T) {
 		for _, p := range wholeProviders {
-			if *providersToRun != "all" && !slices.Contains(names, p.name) {
+			if *providersToRun != "all" && !slices.Contains(strings.Split(*providersToRun, ","), p.name) {
 				continue
 			}
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, p.start)
-				row := map[string]string{}
+				row := map[string]string{"setting": settings(b.p.Setting)}
 				for _, situation := range situations {
 					t.Run(situation.name, func(t *testing.T) {
 						defer func(outer *testing.T) { b.T = outer }(b.T)
@@ -62,8 +62,8 @@ func TestWholeProviders(t *testing.T) {
 						b.reset()
 						b.begin()
 						row[situation.name] = situation.run(b)
-						t.Logf("%s: %s: %s", b.p.Name, situation.name, row[situation.name])
-						if testing.Verbose() {
+						t.Logf("%s: %s", b.p.Name, row[situation.name])
+						if t.Failed() || testing.Verbose() {
 							t.Logf("%s", b.evidence())
 						}
 					})
@@ -74,14 +74,86 @@ func TestWholeProviders(t *testing.T) {
 			})
 		}
 	})
-	if dump := os.Getenv("PROVIDERS_DUMP"); dump != "" {
-		var all strings.Builder
-		for name, row := range rows {
-			for _, s := range situations {
-				fmt.Fprintf(&all, "%s\t%s\t%s\n", name, s.name, row[s.name])
+	if !t.Failed() {
+		compareProviders(t, rows)
+	}
+}
+
+// settings is the cell of the labels that a provider needs.
+func settings(labels map[string]string) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		all = append(all, "`"+name+": "+labels[name]+"`")
+	}
+	return strings.Join(all, ", ")
+}
+
+// providerTables are the tables of docs/providers.md: a heading and a situation for each column.
+var providerTables = [][][2]string{
+	{
+		{"login", "login"}, {"refresh token by default", "refresh token by default"}, {"rotation", "refresh"}, {"a used refresh token again", "a stolen refresh token, at another replica"},
+		{"revocation by the client", "revocation"}, {"offboarding", "the person is removed"}, {"groups", "groups"}, {"e-mail", "e-mail"},
+		{"client authentication: a secret with `+ / =`", "a secret with + / ="}, {"a client for `client_secret_post` alone", "a client for client_secret_post alone"}, {"setting needed", "setting"},
+	},
+	{
+		{"10 refreshes at once", "ten refreshes at once"}, {"its answer is lost", "the provider's answer is lost"}, {"2 replicas at once", "two replicas at once"},
+		{"a code twice", "a code used twice, at another replica"}, {"an older refresh token after the owner revoked", "a stolen refresh token after its owner revoked"}, {"it starts again", "the provider starts again"},
+		{"its key set is yesterday's", "its key set is yesterday's for a moment"}, {"its keys are rotated", "its keys are rotated"},
+		{"its issuer with a wrong slash", "the issuer with a wrong slash"}, {"a scope that it does not know", "a scope that it does not know"},
+	},
+}
+
+// compareProviders compares the rows of docs/providers.md with what the providers did, or writes them. Rows of providers that did not run stay.
+func compareProviders(t *testing.T, rows map[string]map[string]string) {
+	t.Helper()
+	file := filepath.Join(rig.Root(), "docs", "providers.md")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	for i, columns := range providerTables {
+		begin, end := fmt.Sprintf("<!-- begin of table %d, which %s writes -->\n", i+1, t.Name()), fmt.Sprintf("<!-- end of table %d -->\n", i+1)
+		before, rest, ok1 := strings.Cut(page, begin)
+		old, after, ok2 := strings.Cut(rest, end)
+		if !ok1 || !ok2 {
+			t.Fatalf("%s has no lines %q and %q", file, begin, end)
+		}
+		is := map[string]string{} // by provider
+		for line := range strings.Lines(old) {
+			if cells := strings.Split(line, " | "); len(cells) > 1 && strings.HasPrefix(line, "| ") {
+				is[strings.TrimPrefix(cells[0], "| ")] = line
 			}
 		}
-		_ = os.WriteFile(dump, []byte(all.String()), 0o644)
+		table := "| provider |"
+		for _, column := range columns {
+			table += " " + column[0] + " |"
+		}
+		table += "\n|---|" + strings.Repeat("---|", len(columns)) + "\n"
+		delete(is, "provider")
+		was := maps.Clone(is)
+		for provider, row := range rows {
+			line := "| " + provider + " |"
+			for _, column := range columns {
+				cell := row[column[1]]
+				if cell == "" {
+					cell = "–"
+				}
+				line += " " + cell + " |"
+			}
+			is[provider] = line + "\n"
+			if was[provider] != is[provider] && !*update {
+				t.Errorf("docs/providers.md is stale: make providers. It says\n%s%s did\n%s", was[provider], provider, is[provider])
+			}
+		}
+		for _, provider := range slices.Sorted(maps.Keys(is)) {
+			table += is[provider]
+		}
+		page = before + begin + table + end + after
 	}
-	_ = filepath.Join
+	if *update && page != string(text) {
+		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

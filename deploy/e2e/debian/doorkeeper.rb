@@ -66,7 +66,11 @@ Doorkeeper::OpenidConnect.configure do
   end
 end
 
-class User < ActiveRecord::Base; end
+# As Doorkeeper's guide has it.
+class User < ActiveRecord::Base
+  has_many :access_grants, class_name: "Doorkeeper::AccessGrant", foreign_key: :resource_owner_id, dependent: :delete_all
+  has_many :access_tokens, class_name: "Doorkeeper::AccessToken", foreign_key: :resource_owner_id, dependent: :delete_all
+end
 
 class RigController < ApplicationController
   skip_forgery_protection raise: false

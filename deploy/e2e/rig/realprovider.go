@@ -168,7 +168,7 @@ func program(t T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("rig: %s is not installed, run deploy/e2e/providers/install.sh: %v", name, err)
+		t.Fatalf("rig: %s is not installed, run deploy/e2e/providers.sh: %v", name, err)
 	}
 	return path
 }
