@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik test nightly unit yaegi fuzz e2e lint bench compare tools
+.PHONY: demo demo-traefik test nightly providers unit yaegi fuzz e2e lint bench compare tools
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -18,10 +18,17 @@ test: lint unit fuzz tools e2e
 # What takes too long for every change: every cell of the tables of clients, random clients for five minutes with each kind of replay guard,
 # and for a minute at providers of each kind.
 nightly: tools
+	deploy/e2e/providers.sh
+	cd deploy/e2e && go test -count=1 -timeout 30m -run '^TestWholeProviders$$' . -providers all
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestSDKsOnBadDays$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestFrozenFunctions$$' . -freeze 10s -logins 200
+
+# Every provider that can be had here, logged in at; docs/providers.md is what came of it.
+providers: tools
+	deploy/e2e/providers.sh
+	cd deploy/e2e && go test -count=1 -timeout 30m -run '^TestWholeProviders$$' . -providers all -update
 
 unit:
 	go test -race ./...

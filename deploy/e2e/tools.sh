@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# traefik, dex, hydra, yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
 # What comes from npm is installed into the folders node, programs and browser, by their lock files; chromium and redis-server come from the distribution.
 # README.md says what the first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
@@ -30,7 +30,7 @@ make_tool() {
   echo "e2e tools: built $name in $((SECONDS - start)) s"
 }
 
-# The big four: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be
+# The big five: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be
 # several versions: the newest is build/traefik, another one build/traefik-VERSION.
 newest=$(grep -v '^#' traefik/versions.txt | tail -n 1)
 for version in $(grep -v '^#' traefik/versions.txt); do
@@ -47,6 +47,9 @@ done
 make_tool dex "a first build takes up to 3 minutes" \
   "$(inputs dex/go.mod dex/go.sum)" \
   env CGO_ENABLED=0 go -C dex build -trimpath -ldflags='-s -w' -o "$build/dex" github.com/dexidp/dex/cmd/dex
+make_tool hydra "a first build takes up to 5 minutes" \
+  "$(inputs hydra/go.mod hydra/go.sum)" \
+  env CGO_ENABLED=1 go -C hydra build -trimpath -tags sqlite,sqlite_omit_load_extension -ldflags='-s -w' -o "$build/hydra" github.com/ory/hydra/v2
 make_tool yaegi "a first build takes a minute" \
   "$(inputs go.mod go.sum)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi
