@@ -40,6 +40,8 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	switch {
 	case errors.Is(err, errKeysUnread): // nothing was refused: the client may try again with what it holds
 		return idToken{}, unanswered(err)
+	case errors.Is(err, errKeyNotThere): // yet: a key set may be served from before a rotation for longer than is waited here
+		return idToken{}, unanswered(notUsed{fmt.Errorf("id_token: %w", err)})
 	case err != nil:
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", err))
 	}

@@ -56,6 +56,10 @@ func (s *Issuer) newKeySet(issuer, url string) *keySet {
 	return &keySet{s: s, issuer: issuer, url: url}
 }
 
+// errKeyNotThere is in the chain of errors of a token that names a key which the provider does not
+// publish, or not yet.
+var errKeyNotThere = errors.New("the provider publishes no key")
+
 // errKeysUnread is in the chain of errors of a set that could not be fetched: nothing was refused.
 var errKeysUnread = errors.New("the provider's keys cannot be read")
 
@@ -333,7 +337,7 @@ func (p *providerKeys) whyNot(token *signedToken, named, fitting int) error {
 	case at >= 0:
 		return fmt.Errorf("the key that it names (kid %s) is passed over: %s", kid, p.odd[at].cause)
 	}
-	return fmt.Errorf("the provider publishes no key of the kid %s that it names", kid)
+	return fmt.Errorf("%w of the kid %s that it names", errKeyNotThere, kid)
 }
 
 // signedToken is a JWT that is signed by one key (RFC 7515 §7.1), before anything of it is believed.

@@ -178,7 +178,6 @@ func TestALoginThatNeedsAnOddKey(t *testing.T) {
 	}{
 		{"secp256k1", issuertest.Behaviour{KeysBody: `{"keys":[{"kty":"EC","crv":"secp256k1","kid":"provider-key"}]}`}, `the key that it names (kid \"provider-key\") is passed over: its crv is not one of those that are verified`},
 		{"for encryption", issuertest.Behaviour{KeysBody: `{"keys":[{"kty":"RSA","use":"enc","kid":"provider-key"}]}`}, `is passed over: it is for encryption (use)`},
-		{"an empty set", issuertest.Behaviour{KeysBody: `{"keys":[]}`}, `the provider publishes no key of the kid \"provider-key\" that it names`},
 		{"no kid, and an empty set", issuertest.Behaviour{NoKeyID: true, KeysBody: `{"keys":[]}`}, "it names no key, and the provider publishes none for RS256"},
 		{"no kid, and somebody else's signature", issuertest.Behaviour{NoKeyID: true, KeysBody: `{"keys":[` + strings.Repeat(ed25519JWK+",", 30) + ed25519JWK + `]}`}, "it names no key, and the provider publishes none for RS256"},
 		{"another kind of key", issuertest.Behaviour{KeysBody: `{"keys":[` + ed25519JWK + `]}`}, `the key that it names (kid \"provider-key\") is not one for RS256`},
@@ -208,7 +207,7 @@ func TestKeysAtALogin(t *testing.T) {
 		cause   string
 	}{
 		{"the set is old once", issuertest.Behaviour{StaleKeys: 1}, 200, "", 2, ""},
-		{"the set is old twice", issuertest.Behaviour{StaleKeys: 2}, 400, "access_denied", 2, "publishes no key of the kid"},
+		{"the set is old twice", issuertest.Behaviour{StaleKeys: 2}, 503, "temporarily_unavailable", 2, "publishes no key of the kid"},
 		{"the set is not there", issuertest.Behaviour{KeysStatus: 404}, 503, "temporarily_unavailable", 2, "the provider's keys cannot be read: the provider answered 404"},
 		{"the set is a page", issuertest.Behaviour{KeysBody: "<html>", KeysType: "text/html; charset=utf-8"}, 503, "temporarily_unavailable", 2, "the provider's keys cannot be read: the provider answered 200 text/html: no JSON Web Key Set"},
 		{"the set is another document", issuertest.Behaviour{KeysBody: `{"issuer":"x"}`}, 503, "temporarily_unavailable", 2, "no JSON Web Key Set"},
@@ -232,6 +231,34 @@ func TestKeysAtALogin(t *testing.T) {
 			}
 			if c.cause != "" && w.logged("request refused", c.cause) != 1 || strings.Contains(got.Body, "cannot be reached") {
 				t.Errorf("%s; the log should say %q: %s", got.Body, c.cause, w.log)
+			}
+		})
+	}
+}
+
+// A key set that is old for longer than is waited for costs no login: the code is spent at the
+// provider, and the client that comes again within the minute gets in.
+func TestALateKeySetCostsNoLogin(t *testing.T) {
+	for _, exchange := range []string{"token", "callback"} {
+		t.Run("exchange="+exchange, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Exchange = exchange
+				w.guarded("memory")
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			a.login()
+			w.idp.RotateKeys()
+			w.idp.Be(issuertest.Behaviour{StaleKeys: 4})
+			redemption := a.redemption(a.code())
+			first := a.token(redemption).wants(t, 503, "temporarily_unavailable")
+			if first.Header.Get("Retry-After") == "" || w.logged("request refused", "publishes no key of the kid") != 1 {
+				t.Errorf("%v; the log: %s", first.Header, w.log)
+			}
+			w.idp.Be(issuertest.Behaviour{})
+			w.clock.Add(30 * time.Second)
+			a.token(redemption).wants(t, 200, "")
+			if n := w.idp.Posts(); n != 2 {
+				t.Errorf("the provider was posted %d codes, want one for each login", n)
 			}
 		})
 	}
