@@ -95,7 +95,7 @@ export async function application(sdk) {
       if (!provider.asked) throw error;
     }
     const [query] = await answer;
-    if (query.get('error')) throw new Error('the login ended with ' + query.get('error'));
+    if (query.get('error')) throw new Error('the login ended: ' + query.get('error'));
     if (query.get('state') !== provider.state()) throw new Error('a state that is not ours');
     await sdk.finish(transport, provider, query, way.server);
     return await something();
@@ -114,7 +114,12 @@ export async function application(sdk) {
     }
   };
 
-  await authorized(connect);
+  try {
+    await authorized(connect);
+  } catch (error) {
+    print({ failed: error?.message || String(error) });
+    process.exit(1);
+  }
   print({ ready: { package: sdk.package, version, revision: sdk.revision(client, transport) } });
   for await (const command of createInterface({ input: process.stdin })) {
     const tokens = provider.tokens();

@@ -27,6 +27,7 @@ type Tenant struct {
 	MCP      *MCPServer
 	Scopes   string // asked upstream
 
+	own   bool // has the host 127.0.0.1 of the plain entry point to itself
 	world *World
 }
 
@@ -64,6 +65,7 @@ type Options struct {
 	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
+	OwnHost   string            // name of a tenant in More that has the host 127.0.0.1 of the plain entry point to itself, and no TLS
 	Root      string            // name of the tenant whose router brings it the server metadata at the root, too
 	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
 
@@ -82,7 +84,12 @@ type Options struct {
 }
 
 // Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http; PublicHTTPS the TLS one.
-func (tn *Tenant) PublicHTTP() string  { return tn.world.Traefik.Web + "/" + tn.Name }
+func (tn *Tenant) PublicHTTP() string {
+	if tn.own {
+		return strings.Replace(tn.world.Traefik.Web, "localhost", "127.0.0.1", 1)
+	}
+	return tn.world.Traefik.Web + "/" + tn.Name
+}
 func (tn *Tenant) PublicHTTPS() string { return "https://" + tn.world.host + "/" + tn.Name }
 
 // New starts a world and stops it when the test ends. A failed test shows the end of each log.
@@ -106,6 +113,9 @@ func New(t T, o Options) *World {
 	for _, name := range o.More {
 		callbacks = append(callbacks, redirects(name)...)
 	}
+	if o.OwnHost != "" {
+		callbacks = append(callbacks, fmt.Sprintf("http://127.0.0.1:%d/oauth/callback", webPort))
+	}
 	dex := StartDex(t, w.Logs, w.Secrets, callbacks, o.Dex)
 	startOP := StartExampleOP
 	if o.OIDCProvider {
@@ -116,7 +126,7 @@ func New(t T, o Options) *World {
 	w.World = &Tenant{Name: "world", Provider: op, MCP: StartMCPServer(t, slices.Contains(o.Stateless, "world")), Scopes: "openid email profile offline_access", world: w}
 	w.More = map[string]*Tenant{}
 	for _, name := range o.More {
-		w.More[name] = &Tenant{Name: name, Provider: dex, MCP: w.Wiki.MCP, Scopes: w.Wiki.Scopes, world: w}
+		w.More[name] = &Tenant{Name: name, Provider: dex, MCP: w.Wiki.MCP, Scopes: w.Wiki.Scopes, own: name == o.OwnHost, world: w}
 	}
 
 	env := map[string]string{
@@ -173,7 +183,11 @@ func New(t T, o Options) *World {
 	w.Traefik = StartTraefik(t, w.Logs, config)
 	w.http = &http.Client{Transport: w.Secrets.Watch(w.transport())}
 	for _, tn := range w.Tenants() {
-		w.Traefik.proc.waitFor(t, w.Logs, func() error { return expect(w.http, tn.PublicHTTPS()+"/anything", http.StatusUnauthorized) })
+		public := tn.PublicHTTPS()
+		if tn.own {
+			public = tn.PublicHTTP()
+		}
+		w.Traefik.proc.waitFor(t, w.Logs, func() error { return expect(w.http, public+"/anything", http.StatusUnauthorized) })
 	}
 	return w
 }
@@ -258,7 +272,13 @@ func (tn *Tenant) container(o Options) Container {
 	if o.Root == tn.Name {
 		labels["traefik.http.routers."+tn.Name+".rule"] = hosts + " && (PathRegexp(`^/\\.well-known/oauth-(authorization-server|protected-resource)$`) || " + PathRule("/"+tn.Name) + ")"
 	}
-	for k, v := range tn.options(o) {
+	options := tn.options(o)
+	if tn.own {
+		labels["traefik.http.routers."+tn.Name+".rule"] = "Host(`127.0.0.1`)"
+		labels["traefik.http.routers."+tn.Name+".entrypoints"] = "web"
+		options["pathPrefix"] = "/"
+	}
+	for k, v := range options {
 		labels["traefik.http.middlewares.mcpb-"+tn.Name+".plugin.mcpbouncer."+k] = v
 	}
 	port := tn.MCP.Port

@@ -13,12 +13,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 )
 
@@ -54,9 +54,9 @@ const Timeout = 45 * time.Second
 
 // Main connects and obeys. module is the SDK's.
 func Main(module string, connect func(context.Context, *App) (Session, error)) {
-	log.SetFlags(0)
 	if err := run(module, connect); err != nil {
-		log.Fatal(err)
+		show("failed", err.Error())
+		os.Exit(1)
 	}
 }
 
@@ -75,10 +75,13 @@ func run(module string, connect func(context.Context, *App) (Session, error)) er
 	defer listener.Close()
 	a.Redirect = "http://" + listener.Addr().String() + a.Way.Redirect
 	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const done = "Done, back to the client."
+		w.Header().Set("Content-Length", strconv.Itoa(len(done)))
+		fmt.Fprint(w, done)
+		_ = http.NewResponseController(w).Flush() // the program may end at once
 		if r.URL.Path == a.Way.Redirect {
 			a.answers <- r.URL.Query()
 		}
-		fmt.Fprint(w, "Done, back to the client.")
 	}))
 	ctx := context.Background()
 	session, err := connect(ctx, a)
@@ -129,7 +132,7 @@ func (a *App) Authorize(ctx context.Context, authorizationURL string) (url.Value
 	select {
 	case answer := <-a.answers:
 		if code := answer.Get("error"); code != "" {
-			return nil, fmt.Errorf("the login ended with %s", code)
+			return nil, fmt.Errorf("the login ended: %s", code)
 		}
 		return answer, nil
 	case <-ctx.Done():
