@@ -54,6 +54,9 @@ type Config struct {
 	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of their own (RFC 9728 §3.1).
 	MCPPaths any `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
 
+	// WellKnown are documents of the MCP server's own that anybody may read (RFC 8615).
+	WellKnown any `json:"wellKnown" default:"none" desc:"Documents of the MCP server below /.well-known/ that anybody may read without a token, separated by commas or spaces, such as openai-apps-challenge. Without the label none reaches it."`
+
 	// Exchange says when the upstream authorization code is redeemed.
 	Exchange any `json:"exchange" default:"auto" desc:"When the upstream code is redeemed, and so the person judged: token (with the client's token request), callback (at once: a refusal is a page; only a replay guard then counts the uses of a code), or auto (callback where a rule can refuse somebody and a replay guard answers, else token)."`
 
@@ -145,6 +148,7 @@ type settings struct {
 	hopKeyFile string
 	payload    hopPayload // what the sidecar is told; publicURL is filled in by newTenant
 	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
+	wellKnown  []string   // "/.well-known/NAME", of the MCP server
 
 	identityHeaders []identityHeader
 	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
@@ -331,6 +335,13 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil {
 		return err
 	}
+	names, err := parseList("wellKnown", c.WellKnown, byCommasOrSpaces, wellKnownFault)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s.wellKnown = append(s.wellKnown, "/.well-known/"+name)
+	}
 	access, err := parseAccess(c)
 	if err != nil {
 		return err
@@ -446,6 +457,19 @@ func supportedScopeFault(scope string) string {
 func pathFault(path string) string {
 	if !isPlainPath(path) || strings.HasPrefix(path+"/", "/.well-known/") || strings.HasPrefix(path+"/", "/oauth/") {
 		return "not a path below pathPrefix: write paths such as /mcp, separated by commas; not below /oauth or /.well-known"
+	}
+	return ""
+}
+
+// wellKnownFault says what is wrong with the name of a document that anybody may read. Clients log
+// in by the bouncer's own, and whoever may answer for those sends them elsewhere.
+func wellKnownFault(name string) string {
+	small := strings.ToLower(name)
+	switch {
+	case !isPlainPath("/"+name) || len(name) > 100:
+		return "not the name of a document: write names such as openai-apps-challenge, as they stand behind /.well-known/"
+	case strings.HasPrefix(small, "oauth-") || strings.HasPrefix(small, "openid-") || strings.HasPrefix(small, "jwks"):
+		return "the bouncer serves what begins so, and no server behind it"
 	}
 	return ""
 }

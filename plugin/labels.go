@@ -26,6 +26,7 @@ type labelTexts struct {
 	PathPrefix            string
 	PublicURL             string
 	MCPPaths              string
+	WellKnown             string
 	Exchange              string
 	DisplayName           string
 	Logo                  string
@@ -76,6 +77,7 @@ func readLabels(c *Config) (*labelTexts, error) {
 		PathPrefix:            r.text("pathPrefix", c.PathPrefix),
 		PublicURL:             r.text("publicURL", c.PublicURL),
 		MCPPaths:              r.list("mcpPaths", c.MCPPaths, byCommasOrSpaces),
+		WellKnown:             r.list("wellKnown", c.WellKnown, byCommasOrSpaces),
 		Exchange:              r.text("exchange", c.Exchange),
 		DisplayName:           r.text("displayName", c.DisplayName),
 		Logo:                  r.text("logo", c.Logo),

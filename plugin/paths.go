@@ -13,6 +13,7 @@ const (
 	routeMalformed        // a spelling that Traefik, this plugin and the MCP server might each read differently
 	routeSidecar          // well-known documents and OAuth endpoints
 	routeProtected        // needs an access token
+	routePublic           // a document of the MCP server that anybody may read, by the label wellKnown
 )
 
 // insertedNames are the documents whose path-inserted form is served (RFC 8414 §3.1, RFC 9728 §3.1).
@@ -56,6 +57,8 @@ func (s *settings) route(u *url.URL) (int, string) {
 		return routeProtected, "" // the public URL itself
 	case below[0] != '/':
 		return routeForeign, "" // /wikileaks
+	case s.isWellKnown(below):
+		return routePublic, below
 	case strings.HasPrefix(below, "/.well-known/") || strings.HasPrefix(below, "/oauth/"):
 		return routeSidecar, below
 	}
@@ -63,6 +66,15 @@ func (s *settings) route(u *url.URL) (int, string) {
 		return routeSidecar, below[i:] + below[:i] // P/mcp/.well-known/NAME, where some clients look first
 	}
 	return routeProtected, below
+}
+
+func (s *settings) isWellKnown(path string) bool {
+	for _, document := range s.wellKnown {
+		if path == document {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *settings) isEndpoint(below string) bool {
@@ -83,6 +95,9 @@ var rootDocuments = []string{"/.well-known/oauth-authorization-server", "/.well-
 func (s *settings) routeInserted(path string) (int, string) {
 	if path == rootDocuments[0] || path == rootDocuments[1] {
 		return routeSidecar, path
+	}
+	if s.isWellKnown(path) { // at the root, if the operator's router brings it here
+		return routePublic, path
 	}
 	for i, start := range s.inserted {
 		if path == start || strings.HasPrefix(path, start+"/") {

@@ -111,6 +111,79 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// Documents of the MCP server's own that the label names can be read by everybody, by nothing but a
+// plain GET or HEAD of exactly that name, and the server hears of nobody.
+func TestWellKnownDocumentsOfTheServer(t *testing.T) {
+	for _, c := range []struct {
+		name, label, prefix string
+		method, path        string
+		behind              bool
+		status              int
+	}{
+		{"below the prefix", "openai-apps-challenge, agent-card.json", "", "GET", "/wiki/.well-known/openai-apps-challenge", true, 200},
+		{"at the root, if the router brings it here", "openai-apps-challenge agent-card.json", "", "GET", "/.well-known/agent-card.json", true, 200},
+		{"a host of its own", "agent-card.json", "/", "GET", "/.well-known/agent-card.json", true, 200},
+		{"one in a folder", "mcp/server-card.json", "", "GET", "/wiki/.well-known/mcp/server-card.json", true, 200},
+		{"by HEAD", "agent-card.json", "", "HEAD", "/wiki/.well-known/agent-card.json", true, 200},
+		{"without the label", "", "", "GET", "/wiki/.well-known/agent-card.json", false, 200},
+		{"without the label, at the root", "", "", "GET", "/.well-known/agent-card.json", false, 404},
+		{"another document", "agent-card.json", "", "GET", "/wiki/.well-known/agent-card", false, 200},
+		{"one below it", "agent-card.json", "", "GET", "/wiki/.well-known/agent-card.json/x", false, 200},
+		{"one that begins like it, at the root", "agent-card.json", "", "GET", "/.well-known/agent-card.json5", false, 404},
+		{"in other letters", "agent-card.json", "", "GET", "/wiki/.well-known/Agent-Card.json", false, 200},
+		{"with a slash at the end", "agent-card.json", "", "GET", "/wiki/.well-known/agent-card.json/", false, 200},
+		{"with a query", "agent-card.json", "", "GET", "/wiki/.well-known/agent-card.json?a=b", false, 200},
+		{"path-inserted", "agent-card.json", "", "GET", "/.well-known/agent-card.json/wiki", false, 404},
+		{"below an endpoint", "agent-card.json", "", "GET", "/wiki/mcp/.well-known/agent-card.json", false, 200},
+		{"below what is no endpoint", "agent-card.json", "", "GET", "/wiki/x/.well-known/agent-card.json", false, 401},
+		{"by POST", "agent-card.json", "", "POST", "/wiki/.well-known/agent-card.json", false, 200},
+		{"by DELETE", "agent-card.json", "", "DELETE", "/wiki/.well-known/agent-card.json", false, 200},
+		{"an encoded letter", "agent-card.json", "", "GET", "/wiki/.well-known/%61gent-card.json", false, 400},
+		{"the bouncer's own", "agent-card.json", "", "GET", "/wiki/.well-known/oauth-protected-resource", false, 200},
+		{"everything else", "agent-card.json", "", "GET", "/wiki/mcp", false, 401},
+	} {
+		start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.WellKnown = c.label
+		config.PathPrefix = c.prefix
+		config.IdentityHeaders = "email=X-User"
+		h, behind := guard(t, config)
+		token := bearer(goodToken("k1", nil))
+		if !c.behind {
+			token = nil
+		}
+		for i := 0; i < 2; i++ {
+			rec := ask(h, c.method, "https://mcp.localhost"+c.path, append(token, "X-Mcp-Sub", "admin", "X_Mcp_Sub", "admin", "X-User", "admin", "Cookie", "a=b", "Connection", "Upgrade", "Upgrade", "websocket")...)
+			if rec.Code != c.status || (behind.count() == i+1) != c.behind || !c.behind && behind.count() != 0 {
+				t.Errorf("%s: status %d, the MCP server was asked %d times", c.name, rec.Code, behind.count())
+				continue
+			}
+			for _, name := range []string{"Authorization", "X-Mcp-Sub", "X_Mcp_Sub", "X-Mcp-Scopes", "X-User", "Cookie", "Connection", "Upgrade"} {
+				if _, ok := behind.last[name]; ok {
+					t.Errorf("%s: the MCP server was told %s %q", c.name, name, behind.last[name])
+				}
+			}
+		}
+	}
+}
+
+// A body, or a promise of one, is more than a plain read.
+func TestAWellKnownDocumentIsReadWithoutABody(t *testing.T) {
+	for _, length := range []int64{3, -1} {
+		start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.WellKnown = "agent-card.json"
+		h, behind := guard(t, config)
+		req := httptest.NewRequest("GET", "https://mcp.localhost/wiki/.well-known/agent-card.json", strings.NewReader("abc"))
+		req.ContentLength = length
+		req.Header.Set("X-Forwarded-Proto", "https")
+		h.ServeHTTP(httptest.NewRecorder(), req)
+		if behind.count() != 0 {
+			t.Errorf("length %d: the body reached the MCP server", length)
+		}
+	}
+}
+
 func TestPathOfAnOptionsStarRequestIsNobodys(t *testing.T) {
 	start(t)
 	h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))

@@ -4,6 +4,7 @@
 //
 // The middleware owns every path at and under its prefix P (default "/" + resource):
 //
+//	what the label wellKnown names       of the MCP server, for everybody: P/.well-known/NAME and /.well-known/NAME
 //	P/.well-known/…, P/oauth/…           forwarded to the sidecar, with the sealed tenant configuration (hop.go)
 //	/.well-known/NAME + P + …            the same, in the path-inserted form of RFC 8414 §3.1 and RFC 9728 §3.1
 //	CORS preflight                       answered here, never forwarded
@@ -132,6 +133,9 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	kind, path := b.settings.route(req.URL)
+	if kind == routePublic && !isPlainRead(req) {
+		kind = routeSidecar // which has no such document either, and says so
+	}
 	switch {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
 		answerPreflight(rw, req.Header)
@@ -145,11 +149,32 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 		pass(b, rw, req, e, id)
 	case kind == routeSidecar:
 		b.forward(rw, req, t, path)
+	case kind == routePublic:
+		passPublic(b, rw, req)
 	case kind == routeMalformed:
 		b.refuseMalformed(rw, req)
 	default:
 		b.refuseForeign(rw, req, t)
 	}
+}
+
+// isPlainRead says that a request asks for a document and brings nothing along that a server could
+// take for more.
+func isPlainRead(req *http.Request) bool {
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.URL.RawQuery == "" && req.ContentLength == 0
+}
+
+// passPublic hands on a request for a document that anybody may read. It says nothing of who asks:
+// nobody was asked who it is.
+func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	for _, name := range []string{"Authorization", "Cookie", subjectHeader} {
+		delete(req.Header, name)
+	}
+	dropUpgrade(req.Header)
+	if b.settings.cors {
+		shareWithScripts(rw, req)
+	}
+	b.next.ServeHTTP(rw, req)
 }
 
 // protect lets a request through to the MCP server if its token is good.

@@ -352,6 +352,66 @@ func TestRoutersBesideTheBouncers(t *testing.T) {
 	}
 }
 
+// docs/routes.md: documents of the MCP server that anybody may read, below its path and at the root
+// of the host, with stripPrefix and without.
+func TestDocumentsOfTheServerInTraefik(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	d := newDynamic()
+	server := newWitness(t, "server")
+	d.service("mcp", server.url)
+	d.service("neighbour", says(t, theNeighbour))
+	d.middlewares["strip"] = map[string]any{"stripPrefix": map[string]any{"prefixes": []string{"/wiki"}}}
+	for name, chain := range map[string][]string{"plain": {"plain"}, "stripped": {"stripped", "strip"}} {
+		host := "Host(`" + name + ".localhost`)"
+		d.bouncer(name, w, map[string]any{"wellKnown": "openai-apps-challenge, agent-card.json", "identityHeaders": "email=X-User"})
+		d.router(name, host+" && (Path(`/.well-known/openai-apps-challenge`) || "+rig.PathRule("/wiki")+")", "mcp", chain...)
+		d.router(name+"-other", host, "neighbour")
+	}
+	w.Traefik.SetFile(t, "known.yaml", d.config())
+	ask := newVisitor(t, w)
+	ask.wait("plain.localhost", "/wiki/mcp", theBouncer)
+	ask.wait("stripped.localhost", "/wiki/mcp", theBouncer)
+	forged := http.Header{"X-Mcp-Sub": {"admin"}, "X_mcp_scopes": {"all"}, "X-User": {"admin"}, "Authorization": {"Bearer x"}, "Cookie": {"a=b"}}
+	for _, c := range []struct {
+		method, host, path string
+		reaches            string // path that the server sees; empty: it is not asked
+		status             int
+	}{
+		{"GET", "plain", "/wiki/.well-known/openai-apps-challenge", "/wiki/.well-known/openai-apps-challenge", 200},
+		{"GET", "plain", "/.well-known/openai-apps-challenge", "/.well-known/openai-apps-challenge", 200},
+		{"HEAD", "plain", "/wiki/.well-known/agent-card.json", "/wiki/.well-known/agent-card.json", 200},
+		{"GET", "plain", "/.well-known/agent-card.json", "", 200}, // the router does not bring it
+		{"GET", "stripped", "/wiki/.well-known/openai-apps-challenge", "/.well-known/openai-apps-challenge", 200},
+		{"GET", "stripped", "/.well-known/openai-apps-challenge", "/.well-known/openai-apps-challenge", 200},
+		{"GET", "plain", "/wiki/.well-known/openai-apps-challenge?a=b", "", 404},
+		{"GET", "plain", "/wiki/.well-known/openai-apps-challenge/x", "", 404},
+		{"GET", "plain", "/wiki/.well-known/other", "", 404},
+		{"POST", "plain", "/wiki/.well-known/openai-apps-challenge", "", 404},
+		{"GET", "plain", "/wiki/.well-known/oauth-protected-resource", "", 200},
+		{"GET", "plain", "/wiki/mcp", "", 401},
+	} {
+		before := len(server.of(""))
+		got := ask.do(c.method, c.host+".localhost", c.path, forged, "")
+		seen := server.of("")[before:]
+		if got.Status != c.status || len(seen) > 0 != (c.reaches != "") {
+			t.Errorf("%s %s%s: %s, and the server was asked %d times", c.method, c.host, c.path, got, len(seen))
+			continue
+		}
+		if len(seen) == 0 {
+			continue
+		}
+		if seen[0].path != c.reaches {
+			t.Errorf("%s %s%s: the server was asked for %s", c.method, c.host, c.path, seen[0].path)
+		}
+		for _, name := range []string{"X-Mcp-Sub", "X_mcp_scopes", "X-Mcp-Scopes", "X-User", "Authorization", "Cookie"} {
+			if v, told := seen[0].header[name]; told {
+				t.Errorf("%s %s%s: the server was told %s %q", c.method, c.host, c.path, name, v)
+			}
+		}
+	}
+}
+
 // What README.md says of its check: which answer has which cause. A 401 says nothing of sidecar
 // and key.
 func TestTheCheckOfTheReadme(t *testing.T) {
