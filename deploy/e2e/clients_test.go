@@ -393,7 +393,7 @@ func TestClientsThatFollowThe401(t *testing.T) {
 		if !strings.Contains(section, c.name) {
 			t.Errorf("docs/clients.md does not say where %s looks", c.name)
 		}
-		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" { // which never follow it
+		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" && c.name != "mcp-use" { // which never follow it
 			c.ways = []string{dcrPublic}
 			follow = append(follow, c)
 		}

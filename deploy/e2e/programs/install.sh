@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs MCP clients as people install them, by package-lock.json: 420 MB to load, 1.2 GB on
+# Installs MCP clients as people install them, by package-lock.json: 670 MB to load, 1.8 GB on
 # disk. They run on the Node.js of ../node, or bring their own.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 lock=$(cat package.json package-lock.json | sha256sum | cut -d' ' -f1)
 if [ "$(cat node_modules/.lock 2>/dev/null)" != "$lock" ]; then
-  echo "programs: installing (420 MB)"
+  echo "programs: installing (670 MB)"
   npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
   echo "$lock" >node_modules/.lock
 fi

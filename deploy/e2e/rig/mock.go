@@ -197,6 +197,7 @@ func (m *MockMCP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"registration_endpoint": m.base + "/mock/oauth/register", "scopes_supported": []string{"docs:read", "docs:write", "offline_access"},
 			"response_types_supported": []string{"code"}, "grant_types_supported": []string{"authorization_code", "refresh_token"},
 			"code_challenge_methods_supported": []string{"S256"}, "token_endpoint_auth_methods_supported": []string{"none"},
+			"authorization_response_iss_parameter_supported": true,
 		})
 	case p == "/mock/oauth/register" && r.Method == http.MethodPost:
 		m.serveRegistration(w, r, asked)
@@ -314,7 +315,7 @@ func (m *MockMCP) serveAuthorization(w http.ResponseWriter, r *http.Request, ask
 		return
 	}
 	m.note(asked)
-	answer := url.Values{"state": {q.Get("state")}}
+	answer := url.Values{"state": {q.Get("state")}, "iss": {m.base}}
 	if denies {
 		answer.Set("error", "access_denied")
 	} else {
