@@ -41,8 +41,11 @@ func (s *Issuer) announcePeople(t *tenant) {
 		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
 	}
 	say := func(provider string) {
-		log("who may come in", t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL(),
-			"provider", t.ProviderIssuer, "its discovery document", provider)
+		facts := []any{t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL()}
+		if t.ClientAuth == keyAuth {
+			facts = append(facts, "JWKS URL to register at the provider", t.clientJWKS())
+		}
+		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", provider)...)
 	}
 	const notYet = "is read at the first login"
 	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
@@ -56,11 +59,15 @@ func (s *Issuer) announcePeople(t *tenant) {
 	}
 	s.Background(func() {
 		defer s.asking.Add(-1)
-		if _, err := s.upstream(context.Background(), t); err != nil {
+		up, err := s.upstream(context.Background(), t)
+		if err != nil {
 			say("cannot be used: " + err.Error())
 			return
 		}
-		say("read")
+		say("read" + up.authNote(t))
+		if err := up.keyFault(t); err != nil {
+			s.Log.Error("nobody can log in: the client cannot prove itself at the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
+		}
 	})
 }
 

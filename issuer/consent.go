@@ -67,6 +67,9 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	if err != nil {
 		return nil, noProvider(err)
 	}
+	if err := up.keyFault(t); err != nil { // the login could not be finished
+		return nil, serverError("the sign-in provider is not configured correctly", err)
+	}
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)

@@ -44,6 +44,9 @@ func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.A
 		options = []oauth2.AuthCodeOption{oauth2.AccessTypeOffline, oauth2.SetAuthURLParam("prompt", "consent")}
 	case slices.Contains(u.scopesSupported, offline), slices.Contains(t.Scopes, offline):
 		scopes = append(scopes, offline)
+		if u.dialect().wantsConsent && u.knowsPrompt("consent") {
+			options = append(options, oauth2.SetAuthURLParam("prompt", "consent"))
+		}
 	}
 	return scopes, options
 }
@@ -55,6 +58,9 @@ type dialect struct {
 
 	// Where its endpoints are, below one address: that is how it is known. Empty: not looked at.
 	auth, token, keys, device, userinfo string
+
+	wantsConsent bool // drops offline_access where the request has no prompt=consent (docs/decisions/0026-prompt-consent.md)
+	tokenIsAud   bool // a client's assertion names the token endpoint in aud, and not the issuer
 
 	refuses     []words // a refresh token that is worth nothing
 	unsure      []words // the same, or an outage
@@ -87,7 +93,8 @@ var dialects = []dialect{
 	},
 	{ // 2.16
 		name: "LemonLDAP::NG", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/oauth2/jwks",
-		refuses: []words{{400, "invalid_request", ""}}, // has expired, or its offline session was removed
+		wantsConsent: true,
+		refuses:      []words{{400, "invalid_request", ""}}, // has expired, or its offline session was removed
 	},
 	{ // 1.7
 		name: "better-auth", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/jwks",
@@ -103,6 +110,14 @@ var dialects = []dialect{
 	{ // 5.5 with doorkeeper-openid_connect 1.8; GitLab is built on it
 		name: "Doorkeeper", auth: "/oauth/authorize", token: "/oauth/token", keys: "/oauth/discovery/keys",
 		endsOldAtUse: true,
+	},
+	{ // 9.13; Logto is built on it
+		name: "oidc-provider", auth: "/auth", token: "/token", keys: "/jwks", userinfo: "/me",
+		wantsConsent: true,
+	},
+	{ // 2.3
+		name: "Hydra", auth: "/oauth2/auth", token: "/oauth2/token", keys: "/.well-known/jwks.json",
+		tokenIsAud: true,
 	},
 	{
 		name: "Keycloak", auth: "/protocol/openid-connect/auth", token: "/protocol/openid-connect/token", keys: "/protocol/openid-connect/certs",

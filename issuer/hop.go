@@ -45,6 +45,7 @@ type tenant struct {
 	ProviderIssuer string   `json:"providerIssuer"`
 	ClientID       string   `json:"clientID"`
 	ClientSecret   string   `json:"clientSecret" default:"\"\""`
+	ClientAuth     string   `json:"clientAuth" default:"\"auto\""`
 	Scopes         []string `json:"scopes" default:"[\"openid\"]"`
 	RequiredScopes []string `json:"requiredScopes" default:"[]"`
 	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
@@ -63,6 +64,8 @@ type tenant struct {
 	IdentityClaims  []string `json:"identityClaims" default:"[]"`
 
 	PrivateRedirectURIs []string `json:"privateRedirectURIs" default:"[]"`
+	// ProviderParameters are NAME=VALUE each.
+	ProviderParameters []string `json:"providerParameters" default:"[]"`
 
 	Refresh string `json:"refresh" default:"\"auto\""`
 	// UpstreamCheckInterval is in seconds.
@@ -216,6 +219,15 @@ func parseTenant(payload []byte) (*tenant, error) {
 	}
 	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) {
 		return nil, badValue("refresh", "must be auto, upstream or session")
+	}
+	if !slices.Contains([]string{"auto", "basic", "post", keyAuth}, t.ClientAuth) {
+		return nil, badValue("clientAuth", "must be auto, basic, post or private_key_jwt")
+	}
+	if t.ClientAuth == keyAuth && t.ClientSecret != "" {
+		return nil, badValue("clientSecret", "there is none with clientAuth=private_key_jwt")
+	}
+	if why := parametersFault(t.ProviderParameters); why != "" {
+		return nil, badValue("providerParameters", why)
 	}
 	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
 		return nil, badValue("upstreamCheckInterval", "must be from 0 to a day")

@@ -11,6 +11,7 @@
 //	/.well-known/openid-configuration[/…]        metadata.go    the same document
 //	/.well-known/oauth-protected-resource[/…]    metadata.go    RFC 9728
 //	/oauth/jwks.json                             metadata.go    RFC 7517
+//	/oauth/client-jwks.json                      clientauth.go  the keys of our client at the provider
 //	/oauth/register                              register.go    RFC 7591
 //	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, RFC 7636, RFC 8707
 //	/oauth/consent                               consent.go     the person's answer
@@ -201,6 +202,7 @@ func (s *Issuer) routes() []route {
 		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
 		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
+		{clientJWKSPath, "GET", true, s.clientKeys},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/token", "POST", true, s.authenticated(s.token)},
 		{"/oauth/revoke", "POST", true, s.authenticated(s.revoke)},

@@ -25,7 +25,11 @@ const maxProviderWords = 300
 // error_description (RFC 6749 §5.2). What the request held, a code, a refresh token, a secret, is
 // taken out of it.
 func providerSaid(answer *oauth2.RetrieveError) error {
-	return saidError(fmt.Sprint("the provider answered ", answer.Response.StatusCode), answer.ErrorCode, answer.ErrorDescription, sentSecrets(answer.Response.Request))
+	said := saidError(fmt.Sprint("the provider answered ", answer.Response.StatusCode), answer.ErrorCode, answer.ErrorDescription, sentSecrets(answer.Response.Request))
+	if hint := authHint(answer); hint != "" {
+		return errors.New(said.Error() + hint)
+	}
+	return said
 }
 
 // saidError is an error of these words. An answer may have no code, and a proxy's has no words.
@@ -84,21 +88,27 @@ func sentSecrets(r *http.Request) []string {
 		plain, _ := url.QueryUnescape(secret)
 		secrets = append(secrets, secret, plain)
 	}
-	if r.GetBody == nil {
-		return secrets
-	}
-	body, err := r.GetBody()
-	if err != nil {
-		return secrets
-	}
-	defer body.Close()
-	sent, _ := io.ReadAll(io.LimitReader(body, maxBody))
-	form, _ := url.ParseQuery(string(sent))
+	form := sentForm(r)
 	for _, name := range []string{"code", "refresh_token", "token", "code_verifier", "client_secret", "client_assertion"} {
 		secrets = append(secrets, form.Get(name), url.QueryEscape(form.Get(name)))
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first
 	return secrets
+}
+
+// sentForm is the body of a request that was sent.
+func sentForm(r *http.Request) url.Values {
+	if r.GetBody == nil {
+		return nil
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	sent, _ := io.ReadAll(io.LimitReader(body, maxBody))
+	form, _ := url.ParseQuery(string(sent))
+	return form
 }
 
 // plainText is a stranger's text as it may stand in a log: on one line, in characters that can be

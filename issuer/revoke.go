@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"strings"
 
-	"golang.org/x/oauth2"
-
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -75,25 +73,15 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if !up.revokesUpstream() {
 		return errNotRevocable
 	}
-	ctx, cancel := s.upstreamContext(withSecondTry(ctx), up)
+	ctx, cancel := s.upstreamContext(withSecondTry(ctx), t, up)
 	defer cancel()
 	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
-	inHeader := up.config(t, secret).Endpoint.AuthStyle == oauth2.AuthStyleInHeader
-	if !inHeader {
-		form.Set("client_id", t.ClientID)
-		if secret != "" {
-			form.Set("client_secret", secret)
-		}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, up.revocationURL, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, up.revocationURL, nil)
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if inHeader {
-		r.SetBasicAuth(url.QueryEscape(t.ClientID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
-	}
-	resp, err := s.upstreamClient(up.issuer).Do(r)
+	up.prove(r, form, t, secret)
+	resp, err := s.clientFor(t, up).Do(r)
 	if err != nil {
 		return redactUpstream(err)
 	}

@@ -34,6 +34,9 @@ type upstream struct {
 	userinfoURL     string                    // empty if there is none
 	revocationURL   string                    // RFC 7009; empty if there is none
 	scopesSupported []string
+
+	promptsSupported            []string // OpenID Connect Prompt Create §4; most say nothing of it
+	authMethods, authAlgorithms []string // of the token endpoint; empty if it does not say
 }
 
 const (
@@ -104,6 +107,9 @@ func (s *Issuer) upstreamWithSecret(ctx context.Context, t *tenant) (*upstream, 
 		return nil, "", noProvider(err)
 	}
 	secret, err := s.clientSecret(t)
+	if err == nil {
+		err = up.keyFault(t)
+	}
 	if err != nil {
 		return nil, "", serverError("the sign-in provider is not configured correctly", err)
 	}
@@ -167,6 +173,9 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		Scopes      []string `json:"scopes_supported"`
 		UserInfo    string   `json:"userinfo_endpoint"`
 		Algorithms  []string `json:"id_token_signing_alg_values_supported"`
+		Prompts     []string `json:"prompt_values_supported"`
+
+		AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	}
 	if err := provider.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
@@ -188,16 +197,11 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if !safe(metadata.Revocation) {
 		metadata.Revocation = "" // as if there were none: it would be sent the secret
 	}
-	// Never AutoDetect: x/oauth2 would post a code or a refresh token a second time after an error, and a
-	// rotating provider takes the second time for theft.
-	endpoint.AuthStyle = oauth2.AuthStyleInHeader
-	if len(metadata.AuthMethods) > 0 && !slices.Contains(metadata.AuthMethods, "client_secret_basic") {
-		endpoint.AuthStyle = oauth2.AuthStyleInParams
-	}
 	return &upstream{
 		provider: provider, endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
 		keys: s.newKeySet(issuer, metadata.JWKSURI), algorithms: readableAlgorithms(metadata.Algorithms), userinfoURL: metadata.UserInfo,
-		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes,
+		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes, promptsSupported: metadata.Prompts,
+		authMethods: metadata.AuthMethods, authAlgorithms: metadata.AuthAlgorithms,
 	}, nil
 }
 
@@ -224,10 +228,13 @@ func (l limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// config never has x/oauth2 detect how the client proves itself: it would post a code or a refresh
+// token a second time after an error, and a rotating provider takes the second time for theft.
 func (u *upstream) config(t *tenant, secret string) *oauth2.Config {
 	endpoint := u.endpoint
-	if secret == "" {
-		endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client names itself in the body
+	endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client, and one with a key, name themselves in the body
+	if u.clientAuth(t, secret) == basicAuth {
+		endpoint.AuthStyle = oauth2.AuthStyleInHeader
 	}
 	return &oauth2.Config{
 		ClientID: t.ClientID, ClientSecret: secret, Endpoint: endpoint,
@@ -247,7 +254,7 @@ func (u *upstream) authorizationURL(t *tenant, seed sealing.LoginSeed) string {
 	config := u.config(t, "")
 	scopes, options := u.offlineAccess(t)
 	config.Scopes = scopes
-	return config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...)
+	return t.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...))
 }
 
 // checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was sent must be right.

@@ -31,7 +31,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	client := ctx
 	ctx, stay := detached(ctx) // a client that hangs up does not take a spent code with it
 	defer stay()
-	ctx, cancel := s.upstreamContext(withStrangersInput(ctx), up)
+	ctx, cancel := s.upstreamContext(withStrangersInput(ctx), t, up)
 	defer cancel()
 	token := s.recall(t, seed, code)
 	if token == nil {
@@ -115,15 +115,20 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 		known = s.identityOf(t, up, who.subject, who.claims)
 		known.Needs = t.ruleNeeds.marks()
 	}
-	if up.refreshMode(t) == "session" {
+	switch {
+	case up.refreshMode(t) == "session":
 		token.RefreshToken = "" // nothing to steal
+	case token.RefreshToken == "" && up.refreshMode(t) == "upstream":
+		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none: " + up.noRefreshToken(t) + "; or set refresh=session"))
+	case token.RefreshToken == "":
+		s.warnOfNoRefreshToken(t, up)
 	}
 	if len(token.RefreshToken)+known.size() > maxUpstreamValue {
 		s.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", t.named(), "provider", up.issuer, "characters", len(token.RefreshToken))
 		token.RefreshToken = ""
 	}
 	if token.RefreshToken == "" && up.refreshMode(t) == "upstream" {
-		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none that can be carried: let the client there have one, or set refresh=session"))
+		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave one that is too long to carry: set refresh=session"))
 	}
 	known.RefreshToken, known.CheckedAt = packed(token.RefreshToken), s.Now().Unix()
 	known.scopeSaid = scopeSaid(token)
@@ -132,10 +137,10 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
 func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
-	ctx, cancel := s.upstreamContext(ctx, up)
+	ctx, cancel := s.upstreamContext(ctx, t, up)
 	defer cancel()
 	known := s.standings.of(t, secret)
-	token, err := s.postRefresh(ctx, up, up.config(t, secret), last)
+	token, err := s.postRefresh(ctx, t, up, up.config(t, secret), last)
 	switch {
 	case errors.Is(err, errAnswerLost):
 		return identity{}, nil, invalidGrant("the sign-in provider's answer was lost; authorize again").because(err)
@@ -218,13 +223,13 @@ var errAnswerLost = errors.New("the provider's answer was lost, and to ask it ag
 // the provider has not replaced it, or has a leeway, nothing is lost, and else the login is over
 // anyway. Where the second time would end other logins too, this one is given up
 // (docs/decisions/0024-what-a-provider-said.md).
-func (s *Issuer) postRefresh(ctx context.Context, up *upstream, config *oauth2.Config, last identity) (*oauth2.Token, error) {
+func (s *Issuer) postRefresh(ctx context.Context, t *tenant, up *upstream, config *oauth2.Config, last identity) (*oauth2.Token, error) {
 	ask := func(ctx context.Context) (*oauth2.Token, error) {
 		// A token without an access token makes the source refresh at once.
 		return config.TokenSource(ctx, &oauth2.Token{RefreshToken: string(last.RefreshToken)}).Token()
 	}
 	if up.dialect().reuseEndsAll {
-		client := s.upstreamClient(up.issuer)
+		client := s.clientFor(t, up)
 		seen := &witness{next: client.Transport}
 		client.Transport = rewritten{seen, readableTokens}
 		token, err := ask(oidc.ClientContext(withoutSecondTry(ctx), client))
@@ -271,8 +276,8 @@ func isLost(err error) bool {
 }
 
 // upstreamContext is for one exchange with a provider.
-func (s *Issuer) upstreamContext(ctx context.Context, up *upstream) (context.Context, context.CancelFunc) {
-	client := s.upstreamClient(up.issuer)
+func (s *Issuer) upstreamContext(ctx context.Context, t *tenant, up *upstream) (context.Context, context.CancelFunc) {
+	client := s.clientFor(t, up)
 	client.Transport = rewritten{client.Transport, readableTokens}
 	return context.WithTimeout(oidc.ClientContext(ctx, client), upstreamTimeout)
 }

@@ -24,13 +24,19 @@ type Config struct {
 	ClientID any `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
 
 	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a sealed text.
-	ClientSecret any `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider: plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
+	ClientSecret any `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider (none with clientAuth=private_key_jwt): plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
+
+	// ClientAuth is how ClientID proves itself at the provider.
+	ClientAuth any `json:"clientAuth" default:"auto" desc:"How the client proves itself at the provider: basic or post (where its secret stands: in a header or in the body), private_key_jwt (a key that follows from the master secret, and no clientSecret), or auto (basic, but post where the provider offers it and the id or the secret holds other characters than letters, digits and -._~)."`
 
 	// Resource names the MCP server. It is also the default of Audience and, with a leading slash, of PathPrefix.
 	Resource any `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
 
 	// Scopes are asked of the upstream provider at login.
 	Scopes any `json:"scopes" default:"openid" desc:"Scopes asked of the upstream provider, separated by spaces."`
+
+	// ProviderParameters are added to the authorization request at the provider.
+	ProviderParameters any `json:"providerParameters" default:"what asks this provider for a refresh token" desc:"Parameters for the provider's authorization endpoint: NAME=VALUE, separated by semicolons or &, such as prompt=consent; values as they are, not percent-encoded. NAME= sends none where one would be sent."`
 
 	// SidecarURL is where Traefik reaches the sidecar. It may have a path.
 	SidecarURL any `json:"sidecarURL" required:"true" desc:"Where Traefik reaches the sidecar, for example http://bouncer:8080."`
@@ -177,6 +183,9 @@ func parseConfig(config *Config) (*settings, error) {
 		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
 		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
 	} {
+		if l.name == "clientSecret" && strings.TrimSpace(c.ClientAuth) == "private_key_jwt" {
+			continue
+		}
 		if strings.TrimSpace(l.value) == "" {
 			return nil, fmt.Errorf("label %s: required, set it", l.name)
 		}
@@ -311,6 +320,17 @@ func (s *settings) parseTenant(c *labelTexts) error {
 			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
+	clientAuth := strings.TrimSpace(either(c.ClientAuth, "auto"))
+	if clientAuth != "auto" && clientAuth != "basic" && clientAuth != "post" && clientAuth != "private_key_jwt" {
+		return errors.New("label clientAuth: give auto, basic, post or private_key_jwt")
+	}
+	if clientAuth == "private_key_jwt" && c.ClientSecret != "" {
+		return errors.New("label clientSecret: with clientAuth=private_key_jwt there is none: remove it")
+	}
+	parameters, err := parseProviderParameters(c.ProviderParameters)
+	if err != nil {
+		return err
+	}
 	if strings.ContainsAny(c.GroupsClaim, ",;") || hasInvisible(strings.TrimSpace(c.GroupsClaim)) {
 		return errors.New("label groupsClaim: give one claim's name or dotted path, without commas and semicolons")
 	}
@@ -374,6 +394,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		ProviderIssuer: c.ProviderIssuer,
 		ClientID:       c.ClientID,
 		ClientSecret:   c.ClientSecret,
+		ClientAuth:     clientAuth,
 		Scopes:         scopes,
 		RequiredScopes: required,
 		MCPPaths:       paths,
@@ -392,6 +413,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		IdentityClaims:  identityClaims(headers),
 
 		PrivateRedirectURIs: private,
+		ProviderParameters:  parameters,
 
 		Refresh:               refresh,
 		UpstreamCheckInterval: int64(interval / time.Second),
@@ -496,6 +518,36 @@ func privateURIFault(uri string) string {
 		return "the scheme " + scheme + " is none of an application; https and http on a loopback address need no label"
 	}
 	return ""
+}
+
+// ownParameters are what the sidecar itself says to the provider, or what would have the provider
+// read something else. issuer/providerparameters.go refuses the same.
+const ownParameters = " client_id client_secret client_assertion client_assertion_type redirect_uri state nonce scope response_type response_mode code_challenge code_challenge_method request request_uri registration id_token_hint dpop_jkt "
+
+// maxProviderParameters keeps the address that a browser is sent to short. In characters.
+const maxProviderParameters = 1000
+
+// parseProviderParameters returns each as NAME=VALUE.
+func parseProviderParameters(text string) ([]string, error) {
+	list, err := parseList("providerParameters", text, bySemicolonsOrAnd, parameterFault)
+	if err != nil {
+		return nil, err
+	}
+	parameters := []string{}
+	seen := map[string]bool{}
+	for _, parameter := range list {
+		name, value, _ := strings.Cut(parameter, "=")
+		name = strings.TrimSpace(name)
+		if seen[name] {
+			return nil, fmt.Errorf("label providerParameters: %s stands there twice", name)
+		}
+		seen[name] = true
+		parameters = append(parameters, name+"="+strings.TrimSpace(value))
+	}
+	if len(strings.Join(parameters, "&")) > maxProviderParameters {
+		return nil, fmt.Errorf("label providerParameters: at most %d characters", maxProviderParameters)
+	}
+	return parameters, nil
 }
 
 func unknownLabel(extra map[string]any) error {

@@ -226,6 +226,8 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		{"logo", func(c *Config) { c.Logo = "data:image/png;base64,AAAA" }, 200, 200, 200},
 		{"mcpPaths", func(c *Config) { c.MCPPaths = "/other" }, 200, 200, 200},
 		{"clientSecret", func(c *Config) { c.ClientSecret = "another" }, 200, 200, 200},
+		{"clientAuth", func(c *Config) { c.ClientAuth = "post" }, 200, 200, 200},
+		{"providerParameters", func(c *Config) { c.ProviderParameters = "prompt=consent" }, 200, 200, 200},
 		{"exchange", func(c *Config) { c.Exchange = "callback" }, 200, 200, 200},
 		{"refresh", func(c *Config) { c.Refresh = "session" }, 200, 200, 200},
 		{"upstreamCheckInterval", func(c *Config) { c.UpstreamCheckInterval = "5m" }, 200, 200, 200},

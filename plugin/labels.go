@@ -17,6 +17,7 @@ type labelTexts struct {
 	ProviderIssuer        string
 	ClientID              string
 	ClientSecret          string
+	ClientAuth            string
 	Resource              string
 	Scopes                string
 	SidecarURL            string
@@ -31,6 +32,7 @@ type labelTexts struct {
 	DisplayName           string
 	Logo                  string
 	PrivateRedirectURIs   string
+	ProviderParameters    string
 	AllowedEmails         string
 	AllowedDomains        string
 	AllowedGroups         string
@@ -68,6 +70,7 @@ func readLabels(c *Config) (*labelTexts, error) {
 		ProviderIssuer:        r.text("providerIssuer", c.ProviderIssuer),
 		ClientID:              r.identifier("clientID", c.ClientID),
 		ClientSecret:          r.identifier("clientSecret", c.ClientSecret),
+		ClientAuth:            r.text("clientAuth", c.ClientAuth),
 		Resource:              r.text("resource", c.Resource),
 		Scopes:                r.list("scopes", c.Scopes, bySpaces),
 		SidecarURL:            r.text("sidecarURL", c.SidecarURL),
@@ -82,6 +85,7 @@ func readLabels(c *Config) (*labelTexts, error) {
 		DisplayName:           r.text("displayName", c.DisplayName),
 		Logo:                  r.text("logo", c.Logo),
 		PrivateRedirectURIs:   r.list("privateRedirectURIs", c.PrivateRedirectURIs, byCommasOrSpaces),
+		ProviderParameters:    r.list("providerParameters", c.ProviderParameters, bySemicolonsOrAnd),
 		AllowedEmails:         r.list("allowedEmails", c.AllowedEmails, byCommasOrSpaces),
 		AllowedDomains:        r.list("allowedDomains", c.AllowedDomains, byCommasOrSpaces),
 		AllowedGroups:         r.list("allowedGroups", c.AllowedGroups, byCommas),

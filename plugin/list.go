@@ -27,6 +27,8 @@ const (
 	byCommasOrSpaces = ", "
 	byCommas         = ","
 	bySemicolons     = ";"
+	// For parameters of a URL, which may be written as they stand there.
+	bySemicolonsOrAnd = ";&"
 )
 
 // elementsOf splits a list at any of the separators and drops what is empty.
@@ -297,6 +299,39 @@ func isDistinguishedName(name string) bool {
 func isURN(name string) bool {
 	return strings.HasPrefix(strings.ToLower(name), "urn:") && strings.Count(name, "=") == 1 &&
 		strings.Trim(name, alphanumeric+"-._~:/?#@!$&'()+%=") == ""
+}
+
+var (
+	// parameterName is RFC 6749 appendix A's name-char.
+	parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	// secondParameter is the beginning of another one in a value, behind a separator of another list.
+	secondParameter = regexp.MustCompile(`[\s,][A-Za-z0-9._-]+\s*=`)
+	percentEncoded  = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+)
+
+// parameterFault says what is wrong with a parameter for the provider.
+func parameterFault(parameter string) string {
+	at := strings.Index(parameter, "=")
+	if at < 0 {
+		return "not a parameter: write NAME=VALUE, and semicolons between parameters"
+	}
+	name := strings.TrimSpace(parameter[:at])
+	value := strings.TrimSpace(parameter[at+1:])
+	switch {
+	case !parameterName.MatchString(name):
+		return "the name of a parameter holds letters, digits and ._- only"
+	case strings.Contains(ownParameters, " "+strings.ToLower(name)+" "):
+		return "this is the sidecar's own to say; scopes are asked for by the label scopes"
+	case secondParameter.MatchString(parameter[at+1:]):
+		return "there is a second parameter in it: put a semicolon between two"
+	case percentEncoded.MatchString(value):
+		return "write the value as it is: it is encoded on its way"
+	case strings.EqualFold(name, "prompt") && strings.Contains(" "+value+" ", " none "):
+		return "with prompt=none nobody could sign in at the provider"
+	case hasInvisible(value):
+		return "the value holds what cannot be seen"
+	}
+	return ""
 }
 
 // hasLookAlike finds punctuation beyond ASCII: quotes, dashes and full-width separators that an

@@ -116,6 +116,18 @@ func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 		{"paths with a semicolon", "mcpPaths", "/mcp;/sse", "/mcp;/sse", "separated by commas"},
 		{"a path with a query", "mcpPaths", "/mcp?x=1", "/mcp?x=1", "not a path"},
 		{"redirect URIs with a semicolon", "privateRedirectURIs", "myapp://a;other://b", "myapp://a;other://b", "give addresses"},
+		{"parameters with a blank between them", "providerParameters", "prompt=consent access_type=offline", "", "put a semicolon between two"},
+		{"parameters with a comma", "providerParameters", "prompt=consent,access_type=offline", "", "put a semicolon between two"},
+		{"a parameter without =", "providerParameters", "consent", "consent", "write NAME=VALUE"},
+		{"a parameter without a name", "providerParameters", "a=b; =consent", "=consent", "the name of a parameter"},
+		{"a parameter of the sidecar's", "providerParameters", "prompt=consent&client_id=other", "client_id=other", "the sidecar's own to say"},
+		{"and in capitals", "providerParameters", "Redirect_URI=https://evil.example", "", "the sidecar's own to say"},
+		{"a request object", "providerParameters", "request_uri=https://evil.example", "", "the sidecar's own to say"},
+		{"scopes", "providerParameters", "scope=openid email", "", "label scopes"},
+		{"a value that is encoded", "providerParameters", "resource=https%3A%2F%2Fapi.example", "", "write the value as it is"},
+		{"nobody may be asked", "providerParameters", "prompt=none", "prompt=none", "nobody could sign in"},
+		{"a variable that nobody replaced", "providerParameters", "hd=${DOMAIN}", "", "variable"},
+		{"a line break in a value", "providerParameters", "hd=a\nb", "", "cannot be seen"},
 		{"identity headers with a semicolon", "identityHeaders", "email;name", "email;name", "is none of"},
 		{"identity headers with a second =", "identityHeaders", "email=X-User=name", "email=X-User=name", "letters, digits and hyphens"},
 	} {
@@ -156,6 +168,9 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 		{"scopesSupported", "wiki:read", "wiki:read"},
 		{"mcpPaths", "/mcp /sse,/a/b", "/mcp | /sse | /a/b"},
 		{"privateRedirectURIs", "myapp://login/callback, other:/cb", "myapp://login/callback | other:/cb"},
+		{"providerParameters", "prompt=consent", "prompt=consent"},
+		{"providerParameters", "prompt=consent&access_type=offline", "prompt=consent | access_type=offline"},
+		{"providerParameters", " prompt = login consent ;; acr_values=urn:mace:a urn:b; resource=https://api.example/?x=y; claims={\"id_token\":{\"acr\":null}}; prompt2=", "prompt=login consent | acr_values=urn:mace:a urn:b | resource=https://api.example/?x=y | claims={\"id_token\":{\"acr\":null}} | prompt2="},
 		{"identityHeaders", "email=X-User, groups,,name", "email=X-User | groups=X-Mcp-Groups | name=X-Mcp-Name"},
 	} {
 		config := wikiConfig("http://127.0.0.1:1")
@@ -184,6 +199,8 @@ func meaning(s *settings, label string) []string {
 		return s.payload.ScopesSupported
 	case "mcpPaths":
 		return s.payload.MCPPaths
+	case "providerParameters":
+		return s.payload.ProviderParameters
 	case "privateRedirectURIs":
 		return s.payload.PrivateRedirectURIs
 	case "allowedEmails":
@@ -225,6 +242,14 @@ func meaning(s *settings, label string) []string {
 // naive reads a list as somebody does who knows only the separators.
 func naive(label, text string) []string {
 	list := []string{}
+	if label == "providerParameters" {
+		for _, part := range strings.Split(strings.ReplaceAll(text, "&", ";"), ";") {
+			if name, value, _ := strings.Cut(part, "="); strings.TrimSpace(part) != "" {
+				list = append(list, strings.TrimSpace(name)+"="+strings.TrimSpace(value))
+			}
+		}
+		return list
+	}
 	if separators := map[string]string{"allowedGroups": ",", "scopeRules": ";", "toolScopes": ";", "methodScopes": ";", "resourceScopes": ";", "promptScopes": ";"}[label]; separators != "" {
 		for _, part := range strings.Split(text, separators) {
 			if part = strings.TrimSpace(part); part != "" {
@@ -248,7 +273,7 @@ func naive(label, text string) []string {
 }
 
 var listLabels = []string{"scopes", "requiredScopes", "scopesSupported", "mcpPaths", "privateRedirectURIs", "allowedEmails", "allowedDomains",
-	"allowedGroups", "allowedSubjects", "scopeRules", "identityHeaders", "methodScopes", "toolScopes", "resourceScopes", "promptScopes"}
+	"allowedGroups", "allowedSubjects", "scopeRules", "identityHeaders", "methodScopes", "toolScopes", "resourceScopes", "promptScopes", "providerParameters"}
 
 // foreign are the separators that stand in no element of a list.
 func foreign(label string) []string {
@@ -262,7 +287,7 @@ func foreign(label string) []string {
 	case "allowedGroups":
 		return []string{";", "; ", "\n"}
 	}
-	if strings.HasSuffix(label, "Scopes") || label == "scopeRules" {
+	if strings.HasSuffix(label, "Scopes") || label == "scopeRules" || label == "providerParameters" {
 		return []string{",", ", ", " ", "\n", "\t"}
 	}
 	return []string{";", "; "}
@@ -275,7 +300,7 @@ func FuzzLists(f *testing.F) {
 	for i, seeds := range [][]string{
 		{"openid email", "a,b"}, {"wiki:read", "*"}, {"wiki:read", "offline_access"}, {"/mcp", "/sse"}, {"myapp://a/b", "other:/c"}, {"a@b.example", "c=d@e.example"},
 		{"example.com", "1.5"}, {"Wiki Admins", "urn:a:b=c"}, {"CgNpZA==", "a|b"}, {"group:cn=a,ou=b=x", "*=y"}, {"email=X-User", "groups"},
-		{"tools/call=a", "resources/*=b"}, {"delete_page=wiki:write", "*=wiki:read"}, {"db://q?a=b,c=x", "file:///a*=y"}, {"review=a b", "*=c"},
+		{"tools/call=a", "resources/*=b"}, {"delete_page=wiki:write", "*=wiki:read"}, {"db://q?a=b,c=x", "file:///a*=y"}, {"review=a b", "*=c"}, {"prompt=consent", "a="},
 	} {
 		f.Add(byte(i), seeds[0], seeds[1])
 		f.Add(byte(i), seeds[1], seeds[0])
@@ -350,6 +375,7 @@ func TestNoElementSwallowsItsNeighbour(t *testing.T) {
 		"scopesSupported":     {"wiki:read", "b"},
 		"mcpPaths":            {"/mcp", "/a/b"},
 		"privateRedirectURIs": {"myapp://a/b", "other:/c"},
+		"providerParameters":  {"prompt=consent login", "a=", "resource=https://api.example/?x=y", "b=c=="},
 		"allowedEmails":       {"a@example.com", "a=b@example.com"},
 		"allowedDomains":      {"example.com", "localhost"},
 		"allowedGroups":       {"admins", "Wiki Admins", "urn:a:b=c"},

@@ -19,6 +19,7 @@ type hopPayload struct {
 	ProviderIssuer string
 	ClientID       string
 	ClientSecret   string
+	ClientAuth     string
 	Scopes         []string
 	RequiredScopes []string
 	MCPPaths       []string
@@ -37,6 +38,7 @@ type hopPayload struct {
 	IdentityClaims  []string
 
 	PrivateRedirectURIs []string
+	ProviderParameters  []string // each NAME=VALUE
 
 	Refresh string
 	// UpstreamCheckInterval is in seconds.
@@ -61,6 +63,7 @@ func hopMembers(p *hopPayload) []hopMember {
 		{"providerIssuer", quote(p.ProviderIssuer), ""},
 		{"clientID", quote(p.ClientID), ""},
 		{"clientSecret", quote(p.ClientSecret), `""`},
+		{"clientAuth", quote(p.ClientAuth), `"auto"`},
 		{"scopes", array(p.Scopes), `["openid"]`},
 		{"requiredScopes", array(p.RequiredScopes), `[]`},
 		{"mcpPaths", array(p.MCPPaths), `["/mcp","/sse"]`},
@@ -77,6 +80,7 @@ func hopMembers(p *hopPayload) []hopMember {
 		{"scopesSupported", array(p.ScopesSupported), `[]`},
 		{"identityClaims", array(p.IdentityClaims), `[]`},
 		{"privateRedirectURIs", array(p.PrivateRedirectURIs), `[]`},
+		{"providerParameters", array(p.ProviderParameters), `[]`},
 		{"refresh", quote(p.Refresh), `"auto"`},
 		{"upstreamCheckInterval", strconv.FormatInt(p.UpstreamCheckInterval, 10), `3600`},
 	}

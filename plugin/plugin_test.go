@@ -26,6 +26,10 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"providerIssuer without scheme", func(c *Config) { c.ProviderIssuer = "accounts.google.com" }, "label providerIssuer"},
 		{"providerIssuer with a query", func(c *Config) { c.ProviderIssuer = "https://a.example/?x=1" }, "label providerIssuer"},
 		{"clientID missing", func(c *Config) { c.ClientID = " " }, "label clientID: required"},
+		{"clientSecret beside a key", func(c *Config) { c.ClientAuth = "private_key_jwt" }, "label clientSecret: with clientAuth=private_key_jwt there is none"},
+		{"clientAuth in the RFC's words", func(c *Config) { c.ClientAuth = "client_secret_post" }, "label clientAuth: give auto, basic, post or private_key_jwt"},
+		{"providerParameters twice", func(c *Config) { c.ProviderParameters = "prompt=login; prompt=consent" }, "label providerParameters: prompt stands there twice"},
+		{"providerParameters that are too long", func(c *Config) { c.ProviderParameters = "a=" + strings.Repeat("x", 999) }, "label providerParameters: at most 1000 characters"},
 		{"clientSecret missing", func(c *Config) { c.ClientSecret = "" }, "label clientSecret: required"},
 		{"resource missing", func(c *Config) { c.Resource = "" }, "label resource: required"},
 		{"resource that makes no path", func(c *Config) { c.Resource = "my wiki" }, "label pathPrefix"},
@@ -406,8 +410,8 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com",` +
-		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","scopes":["openid"],"requiredScopes":[],` +
-		`"mcpPaths":["/mcp","/sse"],"exchange":"auto","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
+		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","clientAuth":"auto","scopes":["openid"],"requiredScopes":[],` +
+		`"mcpPaths":["/mcp","/sse"],"exchange":"auto","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"providerParameters":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	if payload != want {
 		t.Errorf("the sidecar is told\n%s, want\n%s", payload, want)
 	}

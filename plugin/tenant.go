@@ -161,6 +161,7 @@ func keysFrom(s *settings, p *hopPayload) string {
 // keysFrom.
 var aside = map[string]bool{
 	"displayName": true, "logo": true, "mcpPaths": true, "privateRedirectURIs": true, "clientSecret": true,
+	"clientAuth": true, "providerParameters": true,
 	"scopesSupported": true, "exchange": true, "refresh": true, "upstreamCheckInterval": true,
 }
 

@@ -289,7 +289,7 @@ func decodePayload(payload []byte) (*hopPayload, error) {
 		"exchange": &p.Exchange, "generation": &p.Generation, "displayName": &p.DisplayName, "logo": &p.Logo, "allowedEmails": &p.AllowedEmails,
 		"allowedDomains": &p.AllowedDomains, "allowedGroups": &p.AllowedGroups, "allowedSubjects": &p.AllowedSubjects, "groupsClaim": &p.GroupsClaim,
 		"scopeRules": &p.ScopeRules, "scopesSupported": &p.ScopesSupported, "identityClaims": &p.IdentityClaims,
-		"privateRedirectURIs": &p.PrivateRedirectURIs, "refresh": &p.Refresh, "upstreamCheckInterval": &p.UpstreamCheckInterval}
+		"privateRedirectURIs": &p.PrivateRedirectURIs, "providerParameters": &p.ProviderParameters, "clientAuth": &p.ClientAuth, "refresh": &p.Refresh, "upstreamCheckInterval": &p.UpstreamCheckInterval}
 	json.Unmarshal([]byte(sent["resource"]), &p.Resource) // two defaults depend on it
 	known := 0
 	for _, m := range hopMembers(p) {
@@ -322,7 +322,8 @@ func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 		{"valid-without-version", "valid-exchange-token"},
 		{"valid-exchange-token", "valid-exchange-token"},
 		{"valid-defaults-sent", "valid"},
-		{"valid-without-version-all-labels", "valid-all-labels"},
+		{"valid-labels-of-the-first-version", "valid-labels-of-the-first-version"},
+		{"valid-without-version-all-labels", "valid-labels-of-the-first-version"},
 	} {
 		p, err := decodePayload([]byte(vectors[c.sent]["payload"]))
 		if err != nil {

@@ -1,12 +1,15 @@
 package sealing
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"math/big"
 	"time"
 )
 
@@ -26,6 +29,7 @@ const (
 	labelHopReason    = "mcpbouncer/v1/hop-reason"    // AES-256 key from a hop header, and additional data: why it is refused
 	labelFingerprint  = "mcpbouncer/v1/fingerprint"   // short public name of a client_id in logs
 	labelReplayMark   = "mcpbouncer/v1/replay-mark"   // 16 bytes: under which a replay store knows a code or a family
+	labelClientKey    = "mcpbouncer/v1/client-p256"   // P-256 key by which a client at a provider proves itself
 	labelReplayAnswer = "mcpbouncer/v1/replay-answer" // AES-256 key of an answer in a replay store, from the value presented
 	labelLoginState   = "mcpbouncer/v1/login-state"   // from a login's seed, not from the master
 	labelLoginNonce   = "mcpbouncer/v1/login-nonce"
@@ -141,6 +145,32 @@ func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 		return "", ErrNotOpened
 	}
 	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelClientSecret, tenant, clientID)), nil
+}
+
+// ClientKeys are the P-256 keys (for ES256) by which the client of this id proves itself at this
+// provider: the first master's, which signs, then those of the others. They are bound to the
+// provider and not to a tenant, as a sealed client secret is: what the operator has registered there
+// stays right when a label changes or a generation is raised, and serves all tenants that share the
+// client. They sign nothing else.
+func (r *Ring) ClientKeys(issuer, clientID string) []*ecdsa.PrivateKey {
+	var keys []*ecdsa.PrivateKey
+	for _, m := range r.masters {
+		keys = append(keys, m.clientKey(issuer, clientID))
+	}
+	return keys
+}
+
+// clientKey takes 16 bytes more than a scalar has, so that the remainder is as good as uniform (FIPS
+// 186-5 A.2.1): 1 to the group's order less one.
+func (m master) clientKey(issuer, clientID string) *ecdsa.PrivateKey {
+	wide := new(big.Int).SetBytes(m.expand(lp(lp(lp(nil, labelClientKey), issuer), clientID), 48))
+	least := big.NewInt(1)
+	scalar := wide.Mod(wide, new(big.Int).Sub(elliptic.P256().Params().N, least))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar.Add(scalar, least).FillBytes(make([]byte, 32)))
+	if err != nil {
+		panic("sealing: internal error: " + err.Error())
+	}
+	return key
 }
 
 // Pseudonym names a subject in the log: 16 characters, the same for the same subject of the same

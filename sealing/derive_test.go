@@ -1,6 +1,7 @@
 package sealing_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -146,6 +147,35 @@ func TestReplayMarksAndAnswers(t *testing.T) {
 	} {
 		if got, err := sealing.OpenAnswer(c.tenant, c.presented, c.sealed); err != sealing.ErrNotOpened || got != nil {
 			t.Errorf("%s: %q, %v", c.name, got, err)
+		}
+	}
+}
+
+// A client's key at a provider: the same for all who share the client, another one for every other
+// client, provider and master, and none of the keys that sign tokens.
+func TestClientKeys(t *testing.T) {
+	both, one := ring(t, "one", "two"), ring(t, "one")
+	keys := both.ClientKeys("https://sso.example", "client")
+	if len(keys) != 2 || !keys[0].Equal(one.ClientKeys("https://sso.example", "client")[0]) || !keys[1].Equal(ring(t, "two").ClientKeys("https://sso.example", "client")[0]) {
+		t.Fatal("the first master's key does not come first")
+	}
+	seen := map[string]string{}
+	for _, c := range []struct{ name, issuer, client string }{
+		{"the first", "https://sso.example", "client"},
+		{"another client", "https://sso.example", "client2"},
+		{"another provider", "https://sso.example/", "client"},
+		{"names that run together the same", "https://sso.examplec", "lient"},
+		{"nothing", "", ""},
+	} {
+		for i, key := range both.ClientKeys(c.issuer, c.client) {
+			scalar, err := key.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other, ok := seen[string(scalar)]; ok {
+				t.Errorf("%s has the key of %s", c.name, other)
+			}
+			seen[string(scalar)] = fmt.Sprint(c.name, ", master ", i)
 		}
 	}
 }

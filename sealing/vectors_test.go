@@ -42,6 +42,7 @@ var derivations = map[string]struct{ inputs, results []string }{
 	"hop-key":       {[]string{"masters"}, []string{"hop-key", "key-id"}},
 	"client-secret": {[]string{"masters", "tenant", "client-id"}, []string{"key", "client-secret"}},
 	"pseudonym":     {[]string{"masters", "tenant", "subject"}, []string{"key", "pseudonym"}},
+	"client-key":    {[]string{"masters", "upstream-issuer", "upstream-client-id"}, []string{"info", "wide", "scalar", "public"}},
 	"fingerprint":   {[]string{"client-id"}, []string{"fingerprint"}},
 	"replay-mark":   {[]string{"tenant", "use", "value"}, []string{"mark"}},
 	"login":         {[]string{"seed"}, []string{"state", "nonce", "code-verifier"}},
@@ -211,6 +212,18 @@ func testDerivation(t *testing.T, v vector) {
 			t.Fatal(err)
 		}
 		same("client-secret", got)
+	case "client-key":
+		key := r.ClientKeys(v.header["upstream-issuer"], v.header["upstream-client-id"])[0]
+		scalar, err := key.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := key.PublicKey.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("scalar", hex.EncodeToString(scalar))
+		same("public", hex.EncodeToString(public))
 	case "pseudonym":
 		same("pseudonym", r.Pseudonym(v.tenant(t), v.header["subject"]))
 	case "fingerprint":

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
@@ -186,6 +187,77 @@ var providerRows = []struct {
 		token, _ = b.use(c, "when it is back", token)
 		b.use(c, "and on", token)
 	}},
+}
+
+// A client without a secret proves itself to a real provider by the key that follows from the
+// master, at a login, a refresh and a revocation, also with a new master; and a provider that wants
+// its consent page for a refresh token is asked in that way.
+func TestAClientThatProvesItselfByAKey(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{ClientKey: true, Labels: map[string]string{"world/refresh": "upstream", "upstreamCheckInterval": "0s"}})
+	b := &providerBench{T: t, w: w, tn: w.World, user: "person@example.com"}
+	c, token := b.login()
+	for i := range 3 {
+		var asked int
+		if token, asked = b.use(c, fmt.Sprint("refresh ", i+1), token); asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+	}
+	seen := map[string]bool{}
+	for _, post := range append(w.World.Provider.Posts("authorization_code"), w.World.Provider.Posts("refresh_token")...) {
+		assertion := post.Form.Get("client_assertion")
+		if post.Form.Has("client_secret") || assertion == "" || seen[assertion] || post.Form.Get("client_id") != w.World.Provider.ClientID {
+			t.Errorf("%v", post.Form)
+		}
+		seen[assertion] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d requests", len(seen))
+	}
+	form := url.Values{"token": {token}, "client_id": {c.ClientID}}
+	answer := c.Do(http.MethodPost, c.Public+"/oauth/revoke", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode()))
+	if answer.Status != http.StatusOK {
+		t.Errorf("revocation: %s", answer)
+	}
+	wantOAuthError(t, "after it", c.Refresh(token), "invalid_grant")
+	said := false
+	for _, r := range w.Replicas {
+		said = said || inOneLine(w.Logs.Text(r.Name), "who may come in", "JWKS URL to register at the provider", "/world/oauth/client-jwks.json") == nil
+	}
+	if !said {
+		t.Error("no sidecar says what to register")
+	}
+}
+
+// oidc-provider as it comes gives a refresh token where its consent page is asked for, and says
+// nothing where it is not: then the log does.
+func TestARefreshTokenThatWantsConsent(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		parameters string // the label; empty: not set
+		asked      int
+	}{{"", 1}, {"prompt=consent", 1}, {"prompt=", 0}} {
+		t.Run(c.parameters, func(t *testing.T) {
+			t.Parallel()
+			labels := map[string]string{"upstreamCheckInterval": "0s"}
+			if c.parameters != "" {
+				labels["world/providerParameters"] = c.parameters
+			}
+			w := rig.New(t, rig.Options{OIDCProvider: true, Labels: labels})
+			b := &providerBench{T: t, w: w, tn: w.World, user: "person@example.com"}
+			client, token := b.login()
+			if _, asked := b.use(client, "refresh", token); asked != c.asked {
+				t.Errorf("the provider was asked %d times, want %d", asked, c.asked)
+			}
+			warned := false
+			for _, r := range w.Replicas {
+				warned = warned || inOneLine(w.Logs.Text(r.Name), "asked for a refresh token and got none", "set the label providerParameters to prompt=consent") == nil
+			}
+			if warned != (c.asked == 0) {
+				t.Errorf("the log says so: %v", warned)
+			}
+		})
+	}
 }
 
 // Dex keeps one refresh token for a person and a client, and all MCP clients are one client to it: a login at one of them takes

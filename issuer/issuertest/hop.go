@@ -27,6 +27,7 @@ type Tenant struct {
 	ProviderIssuer string   `json:"providerIssuer"`
 	ClientID       string   `json:"clientID"`
 	ClientSecret   string   `json:"clientSecret"`
+	ClientAuth     string   `json:"clientAuth"`
 	Scopes         []string `json:"scopes"`
 	RequiredScopes []string `json:"requiredScopes"`
 	MCPPaths       []string `json:"mcpPaths"`
@@ -45,6 +46,7 @@ type Tenant struct {
 	IdentityClaims  []string `json:"identityClaims"`
 
 	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
+	ProviderParameters  []string `json:"providerParameters"`
 
 	Refresh               string `json:"refresh"`
 	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds

@@ -67,7 +67,7 @@ type Behaviour struct {
 	CodeLength           int     // pads codes to this length
 
 	// Token endpoint
-	AcceptOnly       string               // "basic" or "post"; both if empty
+	AcceptOnly       string               // "basic", "post" or "private_key_jwt"; the first two if empty
 	CodeReuse        string               // "": refused with invalid_grant; "allowed"; else the error code that refuses it
 	CodeRefusal      string               // the error code for every code that is worth nothing; "invalid_grant" if empty
 	CodeRefusalText  string               // and its error_description
@@ -158,7 +158,8 @@ type Provider struct {
 	codePosts   map[string]int
 	revoked     []string
 	secrets     []string
-	rotations   int // how often RotateKeys was called
+	assertions  []string // of the client, in the order in which they came
+	rotations   int      // how often RotateKeys was called
 }
 
 type upstreamCode struct {
@@ -412,6 +413,14 @@ func (p *Provider) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.refreshes)
+}
+
+// Assertions are those by which the client proved itself (RFC 7523), in the order in which they
+// came. They are not verified here.
+func (p *Provider) Assertions() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.assertions)
 }
 
 // Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
@@ -689,7 +698,19 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) authenticated(r *http.Request) bool {
+	assertion := r.PostForm.Get("client_assertion")
+	if p.behaviour.AcceptOnly == "private_key_jwt" {
+		if assertion == "" || slices.Contains(p.assertions, assertion) {
+			return false
+		}
+		p.assertions = append(p.assertions, assertion)
+		return r.PostForm.Get("client_id") == p.ClientID && !r.PostForm.Has("client_secret") && r.Header.Get("Authorization") == ""
+	}
 	id, secret, basic := r.BasicAuth()
+	if basic { // RFC 6749 §2.3.1
+		id, _ = url.QueryUnescape(id)
+		secret, _ = url.QueryUnescape(secret)
+	}
 	if basic && p.behaviour.AcceptOnly == "post" || !basic && p.behaviour.AcceptOnly == "basic" {
 		return false
 	}

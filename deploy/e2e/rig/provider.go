@@ -25,6 +25,7 @@ type Provider struct {
 	Issuer       string
 	ClientID     string
 	ClientSecret string // what the provider knows
+	Keyed        bool   // the client has a key instead
 	SecretEnv    string // the sidecar's variable for it, with the name it has in deploy/compose
 	Username     string
 	Password     string
@@ -185,13 +186,24 @@ func StartExampleOPOver(t T, logs *Logs, secrets *Secrets, redirects []string, o
 // StartOIDCProvider starts oidc-provider (../node/provider.mjs), which ends a login whose refresh token is used twice.
 func StartOIDCProvider(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	t.Helper()
+	return startOIDCProvider(t, logs, secrets, redirects, "")
+}
+
+// startOIDCProvider starts it with a client that has no secret but a key, where jwksURI is not
+// empty: that is where oidc-provider reads it.
+func startOIDCProvider(t T, logs *Logs, secrets *Secrets, redirects []string, jwksURI string) *Provider {
+	t.Helper()
 	p := &Provider{
 		Name: "oidc-provider", ClientID: "mcpbouncer", ClientSecret: secrets.New("client secret", "node-"), SecretEnv: "ZITADEL_CLIENT_SECRET",
 		Username: "somebody", Password: "anything",
 	}
 	port := FreePort(t)
 	p.Issuer = p.front(t, secrets, fmt.Sprintf("127.0.0.1:%d", port), "/token")
-	args := append([]string{fmt.Sprint(port), p.Issuer, p.ClientID, p.ClientSecret}, redirects...)
+	proof := p.ClientSecret
+	if jwksURI != "" {
+		p.Keyed, proof = true, "jwks_uri="+jwksURI
+	}
+	args := append([]string{fmt.Sprint(port), p.Issuer, p.ClientID, proof}, redirects...)
 	proc := Node(t, logs, p.Name, "provider.mjs", args...)
 	p.ready(t, proc, logs)
 	return p

@@ -61,6 +61,7 @@ type Options struct {
 	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
 	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
 	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
+	ClientKey    bool              // so, and the client there has a key instead of a secret
 	// More names further tenants, on Dex and the MCP server of wiki unless their Labels say otherwise.
 	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
@@ -118,7 +119,12 @@ func New(t T, o Options) *World {
 	}
 	dex := StartDex(t, w.Logs, w.Secrets, callbacks, o.Dex)
 	startOP := StartExampleOP
-	if o.OIDCProvider {
+	switch {
+	case o.ClientKey:
+		startOP = func(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
+			return startOIDCProvider(t, logs, secrets, redirects, fmt.Sprintf("http://localhost:%d/world/oauth/client-jwks.json", webPort))
+		}
+	case o.OIDCProvider:
 		startOP = StartOIDCProvider
 	}
 	op := startOP(t, w.Logs, w.Secrets, redirects("world"))
@@ -210,6 +216,10 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"resource":       tn.Name,
 		"scopes":         tn.Scopes,
 		"sidecarURL":     tn.world.Front.URL,
+	}
+	if tn.Provider.Keyed {
+		delete(m, "clientSecret")
+		m["clientAuth"] = "private_key_jwt"
 	}
 	for label, value := range o.Labels {
 		tenant, own, ofOne := strings.Cut(label, "/")

@@ -319,12 +319,14 @@ func writeHops(dir string) {
 		`"refresh":"auto"`, `"refresh":"session"`, `"upstreamCheckInterval":3600`, `"upstreamCheckInterval":0`,
 		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`}
 	full := strings.NewReplacer(all...).Replace(without)
+	withVersion := strings.NewReplacer(`"scopes":`, `"clientAuth":"post","scopes":`, `"refresh":`, `"providerParameters":["prompt=consent","acr_values=urn:mfa a"],"refresh":`).Replace(full)
 	for i := 1; i < len(all); i += 2 {
 		if !strings.Contains(full, all[i]) {
 			log.Fatalf("not every label is set: %s", all[i])
 		}
 	}
-	holds("valid-all-labels", "none", `{"v":1,`+full[1:])
+	holds("valid-all-labels", "none", `{"v":1,`+withVersion[1:])
+	holds("valid-labels-of-the-first-version", "none", `{"v":1,`+full[1:])
 	holds("valid-without-version", "none", without)
 	holds("valid-without-version-all-labels", "none", full)
 	holds("valid-defaults-sent", "none", `{"v":1,`+strings.Replace(without[1:], `"token"`, `"auto"`, 1))

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -21,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -414,6 +416,26 @@ func derivations() {
 	derive("replay-mark", "the first 16 bytes of SHA-256( LP(label, use, tenant id, value) )",
 		[]string{"tenant", hexOf(tenant), "use", "code", "value", "an-upstream-code"},
 		[]string{"mark", hexOf(hash(lp("mcpbouncer/v1/replay-mark", "code", string(tenant[:]), "an-upstream-code"))[:16])})
+
+	issuer, id := "https://sso.example.com/realms/acme", "mcp bouncer"
+	info = lp("mcpbouncer/v1/client-p256", issuer, id)
+	wide := m.expand(info, 48)
+	// remainder + 1, from the top bit down: shift and subtract, with no number longer than the order's.
+	order, _ := new(big.Int).SetString("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", 16) // n - 1
+	rest := new(big.Int)
+	for i := range 8 * len(wide) {
+		rest.Lsh(rest, 1)
+		rest.SetBit(rest, 0, uint(wide[i/8]>>(7-i%8))&1)
+		if rest.Cmp(order) >= 0 {
+			rest.Sub(rest, order)
+		}
+	}
+	scalar := rest.Add(rest, big.NewInt(1)).FillBytes(make([]byte, 32))
+	p256, err := ecdh.P256().NewPrivateKey(scalar)
+	check(err)
+	derive("client-key", "P-256 key of a client at a provider; public is 04, x, y",
+		[]string{"masters", m.String(), "upstream-issuer", issuer, "upstream-client-id", id},
+		[]string{"info", hexOf(info), "wide", hexOf(wide), "scalar", hexOf(scalar), "public", hexOf(p256.PublicKey().Bytes())})
 
 	login := hash("mcpbouncer test vector, login seed")
 	derive("login", "HMAC-SHA-256 under the seed, over the label; 16, 16 and 32 bytes of it",
