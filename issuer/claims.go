@@ -195,7 +195,11 @@ func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token
 		said = number.String()
 	}
 	if said != subject {
-		return nil, loginRefused(fmt.Errorf("userinfo: sub is not the one of the id_token (%s came)", typeOf(c["sub"])))
+		came := "none came"
+		if c["sub"] != nil {
+			came = typeOf(c["sub"]) + " came"
+		}
+		return nil, loginRefused(fmt.Errorf("userinfo: sub is not the one of the id_token (%s)", came))
 	}
 	return c, nil
 }
@@ -217,7 +221,7 @@ func (s *Issuer) askUserinfo(ctx context.Context, up *upstream, token *oauth2.To
 		if err != nil {
 			return nil, strange(err.Error())
 		}
-		body, err = up.keys.verify(ctx, signed, true)
+		body, err = up.keys.verify(ctx, signed, false)
 		switch {
 		case errors.Is(err, errKeysUnread):
 			return nil, err

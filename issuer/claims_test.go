@@ -327,7 +327,7 @@ func TestClaimsAtOddPlaces(t *testing.T) {
 
 		{"a numeric sub in userinfo", email, m{"sub": "9007199254740993", "email": nil}, m{"sub": json.Number("9007199254740993"), "email": "ada@example.com", "email_verified": true}, true, "", ""},
 		{"the next larger one, which is the same as a double", email, m{"sub": "9007199254740993", "email": nil}, m{"sub": json.Number("9007199254740992"), "email": "ada@example.com", "email_verified": true}, false, "userinfo: sub is not the one of the id_token (a number came)", "90071"},
-		{"a null sub in userinfo", email, m{"email": nil}, m{"sub": nil, "email": "ada@example.com", "email_verified": true}, false, "userinfo: sub is not the one of the id_token (null came)", ""},
+		{"a null sub in userinfo", email, m{"email": nil}, m{"sub": nil, "email": "ada@example.com", "email_verified": true}, false, "userinfo: sub is not the one of the id_token (none came)", ""},
 		{"a numeric sub in the id_token", none, m{"sub": 7}, nil, false, "sub is a number, not a string", ""},
 		{"a list of subs in the id_token", none, m{"sub": []string{"person-1"}}, nil, false, "sub is a list, not a string", "person-1"},
 

@@ -362,7 +362,7 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	if alg != "" {
 		alg = safeCode(alg)
 	}
-	kid, isText := header.Kid.(string)
+	_, isText := header.Kid.(string)
 	switch {
 	case len(parts) == 5: // RFC 7516 §7.1
 		return nil, errors.New("it is encrypted, and this server has no key for that: let the provider sign what it sends to this client, and not encrypt it")
@@ -381,7 +381,8 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, errors.New("it is malformed: no JWT with one signature")
 	}
-	return &signedToken{alg, kid, jws}, nil
+	signed := jws.Signatures[0].Header // read once more, by what verifies
+	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
 }
 
 func joined(algorithms []jose.SignatureAlgorithm) string {
