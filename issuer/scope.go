@@ -232,7 +232,11 @@ func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []stri
 	}
 	unknown := t.rightsAskedFor(func(scope string) bool { return !slices.Contains(up.scopesSupported, scope) })
 	if len(unknown) > 0 && s.announced.first("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
-		s.Log.Warn("the provider does not say which scopes it granted, and these are not among those that it lists: nobody gets them", t.named(),
+		log := s.Log.Info // some only ask for claims, such as groups
+		if slices.ContainsFunc(unknown, func(scope string) bool { return slices.Contains(t.RequiredScopes, scope) }) {
+			log = s.Log.Warn
+		}
+		log("the provider does not say which scopes it granted, and these are not among those that it lists: nobody gets them", t.named(),
 			"provider", up.issuer, "scopes", strings.Join(unknown, " "), "remedy", scopeRuleRemedy(unknown))
 	}
 	return unknown
@@ -245,7 +249,7 @@ func scopeSaid(token *oauth2.Token) bool {
 }
 
 func scopeRuleRemedy(scopes []string) string {
-	return fmt.Sprintf("say by the label scopeRules who gets them (for everybody: scopeRules=%q), and take what the provider does not know out of the label scopes", "*="+strings.Join(scopes, " "))
+	return fmt.Sprintf("say by the label scopeRules who gets them (for everybody: scopeRules=%q), if they are rights at the MCP server", "*="+strings.Join(scopes, " "))
 }
 
 // rightsAskedFor are the scopes of the label that are such, and no identity scopes.
