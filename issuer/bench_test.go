@@ -94,11 +94,14 @@ func BenchmarkRefreshChecked(b *testing.B) {
 	memory.answer = nil // which was that to the code
 	h := w.replica()
 	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		w.clock.Add(10 * time.Second)
-		hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
-		b.StartTimer()
+	var hop string
+	for i := 0; b.Loop(); i++ {
+		w.clock.Add(2 * time.Second)
+		if i%10 == 0 {
+			b.StopTimer()
+			hop = issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+			b.StartTimer()
+		}
 		r := httptest.NewRequest("POST", "/oauth/token", strings.NewReader(form.Encode()))
 		r.Header.Set("X-Mcpb-Hop", hop)
 		r.Header.Set("Content-Type", formType)
