@@ -31,7 +31,8 @@ const (
 
 // clientAuth is the label clientAuth or, where it says auto, what this provider understands. Basic
 // sends id and secret form-encoded, which half of all providers do not decode: an id or a secret
-// that encoding changes goes into the body where that is offered.
+// that encoding changes goes into the body where that is offered, unless the provider is known to
+// decode, and to refuse another method than the registered one.
 func (u *upstream) clientAuth(t *tenant, secret string) string {
 	offered := func(method string) bool { return slices.Contains(u.authMethods, method) }
 	switch {
@@ -40,7 +41,7 @@ func (u *upstream) clientAuth(t *tenant, secret string) string {
 	case secret == "":
 		return publicAuth
 	case len(u.authMethods) > 0 && !offered("client_secret_basic"),
-		offered("client_secret_post") && (url.QueryEscape(t.ClientID) != t.ClientID || url.QueryEscape(secret) != secret):
+		offered("client_secret_post") && !u.dialect().strictBasic && (url.QueryEscape(t.ClientID) != t.ClientID || url.QueryEscape(secret) != secret):
 		return postAuth
 	}
 	return basicAuth

@@ -36,6 +36,7 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 		{"an id that encoding changes, and post is listed", "auto", "https://mcp.localhost/wiki", plain, both, "post"},
 		{"a secret that encoding changes, and post is not listed", "auto", "bouncer", special, lists("client_secret_basic"), "basic"},
 		{"a secret that encoding changes, and nothing is listed", "auto", "bouncer", special, nil, "basic"},
+		{"a secret that encoding changes, at Hydra, which decodes and is strict", "auto", "bouncer", special, both, "basic"},
 		{"unreserved characters are not changed", "auto", "a.b-c_d~1", "A.b-c_d~1", both, "basic"},
 		{"the label says post", "post", "bouncer", plain, lists("client_secret_basic"), "post"},
 		{"the label says basic", "basic", "bouncer", special, lists("client_secret_post"), "basic"},
@@ -46,6 +47,9 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 			b := issuertest.Behaviour{Discovery: c.discovery, AcceptOnly: c.want, Revocation: true}
 			if c.want == "public" {
 				b.AcceptOnly = "post"
+			}
+			if strings.Contains(c.name, "Hydra") {
+				b.Endpoints = map[string]string{"/authorize": "/oauth2/auth", "/token": "/oauth2/token", "/keys": "/.well-known/jwks.json"}
 			}
 			w.idp.Be(b)
 			a := w.register(w.wiki.PublicURL, nil)

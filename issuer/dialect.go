@@ -60,6 +60,7 @@ type dialect struct {
 	auth, token, keys, device, userinfo string
 
 	wantsConsent bool // drops offline_access where the request has no prompt=consent (docs/decisions/0026-prompt-consent.md)
+	strictBasic  bool // decodes Basic, and takes a client only by the method it is registered for, which is Basic by default
 	tokenIsAud   bool // a client's assertion names the token endpoint in aud, and not the issuer
 
 	refuses     []words // a refresh token that is worth nothing
@@ -117,7 +118,11 @@ var dialects = []dialect{
 	},
 	{ // 2.3
 		name: "Hydra", auth: "/oauth2/auth", token: "/oauth2/token", keys: "/.well-known/jwks.json",
-		tokenIsAud: true,
+		strictBasic: true, tokenIsAud: true,
+	},
+	{ // built on Hydra's library
+		name: "Authelia", auth: "/api/oidc/authorization", token: "/api/oidc/token", keys: "/jwks.json",
+		strictBasic: true,
 	},
 	{
 		name: "Keycloak", auth: "/protocol/openid-connect/auth", token: "/protocol/openid-connect/token", keys: "/protocol/openid-connect/certs",
