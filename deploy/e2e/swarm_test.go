@@ -106,10 +106,12 @@ func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
 	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
 	case s.guard.shared:
-		c.Guard, c.CodesByGuard = contract.Shared, tn == s.w.World && s.manner == nil
+		c.Guard = contract.Shared
 	case s.guard.counts:
 		c.Guard = contract.Memory
 	}
+	// exchange=auto redeems at the callback where a guard counts and a login may be refused: for want of a refresh token, with refresh=upstream.
+	c.CodesByGuard = s.guard.counts && (s.guard.shared || s.manner != nil || tn == s.w.Wiki)
 	if s.manner != nil {
 		c.Upstream, c.Interval = s.manner.upstream, checkedEvery[slices.Index(s.w.Tenants(), tn)]
 	}
