@@ -154,6 +154,31 @@ func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
 	}
 }
 
+// While the sidecar is away a preflight is answered, so that the script is told what is wrong by
+// the answer to its request. Pages are asked for by no script.
+func TestPreflightWhileTheSidecarIsAway(t *testing.T) {
+	for _, c := range []struct {
+		path    string
+		headers []string
+		status  int
+	}{
+		{"/oauth/token", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-custom"}, 204},
+		{"/.well-known/oauth-protected-resource", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "GET"}, 204},
+		{"/oauth/token", []string{"Origin", "https://a.example"}, 502},
+		{"/oauth/authorize", []string{"Origin", "https://a.example", "Access-Control-Request-Method", "GET"}, 502},
+	} {
+		start(t)
+		h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
+		rec := ask(h, "OPTIONS", wikiURL+c.path, c.headers...)
+		if rec.Code != c.status || behind.count() != 0 {
+			t.Errorf("%s %v: status %d", c.path, c.headers, rec.Code)
+		}
+		if allowed := rec.Header().Get("Access-Control-Allow-Headers"); (allowed != "") != (c.status == 204) {
+			t.Errorf("%s %v: allowed %q", c.path, c.headers, allowed)
+		}
+	}
+}
+
 // With the label cors the MCP server's answers can be read by scripts too, if it sends no CORS
 // headers itself. Traefik's proxies add what it sends to what is set.
 func TestAnswersOfTheServerCanBeReadByScripts(t *testing.T) {

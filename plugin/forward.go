@@ -147,6 +147,10 @@ func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 			return
 		}
 	}
+	if req.Method == http.MethodOptions && isPreflight(req.Header) {
+		answerPreflight(rw, req.Header) // a browser hides the answer that follows one that failed
+		return
+	}
 	answerUnavailable(rw, req, status)
 }
 
