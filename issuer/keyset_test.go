@@ -342,7 +342,8 @@ func TestAnswersOfOddTypes(t *testing.T) {
 	odd := []any{nil, 7, 7.5, "", "x", true, []any{nil, 7}, map[string]any{"x": 1}}
 	for _, name := range []string{
 		"service_documentation", "scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "revocation_endpoint", "device_authorization_endpoint",
-		"id_token_signing_alg_values_supported", "authorization_response_iss_parameter_supported", "end_session_endpoint", "response_types_supported",
+		"id_token_signing_alg_values_supported", "authorization_response_iss_parameter_supported", "end_session_endpoint", "response_types_supported", "prompt_values_supported",
+		"token_endpoint_auth_signing_alg_values_supported",
 	} {
 		t.Run("discovery, "+name, func(t *testing.T) {
 			for _, v := range odd {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -44,10 +45,19 @@ type members struct {
 	changed bool
 }
 
-func readMembers(body []byte) *members {
+// readMembers is nil for what is no JSON object. Names that differ from a known one in letter case
+// alone are other members, which encoding/json would take for that one.
+func readMembers(body []byte, known []string) *members {
 	m := &members{}
 	if json.Unmarshal(body, &m.all) != nil || m.all == nil {
 		return nil
+	}
+	for name := range m.all {
+		for _, other := range known {
+			if name != other && strings.EqualFold(name, other) {
+				m.set(name, nil)
+			}
+		}
 	}
 	return m
 }
@@ -82,7 +92,7 @@ func (m *members) isText(name string) bool {
 }
 
 // texts removes members that are no strings.
-func (m *members) texts(names ...string) {
+func (m *members) texts(names []string) {
 	for _, name := range names {
 		if text, sent := m.all[name]; sent && text[0] != '"' {
 			m.set(name, nil)
@@ -91,7 +101,7 @@ func (m *members) texts(names ...string) {
 }
 
 // lists makes lists of strings of members: of a list what is a string in it, of a string its words.
-func (m *members) lists(names ...string) {
+func (m *members) lists(names []string) {
 	for _, name := range names {
 		if m.all[name] == nil {
 			continue
@@ -114,17 +124,30 @@ func (m *members) lists(names ...string) {
 	}
 }
 
+var (
+	discoveryTexts = []string{"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "revocation_endpoint", "device_authorization_endpoint"}
+	discoveryLists = []string{
+		"id_token_signing_alg_values_supported", "token_endpoint_auth_methods_supported", "scopes_supported",
+		"prompt_values_supported", "token_endpoint_auth_signing_alg_values_supported",
+	}
+	discoveryKnown = slices.Concat(discoveryTexts, discoveryLists, []string{sendsIss})
+
+	tokenTexts = []string{"access_token", "token_type", "refresh_token", "error", "error_description", "error_uri"}
+	tokenKnown = slices.Concat(tokenTexts, []string{"expires_in"})
+)
+
+const sendsIss = "authorization_response_iss_parameter_supported" // RFC 9207 §3
+
 // readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. What is no
 // JSON object is left as it is.
 func readableDiscovery(body []byte) []byte {
-	m := readMembers(body)
+	m := readMembers(body, discoveryKnown)
 	if m == nil {
 		return body
 	}
-	m.texts("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "revocation_endpoint", "device_authorization_endpoint")
-	m.lists("id_token_signing_alg_values_supported", "token_endpoint_auth_methods_supported", "scopes_supported")
-	// RFC 9207 §3. A string that says so counts: without it, an answer without iss would be taken.
-	const sendsIss = "authorization_response_iss_parameter_supported"
+	m.texts(discoveryTexts)
+	m.lists(discoveryLists)
+	// A string that says so counts: without it, an answer without iss would be taken.
 	switch v := m.value(sendsIss).(type) {
 	case nil, bool:
 	default:
@@ -140,7 +163,7 @@ var wholeSeconds = regexp.MustCompile(`^[0-9]{1,9}$`)
 func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	media := mediaTypeOf(resp.Header)
-	m := readMembers(body)
+	m := readMembers(body, tokenKnown)
 	if m == nil {
 		form, err := url.ParseQuery(string(body)) // in which form some write it
 		if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; success &&
@@ -156,7 +179,7 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 		}
 		return nil, &strangeAnswer{resp.StatusCode, media, why}
 	}
-	m.texts("access_token", "token_type", "refresh_token", "error", "error_description", "error_uri")
+	m.texts(tokenTexts)
 	if life := m.all["expires_in"]; life != nil && !wholeSeconds.Match(life) {
 		m.set("expires_in", nil) // nobody here looks at it
 	}
@@ -165,7 +188,7 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	switch m.value("scope").(type) {
 	case nil, string:
 	case []any:
-		m.lists("scope")
+		m.lists([]string{"scope"})
 		var words []string
 		json.Unmarshal(m.all["scope"], &words)
 		m.set("scope", strings.Join(words, " "))

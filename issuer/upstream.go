@@ -144,6 +144,21 @@ func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
 	(*m)[key] = value
 }
 
+// discoveryMembers are those of a discovery document that are read here, beside go-oidc's.
+// readable.go sees to their types.
+type discoveryMembers struct {
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
+	JWKSURI     string   `json:"jwks_uri"`
+	Revocation  string   `json:"revocation_endpoint"`
+	Scopes      []string `json:"scopes_supported"`
+	UserInfo    string   `json:"userinfo_endpoint"`
+	Algorithms  []string `json:"id_token_signing_alg_values_supported"`
+	Prompts     []string `json:"prompt_values_supported"`
+
+	AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+}
+
 func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Duration) (*upstream, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
@@ -165,18 +180,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 	if err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, answer.explain(err))
 	}
-	var metadata struct {
-		AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
-		SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
-		JWKSURI     string   `json:"jwks_uri"`
-		Revocation  string   `json:"revocation_endpoint"`
-		Scopes      []string `json:"scopes_supported"`
-		UserInfo    string   `json:"userinfo_endpoint"`
-		Algorithms  []string `json:"id_token_signing_alg_values_supported"`
-		Prompts     []string `json:"prompt_values_supported"`
-
-		AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
-	}
+	var metadata discoveryMembers
 	if err := provider.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
 	}

@@ -1,0 +1,225 @@
+package issuer
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// signedBy is a JWT as a provider would sign it.
+func signedBy(t testing.TB, alg jose.SignatureAlgorithm, key any, kid string) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign([]byte(`{"sub":"ada"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// publicSet is a key set as a provider publishes it: n others of the same key under other kids, then
+// the key itself.
+func publicSet(t testing.TB, key crypto.Signer, others int, kid, alg string) []byte {
+	t.Helper()
+	var set jose.JSONWebKeySet
+	for n := range others {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: fmt.Sprint("other-", n), Algorithm: alg})
+	}
+	set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: kid, Algorithm: alg})
+	text, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// algorithmKeys are keys of each kind that is verified.
+func algorithmKeys(t testing.TB) map[string]crypto.Signer {
+	t.Helper()
+	keys := map[string]crypto.Signer{}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"} {
+		keys[alg] = rsaKey
+	}
+	for alg, curve := range map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()} {
+		if keys[alg], err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys["EdDSA"] = edKey
+	return keys
+}
+
+// Each algorithm is verified with its own kind of key, also where the set does not say the
+// algorithm, and with no other kind.
+func TestEachAlgorithmHasItsKeys(t *testing.T) {
+	keys := algorithmKeys(t)
+	if len(keys) != len(signatureAlgorithms) {
+		t.Fatalf("%d algorithms, and keys for %d", len(signatureAlgorithms), len(keys))
+	}
+	kind := func(alg string) string { // RS and PS share their keys
+		if alg[0] == 'R' || alg[0] == 'P' {
+			return "RSA"
+		}
+		return alg
+	}
+	for alg, key := range keys {
+		token, err := readSigned(signedBy(t, jose.SignatureAlgorithm(alg), key, "k"), signatureAlgorithms)
+		if err != nil {
+			t.Fatalf("%s: %v", alg, err)
+		}
+		for other, published := range keys {
+			for _, named := range []string{"", other} {
+				set, ok := readProviderKeys(publicSet(t, published, 0, "k", named))
+				if !ok || len(set.odd) > 0 {
+					t.Fatalf("the key for %s: %+v", other, set)
+				}
+				if _, _, err := set.verify(token, true); (err == nil) != (kind(alg) == kind(other)) {
+					t.Errorf("%s with the key for %s: %v", alg, other, err)
+				}
+			}
+		}
+	}
+}
+
+// However many keys a set has, one signature costs so many verifications at most.
+func TestFewKeysAreTried(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		before int    // keys of others before the one that signed
+		kid    string // that the token names
+		anyKey bool
+		good   bool
+	}{
+		{"the named one is the last of a thousand", 1000, "k", false, true},
+		{"another one is named, and few are before it", keysTried - 1, "gone", true, true},
+		{"another one is named, and many are before it", keysTried, "gone", true, false},
+		{"another one is named, at a login", 0, "gone", false, false},
+		{"none is named, and few are before it", keysTried - 1, "", false, true},
+		{"none is named, and many are before it", keysTried, "", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set, _ := readProviderKeys(publicSet(t, stranger, c.before, "stranger", ""))
+			own, _ := readProviderKeys(publicSet(t, key, 0, "k", ""))
+			set.keys = append(set.keys[:c.before], own.keys...)
+			token, err := readSigned(signedBy(t, jose.EdDSA, key, c.kid), signatureAlgorithms)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := set.verify(token, c.anyKey); (err == nil) != c.good {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Whatever a provider publishes is read or passed over, with a cause for each key that is, and what
+// was read can be tried.
+func FuzzProviderKeys(f *testing.F) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(publicSet(f, key, 1, "k", "RS256"))
+	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","kid":"1"}]}`))
+	f.Add([]byte(`{"keys":[null,7,"x",[],{"kty":"RSA","n":"` + strings.Repeat("_", 342) + `","e":"AA"},{"kty":"RSA","n":"` + strings.Repeat("_", 342) + `","e":"` + strings.Repeat("_", 40) + `"}]}`))
+	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"` + strings.Repeat("_", 340) + `_A","e":"AQAB"},{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`))
+	var tokens []*signedToken
+	for alg, key := range algorithmKeys(f) {
+		token, err := readSigned(signedBy(f, jose.SignatureAlgorithm(alg), key, ""), signatureAlgorithms)
+		if err != nil {
+			f.Fatal(err)
+		}
+		tokens = append(tokens, token)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		set, ok := readProviderKeys(body)
+		if !ok {
+			return
+		}
+		for _, odd := range set.odd {
+			if odd.cause == "" {
+				t.Errorf("no cause: %+v", odd)
+			}
+		}
+		for _, token := range tokens {
+			if _, _, err := set.verify(token, true); err == nil {
+				t.Error("a signature of a key that is not in the set fits")
+			}
+		}
+	})
+}
+
+// What is read of a discovery document is made readable first.
+func TestEachMemberOfDiscoveryIsMadeReadable(t *testing.T) {
+	members := reflect.TypeFor[discoveryMembers]()
+	for i := range members.NumField() {
+		name, kind := members.Field(i).Tag.Get("json"), members.Field(i).Type.Kind()
+		ok := map[reflect.Kind]bool{
+			reflect.String: slices.Contains(discoveryTexts, name), reflect.Slice: slices.Contains(discoveryLists, name), reflect.Bool: name == sendsIss,
+		}[kind]
+		if !ok {
+			t.Errorf("%s, %v", name, kind)
+		}
+	}
+}
+
+// Nothing that a library does not expect is left in what it reads, and nothing that it does is lost.
+func FuzzReadableAnswers(f *testing.F) {
+	f.Add([]byte(`{"issuer":"https://sso.example.com","authorization_endpoint":7,"scopes_supported":null,"id_token_signing_alg_values_supported":"RS256 ES256","authorization_response_iss_parameter_supported":"true"}`))
+	f.Add([]byte(`{"access_token":"a","expires_in":3600.0,"scope":["a","b"],"refresh_token":null,"error":{}}`))
+	f.Add([]byte(`{"issuer":"a","ISSUER":7,"\u017fcopes_supported":"x"}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var document struct {
+			Issuer     string   `json:"issuer"`
+			Scopes     []string `json:"scopes_supported"`
+			Algorithms []string `json:"id_token_signing_alg_values_supported"`
+			SendsIss   bool     `json:"authorization_response_iss_parameter_supported"`
+		}
+		var object map[string]json.RawMessage
+		if json.Unmarshal(body, &object) != nil || object == nil {
+			return
+		}
+		if err := json.Unmarshal(readableDiscovery(body), &document); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		var issuer string
+		if json.Unmarshal(object["issuer"], &issuer) == nil && document.Issuer != issuer {
+			t.Errorf("issuer %q became %q", issuer, document.Issuer)
+		}
+	})
+}
