@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,9 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
+	if slices.Contains(plain, command) && slices.ContainsFunc(args, asksForHelp) {
+		command = "help"
+	}
 	switch command {
 	case "serve":
 		if onLambda() {
@@ -74,6 +78,11 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return fmt.Errorf("unknown command %q\n%s", command, usage)
 }
 
+// plain are the commands without flags, whose help is the list of all.
+var plain = []string{"serve", "keygen", "hop-key", "healthcheck", "version"}
+
+func asksForHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
 // keygen prints lines for an environment file: the first for the sidecar, the second for Traefik.
 func keygen(out io.Writer) error {
 	secret := make([]byte, 32)
@@ -100,9 +109,13 @@ const maxSecret = 4096
 
 func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("seal-secret", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // main prints the error; help goes where it was asked for
 	providerIssuer := flags.String("issuer", "", "the label providerIssuer")
 	clientID := flags.String("client-id", "", "the label clientID")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(out, "usage: mcpbouncer seal-secret FLAGS < SECRET\n\nSeals a client secret of the provider for the label clientSecret. Only the sidecar can open it.\n")
+		flags.SetOutput(out)
+		flags.PrintDefaults()
 		return nil
 	} else if err != nil {
 		return err

@@ -303,10 +303,17 @@ func TestAnAddressThatIsTaken(t *testing.T) {
 	}
 }
 
-func TestHelpOfSealSecretIsNoError(t *testing.T) {
-	for _, flag := range []string{"--help", "-h"} {
-		if err := run([]string{"seal-secret", flag}, nil, io.Discard); err != nil {
-			t.Errorf("%s: %v", flag, err)
+// Help is printed where it was asked for, and nothing else is done: no key is made, no server
+// started.
+func TestHelpOfEachCommand(t *testing.T) {
+	clean(t, nil)
+	for _, command := range []string{"serve", "keygen", "hop-key", "healthcheck", "version", "seal-secret", "client create", "key create", "deny"} {
+		for _, flag := range []string{"--help", "-h"} {
+			var out strings.Builder
+			err := run(append(strings.Fields(command), flag), strings.NewReader(""), &out)
+			if err != nil || !strings.HasPrefix(out.String(), "usage: mcpbouncer ") || strings.Contains(out.String(), "BOUNCER_HOP_KEY=") {
+				t.Errorf("%s %s: %v, %s", command, flag, err, out.String())
+			}
 		}
 	}
 }
