@@ -21,6 +21,7 @@ nightly: tools
 	deploy/e2e/providers.sh
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^TestWholeProviders$$' . -providers all
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK)$$' . -matrix
+	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestFrozenFunctions$$' . -freeze 10s -logins 200

@@ -56,6 +56,10 @@ var programs = func() (all []realClient) {
 	for _, program := range allPrograms {
 		all = append(all, realClient{program.name, program.ways, func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
 			t.Helper()
+			if program.fixedPort != nil {
+				program.fixedPort.Lock()
+				defer program.fixedPort.Unlock()
+			}
 			p := program.install(t, siteOf(t, tn, w), way)
 			p.mustLogIn()
 			p.spoil()
