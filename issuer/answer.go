@@ -60,7 +60,8 @@ func unanswered(cause error) *Error {
 	return temporarilyUnavailable("the sign-in provider cannot be reached", cause)
 }
 
-// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 puts whole bodies into its errors.
+// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2
+// puts whole bodies into its errors.
 func redactUpstream(err error) error {
 	if answer := (*strangeAnswer)(nil); errors.As(err, &answer) {
 		return answer

@@ -26,7 +26,8 @@ type idToken struct {
 	claims         claims // all of them
 }
 
-// verifyIDToken is for the id_token of a login: what is wrong with it refuses the login. The nonce is the caller's.
+// verifyIDToken is for the id_token of a login: what is wrong with it refuses the login, but for a
+// key that cannot be read yet. The nonce is the caller's.
 func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token) (idToken, error) {
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
