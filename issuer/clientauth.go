@@ -96,14 +96,19 @@ func clientKey(key *ecdsa.PrivateKey) jose.JSONWebKey {
 	return jwk
 }
 
-// assertionLife is short of the 60 seconds after iat that Keycloak grants.
-const assertionLife = 55 * time.Second
+// An assertion is dated back, so that half a minute by which the provider's clock differs, either
+// way, does no harm: some refuse what seems to be from the future. Its life is short of the 60
+// seconds after iat that Keycloak grants.
+const (
+	assertionLife = 55 * time.Second
+	datedBack     = 25 * time.Second
+)
 
 // clientAssertion is RFC 7523 §3 for this provider. Each has as many characters as any other, which
 // asserting counts on. aud is one text, the issuer (Keycloak refuses a list of several, Zitadel and Auth0
 // want the issuer); Hydra takes the token endpoint's URL only.
 func (s *Issuer) clientAssertion(t *tenant, u *upstream) string {
-	now := s.Now().Unix()
+	at := s.Now().Add(-datedBack).Unix()
 	claims := must(json.Marshal(struct {
 		Issuer   string `json:"iss"`
 		Subject  string `json:"sub"`
@@ -111,7 +116,7 @@ func (s *Issuer) clientAssertion(t *tenant, u *upstream) string {
 		IssuedAt int64  `json:"iat"`
 		Expires  int64  `json:"exp"`
 		ID       string `json:"jti"`
-	}{t.ClientID, t.ClientID, u.assertionAudience(), now, now + int64(assertionLife/time.Second), base64.RawURLEncoding.EncodeToString(random(16))}))
+	}{t.ClientID, t.ClientID, u.assertionAudience(), at, at + int64(assertionLife/time.Second), base64.RawURLEncoding.EncodeToString(random(16))}))
 	key := clientKey(s.Ring.ClientKeys(t.ProviderIssuer, t.ClientID)[0])
 	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: clientAlgorithm, Key: key}, (&jose.SignerOptions{}).WithType("JWT")))
 	return must(must(signer.Sign(claims)).CompactSerialize())

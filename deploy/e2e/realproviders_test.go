@@ -559,6 +559,18 @@ var situations = []situation{
 		}
 		return plain + "; with `clientAuth: post` " + labelled
 	}},
+	{"a client without a secret", func(b *bench) string {
+		if b.p.Clients[rig.KeyClient].ID == "" {
+			return ""
+		}
+		b.begin()
+		b.at(oneReplica, b.with(rig.KeyClient, map[string]string{"clientAuth": "private_key_jwt"}))
+		s := b.must(rig.Users[0])
+		b.tick(20 * time.Second) // by so much the clocks of sidecar and provider may differ then
+		used := b.use(s)
+		b.want("a refresh", used, goesOn)
+		return used
+	}},
 	{"the issuer with a wrong slash", func(b *bench) string {
 		other := b.p.Issuer + "/"
 		if strings.HasSuffix(b.p.Issuer, "/") {

@@ -55,6 +55,7 @@ const (
 	BasicClient   = "basic"   // registered as the provider does by default
 	SpecialClient = "special" // whose secret has + / =
 	PostClient    = "post"    // registered for client_secret_post alone
+	KeyClient     = "key"     // has no secret, but a key at the sidecar's address
 )
 
 // Users of each real provider. The first is who logs in, the others are to be removed.
@@ -210,6 +211,7 @@ func StartHydra(t T, logs *Logs, redirect string) *RealProvider {
 	p.Issuer += "/"
 	p.Scopes, p.Groups = "openid email profile groups offline_access", "admins"
 	p.Clients[PostClient] = Client{"post", "another-client-secret-0123456789"}
+	p.Clients[KeyClient] = Client{ID: "keyed"}
 	dir := t.TempDir()
 	adminPort := FreePort(t)
 	admin := fmt.Sprintf("http://127.0.0.1:%d", adminPort)
@@ -239,11 +241,17 @@ sqa: {opt_out: true}
 		if kind == PostClient {
 			auth = "client_secret_post"
 		}
-		administer(t, http.DefaultClient, http.MethodPost, admin+"/admin/clients", map[string]any{
+		client := map[string]any{
 			"client_id": c.ID, "client_secret": c.Secret, "redirect_uris": []string{redirect}, "token_endpoint_auth_method": auth,
 			"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
 			"scope": "openid offline offline_access email profile groups",
-		}, nil)
+		}
+		if kind == KeyClient {
+			delete(client, "client_secret")
+			client["token_endpoint_auth_method"], client["token_endpoint_auth_signing_alg"] = "private_key_jwt", "ES256"
+			client["jwks_uri"] = strings.Replace(redirect, "/oauth/callback", "/oauth/client-jwks.json", 1)
+		}
+		administer(t, http.DefaultClient, http.MethodPost, admin+"/admin/clients", client, nil)
 	}
 	p.Prepare = func(b *Browser) {
 		b.Meets = func(ctx context.Context, r *http.Request) (*http.Request, error) {
