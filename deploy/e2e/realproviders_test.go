@@ -70,13 +70,19 @@ func newBench(t *testing.T, start func(t rig.T, logs *rig.Logs, redirect string)
 		t.Cleanup(between.Close)
 		b.sidecars[name] = between.URL
 	}
+	// Some providers make their keys, and load half their code, at the first login, and a sidecar does not wait that long.
+	for _, replica := range []string{guarded, oneReplica} {
+		b.at(replica, nil)
+		_, _ = b.login(rig.Users[0])
+		b.tick(10 * time.Second)
+	}
 	return b
 }
 
 // later stands between the plugin, whose clock is that of this process, and a sidecar, whose clock the test sets: it makes each hop
 // header anew with the sidecar's time, and the mark of the answer with the plugin's header.
 func (b *bench) later(addr string) http.Handler {
-	return &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: addr})
 			r.Out.Host = r.In.Host
@@ -95,6 +101,13 @@ func (b *bench) later(addr string) http.Handler {
 			return nil
 		},
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := rig.Hold(r); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})
 }
 
 // pluginsHop is the key of a context for the hop header that the plugin sent.

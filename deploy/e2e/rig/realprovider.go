@@ -236,6 +236,11 @@ sqa: {opt_out: true}
 	p.runs(t, logs, "/health/ready", func() *Process {
 		return StartProcess(t, logs, "hydra", exec.Command(Tool(t, "hydra"), "serve", "all", "--dev", "--config", config))
 	})
+	// It would make its key while the first login waits.
+	key := func(id string) {
+		administer(t, http.DefaultClient, http.MethodPost, admin+"/admin/keys/hydra.openid.id-token", map[string]any{"alg": "RS256", "use": "sig", "kid": id}, nil)
+	}
+	key("first")
 	for kind, c := range p.Clients {
 		auth := "client_secret_basic"
 		if kind == PostClient {
@@ -297,8 +302,6 @@ sqa: {opt_out: true}
 			administer(t, http.DefaultClient, http.MethodDelete, admin+"/admin/oauth2/auth/sessions/login?subject="+Users[2], nil, nil)
 		}},
 	}
-	p.RotateKeys = func() {
-		administer(t, http.DefaultClient, http.MethodPost, admin+"/admin/keys/hydra.openid.id-token", map[string]any{"alg": "RS256", "use": "sig", "kid": "next"}, nil)
-	}
+	p.RotateKeys = func() { key("next") }
 	return p
 }
