@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# A refresh token that comes twice ends every login of that person at the client, not only the one that it belongs to: a retry after a lost answer on the
+# laptop logs the telephone out. Most providers end the one login (RFC 9700 section 4.14.2). refreshTokenReuseInterval, 0 unless set, spares the retry.
+. "$(dirname "$0")/lib.sh"
+
+npm init -y >/dev/null && npm install --silent --no-audit --no-fund --legacy-peer-deps better-auth@1.7.5 @better-auth/oauth-provider@1.7.5 >/dev/null
+cat >replay.mjs <<'JS'
+import { createHash } from "node:crypto";
+import { oauthProvider } from "@better-auth/oauth-provider";
+import { betterAuth } from "better-auth";
+import { memoryAdapter } from "better-auth/adapters/memory";
+import { jwt } from "better-auth/plugins";
+
+const base = "http://localhost:3000/api/auth", redirect_uri = "http://localhost:9/callback", email = "alice@example.com", password = "correct-horse-7";
+const db = {};
+const auth = betterAuth({
+  baseURL: "http://localhost:3000", secret: "0123456789abcdef0123456789abcdef", telemetry: { enabled: false }, database: memoryAdapter(db),
+  emailAndPassword: { enabled: true }, rateLimit: { enabled: false },
+  plugins: [jwt(), oauthProvider({ loginPage: "/login", consentPage: "/consent", silenceWarnings: { oauthAuthServerConfig: true, openidConfig: true } })],
+});
+for (const table of Object.values((await auth.$context).tables)) db[table.modelName] ??= [];
+const { headers: h } = await auth.api.signUpEmail({ body: { email, password, name: "Alice" }, returnHeaders: true });
+const headers = new Headers({ cookie: h.getSetCookie().map((c) => c.split(";")[0]).join("; "), origin: "http://localhost:3000" });
+const client = await auth.api.adminCreateOAuthClient({ headers, body: {
+  redirect_uris: [redirect_uri], token_endpoint_auth_method: "client_secret_basic", application_type: "native", scope: "openid offline_access",
+  grant_types: ["authorization_code", "refresh_token"], response_types: ["code"] } });
+
+const token = async (form) => (await auth.handler(new Request(`${base}/oauth2/token`, { method: "POST", body: new URLSearchParams(form),
+  headers: { authorization: "Basic " + btoa(`${client.client_id}:${client.client_secret}`) } }))).json();
+async function login() {
+  const verifier = crypto.randomUUID() + crypto.randomUUID();
+  const r = await auth.handler(new Request(`${base}/oauth2/authorize?` + new URLSearchParams({
+    client_id: client.client_id, redirect_uri, response_type: "code", scope: "openid offline_access", state: "s",
+    code_challenge: createHash("sha256").update(verifier).digest("base64url"), code_challenge_method: "S256" }), { headers }));
+  let to = r.headers.get("location");
+  if (to.includes("/consent?")) {
+    const c = await auth.handler(new Request(`${base}/oauth2/consent`, { method: "POST", headers: { ...Object.fromEntries(headers), "content-type": "application/json" },
+      body: JSON.stringify({ accept: true, oauth_query: to.split("?")[1] }) }));
+    to = c.headers.get("location") ?? (({ url, redirect_uri }) => url ?? redirect_uri)(await c.json());
+  }
+  return token({ grant_type: "authorization_code", code: new URL(to).searchParams.get("code"), redirect_uri, code_verifier: verifier });
+}
+const refresh = async (t) => { const a = await token({ grant_type: "refresh_token", refresh_token: t.refresh_token }); console.log(a.error ?? "new tokens"); return a; };
+
+const laptop = await login(), telephone = await login();
+const next = await refresh(laptop);
+await refresh(laptop); // again
+await refresh(next);
+await refresh(telephone);
+process.exit(0);
+JS
+node replay.mjs >out 2>err || cat err
+seen "laptop refreshes" "new tokens" "$(sed -n 1p out)"
+seen "laptop again, with the same refresh token" invalid_grant "$(sed -n 2p out)"
+seen "laptop, with the new one" invalid_grant "$(sed -n 3p out)"
+seen "telephone, whose token nobody used twice" invalid_grant "$(sed -n 4p out)"
+done_with "better-auth 1.7.5, @better-auth/oauth-provider 1.7.5"
