@@ -35,6 +35,7 @@ LFS_START_SERVER = false
 [database]
 DB_TYPE = sqlite3
 PATH = %s/gitea.db
+SQLITE_JOURNAL_MODE = WAL
 [security]
 INSTALL_LOCK = true
 SECRET_KEY = a-secret-for-a-test-alone

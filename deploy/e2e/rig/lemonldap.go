@@ -16,7 +16,6 @@ func StartLemonLDAP(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "LemonLDAP::NG 2.16.1", "/oauth2/token")
 	p.Issuer += "/"
 	p.Scopes, p.Groups, p.Email = "openid email profile groups offline_access", "timelords", "dwho@badwolf.org"
-	p.Setting = map[string]string{"providerParameters": "prompt=consent"}
 	p.Clients[PostClient] = Client{"post", "another-client-secret-0123456789"}
 	dir := t.TempDir()
 	for _, folder := range []string{"conf", "sessions/lock", "psessions/lock", "cache"} {

@@ -198,7 +198,6 @@ func StartPlainOIDCProvider(t T, logs *Logs, redirect string) *RealProvider {
 	})
 	// Everything is in its memory.
 	p.Stop = nil
-	p.Setting = map[string]string{"providerParameters": "prompt=consent"}
 	p.Remove = []Removal{{"deleted", Users[1], func() {
 		administer(t, http.DefaultClient, http.MethodPost, "http://"+p.Backend+"/disable?sub="+Users[1], nil, nil)
 	}}}
@@ -217,7 +216,7 @@ func StartHydra(t T, logs *Logs, redirect string) *RealProvider {
 	admin := fmt.Sprintf("http://127.0.0.1:%d", adminPort)
 	_, port, _ := strings.Cut(p.Backend, ":")
 	config := writeFile(t, filepath.Join(dir, "hydra.yml"), fmt.Sprintf(`
-dsn: sqlite://%s/hydra.db?_fk=true
+dsn: sqlite://%s/hydra.db?_fk=true&_journal_mode=WAL&_synchronous=OFF
 serve:
   public: {host: 127.0.0.1, port: %s}
   admin: {host: 127.0.0.1, port: %d}
