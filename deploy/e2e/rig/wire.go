@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Wire stands before a provider: its URL is the provider's issuer, so that whatever the sidecar and the
@@ -80,6 +81,37 @@ func (w *Wire) Lose(backend string) http.Handler {
 		proxy.ServeHTTP(httptest.NewRecorder(), r)
 		rw.WriteHeader(lostAnswer)
 	})
+}
+
+// Together is for Fault: of the next two requests to path, neither is answered before the provider has seen both, one after the other.
+func (w *Wire) Together(path, backend string) func(*http.Request) http.Handler {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
+	proxy.Transport = frontTransport
+	var n atomic.Int32
+	seen := []chan struct{}{make(chan struct{}), make(chan struct{})}
+	wait := func(r *http.Request, i int) {
+		select {
+		case <-seen[i]:
+		case <-r.Context().Done():
+		}
+	}
+	return func(r *http.Request) http.Handler {
+		if r.URL.Path != path {
+			return nil
+		}
+		i := int(n.Add(1)) - 1
+		if i > 1 {
+			return nil
+		}
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if i == 1 {
+				wait(r, 0)
+			}
+			proxy.ServeHTTP(rw, r) // into the wire's recorder
+			close(seen[i])
+			wait(r, 1)
+		})
+	}
 }
 
 func (w *Wire) instead(r *http.Request) http.Handler {
