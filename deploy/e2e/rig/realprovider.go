@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // RealProvider is a whole identity provider, as it is installed, with the hooks of its administrator. What it
@@ -235,9 +237,13 @@ sqa: {opt_out: true}
 	p.runs(t, logs, "/health/ready", func() *Process {
 		return StartProcess(t, logs, "hydra", exec.Command(Tool(t, "hydra"), "serve", "all", "--dev", "--config", config))
 	})
-	// It would make its key while the first login waits.
+	// It makes keys of 4,096 bits itself, while the first login waits: these are smaller.
 	key := func(id string) {
-		administer(t, http.DefaultClient, http.MethodPost, admin+"/admin/keys/hydra.openid.id-token", map[string]any{"alg": "RS256", "use": "sig", "kid": id}, nil)
+		private, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+		administer(t, http.DefaultClient, http.MethodPut, admin+"/admin/keys/hydra.openid.id-token/"+id, jose.JSONWebKey{Key: private, KeyID: id, Algorithm: "RS256", Use: "sig"}, nil)
 	}
 	key("first")
 	for kind, c := range p.Clients {
