@@ -54,7 +54,7 @@ func TestWholeProviders(t *testing.T) {
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, p.start)
-				row := map[string]string{"setting": settings(b.p.Setting)}
+				row := map[string]string{"setting": settings(b.p.Setting, b.p.Advice)}
 				for _, situation := range situations {
 					t.Run(situation.name, func(t *testing.T) {
 						defer func(outer *testing.T) { b.T = outer }(b.T)
@@ -79,13 +79,16 @@ func TestWholeProviders(t *testing.T) {
 	}
 }
 
-// settings is the cell of the labels that a provider needs.
-func settings(labels map[string]string) string {
+// settings is the cell of the labels that a provider needs, and of what was read about its own settings.
+func settings(labels map[string]string, read string) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		all = append(all, "`"+name+": "+labels[name]+"`")
 	}
-	return strings.Join(all, ", ")
+	if read != "" {
+		all = append(all, "*"+read+"*")
+	}
+	return strings.Join(all, "; ")
 }
 
 // providerTables are the tables of docs/providers.md: a heading and a situation for each column.

@@ -18,6 +18,7 @@ func StartBetterAuth(t T, logs *Logs, redirect string) *RealProvider {
 	base := p.Issuer
 	p.Issuer += "/api/auth"
 	p.Scopes = "openid email profile offline_access"
+	p.Advice = "a replay guard here; `refreshTokenReuseInterval`"
 	var proc *Process
 	p.runs(t, logs, "/ready", func() *Process {
 		_, port, _ := strings.Cut(p.Backend, ":")

@@ -14,6 +14,7 @@ func StartDjango(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "django-oauth-toolkit 1.7.0", "/o/token/")
 	base := p.Issuer
 	p.Issuer += "/o"
+	p.Advice = "`OIDC_ENABLED`; claims in a validator of your own"
 	p.Scopes, p.Groups = "openid email profile groups", "admins"
 	dir := t.TempDir()
 	private, _ := newRSAKey(t)

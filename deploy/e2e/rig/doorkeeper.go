@@ -13,6 +13,7 @@ import (
 func StartDoorkeeper(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Doorkeeper 5.5.0", "/oauth/token")
 	p.Scopes, p.Groups = "openid email profile groups", "admins"
+	p.Advice = "`use_refresh_token`; `skip_authorization`, since its consent page loses the nonce"
 	dir := t.TempDir()
 	private, _ := newRSAKey(t)
 	key := writeFile(t, filepath.Join(dir, "key.pem"), private)

@@ -14,6 +14,7 @@ import (
 func StartGitea(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Gitea 1.26.0", "/login/oauth/access_token")
 	p.Scopes, p.Groups = "openid email profile groups", "acme:admins"
+	p.Advice = "`INVALIDATE_REFRESH_TOKENS`, against thieves"
 	dir := t.TempDir()
 	_, port, _ := strings.Cut(p.Backend, ":")
 	source, err := exec.Command("go", "-C", filepath.Join(Root(), "deploy", "e2e", "gitea"), "list", "-m", "-f", "{{.Dir}}", "code.gitea.io/gitea").Output()

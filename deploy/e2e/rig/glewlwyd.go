@@ -16,6 +16,7 @@ func StartGlewlwyd(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Glewlwyd 2.7.5", "/api/oidc/token")
 	base := p.Issuer
 	p.Issuer += "/api/oidc"
+	p.Advice = "a claim `email_verified`, for e-mail rules"
 	dir := t.TempDir()
 	db := filepath.Join(dir, "g.db")
 	if out, err := exec.Command("sh", "-c", "zcat /usr/share/doc/glewlwyd/database/init.sqlite3.sql.gz | "+program(t, "sqlite3")+" "+db).CombinedOutput(); err != nil {

@@ -17,6 +17,7 @@ func StartLemonLDAP(t T, logs *Logs, redirect string) *RealProvider {
 	p.Issuer += "/"
 	p.Scopes, p.Groups, p.Email = "openid email profile groups offline_access", "timelords", "dwho@badwolf.org"
 	p.Clients[PostClient] = Client{"post", "another-client-secret-0123456789"}
+	p.Advice = "\"Allow offline access\", and a scope rule for each scope that not everybody may have; a claim `email_verified`, for e-mail rules"
 	dir := t.TempDir()
 	for _, folder := range []string{"conf", "sessions/lock", "psessions/lock", "cache"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {

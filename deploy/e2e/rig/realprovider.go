@@ -33,7 +33,8 @@ type RealProvider struct {
 	Email     string // of Users[0], as the provider says it
 	Groups    string // one of Users[0]'s groups
 	TokenPath string
-	Setting   map[string]string // labels that the provider needs, or the page advises
+	Setting   map[string]string // labels that the provider needs
+	Advice    string            // what its administrator sets, which is not measured
 
 	Prepare func(b *Browser) // for the provider's pages
 
@@ -192,6 +193,7 @@ func writeFile(t T, name, content string) string {
 func StartPlainOIDCProvider(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "oidc-provider 9.13.3", "/token")
 	p.Scopes, p.Groups = "openid email profile groups offline_access", "admins"
+	p.Advice = "the grant `refresh_token` for the client"
 	p.Clients[PostClient] = Client{"post", "another-client-secret-0123456789"}
 	clients, _ := json.Marshal(p.Clients)
 	p.runs(t, logs, "/.well-known/openid-configuration", func() *Process {
@@ -210,6 +212,7 @@ func StartPlainOIDCProvider(t T, logs *Logs, redirect string) *RealProvider {
 func StartHydra(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Ory Hydra 2.3.0", "/oauth2/token")
 	p.Issuer += "/"
+	p.Advice = "`rotation_grace_period`, for answers that get lost; the scope `offline_access` for the client"
 	p.Scopes, p.Groups = "openid email profile groups offline_access", "admins"
 	p.Clients[PostClient] = Client{"post", "another-client-secret-0123456789"}
 	p.Clients[KeyClient] = Client{ID: "keyed"}
