@@ -38,7 +38,7 @@ func TestMockMCP(t *testing.T) {
 					if err != nil {
 						return nil, err
 					}
-					return &auth.AuthorizationResult{Code: back.Query().Get("code"), State: back.Query().Get("state")}, nil
+					return &auth.AuthorizationResult{Code: back.Query().Get("code"), State: back.Query().Get("state"), Iss: back.Query().Get("iss")}, nil
 				},
 			})
 			if err != nil {
