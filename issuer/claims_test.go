@@ -231,6 +231,45 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 503, "temporarily_unavailable")
 }
 
+// Nor where the client presents a refresh token of before the fault again and again, which a provider
+// that does not rotate, and no guard, takes: who was taken out of a group could make userinfo fail,
+// where it is limited for each person, and would stay in.
+func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
+	for _, refresh := range []string{"static", "keeps"} {
+		t.Run(refresh, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { w.wiki.AllowedGroups = []string{"staff"} })
+			w.guarded("none")
+			info := map[string]any{"sub": "person-1", "groups": []string{"staff"}}
+			kind := issuertest.Behaviour{Refresh: refresh, NoNewIDToken: true, UserInfo: info}
+			w.idp.Be(kind)
+			a := w.register(w.wiki.PublicURL, nil)
+			old := a.login().text("refresh_token")
+			w.clock.Add(time.Hour)
+			second := a.token(a.refreshment(old)).wants(t, 200, "").text("refresh_token")
+			broken := kind
+			broken.UserInfoStatus = 429
+			w.idp.Be(broken)
+			for n, want := range []string{"short", "short", "short", "temporarily_unavailable", "temporarily_unavailable"} {
+				w.clock.Add(time.Hour)
+				if got := outcome(a.token(a.refreshment([]string{old, second}[n%2]))); got != want {
+					t.Fatalf("refresh %d: %s, want %s", n, got, want)
+				}
+			}
+			for range 3 { // nor after days
+				w.clock.Add(23 * time.Hour)
+				a.token(a.refreshment(old)).wants(t, 503, "temporarily_unavailable")
+			}
+			w.idp.Be(kind)
+			a.token(a.refreshment(old)).wants(t, 200, "")
+			w.idp.Be(broken)
+			w.clock.Add(time.Hour)
+			if got := outcome(a.token(a.refreshment(old))); got != "short" {
+				t.Errorf("%s after all was well", got)
+			}
+		})
+	}
+}
+
 // A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing back: what it last said stands.
 func TestAProviderThatSaysNothingNew(t *testing.T) {
 	for _, c := range []struct {

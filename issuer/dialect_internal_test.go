@@ -158,4 +158,19 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 	since("a", time.Hour, time.Hour) // the clock was set back
 	st.understands()
 	since("c", 7*time.Hour, 7*time.Hour)
+
+	var login replayKey
+	for _, c := range []struct{ at, read, want time.Duration }{
+		{10, 9, 10}, {11, 9, 10}, {32, 9, 10}, {54, 9, 10}, {76, 9, 10}, // it is remembered while it lasts
+		{77, 11, 77}, // another replica could read it meanwhile
+		{300, 11, 300},
+	} {
+		if got := st.unreadSince(login, now.Add(c.read*time.Hour), now.Add(c.at*time.Hour)); !got.Equal(now.Add(c.want * time.Hour)) {
+			t.Errorf("unread at %d since %v, want %d hours", c.at, got.Sub(now), c.want)
+		}
+	}
+	st.reads(login)
+	if got := st.unreadSince(login, now, now.Add(301*time.Hour)); !got.Equal(now.Add(301 * time.Hour)) {
+		t.Errorf("unread since %v after it was read", got.Sub(now))
+	}
 }

@@ -384,6 +384,28 @@ func TestAnswersOfOddTypes(t *testing.T) {
 		w.idp.Be(issuertest.Behaviour{AnswerType: "text/plain"})
 		w.register(w.wiki.PublicURL, nil).login()
 	})
+	// Silence about scopes is the same in a form: at a refresh all is as before (RFC 6749 §6).
+	t.Run("token response that is a form without scope", func(t *testing.T) {
+		w := newWorld(t, nil, func(w *world) {
+			w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.UpstreamCheckInterval = []string{"openid", "mcp:read"}, []string{"mcp:read"}, 0
+		})
+		w.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"scopes_supported": []string{"openid", "mcp:read"}}})
+		a := w.register(w.wiki.PublicURL, nil)
+		got := a.login()
+		for _, c := range []struct{ body, scope string }{
+			{"access_token=x&token_type=bearer&expires_in=3600", "mcp:read"},
+			{"access_token=x&token_type=bearer&scope=openid+mcp%3Aread", "mcp:read"},
+			{"access_token=x&token_type=bearer&scope=openid", ""},
+		} {
+			w.clock.Add(2 * time.Minute)
+			w.idp.Be(issuertest.Behaviour{Body: c.body, BodyType: "application/x-www-form-urlencoded"})
+			next := a.token(a.refreshment(got.text("refresh_token")))
+			if next.text("scope") != c.scope || (next.Status == 200) != (c.scope != "") {
+				t.Errorf("%s: %s, want scope %q: %s", c.body, next.Body, c.scope, w.log)
+			}
+			got = next
+		}
+	})
 	for _, c := range []struct {
 		name  string
 		v     any

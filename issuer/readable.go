@@ -62,6 +62,20 @@ func readMembers(body []byte, known []string) *members {
 	return m
 }
 
+// formMembers are those of a token response that is a form, as some providers write it; nil if it is
+// none. x/oauth2 makes no difference between a scope that is missing in a form and one that is empty.
+func formMembers(media string, body []byte) *members {
+	form, err := url.ParseQuery(string(body))
+	if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; !isForm || err != nil || form.Get("access_token") == "" && form.Get("error") == "" {
+		return nil
+	}
+	m := &members{all: map[string]json.RawMessage{}}
+	for name := range form {
+		m.set(name, form.Get(name))
+	}
+	return m
+}
+
 // bytes are those that came, if nothing was changed.
 func (m *members) bytes(came []byte) []byte {
 	if !m.changed {
@@ -164,13 +178,13 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	media := mediaTypeOf(resp.Header)
 	m := readMembers(body, tokenKnown)
+	if m == nil && !success {
+		return body, nil
+	}
 	if m == nil {
-		form, err := url.ParseQuery(string(body)) // in which form some write it
-		if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; success &&
-			(!isForm || err != nil || form.Get("access_token") == "" && form.Get("error") == "") {
+		if m = formMembers(media, body); m == nil {
 			return nil, &strangeAnswer{resp.StatusCode, media, "no token response"}
 		}
-		return body, nil
 	}
 	if success && !m.isText("access_token") && !m.isText("error") {
 		why := "access_token is missing"

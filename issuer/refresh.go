@@ -275,7 +275,7 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 	s.counters.add(upstreamChecks)
 	last := g.Identity
 	var withheld []string
-	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, last)
+	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, familyKey(t, g), last)
 	if err != nil {
 		g.Identity = last
 		if errors.Is(err, errRulesChanged) {

@@ -100,6 +100,37 @@ func (st *standing) troubled(refreshToken packed, now time.Time) time.Time {
 	return st.trouble
 }
 
+// unread stands, beside the meanings of errors, for an answer that granted a refresh and whose claims
+// could not be read.
+const unread meaning = -1
+
+// unreadSince is called when what was said of a login's person could not be read; read is when it
+// last could, at any replica. It says since when that has been so. A refresh token of ours says that
+// too, but not one of before that began: where the provider's in it is good for ever, whoever
+// presents it again and again would never be judged anew.
+func (st *standing) unreadSince(login replayKey, read, now time.Time) time.Time {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	key := firstKey(packed(login[:]), unread)
+	if st.first.get(key).Before(read) {
+		st.first.delete(key)
+	}
+	since := st.firstTime(key, now)
+	if st.first.get(key).Equal(since) {
+		st.first.set(key, since) // among the younger: it is not forgotten while it lasts
+	}
+	return since
+}
+
+// reads is called when it could be read.
+func (st *standing) reads(login replayKey) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.first.len() > 0 {
+		st.first.delete(firstKey(packed(login[:]), unread))
+	}
+}
+
 // firstTime is when something first happened: now, if it is not known.
 func (st *standing) firstTime(key replayKey, now time.Time) time.Time {
 	st.first.turn(now)

@@ -136,7 +136,7 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 }
 
 // askAgain refreshes upstream and returns what the provider says of the person now, as redeem does.
-func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, last identity) (identity, []string, error) {
+func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret string, login replayKey, last identity) (identity, []string, error) {
 	ctx, cancel := s.upstreamContext(ctx, t, up)
 	defer cancel()
 	known := s.standings.of(t, secret)
@@ -166,8 +166,14 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		used = err == nil && up.userinfoURL != "" && t.claimNeeds.lacks(who.claims)
 	}
 	checkedAt := checkedAfter(last.CheckedAt, s.Now())
-	if err != nil {
-		silent := last.UnreadSince != 0 && s.Now().Sub(time.Unix(last.UnreadSince, 0)) > staleWindow
+	if err == nil {
+		known.reads(login)
+	} else {
+		since := known.unreadSince(login, time.Unix(last.CheckedAt, 0), s.Now())
+		if sealed := time.Unix(last.UnreadSince, 0); last.UnreadSince != 0 && sealed.Before(since) {
+			since = sealed
+		}
+		silent := s.Now().Sub(since) > staleWindow
 		if asError(err).Status != http.StatusServiceUnavailable || silent || !t.claimNeeds.within(last.Needs) {
 			if silent && errors.Is(err, errUnusable) { // waiting did not mend it
 				err = invalidGrant("the sign-in provider's answers about this login were not accepted; authorize again").because(errors.Unwrap(err))
@@ -178,9 +184,7 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		// who was taken out of a group would stay in as long as userinfo fails.
 		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
-		if next.UnreadSince == 0 {
-			next.UnreadSince = s.Now().Unix()
-		}
+		next.UnreadSince = since.Unix()
 	}
 	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
 	if next.RefreshToken == "" {
