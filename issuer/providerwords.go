@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -48,10 +49,16 @@ func saidError(before, code, description string, secrets []string) error {
 // what was sent to the provider, whole or in pieces, and whatever else looks like a token. Nor does
 // it hold addresses of people.
 func providerWords(text string, secrets []string) string {
+	text = strings.ToValidUTF8(text, "?") // letters of another case have as many bytes then
 	for _, secret := range secrets {
-		for _, part := range append([]string{secret}, strings.FieldsFunc(secret, func(r rune) bool { return !isTokenRune(r) })...) {
-			if len(part) >= 6 || part == secret && part != "" { // shorter pieces are words
-				text = strings.ReplaceAll(text, part, "…")
+		if secret != "" {
+			text = withoutText(text, secret)
+		}
+	}
+	for _, secret := range secrets { // and its pieces, only now: they would leave the rest of it
+		for _, part := range strings.FieldsFunc(secret, func(r rune) bool { return !isTokenRune(r) }) {
+			if len(part) >= 6 { // shorter ones are words
+				text = withoutText(text, part)
 			}
 		}
 	}
@@ -78,19 +85,40 @@ func isTokenRune(r rune) bool {
 	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
 }
 
-// sentSecrets are the values of a request that no log may hold.
+// withoutText leaves a secret out of a text, in any letter case of ASCII.
+func withoutText(text, secret string) string {
+	var rest strings.Builder
+	folded, secret := asciiLower(text), asciiLower(secret)
+	for {
+		before, after, found := strings.Cut(folded, secret)
+		rest.WriteString(text[:len(before)])
+		if !found {
+			return rest.String()
+		}
+		rest.WriteString("…")
+		folded, text = after, text[len(text)-len(after):]
+	}
+}
+
+// sentSecrets are the values of a request that no log may hold, in each spelling in which a program
+// that repeats them could write them.
 func sentSecrets(r *http.Request) []string {
 	if r == nil {
 		return nil
 	}
 	var secrets []string
+	add := func(value string) {
+		secrets = append(secrets, value, url.QueryEscape(value), url.PathEscape(value), html.EscapeString(value))
+	}
 	if _, secret, ok := r.BasicAuth(); ok {
+		add(secret)
 		plain, _ := url.QueryUnescape(secret)
-		secrets = append(secrets, secret, plain)
+		add(plain)
+		add(strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
 	}
 	form := sentForm(r)
 	for _, name := range []string{"code", "refresh_token", "token", "code_verifier", "client_secret", "client_assertion"} {
-		secrets = append(secrets, form.Get(name), url.QueryEscape(form.Get(name)))
+		add(form.Get(name))
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first
 	return secrets

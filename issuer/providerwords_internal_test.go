@@ -1,6 +1,10 @@
 package issuer
 
 import (
+	"encoding/base64"
+	"html"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -26,6 +30,36 @@ func TestProviderWords(t *testing.T) {
 	} {
 		if got := providerWords(c.text, []string{code, "hunter2", ""}); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// A provider that repeats what it was sent may spell it in its own way.
+func TestWhatWasSentIsLeftOutInEachSpelling(t *testing.T) {
+	const secret = "ab.cd+e/f&g%h i"
+	for _, basic := range []bool{true, false} {
+		form := url.Values{"code": {"ory.ac/9f&G"}}
+		if !basic {
+			form.Set("client_secret", secret)
+		}
+		r, err := http.NewRequest("POST", "https://idp.example/token", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if basic {
+			r.SetBasicAuth("bouncer", url.QueryEscape(secret))
+		}
+		for _, sent := range []string{secret, "ory.ac/9f&G"} {
+			for _, spelt := range []string{sent, url.QueryEscape(sent), url.PathEscape(sent), html.EscapeString(sent), strings.ToUpper(sent), strings.ToLower(url.QueryEscape(sent))} {
+				if got := providerWords("It was "+spelt+", SAYS "+spelt+".", sentSecrets(r)); got != "It was …, SAYS …." {
+					t.Errorf("basic %v, %s: %s", basic, spelt, got)
+				}
+			}
+		}
+		if header := base64.StdEncoding.EncodeToString([]byte("bouncer:" + url.QueryEscape(secret))); basic {
+			if got := providerWords("Basic "+header+" is wrong", sentSecrets(r)); got != "Basic … is wrong" {
+				t.Error(got)
+			}
 		}
 	}
 }
