@@ -162,9 +162,18 @@ func (a asserting) RoundTrip(r *http.Request) (*http.Response, error) {
 func (s *Issuer) clientFor(t *tenant, u *upstream) *http.Client {
 	client := s.upstreamClient(u.issuer)
 	if t.ClientAuth == keyAuth {
-		client.Transport = asserting{client.Transport, func() string { return s.clientAssertion(t, u) }, []string{u.endpoint.TokenURL, u.revocationURL}}
+		client.Transport = asserting{client.Transport, func() string { return s.clientAssertion(t, u) }, []string{asSent(u.endpoint.TokenURL), asSent(u.revocationURL)}}
 	}
 	return client
+}
+
+// asSent is an address of a discovery document as a request has it: HTTPS:// becomes https://.
+func asSent(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.String()
 }
 
 // prove adds what proves the client to a request that x/oauth2 does not send.
@@ -196,7 +205,7 @@ func authHint(answer *oauth2.RetrieveError) string {
 	case basic:
 		return "; the client had proved itself by client_secret_basic: if it is registered for another method, or the secret is right and holds other characters than letters, digits and -._~, see the label clientAuth"
 	case form.Has("client_assertion"):
-		return "; the client had proved itself by private_key_jwt (" + string(clientAlgorithm) + ", aud " + cmp.Or(audienceOf(form.Get("client_assertion")), "unknown") + "): register the address of its keys there, PUBLIC-URL" + clientJWKSPath
+		return "; the client had proved itself by private_key_jwt (" + string(clientAlgorithm) + ", aud " + cmp.Or(plainText(audienceOf(form.Get("client_assertion")), 200), "unknown") + "): register the address of its keys there, PUBLIC-URL" + clientJWKSPath
 	case form.Has("client_secret"):
 		return "; the client had proved itself by client_secret_post: if it is registered for another method, see the label clientAuth"
 	}

@@ -160,6 +160,22 @@ func TestTheAudienceOfAnAssertionAtHydra(t *testing.T) {
 	}
 }
 
+// An address may be spelt otherwise in the discovery document than in a request.
+func TestAnAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.wiki.ClientAuth, w.wiki.ClientSecret, w.wiki.UpstreamCheckInterval = "private_key_jwt", "", 0
+		w.guarded("memory")
+	})
+	odd := strings.Replace(w.idp.Issuer, "http://", "HTTP://", 1)
+	w.idp.Be(issuertest.Behaviour{AcceptOnly: "private_key_jwt", Revocation: true, Discovery: map[string]any{"token_endpoint": odd + "/token?a=ü", "revocation_endpoint": odd + "/revoke?a=ü"}})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.token(a.refreshment(a.login().text("refresh_token"))).wants(t, 200, "").text("refresh_token")
+	a.revoke(url.Values{"token": {token}}).wants(t, 200, "")
+	if n := w.logged("has not been revoked"); n != 0 || len(w.idp.Revoked()) != 1 {
+		t.Errorf("it was not revoked at the provider: %s", w.log)
+	}
+}
+
 // The ring turns: a provider that reads the address knows the new key before it signs.
 func TestTheClientsKeyTurnsWithTheRing(t *testing.T) {
 	kids := func(masters string) (published []string, signs string) {

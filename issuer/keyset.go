@@ -266,6 +266,8 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	}
 	var read jose.JSONWebKey
 	switch {
+	case kty == "RSA" && length("n") > jose.MaxRSAModulusBits/8+1: // which go-jose does not verify with
+		return providerKey{}, fmt.Sprintf("it is longer than %d bits", jose.MaxRSAModulusBits)
 	case read.UnmarshalJSON(must(json.Marshal(plain))) != nil || !read.Valid() || !read.IsPublic():
 		return providerKey{}, "its numbers are not those of a key"
 	case isShortRSA(read): // RFC 7518 §3.3

@@ -139,6 +139,7 @@ func TestOddKeysArePassedOver(t *testing.T) {
 		{"oct", `{"kty":"oct","kid":"odd","k":"c2VjcmV0"}`, "it is no public key"},
 		{"a private key", `{"kty":"OKP","crv":"Ed25519","kid":"odd","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`, "it holds a private part"},
 		{"RSA too small", `{"kty":"RSA","kid":"odd",` + rsa1024 + `}`, "it is shorter than 2048 bits"},
+		{"RSA too large", `{"kty":"RSA","kid":"odd","n":"` + strings.Repeat("v", 1366) + `","e":"AQAB"}`, "it is longer than 4096 bits"},
 		{"RSA without a number", `{"kty":"RSA","kid":"odd","e":"AQAB"}`, "n is missing, or not base64url"},
 		{"RSA in base64 of another alphabet", `{"kty":"RSA","kid":"odd","n":"+/+/","e":"AQAB"}`, "n is missing, or not base64url"},
 		{"Ed448", `{"kty":"OKP","crv":"Ed448","kid":"odd","x":"AAAA"}`, "its crv is not one of those that are verified"},
