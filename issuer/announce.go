@@ -30,7 +30,7 @@ func (s *Issuer) announce(t *tenant) {
 // it is said at each cold start: a warning would then be most of all warnings, and hide the others.
 func (s *Issuer) announcePeople(t *tenant) {
 	words, everybody := t.whoMayComeIn()
-	if !s.announced.first("people", t.PublicURL, t.ProviderIssuer, t.ClientID, words) {
+	if !s.announced.first("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words) {
 		return
 	}
 	log := s.Log.Info
@@ -99,6 +99,8 @@ func (s *Issuer) announceChange(t *tenant) {
 	for _, c := range []struct{ label, before, now string }{
 		{"providerIssuer", old.ProviderIssuer, t.ProviderIssuer},
 		{"clientID", old.ClientID, t.ClientID},
+		{"clientAuth", old.ClientAuth, t.ClientAuth},
+		{"providerParameters", strings.Join(old.ProviderParameters, "&"), strings.Join(t.ProviderParameters, "&")},
 		{"scopes", strings.Join(old.Scopes, " "), strings.Join(t.Scopes, " ")},
 		{"requiredScopes", strings.Join(old.RequiredScopes, " "), strings.Join(t.RequiredScopes, " ")},
 	} {

@@ -92,6 +92,9 @@ func TestChangedLabelsAreSaid(t *testing.T) {
 			map[string]any{"label": "scopes", "before": "openid email offline_access", "now": "openid groups"}},
 		{"required scopes", func(l *labels) { l.RequiredScopes = []string{"mcp:read"} }, "label changed",
 			map[string]any{"label": "requiredScopes", "before": "mcp:read mcp:write", "now": "mcp:read"}},
+		{"how the client proves itself", func(l *labels) { l.ClientAuth = "post" }, "label changed", map[string]any{"label": "clientAuth", "before": "auto", "now": "post"}},
+		{"parameters for the provider", func(l *labels) { l.ProviderParameters = []string{"prompt=consent", "hd=example.com"} }, "label changed",
+			map[string]any{"label": "providerParameters", "before": "", "now": "prompt=consent&hd=example.com"}},
 		{"nothing", func(*labels) {}, "label changed", nil},
 		{"a name for people", func(l *labels) { l.DisplayName = "Our wiki" }, "label changed", nil},
 	} {

@@ -146,6 +146,41 @@ func TestAClientThatProvesItselfByAKey(t *testing.T) {
 	}
 }
 
+// Traefik loads new labels while the sidecar runs: what must be registered then, and that this
+// provider takes no such key, is said as it would be at a start.
+func TestAKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		algorithms []string
+		refused    int
+	}{
+		{"a provider that lists nothing", nil, 0},
+		{"one that takes ES256", []string{"RS256", "ES256"}, 0},
+		{"Entra ID", []string{"RS256", "PS256"}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			if c.algorithms != nil {
+				w.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"token_endpoint_auth_signing_alg_values_supported": c.algorithms}})
+			}
+			keys := w.wiki.PublicURL + "/oauth/jwks.json"
+			w.get(keys).wants(t, 200, "")
+			after := w.wiki
+			after.ClientAuth, after.ClientSecret = "private_key_jwt", ""
+			w.net = &issuertest.Internet{}
+			w.serve(after)
+			w.get(keys).wants(t, 200, "")
+			who := linesOf(t, w.log.String(), "who may come in")
+			if len(who) != 2 || who[1]["JWKS URL to register at the provider"] != w.wiki.PublicURL+"/oauth/client-jwks.json" {
+				t.Errorf("%v", who)
+			}
+			if lines := linesOf(t, w.log.String(), "nobody can log in: the client cannot prove itself at the provider"); len(lines) != c.refused {
+				t.Errorf("%v", lines)
+			}
+		})
+	}
+}
+
 // Hydra wants the address of its token endpoint in aud.
 func TestTheAudienceOfAnAssertionAtHydra(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", "" })

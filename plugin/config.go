@@ -64,7 +64,7 @@ type Config struct {
 	WellKnown any `json:"wellKnown" default:"none" desc:"Documents of the MCP server below /.well-known/ that anybody may read without a token, separated by commas or spaces, such as openai-apps-challenge. Without the label none reaches it."`
 
 	// Exchange says when the upstream authorization code is redeemed.
-	Exchange any `json:"exchange" default:"auto" desc:"When the upstream code is redeemed, and so the person judged: token (with the client's token request), callback (at once: a refusal is a page; only a replay guard then counts the uses of a code), or auto (callback where a rule can refuse somebody and a replay guard answers, else token)."`
+	Exchange any `json:"exchange" default:"auto" desc:"When the upstream code is redeemed, and so the person judged: token (with the client's token request), callback (at once: a refusal is a page; only a replay guard then counts the uses of a code), or auto (callback where an access rule, requiredScopes or refresh=upstream can refuse somebody and a replay guard answers, else token)."`
 
 	// DisplayName is what people are shown for Resource.
 	DisplayName any `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
@@ -488,7 +488,7 @@ func pathFault(path string) string {
 func wellKnownFault(name string) string {
 	small := strings.ToLower(name)
 	switch {
-	case !isPlainPath("/"+name) || len(name) > 100:
+	case !isPlainPath("/"+name) || len(name) > 100 || strings.HasPrefix(small, ".well-known"):
 		return "not the name of a document: write names such as openai-apps-challenge, as they stand behind /.well-known/"
 	case strings.HasPrefix(small, "oauth-") || strings.HasPrefix(small, "openid-") || strings.HasPrefix(small, "jwks"):
 		return "the bouncer serves what begins so, and no server behind it"

@@ -320,8 +320,10 @@ func parameterFault(parameter string) string {
 	switch {
 	case !parameterName.MatchString(name):
 		return "the name of a parameter holds letters, digits and ._- only"
+	case strings.EqualFold(name, "scope"):
+		return "scopes are asked for by the label scopes"
 	case strings.Contains(ownParameters, " "+strings.ToLower(name)+" "):
-		return "this is the sidecar's own to say; scopes are asked for by the label scopes"
+		return "this is the sidecar's own to say: remove it"
 	case secondParameter.MatchString(parameter[at+1:]):
 		return "there is a second parameter in it: put a semicolon between two"
 	case percentEncoded.MatchString(value):

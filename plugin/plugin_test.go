@@ -61,6 +61,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"mcpPaths without a slash", func(c *Config) { c.MCPPaths = "mcp" }, "label mcpPaths"},
 		{"mcpPaths below /oauth", func(c *Config) { c.MCPPaths = "/oauth/token" }, "label mcpPaths"},
 		{"wellKnown with a path", func(c *Config) { c.WellKnown = "/.well-known/x" }, "label wellKnown"},
+		{"wellKnown with half the path", func(c *Config) { c.WellKnown = ".well-known/x" }, "as they stand behind /.well-known/"},
 		{"wellKnown out of the folder", func(c *Config) { c.WellKnown = "x/../../mcp" }, "label wellKnown"},
 		{"wellKnown with a star", func(c *Config) { c.WellKnown = "*" }, "label wellKnown"},
 		{"wellKnown of the bouncer's", func(c *Config) { c.WellKnown = "agent-card.json oauth-protected-resource" }, "label wellKnown: \"oauth-protected-resource\": the bouncer serves"},
