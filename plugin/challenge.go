@@ -60,22 +60,41 @@ const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, 
 // it, and "*" never goes with cookies.
 func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
 	if len(req.Header["Origin"]) > 0 {
-		h := rw.Header()
-		h["Access-Control-Allow-Origin"] = []string{"*"}
-		h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
+		allowScripts(rw.Header())
 	}
 }
+
+func allowScripts(h http.Header) {
+	h["Access-Control-Allow-Origin"] = []string{"*"}
+	h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
+}
+
+// maxChallenge is how much of a server's own challenge the log shows, in bytes. What to do stands
+// behind it, and must not be cut off.
+const maxChallenge = 500
 
 // complainOfOwnChallenge looks at the answer to a token that was not known: a server that wants a
 // token itself gets none, and sends clients to its own metadata, which they often cannot reach. The
 // challenge stays: to take it away a ResponseWriter of our own would stand before every answer. In
 // Yaegi that is 90 allocations more on 240, and no stream is flushed any more.
-func complainOfOwnChallenge(middleware string, h http.Header, e *endpoint) {
+//
+// Of a server that was given a secret nothing is shown: servers cite what they refuse.
+func complainOfOwnChallenge(b *bouncer, h http.Header, e *endpoint) {
 	for _, challenge := range h["Www-Authenticate"] {
-		if !strings.Contains(challenge, e.metadata) { // a refusal of ours, over HTTP/2
-			complain(middleware, "challenge", "the MCP server has answered a request that was let in with a challenge of its own (WWW-Authenticate: "+challenge+
-				"): it wants a token, and gets none from here. Turn its own authorization off, or give it what it wants by the label backendAuthorization")
+		if strings.Contains(challenge, e.metadata) { // a refusal of ours, over HTTP/2
+			continue
 		}
+		if len(challenge) > maxChallenge {
+			challenge = challenge[:maxChallenge] + "…"
+		}
+		why := " (WWW-Authenticate: " + challenge + "): it wants a token, and gets none from here. Turn its own authorization off, or give it what it wants by the label backendAuthorization"
+		switch {
+		case b.settings.backend != nil:
+			why = ", which may cite a secret and is not shown: it does not take what the label backendAuthorization gives it"
+		case asksFor(b.settings.identityHeaders, "assertion"):
+			why = ", which may cite the assertion and is not shown: it does not take that, and its own log says why; or it wants a token, which only the label backendAuthorization gives it"
+		}
+		complain(b.name, "challenge", "the MCP server has answered a request that was let in with a challenge of its own"+why)
 	}
 }
 

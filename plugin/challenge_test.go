@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 )
@@ -268,6 +269,44 @@ func TestAServerThatWantsATokenItselfIsNamed(t *testing.T) {
 		}
 		if lines := strings.Count(said.String(), "a challenge of its own (WWW-Authenticate: "+own); (lines == 1) != c.want {
 			t.Errorf("%s: the log says %s", c.name, said)
+		}
+	}
+}
+
+// A server may cite what it refuses, at any length. The log names no secret, and what to do.
+func TestWhatAServersOwnChallengeMayPutIntoTheLog(t *testing.T) {
+	os.Setenv("CITED_BACKEND_AUTHORIZATION", "Bearer operators-secret") // t.Setenv does not reach Yaegi's os
+	defer os.Unsetenv("CITED_BACKEND_AUTHORIZATION")
+	for _, c := range []struct {
+		name, backend, identity string
+		answer                  string // of the MCP server, with what it got for SENT
+		want, not               string
+	}{
+		{"a server that got nothing", "", "", `Bearer realm="x"`, "by the label backendAuthorization", "SENT"},
+		{"a long one", "", "", `Bearer realm="` + strings.Repeat("x", 5000) + `"`, "by the label backendAuthorization", strings.Repeat("x", 600)},
+		{"control characters", "", "", "Bearer realm=\"\x1b[2J\r\nmcpbouncer: all is well\"", "by the label backendAuthorization", "\nmcpbouncer: all"},
+		{"one that cites its secret", "env:CITED_BACKEND_AUTHORIZATION", "", `Bearer error_description="no such token: SENT"`, "a challenge of its own, which may cite a secret and is not shown: it does not take what the label backendAuthorization gives it", "operators-secret"},
+		{"nothing but the secret", "env:CITED_BACKEND_AUTHORIZATION", "", `SENT`, "does not take what the label", "operators-secret"},
+		{"one that cites the assertion", "", "assertion", `Bearer error_description="bad issuer in ASSERTED"`, "it does not take that, and its own log says why", "of-the-person"},
+	} {
+		said := start(t)
+		sidecar := startSidecar(t)
+		sidecar.on("/hop/assertion", func(rw http.ResponseWriter, req *http.Request) {
+			_, _ = rw.Write([]byte(`{"assertion":"of-the-person","expires_in":300}`))
+		})
+		config := wikiConfig(sidecar.server.URL)
+		config.BackendAuthorization = c.backend
+		config.IdentityHeaders = c.identity
+		answer := c.answer
+		var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			cited := strings.NewReplacer("SENT", req.Header.Get("Authorization"), "ASSERTED", req.Header.Get("X-Mcp-Assertion"))
+			rw.Header().Set("WWW-Authenticate", cited.Replace(answer))
+			rw.WriteHeader(http.StatusUnauthorized)
+		})
+		h, _ := New(context.Background(), next, config, "wiki@docker")
+		rec := ask(h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
+		if rec.Code != 401 || !strings.Contains(said.String(), c.want) || strings.Contains(said.String(), c.not) {
+			t.Errorf("%s: %d, the log says %s", c.name, rec.Code, said)
 		}
 	}
 }

@@ -101,6 +101,23 @@ func dropOwn(h http.Header, own *ownHeaders) {
 	}
 }
 
+// redirections begin the headers that some servers believe more than the request line, and those
+// that name a session. With one of them a request for a document would be one for anything else, of
+// nobody who was asked for a token. As foldHeader spells them.
+var redirections = []string{"x-original-", "x-rewrite-", "x-http-method", "x-http-path", "x-method-", "mcp-", "last-event-id"}
+
+// dropRedirections deletes them, in every spelling.
+func dropRedirections(h http.Header) {
+	for name := range h {
+		folded := foldHeader(name)
+		for _, beginning := range redirections {
+			if strings.HasPrefix(folded, beginning) {
+				delete(h, name)
+			}
+		}
+	}
+}
+
 // foldHeader spells a header's name in small letters, with "-" for every separator.
 func foldHeader(name string) string { return strings.ToLower(separators.Replace(name)) }
 

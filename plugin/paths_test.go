@@ -167,6 +167,48 @@ func TestWellKnownDocumentsOfTheServer(t *testing.T) {
 	}
 }
 
+// Some servers believe headers more than the request line, and go by the session that one names: a
+// request that nobody was asked a token for must stay one for the document.
+func TestAWellKnownDocumentLeadsNowhereElse(t *testing.T) {
+	start(t)
+	config := wikiConfig(startSidecar(t).server.URL)
+	config.WellKnown = "agent-card.json"
+	h, behind := guard(t, config)
+	for _, name := range []string{"X-Original-Url", "X_original_url", "X-Original-Uri", "X-Original-Method", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method",
+		"X-HTTP-Path-Override", "X-Method-Override", "X.Method.Override", "Mcp-Session-Id", "MCP_SESSION_ID", "Mcp-Method", "Last-Event-Id"} {
+		req := httptest.NewRequest("GET", "https://mcp.localhost/wiki/.well-known/agent-card.json", nil)
+		req.Header.Set("X-Forwarded-Proto", "https")
+		req.Header.Set("Accept", "application/json")
+		req.Header.Set("X-Origin-Verify", "of a middleware before")
+		req.Header[name] = []string{"/wiki/mcp"}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		_, came := behind.last[name]
+		if rec.Code != 200 || came || behind.last.Get("Accept") == "" || behind.last.Get("X-Origin-Verify") == "" {
+			t.Errorf("%s: status %d, the MCP server was told %v", name, rec.Code, behind.last)
+		}
+	}
+}
+
+// A cache shows one answer to all who ask, scripts or not.
+func TestAWellKnownDocumentIsForScriptsToo(t *testing.T) {
+	for _, origin := range []string{"", "https://a.example", "null"} {
+		start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.WellKnown = "agent-card.json"
+		config.CORS = "true"
+		h, _ := guard(t, config)
+		var headers []string
+		if origin != "" {
+			headers = []string{"Origin", origin}
+		}
+		rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json", headers...)
+		if rec.Code != 200 || rec.Header().Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("Origin %q: %d %v", origin, rec.Code, rec.Header())
+		}
+	}
+}
+
 // A body, or a promise of one, is more than a plain read.
 func TestAWellKnownDocumentIsReadWithoutABody(t *testing.T) {
 	for _, length := range []int64{3, -1} {

@@ -171,10 +171,14 @@ func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 		delete(req.Header, name)
 	}
 	dropUpgrade(req.Header)
-	if b.settings.cors {
-		shareWithScripts(rw, req)
+	dropRedirections(req.Header)
+	if b.settings.cors { // also where no script asks: a cache may show the answer to one that does
+		allowScripts(rw.Header())
 	}
 	b.next.ServeHTTP(rw, req)
+	if b.settings.cors {
+		complainOfOwnCORS(b.name, rw.Header())
+	}
 }
 
 // protect lets a request through to the MCP server if its token is good.
@@ -192,7 +196,7 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 		id = verified
 	}
 	pass(b, rw, req, e, id)
-	complainOfOwnChallenge(b.name, rw.Header(), e)
+	complainOfOwnChallenge(b, rw.Header(), e)
 }
 
 // pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
