@@ -324,7 +324,7 @@ func groupNames(v any) []string {
 		return []string{v}
 	case map[string]any:
 		names := slices.Sorted(maps.Keys(v))
-		return slices.DeleteFunc(names, func(name string) bool { return v[name] == nil || v[name] == false })
+		return slices.DeleteFunc(names, func(name string) bool { return v[name] == nil || isNo(v[name]) || v[name] == json.Number("0") })
 	case []any:
 		var names []string
 		for _, entry := range v {
