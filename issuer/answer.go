@@ -67,10 +67,20 @@ func redactUpstream(err error) error {
 		return answer
 	}
 	if broken := (*url.Error)(nil); errors.As(err, &broken) {
-		return fmt.Errorf("%s: %w", weburl.HostOf(broken.URL), broken.Err)
+		return &bounded{plainText(fmt.Sprintf("%s: %v", weburl.HostOf(broken.URL), broken.Err), 300), broken.Err}
 	}
 	return errors.New("an answer of no known form")
 }
+
+// bounded is an error whose text may hold what a stranger sent: net/http's repeats the line of an
+// answer that it cannot read.
+type bounded struct {
+	text  string
+	cause error
+}
+
+func (b *bounded) Error() string { return b.text }
+func (b *bounded) Unwrap() error { return b.cause }
 
 // fetched returns the body and media type of an answer of 200 to a GET. Another answer is a
 // *strangeAnswer.

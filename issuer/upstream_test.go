@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -109,6 +110,48 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 					t.Errorf("the log should say %q and nothing else of the provider's: %s", c.cause, log)
 				}
 			})
+		}
+	}
+}
+
+// A redirect to what is no address is an answer like any other, and no part of it is logged: it may
+// repeat what it was sent.
+func TestARedirectThatRepeatsWhatWasSent(t *testing.T) {
+	for _, to := range []string{"https://login.example/%zz?", "https://login.example/?", "http://a b/?", "/\x7f?"} {
+		posts := 0
+		var said []string
+		redirects := false
+		w := newWorld(t, nil, func(w *world) {
+			w.config = func(c *issuer.Config) {
+				next := c.Transport
+				c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+					if r.Method != "POST" || !redirects {
+						return next.RoundTrip(r)
+					}
+					sent, err := io.ReadAll(r.Body)
+					form, _ := url.ParseQuery(string(sent))
+					posts, said = posts+1, append(said, form.Get("code"), form.Get("code_verifier"), form.Get("refresh_token"))
+					return &http.Response{StatusCode: 302, Header: http.Header{"Location": {to + string(sent)}}, Body: http.NoBody, Request: r}, err
+				})
+			}
+		})
+		a := w.register(w.wiki.PublicURL, nil)
+		token := a.login().text("refresh_token")
+		code := a.code()
+		w.clock.Add(time.Hour)
+		redirects = true
+		if got := outcome(a.token(a.refreshment(token))); got != "short" || posts != 1 {
+			t.Errorf("%q: a refresh: %s, %d posts", to, got, posts)
+		}
+		w.clock.Add(-time.Hour)
+		a.token(a.redemption(code)).wants(t, 500, "server_error")
+		if posts != 2 || w.logged("the provider answered 302") != 2 {
+			t.Errorf("%q: %d posts: %s", to, posts, w.log)
+		}
+		for _, secret := range said {
+			if secret != "" && strings.Contains(w.log.String(), secret) {
+				t.Errorf("%q: %s is in the log: %s", to, secret, w.log)
+			}
 		}
 	}
 }
