@@ -79,6 +79,17 @@ func BenchmarkRefreshSession(b *testing.B) {
 // BenchmarkRefreshChecked is a refresh at which the provider is asked: all of ours, and of the
 // provider's side only the answer's bytes. It has no id_token, whose signature would cost most.
 func BenchmarkRefreshChecked(b *testing.B) {
+	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", NoNewIDToken: true})
+}
+
+// BenchmarkRefreshCheckedIDToken is that with an id_token, which is verified (RS256).
+func BenchmarkRefreshCheckedIDToken(b *testing.B) {
+	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", Claims: func(claims map[string]any) {
+		claims["exp"] = 9_000_000_000 // the clock below runs ahead
+	}})
+}
+
+func benchmarkRefreshChecked(b *testing.B, provider issuertest.Behaviour) {
 	memory := &memoryProvider{}
 	w := benchWorld(b, func(w *world) {
 		w.wiki.UpstreamCheckInterval = 1
@@ -88,7 +99,7 @@ func BenchmarkRefreshChecked(b *testing.B) {
 			c.Transport = memory
 		}
 	})
-	w.idp.Be(issuertest.Behaviour{Refresh: "static", NoNewIDToken: true})
+	w.idp.Be(provider)
 	a := w.register(w.wiki.PublicURL, nil)
 	form := with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
 	memory.answer = nil // which was that to the code
