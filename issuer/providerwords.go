@@ -49,7 +49,7 @@ func saidError(before, code, description string, secrets []string) error {
 // what was sent to the provider, whole or in pieces, and whatever else looks like a token. Nor does
 // it hold addresses of people.
 func providerWords(text string, secrets []string) string {
-	text = strings.ToValidUTF8(text, "?") // letters of another case have as many bytes then
+	text = strings.ToValidUTF8(beginning(text, 16<<10), "?") // letters of another case have as many bytes then
 	for _, secret := range secrets {
 		if secret != "" {
 			text = withoutText(text, secret)
@@ -62,6 +62,7 @@ func providerWords(text string, secrets []string) string {
 			}
 		}
 	}
+	text = beginning(text, 16*maxProviderWords)
 	text = tokenLike.ReplaceAllStringFunc(text, func(run string) string {
 		if strings.ContainsAny(run, "0123456789") && !uuid.MatchString(run) {
 			return "…"
@@ -83,6 +84,15 @@ var (
 
 func isTokenRune(r rune) bool {
 	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
+}
+
+// beginning is so many bytes of a text at most, and not the beginning of what could be a token. What
+// follows costs time for each byte, and whoever opens the callback may write them.
+func beginning(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.TrimRightFunc(text[:most], isTokenRune) + "…"
 }
 
 // withoutText leaves a secret out of a text, in any letter case of ASCII.

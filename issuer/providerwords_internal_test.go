@@ -28,6 +28,9 @@ func TestProviderWords(t *testing.T) {
 		{"blanks", "  \t ", "?"},
 		{"nothing", "", ""},
 		{"10 KB", strings.Repeat("ha ", 3500), strings.Repeat("ha ", 100) + "…"},
+		{"1 MB", strings.Repeat("ha ", 350_000), strings.Repeat("ha ", 100) + "…"},
+		{"1 MB of a token", strings.Repeat("ha8", 350_000), "…"},
+		{"a token where the text is cut", strings.Repeat("x", 4790) + "1 ory_rt_8fGxQ2l4v0e6", "… …"},
 	} {
 		if got := providerWords(c.text, []string{code, "hunter2", ""}); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
