@@ -156,11 +156,11 @@ var sdksOnBadDays = []sdkOnBadDays{
 	{"mcp-go, oldest", "mcpgo-oldest", nil, true},
 }
 
-// What SDKs do on bad days, at a server in which nothing is of the product. docs/clients.md has the table; with -matrix every cell is
+// What SDKs do on bad days, at a server in which nothing is of the product. docs/bad-days.md has the table; with -matrix every cell is
 // measured, else those of a few SDKs.
 func TestSDKsOnBadDays(t *testing.T) {
 	t.Parallel()
-	table := newTable("SDK", "version")
+	table := newTable("bad-days.md", "SDK", "version")
 	var logs rig.Logs
 	for _, day := range badDays {
 		table.columns = append(table.columns, day.name)
@@ -221,8 +221,9 @@ func TestSDKsOnBadDays(t *testing.T) {
 	table.compare(t, rows)
 }
 
-// clientTable is a table of docs/clients.md that a run fills, cell by cell.
+// clientTable is a table of a page that a run fills, cell by cell.
 type clientTable struct {
+	page    string   // "clients.md", of docs
 	heads   []string // of the columns that name the row
 	columns []string
 
@@ -231,8 +232,8 @@ type clientTable struct {
 	cells map[string]map[string]string // by the row's first cell, by column
 }
 
-func newTable(heads ...string) *clientTable {
-	return &clientTable{heads: heads, rows: map[string][]string{}, cells: map[string]map[string]string{}}
+func newTable(page string, heads ...string) *clientTable {
+	return &clientTable{page: page, heads: heads, rows: map[string][]string{}, cells: map[string]map[string]string{}}
 }
 
 func (table *clientTable) set(row []string, column, cell string) {
@@ -244,7 +245,7 @@ func (table *clientTable) set(row []string, column, cell string) {
 	table.cells[row[0]][column] = cell
 }
 
-// compare compares the cells that were filled with those of docs/clients.md. With -matrix and -update it writes the rows that were measured,
+// compare compares the cells that were filled with those of the page. With -matrix and -update it writes the rows that were measured,
 // in this order; those that -run has left out stay as they are.
 func (table *clientTable) compare(t *testing.T, order []string) {
 	t.Helper()
@@ -252,7 +253,7 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 		return
 	}
 	begin, end := "<!-- begin of what "+t.Name()+" writes -->\n", "<!-- end of what "+t.Name()+" writes -->\n"
-	file := filepath.Join(rig.Root(), "docs", "clients.md")
+	file := filepath.Join(rig.Root(), "docs", table.page)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +294,7 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 		return
 	}
 	if lines[0]+"\n" != line(head) {
-		t.Errorf("the table of docs/clients.md is stale: go test -run '^%s$' . -matrix -update", t.Name())
+		t.Errorf("the table of docs/%s is stale: go test -run '^%s$' . -matrix -update", table.page, t.Name())
 		return
 	}
 	compared := 0
@@ -306,7 +307,7 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 			}
 			compared++
 			if got := cells[len(table.heads)+i]; got != filled[column] {
-				t.Errorf("docs/clients.md, %s, %s: %q; it did: %q (go test -run '^%s$' . -matrix -update)", cells[0], column, got, filled[column], t.Name())
+				t.Errorf("docs/%s, %s, %s: %q; it did: %q (go test -run '^%s$' . -matrix -update)", table.page, cells[0], column, got, filled[column], t.Name())
 			}
 		}
 	}
@@ -315,6 +316,6 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 		filled += len(cells)
 	}
 	if compared != filled {
-		t.Errorf("docs/clients.md: %d cells of %d were compared: go test -run '^%s$' . -matrix -update", compared, filled, t.Name())
+		t.Errorf("docs/%s: %d cells of %d were compared: go test -run '^%s$' . -matrix -update", table.page, compared, filled, t.Name())
 	}
 }

@@ -21,10 +21,10 @@ var (
 const howLong = 30 * time.Second
 
 // What whole programs do on bad days, at a server in which nothing is of the product: each is started for a call, on the bad
-// day and after it. docs/clients.md has the table; with -matrix every cell is measured, else those of a few programs.
+// day and after it. docs/bad-days.md has the table; with -matrix every cell is measured, else those of a few programs.
 func TestProgramsOnBadDays(t *testing.T) {
 	t.Parallel()
-	table := newTable("program", "version")
+	table := newTable("bad-days.md", "program", "version")
 	for _, day := range badDays {
 		table.columns = append(table.columns, day.name)
 	}

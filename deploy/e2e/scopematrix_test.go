@@ -21,7 +21,7 @@ var pageHeading = regexp.MustCompile(`(?s)<h1[^>]*>(.*?)</h1>`)
 // host of its own. docs/clients.md has the table; with -matrix every cell is measured, else those of a few SDKs.
 func TestRequiredScopesWithEachSDK(t *testing.T) {
 	t.Parallel()
-	table := newTable("SDK", "version")
+	table := newTable("clients.md", "SDK", "version")
 	const below, root, own = "below a path", "below a path, with the rule for the root", "own host"
 	rules := []struct{ name, label string }{
 		{"no rules", ""},
