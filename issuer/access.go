@@ -101,6 +101,13 @@ func (t *tenant) breaks(who identity) error {
 		}
 		return rule("scopeRules", why)
 	}
+	if len(t.rules) == 0 { // as admitLogin says of a login without rules
+		for scope := range strings.FieldsSeq(who.Unsaid) {
+			if slices.Contains(t.RequiredScopes, scope) {
+				return rule("requiredScopes", "no rule of scopeRules gives "+scope+" any more, and the provider did not say that it granted it")
+			}
+		}
+	}
 	return nil
 }
 

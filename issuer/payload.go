@@ -81,6 +81,10 @@ type identity struct {
 	// Unix seconds since which the provider accepts its refresh token and the claims cannot be read; 0 if they can.
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
 
+	// Scopes, as RFC 6749 §3.3 writes them, that a rule may give and no word of the provider's: they
+	// are nobody's when the rules go.
+	Unsaid string `cbor:"10,keyasint,omitempty"`
+
 	machine bool // a Machine, not a person: never sealed
 
 	// What the provider has just said, for the words of a refusal: never sealed.
@@ -93,7 +97,7 @@ type identity struct {
 
 // size is what the claims take of the room that a sealed value has.
 func (who identity) size() int {
-	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs)
+	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs) + len(who.Unsaid)
 }
 
 // grant is the payload of a refresh token. All refresh tokens of one login are a family.

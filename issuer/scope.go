@@ -170,6 +170,9 @@ func (t *tenant) scopeOf(g grant) []string {
 	if g.Identity.machine {
 		return has
 	}
+	if len(t.rules) == 0 {
+		has = strings.Fields(withoutScopes(g.Scope, strings.Fields(g.Identity.Unsaid)))
+	}
 	gives := t.given(g.Identity)
 	return slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
 }
@@ -230,7 +233,7 @@ func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []stri
 	if scopeSaid(token) || len(t.rules) > 0 || up.refusesForeignScopes() {
 		return t.withheldScopes(token)
 	}
-	unknown := t.rightsAskedFor(func(scope string) bool { return !slices.Contains(up.scopesSupported, scope) })
+	unknown := t.unknownTo(up)
 	if len(unknown) > 0 && s.announced.first("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
 		log := s.Log.Info // some only ask for claims, such as groups
 		if slices.ContainsFunc(unknown, func(scope string) bool { return slices.Contains(t.RequiredScopes, scope) }) {
@@ -240,6 +243,18 @@ func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []stri
 			"provider", up.issuer, "scopes", strings.Join(unknown, " "), "remedy", scopeRuleRemedy(unknown))
 	}
 	return unknown
+}
+
+// unsaid are the scopes of a login that would be withheld by notGranted if there were no rules.
+func (t *tenant) unsaid(up *upstream, token *oauth2.Token) string {
+	if scopeSaid(token) || len(t.rules) == 0 || up.refusesForeignScopes() {
+		return ""
+	}
+	return strings.Join(t.unknownTo(up), " ")
+}
+
+func (t *tenant) unknownTo(up *upstream) []string {
+	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(up.scopesSupported, scope) })
 }
 
 // scopeSaid says whether a provider's answer names the scope that it granted.

@@ -323,6 +323,58 @@ func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
 	}
 }
 
+// The same where the label scopes names the right: a provider that said nothing of scopes has not
+// granted what it does not know, though no rule needed its word at the login.
+func TestScopesOfASilentProviderWhenTheRulesGo(t *testing.T) {
+	silent := issuertest.Behaviour{Discovery: map[string]any{"scopes_supported": []string{"openid", "mcp:read"}}}
+	all := "openid mcp:read mcp:admin"
+	says := silent
+	says.Scope = &all
+	for _, c := range []struct {
+		name         string
+		login, later issuertest.Behaviour
+		required     []string
+		scope        string // after the rules are gone; "" if the person is not admitted
+	}{
+		{"it says nothing", silent, silent, nil, "mcp:read"},
+		{"it says nothing, and the right opens the door", silent, silent, []string{"mcp:admin"}, ""},
+		{"it names the scope at the login", says, silent, []string{"mcp:admin"}, "mcp:admin mcp:read"},
+		{"it names the scope later", silent, says, nil, "mcp:read mcp:admin"},
+	} {
+		for _, exchange := range []string{"token", "callback"} {
+			for _, interval := range []int64{0, 3600} {
+				if interval != 0 && c.later.Scope != nil && c.login.Scope == nil {
+					continue // it is not asked
+				}
+				w := newWorld(t, nil, func(w *world) {
+					w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.Exchange = []string{"openid", "mcp:read", "mcp:admin"}, c.required, exchange
+					w.wiki.ScopeRules, w.wiki.UpstreamCheckInterval = []string{"*=mcp:read", "sub:person-1=mcp:admin"}, interval
+				})
+				w.idp.Be(c.login)
+				a := w.register(w.wiki.PublicURL, nil)
+				token := a.login().text("refresh_token")
+				w.relabel(func(l *labels) { l.ScopeRules = []string{"*=mcp:read mcp:admin"} }) // rules may change
+				for n, rules := range [][]string{{"*=mcp:read mcp:admin"}, nil, nil} {
+					w.relabel(func(l *labels) { l.ScopeRules = rules })
+					w.idp.Be(c.later)
+					w.clock.Add(2 * time.Minute)
+					got := a.token(a.refreshment(token))
+					want := c.scope
+					if rules != nil {
+						want = "mcp:read mcp:admin"
+					}
+					if got.text("scope") != want && len(c.required) == 0 || (got.Status == 200) != (want != "") || len(strings.Fields(got.text("scope"))) != len(strings.Fields(want)) {
+						t.Errorf("%s, exchange=%s, interval %d, refresh %d: %s, want %q: %s", c.name, exchange, interval, n, got.Body, want, w.log)
+					}
+					if got.Status == 200 {
+						token = got.text("refresh_token")
+					}
+				}
+			}
+		}
+	}
+}
+
 // A client that needs more asks the person again, and gets more (RFC 9470 does the same for other reasons).
 func TestStepUp(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {

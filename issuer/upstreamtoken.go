@@ -131,7 +131,7 @@ func (s *Issuer) loginOf(ctx context.Context, t *tenant, up *upstream, seed seal
 		return identity{}, nil, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave one that is too long to carry: set refresh=session"))
 	}
 	known.RefreshToken, known.CheckedAt = packed(token.RefreshToken), s.Now().Unix()
-	known.scopeSaid = scopeSaid(token)
+	known.scopeSaid, known.Unsaid = scopeSaid(token), t.unsaid(up, token)
 	return known, s.notGranted(t, up, token), nil
 }
 
@@ -186,7 +186,10 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		next, checkedAt = last, last.CheckedAt
 		next.UnreadSince = since.Unix()
 	}
-	next.RefreshToken, next.CheckedAt = packed(token.RefreshToken), checkedAt
+	next.RefreshToken, next.CheckedAt, next.Unsaid = packed(token.RefreshToken), checkedAt, last.Unsaid
+	if scopeSaid(token) {
+		next.Unsaid = ""
+	}
 	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
