@@ -52,7 +52,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	if code := query.Get("error"); code != "" {
 		e := upstreamRefusal(code)
-		e.cause = saidError("the provider answered", code, query.Get("error_description"), []string{state, query.Get("code")})
+		e.cause = saidAtCallback(query)
 		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 	}
 	upstreamCode := query.Get("code")

@@ -1,8 +1,10 @@
 package issuer_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -255,6 +257,32 @@ func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
 			}
 			a.token(a.redemption(last)).wants(t, 200, "")
 		})
+	}
+}
+
+// The words of a refusal are a stranger's, as long as a header may be, and so is a code beside them.
+func TestALongRefusalAtTheCallbackCostsLittle(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	b := issuertest.NewBrowser(t, w.net)
+	back, _ := url.Parse(a.begun(b))
+	var code strings.Builder
+	for code.Len() < 14<<10 {
+		fmt.Fprintf(&code, "%06x.", code.Len())
+	}
+	for _, code := range []string{code.String(), code.String()[:4096]} {
+		query := url.Values{"state": {back.Query().Get("state")}, "error": {"access_denied"}, "code": {code}, "error_description": {strings.Repeat("no ", 5000)}}
+		r := newRequest(t, "GET", back.Scheme+"://"+back.Host+back.Path+"?"+query.Encode(), "", "")
+		for _, c := range b.Jar.Cookies(back) {
+			r.AddCookie(c)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got := w.do(r)
+		runtime.ReadMemStats(&after)
+		if cost := (after.TotalAlloc - before.TotalAlloc) >> 20; cost > 10 || !strings.Contains(w.log.String(), "the provider answered access_denied, saying \\\"no no") {
+			t.Errorf("a code of %d characters: status %d after %d MB\n%s", len(code), got.Status, cost, w.log)
+		}
 	}
 }
 

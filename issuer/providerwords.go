@@ -33,6 +33,17 @@ func providerSaid(answer *oauth2.RetrieveError) error {
 	return said
 }
 
+// saidAtCallback is what a provider answered by way of the browser (RFC 6749 §4.1.2.1). So anybody can
+// have written it, as long as a header may be, and each piece of a code is looked for in the words:
+// of 16 KB in 16 KB for a quarter of a second. Longer words are not shown, and no longer code is one.
+func saidAtCallback(query url.Values) error {
+	description, code := query.Get("error_description"), query.Get("code")
+	if len(code) > maxUpstreamValue {
+		code = ""
+	}
+	return saidError("the provider answered", query.Get("error"), description[:min(len(description), 4*maxProviderWords)], []string{query.Get("state"), code})
+}
+
 // saidError is an error of these words. An answer may have no code, and a proxy's has no words.
 func saidError(before, code, description string, secrets []string) error {
 	text := before + " without an error code"
