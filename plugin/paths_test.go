@@ -3,6 +3,8 @@
 package plugin
 
 import (
+	"context"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -222,6 +224,32 @@ func TestAWellKnownDocumentIsReadWithoutABody(t *testing.T) {
 		h.ServeHTTP(httptest.NewRecorder(), req)
 		if behind.count() != 0 {
 			t.Errorf("length %d: the body reached the MCP server", length)
+		}
+	}
+}
+
+// HTTP/3 does not say that there is no body. Nor do clients that send an empty one in chunks, with
+// trailers, which some servers take for headers.
+func TestAWellKnownDocumentIsReadOverHTTP3(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.WellKnown = "agent-card.json"
+		length, trailers := int64(0), 0
+		var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			length = req.ContentLength
+			trailers = len(req.Trailer)
+			rw.WriteHeader(http.StatusAccepted)
+		})
+		h, _ := New(context.Background(), next, config, "wiki@docker")
+		req := httptest.NewRequest(method, "https://mcp.localhost/wiki/.well-known/agent-card.json", strings.NewReader(""))
+		req.ContentLength = -1
+		req.Trailer = http.Header{"X-Mcp-Sub": {"admin"}}
+		req.Header.Set("X-Forwarded-Proto", "https")
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code != http.StatusAccepted || length != 0 || trailers != 0 {
+			t.Errorf("%s: status %d, the MCP server got a length of %d and %d trailers", method, rec.Code, length, trailers)
 		}
 	}
 }

@@ -161,7 +161,7 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 // isPlainRead says that a request asks for a document and brings nothing along that a server could
 // take for more.
 func isPlainRead(req *http.Request) bool {
-	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.URL.RawQuery == "" && req.ContentLength == 0
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.URL.RawQuery == "" && !carriesMessage(req)
 }
 
 // passPublic hands on a request for a document that anybody may read. It says nothing of who asks:
