@@ -164,7 +164,7 @@ func (t *tenant) isRight(have []string, scope string) bool {
 }
 
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
-// more later widen nothing beyond what was allowed (RFC 6749 §6), and what rules withheld does not come back when all rules go.
+// more later widen nothing beyond what was allowed (RFC 6749 §6), and when all rules go, nothing comes back that a new login would not get.
 func (t *tenant) scopeOf(g grant) []string {
 	has := strings.Fields(g.Scope)
 	if g.Identity.machine {
