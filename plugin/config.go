@@ -179,11 +179,14 @@ func parseConfig(config *Config) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := parseClientAuth(c); err != nil { // first: whether there must be a secret hangs on it
+		return nil, err
+	}
 	for _, l := range []struct{ name, value string }{
 		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
 		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
 	} {
-		if l.name == "clientSecret" && strings.TrimSpace(c.ClientAuth) == "private_key_jwt" {
+		if l.name == "clientSecret" && c.ClientAuth == "private_key_jwt" {
 			continue
 		}
 		if strings.TrimSpace(l.value) == "" {
@@ -218,6 +221,18 @@ func parseConfig(config *Config) (*settings, error) {
 		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
 	}
 	return s, nil
+}
+
+// parseClientAuth leaves the label clientAuth in its one spelling.
+func parseClientAuth(c *labelTexts) error {
+	c.ClientAuth = strings.TrimSpace(either(c.ClientAuth, "auto"))
+	if c.ClientAuth != "auto" && c.ClientAuth != "basic" && c.ClientAuth != "post" && c.ClientAuth != "private_key_jwt" {
+		return errors.New("label clientAuth: give auto, basic, post or private_key_jwt")
+	}
+	if c.ClientAuth == "private_key_jwt" && c.ClientSecret != "" {
+		return errors.New("label clientSecret: with clientAuth=private_key_jwt there is none: remove it")
+	}
+	return nil
 }
 
 // parseAddresses reads the labels that say where things are.
@@ -320,13 +335,6 @@ func (s *settings) parseTenant(c *labelTexts) error {
 			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
-	clientAuth := strings.TrimSpace(either(c.ClientAuth, "auto"))
-	if clientAuth != "auto" && clientAuth != "basic" && clientAuth != "post" && clientAuth != "private_key_jwt" {
-		return errors.New("label clientAuth: give auto, basic, post or private_key_jwt")
-	}
-	if clientAuth == "private_key_jwt" && c.ClientSecret != "" {
-		return errors.New("label clientSecret: with clientAuth=private_key_jwt there is none: remove it")
-	}
 	parameters, err := parseProviderParameters(c.ProviderParameters)
 	if err != nil {
 		return err
@@ -394,7 +402,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		ProviderIssuer: c.ProviderIssuer,
 		ClientID:       c.ClientID,
 		ClientSecret:   c.ClientSecret,
-		ClientAuth:     clientAuth,
+		ClientAuth:     c.ClientAuth,
 		Scopes:         scopes,
 		RequiredScopes: required,
 		MCPPaths:       paths,

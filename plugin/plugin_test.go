@@ -27,6 +27,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"providerIssuer with a query", func(c *Config) { c.ProviderIssuer = "https://a.example/?x=1" }, "label providerIssuer"},
 		{"clientID missing", func(c *Config) { c.ClientID = " " }, "label clientID: required"},
 		{"clientSecret beside a key", func(c *Config) { c.ClientAuth = "private_key_jwt" }, "label clientSecret: with clientAuth=private_key_jwt there is none"},
+		{"clientAuth in other letters, and no secret", func(c *Config) { c.ClientAuth = "PRIVATE_KEY_JWT"; c.ClientSecret = nil }, "label clientAuth: give auto, basic, post or private_key_jwt"},
 		{"clientAuth in the RFC's words", func(c *Config) { c.ClientAuth = "client_secret_post" }, "label clientAuth: give auto, basic, post or private_key_jwt"},
 		{"providerParameters twice", func(c *Config) { c.ProviderParameters = "prompt=login; prompt=consent" }, "label providerParameters: prompt stands there twice"},
 		{"providerParameters that are too long", func(c *Config) { c.ProviderParameters = "a=" + strings.Repeat("x", 999) }, "label providerParameters: at most 1000 characters"},
