@@ -67,7 +67,7 @@ func redactUpstream(err error) error {
 		return answer
 	}
 	if broken := (*url.Error)(nil); errors.As(err, &broken) {
-		return &bounded{plainText(fmt.Sprintf("%s: %v", weburl.HostOf(broken.URL), broken.Err), 300), broken.Err}
+		return inBounds(weburl.HostOf(broken.URL), broken.Err)
 	}
 	return errors.New("an answer of no known form")
 }
@@ -77,6 +77,11 @@ func redactUpstream(err error) error {
 type bounded struct {
 	text  string
 	cause error
+}
+
+// inBounds is for an error of a connection to a host: a transport's, which knows no URL, or a body's.
+func inBounds(host string, cause error) error {
+	return &bounded{plainText(fmt.Sprintf("%s: %v", host, cause), 300), cause}
 }
 
 func (b *bounded) Error() string { return b.text }
@@ -94,7 +99,7 @@ func (s *Issuer) fetched(r *http.Request, issuer string) ([]byte, string, error)
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("%s: %w", r.URL.Host, err)
+		return nil, "", inBounds(r.URL.Host, err)
 	case resp.StatusCode != http.StatusOK:
 		return nil, "", &strangeAnswer{resp.StatusCode, media, ""}
 	}

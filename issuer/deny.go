@@ -367,7 +367,7 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDenyDocument+1))
 	if err != nil {
-		return nil, redactUpstream(err)
+		return nil, inBounds(r.URL.Host, err)
 	}
 	document, err := ParseDenyDocument(data)
 	return &denyCopy{DenyDocument: document, etag: resp.Header.Get("ETag")}, err

@@ -430,3 +430,25 @@ func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
 		t.Errorf("%d reads", n)
 	}
 }
+
+// One that ends in the middle of the document is named by what happened.
+func TestADenyDocumentThatBreaksOff(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.Write([]byte(`{"v":1,`))
+	}))
+	defer server.Close()
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			list, err := issuer.OpenDenyList(server.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Deny = list
+		}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	if got := w.get(a.authorizeURL()); got.Status < 500 || w.logged(strings.TrimPrefix(server.URL, "http://")+": unexpected EOF") == 0 {
+		t.Errorf("%d: %s", got.Status, w.log)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
 // While a provider does not answer, nobody waits for it twice: the first request that has waited in
@@ -137,7 +139,7 @@ func (a attentive) failed(ctx context.Context, began time.Time, err error) {
 	}
 	if a.known.begins(a.s.Now()) {
 		a.s.Log.Warn("the provider does not answer, so nobody waits for it in the next seconds: refreshes are bridged by short access tokens, logins get 503",
-			"provider", a.issuer, "seconds", int(silencePause/time.Second), "waited", int(now.Sub(began)/time.Second), "cause", redactUpstream(err))
+			"provider", a.issuer, "seconds", int(silencePause/time.Second), "waited", int(now.Sub(began)/time.Second), "cause", inBounds(weburl.HostOf(a.issuer), err))
 	}
 }
 

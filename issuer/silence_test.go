@@ -107,8 +107,8 @@ func TestNobodyWaitsTwiceForAProviderThatHangs(t *testing.T) {
 	if n := m.count(); n != asked || !w.clock.Now().Equal(before) {
 		t.Errorf("%d requests waited %v after the first", n-asked, w.clock.Now().Sub(before))
 	}
-	if log := w.log.String(); strings.Count(log, "the provider does not answer, so nobody waits") != 1 {
-		t.Errorf("the log: %s", log)
+	if w.logged("the provider does not answer, so nobody waits") != 1 || w.logged("so nobody waits", `: context deadline exceeded"`) != 1 {
+		t.Errorf("the log: %s", w.log)
 	}
 	m.is("", 0, nil)
 	refresh(third, tokens[2], 3600) // another provider
