@@ -26,12 +26,14 @@ var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 func parametersFault(parameters []string) string {
 	var names []string
 	for _, parameter := range parameters {
-		name, _, ok := strings.Cut(parameter, "=")
+		name, value, ok := strings.Cut(parameter, "=")
 		switch {
 		case !ok || !parameterName.MatchString(name):
 			return "must be NAME=VALUE each"
 		case slices.Contains(ownParameters, strings.ToLower(name)):
 			return name + " is said by the sidecar itself"
+		case strings.EqualFold(name, "prompt") && slices.Contains(strings.Fields(value), "none"): // nobody could sign in
+			return "must not hold prompt=none"
 		case slices.Contains(names, name):
 			return name + " stands there twice"
 		}

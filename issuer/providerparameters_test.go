@@ -81,7 +81,7 @@ func TestParametersThatAreTheSidecarsOwn(t *testing.T) {
 	for _, parameters := range [][]string{
 		{"client_id=other"}, {"redirect_uri=https://evil.example"}, {"State=x"}, {"nonce="}, {"code_challenge=x"}, {"code_challenge_method=plain"}, {"scope=openid"}, {"response_type=token"},
 		{"response_mode=fragment"}, {"request=x"}, {"request_uri=x"}, {"registration=x"}, {"client_secret=x"}, {"client_assertion=x"}, {"id_token_hint=x"}, {"dpop_jkt=x"},
-		{"prompt"}, {"=x"}, {"a b=c"}, {"a&b=c"}, {"prompt=login", "prompt=consent"}, {"a=" + strings.Repeat("x", 999)},
+		{"prompt"}, {"=x"}, {"a b=c"}, {"a&b=c"}, {"prompt=login", "prompt=consent"}, {"prompt=none"}, {"Prompt=login none"}, {"a=" + strings.Repeat("x", 999)},
 	} {
 		w := newWorld(t, nil, nil)
 		w.wiki.ProviderParameters = parameters
