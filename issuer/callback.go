@@ -30,8 +30,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	state := query.Get("state")
 	cookie, err := r.Cookie(t.cookieName(flowCookie, state))
 	if err != nil || state == "" {
-		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
-			Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser."}
+		return nil, errFinished
 	}
 	var login flow
 	if err := s.open(sealing.KindFlow, t, state, cookie.Value, &login); err != nil {
@@ -69,7 +68,11 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		return s.codeAnswer(t, req, code, succeeded), nil
 	}
 	defer done()
-	if s.atCallback(r.Context(), t, mark) {
+	here, used := s.atCallback(r.Context(), t, mark)
+	if used { // many providers end what they gave for a code that comes to them again
+		return nil, errFinished
+	}
+	if here {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode, true)
 		if err != nil {
 			e := asError(err)
@@ -96,27 +99,31 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	return s.codeAnswer(t, req, code, succeeded), nil
 }
 
+var errFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
+	Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser."}
+
 // atCallback says whether the upstream code is redeemed now, while the person is here to be told
-// that they may not come in, or when the client redeems ours. exchange=auto is now where there is a
+// that they may not come in, or when the client redeems ours; or that the client has done so, and
+// the page was only loaded again, at a process that may have kept nothing. exchange=auto is now where there is a
 // rule that can refuse somebody and a guard, asked a moment ago, that will count the uses of our
 // code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
-func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) bool {
+func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) (here, used bool) {
 	auto := t.Exchange == "auto"
 	switch {
 	case t.Exchange == "token", auto && !t.canRefuse():
-		return false
+		return false, false
 	case s.ReplayGuard == nil:
-		return !auto
+		return !auto, false
 	case auto && s.OnLambda && s.ReplayGuard.kind == "memory":
 		// A function has many processes, and the memory of none of them counts for the others.
-		return false
+		return false, false
 	}
-	left, err := s.ReplayGuard.hasLeft(ctx, code)
+	left, used, err := s.ReplayGuard.found(ctx, code)
 	if err != nil {
 		s.guardFailed(t, err)
-		return !auto
+		return !auto, false
 	}
-	return !left // the person was here before, and hung up: the token request gets what was learnt
+	return !left, used // the person was here before, and hung up: the token request gets what was learnt
 }
 
 // codeAnswer leads the browser to the client with a code.

@@ -213,6 +213,33 @@ func TestACallbackWhoseAnswerWasLost(t *testing.T) {
 	}
 }
 
+// The page is loaded again when the login is finished, at a replica that has kept nothing of it. The
+// provider does not get its code a second time: many then end what they gave for the first.
+func TestThePageIsReloadedAtAnotherReplica(t *testing.T) {
+	for _, exchange := range []string{"token", "callback", "auto"} {
+		w := newWorld(t, nil, func(w *world) {
+			w.wiki.Exchange, w.wiki.AllowedSubjects = exchange, []string{"person-1"}
+			w.guarded("shared")
+			w.skews = []time.Duration{0, 0, 0}
+		})
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
+		b := issuertest.NewBrowser(t, w.net)
+		back := a.begun(b)
+		to, _ := url.Parse(b.Get(back).Link())
+		a.token(a.redemption(to.Query().Get("code"))).wants(t, 200, "")
+		posts := w.idp.Posts()
+		for range 4 { // replicas answer in turns
+			p := b.Get(back)
+			if again, _ := url.Parse(p.Link()); p.Status == 200 {
+				a.token(a.redemption(again.Query().Get("code"))).wants(t, 400, "invalid_grant")
+			}
+		}
+		if w.idp.Posts() != posts {
+			t.Errorf("exchange=%s: the provider got the code %d times more", exchange, w.idp.Posts()-posts)
+		}
+	}
+}
+
 // Who may not come in reads the same again.
 func TestARefusalThatWasLost(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {

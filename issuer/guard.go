@@ -151,10 +151,11 @@ func (g *ReplayGuard) leave(ctx context.Context, code replayKey, from, caller ui
 	return err
 }
 
-// hasLeft says whether an earlier use has stopped half-way, and left what it had learnt.
-func (g *ReplayGuard) hasLeft(ctx context.Context, code replayKey) (bool, error) {
+// found says what is known of an upstream code without using it: whether an earlier use has stopped
+// half-way and left what it had learnt, or else whether there was one.
+func (g *ReplayGuard) found(ctx context.Context, code replayKey) (left, used bool, err error) {
 	known, err := g.store.look(ctx, code)
-	return known.note != nil, err
+	return known.note != nil, known.note == nil && known.number != 0, err
 }
 
 // unused takes the caller's mark back: nothing was given for the code.
