@@ -133,9 +133,11 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 	}
 	slices.Sort(who.sent)
 	who.sent = slices.Compact(who.sent)
+	unverified := false // a source has said so
 	for _, c := range sources {
-		if t.claimNeeds.Email && who.Email == "" {
+		if t.claimNeeds.Email && who.Email == "" && !unverified {
 			verified := c.emailVerified(up.issuer)
+			unverified = isNo(c["email_verified"])
 			if verified {
 				who.Email = c.email()
 			}

@@ -337,6 +337,8 @@ func TestClaimsAtOddPlaces(t *testing.T) {
 		{"email_verified null, and userinfo knows", email, verified(nil), verified(true), true, "", ""},
 		{"email_verified false", email, verified(false), nil, false, "the provider vouches for no e-mail address", "came as"},
 		{"email_verified \"FALSE\"", email, verified("FALSE"), nil, false, "the provider vouches for no e-mail address", "came as"},
+		{"email_verified false, and userinfo, which is asked for groups, says true",
+			labels{AllowedEmails: email.AllowedEmails, IdentityClaims: []string{"groups"}}, verified(false), verified(true), false, "the provider vouches for no e-mail address", ""},
 		{"email_verified 0", email, verified(0), nil, false, "email_verified came as a number that says neither yes nor no", ""},
 		{"email_verified \"yes\"", email, verified("yes"), nil, false, "email_verified came as a string that says neither yes nor no", `"yes"`},
 		{"email_verified 2", email, verified(2), nil, false, "email_verified came as a number that says neither yes nor no", ""},
@@ -404,7 +406,7 @@ func TestClaimsAtOddPlaces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
-				w.wiki.AllowedEmails, w.wiki.AllowedGroups = c.labels.AllowedEmails, c.labels.AllowedGroups
+				w.wiki.AllowedEmails, w.wiki.AllowedGroups, w.wiki.IdentityClaims = c.labels.AllowedEmails, c.labels.AllowedGroups, c.labels.IdentityClaims
 			})
 			be := issuertest.Behaviour{Claims: func(all map[string]any) { maps.Copy(all, c.idt) }}
 			if c.info != nil {
