@@ -72,6 +72,9 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	if used { // many providers end what they gave for a code that comes to them again
 		return nil, errFinished
 	}
+	if !weburl.IsWeb(req.RedirectURI) && s.unfinished.has(mark, s.Now()) {
+		succeeded = nil // the page was reloaded: its cookie lives on, and no longer than what is kept
+	}
 	if here {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode, true)
 		if err != nil {

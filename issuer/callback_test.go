@@ -270,20 +270,38 @@ func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			back := a.begun(b)
 			var last string
-			for range 3 {
+			for i := range 3 {
 				p := b.Get(back)
+				if age := strings.Join(p.Header["Set-Cookie"], "; "); i == 0 && !strings.Contains(age, "Max-Age=60;") {
+					t.Errorf("cookie %s", age)
+				}
 				to, _ := url.Parse(p.Link())
 				if last = to.Query().Get("code"); p.Status != 200 || last == "" {
 					t.Fatalf("status %d, leads to %q", p.Status, p.Link())
 				}
 			}
-			for _, c := range b.Get(back).Header["Set-Cookie"] {
-				if !strings.Contains(c, "Max-Age=60;") {
-					t.Errorf("cookie %s", c)
-				}
-			}
 			a.token(a.redemption(last)).wants(t, 200, "")
 		})
+	}
+}
+
+// What the provider said at a callback serves for a minute, and a page that is reloaded within each
+// minute does not make it last: a person who is removed meanwhile would be let in on its first word.
+func TestAPageThatIsReloadedOnAndOn(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = "callback" })
+	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
+	b := issuertest.NewBrowser(t, w.net)
+	back := a.begun(b)
+	for _, c := range []struct {
+		after time.Duration
+		code  bool
+	}{{0, true}, {50 * time.Second, true}, {5 * time.Second, true}, {45 * time.Second, false}, {time.Second, false}} {
+		w.clock.Add(c.after)
+		p := b.Get(back)
+		to, _ := url.Parse(p.Link())
+		if has := to.Query().Get("code") != ""; has != c.code {
+			t.Errorf("%v later: status %d, leads to %q", c.after, p.Status, p.Link())
+		}
 	}
 }
 

@@ -65,31 +65,51 @@ type sealedAnswer struct {
 
 // put says whether there was room.
 func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) bool {
-	return u.putWithin(unfinishedMaxAll, code, sealed, now)
+	return u.putUntil(now.Add(unfinishedLife), unfinishedMaxAll, code, sealed, now)
 }
 
-func (u *unfinished) putWithin(most int, code replayKey, sealed []byte, now time.Time) bool {
+// putUntil is put for no longer than until, and where no more than most bytes are kept of all.
+func (u *unfinished) putUntil(until time.Time, most int, code replayKey, sealed []byte, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
 	if u.m.sizes()+len(sealed) > most {
 		return false
 	}
-	u.m.set(code, sealedAnswer{sealed, now.Add(unfinishedLife)})
+	u.m.set(code, sealedAnswer{sealed, until})
 	return true
 }
 
 // take returns what is kept, which from then on is not: of two requests with one code, one goes on.
 func (u *unfinished) take(code replayKey, now time.Time) []byte {
+	sealed, _ := u.takeUntil(code, now)
+	return sealed
+}
+
+// takeUntil is take that says how long it would have been kept.
+func (u *unfinished) takeUntil(code replayKey, now time.Time) (sealed []byte, until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
 	kept := u.m.get(code)
 	u.m.delete(code)
-	if !now.Before(kept.until) || kept.until.Sub(now) > unfinishedLife {
-		return nil
+	if !kept.good(now) {
+		return nil, time.Time{}
 	}
-	return kept.sealed
+	return kept.sealed, kept.until
+}
+
+// has says whether something is kept, and leaves it there.
+func (u *unfinished) has(code replayKey, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.turn(now)
+	return u.m.get(code).good(now)
+}
+
+// good is never said of an answer that was kept when the clock was far ahead.
+func (a sealedAnswer) good(now time.Time) bool {
+	return now.Before(a.until) && a.until.Sub(now) <= unfinishedLife
 }
 
 func (u *unfinished) turn(now time.Time) {
@@ -155,33 +175,38 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token 
 
 // rememberInCase is remember for a login that was finished at the callback: the browser may not have
 // got our answer, and comes again with its cookie. It gets a second code then, which counts as the
-// same. Half of the room stays for those that are not finished.
-func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer learnt) {
+// same. Half of the room stays for those that are not finished. until is the zero time, or that of
+// the answer that the login was finished with: a page that is reloaded again and again must not
+// make the provider's word last.
+func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer learnt, until time.Time) {
+	now := s.Now()
+	if until.IsZero() {
+		until = now.Add(unfinishedLife)
+	}
 	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(answer)))
 	if len(sealed) <= unfinishedMaxSize {
-		s.unfinished.putWithin(unfinishedMaxAll/2, codeKey(t, code), sealed, s.Now())
+		s.unfinished.putUntil(until, unfinishedMaxAll/2, codeKey(t, code), sealed, now)
 	}
 }
 
 // recall returns the answer that an earlier request got for the code and could not use, or whose
-// answer may be lost; nil if
-// there is none.
-func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) *oauth2.Token {
+// own answer may be lost, and until when it is kept; nil if there is none.
+func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (token *oauth2.Token, until time.Time) {
 	key := codeKey(t, code)
-	sealed := s.unfinished.take(key, s.Now())
+	sealed, until := s.unfinished.takeUntil(key, s.Now())
 	if sealed == nil {
-		return nil
+		return nil, time.Time{}
 	}
 	plain, err := sealing.OpenAnswer(t.id, answerContext(seed, code), sealed)
 	if err != nil { // another login's code, put into one of somebody else's: it stays there
-		s.unfinished.put(key, sealed, s.Now())
-		return nil
+		s.unfinished.putUntil(until, unfinishedMaxAll, key, sealed, s.Now())
+		return nil, time.Time{}
 	}
 	var l learnt
 	if decoding.Unmarshal(plain, &l) != nil {
-		return nil
+		return nil, time.Time{}
 	}
-	return l.token()
+	return l.token(), until
 }
 
 // answerContext is what the key follows from. The seed never leaves our sealed values; the code

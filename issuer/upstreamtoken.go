@@ -33,7 +33,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	defer stay()
 	ctx, cancel := s.upstreamContext(withStrangersInput(ctx), t, up)
 	defer cancel()
-	token := s.recall(t, seed, code)
+	token, until := s.recall(t, seed, code)
 	if token == nil {
 		known := s.standings.of(t, secret)
 		if token, err = s.postCode(ctx, up.config(t, secret), code, oauth2.VerifierOption(seed.CodeVerifier())); err != nil {
@@ -53,7 +53,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		return identity{}, nil, err
 	}
 	if atCallback {
-		s.rememberInCase(t, seed, code, answer)
+		s.rememberInCase(t, seed, code, answer, until)
 	}
 	return who, withheld, nil
 }
