@@ -309,6 +309,10 @@ var (
 	percentEncoded  = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 )
 
+// usualParameters are what operators set, as providers spell them (OpenID Connect Core §3.1.2.1, RFC
+// 8707, and the documentation of Google, Entra ID, Keycloak and Auth0).
+const usualParameters = " prompt acr_values max_age login_hint ui_locales claims_locales display claims resource access_type hd include_granted_scopes domain_hint kc_idp_hint audience organization connection "
+
 // parameterFault says what is wrong with a parameter for the provider.
 func parameterFault(parameter string) string {
 	at := strings.Index(parameter, "=")
@@ -324,6 +328,8 @@ func parameterFault(parameter string) string {
 		return "scopes are asked for by the label scopes"
 	case strings.Contains(ownParameters, " "+strings.ToLower(name)+" "):
 		return "this is the sidecar's own to say: remove it"
+	case name != strings.ToLower(name) && strings.Contains(usualParameters, " "+strings.ToLower(name)+" "):
+		return "write " + strings.ToLower(name) + " in small letters: providers pass over what they do not know, and know no other spelling"
 	case secondParameter.MatchString(parameter[at+1:]):
 		return "there is a second parameter in it: put a semicolon between two"
 	case percentEncoded.MatchString(value):

@@ -122,6 +122,7 @@ func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 		{"a parameter without a name", "providerParameters", "a=b; =consent", "=consent", "the name of a parameter"},
 		{"a parameter of the sidecar's", "providerParameters", "prompt=consent&client_id=other", "client_id=other", "the sidecar's own to say"},
 		{"and in capitals", "providerParameters", "Redirect_URI=https://evil.example", "", "the sidecar's own to say: remove it"},
+		{"a name in capitals, which no provider knows", "providerParameters", "hd=example.com; Prompt=consent", "Prompt=consent", "write prompt in small letters"},
 		{"a request object", "providerParameters", "request_uri=https://evil.example", "", "the sidecar's own to say: remove it"},
 		{"scopes", "providerParameters", "scope=openid email", "", "the label scopes"},
 		{"a value that is encoded", "providerParameters", "resource=https%3A%2F%2Fapi.example", "", "write the value as it is"},
