@@ -149,6 +149,7 @@ func BenchmarkCodeExchange(b *testing.B) {
 	w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
 	a := w.register(w.wiki.PublicURL, nil)
 	form := with(a.redemption(a.code()), "client_id", a.id)
+	a.token(form).wants(b, 200, "") // the provider's keys are made and read now
 	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -53,8 +52,11 @@ func readMembers(body []byte, known []string) *members {
 		return nil
 	}
 	for name := range m.all {
+		if slices.Contains(known, name) {
+			continue
+		}
 		for _, other := range known {
-			if name != other && strings.EqualFold(name, other) {
+			if strings.EqualFold(name, other) {
 				m.set(name, nil)
 			}
 		}
@@ -170,7 +172,10 @@ func readableDiscovery(body []byte) []byte {
 	return m.bytes(body)
 }
 
-var wholeSeconds = regexp.MustCompile(`^[0-9]{1,9}$`)
+// isWholeSeconds says whether a number is one that every library reads: up to nine digits.
+func isWholeSeconds(number []byte) bool {
+	return len(number) <= 9 && len(bytes.Trim(number, "0123456789")) == 0
+}
 
 // readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable, or is a *strangeAnswer:
 // one that looks like success and has no access token would be taken for none at all.
@@ -194,20 +199,22 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 		return nil, &strangeAnswer{resp.StatusCode, media, why}
 	}
 	m.texts(tokenTexts)
-	if life := m.all["expires_in"]; life != nil && !wholeSeconds.Match(life) {
+	if life := m.all["expires_in"]; life != nil && !isWholeSeconds(life) {
 		m.set("expires_in", nil) // nobody here looks at it
 	}
 	// A list of scopes is understood. What is not must not be taken for "all that was asked for",
 	// which is what a missing scope says (§5.1).
-	switch m.value("scope").(type) {
-	case nil, string:
-	case []any:
-		m.lists([]string{"scope"})
-		var words []string
-		json.Unmarshal(m.all["scope"], &words)
-		m.set("scope", strings.Join(words, " "))
-	default:
-		m.set("scope", "")
+	if !m.isText("scope") {
+		switch m.value("scope").(type) {
+		case nil, string:
+		case []any:
+			m.lists([]string{"scope"})
+			var words []string
+			json.Unmarshal(m.all["scope"], &words)
+			m.set("scope", strings.Join(words, " "))
+		default:
+			m.set("scope", "")
+		}
 	}
 	resp.Header.Set("Content-Type", "application/json") // by which x/oauth2 decides how it reads
 	return m.bytes(body), nil

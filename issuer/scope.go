@@ -170,7 +170,7 @@ func (t *tenant) scopeOf(g grant) []string {
 	if g.Identity.machine {
 		return has
 	}
-	if len(t.rules) == 0 {
+	if len(t.rules) == 0 && g.Identity.Unsaid != "" {
 		has = strings.Fields(withoutScopes(g.Scope, strings.Fields(g.Identity.Unsaid)))
 	}
 	gives := t.given(g.Identity)
@@ -199,8 +199,11 @@ func (t *tenant) givesScope(g grant, asked string) error {
 // here. A token for the rest would be refused at every request, for as long as the login lives; a new
 // login says why.
 func (t *tenant) takenBack(before, now grant) error {
-	had, has := strings.Fields(before.Scope), strings.Fields(now.Scope)
-	lost := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(had, scope) || slices.Contains(has, scope) })
+	var lost []string
+	if before.Scope != now.Scope {
+		had, has := strings.Fields(before.Scope), strings.Fields(now.Scope)
+		lost = slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(had, scope) || slices.Contains(has, scope) })
+	}
 	if len(lost) > 0 {
 		return invalidGrant("the sign-in provider took back a scope that this server needs; authorize again").
 			because(fmt.Errorf("%w: the provider took back %s, which requiredScopes needs: let its client there have that scope again", errWithheld, strings.Join(lost, " ")))
@@ -279,6 +282,9 @@ func (t *tenant) rightsAskedFor(such func(scope string) bool) (rights []string) 
 
 // withoutScopes is scope less what the provider withheld.
 func withoutScopes(scope string, withheld []string) string {
+	if len(withheld) == 0 {
+		return scope
+	}
 	return strings.Join(slices.DeleteFunc(strings.Fields(scope), func(s string) bool { return slices.Contains(withheld, s) }), " ")
 }
 
