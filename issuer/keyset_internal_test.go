@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -195,6 +196,39 @@ func TestEachMemberOfDiscoveryIsMadeReadable(t *testing.T) {
 			t.Errorf("%s, %v", name, kind)
 		}
 	}
+}
+
+// A token response that is called plain is one that nothing is to be mended in.
+func FuzzPlainToken(f *testing.F) {
+	plain := []string{
+		`{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"","x":7}`,
+		" {\n \"access_token\" : \"a\" ,\t\"id_token\":\"e.y.j\" } ",
+	}
+	for _, text := range plain {
+		if !isPlainToken([]byte(text)) {
+			f.Errorf("%s is not plain", text)
+		}
+		f.Add([]byte(text))
+	}
+	for _, text := range []string{
+		``, `{`, `{}`, `[]`, `{"access_token":"a"`, `{"access_token":"a",}`, `{"access_token":""}`, `{"access_token":7}`, `{"access_token":"a"} {}`, `{"access_token":"a" "b":"c"}`,
+		`{"access_token":"a","Scope":"b"}`, `{"access_token":"a","scope":["b"]}`, `{"access_token":"a","scope":null}`, `{"access_token":"a","expires_in":"7"}`, `{"access_token":"a","expires_in":07}`,
+		`{"access_token":"a","expires_in":7.0}`, `{"access_token":"a","expires_in":7e3}`, `{"access_token":"a\u0062"}`, `{"access_token":"ä"}`, `{"acce\u017fs_token":"a"}`, `{"access_token":"a","refresh_token":7}`,
+		"{\v\"access_token\":\"a\"}", `{"access_token":"a","access_token":7}`, `{"x":{"access_token":"a"}}`,
+	} {
+		if isPlainToken([]byte(text)) {
+			f.Errorf("%s is plain", text)
+		}
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !isPlainToken(body) {
+			return
+		}
+		if mended, err := mendedTokens(&http.Response{StatusCode: 200, Header: http.Header{}}, true, body); err != nil || string(mended) != string(body) {
+			t.Errorf("%q becomes %q, %v", body, mended, err)
+		}
+	})
 }
 
 // Nothing that a library does not expect is left in what it reads, and nothing that it does is lost.

@@ -181,6 +181,78 @@ func isWholeSeconds(number []byte) bool {
 // one that looks like success and has no access token would be taken for none at all.
 func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
+	if success && isPlainToken(body) {
+		resp.Header.Set("Content-Type", "application/json")
+		return body, nil
+	}
+	return mendedTokens(resp, success, body)
+}
+
+// isPlainToken says whether a token response is as simple as most are: a flat object of whole
+// numbers and of strings in plain ASCII, whose names have no capitals. Then nothing is to be mended,
+// and to look costs a tenth of reading it. In doubt it says no.
+func isPlainToken(body []byte) bool {
+	rest, ok := bytes.CutPrefix(trimBlanks(body), []byte("{"))
+	hasToken := false
+	for ok {
+		var name, value []byte
+		var isText bool
+		if name, rest, ok = cutPlainText(rest); !ok || bytes.ContainsAny(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+			return false
+		}
+		if rest, ok = bytes.CutPrefix(trimBlanks(rest), []byte(":")); !ok {
+			return false
+		}
+		if value, rest, isText = cutPlainText(rest); !isText {
+			rest = trimBlanks(rest)
+			value = rest[:len(rest)-len(bytes.TrimLeft(rest, "0123456789"))]
+			rest = rest[len(value):]
+			if len(value) == 0 || len(value) > 9 || value[0] == '0' {
+				return false
+			}
+		}
+		switch string(name) {
+		case "access_token":
+			hasToken = isText && len(value) > 0
+			ok = hasToken
+		case "token_type", "refresh_token", "error", "error_description", "error_uri", "scope":
+			ok = isText
+		case "expires_in":
+			ok = !isText
+		}
+		rest = trimBlanks(rest)
+		if ok && len(rest) == 1 && rest[0] == '}' {
+			return hasToken
+		}
+		if ok {
+			rest, ok = bytes.CutPrefix(rest, []byte(","))
+		}
+	}
+	return false
+}
+
+// cutPlainText cuts a JSON string without escapes and of US-ASCII alone.
+func cutPlainText(rest []byte) (text, after []byte, ok bool) {
+	rest = trimBlanks(rest)
+	if len(rest) < 2 || rest[0] != '"' {
+		return nil, rest, false
+	}
+	for i, c := range rest[1:] {
+		switch {
+		case c == '"':
+			return rest[1 : 1+i], rest[2+i:], true
+		case c < ' ' || c > '~' || c == '\\':
+			return nil, rest, false
+		}
+	}
+	return nil, rest, false
+}
+
+// trimBlanks takes JSON's white space from both ends (RFC 8259 §2); bytes.TrimSpace takes more.
+func trimBlanks(b []byte) []byte { return bytes.Trim(b, " \t\r\n") }
+
+// mendedTokens is readableTokens for what is not plain.
+func mendedTokens(resp *http.Response, success bool, body []byte) ([]byte, error) {
 	media := mediaTypeOf(resp.Header)
 	m := readMembers(body, tokenKnown)
 	if m == nil && !success {
