@@ -39,19 +39,35 @@ try {
   await page.goto(`http://127.0.0.1:${site.address().port}/?server=${encodeURIComponent(server)}`);
   const state = (wanted) => page.waitForFunction((wanted) => window.mcp?.state === wanted, wanted);
   const connect = () => page.getByRole('button', { name: 'Connect' }).click();
-  const [popup] = await Promise.all([context.waitForEvent('page'), connect()]);
   // The SDK's transport opens the window, and then use-mcp does it again, with another code_verifier. A person sees the second page only: the one whose
-  // code_challenge is of the verifier that is kept, for as long as a person needs to read.
-  for (let settled = 0; settled < 10; await new Promise((later) => setTimeout(later, 150))) {
-    const challenge = await page.evaluate(async () => {
-      const key = Object.keys(localStorage).find((key) => key.endsWith('_code_verifier'));
-      const sum = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(localStorage.getItem(key)));
-      return btoa(String.fromCharCode(...new Uint8Array(sum))).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
-    });
-    const { searchParams, href } = new URL(popup.url());
-    if (asked !== href) settled = 0;
-    if (searchParams.get('code_challenge') === challenge) settled++;
-    asked = href;
+  // code_challenge is of the verifier that is kept, for as long as a person needs to read. Now and then the window stays at the first page, with which nobody
+  // can log in: who meets that closes it, and begins again.
+  const begin = async () => {
+    windows = 1;
+    const [popup] = await Promise.all([context.waitForEvent('page'), connect()]);
+    for (let settled = 0, looks = 0; settled < 10; await new Promise((later) => setTimeout(later, 150))) {
+      if (looks++ === 50) {
+        await popup.close();
+        await page.evaluate(() => localStorage.clear());
+        await page.reload();
+        return undefined;
+      }
+      const challenge = await page.evaluate(async () => {
+        const key = Object.keys(localStorage).find((key) => key.endsWith('_code_verifier'));
+        const sum = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(localStorage.getItem(key)));
+        return btoa(String.fromCharCode(...new Uint8Array(sum))).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+      });
+      const { searchParams, href } = new URL(popup.url());
+      if (asked !== href) settled = 0;
+      if (searchParams.get('code_challenge') === challenge) settled++;
+      asked = href;
+    }
+    return popup;
+  };
+  let popup;
+  for (let tries = 0; popup === undefined; tries++) {
+    if (tries === 4) throw new Error('the window never came to the page of the verifier that is kept');
+    popup = await begin();
   }
   print({ asked });
   const allow = popup.getByRole('button', { name: 'Allow', exact: true });
