@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# RFC 6749 section 2.3.1: in a Basic header, id and secret are form-encoded first. A secret from `openssl rand -base64` holds + / =, so it matters: of
-# two servers of Node.js each takes only the form that the other refuses. golang.org/x/oauth2 and openid-client encode, curl -u does not.
+# RFC 6749 section 2.3.1: in a Basic header, id and secret are form-encoded first. A secret from
+# `openssl rand -base64` holds + / =, so it matters: of two servers of Node.js each takes only the
+# form that the other refuses. golang.org/x/oauth2 and openid-client encode, curl -u does not.
 . "$(dirname "$0")/lib.sh"
 
 npm init -y >/dev/null && npm install --silent --no-audit --no-fund oidc-provider@9.13.3 @node-oauth/oauth2-server@5.3.0 express@5.3.0 >/dev/null

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# A refresh token that comes twice ends every login of that person at the client, not only the one that it belongs to: a retry after a lost answer on the
-# laptop logs the telephone out. Most providers end the one login (RFC 9700 section 4.14.2). refreshTokenReuseInterval, 0 unless set, spares the retry.
+# A refresh token that comes twice ends every login of that person at the client, not only the one
+# that it belongs to: a retry after a lost answer on the laptop logs the telephone out. Most
+# providers end the one login (RFC 9700 section 4.14.2). refreshTokenReuseInterval, 0 unless set,
+# spares the retry.
 . "$(dirname "$0")/lib.sh"
 
 npm init -y >/dev/null && npm install --silent --no-audit --no-fund --legacy-peer-deps better-auth@1.7.5 @better-auth/oauth-provider@1.7.5 >/dev/null

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# After a new signing key was made, the id_token of a refresh is signed with the new key and names the old one: its kid is that of the login. Both keys are
-# published, so who verifies by kid (RFC 7515 section 4.1.4) refuses it, and only who tries the others finds the one that fits.
-# Needs gcc; builds Hydra, which takes up to 5 minutes the first time.
+# After a new signing key was made, the id_token of a refresh is signed with the new key and names
+# the old one: its kid is that of the login. Both keys are published, so who verifies by kid (RFC
+# 7515 section 4.1.4) refuses it, and only who tries the others finds the one that fits. Needs gcc;
+# builds Hydra, which takes up to 5 minutes the first time.
 . "$(dirname "$0")/lib.sh"
 
 go mod init finding.test/finding 2>/dev/null

@@ -2,8 +2,8 @@
 # mcp-remote 0.15.1: started while the MCP server answers 503 (or 429, or 500), it throws away a
 # login that is good. It first asks without its token, to learn the scopes from the 401. A 503 has
 # no challenge, so it takes all that the protected-resource metadata names, says "The scopes this
-# client asks for have changed since it signed in", and forgets its tokens. When the server is back, the person is
-# sent to a login. Retry-After makes no difference.
+# client asks for have changed since it signed in", and forgets its tokens. When the server is back,
+# the person is sent to a login. Retry-After makes no difference.
 source "$(dirname "$0")/lib.sh"
 npm init -y >/dev/null
 npm install --silent --no-fund --no-audit --ignore-scripts mcp-remote@0.15.1
@@ -54,7 +54,8 @@ http.createServer((request, response) => {
 JS
 backend server.mjs
 port=$(free_port)
-# started: the program, from its start to its list of tools. Somebody opens what it wants to have opened.
+# started: the program, from its start to its list of tools. Somebody opens what it wants to have
+# opened.
 started() {
   : >said
   HOME=$PWD PATH=$(dirname "$(command -v node)") node node_modules/mcp-remote/dist/client.js "http://127.0.0.1:$backend/mcp" "$port" --host 127.0.0.1 >said 2>&1 &

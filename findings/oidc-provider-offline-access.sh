@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The scope offline_access, which the client may ask for and the person agrees to, brings no refresh token and no error, unless the request also has
-# prompt=consent. OpenID Connect Core section 11 says so: "The Authorization Server MUST ignore the offline_access request unless …". A client
-# that does not look at the answer's scope learns it when the access token expires.
+# The scope offline_access, which the client may ask for and the person agrees to, brings no refresh
+# token and no error, unless the request also has prompt=consent. OpenID Connect Core section 11
+# says so: "The Authorization Server MUST ignore the offline_access request unless …". A client that
+# does not look at the answer's scope learns it when the access token expires.
 . "$(dirname "$0")/lib.sh"
 
 npm init -y >/dev/null && npm install --silent --no-audit --no-fund oidc-provider@9.13.3 >/dev/null

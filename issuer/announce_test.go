@@ -181,9 +181,9 @@ func TestEachLineAboutATenantNamesItsIssuer(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with the label providerIssuer or the provider is named in the log when the tenant
-// is first seen: what came, with its status and content type, and what to do. Only where nothing
-// came do people and clients hear that the provider cannot be reached.
+// Whatever is wrong with the label providerIssuer or the provider is named in the log when the
+// tenant is first seen: what came, with its status and content type, and what to do. Only where
+// nothing came do people and clients hear that the provider cannot be reached.
 func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
 	type be = issuertest.Behaviour
 	const unreachable, away, setUp = "The sign-in provider cannot be reached.", "The sign-in provider is not available.", "The sign-in provider cannot be used as it is set up here"
@@ -281,8 +281,8 @@ func TestAProviderOfAPrivateCAIsNamed(t *testing.T) {
 	}
 }
 
-// A redirect of the discovery document is followed within the origin, and of nothing else; the issuer in
-// it must be the label's as ever.
+// A redirect of the discovery document is followed within the origin, and of nothing else; the
+// issuer in it must be the label's as ever.
 func TestADiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -13,10 +13,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
-// What an operator is told of a provider's answer comes from the answer: its status, its media type,
-// and which of its members are of which type. Never from the text of somebody's error, which the
-// next release of a library words in another way; and never from the answer's own text, which could
-// hold anything.
+// What an operator is told of a provider's answer comes from the answer: its status, its media
+// type, and which of its members are of which type. Never from the text of somebody's error, which
+// the next release of a library words in another way; and never from the answer's own text, which
+// could hold anything.
 
 // strangeAnswer is an answer that came and is not what was asked for.
 type strangeAnswer struct {
@@ -79,7 +79,8 @@ type bounded struct {
 	cause error
 }
 
-// inBounds is for an error of a connection to a host: a transport's, which knows no URL, or a body's.
+// inBounds is for an error of a connection to a host: a transport's, which knows no URL, or a
+// body's.
 func inBounds(host string, cause error) error {
 	return &bounded{plainText(fmt.Sprintf("%s: %v", host, cause), 300), cause}
 }

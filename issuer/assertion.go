@@ -97,8 +97,9 @@ func (t *tenant) isAudience(aud jwt.Audience) bool {
 	return len(aud) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return a != t.PublicURL && a != t.PublicURL+"/oauth/token" })
 }
 
-// verifySignature says whether a key of the client signed the token, and reads its claims. A signature that none verifies may be a new
-// key's: then the document that has the keys is read again, though not more often than clientdoc.Retry.
+// verifySignature says whether a key of the client signed the token, and reads its claims. A
+// signature that none verifies may be a new key's: then the document that has the keys is read
+// again, though not more often than clientdoc.Retry.
 func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONWebToken, claims *jwt.Claims) (bool, error) {
 	if !c.document() {
 		return verifiedBy(c.keys, token, claims), nil

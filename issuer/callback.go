@@ -107,9 +107,9 @@ var errFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
 
 // atCallback says whether the upstream code is redeemed now, while the person is here to be told
 // that they may not come in, or when the client redeems ours; or that the client has done so, and
-// the page was only loaded again, at a process that may have kept nothing. exchange=auto is now where there is a
-// rule that can refuse somebody and a guard, asked a moment ago, that will count the uses of our
-// code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
+// the page was only loaded again, at a process that may have kept nothing. exchange=auto is now
+// where there is a rule that can refuse somebody and a guard, asked a moment ago, that will count
+// the uses of our code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
 func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) (here, used bool) {
 	auto := t.Exchange == "auto"
 	switch {

@@ -213,8 +213,8 @@ func TestACallbackWhoseAnswerWasLost(t *testing.T) {
 	}
 }
 
-// The page is loaded again when the login is finished, at a replica that has kept nothing of it. The
-// provider does not get its code a second time: many then end what they gave for the first.
+// The page is loaded again when the login is finished, at a replica that has kept nothing of it.
+// The provider does not get its code a second time: many then end what they gave for the first.
 func TestThePageIsReloadedAtAnotherReplica(t *testing.T) {
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		w := newWorld(t, nil, func(w *world) {
@@ -286,7 +286,8 @@ func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
 }
 
 // What the provider said at a callback serves for a minute, and a page that is reloaded within each
-// minute does not make it last: a person who is removed meanwhile would be let in on its first word.
+// minute does not make it last: a person who is removed meanwhile would be let in on its first
+// word.
 func TestAPageThatIsReloadedOnAndOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = "callback" })
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
@@ -305,7 +306,8 @@ func TestAPageThatIsReloadedOnAndOn(t *testing.T) {
 	}
 }
 
-// The words of a refusal are a stranger's, as long as a header may be, and so is a code beside them.
+// The words of a refusal are a stranger's, as long as a header may be, and so is a code beside
+// them.
 func TestALongRefusalAtTheCallbackCostsLittle(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

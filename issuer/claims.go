@@ -15,14 +15,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// claims are what a provider said of a person, in an id_token or at its userinfo endpoint (OpenID Connect Core §5.1).
+// claims are what a provider said of a person, in an id_token or at its userinfo endpoint (OpenID
+// Connect Core §5.1).
 //
 // The rule for all of them, because providers send them in other types than the specification's:
 // what nobody needs is not looked at. What is needed, and can mean one thing only, is understood
 // (email_verified: "TRUE"). What is needed and not understood counts as not said, and the refusal
 // that follows names the claim and the type that came, never its value. A claim that is null is one
-// that was not sent, so that userinfo is asked for it. A claim that restricts an id_token (azp, nbf)
-// is needed when it was sent.
+// that was not sent, so that userinfo is asked for it. A claim that restricts an id_token (azp,
+// nbf) is needed when it was sent.
 type claims map[string]any
 
 // claimNeeds are the claims that the labels of a tenant use. No other is read, sealed or handed on.
@@ -181,7 +182,8 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 // userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be about another person (§5.3.2).
 func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token, subject string) (claims, error) {
 	c, err := s.askUserinfo(ctx, up, token)
-	// Also where it was refused: some providers have several places, and not all know the access token at once.
+	// Also where it was refused: some providers have several places, and not all know the access
+	// token at once.
 	if err != nil && s.Wait(ctx, oncePause) == nil {
 		c, err = s.askUserinfo(ctx, up, token)
 	}
@@ -280,7 +282,8 @@ func (c claims) emailVerified(issuer string) bool {
 }
 
 // isYes and isNo read a boolean, or the word for it in a string, in any letter case. A number is
-// neither: nobody says what it means, and an address that nobody vouches for lets in whoever types it.
+// neither: nobody says what it means, and an address that nobody vouches for lets in whoever types
+// it.
 func isYes(v any) bool { text, _ := v.(string); return v == true || asciiLower(text) == "true" }
 func isNo(v any) bool  { text, _ := v.(string); return v == false || asciiLower(text) == "false" }
 
@@ -340,8 +343,8 @@ func groupNames(v any) []string {
 }
 
 // oddGroups says what came where it holds no names, or other ones than whoever sent it may mean. A
-// string is never cut at its commas: names of directories have them ("cn=admins,ou=groups"), and who
-// can choose the name of a group must not choose several.
+// string is never cut at its commas: names of directories have them ("cn=admins,ou=groups"), and
+// who can choose the name of a group must not choose several.
 func oddGroups(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -231,9 +231,9 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 503, "temporarily_unavailable")
 }
 
-// Nor where the client presents a refresh token of before the fault again and again, which a provider
-// that does not rotate, and no guard, takes: who was taken out of a group could make userinfo fail,
-// where it is limited for each person, and would stay in.
+// Nor where the client presents a refresh token of before the fault again and again, which a
+// provider that does not rotate, and no guard, takes: who was taken out of a group could make
+// userinfo fail, where it is limited for each person, and would stay in.
 func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
 	for _, refresh := range []string{"static", "keeps"} {
 		t.Run(refresh, func(t *testing.T) {
@@ -313,8 +313,8 @@ func TestAProviderThatSaysNothingNew(t *testing.T) {
 }
 
 // The rule for claims at odd places (claims.go): what is not needed never refuses; what is needed
-// and understood counts; what is needed and not understood refuses, and the log has its name and the
-// type that came, not its value.
+// and understood counts; what is needed and not understood refuses, and the log has its name and
+// the type that came, not its value.
 func TestClaimsAtOddPlaces(t *testing.T) {
 	email, groups, none := labels{AllowedEmails: []string{"ada@example.com"}}, labels{AllowedGroups: []string{"admins"}}, labels{}
 	type m = map[string]any

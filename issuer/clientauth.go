@@ -105,8 +105,8 @@ const (
 )
 
 // clientAssertion is RFC 7523 §3 for this provider. Each has as many characters as any other, which
-// asserting counts on. aud is one text, the issuer (Keycloak refuses a list of several, Zitadel and Auth0
-// want the issuer); Hydra takes the token endpoint's URL only.
+// asserting counts on. aud is one text, the issuer (Keycloak refuses a list of several, Zitadel and
+// Auth0 want the issuer); Hydra takes the token endpoint's URL only.
 func (s *Issuer) clientAssertion(t *tenant, u *upstream) string {
 	at := s.Now().Add(-datedBack).Unix()
 	claims := must(json.Marshal(struct {
@@ -129,8 +129,8 @@ func (u *upstream) assertionAudience() string {
 	return u.issuer
 }
 
-// asserting is the http.RoundTripper that proves the client by its key. Each request has an assertion
-// of its own, also one that is sent again: providers take each once.
+// asserting is the http.RoundTripper that proves the client by its key. Each request has an
+// assertion of its own, also one that is sent again: providers take each once.
 type asserting struct {
 	next      http.RoundTripper
 	assertion func() string

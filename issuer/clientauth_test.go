@@ -16,8 +16,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// How the client proves itself at the provider, at a login, a refresh and a revocation, by the label, by what
-// the provider lists and by which characters id and secret hold.
+// How the client proves itself at the provider, at a login, a refresh and a revocation, by the
+// label, by what the provider lists and by which characters id and secret hold.
 func TestClientAuthAtTheProvider(t *testing.T) {
 	lists := func(methods ...string) map[string]any {
 		return map[string]any{"token_endpoint_auth_methods_supported": methods}
@@ -70,8 +70,9 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 	}
 }
 
-// With private_key_jwt there is no secret: the client signs, with a key that the provider reads at an address of the
-// sidecar's. The provider here verifies nothing; that a real one takes it is tested in deploy/e2e.
+// With private_key_jwt there is no secret: the client signs, with a key that the provider reads at
+// an address of the sidecar's. The provider here verifies nothing; that a real one takes it is
+// tested in deploy/e2e.
 func TestAClientThatProvesItselfByAKey(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", ""
@@ -240,7 +241,8 @@ func TestNoClientKeysWithoutTheLabel(t *testing.T) {
 	w.get(w.wiki.PublicURL+"/oauth/client-jwks.json").wants(t, 404, "not_found")
 }
 
-// What does not fit is named in the log: when the tenant is first seen, and with the provider's refusal.
+// What does not fit is named in the log: when the tenant is first seen, and with the provider's
+// refusal.
 func TestClientAuthThatDoesNotFitIsNamed(t *testing.T) {
 	discovery := func(member string, values ...string) issuertest.Behaviour {
 		return issuertest.Behaviour{Discovery: map[string]any{member: values}}

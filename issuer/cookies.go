@@ -64,7 +64,8 @@ func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 }
 
 // reloadedCookie ends a login a minute after its answer, for which what was learnt is kept
-// (unfinished.go): a page that offers to open the application is reloaded by whoever has missed that.
+// (unfinished.go): a page that offers to open the application is reloaded by whoever has missed
+// that.
 func (t *tenant) reloadedCookie(state, sealed string) *http.Cookie {
 	c := t.cookie(flowCookie, state, sealed)
 	c.MaxAge = int(unfinishedLife / time.Second)

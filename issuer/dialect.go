@@ -158,7 +158,8 @@ func (d *dialect) of(u *upstream) bool {
 	return ok && below(u.endpoint.AuthURL, d.auth) && below(u.keysURL, d.keys) && below(u.endpoint.DeviceAuthURL, d.device) && below(u.provider.UserInfoEndpoint(), d.userinfo)
 }
 
-// endings are error codes by which providers refuse a code or a refresh token for good, with a status below 500; only the first is RFC 6749's.
+// endings are error codes by which providers refuse a code or a refresh token for good, with a
+// status below 500; only the first is RFC 6749's.
 var endings = []string{
 	"invalid_grant", "invalid_token", "expired_token", "token_expired", "invalid_refresh_token", "bad_refresh_token",
 	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied", // Entra ID and others: somebody must sign in
@@ -176,7 +177,8 @@ var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
 // passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
 var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
 
-// passingStatuses below 500 are of a server that is busy or was asked too slowly (RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4).
+// passingStatuses below 500 are of a server that is busy or was asked too slowly (RFC 9110 §15.5.9,
+// RFC 8470 §5.2, RFC 6585 §4).
 var passingStatuses = []int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}
 
 // passes says whether an answer of a token endpoint is that of an outage: it says nothing about
@@ -283,7 +285,8 @@ func (s *Issuer) codeError(t *tenant, up *upstream, st *standing, err error) *Er
 	case away:
 		return temporarilyUnavailable("the sign-in provider is not available", cause)
 	case doubted:
-		// A mistake of the operator's could be answered so too, but not where a code was taken before.
+		// A mistake of the operator's could be answered so too, but not where a code was taken
+		// before.
 		if st.hasAccepted() {
 			s.Log.Warn("the provider refused a code in words that are not known for that; it is taken for one that was used or has expired", t.named(), "provider", up.issuer, "cause", cause)
 			return worthless
@@ -292,7 +295,8 @@ func (s *Issuer) codeError(t *tenant, up *upstream, st *standing, err error) *Er
 	return notAccepted(cause)
 }
 
-// notAccepted is never relayed as what it is, invalid_client: it is about the operator's client, and SDKs would throw away their own.
+// notAccepted is never relayed as what it is, invalid_client: it is about the operator's client,
+// and SDKs would throw away their own.
 func notAccepted(cause error) *Error {
 	return serverError("the sign-in provider did not accept this server; its operator must act", cause)
 }
@@ -338,5 +342,6 @@ func (s *Issuer) refreshError(up *upstream, st *standing, last identity, err err
 	return notAccepted(cause)
 }
 
-// forgetfulWindow is how long a process remembers that, and what stands for it in one that has just begun.
+// forgetfulWindow is how long a process remembers that, and what stands for it in one that has just
+// begun.
 const forgetfulWindow = 24 * time.Hour

@@ -151,7 +151,8 @@ func (s *Issuer) readIDToken(ctx context.Context, t *tenant, up *upstream, raw s
 	return idToken{subject, nonce, c}, nil
 }
 
-// issuerForm is an iss as it may stand in a log: a URL, and nothing that a person could be named in.
+// issuerForm is an iss as it may stand in a log: a URL, and nothing that a person could be named
+// in.
 func issuerForm(iss string) string {
 	u, err := url.Parse(iss)
 	switch {

@@ -304,7 +304,8 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 var (
 	nosniff = []string{"nosniff"}
 	noStore = []string{"no-store"} // RFC 6749 §5.1; public documents replace it
-	// All tenants' documents have one address here: a cache before the sidecar must not mix them up.
+	// All tenants' documents have one address here: a cache before the sidecar must not mix them
+	// up.
 	varyByHop      = []string{hopHeader}
 	anyOrigin      = []string{"*"} // no cookies count here, so no origin is special
 	exposedHeaders = []string{"WWW-Authenticate"}

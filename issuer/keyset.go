@@ -19,8 +19,8 @@ import (
 )
 
 // The keys that a provider publishes (RFC 7517), and which of them may have signed what it says. A
-// library reads one key; which keys are read, how often the set is fetched, and what the operator is
-// told is decided here, because what a login hangs on is not an error of the library's
+// library reads one key; which keys are read, how often the set is fetched, and what the operator
+// is told is decided here, because what a login hangs on is not an error of the library's
 // (docs/decisions/0025-provider-keys.md).
 
 // signatureAlgorithms are those that are verified (RFC 7518 §3.1, RFC 8037 §3.1). All are of key
@@ -209,8 +209,8 @@ func readProviderKeys(body []byte) (*providerKeys, bool) {
 	return all, true
 }
 
-// readProviderKey reads one key, or says in words why it is passed over. Only what a signature needs
-// is read: certificates beside a key (x5c) prove nothing here, and some cannot be parsed.
+// readProviderKey reads one key, or says in words why it is passed over. Only what a signature
+// needs is read: certificates beside a key (x5c) prove nothing here, and some cannot be parsed.
 func readProviderKey(members map[string]any, member func(string) string) (providerKey, string) {
 	kty, crv, alg := member("kty"), member("crv"), member("alg")
 	length := func(name string) int { // in bytes; -1 if it cannot be read
@@ -289,9 +289,10 @@ func (p providerKey) signs(alg string) bool {
 	return false
 }
 
-// verify returns what was signed, and the kid of the key that did. The key is the one that the token
-// names, or any where it names none. anyKey tries the others after it: at a refresh, Hydra 2.3 names
-// the key of the login, though a newer one has signed (docs/decisions/0025-provider-keys.md).
+// verify returns what was signed, and the kid of the key that did. The key is the one that the
+// token names, or any where it names none. anyKey tries the others after it: at a refresh, Hydra
+// 2.3 names the key of the login, though a newer one has signed
+// (docs/decisions/0025-provider-keys.md).
 func (p *providerKeys) verify(token *signedToken, anyKey bool) (payload []byte, signer string, err error) {
 	named, tried := 0, 0
 	try := func(key providerKey) bool {
@@ -322,8 +323,8 @@ func (p *providerKeys) verify(token *signedToken, anyKey bool) (payload []byte, 
 	return nil, "", p.whyNot(token, named, fitting)
 }
 
-// whyNot says in words why no key verified a token. named is how many keys it names, and fitting how
-// many of them are for its algorithm.
+// whyNot says in words why no key verified a token. named is how many keys it names, and fitting
+// how many of them are for its algorithm.
 func (p *providerKeys) whyNot(token *signedToken, named, fitting int) error {
 	kid := fmt.Sprintf("%q", plainText(token.kid, 80))
 	at := slices.IndexFunc(p.odd, func(odd oddKey) bool { return odd.kid == token.kid })
@@ -342,7 +343,8 @@ func (p *providerKeys) whyNot(token *signedToken, named, fitting int) error {
 	return fmt.Errorf("%w of the kid %s that it names", errKeyNotThere, kid)
 }
 
-// signedToken is a JWT that is signed by one key (RFC 7515 §7.1), before anything of it is believed.
+// signedToken is a JWT that is signed by one key (RFC 7515 §7.1), before anything of it is
+// believed.
 type signedToken struct {
 	alg, kid string
 	jws      *jose.JSONWebSignature

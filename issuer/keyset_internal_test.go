@@ -36,8 +36,8 @@ func signedBy(t testing.TB, alg jose.SignatureAlgorithm, key any, kid string) st
 	return text
 }
 
-// publicSet is a key set as a provider publishes it: n others of the same key under other kids, then
-// the key itself.
+// publicSet is a key set as a provider publishes it: n others of the same key under other kids,
+// then the key itself.
 func publicSet(t testing.TB, key crypto.Signer, others int, kid, alg string) []byte {
 	t.Helper()
 	var set jose.JSONWebKeySet
@@ -231,7 +231,8 @@ func FuzzPlainToken(f *testing.F) {
 	})
 }
 
-// Nothing that a library does not expect is left in what it reads, and nothing that it does is lost.
+// Nothing that a library does not expect is left in what it reads, and nothing that it does is
+// lost.
 func FuzzReadableAnswers(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://sso.example.com","authorization_endpoint":7,"scopes_supported":null,"id_token_signing_alg_values_supported":"RS256 ES256","authorization_response_iss_parameter_supported":"true"}`))
 	f.Add([]byte(`{"access_token":"a","expires_in":3600.0,"scope":["a","b"],"refresh_token":null,"error":{}}`))

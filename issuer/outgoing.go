@@ -54,9 +54,9 @@ func NewOutgoing(base http.RoundTripper) *Outgoing {
 func (o *Outgoing) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := o.roundTrip(r)
 	if err == nil && resp.Header.Get("Location") != "" {
-		// An http.Client fails at one that is no address, before it asks whether to go there, and its
-		// error holds all of it: a code, if somebody's login page repeats what it was sent. Without
-		// it, this is an answer like any other.
+		// An http.Client fails at one that is no address, before it asks whether to go there, and
+		// its error holds all of it: a code, if somebody's login page repeats what it was sent.
+		// Without it, this is an answer like any other.
 		if _, broken := resp.Location(); broken != nil {
 			resp.Header.Del("Location")
 		}

@@ -81,8 +81,8 @@ type identity struct {
 	// Unix seconds since which the provider accepts its refresh token and the claims cannot be read; 0 if they can.
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
 
-	// Scopes, as RFC 6749 §3.3 writes them, that a rule may give and no word of the provider's: they
-	// are nobody's when the rules go.
+	// Scopes, as RFC 6749 §3.3 writes them, that a rule may give and no word of the provider's:
+	// they are nobody's when the rules go.
 	Unsaid string `cbor:"10,keyasint,omitempty"`
 
 	machine bool // a Machine, not a person: never sealed

@@ -46,7 +46,8 @@ func parametersFault(parameters []string) string {
 }
 
 // addParameters puts the label's parameters into the address of the authorization endpoint, in the
-// place of what asks for a refresh token where they have its name. One without a value is taken out.
+// place of what asks for a refresh token where they have its name. One without a value is taken
+// out.
 func (t *tenant) addParameters(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || len(t.ProviderParameters) == 0 {
@@ -85,8 +86,8 @@ func (u *upstream) noRefreshToken(t *tenant) string {
 	return client + ", and offline_access"
 }
 
-// warnOfNoRefreshToken tells the operator, once for each tenant, that nobody is asked whether a person
-// may still come in.
+// warnOfNoRefreshToken tells the operator, once for each tenant, that nobody is asked whether a
+// person may still come in.
 func (s *Issuer) warnOfNoRefreshToken(t *tenant, u *upstream) {
 	remedy := u.noRefreshToken(t)
 	if s.announced.first("no refresh token", t.PublicURL, u.issuer, t.ClientID, remedy) {

@@ -33,9 +33,10 @@ func providerSaid(answer *oauth2.RetrieveError) error {
 	return said
 }
 
-// saidAtCallback is what a provider answered by way of the browser (RFC 6749 §4.1.2.1). So anybody can
-// have written it, as long as a header may be, and each piece of a code is looked for in the words:
-// of 16 KB in 16 KB for a quarter of a second. Longer words are not shown, and no longer code is one.
+// saidAtCallback is what a provider answered by way of the browser (RFC 6749 §4.1.2.1). So anybody
+// can have written it, as long as a header may be, and each piece of a code is looked for in the
+// words: of 16 KB in 16 KB for a quarter of a second. Longer words are not shown, and no longer
+// code is one.
 func saidAtCallback(query url.Values) error {
 	description, code := query.Get("error_description"), query.Get("code")
 	if len(code) > maxUpstreamValue {
@@ -97,8 +98,8 @@ func isTokenRune(r rune) bool {
 	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
 }
 
-// beginning is so many bytes of a text at most, and not the beginning of what could be a token. What
-// follows costs time for each byte, and whoever opens the callback may write them.
+// beginning is so many bytes of a text at most, and not the beginning of what could be a token.
+// What follows costs time for each byte, and whoever opens the callback may write them.
 func beginning(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -64,8 +64,9 @@ func readMembers(body []byte, known []string) *members {
 	return m
 }
 
-// formMembers are those of a token response that is a form, as some providers write it; nil if it is
-// none. x/oauth2 makes no difference between a scope that is missing in a form and one that is empty.
+// formMembers are those of a token response that is a form, as some providers write it; nil if it
+// is none. x/oauth2 makes no difference between a scope that is missing in a form and one that is
+// empty.
 func formMembers(media string, body []byte) *members {
 	form, err := url.ParseQuery(string(body))
 	if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; !isForm || err != nil || form.Get("access_token") == "" && form.Get("error") == "" {
@@ -177,8 +178,9 @@ func isWholeSeconds(number []byte) bool {
 	return len(number) <= 9 && len(bytes.Trim(number, "0123456789")) == 0
 }
 
-// readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable, or is a *strangeAnswer:
-// one that looks like success and has no access token would be taken for none at all.
+// readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable, or is a
+// *strangeAnswer: one that looks like success and has no access token would be taken for none at
+// all.
 func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	if success && isPlainToken(body) {
@@ -189,8 +191,8 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 }
 
 // isPlainToken says whether a token response is as simple as most are: a flat object of whole
-// numbers and of strings in plain ASCII, whose names have no capitals. Then nothing is to be mended,
-// and to look costs a tenth of reading it. In doubt it says no.
+// numbers and of strings in plain ASCII, whose names have no capitals. Then nothing is to be
+// mended, and to look costs a tenth of reading it. In doubt it says no.
 func isPlainToken(body []byte) bool {
 	rest, ok := bytes.CutPrefix(trimBlanks(body), []byte("{"))
 	hasToken := false

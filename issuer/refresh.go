@@ -90,9 +90,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 		if err := t.takenBack(g, next.grant); err != nil {
 			return tokenResponse{}, err
 		}
-		// The provider may just have taken back what is asked for. Something has moved, and the client
-		// needs the next refresh token: with it comes what opens the door, as for a name that nobody
-		// knows.
+		// The provider may just have taken back what is asked for. Something has moved, and the
+		// client needs the next refresh token: with it comes what opens the door, as for a name
+		// that nobody knows.
 		if len(t.RequiredScopes) > 0 && t.chosenScope(t.scopeOf(next.grant), asked) == "" {
 			asked = strings.Join(t.RequiredScopes, " ")
 		}

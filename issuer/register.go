@@ -110,12 +110,12 @@ func invalidClientMetadata(description string) *Error {
 	return badRequest("invalid_client_metadata", description)
 }
 
-// newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register several
-// and use one, and dropping a bad one is as safe as refusing all. Those that redirecturi.Match takes
-// for one are kept once: clients register a dozen ports of one loopback URI, with and without a
-// slash. accepted are all that the client may use, as it wrote them. What comes after more than
-// most different ones is not looked at: each is compared with all others, and whoever asks may send
-// hundreds.
+// newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register
+// several and use one, and dropping a bad one is as safe as refusing all. Those that
+// redirecturi.Match takes for one are kept once: clients register a dozen ports of one loopback
+// URI, with and without a slash. accepted are all that the client may use, as it wrote them. What
+// comes after more than most different ones is not looked at: each is compared with all others, and
+// whoever asks may send hundreds.
 func newRegistration(m ClientMetadata, private []string, most int) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {

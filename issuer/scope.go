@@ -55,8 +55,9 @@ func (r scopeRule) fits(t *tenant, who identity) bool {
 // scope of a token because it is asked upstream: a client that sees it granted waits for one.
 const openID = "openid"
 
-// scopes are what a token of this tenant can carry at most, in the order of the labels: what the rules give or, without rules, what is required
-// and what is asked upstream. offline_access and openid are asked upstream but are no rights at an MCP server.
+// scopes are what a token of this tenant can carry at most, in the order of the labels: what the
+// rules give or, without rules, what is required and what is asked upstream. offline_access and
+// openid are asked upstream but are no rights at an MCP server.
 func (t *tenant) scopes() []string {
 	if t.allScopes != nil { // of a tenant that was parsed; nobody changes it
 		return t.allScopes
@@ -163,8 +164,9 @@ func (t *tenant) isRight(have []string, scope string) bool {
 	return true
 }
 
-// scopeOf is the scope of an access token: what the person allowed when consent was asked, less what the rules do not give them now. Rules that give
-// more later widen nothing beyond what was allowed (RFC 6749 §6), and when all rules go, nothing comes back that a new login would not get.
+// scopeOf is the scope of an access token: what the person allowed when consent was asked, less
+// what the rules do not give them now. Rules that give more later widen nothing beyond what was
+// allowed (RFC 6749 §6), and when all rules go, nothing comes back that a new login would not get.
 func (t *tenant) scopeOf(g grant) []string {
 	has := strings.Fields(g.Scope)
 	if g.Identity.machine {
@@ -196,8 +198,8 @@ func (t *tenant) givesScope(g grant, asked string) error {
 }
 
 // takenBack says whether the provider has just taken back a scope without which nothing can be done
-// here. A token for the rest would be refused at every request, for as long as the login lives; a new
-// login says why.
+// here. A token for the rest would be refused at every request, for as long as the login lives; a
+// new login says why.
 func (t *tenant) takenBack(before, now grant) error {
 	var lost []string
 	if before.Scope != now.Scope {
@@ -214,12 +216,12 @@ func (t *tenant) takenBack(before, now grant) error {
 	return nil
 }
 
-// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their own, and no right at an MCP server
-// hangs on them.
+// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their
+// own, and no right at an MCP server hangs on them.
 var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
 
-// withheldScopes are the scopes of the label that the provider did not grant: it must say so when it granted other ones
-// than were asked (RFC 6749 §5.1).
+// withheldScopes are the scopes of the label that the provider did not grant: it must say so when
+// it granted other ones than were asked (RFC 6749 §5.1).
 func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
 	granted, said := token.Extra("scope").(string)
 	if !said {
@@ -231,7 +233,8 @@ func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
 // notGranted are withheldScopes of a login. A provider that says nothing means that it granted all
 // (RFC 6749 §5.1), or passes over scopes that it has never heard of and says nothing of it, as some
 // do: then everybody would have them. So silence grants what the provider is known to know. Rules
-// need no word of it, for they say themselves who gets what (docs/decisions/0028-silence-about-scopes.md).
+// need no word of it, for they say themselves who gets what
+// (docs/decisions/0028-silence-about-scopes.md).
 func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []string {
 	if scopeSaid(token) || len(t.rules) > 0 || up.refusesForeignScopes() {
 		return t.withheldScopes(token)

@@ -244,8 +244,8 @@ func TestARefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
 	}
 }
 
-// A provider that says nothing about scopes in its answer may never have heard of the one that opens
-// this server's door.
+// A provider that says nothing about scopes in its answer may never have heard of the one that
+// opens this server's door.
 func TestASilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
 	all := "openid wiki:admin"
 	lists := func(scopes ...string) map[string]any { return map[string]any{"scopes_supported": scopes} }

@@ -9,7 +9,8 @@ import (
 
 // What a program keeps for one login fits one credential of Windows, whose store takes 2,560 bytes
 // (CRED_MAX_CREDENTIAL_BLOB_SIZE) of UTF-16. The provider is Google, whose refresh tokens have 103
-// characters. A rule for addresses makes the login carry one, of 30 characters here, and its domain.
+// characters. A rule for addresses makes the login carry one, of 30 characters here, and its
+// domain.
 func TestWhatAProgramKeepsFitsACredentialOfWindows(t *testing.T) {
 	const most = 2560
 	for _, c := range []struct {

@@ -19,7 +19,8 @@ type standing struct {
 	refreshed time.Time
 	// Since when its answers to refreshes say nothing of the refresh token; zero while they do.
 	trouble time.Time
-	// When it first answered so to a login's refresh token, or refused it in words that are not clear.
+	// When it first answered so to a login's refresh token, or refused it in words that are not
+	// clear.
 	first buckets[time.Time]
 }
 
@@ -100,13 +101,13 @@ func (st *standing) troubled(refreshToken packed, now time.Time) time.Time {
 	return st.trouble
 }
 
-// unread stands, beside the meanings of errors, for an answer that granted a refresh and whose claims
-// could not be read.
+// unread stands, beside the meanings of errors, for an answer that granted a refresh and whose
+// claims could not be read.
 const unread meaning = -1
 
 // unreadSince is called when what was said of a login's person could not be read; read is when it
-// last could, at any replica. It says since when that has been so. A refresh token of ours says that
-// too, but not one of before that began: where the provider's in it is good for ever, whoever
+// last could, at any replica. It says since when that has been so. A refresh token of ours says
+// that too, but not one of before that began: where the provider's in it is good for ever, whoever
 // presents it again and again would never be judged anew.
 func (st *standing) unreadSince(login replayKey, read, now time.Time) time.Time {
 	st.mu.Lock()

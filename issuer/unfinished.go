@@ -173,10 +173,10 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token 
 	return false
 }
 
-// rememberInCase is remember for a login that was finished at the callback: the browser may not have
-// got our answer, and comes again with its cookie. It gets a second code then, which counts as the
-// same. Half of the room stays for those that are not finished. until is the zero time, or that of
-// the answer that the login was finished with: a page that is reloaded again and again must not
+// rememberInCase is remember for a login that was finished at the callback: the browser may not
+// have got our answer, and comes again with its cookie. It gets a second code then, which counts as
+// the same. Half of the room stays for those that are not finished. until is the zero time, or that
+// of the answer that the login was finished with: a page that is reloaded again and again must not
 // make the provider's word last.
 func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer learnt, until time.Time) {
 	now := s.Now()

@@ -289,7 +289,8 @@ func (s *Issuer) upstreamContext(ctx context.Context, t *tenant, up *upstream) (
 	return context.WithTimeout(oidc.ClientContext(ctx, client), upstreamTimeout)
 }
 
-// loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which would end the same way.
+// loginRefused is access_denied, not invalid_grant: at invalid_grant SDKs begin a new login, which
+// would end the same way.
 func loginRefused(cause error) *Error {
 	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
 }

@@ -102,10 +102,11 @@ func dropOwn(h http.Header, own *ownHeaders) {
 	}
 }
 
-// redirection finds the headers that some servers believe more than the request line, and those that
-// name a session, in every spelling (foldHeader). With one of them a request for a document would be
-// one for anything else, of nobody who was asked for a token. One native call for each header, since
-// strangers send as many as they like: folded and compared here, 190 of them take 15 ms in Yaegi.
+// redirection finds the headers that some servers believe more than the request line, and those
+// that name a session, in every spelling (foldHeader). With one of them a request for a document
+// would be one for anything else, of nobody who was asked for a token. One native call for each
+// header, since strangers send as many as they like: folded and compared here, 190 of them take 15
+// ms in Yaegi.
 var redirection = regexp.MustCompile(`(?i)^(x[^a-z0-9](original|rewrite|http[^a-z0-9](method|path)|method)|mcp[^a-z0-9]|last[^a-z0-9]event[^a-z0-9]id)`)
 
 func dropRedirections(h http.Header) {

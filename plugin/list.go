@@ -304,13 +304,14 @@ func isURN(name string) bool {
 var (
 	// parameterName is RFC 6749 appendix A's name-char.
 	parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-	// secondParameter is the beginning of another one in a value, behind a separator of another list.
+	// secondParameter is the beginning of another one in a value, behind a separator of another
+	// list.
 	secondParameter = regexp.MustCompile(`[\s,][A-Za-z0-9._-]+\s*=`)
 	percentEncoded  = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 )
 
-// usualParameters are what operators set, as providers spell them (OpenID Connect Core §3.1.2.1, RFC
-// 8707, and the documentation of Google, Entra ID, Keycloak and Auth0).
+// usualParameters are what operators set, as providers spell them (OpenID Connect Core §3.1.2.1,
+// RFC 8707, and the documentation of Google, Entra ID, Keycloak and Auth0).
 const usualParameters = " prompt acr_values max_age login_hint ui_locales claims_locales display claims resource access_type hd include_granted_scopes domain_hint kc_idp_hint audience organization connection "
 
 // parameterFault says what is wrong with a parameter for the provider.

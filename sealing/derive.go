@@ -149,9 +149,9 @@ func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 
 // ClientKeys are the P-256 keys (for ES256) by which the client of this id proves itself at this
 // provider: the first master's, which signs, then those of the others. They are bound to the
-// provider and not to a tenant, as a sealed client secret is: what the operator has registered there
-// stays right when a label changes or a generation is raised, and serves all tenants that share the
-// client. They sign nothing else.
+// provider and not to a tenant, as a sealed client secret is: what the operator has registered
+// there stays right when a label changes or a generation is raised, and serves all tenants that
+// share the client. They sign nothing else.
 func (r *Ring) ClientKeys(issuer, clientID string) []*ecdsa.PrivateKey {
 	var keys []*ecdsa.PrivateKey
 	for _, m := range r.masters {
@@ -160,8 +160,8 @@ func (r *Ring) ClientKeys(issuer, clientID string) []*ecdsa.PrivateKey {
 	return keys
 }
 
-// clientKey takes 16 bytes more than a scalar has, so that the remainder is as good as uniform (FIPS
-// 186-5 A.2.1): 1 to the group's order less one.
+// clientKey takes 16 bytes more than a scalar has, so that the remainder is as good as uniform
+// (FIPS 186-5 A.2.1): 1 to the group's order less one.
 func (m master) clientKey(issuer, clientID string) *ecdsa.PrivateKey {
 	wide := new(big.Int).SetBytes(m.expand(lp(lp(lp(nil, labelClientKey), issuer), clientID), 48))
 	least := big.NewInt(1)

@@ -112,8 +112,8 @@ func TestPathsOfEvents(t *testing.T) {
 	}
 }
 
-// A REST API, and an HTTP API that is set to it, send an event in which a request would have neither
-// path nor hop header.
+// A REST API, and an HTTP API that is set to it, send an event in which a request would have
+// neither path nor hop header.
 func TestPayloadsOfARESTAPIAreRefusedByName(t *testing.T) {
 	for _, name := range []string{"rest-api", "http-api-1.0"} {
 		t.Run(name, func(t *testing.T) {

@@ -29,8 +29,9 @@ type readAnswer struct {
 	State  string            `json:"state,omitempty"`
 }
 
-// Others read what we answer as they read everybody's, errors included: the TypeScript SDKs' schemas and readers, @atproto/oauth-types,
-// oauth4webapi and the Go SDK. Answers that come from a real sidecar behind a real Traefik, of each endpoint and each status that it has. 429 is not
+// Others read what we answer as they read everybody's, errors included: the TypeScript SDKs'
+// schemas and readers, @atproto/oauth-types, oauth4webapi and the Go SDK. Answers that come from a
+// real sidecar behind a real Traefik, of each endpoint and each status that it has. 429 is not
 // among them: it is a rate limit's in front.
 func TestAnswersBeforeReferees(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// application is a program on an MCP SDK that does what it is told: sdks/app and node/app.mjs say how.
+// application is a program on an MCP SDK that does what it is told: sdks/app and node/app.mjs say
+// how.
 type application struct {
 	t       *testing.T
 	logs    *rig.Logs
@@ -28,7 +29,8 @@ type application struct {
 	opened []*url.URL
 }
 
-// sdkCommand is an application on an SDK: a program of tools.sh, or a script of node with further arguments.
+// sdkCommand is an application on an SDK: a program of tools.sh, or a script of node with further
+// arguments.
 func sdkCommand(t *testing.T, env []string, program, argument string, args ...string) *exec.Cmd {
 	t.Helper()
 	if strings.HasSuffix(program, ".mjs") {
@@ -57,7 +59,8 @@ type said struct {
 	Done   string
 }
 
-// answer waits for the application's next line that is no URL to open. The URLs it opens. Whoever ends says so by Failed.
+// answer waits for the application's next line that is no URL to open. The URLs it opens. Whoever
+// ends says so by Failed.
 func (a *application) answer() said {
 	a.t.Helper()
 	for {
@@ -116,7 +119,8 @@ func (a *application) call() (sub string) {
 	return answer.Called.Sub
 }
 
-// logins says how the logins since the first one came to their client_id: empty where there were none.
+// logins says how the logins since the first one came to their client_id: empty where there were
+// none.
 func (a *application) logins(since int) string {
 	switch {
 	case len(a.opened) == since:
@@ -144,8 +148,8 @@ func personAt(tn *rig.Tenant) func(context.Context, string) error {
 	}
 }
 
-// useSDK logs in with an application on an SDK, calls a tool, has the access token refused, which the SDK believes to be good, calls again,
-// lets the token's time be over, and calls again.
+// useSDK logs in with an application on an SDK, calls a tool, has the access token refused, which
+// the SDK believes to be good, calls again, lets the token's time be over, and calls again.
 func useSDK(program string, args ...string) func(*testing.T, *rig.Tenant, *rig.World, way) loginResult {
 	return func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
 		t.Helper()
@@ -198,7 +202,8 @@ func lastPart(failed string) string {
 }
 
 // useMCPGo is useSDK with mcp-go. Its newest speaks 2026-07-28 wherever the server answers
-// server/discover, and the Go SDK's server with sessions answers that and then refuses the revision.
+// server/discover, and the Go SDK's server with sessions answers that and then refuses the
+// revision.
 func useMCPGo(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
 	t.Helper()
 	if tn == w.Wiki {

@@ -59,8 +59,9 @@ func goodDay(m *rig.MockMCP) {
 	m.Require("")
 }
 
-// didOn says what a client did on a bad day, for the table: from what it asked the mock, and from whether the call worked.
-// afterwards is whether the next call works when the day is over, and what it costs.
+// didOn says what a client did on a bad day, for the table: from what it asked the mock, and from
+// whether the call worked. afterwards is whether the next call works when the day is over, and what
+// it costs.
 func didOn(asked []rig.Asked, worked bool, afterwards string) string {
 	var calls, refreshes []rig.Asked
 	registered, logins := false, false
@@ -156,8 +157,8 @@ var sdksOnBadDays = []sdkOnBadDays{
 	{"mcp-go, oldest", "mcpgo-oldest", nil, true},
 }
 
-// What SDKs do on bad days, at a server in which nothing is of the product. docs/bad-days.md has the table; with -matrix every cell is
-// measured, else those of a few SDKs.
+// What SDKs do on bad days, at a server in which nothing is of the product. docs/bad-days.md has
+// the table; with -matrix every cell is measured, else those of a few SDKs.
 func TestSDKsOnBadDays(t *testing.T) {
 	t.Parallel()
 	table := newTable("bad-days.md", "SDK", "version")
@@ -245,8 +246,8 @@ func (table *clientTable) set(row []string, column, cell string) {
 	table.cells[row[0]][column] = cell
 }
 
-// compare compares the cells that were filled with those of the page. With -matrix and -update it writes the rows that were measured,
-// in this order; those that -run has left out stay as they are.
+// compare compares the cells that were filled with those of the page. With -matrix and -update it
+// writes the rows that were measured, in this order; those that -run has left out stay as they are.
 func (table *clientTable) compare(t *testing.T, order []string) {
 	t.Helper()
 	if t.Failed() {

@@ -44,7 +44,8 @@ type loginResult struct {
 	Authentication string // of the client, at the token endpoint
 	Revision       string `json:"revision"` // of MCP
 	Sub            string `json:"sub"`
-	// What it does when its access token is refused before its time, and when the time is over. Empty for whole programs.
+	// What it does when its access token is refused before its time, and when the time is over.
+	// Empty for whole programs.
 	Refused, Aged  string
 	scopes, prompt string // asked for
 }
@@ -105,8 +106,9 @@ func TestRealClients(t *testing.T) {
 	compareTable(t, all, logInAllClients(t, w, host, all))
 }
 
-// The same with clients that look at the root of the host and nowhere else, at a tenant whose router brings it the two documents
-// there (docs/clients.md). Only one can have them: first wiki, then world.
+// The same with clients that look at the root of the host and nowhere else, at a tenant whose
+// router brings it the two documents there (docs/clients.md). Only one can have them: first wiki,
+// then world.
 func TestClientsThatLookAtTheRootOnly(t *testing.T) {
 	t.Parallel()
 	options := optionsForClients(rig.StartDocumentHost(t))

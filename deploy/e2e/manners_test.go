@@ -36,7 +36,8 @@ const (
 	staleKeys   = "provider rotates its keys, and its key set is old"
 )
 
-// All of them are seen in the wild; each is otherwise kind. Those with a name are known to the product by their endpoints.
+// All of them are seen in the wild; each is otherwise kind. Those with a name are known to the
+// product by their endpoints.
 var manners = map[string]manner{
 	"rotating":        {issuertest.Behaviour{KillOnReuse: true}, contract.Ends, []string{losesAnswer}},
 	"static":          {issuertest.Behaviour{Refresh: "static"}, contract.Lenient, []string{losesAnswer}},
@@ -64,8 +65,8 @@ func known(name string) issuertest.Behaviour {
 	return b
 }
 
-// mannered is a provider of such manners, at which each client of the swarm is a person of its own or,
-// where the manners are about persons, one of two programs of a person.
+// mannered is a provider of such manners, at which each client of the swarm is a person of its own
+// or, where the manners are about persons, one of two programs of a person.
 type mannered struct {
 	*issuertest.Provider
 	mu   sync.Mutex // guards base for one access
@@ -79,8 +80,9 @@ func (m *mannered) change(change func(*issuertest.Behaviour)) {
 	m.Be(m.base)
 }
 
-// TestSwarmAtProviders is TestSwarm at providers that are not kind. People are removed there, too: they must be out by
-// the next check. The clocks are right: what they may do to a check is TestSwarm's matter.
+// TestSwarmAtProviders is TestSwarm at providers that are not kind. People are removed there, too:
+// they must be out by the next check. The clocks are right: what they may do to a check is
+// TestSwarm's matter.
 //
 //	go test -run TestSwarmAtProviders -swarm 2m -manners rotating,half -mannerguards none,redis -seed 1 .
 func TestSwarmAtProviders(t *testing.T) {
@@ -106,7 +108,8 @@ func TestSwarmAtProviders(t *testing.T) {
 	}
 }
 
-// atProviders is a schedule with right clocks, the faults of the manner, and people who are removed.
+// atProviders is a schedule with right clocks, the faults of the manner, and people who are
+// removed.
 func atProviders(s schedule, how manner, seed uint64, length time.Duration) schedule {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return f.Do == "clock" })
@@ -218,7 +221,8 @@ func (c *swarmClient) signedIn(jar http.CookieJar) {
 	jar.SetCookies(issuer, []*http.Cookie{{Name: issuertest.PersonCookie, Value: c.who, Path: "/"}})
 }
 
-// isRemoved lets the provider end all that the person has, and goes on as a client does that is told nothing.
+// isRemoved lets the provider end all that the person has, and goes on as a client does that is
+// told nothing.
 func (c *swarmClient) isRemoved() {
 	every := checkedEvery[slices.Index(c.w.Tenants(), c.tn)]
 	e := contract.Ending{Who: c.who, From: c.now()}

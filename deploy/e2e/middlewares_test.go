@@ -41,9 +41,10 @@ type middlewares struct {
 	guarded       string   // address of an entry point that has a middleware of its own
 }
 
-// witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events
-// sends the header of a stream at once and an event when it is told to, …/fail fails, …/cors
-// has CORS headers of its own, …/challenge wants a token of its own, …/bare names no type, and everything else says who answers.
+// witness is a server behind Traefik that keeps what it was asked. Below any prefix: …/events sends
+// the header of a stream at once and an event when it is told to, …/fail fails, …/cors has CORS
+// headers of its own, …/challenge wants a token of its own, …/bare names no type, and everything
+// else says who answers.
 type witness struct {
 	name, url string
 

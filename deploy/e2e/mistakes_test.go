@@ -198,7 +198,8 @@ func TestMistakesOfOperators(t *testing.T) {
 				// Some lines wait for the provider, whom no request waits for.
 				rig.WaitFor(t, "a sidecar's log", func() (err error) {
 					for _, r := range w.Replicas {
-						// A header that does not open names nobody; all other lines name the issuer.
+						// A header that does not open names nobody; all other lines name the
+						// issuer.
 						name := host + "/" + m.name
 						if m.sidecar == "hop header refused" {
 							name = "key id"

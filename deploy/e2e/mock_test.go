@@ -14,8 +14,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// What clients do on bad days is only as true as the server that they meet: a client logs in at the mock, and the mock
-// answers what it is told to, to whom, and no longer.
+// What clients do on bad days is only as true as the server that they meet: a client logs in at the
+// mock, and the mock answers what it is told to, to whom, and no longer.
 func TestMockMCP(t *testing.T) {
 	t.Parallel()
 	for _, stateless := range []bool{false, true} {

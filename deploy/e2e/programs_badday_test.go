@@ -20,8 +20,9 @@ var (
 // howLong is how long somebody waits who does not know whether a program still does something.
 const howLong = 30 * time.Second
 
-// What whole programs do on bad days, at a server in which nothing is of the product: each is started for a call, on the bad
-// day and after it. docs/bad-days.md has the table; with -matrix every cell is measured, else those of a few programs.
+// What whole programs do on bad days, at a server in which nothing is of the product: each is
+// started for a call, on the bad day and after it. docs/bad-days.md has the table; with -matrix
+// every cell is measured, else those of a few programs.
 func TestProgramsOnBadDays(t *testing.T) {
 	t.Parallel()
 	table := newTable("bad-days.md", "program", "version")
@@ -67,7 +68,8 @@ func TestProgramsOnBadDays(t *testing.T) {
 	table.compare(t, rows)
 }
 
-// onBadDay says what a program that has logged in does, and whether the day did it or the mock harm that lasts.
+// onBadDay says what a program that has logged in does, and whether the day did it or the mock harm
+// that lasts.
 func onBadDay(p *installation, m *rig.MockMCP, day badDay) (did string, harm bool) {
 	p.t.Helper()
 	p.patience, p.waiting = howLong, false
@@ -98,13 +100,14 @@ func onBadDay(p *installation, m *rig.MockMCP, day badDay) (did string, harm boo
 	if waiting {
 		did = strings.Replace(did, "fails", "still waits after 30 s", 1)
 	}
-	// From then on the person denies everything, or the program may be another client with other scopes.
+	// From then on the person denies everything, or the program may be another client with other
+	// scopes.
 	harm = afterwards != "" || strings.HasPrefix(day.name, "403") || slices.ContainsFunc(asked, func(a rig.Asked) bool { return a.What == "authorize" })
 	return did, harm
 }
 
-// repeated leaves out what a program asks for one call: it begins anew each time. Of the refused requests those remain that it
-// makes most often.
+// repeated leaves out what a program asks for one call: it begins anew each time. Of the refused
+// requests those remain that it makes most often.
 func repeated(asked []rig.Asked) (left []rig.Asked) {
 	refused := map[string]int{}
 	most := ""

@@ -90,8 +90,9 @@ const (
 	keepsOn        = "goes on" // with the token that it has
 )
 
-// The same with whole programs, by their own commands. Each logs in and is started again twice: with an access token that
-// looks good to it, which Traefik's log shows to be answered 401, and with one whose time is over by what it has kept.
+// The same with whole programs, by their own commands. Each logs in and is started again twice:
+// with an access token that looks good to it, which Traefik's log shows to be answered 401, and
+// with one whose time is over by what it has kept.
 func TestRealPrograms(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
@@ -182,7 +183,8 @@ func TestRealPrograms(t *testing.T) {
 		rows, complete)
 }
 
-// compareRows compares rows of a table in docs/clients.md that the test generates, or writes them all.
+// compareRows compares rows of a table in docs/clients.md that the test generates, or writes them
+// all.
 func compareRows(t *testing.T, head string, rows []string, complete bool) {
 	t.Helper()
 	if t.Failed() {
@@ -271,7 +273,8 @@ func useProgram(t *testing.T, program program, tn *rig.Tenant, w *rig.World, way
 	return got
 }
 
-// refusedTokens counts in Traefik's log the requests to an MCP server with a token that were answered 401.
+// refusedTokens counts in Traefik's log the requests to an MCP server with a token that were
+// answered 401.
 func refusedTokens(t *testing.T, log, server string) (n int) {
 	t.Helper()
 	b, err := os.ReadFile(log)
@@ -337,7 +340,8 @@ type installation struct {
 
 	got loginResult
 
-	// What it takes to log in, and to use the server with what the program has kept. Both return whether that went well.
+	// What it takes to log in, and to use the server with what the program has kept. Both return
+	// whether that went well.
 	login, use func() bool
 	before     kept // what it kept before the last change
 
@@ -403,8 +407,8 @@ func (p *installation) onTerminal(cmd *exec.Cmd) *rig.Process {
 // may be a link (OSC 8), which ends with a control character; in JSON it is a string.
 var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/\w+/oauth/authorize\?[^\s"[:cntrl:]]+)["\s[:cntrl:]]`)
 
-// attend waits until the process has ended, or until it has written what until matches, as somebody does who opens the
-// URL that it prints. It returns what it wrote.
+// attend waits until the process has ended, or until it has written what until matches, as somebody
+// does who opens the URL that it prints. It returns what it wrote.
 func (p *installation) attend(process *rig.Process, until *regexp.Regexp) string {
 	p.t.Helper()
 	p.watch(process.Name, func() (string, bool) {
@@ -415,7 +419,8 @@ func (p *installation) attend(process *rig.Process, until *regexp.Regexp) string
 	return p.site.logs.Text(process.Name)
 }
 
-// watch opens the URL that is in what a program wrote, until the program has done what it should, or patience ends.
+// watch opens the URL that is in what a program wrote, until the program has done what it should,
+// or patience ends.
 func (p *installation) watch(name string, program func() (wrote string, done bool)) {
 	p.t.Helper()
 	var opened bool
@@ -526,7 +531,8 @@ func (p *installation) put(k kept) {
 // expiry is when an access token ends, in seconds or milliseconds, as programs keep it.
 var expiry = regexp.MustCompile(`("expires_?[aA]t": ?)\d+(\.\d+)?`)
 
-// spoil damages the access token that the program keeps: to the program it is one that has ended before its time.
+// spoil damages the access token that the program keeps: to the program it is one that has ended
+// before its time.
 func (p *installation) spoil() { p.t.Helper(); p.rewrite(accessToken, "${1}AAAAAAAAAA") }
 
 // result is what the MCP server learned of the program's last connection.
@@ -556,7 +562,8 @@ func loopback(t *testing.T) string {
 	return fmt.Sprintf("http://127.0.0.1:%d%s", rig.FreePort(t), callbackPath)
 }
 
-// installMCPRemote logs in with its command for that. Then it stands between a desktop program, here the Go SDK, and the server.
+// installMCPRemote logs in with its command for that. Then it stands between a desktop program,
+// here the Go SDK, and the server.
 func installMCPRemote(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcp-remote", "mcp-remote")
@@ -611,8 +618,8 @@ func (p *installation) standsBetween(cmd *exec.Cmd) bool {
 	return ok
 }
 
-// installOldMCPRemote is a release that asks for `openid email profile`, and for nothing else. It does not answer a desktop
-// program that asks for server/discover, so the one here does not.
+// installOldMCPRemote is a release that asks for `openid email profile`, and for nothing else. It
+// does not answer a desktop program that asks for server/discover, so the one here does not.
 func installOldMCPRemote(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcp-remote", "mcp-remote-0.1.31")
@@ -673,8 +680,8 @@ func installInspector(t *testing.T, s site, way way) *installation {
 	return p
 }
 
-// installMcpdo is the Inspector's other command, which keeps connections in a daemon. The daemon ends before its tokens
-// are looked at.
+// installMcpdo is the Inspector's other command, which keeps connections in a daemon. The daemon
+// ends before its tokens are looked at.
 func installMcpdo(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	const name = "@modelcontextprotocol/inspector"
@@ -697,7 +704,8 @@ func installMcpdo(t *testing.T, s site, way way) *installation {
 	return p
 }
 
-// installCodex logs in with its commands for that. Its app server, which editors talk to, calls tools without a model.
+// installCodex logs in with its commands for that. Its app server, which editors talk to, calls
+// tools without a model.
 func installCodex(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "@openai/codex", "codex-linux-*")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings the providers that `make providers` and `make nightly` log in at, beyond those of tools.sh: Gitea, built into <repository>/build (a
-# first build takes 5 to 15 minutes); better-auth, from npm; django-oauth-toolkit, Doorkeeper, Glewlwyd and LemonLDAP::NG, from Debian 12.
+# Brings the providers that `make providers` and `make nightly` log in at, beyond those of tools.sh:
+# Gitea, built into <repository>/build (a first build takes 5 to 15 minutes); better-auth, from npm;
+# django-oauth-toolkit, Doorkeeper, Glewlwyd and LemonLDAP::NG, from Debian 12.
 set -euo pipefail
 cd "$(dirname "$0")"
 build=$(cd ../.. && pwd)/build

@@ -38,8 +38,9 @@ func providerNames() (all []string) {
 	return all
 }
 
-// TestWholeProviders takes real providers through what may happen to a login. The tables of docs/providers.md are what came of it. `make test`
-// runs two of them, `make nightly` all, and `make providers` writes the tables:
+// TestWholeProviders takes real providers through what may happen to a login. The tables of
+// docs/providers.md are what came of it. `make test` runs two of them, `make nightly` all, and
+// `make providers` writes the tables:
 //
 //	go test -run TestWholeProviders -providers all . -update
 func TestWholeProviders(t *testing.T) {
@@ -79,7 +80,8 @@ func TestWholeProviders(t *testing.T) {
 	}
 }
 
-// settings is the cell of the labels that a provider needs, and of what was read about its own settings.
+// settings is the cell of the labels that a provider needs, and of what was read about its own
+// settings.
 func settings(labels map[string]string, read string) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
@@ -106,7 +108,8 @@ var providerTables = [][][2]string{
 	},
 }
 
-// compareProviders compares the rows of docs/providers.md with what the providers did, or writes them. Rows of providers that did not run stay.
+// compareProviders compares the rows of docs/providers.md with what the providers did, or writes
+// them. Rows of providers that did not run stay.
 func compareProviders(t *testing.T, rows map[string]map[string]string) {
 	t.Helper()
 	file := filepath.Join(rig.Root(), "docs", "providers.md")

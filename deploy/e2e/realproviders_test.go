@@ -24,8 +24,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/plugin"
 )
 
-// bench is one real provider with three sidecars before it, whose clocks the test sets: a and b keep no replay guard, so
-// that neither knows what the other saw; memory has one. The plugin is compiled, in a proxy.
+// bench is one real provider with three sidecars before it, whose clocks the test sets: a and b
+// keep no replay guard, so that neither knows what the other saw; memory has one. The plugin is
+// compiled, in a proxy.
 type bench struct {
 	*testing.T
 	p        *rig.RealProvider
@@ -70,15 +71,17 @@ func newBench(t *testing.T, start func(t rig.T, logs *rig.Logs, redirect string)
 		t.Cleanup(between.Close)
 		b.sidecars[name] = between.URL
 	}
-	// Some providers make their keys, and load half their code, at the first login, and a sidecar does not wait that long.
+	// Some providers make their keys, and load half their code, at the first login, and a sidecar
+	// does not wait that long.
 	b.at(guarded, nil)
 	_, _ = b.login(rig.Users[0])
 	b.replicas[guarded].Restart(nil) // it may have found the provider silent
 	return b
 }
 
-// later stands between the plugin, whose clock is that of this process, and a sidecar, whose clock the test sets: it makes each hop
-// header anew with the sidecar's time, and the mark of the answer with the plugin's header.
+// later stands between the plugin, whose clock is that of this process, and a sidecar, whose clock
+// the test sets: it makes each hop header anew with the sidecar's time, and the mark of the answer
+// with the plugin's header.
 func (b *bench) later(addr string) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -664,7 +667,8 @@ func (b *bench) revoke(s *session) string {
 	return cameOf(answer)
 }
 
-// overTwoHours uses a login that should be over: now, and where it is not, when the longest bridge has ended.
+// overTwoHours uses a login that should be over: now, and where it is not, when the longest bridge
+// has ended.
 func (b *bench) overTwoHours(s *session) string {
 	b.Helper()
 	now := b.use(s)

@@ -16,9 +16,11 @@ import (
 // pageHeading is the heading of a page that a login ended on.
 var pageHeading = regexp.MustCompile(`(?s)<h1[^>]*>(.*?)</h1>`)
 
-// Where scopes are required, each SDK logs in and calls a tool, or the person is told why not: without rules, with rules that give the
-// person what is required, and with rules that do not; below a path, with and without the router rule for clients that look at the root, and on a
-// host of its own. docs/clients.md has the table; with -matrix every cell is measured, else those of a few SDKs.
+// Where scopes are required, each SDK logs in and calls a tool, or the person is told why not:
+// without rules, with rules that give the person what is required, and with rules that do not;
+// below a path, with and without the router rule for clients that look at the root, and on a host
+// of its own. docs/clients.md has the table; with -matrix every cell is measured, else those of a
+// few SDKs.
 func TestRequiredScopesWithEachSDK(t *testing.T) {
 	t.Parallel()
 	table := newTable("clients.md", "SDK", "version")

@@ -110,7 +110,8 @@ func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
 	case s.guard.counts:
 		c.Guard = contract.Memory
 	}
-	// exchange=auto redeems at the callback where a guard counts and a login may be refused: for want of a refresh token, with refresh=upstream.
+	// exchange=auto redeems at the callback where a guard counts and a login may be refused: for
+	// want of a refresh token, with refresh=upstream.
 	c.CodesByGuard = s.guard.counts && (s.guard.shared || s.manner != nil || tn == s.w.Wiki)
 	if s.manner != nil {
 		c.Upstream, c.Interval = s.manner.upstream, checkedEvery[slices.Index(s.w.Tenants(), tn)]

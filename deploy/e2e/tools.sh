@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Builds the programs that the end-to-end tests start, into <repository>/build:
-# traefik, dex, hydra, yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
-# What comes from npm is installed into the folders node, programs and browser, by their lock files; chromium and redis-server come from the distribution.
-# README.md says what the first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing changed.
+# Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, hydra,
+# yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer,
+# mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# What comes from npm is installed into the folders node, programs and browser, by their lock files;
+# chromium and redis-server come from the distribution. README.md says what the first run costs;
+# with a warm Go build cache it takes half a minute, and seconds when nothing changed.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)

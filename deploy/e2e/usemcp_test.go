@@ -15,7 +15,8 @@ import (
 // webClients are MCP clients that are web pages.
 var webClients = []realClient{{"use-mcp, in Chromium", []string{dcrPublic}, useUseMCP, "works"}}
 
-// The same with a client that is a web page, in a real Chromium: the label `cors` lets it read what the MCP server answers.
+// The same with a client that is a web page, in a real Chromium: the label `cors` lets it read what
+// the MCP server answers.
 func TestAWebPageIsAClient(t *testing.T) {
 	t.Parallel()
 	options := optionsForClients(rig.StartDocumentHost(t))

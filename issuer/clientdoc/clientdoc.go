@@ -2,10 +2,10 @@
 // key sets that these name (draft-ietf-oauth-client-id-metadata-document-02 §5 and §8). Anybody can
 // name a URL in a client_id, so all of this is within a stranger's reach.
 //
-// It promises that no special-use address is asked, whatever a name resolves to; that no redirect is
-// followed; that what is read and kept is bounded, and what is kept is only what the caller's check
-// accepted; and that no host and no stranger holds all places. It does not know what a good document
-// is, nor whose it is.
+// It promises that no special-use address is asked, whatever a name resolves to; that no redirect
+// is followed; that what is read and kept is bounded, and what is kept is only what the caller's
+// check accepted; and that no host and no stranger holds all places. It does not know what a good
+// document is, nor whose it is.
 package clientdoc
 
 import (
@@ -38,8 +38,8 @@ const (
 // Timeout bounds one fetch.
 const Timeout = 5 * time.Second
 
-// Retry is how long a copy serves before its URL is asked once more, after an attempt that failed or
-// when somebody wants a newer one.
+// Retry is how long a copy serves before its URL is asked once more, after an attempt that failed
+// or when somebody wants a newer one.
 const Retry = 30 * time.Second
 
 var (
@@ -97,12 +97,12 @@ type flight struct {
 	err  error
 }
 
-// Fetch returns the body at a source, fetched or from the cache. valid decides whether a body may be
-// kept: errors and invalid documents never are. When a fetch fails, the last good copy serves on,
-// for a day, because vendors' documents are at times refused to data centres.
+// Fetch returns the body at a source, fetched or from the cache. valid decides whether a body may
+// be kept: errors and invalid documents never are. When a fetch fails, the last good copy serves
+// on, for a day, because vendors' documents are at times refused to data centres.
 //
-// Errors are valid's, ErrUnreadable or ErrWithdrawn, and fit for the operator's log: none holds what
-// a host has sent.
+// Errors are valid's, ErrUnreadable or ErrWithdrawn, and fit for the operator's log: none holds
+// what a host has sent.
 func (f *Fetcher) Fetch(ctx context.Context, source Source, valid func([]byte) error) ([]byte, error) {
 	now := f.Now()
 	f.mu.Lock()
@@ -129,8 +129,8 @@ func (f *Fetcher) Fetch(ctx context.Context, source Source, valid func([]byte) e
 	return flight.body, flight.err
 }
 
-// join returns the fetch that is under way, or one that has failed for want of a place, or else a new
-// one, which the caller has to make. The caller holds mu.
+// join returns the fetch that is under way, or one that has failed for want of a place, or else a
+// new one, which the caller has to make. The caller holds mu.
 func (f *Fetcher) join(source Source, now time.Time) (joined *flight, mine bool) {
 	if joined, underWay := f.flights[source]; underWay {
 		return joined, false

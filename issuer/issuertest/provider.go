@@ -99,10 +99,9 @@ type Behaviour struct {
 	UserInfoType   string         // of UserInfoBody; application/json if empty
 	UserInfoSigned bool           // answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
 
-	// Refresh
-	// "": rotates; "static": the same token for ever; "none": gives none; "keeps": a new one at each
-	// use, and the old ones stay good; "half": so too, until the access token that came with the new
-	// one is used at the userinfo endpoint.
+	// Refresh "": rotates; "static": the same token for ever; "none": gives none; "keeps": a new
+	// one at each use, and the old ones stay good; "half": so too, until the access token that came
+	// with the new one is used at the userinfo endpoint.
 	Refresh        string
 	KillOnReuse    bool   // an old refresh token used again ends the family
 	KillPerson     bool   // and all others of the person
@@ -324,7 +323,8 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return e.next.RoundTrip(moved)
 }
 
-// RotateKeys makes the provider sign with another key from now on. The one before is still published.
+// RotateKeys makes the provider sign with another key from now on. The one before is still
+// published.
 func (p *Provider) RotateKeys() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

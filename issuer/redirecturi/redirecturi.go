@@ -1,8 +1,8 @@
 // Package redirecturi judges redirect URIs (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §4.1): which may
-// be registered, which of them a request names, and what a person is shown of one. Whoever gets past
-// it sends authorization codes to an address of their own, so it goes by the text as it came, and by
-// how browsers read it. It knows nothing of clients or tenants, and asks no network: whether a host
-// belongs to the client that names it, it cannot say.
+// be registered, which of them a request names, and what a person is shown of one. Whoever gets
+// past it sends authorization codes to an address of their own, so it goes by the text as it came,
+// and by how browsers read it. It knows nothing of clients or tenants, and asks no network: whether
+// a host belongs to the client that names it, it cannot say.
 package redirecturi
 
 import (
@@ -107,9 +107,9 @@ func rawAuthority(raw string) string {
 	return rest
 }
 
-// CheckAuthority says why the host and port of u cannot be used, in words that complete "the URI …";
-// nil if they can. It refuses what Go parses and others read differently: ports out of range, empty
-// ports, percent signs in the host, trailing dots.
+// CheckAuthority says why the host and port of u cannot be used, in words that complete "the URI
+// …"; nil if they can. It refuses what Go parses and others read differently: ports out of range,
+// empty ports, percent signs in the host, trailing dots.
 func CheckAuthority(u *url.URL) error {
 	host, port := u.Hostname(), u.Port()
 	if host == "" || u.Opaque != "" || strings.HasSuffix(host, ".") || strings.Contains(host, "%") {
@@ -195,8 +195,8 @@ func splitLoopback(uri string) (host, path string, ok bool) {
 	return host, path, ok
 }
 
-// Shown returns what a person is shown of a redirect URI that passed Check, and whether a program on
-// their own machine waits there.
+// Shown returns what a person is shown of a redirect URI that passed Check, and whether a program
+// on their own machine waits there.
 func Shown(raw string) (host string, loopback bool) {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -1,6 +1,6 @@
-// better-auth with its plugin oauth-provider, in memory. People log in with e-mail and password; the first line of output is
-// {"basic":{"ID":…,"Secret":…},"post":…}: it makes the secrets itself. POST /rig/delete?email=…, /rig/sessions?email=… and /rig/keys
-// are the administrator's.
+// better-auth with its plugin oauth-provider, in memory. People log in with e-mail and password;
+// the first line of output is {"basic":{"ID":…,"Secret":…},"post":…}: it makes the secrets itself.
+// POST /rig/delete?email=…, /rig/sessions?email=… and /rig/keys are the administrator's.
 //
 //   node server.mjs PORT BASE_URL REDIRECT_URI PASSWORD EMAIL...
 import { createServer } from "node:http";

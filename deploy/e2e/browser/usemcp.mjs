@@ -1,6 +1,7 @@
-// A person with a web page that is an MCP client (usemcp-page.mjs), in a real Chromium: logs in in the window that the page opens, calls a tool, has the access
-// token refused, calls again, and reloads the page. The argument is JSON: {"chromium", "server", "username", "password"}. Printed are {"asked": authorization
-// URL} and {"result": {"package", "version", "subs", "windows"}}.
+// A person with a web page that is an MCP client (usemcp-page.mjs), in a real Chromium: logs in in
+// the window that the page opens, calls a tool, has the access token refused, calls again, and
+// reloads the page. The argument is JSON: {"chromium", "server", "username", "password"}. Printed
+// are {"asked": authorization URL} and {"result": {"package", "version", "subs", "windows"}}.
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -39,9 +40,10 @@ try {
   await page.goto(`http://127.0.0.1:${site.address().port}/?server=${encodeURIComponent(server)}`);
   const state = (wanted) => page.waitForFunction((wanted) => window.mcp?.state === wanted, wanted);
   const connect = () => page.getByRole('button', { name: 'Connect' }).click();
-  // The SDK's transport opens the window, and then use-mcp does it again, with another code_verifier. A person sees the second page only: the one whose
-  // code_challenge is of the verifier that is kept, for as long as a person needs to read. Now and then the window stays at the first page, with which nobody
-  // can log in: who meets that closes it, and begins again.
+  // The SDK's transport opens the window, and then use-mcp does it again, with another
+  // code_verifier. A person sees the second page only: the one whose code_challenge is of the
+  // verifier that is kept, for as long as a person needs to read. Now and then the window stays at
+  // the first page, with which nobody can log in: who meets that closes it, and begins again.
   const begin = async () => {
     windows = 1;
     const [popup] = await Promise.all([context.waitForEvent('page'), connect()]);

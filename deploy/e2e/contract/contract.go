@@ -24,8 +24,8 @@ const (
 	Shared Guard = "shared"
 )
 
-// Upstream is what the provider does about a refresh token of its own that was used before, or whose
-// answer was lost.
+// Upstream is what the provider does about a refresh token of its own that was used before, or
+// whose answer was lost.
 type Upstream string
 
 // Lenient takes it: it does not rotate, keeps old ones good, or has a leeway as long as the grace.
@@ -400,7 +400,8 @@ func (m *model) mayHaveEnded(op *Op) bool {
 	})
 }
 
-// isFirstUse says whether nobody has presented the same before: who comes again gets the first answer.
+// isFirstUse says whether nobody has presented the same before: who comes again gets the first
+// answer.
 func (m *model) isFirstUse(op *Op) bool {
 	return !slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool { return other != op && other.Start <= op.End })
 }
@@ -421,8 +422,8 @@ func (m *model) anyOutage(op *Op) bool {
 	return slices.ContainsFunc([]Part{Sidecar, Store, Emptied, Provider, Lost}, func(p Part) bool { return m.overlaps(p, op.Start, op.End) })
 }
 
-// mayHaveEndedUpstream says whether the provider has possibly seen, until then, a refresh token twice
-// that ends this family: its own, or one of the person's.
+// mayHaveEndedUpstream says whether the provider has possibly seen, until then, a refresh token
+// twice that ends this family: its own, or one of the person's.
 func (m *model) mayHaveEndedUpstream(family string, until time.Duration) bool {
 	if m.mayBeReused(family, until) || m.mayBeLost(family, until) {
 		return true
@@ -438,16 +439,16 @@ func (m *model) mayHaveEndedUpstream(family string, until time.Duration) bool {
 	return false
 }
 
-// mayBeLost says whether the provider's answer to a family's refresh was possibly lost. Others of the
-// person do not suffer from it: it must not be asked for again where all would end.
+// mayBeLost says whether the provider's answer to a family's refresh was possibly lost. Others of
+// the person do not suffer from it: it must not be asked for again where all would end.
 func (m *model) mayBeLost(family string, until time.Duration) bool {
 	return slices.ContainsFunc(m.of[family], func(op *Op) bool {
 		return op.Do == Refresh && op.Start <= until && m.overlaps(Lost, op.Start, op.End)
 	})
 }
 
-// mayBeReused says whether the provider has possibly seen one of its refresh tokens of a family twice,
-// because a client presented an old one and nobody stopped it.
+// mayBeReused says whether the provider has possibly seen one of its refresh tokens of a family
+// twice, because a client presented an old one and nobody stopped it.
 func (m *model) mayBeReused(family string, until time.Duration) bool {
 	for _, a := range m.of[family] {
 		if a.Do != Refresh || a.Start > until || !a.mayMove() {

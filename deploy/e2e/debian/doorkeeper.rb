@@ -1,9 +1,10 @@
-# Doorkeeper with doorkeeper-openid_connect of the Debian packages, in the smallest Rails there is, with the tables and settings that
-# their generators make.
+# Doorkeeper with doorkeeper-openid_connect of the Debian packages, in the smallest Rails there is,
+# with the tables and settings that their generators make.
 #
 #   doorkeeper.rb PORT BASE_URL REDIRECT_URI KEY_FILE FOLDER PASSWORD CLIENTS USER...
 #
-# CLIENTS is {"basic":{"ID":...,"Secret":...},...}. POST /rig/delete?user=... and /rig/tokens?user=... are the administrator's.
+# CLIENTS is {"basic":{"ID":...,"Secret":...},...}. POST /rig/delete?user=... and
+# /rig/tokens?user=... are the administrator's.
 require "json"
 require "logger"
 require "rack"

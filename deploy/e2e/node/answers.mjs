@@ -1,5 +1,6 @@
-// Reads answers of a server as clients read them: by the TypeScript SDK's schemas and readers (1.x and 2.x), by @atproto/oauth-types and by
-// oauth4webapi. The argument names a file: {"issuer", "resource", "audience", "clientId", "answers": [{"what", "kind", "url", "status", "header",
+// Reads answers of a server as clients read them: by the TypeScript SDK's schemas and readers (1.x
+// and 2.x), by @atproto/oauth-types and by oauth4webapi. The argument names a file: {"issuer",
+// "resource", "audience", "clientId", "answers": [{"what", "kind", "url", "status", "header",
 // "body", "state"}]}. Printed is what a reader does not accept, then how many readings there were.
 import { readFileSync } from 'node:fs';
 import * as v1 from '@modelcontextprotocol/sdk/client/auth.js';

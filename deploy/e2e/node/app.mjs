@@ -1,5 +1,6 @@
-// An application that embeds an MCP SDK: the SDK does all of OAuth, the application opens a browser and listens on loopback
-// for the answer. client-v1.mjs, client-v2.mjs and client-ai.mjs hand in what differs between the SDKs.
+// An application that embeds an MCP SDK: the SDK does all of OAuth, the application opens a browser
+// and listens on loopback for the answer. client-v1.mjs, client-v2.mjs and client-ai.mjs hand in
+// what differs between the SDKs.
 //
 // The argument is JSON:
 //   server                   URL of the MCP server
@@ -8,10 +9,11 @@
 //   clientId, clientSecret   pre-registered
 //   authMethod               what a registration asks for
 //   key                      CIMD: private JWK that authenticates the client
-// Printed are lines of JSON: {"open": URL for the browser}, {"ready": …} after the login, and then one answer for each line that
-// is read: "call" calls the tool whoami, "refuse" damages the access token that is kept, which the server then refuses while
-// the SDK believes that it is good, "age" lets the access token's time be over, "refresh" is an application that refreshes
-// without being asked to. "end", or the end of what there is to read, ends the program.
+// Printed are lines of JSON: {"open": URL for the browser}, {"ready": …} after the login, and then
+// one answer for each line that is read: "call" calls the tool whoami, "refuse" damages the access
+// token that is kept, which the server then refuses while the SDK believes that it is good, "age"
+// lets the access token's time be over, "refresh" is an application that refreshes without being
+// asked to. "end", or the end of what there is to read, ends the program.
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// Logs in as OpenID Connect libraries do, which ask for `openid` whatever the metadata says. The argument is JSON: library, issuer,
-// clientId, scope. Printed are lines of JSON: {"open": URL for the browser}, then {"result": …}.
+// Logs in as OpenID Connect libraries do, which ask for `openid` whatever the metadata says. The
+// argument is JSON: library, issuer, clientId, scope. Printed are lines of JSON: {"open": URL for
+// the browser}, then {"result": …}.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { InMemoryWebStorage, OidcClient, WebStorageStateStore } from 'oidc-client-ts';

@@ -1,5 +1,6 @@
-// The OpenID provider oidc-provider with its own defaults: it gives a refresh token only where the person was asked (prompt=consent),
-// and ends a login whose refresh token or code is used twice. Whoever gives a name logs in. POST /disable?sub=NAME removes somebody.
+// The OpenID provider oidc-provider with its own defaults: it gives a refresh token only where the
+// person was asked (prompt=consent), and ends a login whose refresh token or code is used twice.
+// Whoever gives a name logs in. POST /disable?sub=NAME removes somebody.
 //
 //   node plainprovider.mjs PORT ISSUER REDIRECT_URI CLIENTS, where CLIENTS is {"basic":{"ID":…,"Secret":…},"post":…}
 import { createServer } from "node:http";

@@ -1,9 +1,12 @@
-// The OpenID provider oidc-provider, as strict as it can be: a refresh token works once, and a second use ends everything
-// that came from its login. It gives one as OpenID Connect Core §11 says: where the request has prompt=consent. Whoever gives a name logs in. POST /disable?sub=NAME disables somebody, as an administrator would.
+// The OpenID provider oidc-provider, as strict as it can be: a refresh token works once, and a
+// second use ends everything that came from its login. It gives one as OpenID Connect Core §11
+// says: where the request has prompt=consent. Whoever gives a name logs in. POST /disable?sub=NAME
+// disables somebody, as an administrator would.
 //
 //   node provider.mjs PORT ISSUER CLIENT_ID CLIENT_SECRET REDIRECT_URI...
 //
-// CLIENT_SECRET jwks_uri=URL: the client has none, and proves itself by a key that stands there (private_key_jwt).
+// CLIENT_SECRET jwks_uri=URL: the client has none, and proves itself by a key that stands there
+// (private_key_jwt).
 import { createServer } from "node:http";
 
 import Provider from "oidc-provider";
@@ -19,7 +22,8 @@ const provider = new Provider(issuer, {
   claims: { openid: ["sub"], email: ["email"], profile: ["name"] },
   features: { revocation: { enabled: true } },
   rotateRefreshToken: true,
-  // Its own dispatcher reads no jwks_uri at a special-use address, and here all are on the loopback.
+  // Its own dispatcher reads no jwks_uri at a special-use address, and here all are on the
+  // loopback.
   fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   findAccount: (_, sub) =>
     disabled.has(sub) ? undefined : { accountId: sub, claims: async () => ({ sub, email: `${sub}@example.com`, name: sub }) },

@@ -1,4 +1,5 @@
-// What the command /mcp auth of Qwen Code does, from the program as it is published, without the terminal around it, which wants a model.
+// What the command /mcp auth of Qwen Code does, from the program as it is published, without the
+// terminal around it, which wants a model.
 //
 // The argument is the URL of the MCP server. What a person would see is printed.
 import { readdirSync, readFileSync } from 'node:fs';

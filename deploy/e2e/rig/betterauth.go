@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// StartBetterAuth starts better-auth with its OAuth provider (../betterauth/server.mjs), everything in its memory.
+// StartBetterAuth starts better-auth with its OAuth provider (../betterauth/server.mjs), everything
+// in its memory.
 func StartBetterAuth(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "better-auth 1.7.5", "/api/auth/oauth2/token")
 	base := p.Issuer

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// StartGlewlwyd starts Glewlwyd of the Debian package, with SQLite, as its administration page sets up an OpenID Connect plugin.
+// StartGlewlwyd starts Glewlwyd of the Debian package, with SQLite, as its administration page sets
+// up an OpenID Connect plugin.
 func StartGlewlwyd(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Glewlwyd 2.7.5", "/api/oidc/token")
 	base := p.Issuer

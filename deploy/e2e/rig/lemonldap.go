@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// StartLemonLDAP starts LemonLDAP::NG of the Debian package liblemonldap-ng-portal-perl, with its demonstration directory
-// and sessions in files. Its client may have offline tokens, and the person is asked for consent, both as it is by default.
+// StartLemonLDAP starts LemonLDAP::NG of the Debian package liblemonldap-ng-portal-perl, with its
+// demonstration directory and sessions in files. Its client may have offline tokens, and the person
+// is asked for consent, both as it is by default.
 func StartLemonLDAP(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "LemonLDAP::NG 2.16.1", "/oauth2/token")
 	p.Issuer += "/"

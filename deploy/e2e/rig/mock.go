@@ -21,10 +21,11 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// MockMCP is an MCP server with an authorization server of its own, both at one loopback address, as anybody could have
-// written them: nothing of the product is in it. It can be told to answer what servers answer on bad days, and it keeps what
-// clients then ask. Clients register, or name a metadata document, which nobody reads; whoever opens the authorization URL
-// has allowed. The documents are at every place where a client of any age looks.
+// MockMCP is an MCP server with an authorization server of its own, both at one loopback address,
+// as anybody could have written them: nothing of the product is in it. It can be told to answer
+// what servers answer on bad days, and it keeps what clients then ask. Clients register, or name a
+// metadata document, which nobody reads; whoever opens the authorization URL has allowed. The
+// documents are at every place where a client of any age looks.
 type MockMCP struct {
 	URL string // of the MCP endpoint
 
@@ -72,7 +73,8 @@ func (a Asked) String() string {
 	return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s %d", a.What, a.Method, a.Token, a.Scope, a.Status)), " ")
 }
 
-// StartMockMCP starts a mock. One that keeps no sessions speaks MCP 2026-07-28 with those who ask for it.
+// StartMockMCP starts a mock. One that keeps no sessions speaks MCP 2026-07-28 with those who ask
+// for it.
 func StartMockMCP(t T, stateless bool) *MockMCP {
 	t.Helper()
 	m := &MockMCP{
@@ -88,7 +90,8 @@ func StartMockMCP(t T, stateless bool) *MockMCP {
 		&mcp.StreamableHTTPOptions{DisableLocalhostProtection: true, Stateless: stateless})
 	srv := httptest.NewServer(m)
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
-	// The name, not the address, and /mock/oauth: so its URLs look like those of a tenant on Traefik's plain entry point.
+	// The name, not the address, and /mock/oauth: so its URLs look like those of a tenant on
+	// Traefik's plain entry point.
 	m.base = strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
 	m.URL = m.base + "/mcp"
 	return m
@@ -108,21 +111,24 @@ func (m *MockMCP) LetTokensLive(lifetime time.Duration) {
 	m.lifetime = lifetime
 }
 
-// EndTokens ends every access token before its time: the MCP server answers 401 invalid_token from now on.
+// EndTokens ends every access token before its time: the MCP server answers 401 invalid_token from
+// now on.
 func (m *MockMCP) EndTokens() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.tokens)
 }
 
-// EndRefreshTokens ends every refresh token: the token endpoint answers 400 invalid_grant from now on.
+// EndRefreshTokens ends every refresh token: the token endpoint answers 400 invalid_grant from now
+// on.
 func (m *MockMCP) EndRefreshTokens() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.refresh)
 }
 
-// Require makes the MCP server answer 403 insufficient_scope to tokens without this scope. "" lets all pass.
+// Require makes the MCP server answer 403 insufficient_scope to tokens without this scope. "" lets
+// all pass.
 func (m *MockMCP) Require(scope string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -150,7 +156,8 @@ func (m *MockMCP) AnswerToken(trouble *Trouble) {
 	m.atToken = trouble
 }
 
-// Allow is the person in front of a client: they open the URL and come back to where the client listens.
+// Allow is the person in front of a client: they open the URL and come back to where the client
+// listens.
 func (m *MockMCP) Allow(ctx context.Context, authorizationURL string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, authorizationURL, nil)
 	if err != nil {
@@ -392,8 +399,8 @@ func answerJSON(w http.ResponseWriter, status int, value map[string]any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// MockTroubles are what servers answer on bad days, by name: what the mock can be told by AnswerMCP and AnswerToken.
-// Retry-After is in seconds.
+// MockTroubles are what servers answer on bad days, by name: what the mock can be told by AnswerMCP
+// and AnswerToken. Retry-After is in seconds.
 func MockTroubles(retryAfter int) map[string]*Trouble {
 	answer := func(status int, code string, header map[string]string) *Trouble {
 		header = maps.Clone(header)

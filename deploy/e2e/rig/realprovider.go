@@ -20,8 +20,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// RealProvider is a whole identity provider, as it is installed, with the hooks of its administrator. What it
-// cannot do is nil. It starts with the people Users, who all have the password Password.
+// RealProvider is a whole identity provider, as it is installed, with the hooks of its
+// administrator. What it cannot do is nil. It starts with the people Users, who all have the
+// password Password.
 type RealProvider struct {
 	Name    string // with its version
 	Issuer  string
@@ -110,8 +111,8 @@ func (p *RealProvider) runs(t T, logs *Logs, ready string, start func() *Process
 	p.Start()
 }
 
-// administer sends a request of the administrator's, with a JSON body unless that is nil. Anything from 400 on is the test's end, but
-// for the statuses named.
+// administer sends a request of the administrator's, with a JSON body unless that is nil. Anything
+// from 400 on is the test's end, but for the statuses named.
 func administer(t T, client *http.Client, method, u string, body any, header http.Header, fine ...int) []byte {
 	t.Helper()
 	var content io.Reader

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 )
 
-// Wire stands before a provider: its URL is the provider's issuer, so that whatever the sidecar and the
-// browser ask passes here, is kept, and can be spoilt.
+// Wire stands before a provider: its URL is the provider's issuer, so that whatever the sidecar and
+// the browser ask passes here, is kept, and can be spoilt.
 type Wire struct {
 	URL string // http://localhost:PORT
 
@@ -83,7 +83,8 @@ func (w *Wire) Lose(backend string) http.Handler {
 	})
 }
 
-// Together is for Fault: of the next two requests to path, neither is answered before the provider has seen both, one after the other.
+// Together is for Fault: of the next two requests to path, neither is answered before the provider
+// has seen both, one after the other.
 func (w *Wire) Together(path, backend string) func(*http.Request) http.Handler {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
 	proxy.Transport = frontTransport

@@ -420,7 +420,8 @@ func derivations() {
 	issuer, id := "https://sso.example.com/realms/acme", "mcp bouncer"
 	info = lp("mcpbouncer/v1/client-p256", issuer, id)
 	wide := m.expand(info, 48)
-	// remainder + 1, from the top bit down: shift and subtract, with no number longer than the order's.
+	// remainder + 1, from the top bit down: shift and subtract, with no number longer than the
+	// order's.
 	order, _ := new(big.Int).SetString("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", 16) // n - 1
 	rest := new(big.Int)
 	for i := range 8 * len(wide) {

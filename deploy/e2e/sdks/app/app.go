@@ -1,10 +1,12 @@
-// Package app is what applications on an MCP SDK have in common, whatever the SDK is: a browser to open, a loopback
-// address to listen on, and a person who asks for something. It speaks as ../../node/app.mjs does: JSON in lines.
+// Package app is what applications on an MCP SDK have in common, whatever the SDK is: a browser to
+// open, a loopback address to listen on, and a person who asks for something. It speaks as
+// ../../node/app.mjs does: JSON in lines.
 //
-// The argument is JSON (Way). Printed are {"open": URL for the browser}, {"ready": …} after the login, and then for each
-// line that is read one answer: "call" calls the tool whoami, "refuse" damages the access token that is kept, which the
-// server then refuses while the SDK believes that it is good, "age" lets the access token's time be over. "end", or the
-// end of what there is to read, ends the program.
+// The argument is JSON (Way). Printed are {"open": URL for the browser}, {"ready": …} after the
+// login, and then for each line that is read one answer: "call" calls the tool whoami, "refuse"
+// damages the access token that is kept, which the server then refuses while the SDK believes that
+// it is good, "age" lets the access token's time be over. "end", or the end of what there is to
+// read, ends the program.
 package app
 
 import (

@@ -1,4 +1,5 @@
-// Gosdk is an application on the official Go SDK. Which certificates it trusts, and by which proxy it goes, its environment says.
+// Gosdk is an application on the official Go SDK. Which certificates it trusts, and by which proxy
+// it goes, its environment says.
 package main
 
 import (

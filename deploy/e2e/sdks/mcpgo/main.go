@@ -1,5 +1,5 @@
-// Mcpgo is an application on github.com/mark3labs/mcp-go, made as its example oauth_client is: when a call ends with
-// "authorization required", it logs in and calls again.
+// Mcpgo is an application on github.com/mark3labs/mcp-go, made as its example oauth_client is: when
+// a call ends with "authorization required", it logs in and calls again.
 package main
 
 import (
