@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -253,18 +251,8 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 	if t.Failed() {
 		return
 	}
-	begin, end := "<!-- begin of what "+t.Name()+" writes -->\n", "<!-- end of what "+t.Name()+" writes -->\n"
-	file := filepath.Join(rig.Root(), "docs", table.page)
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok1 := strings.Cut(string(b), begin)
-	old, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no lines %q and %q", file, begin, end)
-	}
-	lines := strings.Split(old, "\n")
+	part := partOf(t, table.page)
+	lines := strings.Split(part.read(t), "\n")
 	written := map[string][]string{} // rows, by their first cell
 	for _, text := range lines {
 		cells := strings.Split(strings.Trim(text, "| "), " | ")
@@ -289,9 +277,7 @@ func (table *clientTable) compare(t *testing.T, order []string) {
 		text += line(row)
 	}
 	if *update && whole {
-		if err := os.WriteFile(file, []byte(before+begin+text+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		part.write(t, text)
 		return
 	}
 	if lines[0]+"\n" != line(head) {

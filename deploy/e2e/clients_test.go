@@ -324,23 +324,10 @@ func compareTable(t *testing.T, clients []realClient, results map[clientAndWay]m
 		t.Log("the table is not compared: -run has left clients out")
 		return
 	}
-	begin, end := "<!-- begin of what "+t.Name()+" writes -->\n", "<!-- end of what "+t.Name()+" writes -->\n"
-	file := filepath.Join(rig.Root(), "docs", "clients.md")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok1 := strings.Cut(string(b), begin)
-	old, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no lines %q and %q", file, begin, end)
-	}
-	switch {
-	case old == table:
+	switch part := partOf(t, "clients.md"); {
+	case part.read(t) == table:
 	case *update:
-		if err := os.WriteFile(file, []byte(before+begin+table+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		part.write(t, table)
 	default:
 		t.Errorf("docs/clients.md is stale: go test -run '^%s$' . -update. The clients did:\n%s", t.Name(), table)
 	}

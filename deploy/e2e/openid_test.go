@@ -18,7 +18,7 @@ func TestOpenIDLibrariesLogIn(t *testing.T) {
 			t.Run(library+" at "+tn.Name, func(t *testing.T) {
 				name := library + " at " + tn.Name
 				id := tn.Client().Register(map[string]any{"client_name": library, "redirect_uris": []string{"http://127.0.0.1/callback"}, "token_endpoint_auth_method": "none"}).Member("client_id")
-				argument, err := json.Marshal(map[string]string{"library": library, "issuer": tn.PublicHTTP(), "clientId": id, "scope": "openid docs:read"})
+				argument, err := json.Marshal(map[string]string{"name": library, "issuer": tn.PublicHTTP(), "clientId": id, "scope": "openid docs:read"})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -190,22 +190,11 @@ func compareRows(t *testing.T, head string, rows []string, complete bool) {
 	if t.Failed() {
 		return
 	}
-	begin, end := "<!-- begin of what "+t.Name()+" writes -->\n", "<!-- end of what "+t.Name()+" writes -->\n"
-	file := filepath.Join(rig.Root(), "docs", "clients.md")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok1 := strings.Cut(string(b), begin)
-	old, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s has no lines %q and %q", file, begin, end)
-	}
+	part := partOf(t, "clients.md")
+	old := part.read(t)
 	table := head + strings.Join(rows, "")
 	if *update && complete {
-		if err := os.WriteFile(file, []byte(before+begin+table+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		part.write(t, table)
 		return
 	}
 	for _, row := range append(rows, head) {

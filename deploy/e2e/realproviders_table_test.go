@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,19 +111,12 @@ var providerTables = [][][2]string{
 // them. Rows of providers that did not run stay.
 func compareProviders(t *testing.T, rows map[string]map[string]string) {
 	t.Helper()
-	file := filepath.Join(rig.Root(), "docs", "providers.md")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := string(text)
 	for i, columns := range providerTables {
-		begin, end := fmt.Sprintf("<!-- begin of table %d, which %s writes -->\n", i+1, t.Name()), fmt.Sprintf("<!-- end of table %d -->\n", i+1)
-		before, rest, ok1 := strings.Cut(page, begin)
-		old, after, ok2 := strings.Cut(rest, end)
-		if !ok1 || !ok2 {
-			t.Fatalf("%s has no lines %q and %q", file, begin, end)
+		part := pagePart{
+			filepath.Join(rig.Root(), "docs", "providers.md"),
+			fmt.Sprintf("<!-- begin of table %d, which %s writes -->\n", i+1, t.Name()), fmt.Sprintf("<!-- end of table %d -->\n", i+1),
 		}
+		old := part.read(t)
 		is := map[string]string{} // by provider
 		for line := range strings.Lines(old) {
 			if cells := strings.Split(line, " | "); len(cells) > 1 && strings.HasPrefix(line, "| ") {
@@ -155,11 +147,8 @@ func compareProviders(t *testing.T, rows map[string]map[string]string) {
 		for _, provider := range slices.Sorted(maps.Keys(is)) {
 			table += is[provider]
 		}
-		page = before + begin + table + end + after
-	}
-	if *update && page != string(text) {
-		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
-			t.Fatal(err)
+		if *update && table != old {
+			part.write(t, table)
 		}
 	}
 }

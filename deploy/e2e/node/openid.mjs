@@ -1,5 +1,5 @@
 // Logs in as OpenID Connect libraries do, which ask for `openid` whatever the metadata says. The
-// argument is JSON: library, issuer, clientId, scope. Printed are lines of JSON: {"open": URL for
+// argument is JSON: name, issuer, clientId, scope. Printed are lines of JSON: {"open": URL for
 // the browser}, then {"result": …}.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -24,7 +24,7 @@ async function opened(url) {
   return new URL(request.url, redirectUri);
 }
 
-const libraries = {
+const logins = {
   async 'oidc-client-ts'() {
     const client = new OidcClient({
       authority: way.issuer, client_id: way.clientId, redirect_uri: redirectUri, scope: way.scope,
@@ -49,4 +49,4 @@ const libraries = {
   },
 };
 
-print({ result: await libraries[way.library]() });
+print({ result: await logins[way.name]() });
