@@ -15,8 +15,8 @@ demo-traefik:
 
 test: lint unit fuzz tools e2e
 
-# What takes too long for every change: every cell of the tables of clients, random clients for five minutes with each kind of replay guard,
-# and for a minute at providers of each kind.
+# What takes too long for every change: every cell of the tables of clients, random clients for five
+# minutes with each kind of replay guard, and for a minute at providers of each kind.
 nightly: tools
 	deploy/e2e/providers.sh
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^TestWholeProviders$$' . -providers all
@@ -34,7 +34,8 @@ providers: tools
 unit:
 	go test -race ./...
 
-# A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go test -fuzz` by hand for more.
+# A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go
+# test -fuzz` by hand for more.
 FUZZTIME ?= 40000x
 fuzz:
 	@for package in $$(go list ./...); do \

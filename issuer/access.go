@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// admit is the one place where it is decided who may come in. It is called for every grant (issue), with the provider's last word on
-// the person and the labels of this moment: a changed label takes effect at the next refresh. All rules that are set must hold.
+// admit is the one place where it is decided who may come in. It is called for every grant (issue),
+// with the provider's last word on the person and the labels of this moment: a changed label takes
+// effect at the next refresh. All rules that are set must hold.
 func (s *Issuer) admit(t *tenant, who identity) error {
-	if who.machine { // the operator has admitted it by making it, and the provider says nothing about it
+	// the operator has admitted it by making it, and the provider says nothing about it
+	if who.machine {
 		return nil
 	}
 	err := t.breaks(who)
@@ -92,7 +94,8 @@ func (t *tenant) breaks(who identity) error {
 		}
 		return unsent("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim, t.GroupsClaim)
 	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
-		// A token without them would be refused at every request, and the client would ask for more for ever.
+		// A token without them would be refused at every request, and the client would ask for more
+		// for ever.
 		given := t.given(who)
 		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
 		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
@@ -137,13 +140,14 @@ func (who identity) lacking(claim string) string {
 	return fmt.Sprintf("; the provider sent no claim %q (sent: %.600s)%s", claim, names, remedy)
 }
 
-// hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address of another one.
+// hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address
+// of another one.
 func (who identity) hasEmail(address string) bool {
 	return who.Email != "" && asciiLower(who.Email) == asciiLower(address)
 }
 
-// domain is the one that vouches for a person. With Google it is the Workspace's (hd): anybody can open a consumer account with an
-// address at a company's domain, and keep it after leaving.
+// domain is the one that vouches for a person. With Google it is the Workspace's (hd): anybody can
+// open a consumer account with an address at a company's domain, and keep it after leaving.
 func (who identity) domain(t *tenant) string {
 	if t.ProviderIssuer == googleIssuer {
 		return asciiLower(who.HostedDomain)

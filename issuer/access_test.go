@@ -17,7 +17,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// person is a file of testdata/claims: what a provider says of somebody, in the shape that its documentation gives; none is a recording.
+// person is a file of testdata/claims: what a provider says of somebody, in the shape that its
+// documentation gives; none is a recording.
 type person struct {
 	Comment  string
 	Issuer   string
@@ -53,7 +54,8 @@ func visit(t testing.TB, p person, labels func(*issuertest.Tenant)) *world {
 
 type labels = issuertest.Tenant
 
-// Rules × claims × result. Refused is the label that the operator's log names; the client hears access_denied and no label.
+// Rules × claims × result. Refused is the label that the operator's log names; the client hears
+// access_denied and no label.
 func TestWhoMayComeIn(t *testing.T) {
 	const entraGroup = "0760b6cf-170e-4a14-91b3-4b78e0739963"
 	for _, c := range []struct {
@@ -341,7 +343,8 @@ func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
 	}
 }
 
-// docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider, gives that account what they like, but no other name.
+// docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider,
+// gives that account what they like, but no other name.
 func TestWhatTheHopKeyGives(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.AllowedGroups, w.wiki.IdentityClaims = []string{"staff"}, []string{"groups"}
@@ -359,8 +362,9 @@ func TestWhatTheHopKeyGives(t *testing.T) {
 	}
 }
 
-// A refresh whose answer was lost is answered again with the same refresh token, though the labels have changed since (docs/replay.md). What is known of
-// the person was read for the old labels, so the access token is a short one.
+// A refresh whose answer was lost is answered again with the same refresh token, though the labels
+// have changed since (docs/replay.md). What is known of the person was read for the old labels, so
+// the access token is a short one.
 func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -390,7 +394,8 @@ func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 				w.clock.Add(30 * time.Second)
 				posts := w.idp.Posts()
 				again := a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, c.status, c.code)
-				if n := w.idp.Posts() - posts; n != 0 { // many providers take the same token twice for theft
+				// many providers take the same token twice for theft
+				if n := w.idp.Posts() - posts; n != 0 {
 					t.Errorf("the provider was asked %d times", n)
 				}
 				if c.code == "" && (again.JSON["expires_in"] != c.life || again.text("refresh_token") != first.text("refresh_token")) {
@@ -407,7 +412,8 @@ func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	}
 }
 
-// With exchange=callback the person is read before the code is made, and labels can change until it is redeemed.
+// With exchange=callback the person is read before the code is made, and labels can change until it
+// is redeemed.
 func TestALabelChangesBeforeACodeIsRedeemed(t *testing.T) {
 	p := readPerson(t, "dex")
 	w := visit(t, p, func(tn *labels) {
@@ -447,7 +453,8 @@ func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 }
 
-// The operator reads once, in words, who can log in; and is warned when it is everybody, except where each cold start would warn again.
+// The operator reads once, in words, who can log in; and is warned when it is everybody, except
+// where each cold start would warn again.
 func TestTheLogSaysWhoMayComeIn(t *testing.T) {
 	const container, lambda = false, true
 	for _, c := range []struct {
@@ -503,7 +510,8 @@ func TestTheLogSaysWhoMayComeIn(t *testing.T) {
 	}
 }
 
-// The operator's slip names a claim that this provider cannot be asked for. Nobody refused anything.
+// The operator's slip names a claim that this provider cannot be asked for. Nobody refused
+// anything.
 func TestASlipInALabelEndsNoLoginAtAProviderThatSaysNothingNew(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {

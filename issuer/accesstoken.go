@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// accessTokenClaims is RFC 9068 §2.2. aud holds the tenant's audience, which the plugin checks, and the
-// resource that was asked for.
+// accessTokenClaims is RFC 9068 §2.2. aud holds the tenant's audience, which the plugin checks, and
+// the resource that was asked for.
 type accessTokenClaims struct {
 	Issuer    string   `json:"iss"`
 	Subject   string   `json:"sub"`
@@ -21,8 +21,9 @@ type accessTokenClaims struct {
 	ID        string   `json:"jti"`
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope"`
-	Session   string   `json:"sid"`       // the family, as the log names it
-	AuthTime  int64    `json:"auth_time"` // RFC 9068 §2.2.1: of the login, however often it was refreshed
+	Session   string   `json:"sid"` // the family, as the log names it
+	// RFC 9068 §2.2.1: of the login, however often it was refreshed
+	AuthTime int64 `json:"auth_time"`
 
 	// Only what the tenant's identity headers ask for.
 	Email  string   `json:"email,omitempty"`
@@ -66,8 +67,9 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	return accessToken{s.sign(t, accessTokenType, claims), id, expires.Sub(now)}
 }
 
-// sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is written out here because go-jose's way
-// there costs half as much again as the signature; what others signed is never read like this.
+// sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is
+// written out here because go-jose's way there costs half as much again as the signature; what
+// others signed is never read like this.
 func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
 	encode := base64.RawURLEncoding.EncodeToString
@@ -76,8 +78,9 @@ func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 	return signed + "." + encode(ed25519.Sign(key, []byte(signed)))
 }
 
-// keyID is the first 16 characters of the key's RFC 7638 thumbprint, in base64url: it names the key and says nothing about
-// tenant or epoch. The members stand in the order that RFC 8037 §2 and RFC 7638 §3 demand.
+// keyID is the first 16 characters of the key's RFC 7638 thumbprint, in base64url: it names the key
+// and says nothing about tenant or epoch. The members stand in the order that RFC 8037 §2 and RFC
+// 7638 §3 demand.
 func keyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(key) + `"}`))
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:16]

@@ -27,7 +27,8 @@ const (
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
 
-// assertedClient reads whom an assertion speaks of, before anything is verified: it selects the keys to verify it with.
+// assertedClient reads whom an assertion speaks of, before anything is verified: it selects the
+// keys to verify it with.
 func assertedClient(assertion string) (string, error) {
 	token, err := parseAssertion(assertion)
 	if err != nil {
@@ -51,9 +52,9 @@ func parseAssertion(assertion string) (*jwt.JSONWebToken, error) {
 	return token, nil
 }
 
-// verifyAssertion is RFC 7523 §3: signed by a key of the client, about the client, for us, and short-lived. It does not
-// check that an assertion is presented once: it travels beside a code or refresh token that nobody else has or, with
-// client_credentials, to us alone, as a secret would.
+// verifyAssertion is RFC 7523 §3: signed by a key of the client, about the client, for us, and
+// short-lived. It does not check that an assertion is presented once: it travels beside a code or
+// refresh token that nobody else has or, with client_credentials, to us alone, as a secret would.
 func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, assertion string) error {
 	token, err := parseAssertion(assertion)
 	if err != nil {
@@ -62,7 +63,8 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	if len(token.Headers) != 1 {
 		return errors.New("client_assertion: must have one signature")
 	}
-	// RFC 8725 §3.11: a JWT that says it is something else (an access token, a DPoP proof, a logout token) is none of ours.
+	// RFC 8725 §3.11: a JWT that says it is something else (an access token, a DPoP proof, a logout
+	// token) is none of ours.
 	typ, _ := token.Headers[0].ExtraHeaders[jose.HeaderType].(string)
 	if typ = strings.TrimPrefix(strings.ToLower(typ), "application/"); typ != "" && typ != "jwt" && typ != "client-authentication+jwt" {
 		return errors.New("client_assertion: typ of something else")
@@ -91,8 +93,8 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	return nil
 }
 
-// isAudience wants us in every place of aud: an assertion that is good elsewhere too could have been sent there first, and be
-// presented here by whoever it was sent to.
+// isAudience wants us in every place of aud: an assertion that is good elsewhere too could have
+// been sent there first, and be presented here by whoever it was sent to.
 func (t *tenant) isAudience(aud jwt.Audience) bool {
 	return len(aud) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return a != t.PublicURL && a != t.PublicURL+"/oauth/token" })
 }
@@ -151,8 +153,9 @@ func (s *Issuer) fetchKeys(ctx context.Context, source clientdoc.Source) (*jose.
 
 var errNoKey = errors.New("jwks: holds no key that can be used")
 
-// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5), and RSA keys that are too short (RFC 7518 §3.3); a private
-// or symmetric one spoils the set, because whoever reads it can sign.
+// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5), and RSA keys that
+// are too short (RFC 7518 §3.3); a private or symmetric one spoils the set, because whoever reads
+// it can sign.
 func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 	var raw struct {
 		Keys []json.RawMessage `json:"keys"`

@@ -120,7 +120,8 @@ func TestLoginsOfDocuments(t *testing.T) {
 			w.checkTokens(a, first, w.wiki.PublicURL+"/mcp", "mcp:read email")
 			second := w.do(request(a.refreshment(first.text("refresh_token")))).wants(t, 200, "")
 			w.checkTokens(a, second, w.wiki.PublicURL+"/mcp", "mcp:read email")
-			if c.alg != "" { // a login that began with a key goes on with one, whatever the document allows
+			// a login that began with a key goes on with one, whatever the document allows
+			if c.alg != "" {
 				for _, token := range []string{first.text("refresh_token"), second.text("refresh_token")} {
 					bare.token(bare.refreshment(token)).wants(t, 401, "invalid_client")
 					bare.revoke(url.Values{"token": {token}}).wants(t, 401, "invalid_client")
@@ -137,7 +138,8 @@ func TestLoginsOfDocuments(t *testing.T) {
 		a := w.documentApp(chatGPT).withKey(jose.RS256, rsaKey())
 		a.redirect = "https://chatgpt.com/connector_platform_oauth_redirect"
 		code := a.code()
-		a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable") // and not that it has no key
+		// and not that it has no key
+		a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
 		w.docs.put("https://chatgpt.com/oauth/jwks.json", 200, mustJSON(t, jwks(rsaKey().Public())))
 		w.docs.put(chatGPT, 200, mustJSON(t, documentMembers(chatGPT, map[string]any{
 			"redirect_uris": []string{a.redirect}, "token_endpoint_auth_method": "private_key_jwt",
@@ -242,7 +244,8 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 		{"a key in its own header", func() string {
 			return sign(t, jose.EdDSA, edKey(), a.assertionClaims(), map[string]any{"kid": nil, "jwk": edKey().Public()})
 		}, nil, false},
-		{"a URL of keys in its header", header("jku", "https://evil.example/jwks.json"), nil, true}, // and it is not asked
+		// and it is not asked
+		{"a URL of keys in its header", header("jku", "https://evil.example/jwks.json"), nil, true},
 		{"a critical header that nobody knows", func() string {
 			return part(map[string]any{"alg": "ES256", "kid": "ec", "crit": []string{"x"}, "x": 1}) + "." + strings.Join(split(a.assertion())[1:], ".")
 		}, nil, false},
@@ -306,7 +309,8 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 			t.Error("no WWW-Authenticate for who used the Authorization header (RFC 6749 §5.2)")
 		}
 	})
-	// An assertion in the log would be good for minutes. Three letters of it could stand in a random jti.
+	// An assertion in the log would be good for minutes. Three letters of it could stand in a
+	// random jti.
 	for _, bad := range []string{"eyJhbGciOi", "hunter2", "mba1_", "mbr1_"} {
 		if log := w.log.String(); strings.Contains(log, bad) || !strings.Contains(log, "client_assertion: ") {
 			t.Errorf("%s is in the log, or no reason is", bad)
@@ -314,7 +318,8 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A key that the client has only just made is found, and strangers who invent one do not make us ask more than every 30 seconds.
+// A key that the client has only just made is found, and strangers who invent one do not make us
+// ask more than every 30 seconds.
 func TestKeyRotation(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -365,7 +370,8 @@ func TestKeyRotation(t *testing.T) {
 			refresh(unnamed, jose.EdDSA, 401, "invalid_client", 3)
 			w.clock.Add(30 * time.Second)
 			refresh(unnamed, jose.EdDSA, 200, "", 4)
-			// The host is away: what is known serves, what is not known may be new, so the client is not told that it is none.
+			// The host is away: what is known serves, what is not known may be new, so the client
+			// is not told that it is none.
 			w.docs.fail(c.source)
 			w.clock.Add(30 * time.Second)
 			for range 20 {

@@ -16,14 +16,16 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// authorize checks an authorization request (RFC 6749 §4.1.1) and asks the person. Nobody is sent upstream
-// before consent: all clients share one upstream client, so the provider cannot ask for each (confused deputy).
+// authorize checks an authorization request (RFC 6749 §4.1.1) and asks the person. Nobody is sent
+// upstream before consent: all clients share one upstream client, so the provider cannot ask for
+// each (confused deputy).
 func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	c, req, err := s.parseAuthorizationRequest(r, t)
 	if err != nil {
 		return nil, ofClient(c.id, err)
 	}
-	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered here.
+	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered
+	// here.
 	id := s.newConsentID()
 	host, loopback := redirecturi.Shown(req.RedirectURI)
 	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
@@ -31,9 +33,11 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	switch {
 	case !c.document():
 	case c.pinned || s.documents.Stale(clientdoc.Document(c.id)):
-		unread = weburl.HostOf(c.id) // it said nothing now: an old copy serves, or what is known here
+		// it said nothing now: an old copy serves, or what is known here
+		unread = weburl.HostOf(c.id)
 	default:
-		verified = weburl.HostOf(c.id) // the document was read there, so the host speaks for the client
+		// the document was read there, so the host speaks for the client
+		verified = weburl.HostOf(c.id)
 	}
 	name := c.Name
 	if name == "" {
@@ -41,7 +45,8 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	}
 	provider := weburl.HostOf(t.ProviderIssuer)
 	if up, err := s.upstream(r.Context(), t); err == nil {
-		provider = weburl.HostOf(up.endpoint.AuthURL) // some providers ask for passwords at another host than their issuer's
+		// some providers ask for passwords at another host than their issuer's
+		provider = weburl.HostOf(up.endpoint.AuthURL)
 	}
 	a := &answer{
 		page: consentPage,
@@ -66,21 +71,23 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	return a, nil
 }
 
-// parseAuthorizationRequest returns a request that passed every check. Until client and redirect URI are proven an error is
-// shown to the person; from then on it is sent to the client.
+// parseAuthorizationRequest returns a request that passed every check. Until client and redirect
+// URI are proven an error is shown to the person; from then on it is sent to the client.
 func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, authorizationRequest, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return client{}, authorizationRequest{}, invalidRequest("The application's request is not well-formed.")
 	}
 	for name, values := range query {
-		if len(values) > 1 && name != "resource" { // RFC 6749 §3.1; RFC 8707 §2 allows several resources
+		// RFC 6749 §3.1; RFC 8707 §2 allows several resources
+		if len(values) > 1 && name != "resource" {
 			return client{}, authorizationRequest{}, invalidRequest("A parameter of the application's request is repeated.")
 		}
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
 	if isDocumentURL(id) && uri != "" && redirecturi.Check(uri, nil) != nil {
-		return client{id: id}, authorizationRequest{}, errRedirectURI // no document can allow it: none is fetched
+		// no document can allow it: none is fetched
+		return client{id: id}, authorizationRequest{}, errRedirectURI
 	}
 	c, err := s.openClient(r.Context(), t, id)
 	if err != nil {
@@ -103,7 +110,8 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	redirected := func(code, description string) error {
 		return &redirectedError{badRequest(code, description), req}
 	}
-	if req.State = query.Get("state"); len(req.State) > maxState || !utf8.ValidString(req.State) { // CBOR has no text that is not UTF-8
+	// CBOR has no text that is not UTF-8
+	if req.State = query.Get("state"); len(req.State) > maxState || !utf8.ValidString(req.State) {
 		req.State = ""
 		return c, req, redirected("invalid_request", "state is too long or not UTF-8")
 	}
@@ -118,7 +126,8 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if query.Get("response_type") != "code" {
 		return c, req, redirected("unsupported_response_type", "response_type must be code")
 	}
-	if query.Get("code_challenge_method") != "S256" { // a missing method means plain (RFC 7636 §4.3)
+	// a missing method means plain (RFC 7636 §4.3)
+	if query.Get("code_challenge_method") != "S256" {
 		return c, req, redirected("invalid_request", "code_challenge_method must be S256")
 	}
 	challenge, err := base64.RawURLEncoding.Strict().DecodeString(query.Get("code_challenge"))

@@ -9,7 +9,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// Until client and redirect URI are proven, an error is a page: a redirect would be an open redirector.
+// Until client and redirect URI are proven, an error is a page: a redirect would be an open
+// redirector.
 func TestAuthorizeErrorsThatAreShown(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -78,7 +79,8 @@ func checkPage(t testing.TB, r reply) {
 // onThisMachine registers a program that waits for its answer on a loopback address.
 var onThisMachine = map[string]any{"redirect_uris": []string{"http://127.0.0.1:33418/callback"}, "token_endpoint_auth_method": "none", "client_name": "Test App"}
 
-// Anybody can register any address. A link to our endpoint with a wrong parameter must not forward people there.
+// Anybody can register any address. A link to our endpoint with a wrong parameter must not forward
+// people there.
 func TestErrorsBeforeConsentForwardNobodyToOtherHosts(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{"https://phish.example/x", "cursor://anysphere.cursor-mcp/oauth/callback", "com.example.app:/callback"} {

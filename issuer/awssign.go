@@ -19,8 +19,9 @@ import (
 	"time"
 )
 
-// What of AWS's protocol one DynamoDB table needs: Signature Version 4 of a POST to the root, and credentials from where Lambda and the container
-// services put them. docs/decisions/0007-replay-stores.md says why it is not the SDK.
+// What of AWS's protocol one DynamoDB table needs: Signature Version 4 of a POST to the root, and
+// credentials from where Lambda and the container services put them.
+// docs/decisions/0007-replay-stores.md says why it is not the SDK.
 
 // awsCredentials sign requests until expires; the zero time is never.
 type awsCredentials struct {
@@ -28,7 +29,8 @@ type awsCredentials struct {
 	expires             time.Time
 }
 
-// signAWS adds X-Amz-Date and Authorization to a POST whose path is "/" and whose URL has no query. All headers that are set are signed.
+// signAWS adds X-Amz-Date and Authorization to a POST whose path is "/" and whose URL has no query.
+// All headers that are set are signed.
 func signAWS(r *http.Request, body []byte, c awsCredentials, region, service string, now time.Time) {
 	date := now.UTC().Format("20060102T150405Z")
 	r.Header.Set("X-Amz-Date", date)
@@ -70,7 +72,8 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// awsIdentity finds credentials: in the environment, as on Lambda, or at the container's endpoint, as on ECS and EKS.
+// awsIdentity finds credentials: in the environment, as on Lambda, or at the container's endpoint,
+// as on ECS and EKS.
 type awsIdentity struct {
 	getenv func(string) string
 	client *http.Client
@@ -83,7 +86,8 @@ type awsIdentity struct {
 
 const (
 	awsRenewal = 5 * time.Minute // before they expire
-	awsRetry   = 5 * time.Second // above dynamoTimeout: those who wait for an endpoint that hangs share its failure
+	// above dynamoTimeout: those who wait for an endpoint that hangs share its failure
+	awsRetry = 5 * time.Second
 )
 
 func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCredentials, error) {
@@ -103,19 +107,22 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 		return a.known, nil
 	}
 	if a.err == nil || now.Sub(a.failedAt).Abs() >= awsRetry {
-		next, err := a.fetch(context.WithoutCancel(ctx), endpoint) // a client that hangs up must not make it fail for all
+		// a client that hangs up must not make it fail for all
+		next, err := a.fetch(context.WithoutCancel(ctx), endpoint)
 		if err == nil {
 			a.known = next
 		}
 		a.failedAt, a.err = now, err
 	}
-	if a.err != nil && !now.Before(a.known.expires) { // before that, the endpoint has minutes to get well
+	// before that, the endpoint has minutes to get well
+	if a.err != nil && !now.Before(a.known.expires) {
 		return awsCredentials{}, a.err
 	}
 	return a.known, nil
 }
 
-// awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody else can be.
+// awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody
+// else can be.
 var awsEndpoints = []string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "127.0.0.1", "localhost", "::1"}
 
 func (a *awsIdentity) fetch(ctx context.Context, endpoint string) (awsCredentials, error) {

@@ -13,19 +13,22 @@ import (
 )
 
 const (
-	// backendAssertionType keeps it from passing for an access token, and an access token from passing for it (RFC 8725 §3.11).
+	// backendAssertionType keeps it from passing for an access token, and an access token from
+	// passing for it (RFC 8725 §3.11).
 	backendAssertionType = "mcp-assertion+jwt"
 	backendAssertionLife = 5 * time.Minute
 )
 
-// backendAssertion is what an MCP server gets that verifies who calls instead of trusting a header: what the access token says, signed for
-// this server. The access token itself it never gets: with it, it could call in the person's name.
+// backendAssertion is what an MCP server gets that verifies who calls instead of trusting a header:
+// what the access token says, signed for this server. The access token itself it never gets: with
+// it, it could call in the person's name.
 type backendAssertion struct {
 	Assertion string `json:"assertion"`
 	ExpiresIn int64  `json:"expires_in"`
 }
 
-// assertToBackend makes one for the plugin from an access token of this tenant. The plugin has verified the token; that is not relied on.
+// assertToBackend makes one for the plugin from an access token of this tenant. The plugin has
+// verified the token; that is not relied on.
 func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {
@@ -43,7 +46,8 @@ func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tena
 	return nil
 }
 
-// verifyAccessToken is RFC 9068 §4 for our own tokens. It does not look into a deny list: the plugin does at each request.
+// verifyAccessToken is RFC 9068 §4 for our own tokens. It does not look into a deny list: the
+// plugin does at each request.
 func (s *Issuer) verifyAccessToken(t *tenant, text string) (claims accessTokenClaims, err error) {
 	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil || len(token.Headers) != 1 || token.Headers[0].ExtraHeaders[jose.HeaderType] != accessTokenType {

@@ -17,8 +17,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// The budgets of docs/benchmarks.md: processor time of one request through Handler, with the log on. The hop header is the
-// plugin's, which makes a new one every 20 seconds.
+// The budgets of docs/benchmarks.md: processor time of one request through Handler, with the log
+// on. The hop header is the plugin's, which makes a new one every 20 seconds.
 func benchmark(b *testing.B, w *world, method, path, contentType, body string, header http.Header, status int) {
 	b.Helper()
 	h := w.replica()
@@ -135,8 +135,9 @@ func BenchmarkAuthorize(b *testing.B) {
 	benchmark(b, w, "GET", "/oauth/authorize?"+u.RawQuery, "", "", nil, 200)
 }
 
-// BenchmarkCodeExchange redeems one code again and again at a provider in memory that allows it: all of ours, and of the
-// provider's side only the answer's bytes. The id_token's RSA signature is verified each time.
+// BenchmarkCodeExchange redeems one code again and again at a provider in memory that allows it:
+// all of ours, and of the provider's side only the answer's bytes. The id_token's RSA signature is
+// verified each time.
 func BenchmarkCodeExchange(b *testing.B) {
 	memory := &memoryProvider{}
 	w := benchWorld(b, func(w *world) {
@@ -202,13 +203,14 @@ func BenchmarkFirstHop(b *testing.B) {
 	}
 }
 
-// BenchmarkRefreshGuarded is a chain of refreshes with the memory guard, each with the token that the last one gave, between two checks of
-// the provider.
+// BenchmarkRefreshGuarded is a chain of refreshes with the memory guard, each with the token that
+// the last one gave, between two checks of the provider.
 func BenchmarkRefreshGuarded(b *testing.B) {
 	refreshChain(b, guardedBench(b), 1)
 }
 
-// BenchmarkRefreshesAtOnce is as many clients as there are processors; "/s" is what all of them get together.
+// BenchmarkRefreshesAtOnce is as many clients as there are processors; "/s" is what all of them get
+// together.
 func BenchmarkRefreshesAtOnce(b *testing.B) {
 	refreshChain(b, guardedBench(b), runtime.GOMAXPROCS(0))
 }

@@ -73,7 +73,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		return nil, errFinished
 	}
 	if !weburl.IsWeb(req.RedirectURI) && s.unfinished.has(mark, s.Now()) {
-		succeeded = nil // the page was reloaded: its cookie lives on, and no longer than what is kept
+		// the page was reloaded: its cookie lives on, and no longer than what is kept
+		succeeded = nil
 	}
 	if here {
 		who, withheld, err := s.redeem(r.Context(), t, login.Seed, upstreamCode, true)
@@ -84,7 +85,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 				s.handOn(r.Context(), mark)
 				return s.codeAnswer(t, req, code, succeeded), nil
 			}
-			if e.Code == "invalid_grant" { // a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
+			// a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
+			if e.Code == "invalid_grant" {
 				e = badRequest("access_denied", e.Description).because(e.cause)
 			}
 			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
@@ -126,7 +128,8 @@ func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) (her
 		s.guardFailed(t, err)
 		return !auto, false
 	}
-	return !left, used // the person was here before, and hung up: the token request gets what was learnt
+	// the person was here before, and hung up: the token request gets what was learnt
+	return !left, used
 }
 
 // codeAnswer leads the browser to the client with a code.

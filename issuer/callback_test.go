@@ -153,7 +153,8 @@ func TestProvidersThatPromiseIss(t *testing.T) {
 	}
 }
 
-// The cookie goes with the first answer. Who kept it gets a second code, and the provider refuses what is in it.
+// The cookie goes with the first answer. Who kept it gets a second code, and the provider refuses
+// what is in it.
 func TestACallbackOpenedTwice(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -204,7 +205,8 @@ func TestACallbackWhoseAnswerWasLost(t *testing.T) {
 					t.Fatalf("codes %q", codes)
 				}
 				a.token(a.redemption(codes[2])).wants(t, 200, "")
-				if counted := guard != "none" || exchange != "callback"; counted { // else nobody counts: docs/replay.md
+				// else nobody counts: docs/replay.md
+				if counted := guard != "none" || exchange != "callback"; counted {
 					a.token(a.redemption(codes[1])).wants(t, 400, "invalid_grant")
 					a.token(a.redemption(codes[0])).wants(t, 400, "invalid_grant")
 				}
@@ -372,7 +374,8 @@ func TestTwelveLoginsInOneBrowser(t *testing.T) {
 	}
 }
 
-// What the provider may say instead of a code, and what the client hears: a fixed list and fixed texts.
+// What the provider may say instead of a code, and what the client hears: a fixed list and fixed
+// texts.
 func TestProviderErrorsAtTheCallback(t *testing.T) {
 	for _, c := range []struct{ name, said, description, code string }{
 		{"the person said no", "access_denied", "no", "access_denied"},

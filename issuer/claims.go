@@ -34,7 +34,8 @@ type claimNeeds struct {
 	AllGroups   bool     // the MCP server is told of all
 }
 
-// markSize is enough: of two needs with one mark, the second would be taken for read, and who has it be refused until the next check.
+// markSize is enough: of two needs with one mark, the second would be taken for read, and who has
+// it be refused until the next check.
 const markSize = 4
 
 // marks are sealed beside what was read: a hash of each need, cut short.
@@ -53,7 +54,8 @@ func (n claimNeeds) marks() []byte {
 	if n.AllGroups {
 		mark("groups", n.GroupsClaim)
 	}
-	if len(n.Groups) > maxGroups { // sealed values must stay small: one mark for all, so that each change of them is another need
+	// sealed values must stay small: one mark for all, so that each change of them is another need
+	if len(n.Groups) > maxGroups {
 		mark(append([]string{"these groups", n.GroupsClaim}, n.Groups...)...)
 		return all
 	}
@@ -63,7 +65,8 @@ func (n claimNeeds) marks() []byte {
 	return all
 }
 
-// within says whether all that is needed is among the marks of what was read. Labels that need less end no login.
+// within says whether all that is needed is among the marks of what was read. Labels that need less
+// end no login.
 func (n claimNeeds) within(read []byte) bool {
 	had := slices.Collect(slices.Chunk(read, markSize))
 	for need := range slices.Chunk(n.marks(), markSize) {
@@ -112,7 +115,8 @@ const (
 	maxGroupBytes = 1024 // of all of them: they travel in every request to the MCP server
 )
 
-// learn makes an identity of what the provider said. Userinfo is asked once, and only for what the labels need and the id_token lacks.
+// learn makes an identity of what the provider said. Userinfo is asked once, and only for what the
+// labels need and the id_token lacks.
 func (s *Issuer) learn(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token, said idToken) (identity, error) {
 	if !t.claimNeeds.lacks(said.claims) || up.userinfoURL == "" {
 		return s.identityOf(t, up, said.subject, said.claims), nil
@@ -166,7 +170,8 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 				}
 				break
 			}
-			// Entra ID leaves groups out when there are too many, and names instead where they could be asked for.
+			// Entra ID leaves groups out when there are too many, and names instead where they
+			// could be asked for.
 			if elsewhere, ok := c["_claim_names"].(map[string]any); ok && elsewhere[path] != nil {
 				s.Log.Warn("the provider left out this person's groups, because they are too many: let it send only the groups of this application, or roles", t.named(), "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, who.Subject))
 			}
@@ -179,7 +184,8 @@ func (s *Issuer) identityOf(t *tenant, up *upstream, subject string, sources ...
 	return who
 }
 
-// userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be about another person (§5.3.2).
+// userinfo is OpenID Connect Core §5.3. Its sub must be the id_token's: otherwise the answer may be
+// about another person (§5.3.2).
 func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token, subject string) (claims, error) {
 	c, err := s.askUserinfo(ctx, up, token)
 	// Also where it was refused: some providers have several places, and not all know the access
@@ -195,7 +201,8 @@ func (s *Issuer) userinfo(ctx context.Context, up *upstream, token *oauth2.Token
 		return nil, unanswered(fmt.Errorf("userinfo: %w", err))
 	}
 	said := c["sub"]
-	if number, ok := said.(json.Number); ok { // as it was written: two large ones must not become one
+	// as it was written: two large ones must not become one
+	if number, ok := said.(json.Number); ok {
 		said = number.String()
 	}
 	if said != subject {
@@ -256,8 +263,9 @@ func (n claimNeeds) lacks(c claims) bool {
 	return n.Email && (c["email"] == nil || c["email_verified"] == nil) || n.Name && c.name() == "" || n.GroupsClaim != "" && !sent
 }
 
-// email is an address that can be judged: one @, with something on both sides and nothing that is invisible or could end a header line.
-// An address with a second @, which is legal in quotes, is no address here: programs disagree about its domain.
+// email is an address that can be judged: one @, with something on both sides and nothing that is
+// invisible or could end a header line. An address with a second @, which is legal in quotes, is no
+// address here: programs disagree about its domain.
 func (c claims) email() string {
 	address, _ := c["email"].(string)
 	local, domain, _ := strings.Cut(address, "@")
@@ -268,8 +276,9 @@ func (c claims) email() string {
 	return address
 }
 
-// emailVerified wants the provider's word for it: an address that the person only typed in says nothing about them. Some providers write
-// the boolean as a text. Entra ID never sends email_verified; xms_edov is its word that the domain's owner stands behind the address.
+// emailVerified wants the provider's word for it: an address that the person only typed in says
+// nothing about them. Some providers write the boolean as a text. Entra ID never sends
+// email_verified; xms_edov is its word that the domain's owner stands behind the address.
 func (c claims) emailVerified(issuer string) bool {
 	verified, sent := c["email_verified"]
 	if !sent && strings.HasPrefix(issuer, entraIssuer) {
@@ -302,8 +311,9 @@ func (c claims) name() string {
 	return ""
 }
 
-// find looks a claim up by its name or by a dotted path into nested ones. Names with dots and colons are real (the URL of a
-// namespace, Zitadel's urn:zitadel:iam:…, a Keycloak client's id), so at each level every split is tried, the whole first.
+// find looks a claim up by its name or by a dotted path into nested ones. Names with dots and
+// colons are real (the URL of a namespace, Zitadel's urn:zitadel:iam:…, a Keycloak client's id), so
+// at each level every split is tried, the whole first.
 func (c claims) find(path string) (any, bool) {
 	if v := c[path]; v != nil {
 		return v, true
@@ -321,8 +331,8 @@ func (c claims) find(path string) (any, bool) {
 	return nil, false
 }
 
-// groupNames reads the shapes that providers send: a list of names, one name, or objects whose keys are the names (Zitadel's roles), but
-// for those that say no.
+// groupNames reads the shapes that providers send: a list of names, one name, or objects whose keys
+// are the names (Zitadel's roles), but for those that say no.
 func groupNames(v any) []string {
 	switch v := v.(type) {
 	case string:
@@ -369,8 +379,8 @@ func oddGroups(v any) string {
 	return typeOf(v)
 }
 
-// choose returns the groups that a token carries and how many did not fit: first those that rules name, then, if the MCP server is told of all,
-// the others.
+// choose returns the groups that a token carries and how many did not fit: first those that rules
+// name, then, if the MCP server is told of all, the others.
 func (n claimNeeds) choose(all []string) (chosen []string, cut int) {
 	named := func(group string) bool {
 		return slices.ContainsFunc(n.Groups, func(name string) bool { return sameGroup(name, group) })
@@ -391,8 +401,8 @@ func (n claimNeeds) choose(all []string) (chosen []string, cut int) {
 	return chosen, cut
 }
 
-// sameGroup compares to the byte, except for one leading slash: Keycloak sends /admins for the group admins, and /eng/admins for
-// another one.
+// sameGroup compares to the byte, except for one leading slash: Keycloak sends /admins for the
+// group admins, and /eng/admins for another one.
 func sameGroup(a, b string) bool {
 	return strings.TrimPrefix(a, "/") == strings.TrimPrefix(b, "/")
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// An access token carries e-mail, name and groups only when the labels ask for them, and an address only when it is verified.
+// An access token carries e-mail, name and groups only when the labels ask for them, and an address
+// only when it is verified.
 func TestClaimsThatAccessTokensCarry(t *testing.T) {
 	ada := func(more map[string]any) map[string]any {
 		m := map[string]any{"email": "ada@example.com", "email_verified": true, "name": "Ada Lovelace", "groups": []string{"acme", "acme:admins"}}
@@ -122,7 +123,8 @@ func TestMoreGroupsThanATokenCarries(t *testing.T) {
 	}
 }
 
-// Userinfo is asked once, and only for what labels need and the id_token lacks. Its sub must be the id_token's.
+// Userinfo is asked once, and only for what labels need and the id_token lacks. Its sub must be the
+// id_token's.
 func TestUserInfo(t *testing.T) {
 	info := func(more map[string]any) map[string]any {
 		m := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true, "groups": []string{"admins"}}
@@ -166,7 +168,8 @@ func TestUserInfo(t *testing.T) {
 				w.idp.Be(c.be)
 			})
 			a := w.register(w.wiki.PublicURL, nil)
-			if strings.Contains(c.cause, "https URL") { // refused at discovery: nobody is sent there
+			// refused at discovery: nobody is sent there
+			if strings.Contains(c.cause, "https URL") {
 				b := issuertest.NewBrowser(t, w.net)
 				if p := b.Decide(b.Get(a.authorizeURL()), "allow"); p.Status != c.status {
 					t.Errorf("status %d: %s", p.Status, p.Body)
@@ -184,7 +187,8 @@ func TestUserInfo(t *testing.T) {
 	}
 }
 
-// At a refresh a provider may have replaced its refresh token before userinfo fails: the login must not be lost with the answer.
+// At a refresh a provider may have replaced its refresh token before userinfo fails: the login must
+// not be lost with the answer.
 func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.AllowedDomains = []string{"example.com"}
@@ -204,11 +208,13 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 
-	info["email"] = "ada@example.org" // and the next refresh asks again, without waiting for another hour
+	// and the next refresh asks again, without waiting for another hour
+	info["email"] = "ada@example.org"
 	w.idp.Be(kind)
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 
-	// What was last known of a person does not stand for ever, but the login of somebody who comes back meanwhile is not lost.
+	// What was last known of a person does not stand for ever, but the login of somebody who comes
+	// back meanwhile is not lost.
 	info["email"] = "ada@example.com"
 	tokens = a.login()
 	w.clock.Add(24 * time.Hour)
@@ -270,7 +276,8 @@ func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
 	}
 }
 
-// A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing back: what it last said stands.
+// A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing
+// back: what it last said stands.
 func TestAProviderThatSaysNothingNew(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -422,7 +429,8 @@ func TestClaimsAtOddPlaces(t *testing.T) {
 			if c.cause != "" && w.logged("request refused", c.cause) != 1 {
 				t.Errorf("the log should say %q: %s", c.cause, w.log)
 			}
-			log := strings.ReplaceAll(w.log.String(), "verified e-mail addresses ada@example.com", "") // the label
+			// the label
+			log := strings.ReplaceAll(w.log.String(), "verified e-mail addresses ada@example.com", "")
 			if c.hidden != "" && strings.Contains(log, c.hidden) {
 				t.Errorf("the log says %q: %s", c.hidden, w.log)
 			}

@@ -38,13 +38,14 @@ type client struct {
 	binding string
 }
 
-// document says whether the client_id is the URL of a metadata document, whose host is therefore proven.
+// document says whether the client_id is the URL of a metadata document, whose host is therefore
+// proven.
 func (c client) document() bool { return isDocumentURL(c.id) }
 
 func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "https://") }
 
-// keyRequired says whether the client must authenticate with its key. It is decided when consent is asked and stays
-// so for this login, whatever the document says later.
+// keyRequired says whether the client must authenticate with its key. It is decided when consent is
+// asked and stays so for this login, whatever the document says later.
 func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
@@ -68,8 +69,8 @@ func (c client) meaning() [sha256.Size]byte {
 	return sha256.Sum256(must(encoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
 }
 
-// openClient reads a client_id. The redirect URIs in it are checked again at every use: what today's rules refuse
-// does not stay allowed because it was registered yesterday.
+// openClient reads a client_id. The redirect URIs in it are checked again at every use: what
+// today's rules refuse does not stay allowed because it was registered yesterday.
 func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client, err error) {
 	c.id = id
 	if isDocumentURL(id) { // no sealed value begins like that
@@ -86,7 +87,8 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		err := c.checkMachine()
 		return c, err
 	}
-	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 { // an empty payload decodes as well
+	// an empty payload decodes as well
+	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 {
 		return c, sealing.ErrNotOpened
 	}
 	for _, uri := range c.RedirectURIs {
@@ -119,7 +121,8 @@ func clientName(id string) string {
 	return sealing.Fingerprint(id)
 }
 
-// credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
+// credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC
+// 7523 §2.2).
 type credentials struct {
 	id, secret, assertion string
 	basic                 bool // the Authorization header was used
@@ -130,8 +133,8 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	p := credentials{id: form.Get("client_id"), secret: form.Get("client_secret"), assertion: form.Get("client_assertion")}
 	if user, password, ok := r.BasicAuth(); ok {
 		p.basic = true
-		// RFC 6749 §2.3.1: both halves are form-encoded first. Ids and secrets of ours have no character
-		// that encoding changes, so clients that forget it are understood too.
+		// RFC 6749 §2.3.1: both halves are form-encoded first. Ids and secrets of ours have no
+		// character that encoding changes, so clients that forget it are understood too.
 		user, errUser := url.QueryUnescape(user)
 		password, errPassword := url.QueryUnescape(password)
 		if errUser != nil || errPassword != nil || p.id != "" && p.id != user || p.secret != "" && p.secret != password {
@@ -155,7 +158,8 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	return p, nil
 }
 
-// authenticated is the way to the endpoints where a client proves itself: whatever is refused there, the log names the client.
+// authenticated is the way to the endpoints where a client proves itself: whatever is refused
+// there, the log names the client.
 func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request, *tenant, client, url.Values) error) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
 		form, err := tokenForm(r)
@@ -176,9 +180,10 @@ func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request,
 	}
 }
 
-// authenticateClient is the only place where a client proves itself at the token endpoint, before anything is consumed. A confidential
-// client may send its secret either way, in the header or the body: the proof is the same. A public client may send an
-// empty secret, as Go's oauth2 package does.
+// authenticateClient is the only place where a client proves itself at the token endpoint, before
+// anything is consumed. A confidential client may send its secret either way, in the header or the
+// body: the proof is the same. A public client may send an empty secret, as Go's oauth2 package
+// does.
 func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
 	p, err := presentedCredentials(r, form)
 	refused := func(why string, cause error) error {
@@ -229,10 +234,12 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 	return c, nil
 }
 
-// unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and what failed is the way to a document.
+// unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and
+// what failed is the way to a document.
 func unreadableClient(id string, cause error) error {
 	return ofClient(id, temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", cause))
 }
 
-// errKeyMissing: the login was begun by a client that must prove itself with its key, or proved itself with it before.
+// errKeyMissing: the login was begun by a client that must prove itself with its key, or proved
+// itself with it before.
 var errKeyMissing = &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: "this login needs the client's key: send a client_assertion"}

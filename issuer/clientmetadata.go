@@ -15,8 +15,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 )
 
-// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is an https URL, and the
-// document there is the registration. Nothing is registered here, so there is nothing to keep.
+// Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is
+// an https URL, and the document there is the registration. Nothing is registered here, so there is
+// nothing to keep.
 
 const documentURIs = 50
 
@@ -33,9 +34,11 @@ type metadataDocument struct {
 	SecretExpires *json.Number    `json:"client_secret_expires_at"`
 }
 
-// checkDocumentURL is §3 of the draft, on the raw text: url.Parse forgives what a string comparison would not.
+// checkDocumentURL is §3 of the draft, on the raw text: url.Parse forgives what a string comparison
+// would not.
 func checkDocumentURL(raw string) (*url.URL, error) {
-	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it does not.
+	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it
+	// does not.
 	if len(raw) > maxClientID || strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("#\\\"<>`{}|^", c) }) {
 		return nil, errors.New("client_id: not a plain URL")
 	}
@@ -57,7 +60,8 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 	return u, redirecturi.CheckAuthority(u)
 }
 
-// parseDocument is §4 of the draft: the document must name itself, hold no secret, and register what we would register.
+// parseDocument is §4 of the draft: the document must name itself, hold no secret, and register
+// what we would register.
 func parseDocument(clientID string, body []byte) (registration, error) {
 	var doc metadataDocument
 	if err := json.Unmarshal(body, &doc); err != nil {
@@ -87,8 +91,8 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	return reg, err
 }
 
-// takeAuthMethod settles how the client proves itself. The list says what it can do; where there is one, the single member is only its
-// preference (OpenID Connect RP Metadata Choices 1.0).
+// takeAuthMethod settles how the client proves itself. The list says what it can do; where there is
+// one, the single member is only its preference (OpenID Connect RP Metadata Choices 1.0).
 func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) error {
 	methods := doc.AuthMethods
 	if len(methods) == 0 {
@@ -106,7 +110,8 @@ func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) e
 	takesKey, takesNone := doc.AuthMethod == "private_key_jwt" || slices.Contains(methods, "private_key_jwt"), slices.Contains(methods, "none")
 	switch {
 	case takesKey && noKey == nil:
-		// Who may do without and does is still bound by PKCE; the token endpoint takes either from such a client.
+		// Who may do without and does is still bound by PKCE; the token endpoint takes either from
+		// such a client.
 		reg.AuthMethod, reg.authOptional = authPrivateKeyJWT, takesNone
 	case takesNone && doc.AuthMethod != "private_key_jwt":
 	case takesKey:
@@ -119,7 +124,8 @@ func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) e
 
 var errNoSharedSecret = errors.New("token_endpoint_auth_method: a public document can only use none or private_key_jwt")
 
-// takeKeysURL accepts keys at a URL on the client_id's own host: a document must not make us ask others.
+// takeKeysURL accepts keys at a URL on the client_id's own host: a document must not make us ask
+// others.
 func (reg *registration) takeKeysURL(doc metadataDocument, clientID string) error {
 	if (reg.keys == nil) == (doc.JWKSURI == "") { // RFC 7591 §2: not both
 		return errors.New("private_key_jwt needs either jwks or jwks_uri")

@@ -9,8 +9,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
-// FuzzDocumentURL: of a URL that is accepted, the host that a person is shown is the one that stands in it, to the letter, and is the one that is
-// asked. url.Parse alone would decode a percent-encoded host.
+// FuzzDocumentURL: of a URL that is accepted, the host that a person is shown is the one that
+// stands in it, to the letter, and is the one that is asked. url.Parse alone would decode a
+// percent-encoded host.
 func FuzzDocumentURL(f *testing.F) {
 	for _, seed := range []string{"https://app.example/client.json", "https://app.example:8443/a?b", "https://%D1%81laude.ai/a", "https://[2001:4860::8]:8443/a", "https://a@b/c", "HTTPS://a.example/b", "https://claude.ai%E2%88%95x/a", "https://a.example/%2e/b"} {
 		f.Add(seed)

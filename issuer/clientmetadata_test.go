@@ -24,7 +24,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// draft-ietf-oauth-client-id-metadata-document §3: which URLs are a client_id. Those that are not are never asked for.
+// draft-ietf-oauth-client-id-metadata-document §3: which URLs are a client_id. Those that are not
+// are never asked for.
 func TestDocumentURLs(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct{ name, id, says string }{ // says: empty if it is one
@@ -243,8 +244,9 @@ func manyURIs(n int) (uris []string) {
 	return append(uris, callback)
 }
 
-// §5, §8.6 and §8.7: how a document is fetched. What fails here says nothing about the client: the person is told so, and a client that redeems
-// or refreshes is asked to come again. It must not read invalid_client, at which SDKs throw away what they have.
+// §5, §8.6 and §8.7: how a document is fetched. What fails here says nothing about the client: the
+// person is told so, and a client that redeems or refreshes is asked to come again. It must not
+// read invalid_client, at which SDKs throw away what they have.
 func TestDocumentsThatCannotBeRead(t *testing.T) {
 	good := mustJSON(t, documentMembers(documentURL, nil))
 	spaces := func(n int) string { return good + strings.Repeat(" ", n-len(good)) }
@@ -383,7 +385,8 @@ func TestNoMetadataDocuments(t *testing.T) {
 		if p := a.page(); p.Status != 400 || !strings.Contains(p.Body, "this server reads no such documents") {
 			t.Errorf("%s: status %d: %s", a.id, p.Status, p.Body)
 		}
-		if r := w.do(a.tokenRequest(a.refreshment("mbr1_x"))); r.Status != 401 || r.text("error") != "invalid_client" { // at which SDKs register
+		// at which SDKs register
+		if r := w.do(a.tokenRequest(a.refreshment("mbr1_x"))); r.Status != 401 || r.text("error") != "invalid_client" {
 			t.Errorf("%s: %d %s", a.id, r.Status, r.Body)
 		}
 	}
@@ -527,7 +530,8 @@ func hostOfURL(t *testing.T, address string) string {
 	return u.Host
 }
 
-// The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in vain at every request.
+// The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in
+// vain at every request.
 func TestTheLastGoodCopy(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -639,7 +643,8 @@ func TestVendorsWithoutTheirDocument(t *testing.T) {
 	})
 }
 
-// Documents as their vendors published them in 2026. What serves without them allows the same and no more.
+// Documents as their vendors published them in 2026. What serves without them allows the same and
+// no more.
 func TestPublishedDocuments(t *testing.T) {
 	for _, c := range []struct {
 		document string
@@ -720,7 +725,8 @@ func TestOneFetchForAllWhoWait(t *testing.T) {
 			for range many - 1 {
 				go ask()
 			}
-			// One more who does not wait: those who came before it are in the queue or will find the answer.
+			// One more who does not wait: those who came before it are in the queue or will find
+			// the answer.
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			if got := w.do(newRequest(t, "GET", a.authorizeURL(), "", "").WithContext(ctx)); got.Status != 502 {
@@ -735,7 +741,8 @@ func TestOneFetchForAllWhoWait(t *testing.T) {
 					t.Errorf("status %d, want %d", got, c.status)
 				}
 			}
-			// A failure is not kept, so those who came too late for the shared one may have asked anew.
+			// A failure is not kept, so those who came too late for the shared one may have asked
+			// anew.
 			if n := w.docs.count(documentURL); n != 1 && c.status == 200 {
 				t.Errorf("%d fetches, want 1", n)
 			}
@@ -752,8 +759,8 @@ func (w *world) hanging(address string, release chan struct{}) *app {
 	return w.documentApp(address)
 }
 
-// Strangers who name hosts that hang hold up one another: one host has few places, and the last ones are for well-known vendors' hosts and
-// those of the operator's network.
+// Strangers who name hosts that hang hold up one another: one host has few places, and the last
+// ones are for well-known vendors' hosts and those of the operator's network.
 func TestFetchesAtTheSameTime(t *testing.T) {
 	const trusted = "https://apps.internal/client.json"
 	trust := func(w *world) {
@@ -820,8 +827,9 @@ type timeout struct{ error }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
-// A host that hung is not asked again for 15 seconds, whatever the URL: it would hold a place for five of them each time. It says nothing
-// about a document, so what is in the cache serves on; and no stranger can make a vendor's host one that is not asked.
+// A host that hung is not asked again for 15 seconds, whatever the URL: it would hold a place for
+// five of them each time. It says nothing about a document, so what is in the cache serves on; and
+// no stranger can make a vendor's host one that is not asked.
 func TestAHostThatHungIsNotAskedForAWhile(t *testing.T) {
 	slow := func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} }
 	trickle := func(r *http.Request) (*http.Response, error) {
@@ -924,7 +932,8 @@ func TestAFloodOfDocuments(t *testing.T) {
 	}
 }
 
-// FuzzDocument: whatever is at a URL, nothing fails, and what is accepted names itself and only sends codes where we would let it.
+// FuzzDocument: whatever is at a URL, nothing fails, and what is accepted names itself and only
+// sends codes where we would let it.
 func FuzzDocument(f *testing.F) {
 	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	a := w.documentApp(documentURL)
@@ -967,7 +976,8 @@ var xss = []string{
 	`{{.Style}}`, `javascript:alert(1)`, `<!--`, `--><b>`, `&lt;script&gt;`, `<svg/onload=alert(1)>`, `</form><form action="https://evil.example">`, `<base href=//evil.example>`, "Claude\u202egnp.exe", "a\x00b<b>",
 }
 
-// The person sees whose application it is by its host, which has been proven; what it says of itself stays text.
+// The person sees whose application it is by its host, which has been proven; what it says of
+// itself stays text.
 func TestTheConsentPageOfADocument(t *testing.T) {
 	for _, c := range []struct {
 		name, id, shown, uri string

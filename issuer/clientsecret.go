@@ -10,12 +10,12 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// secretName is which environment variables a label may name: without the rule, whoever may write labels could
-// have the sidecar send any of its variables to a provider of theirs.
+// secretName is which environment variables a label may name: without the rule, whoever may write
+// labels could have the sidecar send any of its variables to a provider of theirs.
 var secretName = regexp.MustCompile(`^[A-Z0-9_]*CLIENT_SECRET$`)
 
-// clientSecret is the upstream client's secret: the label's text, a variable of the sidecar (env:NAME), or a text
-// that `mcpbouncer seal-secret` made for this provider and client only.
+// clientSecret is the upstream client's secret: the label's text, a variable of the sidecar
+// (env:NAME), or a text that `mcpbouncer seal-secret` made for this provider and client only.
 func (s *Issuer) clientSecret(t *tenant) (string, error) {
 	if name, ok := strings.CutPrefix(t.ClientSecret, "env:"); ok {
 		if !secretName.MatchString(name) {
@@ -36,8 +36,8 @@ func (s *Issuer) clientSecret(t *tenant) (string, error) {
 	return t.ClientSecret, nil
 }
 
-// SealSecret makes a label's clientSecret that only a sidecar with this ring can read, and only for this
-// provider and client: copied into another tenant's label it does not open.
+// SealSecret makes a label's clientSecret that only a sidecar with this ring can read, and only for
+// this provider and client: copied into another tenant's label it does not open.
 func SealSecret(ring *sealing.Ring, providerIssuer, clientID, secret string, now time.Time) string {
 	return ring.Seal(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), []byte(secret), now)
 }

@@ -12,8 +12,8 @@ import (
 var errAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
 	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Or this browser refuses cookies, which are needed here."}
 
-// consent takes the person's answer. Only after it the login exists: the cookie that the callback asks for is set
-// here and nowhere else (MCP security best practices, "confused deputy").
+// consent takes the person's answer. Only after it the login exists: the cookie that the callback
+// asks for is set here and nowhere else (MCP security best practices, "confused deputy").
 func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	if !t.sameOrigin(r) {
 		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "This form was sent from another site."}
@@ -32,7 +32,8 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
 	decision := form.Get("decision")
-	if before != "" && before != decision { // whoever allowed must not be told now that nothing was allowed
+	// whoever allowed must not be told now that nothing was allowed
+	if before != "" && before != decision {
 		return nil, errAnswered
 	}
 	answered := []*http.Cookie{t.answeredCookie(id, decision)}
@@ -44,7 +45,8 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
 		data := map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}
 		if _, loopback := redirecturi.Shown(req.RedirectURI); weburl.IsWeb(req.RedirectURI) && !loopback {
-			// Nobody is taken to a site that they have just refused: it may be what a link to us was made for (RFC 9700 §4.11.2).
+			// Nobody is taken to a site that they have just refused: it may be what a link to us
+			// was made for (RFC 9700 §4.11.2).
 			data["Stay"], data["Text"] = true, "Nothing was allowed. You can close this page, or go back and the application is told so."
 		}
 		return &answer{page: continuePage, next: t.errorURL(denied), data: data, cookies: answered}, nil
@@ -52,7 +54,8 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	return nil, invalidRequest("The form has no decision.")
 }
 
-// sameOrigin keeps other sites from pressing the button. Browsers send Sec-Fetch-Site; older ones at least Origin.
+// sameOrigin keeps other sites from pressing the button. Browsers send Sec-Fetch-Site; older ones
+// at least Origin.
 func (t *tenant) sameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin"
@@ -83,5 +86,6 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	}, nil
 }
 
-// callback URL of this tenant: one of its own, so that a login cannot come back to another (RFC 9700 §4.4.2).
+// callback URL of this tenant: one of its own, so that a login cannot come back to another (RFC
+// 9700 §4.4.2).
 func (t *tenant) callbackURL() string { return t.PublicURL + "/oauth/callback" }

@@ -70,8 +70,8 @@ func TestTheConsentPage(t *testing.T) {
 	}
 }
 
-// Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page names the one that the person will see, and
-// while a provider cannot be asked, its issuer's.
+// Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page
+// names the one that the person will see, and while a provider cannot be asked, its issuer's.
 func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -94,7 +94,8 @@ func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
 	}
 }
 
-// Consent is asked for each client and each time, also of a person who is signed in at the provider.
+// Consent is asked for each client and each time, also of a person who is signed in at the
+// provider.
 func TestConsentIsAskedEveryTime(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -239,7 +240,8 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 	}
 }
 
-// At a double click a browser abandons the answer to the first click, and has maybe kept its cookies.
+// At a double click a browser abandons the answer to the first click, and has maybe kept its
+// cookies.
 func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -272,7 +274,8 @@ func TestAPageIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-// Nobody is taken to a site that they have just refused: anybody can register any. Programs on their own machine wait for the answer.
+// Nobody is taken to a site that they have just refused: anybody can register any. Programs on
+// their own machine wait for the answer.
 func TestDeny(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
@@ -296,7 +299,8 @@ func TestDeny(t *testing.T) {
 	}
 }
 
-// The page between consent and the next address must carry that address, whatever its scheme: html/template would put #ZgotmplZ.
+// The page between consent and the next address must carry that address, whatever its scheme:
+// html/template would put #ZgotmplZ.
 func TestTheContinuePageLeadsOn(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{
@@ -333,7 +337,8 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 	}
 }
 
-// What goes to the provider: state, nonce and PKCE always, one of its own for each login, and nothing of the client's.
+// What goes to the provider: state, nonce and PKCE always, one of its own for each login, and
+// nothing of the client's.
 func TestWhatTheProviderIsAsked(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -403,7 +408,8 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told so before a person is asked.
+// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told
+// so before a person is asked.
 func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	endpoint := "/" + strings.Repeat("b", 511-len("https://mcp.localhost/wiki"))
 	w := newWorld(t, nil, func(w *world) {
@@ -421,7 +427,8 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 	b := issuertest.NewBrowser(t, w.net)
 	code := a.codeIn(b, "resource", resource)
 	a.token(a.redemption(code)).wants(t, 200, "")
-	// Nor do many of them shut the browser out: headers that are too long are refused before anybody could drop a cookie.
+	// Nor do many of them shut the browser out: headers that are too long are refused before
+	// anybody could drop a cookie.
 	for range 9 {
 		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
 		cookies := b.Cookies(a.base)
@@ -448,7 +455,8 @@ func TestAnAllowedPageCannotSayThatNothingWasAllowed(t *testing.T) {
 	}
 }
 
-// And a denied page can be allowed: the application hears access_denied, and then gets a code for the same request.
+// And a denied page can be allowed: the application hears access_denied, and then gets a code for
+// the same request.
 func TestADeniedPageCannotBeAllowed(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -19,7 +19,8 @@ const (
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
 	secondTry  = 10 * time.Second // of a person who clicks again
-	maxFlows   = 6                // of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
+	// of at most 3.9 KB each: with a hop header of 8 KB still below MaxHeaderBytes
+	maxFlows = 6
 	// maxConsents is how many pages of a browser can be answered, of 60 bytes each. Browsers keep
 	// 50 cookies of a host, or 180, and then drop others: the logins of this host, or another
 	// program's.
@@ -31,8 +32,8 @@ const (
 // cookieTag is the part of an id that names its cookie.
 func cookieTag(id string) string { return id[:min(6, len(id))] }
 
-// cookieName adds __Host-, which makes browsers refuse the cookie from any other host or over plain http. Only
-// development on localhost without TLS goes without.
+// cookieName adds __Host-, which makes browsers refuse the cookie from any other host or over plain
+// http. Only development on localhost without TLS goes without.
 func (t *tenant) cookieName(kind, id string) string {
 	if t.secure {
 		return "__Host-" + kind + cookieTag(id)
@@ -54,9 +55,10 @@ func (t *tenant) expiredCookie(kind, id string) *http.Cookie {
 	return c
 }
 
-// answeredCookie ends a consent page a moment after its answer. At a double click the browser abandons the answer to the first click, maybe
-// with its cookies kept, and shows the answer to the second: that must not be "already answered". Nothing rests on the browser's clock:
-// whoever holds the cookie is who was asked, and the sealed request has a life of its own.
+// answeredCookie ends a consent page a moment after its answer. At a double click the browser
+// abandons the answer to the first click, maybe with its cookies kept, and shows the answer to the
+// second: that must not be "already answered". Nothing rests on the browser's clock: whoever holds
+// the cookie is who was asked, and the sealed request has a life of its own.
 func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 	c := t.cookie(consentCookie, id, id+"."+decision) // no id has a dot
 	c.MaxAge = int(secondTry / time.Second)
@@ -90,11 +92,12 @@ func (t *tenant) staleConsents(r *http.Request) []*http.Cookie {
 	})
 }
 
-// staleFlows names the oldest logins of a browser that has begun too many: its cookies must stay far below
-// what servers take.
+// staleFlows names the oldest logins of a browser that has begun too many: its cookies must stay
+// far below what servers take.
 func (t *tenant) staleFlows(r *http.Request) []*http.Cookie {
 	return t.stale(r, flowCookie, maxFlows, func(c *http.Cookie) int64 {
-		at, _ := sealing.IssuedAt(sealing.KindFlow, c.Value) // only orders; nothing is trusted by it
+		// only orders; nothing is trusted by it
+		at, _ := sealing.IssuedAt(sealing.KindFlow, c.Value)
 		return at.Unix()
 	})
 }

@@ -27,17 +27,22 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// DenyDocument says what is refused although it was sealed or signed here: the only list of revocations that there is without a store.
-// Operators keep it (mcpbouncer deny); every replica reads it, and the plugin is told its tenant's part.
+// DenyDocument says what is refused although it was sealed or signed here: the only list of
+// revocations that there is without a store. Operators keep it (mcpbouncer deny); every replica
+// reads it, and the plugin is told its tenant's part.
 type DenyDocument struct {
-	Version       int                  `json:"v"`                      // 1
-	Serial        int64                `json:"serial"`                 // one more with each change; a copy with a smaller one is an old copy
-	NotBefore     map[string]time.Time `json:"notBefore,omitzero"`     // :: "*" or a public URL → logins that began earlier are over
-	Clients       DenyEntries          `json:"clients,omitzero"`       // fingerprints of client_ids
-	Users         DenyEntries          `json:"users,omitzero"`         // provider's issuer, "|", sub
-	Families      DenyEntries          `json:"families,omitzero"`      // logins, as the log names them
-	RedirectHosts DenyEntries          `json:"redirectHosts,omitzero"` // with everything below them
-	Keys          DenyEntries          `json:"keys,omitzero"`          // ids of bearer keys
+	Version int `json:"v"` // 1
+	// one more with each change; a copy with a smaller one is an old copy
+	Serial int64 `json:"serial"`
+	// :: "*" or a public URL → logins that began earlier are over
+	NotBefore map[string]time.Time `json:"notBefore,omitzero"`
+	Clients   DenyEntries          `json:"clients,omitzero"` // fingerprints of client_ids
+	// provider's issuer, "|", sub
+	Users DenyEntries `json:"users,omitzero"`
+	// logins, as the log names them
+	Families      DenyEntries `json:"families,omitzero"`
+	RedirectHosts DenyEntries `json:"redirectHosts,omitzero"` // with everything below them
+	Keys          DenyEntries `json:"keys,omitzero"`          // ids of bearer keys
 }
 
 // DenyEntries maps what is denied to until when; the zero time is for ever.
@@ -66,13 +71,15 @@ func (u *DenyUntil) UnmarshalJSON(b []byte) error {
 const (
 	maxDenyDocument = 1 << 20 // bytes
 	maxDenyEntries  = 10_000
-	maxDenyEntry    = 800 // bytes of one. Lengths stand in no pattern of this package: {1,800} would cost each start milliseconds.
-	denyMaxAge      = 30 * time.Second
-	denyPatience    = time.Minute // nobody is judged by a copy that was not asked about for so long
-	denyTimeout     = 3 * time.Second
-	denyRetry       = 2 * time.Second       // while there is no copy at all
-	denyFileRetry   = 20 * time.Millisecond // while somebody edits the file
-	denyFileTries   = 10
+	// bytes of one. Lengths stand in no pattern of this package: {1,800} would cost each start
+	// milliseconds.
+	maxDenyEntry  = 800
+	denyMaxAge    = 30 * time.Second
+	denyPatience  = time.Minute // nobody is judged by a copy that was not asked about for so long
+	denyTimeout   = 3 * time.Second
+	denyRetry     = 2 * time.Second       // while there is no copy at all
+	denyFileRetry = 20 * time.Millisecond // while somebody edits the file
+	denyFileTries = 10
 )
 
 var (
@@ -132,7 +139,8 @@ func ParseDenyDocument(data []byte) (*DenyDocument, error) {
 	if len(data) > maxDenyDocument {
 		return nil, fmt.Errorf("deny document: larger than %d bytes", maxDenyDocument)
 	}
-	var members map[string]json.RawMessage // go-jose's decoder refuses repeated members, and compares names to the byte
+	// go-jose's decoder refuses repeated members, and compares names to the byte
+	var members map[string]json.RawMessage
 	d := &DenyDocument{}
 	if json.Unmarshal(data, &members) != nil || json.Unmarshal(data, d) != nil {
 		return nil, errors.New("deny document: not a JSON object of this form, or a repeated member")
@@ -156,7 +164,8 @@ func (d *DenyDocument) Check() error {
 	}
 	entries := len(d.NotBefore)
 	for who, at := range d.NotBefore {
-		if who != "*" && !writtenAsIssuer(who) { // a URL in another form is no tenant's, and the mark would end nothing
+		// a URL in another form is no tenant's, and the mark would end nothing
+		if who != "*" && !writtenAsIssuer(who) {
 			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL as \"issuer\" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query", who)
 		}
 		if at.IsZero() {
@@ -233,7 +242,8 @@ func writtenAsIssuer(publicURL string) bool {
 		u.Host != "" && u.Host == strings.ToLower(u.Host) && u.User == nil && !strings.HasSuffix(publicURL, "/") && !strings.ContainsAny(publicURL, "?#")
 }
 
-// Prune removes the entries that are over, and says how many. Marks stay: a bearer key may be older than any of them.
+// Prune removes the entries that are over, and says how many. Marks stay: a bearer key may be older
+// than any of them.
 func (d *DenyDocument) Prune(now time.Time) (removed int) {
 	for _, kind := range d.lists() {
 		for entry, until := range *kind.entries {
@@ -253,8 +263,8 @@ func (e DenyEntries) has(entry string, now time.Time) bool {
 	return ok && !until.over(now)
 }
 
-// notBefore is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later. Births are whole seconds, so a mark within
-// one means those of that second too.
+// notBefore is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later.
+// Births are whole seconds, so a mark within one means those of that second too.
 func (d *DenyDocument) notBefore(publicURL string) int64 {
 	mark := int64(0)
 	for _, who := range []string{"*", publicURL} {
@@ -265,8 +275,9 @@ func (d *DenyDocument) notBefore(publicURL string) int64 {
 	return mark
 }
 
-// DenyList is a deny document in the place where the operator keeps it. It is read when a request needs it and the copy is older than
-// denyMaxAge: nothing runs between requests. A nil *DenyList denies nothing.
+// DenyList is a deny document in the place where the operator keeps it. It is read when a request
+// needs it and the copy is older than denyMaxAge: nothing runs between requests. A nil *DenyList
+// denies nothing.
 type DenyList struct {
 	read    func(context.Context, *denyCopy) (*denyCopy, error)
 	client  *http.Client             // nil: it is not read over the network
@@ -283,8 +294,9 @@ type denyCopy struct {
 	readAt time.Time
 }
 
-// OpenDenyList takes a file path, an https URL or the document itself. A file and a text are read at once, so that a mistake shows when the program starts.
-// A URL is not: until it was read once, everything that the document could deny is refused.
+// OpenDenyList takes a file path, an https URL or the document itself. A file and a text are read
+// at once, so that a mistake shows when the program starts. A URL is not: until it was read once,
+// everything that the document could deny is refused.
 func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error) {
 	l := &DenyList{}
 	switch u, err := url.Parse(source); {
@@ -302,7 +314,8 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
 			return fetchDeny(ctx, l.client, source, last)
 		}
-	case strings.Contains(source, "://"): // not read as a file: the error would show it, and it may be a signed one
+	case strings.Contains(source, "://"):
+		// not read as a file: the error would show it, and it may be a signed one
 		return nil, errors.New("a URL must be a well-formed one, and https")
 	default:
 		l.read = func(context.Context, *denyCopy) (*denyCopy, error) {
@@ -375,8 +388,10 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 
 var nothingDenied DenyDocument
 
-// denyDocument is the current document. One request reads it again when it is due; meanwhile the others have the copy, unless that is older than
-// denyPatience, and when it cannot be read all have it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is served.
+// denyDocument is the current document. One request reads it again when it is due; meanwhile the
+// others have the copy, unless that is older than denyPatience, and when it cannot be read all have
+// it, however old: dropping it would let in again whom it keeps out. Without any copy nobody is
+// served.
 func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	l := s.Deny
 	if l == nil {
@@ -391,13 +406,16 @@ func (s *Issuer) denyDocument(ctx context.Context) (*DenyDocument, error) {
 	switch {
 	case age < denyMaxAge:
 		return last.DenyDocument, nil
-	case age >= denyPatience: // nobody asked for a while: the copy of last evening judges no request of this morning
+	case age >= denyPatience:
+		// nobody asked for a while: the copy of last evening judges no request of this morning
 		l.mu.Lock()
 	case !l.mu.TryLock():
 		return last.DenyDocument, nil
 	}
 	defer l.mu.Unlock()
-	now = s.Now() // again: those who waited share the failure that they waited for, or a place that hangs would make each wait for the one before
+	// again: those who waited share the failure that they waited for, or a place that hangs would
+	// make each wait for the one before
+	now = s.Now()
 	if c := l.current.Load(); c != last {
 		return c.DenyDocument, nil // somebody else was faster
 	}
@@ -450,8 +468,9 @@ func (s *Issuer) clientDenied(ctx context.Context, clientID string) error {
 	return nil
 }
 
-// redirectDenied is for where a person is asked about a redirect URI, and where a code that went there is redeemed. An entry denies its host and
-// all below it; of a private-use scheme also the scheme.
+// redirectDenied is for where a person is asked about a redirect URI, and where a code that went
+// there is redeemed. An entry denies its host and all below it; of a private-use scheme also the
+// scheme.
 func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil || len(d.RedirectHosts) == 0 {
@@ -485,8 +504,9 @@ func plainHostOf(u *url.URL) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
-// loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared with a token's age, a thief who refreshes would outrun them.
-// A machine with a denied user's subject is that user to the MCP server, and to the plugin, so it is denied too.
+// loginDenied is for wherever a login earns a token. Marks are compared with its birth: compared
+// with a token's age, a thief who refreshes would outrun them. A machine with a denied user's
+// subject is that user to the MCP server, and to the plugin, so it is denied too.
 func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil {
@@ -508,8 +528,8 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	return invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because))
 }
 
-// usersOf are what entries of the tenant's users begin with. A slash at the end of a provider's issuer is easily forgotten or added, and the
-// person would not be denied.
+// usersOf are what entries of the tenant's users begin with. A slash at the end of a provider's
+// issuer is easily forgotten or added, and the person would not be denied.
 func usersOf(t *tenant) []string {
 	issuer := strings.TrimSuffix(t.ProviderIssuer, "/")
 	return []string{issuer + "|", issuer + "/|"}

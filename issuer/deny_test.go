@@ -45,7 +45,8 @@ func newDenyWorld(t testing.TB, document string) (*world, denyFile) {
 	return w, f
 }
 
-// What is in the document is refused within half a minute, wherever it would be served; the rest is not.
+// What is in the document is refused within half a minute, wherever it would be served; the rest is
+// not.
 func TestWhatTheDenyDocumentDenies(t *testing.T) {
 	const nothing = `{"v":1,"serial":1}`
 	const other, family = "AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"
@@ -100,7 +101,8 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 			sid := w.verifiedToken(a.base, tokens.text("access_token"), w.clock.Now())["sid"].(string)
 			f.write(t, c.document(w, a, sid))
 			w.clock.Add(29 * time.Second)
-			tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "") // the copy is not old enough
+			// the copy is not old enough
+			tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
 			w.clock.Add(time.Second)
 			if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL()); p.Status != c.authorize || c.authorize != 200 && p.Next() != "" {
 				t.Errorf("authorize: status %d, leads to %q", p.Status, p.Next())
@@ -117,7 +119,8 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 					t.Errorf("a new login: %s, want %s", got, c.again)
 				}
 			}
-			f.write(t, strings.Replace(nothing, "1}", "3}", 1)) // what was denied by mistake comes back
+			// what was denied by mistake comes back
+			f.write(t, strings.Replace(nothing, "1}", "3}", 1))
 			w.clock.Add(30 * time.Second)
 			a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
 		})
@@ -154,13 +157,15 @@ func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
 	token := a.login().text("refresh_token")
 	mark := w.clock.Now().Add(30 * time.Minute)
 	w.clock.Add(time.Hour)
-	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // issued after the mark
+	// issued after the mark
+	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 	f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, mark.Format(time.RFC3339)))
 	w.clock.Add(time.Minute)
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-// A code of a replica whose clock is ahead is redeemed before it was made. That makes the login no younger.
+// A code of a replica whose clock is ahead is redeemed before it was made. That makes the login no
+// younger.
 func TestALoginIsNotOfTheFuture(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -238,7 +243,8 @@ func (h *denyHost) is(status int, serial int, rest, etag string) {
 	h.status, h.etag, h.body = status, etag, fmt.Sprintf(`{"v":1,"serial":%d%s}`, serial, rest)
 }
 
-// The last good copy holds, however long the place is away: dropping it would let in again whom it keeps out. Without any copy nobody is served.
+// The last good copy holds, however long the place is away: dropping it would let in again whom it
+// keeps out. Without any copy nobody is served.
 func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
@@ -294,7 +300,8 @@ func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// While there is no copy and the place hangs, requests share one wait: if each waited for the one before it, they would pile up.
+// While there is no copy and the place hangs, requests share one wait: if each waited for the one
+// before it, they would pile up.
 func TestADenyDocumentThatHangs(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
@@ -418,7 +425,8 @@ func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 	serial := 1
 	for _, deny := range []string{
 		`"keys":{"` + info.KeyID + `":""}`, `"families":{"` + info.KeyID + `":""}`, `"notBefore":{"*":"` + w.clock.Now().Add(time.Second).Format(time.RFC3339) + `"}`,
-		`"users":{"` + w.idp.Issuer + `|backup":""}`, // an MCP server that sees this subject cannot tell it from a person's, nor can the plugin
+		// an MCP server that sees this subject cannot tell it from a person's, nor can the plugin
+		`"users":{"` + w.idp.Issuer + `|backup":""}`,
 	} {
 		serial++
 		f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,%s}`, serial, deny))
@@ -451,9 +459,11 @@ func TestACodeFromBeforeTheMarkMakesNoLoginAfterIt(t *testing.T) {
 			w.relabel(func(*labels) {})
 			a := w.register(w.wiki.PublicURL, nil)
 			a.token(a.refreshment("mbr1_x")) // the document is read
-			code := a.code()                 // the person was at the provider, and the thief has the code and its verifier
+			// the person was at the provider, and the thief has the code and its verifier
+			code := a.code()
 			w.clock.Add(5 * time.Second)
-			f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Format(time.RFC3339))) // mcpbouncer deny all
+			// mcpbouncer deny all
+			f.write(t, fmt.Sprintf(`{"v":1,"serial":2,"notBefore":{"*":%q}}`, w.clock.Now().Format(time.RFC3339)))
 			w.clock.Add(35 * time.Second)
 			a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
 		})
@@ -472,7 +482,8 @@ func (g gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.RoundTripper.RoundTrip(r)
 }
 
-// One request reads the document again, and meanwhile the others have the copy; but not after a quiet night.
+// One request reads the document again, and meanwhile the others have the copy; but not after a
+// quiet night.
 func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 	host := &denyHost{}
 	g := gate{host, make(chan struct{}, 4), make(chan struct{}, 4)}
@@ -512,7 +523,8 @@ func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 	}
 }
 
-// Whatever a client may register, the operator can deny by what the consent page shows. One address has many spellings.
+// Whatever a client may register, the operator can deny by what the consent page shows. One address
+// has many spellings.
 func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
 	for _, c := range []struct{ uri, entry string }{
 		{"https://[2001:db8::1]/callback", "2001:db8::1"},

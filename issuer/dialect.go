@@ -15,11 +15,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// What providers do each in their own way: how they are asked for a refresh token, and how they say that one is worth nothing any more.
+// What providers do each in their own way: how they are asked for a refresh token, and how they say
+// that one is worth nothing any more.
 
-// refreshMode is what becomes of the provider's refresh token: "upstream" wants one, "session" wants none, "auto" takes what comes.
+// refreshMode is what becomes of the provider's refresh token: "upstream" wants one, "session"
+// wants none, "auto" takes what comes.
 func (u *upstream) refreshMode(t *tenant) string {
-	// Dex keeps one refresh token for each person and client, and all MCP clients share ours: whoever logs in with a second one would end the first.
+	// Dex keeps one refresh token for each person and client, and all MCP clients share ours:
+	// whoever logs in with a second one would end the first.
 	if t.Refresh == "auto" && u.isDex() {
 		return "session"
 	}
@@ -34,13 +37,15 @@ func (u *upstream) refusesForeignScopes() bool {
 	return u.isDex() || strings.HasPrefix(u.issuer, cognitoIssuer)
 }
 
-// offlineAccess are the scopes and parameters of the authorization request that ask for a refresh token, or do not.
+// offlineAccess are the scopes and parameters of the authorization request that ask for a refresh
+// token, or do not.
 func (u *upstream) offlineAccess(t *tenant) (scopes []string, options []oauth2.AuthCodeOption) {
 	const offline = "offline_access" // OpenID Connect Core §11
 	scopes = slices.DeleteFunc(slices.Clone(t.upstreamScopes()), func(scope string) bool { return scope == offline })
 	switch {
 	case u.refreshMode(t) == "session":
-	case u.issuer == googleIssuer: // it refuses the scope, and gives a refresh token with the first consent only
+	case u.issuer == googleIssuer:
+		// it refuses the scope, and gives a refresh token with the first consent only
 		options = []oauth2.AuthCodeOption{oauth2.AccessTypeOffline, oauth2.SetAuthURLParam("prompt", "consent")}
 	case slices.Contains(u.scopesSupported, offline), slices.Contains(t.Scopes, offline):
 		scopes = append(scopes, offline)
@@ -59,15 +64,20 @@ type dialect struct {
 	// Where its endpoints are, below one address: that is how it is known. Empty: not looked at.
 	auth, token, keys, device, userinfo string
 
-	wantsConsent bool // drops offline_access where the request has no prompt=consent (docs/decisions/0026-prompt-consent.md)
-	strictBasic  bool // decodes Basic, and takes a client only by the method it is registered for, which is Basic by default
-	tokenIsAud   bool // a client's assertion names the token endpoint in aud, and not the issuer
+	// drops offline_access where the request has no prompt=consent
+	// (docs/decisions/0026-prompt-consent.md)
+	wantsConsent bool
+	// decodes Basic, and takes a client only by the method it is registered for, which is Basic by
+	// default
+	strictBasic bool
+	tokenIsAud  bool // a client's assertion names the token endpoint in aud, and not the issuer
 
 	refuses     []words // a refresh token that is worth nothing
 	unsure      []words // the same, or an outage
 	refusesCode []words // an authorization code that is worth nothing
 
-	reuseEndsAll bool   // a refresh token that comes twice ends all logins of its person at our client
+	// a refresh token that comes twice ends all logins of its person at our client
+	reuseEndsAll bool
 	keepsOld     bool   // a refresh token that was used is taken again, though there is a new one
 	unless       string // a setting of the provider's that keepsOld depends on
 	endsOldAtUse bool   // so too, until the access token that came with the new one is used
@@ -86,7 +96,8 @@ var dialects = []dialect{
 	{
 		name: "Dex", auth: "/auth", token: "/token", keys: "/keys", device: "/device/code",
 		refuses: []words{{400, "invalid_request", ""}}, // has expired, was replaced, or used twice
-		unsure:  []words{{500, "invalid_request", ""}}, // the person is gone, or its directory is away
+		// the person is gone, or its directory is away
+		unsure: []words{{500, "invalid_request", ""}},
 	},
 	{ // 2.7
 		name: "Glewlwyd", auth: "/auth", token: "/token", keys: "/jwks", userinfo: "/userinfo",
@@ -95,14 +106,16 @@ var dialects = []dialect{
 	{ // 2.16
 		name: "LemonLDAP::NG", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/oauth2/jwks",
 		wantsConsent: true,
-		refuses:      []words{{400, "invalid_request", ""}}, // has expired, or its offline session was removed
+		// has expired, or its offline session was removed
+		refuses: []words{{400, "invalid_request", ""}},
 	},
 	{ // 1.7
 		name: "better-auth", auth: "/oauth2/authorize", token: "/oauth2/token", keys: "/jwks",
 		refuses:      []words{{400, "invalid_request", "user not found"}},
 		reuseEndsAll: true,
 	},
-	{ // 1.26; Forgejo is a fork. A wrong client secret is unauthorized_client too, with another text.
+	// 1.26; Forgejo is a fork. A wrong client secret is unauthorized_client too, with another text.
+	{
 		name: "Gitea", auth: "/login/oauth/authorize", token: "/login/oauth/access_token", keys: "/login/oauth/keys",
 		refuses:     []words{{400, "unauthorized_client", "token was already used"}, {400, "unauthorized_client", "unable to parse refresh token"}},
 		refusesCode: []words{{400, "unauthorized_client", "client is not authorized"}, {400, "unauthorized_client", "failed PKCE code challenge"}},
@@ -162,7 +175,8 @@ func (d *dialect) of(u *upstream) bool {
 // status below 500; only the first is RFC 6749's.
 var endings = []string{
 	"invalid_grant", "invalid_token", "expired_token", "token_expired", "invalid_refresh_token", "bad_refresh_token",
-	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied", // Entra ID and others: somebody must sign in
+	// Entra ID and others: somebody must sign in
+	"interaction_required", "login_required", "consent_required", "account_selection_required", "access_denied",
 }
 
 // aboutUs are error codes that refuse this server, whatever it presents.
@@ -174,7 +188,8 @@ var aboutUs = []string{
 // passing are error codes of an outage, whatever the status they come with.
 var passing = []string{"temporarily_unavailable", "server_error", "slow_down"}
 
-// passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their error code does not say so.
+// passingEntra are Entra ID's numbers (AADSTS…) of refusals that pass by themselves, though their
+// error code does not say so.
 var passingEntra = []int{50196, 90025, 90033} // request loop, request budget, directory unavailable
 
 // passingStatuses below 500 are of a server that is busy or was asked too slowly (RFC 9110 §15.5.9,
@@ -209,9 +224,11 @@ type meaning int
 
 const (
 	refused meaning = iota // it is worth nothing
-	doubted                // probably that: a refusal in words that are not known, or that have two meanings
-	unsaid                 // nothing: this server is refused, or something else than the token endpoint answers
-	away                   // nothing, and it passes by itself
+	// probably that: a refusal in words that are not known, or that have two meanings
+	doubted
+	// nothing: this server is refused, or something else than the token endpoint answers
+	unsaid
+	away // nothing, and it passes by itself
 )
 
 // meaningOf reads an error answer. own are the provider's own words for a refusal of what was
@@ -336,7 +353,8 @@ func (s *Issuer) refreshError(up *upstream, st *standing, last identity, err err
 	switch {
 	case silence > staleWindow && now.Sub(since) > staleWindow:
 		return ended(fmt.Errorf("%w, as it has for more than %v: see the labels clientID and clientSecret", cause, staleWindow))
-	case s.OnLambda && silence > forgetfulWindow: // a process that has just begun does not know since when
+	case s.OnLambda && silence > forgetfulWindow:
+		// a process that has just begun does not know since when
 		return ended(fmt.Errorf("%w, and its last word on this login is more than %v old: see the labels clientID and clientSecret", cause, forgetfulWindow))
 	}
 	return notAccepted(cause)

@@ -161,7 +161,8 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 
 	var login replayKey
 	for _, c := range []struct{ at, read, want time.Duration }{
-		{10, 9, 10}, {11, 9, 10}, {32, 9, 10}, {54, 9, 10}, {76, 9, 10}, // it is remembered while it lasts
+		// it is remembered while it lasts
+		{10, 9, 10}, {11, 9, 10}, {32, 9, 10}, {54, 9, 10}, {76, 9, 10},
 		{77, 11, 77}, // another replica could read it meanwhile
 		{300, 11, 300},
 	} {

@@ -62,7 +62,8 @@ func TestOfflineAccessIsAskedForInTheProvidersWay(t *testing.T) {
 	}
 }
 
-// asGoogle makes the provider answer under Google's name: everything that is asked of Google goes to it, and its documents say so.
+// asGoogle makes the provider answer under Google's name: everything that is asked of Google goes
+// to it, and its documents say so.
 func (w *world) asGoogle() {
 	const google = "https://accounts.google.com"
 	w.wiki.ProviderIssuer = google
@@ -148,14 +149,16 @@ func TestRefreshModes(t *testing.T) {
 	}
 }
 
-// Dex keeps one refresh token for each person and client, and all MCP clients share the bouncer's. By default nobody notices.
+// Dex keeps one refresh token for each person and client, and all MCP clients share the bouncer's.
+// By default nobody notices.
 func TestASecondClientAtDex(t *testing.T) {
 	for _, c := range []struct {
 		refresh, want string
 		calls         int
 	}{
-		{"auto", "ok", 0},                // sessions
-		{"upstream", "invalid_grant", 1}, // the operator's choice: the newest login of a person is the only one
+		{"auto", "ok", 0}, // sessions
+		// the operator's choice: the newest login of a person is the only one
+		{"upstream", "invalid_grant", 1},
 	} {
 		t.Run("refresh="+c.refresh, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.Refresh = c.refresh })
@@ -751,7 +754,8 @@ func TestAStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
 	}
 }
 
-// Some systems cut URLs at 2,000 characters. With a code of Entra ID's size inside ours, the way back to the client stays below.
+// Some systems cut URLs at 2,000 characters. With a code of Entra ID's size inside ours, the way
+// back to the client stays below.
 func TestLargeValuesOfAProviderFit(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{CodeLength: 1500, RefreshLength: 1800})

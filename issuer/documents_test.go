@@ -20,7 +20,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// documentHosts are all hosts of client metadata documents in one: what is at a URL, and how often it was asked for.
+// documentHosts are all hosts of client metadata documents in one: what is at a URL, and how often
+// it was asked for.
 type documentHosts struct {
 	mu    sync.Mutex // guards the maps for one access
 	at    map[string]func(*http.Request) (*http.Response, error)

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Error is an OAuth error (RFC 6749 §5.2). Description is for the client's developer and fixed text;
-// the cause is for the operator's log. Neither ever holds what a provider answered.
+// Error is an OAuth error (RFC 6749 §5.2). Description is for the client's developer and fixed
+// text; the cause is for the operator's log. Neither ever holds what a provider answered.
 type Error struct {
 	Status      int
 	Code        string
@@ -59,8 +59,9 @@ func serverError(description string, cause error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Description: description, cause: cause}
 }
 
-// redirectedError is an error that the client is told through the browser (RFC 6749 §4.1.2.1). It can
-// only be made from a request whose client and redirect URI are proven: anything else would be an open redirector.
+// redirectedError is an error that the client is told through the browser (RFC 6749 §4.1.2.1). It
+// can only be made from a request whose client and redirect URI are proven: anything else would be
+// an open redirector.
 type redirectedError struct {
 	err *Error
 	to  authorizationRequest
@@ -138,7 +139,8 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 // newReference names an error page in the log, so that a person can report it.
 func newReference() string { return rand.Text()[:8] }
 
-// responseURL is the redirect back to the client with these parameters, `state` and `iss` (RFC 9207 §2) added.
+// responseURL is the redirect back to the client with these parameters, `state` and `iss` (RFC 9207
+// §2) added.
 func (t *tenant) responseURL(req authorizationRequest, params url.Values) string {
 	params.Set("iss", t.PublicURL)
 	if req.State != "" {

@@ -14,20 +14,24 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// ReplayGuard tells the first use of a code or a refresh token from the second. It is optional: without one that is
-// left to the provider (docs/replay.md). The rules stand here, once; where the memory is, is a replayStore's matter.
+// ReplayGuard tells the first use of a code or a refresh token from the second. It is optional:
+// without one that is left to the provider (docs/replay.md). The rules stand here, once; where the
+// memory is, is a replayStore's matter.
 type ReplayGuard struct {
 	store replayStore
 	kind  string        // for the log
 	life  time.Duration // how long a family is remembered after its last step
-	ended time.Duration // how long one that has ended is: until no token of it can be good, also if one was made while the store was away
+	// how long one that has ended is: until no token of it can be good, also if one was made while
+	// the store was away
+	ended time.Duration
 }
 
-// A replayStore keeps one number for each key, which only rises. That is compare-and-swap with one round trip: a refresh token carries
-// the number that it expects.
+// A replayStore keeps one number for each key, which only rises. That is compare-and-swap with one
+// round trip: a refresh token carries the number that it expects.
 type replayStore interface {
-	// raise sets the number of key from at most `from`, or from nothing, to `to`, and says whether it did; else it returns what it found. The
-	// number is kept for life, the note beside it for replayGrace, both by the store's clock: replicas' clocks differ.
+	// raise sets the number of key from at most `from`, or from nothing, to `to`, and says whether
+	// it did; else it returns what it found. The number is kept for life, the note beside it for
+	// replayGrace, both by the store's clock: replicas' clocks differ.
 	raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error)
 	// look returns what stands at key.
 	look(ctx context.Context, key replayKey) (replayRecord, error)
@@ -51,13 +55,15 @@ func (r replayRecord) is(number uint32, note []byte) bool {
 }
 
 const (
-	// replayGrace is how long the answer to a refresh token's first use is given again: responses are lost, and processes of one
-	// client race.
+	// replayGrace is how long the answer to a refresh token's first use is given again: responses
+	// are lost, and processes of one client race.
 	replayGrace = time.Minute
-	// checkClaim is how long one replica may be the only one that asks the provider about a family. It is longer than asking can take.
+	// checkClaim is how long one replica may be the only one that asks the provider about a family.
+	// It is longer than asking can take.
 	checkClaim = 15 * time.Second
-	// codeMark is longer than any replica accepts an upstream code: the login's cookie, a skew longer and from a replica that is a skew ahead;
-	// then the code that it is wrapped in, and its skew.
+	// codeMark is longer than any replica accepts an upstream code: the login's cookie, a skew
+	// longer and from a replica that is a skew ahead; then the code that it is wrapped in, and its
+	// skew.
 	codeMark = cookieLife + time.Minute + 3*sealing.Skew
 	// familyEnded is the number of a family that has ended. No token carries it.
 	familyEnded = math.MaxUint32
@@ -66,8 +72,9 @@ const (
 // errGuardFull: forgetting something to make room would be accepting its replay.
 var errGuardFull = errors.New("replay guard: full")
 
-// OpenReplayGuard makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". It asks the network nothing: Check does. Idle is for
-// how long a refresh token that is not used stays good, whole how long a login lasts at most.
+// OpenReplayGuard makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". It asks
+// the network nothing: Check does. Idle is for how long a refresh token that is not used stays
+// good, whole how long a login lasts at most.
 func OpenReplayGuard(name string, idle, whole time.Duration, now func() time.Time) (*ReplayGuard, error) {
 	scheme, rest, _ := strings.Cut(name, "://")
 	g := &ReplayGuard{kind: scheme, life: idle + 2*sealing.Skew, ended: max(idle, whole) + 2*sealing.Skew}
@@ -90,11 +97,12 @@ func OpenReplayGuard(name string, idle, whole time.Duration, now func() time.Tim
 	return g, nil
 }
 
-// ErrUnsafeStore is in the chain of Check's error when the store must not be used as it is: it would forget, or refuses us.
+// ErrUnsafeStore is in the chain of Check's error when the store must not be used as it is: it
+// would forget, or refuses us.
 var ErrUnsafeStore = errors.New("the replay guard's store cannot be used")
 
-// Check asks the store whether it can be used. Any other error than ErrUnsafeStore means that it does not answer at the moment, and a
-// guard is made for that.
+// Check asks the store whether it can be used. Any other error than ErrUnsafeStore means that it
+// does not answer at the moment, and a guard is made for that.
 func (g *ReplayGuard) Check(ctx context.Context) error {
 	if store, ok := g.store.(interface{ check(context.Context) error }); ok {
 		return store.check(ctx)
@@ -173,8 +181,9 @@ const (
 	over                    // its family has ended
 )
 
-// judge compares what stands in the store with the generation of the refresh token that is presented, and returns the first answer if it
-// holds. A generation newer than the known one means that the store lost what it held; it learns.
+// judge compares what stands in the store with the generation of the refresh token that is
+// presented, and returns the first answer if it holds. A generation newer than the known one means
+// that the store lost what it held; it learns.
 func judge(known replayRecord, generation uint32) (verdict, []byte) {
 	switch {
 	case known.number == familyEnded:
@@ -187,8 +196,8 @@ func judge(known replayRecord, generation uint32) (verdict, []byte) {
 	return reused, nil
 }
 
-// step takes a family from the generation presented to the next, with the sealed answer; of several at the same time one does. If it is
-// repeated, the answer of the first is returned.
+// step takes a family from the generation presented to the next, with the sealed answer; of several
+// at the same time one does. If it is repeated, the answer of the first is returned.
 func (g *ReplayGuard) step(ctx context.Context, family replayKey, generation uint32, answer []byte) (verdict, []byte, error) {
 	known, done, err := g.store.raise(ctx, family, generation, generation+1, answer, g.life)
 	if err != nil || done {
@@ -214,7 +223,8 @@ func (g *ReplayGuard) end(ctx context.Context, family replayKey) error {
 	return err
 }
 
-// claim makes the caller the only one of all replicas that asks the provider about a family; the claim ends by itself.
+// claim makes the caller the only one of all replicas that asks the provider about a family; the
+// claim ends by itself.
 func (g *ReplayGuard) claim(ctx context.Context, check replayKey, caller uint32) (bool, error) {
 	_, claimed, err := g.store.raise(ctx, check, 0, caller, nil, checkClaim)
 	return claimed, err

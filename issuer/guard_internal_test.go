@@ -225,7 +225,8 @@ func TestNamesOfGuards(t *testing.T) {
 	}
 }
 
-// BenchmarkMemoryGuard is one step of a family among a million; bytes/entry is what each of them takes.
+// BenchmarkMemoryGuard is one step of a family among a million; bytes/entry is what each of them
+// takes.
 func BenchmarkMemoryGuard(b *testing.B) {
 	g, _ := newTestGuard(b)
 	store := g.store.(*memoryStore)
@@ -262,7 +263,8 @@ func BenchmarkMemoryGuard(b *testing.B) {
 	b.ReportMetric(float64(size)/1e6, "MB")
 }
 
-// The monotonic clock stands still while a machine sleeps: the copy of last evening would be a fresh one in the morning.
+// The monotonic clock stands still while a machine sleeps: the copy of last evening would be a
+// fresh one in the morning.
 func TestTheClockCountsTheNight(t *testing.T) {
 	ring, err := sealing.ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {

@@ -32,14 +32,15 @@ type dynamoStore struct {
 	client                  *http.Client
 	now                     func() time.Time
 
-	// The store's clock less ours, in nanoseconds, from the Date of its answers; nil until there was one. Replicas' clocks differ by minutes,
-	// and a claim lives for seconds.
+	// The store's clock less ours, in nanoseconds, from the Date of its answers; nil until there
+	// was one. Replicas' clocks differ by minutes, and a claim lives for seconds.
 	ahead atomic.Pointer[time.Duration]
 }
 
 const (
 	dynamoTimeout = 1500 * time.Millisecond
-	dynamoDrift   = 5 // seconds: more than a time-out, and twice the fraction that a Date does not say
+	// seconds: more than a time-out, and twice the fraction that a Date does not say
+	dynamoDrift = 5
 )
 
 var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
@@ -124,7 +125,8 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 	if drift := s.time() - now; err != nil || -dynamoDrift < drift && drift < dynamoDrift {
 		return known, done, err
 	}
-	// Our clock was set since the store's last answer, so the times that were written and compared are wrong. Once more, over what is ours.
+	// Our clock was set since the store's last answer, so the times that were written and compared
+	// are wrong. Once more, over what is ours.
 	if done {
 		s.put(ctx, key, to, to, note, life, s.time()) // refused, somebody has gone on from there
 		return known, done, nil

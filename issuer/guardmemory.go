@@ -29,7 +29,8 @@ type memoryNote struct {
 
 func (n memoryNote) size() int { return len(n.text) + 100 } // what the map takes for it
 
-// newMemoryStore keeps families for at least the given life, and those that have ended for as long as ended.
+// newMemoryStore keeps families for at least the given life, and those that have ended for as long
+// as ended.
 func newMemoryStore(life, ended time.Duration, now func() time.Time) *memoryStore {
 	return &memoryStore{
 		now:        now,
@@ -48,7 +49,8 @@ func (s *memoryStore) raise(_ context.Context, key replayKey, from, to uint32, n
 		return known, false, nil
 	}
 	next := memoryNote{note, now.Add(replayGrace)}
-	// Claims find room: there are no more than requests at a time, and without one a known login could not be checked.
+	// Claims find room: there are no more than requests at a time, and without one a known login
+	// could not be checked.
 	if known.number == 0 && life > checkClaim && s.len() >= s.maxEntries || note != nil && s.notes.sizes()+next.size() > s.maxNotes {
 		return replayRecord{}, false, errGuardFull
 	}
@@ -116,7 +118,8 @@ func (s *memoryStore) len() (n int) {
 	return n
 }
 
-// buckets is a map whose entries stay for at least width and go, all at once, before twice that. Nothing is ever dropped to make room.
+// buckets is a map whose entries stay for at least width and go, all at once, before twice that.
+// Nothing is ever dropped to make room.
 type buckets[V any] struct {
 	width             time.Duration
 	size              func(V) int // nil: sizes are of no interest

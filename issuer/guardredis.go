@@ -35,7 +35,8 @@ var redisDatabase = regexp.MustCompile(`^/?[0-9]*$`)
 
 func newRedisStore(address string) (*redisStore, error) {
 	if u, err := url.Parse(address); err != nil || u.Host == "" || !redisDatabase.MatchString(u.Path) {
-		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0") // which may hold a password
+		// which may hold a password
+		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0")
 	}
 	return &redisStore{&redis.Pool{
 		DialContext: func(ctx context.Context) (redis.Conn, error) {
@@ -50,7 +51,8 @@ func newRedisStore(address string) (*redisStore, error) {
 			}
 			return c, nil
 		},
-		TestOnBorrow: func(c redis.Conn, idleSince time.Time) error { // the server may have been restarted meanwhile
+		// the server may have been restarted meanwhile
+		TestOnBorrow: func(c redis.Conn, idleSince time.Time) error {
 			// By the wall clock: the other one stands still while a process is frozen. Of a clock
 			// that was set back nothing is known.
 			idle := time.Since(idleSince.Round(0))
@@ -70,8 +72,8 @@ func newRedisStore(address string) (*redisStore, error) {
 // errRedisPolicy: whatever evicts forgets, and what is forgotten can be replayed.
 var errRedisPolicy = errors.New("maxmemory-policy must be noeviction")
 
-// checkRedisPolicy asks each new connection: the policy can be changed at any time, and another server can take over. INFO is allowed where
-// CONFIG is not.
+// checkRedisPolicy asks each new connection: the policy can be changed at any time, and another
+// server can take over. INFO is allowed where CONFIG is not.
 func checkRedisPolicy(c redis.Conn) error {
 	info, err := redis.String(c.Do("INFO", "memory"))
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 	"time"
 )
 
-// table is DynamoDB as far as a replay store needs it. It evaluates the two conditions that are used, with its own clock, and checks signatures.
+// table is DynamoDB as far as a replay store needs it. It evaluates the two conditions that are
+// used, with its own clock, and checks signatures.
 type table struct {
 	t     *testing.T
 	clock *testClock
@@ -54,7 +55,8 @@ func (f *table) RoundTrip(r *http.Request) (*http.Response, error) {
 	if f.status != 0 {
 		return answer(f.status, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + f.body})
 	}
-	// The same request signed again must have the same signature: everything that is sent is signed.
+	// The same request signed again must have the same signature: everything that is sent is
+	// signed.
 	again, err := http.NewRequest("POST", r.URL.String(), nil)
 	if err != nil {
 		return nil, err
@@ -140,7 +142,8 @@ func newTable(t *testing.T, skews ...time.Duration) (*table, []*ReplayGuard) {
 	return f, guards
 }
 
-// The contract holds in DynamoDB too, between replicas whose clocks are four minutes apart: the table's clock counts.
+// The contract holds in DynamoDB too, between replicas whose clocks are four minutes apart: the
+// table's clock counts.
 func TestTheGuardInDynamoDB(t *testing.T) {
 	for _, noAll := range []bool{false, true} {
 		t.Run(fmt.Sprint("without the item in the way: ", noAll), func(t *testing.T) {
@@ -225,7 +228,8 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 	}
 }
 
-// A clock can be set at any time, by minutes and in either direction. The first request afterwards must not write, or compare, times of the old clock.
+// A clock can be set at any time, by minutes and in either direction. The first request afterwards
+// must not write, or compare, times of the old clock.
 func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
 	for _, jump := range []time.Duration{2 * time.Minute, -2 * time.Minute} {
 		t.Run(jump.String(), func(t *testing.T) {
@@ -350,7 +354,8 @@ func TestPlacesOfATable(t *testing.T) {
 	}
 }
 
-// A server that takes connections and says nothing must not hold requests for longer than one that is down.
+// A server that takes connections and says nothing must not hold requests for longer than one that
+// is down.
 func TestARedisThatHangsInTheHandshake(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -370,7 +375,8 @@ func TestARedisThatHangsInTheHandshake(t *testing.T) {
 	}
 }
 
-// rediss proves who the server is: otherwise whoever is between could say that everything is the first use, and read the password.
+// rediss proves who the server is: otherwise whoever is between could say that everything is the
+// first use, and read the password.
 func TestARedisThatCannotProveItself(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
@@ -386,7 +392,8 @@ func TestARedisThatCannotProveItself(t *testing.T) {
 	}
 }
 
-// The vectors are those of AWS's published test suite (post-vanilla and post-x-www-form-urlencoded).
+// The vectors are those of AWS's published test suite (post-vanilla and
+// post-x-www-form-urlencoded).
 func TestSignaturesOfAWS(t *testing.T) {
 	for _, c := range []struct {
 		name, contentType, body, want string
@@ -457,7 +464,8 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 			if asks != c.asks {
 				t.Errorf("asked %d times, want %d", asks, c.asks)
 			}
-			if c.status == 403 { // one that hangs must not make each request wait for the one before
+			// one that hangs must not make each request wait for the one before
+			if c.status == 403 {
 				if _, err := a.credentials(t.Context(), now.Add(awsRetry)); err == nil || asks != 2 {
 					t.Errorf("a moment later: asked %d times, %v", asks, err)
 				}

@@ -89,8 +89,8 @@ type openedHop struct {
 	issuedAt time.Time
 }
 
-// openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin sends
-// the same one for some seconds. The error is a *refusal.
+// openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin
+// sends the same one for some seconds. The error is a *refusal.
 func (s *Issuer) openHop(value string) (openedHop, error) {
 	now := s.Now()
 	if known, ok := s.hops.get(value, now); ok {
@@ -316,13 +316,16 @@ var hopMembers = func() (members []hopMember) {
 	return members
 }()
 
-// resourceURL maps the path below the public URL to the resource identifier, as the user would type it.
+// resourceURL maps the path below the public URL to the resource identifier, as the user would type
+// it.
 func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
 
-// ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands in its place (docs/hop.md).
+// ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands
+// in its place (docs/hop.md).
 const ownAuthorization = "X-Mcpb-Authorization"
 
-// restoreAuthorization puts it back. A client that writes both itself says no more of itself than with one.
+// restoreAuthorization puts it back. A client that writes both itself says no more of itself than
+// with one.
 func restoreAuthorization(h http.Header) {
 	if strings.HasPrefix(h.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
 		delete(h, "Authorization")

@@ -438,7 +438,8 @@ func TestManyTenants(t *testing.T) {
 	}
 }
 
-// The vectors that the plugin's suite writes, as they are: the sidecar holds the master that their key belongs to.
+// The vectors that the plugin's suite writes, as they are: the sidecar holds the master that their
+// key belongs to.
 func TestHopVectors(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {
@@ -465,7 +466,8 @@ func TestHopVectors(t *testing.T) {
 			if err == nil {
 				payload = hop.Payload
 			}
-			inside := strings.HasPrefix(name, "member-") || strings.HasPrefix(name, "version-") || name == "trailing-data" // what opens, and is refused for what it says
+			// what opens, and is refused for what it says
+			inside := strings.HasPrefix(name, "member-") || strings.HasPrefix(name, "version-") || name == "trailing-data"
 			if (err == nil) != (v["expect"] == "ok" || inside) || err == nil && string(payload) != v["payload"] {
 				t.Fatalf("opened with error %v: %s", err, payload)
 			}
@@ -621,7 +623,8 @@ func TestUnknownPaths(t *testing.T) {
 	w.direct("POST", "/nothing", hop).wants(t, 404, "not_found")
 }
 
-// Over a real connection: HEAD has no body, and a request line does not become another path on the way.
+// Over a real connection: HEAD has no body, and a request line does not become another path on the
+// way.
 func TestOverARealConnection(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	server := newServer(t, w)

@@ -39,9 +39,11 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	}
 	who, err := s.readIDToken(ctx, t, up, raw, false)
 	switch {
-	case errors.Is(err, errKeysUnread): // nothing was refused: the client may try again with what it holds
+	case errors.Is(err, errKeysUnread):
+		// nothing was refused: the client may try again with what it holds
 		return idToken{}, unanswered(err)
-	case errors.Is(err, errKeyNotThere): // yet: a key set may be served from before a rotation for longer than is waited here
+	case errors.Is(err, errKeyNotThere):
+		// yet: a key set may be served from before a rotation for longer than is waited here
 		return idToken{}, unanswered(notUsed{fmt.Errorf("id_token: %w", err)})
 	case err != nil:
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", err))
@@ -122,7 +124,8 @@ func (s *Issuer) readIDToken(ctx context.Context, t *tenant, up *upstream, raw s
 	switch {
 	case needed.odd != nil:
 		return idToken{}, needed.odd
-	case iss != up.issuer && !(up.issuer == googleIssuer && iss == strings.TrimPrefix(googleIssuer, "https://")): // which Google itself documents
+	case iss != up.issuer && !(up.issuer == googleIssuer && iss == strings.TrimPrefix(googleIssuer, "https://")):
+		// which Google itself documents
 		return idToken{}, fmt.Errorf("iss is %s, and the label providerIssuer is %q", issuerForm(iss), up.issuer)
 	case !slices.Contains(audience, t.ClientID):
 		return idToken{}, fmt.Errorf("aud does not name this client (label clientID), but %d others", len(audience))

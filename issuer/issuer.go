@@ -3,17 +3,18 @@
 //
 // It keeps nothing. What it has to remember between two requests it seals (package sealing) and
 // hands to the browser or the client; which tenant it serves arrives with each request in the hop
-// header (docs/hop.md). Any replica with the same master secret can answer any request. Only an optional replay guard
-// remembers anything: which codes and refresh tokens were used (guard.go, docs/replay.md). Whom the operator has shut out
-// stands in an optional deny document, which is read and never written here (deny.go).
+// header (docs/hop.md). Any replica with the same master secret can answer any request. Only an
+// optional replay guard remembers anything: which codes and refresh tokens were used (guard.go,
+// docs/replay.md). Whom the operator has shut out stands in an optional deny document, which is
+// read and never written here (deny.go).
 //
 //	/.well-known/oauth-authorization-server[/…]  metadata.go    RFC 8414
 //	/.well-known/openid-configuration[/…]        metadata.go    the same document
 //	/.well-known/oauth-protected-resource[/…]    metadata.go    RFC 9728
 //	/oauth/jwks.json                             metadata.go    RFC 7517
-//	/oauth/client-jwks.json                      clientauth.go  the keys of our client at the provider
+//	/oauth/client-jwks.json                      clientauth.go  our client's keys
 //	/oauth/register                              register.go    RFC 7591
-//	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, RFC 7636, RFC 8707
+//	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, 7636, 8707
 //	/oauth/consent                               consent.go     the person's answer
 //	/oauth/callback                              callback.go    back from the upstream provider
 //	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
@@ -22,9 +23,9 @@
 //
 // And, for the plugin itself, which forwards no client there (docs/hop.md):
 //
-//	/hop/deny                                    deny.go        whom the operator has shut out of this tenant
+//	/hop/deny                                    deny.go        whom the operator has shut out
 //	/hop/token                                   machine.go     an access token for a bearer key
-//	/hop/assertion                               backend.go     a JWT that says who calls, for the MCP server
+//	/hop/assertion                               backend.go     a JWT for the MCP server
 //
 // docs/flow.md tells one login step by step.
 package issuer
@@ -52,12 +53,15 @@ type Config struct {
 	Schedule        sealing.Schedule
 	AccessTokenTTL  time.Duration // life of an access token
 	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
-	SessionTTL      time.Duration // the same, where the provider gave no refresh token to ask it again with
-	RefreshIdleTTL  time.Duration // a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
-	Version         string        // shown by /healthz, other than on Lambda
-	Log             *slog.Logger
+	// the same, where the provider gave no refresh token to ask it again with
+	SessionTTL time.Duration
+	// a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
+	RefreshIdleTTL time.Duration
+	Version        string // shown by /healthz, other than on Lambda
+	Log            *slog.Logger
 
-	// OnLambda: the URL is open to everybody, and each of many short-lived processes says anew what it has to say.
+	// OnLambda: the URL is open to everybody, and each of many short-lived processes says anew what
+	// it has to say.
 	OnLambda bool
 
 	ReplayGuard *ReplayGuard // nil: none
@@ -73,9 +77,11 @@ type Config struct {
 	Background func(func())
 
 	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
-	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents inside the operator's network.
+	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents
+	// inside the operator's network.
 	TrustedDocumentHosts []string
-	DocumentTransport    http.RoundTripper // to client metadata documents; nil checks the addresses it dials
+	// to client metadata documents; nil checks the addresses it dials
+	DocumentTransport http.RoundTripper
 }
 
 // Issuer answers for all tenants. It is safe for concurrent use.
@@ -164,29 +170,34 @@ func (s *Issuer) CloseIdleConnections() {
 // Caps on what a request may bring (design: limits, not accidents). The header cap is the server's
 // MaxHeaderBytes; cmd/mcpbouncer sets it from here.
 const (
-	MaxHeaderBytes   = 32 << 10
-	maxBody          = 64 << 10
-	maxRegistration  = 16 << 10
-	maxClientID      = 1000 // characters; longer ones do not survive as part of a URL on Windows
-	maxState         = 1024 // of the client
-	maxRequest       = 2600 // characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of 4 KB
-	maxRedirectURIs  = 5
-	maxClientName    = 64   // runes shown to the person
-	maxScopes        = 1024 // of a tenant, which codes and tokens carry
-	maxUpstreamValue = 4096 // characters of an upstream code or refresh token: sealed, it still opens and fits a URL or form
+	MaxHeaderBytes  = 32 << 10
+	maxBody         = 64 << 10
+	maxRegistration = 16 << 10
+	maxClientID     = 1000 // characters; longer ones do not survive as part of a URL on Windows
+	maxState        = 1024 // of the client
+	// characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of
+	// 4 KB
+	maxRequest      = 2600
+	maxRedirectURIs = 5
+	maxClientName   = 64   // runes shown to the person
+	maxScopes       = 1024 // of a tenant, which codes and tokens carry
+	// characters of an upstream code or refresh token: sealed, it still opens and fits a URL or
+	// form
+	maxUpstreamValue = 4096
 	cacheableSeconds = "300"
 )
 
-// WallClock is time.Now without the monotonic clock, which stands still while a machine sleeps or is frozen: ages would leave the night out.
+// WallClock is time.Now without the monotonic clock, which stands still while a machine sleeps or
+// is frozen: ages would leave the night out.
 func WallClock() time.Time { return time.Now().Round(0) }
 
-// LongestAnswer bounds what a request waits for, once it is here: its client's document and the keys that this names, the deny document, and
-// a refresh (5 + 5 + 3 + 25 s). A redemption waits for less than a refresh: discovery, another
-// request with its code, the provider and the guard.
+// LongestAnswer bounds what a request waits for, once it is here: its client's document and the
+// keys that this names, the deny document, and a refresh (5 + 5 + 3 + 25 s). A redemption waits for
+// less than a refresh: discovery, another request with its code, the provider and the guard.
 const LongestAnswer = 2*clientdoc.Timeout + denyTimeout + refreshTimeout
 
-// A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC 9700
-// forbids CORS at the authorization endpoint.
+// A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC
+// 9700 forbids CORS at the authorization endpoint.
 type route struct {
 	path, method string
 	cors         bool
@@ -221,10 +232,11 @@ func (s *Issuer) pageRoutes() []route {
 	}
 }
 
-// Handler serves all routes. It is no http.ServeMux, which redirects //oauth/token and its like by itself: before any
-// hop header was asked for.
+// Handler serves all routes. It is no http.ServeMux, which redirects //oauth/token and its like by
+// itself: before any hop header was asked for.
 func (s *Issuer) Handler() http.Handler {
-	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)} // :: path → endpoint
+	// :: path → endpoint
+	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)}
 	for _, rt := range s.routes() {
 		handlers[rt.path] = s.behindHop(rt, s.writeError)
 	}
@@ -247,7 +259,8 @@ func (s *Issuer) Handler() http.Handler {
 	})
 }
 
-// splitDocument splits the path of a well-known document, which has others below it, one for each MCP endpoint.
+// splitDocument splits the path of a well-known document, which has others below it, one for each
+// MCP endpoint.
 func splitDocument(path string) (document, below string) {
 	const wellKnown = "/.well-known/"
 	if name, ok := strings.CutPrefix(path, wellKnown); ok {
@@ -258,7 +271,8 @@ func splitDocument(path string) (document, below string) {
 	return path, ""
 }
 
-// behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its errors.
+// behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its
+// errors.
 func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hop, err := s.openHop(r.Header.Get(hopHeader))
@@ -334,8 +348,9 @@ func allowedHeaders(asked []string) string {
 var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
-// new master is promoted. Master ids are public: they stand in every sealed value. The counters are this replica's own.
-// A function's URL is for strangers too, who learn nothing from it; its log shows the masters.
+// new master is promoted. Master ids are public: they stand in every sealed value. The counters are
+// this replica's own. A function's URL is for strangers too, who learn nothing from it; its log
+// shows the masters.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
 	health := map[string]any{"status": "ok"}
 	if !s.OnLambda {

@@ -107,7 +107,8 @@ func (k *keySet) refetch(ctx context.Context) (*providerKeys, error) {
 			return nil, fmt.Errorf("%w: %w", errKeysUnread, ctx.Err())
 		}
 	}
-	mine := &keyFetch{done: make(chan struct{}), err: errKeysUnread} // for those who wait, should ask panic
+	// for those who wait, should ask panic
+	mine := &keyFetch{done: make(chan struct{}), err: errKeysUnread}
 	k.fetch = mine
 	k.mu.Unlock()
 	defer func() {
@@ -136,7 +137,8 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: jwks_uri is no URL", errKeysUnread)
 	}
-	r.Header.Set("Cache-Control", "no-cache") // a cache between may have the set of before a rotation
+	// a cache between may have the set of before a rotation
+	r.Header.Set("Cache-Control", "no-cache")
 	body, mediaType, err := k.s.fetched(r, k.issuer)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeysUnread, err)
@@ -266,7 +268,8 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	}
 	var read jose.JSONWebKey
 	switch {
-	case kty == "RSA" && length("n") > jose.MaxRSAModulusBits/8+1: // which go-jose does not verify with
+	case kty == "RSA" && length("n") > jose.MaxRSAModulusBits/8+1:
+		// which go-jose does not verify with
 		return providerKey{}, fmt.Sprintf("it is longer than %d bits", jose.MaxRSAModulusBits)
 	case read.UnmarshalJSON(must(json.Marshal(plain))) != nil || !read.Valid() || !read.IsPublic():
 		return providerKey{}, "its numbers are not those of a key"

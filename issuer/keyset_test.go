@@ -154,7 +154,8 @@ func TestOddKeysArePassedOver(t *testing.T) {
 			w.idp.Be(issuertest.Behaviour{OddKeys: []string{c.key}})
 			a := w.register(w.wiki.PublicURL, nil)
 			a.login()
-			w.clock.Add(2 * time.Hour) // the discovery document is read again, and the key set with it
+			// the discovery document is read again, and the key set with it
+			w.clock.Add(2 * time.Hour)
 			a.login()
 			want := 1
 			if c.cause == "" {

@@ -70,7 +70,8 @@ func TestWholeLogin(t *testing.T) {
 	}
 }
 
-// checkTokens checks a token response (RFC 6749 §5.1) and what is in its access token (RFC 9068 §2.2).
+// checkTokens checks a token response (RFC 6749 §5.1) and what is in its access token (RFC 9068
+// §2.2).
 func (w *world) checkTokens(a *app, r reply, resource, scope string) {
 	w.t.Helper()
 	if r.text("token_type") != "Bearer" || r.JSON["expires_in"] != 3600.0 || r.text("scope") != scope || !strings.HasPrefix(r.text("refresh_token"), "mbr1_") {
@@ -93,7 +94,8 @@ func (w *world) checkTokens(a *app, r reply, resource, scope string) {
 	}
 }
 
-// Two replicas share nothing but the master secret. Each request goes to the other one, and each is a process that has just started.
+// Two replicas share nothing but the master secret. Each request goes to the other one, and each is
+// a process that has just started.
 func TestNoReplicaRemembersAnything(t *testing.T) {
 	const minute, hour = time.Minute, time.Hour
 	midnight := issuertest.Start.Truncate(24 * hour).Add(24 * hour)
@@ -128,7 +130,8 @@ func TestNoReplicaRemembersAnything(t *testing.T) {
 						w.turn = 1
 					}
 				})
-				w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["exp"] = w.clock.Now().Add(minute).Unix() }}) // as in Keycloak's master realm
+				// as in Keycloak's master realm
+				w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["exp"] = w.clock.Now().Add(minute).Unix() }})
 				a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}})
 				code := a.code()
 				if c.atTurn == "token" {
@@ -158,8 +161,9 @@ func TestNoReplicaRemembersAnything(t *testing.T) {
 func TestMasterRotationInTheMiddleOfALogin(t *testing.T) {
 	const accepting, promoted = masterOne + "," + masterTwo, masterTwo + "," + masterOne
 	for _, c := range []struct {
-		name    string
-		masters [][]string // of the two replicas: at registration, at login, at redemption, at refresh
+		name string
+		// of the two replicas: at registration, at login, at redemption, at refresh
+		masters [][]string
 	}{
 		{"accepted, then promoted at once", [][]string{{masterOne}, {accepting}, {promoted}, {promoted}}},
 		{"promoted on one replica before the other", [][]string{{masterOne}, {accepting}, {promoted, accepting}, {promoted}}},
@@ -179,7 +183,8 @@ func TestMasterRotationInTheMiddleOfALogin(t *testing.T) {
 			w.verifiedToken(a.base, first.text("access_token"), w.clock.Now())
 			second := a.token(a.refreshment(first.text("refresh_token"))).wants(t, 200, "")
 
-			// The old master is taken away: what the new one sealed still opens, the old client does not.
+			// The old master is taken away: what the new one sealed still opens, the old client
+			// does not.
 			w.masters = []string{masterTwo}
 			w.hopKey = newRing(t, masterTwo).HopKey()
 			w.net = &issuertest.Internet{}
@@ -290,7 +295,8 @@ func TestNoKindPassesForAnother(t *testing.T) {
 		"client": a.id, "consent": form.Get("request"), "flow": flow, "code": code, "refresh": tokens.text("refresh_token"),
 		"secret": secret, "jwt": tokens.text("access_token"),
 	}
-	respell := func(value string, kind sealing.Kind) string { // with the prefix that the place expects
+	// with the prefix that the place expects
+	respell := func(value string, kind sealing.Kind) string {
 		if len(value) < 5 {
 			return value
 		}

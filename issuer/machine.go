@@ -17,10 +17,13 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// A Machine is who comes in without a person: by client_credentials (RFC 6749 §4.4) or with a bearer key. Only the operator makes one, with the
-// master secret at hand, and says whom it is and what it may do. So the rules about people (admit, scopeRules) say nothing about it.
+// A Machine is who comes in without a person: by client_credentials (RFC 6749 §4.4) or with a
+// bearer key. Only the operator makes one, with the master secret at hand, and says whom it is and
+// what it may do. So the rules about people (admit, scopeRules) say nothing about it.
 type Machine struct {
-	Subject string // sub of its access tokens. Nothing keeps it apart from the provider's subjects but the operator's choice.
+	// sub of its access tokens. Nothing keeps it apart from the provider's subjects but the
+	// operator's choice.
+	Subject string
 	Scope   string // all that it can get
 }
 
@@ -40,8 +43,9 @@ func (m *Machine) check() error {
 // machineAuthMethods are those that prove something.
 var machineAuthMethods = []authMethod{authBasic, authPost, authPrivateKeyJWT}
 
-// RegisterMachine seals a client of client_credentials into its client_id. keys is a JWK Set with its public keys, for private_key_jwt; it is
-// carried in the client_id too, because a document that can change must not decide who has an operator's word.
+// RegisterMachine seals a client of client_credentials into its client_id. keys is a JWK Set with
+// its public keys, for private_key_jwt; it is carried in the client_id too, because a document that
+// can change must not decide who has an operator's word.
 func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, name, method string, keys []byte, now time.Time) (ClientInformation, error) {
 	if err := m.check(); err != nil {
 		return ClientInformation{}, err
@@ -81,7 +85,8 @@ func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, nam
 	return info, nil
 }
 
-// checkMachine completes a registration that names a subject, and refuses what RegisterMachine would not have made.
+// checkMachine completes a registration that names a subject, and refuses what RegisterMachine
+// would not have made.
 func (reg *registration) checkMachine() (err error) {
 	if len(reg.RedirectURIs) > 0 || !slices.Contains(machineAuthMethods, reg.AuthMethod) || (reg.AuthMethod == authPrivateKeyJWT) != (reg.Keys != nil) {
 		return sealing.ErrNotOpened
@@ -92,11 +97,12 @@ func (reg *registration) checkMachine() (err error) {
 	return err
 }
 
-// machine says whether the client is the operator's word for a machine: it gets client_credentials and nothing else, and nobody else gets
-// that.
+// machine says whether the client is the operator's word for a machine: it gets client_credentials
+// and nothing else, and nobody else gets that.
 func (c client) machine() bool { return c.Subject != "" }
 
-// clientCredentials is RFC 6749 §4.4. The client has proved itself; its subject and scopes are in its client_id.
+// clientCredentials is RFC 6749 §4.4. The client has proved itself; its subject and scopes are in
+// its client_id.
 func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	resource, err := t.narrowResource(form, t.PublicURL)
 	if err != nil {
@@ -109,7 +115,8 @@ func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, for
 	hash := c.hash()
 	g := grant{
 		Identity: identity{Subject: c.Subject, machine: true}, Scope: c.Scope, Resource: resource,
-		// One session for the life of the client, which began when the operator made it: what ends that session ends the client.
+		// One session for the life of the client, which began when the operator made it: what ends
+		// that session ends the client.
 		Family: [16]byte(hash[:16]), Born: made.Unix(),
 	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
@@ -131,8 +138,9 @@ type bearerKey struct {
 
 // KeyInformation is what an operator is told of a new bearer key.
 type KeyInformation struct {
-	Key       string `json:"key"`
-	KeyID     string `json:"key_id"` // as in the log, in the sid of its access tokens, and in a deny document
+	Key string `json:"key"`
+	// as in the log, in the sid of its access tokens, and in a deny document
+	KeyID     string `json:"key_id"`
 	Subject   string `json:"subject"`
 	Scope     string `json:"scope"`
 	ExpiresAt int64  `json:"expires_at"`
@@ -150,7 +158,8 @@ func CreateKey(ring *sealing.Ring, tenant sealing.TenantID, m Machine, life time
 	}, nil
 }
 
-// exchangeKey gives the plugin an access token for a bearer key that a client presented. The token ends with the key.
+// exchangeKey gives the plugin an access token for a bearer key that a client presented. The token
+// ends with the key.
 func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {

@@ -51,7 +51,8 @@ func (w *world) hop(path string, form url.Values) reply {
 	return readReply(w.t, issuertest.Serve(w.replica(), r))
 }
 
-// A machine logs in with what the operator gave it, and is who the operator said, whatever the rules about people are.
+// A machine logs in with what the operator gave it, and is who the operator said, whatever the
+// rules about people are.
 func TestClientCredentials(t *testing.T) {
 	made := issuer.Machine{Subject: "ci-bot", Scope: "wiki:read wiki:write"}
 	for _, c := range []struct {
@@ -104,7 +105,8 @@ func TestClientCredentials(t *testing.T) {
 						t.Errorf("%s: %v", none, claims[none])
 					}
 				}
-				if _, sent := r.JSON["refresh_token"]; sent || r.JSON["expires_in"] != 3600.0 { // RFC 6749 §4.4.3
+				// RFC 6749 §4.4.3
+				if _, sent := r.JSON["refresh_token"]; sent || r.JSON["expires_in"] != 3600.0 {
 					t.Errorf("%s", r.Body)
 				}
 				if n := w.idp.Posts(); n != 0 {
@@ -304,7 +306,8 @@ func TestMachinesThatAreNotMade(t *testing.T) {
 // The plugin gets an access token for a bearer key. It ends with the key.
 func TestBearerKeys(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		w.wiki.AllowedGroups, w.wiki.ScopeRules = []string{"x"}, []string{"group:x=other"} // about people
+		// about people
+		w.wiki.AllowedGroups, w.wiki.ScopeRules = []string{"x"}, []string{"group:x=other"}
 	})
 	create := func(life time.Duration) issuer.KeyInformation {
 		t.Helper()
@@ -355,7 +358,8 @@ func TestBearerKeys(t *testing.T) {
 	})
 }
 
-// What an MCP server gets that verifies who calls: the token's claims, for it alone, for five minutes.
+// What an MCP server gets that verifies who calls: the token's claims, for it alone, for five
+// minutes.
 func TestTheAssertionForTheMCPServer(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.IdentityClaims = []string{"email", "groups"}

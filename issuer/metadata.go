@@ -10,14 +10,15 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires: clients look
-// under either name and get one document.
+// serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires:
+// clients look under either name and get one document.
 type serverMetadata struct {
-	Issuer                   string                    `json:"issuer"`
-	AuthorizationEndpoint    string                    `json:"authorization_endpoint"`
-	TokenEndpoint            string                    `json:"token_endpoint"`
-	RegistrationEndpoint     string                    `json:"registration_endpoint"`
-	RevocationEndpoint       string                    `json:"revocation_endpoint,omitempty"` // RFC 7009
+	Issuer                string `json:"issuer"`
+	AuthorizationEndpoint string `json:"authorization_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	RegistrationEndpoint  string `json:"registration_endpoint"`
+	// RFC 7009
+	RevocationEndpoint       string                    `json:"revocation_endpoint,omitempty"`
 	RevocationAuthMethods    []string                  `json:"revocation_endpoint_auth_methods_supported,omitempty"`
 	RevocationSigningAlgs    []jose.SignatureAlgorithm `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 	JWKSURI                  string                    `json:"jwks_uri"`
@@ -32,7 +33,8 @@ type serverMetadata struct {
 	MetadataDocuments        bool                      `json:"client_id_metadata_document_supported"`
 	SubjectTypes             []string                  `json:"subject_types_supported"`
 	IDTokenSigningAlgs       []string                  `json:"id_token_signing_alg_values_supported"`
-	RequestURI               bool                      `json:"request_uri_parameter_supported"` // left out, it would mean true
+	// left out, it would mean true
+	RequestURI bool `json:"request_uri_parameter_supported"`
 }
 
 // serverDocument is made once for a tenant.
@@ -41,8 +43,9 @@ type serverDocument struct {
 	json []byte
 }
 
-// metadata is the same document below each MCP endpoint: clients that came before RFC 9728 take the endpoint's URL for the issuer's, as
-// rmcp 0.8 does. A client that compares the two has learnt the issuer from the resource's metadata, and does not ask there.
+// metadata is the same document below each MCP endpoint: clients that came before RFC 9728 take the
+// endpoint's URL for the issuer's, as rmcp 0.8 does. A client that compares the two has learnt the
+// issuer from the resource's metadata, and does not ask there.
 func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	if _, err := t.documentPath(r); err != nil {
 		return err
@@ -69,11 +72,14 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			MetadataDocuments:        !s.NoMetadataDocuments,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
-			IDTokenSigningAlgs:       []string{"EdDSA"}, // OpenID Discovery requires the member; no id_token is issued
+			// OpenID Discovery requires the member; no id_token is issued
+			IDTokenSigningAlgs: []string{"EdDSA"},
 		}
-		if revocable { // an endpoint without effect would let a client believe that a login has ended
+		// an endpoint without effect would let a client believe that a login has ended
+		if revocable {
 			m.RevocationEndpoint, m.RevocationAuthMethods = t.PublicURL+"/oauth/revoke", authMethods
-			m.RevocationSigningAlgs = assertionAlgorithms // RFC 8414 §2: a MUST beside private_key_jwt
+			// RFC 8414 §2: a MUST beside private_key_jwt
+			m.RevocationSigningAlgs = assertionAlgorithms
 		}
 		document.json = must(json.Marshal(m))
 	})
@@ -91,8 +97,9 @@ type resourceMetadata struct {
 	ResourceName         string   `json:"resource_name"`
 }
 
-// protectedResource describes the MCP endpoint that the path names. Clients compare `resource` with the URL that
-// the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of its own.
+// protectedResource describes the MCP endpoint that the path names. Clients compare `resource` with
+// the URL that the person typed, to the byte (RFC 9728 §3.3), so each endpoint has a document of
+// its own.
 func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	path, err := t.documentPath(r)
 	if err != nil {
@@ -104,13 +111,14 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 		AuthorizationServers: []string{t.PublicURL},
 		ScopesSupported:      t.advertisedAtTheResource(),
 		BearerMethods:        []string{"header"},
-		ResourceName:         t.DisplayName, // for people; parseTenant has made it Resource where the label is not set
+		// for people; parseTenant has made it Resource where the label is not set
+		ResourceName: t.DisplayName,
 	})
 	return nil
 }
 
-// documentPath is what follows a well-known document's name: the path of an MCP endpoint, or nothing. A slash at the end stays: it is part
-// of what was typed.
+// documentPath is what follows a well-known document's name: the path of an MCP endpoint, or
+// nothing. A slash at the end stays: it is part of what was typed.
 func (t *tenant) documentPath(r *http.Request) (string, error) {
 	_, path := splitDocument(r.URL.Path)
 	if path != "" && path != "/" && !slices.Contains(t.MCPPaths, strings.TrimSuffix(path, "/")) {

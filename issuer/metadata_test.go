@@ -22,7 +22,8 @@ func TestServerMetadata(t *testing.T) {
 				c.base + "/.well-known/oauth-authorization-server", c.base + "/.well-known/openid-configuration",
 				u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + u.Path, u.Scheme + "://" + u.Host + "/.well-known/openid-configuration" + u.Path,
 			}
-			for _, endpoint := range []string{"/mcp", "/sse", "/mcp/"} { // where clients ask that do not know the resource's metadata
+			// where clients ask that do not know the resource's metadata
+			for _, endpoint := range []string{"/mcp", "/sse", "/mcp/"} {
 				addresses = append(addresses, addresses[0]+endpoint, addresses[2]+endpoint, addresses[3]+endpoint)
 			}
 			want := map[string]any{
@@ -30,14 +31,16 @@ func TestServerMetadata(t *testing.T) {
 				"registration_endpoint": c.base + "/oauth/register", "jwks_uri": c.base + "/oauth/jwks.json",
 				"scopes_supported":         []any{"mcp:read", "mcp:write", "email", "offline_access"},
 				"response_types_supported": []any{"code"}, "response_modes_supported": []any{"query"},
-				"grant_types_supported":                            []any{"authorization_code", "refresh_token", "client_credentials"},
-				"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
-				"code_challenge_methods_supported":                 []any{"S256"},
-				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"}, // RFC 8414 §2: required beside private_key_jwt
-				"request_uri_parameter_supported":                  false,                                     // OpenID Discovery §3: missing means true
-				"client_id_metadata_document_supported":            true,
-				"authorization_response_iss_parameter_supported":   true,
-				"subject_types_supported":                          []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
+				"grant_types_supported":                 []any{"authorization_code", "refresh_token", "client_credentials"},
+				"token_endpoint_auth_methods_supported": []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
+				"code_challenge_methods_supported":      []any{"S256"},
+				// RFC 8414 §2: required beside private_key_jwt
+				"token_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256", "EdDSA"},
+				// OpenID Discovery §3: missing means true
+				"request_uri_parameter_supported":                false,
+				"client_id_metadata_document_supported":          true,
+				"authorization_response_iss_parameter_supported": true,
+				"subject_types_supported":                        []any{"public"}, "id_token_signing_alg_values_supported": []any{"EdDSA"},
 			}
 			for _, address := range addresses {
 				got := w.get(address).wants(t, 200, "")
@@ -120,7 +123,8 @@ func TestProtectedResourceMetadata(t *testing.T) {
 	}
 }
 
-// The key set holds the keys of the past whose tokens may live, the current one, and the next; nothing private.
+// The key set holds the keys of the past whose tokens may live, the current one, and the next;
+// nothing private.
 func TestKeySet(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.masters = []string{masterOne + "," + masterTwo} })
 	midnight := w.clock.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)

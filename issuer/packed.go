@@ -8,15 +8,17 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// packed is a text of a provider, a code or a refresh token, in a sealed value. Most of them are base64url or hex with a dot here and there; such
-// runs are written with six bits a character, which is what keeps a code of 1,500 characters below the 2,000 that some systems cut a URL at.
-// In CBOR it is a byte string then, and a text string where that would not be shorter.
+// packed is a text of a provider, a code or a refresh token, in a sealed value. Most of them are
+// base64url or hex with a dot here and there; such runs are written with six bits a character,
+// which is what keeps a code of 1,500 characters below the 2,000 that some systems cut a URL at. In
+// CBOR it is a byte string then, and a text string where that would not be shorter.
 //
 //	runs of the alphabet, and of other bytes, in turn, beginning with the alphabet's:
 //	length, as an unsigned LEB128 number ‖ ⌈6·length / 8⌉ bytes, the unused bits zero
 //	length ‖ the bytes themselves
 //
-// It is no compression: its length says how many characters of which kind there are, and nothing about which.
+// It is no compression: its length says how many characters of which kind there are, and nothing
+// about which.
 type packed string
 
 const packAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

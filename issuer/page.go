@@ -37,7 +37,8 @@ var (
 	errorPage    = templates.Lookup("error")
 )
 
-// contentSecurityPolicy allows one style sheet and one form, to ourselves. There is no script to allow.
+// contentSecurityPolicy allows one style sheet and one form, to ourselves. There is no script to
+// allow.
 var contentSecurityPolicy = func() string {
 	sum := sha256.Sum256([]byte(stylesheet))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -57,7 +58,8 @@ func isPrefetch(h http.Header) bool {
 	return false
 }
 
-// page adapts an endpoint for people: its errors become pages, or redirects once the client is proven.
+// page adapts an endpoint for people: its errors become pages, or redirects once the client is
+// proven.
 func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
 		if isPrefetch(r.Header) {
@@ -71,7 +73,8 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 			s.logError(r, t, a.refused, "")
 		}
 		if a.page == nil && !weburl.IsWeb(a.next) {
-			// A redirect to a private-use scheme leaves the browser on the page before: the provider's, or none.
+			// A redirect to a private-use scheme leaves the browser on the page before: the
+			// provider's, or none.
 			a.page, a.data = continuePage, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
 		}
 		h := w.Header()
@@ -81,8 +84,9 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 		}
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Frame-Options", "DENY")
-		// No Cross-Origin-Opener-Policy: it would cut the tie to a web application that opened the login in a window.
-		// Not no-referrer: browsers would send `Origin: null` with the consent form.
+		// No Cross-Origin-Opener-Policy: it would cut the tie to a web application that opened the
+		// login in a window. Not no-referrer: browsers would send `Origin: null` with the consent
+		// form.
 		h.Set("Referrer-Policy", "same-origin")
 		for _, c := range a.cookies {
 			http.SetCookie(w, c)
@@ -96,7 +100,8 @@ func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func
 	}
 }
 
-// writeErrorPage answers a request that did not get as far as its page, such as a form's address that was typed in.
+// writeErrorPage answers a request that did not get as far as its page, such as a form's address
+// that was typed in.
 func (s *Issuer) writeErrorPage(w http.ResponseWriter, r *http.Request, t *tenant, err error) {
 	refuse := s.page(func(*http.Request, *tenant) (*answer, error) { return nil, err })
 	if err := refuse(w, r, t); err != nil {
@@ -130,9 +135,10 @@ func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 
 // errorAnswer is the only place where an error becomes a page or a redirect.
 //
-// An error that the client should hear goes there at once only if that is a program on the person's own machine. Anybody can
-// register any other address, so a link to our endpoint with a wrong parameter would forward people to wherever an
-// attacker likes (RFC 9700 §4.11.2): they get the page, with a link to press.
+// An error that the client should hear goes there at once only if that is a program on the person's
+// own machine. Anybody can register any other address, so a link to our endpoint with a wrong
+// parameter would forward people to wherever an attacker likes (RFC 9700 §4.11.2): they get the
+// page, with a link to press.
 func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 	e := asError(err)
 	var redirected *redirectedError
@@ -183,7 +189,8 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }
 
-// scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a person's words.
+// scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a
+// person's words.
 var scopeWords = map[string]string{
 	"openid":  "know who you are",
 	"email":   "see your e-mail address",

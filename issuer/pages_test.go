@@ -16,7 +16,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// Contrast of text 4.5:1 and of what surrounds a control 3:1 (WCAG 2.2, 1.4.3 and 1.4.11), in both colour schemes.
+// Contrast of text 4.5:1 and of what surrounds a control 3:1 (WCAG 2.2, 1.4.3 and 1.4.11), in both
+// colour schemes.
 func TestPageColours(t *testing.T) {
 	sheet, err := os.ReadFile("pages.css")
 	if err != nil {
@@ -85,7 +86,8 @@ func luminance(t *testing.T, hex string) float64 {
 	return sum
 }
 
-// The policy allows the one style sheet by its hash, and pictures only where there is a logo to show.
+// The policy allows the one style sheet by its hash, and pictures only where there is a logo to
+// show.
 func TestPagesWithAndWithoutALogo(t *testing.T) {
 	const logo = "data:image/png;base64,iVBORw0KGgo="
 	for _, c := range []struct{ name, logo, displayName, server string }{
@@ -121,7 +123,8 @@ func TestPagesWithAndWithoutALogo(t *testing.T) {
 
 // An error page says what happened and what to do, and its reference leads to one line of the log.
 func TestErrorPages(t *testing.T) {
-	w := newWorld(t, nil, func(w *world) { w.restart = true }) // each request asks the provider anew
+	// each request asks the provider anew
+	w := newWorld(t, nil, func(w *world) { w.restart = true })
 	a := w.register(w.wiki.PublicURL, nil)
 	consent := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())
 	for _, c := range []struct {

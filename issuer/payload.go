@@ -12,8 +12,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What is inside the sealed values: CBOR (RFC 8949) with integer keys, listed in docs/sealed-values.md. A number is never
-// given a second meaning; a new field gets a new number.
+// What is inside the sealed values: CBOR (RFC 8949) with integer keys, listed in
+// docs/sealed-values.md. A number is never given a second meaning; a new field gets a new number.
 
 // registration is the payload of a client_id (RFC 7591 §2).
 type registration struct {
@@ -42,17 +42,19 @@ type authorizationRequest struct {
 	Challenge   [sha256.Size]byte `cbor:"4,keyasint"` // PKCE code_challenge (RFC 7636 §4.2)
 	Scope       string            `cbor:"5,keyasint,omitempty"`
 	Resource    string            `cbor:"6,keyasint"`
-	KeyRequired bool              `cbor:"10,keyasint,omitempty"` // the client must prove itself with private_key_jwt
+	// the client must prove itself with private_key_jwt
+	KeyRequired bool `cbor:"10,keyasint,omitempty"`
 }
 
-// flow is the payload of the cookie that carries a login while the person is at the upstream provider.
+// flow is the payload of the cookie that carries a login while the person is at the upstream
+// provider.
 type flow struct {
 	authorizationRequest
 	Seed sealing.LoginSeed `cbor:"7,keyasint"`
 }
 
-// authorizationCode is the payload of a code. It holds the upstream code and what redeems it or, with
-// exchange=callback, what the redeemed one said.
+// authorizationCode is the payload of a code. It holds the upstream code and what redeems it or,
+// with exchange=callback, what the redeemed one said.
 type authorizationCode struct {
 	RedirectURI  string            `cbor:"2,keyasint"`
 	Challenge    [sha256.Size]byte `cbor:"4,keyasint"`
@@ -61,8 +63,9 @@ type authorizationCode struct {
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
 	UpstreamCode packed            `cbor:"8,keyasint,omitempty"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
-	Mark         []byte            `cbor:"11,keyasint,omitempty"` // under which the guard knows the upstream code, where that is gone
-	KeyRequired  bool              `cbor:"10,keyasint,omitempty"`
+	// under which the guard knows the upstream code, where that is gone
+	Mark        []byte `cbor:"11,keyasint,omitempty"`
+	KeyRequired bool   `cbor:"10,keyasint,omitempty"`
 }
 
 // identity is what the upstream provider said of a person, and the token to ask it again with.
@@ -76,9 +79,11 @@ type identity struct {
 	HostedDomain string   `cbor:"5,keyasint,omitempty"` // Google's hd
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
-	Needs        []byte   `cbor:"8,keyasint,omitempty"` // marks of the needs that these were read for
+	// marks of the needs that these were read for
+	Needs []byte `cbor:"8,keyasint,omitempty"`
 
-	// Unix seconds since which the provider accepts its refresh token and the claims cannot be read; 0 if they can.
+	// Unix seconds since which the provider accepts its refresh token and the claims cannot be
+	// read; 0 if they can.
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
 
 	// Scopes, as RFC 6749 §3.3 writes them, that a rule may give and no word of the provider's:
@@ -106,12 +111,15 @@ type grant struct {
 	Scope    string   `cbor:"2,keyasint,omitempty"`
 	Resource string   `cbor:"3,keyasint"`
 	Family   [16]byte `cbor:"4,keyasint"`
-	Born     int64    `cbor:"5,keyasint"` // Unix seconds of the login; every later life is counted from it
+	// Unix seconds of the login; every later life is counted from it
+	Born int64 `cbor:"5,keyasint"`
 
-	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is worth nothing then.
+	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is
+	// worth nothing then.
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 
-	Generation uint32 `cbor:"7,keyasint,omitempty"` // how many refreshes lie between the login and this token
+	// how many refreshes lie between the login and this token
+	Generation uint32 `cbor:"7,keyasint,omitempty"`
 
 	// Fingerprint of the client_id that the login began with, raw, where another client_id of the
 	// same program may go on with it (refreshContext): who denies that one ends the login.
@@ -125,7 +133,8 @@ func (g grant) familyName() string { return base64.RawURLEncoding.EncodeToString
 
 var (
 	encoding = must(cbor.CoreDetEncOptions().EncMode())
-	// Strict: values are authentic, but an old or new program's value must fail rather than half open.
+	// Strict: values are authentic, but an old or new program's value must fail rather than half
+	// open.
 	decoding = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
@@ -166,5 +175,6 @@ func (s *Issuer) openDated(kind sealing.Kind, t *tenant, context, value string, 
 	return at, nil
 }
 
-// clientContext binds codes and refresh tokens to their client: presented by another one they do not open.
+// clientContext binds codes and refresh tokens to their client: presented by another one they do
+// not open.
 func clientContext(hash [sha256.Size]byte) string { return string(hash[:]) }

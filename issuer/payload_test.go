@@ -9,7 +9,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Values that this master did seal, by a program with other rules or another version: they fail whole, they do not half open.
+// Values that this master did seal, by a program with other rules or another version: they fail
+// whole, they do not half open.
 func TestAuthenticValuesOfAnotherProgram(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	ring := newRing(t, masterOne)

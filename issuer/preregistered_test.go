@@ -8,7 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What `mcpbouncer client create` prints is all that a client needs, at its tenant and nowhere else.
+// What `mcpbouncer client create` prints is all that a client needs, at its tenant and nowhere
+// else.
 func TestPreRegisteredClients(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	world := w.tenant("https://mcp.localhost/world")

@@ -32,7 +32,8 @@ func parametersFault(parameters []string) string {
 			return "must be NAME=VALUE each"
 		case slices.Contains(ownParameters, strings.ToLower(name)):
 			return name + " is said by the sidecar itself"
-		case strings.EqualFold(name, "prompt") && slices.Contains(strings.Fields(value), "none"): // nobody could sign in
+		case strings.EqualFold(name, "prompt") && slices.Contains(strings.Fields(value), "none"):
+			// nobody could sign in
 			return "must not hold prompt=none"
 		case slices.Contains(names, name):
 			return name + " stands there twice"

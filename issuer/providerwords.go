@@ -61,7 +61,8 @@ func saidError(before, code, description string, secrets []string) error {
 // what was sent to the provider, whole or in pieces, and whatever else looks like a token. Nor does
 // it hold addresses of people.
 func providerWords(text string, secrets []string) string {
-	text = strings.ToValidUTF8(beginning(text, 16<<10), "?") // letters of another case have as many bytes then
+	// letters of another case have as many bytes then
+	text = strings.ToValidUTF8(beginning(text, 16<<10), "?")
 	for _, secret := range secrets {
 		if secret != "" {
 			text = withoutText(text, secret)
@@ -142,7 +143,8 @@ func sentSecrets(r *http.Request) []string {
 	for _, name := range []string{"code", "refresh_token", "token", "code_verifier", "client_secret", "client_assertion"} {
 		add(form.Get(name))
 	}
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first
+	// the longest first
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return secrets
 }
 

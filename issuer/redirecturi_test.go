@@ -283,7 +283,8 @@ func TestTheRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
 	a.login()
 }
 
-// What the label privateRedirectURIs names may be registered, and what is below it; nothing beside it, at this server and at no other.
+// What the label privateRedirectURIs names may be registered, and what is below it; nothing beside
+// it, at this server and at no other.
 func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.PrivateRedirectURIs = []string{"workbuddy://workbuddy/mcp", "myapp:/callback"} })
 	world := w.tenant("https://mcp.localhost/world")
@@ -333,7 +334,8 @@ func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
 	}
 }
 
-// FuzzRedirectURI: whatever is registered leads to the host that it names and gets exactly one of each parameter.
+// FuzzRedirectURI: whatever is registered leads to the host that it names and gets exactly one of
+// each parameter.
 func FuzzRedirectURI(f *testing.F) {
 	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/x", "raycast://oauth?a", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
 		f.Add(seed)

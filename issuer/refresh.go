@@ -21,7 +21,8 @@ const (
 	// refreshAhead is the most that a widely used client refreshes ahead: Claude Code 2.1 does so
 	// before each request while its access token has 300 seconds or less.
 	refreshAhead = 5 * time.Minute
-	// staleWindow is how long after a provider's last word on a person its silence is bridged by short tokens.
+	// staleWindow is how long after a provider's last word on a person its silence is bridged by
+	// short tokens.
 	staleWindow = 2 * time.Hour
 	// refreshTimeout bounds what a refresh waits for: discovery, another replica, and the provider.
 	refreshTimeout = 25 * time.Second
@@ -33,14 +34,15 @@ const (
 // renewal is how a refresh is answered: the grant that the new refresh token holds, and its text.
 type renewal struct {
 	grant
-	token  string
-	short  bool // nobody could be asked: a short access token
-	still  bool // nothing has moved: the refresh token is the one that was presented
-	barred bool // the provider was asked, and nothing else has moved: the rules do not admit the person
+	token string
+	short bool // nobody could be asked: a short access token
+	still bool // nothing has moved: the refresh token is the one that was presented
+	// the provider was asked, and nothing else has moved: the rules do not admit the person
+	barred bool
 }
 
-// refresh is RFC 6749 §6. Between two checks upstream moves nothing. Who tells the first use of a refresh token from the second is the
-// replay guard's matter, and the provider's (docs/replay.md).
+// refresh is RFC 6749 §6. Between two checks upstream moves nothing. Who tells the first use of a
+// refresh token from the second is the replay guard's matter, and the provider's (docs/replay.md).
 func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	presented := form.Get("refresh_token")
 	g, sealedAt, err := s.openGrant(t, c, presented)
@@ -64,7 +66,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	// Labels that need other claims than were read at the last check: the known ones say nothing about them.
+	// Labels that need other claims than were read at the last check: the known ones say nothing
+	// about them.
 	unread := !t.claimNeeds.within(g.Identity.Needs)
 	if unread && g.Identity.RefreshToken == "" {
 		return tokenResponse{}, rulesChanged()
@@ -72,7 +75,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err := t.givesScope(g, form.Get("scope")); err != nil && t.breaks(g.Identity) == nil {
 		return tokenResponse{}, t.scopeLost(g, err)
 	}
-	// From here on something moves, at the guard or the provider. A client that hangs up must not lose half of it.
+	// From here on something moves, at the guard or the provider. A client that hangs up must not
+	// lose half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 	defer cancel()
 	age := now.Sub(time.Unix(g.Identity.CheckedAt, 0))
@@ -114,7 +118,8 @@ func (t *tenant) scopeLost(g grant, err error) error {
 // familyLife is how long after the login the last refresh may come. It does not slide.
 func (s *Issuer) familyLife(g grant) time.Duration {
 	if g.Identity.RefreshToken == "" {
-		return min(s.SessionTTL, s.RefreshTokenTTL) // nobody can be asked whether the person may still come in
+		// nobody can be asked whether the person may still come in
+		return min(s.SessionTTL, s.RefreshTokenTTL)
 	}
 	return s.RefreshTokenTTL
 }
@@ -125,8 +130,8 @@ func familyKey(t *tenant, g grant) replayKey {
 
 // renew takes the family one step on. Nobody is asked but the guard.
 func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
-	// Before the step: who is not admitted today keeps a refresh token that works when the rules change back, unless the provider has just
-	// replaced the one in it.
+	// Before the step: who is not admitted today keeps a refresh token that works when the rules
+	// change back, unless the provider has just replaced the one in it.
 	if err := s.admit(t, g.Identity); err != nil {
 		return renewal{}, err
 	}
@@ -142,7 +147,8 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 		s.guardFailed(t, err)
 		return renewal{}, temporarilyUnavailable("this server has too many logins at the moment", err)
 	case err != nil:
-		// The step may have been done or not: with the new refresh token the client is right in either case.
+		// The step may have been done or not: with the new refresh token the client is right in
+		// either case.
 		s.guardFailed(t, err)
 		s.staleAnswer(t, g, err)
 		next.short = true
@@ -154,7 +160,8 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 	return s.notFresh(ctx, t, c, presented, g, v, first)
 }
 
-// notFresh answers a refresh token that was used before: with the answer to its first use or, later, with the end of the login.
+// notFresh answers a refresh token that was used before: with the answer to its first use or,
+// later, with the end of the login.
 func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
 	if v == over { // no alarm: clients that were not told come again
 		return renewal{}, invalidGrant("this login was ended; authorize again")
@@ -169,7 +176,8 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 			s.counters.add(tokensRepeated)
 			return renewal{grant: next, token: string(token)}, nil
 		}
-		// The answer was another token's of the same generation: two have the same login, as only a replay makes it.
+		// The answer was another token's of the same generation: two have the same login, as only a
+		// replay makes it.
 	}
 	s.counters.add(familiesReused)
 	s.endFamily(ctx, t, c, g, "a refresh token was presented again")
@@ -211,8 +219,8 @@ func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
 		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
 }
 
-// stale answers a due refresh when nobody can be asked, and nothing has moved: a short access token and the same refresh token, for a while.
-// Claims that were never read are not bridged.
+// stale answers a due refresh when nobody can be asked, and nothing has moved: a short access token
+// and the same refresh token, for a while. Claims that were never read are not bridged.
 func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
 	e := asError(cause)
 	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !t.claimNeeds.within(g.Identity.Needs) {
@@ -237,7 +245,8 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 			return s.notFresh(ctx, t, c, presented, g, v, first)
 		}
 	}
-	// What is asked with is the provider's token, so that is what requests have in common, whatever wraps it.
+	// What is asked with is the provider's token, so that is what requests have in common, whatever
+	// wraps it.
 	sum := sha256.Sum256(must(encoding.Marshal([]any{t.id[:], g.Family[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
 	next, same, err := s.checks.do(ctx, s.Now, replayKey(sum[:16]), presented, func() (renewal, error) { return s.check(ctx, t, c, presented, g) })
 	switch {
@@ -270,7 +279,8 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		case v != fresh:
 			return s.notFresh(ctx, t, c, presented, g, v, first)
 		}
-		defer s.ReplayGuard.unclaim(ctx, claim, caller) // after the step; if it fails, the claim ends by itself
+		// after the step; if it fails, the claim ends by itself
+		defer s.ReplayGuard.unclaim(ctx, claim, caller)
 	}
 	s.counters.add(upstreamChecks)
 	last := g.Identity
@@ -292,11 +302,13 @@ func (s *Issuer) check(ctx context.Context, t *tenant, c client, presented strin
 		s.warnOfOldTokens(t, up, last.RefreshToken == g.Identity.RefreshToken)
 	}
 	g.Scope = withoutScopes(g.Scope, withheld)
-	if t.breaks(g.Identity) != nil { // who comes again within the minute is judged anew on this, and the provider is left alone
+	// who comes again within the minute is judged anew on this, and the provider is left alone
+	if t.breaks(g.Identity) != nil {
 		return renewal{grant: g, barred: true}, nil
 	}
 	next, err := s.renew(ctx, t, c, presented, g)
-	if errors.Is(err, errGuardFull) { // the provider may have replaced its refresh token: losing the new one would end the login
+	// the provider may have replaced its refresh token: losing the new one would end the login
+	if errors.Is(err, errGuardFull) {
 		g.Generation++
 		return renewal{grant: g, token: s.sealGrant(t, c, g), short: true}, nil
 	}
@@ -326,13 +338,15 @@ func (s *Issuer) warnOfOldTokens(t *tenant, up *upstream, same bool) {
 // errClaimed: another replica is asking the provider about this family.
 var errClaimed = errors.New("replay guard: the check is claimed")
 
-// claim waits until this request is the one that asks the provider, or until somebody else's answer is there. Two replicas must not
-// present one refresh token: a provider that rotates would take it for theft.
+// claim waits until this request is the one that asks the provider, or until somebody else's answer
+// is there. Two replicas must not present one refresh token: a provider that rotates would take it
+// for theft.
 func (s *Issuer) claim(ctx context.Context, check replayKey, caller uint32, family replayKey, generation uint32) (verdict, []byte, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
 		claimed, err := s.ReplayGuard.claim(ctx, check, caller)
 		if err != nil {
-			s.ReplayGuard.unclaim(ctx, check, caller) // it may have been made, and only the answer was lost
+			// it may have been made, and only the answer was lost
+			s.ReplayGuard.unclaim(ctx, check, caller)
 			return fresh, nil, err
 		}
 		// After the claim: whoever had it before has done the step by now.
@@ -357,8 +371,9 @@ func (s *Issuer) claim(ctx context.Context, check replayKey, caller uint32, fami
 	}
 }
 
-// checks lets requests that hold the same upstream refresh token share one question to the provider, and keeps the answer for replayGrace, for
-// those that come again because the response was lost. It works without a guard too, in this process.
+// checks lets requests that hold the same upstream refresh token share one question to the
+// provider, and keeps the answer for replayGrace, for those that come again because the response
+// was lost. It works without a guard too, in this process.
 type checks struct {
 	mu sync.Mutex // guards m for one access
 	m  buckets[*check]
@@ -392,7 +407,8 @@ func (c *checks) do(ctx context.Context, now func() time.Time, key replayKey, pr
 	}
 	c.mu.Unlock()
 
-	mine.err = serverError("something went wrong here", errors.New("panic")) // for those who wait, should ask panic
+	// for those who wait, should ask panic
+	mine.err = serverError("something went wrong here", errors.New("panic"))
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -20,7 +20,8 @@ import (
 
 const idle = 14 * 24 * time.Hour
 
-// guarded gives the replicas a replay guard: "none", "memory" (one for each replica) or "shared" (one for all, as Redis or DynamoDB is).
+// guarded gives the replicas a replay guard: "none", "memory" (one for each replica) or "shared"
+// (one for all, as Redis or DynamoDB is).
 func (w *world) guarded(kind string) {
 	open := func() *issuer.ReplayGuard {
 		g, err := issuer.OpenReplayGuard("memory", idle, 30*24*time.Hour, w.clock.Now)
@@ -96,12 +97,14 @@ func (s *story) atOnce(token string, times int) {
 // The providers of the table.
 var refreshProviders = map[string]issuertest.Behaviour{
 	"leeway": {KillOnReuse: true, Leeway: 30 * time.Second}, // rotates, as Okta does
-	"strict": {KillOnReuse: true},                           // rotates, as Auth0 does unless told otherwise
-	"static": {Refresh: "static"},                           // as Google and Entra ID do in effect
-	"none":   {Refresh: "none"},                             // sessions
+	// rotates, as Auth0 does unless told otherwise
+	"strict": {KillOnReuse: true},
+	"static": {Refresh: "static"}, // as Google and Entra ID do in effect
+	"none":   {Refresh: "none"},   // sessions
 }
 
-// The scenes of the table. Each begins with the refresh token of a login at which an hour has gone by, so that the provider is due.
+// The scenes of the table. Each begins with the refresh token of a login at which an hour has gone
+// by, so that the provider is due.
 var refreshScenes = map[string]func(s *story, token string){
 	"20 at once": func(s *story, token string) {
 		s.atOnce(token, 20)
@@ -187,8 +190,8 @@ var refreshScenes = map[string]func(s *story, token string){
 	},
 }
 
-// lose has so many of the provider's answers to a refresh lost. The client comes again when the access token that it got ends: then every leeway
-// is over.
+// lose has so many of the provider's answers to a refresh lost. The client comes again when the
+// access token that it got ends: then every leeway is over.
 func (s *story) lose(answers int, token string) {
 	b := refreshProviders[s.provider]
 	b.LoseResponses = answers
@@ -294,8 +297,8 @@ func newFaultyWorld(t testing.TB, change func(*world)) (*world, *issuer.FaultySt
 	return w, store
 }
 
-// While the store is away nobody is logged out: refreshes are answered with short access tokens. Nor afterwards, whatever the store
-// had done of what it did not confirm.
+// While the store is away nobody is logged out: refreshes are answered with short access tokens.
+// Nor afterwards, whatever the store had done of what it did not confirm.
 func TestTheGuardIsAway(t *testing.T) {
 	away := errors.New("the store is away")
 	for _, c := range []struct {
@@ -366,7 +369,8 @@ func TestTheGuardIsFullAfterTheProviderAnswered(t *testing.T) {
 	}
 }
 
-// A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but the guard counts.
+// A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but
+// the guard counts.
 func TestTheGuardIsAwayWhenACodeComes(t *testing.T) {
 	for _, c := range []struct {
 		exchange string
@@ -403,7 +407,8 @@ func TestTheGuardCountsCodes(t *testing.T) {
 				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
 				a := w.register(w.wiki.PublicURL, nil)
 				code := a.code()
-				a.token(with(a.redemption(code), "code_verifier", newVerifier())).wants(t, 400, "invalid_grant") // a thief without the verifier uses nothing up
+				// a thief without the verifier uses nothing up
+				a.token(with(a.redemption(code), "code_verifier", newVerifier())).wants(t, 400, "invalid_grant")
 				var wait sync.WaitGroup
 				replies := make([]reply, 8)
 				for i := range replies {
@@ -481,7 +486,8 @@ func TestTheGuardCountsCodes(t *testing.T) {
 // Also a session, though BOUNCER_SESSION_TTL is longer here.
 func TestNoLoginOutlivesTheRefreshTokenTTL(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		w.config = func(c *issuer.Config) { c.RefreshTokenTTL = 12 * time.Hour } // SessionTTL is the default, 24 hours
+		// SessionTTL is the default, 24 hours
+		w.config = func(c *issuer.Config) { c.RefreshTokenTTL = 12 * time.Hour }
 	})
 	w.idp.Be(refreshProviders["none"])
 	a := w.register(w.wiki.PublicURL, nil)
@@ -492,8 +498,8 @@ func TestNoLoginOutlivesTheRefreshTokenTTL(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-// Who is not admitted keeps the login, and comes in again when the rules are mended. At a provider that rotates it is lost: its new refresh
-// token went with the refusal.
+// Who is not admitted keeps the login, and comes in again when the rules are mended. At a provider
+// that rotates it is lost: its new refresh token went with the refusal.
 func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for provider, want := range map[string]string{"static": "ok", "leeway": "invalid_grant", "strict": "invalid_grant"} {
@@ -506,7 +512,8 @@ func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 				a := w.register(w.wiki.PublicURL, nil)
 				token := a.login().text("refresh_token")
 				w.clock.Add(time.Hour)
-				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} }) // the operator's slip
+				// the operator's slip
+				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-one"} })
 				a.token(a.refreshment(token)).wants(t, 400, "access_denied")
 				w.clock.Add(7 * time.Minute)
 				w.relabel(func(t *labels) { t.AllowedSubjects = []string{"person-1"} })
@@ -518,8 +525,8 @@ func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 	}
 }
 
-// Within a minute a refusal is judged anew, on what the provider said: it is not asked again, however often the client comes, and its new refresh token
-// is not lost yet.
+// Within a minute a refusal is judged anew, on what the provider said: it is not asked again,
+// however often the client comes, and its new refresh token is not lost yet.
 func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
 	for _, provider := range []string{"static", "strict"} {
 		for _, guard := range []string{"none", "memory"} {
@@ -550,7 +557,8 @@ func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
 	}
 }
 
-// Nobody else could ask about the login until the claim of a request that was answered long ago ends.
+// Nobody else could ask about the login until the claim of a request that was answered long ago
+// ends.
 func TestAClaimWhoseAnswerWasLostIsTakenBack(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
@@ -561,7 +569,8 @@ func TestAClaimWhoseAnswerWasLostIsTakenBack(t *testing.T) {
 	if got := outcome(a.token(a.refreshment(token))); got != "short" {
 		t.Fatalf("the store's answer is lost: %s", got)
 	}
-	w.clock.Add(5 * time.Second) // another process of the client, or the same after its access token was refused
+	// another process of the client, or the same after its access token was refused
+	w.clock.Add(5 * time.Second)
 	a.token(a.refreshment(token)).wants(t, 200, "")
 }
 

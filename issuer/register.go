@@ -16,14 +16,16 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// ClientMetadata is what is read of a registration request (RFC 7591 §2). Members not listed are ignored, as §2 demands.
+// ClientMetadata is what is read of a registration request (RFC 7591 §2). Members not listed are
+// ignored, as §2 demands.
 type ClientMetadata struct {
 	RedirectURIs            []string `json:"redirect_uris"`
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
 	ClientName              string   `json:"client_name"`
 }
 
-// ClientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be less than was asked.
+// ClientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be
+// less than was asked.
 type ClientInformation struct {
 	ClientID                string   `json:"client_id"`
 	ClientIDIssuedAt        int64    `json:"client_id_issued_at"`
@@ -37,12 +39,15 @@ type ClientInformation struct {
 	Scope                   string   `json:"scope,omitempty"`
 }
 
-// register seals a registration into its client_id. Nothing is stored, so there is nothing to fill up.
+// register seals a registration into its client_id. Nothing is stored, so there is nothing to fill
+// up.
 func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
-	} else if err != nil { // cut off, or not the encoding that a function's event said it was: nothing of ours is broken
+	} else if err != nil {
+		// cut off, or not the encoding that a function's event said it was: nothing of ours is
+		// broken
 		return invalidRequest("the body is not complete").because(err)
 	}
 	var metadata ClientMetadata
@@ -62,8 +67,9 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	return nil
 }
 
-// RegisterClient seals client metadata into a client_id of the tenant and derives its secret. Nothing is kept: the same metadata
-// registered twice makes two clients. private is the label privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
+// RegisterClient seals client metadata into a client_id of the tenant and derives its secret.
+// Nothing is kept: the same metadata registered twice makes two clients. private is the label
+// privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
 func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
 	reg, accepted, err := newRegistration(metadata, private, maxRedirectURIs)
 	if err != nil {
@@ -91,8 +97,9 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 	return info, nil
 }
 
-// sealClient makes a client_id of a registration, and derives the secret of those that have one. No secret begins with "-", which programs
-// would take for a flag of theirs: every id is another one, so the next is tried.
+// sealClient makes a client_id of a registration, and derives the secret of those that have one. No
+// secret begins with "-", which programs would take for a flag of theirs: every id is another one,
+// so the next is tried.
 func sealClient(ring *sealing.Ring, tenant sealing.TenantID, reg registration, now time.Time) (id, secret string, err error) {
 	payload := must(encoding.Marshal(reg))
 	for {
@@ -149,8 +156,9 @@ func newRegistration(m ClientMetadata, private []string, most int) (reg registra
 	return reg, accepted, nil
 }
 
-// displayName makes a client's name harmless to look at: no control, bidirectional, zero-width or blank characters that
-// could rewrite the line around it or leave it empty, at most 64 characters. It is still only what the client says of itself.
+// displayName makes a client's name harmless to look at: no control, bidirectional, zero-width or
+// blank characters that could rewrite the line around it or leave it empty, at most 64 characters.
+// It is still only what the client says of itself.
 func displayName(name string) string {
 	var out []rune
 	for _, c := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {

@@ -109,7 +109,8 @@ func TestRealRegistrations(t *testing.T) {
 			if !regexp.MustCompile(`"client_id_issued_at":[0-9]+,`).MatchString(r.Body) || strings.Contains(r.Body, "null") {
 				t.Errorf("no integer, or a null: %s", r.Body)
 			}
-			// Clients disagree on how to encode these in an Authorization header: nothing in them must need it.
+			// Clients disagree on how to encode these in an Authorization header: nothing in them
+			// must need it.
 			if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(r.text("client_id") + r.text("client_secret")) {
 				t.Errorf("client_id %s, client_secret %s", r.text("client_id"), r.text("client_secret"))
 			}
@@ -140,7 +141,8 @@ func TestRegistrationSaysWhatToAskFor(t *testing.T) {
 	}
 }
 
-// Most clients register once in their life: an id that ended would leave them with a page and no way on.
+// Most clients register once in their life: an id that ended would leave them with a page and no
+// way on.
 func TestARegistrationDoesNotEnd(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": "Old Friend"})
@@ -154,7 +156,8 @@ func TestARegistrationDoesNotEnd(t *testing.T) {
 	a.login()
 }
 
-// A flood of registrations leaves nothing behind: there is no list that it could fill, and the clients that registered before go on working.
+// A flood of registrations leaves nothing behind: there is no list that it could fill, and the
+// clients that registered before go on working.
 func TestAFloodOfRegistrationsCostsNoMemory(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	before := w.register(w.wiki.PublicURL, nil)

@@ -12,8 +12,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// revoke is RFC 7009: the end of a login by its client's will. It ends at the replay guard, at once, and at the provider, where the next check
-// meets it; without either nothing here could end it, and the client is told so.
+// revoke is RFC 7009: the end of a login by its client's will. It ends at the replay guard, at
+// once, and at the provider, where the next check meets it; without either nothing here could end
+// it, and the client is told so.
 func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	token := form.Get("token")
 	switch {
@@ -24,7 +25,8 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	}
 	g, _, err := s.openGrant(t, c, token)
 	if err != nil {
-		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's token does not open either.
+		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's
+		// token does not open either.
 		s.Log.Info("revocation of what is no refresh token of this client", t.named(), "client", sealing.Fingerprint(c.id))
 		w.WriteHeader(http.StatusOK)
 		return nil
@@ -59,7 +61,8 @@ var (
 	errNoRefreshToken = fmt.Errorf("the login has no refresh token of the provider: %w", errNotRevocable)
 )
 
-// revokesUpstream says whether a revocation at the provider ends a login, and no more. Google's would end those of all clients of the person.
+// revokesUpstream says whether a revocation at the provider ends a login, and no more. Google's
+// would end those of all clients of the person.
 func (u *upstream) revokesUpstream() bool { return u.revocationURL != "" && u.issuer != googleIssuer }
 
 func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
@@ -93,7 +96,8 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	return nil
 }
 
-// revocable says whether the revocation endpoint has an effect here, as far as is known without asking the provider.
+// revocable says whether the revocation endpoint has an effect here, as far as is known without
+// asking the provider.
 func (s *Issuer) revocable(t *tenant) bool {
 	if s.ReplayGuard != nil {
 		return true

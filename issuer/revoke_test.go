@@ -19,7 +19,8 @@ func (a *app) revoke(form url.Values) reply {
 	return a.w.do(r)
 }
 
-// What revoking a refresh token ends, by guard and provider. The endpoint is advertised exactly where it ends something.
+// What revoking a refresh token ends, by guard and provider. The endpoint is advertised exactly
+// where it ends something.
 func TestRevocation(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -111,7 +112,8 @@ func TestWhoMayRevoke(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.client.revoke(c.form).wants(t, c.status, c.code)
-			token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // the login goes on
+			// the login goes on
+			token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 		})
 	}
 	if n := len(w.idp.Revoked()); n != 0 {
@@ -140,7 +142,8 @@ func TestARevocationThatTheGuardDidNotTake(t *testing.T) {
 	}
 }
 
-// The counter and the log's warning of reuse mean a theft, or a client out of order; not a client that was not told of the end.
+// The counter and the log's warning of reuse mean a theft, or a client out of order; not a client
+// that was not told of the end.
 func TestAnEndedLoginIsNoAlarmOfReuse(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{})
@@ -158,7 +161,9 @@ func TestAnEndedLoginIsNoAlarmOfReuse(t *testing.T) {
 
 // A refresh while the store is away makes a token that is younger than the mark of the revocation.
 func TestARevokedLoginDoesNotComeBack(t *testing.T) {
-	const life = idle + 2*sealing.Skew // of what the guard keeps; a memory keeps it for at least so long, and counts from its first use
+	// of what the guard keeps; a memory keeps it for at least so long, and counts from its first
+	// use
+	const life = idle + 2*sealing.Skew
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(refreshProviders["static"])
 	a, other := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, nil)
@@ -172,7 +177,8 @@ func TestARevokedLoginDoesNotComeBack(t *testing.T) {
 	w.clock.Add(39 * time.Minute)
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 	store.Fail(errors.New("the store is away"), nil)
-	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token") // a short access token: nobody counts meanwhile
+	// a short access token: nobody counts meanwhile
+	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 	store.Fail(nil, nil)
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 	w.clock.Add(life - 35*time.Minute)

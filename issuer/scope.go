@@ -19,7 +19,8 @@ type scopeRule struct {
 func parseScopeRules(texts []string) (rules []scopeRule, err error) {
 	seen := map[string]bool{}
 	for _, text := range texts {
-		at := max(strings.LastIndex(text, "="), 0) // no scope of a rule holds =, names of groups do: cn=admins,ou=wiki
+		// no scope of a rule holds =, names of groups do: cn=admins,ou=wiki
+		at := max(strings.LastIndex(text, "="), 0)
 		who, scopes := strings.TrimSpace(text[:at]), strings.TrimPrefix(text[at:], "=")
 		kind, name, named := strings.Cut(who, ":") // names of groups hold colons too
 		rule := scopeRule{kind, strings.TrimSpace(name), strings.Fields(scopes)}
@@ -110,7 +111,8 @@ func (t *tenant) supported() []string {
 	return slices.DeleteFunc(distinct(t.ScopesSupported), vain)
 }
 
-// advertisedAtTheResource are those of RFC 9728. Clients ask for all that stands there: what opens the door, and no more by itself.
+// advertisedAtTheResource are those of RFC 9728. Clients ask for all that stands there: what opens
+// the door, and no more by itself.
 func (t *tenant) advertisedAtTheResource() []string {
 	if len(t.ScopesSupported) > 0 {
 		return t.supported()
@@ -118,9 +120,9 @@ func (t *tenant) advertisedAtTheResource() []string {
 	return t.RequiredScopes
 }
 
-// grantableScope is what was asked of what this tenant can give, or all of it when nothing was asked (RFC 6749 §3.3). Who asks is not
-// known yet: the person allows this much, and what the rules give of it is decided when a token is
-// made (scopeOf).
+// grantableScope is what was asked of what this tenant can give, or all of it when nothing was
+// asked (RFC 6749 §3.3). Who asks is not known yet: the person allows this much, and what the rules
+// give of it is decided when a token is made (scopeOf).
 func (t *tenant) grantableScope(asked string) string {
 	return t.chosenScope(t.scopes(), asked)
 }

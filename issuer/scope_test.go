@@ -114,7 +114,8 @@ func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	for _, c := range []struct {
 		name                      string
 		rules, required, upstream []string
-		want                      map[string]string // :: what was asked → scope of the login and of each refresh
+		// :: what was asked → scope of the login and of each refresh
+		want map[string]string
 	}{
 		{"rules and a required scope", rules, []string{"wiki:read"}, []string{"openid", "email"}, map[string]string{
 			"": "wiki:read wiki:hello", "openid email": "wiki:read wiki:hello", "openid email profile offline_access": "wiki:read wiki:hello", "offline_access": "wiki:read wiki:hello",
@@ -353,7 +354,8 @@ func TestScopesOfASilentProviderWhenTheRulesGo(t *testing.T) {
 				w.idp.Be(c.login)
 				a := w.register(w.wiki.PublicURL, nil)
 				token := a.login().text("refresh_token")
-				w.relabel(func(l *labels) { l.ScopeRules = []string{"*=mcp:read mcp:admin"} }) // rules may change
+				// rules may change
+				w.relabel(func(l *labels) { l.ScopeRules = []string{"*=mcp:read mcp:admin"} })
 				for n, rules := range [][]string{{"*=mcp:read mcp:admin"}, nil, nil} {
 					w.relabel(func(l *labels) { l.ScopeRules = rules })
 					w.idp.Be(c.later)
@@ -375,7 +377,8 @@ func TestScopesOfASilentProviderWhenTheRulesGo(t *testing.T) {
 	}
 }
 
-// A client that needs more asks the person again, and gets more (RFC 9470 does the same for other reasons).
+// A client that needs more asks the person again, and gets more (RFC 9470 does the same for other
+// reasons).
 func TestStepUp(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read wiki:write"}, []string{"wiki:read"}
@@ -389,7 +392,8 @@ func TestStepUp(t *testing.T) {
 	}
 }
 
-// Clients ask for all that the protected resource's metadata lists, so that is what opens the door; the server's lists all there is.
+// Clients ask for all that the protected resource's metadata lists, so that is what opens the door;
+// the server's lists all there is.
 func TestScopesInTheMetadata(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:read", "*=wiki:read"}
 	for _, c := range []struct {

@@ -114,7 +114,8 @@ func TestNothingSecretIsLogged(t *testing.T) {
 					w.idp.Be(be)
 					a := w.register(w.wiki.PublicURL, nil)
 					b := issuertest.NewBrowser(t, w.net)
-					to := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))).Next() // none where the person is told
+					// none where the person is told
+					to := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))).Next()
 					if back, err := url.Parse(to); err == nil && back.Query().Get("code") != "" {
 						add("code", back.Query().Get("code"))
 						tokens(a.token(a.redemption(back.Query().Get("code"))))
@@ -151,7 +152,8 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	}
 }
 
-// What an operator needs of a login is there: who (a pseudonym), which client, which family, which token.
+// What an operator needs of a login is there: who (a pseudonym), which client, which family, which
+// token.
 func TestWhatTheLogSaysOfALogin(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -43,7 +43,8 @@ func TestWhatAProgramKeepsFitsACredentialOfWindows(t *testing.T) {
 			})
 			a := w.register(w.wiki.PublicURL, map[string]any{"client_name": c.name, "redirect_uris": []string{c.redirect}, "token_endpoint_auth_method": "none"})
 			got := a.login("resource", w.wiki.PublicURL+"/mcp")
-			got = a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "") // which says how many there were
+			// which says how many there were
+			got = a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
 			access, refresh := len(got.text("access_token")), len(got.text("refresh_token"))
 			t.Logf("access token %d, refresh token %d, client_id %d characters", access, refresh, len(a.id))
 			if all := 2 * (access + refresh + len(a.id)); all > most+c.over {

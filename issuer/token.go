@@ -30,7 +30,8 @@ type tokenResponse struct {
 // grantTypes are those of the metadata too.
 var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
 
-// token answers the grants. The client was authenticated before anything is looked at that could be used up.
+// token answers the grants. The client was authenticated before anything is looked at that could be
+// used up.
 func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	grantType := form.Get("grant_type")
 	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
@@ -57,7 +58,8 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c clie
 	return nil
 }
 
-// tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL would stand in logs.
+// tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL
+// would stand in logs.
 func tokenForm(r *http.Request) (url.Values, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
@@ -81,8 +83,9 @@ func tokenForm(r *http.Request) (url.Values, error) {
 	return r.PostForm, nil
 }
 
-// redeemCode is RFC 6749 §4.1.3. Every check of ours comes before the upstream code is used up, so a thief
-// without the verifier cannot spoil it, and the provider decides, last, whether this is the first time.
+// redeemCode is RFC 6749 §4.1.3. Every check of ours comes before the upstream code is used up, so
+// a thief without the verifier cannot spoil it, and the provider decides, last, whether this is the
+// first time.
 func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	var code authorizationCode
 	sealedAt, err := s.openDated(sealing.KindCode, t, clientContext(c.hash()), form.Get("code"), &code)
@@ -92,7 +95,8 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if code.KeyRequired && !c.proved {
 		return tokenResponse{}, errKeyMissing
 	}
-	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the same.
+	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here; a client that sends it must mean the
+	// same.
 	if uri := form.Get("redirect_uri"); uri != "" && !redirecturi.Same(uri, code.RedirectURI) {
 		return tokenResponse{}, invalidGrant("redirect_uri is not the one of the authorization request")
 	}
@@ -122,7 +126,8 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		who = *code.Identity
 	} else {
 		if who, withheld, err = s.redeem(ctx, t, code.Seed, string(code.UpstreamCode), false); err != nil {
-			// Nothing was given for it. It may still be good; or it never was, and strangers who invent codes would fill the guard with them.
+			// Nothing was given for it. It may still be good; or it never was, and strangers who
+			// invent codes would fill the guard with them.
 			handBack()
 			return tokenResponse{}, err
 		}
@@ -185,13 +190,14 @@ func codeKey(t *tenant, upstreamCode string) replayKey {
 	return sealing.ReplayMark(t.id, "code", upstreamCode)
 }
 
-// issue makes the answer and the operator's record of it: the log is the only list of sessions there is. asked may narrow the
-// scope; empty means all.
+// issue makes the answer and the operator's record of it: the log is the only list of sessions
+// there is. asked may narrow the scope; empty means all.
 func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) (tokenResponse, error) {
 	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	// What is known of the person may have been read for labels of a moment ago: before a repeated answer, or between callback and code.
+	// What is known of the person may have been read for labels of a moment ago: before a repeated
+	// answer, or between callback and code.
 	outdated := !r.Identity.machine && !t.claimNeeds.within(r.Identity.Needs)
 	if r.short || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
@@ -232,8 +238,8 @@ func refreshContext(c client) string {
 
 var codeVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
-// verifyChallenge is RFC 7636 §4.6 for S256, the only method. An empty verifier never matches: there is no code
-// without a challenge.
+// verifyChallenge is RFC 7636 §4.6 for S256, the only method. An empty verifier never matches:
+// there is no code without a challenge.
 func verifyChallenge(challenge [sha256.Size]byte, verifier string) bool {
 	sum := sha256.Sum256([]byte(verifier))
 	return len(verifier) >= 43 && len(verifier) <= 128 && codeVerifier.MatchString(verifier) && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1

@@ -148,7 +148,8 @@ func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
 	}
 }
 
-// RFC 7636 §4.1: 43 to 128 unreserved characters. A shorter one could be guessed from its challenge.
+// RFC 7636 §4.1: 43 to 128 unreserved characters. A shorter one could be guessed from its
+// challenge.
 func TestCodeVerifiers(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct {
@@ -454,8 +455,8 @@ func TestRefreshAfterAnotherRegistration(t *testing.T) {
 	document.token(document.refreshment(registered.login().text("refresh_token"))).wants(t, 400, "invalid_grant")
 }
 
-// RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its access token and not the login: the next one
-// may be for all of it again.
+// RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its
+// access token and not the login: the next one may be for all of it again.
 func TestATokenRequestMayNarrowTheResource(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -491,7 +492,8 @@ func TestATokenRequestMayNarrowTheResource(t *testing.T) {
 				newest = got.text("refresh_token")
 			}
 			a.token(with(a.redemption(a.code()), "resource", "https://evil.example/")).wants(t, 400, "invalid_target")
-			narrow := a.login("resource", mcp).text("refresh_token") // consent was given for that much
+			// consent was given for that much
+			narrow := a.login("resource", mcp).text("refresh_token")
 			a.token(with(a.refreshment(narrow), "resource", w.wiki.PublicURL)).wants(t, 400, "invalid_target")
 			a.token(with(a.refreshment(narrow), "resource", sse)).wants(t, 400, "invalid_target")
 		})
@@ -552,7 +554,9 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		want  string // an hour after the provider's last word
 		old   string // more than two hours after it
 		cause string // in the log
-		later string // the next attempt, when the provider is kind again; empty where its refresh token was carried
+		// the next attempt, when the provider is kind again; empty where its refresh token was
+		// carried
+		later string
 	}{
 		{"it rotates", issuertest.Behaviour{}, "ok", "ok", "", ""},
 		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, "ok", "ok", "", ""},
@@ -700,8 +704,8 @@ func TestACodeForWhichNothingWasGivenIsStillGood(t *testing.T) {
 	}
 }
 
-// The provider's code can be wrapped in a new code of ours as long as the login's cookie lives. That may be of a replica that is a skew ahead, and
-// lives a skew longer.
+// The provider's code can be wrapped in a new code of ours as long as the login's cookie lives.
+// That may be of a replica that is a skew ahead, and lives a skew longer.
 func TestAProvidersCodeIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, minutes := range []time.Duration{11, 16, 21, 26, 28, 30} {
@@ -710,7 +714,8 @@ func TestAProvidersCodeIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
 	}
 }
 
-// wrappedAgain meets a memory that keeps marks for the given time in its most forgetful moment: it empties its older half just after a mark was made.
+// wrappedAgain meets a memory that keeps marks for the given time in its most forgetful moment: it
+// empties its older half just after a mark was made.
 func wrappedAgain(t *testing.T, exchange string, mark time.Duration) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory"); w.wiki.Exchange = exchange })
 	w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})

@@ -43,7 +43,8 @@ const (
 	upstreamTimeout = 8 * time.Second // three in a row stay below refreshTimeout
 	upstreamMaxBody = 1 << 20
 	discoveryMaxAge = time.Hour
-	discoveryRetry  = 2 * time.Second // a provider that hangs must not make one request wait after the other
+	// a provider that hangs must not make one request wait after the other
+	discoveryRetry = 2 * time.Second
 	// The same while an older document serves: nobody should wait long for what is not needed.
 	rediscoveryTimeout = 2 * time.Second
 	rediscoveryRetry   = time.Minute
@@ -64,8 +65,9 @@ type upstreamEntry struct {
 	failedAt time.Time
 }
 
-// upstream returns the tenant's provider. The first document is waited for; one that is older than an hour is fetched again by one
-// request, while the old one serves all others, and serves on when the provider does not answer.
+// upstream returns the tenant's provider. The first document is waited for; one that is older than
+// an hour is fetched again by one request, while the old one serves all others, and serves on when
+// the provider does not answer.
 func (s *Issuer) upstream(ctx context.Context, t *tenant) (*upstream, error) {
 	entry := s.upstreams.entry(t.ProviderIssuer)
 	old := entry.current.Load()
@@ -236,7 +238,8 @@ func (l limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // token a second time after an error, and a rotating provider takes the second time for theft.
 func (u *upstream) config(t *tenant, secret string) *oauth2.Config {
 	endpoint := u.endpoint
-	endpoint.AuthStyle = oauth2.AuthStyleInParams // a public client, and one with a key, name themselves in the body
+	// a public client, and one with a key, name themselves in the body
+	endpoint.AuthStyle = oauth2.AuthStyleInParams
 	if u.clientAuth(t, secret) == basicAuth {
 		endpoint.AuthStyle = oauth2.AuthStyleInHeader
 	}
@@ -261,7 +264,8 @@ func (u *upstream) authorizationURL(t *tenant, seed sealing.LoginSeed) string {
 	return t.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...))
 }
 
-// checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was sent must be right.
+// checkIssParameter is RFC 9207 §2.4: a provider that promises `iss` must send it, and whatever was
+// sent must be right.
 func (u *upstream) checkIssParameter(query url.Values) error {
 	iss, sent := query.Get("iss"), query.Has("iss")
 	if sent && iss != u.issuer || !sent && u.sendsIss {

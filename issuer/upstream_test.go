@@ -17,8 +17,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What the provider's token endpoint may answer to a code, and what the client hears: never invalid_client, which is about
-// our client and would make SDKs throw away theirs, and never the provider's words.
+// What the provider's token endpoint may answer to a code, and what the client hears: never
+// invalid_client, which is about our client and would make SDKs throw away theirs, and never the
+// provider's words.
 func TestUpstreamErrorsAtRedemption(t *testing.T) {
 	const words = "the provider's own words"
 	for _, c := range []struct {
@@ -82,7 +83,8 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 						request.AddCookie(cookie)
 					}
 					got := w.do(request)
-					if c.code == "invalid_grant" { // which is not a word of an authorization response (RFC 6749 §4.1.2.1)
+					// which is not a word of an authorization response (RFC 6749 §4.1.2.1)
+					if c.code == "invalid_grant" {
 						c.code = "access_denied"
 					}
 					// The code is as good as before: it is left to the client's token request.
@@ -166,7 +168,8 @@ func (a *app) wantsCode(t testing.TB, r reply) string {
 	return to.Query().Get("code")
 }
 
-// wantsErrorRedirect checks an error that goes to the client through the browser, and returns its address.
+// wantsErrorRedirect checks an error that goes to the client through the browser, and returns its
+// address.
 func (a *app) wantsErrorRedirect(t testing.TB, r reply, code, state string) string {
 	t.Helper()
 	to, err := url.Parse(r.Header.Get("Location"))
@@ -360,7 +363,8 @@ func (n noNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, http.ErrAbortHandler
 }
 
-// The document is fetched once an hour, by one of the requests that want it; when it cannot be had, the old one serves on.
+// The document is fetched once an hour, by one of the requests that want it; when it cannot be had,
+// the old one serves on.
 func TestDiscoveryIsShared(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -428,7 +432,8 @@ func TestManyWaitForOneDiscovery(t *testing.T) {
 	}
 }
 
-// An older document is as good as a new one: nobody waits for a provider that does not answer while there is one.
+// An older document is as good as a new one: nobody waits for a provider that does not answer while
+// there is one.
 func TestAnOlderDiscoveryDocumentServesOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
@@ -451,7 +456,8 @@ func TestAnOlderDiscoveryDocumentServesOn(t *testing.T) {
 	}
 }
 
-// RFC 6749 §5.1: a provider that grants less than was asked says so. A right of its that it withheld is none here.
+// RFC 6749 §5.1: a provider that grants less than was asked says so. A right of its that it
+// withheld is none here.
 func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
 	scope := func(s string) *string { return &s }
 	for _, exchange := range []string{"token", "callback"} {
@@ -513,7 +519,8 @@ func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 	return i.next.RoundTrip(r.WithContext(ctx))
 }
 
-// A value that is too long to come back opened must not be handed out: the client would fail with it later, and not know why.
+// A value that is too long to come back opened must not be handed out: the client would fail with
+// it later, and not know why.
 func TestProviderValuesThatAreTooLong(t *testing.T) {
 	t.Run("a code of 7,000 characters", func(t *testing.T) {
 		w := newWorld(t, nil, nil)

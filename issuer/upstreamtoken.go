@@ -48,7 +48,8 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 	}
 	if err != nil {
 		if asError(err).Status == http.StatusServiceUnavailable && !s.remember(t, seed, code, token) {
-			err = invalidGrant("this login could not be finished; authorize again").because(err) // the code is spent
+			// the code is spent
+			err = invalidGrant("this login could not be finished; authorize again").because(err)
 		}
 		return identity{}, nil, err
 	}
@@ -148,7 +149,8 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 		return identity{}, nil, s.refreshError(up, known, last, err)
 	}
 	known.takes(last.RefreshToken, s.Now())
-	who := idToken{subject: last.Subject} // OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
+	// OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then
+	who := idToken{subject: last.Subject}
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
 		who, err = s.refreshedIDToken(ctx, t, up, raw, last.Subject)
@@ -180,8 +182,9 @@ func (s *Issuer) askAgain(ctx context.Context, t *tenant, up *upstream, secret s
 			}
 			return identity{}, nil, err
 		}
-		// The provider may have replaced its refresh token: losing the new one would end the login. The next refresh asks again. Not for ever:
-		// who was taken out of a group would stay in as long as userinfo fails.
+		// The provider may have replaced its refresh token: losing the new one would end the login.
+		// The next refresh asks again. Not for ever: who was taken out of a group would stay in as
+		// long as userinfo fails.
 		s.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 		next, checkedAt = last, last.CheckedAt
 		next.UnreadSince = since.Unix()

@@ -6,8 +6,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
-// vendorDocuments are facts of well-known clients' metadata documents, for when their hosts refuse a data centre's
-// fetch and no copy was read before. They are used for nothing else, and claim no more than these redirect URIs.
+// vendorDocuments are facts of well-known clients' metadata documents, for when their hosts refuse
+// a data centre's fetch and no copy was read before. They are used for nothing else, and claim no
+// more than these redirect URIs.
 var vendorDocuments = []struct {
 	clientID     string
 	name         string

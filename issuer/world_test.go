@@ -28,7 +28,8 @@ const (
 	masterTwo = "/////////////////////////////////////////wE="
 )
 
-// world is everything around the sidecar: a provider, an internet, two protected servers, and replicas that answer in turn.
+// world is everything around the sidecar: a provider, an internet, two protected servers, and
+// replicas that answer in turn.
 type world struct {
 	t       testing.TB
 	clock   *issuertest.Clock
@@ -232,7 +233,8 @@ type app struct {
 
 const callback = "https://app.example/callback"
 
-// register registers a client with these members; nil means a public client with one https redirect URI.
+// register registers a client with these members; nil means a public client with one https redirect
+// URI.
 func (w *world) register(base string, members map[string]any) *app {
 	w.t.Helper()
 	if members == nil {
@@ -337,7 +339,8 @@ func (a *app) login(changes ...string) reply {
 	return a.token(a.redemption(a.code(changes...))).wants(a.w.t, 200, "")
 }
 
-// verifiedToken checks an access token as an outsider would: the published keys, the standard library, and RFC 9068.
+// verifiedToken checks an access token as an outsider would: the published keys, the standard
+// library, and RFC 9068.
 func (w *world) verifiedToken(base, token string, at time.Time) map[string]any {
 	w.t.Helper()
 	parts := strings.Split(token, ".")

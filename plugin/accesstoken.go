@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// Why a request is refused. The texts are sent to the client as error_description (RFC 6750 §3), so they hold neither quotes
-// nor anything of the token.
+// Why a request is refused. The texts are sent to the client as error_description (RFC 6750 §3), so
+// they hold neither quotes nor anything of the token.
 var (
 	errNoToken     = errors.New("no access token")
 	errRepeated    = errors.New("the request has more than one Authorization header")
@@ -39,7 +39,8 @@ const (
 	maxKeyID   = 64      // characters
 	expirySkew = 60      // seconds that a token is honoured after exp
 	futureSkew = 300     // seconds that iat and nbf may be ahead of our clock
-	maxDate    = 1 << 40 // Unix seconds; larger dates are nonsense and would not fit an int64 with care
+	// Unix seconds; larger dates are nonsense and would not fit an int64 with care
+	maxDate = 1 << 40
 )
 
 // identity is what a verified token says.
@@ -71,13 +72,15 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isKey { // its token may end with it, and a new one is had for the asking: no seconds of grace
+	// its token may end with it, and a new one is had for the asking: no seconds of grace
+	if isKey {
 		token.identity.expires -= expirySkew
 		if at >= token.identity.expires {
 			return nil, errExpired
 		}
 	}
-	// The signing key is looked up after everything that can be checked without it: garbage never causes a request to the sidecar.
+	// The signing key is looked up after everything that can be checked without it: garbage never
+	// causes a request to the sidecar.
 	key, err := findKey(req.Context(), t, token.kid)
 	if err != nil {
 		return nil, err
@@ -104,8 +107,8 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	return remember(t.keys, credentials[0], token.identity, key, denied), nil
 }
 
-// bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2 and §2.3 (body and query) are
-// forbidden to MCP clients, and URLs end up in logs.
+// bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2
+// and §2.3 (body and query) are forbidden to MCP clients, and URLs end up in logs.
 func bearerToken(values []string) (string, error) {
 	if len(values) == 0 {
 		return "", errNoToken
@@ -128,7 +131,8 @@ func bearerToken(values []string) (string, error) {
 	return value[len("Bearer "):], nil
 }
 
-// accessToken is a token that readAccessToken found in order. Nothing of it is true before checkSignature.
+// accessToken is a token that readAccessToken found in order. Nothing of it is true before
+// checkSignature.
 type accessToken struct {
 	kid       string
 	algorithm string
@@ -138,8 +142,9 @@ type accessToken struct {
 	identity  *identity
 }
 
-// claims are those of RFC 9068 §2.2 that are looked at. Dates may have a fraction (RFC 7519 §2). What decodes to the zero value counts
-// as absent. encoding/json also takes "ISS" for "iss"; that is the signer's to decide, as nothing is believed before the signature.
+// claims are those of RFC 9068 §2.2 that are looked at. Dates may have a fraction (RFC 7519 §2).
+// What decodes to the zero value counts as absent. encoding/json also takes "ISS" for "iss"; that
+// is the signer's to decide, as nothing is believed before the signature.
 type claims struct {
 	Issuer    string  `json:"iss"`
 	Subject   string  `json:"sub"`
@@ -158,10 +163,12 @@ type claims struct {
 	Groups []string `json:"groups"`
 }
 
-// readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its scopes, at a time in Unix seconds.
+// readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its
+// scopes, at a time in Unix seconds.
 func readAccessToken(token, issuer, audience string, at int64) (*accessToken, error) {
 	parts := strings.Split(token, ".")
-	// Go's base64 decoder skips CR and LF even in strict mode; both would give one token many spellings.
+	// Go's base64 decoder skips CR and LF even in strict mode; both would give one token many
+	// spellings.
 	if len(parts) != 3 || strings.ContainsAny(token, "\r\n") {
 		return nil, errMalformed
 	}
@@ -185,8 +192,9 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if kid == "" || len(kid) > maxKeyID {
 		return nil, errKeyUnknown
 	}
-	// RFC 8725 §3.10, RFC 7515 §4.1.11: the sidecar sends these three and no other, so nothing that brings a key, points at one or
-	// changes what is signed (jwk, jku, x5u, crit, b64, zip) needs to be known here by name.
+	// RFC 8725 §3.10, RFC 7515 §4.1.11: the sidecar sends these three and no other, so nothing that
+	// brings a key, points at one or changes what is signed (jwk, jku, x5u, crit, b64, zip) needs
+	// to be known here by name.
 	if len(header) != 3 {
 		return nil, errHeader
 	}

@@ -11,8 +11,9 @@ import (
 	"sync"
 )
 
-// An assertion is a short JWT that says who calls, for an MCP server that verifies instead of trusting a header (docs/identity.md). The
-// sidecar signs it (POST /hop/assertion, docs/hop.md); one is kept for each token that is remembered, and renewed before it expires.
+// An assertion is a short JWT that says who calls, for an MCP server that verifies instead of
+// trusting a header (docs/identity.md). The sidecar signs it (POST /hop/assertion, docs/hop.md);
+// one is kept for each token that is remembered, and renewed before it expires.
 
 const renewBefore = 60 // seconds before its end that an assertion is renewed, or half of its life
 
@@ -116,7 +117,8 @@ func askForAssertion(t *tenant, credentials string) (string, int64, error) {
 		Life      int64  `json:"expires_in"`
 	}
 	err = postToSidecar(t, "/hop/assertion", "access_token="+url.QueryEscape(token), &answer)
-	if errors.Is(err, errRefusedBySidecar) { // its clock is the stricter one: there are no seconds of grace
+	// its clock is the stricter one: there are no seconds of grace
+	if errors.Is(err, errRefusedBySidecar) {
 		return "", 0, errExpired
 	}
 	if err == nil && (answer.Assertion == "" || strings.Trim(answer.Assertion, alphanumeric+"-_.") != "" || answer.Life < 1 || answer.Life > maxDate) {

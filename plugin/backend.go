@@ -23,8 +23,9 @@ type backendSecret struct {
 
 const backendSuffix = "BACKEND_AUTHORIZATION"
 
-// parseBackendAuthorization reads the label. The names are bound to a suffix because whoever may set the label of one container would
-// otherwise have any variable and any file of Traefik sent to it.
+// parseBackendAuthorization reads the label. The names are bound to a suffix because whoever may
+// set the label of one container would otherwise have any variable and any file of Traefik sent to
+// it.
 func parseBackendAuthorization(label string) (*backendSecret, error) {
 	label = strings.TrimSpace(label)
 	if label == "" {
@@ -46,8 +47,8 @@ func parseBackendAuthorization(label string) (*backendSecret, error) {
 	return &backendSecret{file: name}, nil
 }
 
-// header returns the value at a time in Unix seconds. A file is read again after hopReuse seconds, so that a new value needs no restart; a
-// failure is remembered for a second.
+// header returns the value at a time in Unix seconds. A file is read again after hopReuse seconds,
+// so that a new value needs no restart; a failure is remembered for a second.
 func (s *backendSecret) header(at int64) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

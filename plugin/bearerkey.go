@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// A bearer key (mcpbouncer key create) is for clients that can send a fixed header and nothing else. Only the sidecar can open one, so it is asked
-// for an access token (POST /hop/token, docs/hop.md), which is verified like any other and remembered under the key until it expires.
+// A bearer key (mcpbouncer key create) is for clients that can send a fixed header and nothing
+// else. Only the sidecar can open one, so it is asked for an access token (POST /hop/token,
+// docs/hop.md), which is verified like any other and remembered under the key until it expires.
 
 const keyPrefix = "mbb1_"
 
@@ -264,8 +265,9 @@ func askForToken(t *tenant, key string) (string, error) {
 
 var errRefusedBySidecar = errors.New("refused")
 
-// postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant is errRefusedBySidecar. No other answer is a verdict:
-// invalid_request is what it says of a body that was cut off on its way.
+// postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant is
+// errRefusedBySidecar. No other answer is a verdict: invalid_request is what it says of a body that
+// was cut off on its way.
 func postToSidecar(t *tenant, path, form string, answer any) error {
 	got, err := askSidecar(t.hop, http.MethodPost, t.keys.sidecar+path, form, "", maxAnswer)
 	if err != nil {

@@ -20,7 +20,8 @@ func aKey(name string) string {
 
 const brokenConnection = 1
 
-// keyMaker answers /hop/token like the sidecar: the keys in good get a token of half an hour, all others are refused.
+// keyMaker answers /hop/token like the sidecar: the keys in good get a token of half an hour, all
+// others are refused.
 type keyMaker struct {
 	asked atomic.Int64
 
@@ -410,7 +411,8 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	}
 }
 
-// A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a verdict, and what was none is not remembered.
+// A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a
+// verdict, and what was none is not remembered.
 func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -457,7 +459,8 @@ func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 	}
 }
 
-// A sidecar whose clock is half a minute behind exchanges the key for a token that has expired here.
+// A sidecar whose clock is half a minute behind exchanges the key for a token that has expired
+// here.
 func TestAKeysTokenThatHasExpiredIsNotAccepted(t *testing.T) {
 	start(t)
 	sidecar, _, h, behind := startKeys(t, nil)

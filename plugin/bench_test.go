@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// The benchmarks measure one request through ServeHTTP, with the headers of an MCP client behind Traefik. Compiled: go test -bench .
-// Interpreted, the benchmark's own loop is interpreted too: yaegi test -bench . (deploy/e2e measures from outside.)
+// The benchmarks measure one request through ServeHTTP, with the headers of an MCP client behind
+// Traefik. Compiled: go test -bench . Interpreted, the benchmark's own loop is interpreted too:
+// yaegi test -bench . (deploy/e2e measures from outside.)
 
 // discard is a ResponseWriter that keeps only the status.
 type discard struct {

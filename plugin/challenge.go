@@ -11,15 +11,18 @@ import (
 
 // refuse answers a request to a protected path that may not pass.
 //
-// A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are not a 401.
+// A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are
+// not a 401.
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, req, http.StatusServiceUnavailable)
-	case errors.Is(err, errNoToken): // RFC 6750 §3.1: no error code when there was no authentication information
+	case errors.Is(err, errNoToken):
+		// RFC 6750 §3.1: no error code when there was no authentication information
 		complainOfTwo(e, req)
 		answerChallenge(rw, req, http.StatusUnauthorized, challengeWithoutToken(req, e), `{"error":"unauthorized"}`)
-	case errors.Is(err, errRepeated): // RFC 6750 §3.1: more than one way to send a token is a malformed request
+	case errors.Is(err, errRepeated):
+		// RFC 6750 §3.1: more than one way to send a token is a malformed request
 		answerChallenge(rw, req, http.StatusBadRequest, `Bearer error="invalid_request", error_description="`+err.Error()+`", `+e.challenge, `{"error":"invalid_request"}`)
 	case errors.Is(err, errScope):
 		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+e.challenge, `{"error":"insufficient_scope"}`)
@@ -107,13 +110,14 @@ func complainOfOwnCORS(middleware string, h http.Header) {
 	}
 }
 
-// refuseMessage answers in JSON-RPC: clients of MCP 2026-07-28 take any other 400 for an older server, and begin anew in its way.
+// refuseMessage answers in JSON-RPC: clients of MCP 2026-07-28 take any other 400 for an older
+// server, and begin anew in its way.
 func refuseMessage(rw http.ResponseWriter, req *http.Request, status int, v *verdict) {
 	answer(rw, req, status, `{"jsonrpc":"2.0","id":`+v.id+`,"error":{"code":`+strconv.Itoa(v.code)+`,"message":"`+v.message+`"}}`)
 }
 
-// isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be answered without them; any
-// other OPTIONS request needs a token like every method.
+// isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be
+// answered without them; any other OPTIONS request needs a token like every method.
 func isPreflight(h http.Header) bool {
 	return len(h["Origin"]) == 1 && len(h["Access-Control-Request-Method"]) == 1
 }
@@ -121,11 +125,13 @@ func isPreflight(h http.Header) bool {
 // allowedHeaders are what MCP clients in browsers send.
 const allowedHeaders = "Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name"
 
-// answerPreflight lets any origin ask: a request still needs its token, and "*" never sends cookies along.
+// answerPreflight lets any origin ask: a request still needs its token, and "*" never sends cookies
+// along.
 func answerPreflight(rw http.ResponseWriter, asked http.Header) {
 	allowed := []string{allowedHeaders}
 	names := strings.Join(asked["Access-Control-Request-Headers"], ",")
-	if len(names) > 1024 { // no browser asks for so many; splitting them all would be a stranger's gain
+	// no browser asks for so many; splitting them all would be a stranger's gain
+	if len(names) > 1024 {
 		names = ""
 	}
 	for _, name := range strings.Split(names, ",") {

@@ -275,7 +275,8 @@ func TestAServerThatWantsATokenItselfIsNamed(t *testing.T) {
 
 // A server may cite what it refuses, at any length. The log names no secret, and what to do.
 func TestWhatAServersOwnChallengeMayPutIntoTheLog(t *testing.T) {
-	os.Setenv("CITED_BACKEND_AUTHORIZATION", "Bearer operators-secret") // t.Setenv does not reach Yaegi's os
+	// t.Setenv does not reach Yaegi's os
+	os.Setenv("CITED_BACKEND_AUTHORIZATION", "Bearer operators-secret")
 	defer os.Unsetenv("CITED_BACKEND_AUTHORIZATION")
 	for _, c := range []struct {
 		name, backend, identity string

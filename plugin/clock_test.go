@@ -57,7 +57,8 @@ func TestAClockThatIsSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
 		if statusOf(good) != 200 {
 			t.Errorf("%s: a good token is refused", name)
 		}
-		if n := sidecar.fetches.Load() - fetches; n != 2 { // and for the kid that is not known any more
+		// and for the kid that is not known any more
+		if n := sidecar.fetches.Load() - fetches; n != 2 {
 			t.Errorf("%s: the keys were fetched %d times", name, n)
 		}
 	}
@@ -94,7 +95,8 @@ func TestWhatIsRememberedEndsWhenTheClockIsSetBack(t *testing.T) {
 		token := goodToken("k1", map[string]any{"exp": clock.Load() + 20000, "iat": clock.Load() - 10000, "nbf": clock.Load() - 10000})
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		unknown := goodToken("k2", map[string]any{"iat": clock.Load() - 10000, "nbf": clock.Load() - 10000})
-		ask(h, "POST", wikiURL+"/mcp", bearer(unknown)...) // no other unknown kid causes a fetch for half a minute
+		// no other unknown kid causes a fetch for half a minute
+		ask(h, "POST", wikiURL+"/mcp", bearer(unknown)...)
 		clock.Add(-back)
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		eventually(t, name, func() bool { return !flying() })

@@ -17,19 +17,22 @@ import (
 // server would answer unprotected. readLabels says what a value means. A label that is set to
 // nothing counts as not set.
 type Config struct {
-	// ProviderIssuer is the issuer identifier of the upstream OpenID provider, exactly as its discovery document spells it.
+	// ProviderIssuer is the issuer identifier of the upstream OpenID provider, exactly as its
+	// discovery document spells it.
 	ProviderIssuer any `json:"providerIssuer" required:"true" desc:"Issuer URL of the upstream OpenID provider, exactly as its discovery document spells it."`
 
 	// ClientID is the client that the operator registered with the upstream provider.
 	ClientID any `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
 
-	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a sealed text.
+	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a
+	// sealed text.
 	ClientSecret any `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider (none with clientAuth=private_key_jwt): plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
 
 	// ClientAuth is how ClientID proves itself at the provider.
 	ClientAuth any `json:"clientAuth" default:"auto" desc:"How the client proves itself at the provider: basic or post (where its secret stands: in a header or in the body), private_key_jwt (a key that follows from the master secret, and no clientSecret), or auto (basic, but post where the provider offers it and the id or the secret holds other characters than letters, digits and -._~)."`
 
-	// Resource names the MCP server. It is also the default of Audience and, with a leading slash, of PathPrefix.
+	// Resource names the MCP server. It is also the default of Audience and, with a leading slash,
+	// of PathPrefix.
 	Resource any `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
 
 	// Scopes are asked of the upstream provider at login.
@@ -53,11 +56,13 @@ type Config struct {
 	// PathPrefix is the path of the MCP server. "/" means that it has the host to itself.
 	PathPrefix any `json:"pathPrefix" default:"the path of publicURL, else / and the value of resource" desc:"Path of the MCP server; / when it has a host to itself. Must agree with the router's rule."`
 
-	// PublicURL is the base of all URLs of the tenant and its issuer identifier. Without it, scheme and host are those of
-	// each request, which is safe only where the router's rule names the host.
+	// PublicURL is the base of all URLs of the tenant and its issuer identifier. Without it, scheme
+	// and host are those of each request, which is safe only where the router's rule names the
+	// host.
 	PublicURL any `json:"publicURL" default:"scheme and host of the request, and pathPrefix" desc:"URL under which clients reach the MCP server, for example https://mcp.localhost/wiki. Set it: otherwise whoever can choose the Host header chooses the issuer."`
 
-	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of their own (RFC 9728 §3.1).
+	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of
+	// their own (RFC 9728 §3.1).
 	MCPPaths any `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
 
 	// WellKnown are documents of the MCP server's own that anybody may read (RFC 8615).
@@ -87,7 +92,8 @@ type Config struct {
 	// AllowedSubjects are compared with the sub claim.
 	AllowedSubjects any `json:"allowedSubjects" default:"none: no such rule" desc:"Subjects (sub claims of the provider) that may log in, separated by commas or spaces."`
 
-	// GroupsClaim is where the provider puts groups: a claim's name, or a dotted path into nested claims.
+	// GroupsClaim is where the provider puts groups: a claim's name, or a dotted path into nested
+	// claims.
 	GroupsClaim any `json:"groupsClaim" default:"groups" desc:"Claim that holds a person's groups: a name, or a dotted path such as realm_access.roles."`
 
 	// ScopeRules map people to MCP scopes.
@@ -108,7 +114,8 @@ type Config struct {
 	// BackendAuthorization is the Authorization header that the MCP server is sent.
 	BackendAuthorization any `json:"backendAuthorization" default:"none: the MCP server gets no Authorization header" desc:"Authorization header for the MCP server: env:NAME (a variable of Traefik) or file:/path. The name must end in BACKEND_AUTHORIZATION; small letters do for a file. Read again every 20 seconds."`
 
-	// MethodScopes and the three after it say which scopes an operation needs, besides RequiredScopes.
+	// MethodScopes and the three after it say which scopes an operation needs, besides
+	// RequiredScopes.
 	MethodScopes any `json:"methodScopes" default:"none: no such rule" desc:"Scopes that MCP methods need besides requiredScopes: rules METHOD=SCOPES, separated by semicolons, such as tools/call=wiki:use; resources/*=wiki:read."`
 
 	// ToolScopes are by params.name of tools/call.
@@ -129,25 +136,29 @@ type Config struct {
 	// SidecarAuth is a second lock before the sidecar, beside the hop header.
 	SidecarAuth any `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
 
-	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again every 20 seconds.
+	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again
+	// every 20 seconds.
 	HopKeyFile any `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
 
-	// Generation is part of every key of the tenant: another number invalidates all its tokens and registrations.
+	// Generation is part of every key of the tenant: another number invalidates all its tokens and
+	// registrations.
 	Generation any `json:"generation" default:"0" desc:"Number that is part of every key of this tenant: raise it to invalidate all its tokens and registrations."`
 
-	// Extra receives the labels that do not exist, so that a misspelt requiredScope is refused and not ignored.
+	// Extra receives the labels that do not exist, so that a misspelt requiredScope is refused and
+	// not ignored.
 	Extra map[string]any `json:"-" mapstructure:",remain"`
 }
 
-// CreateConfig returns the empty configuration that Traefik decodes the labels into. The defaults are applied later,
-// because a label without a value would overwrite them here.
+// CreateConfig returns the empty configuration that Traefik decodes the labels into. The defaults
+// are applied later, because a label without a value would overwrite them here.
 func CreateConfig() *Config { return &Config{} }
 
 // settings is a Config after validation. It does not change afterwards.
 type settings struct {
-	publicURL  string     // canonical; empty: derived from each request
-	host       string     // host[:port] of publicURL
-	prefix     string     // P: path of the public URL without trailing slash, so empty when the tenant owns the host
+	publicURL string // canonical; empty: derived from each request
+	host      string // host[:port] of publicURL
+	// P: path of the public URL without trailing slash, so empty when the tenant owns the host
+	prefix     string
 	sidecar    *url.URL   // path without trailing slash
 	signer     *awsSigner // nil: requests to the sidecar are not signed
 	keysTTL    int64      // seconds
@@ -157,20 +168,24 @@ type settings struct {
 	wellKnown  []string   // "/.well-known/NAME", of the MCP server
 
 	identityHeaders []identityHeader
-	own             *ownHeaders    // names of theirs that the bouncer does not claim by itself; nil: none
-	rules           *rules         // nil: no message is looked into
-	backend         *backendSecret // nil: the MCP server gets no Authorization header
-	cors            bool           // label cors
-	special         bool           // rules, an assertion, backend or cors: a request takes the longer way
+	// names of theirs that the bouncer does not claim by itself; nil: none
+	own     *ownHeaders
+	rules   *rules         // nil: no message is looked into
+	backend *backendSecret // nil: the MCP server gets no Authorization header
+	cors    bool           // label cors
+	// rules, an assertion, backend or cors: a request takes the longer way
+	special bool
 }
 
-// maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the public URL.
+// maxPayload keeps the hop header below the sidecar's 8,192 characters, with 600 bytes left for the
+// public URL.
 const maxPayload = 5500
 
 // maxScopes is in characters.
 const maxScopes = 1024
 
-// parseConfig turns labels into settings. An error names the label and says what to do, and holds no secret.
+// parseConfig turns labels into settings. An error names the label and says what to do, and holds
+// no secret.
 func parseConfig(config *Config) (*settings, error) {
 	if config == nil {
 		return nil, errNoLabels
@@ -504,7 +519,8 @@ func wellKnownFault(name string) string {
 	return ""
 }
 
-// foreignSchemes belong to browsers, operating systems and everybody: no one application waits there, and some of them run what they are given.
+// foreignSchemes belong to browsers, operating systems and everybody: no one application waits
+// there, and some of them run what they are given.
 const foreignSchemes = " http https javascript data vbscript file blob filesystem about view-source intent ws wss ftp mailto tel sms chrome edge resource jar shell search search-ms "
 
 // parsePrivateRedirectURIs checks the form: SCHEME://HOST, SCHEME://HOST/PATH or SCHEME:/PATH. A

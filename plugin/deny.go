@@ -14,9 +14,10 @@ import (
 	"strconv"
 )
 
-// The deny document says which logins, clients, users and keys the operator has ended. The sidecar tells its tenant's part (GET /hop/deny,
-// docs/hop.md). It is asked again when a request comes and the copy is older than denyPeriod; requests wait only when there is no copy, or
-// when it is older than denyPatience and the sidecar is not known to be away.
+// The deny document says which logins, clients, users and keys the operator has ended. The sidecar
+// tells its tenant's part (GET /hop/deny, docs/hop.md). It is asked again when a request comes and
+// the copy is older than denyPeriod; requests wait only when there is no copy, or when it is older
+// than denyPatience and the sidecar is not known to be away.
 
 const (
 	denyPeriod   = 30      // seconds
@@ -37,8 +38,8 @@ type denyList struct {
 
 var errDenied = errors.New("the login of the access token was ended by the operator")
 
-// denies says whether the operator has ended the login that a token stands on. The mark is compared with the birth of the login, not of the
-// token: a thief who refreshes would outrun it.
+// denies says whether the operator has ended the login that a token stands on. The mark is compared
+// with the birth of the login, not of the token: a thief who refreshes would outrun it.
 func (d *denyList) denies(c *claims) bool {
 	born := c.AuthTime
 	if born == 0 {
@@ -62,7 +63,8 @@ func fingerprint(clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// parseDenyList reads the document. What it does not understand it does not take: an entry passed over would deny nothing.
+// parseDenyList reads the document. What it does not understand it does not take: an entry passed
+// over would deny nothing.
 func parseDenyList(body []byte, etag string) (*denyList, error) {
 	var document struct {
 		Version   int      `json:"v"`
@@ -169,8 +171,9 @@ func (k *keyset) fetchDeny(hop *hopSealer, last *denyList) {
 	list, err = k.downloadDeny(hop, last)
 }
 
-// landDeny ends a flight. A failure leaves the last copy in force, however old: dropping it would let in again whom it keeps out. When the
-// document has changed, no verified token is remembered any more, so that each is judged anew.
+// landDeny ends a flight. A failure leaves the last copy in force, however old: dropping it would
+// let in again whom it keeps out. When the document has changed, no verified token is remembered
+// any more, so that each is judged anew.
 func (k *keyset) landDeny(hop *hopSealer, list *denyList, err error) {
 	if err != nil {
 		complain(hop.name, "deny", "the deny document cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
@@ -210,8 +213,9 @@ func (k *keyset) confirmedLately() bool {
 	return at < k.denyConfirmed+maxStale
 }
 
-// downloadDeny returns the last copy itself when nothing has changed. One with a smaller serial is not taken until an hour has gone by in which
-// nobody confirmed the last: then the operator has begun a new document.
+// downloadDeny returns the last copy itself when nothing has changed. One with a smaller serial is
+// not taken until an hour has gone by in which nobody confirmed the last: then the operator has
+// begun a new document.
 func (k *keyset) downloadDeny(hop *hopSealer, last *denyList) (*denyList, error) {
 	etag := ""
 	if last != nil {

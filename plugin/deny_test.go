@@ -55,7 +55,8 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 		}
 		sidecar.setDeny(c.document)
 		clock.Add(denyPeriod)
-		ask(h, "POST", wikiURL+"/mcp", bearer(token)...) // starts the fetch, and does not wait for it
+		// starts the fetch, and does not wait for it
+		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		eventually(t, c.name, func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
 		claims["jti"] = "b"
 		for _, other := range []string{token, goodToken("k1", claims)} { // used before, and not
@@ -177,7 +178,8 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 	}
 }
 
-// Of several replicas one may have an old copy, or none: it must not let in again whom another keeps out.
+// Of several replicas one may have an old copy, or none: it must not let in again whom another
+// keeps out.
 func TestAnOlderDenyDocumentIsNotTaken(t *testing.T) {
 	for _, c := range []struct{ name, document string }{
 		{"an older serial", denyDocument(`"users":["user-2"]`)},
@@ -280,13 +282,15 @@ func TestALargeDocumentIsTaken(t *testing.T) {
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
 	credentials := bearer(goodToken("k1", login()))
 	ask(h, "POST", wikiURL+"/mcp", credentials...)
-	eventually(t, "the document is read", func() bool { return !flying() }) // a slow machine may take longer than a request waits
+	// a slow machine may take longer than a request waits
+	eventually(t, "the document is read", func() bool { return !flying() })
 	if rec := ask(h, "POST", wikiURL+"/mcp", credentials...); rec.Code != 401 {
 		t.Errorf("status %d", rec.Code)
 	}
 }
 
-// A failure before the quiet time, as the old copy of a replica that lags is one too, is no reason to let whoever comes first pass by the old copy.
+// A failure before the quiet time, as the old copy of a replica that lags is one too, is no reason
+// to let whoever comes first pass by the old copy.
 func TestAQuietTimeAfterAFailureLeavesNoOldCopyInForce(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -298,8 +302,9 @@ func TestAQuietTimeAfterAFailureLeavesNoOldCopyInForce(t *testing.T) {
 	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 	eventually(t, "the fetch fails", func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
 	calls := behind.count()
-	sidecar.setDeny(denyDocument(`"families":["family-1"]`)) // the sidecar is well again, and somebody is denied
-	clock.Add(20 * denyPatience)                             // a quiet time
+	// the sidecar is well again, and somebody is denied
+	sidecar.setDeny(denyDocument(`"families":["family-1"]`))
+	clock.Add(20 * denyPatience) // a quiet time
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 || behind.count() != calls {
 		t.Errorf("status %d, %d calls more", rec.Code, behind.count()-calls)
 	}

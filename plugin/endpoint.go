@@ -17,11 +17,12 @@ const (
 	maxAddress   = 512 // bytes
 )
 
-// recallEndpoint returns the protected endpoint that a request addresses when it is known, and nil when the whole decision is due.
+// recallEndpoint returns the protected endpoint that a request addresses when it is known, and nil
+// when the whole decision is due.
 //
-// The key is everything that decides whose a request is: method and RawPath are looked at here, and Host does not count beside
-// X-Forwarded-Host, which Traefik always sets. No header value holds a line break, and the path comes last, so no two different
-// requests have the same key.
+// The key is everything that decides whose a request is: method and RawPath are looked at here, and
+// Host does not count beside X-Forwarded-Host, which Traefik always sets. No header value holds a
+// line break, and the path comes last, so no two different requests have the same key.
 func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 	if req.URL.RawPath != "" || req.Method == "OPTIONS" {
 		return nil

@@ -28,7 +28,8 @@ const (
 
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
-// unavailablePage says it to a person. It stands alone: the sidecar, which has the other pages, is what cannot be reached.
+// unavailablePage says it to a person. It stands alone: the sidecar, which has the other pages, is
+// what cannot be reached.
 const unavailablePage = `<!doctype html>
 <html lang="en">
 <head>
@@ -47,8 +48,8 @@ const unavailablePage = `<!doctype html>
 </html>
 `
 
-// forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP server never sees a request
-// for an OAuth path.
+// forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP
+// server never sees a request for an OAuth path.
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
 	query := req.URL.RawQuery
 	if len(query) > maxQuery || strings.Count(query, "&") > maxParameters {
@@ -95,15 +96,17 @@ func (f finalAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	return f.way.RoundTrip(req.WithContext(ctx))
 }
 
-// rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization are gone (dropForged); the public URL travels in the
-// hop alone, so the sidecar is not even shown the forwarded host.
+// rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization
+// are gone (dropForged); the public URL travels in the hop alone, so the sidecar is not even shown
+// the forwarded host.
 func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out := p.Out
 	out.URL.Scheme = b.settings.sidecar.Scheme
 	out.URL.Host = b.settings.sidecar.Host
 	out.URL.Path = b.settings.sidecar.Path + path
 	out.URL.RawPath = ""
-	out.URL.RawQuery = p.In.URL.RawQuery // as it came: the sidecar must see a repeated or broken parameter to refuse it
+	// as it came: the sidecar must see a repeated or broken parameter to refuse it
+	out.URL.RawQuery = p.In.URL.RawQuery
 	out.Host = ""
 	if v := p.In.Header["X-Forwarded-For"]; v != nil {
 		out.Header["X-Forwarded-For"] = v
@@ -136,7 +139,8 @@ func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err e
 	}
 }
 
-// forwardUnavailable answers at the paths that people's browsers open with a page, and at all others as clients expect it.
+// forwardUnavailable answers at the paths that people's browsers open with a page, and at all
+// others as clients expect it.
 func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	for _, path := range []string{"/oauth/authorize", "/oauth/consent", "/oauth/callback"} {
 		if strings.HasSuffix(req.URL.Path, path) {
@@ -159,7 +163,8 @@ func answerUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	answer(rw, req, status, unavailable)
 }
 
-// reason is an error's text without the local port, which would make every line of the log a new one.
+// reason is an error's text without the local port, which would make every line of the log a new
+// one.
 func reason(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, "->"); i >= 0 {

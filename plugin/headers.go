@@ -124,15 +124,16 @@ func foldHeader(name string) string { return strings.ToLower(separators.Replace(
 var separators = strings.NewReplacer("!", "-", "#", "-", "$", "-", "%", "-", "&", "-", "'", "-", "*", "-", "+", "-",
 	".", "-", "^", "-", "_", "-", "`", "-", "|", "-", "~", "-")
 
-// identify tells the MCP server who asks, and takes from it what would let it ask as somebody else: the token and the
-// bouncer's cookies.
+// identify tells the MCP server who asks, and takes from it what would let it ask as somebody else:
+// the token and the bouncer's cookies.
 func identify(h http.Header, id *identity) {
 	delete(h, "Authorization")
 	if h["Cookie"] != nil {
 		keepCookies(h, false)
 	}
 	delete(h, "Upgrade") // Connection does not name it: see passConnection
-	// New slices each time: whoever changes them in place must not change another request's identity.
+	// New slices each time: whoever changes them in place must not change another request's
+	// identity.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}
 	if id.more != nil {

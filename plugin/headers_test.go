@@ -51,8 +51,8 @@ func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 	}
 }
 
-// Every row of identityTable is dropped from requests, in every spelling that a server might read as
-// it, whether a label asks for it or not: a row that is added is dropped with it.
+// Every row of identityTable is dropped from requests, in every spelling that a server might read
+// as it, whether a label asks for it or not: a row that is added is dropped with it.
 func TestEveryIdentityHeaderIsDropped(t *testing.T) {
 	for _, label := range []string{"", "email, name, groups, client_id, issuer, assertion"} {
 		start(t)

@@ -22,7 +22,8 @@ import (
 
 // The hop header tells the sidecar which tenant it serves. docs/hop.md is its specification:
 //
-//	mbh1_ + base64url( suite 1 ‖ key id 3 ‖ issued-at 4 ‖ nonce 12 ‖ AES-256-GCM of hopPayload ‖ tag 16 )
+//	mbh1_ + base64url( suite 1 ‖ key id 3 ‖ issued-at 4 ‖ nonce 12
+//	                   ‖ AES-256-GCM of hopPayload ‖ tag 16 )
 const (
 	hopHeader    = "X-Mcpb-Hop"
 	markHeader   = "X-Mcpb-Sidecar" // of every answer of a sidecar
@@ -102,8 +103,9 @@ func (h *hopSealer) transport() http.RoundTripper {
 	return way
 }
 
-// sealHop is the format itself: key 32 bytes, nonce 12 bytes and never the same twice under one key. A header is made at most
-// every hopReuse seconds for each public URL, so random nonces stay far from their birthday bound.
+// sealHop is the format itself: key 32 bytes, nonce 12 bytes and never the same twice under one
+// key. A header is made at most every hopReuse seconds for each public URL, so random nonces stay
+// far from their birthday bound.
 func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -125,7 +127,8 @@ func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 	return "mbh1_" + base64.RawURLEncoding.EncodeToString(blob), nil
 }
 
-// readHopKey reads the key from the file or, without one, from the environment. Its errors name the place and the remedy.
+// readHopKey reads the key from the file or, without one, from the environment. Its errors name the
+// place and the remedy.
 func readHopKey(file string) ([]byte, error) {
 	if file == "" {
 		key, ok := parseHopKey(os.Getenv(hopVariable))

@@ -31,7 +31,8 @@ func TestHopHeaderIsReusedFor20Seconds(t *testing.T) {
 		}
 	}
 	latest, _ := s.header(1021)
-	earlier, _ := s.header(900) // the clock went back: the sidecar would call the old header one from the future
+	// the clock went back: the sidecar would call the old header one from the future
+	earlier, _ := s.header(900)
 	if latest == earlier {
 		t.Error("a header from the future is reused")
 	}

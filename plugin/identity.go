@@ -73,7 +73,8 @@ const (
 	maxHeaderName      = 64
 )
 
-// parseIdentityHeaders reads the label: claims separated by commas, each alone or as claim=Header-Name.
+// parseIdentityHeaders reads the label: claims separated by commas, each alone or as
+// claim=Header-Name.
 func parseIdentityHeaders(text string) ([]identityHeader, error) {
 	headers := []identityHeader{}
 	taken := map[string]bool{}
@@ -91,7 +92,8 @@ func parseIdentityHeaders(text string) ([]identityHeader, error) {
 			return nil, fmt.Errorf("label identityHeaders: %q: a header's name is of letters, digits and hyphens, at most %d", part, maxHeaderName)
 		}
 		folded := foldHeader(name)
-		// A standard name carries what it says, or two MCP servers with one label each would disagree about it.
+		// A standard name carries what it says, or two MCP servers with one label each would
+		// disagree about it.
 		if folded != foldHeader(own) && (forgeable[folded] || isReservedHeader(folded)) {
 			return nil, fmt.Errorf("label identityHeaders: %q: this header has another meaning; choose a name of your own, such as X-Forwarded-User", part)
 		}
@@ -110,8 +112,9 @@ func parseIdentityHeaders(text string) ([]identityHeader, error) {
 	return headers, nil
 }
 
-// reservedHeaders have a meaning to a proxy, a server or a protocol. Whoever may name one of them in a label could redirect, cut or
-// authenticate requests with a claim's value. A name that ends in "-" stands for all that begin so.
+// reservedHeaders have a meaning to a proxy, a server or a protocol. Whoever may name one of them
+// in a label could redirect, cut or authenticate requests with a claim's value. A name that ends in
+// "-" stands for all that begin so.
 var reservedHeaders = []string{
 	"accept", "accept-", "access-control-", "age", "allow", "authorization", "cache-control", "cf-", "connection", "content-", "cookie", "cookie2",
 	"date", "dpop", "early-data", "etag", "expect", "forwarded", "from", "host", "http2-settings", "if-", "keep-alive", "last-event-id",
@@ -178,8 +181,9 @@ func identityValues(t *tenant, token *accessToken) []headerValue {
 	return values
 }
 
-// encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) as soon as one character is not visible US-ASCII, so
-// that no line break gets through. A "%" is encoded too, so that no two values look alike, and percent-decoding always gives the claim.
+// encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) as soon as one
+// character is not visible US-ASCII, so that no line break gets through. A "%" is encoded too, so
+// that no two values look alike, and percent-decoding always gives the claim.
 func encodeValue(value string) string {
 	if strings.Trim(value, visible) != "" {
 		return url.PathEscape(value)
@@ -187,7 +191,8 @@ func encodeValue(value string) string {
 	return value
 }
 
-// encodeGroups joins names with commas, so a comma within one is encoded. PathEscape encodes commas.
+// encodeGroups joins names with commas, so a comma within one is encoded. PathEscape encodes
+// commas.
 func encodeGroups(groups []string) string {
 	encoded := []string{}
 	for _, group := range groups {

@@ -119,7 +119,8 @@ func TestNoIdentityHeaderCanBeForged(t *testing.T) {
 	config := wikiConfig(sidecar.server.URL)
 	config.IdentityHeaders = "email=X-Forwarded-User,groups=Remote-Groups,name=Z"
 	h, behind := guard(t, config)
-	token := goodToken("k1", map[string]any{"email": "me@example.com"}) // neither groups nor name: nothing replaces what was forged
+	// neither groups nor name: nothing replaces what was forged
+	token := goodToken("k1", map[string]any{"email": "me@example.com"})
 	names := []string{"X-Mcp-Sub", "X-Mcp-Scopes", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Groups", "X-Mcp-Client-Id", "X-Mcp-Issuer", "X-Mcp-Assertion",
 		"X-Forwarded-User", "Remote-Groups", "Z"}
 	for _, name := range names {
@@ -161,7 +162,8 @@ func TestNoIdentityHeaderCanBeForged(t *testing.T) {
 	}
 }
 
-// Two middlewares of one tenant that differ in their headers must not share what is remembered of a token.
+// Two middlewares of one tenant that differ in their headers must not share what is remembered of a
+// token.
 func TestMiddlewaresDoNotShareIdentityHeaders(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

@@ -19,13 +19,16 @@ import (
 )
 
 const (
-	keysDeadline  = 3 * time.Second // for one fetch, and for a request that waits for one
-	maxKeysBody   = 128 << 10       // bytes
-	maxKeys       = 768             // members of a key set that are looked at: more than a sidecar publishes (5 masters, 144 epochs)
-	maxKeysets    = 64
-	maxStale      = 3600 // seconds after the last success for which keys are used while the sidecar is away
-	retryAfter    = 5    // seconds: what Retry-After says, and the longest pause after a failure
-	unknownPeriod = 30   // seconds between two fetches that only an unknown kid asks for
+	keysDeadline = 3 * time.Second // for one fetch, and for a request that waits for one
+	maxKeysBody  = 128 << 10       // bytes
+	// members of a key set that are looked at: more than a sidecar publishes (5 masters, 144
+	// epochs)
+	maxKeys    = 768
+	maxKeysets = 64
+	// seconds after the last success for which keys are used while the sidecar is away
+	maxStale      = 3600
+	retryAfter    = 5  // seconds: what Retry-After says, and the longest pause after a failure
+	unknownPeriod = 30 // seconds between two fetches that only an unknown kid asks for
 )
 
 var errKeysUnavailable = errors.New("the signing keys cannot be fetched from the sidecar")
@@ -39,8 +42,9 @@ type verifyKey struct {
 	text      string // algorithm and key in one comparable string
 }
 
-// keyset caches the sidecar's keys for one tenant, and the tokens verified with them. Nothing runs between requests: a request
-// that finds the keys due starts the fetch, and waits for it only if it cannot do without.
+// keyset caches the sidecar's keys for one tenant, and the tokens verified with them. Nothing runs
+// between requests: a request that finds the keys due starts the fetch, and waits for it only if it
+// cannot do without.
 type keyset struct {
 	sidecar string // base URL
 	origin  string // whose keys they are: what keysFrom says
@@ -58,11 +62,13 @@ type keyset struct {
 	unknown  period                // an unknown kid causes no fetch
 	failures int                   // since the last success
 	flight   chan struct{}         // closed at the end of the running fetch; nil when none runs
-	ask      bool                  // the next success is said in the log: after the load, or a failure
-	usedAt   int64                 // Unix seconds of the last fetch or lookup in keysets
-	proven   bool                  // a token was verified with them
+	// the next success is said in the log: after the load, or a failure
+	ask    bool
+	usedAt int64 // Unix seconds of the last fetch or lookup in keysets
+	proven bool  // a token was verified with them
 
-	denied        *denyList     // nil before the first success; no token is remembered that it denies
+	// nil before the first success; no token is remembered that it denies
+	denied        *denyList
 	denyPause     period        // no fetch
 	denyFresh     period        // requests are judged by it without waiting for a fetch
 	denyConfirmed int64         // Unix seconds at which it was last said to be the current one
@@ -152,8 +158,8 @@ func evictKeyset(at int64) {
 	delete(keysets.byID, victim)
 }
 
-// recallIdentity returns who sends a request when its credentials were verified before, their key is still there and they have not
-// expired.
+// recallIdentity returns who sends a request when its credentials were verified before, their key
+// is still there and they have not expired.
 func recallIdentity(k *keyset, credentials []string) *identity {
 	if len(credentials) != 1 {
 		return nil
@@ -176,7 +182,8 @@ func recallIdentity(k *keyset, credentials []string) *identity {
 	return id
 }
 
-// reviveIdentity is for credentials that are remembered, but not known to be good at this time: it waits for what is overdue.
+// reviveIdentity is for credentials that are remembered, but not known to be good at this time: it
+// waits for what is overdue.
 func reviveIdentity(k *keyset, req *http.Request) *identity {
 	credentials := req.Header["Authorization"]
 	if len(credentials) != 1 {
@@ -195,7 +202,8 @@ func reviveIdentity(k *keyset, req *http.Request) *identity {
 	return recallIdentity(k, credentials)
 }
 
-// alive says whether the keys, and what was verified with them, may still be used. It starts the fetches that are due.
+// alive says whether the keys, and what was verified with them, may still be used. It starts the
+// fetches that are due.
 func (k *keyset) alive() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -223,8 +231,9 @@ func (k *keyset) settle() {
 	}
 }
 
-// remember keeps the outcome of a verification, unless the key went or the deny document changed meanwhile. It returns the identity that is
-// remembered: of requests that bring a new token at the same time, all go on with one.
+// remember keeps the outcome of a verification, unless the key went or the deny document changed
+// meanwhile. It returns the identity that is remembered: of requests that bring a new token at the
+// same time, all go on with one.
 func remember(k *keyset, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
 	hash := sha256.Sum256([]byte(credentials))
 	k.mu.Lock()
@@ -241,7 +250,8 @@ func remember(k *keyset, credentials string, id *identity, key *verifyKey, denie
 	return id
 }
 
-// findKey returns the key with a kid. It waits only when there is no usable key set, or when the kid is unknown and may be new.
+// findKey returns the key with a kid. It waits only when there is no usable key set, or when the
+// kid is unknown and may be new.
 func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
 	k := t.keys
 	at := now().Unix()
@@ -305,7 +315,8 @@ func (k *keyset) result(kid string) (*verifyKey, error) {
 		return nil, errKeysUnavailable
 	case key != nil:
 		return key, nil
-	case k.failures > 0: // the kid may be a new one: a 401 would make the client throw a good token away
+	case k.failures > 0:
+		// the kid may be a new one: a 401 would make the client throw a good token away
 		return nil, errKeysUnavailable
 	}
 	return nil, errKeyUnknown
@@ -345,7 +356,8 @@ func (k *keyset) fetch(hop *hopSealer) {
 	keys, err = k.download(hop)
 }
 
-// land ends a flight. Tokens stay cached only when every key that could have verified them is still there, unchanged.
+// land ends a flight. Tokens stay cached only when every key that could have verified them is still
+// there, unchanged.
 func (k *keyset) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	if err != nil {
 		complain(hop.name, "keys", "the signing keys cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
@@ -405,7 +417,8 @@ func (k *keyset) download(hop *hopSealer) (map[string]*verifyKey, error) {
 	return parseKeys(got.body)
 }
 
-// parseKeys reads a JWK set. Keys of other kinds are passed over; a set without a usable key is an error.
+// parseKeys reads a JWK set. Keys of other kinds are passed over; a set without a usable key is an
+// error.
 func parseKeys(body []byte) (map[string]*verifyKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

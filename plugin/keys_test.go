@@ -74,7 +74,8 @@ func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 	sidecar.hold = hold
 	sidecar.mu.Unlock()
 	clock.Add(100)
-	for _, other := range []string{token, goodToken("k1", map[string]any{"jti": "b"})} { // cached, and not: neither waits
+	// cached, and not: neither waits
+	for _, other := range []string{token, goodToken("k1", map[string]any{"jti": "b"})} {
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
 			t.Errorf("status %d while the sidecar hangs", rec.Code)
 		}

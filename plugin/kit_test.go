@@ -22,7 +22,8 @@ import (
 	"time"
 )
 
-// The tests of this package run compiled (go test) and interpreted (yaegi test), so they keep to the same Go as the package.
+// The tests of this package run compiled (go test) and interpreted (yaegi test), so they keep to
+// the same Go as the package.
 
 const wikiURL = "https://mcp.localhost/wiki"
 
@@ -108,7 +109,8 @@ func goodToken(kid string, changes map[string]any) string {
 
 const noDeny = `{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`
 
-// fakeSidecar serves a key set and a deny document, and answers everything else with 200 and what it was asked.
+// fakeSidecar serves a key set and a deny document, and answers everything else with 200 and what
+// it was asked.
 type fakeSidecar struct {
 	server      *httptest.Server
 	fetches     atomic.Int64 // of the key set
@@ -290,7 +292,8 @@ func guard(t testing.TB, c *Config) (http.Handler, *backend) {
 	return h, behind
 }
 
-// ask sends a request as Traefik hands it over: headers are pairs of name and value, names as they stand on the wire.
+// ask sends a request as Traefik hands it over: headers are pairs of name and value, names as they
+// stand on the wire.
 func ask(h http.Handler, method, url string, headers ...string) *httptest.ResponseRecorder {
 	req := httptest.NewRequest(method, url, nil)
 	req.TLS = nil
@@ -307,7 +310,8 @@ func ask(h http.Handler, method, url string, headers ...string) *httptest.Respon
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
-// challenges returns the WWW-Authenticate lines that are spelt so: Header.Get would look for Www-Authenticate.
+// challenges returns the WWW-Authenticate lines that are spelt so: Header.Get would look for
+// Www-Authenticate.
 func challenges(rec *httptest.ResponseRecorder) []string {
 	var values []string
 	for have, v := range rec.Header() {

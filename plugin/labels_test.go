@@ -102,7 +102,8 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 		{"allowedSubjects", float64(110169484474386276334), "a number cannot stand here"},
 		{"allowedSubjects", []any{float64(110169484474386276334)}, "element 1 of the list is not a text"},
 		{"allowedSubjects", "1.1016948447438627e+20", "a number cannot stand here"},
-		{"allowedSubjects", "110169484474386268160", "a number cannot stand here"}, // the file provider's rounding of …276334
+		// the file provider's rounding of …276334
+		{"allowedSubjects", "110169484474386268160", "a number cannot stand here"},
 		{"allowedGroups", "1.5", "a number cannot stand here"},
 		{"allowedGroups", "1.500000", "a number cannot stand here"},
 		{"clientID", 259242039378444290, "a number cannot stand here"},

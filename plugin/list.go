@@ -11,7 +11,7 @@ import (
 
 // The grammar of every label that is a list, and of every label that is a list of rules.
 //
-//	list    elements between the label's separators; what is empty between two of them means nothing
+//	list    elements between the label's separators; an empty one means nothing
 //	rules   NAME=SCOPES between semicolons, SCOPES between spaces; neither may be empty
 //
 // An element that holds a separator of another list, or a rule that holds a second "=", has

@@ -72,7 +72,8 @@ func (a *heldAnswer) begin() {
 // flush is by ResponseController: rw as it came is the only writer here that can.
 func (a *heldAnswer) flush() { _ = http.NewResponseController(a.client).Flush() }
 
-// Write takes all that comes, and keeps no more than maxListing: an error would make the proxy panic.
+// Write takes all that comes, and keeps no more than maxListing: an error would make the proxy
+// panic.
 func (a *heldAnswer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -211,7 +212,8 @@ func isIdentity(h http.Header) bool {
 	return encoding == "" || encoding == "identity"
 }
 
-// hideTools returns the body without the tools that these scopes do not allow. Answers that are no success are left as they are.
+// hideTools returns the body without the tools that these scopes do not allow. Answers that are no
+// success are left as they are.
 func hideTools(r *rules, scopes string, held *heldAnswer) ([]byte, error) {
 	body := held.body.Bytes()
 	if held.status != http.StatusOK || len(body) == 0 {
@@ -304,7 +306,8 @@ func hideInMessage(r *rules, scopes string, text []byte) ([]byte, error) {
 			kept = append(kept, tool)
 		}
 	}
-	if result["cacheScope"] != nil { // MCP 2026-07-28: the list is not the same for everybody any more
+	// MCP 2026-07-28: the list is not the same for everybody any more
+	if result["cacheScope"] != nil {
 		result["cacheScope"] = json.RawMessage(`"private"`)
 	}
 	list, err := encode(kept)

@@ -13,9 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// What an MCP client asks for stands in the body of its request, a JSON-RPC 2.0 message. The rules judge that body, because the server
-// acts on it; headers that repeat it are compared with it, never believed. A text that two readers could read differently is refused: the
-// other reader is a server in any language.
+// What an MCP client asks for stands in the body of its request, a JSON-RPC 2.0 message. The rules
+// judge that body, because the server acts on it; headers that repeat it are compared with it,
+// never believed. A text that two readers could read differently is refused: the other reader is a
+// server in any language.
 
 const (
 	maxBatch   = 32  // messages
@@ -32,7 +33,8 @@ const (
 	codeHeaderMismatch = -32020
 )
 
-const versionWithHeaders = "2026-07-28" // of MCP: from it on, Mcp-Method and Mcp-Name repeat the body
+// of MCP: from it on, Mcp-Method and Mcp-Name repeat the body
+const versionWithHeaders = "2026-07-28"
 
 // verdict is what inspect finds in a message.
 type verdict struct {
@@ -62,8 +64,8 @@ var deciding = map[string]string{
 	"taskid": "taskId", "ref": "ref", "type": "type", "notifications": "notifications", "resourcesubscriptions": "resourceSubscriptions",
 }
 
-// permit answers a request that the rules do not allow, and says whether it may go on, and whether it asks for
-// tools/list. s is what a message that must be counted has of the budget.
+// permit answers a request that the rules do not allow, and says whether it may go on, and whether
+// it asks for tools/list. s is what a message that must be counted has of the budget.
 func permit(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) (ok, lists bool) {
 	h := req.Header
 	if req.Method != "POST" && !carriesMessage(req) {
@@ -111,7 +113,8 @@ func refuseScopes(r *rules, rw http.ResponseWriter, req *http.Request, e *endpoi
 	answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
 }
 
-// carriesMessage says whether a request may hold a message. A server need not look at the method, so a GET with a body is looked into too.
+// carriesMessage says whether a request may hold a message. A server need not look at the method,
+// so a GET with a body is looked into too.
 func carriesMessage(req *http.Request) bool {
 	m := req.Method
 	if m != "GET" && m != "HEAD" && m != "DELETE" && m != "OPTIONS" {
@@ -131,8 +134,9 @@ func carriesMessage(req *http.Request) bool {
 	return req.ContentLength != 0
 }
 
-// isPlainJSON refuses what a server would decode before it reads JSON: a body that is harmless as UTF-8 can be another in UTF-7, which some
-// servers decode when charset says so, or once it is inflated.
+// isPlainJSON refuses what a server would decode before it reads JSON: a body that is harmless as
+// UTF-8 can be another in UTF-7, which some servers decode when charset says so, or once it is
+// inflated.
 func isPlainJSON(h http.Header) bool {
 	encoding := h["Content-Encoding"]
 	if len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
@@ -253,7 +257,8 @@ func inspectMessage(r *rules, headers http.Header, text []byte, modern string) *
 	return judge(r, headers, c, modern)
 }
 
-// judge says what a call needs. A server may act on tools/call without an id too, so requests and notifications are judged alike.
+// judge says what a call needs. A server may act on tools/call without an id too, so requests and
+// notifications are judged alike.
 func judge(r *rules, headers http.Header, c *call, modern string) *verdict {
 	if c.subject == "" {
 		return judgeOthers(r, headers, c, modern)
@@ -293,7 +298,8 @@ func refusedCall(c *call, code int, message string) *verdict {
 	return v
 }
 
-// headerMismatch compares the headers of MCP 2026-07-28 with the body, also where an older version has them; empty: they agree.
+// headerMismatch compares the headers of MCP 2026-07-28 with the body, also where an older version
+// has them; empty: they agree.
 func headerMismatch(headers http.Header, c *call, modern string) string {
 	named := modern
 	if c.subject != "" && !knownMethods[c.method].named {
@@ -310,10 +316,12 @@ func headerMismatch(headers http.Header, c *call, modern string) string {
 	return ""
 }
 
-// plainMessage is what clients send all day. plainCall reads it in one pass, so that the rules cost little.
+// plainMessage is what clients send all day. plainCall reads it in one pass, so that the rules cost
+// little.
 //
-// encoding/json puts a member that is spelt like no field ("Method") into the first field that differs only in the case of letters. The fields that are
-// called Odd come first, and so the others hold what is spelt as it is written here.
+// encoding/json puts a member that is spelt like no field ("Method") into the first field that
+// differs only in the case of letters. The fields that are called Odd come first, and so the others
+// hold what is spelt as it is written here.
 type plainMessage struct {
 	OddVersion bool            `json:"JSONRPC"`
 	OddID      bool            `json:"ID"`
@@ -336,11 +344,12 @@ type plainParams struct {
 	Meta         json.RawMessage `json:"_meta"`
 }
 
-// plainCall reads a message that has these members, each once, without blanks between them and without escapes; nil for any other, which
-// is looked at more closely then.
+// plainCall reads a message that has these members, each once, without blanks between them and
+// without escapes; nil for any other, which is looked at more closely then.
 //
-// Of a member that is there twice encoding/json takes the last. But nothing can be there that was not decoded into one of the fields that count: the
-// length of what they hold, written again, is the length of the body.
+// Of a member that is there twice encoding/json takes the last. But nothing can be there that was
+// not decoded into one of the fields that count: the length of what they hold, written again, is
+// the length of the body.
 func plainCall(body []byte) *call {
 	body = bytes.TrimRight(body, "\n")
 	var m plainMessage
@@ -396,9 +405,10 @@ const (
 
 // membersOf reads one level of an object, whose text is compact, or returns nil.
 //
-// A member that is there twice is refused, because some readers take the first and some the last, and so is a name in other letters than
-// one that decides here: Go's encoding/json and the Web defaults of .NET take "METHOD" for "method". Both show in the length: a map holds
-// each name once, and an escape is longer than what it stands for.
+// A member that is there twice is refused, because some readers take the first and some the last,
+// and so is a name in other letters than one that decides here: Go's encoding/json and the Web
+// defaults of .NET take "METHOD" for "method". Both show in the length: a map holds each name once,
+// and an escape is longer than what it stands for.
 func membersOf(text []byte) map[string]json.RawMessage {
 	var members map[string]json.RawMessage
 	if len(text) < 2 || text[0] != '{' || json.Unmarshal(text, &members) != nil || len(members) > maxMembers {
@@ -421,8 +431,8 @@ func membersOf(text []byte) map[string]json.RawMessage {
 	return members
 }
 
-// plainString reads a string that every reader reads alike: no control characters, on which some servers stop reading, no half of a
-// surrogate pair, no blanks around it.
+// plainString reads a string that every reader reads alike: no control characters, on which some
+// servers stop reading, no half of a surrogate pair, no blanks around it.
 func plainString(text []byte) (string, bool) {
 	var s string
 	if len(text) < 2 || text[0] != '"' || json.Unmarshal(text, &s) != nil {
@@ -435,8 +445,8 @@ func isPlainName(s string) bool {
 	return s != "" && strings.TrimSpace(s) == s && !strings.ContainsAny(s, controlChars+"\ufffd")
 }
 
-// mirrors compares a header that repeats the body with the body. A client wraps what a header cannot carry as =?base64?…?=.
-// From MCP 2026-07-28 on (modern) it must be there.
+// mirrors compares a header that repeats the body with the body. A client wraps what a header
+// cannot carry as =?base64?…?=. From MCP 2026-07-28 on (modern) it must be there.
 func mirrors(values []string, want, modern string) bool {
 	if len(values) == 0 {
 		return modern == ""
@@ -453,7 +463,8 @@ func mirrors(values []string, want, modern string) bool {
 	return len(values) == 1 && value == want
 }
 
-// sameVersion compares the version in _meta with the header's. What is not compact here is written again first.
+// sameVersion compares the version in _meta with the header's. What is not compact here is written
+// again first.
 func sameVersion(meta []byte, version string) bool {
 	var text bytes.Buffer
 	if json.Compact(&text, meta) != nil {

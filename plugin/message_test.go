@@ -141,7 +141,8 @@ func TestWhichScopesAnOperationNeeds(t *testing.T) {
 	}
 }
 
-// What two readers could read differently. Each would be a delete_page or an admin_x to some server.
+// What two readers could read differently. Each would be a delete_page or an admin_x to some
+// server.
 func TestMessagesThatAreRefused(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)
@@ -351,7 +352,8 @@ func TestBodiesThatAServerWouldDecode(t *testing.T) {
 	}
 }
 
-// The size is bounded whether the length was said or not; what comes slowly is waited for; what breaks off is refused.
+// The size is bounded whether the length was said or not; what comes slowly is waited for; what
+// breaks off is refused.
 func TestSizesOfMessages(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)
@@ -492,7 +494,8 @@ func TestWithoutRulesAnyBodyPasses(t *testing.T) {
 	}
 }
 
-// What membersOf takes has each member once, spelt as it is compared: told by a reader that sees every member.
+// What membersOf takes has each member once, spelt as it is compared: told by a reader that sees
+// every member.
 func FuzzMembersOf(f *testing.F) {
 	for _, text := range []string{`{"a":1}`, `{"a":1,"a":2}`, `{"A":1}`, `{"method":"x","params":{}}`, `{"\u0061":1}`, "{\"\u2028\":1,\"b\":[{}]}", `{"Id":1}`} {
 		f.Add([]byte(text))
@@ -524,7 +527,8 @@ func FuzzMembersOf(f *testing.F) {
 	})
 }
 
-// Messages as SDKs write them go the quick way. That of others takes longer, and nothing else would show it.
+// Messages as SDKs write them go the quick way. That of others takes longer, and nothing else would
+// show it.
 func TestMessagesThatAreReadOnce(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
@@ -548,8 +552,9 @@ func TestMessagesThatAreReadOnce(t *testing.T) {
 	}
 }
 
-// What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing through that the thorough one would not. Of what both
-// read, each member is there once, spelt as it is compared: told by a reader that sees every member.
+// What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing
+// through that the thorough one would not. Of what both read, each member is there once, spelt as
+// it is compared: told by a reader that sees every member.
 func FuzzPlainCall(f *testing.F) {
 	r, err := parseRules(&labelTexts{MethodScopes: "resources/*=wiki:read; admin/*=wiki:admin", ToolScopes: "a=wiki:write; b*=wiki:admin; *=wiki:read", ResourceScopes: "file:///public/*=wiki:read; *=wiki:admin"})
 	if err != nil {

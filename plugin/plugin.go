@@ -1,28 +1,32 @@
 //go:build go1.21
 
-// Package plugin is the Traefik middleware of MCPBouncer: it puts OAuth 2.1 in front of an MCP server.
+// Package plugin is the Traefik middleware of MCPBouncer: it puts OAuth 2.1 in front of an MCP
+// server.
 //
 // The middleware owns every path at and under its prefix P (default "/" + resource):
 //
-//	what the label wellKnown names       of the MCP server, for everybody: P/.well-known/NAME and /.well-known/NAME
-//	P/.well-known/…, P/oauth/…           forwarded to the sidecar, with the sealed tenant configuration (hop.go)
-//	/.well-known/NAME + P + …            the same, in the path-inserted form of RFC 8414 §3.1 and RFC 9728 §3.1
+//	what the label wellKnown names       of the MCP server, for everybody, below P and at the root
+//	P/.well-known/…, P/oauth/…           to the sidecar, with the sealed configuration (hop.go)
+//	/.well-known/NAME + P + …            the same, path-inserted: RFC 8414 §3.1, RFC 9728 §3.1
 //	CORS preflight                       answered here, never forwarded
-//	everything else under P              needs an access token (RFC 9068), verified in process; without one: 401
-//	whatever is not under P              404: Traefik's PathPrefix(`/wiki`) also matches /wikileaks
+//	everything else under P              needs an access token (RFC 9068), verified here; else 401
+//	whatever is not under P              404: PathPrefix(`/wiki`) also matches /wikileaks
 //
-// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes, and what else the labels ask for (identity.go, assertion.go,
-// backend.go). It never sees the access token, the bouncer's cookies, or an identity header that a client made up.
+// The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes, and what else the labels ask for
+// (identity.go, assertion.go, backend.go). It never sees the access token, the bouncer's cookies,
+// or an identity header that a client made up.
 //
-// Labels may ask for scopes by tool, method, resource or prompt; then each message is read and judged (rules.go,
-// message.go). For itself the plugin asks the sidecar for its signing keys (keys.go), whom the operator has shut out
-// (deny.go), an access token for a bearer key (bearerkey.go) and the assertion; see docs/hop.md.
+// Labels may ask for scopes by tool, method, resource or prompt; then each message is read and
+// judged (rules.go, message.go). For itself the plugin asks the sidecar for its signing keys
+// (keys.go), whom the operator has shut out (deny.go), an access token for a bearer key
+// (bearerkey.go) and the assertion; see docs/hop.md.
 //
-// Three words are used throughout. The sidecar is the authorization server, a process beside Traefik. A tenant is the
-// configuration of one middleware under one public URL. The hop is the way from here to the sidecar.
+// Three words are used throughout. The sidecar is the authorization server, a process beside
+// Traefik. A tenant is the configuration of one middleware under one public URL. The hop is the way
+// from here to the sidecar.
 //
-// Traefik interprets this package with Yaegi, which compiles some ordinary Go into something else. What must not be
-// written here is listed, with what would happen, in the test of lint_test.
+// Traefik interprets this package with Yaegi, which compiles some ordinary Go into something else.
+// What must not be written here is listed, with what would happen, in the test of lint_test.
 package plugin
 
 import (
@@ -46,16 +50,20 @@ type bouncer struct {
 	special  bool        // of settings
 
 	mu          sync.RWMutex
-	byPublicURL map[string]*tenant   // bounded by maxTenants
-	tenants     map[string]*tenant   // scheme and host as the request spelt them → tenant; bounded by maxTenants
-	endpoints   map[string]*endpoint // address as the request spelt it → protected endpoint; bounded by maxEndpoints
+	byPublicURL map[string]*tenant // bounded by maxTenants
+	// scheme and host as the request spelt them → tenant; bounded by maxTenants
+	tenants map[string]*tenant
+	// address as the request spelt it → protected endpoint; bounded by maxEndpoints
+	endpoints map[string]*endpoint
 }
 
-// New makes the middleware. Traefik calls it in its only configuration goroutine, again at every reload. So it does no
-// I/O, and a panic, which would end all reloads until a restart, is caught here.
+// New makes the middleware. Traefik calls it in its only configuration goroutine, again at every
+// reload. So it does no I/O, and a panic, which would end all reloads until a restart, is caught
+// here.
 //
-// The error is always nil: on an error Traefik drops the router, and another router that matches the same path would serve
-// it unauthenticated. A bad configuration is logged and answered with 503 instead, which keeps the path claimed.
+// The error is always nil: on an error Traefik drops the router, and another router that matches
+// the same path would serve it unauthenticated. A bad configuration is logged and answered with 503
+// instead, which keeps the path claimed.
 func New(_ context.Context, next http.Handler, config *Config, name string) (handler http.Handler, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -77,7 +85,8 @@ func newBouncer(name string, next http.Handler, s *settings) *bouncer {
 	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
-// misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who asks.
+// misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who
+// asks.
 func misconfigured(name string, reason error) http.Handler {
 	line := fmt.Sprintf("it is misconfigured and answers 503: %v", reason)
 	complain(name, "misconfigured", line)
@@ -89,9 +98,11 @@ func misconfigured(name string, reason error) http.Handler {
 
 // ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
 //
-// What an MCP client does all day, a known token at a known address, takes the short way, in functions and not methods: in Yaegi a
-// call costs an allocation for each variable and each intermediate result of the callee, and a method call also makes a new function by
-// reflection. Branches that are not taken count too, so what is seldom needed there stands in functions of its own.
+// What an MCP client does all day, a known token at a known address, takes the short way, in
+// functions and not methods: in Yaegi a call costs an allocation for each variable and each
+// intermediate result of the callee, and a method call also makes a new function by reflection.
+// Branches that are not taken count too, so what is seldom needed there stands in functions of its
+// own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if tooManyHeaders(req.Header) { // before anything walks through them
 		refuseSize(b, rw, req)
@@ -199,7 +210,8 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 	complainOfOwnChallenge(b, rw.Header(), e)
 }
 
-// pass hands a request on to the MCP server, with who sends it. A message is read first: see holdBody.
+// pass hands a request on to the MCP server, with who sends it. A message is read first: see
+// holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	if req.Header["Connection"] != nil {
 		passConnection(b, rw, req, e, id)
@@ -221,7 +233,8 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		}
 	}
 	identify(req.Header, id)
-	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with them SSE and WebSocket.
+	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with
+	// them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
 }
 
@@ -257,7 +270,8 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	}
 }
 
-// credentialize is identify for an MCP server that wants an assertion, or an Authorization header of its own. It gets no request without.
+// credentialize is identify for an MCP server that wants an assertion, or an Authorization header
+// of its own. It gets no request without.
 func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
 	text := ""
 	if id.assertion != nil {
@@ -291,9 +305,9 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	return true
 }
 
-// answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody else by a cache.
-// Scripts of a page may read it, as they may read the sidecar's: otherwise a browser's client sees
-// nothing but "failed to fetch".
+// answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody
+// else by a cache. Scripts of a page may read it, as they may read the sidecar's: otherwise a
+// browser's client sees nothing but "failed to fetch".
 func answer(rw http.ResponseWriter, req *http.Request, status int, body string) {
 	shareWithScripts(rw, req)
 	answerAs(rw, status, "application/json", body)

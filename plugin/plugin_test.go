@@ -263,7 +263,8 @@ func TestInventedHostsAndPathsPushOutOneEntryEach(t *testing.T) {
 	}
 }
 
-// Whoever asks chooses the spelling of the host. It must not choose how often a header is sealed under the hop key.
+// Whoever asks chooses the spelling of the host. It must not choose how often a header is sealed
+// under the hop key.
 func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
@@ -289,7 +290,8 @@ func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	}
 }
 
-// A loop over the pieces of a header is interpreted: a stranger could buy seconds of Traefik's time with a megabyte.
+// A loop over the pieces of a header is interpreted: a stranger could buy seconds of Traefik's time
+// with a megabyte.
 func TestOversizedHeadersAreRefusedUnread(t *testing.T) {
 	start(t)
 	h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
@@ -357,7 +359,9 @@ func TestServerSentEventsPassOneByOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(h)
-	t.Cleanup(server.Close) // not deferred: Yaegi holds a lock of this function during its deferred calls, and stream needs it to end
+	// not deferred: Yaegi holds a lock of this function during its deferred calls, and stream needs
+	// it to end
+	t.Cleanup(server.Close)
 	url := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 	req, _ := http.NewRequest("GET", url+"/wiki/sse", nil)
 	req.Header.Set("Authorization", "Bearer "+goodToken("k1", map[string]any{"iss": url + "/wiki"}))

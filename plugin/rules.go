@@ -94,7 +94,8 @@ func parseRuleTable(label, text string) (*ruleTable, error) {
 	for _, rule := range list {
 		name := strings.TrimSuffix(rule.name, "*")
 		switch {
-		case hasScopes(strings.Join(rule.scopes, " "), []string{"offline_access"}): // no access token has it
+		case hasScopes(strings.Join(rule.scopes, " "), []string{"offline_access"}):
+			// no access token has it
 			return nil, fmt.Errorf("label %s: %q: offline_access is no right at a server, and no access token has it", label, rule.text)
 		case name != rule.name:
 			table.prefixes = append(table.prefixes, prefixRule{prefix: name, scopes: rule.scopes})
@@ -225,9 +226,10 @@ func scopesOf(table *ruleTable) []string {
 	return all
 }
 
-// stepUp is the scope parameter of a challenge: all that the operation needs, in one challenge, so that a client asks once. What the token
-// has already of the scopes in question stands behind: SDKs before MCP 2026-07-28 ask for the challenge's scopes only, and would give up
-// reading for writing, and writing for reading.
+// stepUp is the scope parameter of a challenge: all that the operation needs, in one challenge, so
+// that a client asks once. What the token has already of the scopes in question stands behind: SDKs
+// before MCP 2026-07-28 ask for the challenge's scopes only, and would give up reading for writing,
+// and writing for reading.
 func stepUp(r *rules, required, needed []string, held string) string {
 	scope := " "
 	for _, s := range append(append([]string{}, required...), needed...) {

@@ -19,8 +19,8 @@ type sidecarAnswer struct {
 	etag   string
 }
 
-// askSidecar sends one request for the plugin itself, within keysDeadline. A form is posted; an etag makes the request conditional. RoundTrip
-// and not a Client: redirects are not followed.
+// askSidecar sends one request for the plugin itself, within keysDeadline. A form is posted; an
+// etag makes the request conditional. RoundTrip and not a Client: redirects are not followed.
 func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*sidecarAnswer, error) {
 	ticket, err := hop.header(now().Unix())
 	if err != nil {

@@ -21,10 +21,12 @@ import (
 	"time"
 )
 
-// The label sidecarAuth=sigv4 is for a sidecar behind a Lambda Function URL with AuthType AWS_IAM: AWS lets nobody through whose request is not
-// signed (AWS Signature Version 4) by somebody who may invoke the URL. It is a second lock; the hop header stays the first.
+// The label sidecarAuth=sigv4 is for a sidecar behind a Lambda Function URL with AuthType AWS_IAM:
+// AWS lets nobody through whose request is not signed (AWS Signature Version 4) by somebody who may
+// invoke the URL. It is a second lock; the hop header stays the first.
 
-// ownAuthorization carries a client's Authorization header past the signature, which stands in its place. docs/hop.md
+// ownAuthorization carries a client's Authorization header past the signature, which stands in its
+// place. docs/hop.md
 const ownAuthorization = "X-Mcpb-Authorization"
 
 const awsService = "lambda"
@@ -68,7 +70,8 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string, at time.Time) {
 	h := req.Header
-	// AWS wants each x-amz- header signed: those of clients, and CloudFront's X-Amz-Cf-Id, would make it refuse the request.
+	// AWS wants each x-amz- header signed: those of clients, and CloudFront's X-Amz-Cf-Id, would
+	// make it refuse the request.
 	for name := range h {
 		if strings.HasPrefix(strings.ToLower(name), "x-amz-") {
 			delete(h, name)
@@ -77,7 +80,8 @@ func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string
 	if v := h["Authorization"]; v != nil {
 		h[ownAuthorization] = v
 	}
-	// The query is sent as it is signed: AWS and we cannot then read a + or a broken escape differently.
+	// The query is sent as it is signed: AWS and we cannot then read a + or a broken escape
+	// differently.
 	req.URL.RawQuery = canonicalQuery(req.URL.RawQuery)
 	hash := sha256.Sum256(body)
 	headers := map[string]string{
@@ -96,7 +100,8 @@ func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string
 	h["Authorization"] = []string{sigv4(cred, region, awsService, req.Method, req.URL.EscapedPath(), req.URL.RawQuery, headers, headers["x-amz-content-sha256"])}
 }
 
-// sigv4 is the algorithm itself: headers are those that are signed, by name in lower case; path and query are as on the wire.
+// sigv4 is the algorithm itself: headers are those that are signed, by name in lower case; path and
+// query are as on the wire.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 func sigv4(cred *awsCredentials, region, service, method, path, query string, headers map[string]string, bodyHash string) string {
 	names := make([]string, 0, len(headers))
@@ -130,7 +135,8 @@ func hmacSHA256(key []byte, text string) []byte {
 	return mac.Sum(nil)
 }
 
-// canonicalQuery sorts a query by name and value, each escaped in one way. What cannot be unescaped is taken as it stands.
+// canonicalQuery sorts a query by name and value, each escaped in one way. What cannot be unescaped
+// is taken as it stands.
 func canonicalQuery(raw string) string {
 	pairs := []string{}
 	for _, pair := range strings.Split(raw, "&") {
@@ -181,7 +187,8 @@ var awsCache = struct {
 	triedAt    int64 // Unix seconds of the last attempt
 }{}
 
-// currentAWSCredentials takes them from the environment or, where there are none, from the container's endpoint (ECS, EKS Pod Identity).
+// currentAWSCredentials takes them from the environment or, where there are none, from the
+// container's endpoint (ECS, EKS Pod Identity).
 func currentAWSCredentials(at int64) (*awsCredentials, error) {
 	id := os.Getenv("AWS_ACCESS_KEY_ID")
 	secret := os.Getenv("AWS_SECRET_ACCESS_KEY")
@@ -258,8 +265,8 @@ func fetchAWSCredentials() (*awsCredentials, error) {
 	return parseAWSCredentials(body)
 }
 
-// mayGiveAWSCredentials lets plain http go nowhere but to this machine and the addresses that ECS and EKS keep for it: whoever is asked is
-// shown the token, and gives out what is signed with.
+// mayGiveAWSCredentials lets plain http go nowhere but to this machine and the addresses that ECS
+// and EKS keep for it: whoever is asked is shown the token, and gives out what is signed with.
 func mayGiveAWSCredentials(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.User != nil {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// The signatures of AWS's published test suite for Signature Version 4 (aws-sig-v4-test-suite), whose requests differ in one thing each.
+// The signatures of AWS's published test suite for Signature Version 4 (aws-sig-v4-test-suite),
+// whose requests differ in one thing each.
 func TestAWSTestSuite(t *testing.T) {
 	const unreserved = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	const token = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA=="
@@ -65,7 +66,8 @@ func TestCanonicalQueries(t *testing.T) {
 	}
 }
 
-// awsVariables sets Traefik's variables for AWS to these pairs, until the test ends. It also forgets the credentials of other tests.
+// awsVariables sets Traefik's variables for AWS to these pairs, until the test ends. It also
+// forgets the credentials of other tests.
 func awsVariables(t *testing.T, pairs ...string) {
 	t.Helper()
 	all := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -108,7 +110,8 @@ func TestRegionOfTheSignature(t *testing.T) {
 	}
 }
 
-// Both kinds of request to the sidecar are signed, and a client's own Authorization header stands beside the signature.
+// Both kinds of request to the sidecar are signed, and a client's own Authorization header stands
+// beside the signature.
 func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	start(t)
 	awsVariables(t, "AWS_REGION", "eu-central-1", "AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "secret", "AWS_SESSION_TOKEN", "session")
@@ -160,7 +163,8 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 	}
 }
 
-// Without the label nothing is signed, and a client cannot say in the signer's header what it says in Authorization otherwise.
+// Without the label nothing is signed, and a client cannot say in the signer's header what it says
+// in Authorization otherwise.
 func TestAClientHasOneAuthorization(t *testing.T) {
 	start(t)
 	var mu sync.Mutex

@@ -11,14 +11,17 @@ import (
 	"strings"
 )
 
-// tenant is the configuration of a middleware under one public URL, with everything that can be prepared once for it.
+// tenant is the configuration of a middleware under one public URL, with everything that can be
+// prepared once for it.
 type tenant struct {
 	publicURL string // issuer identifier, no trailing slash
 	audience  string
-	required  []string          // scopes
-	scope     string            // parameter of each challenge, with the comma after it; empty when no scope is required
-	metadata  string            // resource_metadata, the end of each challenge
-	endpoints map[string]string // path below the prefix → resource_metadata, for the endpoints with a document of their own
+	required  []string // scopes
+	// parameter of each challenge, with the comma after it; empty when no scope is required
+	scope    string
+	metadata string // resource_metadata, the end of each challenge
+	// path below the prefix → resource_metadata, for the endpoints with a document of their own
+	endpoints map[string]string
 	hop       *hopSealer
 	keys      *keyset
 
@@ -35,8 +38,9 @@ var (
 // maxTenants bounds what a stranger who invents Host headers can fill.
 const maxTenants = 32
 
-// tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for X-Forwarded-Proto and -Host
-// before a middleware sees them; Forwarded it has not, so that one is never read.
+// tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for
+// X-Forwarded-Proto and -Host before a middleware sees them; Forwarded it has not, so that one is
+// never read.
 func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
 	host := hostOf(req)
 	scheme := req.Header.Get("X-Forwarded-Proto")
@@ -137,12 +141,14 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	metadata := `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
 	t.metadata = metadata + `"`
 	t.endpoints = map[string]string{}
-	if s.prefix != "" { // a host without path and with "/" are one request: what was typed cannot be told
+	// a host without path and with "/" are one request: what was typed cannot be told
+	if s.prefix != "" {
 		t.endpoints["/"] = metadata + `/"`
 	}
 	for _, path := range payload.MCPPaths {
 		t.endpoints[path] = metadata + path + `"`
-		t.endpoints[path+"/"] = metadata + path + `/"` // clients compare the resource with the URL as it was typed
+		// clients compare the resource with the URL as it was typed
+		t.endpoints[path+"/"] = metadata + path + `/"`
 	}
 	return t
 }
@@ -188,8 +194,8 @@ func schemeOf(forwarded string) string {
 	return "http"
 }
 
-// canonicalHost lowers the case and drops the default port of the scheme. It refuses whatever is not host[:port]: the result
-// becomes part of URLs and of a quoted string in a header.
+// canonicalHost lowers the case and drops the default port of the scheme. It refuses whatever is
+// not host[:port]: the result becomes part of URLs and of a quoted string in a header.
 func canonicalHost(scheme, host string) (string, bool) {
 	if host == "" || len(host) > 260 || strings.Trim(host, hostChars) != "" {
 		return "", false
@@ -209,7 +215,8 @@ func defaultPort(url string) string {
 	return ":80"
 }
 
-// isLoopback says whether plain http may be spoken with a host: it never leaves the machine (RFC 8252 §8.3, RFC 6761 §6.3).
+// isLoopback says whether plain http may be spoken with a host: it never leaves the machine (RFC
+// 8252 §8.3, RFC 6761 §6.3).
 func isLoopback(host string) bool {
 	name := host
 	if u, err := url.Parse("http://" + host); err == nil {

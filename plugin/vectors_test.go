@@ -24,7 +24,8 @@ import (
 // vector is one file of testdata: its header lines, and the last line as "subject".
 type vector map[string]string
 
-// loadVectors fails on an empty folder, an unknown or repeated header line and a missing one: a test that reads nothing passes for ever.
+// loadVectors fails on an empty folder, an unknown or repeated header line and a missing one: a
+// test that reads nothing passes for ever.
 func loadVectors(t *testing.T, folder string, names ...string) map[string]vector {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))

@@ -16,22 +16,31 @@ import (
 // Every key of MCPBouncer is derived in this file, under one of these labels. A label is never
 // reused and never changed: docs/sealed-values.md publishes them with test vectors.
 const (
-	labelExtract      = "mcpbouncer/v1/extract"       // HKDF-Extract salt: master secret → PRK
-	labelMasterID     = "mcpbouncer/v1/master-id"     // 3 bytes, public: which master sealed a value
-	labelSeal         = "mcpbouncer/v1/seal"          // AES-256 key of (kind, tenant, period)
-	labelSealAAD      = "mcpbouncer/v1/value"         // first bytes of a sealed value's additional data
+	labelExtract = "mcpbouncer/v1/extract" // HKDF-Extract salt: master secret → PRK
+	// 3 bytes, public: which master sealed a value
+	labelMasterID = "mcpbouncer/v1/master-id"
+	labelSeal     = "mcpbouncer/v1/seal" // AES-256 key of (kind, tenant, period)
+	// first bytes of a sealed value's additional data
+	labelSealAAD      = "mcpbouncer/v1/value"
 	labelSign         = "mcpbouncer/v1/sign-ed25519"  // Ed25519 seed of (tenant, rotation, epoch)
 	labelClientSecret = "mcpbouncer/v1/client-secret" // HMAC key of a tenant's confidential clients
 	labelPseudonym    = "mcpbouncer/v1/log-pseudonym" // HMAC key for subjects in the log
-	labelHop          = "mcpbouncer/v1/hop"           // hop key, and first bytes of its additional data
-	labelHopKeyID     = "mcpbouncer/v1/hop-key-id"    // 3 bytes, public: which hop key sealed a header
-	labelHopMark      = "mcpbouncer/v1/hop-mark"      // HMAC over a hop header: what the answer to it bears
-	labelHopReason    = "mcpbouncer/v1/hop-reason"    // AES-256 key from a hop header, and additional data: why it is refused
-	labelFingerprint  = "mcpbouncer/v1/fingerprint"   // short public name of a client_id in logs
-	labelReplayMark   = "mcpbouncer/v1/replay-mark"   // 16 bytes: under which a replay store knows a code or a family
-	labelClientKey    = "mcpbouncer/v1/client-p256"   // P-256 key by which a client at a provider proves itself
-	labelReplayAnswer = "mcpbouncer/v1/replay-answer" // AES-256 key of an answer in a replay store, from the value presented
-	labelLoginState   = "mcpbouncer/v1/login-state"   // from a login's seed, not from the master
+	// hop key, and first bytes of its additional data
+	labelHop = "mcpbouncer/v1/hop"
+	// 3 bytes, public: which hop key sealed a header
+	labelHopKeyID = "mcpbouncer/v1/hop-key-id"
+	// HMAC over a hop header: what the answer to it bears
+	labelHopMark = "mcpbouncer/v1/hop-mark"
+	// AES-256 key from a hop header, and additional data: why it is refused
+	labelHopReason   = "mcpbouncer/v1/hop-reason"
+	labelFingerprint = "mcpbouncer/v1/fingerprint" // short public name of a client_id in logs
+	// 16 bytes: under which a replay store knows a code or a family
+	labelReplayMark = "mcpbouncer/v1/replay-mark"
+	// P-256 key by which a client at a provider proves itself
+	labelClientKey = "mcpbouncer/v1/client-p256"
+	// AES-256 key of an answer in a replay store, from the value presented
+	labelReplayAnswer = "mcpbouncer/v1/replay-answer"
+	labelLoginState   = "mcpbouncer/v1/login-state" // from a login's seed, not from the master
 	labelLoginNonce   = "mcpbouncer/v1/login-nonce"
 	labelLoginPKCE    = "mcpbouncer/v1/login-pkce"
 )
@@ -133,8 +142,8 @@ func (m master) tenantMAC(label string, tenant TenantID, message string) []byte 
 }
 
 // ClientSecret is the secret of the confidential client that clientID registers: 43 characters,
-// derived, never stored. It is derived from the master that sealed the registration, so it stays the
-// same while the ring turns.
+// derived, never stored. It is derived from the master that sealed the registration, so it stays
+// the same while the ring turns.
 func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 	_, header, _, err := decode(KindClient, clientID)
 	if err != nil {
@@ -180,22 +189,23 @@ func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key, for a
-// client_id is no secret.
+// Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key,
+// for a client_id is no secret.
 func Fingerprint(clientID string) string {
 	sum := sha256.Sum256(lp(lp(nil, labelFingerprint), clientID))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// ReplayMark is under which a replay store knows a value of a tenant that may be used once. It needs no key, so that it stays the same
-// while the ring turns; the values are random and too long to guess.
+// ReplayMark is under which a replay store knows a value of a tenant that may be used once. It
+// needs no key, so that it stays the same while the ring turns; the values are random and too long
+// to guess.
 func ReplayMark(tenant TenantID, use, value string) [16]byte {
 	sum := sha256.Sum256(lp(lp(lp(lp(nil, labelReplayMark), use), string(tenant[:])), value))
 	return [16]byte(sum[:16])
 }
 
-// SealAnswer encrypts what was answered to the presented value, for whoever presents it again: the key follows from that value, which
-// the store that keeps the answer never sees.
+// SealAnswer encrypts what was answered to the presented value, for whoever presents it again: the
+// key follows from that value, which the store that keeps the answer never sees.
 func SealAnswer(tenant TenantID, presented string, answer []byte) []byte {
 	return newGCM(answerKey(tenant, presented)).Seal(nil, nil, answer, nil)
 }

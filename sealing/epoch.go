@@ -18,11 +18,12 @@ type Schedule struct {
 // before it first signs.
 const maxKeyCache = time.Hour
 
-// maxPublished bounds the JWKS, for one master. The shortest rotation still has room for access tokens
-// that live an hour.
+// maxPublished bounds the JWKS, for one master. The shortest rotation still has room for access
+// tokens that live an hour.
 const maxPublished = 144
 
-// Check refuses a schedule under which a token could outlive its key (RFC 9068 §4 needs the key to verify).
+// Check refuses a schedule under which a token could outlive its key (RFC 9068 §4 needs the key to
+// verify).
 func (s Schedule) Check(tokenLife time.Duration) error {
 	switch {
 	case s.Rotation < time.Minute:
@@ -42,7 +43,8 @@ func (s Schedule) Epoch(t time.Time) uint32 {
 }
 
 // Published is the range of epochs whose keys verify at t: the previous ones during the overlap,
-// the current one, and at least the next one, so that no verifier meets a key before it was published.
+// the current one, and at least the next one, so that no verifier meets a key before it was
+// published.
 func (s Schedule) Published(t time.Time) (first, last uint32) {
 	first = s.Epoch(t.Add(-s.Overlap))
 	last = max(s.Epoch(t)+1, s.Epoch(t.Add(Skew+maxKeyCache)))

@@ -68,7 +68,8 @@ func TestSchedulesNeverLeaveAVerifierWithoutTheKey(t *testing.T) {
 					d := (c.tokenLife + sealing.Skew) / 10 * time.Duration(i)
 					has("the key of a token is published during life and skew", e, signed.Add(d))
 				}
-				// The fastest clock signs one skew early; a JWKS fetched one cache time before must do.
+				// The fastest clock signs one skew early; a JWKS fetched one cache time before must
+				// do.
 				for _, d := range []time.Duration{keyCache, keyCache / 2, time.Minute, 0} {
 					has("a cached JWKS has the key that signs next", e, signed.Add(-sealing.Skew-d))
 				}
@@ -141,7 +142,8 @@ func TestScheduleCheck(t *testing.T) {
 	}
 }
 
-// The bound of docs/sealed-values.md: no schedule that Check accepts publishes more keys of one master.
+// The bound of docs/sealed-values.md: no schedule that Check accepts publishes more keys of one
+// master.
 func TestTheJWKSIsBounded(t *testing.T) {
 	most := uint32(0)
 	for _, rotation := range []time.Duration{time.Minute, 61 * time.Second, 119 * time.Second, 7 * time.Minute, time.Hour} {

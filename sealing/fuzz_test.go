@@ -41,7 +41,8 @@ func FuzzChangedNeverOpens(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	// Only valid vectors may be seeds: the fuzzer would undo what makes a refused one refused, and be right.
+	// Only valid vectors may be seeds: the fuzzer would undo what makes a refused one refused, and
+	// be right.
 	var sealed []vector
 	known := map[string]bool{}
 	for _, v := range vectors {
@@ -87,8 +88,8 @@ func FuzzChangedNeverOpens(f *testing.F) {
 	})
 }
 
-// FuzzNoOtherKindTenantContext: a value opens exactly where kind, tenant and context are those it was sealed for,
-// also when its prefix is rewritten to what the opener expects.
+// FuzzNoOtherKindTenantContext: a value opens exactly where kind, tenant and context are those it
+// was sealed for, also when its prefix is rewritten to what the opener expects.
 func FuzzNoOtherKindTenantContext(f *testing.F) {
 	f.Add(byte(3), byte(4), []byte("wiki"), []byte("wiki"), "context", "context")
 	f.Add(byte(3), byte(3), []byte("wiki"), []byte("world"), "context", "context")
@@ -100,7 +101,8 @@ func FuzzNoOtherKindTenantContext(f *testing.F) {
 	f.Fuzz(func(t *testing.T, k1, k2 byte, name1, name2 []byte, context1, context2 string) {
 		sealed, asked := sealing.Kinds[int(k1)%len(sealing.Kinds)], sealing.Kinds[int(k2)%len(sealing.Kinds)]
 		context1, context2 = context1[:min(len(context1), 0xffff)], context2[:min(len(context2), 0xffff)]
-		// The names are the ids themselves where they fit: ids that differ in one bit are among them.
+		// The names are the ids themselves where they fit: ids that differ in one bit are among
+		// them.
 		var tenant1, tenant2 sealing.TenantID
 		copy(tenant1[:], name1)
 		copy(tenant2[:], name2)

@@ -32,8 +32,8 @@ type Hop struct {
 	key   []byte
 }
 
-// HopKey is the key that the plugin shares with the sidecar: 32 bytes in standard base64, derived from the first
-// master. Who holds it can ask for any tenant; it does not reveal the master.
+// HopKey is the key that the plugin shares with the sidecar: 32 bytes in standard base64, derived
+// from the first master. Who holds it can ask for any tenant; it does not reveal the master.
 func (r *Ring) HopKey() string {
 	return base64.StdEncoding.EncodeToString(r.masters[0].hop)
 }

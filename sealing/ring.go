@@ -96,8 +96,8 @@ func (r *Ring) byID(header []byte) (master, bool) {
 	return master{}, false
 }
 
-// MasterIDs are the public names of the ring's masters, 6 hexadecimal digits each, in order. Replicas that
-// show different lists do not share their ring.
+// MasterIDs are the public names of the ring's masters, 6 hexadecimal digits each, in order.
+// Replicas that show different lists do not share their ring.
 func (r *Ring) MasterIDs() []string {
 	var ids []string
 	for _, m := range r.masters {
@@ -132,7 +132,8 @@ func (c *cache[K, V]) get(k K, derive func() V) V {
 		if len(c.m) < cacheLimit {
 			break
 		}
-		delete(c.m, other) // any one: without all of them, the next requests would derive everything anew
+		// any one: without all of them, the next requests would derive everything anew
+		delete(c.m, other)
 	}
 	c.m[k] = v
 	return v

@@ -10,8 +10,8 @@
 // as what it was sealed as, for whom it was sealed, or not at all, and every failure is the same
 // error. docs/sealed-values.md specifies format and derivations with published vectors.
 //
-// Sealing does not make anything single-use: the same value opens as often as it is presented until it is
-// too old. docs/replay.md says who tells the first use from the second.
+// Sealing does not make anything single-use: the same value opens as often as it is presented until
+// it is too old. docs/replay.md says who tells the first use from the second.
 package sealing
 
 import (
@@ -33,8 +33,8 @@ const (
 	maxValueLen = 8192 // characters; longer values are refused before they are decoded
 )
 
-// Skew is how far the clocks of two replicas may differ. A value from the future is accepted up to it, and
-// a value lives that much longer.
+// Skew is how far the clocks of two replicas may differ. A value from the future is accepted up to
+// it, and a value lives that much longer.
 const Skew = 5 * time.Minute
 
 // ErrNotOpened is the one answer to a value that does not open, whatever the reason: a second
@@ -66,7 +66,8 @@ func (r *Ring) Open(kind Kind, tenant TenantID, context, value string, now time.
 	if issuedAt.After(now.Add(Skew)) || life > 0 && now.After(issuedAt.Add(life+Skew)) {
 		return nil, time.Time{}, ErrNotOpened
 	}
-	// The master id selects the key: trying one key after the other would make decryption an oracle.
+	// The master id selects the key: trying one key after the other would make decryption an
+	// oracle.
 	m, ok := r.byID(header)
 	if !ok {
 		return nil, time.Time{}, ErrNotOpened

@@ -189,7 +189,8 @@ func testDerivation(t *testing.T, v vector) {
 	case "master-id":
 		same("master-id", r.MasterIDs()[0])
 	case "sealing-key":
-		// The ring does not show its keys: that it opens what was sealed under this one proves it has it.
+		// The ring does not show its keys: that it opens what was sealed under this one proves it
+		// has it.
 		testSealingKey(t, r, v, want["key"])
 	case "signing-key":
 		rotation := time.Duration(v.number(t, "rotation")) * time.Second
@@ -335,7 +336,8 @@ func TestTheLoaderRefuses(t *testing.T) {
 	}
 }
 
-// The generator shares no code with the package: if both write the same files, the page describes the format.
+// The generator shares no code with the package: if both write the same files, the page describes
+// the format.
 func TestVectorsAreWhatTheGeneratorWrites(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("go", "run", "./testdata/gen", "-dir", dir).CombinedOutput(); err != nil {

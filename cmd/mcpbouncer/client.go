@@ -13,7 +13,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 )
 
-// client mints pre-registered clients: for those that can neither register nor publish a document, and for machines.
+// client mints pre-registered clients: for those that can neither register nor publish a document,
+// and for machines.
 func client(args []string, out io.Writer) error {
 	if len(args) == 0 || args[0] != "create" {
 		return errors.New("client: the command is `client create`; --help lists its flags")
@@ -88,7 +89,8 @@ func clientCreate(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, uri := range uris { // whoever registers over the network gets what is left; an operator means each
+	// whoever registers over the network gets what is left; an operator means each
+	for _, uri := range uris {
 		if !slices.Contains(info.RedirectURIs, uri) {
 			return fmt.Errorf("--redirect-uri %q is not acceptable: https, http on a loopback address, a reverse-domain scheme, or what the label privateRedirectURIs and --private-redirect-uri name", uri)
 		}

@@ -15,7 +15,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// bench is a provider, a server /wiki as its labels say, and its sidecar with the variables of this process.
+// bench is a provider, a server /wiki as its labels say, and its sidecar with the variables of this
+// process.
 type bench struct {
 	tenant issuertest.Tenant
 	net    *issuertest.Internet

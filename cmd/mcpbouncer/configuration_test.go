@@ -24,7 +24,8 @@ var update = flag.Bool("update", false, "write docs/configuration.md")
 
 const configurationDoc = "../../docs/configuration.md"
 
-// docs/configuration.md is generated from the structs that are read, so it cannot describe another program:
+// docs/configuration.md is generated from the structs that are read, so it cannot describe another
+// program:
 //
 //	go test ./cmd/mcpbouncer -run TestConfigurationDocIsCurrent -update
 func TestConfigurationDocIsCurrent(t *testing.T) {
@@ -94,7 +95,8 @@ A variable that is set to nothing, or to blanks alone, counts as not set.
 // cell keeps a text from ending its table cell.
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
-// The plugin catalog makes a middleware of .traefik.yml's testData, in Yaegi and without a hop key, and lists no plugin that does not take it.
+// The plugin catalog makes a middleware of .traefik.yml's testData, in Yaegi and without a hop key,
+// and lists no plugin that does not take it.
 func TestTheCatalogsConfigurationIsTaken(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", "")
 	manifest, err := os.ReadFile("../../.traefik.yml")
@@ -206,8 +208,8 @@ func TestLabelsOfTheComposeExampleAreQuoted(t *testing.T) {
 	}
 }
 
-// examplesIn reads the labels of a block beside those that every MCP server needs. A label that stands there twice, to choose from, makes two
-// examples. "…" stands for what the page leaves out.
+// examplesIn reads the labels of a block beside those that every MCP server needs. A label that
+// stands there twice, to choose from, makes two examples. "…" stands for what the page leaves out.
 func examplesIn(t *testing.T, page, block string) []map[string]string {
 	examples := []map[string]string{{
 		"publicURL": "https://mcp.localhost/wiki", "resource": "wiki", "providerIssuer": "https://accounts.google.com",

@@ -264,7 +264,8 @@ func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (said string, c
 // futureMark is as far as the clocks of replicas can be apart, and more.
 const futureMark = time.Hour
 
-// mark ends the logins that began before a moment. By default it is the next full second: a login of this one is meant too.
+// mark ends the logins that began before a moment. By default it is the next full second: a login
+// of this one is meant too.
 func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (said string, changed bool, err error) {
 	name := "logins at " + who
 	if who == "*" {

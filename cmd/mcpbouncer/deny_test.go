@@ -215,7 +215,8 @@ func TestDenyKeepsTheFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, args := range [][]string{{"key", issuerID(1)}, {"key", issuerID(1), "--remove"}} { // the second is shorter
+			// the second is shorter
+			for i, args := range [][]string{{"key", issuerID(1)}, {"key", issuerID(1), "--remove"}} {
 				if err := deny(append([]string{"--file", name}, args...), io.Discard, now); err != nil {
 					t.Fatal(err)
 				}

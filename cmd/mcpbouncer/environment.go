@@ -98,7 +98,8 @@ func forgetEmpty() {
 	}
 }
 
-// unreadable says what a variable is for instead of what Go could not make of it. No secret has a type that can fail.
+// unreadable says what a variable is for instead of what Go could not make of it. No secret has a
+// type that can fail.
 func unreadable(parse *envconfig.ParseError) error {
 	field, _ := reflect.TypeFor[environment]().FieldByName(parse.FieldName)
 	text := fmt.Sprintf("%s=%q cannot be read: %s", parse.KeyName, parse.Value, field.Tag.Get("desc"))
@@ -108,7 +109,8 @@ func unreadable(parse *envconfig.ParseError) error {
 	return errors.New(text)
 }
 
-// loadEnvironment reads and checks everything. Every error names the variable and the remedy, never a secret.
+// loadEnvironment reads and checks everything. Every error names the variable and the remedy, never
+// a secret.
 func loadEnvironment() (*environment, error) {
 	e, err := readEnvironment()
 	if err != nil {
@@ -149,7 +151,8 @@ func loadEnvironment() (*environment, error) {
 		return nil, fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
 	}
 	for i, host := range e.TrustedMetadataHosts {
-		// Compared with what is dialled, to the letter: an entry in another form would trust nothing and say nothing.
+		// Compared with what is dialled, to the letter: an entry in another form would trust
+		// nothing and say nothing.
 		host = strings.TrimSpace(host)
 		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" || host != strings.ToLower(host) {
 			return nil, fmt.Errorf("BOUNCER_TRUSTED_METADATA_HOSTS: %q is not host:port in lower case, such as apps.internal:443", host)
@@ -159,7 +162,8 @@ func loadEnvironment() (*environment, error) {
 	return e, nil
 }
 
-// keyOf takes the value of BOUNCER_ENCRYPTION_KEY from a text that is it, or the line that keygen prints.
+// keyOf takes the value of BOUNCER_ENCRYPTION_KEY from a text that is it, or the line that keygen
+// prints.
 func keyOf(text string) string {
 	return strings.TrimPrefix(strings.TrimSpace(text), "BOUNCER_ENCRYPTION_KEY=")
 }
@@ -195,12 +199,14 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 	}
 }
 
-// openStores opens what the sidecar may remember in, and the operator's list. Neither is needed: the sidecar itself keeps nothing.
+// openStores opens what the sidecar may remember in, and the operator's list. Neither is needed:
+// the sidecar itself keeps nothing.
 func (e *environment) openStores(c *issuer.Config) (err error) {
 	guard := e.ReplayGuard
 	if guard == "" {
 		guard = "memory"
-		if onLambda() { // an environment of Lambda sees a part of the requests, and is gone when it pleases
+		// an environment of Lambda sees a part of the requests, and is gone when it pleases
+		if onLambda() {
 			guard = "none"
 		}
 	}
@@ -220,7 +226,8 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 func (e *environment) secretVariable(name string) (string, error) {
 	if value := os.Getenv(name); isReference(value) {
 		return e.extension.read(value)
-	} else if secret := strings.TrimSpace(value); secret != "" { // $(cat FILE) and .env files leave line breaks
+	} else if secret := strings.TrimSpace(value); secret != "" {
+		// $(cat FILE) and .env files leave line breaks
 		return secret, nil
 	}
 	file := os.Getenv(name + "_FILE")

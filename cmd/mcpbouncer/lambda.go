@@ -31,8 +31,9 @@ const runtimeAPI = "AWS_LAMBDA_RUNTIME_API"
 
 func onLambda() bool { return os.Getenv(runtimeAPI) != "" }
 
-// serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that a container serves. Nothing
-// runs between two of them: the environment is frozen then, and may never wake again.
+// serveInvocations answers HTTP requests that AWS Lambda delivers as events, with the handler that
+// a container serves. Nothing runs between two of them: the environment is frozen then, and may
+// never wake again.
 func serveInvocations(out io.Writer) error {
 	e, err := readEnvironment()
 	if err != nil {
@@ -86,19 +87,22 @@ func (m *invokeMode) Decode(text string) error {
 	return nil
 }
 
-// event is what an invocation brings. It has the members of three events: those of a Function URL and of an API Gateway HTTP API
-// (payload 2.0) differ in nothing that is read here, and an Application Load Balancer's has a path where those have a rawPath.
+// event is what an invocation brings. It has the members of three events: those of a Function URL
+// and of an API Gateway HTTP API (payload 2.0) differ in nothing that is read here, and an
+// Application Load Balancer's has a path where those have a rawPath.
 type event struct {
 	// Function URL and HTTP API
 	RawPath        string   `json:"rawPath"`
 	RawQueryString string   `json:"rawQueryString"`
 	Cookies        []string `json:"cookies"`
 	// load balancer
-	HTTPMethod string              `json:"httpMethod"`
-	Path       string              `json:"path"`
-	Query      map[string]string   `json:"queryStringParameters"`
-	Queries    map[string][]string `json:"multiValueQueryStringParameters"` // in place of Query, where the target group has
-	MultiValue map[string][]string `json:"multiValueHeaders"`               // multi-value headers enabled; and of Headers
+	HTTPMethod string            `json:"httpMethod"`
+	Path       string            `json:"path"`
+	Query      map[string]string `json:"queryStringParameters"`
+	// in place of Query, where the target group has
+	Queries map[string][]string `json:"multiValueQueryStringParameters"`
+	// multi-value headers enabled; and of Headers
+	MultiValue map[string][]string `json:"multiValueHeaders"`
 	// all
 	Headers map[string]string `json:"headers"`
 	Body    string            `json:"body"`
@@ -120,7 +124,8 @@ func (e *event) fromLoadBalancer() bool { return e.Context.ELB != nil }
 // format 1.0. They are not served: their paths and queries are decoded in ways of their own.
 func (e *event) isPayload1() bool { return e.HTTPMethod != "" && !e.fromLoadBalancer() }
 
-// fromFunctionURL is asked where the answer can be a stream: only there. The name is AWS's own, a Function URL answers to no other.
+// fromFunctionURL is asked where the answer can be a stream: only there. The name is AWS's own, a
+// Function URL answers to no other.
 func (e *event) fromFunctionURL() bool { return strings.Contains(e.Context.DomainName, ".lambda-url.") }
 
 // function is the handler behind a Lambda function.
@@ -129,7 +134,8 @@ type function struct {
 	streams bool // the Function URL has InvokeMode RESPONSE_STREAM
 	log     *slog.Logger
 
-	// Where the master secret is only named, there is no handler before the first request: nothing can be read earlier.
+	// Where the master secret is only named, there is no handler before the first request: nothing
+	// can be read earlier.
 	load     func(*slog.Logger) (http.Handler, error)
 	now      func() time.Time
 	mu       sync.Mutex // guards all below, and handler
@@ -137,7 +143,8 @@ type function struct {
 	quiet    time.Time // until then the log does not say again which payload is meant
 }
 
-// ready returns the handler, or nil when it cannot be made. After a failure it is not tried again for a second: strangers can ask.
+// ready returns the handler, or nil when it cannot be made. After a failure it is not tried again
+// for a second: strangers can ask.
 func (f *function) ready() http.Handler {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -155,7 +162,8 @@ func (f *function) ready() http.Handler {
 	return handler
 }
 
-// invoke answers one event. It returns no error: Lambda would answer 502 with nothing in it, and log the event's failure for us.
+// invoke answers one event. It returns no error: Lambda would answer 502 with nothing in it, and
+// log the event's failure for us.
 func (f *function) invoke(ctx context.Context, e event) (any, error) {
 	if e.isPayload1() {
 		return f.refusePayload1(), nil
@@ -191,7 +199,8 @@ const wrongPayload = "the event has API Gateway's payload format 1.0: use an HTT
 func (f *function) refusePayload1() *events.APIGatewayProxyResponse {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := f.now(); now.After(f.quiet) || f.quiet.Sub(now) > time.Minute { // a clock may be set back
+	// a clock may be set back
+	if now := f.now(); now.After(f.quiet) || f.quiet.Sub(now) > time.Minute {
 		f.quiet = now.Add(time.Minute)
 		f.log.Error("request refused", "status", http.StatusNotImplemented, "cause", wrongPayload)
 	}
@@ -223,7 +232,8 @@ func (e *event) request(ctx context.Context) (*http.Request, error) {
 	if e.fromLoadBalancer() {
 		method, path, query = e.HTTPMethod, e.Path, e.query()
 	} else if stage := e.Context.Stage; stage != "" && stage != "$default" && strings.HasPrefix(path, "/"+stage+"/") {
-		path = path[len("/"+stage):] // https://ID.execute-api.REGION.amazonaws.com/STAGE/oauth/token
+		// https://ID.execute-api.REGION.amazonaws.com/STAGE/oauth/token
+		path = path[len("/"+stage):]
 	}
 	path, err := url.PathUnescape(path)
 	if err != nil {
@@ -254,8 +264,9 @@ func (e *event) request(ctx context.Context) (*http.Request, error) {
 	return r, nil
 }
 
-// query puts together what a load balancer took apart and did not decode. Without multi-value headers it has dropped all but the
-// last of a repeated parameter, which the endpoints would have refused.
+// query puts together what a load balancer took apart and did not decode. Without multi-value
+// headers it has dropped all but the last of a repeated parameter, which the endpoints would have
+// refused.
 func (e *event) query() string {
 	var pairs []string
 	for name, value := range e.Query {
@@ -309,9 +320,9 @@ func (a *answer) refuse(status int, code string) {
 	a.body.WriteString(`{"error":"` + code + `"}`)
 }
 
-// unfold does to the header's values what net/http does to those of a container: a line break becomes a space. To some receiver further
-// on, the rest of such a value would be a header of its own.
-// Values are shared by the answers of all requests, so none is written into.
+// unfold does to the header's values what net/http does to those of a container: a line break
+// becomes a space. To some receiver further on, the rest of such a value would be a header of its
+// own. Values are shared by the answers of all requests, so none is written into.
 func (a *answer) unfold() {
 	for name, values := range a.header {
 		for i, value := range values {
@@ -371,8 +382,9 @@ func (a *answer) forLoadBalancer(multiValue bool) *events.ALBTargetGroupResponse
 	return response
 }
 
-// spelling writes a header's name in capitals where n has ones. Without multi-value headers a load balancer takes one value for each name, but
-// names that differ only in case it sends as they are, and for clients they are one.
+// spelling writes a header's name in capitals where n has ones. Without multi-value headers a load
+// balancer takes one value for each name, but names that differ only in case it sends as they are,
+// and for clients they are one.
 func spelling(name string, n int) string {
 	b := []byte(name)
 	for i := range b {

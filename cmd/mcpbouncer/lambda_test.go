@@ -42,7 +42,8 @@ func parseEvent(t testing.TB, text string) (e event) {
 
 var samples = []string{"function-url", "http-api", "alb", "alb-multi-value"}
 
-// Each sample is one request, POST /oauth/token?a=1&b=x%20y with two cookies and a form; each brings it in its own way.
+// Each sample is one request, POST /oauth/token?a=1&b=x%20y with two cookies and a form; each
+// brings it in its own way.
 func TestAnEventIsTheRequestThatAContainerWouldHaveGot(t *testing.T) {
 	for _, name := range samples {
 		t.Run(name, func(t *testing.T) {
@@ -207,7 +208,8 @@ func TestAnswersInEachForm(t *testing.T) {
 	}
 }
 
-// A line break in a header's value must not begin another header, in no form of an answer. What net/http makes of it is what is wanted.
+// A line break in a header's value must not begin another header, in no form of an answer. What
+// net/http makes of it is what is wanted.
 func TestLineBreaksInHeadersAreSpaces(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "https://app.example/\r\nSet-Cookie: evil=1")
@@ -423,8 +425,8 @@ func TestTenThousandInvocationsWithoutAHop(t *testing.T) {
 	}
 }
 
-// BenchmarkInvocationWithoutHop is what a stranger costs, from the event's JSON to the answer's. aws-lambda-go's own part is measured in
-// deploy/e2e.
+// BenchmarkInvocationWithoutHop is what a stranger costs, from the event's JSON to the answer's.
+// aws-lambda-go's own part is measured in deploy/e2e.
 func BenchmarkInvocationWithoutHop(b *testing.B) {
 	f, _, _, _ := realFunction(b)
 	text, err := os.ReadFile("testdata/events/function-url.json")

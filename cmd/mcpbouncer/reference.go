@@ -16,8 +16,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 )
 
-// On AWS Lambda a secret variable may name a secret instead of holding it, because whoever may look at a function's configuration sees its
-// variables:
+// On AWS Lambda a secret variable may name a secret instead of holding it, because whoever may look
+// at a function's configuration sees its variables:
 //
 //	ssm:/mcpbouncer/key                                  a parameter of Systems Manager, decrypted
 //	secretsmanager:arn:aws:secretsmanager:…:secret:key   a secret of Secrets Manager, its text
@@ -32,8 +32,8 @@ func isReference(value string) bool {
 
 var errNoExtension = errors.New("names a secret of AWS, which is read on AWS Lambda only; elsewhere use a variable that ends in _FILE")
 
-// extension is AWS's Parameters and Secrets Lambda Extension: a process beside this one, that reads what the function's role may read. It answers
-// during an invocation only, not before the first.
+// extension is AWS's Parameters and Secrets Lambda Extension: a process beside this one, that reads
+// what the function's role may read. It answers during an invocation only, not before the first.
 type extension struct {
 	address string
 	token   string // proves that the caller is the function

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// fakeExtension is AWS's extension: it answers the function alone, and knows one parameter and one secret.
+// fakeExtension is AWS's extension: it answers the function alone, and knows one parameter and one
+// secret.
 type fakeExtension struct {
 	key string
 
@@ -119,7 +120,8 @@ func TestAnUnkindExtension(t *testing.T) {
 			x := startExtension(t)
 			x.be(c.unkind)
 			real := newExtension()
-			if c.name == "no answer in time" { // the others have all the time that a slow machine needs
+			// the others have all the time that a slow machine needs
+			if c.name == "no answer in time" {
 				real.deadline = 200 * time.Millisecond
 			}
 			_, err := real.read("ssm:/mcpbouncer/key")
@@ -146,7 +148,8 @@ func TestAnUnkindExtension(t *testing.T) {
 	})
 }
 
-// Requests are answered 503 until the master secret could be read, and it is not asked for more than once a second.
+// Requests are answered 503 until the master secret could be read, and it is not asked for more
+// than once a second.
 func TestAFunctionThatWaitsForItsKey(t *testing.T) {
 	x := startExtension(t)
 	t.Setenv("BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key")

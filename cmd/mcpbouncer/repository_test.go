@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -21,7 +23,8 @@ const (
 	module = "github.com/mcpbouncer/mcpbouncer"
 )
 
-// plugin and sealing are standard library only: Yaegi loads nothing else, and a reader of either need not look further.
+// plugin and sealing are standard library only: Yaegi loads nothing else, and a reader of either
+// need not look further.
 func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	for _, dir := range []string{"plugin", "sealing"} {
 		for file, imports := range importsIn(t, dir) {
@@ -403,7 +406,8 @@ func TestConformanceRowsThatAreRefused(t *testing.T) {
 	}
 }
 
-// Words that only who keeps something can stand by. Without a store they are true of nothing here, so no page uses them; replay.md says what holds instead.
+// Words that only who keeps something can stand by. Without a store they are true of nothing here,
+// so no page uses them; replay.md says what holds instead.
 var promised = regexp.MustCompile(`(?i)single[- ]use|one[- ]time[- ](code|token)|reuse[- ]detection|\brevocable\b|tokens can be revoked|replay[- ]proof`)
 
 func TestNoPagePromisesWhatNobodyCanHold(t *testing.T) {
@@ -437,5 +441,73 @@ func TestNoPagePromisesWhatNobodyCanHold(t *testing.T) {
 	})
 	if err != nil || pages < 10 {
 		t.Errorf("%d pages: %v", pages, err)
+	}
+}
+
+// commentColumns is how wide a line may be that is or ends in a comment. A tab counts four.
+const commentColumns = 100
+
+// Comments are prose: they are wrapped, so that every tool shows them whole.
+func TestCommentsAreWrapped(t *testing.T) {
+	seen := 0
+	walkSources(t, func(path string, text []byte) {
+		lines := strings.Split(string(text), "\n")
+		wide := func(line int) {
+			if text := strings.ReplaceAll(lines[line-1], "\t", "    "); utf8.RuneCountInString(text) > commentColumns {
+				t.Errorf("%s:%d is a comment of %d columns: at most %d, or above its line", path, line, utf8.RuneCountInString(text), commentColumns)
+			}
+			seen++
+		}
+		if !strings.HasSuffix(path, ".go") {
+			for i, line := range lines {
+				if regexp.MustCompile(`^\s*(//|#) `).MatchString(line) {
+					wide(i + 1)
+				}
+			}
+			return
+		}
+		files := token.NewFileSet()
+		file, err := parser.ParseFile(files, path, text, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ast.IsGenerated(file) {
+			return
+		}
+		for _, group := range file.Comments {
+			for _, comment := range group.List {
+				wide(files.Position(comment.Pos()).Line)
+			}
+		}
+	})
+	if seen < 5000 {
+		t.Errorf("only %d comments were found", seen)
+	}
+}
+
+// walkSources calls f with each file of the repository that programs or configures.
+func walkSources(t *testing.T, f func(path string, text []byte)) {
+	kinds := []string{".go", ".sh", ".js", ".mjs", ".ts", ".yml", ".yaml", ".py", ".rb", ".php", ".toml"}
+	if err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			// What is built or installed here is not ours.
+			if name := d.Name(); name == "node_modules" || name == "build" || name == ".git" || name == ".lego" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !slices.Contains(kinds, filepath.Ext(path)) && d.Name() != "Makefile" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			f(path, text)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

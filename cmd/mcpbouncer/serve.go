@@ -18,8 +18,9 @@ import (
 
 const (
 	readTimeout = 10 * time.Second
-	// writeTimeout is counted from the end of the header: 10 s for the body, 38 for everything that is waited for, 12 for the work itself. An
-	// answer that is cut off may have cost the client its refresh token.
+	// writeTimeout is counted from the end of the header: 10 s for the body, 38 for everything that
+	// is waited for, 12 for the work itself. An answer that is cut off may have cost the client its
+	// refresh token.
 	writeTimeout = readTimeout + issuer.LongestAnswer + 12*time.Second
 )
 
@@ -81,7 +82,8 @@ func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
 	return iss, nil
 }
 
-// checkStores refuses a store that would forget what it must remember. One that does not answer may come back.
+// checkStores refuses a store that would forget what it must remember. One that does not answer may
+// come back.
 func checkStores(iss *issuer.Issuer, log *slog.Logger) error {
 	if iss.ReplayGuard == nil {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// tenantFlags are those of every command that makes something for one tenant: the labels that its id is made of.
+// tenantFlags are those of every command that makes something for one tenant: the labels that its
+// id is made of.
 type tenantFlags struct {
 	*flag.FlagSet
 	tenant     sealing.Tenant
@@ -71,7 +72,8 @@ func (f *tenantFlags) id() (sealing.TenantID, error) {
 		return sealing.TenantID{}, fmt.Errorf("--generation must be at most %d", math.MaxInt32)
 	}
 	t.Generation = uint32(f.generation)
-	// The plugin writes it in one form only, and another form would be another tenant's: a client that nobody knows.
+	// The plugin writes it in one form only, and another form would be another tenant's: a client
+	// that nobody knows.
 	t.PublicURL = strings.TrimRight(t.PublicURL, "/")
 	if u, err := url.Parse(t.PublicURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Host != strings.ToLower(u.Host) ||
 		u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" || u.User != nil || strings.ContainsAny(t.PublicURL, "?#") {

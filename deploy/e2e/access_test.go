@@ -24,16 +24,19 @@ import (
 
 // accessRow is a server of its own behind Traefik, with its labels, and one person who comes.
 type accessRow struct {
-	name    string // of the tenant
-	claims  string // what the provider says, a file of issuer/testdata/claims; empty: it is a real Dex, and the person is admin@example.com
+	name string // of the tenant
+	// what the provider says, a file of issuer/testdata/claims; empty: it is a real Dex, and the
+	// person is admin@example.com
+	claims  string
 	labels  map[string]string
 	asked   string // scopes
 	scopes  string // that the MCP server sees
 	refused string // label that the log names; empty: admitted
 }
 
-// Rules, by label, on tokens that real Traefik lets through or never sees. The providers are Dex and, for groups, which Dex has
-// only with other services behind it, one that says what real providers say.
+// Rules, by label, on tokens that real Traefik lets through or never sees. The providers are Dex
+// and, for groups, which Dex has only with other services behind it, one that says what real
+// providers say.
 func TestAccessRules(t *testing.T) {
 	t.Parallel()
 	rows := []accessRow{
@@ -114,7 +117,8 @@ func TestAccessRules(t *testing.T) {
 	}
 }
 
-// providerThatSays is an OpenID provider at which the person of a file of issuer/testdata/claims is signed in.
+// providerThatSays is an OpenID provider at which the person of a file of issuer/testdata/claims is
+// signed in.
 func providerThatSays(t *testing.T, file string) *issuertest.Provider {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(rig.Root(), "issuer", "testdata", "claims", file+".json"))
@@ -165,8 +169,9 @@ func TestAMachineComesIn(t *testing.T) {
 	}
 }
 
-// A machine with a key of its own proves itself by signed assertions, and calls a tool. They are good for this server, from this key, and until
-// they expire: nothing here counts how often one comes (decision 4).
+// A machine with a key of its own proves itself by signed assertions, and calls a tool. They are
+// good for this server, from this key, and until they expire: nothing here counts how often one
+// comes (decision 4).
 func TestAMachineComesInWithAKey(t *testing.T) {
 	t.Parallel()
 	newKey := func() *jose.JSONWebKey {
@@ -260,8 +265,8 @@ func TestAMachineComesInWithAKey(t *testing.T) {
 	}
 }
 
-// An application on the TypeScript SDK reads with what opens the door, calls a tool that needs more, is told so, asks the person again, and
-// calls it.
+// An application on the TypeScript SDK reads with what opens the door, calls a tool that needs
+// more, is told so, asks the person again, and calls it.
 func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{
@@ -314,8 +319,8 @@ func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
 	}
 }
 
-// What the MCP server is told of a person, by real Traefik: what labels ask for and the provider vouches for, and nothing that the client
-// says of itself, in any spelling and on any path.
+// What the MCP server is told of a person, by real Traefik: what labels ask for and the provider
+// vouches for, and nothing that the client says of itself, in any spelling and on any path.
 func TestIdentityHeaders(t *testing.T) {
 	t.Parallel()
 	person := issuertest.NewProvider(t, nil)
@@ -371,7 +376,8 @@ func TestIdentityHeaders(t *testing.T) {
 	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))
 }
 
-// A program that can only send a header comes in with a bearer key, at its server and nowhere else. The key itself reaches nobody else.
+// A program that can only send a header comes in with a bearer key, at its server and nowhere else.
+// The key itself reaches nobody else.
 func TestABearerKeyComesIn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "allowedDomains": "example.org", "identityHeaders": "client_id"}})

@@ -229,7 +229,8 @@ func TestAnswersBeforeReferees(t *testing.T) {
 			t.Errorf("no answer with %d was read", status)
 		}
 	}
-	slices.SortStableFunc(answers, func(a, b readAnswer) int { // the metadata tells how to read the others
+	// the metadata tells how to read the others
+	slices.SortStableFunc(answers, func(a, b readAnswer) int {
 		first := func(a readAnswer) int {
 			if a.Kind == "server" {
 				return 0

@@ -31,7 +31,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/images again")
 
-// visit is one authorization URL that the browser opens, and what it needs to know to go on from there.
+// visit is one authorization URL that the browser opens, and what it needs to know to go on from
+// there.
 type visit struct {
 	URL      string `json:"url"`
 	Redirect string `json:"redirect"` // where the client waits
@@ -98,7 +99,8 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 		fmt.Fprint(w, `<!doctype html><html lang="en"><title>client</title><link rel="icon" href="data:,"><h1>You are back at the client</h1>`)
 	})
 	plain, secure := httptest.NewServer(page), httptest.NewUnstartedServer(page)
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // Chromium says of each certificate first that it does not know it
+	// Chromium says of each certificate first that it does not know it
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	t.Cleanup(plain.Close)
 	t.Cleanup(secure.Close)
@@ -114,7 +116,8 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 		},
 	}}
 
-	// A server with a name, a logo and scopes of its own. Its provider is never asked: nobody allows anything there.
+	// A server with a name, a logo and scopes of its own. Its provider is never asked: nobody
+	// allows anything there.
 	option := "traefik.http.middlewares.brand.plugin.mcpbouncer."
 	w.Docker.Run(rig.Container{Name: "brand", IP: "127.0.0.1", Port: w.Wiki.MCP.Port, Labels: map[string]string{
 		"traefik.enable":                                       "true",
@@ -257,7 +260,8 @@ func TestPagesInChromium(t *testing.T) {
 		v.URL = strings.Replace(v.URL, "client_id=", "client_id=x", 1)
 		return v
 	}
-	// What the pages of the server with a brand show: a verified application, a self-registered one, one on this computer.
+	// What the pages of the server with a brand show: a verified application, a self-registered
+	// one, one on this computer.
 	brandURL := "https://" + brandHost + "/wiki"
 	brand := func(redirect string) visit {
 		return w.visitAs(wiki, brandURL, map[string]any{"client_name": "Claude", "redirect_uris": []string{redirect}}, nil)
@@ -398,8 +402,8 @@ func (w *browserWorld) judge(t *testing.T, s scenario, o outcome) {
 	}
 }
 
-// shrink writes a PNG again with a palette of its most frequent colours: of letters' edges the nearest will do.
-// It returns the new size.
+// shrink writes a PNG again with a palette of its most frequent colours: of letters' edges the
+// nearest will do. It returns the new size.
 func shrink(file string) (int, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// `curl -i https://mcp.localhost/wiki/anything` of the original MCPBouncer's README, byte by byte, at the TLS entry point.
+// `curl -i https://mcp.localhost/wiki/anything` of the original MCPBouncer's README, byte by byte,
+// at the TLS entry point.
 func TestChallengeOfTheOriginalReadme(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -121,7 +122,8 @@ func TestEveryMethodAndPathIsChallenged(t *testing.T) {
 	}
 }
 
-// requiredScopes shows in the challenge, the Go SDK asks for what it shows, and the MCP server is told.
+// requiredScopes shows in the challenge, the Go SDK asks for what it shows, and the MCP server is
+// told.
 func TestRequiredScopes(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "docs:read docs:write"}})

@@ -34,7 +34,8 @@ type way struct {
 	ClientSecret string           `json:"clientSecret,omitempty"`
 	AuthMethod   string           `json:"authMethod,omitempty"`
 	Key          *jose.JSONWebKey `json:"key,omitempty"`
-	Revision     string           `json:"revision,omitempty"` // of MCP, where the application insists
+	// of MCP, where the application insists
+	Revision string `json:"revision,omitempty"`
 }
 
 // loginResult is what a client tells of its login, its tool call, its refresh and its second call.
@@ -70,7 +71,8 @@ const (
 	dcrSecret = "DCR, with a secret"
 	cimd      = "CIMD"
 	cimdKey   = "CIMD, with a key"
-	cimdOwn   = "CIMD, its vendor's" // document: where that cannot be reached, what the sidecar knows of it
+	// document: where that cannot be reached, what the sidecar knows of it
+	cimdOwn   = "CIMD, its vendor's"
 	prePublic = "pre-registered, public"
 	preSecret = "pre-registered, with a secret"
 )
@@ -96,8 +98,9 @@ var rootClients = []realClient{
 	{"mcp-go, oldest", []string{dcrPublic}, useSDK("mcpgo-oldest"), "works"},
 }
 
-// Real clients log in through real Traefik, at both tenants, call a tool, refresh their token and call again: each in every
-// way that it knows to come to a client_id. The table of docs/clients.md is what they did.
+// Real clients log in through real Traefik, at both tenants, call a tool, refresh their token and
+// call again: each in every way that it knows to come to a client_id. The table of docs/clients.md
+// is what they did.
 func TestRealClients(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
@@ -195,7 +198,8 @@ func optionsForClients(host *rig.DocumentHost) rig.Options {
 		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
 		Image:   map[string][]byte{"etc/documents.pem": host.CA},
 		Labels:  map[string]string{"requiredScopes": "docs:read"},
-		// One MCP server with sessions, for 2025-11-25, and one without, for whoever speaks 2026-07-28.
+		// One MCP server with sessions, for 2025-11-25, and one without, for whoever speaks
+		// 2026-07-28.
 		Stateless: []string{"world"},
 	}
 }
@@ -210,7 +214,8 @@ func logInAllClients(t *testing.T, w *rig.World, host *rig.DocumentHost, clients
 	t.Run("at", func(t *testing.T) {
 		for _, tn := range w.Tenants() {
 			t.Run(tn.Name, func(t *testing.T) {
-				t.Parallel() // but one login after the other: Dex has one refresh token for each user
+				// but one login after the other: Dex has one refresh token for each user
+				t.Parallel()
 				for _, c := range clients {
 					for _, name := range c.ways {
 						t.Run(c.name+" by "+name, func(t *testing.T) {
@@ -237,8 +242,8 @@ func logInAllClients(t *testing.T, w *rig.World, host *rig.DocumentHost, clients
 	return results
 }
 
-// checkTokenRequests returns how the first accepted request to the token endpoint authenticated its client. One that redeems a code and
-// one that refreshes must be among them.
+// checkTokenRequests returns how the first accepted request to the token endpoint authenticated its
+// client. One that redeems a code and one that refreshes must be among them.
 func checkTokenRequests(t *testing.T, requests []rig.TokenRequest) (authentication string) {
 	t.Helper()
 	grants := map[string]int{}
@@ -382,7 +387,8 @@ func TestClientsThatFollowThe401(t *testing.T) {
 		if !strings.Contains(section, c.name) {
 			t.Errorf("docs/clients.md does not say where %s looks", c.name)
 		}
-		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" && c.name != "mcp-use" { // which never follow it
+		// which never follow it
+		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" && c.name != "mcp-use" {
 			c.ways = []string{dcrPublic}
 			follow = append(follow, c)
 		}

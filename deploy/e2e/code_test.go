@@ -9,8 +9,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// Without a replay guard the sidecar keeps nothing that could tell a code's second use from its first. The provider does: it is asked once for
-// each redemption that passes all checks of ours, and its answer is the answer.
+// Without a replay guard the sidecar keeps nothing that could tell a code's second use from its
+// first. The provider does: it is asked once for each redemption that passes all checks of ours,
+// and its answer is the answer.
 func TestACodeIsRedeemedOnce(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Sidecar: map[string]string{"BOUNCER_REPLAY_GUARD": "none"}})

@@ -25,7 +25,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// loadCompose reads deploy/compose/compose.yaml as docker compose does, with the given variables in place of .env.
+// loadCompose reads deploy/compose/compose.yaml as docker compose does, with the given variables in
+// place of .env.
 func loadCompose(t *testing.T, envs ...map[string]string) *types.Project {
 	t.Helper()
 	all := map[string]string{}
@@ -163,7 +164,8 @@ func TestAProviderOfAPrivateAuthority(t *testing.T) {
 	})
 	login := func() error {
 		c, browser := w.World.Client(), w.World.Browser()
-		browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // of the person, who is not tested
+		// of the person, who is not tested
+		browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 		flow := c.Begin()
 		back, err := browser.Visit(t.Context(), flow.URL, c.Redirect)
 		if err != nil {
@@ -505,7 +507,8 @@ func TestComposeFileKeepsItsPromises(t *testing.T) {
 			}
 		}
 	}
-	// Identity headers are all the authentication that an MCP server has: a neighbour on its network could be anybody.
+	// Identity headers are all the authentication that an MCP server has: a neighbour on its
+	// network could be anybody.
 	for network := range service("wiki").Networks {
 		if _, shared := service("world").Networks[network]; shared {
 			t.Errorf("wiki and world share the network %s", network)

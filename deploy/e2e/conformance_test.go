@@ -23,7 +23,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// The official conformance suite, @modelcontextprotocol/conformance, as node/package-lock.json pins it.
+// The official conformance suite, @modelcontextprotocol/conformance, as node/package-lock.json pins
+// it.
 const conformance = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
 
 // check is one finding of the suite.
@@ -74,8 +75,8 @@ func count(scenarios map[string][]check) map[string]int {
 	return n
 }
 
-// Both scenarios of the suite for authorization servers, against both tenants, as a public client: the suite uses a secret
-// only where the server takes no public ones.
+// Both scenarios of the suite for authorization servers, against both tenants, as a public client:
+// the suite uses a secret only where the server takes no public ones.
 func TestConformanceOfTheAuthorizationServer(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -127,9 +128,9 @@ func authorizationScenarios(t *testing.T, w *rig.World, tn *rig.Tenant) {
 	}
 }
 
-// The suite's scenarios for MCP servers, against the Go SDK's everything-server with and without the bouncer in front: every
-// check of every scenario must end in the same way, sessions, streams, refused headers and all. What the server
-// itself does wrong is its own.
+// The suite's scenarios for MCP servers, against the Go SDK's everything-server with and without
+// the bouncer in front: every check of every scenario must end in the same way, sessions, streams,
+// refused headers and all. What the server itself does wrong is its own.
 func TestConformanceOfAServerBehindTheBouncer(t *testing.T) {
 	t.Parallel()
 	// One server with sessions and one without; each run gets the server in the same state.
@@ -198,8 +199,8 @@ func startEverythingServer(t *testing.T, stateless bool) string {
 	return port
 }
 
-// bearerShim adds the token that the suite has no option for. It stands for the server's address: who names the shim in Host
-// or Origin names the server.
+// bearerShim adds the token that the suite has no option for. It stands for the server's address:
+// who names the shim in Host or Origin names the server.
 func bearerShim(t *testing.T, server, token string) string {
 	t.Helper()
 	to, err := url.Parse(server)
@@ -223,7 +224,8 @@ func bearerShim(t *testing.T, server, token string) string {
 		},
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Held in memory: net/http may close an incoming body under the proxy's hands while it still looks for its end.
+		// Held in memory: net/http may close an incoming body under the proxy's hands while it
+		// still looks for its end.
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)

@@ -15,7 +15,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// guardKind is a way to tell the first use from the second, as one installation has it. What a kind does not have is nil.
+// guardKind is a way to tell the first use from the second, as one installation has it. What a kind
+// does not have is nil.
 type guardKind struct {
 	name   string
 	env    map[string]string // of the sidecar
@@ -65,8 +66,8 @@ type guardBench struct {
 	clock time.Duration
 }
 
-// TestTheContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes: Redis is the real one, DynamoDB an
-// implementation of its own.
+// TestTheContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes:
+// Redis is the real one, DynamoDB an implementation of its own.
 func TestTheContractOfEachGuard(t *testing.T) {
 	t.Parallel()
 	for _, name := range guardNames {
@@ -95,8 +96,8 @@ func newGuardBench(t *testing.T, name string, labels map[string]string) *guardBe
 	return b
 }
 
-// pass lets time pass for the replicas and the store. The plugin's clock stays, so it may not be more than five minutes in a row: then its
-// hop header is too old.
+// pass lets time pass for the replicas and the store. The plugin's clock stays, so it may not be
+// more than five minutes in a row: then its hop header is too old.
 func (b *guardBench) pass(d time.Duration) {
 	b.clock += d
 	for _, r := range b.w.Replicas {
@@ -229,7 +230,8 @@ var guardRows = []struct {
 			b.use(c, "the first one's refresh token", first.Member("refresh_token"))
 		}
 	}},
-	// The example provider honours up to three simultaneous redemptions: without a guard nobody counts better.
+	// The example provider honours up to three simultaneous redemptions: without a guard nobody
+	// counts better.
 	{"a code eight times at once", nil, func(b *guardBench) {
 		c := b.w.World.Client()
 		f := c.Begin()
@@ -322,8 +324,8 @@ func expiresIn(answer *rig.Answer) int {
 	return n
 }
 
-// A Redis that is out of order in each of its ways, under a tenant whose codes the provider counts and one whose codes only the
-// guard does.
+// A Redis that is out of order in each of its ways, under a tenant whose codes the provider counts
+// and one whose codes only the guard does.
 func TestRedisOutOfOrder(t *testing.T) {
 	t.Parallel()
 	b := newGuardBench(t, "redis", map[string]string{"world/exchange": "callback"})
@@ -389,8 +391,8 @@ func TestRedisOutOfOrder(t *testing.T) {
 	}
 }
 
-// A store that may forget under pressure is no guard, and a program that was told to use one must not run as if it were. One that is only away
-// may come back.
+// A store that may forget under pressure is no guard, and a program that was told to use one must
+// not run as if it were. One that is only away may come back.
 func TestStoresThatTheSidecarDoesNotStartWith(t *testing.T) {
 	t.Parallel()
 	logs := &rig.Logs{}

@@ -385,7 +385,8 @@ func kubernetes(objects map[string][]any) http.Handler {
 		rw.Header().Set("Content-Type", "application/json")
 		kind := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		switch {
-		case r.URL.Query().Get("sendInitialEvents") != "": // a server that does not know them: a list is asked for then
+		case r.URL.Query().Get("sendInitialEvents") != "":
+			// a server that does not know them: a list is asked for then
 			rw.WriteHeader(http.StatusUnprocessableEntity)
 			fmt.Fprint(rw, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
 		case r.URL.Query().Get("watch") != "":

@@ -14,7 +14,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// BenchmarkLambda measures the program of the real zip over the real Runtime API. docs/benchmarks.md has the budgets.
+// BenchmarkLambda measures the program of the real zip over the real Runtime API.
+// docs/benchmarks.md has the budgets.
 func BenchmarkLambda(b *testing.B) {
 	for _, program := range []string{"the sidecar", "nothing", "runtimeonly"} {
 		deploy := func(b *testing.B) *rig.Lambda {
@@ -24,7 +25,8 @@ func BenchmarkLambda(b *testing.B) {
 			}
 			return l
 		}
-		b.Run("init/"+program, func(b *testing.B) { // exec to the first call for work; the median, since the machine is shared
+		// exec to the first call for work; the median, since the machine is shared
+		b.Run("init/"+program, func(b *testing.B) {
 			l := deploy(b)
 			l.Launch(build(b, "launcher"))
 			var took, cpu []time.Duration
@@ -92,8 +94,8 @@ func BenchmarkLambda(b *testing.B) {
 	})
 }
 
-// BenchmarkPageFault is what the machine takes for a new page, of which a start needs hundreds: the most important figure about a machine for those of
-// BenchmarkLambda/init.
+// BenchmarkPageFault is what the machine takes for a new page, of which a start needs hundreds: the
+// most important figure about a machine for those of BenchmarkLambda/init.
 func BenchmarkPageFault(b *testing.B) {
 	const pages = 1024
 	size := pages * os.Getpagesize()
@@ -102,7 +104,8 @@ func BenchmarkPageFault(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		_ = syscall.Madvise(memory, syscall.MADV_NOHUGEPAGE) // else some kernels give 512 pages at once; those that never do say that they cannot
+		// else some kernels give 512 pages at once; those that never do say that they cannot
+		_ = syscall.Madvise(memory, syscall.MADV_NOHUGEPAGE)
 		for i := 0; i < size && n+i/os.Getpagesize() < b.N; i += os.Getpagesize() {
 			memory[i] = 1
 		}

@@ -18,8 +18,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// The whole login and a refresh, in each way in which requests can reach a function. Every request meets another environment than the
-// one before; half of them are new, and all are frozen in between.
+// The whole login and a refresh, in each way in which requests can reach a function. Every request
+// meets another environment than the one before; half of them are new, and all are frozen in
+// between.
 func TestLoginOnLambda(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
@@ -70,7 +71,8 @@ func loginAndRefresh(t *testing.T, c *rig.OAuthClient, b *rig.Browser) {
 	}
 }
 
-// basicChallenge checks that a client which failed by Basic is challenged by Basic (RFC 6749 §5.2), whatever AWS calls the header on its way.
+// basicChallenge checks that a client which failed by Basic is challenged by Basic (RFC 6749 §5.2),
+// whatever AWS calls the header on its way.
 func basicChallenge(t *testing.T, c *rig.OAuthClient) {
 	t.Helper()
 	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Authorization": {"Basic bm9ib2R5OndpdGggYSBzZWNyZXQ="}}
@@ -122,7 +124,8 @@ func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(w.Lambda.Environments()) - before; n < 4 { // every other request may find one that is warm
+	// every other request may find one that is warm
+	if n := len(w.Lambda.Environments()) - before; n < 4 {
 		t.Errorf("8 requests at the same time started %d environments", n)
 	}
 	if n := len(w.Wiki.Provider.Posts("refresh_token")) - posts; n != 0 {
@@ -130,7 +133,8 @@ func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
 	}
 }
 
-// The guard table tells the first use from the second for environments that know nothing of each other, where the provider lets several through.
+// The guard table tells the first use from the second for environments that know nothing of each
+// other, where the provider lets several through.
 func TestTheGuardTableServesAllEnvironments(t *testing.T) {
 	t.Parallel()
 	store := rig.StartDynamoDB(t, &rig.Logs{})
@@ -164,8 +168,8 @@ func TestTheGuardTableServesAllEnvironments(t *testing.T) {
 	loginAndRefresh(t, c, w.World.Browser())
 }
 
-// Lambda may deliver a request to a second environment when the first one's answer is lost. All of a login bears that, except that a code whose
-// redemption was lost is spent: the provider saw it.
+// Lambda may deliver a request to a second environment when the first one's answer is lost. All of
+// a login bears that, except that a code whose redemption was lost is spent: the provider saw it.
 func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
@@ -186,7 +190,8 @@ func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 	loginAndRefresh(t, c, w.Wiki.Browser())
 }
 
-// The variables of the function name its secrets only. Nothing is read before the first request of an environment, and each secret once.
+// The variables of the function name its secrets only. Nothing is read before the first request of
+// an environment, and each secret once.
 func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Named: true})
@@ -216,7 +221,8 @@ func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 	noSecretIn(t, w, "lambda")
 }
 
-// A second lock: the URL lets nobody through who does not sign. All that real clients send survives it, their own Authorization header too.
+// A second lock: the URL lets nobody through who does not sign. All that real clients send survives
+// it, their own Authorization header too.
 func TestLambdaBehindASignature(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Signed: true})
@@ -237,7 +243,8 @@ func TestLambdaBehindASignature(t *testing.T) {
 	if answer := c.Do(http.MethodPost, c.Meta.TokenEndpoint, h, []byte(form.Encode())); answer.Status != http.StatusOK {
 		t.Errorf("a client with a secret: %s", answer)
 	}
-	// What is escaped twice, repeated or broken arrives as a request that is refused by the sidecar, not as one with a wrong signature.
+	// What is escaped twice, repeated or broken arrives as a request that is refused by the
+	// sidecar, not as one with a wrong signature.
 	for _, query := range []string{"?state=a%20b&state=c+d&x=%C3%BC~*'()", "?%zz=%", "?a;b", "?"} {
 		if answer := c.Do(http.MethodGet, c.Public+"/oauth/authorize"+query, nil, nil); answer.Status != http.StatusBadRequest {
 			t.Errorf("%s: %s", query, answer)
@@ -258,8 +265,8 @@ func TestLambdaBehindASignature(t *testing.T) {
 	}
 }
 
-// Containers and functions with one master secret behind one Traefik: the way from one to the other, and back, without a
-// moment at which anybody is logged out.
+// Containers and functions with one master secret behind one Traefik: the way from one to the
+// other, and back, without a moment at which anybody is logged out.
 func TestContainerAndLambdaSideBySide(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true})

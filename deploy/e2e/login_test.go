@@ -1,5 +1,6 @@
-// Package e2e logs in end to end on real parts: Traefik, two identity providers, the Go SDK's MCP client and server,
-// and replicas of the sidecar. `tools.sh` builds the programs first; `make test` in the root does both.
+// Package e2e logs in end to end on real parts: Traefik, two identity providers, the Go SDK's MCP
+// client and server, and replicas of the sidecar. `tools.sh` builds the programs first; `make test`
+// in the root does both.
 package e2e
 
 import (
@@ -12,7 +13,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// 401 → metadata → registration → consent → login at the provider → token → tools/call, all by the Go SDK's client.
+// 401 → metadata → registration → consent → login at the provider → token → tools/call, all by the
+// Go SDK's client.
 
 func TestLoginWithDockerLabels(t *testing.T) {
 	t.Parallel()
@@ -79,7 +81,8 @@ func callWhoami(t *testing.T, tn *rig.Tenant, public string) {
 	}
 }
 
-// Two people, or the same person at two providers, are told apart; a second login is the same person.
+// Two people, or the same person at two providers, are told apart; a second login is the same
+// person.
 func TestTheSubjectIsTheProvidersSubject(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})

@@ -9,8 +9,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// A run of everything that succeeds and much that fails, all logs at debug level; then whatever secret was configured or
-// seen on the wire is looked for in what sidecar and Traefik have written. (The providers' logs are not ours.)
+// A run of everything that succeeds and much that fails, all logs at debug level; then whatever
+// secret was configured or seen on the wire is looked for in what sidecar and Traefik have written.
+// (The providers' logs are not ours.)
 func TestNoSecretInAnyLog(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})

@@ -84,7 +84,7 @@ func (m *mannered) change(change func(*issuertest.Behaviour)) {
 // they must be out by the next check. The clocks are right: what they may do to a check is
 // TestSwarm's matter.
 //
-//	go test -run TestSwarmAtProviders -swarm 2m -manners rotating,half -mannerguards none,redis -seed 1 .
+//	go test -run TestSwarmAtProviders -swarm 2m -manners rotating -mannerguards none -seed 1 .
 func TestSwarmAtProviders(t *testing.T) {
 	t.Parallel()
 	seed := swarmSeedOf()
@@ -138,8 +138,9 @@ var checkedEvery = [2]time.Duration{2 * time.Second, 0}
 func newMannerSwarm(t *testing.T, how manner, guard string, schedule schedule) *swarm {
 	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard), manner: &how}
 	env := map[string]string{
-		"BOUNCER_ACCESS_TOKEN_TTL":  "2m",
-		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", // minutes: Options.Clocks
+		"BOUNCER_ACCESS_TOKEN_TTL": "2m",
+		// minutes: Options.Clocks
+		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1",
 	}
 	maps.Copy(env, s.guard.env)
 	labels := map[string]string{"jwksCacheTTLSeconds": "2", "refresh": "upstream"}

@@ -377,7 +377,8 @@ var middlewareRows = []middlewareRow{
 			if got := narrow.get(t, "/wiki/fail", m.token); got.Body != `{"server":"page"}` {
 				t.Errorf("with errorRequestHeaders: %s", got)
 			}
-			for _, seen := range m.page.of("") { // the header that names the route is gone with the others
+			// the header that names the route is gone with the others
+			for _, seen := range m.page.of("") {
 				if seen.header.Get("X-Mcp-Sub") != "" {
 					t.Errorf("with errorRequestHeaders the page's server was told who it is")
 				}
@@ -481,7 +482,8 @@ var middlewareRows = []middlewareRow{
 			if got := silenced.post(t, ""); got.Status != 401 || challengeOf(got) == "" {
 				t.Errorf("without the server's challenge, no token: %s", got)
 			}
-			unknown := m.w.Wiki.Client().Tokens(m.w.Wiki.Browser()).Member("access_token") // what is known is passed on unseen
+			// what is known is passed on unseen
+			unknown := m.w.Wiki.Client().Tokens(m.w.Wiki.Browser()).Member("access_token")
 			if got := challenged.get(t, "/wiki/challenge", unknown); got.Status != 401 || got.Header.Get("WWW-Authenticate") != `Bearer realm="the server's"` {
 				t.Errorf("with the server's challenge: %s %v", got, got.Header)
 			}

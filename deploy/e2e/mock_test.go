@@ -113,7 +113,8 @@ func TestMockMCP(t *testing.T) {
 					}
 				}
 			}
-			want("after the troubles", token.AccessToken, http.StatusUnsupportedMediaType, "", "") // as ask names none
+			// as ask names none
+			want("after the troubles", token.AccessToken, http.StatusUnsupportedMediaType, "", "")
 			m.Require("docs:write")
 			want("without the scope", token.AccessToken, http.StatusForbidden, `error="insufficient_scope", scope="docs:write"`, "")
 			m.Require("")

@@ -13,8 +13,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// The server sends the next event only after the client has read the one before. If anything on the way held events
-// back, both would wait for ever.
+// The server sends the next event only after the client has read the one before. If anything on the
+// way held events back, both would wait for ever.
 func TestSSEPassesEventByEvent(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})

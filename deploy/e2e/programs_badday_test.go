@@ -50,7 +50,8 @@ func TestProgramsOnBadDays(t *testing.T) {
 					if !*matrix && !slices.Contains(sampleOfDays, day.name) {
 						continue
 					}
-					if p == nil || day.ages { // what a program keeps may depend on how often it was started
+					// what a program keeps may depend on how often it was started
+					if p == nil || day.ages {
 						m = rig.StartMockMCP(t, false)
 						p = program.install(t, siteOfMock(m), way{name: dcrPublic, Server: m.URL, Redirect: callbackPath, AuthMethod: "none"})
 						p.mustLogIn()

@@ -111,7 +111,8 @@ func TestRealPrograms(t *testing.T) {
 	t.Run("at", func(t *testing.T) {
 		for _, tenant := range worlds[false].Tenants() {
 			t.Run(tenant.Name, func(t *testing.T) {
-				t.Parallel() // but one login after the other: Dex has one refresh token for each user
+				// but one login after the other: Dex has one refresh token for each user
+				t.Parallel()
 				for _, program := range allPrograms {
 					for i, name := range program.ways {
 						if i > 0 && !*matrix {
@@ -129,7 +130,8 @@ func TestRealPrograms(t *testing.T) {
 								way = newWay(t, tn, host, program.name, dcrPublic)
 								way.name = name
 							}
-							if program.name == "Claude Code" && way.ClientID != "" { // it listens on localhost, not on 127.0.0.1
+							// it listens on localhost, not on 127.0.0.1
+							if program.name == "Claude Code" && way.ClientID != "" {
 								auth := "none"
 								if way.ClientSecret != "" {
 									auth = "client_secret_basic"
@@ -317,7 +319,8 @@ func siteOf(t *testing.T, tn *rig.Tenant, w *rig.World) site {
 	}}
 }
 
-// installation is a program on the machine of a person who has nothing else: no browser, no keyring.
+// installation is a program on the machine of a person who has nothing else: no browser, no
+// keyring.
 type installation struct {
 	t     *testing.T
 	site  site
@@ -351,7 +354,8 @@ func install(t *testing.T, s site, way way, name, folder string, env ...string) 
 	if err := json.Unmarshal(b, &p.got); err != nil {
 		t.Fatal(err)
 	}
-	p.got.Version, _, _ = strings.Cut(p.got.Version, "-linux") // codex has one version for each platform
+	// codex has one version for each platform
+	p.got.Version, _, _ = strings.Cut(p.got.Version, "-linux")
 	return p
 }
 
@@ -639,7 +643,8 @@ func (p *installation) converse(cmd *exec.Cmd) *conversation {
 	return &conversation{p, p.start(cmd), out}
 }
 
-func (c *conversation) send(line string) { go fmt.Fprintln(c.in, line) } // nobody reads when the program has ended
+// nobody reads when the program has ended
+func (c *conversation) send(line string) { go fmt.Fprintln(c.in, line) }
 
 // call returns the answer; "" when the program has ended without one.
 func (c *conversation) call(id int, method, params string) string {

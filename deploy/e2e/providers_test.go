@@ -10,8 +10,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// providerBench is one of two real providers, asked at every refresh: Dex, which keeps one refresh token for each person
-// and client and answers errors of its own; oidc-provider, which ends a login whose refresh token it sees twice.
+// providerBench is one of two real providers, asked at every refresh: Dex, which keeps one refresh
+// token for each person and client and answers errors of its own; oidc-provider, which ends a login
+// whose refresh token it sees twice.
 type providerBench struct {
 	*testing.T
 	w       *rig.World
@@ -21,7 +22,8 @@ type providerBench struct {
 	remove  func(sub string) // by the provider's administrator
 }
 
-// TestRealProvidersAreAskedAtARefresh runs what a fake provider is asked in package issuer at real ones.
+// TestRealProvidersAreAskedAtARefresh runs what a fake provider is asked in package issuer at real
+// ones.
 func TestRealProvidersAreAskedAtARefresh(t *testing.T) {
 	t.Parallel()
 	store := rig.StartRedis(t, &rig.Logs{})
@@ -52,7 +54,8 @@ func askProviders(t *testing.T, o rig.Options) {
 			}
 			t.Run(tn.Provider.Name+": "+row.name, func(t *testing.T) {
 				b := &providerBench{T: t, w: w, tn: tn, user: providerUser(i)}
-				// Dex with its storage in memory cannot look for a person while it renews their refresh token, so that is what is taken away there.
+				// Dex with its storage in memory cannot look for a person while it renews their
+				// refresh token, so that is what is taken away there.
 				b.remove = func(sub string) { api.RevokeRefresh(sub, tn.Provider.ClientID) }
 				if tn == w.World {
 					b.remove = func(sub string) { tn.Provider.Disable(t, sub) }
@@ -80,7 +83,8 @@ func (b *providerBench) login() (*rig.OAuthClient, string) {
 	return c, tokens.Member("refresh_token")
 }
 
-// use presents a refresh token that must be accepted, and returns the newest and how often the provider was asked.
+// use presents a refresh token that must be accepted, and returns the newest and how often the
+// provider was asked.
 func (b *providerBench) use(c *rig.OAuthClient, what, token string) (string, int) {
 	b.Helper()
 	before := len(b.tn.Provider.Posts("refresh_token"))
@@ -260,8 +264,9 @@ func TestARefreshTokenThatWantsConsent(t *testing.T) {
 	}
 }
 
-// Dex keeps one refresh token for a person and a client, and all MCP clients are one client to it: a login at one of them takes
-// the other's away. So by default nothing is asked of it between logins.
+// Dex keeps one refresh token for a person and a client, and all MCP clients are one client to it:
+// a login at one of them takes the other's away. So by default nothing is asked of it between
+// logins.
 func TestDexKeepsOneRefreshToken(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

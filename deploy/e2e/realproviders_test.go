@@ -333,7 +333,8 @@ var situations = []situation{
 	{"refresh", func(b *bench) string {
 		b.at(oneReplica, nil)
 		s := b.must(rig.Users[0])
-		// Some refresh tokens are JWTs, whose times are whole seconds: two of one second are the same.
+		// Some refresh tokens are JWTs, whose times are whole seconds: two of one second are the
+		// same.
 		login := time.Now().Unix()
 		rig.WaitWithin(b, 10*time.Second, "the next second", func() error {
 			if time.Now().Unix() == login {
@@ -387,7 +388,8 @@ var situations = []situation{
 		b.begin()
 		b.at(otherReplica, nil)
 		first := b.use(&thief)
-		warned := strings.Contains(b.logs.Text("sidecar-"+otherReplica), "stolen refresh token") // once for each process and provider
+		// once for each process and provider
+		warned := strings.Contains(b.logs.Text("sidecar-"+otherReplica), "stolen refresh token")
 		b.at(oneReplica, nil)
 		owner := b.use(s)
 		b.at(otherReplica, nil)

@@ -11,8 +11,9 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// Others read our documents as they read everybody's: the TypeScript SDK's schemas, for OpenID's document too, those of
-// @atproto/oauth-types, which check RFC 8414 and RFC 9728 as such, and the Go SDK's readers.
+// Others read our documents as they read everybody's: the TypeScript SDK's schemas, for OpenID's
+// document too, those of @atproto/oauth-types, which check RFC 8414 and RFC 9728 as such, and the
+// Go SDK's readers.
 func TestMetadataBeforeReferees(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"privateRedirectURIs": "myapp://login/callback"}})
@@ -65,7 +66,8 @@ func TestMetadataBeforeReferees(t *testing.T) {
 	}
 }
 
-// Clients of MCP 2025-03-26 know the root and nothing else; those made with older versions of rmcp try the endpoint's own path first.
+// Clients of MCP 2025-03-26 know the root and nothing else; those made with older versions of rmcp
+// try the endpoint's own path first.
 func TestMetadataWhereOlderClientsLook(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Root: "wiki"})
@@ -73,7 +75,8 @@ func TestMetadataWhereOlderClientsLook(t *testing.T) {
 		c := tn.Client()
 		root := strings.TrimSuffix(c.Public, "/"+tn.Name)
 		for address, issuer := range map[string]string{
-			root + "/.well-known/oauth-authorization-server":                     w.Wiki.PublicHTTP(), // the one that the operator chose
+			// the one that the operator chose
+			root + "/.well-known/oauth-authorization-server":                     w.Wiki.PublicHTTP(),
 			root + "/.well-known/oauth-authorization-server/" + tn.Name + "/mcp": c.Public,
 			root + "/" + tn.Name + "/mcp/.well-known/oauth-authorization-server": c.Public,
 			root + "/.well-known/oauth-authorization-server/" + tn.Name:          c.Public,

@@ -8,8 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// Every request to the sidecar meets a process that was started for it: both replicas are killed and started again
-// before each. Whatever a flow needs is in what the client and the browser carry.
+// Every request to the sidecar meets a process that was started for it: both replicas are killed
+// and started again before each. Whatever a flow needs is in what the client and the browser carry.
 func TestLoginWhileReplicasAreKilled(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -49,8 +49,8 @@ func TestLoginWhileReplicasAreKilled(t *testing.T) {
 	}
 }
 
-// The master ring is changed as the manual says, one replica at a time, while a login is going on: first the
-// new secret is known everywhere, then it seals, then the old one goes.
+// The master ring is changed as the manual says, one replica at a time, while a login is going on:
+// first the new secret is known everywhere, then it seals, then the old one goes.
 func TestMasterRingRotatesUnderARunningLogin(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -69,7 +69,8 @@ func TestMasterRingRotatesUnderARunningLogin(t *testing.T) {
 	}
 	works(t, "token from before the rotation", before.Member("access_token"))
 
-	// The plugin's hop key comes from the first master secret and stays: the sidecar knows it as long as the secret is in the ring.
+	// The plugin's hop key comes from the first master secret and stays: the sidecar knows it as
+	// long as the secret is in the ring.
 	for _, step := range rings {
 		t.Run(step.name, func(t *testing.T) {
 			// In the middle of the login one replica has the new ring and the other has not.
@@ -98,7 +99,8 @@ func TestMasterRingRotatesUnderARunningLogin(t *testing.T) {
 			} else {
 				works(t, "refreshed token", answer.Member("access_token"))
 			}
-			// The registration of before the rotation serves on; a new one is sealed under the first secret.
+			// The registration of before the rotation serves on; a new one is sealed under the
+			// first secret.
 			works(t, "token of a new client", w.Wiki.Client().Tokens(w.Wiki.Browser()).Member("access_token"))
 		})
 	}
@@ -108,7 +110,8 @@ func TestMasterRingRotatesUnderARunningLogin(t *testing.T) {
 		for _, r := range w.Replicas {
 			r.Restart(map[string]string{"BOUNCER_ENCRYPTION_KEY": newKey})
 		}
-		// The plugin still holds the hop key of the old secret, so Traefik needs the new one before the old secret goes.
+		// The plugin still holds the hop key of the old secret, so Traefik needs the new one before
+		// the old secret goes.
 		if answer := c.Refresh(tokens.Member("refresh_token")); answer.Status == http.StatusOK {
 			t.Errorf("accepted: %s", answer)
 		}

@@ -17,7 +17,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// drill is people at work when something happens: ann with two applications, bob with one of hers, and carl at the other server.
+// drill is people at work when something happens: ann with two applications, bob with one of hers,
+// and carl at the other server.
 type drill struct {
 	*testing.T
 	s         *stack
@@ -93,7 +94,8 @@ var stages = []stage{
 	{page: "master", blocks: []int{0, 1}, out: everybody, newOnly: everybody, before: (*drill).forge, after: (*drill).wantForgedRefused},
 }
 
-// TestRunbooks runs the commands of every page in docs/runbooks against a running stack, and looks at who is in.
+// TestRunbooks runs the commands of every page in docs/runbooks against a running stack, and looks
+// at who is in.
 func TestRunbooks(t *testing.T) {
 	t.Parallel()
 	d := &drill{T: t, s: newStack(t), block: commandsOfRunbooks(t)}
@@ -225,7 +227,8 @@ func (d *drill) login(name string) *login {
 // register makes a client, with a redirect URI of its own if one is given.
 func (d *drill) register(tn *rig.Tenant, redirect string) *rig.OAuthClient {
 	d.Helper()
-	c := rig.NewOAuthClient(d.s.t, d.s.w.HTTP(), tn.PublicHTTPS()) // it may live longer than a stage
+	// it may live longer than a stage
+	c := rig.NewOAuthClient(d.s.t, d.s.w.HTTP(), tn.PublicHTTPS())
 	if redirect != "" {
 		answer := c.Register(map[string]any{"client_name": "Chat", "redirect_uris": []string{redirect}, "token_endpoint_auth_method": "none"})
 		c.Redirect, c.ClientID = redirect, answer.Member("client_id")
@@ -279,7 +282,8 @@ func (d *drill) wantIn(l *login, when string, in bool) {
 		return nil
 	}
 	for _, check := range []func() error{call, refresh} {
-		if !in { // docs/runbooks/README.md says a minute; the rest is for full seconds and a slow machine
+		// docs/runbooks/README.md says a minute; the rest is for full seconds and a slow machine
+		if !in {
 			rig.WaitWithin(d.T, 70*time.Second, "the sidecar and the plugin to look again", check)
 		} else if err := check(); err != nil {
 			d.Error(err)
@@ -336,7 +340,8 @@ func (d *drill) askWithHop() int {
 	return status
 }
 
-// forge is what whoever has the master can do: bob's access token says that he is ann. The plugin believes it.
+// forge is what whoever has the master can do: bob's access token says that he is ann. The plugin
+// believes it.
 func (d *drill) forge() {
 	ring, err := sealing.ParseRing(d.s.variables()["BOUNCER_ENCRYPTION_KEY"])
 	if err != nil {
@@ -360,7 +365,8 @@ func (d *drill) forge() {
 	}
 	tenant := sealing.Tenant{
 		PublicURL: bob.tn.PublicHTTPS(), Resource: bob.tn.Name, Audience: bob.tn.Name,
-		UpstreamIssuer: bob.tn.Provider.Issuer, UpstreamClientID: bob.tn.Provider.ClientID, Generation: 1, // since the page tenant
+		// since the page tenant
+		UpstreamIssuer: bob.tn.Provider.Issuer, UpstreamClientID: bob.tn.Provider.ClientID, Generation: 1,
 	}
 	// The defaults.
 	key := ring.SigningKey(tenant.ID(), sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour}, issued)

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A schedule is what the clients of TestSwarm do and what breaks meanwhile. It follows from the seed and from nothing
-// else; how far the operations of different clients overlap is the machine's affair.
+// A schedule is what the clients of TestSwarm do and what breaks meanwhile. It follows from the
+// seed and from nothing else; how far the operations of different clients overlap is the machine's
+// affair.
 type schedule struct {
 	clients [][]step
 	faults  []fault
@@ -31,7 +32,8 @@ type fault struct {
 	Skew    time.Duration // of the replica's clock from now on
 }
 
-// Steps and their weights. A thief and a revocation end a family, so that their client begins a new one.
+// Steps and their weights. A thief and a revocation end a family, so that their client begins a new
+// one.
 var stepWeights = []struct {
 	do     string
 	weight int
@@ -43,8 +45,8 @@ var stepWeights = []struct {
 // maxSkew is how far from the real time a clock may be: two of them are twice as far apart.
 const maxSkew = time.Minute
 
-// newSchedule makes the schedule of a run. The last faults end well before its end, so that every client can show
-// that it is still logged in.
+// newSchedule makes the schedule of a run. The last faults end well before its end, so that every
+// client can show that it is still logged in.
 func newSchedule(seed uint64, length time.Duration, clients, replicas int) schedule {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var s schedule
@@ -55,7 +57,8 @@ func newSchedule(seed uint64, length time.Duration, clients, replicas int) sched
 		}
 		s.clients = append(s.clients, steps)
 	}
-	// The rare faults, once in each half minute; what is killed and how clocks go wrong fills the rest.
+	// The rare faults, once in each half minute; what is killed and how clocks go wrong fills the
+	// rest.
 	const round = 30 * time.Second
 	for start := time.Duration(0); start < length; start += round {
 		rare := []fault{

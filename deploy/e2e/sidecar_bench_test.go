@@ -19,8 +19,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// BenchmarkSidecar measures the real program over real HTTP: CPU of its process per request, which other load on the
-// machine does not change much, and memory. docs/benchmarks.md has the budgets.
+// BenchmarkSidecar measures the real program over real HTTP: CPU of its process per request, which
+// other load on the machine does not change much, and memory. docs/benchmarks.md has the budgets.
 func BenchmarkSidecar(b *testing.B) {
 	s := newBenchSidecar(b)
 
@@ -58,7 +58,8 @@ func BenchmarkSidecar(b *testing.B) {
 		}
 		s.replica.WroteNothing()
 	})
-	// Each of four clients uses each refresh token once, as clients do: a token that is presented again costs less.
+	// Each of four clients uses each refresh token once, as clients do: a token that is presented
+	// again costs less.
 	for _, guard := range []string{"none", "memory", "redis"} {
 		b.Run("refresh, guard "+guard, func(b *testing.B) {
 			url := guard
@@ -178,7 +179,8 @@ func (s *benchSidecar) load(b *testing.B, next func() *http.Request) {
 	s.report(b, before)
 }
 
-// refreshes measures b.N refreshes, and how many of them there are in a second while the load has to share the machine.
+// refreshes measures b.N refreshes, and how many of them there are in a second while the load has
+// to share the machine.
 func (s *benchSidecar) refreshes(b *testing.B) {
 	client := rig.NewOAuthClient(s.t, http.DefaultClient, s.public)
 	var tokens [loadConns]string
@@ -267,5 +269,6 @@ func (s *benchSidecar) burst(b *testing.B, n int, next func() *http.Request) {
 	}
 }
 
-// loadConns requests at a time: enough that the process never waits, few enough that they share the machine.
+// loadConns requests at a time: enough that the process never waits, few enough that they share the
+// machine.
 const loadConns = 4

@@ -20,9 +20,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// stack is deploy/compose in a folder of its own, as an operator has it, on the rig's parts: replicas of the sidecar, Traefik, MCP servers
-// and providers. Commands run in the folder, with this repository's mcpbouncer; docker is this test program (TestMain), which hands
-// what docker compose is asked to the stack.
+// stack is deploy/compose in a folder of its own, as an operator has it, on the rig's parts:
+// replicas of the sidecar, Traefik, MCP servers and providers. Commands run in the folder, with
+// this repository's mcpbouncer; docker is this test program (TestMain), which hands what docker
+// compose is asked to the stack.
 type stack struct {
 	t       *testing.T
 	w       *rig.World
@@ -51,7 +52,8 @@ func newStack(t *testing.T) *stack {
 		}
 	}
 	s.w = rig.New(t, rig.Options{
-		Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil}, // the folder that compose.yaml mounts
+		// the folder that compose.yaml mounts
+		Static: composeStatic(t), Image: map[string][]byte{"deny/README": nil},
 		Containers: func(w *rig.World) []rig.Container {
 			google, zitadel := w.Wiki.Provider, w.World.Provider
 			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+

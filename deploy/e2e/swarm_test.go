@@ -34,9 +34,10 @@ const (
 	swarmClients  = 12 // half of them at each tenant
 )
 
-// TestSwarm sets random clients on three replicas behind Traefik while everything breaks: replicas are killed, clocks
-// are up to two minutes apart and jump, signing keys turn every minute, the master ring turns, store and provider fail. What each
-// client was answered is then held against the contract, which decides alone what was right.
+// TestSwarm sets random clients on three replicas behind Traefik while everything breaks: replicas
+// are killed, clocks are up to two minutes apart and jump, signing keys turn every minute, the
+// master ring turns, store and provider fail. What each client was answered is then held against
+// the contract, which decides alone what was right.
 //
 //	go test -run TestSwarm -swarm 5m -guards none,memory,redis,dynamodb -seed 1 .
 func TestSwarm(t *testing.T) {
@@ -76,15 +77,17 @@ type swarm struct {
 
 func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard)}
-	// Dex keeps one refresh token for each person, so each of its clients is another one. It takes a refresh token again for a minute:
-	// without that, no answer of the provider that is lost could ever be made good.
+	// Dex keeps one refresh token for each person, so each of its clients is another one. It takes
+	// a refresh token again for a minute: without that, no answer of the provider that is lost
+	// could ever be made good.
 	var users []any
 	for i := range swarmClients {
 		users = append(users, rig.DexUser(swarmUser(i), fmt.Sprintf("00000000-0000-0000-0000-%012d", i)))
 	}
 	env := map[string]string{
-		"BOUNCER_ACCESS_TOKEN_TTL":  "2m",
-		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", // minutes: Options.Clocks
+		"BOUNCER_ACCESS_TOKEN_TTL": "2m",
+		// minutes: Options.Clocks
+		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1",
 	}
 	maps.Copy(env, s.guard.env)
 	labels := map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"}
@@ -167,7 +170,8 @@ func (s *swarm) breakOnce(f fault) {
 	case "kill":
 		restart()
 	case "clock":
-		if s.guard.name == "memory" { // whose grace is measured by the clock that nobody can set, which this program has not
+		// whose grace is measured by the clock that nobody can set, which this program has not
+		if s.guard.name == "memory" {
 			restart()
 		} else {
 			replica.SetClock(f.Skew)
@@ -350,7 +354,8 @@ type swarmClient struct {
 // tokens are an answer of the token endpoint.
 type tokens struct{ access, refresh string }
 
-// What was not answered a client tries again, for longer than anything is out of order, and than a claim of a replica that died.
+// What was not answered a client tries again, for longer than anything is out of order, and than a
+// claim of a replica that died.
 const (
 	patience   = 90
 	retryAfter = 250 * time.Millisecond
@@ -412,7 +417,8 @@ func (c *swarmClient) login(redemptions int) {
 			c.pause(retryAfter)
 			continue
 		}
-		c.redeem(&rig.Flow{Verifier: rig.NewVerifier()}) // a thief without the verifier spoils nothing
+		// a thief without the verifier spoils nothing
+		c.redeem(&rig.Flow{Verifier: rig.NewVerifier()})
 		got := c.atOnce(redemptions, func() (contract.Outcome, *tokens) { return c.redeem(c.flow) })
 		outcome := contract.Unanswered
 		for try := 0; got == nil && outcome == contract.Unanswered && try < patience; try++ {

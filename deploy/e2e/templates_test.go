@@ -29,8 +29,8 @@ import (
 
 var templateFile = filepath.Join(rig.Root(), "deploy", "lambda", "template.yaml")
 
-// What the official validator finds, and why it is no fault. A finding that has no reason here fails the test, and so does a reason without
-// a finding.
+// What the official validator finds, and why it is no fault. A finding that has no reason here
+// fails the test, and so does a reason without a finding.
 var explainedFindings = map[string]string{
 	"INFO I9001":  "says that a change of the property makes a new resource; nothing to change",
 	"INFO I9040":  "tags come from the stack (aws cloudformation deploy --tags)",
@@ -75,7 +75,8 @@ func TestCloudFormationTemplate(t *testing.T) {
 			t.Errorf("%s (%s) is found no more", kind, reason)
 		}
 	}
-	for _, fault := range []string{"FunctionUrlAuthTyp'", "Rolle"} { // so that it is not green for want of eyes
+	// so that it is not green for want of eyes
+	for _, fault := range []string{"FunctionUrlAuthTyp'", "Rolle"} {
 		if all := strings.Join(findings[2], "\n"); !strings.Contains(all, fault) {
 			t.Errorf("the planted fault %s was not found among\n%s", fault, all)
 		}
@@ -120,7 +121,8 @@ func validateTemplates(t *testing.T, runs []templateRun) [][]string {
 	return findings
 }
 
-// The two templates offer the same, with the same defaults, and neither allows the function more than the other.
+// The two templates offer the same, with the same defaults, and neither allows the function more
+// than the other.
 func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(rig.Root(), "deploy", "lambda", "terraform")
@@ -199,7 +201,8 @@ const (
 	invoker = "arn:aws:iam::123456789012:role/traefik"
 )
 
-// Both templates refuse what would deploy and then not work, or not as it was meant. Neither the validator nor the linter looks at values.
+// Both templates refuse what would deploy and then not work, or not as it was meant. Neither the
+// validator nor the linter looks at values.
 func TestTemplatesRefuseWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
@@ -333,7 +336,8 @@ func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts 
 	return texts
 }
 
-// holds knows the functions that the rules need, and the conditions of what is looked at here. Of a parameter they see the whole value.
+// holds knows the functions that the rules need, and the conditions of what is looked at here. Of a
+// parameter they see the whole value.
 func (c *cloudFormation) holds(t *testing.T, n *yaml.Node, values map[string]string) bool {
 	t.Helper()
 	switch {
@@ -416,7 +420,8 @@ func parseTerraform(t *testing.T) (m terraformModule) {
 	return m
 }
 
-// scope is what expressions see: the variables, each as value says from its type and its default, and the locals that depend on nothing else.
+// scope is what expressions see: the variables, each as value says from its type and its default,
+// and the locals that depend on nothing else.
 func (m *terraformModule) scope(t *testing.T, value func(name string, kind cty.Type, byDefault cty.Value) cty.Value) *hcl.EvalContext {
 	t.Helper()
 	variables, locals := map[string]cty.Value{}, map[string]cty.Value{}
@@ -511,7 +516,8 @@ func (m *terraformModule) makes(t *testing.T, given map[string]string) (key stri
 	return key, asks
 }
 
-// refusals are what Terraform would answer to these variables, by their validations and the preconditions.
+// refusals are what Terraform would answer to these variables, by their validations and the
+// preconditions.
 func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts []string) {
 	t.Helper()
 	scope := m.given(t, given)
@@ -541,8 +547,8 @@ func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts
 	return texts
 }
 
-// Terraform must know how many of each resource there are before it makes anything, also where the values of variables are made in the same run:
-// the role of Traefik, a key, a layer, a topic.
+// Terraform must know how many of each resource there are before it makes anything, also where the
+// values of variables are made in the same run: the role of Traefik, a key, a layer, a topic.
 func TestTerraformCanPlanWhatItDoesNotKnowYet(t *testing.T) {
 	t.Parallel()
 	m := parseTerraform(t)
@@ -577,7 +583,8 @@ func TestTerraformCanPlanWhatItDoesNotKnowYet(t *testing.T) {
 		if counted == 0 {
 			t.Error("no resource has count or for_each")
 		}
-		for _, fault := range []string{`toset(compact([var.invoker_arn]))`, `var.invoker_arn == null ? 0 : 1`} { // so that it is not green for want of eyes
+		// so that it is not green for want of eyes
+		for _, fault := range []string{`toset(compact([var.invoker_arn]))`, `var.invoker_arn == null ? 0 : 1`} {
 			expr, diags := hclsyntax.ParseExpression([]byte(fault), "fault", hcl.InitialPos)
 			if v, more := expr.Value(scope); diags.HasErrors() || more.HasErrors() || v.IsWhollyKnown() {
 				t.Errorf("the planted fault %s is not found: %#v, %v, %v", fault, v, diags, more)

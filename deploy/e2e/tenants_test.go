@@ -158,7 +158,8 @@ func TestNoKindOpensInThePlaceOfAnother(t *testing.T) {
 	}
 }
 
-// The sidecar may stand in the open: without a hop header that the plugin made just now it answers /healthz and nothing else.
+// The sidecar may stand in the open: without a hop header that the plugin made just now it answers
+// /healthz and nothing else.
 func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
@@ -259,7 +260,8 @@ func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 		})
 	}
 
-	// Whoever has the hop key can ask as any tenant, but any change makes another tenant, with keys that the plugin never sees.
+	// Whoever has the hop key can ask as any tenant, but any change makes another tenant, with keys
+	// that the plugin never sees.
 	t.Run("another configuration has other keys", func(t *testing.T) {
 		keys := func(payload string) []string {
 			_, body, err := rig.AskReplica(t.Context(), replica, http.MethodGet, "/oauth/jwks.json", hop(w.Keys.Hop, 0, payload))

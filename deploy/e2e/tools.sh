@@ -11,7 +11,8 @@ root=$(cd ../.. && pwd)
 build=$root/build
 mkdir -p "$build"
 
-# inputs FILE...: one hash over the Go version and the named files, by which a tool is known to be current.
+# inputs FILE...: one hash over the Go version and the named files, by which a tool is known to be
+# current.
 inputs() { { go version; cat "$@"; } | sha256sum | cut -d' ' -f1; }
 
 # current NAME HASH: is build/NAME there and made from these inputs?

@@ -25,7 +25,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// toolServer is an MCP server of the Go SDK with three tools. "watch" answers with a stream whose next event is sent when the test says so.
+// toolServer is an MCP server of the Go SDK with three tools. "watch" answers with a stream whose
+// next event is sent when the test says so.
 type toolServer struct {
 	port string
 	next chan struct{}
@@ -121,8 +122,8 @@ func listed(t *testing.T, answer *rig.Answer) []string {
 	return names
 }
 
-// Rules for tools in real Traefik, in front of a server that answers in event streams and one that answers in JSON. The callers are machines
-// with bearer keys, so keys are in it too.
+// Rules for tools in real Traefik, in front of a server that answers in event streams and one that
+// answers in JSON. The callers are machines with bearer keys, so keys are in it too.
 func TestToolRules(t *testing.T) {
 	t.Parallel()
 	servers := map[string]*toolServer{"wiki": startToolServer(t, false), "world": startToolServer(t, true)}
@@ -273,7 +274,8 @@ func eventsOneByOne(t *testing.T, w *rig.World, s *toolServer, endpoint, key str
 	}
 }
 
-// An MCP server with a key of its own gets that key, and from a machine with a bearer key neither that one nor what it was exchanged for.
+// An MCP server with a key of its own gets that key, and from a machine with a bearer key neither
+// that one nor what it was exchanged for.
 func TestAServerOfItsOwnAuthorization(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "wiki_backend_authorization")

@@ -25,7 +25,8 @@ import (
 	"github.com/traefik/yaegi/stdlib"
 )
 
-// Yaegi compiles some ordinary Go into something else without a word, so the plugin's own tests run in it too.
+// Yaegi compiles some ordinary Go into something else without a word, so the plugin's own tests run
+// in it too.
 func TestPluginTestsInYaegi(t *testing.T) {
 	gopath := t.TempDir()
 	rig.PutPlugin(t, gopath, true)
@@ -44,7 +45,8 @@ func TestPluginTestsInYaegi(t *testing.T) {
 	if passed == 0 || passed != len(ran) || err != nil {
 		t.Errorf("%d of %d tests passed in Yaegi:\n%s", passed, len(ran), out)
 	}
-	// Each test function of the sources is among them: one that the interpreter passes over would not be missed otherwise.
+	// Each test function of the sources is among them: one that the interpreter passes over would
+	// not be missed otherwise.
 	sources, _ := filepath.Glob(filepath.Join(cmd.Dir, "*_test.go"))
 	for _, file := range sources {
 		text, err := os.ReadFile(file)
@@ -200,9 +202,10 @@ func TestNativeAndYaegiAgree(t *testing.T) {
 	}
 }
 
-// net/http closes the body of an incoming request as soon as its answer begins. A proxy that hands that body to its own
-// transport is then still looking for the body's end, takes the closing for an error and cuts the answer off: one login
-// in some hundreds on a busy machine. So the plugin must hold a body before it passes it on.
+// net/http closes the body of an incoming request as soon as its answer begins. A proxy that hands
+// that body to its own transport is then still looking for the body's end, takes the closing for an
+// error and cuts the answer off: one login in some hundreds on a busy machine. So the plugin must
+// hold a body before it passes it on.
 func TestAForwardedFormIsReadBeforeItsAnswerBegins(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	const want = "the beginning, and the end"
@@ -249,8 +252,8 @@ func (a *announcing) WriteHeader(status int) {
 	a.ResponseRecorder.WriteHeader(status)
 }
 
-// serverBody is the body of an incoming request, with the worst timing that net/http allows: whoever looks for
-// its end is held up until the answer has begun.
+// serverBody is the body of an incoming request, with the worst timing that net/http allows:
+// whoever looks for its end is held up until the answer has begun.
 type serverBody struct {
 	text  string
 	begun chan struct{}
@@ -265,7 +268,8 @@ func (b *serverBody) Read(p []byte) (int, error) {
 	select {
 	case <-b.begun:
 		return 0, http.ErrBodyReadAfterClose
-	case <-time.After(100 * time.Millisecond): // nothing was sent yet: this reader wants it all first
+	case <-time.After(100 * time.Millisecond):
+		// nothing was sent yet: this reader wants it all first
 		return 0, io.EOF
 	}
 }

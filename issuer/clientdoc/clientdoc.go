@@ -29,10 +29,11 @@ const (
 	defaultAge  = time.Hour
 	staleAge    = 24 * time.Hour // how long the last good copy serves beyond its time
 	maxCopies   = 1000
-	maxFetches  = 16               // at the same time, for all tenants
-	reserve     = 4                // of them, for hosts that no stranger has chosen
-	hostShare   = 4                // of them, for one host: ChatGPT's has a document for each connector
-	hostPause   = 15 * time.Second // after a host has not answered in time
+	maxFetches  = 16 // at the same time, for all tenants
+	reserve     = 4  // of them, for hosts that no stranger has chosen
+	// of them, for one host: ChatGPT's has a document for each connector
+	hostShare = 4
+	hostPause = 15 * time.Second // after a host has not answered in time
 )
 
 // Timeout bounds one fetch.
@@ -66,10 +67,11 @@ func Keys(url string) Source { return Source{url: url, keys: true} }
 // Fetcher fetches documents and keeps what was last read. Losing what it keeps costs a request. It
 // is safe for concurrent use.
 type Fetcher struct {
-	Transport http.RoundTripper      // NewTransport's, or one of a test's
-	Reserved  func(host string) bool // does this host have places of its own, as no stranger chose it?
-	Now       func() time.Time
-	Log       *slog.Logger
+	Transport http.RoundTripper // NewTransport's, or one of a test's
+	// does this host have places of its own, as no stranger chose it?
+	Reserved func(host string) bool
+	Now      func() time.Time
+	Log      *slog.Logger
 
 	mu      sync.Mutex // guards the maps for one access; never held during a fetch
 	copies  map[Source]copied
@@ -198,7 +200,8 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 			if have || len(f.copies) < maxCopies {
 				break
 			}
-			delete(f.copies, other) // any one: a flood of documents must not take all the others at once
+			// any one: a flood of documents must not take all the others at once
+			delete(f.copies, other)
 		}
 		f.copies[source] = copied{body, now.Add(age), now}
 	case errors.Is(err, ErrWithdrawn):

@@ -29,7 +29,8 @@ func (f *Fetcher) fetch(ctx context.Context, rawURL string, limit int) ([]byte, 
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "identity") // without a word, any would do (RFC 9110 §12.5.3)
 	req.Header.Set("User-Agent", "mcpbouncer")
-	resp, err := f.Transport.RoundTrip(req) // RoundTrip and not a Client: redirects are not followed
+	// RoundTrip and not a Client: redirects are not followed
+	resp, err := f.Transport.RoundTrip(req)
 	if err != nil {
 		return nil, 0, whyNotReached(ctx, err)
 	}
@@ -67,7 +68,8 @@ func whyNotReached(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errSpecialUse):
 		why = errSpecialUse.Error()
-	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout(): // the whole fetch, or its dial or handshake
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		// the whole fetch, or its dial or handshake
 		return errSilent
 	case errors.As(err, &dns):
 		why = "its host has no address"

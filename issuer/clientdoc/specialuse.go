@@ -59,7 +59,8 @@ func checkPublicAddress(addr netip.Addr) error {
 	refused := specialUse4
 	if addr.Is6() {
 		if !globalUnicast6.Contains(addr) {
-			return errSpecialUse // NAT64, unique local, site-local, link-local, IPv4-compatible, loopback
+			// NAT64, unique local, site-local, link-local, IPv4-compatible, loopback
+			return errSpecialUse
 		}
 		refused = specialUse6
 	}

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// The table of addresses that a stranger's URL must not reach. Each range is tried at both ends: a wrong mask shows there.
+// The table of addresses that a stranger's URL must not reach. Each range is tried at both ends: a
+// wrong mask shows there.
 func TestSpecialUseAddresses(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -76,7 +77,8 @@ func TestPublicAddresses(t *testing.T) {
 	}
 }
 
-// nameServer answers each question for an IPv4 address with the next of the addresses, and the last for ever.
+// nameServer answers each question for an IPv4 address with the next of the addresses, and the last
+// for ever.
 type nameServer struct {
 	mu        sync.Mutex // guards the two below for one access
 	addresses []string
@@ -130,7 +132,8 @@ func (n *nameServer) answer(query []byte) []byte {
 	return append(out, ip[:]...)
 }
 
-// Whatever a name was before, it is the address that is about to be dialled that is judged (DNS rebinding).
+// Whatever a name was before, it is the address that is about to be dialled that is judged (DNS
+// rebinding).
 func TestTheDialledAddressIsJudged(t *testing.T) {
 	requests := 0
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests++ }))
@@ -166,7 +169,8 @@ func TestTheDialledAddressIsJudged(t *testing.T) {
 				}
 			}
 			transport := NewTransport(c.trusted).(*http.Transport)
-			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone() // whose certificate is for example.com and 127.0.0.1
+			// whose certificate is for example.com and 127.0.0.1
+			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 			defer transport.CloseIdleConnections()
 			before := requests
 			req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+c.host+":"+port+"/client.json", nil)
@@ -184,8 +188,8 @@ func TestTheDialledAddressIsJudged(t *testing.T) {
 	}
 }
 
-// Each fetch has a connection of its own. One that was kept may be dead when a function wakes up, and the fetch would hang; and net/http writes
-// to the log what comes on it without being asked.
+// Each fetch has a connection of its own. One that was kept may be dead when a function wakes up,
+// and the fetch would hang; and net/http writes to the log what comes on it without being asked.
 func TestNoConnectionIsKept(t *testing.T) {
 	var logged bytes.Buffer
 	log.SetOutput(&logged)
@@ -257,7 +261,8 @@ func TestAnAnswerWithTooManyHeaders(t *testing.T) {
 	}
 }
 
-// A proxy would do the dialling, unchecked; compression would unpack what the length cap does not see.
+// A proxy would do the dialling, unchecked; compression would unpack what the length cap does not
+// see.
 func TestTheDocumentTransportHasNoWayAround(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	transport := NewTransport(nil).(*http.Transport)

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// Browser is a person's browser: it keeps cookies, follows redirects and pages that lead on, and fills in the consent form.
-// It stops at the first address that is neither the sidecar's nor a provider's: the client's.
+// Browser is a person's browser: it keeps cookies, follows redirects and pages that lead on, and
+// fills in the consent form. It stops at the first address that is neither the sidecar's nor a
+// provider's: the client's.
 type Browser struct {
 	Jar http.CookieJar
 
@@ -165,7 +166,8 @@ func (b *Browser) Follow(p *Page) *url.URL {
 	return nil
 }
 
-// Upstream goes from a consent page's answer to the provider's answer, and returns the callback address unvisited.
+// Upstream goes from a consent page's answer to the provider's answer, and returns the callback
+// address unvisited.
 func (b *Browser) Upstream(p *Page) string {
 	b.t.Helper()
 	for range 10 {
@@ -183,7 +185,8 @@ func (b *Browser) Upstream(p *Page) string {
 	return ""
 }
 
-// Login opens an authorization URL, allows it, and returns the address of the client that the answer goes to.
+// Login opens an authorization URL, allows it, and returns the address of the client that the
+// answer goes to.
 func (b *Browser) Login(authorizationURL string) *url.URL {
 	b.t.Helper()
 	return b.Follow(b.Decide(b.Get(authorizationURL), "allow"))

@@ -98,8 +98,8 @@ func SealHop(key string, at time.Time, payload []byte) string {
 	return "mbh1_" + base64.RawURLEncoding.EncodeToString(out)
 }
 
-// Front stands where Traefik and the plugin stand: it maps what a client asks below the public URL to the sidecar's
-// paths and adds the hop header.
+// Front stands where Traefik and the plugin stand: it maps what a client asks below the public URL
+// to the sidecar's paths and adds the hop header.
 type Front struct {
 	Tenant  Tenant
 	HopKey  string
@@ -143,7 +143,8 @@ func (f *Front) sidecarPath(path string) (string, bool) {
 	return "", false
 }
 
-// Internet answers requests to known origins from handlers in memory, and lets the others (a Provider's) out.
+// Internet answers requests to known origins from handlers in memory, and lets the others (a
+// Provider's) out.
 type Internet struct {
 	mu    sync.Mutex // guards sites for one access
 	sites []site
@@ -156,7 +157,8 @@ type site struct {
 	h      http.Handler
 }
 
-// Handle gives everything at and below a public URL, and its path-inserted well-known documents, to a handler.
+// Handle gives everything at and below a public URL, and its path-inserted well-known documents, to
+// a handler.
 func (n *Internet) Handle(publicURL string, h http.Handler) {
 	u, err := url.Parse(publicURL)
 	if err != nil {

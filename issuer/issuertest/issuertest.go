@@ -1,13 +1,16 @@
 // Package issuertest is what a test of the sidecar needs around it, made unkind on purpose.
 //
-//   - Provider is an OpenID provider on a loopback port. It counts what it is asked, and has a switch for each way
-//     in which real providers are wrong, slow or strict.
-//   - Tenant, SealHop and Front play the plugin: they say whom the sidecar serves, written from docs/hop.md alone.
-//   - Internet routes host names to handlers in memory, so that a login on https://mcp.localhost needs no certificate.
+//   - Provider is an OpenID provider on a loopback port. It counts what it is asked, and has a
+//     switch for each way in which real providers are wrong, slow or strict.
+//   - Tenant, SealHop and Front play the plugin: they say whom the sidecar serves, written from
+//     docs/hop.md alone.
+//   - Internet routes host names to handlers in memory, so that a login on https://mcp.localhost
+//     needs no certificate.
 //   - Browser is a person: it keeps cookies, reads the pages and presses the buttons.
 //   - Clock is the time, with as many replicas' clocks beside it as wanted.
 //
-// Nil options mean defaults. Nothing here imports package issuer or package sealing: what it shares with them is the wire.
+// Nil options mean defaults. Nothing here imports package issuer or package sealing: what it shares
+// with them is the wire.
 package issuertest
 
 import (
@@ -15,7 +18,8 @@ import (
 	"time"
 )
 
-// Start is when a Clock begins unless told otherwise: in the middle of a day, an hour and a signing epoch.
+// Start is when a Clock begins unless told otherwise: in the middle of a day, an hour and a signing
+// epoch.
 var Start = time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)
 
 // Clock is a time that moves only when it is told to.

@@ -25,17 +25,19 @@ import (
 
 // Options are what a provider is; nil means the defaults.
 type Options struct {
-	TLS          bool             // an https issuer; reach it with Provider.Transport
-	HTTP2        bool             // the same, over HTTP/2
-	Issuer       string           // its name instead of the address where it listens: https://accounts.google.com; reach it with Provider.Transport
+	TLS   bool // an https issuer; reach it with Provider.Transport
+	HTTP2 bool // the same, over HTTP/2
+	// its name instead of the address where it listens: https://accounts.google.com; reach it with
+	// Provider.Transport
+	Issuer       string
 	Now          func() time.Time // nil: the real time
 	ClientID     string           // default "bouncer"
 	ClientSecret string           // default "upstream-secret-of-the-bouncer"
 	Public       bool             // the client has no secret
 }
 
-// Behaviour is how a provider acts. The zero value is a kind one: every field is an unkindness seen in the wild, or a choice
-// that real providers make differently.
+// Behaviour is how a provider acts. The zero value is a kind one: every field is an unkindness seen
+// in the wild, or a choice that real providers make differently.
 type Behaviour struct {
 	// Discovery
 	DiscoveryStatus   int            // answers this instead of the document
@@ -67,37 +69,44 @@ type Behaviour struct {
 	CodeLength           int     // pads codes to this length
 
 	// Token endpoint
-	AcceptOnly       string               // "basic", "post" or "private_key_jwt"; the first two if empty
-	CodeReuse        string               // "": refused with invalid_grant; "allowed"; else the error code that refuses it
-	CodeRefusal      string               // the error code for every code that is worth nothing; "invalid_grant" if empty
-	CodeRefusalText  string               // and its error_description
-	BurnOnWrongProof bool                 // a wrong code_verifier uses the code up
-	Status           int                  // answers this status,
-	Error            string               // with this error code
-	Echo             bool                 // whose description holds all that was sent
-	Body             string               // or this body,
-	BodyType         string               // of this Content-Type; application/json if empty
-	Hang             bool                 // answers when the asker has gone
-	Reset            bool                 // hangs up after reading the request
-	NoIDToken        bool                 // missing id_token
-	Scope            *string              // the scope member of every token response; none if nil
-	IDToken          string               // instead of the signed one
-	Unsigned         bool                 // alg none
-	WrongKey         bool                 // signed by somebody else under the published kid
-	Alg              string               // of the signature: HS256 with the client's secret, or one of RSA; RS256 if empty
-	NoKeyID          bool                 // the header has no kid
-	Encrypted        bool                 // for a key of the client's
-	Claims           func(map[string]any) // changes the claims before they are signed
-	Payload          string               // instead of the claims
-	Answer           map[string]any       // members set over every token response's own
-	AnswerType       string               // its Content-Type; application/json if empty
+	// "basic", "post" or "private_key_jwt"; the first two if empty
+	AcceptOnly string
+	// "": refused with invalid_grant; "allowed"; else the error code that refuses it
+	CodeReuse string
+	// the error code for every code that is worth nothing; "invalid_grant" if empty
+	CodeRefusal      string
+	CodeRefusalText  string  // and its error_description
+	BurnOnWrongProof bool    // a wrong code_verifier uses the code up
+	Status           int     // answers this status,
+	Error            string  // with this error code
+	Echo             bool    // whose description holds all that was sent
+	Body             string  // or this body,
+	BodyType         string  // of this Content-Type; application/json if empty
+	Hang             bool    // answers when the asker has gone
+	Reset            bool    // hangs up after reading the request
+	NoIDToken        bool    // missing id_token
+	Scope            *string // the scope member of every token response; none if nil
+	IDToken          string  // instead of the signed one
+	Unsigned         bool    // alg none
+	WrongKey         bool    // signed by somebody else under the published kid
+	// of the signature: HS256 with the client's secret, or one of RSA; RS256 if empty
+	Alg        string
+	NoKeyID    bool                 // the header has no kid
+	Encrypted  bool                 // for a key of the client's
+	Claims     func(map[string]any) // changes the claims before they are signed
+	Payload    string               // instead of the claims
+	Answer     map[string]any       // members set over every token response's own
+	AnswerType string               // its Content-Type; application/json if empty
 
 	// Userinfo endpoint
-	UserInfo       map[string]any // what it says, a sub of "*" being the person's own; the discovery document names the endpoint only if this is set
-	UserInfoStatus int            // answers this status instead
-	UserInfoBody   string         // or this, as UserInfoType
-	UserInfoType   string         // of UserInfoBody; application/json if empty
-	UserInfoSigned bool           // answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
+	// what it says, a sub of "*" being the person's own; the discovery document names the endpoint
+	// only if this is set
+	UserInfo       map[string]any
+	UserInfoStatus int    // answers this status instead
+	UserInfoBody   string // or this, as UserInfoType
+	UserInfoType   string // of UserInfoBody; application/json if empty
+	// answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
+	UserInfoSigned bool
 
 	// Refresh "": rotates; "static": the same token for ever; "none": gives none; "keeps": a new
 	// one at each use, and the old ones stay good; "half": so too, until the access token that came
@@ -114,17 +123,20 @@ type Behaviour struct {
 	RefreshError   string
 	RefreshMessage string
 
-	Leeway        time.Duration // a replaced refresh token works for so long, and gives the newest again
-	Gone          bool          // the person may not come in any more
-	RefusalStatus int           // how a refresh token that is worth nothing is refused; 400 if zero
-	Refusal       string        // "invalid_grant" if empty
-	RefusalEmpty  bool          // with no body at all
-	RefusalText   string        // error_description
-	LoseResponses int           // so often it does what a refresh asks for, and hangs up before it says so
+	// a replaced refresh token works for so long, and gives the newest again
+	Leeway        time.Duration
+	Gone          bool   // the person may not come in any more
+	RefusalStatus int    // how a refresh token that is worth nothing is refused; 400 if zero
+	Refusal       string // "invalid_grant" if empty
+	RefusalEmpty  bool   // with no body at all
+	RefusalText   string // error_description
+	// so often it does what a refresh asks for, and hangs up before it says so
+	LoseResponses int
 	Delay         time.Duration // before the token endpoint does anything
-	Dex           bool          // endpoints and errors of Dex, and its one refresh token for each person and client
-	Revocation    bool          // has a revocation endpoint (RFC 7009)
-	RevokeStatus  int           // which answers this
+	// endpoints and errors of Dex, and its one refresh token for each person and client
+	Dex          bool
+	Revocation   bool // has a revocation endpoint (RFC 7009)
+	RevokeStatus int  // which answers this
 }
 
 // PersonCookie names who is signed in at a provider, in the browser that has it.
@@ -375,7 +387,8 @@ func (p *Provider) LastPost() url.Values {
 	return p.posts[len(p.posts)-1]
 }
 
-// Counts are the requests for the discovery document, for the keys, and at the authorization endpoint.
+// Counts are the requests for the discovery document, for the keys, and at the authorization
+// endpoint.
 func (p *Provider) Counts() (discoveries, keys, authorizations int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -423,7 +436,8 @@ func (p *Provider) Assertions() []string {
 	return slices.Clone(p.assertions)
 }
 
-// Secrets are all values that must never stand in a log: codes and tokens that were made, and what came in to redeem them.
+// Secrets are all values that must never stand in a log: codes and tokens that were made, and what
+// came in to redeem them.
 func (p *Provider) Secrets() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -438,7 +452,8 @@ func (p *Provider) secret(values ...string) {
 	}
 }
 
-// ServeHTTP holds the lock for the whole request: a provider that judges single use must. Hanging does not.
+// ServeHTTP holds the lock for the whole request: a provider that judges single use must. Hanging
+// does not.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.ParseForm()
 	if p.hangs(r) {
@@ -463,7 +478,9 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		p.discovery(w, r)
-	case "/elsewhere": // where a discovery redirect may lead: the same document, in a place that nobody vouches for
+	case "/elsewhere":
+		// where a discovery redirect may lead: the same document, in a place that nobody vouches
+		// for
 		p.behaviour.DiscoveryRedirect = ""
 		p.discovery(w, r)
 	case "/keys":

@@ -25,7 +25,8 @@ const MaxLength = 200
 var knownPrivate = []string{
 	"cursor://anysphere.cursor-mcp", // Cursor
 	"warp://mcp/oauth2callback",     // Warp (github.com/warpdotdev/warp/issues/9088)
-	"raycast://oauth",               // Raycast; ?package_name=… follows (developers.raycast.com, OAuth)
+	// Raycast; ?package_name=… follows (developers.raycast.com, OAuth)
+	"raycast://oauth",
 	// Cline, an extension, with the scheme of its editor; a hash of the server's address follows
 	// (github.com/cline/cline/issues/8103).
 	"vscode://saoudrizwan.claude-dev/mcp-auth/callback",

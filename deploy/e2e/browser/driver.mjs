@@ -1,5 +1,6 @@
-// Drives the pages in a real Chromium. The plan comes on standard input, one JSON line per scenario goes to standard
-// output: {name, error?, ends: [URL of the client, …], references: [of error pages, …], milliseconds}.
+// Drives the pages in a real Chromium. The plan comes on standard input, one JSON line per scenario
+// goes to standard output: {name, error?, ends: [URL of the client, …], references: [of error
+// pages, …], milliseconds}.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -139,7 +140,8 @@ const channels = async (page, selector, property) => {
   return color.match(/[\d.]+/g).slice(0, 3).map(Number);
 };
 
-// copyOf opens the same rendering of a page again: what a second tab, the history or a copied file may hold.
+// copyOf opens the same rendering of a page again: what a second tab, the history or a copied file
+// may hold.
 async function copyOf(source, person, flow) {
   const body = await source.content();
   const headers = { 'content-type': 'text/html; charset=utf-8', 'referrer-policy': 'same-origin' };
@@ -158,7 +160,8 @@ async function press(page, button) {
   return response;
 }
 
-// forgotten waits until the browser has dropped the cookies of answered pages, which live for ten seconds.
+// forgotten waits until the browser has dropped the cookies of answered pages, which live for ten
+// seconds.
 async function forgotten(person) {
   const consents = async () => (await person.context.cookies()).filter((c) => c.name.includes('consent'));
   check((await consents()).every((c) => c.expires < Date.now() / 1000 + 11), 'an answered page lives on');
@@ -314,8 +317,9 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
-  // The answer to the first click has come, cookies and all, when the second click makes the browser abandon it: what a double click is on a
-  // slow machine. A copy of the page stands for the first click.
+  // The answer to the first click has come, cookies and all, when the second click makes the
+  // browser abandon it: what a double click is on a slow machine. A copy of the page stands for the
+  // first click.
   async 'click again'(flows, { open, person }) {
     const page = await open(flows[0]);
     const copy = await copyOf(page, person, flows[0]);
@@ -325,8 +329,8 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
-  // Another window lies above the page, is clicked twice, and closes at the first click: the second one falls on Allow. So whose pointer
-  // has only just come to the page cannot press it.
+  // Another window lies above the page, is clicked twice, and closes at the first click: the second
+  // one falls on Allow. So whose pointer has only just come to the page cannot press it.
   async hurry(flows, { person }) {
     const page = await person.context.newPage();
     await page.goto(flows[0].url);
@@ -369,7 +373,8 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
-  // Every page that a person sees is reloaded: the question, the answer to the form, and the page after the login.
+  // Every page that a person sees is reloaded: the question, the answer to the form, and the page
+  // after the login.
   async reload(flows, { open }) {
     const page = await open(flows[0]);
     const reload = async (status) => check((await page.reload()).status() === status, 'a reloaded page has changed');
@@ -387,7 +392,8 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
-  // The second name is the first one with marks that reach over the lines below. Of them nothing is to be seen there.
+  // The second name is the first one with marks that reach over the lines below. Of them nothing is
+  // to be seen there.
   async spill(flows, { open }) {
     const below = [];
     for (const flow of flows) {
@@ -491,8 +497,8 @@ const scenarios = {
     return [];
   },
 
-  // The way out of the consent page and back from the provider, under the policy in force. The first flow is denied,
-  // the second allowed.
+  // The way out of the consent page and back from the provider, under the policy in force. The
+  // first flow is denied, the second allowed.
   async out(flows, { open }) {
     const ends = [];
     for (const [i, button] of [deny, allow].entries()) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the browser tests drive: Chromium, unless there is one, and playwright-core by package-lock.json.
-# CHROMIUM names another Chromium than /usr/bin/chromium.
+# Installs what the browser tests drive: Chromium, unless there is one, and playwright-core by
+# package-lock.json. CHROMIUM names another Chromium than /usr/bin/chromium.
 set -euo pipefail
 cd "$(dirname "$0")"
 

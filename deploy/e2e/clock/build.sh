@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the sidecar for tests with wrong clocks. Usage: build.sh OUTPUT
-# It is the program as it stands in this repository but for two lines: time.Now adds what the file named by RIG_CLOCK
-# says (clock.go.txt), and BOUNCER_KEY_ROTATION_DAYS counts minutes. Nothing of this is in the real program. The first
-# build compiles the standard library once more: a minute on two cores.
+# It is the program as it stands in this repository but for two lines: time.Now adds what the file
+# named by RIG_CLOCK says (clock.go.txt), and BOUNCER_KEY_ROTATION_DAYS counts minutes. Nothing of
+# this is in the real program. The first build compiles the standard library once more: a minute on
+# two cores.
 set -euo pipefail
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"

@@ -1,5 +1,6 @@
-// Prints what the official validator finds in templates: one finding a line. Arguments: for each run a template, and its parameters as a JSON
-// object. It takes seconds to start, and none for a run.
+// Prints what the official validator finds in templates: one finding a line. Arguments: for each
+// run a template, and its parameters as a JSON object. It takes seconds to start, and none for a
+// run.
 import { RegoEngine, TemplateFile } from "@aws/cloudformation-validate";
 
 const args = process.argv.slice(2);

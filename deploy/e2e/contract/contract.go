@@ -1,11 +1,12 @@
-// Package contract is a model of what docs/replay.md promises. From the record of what clients presented and were
-// answered, and of what was broken meanwhile, it decides which answers the promises permit. It knows nothing of the
-// product, of HTTP or of a clock.
+// Package contract is a model of what docs/replay.md promises. From the record of what clients
+// presented and were answered, and of what was broken meanwhile, it decides which answers the
+// promises permit. It knows nothing of the product, of HTTP or of a clock.
 //
-// An answer is judged by two questions. Must it have been different, given all that certainly happened before? Then
-// something was used twice. May it have been so, given all that possibly happened before? If not, somebody was logged
-// out without cause. Between the two lies what the promises leave open: an operation without an answer may have
-// taken effect or not, and two that overlap in time may have come in either order.
+// An answer is judged by two questions. Must it have been different, given all that certainly
+// happened before? Then something was used twice. May it have been so, given all that possibly
+// happened before? If not, somebody was logged out without cause. Between the two lies what the
+// promises leave open: an operation without an answer may have taken effect or not, and two that
+// overlap in time may have come in either order.
 package contract
 
 import (
@@ -41,27 +42,31 @@ type Contract struct {
 	Guard    Guard
 	Upstream Upstream
 	Interval time.Duration // upstreamCheckInterval
-	Grace    time.Duration // the last used refresh token of a family gets the answer of its first use again for so long
-	Life     time.Duration // of a family, counted from its code's redemption
+	// the last used refresh token of a family gets the answer of its first use again for so long
+	Grace time.Duration
+	Life  time.Duration // of a family, counted from its code's redemption
 
-	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code. Every provider
-	// here honours only one of several in sequence.
+	// CodeOnce says that the provider honours one of several simultaneous redemptions of its code.
+	// Every provider here honours only one of several in sequence.
 	CodeOnce bool
-	// CodesByGuard says that the provider's codes are redeemed at the callback, so that nobody but the guard counts ours.
+	// CodesByGuard says that the provider's codes are redeemed at the callback, so that nobody but
+	// the guard counts ours.
 	CodesByGuard bool
 
-	// Claim is how long the others wait after a process died that was asking the provider about a login.
+	// Claim is how long the others wait after a process died that was asking the provider about a
+	// login.
 	Claim time.Duration
 
-	// Settle is how long after the end of an outage an answer may still be missing: a connection is made anew, a
-	// back-off runs out.
+	// Settle is how long after the end of an outage an answer may still be missing: a connection is
+	// made anew, a back-off runs out.
 	Settle time.Duration
 }
 
 // Action is what a client did.
 type Action string
 
-// The actions. Login is the way to a code, through browser and provider; Call uses the access token that came with a refresh token.
+// The actions. Login is the way to a code, through browser and provider; Call uses the access token
+// that came with a refresh token.
 const (
 	Login   Action = "login"
 	Redeem  Action = "redeem"
@@ -81,12 +86,15 @@ const (
 	Broken     Outcome = "broken"     // any other answer: never permitted
 )
 
-// Op is one request of a client. Start and End are times since the beginning of the record, taken outside.
+// Op is one request of a client. Start and End are times since the beginning of the record, taken
+// outside.
 type Op struct {
 	Start, End time.Duration
 	Do         Action
-	Value      string // the code or refresh token presented; for Call the refresh token it came with, for Login who logs in
-	Outcome    Outcome
+	// the code or refresh token presented; for Call the refresh token it came with, for Login who
+	// logs in
+	Value   string
+	Outcome Outcome
 
 	Gives   string        // the refresh token in the answer; empty when there was none
 	Expires time.Duration // Call: when the access token ends
@@ -116,11 +124,12 @@ type Outage struct {
 
 // Ending is the end of a family by the operator's or the provider's will.
 type Ending struct {
-	Value string        // the family's code,
-	Who   string        // or whose families end: those that began before From, and perhaps those before To
-	To    time.Duration // with Who
-	From  time.Duration // it may be refused from here on
-	By    time.Duration // it must be from here on; 0: no such time
+	Value string // the family's code,
+	// or whose families end: those that began before From, and perhaps those before To
+	Who  string
+	To   time.Duration // with Who
+	From time.Duration // it may be refused from here on
+	By   time.Duration // it must be from here on; 0: no such time
 }
 
 // History is a record.
@@ -233,8 +242,8 @@ func (m *model) judge(op *Op) (says []string) {
 // leeway is how long the plugin accepts an access token after its end (docs/decisions/0002).
 const leeway = time.Minute
 
-// moves says whether an operation certainly replaced what it presented: an answer without a new token, or with the one
-// presented, leaves a client with what it had, which must stay good.
+// moves says whether an operation certainly replaced what it presented: an answer without a new
+// token, or with the one presented, leaves a client with what it had, which must stay good.
 func (op *Op) moves() bool { return op.Outcome == Granted && op.Gives != "" && op.Gives != op.Value }
 
 // mayMove says whether it possibly did.
@@ -276,7 +285,8 @@ func (m *model) mayBeUnanswered(op *Op) bool {
 		}
 	}
 	switch op.Do {
-	case Redeem: // providers answer the losers of a race for one code in ways of their own, 500 among them
+	case Redeem:
+		// providers answer the losers of a race for one code in ways of their own, 500 among them
 		return m.mayBeSecond(op)
 	case Refresh: // somebody else may have been asking the provider for this login, and died
 		return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
@@ -304,7 +314,8 @@ func (m *model) mayBeSecond(op *Op) bool {
 	})
 }
 
-// mustBeStale says whether a refresh token was certainly used longer ago than the grace, or one that came after it was used.
+// mustBeStale says whether a refresh token was certainly used longer ago than the grace, or one
+// that came after it was used.
 func (m *model) mustBeStale(op *Op) bool {
 	return slices.ContainsFunc(m.of[m.family[op.Value]], func(other *Op) bool {
 		if m.ends() && m.Guard == None && op.moves() && other.Do == Refresh && other.moves() && m.number[other.Value] >= m.number[op.Value] &&
@@ -336,14 +347,16 @@ func (m *model) mayBeStale(op *Op) bool {
 			return other.Start <= op.End
 		case m.number[other.Value] < n:
 			return false
-		case other.Value != op.Value: // a twin, from when nobody could tell: there is one answer for both
+		case other.Value != op.Value:
+			// a twin, from when nobody could tell: there is one answer for both
 			return other.Start <= op.End
 		}
 		return other.Start+m.Grace <= op.End
 	})
 }
 
-// mustHaveEnded says whether the family had certainly ended: it was revoked, refused for reuse, or outlived.
+// mustHaveEnded says whether the family had certainly ended: it was revoked, refused for reuse, or
+// outlived.
 func (m *model) mustHaveEnded(op *Op) bool {
 	f := m.family[op.Value]
 	if born, ok := m.born(f); ok && born.End+m.Life < op.Start {
@@ -368,7 +381,8 @@ func (m *model) mustHaveEnded(op *Op) bool {
 	})
 }
 
-// mayHaveEnded says whether the family possibly had ended. An access token ends with it only by the operator's will.
+// mayHaveEnded says whether the family possibly had ended. An access token ends with it only by the
+// operator's will.
 func (m *model) mayHaveEnded(op *Op) bool {
 	f := m.family[op.Value]
 	if slices.ContainsFunc(m.Endings, func(e Ending) bool { return e.Value == f && e.From <= op.End }) {

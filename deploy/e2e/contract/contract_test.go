@@ -296,7 +296,8 @@ func TestTheModelPermits(t *testing.T) {
 	}
 }
 
-// A provider that honours one of several simultaneous redemptions is held to it without a guard too.
+// A provider that honours one of several simultaneous redemptions is held to it without a guard
+// too.
 func TestTheModelHoldsTheProviderToItsWord(t *testing.T) {
 	c := contract[None]
 	c.CodeOnce = true

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the official conformance suite, the TypeScript MCP clients, an OpenID provider, a DynamoDB and the Node.js 24 that they run on, by
-# package-lock.json: 250 MB.
+# Installs the official conformance suite, the TypeScript MCP clients, an OpenID provider, a
+# DynamoDB and the Node.js 24 that they run on, by package-lock.json: 250 MB.
 set -euo pipefail
 cd "$(dirname "$0")"
 

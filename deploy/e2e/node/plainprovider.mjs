@@ -2,7 +2,9 @@
 // person was asked (prompt=consent), and ends a login whose refresh token or code is used twice.
 // Whoever gives a name logs in. POST /disable?sub=NAME removes somebody.
 //
-//   node plainprovider.mjs PORT ISSUER REDIRECT_URI CLIENTS, where CLIENTS is {"basic":{"ID":…,"Secret":…},"post":…}
+//   node plainprovider.mjs PORT ISSUER REDIRECT_URI CLIENTS
+//
+// where CLIENTS is {"basic":{"ID":…,"Secret":…},"post":…}
 import { createServer } from "node:http";
 
 import Provider from "oidc-provider";

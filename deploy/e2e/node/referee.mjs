@@ -1,4 +1,5 @@
-// Judges documents by the schemas that clients read them with: {"server": […], "resource": […], "registration": […]}.
+// Judges documents by the schemas that clients read them with: {"server": […], "resource": […],
+// "registration": […]}.
 import { OAuthClientInformationFullSchema, OAuthMetadataSchema, OAuthProtectedResourceMetadataSchema, OpenIdProviderDiscoveryMetadataSchema } from '@modelcontextprotocol/sdk/shared/auth.js';
 import { oauthAuthorizationServerMetadataValidator, oauthProtectedResourceMetadataSchema } from '@atproto/oauth-types';
 

@@ -1,7 +1,8 @@
-// An application that reads first and then wants to write: the server answers 403 insufficient_scope, the SDK asks for more, the
-// person allows it, and the same call works.
+// An application that reads first and then wants to write: the server answers 403
+// insufficient_scope, the SDK asks for more, the person allows it, and the same call works.
 //
-// The arguments are the SDK (v1 or v2), the URL of the MCP server and the path of the callback. Printed are lines of JSON: {"open": URL for the browser} twice, then {"result": …}.
+// The arguments are the SDK (v1 or v2), the URL of the MCP server and the path of the callback.
+// Printed are lines of JSON: {"open": URL for the browser} twice, then {"result": …}.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { Provider, print } from './app.mjs';
@@ -21,7 +22,8 @@ listener.listen(0, '127.0.0.1');
 await once(listener, 'listening');
 const provider = new Provider('step up', { authMethod: 'none' }, `http://127.0.0.1:${listener.address().port}${redirect}`);
 if (v1) {
-  // The SDK 1.x refreshes when it should ask for more, as long as it has a refresh token, and gives up. An application that steps up keeps none.
+  // The SDK 1.x refreshes when it should ask for more, as long as it has a refresh token, and gives
+  // up. An application that steps up keeps none.
   const { saveTokens } = Provider.prototype;
   provider.saveTokens = function ({ refresh_token, ...tokens }) { saveTokens.call(this, tokens); };
 }

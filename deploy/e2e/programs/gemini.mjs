@@ -1,7 +1,9 @@
-// Gemini CLI's own code for MCP servers and their OAuth, from the program as it is published, without the terminal around it, which wants an account.
+// Gemini CLI's own code for MCP servers and their OAuth, from the program as it is published,
+// without the terminal around it, which wants an account.
 //
-// The arguments are the URL of the MCP server and, for a login, the word login. A line on standard input allows to open the browser. What a person
-// would see is printed, then what the tool whoami answers.
+// The arguments are the URL of the MCP server and, for a login, the word login. A line on standard
+// input allows to open the browser. What a person would see is printed, then what the tool whoami
+// answers.
 import { readdirSync } from 'node:fs';
 
 const bundle = new URL('node_modules/@google/gemini-cli/bundle/', import.meta.url);

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// Browser logs a user in: it keeps cookies, follows redirects and meta refreshes, and fills in the forms it meets, as
-// a person would who trusts the client.
+// Browser logs a user in: it keeps cookies, follows redirects and meta refreshes, and fills in the
+// forms it meets, as a person would who trusts the client.
 type Browser struct {
 	Client   *http.Client // with a cookie jar; redirects are followed by Browser, not by Client
 	Username string
@@ -21,9 +21,12 @@ type Browser struct {
 	Decision string // button pressed on the bouncer's consent page; default "allow"
 
 	// What a provider's own pages need beyond that.
-	Fill  map[string]string                                                 // fields and buttons, by name
-	Form  func(action string) bool                                          // which of a page's forms; nil: the first
-	Meets func(ctx context.Context, r *http.Request) (*http.Request, error) // what a page's script does instead of loading r; nil: r
+	// fields and buttons, by name
+	Fill map[string]string
+	// which of a page's forms; nil: the first
+	Form func(action string) bool
+	// what a page's script does instead of loading r; nil: r
+	Meets func(ctx context.Context, r *http.Request) (*http.Request, error)
 
 	Steps []string // what happened, for messages: "GET http://… → 302"
 }
@@ -44,7 +47,8 @@ func (p *Page) Error() string {
 	return fmt.Sprintf("ended on %s with status %d: %s", p.URL, p.Status, excerpt(p.Body))
 }
 
-// Visit starts at a URL and goes on until something leads to a URL that begins with until. That URL is returned, not visited.
+// Visit starts at a URL and goes on until something leads to a URL that begins with until. That URL
+// is returned, not visited.
 func (b *Browser) Visit(ctx context.Context, start, until string) (*url.URL, error) {
 	u, err := url.Parse(start)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 )
 
 // runsScript starts a provider that is a framework of the distribution's and a script of ../debian,
-// by the distribution's interpreter, which has the distribution's packages. The script is told port,
-// base URL, redirect URI, the file of its signing key, a folder, the password, the clients as JSON,
-// and the users. Its keys are rotated by another key in that file.
+// by the distribution's interpreter, which has the distribution's packages. The script is told
+// port, base URL, redirect URI, the file of its signing key, a folder, the password, the clients as
+// JSON, and the users. Its keys are rotated by another key in that file.
 func (p *RealProvider) runsScript(t T, logs *Logs, interpreter, script, base, redirect string, env ...string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -8,7 +8,8 @@ import (
 	"net/http"
 )
 
-// DexAPI is Dex's own gRPC interface for administrators, of which the rig needs one call: too little for a gRPC library.
+// DexAPI is Dex's own gRPC interface for administrators, of which the rig needs one call: too
+// little for a gRPC library.
 type DexAPI struct {
 	t    T
 	addr string
@@ -23,7 +24,8 @@ func NewDexAPI(t T) (*DexAPI, map[string]any) {
 	return api, map[string]any{"grpc": map[string]any{"addr": api.addr}}
 }
 
-// RevokeRefresh takes a person's refresh token away from the client. sub is the one of the id_token.
+// RevokeRefresh takes a person's refresh token away from the client. sub is the one of the
+// id_token.
 func (d *DexAPI) RevokeRefresh(sub, client string) {
 	d.t.Helper()
 	d.call("RevokeRefresh", protobuf(1, sub)+protobuf(2, client))

@@ -21,8 +21,8 @@ type Container struct {
 	Labels   map[string]string
 }
 
-// Docker answers the few calls of the Docker Engine API that Traefik's docker provider makes, so that real labels reach
-// real Traefik where no Docker runs.
+// Docker answers the few calls of the Docker Engine API that Traefik's docker provider makes, so
+// that real labels reach real Traefik where no Docker runs.
 type Docker struct {
 	URL string // tcp://host:port
 
@@ -45,7 +45,8 @@ func StartDocker(t T, containers ...Container) *Docker {
 	return d
 }
 
-// Run starts a container and announces it, as docker run does. One of the same name makes place for it.
+// Run starts a container and announces it, as docker run does. One of the same name makes place for
+// it.
 func (d *Docker) Run(c Container) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,7 +1,7 @@
 package rig
 
-// StartDoorkeeper starts Doorkeeper of the Debian packages (../debian/doorkeeper.rb), which GitLab is
-// built on.
+// StartDoorkeeper starts Doorkeeper of the Debian packages (../debian/doorkeeper.rb), which GitLab
+// is built on.
 func StartDoorkeeper(t T, logs *Logs, redirect string) *RealProvider {
 	p := newRealProvider(t, "Doorkeeper 5.5.0", "/oauth/token")
 	p.Scopes, p.Groups = "openid email profile groups", "admins"

@@ -64,7 +64,8 @@ func (d *DynamoDB) Start() {
 // Kill ends the service at once. It forgets everything.
 func (d *DynamoDB) Kill() { d.proc.Kill() }
 
-// Age lets so much time pass for everything in the table: the service has no clock that could be set.
+// Age lets so much time pass for everything in the table: the service has no clock that could be
+// set.
 func (d *DynamoDB) Age(by time.Duration) {
 	d.t.Helper()
 	answer, err := d.call("Scan", map[string]any{"TableName": tableName})

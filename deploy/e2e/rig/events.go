@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Shape is one of the ways in which HTTP requests reach a Lambda function: what its events look like, and how its answers are read.
+// Shape is one of the ways in which HTTP requests reach a Lambda function: what its events look
+// like, and how its answers are read.
 type Shape struct {
 	Name string
 
@@ -56,7 +57,8 @@ func functionURLEvent(r *http.Request, body []byte) ([]byte, error) {
 	return payload2(r, body, functionURLHost, "$default", r.URL.EscapedPath())
 }
 
-// httpAPIEvent is that of https://ID.execute-api.REGION.amazonaws.com/STAGE: the front is the stage's address, which is no part of the URL here.
+// httpAPIEvent is that of https://ID.execute-api.REGION.amazonaws.com/STAGE: the front is the
+// stage's address, which is no part of the URL here.
 func httpAPIEvent(r *http.Request, body []byte) ([]byte, error) {
 	n := len(r.RequestURI)
 	for name, values := range r.Header {
@@ -68,7 +70,8 @@ func httpAPIEvent(r *http.Request, body []byte) ([]byte, error) {
 	return payload2(r, body, httpAPIHost, stage, "/"+stage+r.URL.Path)
 }
 
-// payload2 is API Gateway's payload format 2.0, which Function URLs use as well: names in lower case, repeated headers in one, cookies apart.
+// payload2 is API Gateway's payload format 2.0, which Function URLs use as well: names in lower
+// case, repeated headers in one, cookies apart.
 func payload2(r *http.Request, body []byte, host, stage, path string) ([]byte, error) {
 	headers := map[string]string{"host": host, "x-forwarded-for": "192.0.2.7", "x-forwarded-port": "443", "x-forwarded-proto": "https"}
 	var cookies []string

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// Extension is AWS's Parameters and Secrets Lambda Extension, with some secrets. Every environment of a Lambda has the same one here.
+// Extension is AWS's Parameters and Secrets Lambda Extension, with some secrets. Every environment
+// of a Lambda has the same one here.
 type Extension struct {
 	port string
 
@@ -33,7 +34,8 @@ func StartExtension(t T) *Extension {
 	return x
 }
 
-// Hide takes the values of variables and leaves references in their place: a parameter's for the first, secrets' for the others.
+// Hide takes the values of variables and leaves references in their place: a parameter's for the
+// first, secrets' for the others.
 func (x *Extension) Hide(env map[string]string, names ...string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 
 const hopPrefix = "mbh1_"
 
-// SealHop makes a hop header as docs/hop.md describes it, written a second time from that page only.
+// SealHop makes a hop header as docs/hop.md describes it, written a second time from that page
+// only.
 func SealHop(key string, issued time.Time, payload []byte) (string, error) {
 	aead, id, err := hopCipher(key)
 	if err != nil {

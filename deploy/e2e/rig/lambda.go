@@ -22,11 +22,13 @@ import (
 	"time"
 )
 
-// Lambda is AWS Lambda with one function: the bootstrap of the real zip, in environments of its own, over the real Runtime API. It
-// is unkind where AWS may be: no two requests in a row meet the same environment, every other one meets a new one, and between
-// two requests an environment is frozen.
+// Lambda is AWS Lambda with one function: the bootstrap of the real zip, in environments of its
+// own, over the real Runtime API. It is unkind where AWS may be: no two requests in a row meet the
+// same environment, every other one meets a new one, and between two requests an environment is
+// frozen.
 //
-// It does what AWS does to requests and answers on their way: see events.go. It does not meter, sign in or scale.
+// It does what AWS does to requests and answers on their way: see events.go. It does not meter,
+// sign in or scale.
 type Lambda struct {
 	Addr string
 
@@ -121,8 +123,8 @@ func writeProgram(name string, content []byte, mode os.FileMode) error {
 	return os.WriteFile(name, content, mode)
 }
 
-// Replace puts another program in the place of the zip's. It is written as the zip's was: what a linker wrote lies in the page cache in smaller pieces, and
-// starts later.
+// Replace puts another program in the place of the zip's. It is written as the zip's was: what a
+// linker wrote lies in the page cache in smaller pieces, and starts later.
 func (l *Lambda) Replace(t T, program string) {
 	t.Helper()
 	bootstrap := filepath.Join(l.dir, "bootstrap")
@@ -135,7 +137,8 @@ func (l *Lambda) Replace(t T, program string) {
 	}
 }
 
-// Launch has environments started by the program of cmd/launcher, so that Init and Usage begin with the exec and hold nothing of the rig.
+// Launch has environments started by the program of cmd/launcher, so that Init and Usage begin with
+// the exec and hold nothing of the rig.
 func (l *Lambda) Launch(program string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,14 +153,16 @@ func (l *Lambda) Deliver(shape Shape) {
 	l.warm = nil // their BOUNCER_LAMBDA_INVOKE_MODE may be another
 }
 
-// Twice chooses requests that are delivered to two environments, one after the other. The first answer is lost.
+// Twice chooses requests that are delivered to two environments, one after the other. The first
+// answer is lost.
 func (l *Lambda) Twice(choose func(*http.Request) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.twice = choose
 }
 
-// Settle ends the unkindness of the turns: from now on there is one environment as long as it suffices.
+// Settle ends the unkindness of the turns: from now on there is one environment as long as it
+// suffices.
 func (l *Lambda) Settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

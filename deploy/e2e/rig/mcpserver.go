@@ -14,9 +14,10 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// MCPServer is an unmodified MCP server of the official Go SDK, as it stands behind Traefik. It answers under every
-// prefix: …/mcp is the streamable HTTP endpoint with the tools "whoami" and "delete_page", which both tell who calls, …/events a stream that the test advances
-// event by event, everything else says "reached". It keeps the headers of every request.
+// MCPServer is an unmodified MCP server of the official Go SDK, as it stands behind Traefik. It
+// answers under every prefix: …/mcp is the streamable HTTP endpoint with the tools "whoami" and
+// "delete_page", which both tell who calls, …/events a stream that the test advances event by
+// event, everything else says "reached". It keeps the headers of every request.
 type MCPServer struct {
 	URL  string
 	Port string
@@ -41,7 +42,8 @@ type Identity struct {
 	Cookie        bool   `json:"cookie"`
 }
 
-// StartMCPServer starts an MCP server. One that keeps no sessions speaks MCP 2026-07-28 with those who ask for it.
+// StartMCPServer starts an MCP server. One that keeps no sessions speaks MCP 2026-07-28 with those
+// who ask for it.
 func StartMCPServer(t T, stateless bool) *MCPServer {
 	s := &MCPServer{events: make(chan struct{})}
 	server := mcp.NewServer(&mcp.Implementation{Name: "whoami", Version: "1"}, nil)

@@ -59,8 +59,9 @@ type Trouble struct {
 
 // Asked is a request to the mock, as it was answered.
 type Asked struct {
-	At   time.Time
-	What string // "metadata", "register", "authorize", "code", "refresh", "MCP", or a path that is not there
+	At time.Time
+	// "metadata", "register", "authorize", "code", "refresh", "MCP", or a path that is not there
+	What string
 	// Method is that of HTTP, with that of JSON-RPC behind it: "POST tools/call".
 	Method string
 	Client string // client_id, where one is named

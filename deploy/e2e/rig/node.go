@@ -35,7 +35,8 @@ func NodeCommand(t T, env []string, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Installed names a file of deploy/e2e that comes from npm. Where a pattern matches several, it is the first.
+// Installed names a file of deploy/e2e that comes from npm. Where a pattern matches several, it is
+// the first.
 func Installed(t T, pattern string) string {
 	t.Helper()
 	found, _ := filepath.Glob(filepath.Join(Root(), "deploy", "e2e", filepath.FromSlash(pattern)))
@@ -100,7 +101,8 @@ func (h *DocumentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(doc)
 }
 
-// CreateClient runs `mcpbouncer client create` for the tenant's plain entry point, as an operator does.
+// CreateClient runs `mcpbouncer client create` for the tenant's plain entry point, as an operator
+// does.
 func (tn *Tenant) CreateClient(name, auth, redirectURI string) (id, secret string) {
 	tn.world.t.Helper()
 	return tn.createClient("--redirect-uri", redirectURI, "--auth", auth, "--name", name)
@@ -141,7 +143,8 @@ func (tn *Tenant) CreateKey(subject, scope, expires string) (key, id string) {
 	return made.Key, made.ID
 }
 
-// create runs a command of the operator's that makes something for the tenant's plain entry point, and reads what it prints.
+// create runs a command of the operator's that makes something for the tenant's plain entry point,
+// and reads what it prints.
 func (tn *Tenant) create(what string, into any, flags ...string) {
 	t := tn.world.t
 	t.Helper()

@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// OAuthClient is a client that takes the protocol step by step, so that a test can interfere between two steps.
+// OAuthClient is a client that takes the protocol step by step, so that a test can interfere
+// between two steps.
 type OAuthClient struct {
 	Public   string // public URL of the tenant
 	Resource string // what it asks a token for
@@ -27,7 +28,8 @@ type OAuthClient struct {
 		TokenEndpoint         string `json:"token_endpoint"`
 		RegistrationEndpoint  string `json:"registration_endpoint"`
 		JWKSURI               string `json:"jwks_uri"`
-		RevocationEndpoint    string `json:"revocation_endpoint"` // empty where revoking would do nothing
+		// empty where revoking would do nothing
+		RevocationEndpoint string `json:"revocation_endpoint"`
 	}
 
 	http *http.Client

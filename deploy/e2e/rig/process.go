@@ -69,8 +69,9 @@ func WaitWithin(t T, limit time.Duration, what string, ready func() error) {
 	}
 }
 
-// Ports for processes and restarted listeners. They lie below the range from which systems take the ports of outgoing
-// connections, and none is given out twice: between two starts nobody else may get it.
+// Ports for processes and restarted listeners. They lie below the range from which systems take the
+// ports of outgoing connections, and none is given out twice: between two starts nobody else may
+// get it.
 const firstPort, lastPort = 20_000, 32_000
 
 var (
@@ -88,7 +89,8 @@ func FreePort(t T) int {
 		if nextPort > lastPort {
 			nextPort = firstPort
 		}
-		// No process may be started meanwhile: it would hold a copy of the listener, and with it the port, until it becomes another program.
+		// No process may be started meanwhile: it would hold a copy of the listener, and with it
+		// the port, until it becomes another program.
 		syscall.ForkLock.RLock()
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort))
 		if err == nil {
@@ -202,7 +204,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// stop halts the process, as a machine that swaps or a virtual one that moves does; resume lets it go on.
+// stop halts the process, as a machine that swaps or a virtual one that moves does; resume lets it
+// go on.
 func (p *Process) stop()   { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 func (p *Process) resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 
@@ -242,7 +245,8 @@ func (p *Process) Say(t T, logs *Logs, pattern *regexp.Regexp) string {
 func (p *Process) waitFor(t T, logs *Logs, ready func() error) {
 	t.Helper()
 	var ended error
-	WaitWithin(t, time.Minute, p.Name+" to be ready", func() error { // some of them have 200 MB to load
+	// some of them have 200 MB to load
+	WaitWithin(t, time.Minute, p.Name+" to be ready", func() error {
 		if p.Exited() {
 			ended = fmt.Errorf("%s ended with %s:\n%s", p.Name, p.cmd.ProcessState, logs.Tail(p.Name, 20))
 			return nil

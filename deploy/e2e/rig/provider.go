@@ -38,15 +38,16 @@ type Provider struct {
 	rotated string // the client secret that is known instead of ClientSecret
 }
 
-// Rotate gives the client another secret, as the provider's console does: the old one is good for nothing from now on.
+// Rotate gives the client another secret, as the provider's console does: the old one is good for
+// nothing from now on.
 func (p *Provider) Rotate(secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rotated = secret
 }
 
-// swapSecret puts the secret that the backend was started with in the place of the rotated one, wherever a client may have put
-// it. What it does not find there stays wrong.
+// swapSecret puts the secret that the backend was started with in the place of the rotated one,
+// wherever a client may have put it. What it does not find there stays wrong.
 func (p *Provider) swapSecret(r *http.Request, form url.Values) (body string) {
 	p.mu.Lock()
 	rotated := p.rotated
@@ -133,7 +134,8 @@ func DexUser(email, id string) map[string]any {
 	}
 }
 
-// StartDex starts Dex in front of a password database of two users. more is laid over its configuration.
+// StartDex starts Dex in front of a password database of two users. more is laid over its
+// configuration.
 func StartDex(t T, logs *Logs, secrets *Secrets, redirects []string, more map[string]any) *Provider {
 	t.Helper()
 	p := &Provider{
@@ -183,7 +185,8 @@ func StartExampleOPOver(t T, logs *Logs, secrets *Secrets, redirects []string, o
 	return p
 }
 
-// StartOIDCProvider starts oidc-provider (../node/provider.mjs), which ends a login whose refresh token is used twice.
+// StartOIDCProvider starts oidc-provider (../node/provider.mjs), which ends a login whose refresh
+// token is used twice.
 func StartOIDCProvider(t T, logs *Logs, secrets *Secrets, redirects []string) *Provider {
 	t.Helper()
 	return startOIDCProvider(t, logs, secrets, redirects, "")

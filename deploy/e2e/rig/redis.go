@@ -21,7 +21,8 @@ type Redis struct {
 	proc *Process
 }
 
-// StartRedis starts a server as docs/replay.md wants it, that keeps everything over restarts. args are further options.
+// StartRedis starts a server as docs/replay.md wants it, that keeps everything over restarts. args
+// are further options.
 func StartRedis(t T, logs *Logs, args ...string) *Redis {
 	t.Helper()
 	port := strconv.Itoa(FreePort(t))
@@ -52,7 +53,8 @@ func (r *Redis) Kill() { r.proc.Kill() }
 // Empty makes the server forget everything, as one without persistence does over a restart.
 func (r *Redis) Empty() { r.Do("FLUSHALL") }
 
-// Stall keeps the server from answering anything until Wake. Its connections stay, and it takes new ones.
+// Stall keeps the server from answering anything until Wake. Its connections stay, and it takes new
+// ones.
 func (r *Redis) Stall() { r.proc.stop() }
 
 // Wake ends that.
@@ -74,7 +76,8 @@ func (r *Redis) Do(command ...string) string {
 	return out
 }
 
-// Age lets so much time pass for everything that the server keeps: it has no clock that could be set.
+// Age lets so much time pass for everything that the server keeps: it has no clock that could be
+// set.
 func (r *Redis) Age(d time.Duration) {
 	r.t.Helper()
 	r.Do("EVAL", `for _, key in ipairs(redis.call("KEYS", "*")) do

@@ -54,8 +54,8 @@ func Keygen(t T, secrets *Secrets) Keys {
 	return k
 }
 
-// Replica is one sidecar process. Its whole file system is the program and two files about names, and read-only, as in
-// the container image: it can write nowhere.
+// Replica is one sidecar process. Its whole file system is the program and two files about names,
+// and read-only, as in the container image: it can write nowhere.
 type Replica struct {
 	Name string
 	Addr string
@@ -83,8 +83,8 @@ func StartReplica(t T, logs *Logs, name string, env map[string]string, more map[
 	return r
 }
 
-// StartClockReplica starts a sidecar whose clock the test sets, and whose BOUNCER_KEY_ROTATION_DAYS are minutes
-// (../clock/build.sh). All else is the same program.
+// StartClockReplica starts a sidecar whose clock the test sets, and whose BOUNCER_KEY_ROTATION_DAYS
+// are minutes (../clock/build.sh). All else is the same program.
 func StartClockReplica(t T, logs *Logs, name string, env map[string]string, more map[string][]byte) *Replica {
 	t.Helper()
 	more = maps.Clone(more)
@@ -106,7 +106,8 @@ func StartClockReplica(t T, logs *Logs, name string, env map[string]string, more
 
 const clockFile = "clock"
 
-// SetClock makes the replica's clock wrong by so much, at once and over restarts. Timers are not clocks: they run on.
+// SetClock makes the replica's clock wrong by so much, at once and over restarts. Timers are not
+// clocks: they run on.
 func (r *Replica) SetClock(wrong time.Duration) {
 	r.t.Helper()
 	f, err := os.OpenFile(r.clock, os.O_WRONLY, 0)
@@ -120,7 +121,8 @@ func (r *Replica) SetClock(wrong time.Duration) {
 	}
 }
 
-// PutFile changes a file of the image, as somebody does in a folder that a container has mounted read-only.
+// PutFile changes a file of the image, as somebody does in a folder that a container has mounted
+// read-only.
 func (r *Replica) PutFile(path string, content []byte) {
 	r.t.Helper()
 	name := filepath.Join(r.root, path)
@@ -168,7 +170,8 @@ func (r *Replica) Terminate() int {
 	return r.proc.Terminate(r.t)
 }
 
-// Restart kills the process and starts another with some variables changed. Nothing of the first survives.
+// Restart kills the process and starts another with some variables changed. Nothing of the first
+// survives.
 func (r *Replica) Restart(env map[string]string) {
 	r.t.Helper()
 	r.Kill()
@@ -230,8 +233,8 @@ func BuildSidecar(t T, edits map[string]func(text string) string) string {
 // Starts counts the processes that this replica has been.
 func (r *Replica) Starts() int { return len(r.old) }
 
-// WroteNothing returns an error when the running process has written a byte to a file system, holds a file open for
-// writing, or when something new lies in its image.
+// WroteNothing returns an error when the running process has written a byte to a file system, holds
+// a file open for writing, or when something new lies in its image.
 func (r *Replica) WroteNothing() error {
 	err := fs.WalkDir(os.DirFS(r.root), ".", func(path string, d fs.DirEntry, err error) error {
 		if _, mounted := r.more[path]; err == nil && !d.IsDir() && !mounted && !slices.Contains(imageFiles, path) {
@@ -256,7 +259,8 @@ func (r *Replica) WroteNothing() error {
 		if !strings.HasPrefix(target, "/") || target == os.DevNull {
 			continue
 		}
-		// Go's runtime keeps its cgroup limits open, for reading; flags is octal and ends in the access mode.
+		// Go's runtime keeps its cgroup limits open, for reading; flags is octal and ends in the
+		// access mode.
 		info, _ := os.ReadFile(filepath.Join(proc, "fdinfo", fd.Name()))
 		_, flags, _ := strings.Cut(string(info), "flags:")
 		flags, _, _ = strings.Cut(strings.TrimSpace(flags), "\n")
@@ -267,7 +271,8 @@ func (r *Replica) WroteNothing() error {
 	return nil
 }
 
-// imageFiles is all that is in the image: the program, and what a container engine mounts so that names resolve.
+// imageFiles is all that is in the image: the program, and what a container engine mounts so that
+// names resolve.
 var imageFiles = []string{"mcpbouncer", "etc/hosts", "etc/resolv.conf"}
 
 func imageRoot(t T, tool string, more map[string][]byte) string {
@@ -309,8 +314,8 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 	return root
 }
 
-// enterImage makes the folder $0 the whole, read-only file system of "$@". It stays one process, so that a
-// signal reaches the program itself.
+// enterImage makes the folder $0 the whole, read-only file system of "$@". It stays one process, so
+// that a signal reaches the program itself.
 const enterImage = `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" "$@"`
 
 // confinement finds out once which of the two ways works on this machine.
@@ -321,7 +326,8 @@ var confinement = sync.OnceValue(func() []string {
 		if err != nil {
 			return nil
 		}
-		// chroot then finds no program in the empty folder: 127 says that everything before it worked.
+		// chroot then finds no program in the empty folder: 127 says that everything before it
+		// worked.
 		err = exec.Command("unshare", append(args, dir, "/none")...).Run()
 		_ = os.Remove(dir)
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 127 {
@@ -331,8 +337,9 @@ var confinement = sync.OnceValue(func() []string {
 	return nil
 })
 
-// Confined says whether replicas run in a mount namespace whose only file system is the read-only image. Where the
-// machine does not allow that, they run in the image's folder without write permission.
+// Confined says whether replicas run in a mount namespace whose only file system is the read-only
+// image. Where the machine does not allow that, they run in the image's folder without write
+// permission.
 func Confined() bool { return confinement() != nil }
 
 func inImage(t T, root string) *exec.Cmd {
@@ -361,7 +368,8 @@ type Front struct {
 	sidecars []Sidecar
 	server   *http.Server
 
-	turn   sync.Mutex // one request at a time while a hook is set: the hook may restart whatever it likes
+	// one request at a time while a hook is set: the hook may restart whatever it likes
+	turn   sync.Mutex
 	mu     sync.Mutex
 	before func(n int, r *http.Request)
 	only   string
@@ -402,7 +410,8 @@ func (f *Front) Up() {
 // Down closes the listener and every connection: the sidecar cannot be reached.
 func (f *Front) Down() { _ = f.server.Close() }
 
-// Before sets a hook that runs before each request is passed on; n counts them. While it is set, requests pass one by one.
+// Before sets a hook that runs before each request is passed on; n counts them. While it is set,
+// requests pass one by one.
 func (f *Front) Before(hook func(n int, r *http.Request)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -488,7 +497,8 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}).ServeHTTP(w, r)
 }
 
-// AskReplica sends a request straight to a replica, past Traefik and plugin, with the given hop header (none when empty).
+// AskReplica sends a request straight to a replica, past Traefik and plugin, with the given hop
+// header (none when empty).
 func AskReplica(ctx context.Context, r *Replica, method, path, hop string) (int, string, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.Addr+path, nil)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// RequireSignature gives the function's URL AuthType AWS_IAM. It returns the variables with which somebody can sign. Signatures are compared with
-// those that AWS's own SDK makes.
+// RequireSignature gives the function's URL AuthType AWS_IAM. It returns the variables with which
+// somebody can sign. Signatures are compared with those that AWS's own SDK makes.
 func (l *Lambda) RequireSignature(secrets *Secrets) []string {
 	who := aws.Credentials{AccessKeyID: "ASIATRAEFIK", SecretAccessKey: secrets.New("AWS secret", "aws-"), SessionToken: secrets.New("AWS session token", "session+/=")}
 	l.mu.Lock()

@@ -29,7 +29,8 @@ func StartOnTerminal(t T, logs *Logs, name string, cmd *exec.Cmd) *Process {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		_, _ = io.Copy(logs.writer(name), master) // ends with EIO when nobody has the other side any more
+		// ends with EIO when nobody has the other side any more
+		_, _ = io.Copy(logs.writer(name), master)
 	}()
 	go func() {
 		_ = cmd.Wait()

@@ -65,7 +65,8 @@ type TraefikConfig struct {
 	WebSecureTLS map[string]any
 }
 
-// PutPlugin lays the plugin out under a GOPATH, as Traefik and Yaegi look for it. Its tests come along on request.
+// PutPlugin lays the plugin out under a GOPATH, as Traefik and Yaegi look for it. Its tests come
+// along on request.
 func PutPlugin(t T, gopath string, tests bool) {
 	t.Helper()
 	root, to := Root(), filepath.Join(gopath, "src", filepath.FromSlash(Module))
@@ -146,7 +147,8 @@ func TraefikTool(t T) string {
 	return Tool(t, "traefik-"+wanted)
 }
 
-// StartTraefik starts Traefik. It returns when its entry point answers; routes may still be on their way.
+// StartTraefik starts Traefik. It returns when its entry point answers; routes may still be on
+// their way.
 func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	t.Helper()
 	dir := t.TempDir()

@@ -10,10 +10,11 @@ import (
 
 // Usage is what a running process has used, as Linux counts it.
 type Usage struct {
-	CPU    time.Duration // of all its threads
-	Faults int           // pages that it had to ask the kernel for, without those that were read from disk
-	RSS    int           // resident memory, bytes
-	Peak   int           // the most that it ever was
+	CPU time.Duration // of all its threads
+	// pages that it had to ask the kernel for, without those that were read from disk
+	Faults int
+	RSS    int // resident memory, bytes
+	Peak   int // the most that it ever was
 }
 
 // Usage of the replica's process.
@@ -31,7 +32,8 @@ func (p *Process) Usage(t T) Usage {
 		t.Fatalf("rig: usage: %d threads: %v", len(threads), err)
 	}
 	var u Usage
-	for _, file := range threads { // Go ends a thread hardly ever, so nothing is lost between two readings
+	// Go ends a thread hardly ever, so nothing is lost between two readings
+	for _, file := range threads {
 		text, err := os.ReadFile(file)
 		var ns int64
 		if err == nil {
@@ -61,7 +63,8 @@ func (p *Process) Usage(t T) Usage {
 	return u
 }
 
-// launched is what cmd/launcher noted directly before the exec: when it was, and what the process had used.
+// launched is what cmd/launcher noted directly before the exec: when it was, and what the process
+// had used.
 func (p *Process) launched(t T) (at time.Time, u Usage) {
 	t.Helper()
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID()))
@@ -73,7 +76,8 @@ func (p *Process) launched(t T) (at time.Time, u Usage) {
 	return time.Unix(0, ns), u
 }
 
-// stat is a field of /proc/PID/stat, counted from 0 after the command name, which may hold spaces: the state is 0, the faults are 7, the resident pages are 21.
+// stat is a field of /proc/PID/stat, counted from 0 after the command name, which may hold spaces:
+// the state is 0, the faults are 7, the resident pages are 21.
 func (p *Process) stat(field int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
@@ -83,7 +87,8 @@ func (p *Process) stat(field int) (string, error) {
 	return fields[field], nil
 }
 
-// ReadyAfter kills the process, starts it again and tells how long it took from exec to the first answer.
+// ReadyAfter kills the process, starts it again and tells how long it took from exec to the first
+// answer.
 func (r *Replica) ReadyAfter() time.Duration {
 	r.t.Helper()
 	r.Kill()

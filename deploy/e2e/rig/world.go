@@ -51,24 +51,34 @@ type World struct {
 	t    T
 }
 
-// Options are what differs between worlds. The zero value is two replicas and labels through the docker provider.
+// Options are what differs between worlds. The zero value is two replicas and labels through the
+// docker provider.
 type Options struct {
-	File         bool              // configure by the file provider, with the original's narrow router rule
-	Labels       map[string]string // further options of the middlewares: "requiredScopes" → "wiki:read"
-	Sidecar      map[string]string // further environment of the replicas
-	Image        map[string][]byte // further files of the replicas' image, in its root or in etc
-	Replicas     int               // default 2
-	Clocks       bool              // the replicas' clocks can be set, and a day of key rotation is a minute
-	Dex          map[string]any    // further configuration of Dex; a list replaces the rig's
-	OIDCProvider bool              // tenant world has oidc-provider instead of exampleop
-	ClientKey    bool              // so, and the client there has a key instead of a secret
-	// More names further tenants, on Dex and the MCP server of wiki unless their Labels say otherwise.
+	// configure by the file provider, with the original's narrow router rule
+	File bool
+	// further options of the middlewares: "requiredScopes" → "wiki:read"
+	Labels   map[string]string
+	Sidecar  map[string]string // further environment of the replicas
+	Image    map[string][]byte // further files of the replicas' image, in its root or in etc
+	Replicas int               // default 2
+	// the replicas' clocks can be set, and a day of key rotation is a minute
+	Clocks       bool
+	Dex          map[string]any // further configuration of Dex; a list replaces the rig's
+	OIDCProvider bool           // tenant world has oidc-provider instead of exampleop
+	ClientKey    bool           // so, and the client there has a key instead of a secret
+	// More names further tenants, on Dex and the MCP server of wiki unless their Labels say
+	// otherwise.
 	More []string
 	// Stateless names the tenants whose MCP servers keep no sessions.
 	Stateless []string
-	OwnHost   string            // name of a tenant in More that has the host 127.0.0.1 of the plain entry point to itself, and no TLS
-	Root      string            // name of the tenant whose router brings it the server metadata at the root, too
-	Servers   map[string]string // port of the MCP server that stands in for the rig's, by tenant; it sees paths without the tenant's prefix
+	// name of a tenant in More that has the host 127.0.0.1 of the plain entry point to itself, and
+	// no TLS
+	OwnHost string
+	// name of the tenant whose router brings it the server metadata at the root, too
+	Root string
+	// port of the MCP server that stands in for the rig's, by tenant; it sees paths without the
+	// tenant's prefix
+	Servers map[string]string
 
 	// Lambda puts the function beside the replicas; with NoReplicas alone.
 	Lambda     bool
@@ -84,7 +94,8 @@ type Options struct {
 	CA         []byte
 }
 
-// Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http; PublicHTTPS the TLS one.
+// Public URLs: PublicHTTP is the one on the plain entry point, where loopback allows http;
+// PublicHTTPS the TLS one.
 func (tn *Tenant) PublicHTTP() string {
 	if tn.own {
 		return strings.Replace(tn.world.Traefik.Web, "localhost", "127.0.0.1", 1)
@@ -352,8 +363,8 @@ func (tn *Tenant) Client() *OAuthClient {
 	return NewOAuthClient(tn.world.t, tn.world.http, tn.PublicHTTP())
 }
 
-// DialMCP connects the Go SDK's client to public + "/mcp". The SDK finds out by itself that it must log in, and how;
-// only the browser is ours.
+// DialMCP connects the Go SDK's client to public + "/mcp". The SDK finds out by itself that it must
+// log in, and how; only the browser is ours.
 func (tn *Tenant) DialMCP(ctx context.Context, public string) (*mcp.ClientSession, *Browser, error) {
 	browser := tn.Browser()
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{

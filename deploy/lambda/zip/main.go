@@ -1,5 +1,6 @@
-// zip builds the sidecar for AWS Lambda: one program, named bootstrap, in one archive. The same source and Go release make the same
-// bytes, on any machine and at any time, so that whoever deploys can compare them with what somebody else built.
+// zip builds the sidecar for AWS Lambda: one program, named bootstrap, in one archive. The same
+// source and Go release make the same bytes, on any machine and at any time, so that whoever
+// deploys can compare them with what somebody else built.
 //
 //	go run ./deploy/lambda/zip -arch arm64 -o mcpbouncer-lambda-arm64.zip
 package main
@@ -62,11 +63,12 @@ func run(arch, release, out string) error {
 	return nil
 }
 
-// tags leave out what a function has no use for: the protocol of a retired runtime, and HTTP/2, since providers are asked a few
-// times for each login.
+// tags leave out what a function has no use for: the protocol of a retired runtime, and HTTP/2,
+// since providers are asked a few times for each login.
 const tags = "lambda.norpc,nethttpomithttp2"
 
-// build compiles with nothing of this machine in it: no paths, no commit, no flags from the environment.
+// build compiles with nothing of this machine in it: no paths, no commit, no flags from the
+// environment.
 func build(arch, release, program string) error {
 	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w -buildid= -X main.release="+release, "-o", program, "github.com/mcpbouncer/mcpbouncer/cmd/mcpbouncer")

@@ -2,7 +2,8 @@
 //
 //	go run ./plugin/testdata/gen plugin/testdata
 //
-// ../README.md describes the files. The program shares no code with the plugin, so that the two check each other.
+// ../README.md describes the files. The program shares no code with the plugin, so that the two
+// check each other.
 package main
 
 import (
@@ -62,7 +63,8 @@ func stream(label string, n int) []byte {
 	return out[:n]
 }
 
-// rsaKey searches its primes upwards from fixed bytes, because rsa.GenerateKey gives another key each time.
+// rsaKey searches its primes upwards from fixed bytes, because rsa.GenerateKey gives another key
+// each time.
 func rsaKey(label string, bits int) *rsa.PrivateKey {
 	e := big.NewInt(65537)
 	prime := func(label string) *big.Int {
@@ -87,7 +89,8 @@ func rsaKey(label string, bits int) *rsa.PrivateKey {
 }
 
 func rsaSign(key *rsa.PrivateKey, text string) []byte {
-	// The padding of RFC 8017 §9.2 by hand: crypto/rsa does not sign with 1024 bits, and one vector needs that.
+	// The padding of RFC 8017 §9.2 by hand: crypto/rsa does not sign with 1024 bits, and one vector
+	// needs that.
 	hash := sha256.Sum256([]byte(text))
 	info := append([]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), hash[:]...)
 	size := (key.N.BitLen() + 7) / 8
@@ -249,7 +252,8 @@ func hopKey(master []byte) []byte {
 }
 
 func writeHops(dir string) {
-	// The master is one of those in sealing/testdata/vectors, so that a sidecar can be given it and read the files as they are.
+	// The master is one of those in sealing/testdata/vectors, so that a sidecar can be given it and
+	// read the files as they are.
 	master := hashOf("mcpbouncer test vector, master new")
 	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)

@@ -2,8 +2,8 @@
 //
 // It is a second implementation, written from that page: it imports nothing of the package it
 // checks. Nonces are fixed, so that the same files come out each time; a real sealer draws them at
-// random. Each refused vector is opened here before it is written, and must fail for the reason that its
-// comment gives and for no other: a vector that fails by accident proves nothing.
+// random. Each refused vector is opened here before it is written, and must fail for the reason
+// that its comment gives and for no other: a vector that fails by accident proves nothing.
 package main
 
 import (
@@ -420,9 +420,9 @@ func derivations() {
 	issuer, id := "https://sso.example.com/realms/acme", "mcp bouncer"
 	info = lp("mcpbouncer/v1/client-p256", issuer, id)
 	wide := m.expand(info, 48)
-	// remainder + 1, from the top bit down: shift and subtract, with no number longer than the
-	// order's.
-	order, _ := new(big.Int).SetString("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", 16) // n - 1
+	// The remainder modulo n - 1, plus 1, from the top bit down: shift and subtract, with no number
+	// longer than the order's. Below stands n - 1.
+	order, _ := new(big.Int).SetString("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", 16)
 	rest := new(big.Int)
 	for i := range 8 * len(wide) {
 		rest.Lsh(rest, 1)

@@ -10,7 +10,8 @@ import (
 	"os"
 )
 
-// life is how long the demo runs, in the form that package rig wants: what was started last ends first.
+// life is how long the demo runs, in the form that package rig wants: what was started last ends
+// first.
 type life struct {
 	ctx      context.Context
 	cleanups []func()

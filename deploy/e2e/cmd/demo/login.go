@@ -20,7 +20,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// scriptedLogin does what an MCP client does from the first 401 to the first tool call, and tells each step.
+// scriptedLogin does what an MCP client does from the first 401 to the first tool call, and tells
+// each step.
 func scriptedLogin(ctx context.Context, public string) error {
 	s := &script{ctx: ctx}
 	endpoint := public + "/mcp"

@@ -1,10 +1,11 @@
-// Demo starts a whole MCPBouncer installation on this machine and logs in to it once, telling each step.
+// Demo starts a whole MCPBouncer installation on this machine and logs in to it once, telling each
+// step.
 //
 //	demo [-once] [-traefik] [-addr localhost:8090]
 //
-// Everything runs in this process: an OpenID provider with two users, the sidecar, an MCP server, and the plugin in front
-// of it, compiled into a plain reverse proxy. With -traefik the plugin runs in the real Traefik (build/traefik)
-// instead, configured by a file as any Traefik is.
+// Everything runs in this process: an OpenID provider with two users, the sidecar, an MCP server,
+// and the plugin in front of it, compiled into a plain reverse proxy. With -traefik the plugin runs
+// in the real Traefik (build/traefik) instead, configured by a file as any Traefik is.
 package main
 
 import (
@@ -95,7 +96,8 @@ func startProvider(t *life, callback string) string {
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	issuer := "http://localhost:" + port
 	storage.RegisterClients(storage.WebClient(clientID, clientSecret, callback))
-	store := storage.NewStorage(storage.NewUserStore("http://localhost:0/")) // names the users …@localhost
+	// names the users …@localhost
+	store := storage.NewStorage(storage.NewUserStore("http://localhost:0/"))
 	quiet := slog.New(slog.DiscardHandler)
 	serve(t, listener, exampleop.SetupServer(issuer, store, quiet, false))
 	return issuer

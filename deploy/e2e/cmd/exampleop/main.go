@@ -1,5 +1,6 @@
-// Exampleop is the example OpenID provider of zitadel/oidc as a program of its own, so that the end-to-end tests
-// have a second real provider beside Dex. Users: test-user@localhost and test-user2, password verysecure.
+// Exampleop is the example OpenID provider of zitadel/oidc as a program of its own, so that the
+// end-to-end tests have a second real provider beside Dex. Users: test-user@localhost and
+// test-user2, password verysecure.
 //
 //	exampleop LISTEN ISSUER CLIENT_ID CLIENT_SECRET REDIRECT_URI...
 package main

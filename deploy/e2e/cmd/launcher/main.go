@@ -1,6 +1,7 @@
-// launcher becomes the program that its arguments name. Directly before that it notes in the variable RIG_EXEC what the rig could not know: the
-// time, and what its process had used until then, which Linux goes on counting. Starting a process takes a large test binary 1 to 2 ms
-// on a slow machine; they would be counted as the program's.
+// launcher becomes the program that its arguments name. Directly before that it notes in the
+// variable RIG_EXEC what the rig could not know: the time, and what its process had used until
+// then, which Linux goes on counting. Starting a process takes a large test binary 1 to 2 ms on a
+// slow machine; they would be counted as the program's.
 package main
 
 import (
@@ -12,7 +13,8 @@ import (
 	"time"
 )
 
-func init() { runtime.LockOSThread() } // the thread that becomes the program is the one whose use is noted
+// the thread that becomes the program is the one whose use is noted
+func init() { runtime.LockOSThread() }
 
 func main() {
 	schedstat, err1 := os.ReadFile("/proc/thread-self/schedstat")

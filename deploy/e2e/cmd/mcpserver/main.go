@@ -1,5 +1,6 @@
-// Mcpserver is the example MCP server of deploy/compose: streamable HTTP under every path that ends in /mcp, with one tool
-// that tells who is calling. It knows nothing of OAuth: what it knows of its caller stands in two headers.
+// Mcpserver is the example MCP server of deploy/compose: streamable HTTP under every path that ends
+// in /mcp, with one tool that tells who is calling. It knows nothing of OAuth: what it knows of its
+// caller stands in two headers.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// runtimeonly asks Lambda's Runtime API for work with three system calls: what BenchmarkLambda shows of Go itself, without net/http and aws-lambda-go.
+// runtimeonly asks Lambda's Runtime API for work with three system calls: what BenchmarkLambda
+// shows of Go itself, without net/http and aws-lambda-go.
 package main
 
 import (
