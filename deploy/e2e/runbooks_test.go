@@ -83,7 +83,7 @@ var stages = []stage{
 	{page: "user", blocks: []int{2}, with: ann, same: true},
 	{page: "user", blocks: []int{1}, out: []string{annsEditor, annsChat}, shut: []string{annsEditor, annsChat}, with: ann},
 	{page: "user", blocks: []int{2}, with: ann, same: true},
-	{page: "session", blocks: []int{0}, out: []string{annsChat},
+	{page: "login", blocks: []int{0}, out: []string{annsChat},
 		with: func(d *drill) map[string]string { return map[string]string{"FAMILY": d.login(annsChat).claims.Family} }},
 	{page: "client-secret", blocks: []int{0},
 		with: func(d *drill) map[string]string {

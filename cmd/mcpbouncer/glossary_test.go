@@ -1,0 +1,95 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// docs/glossary.md has one word for each thing. These are the others, and what to write instead.
+var otherWords = []struct {
+	word    *regexp.Regexp
+	instead string
+}{
+	{regexp.MustCompile(`(?i)\bfamil(y|ies)\b`), "login"},
+	{regexp.MustCompile(`(?i)\bsessions?\b`), "login; of a login with refresh=session, a login without checks"},
+	{regexp.MustCompile(`\bIdPs?\b`), "provider"},
+	{regexp.MustCompile(`(?i)\b(deny ?list|blacklist|blocklist)s?\b`), "deny document"},
+	{regexp.MustCompile(`(?i)\bmaster keys?\b`), "master secret"},
+	{regexp.MustCompile(`(?i)\bhop secrets?\b`), "hop key"},
+	{regexp.MustCompile(`(?i)\b(api|machine) keys?\b`), "bearer key"},
+	{regexp.MustCompile(`(?i)\bsealed tokens?\b`), "sealed value"},
+}
+
+// theirSessions are those of others: of MCP before 2026-07-28, and of people at their provider.
+var theirSessions = regexp.MustCompile(`(?i)MCP sessions?|sessions? of MCP[^|.;]*|(server|client)s? with(out)? sessions|with sessions( too)?|session ids?|` +
+	`(offline|login|consent) sessions?|sessions? at the provider|(with|have) a session there|end its sessions( and grants)? there|` +
+	`person's sessions?|their sessions?|sessions? of the person|(all )?sessions? deleted|"revoke sessions"|session explorer|` +
+	`At Kanidm a session|need sessions|Session Hijacking|session \(nothing of the provider|else session\)`)
+
+var (
+	fencedCode = regexp.MustCompile("(?ms)^ *```.*?^ *```")
+	inlineCode = regexp.MustCompile("(?s)``.+?``|`[^`]+`")
+	linkTarget = regexp.MustCompile(`\]\([^)]*\)`)
+)
+
+// proseOf is a page without its code and the targets of its links; lines keep their numbers.
+func proseOf(page string) string {
+	blank := func(code string) string { return strings.Repeat("\n", strings.Count(code, "\n")) + " " }
+	page = fencedCode.ReplaceAllStringFunc(page, blank)
+	page = inlineCode.ReplaceAllStringFunc(page, blank)
+	return linkTarget.ReplaceAllString(page, "]")
+}
+
+func wordsThatAreNotUsed(prose string) (found []string) {
+	prose = theirSessions.ReplaceAllString(prose, "")
+	for _, other := range otherWords {
+		if word := other.word.FindString(prose); word != "" {
+			found = append(found, word+": write "+other.instead)
+		}
+	}
+	return found
+}
+
+// One thing has one name on all pages. What is quoted as code may be called otherwise: the names
+// of log fields, labels and members are older, and docs/glossary.md says what they mean.
+func TestGlossaryIsKept(t *testing.T) {
+	for prose, want := range map[string]int{
+		"The family ends.": 1, "A login is a session.": 1, "All families and all sessions": 2,
+		"`family` in the log": 0, "An MCP session": 0, "```\nfamily\n```": 0, "[the list](session.md)": 0,
+	} {
+		if got := wordsThatAreNotUsed(proseOf(prose)); len(got) != want {
+			t.Errorf("%q: %q", prose, got)
+		}
+	}
+	_, pages := testsAndPages(t)
+	for path, text := range pages {
+		if rel, _ := filepath.Rel(root, path); rel == "docs/glossary.md" || strings.HasPrefix(rel, "findings/") {
+			continue
+		}
+		for i, line := range strings.Split(proseOf(text), "\n") {
+			for _, found := range wordsThatAreNotUsed(line) {
+				t.Errorf("%s:%d says %s", path, i+1, found)
+			}
+		}
+	}
+}
+
+// The glossary names each of its words once.
+func TestGlossaryDefinesEachWordOnce(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "glossary.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, row := range regexp.MustCompile(`(?m)^\| \*\*([^*]+)\*\* \| [A-Z].*\. \| .* \|$`).FindAllSubmatch(page, -1) {
+		words = append(words, string(row[1]))
+	}
+	slices.Sort(words)
+	if len(words) < 20 || len(slices.Compact(slices.Clone(words))) != len(words) {
+		t.Errorf("it defines %q", words)
+	}
+}
