@@ -37,7 +37,7 @@ func (w *world) direct(method, path string, hops ...string) reply {
 	for _, hop := range hops {
 		r.Header.Add("X-Mcpb-Hop", hop)
 	}
-	return readReply(w.t, issuertest.Serve(w.replica(), r))
+	return w.read(issuertest.Serve(w.replica(), r))
 }
 
 func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {

@@ -48,7 +48,7 @@ func (w *world) hop(path string, form url.Values) reply {
 	r := httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", formType)
 	r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON()))
-	return readReply(w.t, issuertest.Serve(w.replica(), r))
+	return w.read(issuertest.Serve(w.replica(), r))
 }
 
 // A machine logs in with what the operator gave it, and is who the operator said, whatever the

@@ -46,9 +46,10 @@ type world struct {
 	// Runs where the sidecar waits before it asks the provider again, in place of the wait.
 	pause func()
 
-	mu       sync.Mutex // guards the two below for one access
+	mu       sync.Mutex // guards those below for one access
 	turn     int
 	replicas []http.Handler
+	explains testing.TB // shows the log if it fails
 }
 
 // newWorld builds the world; change may alter it before its first request.
@@ -100,6 +101,7 @@ func newRing(t testing.TB, masters string) *sealing.Ring {
 func (w *world) replica() http.Handler {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.showLog()
 	i := w.turn % len(w.skews)
 	w.turn++
 	if w.restart {
@@ -109,6 +111,21 @@ func (w *world) replica() http.Handler {
 		w.replicas = append(w.replicas, w.newReplica(len(w.replicas)))
 	}
 	return w.replicas[i]
+}
+
+// showLog makes the test that asks print the last line of the sidecar's log if it fails: an answer
+// never says why a request was refused, the log does.
+func (w *world) showLog() {
+	t := w.t
+	if _, fuzzed := t.(*testing.F); fuzzed || w.explains == t { // a fuzz target has no Cleanup
+		return
+	}
+	w.explains = t
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the sidecar's last log line: %s", w.log.last())
+		}
+	})
 }
 
 func (w *world) newReplica(i int) http.Handler {
@@ -149,6 +166,7 @@ type reply struct {
 	Header http.Header
 	Body   string
 	JSON   map[string]any
+	world  *world // whose log explains the answer; may be nil
 }
 
 func (r reply) text(name string) string {
@@ -160,6 +178,9 @@ func (r reply) text(name string) string {
 func (r reply) wants(t testing.TB, status int, code string) reply {
 	t.Helper()
 	if r.Status != status || r.text("error") != code {
+		if r.world != nil && r.world.t != t { // showLog does it for the test of the world
+			t.Logf("the sidecar's last log line: %s", r.world.log.last())
+		}
 		t.Fatalf("status %d, error %q, want %d, %q: %s", r.Status, r.text("error"), status, code, r.Body)
 	}
 	checkDescription(t, r.text("error_description"))
@@ -183,7 +204,15 @@ func (w *world) do(r *http.Request) reply {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return readReply(w.t, resp)
+	return w.read(resp)
+}
+
+// read is readReply that knows whose log explains the answer.
+func (w *world) read(resp *http.Response) reply {
+	w.t.Helper()
+	out := readReply(w.t, resp)
+	out.world = w
+	return out
 }
 
 func readReply(t testing.TB, resp *http.Response) reply {
@@ -410,6 +439,14 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// last is the last line.
+func (l *logBuffer) last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := bytes.TrimSuffix(l.b.Bytes(), []byte("\n"))
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }
 
 func mustRoundTrip(t testing.TB, w *world, r *http.Request) *http.Response {

@@ -58,6 +58,12 @@ func (l *logged) String() string {
 	return l.text
 }
 
+// last is the last line, which says why a request was refused where the answer does not.
+func (l *logged) last() string {
+	text := strings.TrimSuffix(l.String(), "\n")
+	return text[strings.LastIndex(text, "\n")+1:]
+}
+
 // start gives a test an empty world: no cached keys, the clock at 1800000000, a log of its own.
 func start(t testing.TB) *logged {
 	t.Helper()
@@ -71,6 +77,11 @@ func start(t testing.TB) *logged {
 	complaints.Unlock()
 	l := &logged{}
 	log.SetOutput(l)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the plugin's last log line: " + l.last())
+		}
+	})
 	return l
 }
 
