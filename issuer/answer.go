@@ -7,10 +7,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"regexp"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // What an operator is told of a provider's answer comes from the answer: its status, its media
@@ -66,27 +65,8 @@ func redactUpstream(err error) error {
 	if answer := (*strangeAnswer)(nil); errors.As(err, &answer) {
 		return answer
 	}
-	if broken := (*url.Error)(nil); errors.As(err, &broken) {
-		return inBounds(weburl.HostOf(broken.URL), broken.Err)
-	}
-	return errors.New("an answer of no known form")
+	return outgoing.Redact(err)
 }
-
-// bounded is an error whose text may hold what a stranger sent: net/http's repeats the line of an
-// answer that it cannot read.
-type bounded struct {
-	text  string
-	cause error
-}
-
-// inBounds is for an error of a connection to a host: a transport's, which knows no URL, or a
-// body's.
-func inBounds(host string, cause error) error {
-	return &bounded{plainText(fmt.Sprintf("%s: %v", host, cause), 300), cause}
-}
-
-func (b *bounded) Error() string { return b.text }
-func (b *bounded) Unwrap() error { return b.cause }
 
 // fetched returns the body and media type of an answer of 200 to a GET. Another answer is a
 // *strangeAnswer.
@@ -100,7 +80,7 @@ func (s *Issuer) fetched(r *http.Request, issuer string) ([]byte, string, error)
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
 	switch {
 	case err != nil:
-		return nil, "", inBounds(r.URL.Host, err)
+		return nil, "", outgoing.InBounds(r.URL.Host, err)
 	case resp.StatusCode != http.StatusOK:
 		return nil, "", &strangeAnswer{resp.StatusCode, media, ""}
 	}

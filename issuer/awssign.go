@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // What of AWS's protocol one DynamoDB table needs: Signature Version 4 of a POST to the root, and
@@ -147,7 +149,7 @@ func (a *awsIdentity) fetch(ctx context.Context, endpoint string) (awsCredential
 	}
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return awsCredentials{}, redactUpstream(err) // who knows the URI can ask too
+		return awsCredentials{}, outgoing.Redact(err) // who knows the URI can ask too
 	}
 	defer resp.Body.Close()
 	var answer struct {

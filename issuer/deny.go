@@ -23,6 +23,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -310,7 +311,7 @@ func OpenDenyList(source string, transport http.RoundTripper) (*DenyList, error)
 		if transport == nil {
 			transport = http.DefaultTransport
 		}
-		l.client = &http.Client{Timeout: denyTimeout, Transport: NewOutgoing(transport), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		l.client = outgoing.NewClient(transport, denyTimeout)
 		l.read = func(ctx context.Context, last *denyCopy) (*denyCopy, error) {
 			return fetchDeny(ctx, l.client, source, last)
 		}
@@ -360,7 +361,7 @@ func readDenyFile(name string) (*DenyDocument, error) {
 }
 
 func fetchDeny(ctx context.Context, client *http.Client, source string, last *denyCopy) (*denyCopy, error) {
-	r, err := http.NewRequestWithContext(withSecondTry(ctx), http.MethodGet, source, nil)
+	r, err := http.NewRequestWithContext(outgoing.WithSecondTry(ctx), http.MethodGet, source, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -369,7 +370,7 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, redactUpstream(err) // the URL may be a signed one
+		return nil, outgoing.Redact(err) // the URL may be a signed one
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && last != nil {
@@ -380,7 +381,7 @@ func fetchDeny(ctx context.Context, client *http.Client, source string, last *de
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDenyDocument+1))
 	if err != nil {
-		return nil, inBounds(r.URL.Host, err)
+		return nil, outgoing.InBounds(r.URL.Host, err)
 	}
 	document, err := ParseDenyDocument(data)
 	return &denyCopy{DenyDocument: document, etag: resp.Header.Get("ETag")}, err

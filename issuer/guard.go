@@ -48,7 +48,7 @@ type replayRecord struct {
 }
 
 // is says whether what stands in the way of a raise is what that raise would have written. A
-// request that got no answer is sent once more (outgoing.go), and may then meet its own mark:
+// request that got no answer is sent once more (package outgoing), and may then meet its own mark:
 // callers' numbers and sealed answers are random, so it is nobody else's.
 func (r replayRecord) is(number uint32, note []byte) bool {
 	return r.number == number && bytes.Equal(r.note, note)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // dynamoStore is a replayStore in a DynamoDB table, which all replicas share. Items:
@@ -72,13 +73,12 @@ func newDynamoStore(table string, getenv func(string) string, now func() time.Ti
 	if err != nil || u.Host == "" || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return nil, errors.New("AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine")
 	}
-	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	direct := http.DefaultTransport.(*http.Transport).Clone()
 	direct.Proxy = nil // HTTP_PROXY must not see the container's token, nor what is given for it
 	return &dynamoStore{
 		table: table, endpoint: u.Scheme + "://" + u.Host + "/", region: region, now: now,
-		client:   &http.Client{Timeout: dynamoTimeout, Transport: NewOutgoing(transport), CheckRedirect: noRedirect},
-		identity: &awsIdentity{getenv: getenv, client: &http.Client{Timeout: dynamoTimeout, Transport: NewOutgoing(direct), CheckRedirect: noRedirect}},
+		client:   outgoing.NewClient(transport, dynamoTimeout),
+		identity: &awsIdentity{getenv: getenv, client: outgoing.NewClient(direct, dynamoTimeout)},
 	}, nil
 }
 
@@ -214,7 +214,7 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 		return err
 	}
 	body := must(json.Marshal(request))
-	r, err := http.NewRequestWithContext(withSecondTry(ctx), http.MethodPost, s.endpoint, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(outgoing.WithSecondTry(ctx), http.MethodPost, s.endpoint, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 			Type string `json:"__type"`
 		}
 		json.Unmarshal(content, &kind)
-		return &dynamoError{resp.StatusCode, safeCode(kind.Type[strings.LastIndexByte(kind.Type, '#')+1:])}
+		return &dynamoError{resp.StatusCode, outgoing.SafeCode(kind.Type[strings.LastIndexByte(kind.Type, '#')+1:])}
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gomodule/redigo/redis"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // redisStore is a replayStore in Redis or Valkey, which all replicas share.
@@ -56,7 +58,7 @@ func newRedisStore(address string) (*redisStore, error) {
 			// By the wall clock: the other one stands still while a process is frozen. Of a clock
 			// that was set back nothing is known.
 			idle := time.Since(idleSince.Round(0))
-			if idle > idleLimit || idle < 0 {
+			if idle > outgoing.IdleLimit || idle < 0 {
 				return errIdle
 			}
 			if idle < time.Second {
@@ -65,7 +67,7 @@ func newRedisStore(address string) (*redisStore, error) {
 			_, err := c.Do("PING")
 			return err
 		},
-		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: idleLimit,
+		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: outgoing.IdleLimit,
 	}}, nil
 }
 

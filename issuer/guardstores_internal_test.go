@@ -13,11 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -521,13 +523,27 @@ func TestAClientThatHangsUpLeavesTheOthersTheirCredentials(t *testing.T) {
 
 // A proxy would see the token of the container and the credentials, in plain http.
 func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
-	s, err := newDynamoStore("guard", func(name string) string { return map[string]string{"AWS_REGION": "eu-central-1"}[name] }, time.Now, http.DefaultTransport)
+	var proxied atomic.Bool
+	usual := http.DefaultTransport
+	t.Cleanup(func() { http.DefaultTransport = usual })
+	http.DefaultTransport = &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
+		proxied.Store(true)
+		return nil, errors.New("a proxy")
+	}}
+	asked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+	}))
+	defer asked.Close()
+	env := map[string]string{"AWS_REGION": "eu-central-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": asked.URL}
+	s, err := newDynamoStore("guard", func(name string) string { return env[name] }, time.Now, http.DefaultTransport)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, ok := s.identity.client.Transport.(*Outgoing)
-	if !ok || out.kept.(*http.Transport).Proxy != nil || out.fresh.(*http.Transport).Proxy != nil || s.identity.client.CheckRedirect == nil || s.identity.client.Timeout == 0 {
-		t.Errorf("%+v", s.identity.client)
+	if _, err := s.identity.credentials(t.Context(), time.Now()); err == nil || !strings.Contains(err.Error(), "302") || proxied.Load() {
+		t.Errorf("proxied %v, error %v", proxied.Load(), err)
+	}
+	if s.identity.client.Timeout == 0 {
+		t.Error("it may wait for ever")
 	}
 }
 

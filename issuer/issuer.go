@@ -43,6 +43,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -69,7 +70,7 @@ type Config struct {
 
 	Now       func() time.Time
 	Getenv    func(string) string // reads clientSecret=env:NAME
-	Transport http.RoundTripper   // to upstream providers (outgoing.go)
+	Transport http.RoundTripper   // to upstream providers (package outgoing)
 	// Before a provider is asked again; it fails where that would be too late.
 	Wait func(context.Context, time.Duration) error
 
@@ -139,9 +140,9 @@ func New(c Config) (*Issuer, error) {
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport
 	}
-	c.Transport = NewOutgoing(c.Transport)
+	c.Transport = outgoing.NewTransport(c.Transport)
 	if c.Wait == nil {
-		c.Wait = wait
+		c.Wait = outgoing.Wait
 	}
 	if c.Background == nil {
 		c.Background = func(f func()) { go f() }

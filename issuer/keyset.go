@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // The keys that a provider publishes (RFC 7517), and which of them may have signed what it says. A
@@ -131,7 +133,7 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	}
 	// Others wait with this request, so that it does not end when its client hangs up; and there is
 	// nothing of a stranger's in it.
-	ctx, cancel := context.WithDeadline(withSecondTry(context.Background()), at)
+	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(context.Background()), at)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"unicode"
 
 	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // What a provider said of an error, as it may stand in the operator's log. Clients and people never
@@ -165,15 +167,4 @@ func sentForm(r *http.Request) url.Values {
 
 // plainText is a stranger's text as it may stand in a log: on one line, in characters that can be
 // seen, and not long.
-func plainText(text string, most int) string {
-	clean := []rune(strings.ToValidUTF8(text[:min(len(text), 4*most)], "?"))
-	if len(clean) > most {
-		clean = append(clean[:most:most], '…')
-	}
-	for i, r := range clean {
-		if !unicode.IsPrint(r) {
-			clean[i] = '?'
-		}
-	}
-	return string(clean)
-}
+func plainText(text string, most int) string { return outgoing.PlainText(text, most) }

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"encoding/base64"
-	"errors"
 	"html"
 	"net/http"
 	"net/url"
@@ -65,14 +64,5 @@ func TestWhatWasSentIsLeftOutInEachSpelling(t *testing.T) {
 				t.Error(got)
 			}
 		}
-	}
-}
-
-// net/http repeats a line of an answer that it cannot read.
-func TestAnErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
-	cause := errors.New("malformed HTTP response \"" + strings.Repeat("\x1b[31m", 1000))
-	got := redactUpstream(&url.Error{Op: "Post", URL: "https://idp.example/token?code=x", Err: cause})
-	if text := got.Error(); len(text) > 310 || !strings.HasPrefix(text, "idp.example: malformed HTTP response") || strings.Contains(text, "\x1b") || !errors.Is(got, cause) {
-		t.Errorf("%q", text)
 	}
 }

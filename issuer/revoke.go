@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -76,7 +77,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if !up.revokesUpstream() {
 		return errNotRevocable
 	}
-	ctx, cancel := s.upstreamContext(withSecondTry(ctx), t, up)
+	ctx, cancel := s.upstreamContext(outgoing.WithSecondTry(ctx), t, up)
 	defer cancel()
 	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, up.revocationURL, nil)

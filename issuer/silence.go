@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // While a provider does not answer, nobody waits for it twice: the first request that has waited in
@@ -139,7 +140,7 @@ func (a attentive) failed(ctx context.Context, began time.Time, err error) {
 	}
 	if a.known.begins(a.s.Now()) {
 		a.s.Log.Warn("the provider does not answer, so nobody waits for it in the next seconds: refreshes are bridged by short access tokens, logins get 503",
-			"provider", a.issuer, "seconds", int(silencePause/time.Second), "waited", int(now.Sub(began)/time.Second), "cause", inBounds(weburl.HostOf(a.issuer), err))
+			"provider", a.issuer, "seconds", int(silencePause/time.Second), "waited", int(now.Sub(began)/time.Second), "cause", outgoing.InBounds(weburl.HostOf(a.issuer), err))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -167,7 +168,7 @@ func (s *Issuer) discover(ctx context.Context, issuer string, timeout time.Durat
 		return nil, &unusable{why: "providerIssuer must be an https URL"}
 	}
 	// A client that hangs up must not make discovery fail for those who wait with it.
-	ctx, cancel := context.WithTimeout(withSecondTry(context.WithoutCancel(ctx)), timeout)
+	ctx, cancel := context.WithTimeout(outgoing.WithSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
 	client := s.upstreamClient(issuer)
 	answer := &discoveryAnswer{next: client.Transport}

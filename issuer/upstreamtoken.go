@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -29,7 +29,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 		return identity{}, nil, err
 	}
 	client := ctx
-	ctx, stay := detached(ctx) // a client that hangs up does not take a spent code with it
+	ctx, stay := outgoing.Detached(ctx) // a client that hangs up does not take a spent code with it
 	defer stay()
 	ctx, cancel := s.upstreamContext(withStrangersInput(ctx), t, up)
 	defer cancel()
@@ -72,7 +72,7 @@ const oncePause = 500 * time.Millisecond
 // a while.
 func (s *Issuer) postCode(ctx context.Context, config *oauth2.Config, code string, option oauth2.AuthCodeOption) (*oauth2.Token, error) {
 	for busy := 0; ; {
-		token, err := config.Exchange(withSecondTry(ctx), code, option)
+		token, err := config.Exchange(outgoing.WithSecondTry(ctx), code, option)
 		pause, away := notTaken(err)
 		if !away || busy == len(busyPauses) || s.Wait(ctx, max(pause, busyPauses[busy])) != nil {
 			return token, err
@@ -242,15 +242,15 @@ func (s *Issuer) postRefresh(ctx context.Context, t *tenant, up *upstream, confi
 		client := s.clientFor(t, up)
 		seen := &witness{next: client.Transport}
 		client.Transport = rewritten{seen, readableTokens}
-		token, err := ask(oidc.ClientContext(withoutSecondTry(ctx), client))
+		token, err := ask(oidc.ClientContext(outgoing.WithoutSecondTry(ctx), client))
 		if isLost(err) && seen.sent.Load() && !seen.wasElse.Load() {
 			err = errAnswerLost
 		}
 		return token, err
 	}
-	ctx = withSecondTry(ctx)
+	ctx = outgoing.WithSecondTry(ctx)
 	token, err := ask(ctx)
-	if isLost(err) && ctx.Err() == nil && takeSecondTry(ctx) {
+	if isLost(err) && ctx.Err() == nil && outgoing.TakeSecondTry(ctx) {
 		// Many still take the old one for half a minute; our client comes again after that.
 		token, err = ask(ctx)
 	}
@@ -298,12 +298,5 @@ func loginRefused(cause error) *Error {
 	return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(cause)
 }
 
-var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
-
 // safeCode is an error code of a provider as it may stand in a log.
-func safeCode(code string) string {
-	if len(code) <= 40 && errorCode.MatchString(code) {
-		return code
-	}
-	return "an error code that is not one"
-}
+func safeCode(code string) string { return outgoing.SafeCode(code) }

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
 // On AWS Lambda a secret variable may name a secret instead of holding it, because whoever may look
@@ -37,7 +37,7 @@ var errNoExtension = errors.New("names a secret of AWS, which is read on AWS Lam
 type extension struct {
 	address string
 	token   string // proves that the caller is the function
-	client  http.Client
+	client  *http.Client
 
 	deadline time.Duration // of one answer
 
@@ -59,11 +59,8 @@ func newExtension() *extension {
 		address:  "http://localhost:" + port,
 		token:    os.Getenv("AWS_SESSION_TOKEN"),
 		deadline: extensionDeadline,
-		client: http.Client{
-			// HTTP_PROXY must not see secrets.
-			Transport:     issuer.NewOutgoing(&http.Transport{Proxy: nil}),
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		// HTTP_PROXY must not see secrets.
+		client: outgoing.NewClient(&http.Transport{Proxy: nil}, 0),
 		values: map[string]string{},
 	}
 }

@@ -1,4 +1,15 @@
-package issuer
+// Package outgoing is how the sidecar asks others: one rule for every HTTP request that it sends,
+// and what of a failure may stand in a log.
+//
+// It promises that no connection is used again after it was idle for IdleLimit; that a request is
+// sent a second time only where that does no harm, and at most once; that a Client follows no
+// redirect; and that the text of an error from here holds no URL and is short. It does not say who
+// may be asked: addresses, proxies and certificates are those of the caller's transport.
+//
+// A connection can have died since it was last used: servers close idle ones, and a process that is
+// frozen or a machine that sleeps does not notice. docs/decisions/0019-second-try.md says why a
+// second try is safe for a code and a refresh token too.
+package outgoing
 
 import (
 	"context"
@@ -10,53 +21,57 @@ import (
 	"time"
 )
 
-// How the sidecar asks others: one rule for every HTTP request that it sends. A connection can have
-// died since it was last used: whoever is asked closes idle ones, and a process that is frozen or a
-// machine that sleeps does not notice. So none is used again after idleLimit, and a request that
-// went out on a kept connection and got not one byte back is sent once more, on a new one.
-// docs/decisions/0019-second-try.md says why that is safe for a code and a refresh token too.
-
 const (
-	// idleLimit is how long an idle connection may be used again: less than the 5 seconds after
+	// IdleLimit is how long an idle connection may be used again: less than the 5 seconds after
 	// which Node's servers close theirs. net/http compares it by the wall clock, so that a freeze
 	// counts.
-	idleLimit = 4 * time.Second
+	IdleLimit = 4 * time.Second
 	// An HTTP/2 connection that stays silent for pingAfter while it is used is asked whether it
 	// lives, and given up after pingTimeout. The request then still has time for another one.
 	pingAfter   = 2 * time.Second
 	pingTimeout = time.Second
 )
 
-// Outgoing is an http.RoundTripper by this rule. It is safe for concurrent use.
-type Outgoing struct {
+// Transport is an http.RoundTripper by the rule. It is safe for concurrent use.
+type Transport struct {
 	kept  http.RoundTripper // may lend a connection that was used before
 	fresh http.RoundTripper // never does
 }
 
-// NewOutgoing makes the rule's transport from another one, which it does not change. One that is
-// not an *http.Transport is asked both times.
-func NewOutgoing(base http.RoundTripper) *Outgoing {
-	if o, ok := base.(*Outgoing); ok {
+// NewTransport makes the rule's transport from another one, which it does not change. A base that
+// is not an *http.Transport is asked both times.
+func NewTransport(base http.RoundTripper) *Transport {
+	if o, ok := base.(*Transport); ok {
 		return o
 	}
 	t, ok := base.(*http.Transport)
 	if !ok {
-		return &Outgoing{kept: base, fresh: base}
+		return &Transport{kept: base, fresh: base}
 	}
 	kept, fresh := t.Clone(), t.Clone()
-	kept.IdleConnTimeout = idleLimit
+	kept.IdleConnTimeout = IdleLimit
 	kept.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
 	fresh.DisableKeepAlives = true
-	return &Outgoing{kept, fresh}
+	return &Transport{kept, fresh}
 }
 
-// RoundTrip is http.RoundTripper's.
-func (o *Outgoing) RoundTrip(r *http.Request) (*http.Response, error) {
+// NewClient returns a client that asks through NewTransport(base) and follows no redirect: what it
+// sends is for the host that the operator named. A timeout of 0 means none.
+func NewClient(base http.RoundTripper, timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:       timeout,
+		Transport:     NewTransport(base),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// RoundTrip sends a request, and sends it again where the rule allows it.
+func (o *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := o.roundTrip(r)
 	if err == nil && resp.Header.Get("Location") != "" {
-		// An http.Client fails at one that is no address, before it asks whether to go there, and
-		// its error holds all of it: a code, if somebody's login page repeats what it was sent.
-		// Without it, this is an answer like any other.
+		// An http.Client fails at a Location that is not an address, before it asks whether to go
+		// there, and its error holds all of it: a code, if a login page repeats what it was sent.
+		// Without the header, this is an answer like any other.
 		if _, broken := resp.Location(); broken != nil {
 			resp.Header.Del("Location")
 		}
@@ -64,21 +79,21 @@ func (o *Outgoing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (o *Outgoing) roundTrip(r *http.Request) (*http.Response, error) {
+func (o *Transport) roundTrip(r *http.Request) (*http.Response, error) {
 	var line line
 	resp, err := o.kept.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), line.trace())))
 	if err == nil || isOver(r) || !line.isDead(err) || !line.kept.Load() && !repeatable(r.Context()) {
 		return resp, err
 	}
 	again, ok := rewound(r)
-	if !ok || !takeSecondTry(r.Context()) {
+	if !ok || !TakeSecondTry(r.Context()) {
 		return resp, err
 	}
 	return o.fresh.RoundTrip(again)
 }
 
 // CloseIdleConnections gives up the connections that nothing is using.
-func (o *Outgoing) CloseIdleConnections() {
+func (o *Transport) CloseIdleConnections() {
 	if t, ok := o.kept.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
@@ -100,8 +115,8 @@ func (l *line) trace() *httptrace.ClientTrace {
 	}
 }
 
-// isDead says whether the connection broke before anything came back. One that is silent is not
-// dead, and an HTTP/2 server that ends this stream has spoken.
+// isDead says whether the connection broke before anything came back. A connection that is silent
+// is not dead, and an HTTP/2 server that ends this stream has spoken.
 func (l *line) isDead(err error) bool {
 	var timeout net.Error
 	var ended streamError
@@ -129,7 +144,7 @@ func isOver(r *http.Request) bool {
 	}
 }
 
-// rewound is the request with its body from the start, if it can be had.
+// rewound is the request with its body from the start, if the body can be had again.
 func rewound(r *http.Request) (*http.Request, bool) {
 	again := r.WithContext(r.Context())
 	if r.Body == nil || r.Body == http.NoBody {
@@ -143,14 +158,14 @@ func rewound(r *http.Request) (*http.Request, bool) {
 	return again, err == nil
 }
 
-// withSecondTry is for a question that may be asked twice wherever its answer is lost, also on a
+// WithSecondTry is for a question that may be asked twice wherever its answer is lost, also on a
 // connection that was new. It has one second try, whoever takes it: the transport or the asker.
-func withSecondTry(ctx context.Context) context.Context {
+func WithSecondTry(ctx context.Context) context.Context {
 	return context.WithValue(ctx, secondTryKey{}, new(atomic.Bool))
 }
 
-// withoutSecondTry is for a question that must not arrive twice, whatever becomes of its answer.
-func withoutSecondTry(ctx context.Context) context.Context {
+// WithoutSecondTry is for a question that must not arrive twice, whatever becomes of its answer.
+func WithoutSecondTry(ctx context.Context) context.Context {
 	taken := new(atomic.Bool)
 	taken.Store(true)
 	return context.WithValue(ctx, secondTryKey{}, taken)
@@ -160,23 +175,23 @@ type secondTryKey struct{}
 
 func repeatable(ctx context.Context) bool { return ctx.Value(secondTryKey{}) != nil }
 
-// takeSecondTry says whether there is one left.
-func takeSecondTry(ctx context.Context) bool {
+// TakeSecondTry says whether the question may be asked again, and takes its second try.
+func TakeSecondTry(ctx context.Context) bool {
 	taken, ok := ctx.Value(secondTryKey{}).(*atomic.Bool)
 	return !ok || taken.CompareAndSwap(false, true)
 }
 
-// detached is the context for what must be finished when a client hangs up half-way. The deadline
-// stays: on Lambda it is the end of the process.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+// Detached returns the context for what must be finished when a client hangs up half-way. The
+// deadline stays: on Lambda it is the end of the process.
+func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	if at, ok := ctx.Deadline(); ok {
 		return context.WithDeadline(context.WithoutCancel(ctx), at)
 	}
 	return context.WithCancel(context.WithoutCancel(ctx))
 }
 
-// wait is a pause before something is asked again; it fails at once where the deadline comes first.
-func wait(ctx context.Context, pause time.Duration) error {
+// Wait pauses before something is asked again. It fails at once where the deadline comes first.
+func Wait(ctx context.Context, pause time.Duration) error {
 	if at, ok := ctx.Deadline(); ok && time.Until(at) <= pause {
 		return context.DeadlineExceeded
 	}

@@ -1,10 +1,9 @@
-package issuer
+package outgoing
 
 import (
 	"context"
 	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,10 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/oauth2"
-
-	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // The one rule for what is asked again: nothing came back, the connection broke, and it was a kept
@@ -79,7 +74,7 @@ func TestWhatIsAskedASecondTime(t *testing.T) {
 			server.EnableHTTP2 = c.http2
 			server.StartTLS()
 			defer server.Close()
-			out := NewOutgoing(server.Client().Transport)
+			out := NewTransport(server.Client().Transport)
 			defer out.CloseIdleConnections()
 			client := &http.Client{Transport: out}
 			if c.kept {
@@ -93,7 +88,7 @@ func TestWhatIsAskedASecondTime(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			if c.repeatable {
-				ctx = withSecondTry(ctx)
+				ctx = WithSecondTry(ctx)
 			}
 			r, err := http.NewRequestWithContext(ctx, "POST", server.URL, strings.NewReader(body))
 			if err != nil {
@@ -143,7 +138,7 @@ func TestASilentConnectionIsGivenUp(t *testing.T) {
 		conns = append(conns, muted)
 		return muted, nil
 	}
-	client := &http.Client{Transport: NewOutgoing(base), Timeout: upstreamTimeout}
+	client := &http.Client{Transport: NewTransport(base), Timeout: 8 * time.Second}
 	ask := func() {
 		t.Helper()
 		resp, err := client.Post(server.URL, "text/plain", strings.NewReader("x"))
@@ -191,40 +186,17 @@ func (c *mutedConn) Write(b []byte) (int, error) {
 // What the caller's transport says of certificates, proxies and addresses holds for both ways out.
 func TestBothWaysOutAreTheCallers(t *testing.T) {
 	base := &http.Transport{TLSClientConfig: &tls.Config{ServerName: "idp.example"}, Proxy: nil, MaxResponseHeaderBytes: 1234}
-	out := NewOutgoing(base)
+	out := NewTransport(base)
 	for name, way := range map[string]http.RoundTripper{"kept": out.kept, "fresh": out.fresh} {
 		got := way.(*http.Transport)
 		if got == base || got.TLSClientConfig.ServerName != "idp.example" || got.Proxy != nil || got.MaxResponseHeaderBytes != 1234 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if NewOutgoing(out) != out {
+	if NewTransport(out) != out {
 		t.Error("the rule is applied twice")
 	}
 	if base.IdleConnTimeout != 0 || base.DisableKeepAlives {
 		t.Error("the caller's transport has changed")
-	}
-}
-
-// Whoever has come by another person's upstream code and puts it into a login of their own neither
-// reads nor takes away what was learnt of it.
-func TestWhatWasLearntIsItsLoginsOnly(t *testing.T) {
-	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
-	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}
-	s.remember(tn, mine, "code", &oauth2.Token{AccessToken: "access"})
-	recall := func(tn *tenant, seed sealing.LoginSeed) *oauth2.Token {
-		token, _ := s.recall(tn, seed, "code")
-		return token
-	}
-	for name, got := range map[string]*oauth2.Token{"another login": recall(tn, other), "another tenant": recall(&tenant{id: sealing.TenantID{1}}, mine)} {
-		if got != nil {
-			t.Errorf("%s has what was learnt", name)
-		}
-	}
-	if got := recall(tn, mine); got == nil || got.AccessToken != "access" {
-		t.Errorf("its own login has %v", got)
-	}
-	if recall(tn, mine) != nil {
-		t.Error("it was given twice")
 	}
 }

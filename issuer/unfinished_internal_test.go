@@ -1,0 +1,34 @@
+package issuer
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// Whoever has come by another person's upstream code and puts it into a login of their own neither
+// reads nor takes away what was learnt of it.
+func TestWhatWasLearntIsItsLoginsOnly(t *testing.T) {
+	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
+	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}
+	s.remember(tn, mine, "code", &oauth2.Token{AccessToken: "access"})
+	recall := func(tn *tenant, seed sealing.LoginSeed) *oauth2.Token {
+		token, _ := s.recall(tn, seed, "code")
+		return token
+	}
+	for name, got := range map[string]*oauth2.Token{"another login": recall(tn, other), "another tenant": recall(&tenant{id: sealing.TenantID{1}}, mine)} {
+		if got != nil {
+			t.Errorf("%s has what was learnt", name)
+		}
+	}
+	if got := recall(tn, mine); got == nil || got.AccessToken != "access" {
+		t.Errorf("its own login has %v", got)
+	}
+	if recall(tn, mine) != nil {
+		t.Error("it was given twice")
+	}
+}
