@@ -5,11 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // testClock is a time that moves when it is told to.
@@ -261,54 +258,4 @@ func BenchmarkMemoryGuard(b *testing.B) {
 	}
 	b.ReportMetric(float64(size)/families, "bytes/entry")
 	b.ReportMetric(float64(size)/1e6, "MB")
-}
-
-// The monotonic clock stands still while a machine sleeps: the copy of last evening would be a
-// fresh one in the morning.
-func TestTheClockCountsTheNight(t *testing.T) {
-	ring, err := sealing.ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(Config{
-		Ring: ring, Schedule: sealing.Schedule{Rotation: 24 * time.Hour, Overlap: 2 * time.Hour},
-		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now := s.Now().String(); strings.Contains(now, "m=") {
-		t.Errorf("the clock is %s: it measures ages by the monotonic clock", now)
-	}
-}
-
-// One that found no room does not take away what stands there when it ends.
-func TestAnAnswerThatFoundNoRoomTakesNobodysPlace(t *testing.T) {
-	now := func() time.Time { return time.Unix(1790000000, 0) }
-	var c checks
-	failed := temporarilyUnavailable("the provider is away", errors.New("away"))
-	key := replayKey{1}
-	_, _, err := c.do(t.Context(), now, replayKey{2}, "x", func() (renewal, error) { return renewal{}, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range uint64(checksKept) {
-		var k replayKey
-		binary.BigEndian.PutUint64(k[8:], i+1)
-		c.m.set(k, &check{})
-	}
-	_, _, err = c.do(t.Context(), now, key, "x", func() (renewal, error) {
-		c.m = buckets[*check]{width: replayGrace} // room again
-		_, _, err := c.do(t.Context(), now, key, "x", func() (renewal, error) { return renewal{token: "kept"}, nil })
-		if err != nil {
-			t.Error(err)
-		}
-		return renewal{}, failed
-	})
-	if !errors.Is(err, failed) {
-		t.Fatal(err)
-	}
-	if got, same, err := c.do(t.Context(), now, key, "x", func() (renewal, error) { return renewal{token: "asked again"}, nil }); got.token != "kept" || !same || err != nil {
-		t.Errorf("%q, %v, %v", got.token, same, err)
-	}
 }

@@ -97,9 +97,9 @@ type Issuer struct {
 	announced onceSet
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
-	checks    checks
+	inFlight  flights
 	counters  counters
-	static    onceSet // tenants whose provider takes used refresh tokens again
+	keepsOld  onceSet // tenants whose provider takes used refresh tokens again
 	standings standings
 	oddKeys   onceSet // keys of providers that are passed over, or named for another
 

@@ -1,0 +1,240 @@
+package issuer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// A check asks the provider whether it still refreshes a login. Of all requests with one refresh
+// token of the provider one asks: in this process by flights, among replicas by a lease at the
+// guard.
+
+const (
+	// staleWindow is how long after a provider's last word on a person its silence is bridged by
+	// short tokens.
+	staleWindow = 2 * time.Hour
+	leasePoll   = 250 * time.Millisecond
+	leaseWait   = 3 * time.Second
+	flightsKept = 10_000
+)
+
+// checkDue says whether the provider's last word on a login is as old as upstreamCheckInterval.
+func (s *Issuer) checkDue(t *tenant, g grant) bool {
+	age := s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0))
+	return t.UpstreamCheckInterval == 0 || age >= time.Duration(t.UpstreamCheckInterval)*time.Second
+}
+
+// renewChecked is renew after the provider was asked whether the person may still come in.
+func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
+	if guard := s.ReplayGuard; guard != nil {
+		v, first, err := guard.look(ctx, loginKey(t, g), g.Generation)
+		if err != nil {
+			s.guardFailed(t, err)
+			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+		}
+		if v != fresh {
+			return s.notFresh(ctx, t, c, presented, g, v, first)
+		}
+	}
+	// The question is asked with the provider's token, so requests that carry the same one share
+	// it, whatever wraps it.
+	sum := sha256.Sum256(must(encoding.Marshal([]any{t.id[:], g.Family[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
+	next, same, err := s.inFlight.join(ctx, s.Now, replayKey(sum[:16]), presented, func() (renewal, error) { return s.askProvider(ctx, t, c, presented, g) })
+	switch {
+	case err != nil:
+		return renewal{}, err
+	case next.outcome == refusedByRules:
+		// Judged anew below, by the labels of this request.
+	case same:
+		return next, nil
+	case next.outcome == unchangedShort:
+		return renewal{grant: g, token: presented, outcome: unchangedShort}, nil
+	}
+	g.Identity, g.Scope = next.Identity, next.Scope
+	return s.renew(ctx, t, c, presented, g)
+}
+
+// askProvider asks the provider, as the only one of all replicas, and takes the login one step on.
+func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
+	up, secret, err := s.upstreamWithSecret(ctx, t) // before the lease, which is short
+	if err != nil {
+		return s.stale(t, presented, g, err)
+	}
+	if s.ReplayGuard != nil {
+		key, caller := sealing.ReplayMark(t.id, "check", string(g.Family[:])), newCaller()
+		v, first, err := s.lease(ctx, key, caller, loginKey(t, g), g.Generation)
+		switch {
+		case errors.Is(err, errLeased):
+			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
+		case err != nil:
+			s.guardFailed(t, err)
+			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+		case v != fresh:
+			return s.notFresh(ctx, t, c, presented, g, v, first)
+		}
+		// After the step; if it fails, the lease ends by itself.
+		defer s.ReplayGuard.unclaim(ctx, key, caller)
+	}
+	s.counters.add(upstreamChecks)
+	last := g.Identity
+	var withheld []string
+	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, loginKey(t, g), last)
+	if err != nil {
+		g.Identity = last
+		if errors.Is(err, errRulesChanged) {
+			return renewal{}, err
+		}
+		if e := asError(err); e.Status < http.StatusInternalServerError {
+			s.counters.add(familiesRefused)
+			s.endLogin(ctx, t, c, g, fmt.Sprintf("the provider was asked about it: %v", e.cause))
+			return renewal{}, err
+		}
+		return s.stale(t, presented, g, err)
+	}
+	if s.ReplayGuard == nil && !c.proved {
+		s.warnOfOldTokens(t, up, last.RefreshToken == g.Identity.RefreshToken)
+	}
+	g.Scope = withoutScopes(g.Scope, withheld)
+	if t.breaks(g.Identity) != nil {
+		return renewal{grant: g, outcome: refusedByRules}, nil
+	}
+	next, err := s.renew(ctx, t, c, presented, g)
+	// The provider may have replaced its refresh token: losing the new one would end the login.
+	if errors.Is(err, errGuardFull) {
+		g.Generation++
+		return renewal{grant: g, token: s.sealGrant(t, c, g), outcome: rotatedShort}, nil
+	}
+	return next, err
+}
+
+// stale answers a due refresh when nobody can be asked, and nothing has moved: with a short access
+// token and the same refresh token, for staleWindow. Claims that were never read are not bridged.
+func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
+	e := asError(cause)
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !t.claimNeeds.within(g.Identity.Needs) {
+		return renewal{}, e
+	}
+	if e.cause != nil {
+		cause = e.cause
+	}
+	s.staleAnswer(t, g, cause)
+	return renewal{grant: g, token: presented, outcome: unchangedShort}, nil
+}
+
+// warnOfOldTokens tells the operator, once for each tenant, that nobody notices a stolen refresh
+// token: there is no guard, and the provider takes its own again when they were used.
+func (s *Issuer) warnOfOldTokens(t *tenant, up *upstream, same bool) {
+	const advice = ", and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL"
+	d := up.dialect()
+	what := "the provider keeps its refresh tokens when they are used"
+	switch {
+	case same:
+	case d.keepsOld && d.unless != "":
+		what = d.name + " takes refresh tokens that were used again, unless " + d.unless + " is on there"
+	case d.keepsOld:
+		what = d.name + " takes refresh tokens that were used again"
+	default:
+		return
+	}
+	if s.keepsOld.first(t.PublicURL) {
+		s.Log.Warn(what+advice, t.named(), "provider", up.issuer)
+	}
+}
+
+// errLeased: another replica is asking the provider about this login.
+var errLeased = errors.New("replay guard: the check is leased")
+
+// lease waits until this request is the one that asks the provider, or until somebody else's answer
+// is there. Two replicas must not present one refresh token: a provider that rotates would take it
+// for theft.
+func (s *Issuer) lease(ctx context.Context, key replayKey, caller uint32, login replayKey, generation uint32) (verdict, []byte, error) {
+	for waited := time.Duration(0); ; waited += leasePoll {
+		leased, err := s.ReplayGuard.claim(ctx, key, caller)
+		if err != nil {
+			// The lease may have been taken, and only the answer was lost.
+			s.ReplayGuard.unclaim(ctx, key, caller)
+			return fresh, nil, err
+		}
+		// After the lease: whoever had it before has done the step by now.
+		v, first, err := s.ReplayGuard.look(ctx, login, generation)
+		if err == nil && v == fresh && leased {
+			return fresh, nil, nil
+		}
+		if leased {
+			s.ReplayGuard.unclaim(ctx, key, caller)
+		}
+		if err != nil || v != fresh {
+			return v, first, err
+		}
+		if waited >= leaseWait {
+			return fresh, nil, errLeased
+		}
+		select {
+		case <-time.After(leasePoll):
+		case <-ctx.Done():
+			return fresh, nil, ctx.Err()
+		}
+	}
+}
+
+// flights let requests that hold the same refresh token of the provider share one question to it.
+// They keep the answer for replayGrace, for clients that come again because the response was lost.
+// They work without a guard too, in this process.
+type flights struct {
+	mu sync.Mutex // guards m for one access
+	m  buckets[*flight]
+}
+
+type flight struct {
+	done      chan struct{}
+	presented [sha256.Size]byte // by the request that asks
+	next      renewal
+	err       error
+	until     time.Time // zero while asking
+}
+
+// join returns what ask says, or said to another request, and whether that one presented the same.
+func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey, presented string, ask func() (renewal, error)) (renewal, bool, error) {
+	mine := &flight{done: make(chan struct{}), presented: sha256.Sum256([]byte(presented))}
+	f.mu.Lock()
+	f.m.width = replayGrace
+	f.m.turn(now())
+	if other := f.m.get(key); other != nil && (other.until.IsZero() || now().Before(other.until)) {
+		f.mu.Unlock()
+		select {
+		case <-other.done:
+			return other.next, other.presented == mine.presented, other.err
+		case <-ctx.Done():
+			return renewal{}, false, temporarilyUnavailable("the sign-in provider is slow", ctx.Err())
+		}
+	}
+	if f.m.len() < flightsKept {
+		f.m.set(key, mine)
+	}
+	f.mu.Unlock()
+
+	// For those who wait, should ask panic.
+	mine.err = serverError("something went wrong here", errors.New("panic"))
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		mine.until = now().Add(replayGrace)
+		// The next request may find the provider well again, or the labels changed back.
+		again := mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, errRulesChanged))
+		if again || mine.next.outcome == unchangedShort {
+			if f.m.get(key) == mine { // there may have been no room for it
+				f.m.delete(key)
+			}
+		}
+		close(mine.done)
+	}()
+	mine.next, mine.err = ask()
+	return mine.next, true, mine.err
+}

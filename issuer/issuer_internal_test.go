@@ -1,0 +1,28 @@
+package issuer
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// The monotonic clock stands still while a machine sleeps: the copy of last evening would be a
+// fresh one in the morning.
+func TestNewMeasuresAgesByTheWallClock(t *testing.T) {
+	ring, err := sealing.ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{
+		Ring: ring, Schedule: sealing.Schedule{Rotation: 24 * time.Hour, Overlap: 2 * time.Hour},
+		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Now().String(); strings.Contains(now, "m=") {
+		t.Errorf("the clock is %s: it measures ages by the monotonic clock", now)
+	}
+}
