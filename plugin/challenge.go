@@ -110,10 +110,10 @@ func complainOfOwnCORS(middleware string, h http.Header) {
 	}
 }
 
-// refuseMessage answers in JSON-RPC: clients of MCP 2026-07-28 take any other 400 for an older
-// server, and begin anew in its way.
-func refuseMessage(rw http.ResponseWriter, req *http.Request, status int, v *verdict) {
-	answer(rw, req, status, `{"jsonrpc":"2.0","id":`+v.id+`,"error":{"code":`+strconv.Itoa(v.code)+`,"message":"`+v.message+`"}}`)
+// refuseMessage answers in JSON-RPC. Clients of MCP 2026-07-28 take a 400 with any other body for
+// that of an older server, and begin anew in its way. id is JSON; message needs no escapes.
+func refuseMessage(rw http.ResponseWriter, req *http.Request, status int, code int, id, message string) {
+	answer(rw, req, status, `{"jsonrpc":"2.0","id":`+id+`,"error":{"code":`+strconv.Itoa(code)+`,"message":"`+message+`"}}`)
 }
 
 // isPreflight recognises a CORS preflight. Browsers send it without credentials, so it must be

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
 // Config holds the labels of one middleware, as Traefik decodes them. No field has a type that its
@@ -170,7 +172,8 @@ type settings struct {
 	identityHeaders []identityHeader
 	// names of theirs that the bouncer does not claim by itself; nil: none
 	own     *ownHeaders
-	rules   *rules         // nil: no message is looked into
+	rules   *mcp.Rules     // nil: no message is looked into
+	hide    bool           // label hideTools
 	backend *backendSecret // nil: the MCP server gets no Authorization header
 	cors    bool           // label cors
 	// rules, an assertion, backend or cors: a request takes the longer way
@@ -225,6 +228,7 @@ func parseConfig(config *Config) (*settings, error) {
 		return nil, err
 	}
 	s.rules = rules
+	s.hide = c.HideTools == "true"
 	s.cors = c.CORS == "true"
 	s.special = rules != nil || backend != nil || s.cors || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)

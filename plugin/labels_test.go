@@ -56,7 +56,7 @@ func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 			t.Errorf("%s %v: %v; as text: %v", c.label, c.value, err, errPlain)
 			continue
 		}
-		if !reflect.DeepEqual(one.payload, two.payload) || !reflect.DeepEqual(one.rules, two.rules) || !reflect.DeepEqual(one.identityHeaders, two.identityHeaders) || one.keysTTL != two.keysTTL {
+		if !reflect.DeepEqual(one.payload, two.payload) || !reflect.DeepEqual(one.rules, two.rules) || !reflect.DeepEqual(one.identityHeaders, two.identityHeaders) || one.hide != two.hide || one.keysTTL != two.keysTTL {
 			t.Errorf("%s %v: %+v, as text %+v", c.label, c.value, one.payload, two.payload)
 		}
 	}
@@ -69,7 +69,7 @@ func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 		config.HideTools = c.value
 		config.CORS = c.value
 		s, err := parseConfig(config)
-		if err != nil || s.rules.hide != c.want || s.cors != c.want {
+		if err != nil || s.hide != c.want || s.cors != c.want {
 			t.Errorf("hideTools and cors %v: %v", c.value, err)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
 // The grammar of every label that is a list, and of every label that is a list of rules.
@@ -146,7 +148,7 @@ func patternFault(label, pattern string) string {
 	switch {
 	case strings.Contains(name, "=") && (label != "resourceScopes" || hasBlank(name)):
 		return "there is a second =: put a semicolon between two rules"
-	case pattern == "" || strings.Contains(name, "*") || len(pattern) > maxPattern || !isPlainName(pattern):
+	case pattern == "" || strings.Contains(name, "*") || len(pattern) > maxPattern || !mcp.IsPlainName(pattern):
 		return fmt.Sprintf("before the = stands a name, or the beginning of names and one *, of at most %d characters", maxPattern)
 	case label == "resourceScopes":
 		return uriFault(pattern, name)
@@ -154,7 +156,7 @@ func patternFault(label, pattern string) string {
 		return "a name holds no blanks, quotes or separators: one name a rule, and semicolons between rules; what has such a name nevertheless is guarded by the beginning of it and a *"
 	case label == "methodScopes" && strings.HasPrefix(pattern, "notifications/"):
 		return "notifications need no scope"
-	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && knownMethods[name] == nil:
+	case label == "methodScopes" && name == pattern && !strings.Contains(name, "/") && !mcp.IsKnownMethod(name):
 		return "methods of MCP have a / in their names, as in tools/call, and names of tools belong into toolScopes; a method that has none nevertheless is written with a * behind it"
 	case label != "methodScopes" && (strings.HasPrefix(name, "tools/") || strings.HasPrefix(name, "prompts/") || strings.HasPrefix(name, "resources/")):
 		return "this is a method's name: it belongs into methodScopes"
@@ -183,7 +185,7 @@ func uriFault(pattern, name string) string {
 		return "this could be two rules: put a semicolon between them, or end the URI before the comma by a *"
 	case pattern != "*" && !uriPattern.MatchString(pattern):
 		return "a URI begins with its scheme in small letters, as in file:///public/*"
-	case name == pattern && !isPlainURI(name) || name != pattern && !beginsPlainURI(name):
+	case name == pattern && !mcp.IsPlainURI(name) || name != pattern && !beginsPlainURI(name):
 		return "no request with this spelling is let through, so that the rule would never hold: write the URI in its plain form"
 	}
 	return ""
@@ -199,7 +201,7 @@ func beginsPlainURI(name string) bool {
 		return true
 	}
 	name = cutEncoding.ReplaceAllString(name, "")
-	return isPlainURI(name+"x") || isPlainURI(name+"/x") || isPlainURI(name+"//x")
+	return mcp.IsPlainURI(name+"x") || mcp.IsPlainURI(name+"/x") || mcp.IsPlainURI(name+"//x")
 }
 
 // whoFault says what is wrong with the WHO of a scope rule.

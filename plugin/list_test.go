@@ -181,7 +181,7 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 			t.Errorf("%s %q: %v", c.label, c.value, err)
 			continue
 		}
-		if got := strings.Join(meaning(s, c.label), " | "); got != c.want {
+		if got := strings.Join(meaning(s, config, c.label), " | "); got != c.want {
 			t.Errorf("%s %q:\nmeans %s\nwant  %s", c.label, c.value, got, c.want)
 		}
 	}
@@ -189,7 +189,7 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 
 // meaning is what came of a list, one text for each element, in the spelling of the naive reader
 // below. Rules by name come sorted.
-func meaning(s *settings, label string) []string {
+func meaning(s *settings, config *Config, label string) []string {
 	list := []string{}
 	switch label {
 	case "scopes":
@@ -220,21 +220,13 @@ func meaning(s *settings, label string) []string {
 		}
 		return list
 	}
-	if s.rules == nil {
-		return list
-	}
-	table := s.rules.methods
-	if label != "methodScopes" {
-		table = s.rules.subjects[map[string]string{"toolScopes": "tools/call", "resourceScopes": "resources/read", "promptScopes": "prompts/get"}[label]]
-	}
-	if table == nil {
-		return list
-	}
-	for name, scopes := range table.exact {
-		list = append(list, name+"="+strings.Join(scopes, " "))
-	}
-	for _, rule := range table.prefixes {
-		list = append(list, rule.prefix+"*="+strings.Join(rule.scopes, " "))
+	texts, _ := readLabels(config)
+	rules, _ := readRules(label, map[string]string{
+		"methodScopes": texts.MethodScopes, "toolScopes": texts.ToolScopes,
+		"resourceScopes": texts.ResourceScopes, "promptScopes": texts.PromptScopes,
+	}[label])
+	for _, rule := range rules {
+		list = append(list, rule.Name+"="+strings.Join(rule.Scopes, " "))
 	}
 	sort.Strings(list)
 	return list
@@ -320,7 +312,7 @@ func FuzzLists(f *testing.F) {
 				}
 				return nil, false
 			}
-			return meaning(s, label), true
+			return meaning(s, config, label), true
 		}
 		first, ok := read(one)
 		if !ok || strings.TrimSpace(one) == "" || label == "mcpPaths" && len(naive(label, one)) == 0 {

@@ -5,13 +5,14 @@ package plugin
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
 // The label hideTools takes from the answer to tools/list what the caller may not call. JSON is
@@ -36,7 +37,7 @@ type heldAnswer struct {
 
 	// The client's, and what hides tools from it. Events go there as they come.
 	client http.ResponseWriter
-	rules  *rules
+	rules  *mcp.Rules
 	scopes string
 	events bool        // it is an event stream, which has begun for the client too
 	timer  *time.Timer // for the answer's beginning, or for all of it where it is JSON
@@ -158,7 +159,7 @@ func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes 
 	switch {
 	case held.events: // what could be passed on is with the client
 	case err != nil:
-		refuseMessage(rw, req, http.StatusBadGateway, refused(codeInternal, "the list of tools could not be read"))
+		refuseMessage(rw, req, http.StatusBadGateway, mcp.CodeInternal, "null", "the list of tools could not be read")
 	default:
 		held.begin()
 		_, _ = rw.Write(text)
@@ -214,7 +215,7 @@ func isIdentity(h http.Header) bool {
 
 // hideTools returns the body without the tools that these scopes do not allow. Answers that are no
 // success are left as they are.
-func hideTools(r *rules, scopes string, held *heldAnswer) ([]byte, error) {
+func hideTools(r *mcp.Rules, scopes string, held *heldAnswer) ([]byte, error) {
 	body := held.body.Bytes()
 	if held.status != http.StatusOK || len(body) == 0 {
 		return body, nil
@@ -234,7 +235,7 @@ const maxLines = 100000
 
 // hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as
 // it is.
-func hideInEvent(r *rules, scopes, event string) (string, error) {
+func hideInEvent(r *mcp.Rules, scopes, event string) (string, error) {
 	if !strings.Contains(event, "{") {
 		return event, nil
 	}
@@ -261,75 +262,6 @@ func hideInEvent(r *rules, scopes, event string) (string, error) {
 	return strings.Join(others, "") + "data: " + string(text) + "\n\n", nil
 }
 
-// hideInJSON goes through one message or a batch of them.
-func hideInJSON(r *rules, scopes string, text []byte) ([]byte, error) {
-	trimmed := bytes.TrimSpace(text)
-	if len(trimmed) == 0 || trimmed[0] != '[' {
-		return hideInMessage(r, scopes, text)
-	}
-	var batch []json.RawMessage
-	if json.Unmarshal(text, &batch) != nil {
-		return nil, errNoMessage
-	}
-	for i, message := range batch {
-		shorter, err := hideInMessage(r, scopes, message)
-		if err != nil {
-			return nil, err
-		}
-		batch[i] = shorter
-	}
-	return encode(batch)
-}
-
-var errNoMessage = errors.New("it is not a JSON-RPC message")
-
-func hideInMessage(r *rules, scopes string, text []byte) ([]byte, error) {
-	var message map[string]json.RawMessage
-	if json.Unmarshal(text, &message) != nil {
-		return nil, errNoMessage
-	}
-	var result map[string]json.RawMessage
-	var tools []json.RawMessage
-	if json.Unmarshal(message["result"], &result) != nil || json.Unmarshal(result["tools"], &tools) != nil {
-		return text, nil // another message: an error, a notification
-	}
-	kept := []json.RawMessage{}
-	method := neededFor(r.methods, "tools/call")
-	for _, tool := range tools {
-		var named struct {
-			Name string `json:"name"`
-		}
-		if json.Unmarshal(tool, &named) != nil {
-			return nil, errNoMessage
-		}
-		if hasScopes(scopes, method) && hasScopes(scopes, neededFor(r.subjects["tools/call"], named.Name)) {
-			kept = append(kept, tool)
-		}
-	}
-	// MCP 2026-07-28: the list is not the same for everybody any more
-	if result["cacheScope"] != nil {
-		result["cacheScope"] = json.RawMessage(`"private"`)
-	}
-	list, err := encode(kept)
-	if err != nil {
-		return nil, err
-	}
-	result["tools"] = list
-	shorter, err := encode(result)
-	if err != nil {
-		return nil, err
-	}
-	message["result"] = shorter
-	return encode(message)
-}
-
-// encode is json.Marshal without its escapes for HTML.
-func encode(v any) ([]byte, error) {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+func hideInJSON(r *mcp.Rules, scopes string, text []byte) ([]byte, error) {
+	return mcp.HideTools(r, text, func(needed []string) bool { return hasScopes(scopes, needed) })
 }

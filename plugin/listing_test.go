@@ -9,10 +9,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
 // lister is an MCP server that answers everything with one prepared answer.
@@ -235,14 +238,14 @@ func TestRulesThatAreRefused(t *testing.T) {
 		{"notifications", "methodScopes", "notifications/*=x", "notifications need no scope"},
 		{"257 rules", "toolScopes", manyRules(257), "at most 256 rules"},
 	} {
-		table, err := parseRuleTable(c.label, c.rules)
-		if err == nil || table != nil || !strings.HasPrefix(err.Error(), "label "+c.label+": ") || !strings.Contains(err.Error(), c.want) {
+		rules, err := readRules(c.label, c.rules)
+		if err == nil || rules != nil || !strings.HasPrefix(err.Error(), "label "+c.label+": ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	table, err := parseRuleTable("resourceScopes", "https://wiki.example/?a=b&c=*=wiki:read ; ;*=x y")
-	if err != nil || strings.Join(neededFor(table, "https://wiki.example/?a=b&c=1"), " ") != "wiki:read" || strings.Join(neededFor(table, "z"), " ") != "x y" {
-		t.Errorf("the last = divides: %v", err)
+	rules, err := readRules("resourceScopes", "https://wiki.example/?a=b&c=*=wiki:read ; ;*=x y")
+	if want := []mcp.Rule{{Name: "https://wiki.example/?a=b&c=*", Scopes: []string{"wiki:read"}}, {Name: "*", Scopes: []string{"x", "y"}}}; err != nil || !reflect.DeepEqual(rules, want) {
+		t.Errorf("the last = divides: %v %v", rules, err)
 	}
 }
 
@@ -338,11 +341,11 @@ func TestWhatAListingCosts(t *testing.T) {
 		start(t)
 		rec := httptest.NewRecorder()
 		held := &heldAnswer{header: http.Header{"Content-Type": {"text/event-stream"}}, client: rec, scopes: "wiki:read", share: &share{of: listingBudget}, timer: time.NewTimer(time.Hour)}
-		table, err := parseRuleTable("toolScopes", "delete_page=wiki:write; *=wiki:read")
+		rules, err := parseRules(&labelTexts{ToolScopes: "delete_page=wiki:write; *=wiki:read"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		held.rules = &rules{subjects: map[string]*ruleTable{"tools/call": table}}
+		held.rules = rules
 		var before, behind runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for _, part := range c.parts {

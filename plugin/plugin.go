@@ -260,7 +260,7 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	if b.settings.cors {
 		shareWithScripts(rw, req)
 	}
-	if lists && r.hide {
+	if lists && b.settings.hide {
 		serveListing(b, rw, req, id.scopes)
 		return
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // plugin and sealing are standard library only: Yaegi loads nothing else, and a reader of either
-// need not look further.
+// need not look further. plugin has one room of its own, plugin/mcp, which knows nothing of it.
 func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	for _, dir := range []string{"plugin", "sealing"} {
 		for file, imports := range importsIn(t, dir) {
@@ -32,7 +32,8 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 				continue
 			}
 			for _, path := range imports {
-				if strings.Contains(path, ".") {
+				inner := path == module+"/plugin/mcp" && filepath.Base(filepath.Dir(file)) == "plugin"
+				if strings.Contains(path, ".") && !inner {
 					t.Errorf("%s imports %s", file, path)
 				}
 			}

@@ -345,7 +345,7 @@ func TestTheTestsThatImitateClientsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tests strings.Builder
-	for _, dir := range []string{"issuer", "issuer/*", "plugin", "cmd/mcpbouncer", "deploy/e2e"} {
+	for _, dir := range []string{"issuer", "issuer/*", "plugin", "plugin/*", "cmd/mcpbouncer", "deploy/e2e"} {
 		files, err := filepath.Glob(filepath.Join(rig.Root(), filepath.FromSlash(dir), "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

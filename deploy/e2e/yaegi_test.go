@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -30,11 +32,36 @@ import (
 func TestPluginTestsInYaegi(t *testing.T) {
 	gopath := t.TempDir()
 	rig.PutPlugin(t, gopath, true)
+	root := filepath.Join(gopath, "src", filepath.FromSlash(rig.Module))
+	packages := map[string]bool{}
+	err := fs.WalkDir(os.DirFS(root), "plugin", func(file string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == "lint_test") {
+			return fs.SkipDir // these are for the compiler
+		}
+		if strings.HasSuffix(file, ".go") {
+			packages[path.Dir(file)] = packages[path.Dir(file)] || strings.HasSuffix(file, "_test.go")
+		}
+		return err
+	})
+	if err != nil || !packages["plugin"] || !packages["plugin/mcp"] {
+		t.Fatalf("packages %v: %v", packages, err)
+	}
+	for name, tested := range packages {
+		t.Run(name, func(t *testing.T) {
+			if !tested {
+				t.Fatal("no test shows that Yaegi runs it as it stands")
+			}
+			testInYaegi(t, gopath, name)
+		})
+	}
+}
+
+func testInYaegi(t *testing.T, gopath, name string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, rig.Tool(t, "yaegi"), "test", "-v", rig.Module+"/plugin")
+	cmd := exec.CommandContext(ctx, rig.Tool(t, "yaegi"), "test", "-v", rig.Module+"/"+name)
 	// The tests read their vectors relative to the package.
-	cmd.Dir = filepath.Join(gopath, "src", filepath.FromSlash(rig.Module), "plugin")
+	cmd.Dir = filepath.Join(gopath, "src", filepath.FromSlash(rig.Module), filepath.FromSlash(name))
 	cmd.Env = append(os.Environ(), "GOPATH="+gopath, "GO111MODULE=off")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -104,16 +104,20 @@ func PutPlugin(t T, gopath string, tests bool) {
 // editPlugin makes another version of the plugin.
 func editPlugin(t T, root string, edit func(file, text string) string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "plugin", "*.go"))
-	for _, file := range files {
-		text, readErr := os.ReadFile(file)
-		if readErr == nil {
-			readErr = os.WriteFile(file, []byte(edit("plugin/"+filepath.Base(file), string(text))), 0o644)
+	files := 0
+	err := fs.WalkDir(os.DirFS(root), "plugin", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || path.Ext(file) != ".go" {
+			return err
 		}
-		err = errors.Join(err, readErr)
-	}
-	if err != nil || len(files) == 0 {
-		t.Fatalf("rig: plugin: %d files, %v", len(files), err)
+		files++
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(root, file), []byte(edit(file, string(text))), 0o644)
+	})
+	if err != nil || files == 0 {
+		t.Fatalf("rig: plugin: %d files, %v", files, err)
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build go1.21
 
-package plugin
+package mcp
 
 import (
 	"net/url"
@@ -9,24 +9,26 @@ import (
 	"unicode/utf8"
 )
 
-// A rule for resources compares the beginning of a URI. So a URI that begins like one resource and
-// means another, to some server, is refused: whoever asks honestly writes it plainly.
+// A rule for resources compares the beginning of a URI. So a URI that begins like one resource, and
+// means another to some server, is refused. Honest clients write URIs in their plain form.
 
-// oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never need
-// be encoded (RFC 3986 §2.3: "%73ecret" is "secret", but no rule for it), of a control character,
-// of an encoding (for a server that decodes twice), and one that is incomplete.
+// oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never needs to
+// be encoded (RFC 3986 section 2.3: "%73ecret" is "secret", but fits no rule for it), of a control
+// character, of an encoding (for a server that decodes twice), and one that is incomplete.
 var oddlyEncoded = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9aef]|[01][0-9a-f]|25[0-9a-f]{2})|%[0-9a-f]?([^0-9a-f]|$)`)
 
-// dotSegment matches "." and ".." between what ends a segment to some server: a slash, the query,
-// the fragment, and the path parameters that some cut off.
+// dotSegment matches "." and ".." between characters that end a segment to some server: a slash,
+// the beginning of the query or the fragment, and that of path parameters, which some servers cut
+// off.
 var dotSegment = regexp.MustCompile(`(^|[/?#;])\.\.?([/?#;]|$)`)
 
-// unslashed undoes what hides the dot segments of a query. A file has no query: servers that cut
-// "file://" off take it for a part of the path.
+// unslashed undoes the encodings that hide dot segments in a query. A file has no query, and
+// servers that cut "file://" off take the query for a part of the path.
 var unslashed = strings.NewReplacer("%2f", "/", "%5c", "/")
 
-// isPlainURI refuses the spellings by which a URI that begins like one resource means another.
-func isPlainURI(uri string) bool {
+// IsPlainURI says whether a URI is in plain form. It refuses the spellings in which a URI that
+// begins like one resource can mean another.
+func IsPlainURI(uri string) bool {
 	scheme, rest, found := strings.Cut(uri, ":")
 	if !found || scheme != strings.ToLower(scheme) || strings.Trim(uri, printable) != "" || strings.ContainsAny(uri, "\\ ") {
 		return false
@@ -50,7 +52,8 @@ func isPlainURI(uri string) bool {
 		if !isPlainAuthority(scheme, host) {
 			return false
 		}
-	} else if scheme == "file" { // file:/a is file:///a (RFC 8089 §2), but fits no rule for it
+	} else if scheme == "file" {
+		// file:/a is file:///a (RFC 8089 section 2), but fits no rule for it.
 		return false
 	}
 	end := strings.IndexAny(path, "?#")
@@ -60,7 +63,8 @@ func isPlainURI(uri string) bool {
 	return !strings.Contains(path, "//") // most servers read an empty segment as none
 }
 
-// isPlainlyEncoded looks at the percent-encodings of a URI in small letters.
+// isPlainlyEncoded looks at the percent-encodings of a URI, which the caller wrote in small
+// letters.
 func isPlainlyEncoded(rest string) bool {
 	path := rest
 	end := strings.IndexAny(path, "?#")
@@ -75,7 +79,7 @@ func isPlainlyEncoded(rest string) bool {
 	return err == nil && utf8.ValidString(decoded)
 }
 
-// isPlainAuthority refuses what names the same host in a second way (RFC 3986 §6.2.2 and §6.2.3).
+// isPlainAuthority refuses second ways to name one host (RFC 3986 sections 6.2.2 and 6.2.3).
 func isPlainAuthority(scheme, host string) bool {
 	name, port, _ := strings.Cut(host, ":")
 	switch {
@@ -87,16 +91,17 @@ func isPlainAuthority(scheme, host string) bool {
 	return !(scheme == "http" && port == "80" || scheme == "https" && port == "443")
 }
 
-// neededForURI is neededFor for a URI. Many servers look at neither query nor fragment, and take
-// a slash at the end for nothing; a directory stands without the slash that its rule has
-// (SEP-2640). So what guards the same URI in one of these forms counts too, unless a rule was
-// written for this very form.
+// neededForURI is neededFor for a URI. Many servers look at neither query nor fragment, and ignore
+// a slash at the end. The URI of a directory has no slash at its end, while its rule has one
+// (SEP-2640). So rules that guard the same URI in one of these forms count too, unless a rule was
+// written for exactly this form.
 func neededForURI(table *ruleTable, uri string) []string {
 	scopes := neededInOtherForms(table, uri)
 	if !strings.Contains(uri, ";") {
 		return scopes
 	}
-	// Some servers cut path parameters off each segment (RFC 3986 §3.3). No rule can name them.
+	// Some servers cut path parameters off each segment (RFC 3986 section 3.3). No rule can name
+	// them.
 	path := uri
 	end := strings.IndexAny(path, "?#")
 	if end >= 0 {
@@ -122,7 +127,7 @@ func neededInOtherForms(table *ruleTable, uri string) []string {
 	}
 	for _, rule := range table.prefixes {
 		if len(rule.prefix) > len(path) && strings.HasPrefix(uri, rule.prefix) {
-			return scopes // it reaches into the query
+			return scopes // the rule's name reaches into the query
 		}
 	}
 	folded := table.folded

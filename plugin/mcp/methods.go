@@ -1,29 +1,28 @@
 //go:build go1.21
 
-package plugin
+package mcp
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 )
 
-// method says what the rules know of one method: which member of params names what it acts on (its
-// subject), whose rules guard that, and whether the header Mcp-Name has to repeat it.
+// method is a row of the table of methods: which member of params names what a call acts on (its
+// subject), whose rules guard that, and whether the header Mcp-Name must repeat it.
 type method struct {
-	// Member of params. Empty: the call acts on nothing that a label names.
+	// Member of params. Empty: the call acts on nothing that a rule can name.
 	subject string
-	// Label whose rules guard the subject: labelTools, labelResources, labelPrompts or labelNone.
+	// Whose rules guard the subject: labelTools, labelResources, labelPrompts or labelNone.
 	label int
-	// From MCP 2026-07-28 on, Mcp-Name must be there. For other methods with a subject it need not
-	// be, but must not differ.
+	// From MCP 2026-07-28 on, Mcp-Name must be there. For other methods with a subject the header
+	// may be missing, but must not differ.
 	named bool
-	// Finds the subjects where they do not stand in a member of their own; judged beside subject.
+	// The call has several subjects, which subjectsOf finds.
 	several bool
 }
 
-// Labels that guard subjects: indexes into rules.tables.
+// Labels that guard subjects: indexes into Rules.tables.
 const (
 	labelNone      = iota
 	labelTools     // toolScopes
@@ -32,13 +31,13 @@ const (
 	labels
 )
 
-// knownMethods are all that a client may ask for: MCP 2024-11-05 to 2026-07-28, and the
-// extensions that are final, tasks (SEP-2663, with the two of MCP 2025-11-25) and skills
-// (SEP-2640). What stands not here is judged by judgeUnknown. docs/tools.md shows the table.
+// knownMethods are all methods of a client: those of MCP 2024-11-05 to 2026-07-28, and of the
+// extensions that are final, tasks (SEP-2663, with the two methods of MCP 2025-11-25) and skills
+// (SEP-2640). judgeSeveral judges a method that is missing here. docs/tools.md shows the table.
 //
-// A task's results are those of the call that began it, and that call was judged. The server
-// gives them to the one who began it (SEP-2663, Security Considerations); a taskId does not tell
-// the tool.
+// A task returns the result of the call that began it, and that call was judged. The server returns
+// the result only to whoever began the task (SEP-2663, Security Considerations). A taskId does not
+// tell the tool.
 var knownMethods = map[string]*method{
 	"initialize":               &method{},
 	"server/discover":          &method{},
@@ -65,7 +64,8 @@ var knownMethods = map[string]*method{
 	"tasks/result":             &method{subject: "taskId"},
 }
 
-// foldedMethods holds their names as fold writes them, actsOnName those whose subject is a name.
+// foldedMethods holds the names of knownMethods as fold writes them. actsOnName holds those whose
+// subject is the member name.
 var (
 	foldedMethods = map[string]bool{}
 	actsOnName    = map[string]bool{}
@@ -80,12 +80,15 @@ func init() {
 	}
 }
 
+// IsKnownMethod says whether a method is one of MCP or of its final extensions.
+func IsKnownMethod(name string) bool { return knownMethods[name] != nil }
+
 func actsOnURI(name string) bool {
 	m := knownMethods[name]
 	return m != nil && m.subject == "uri"
 }
 
-// isReadOnce says whether plainCall finds all that a call of this method is judged by.
+// isReadOnce says whether plainCall finds everything that a call of this method is judged by.
 func isReadOnce(name string) bool {
 	m := knownMethods[name]
 	if m == nil {
@@ -94,12 +97,12 @@ func isReadOnce(name string) bool {
 	return !m.several
 }
 
-// fold writes what differs in letter case alone in one way. It joins at least what Unicode's
-// simple folding joins (also U+017F with s, and U+212A with k), and what Java joins besides: the
-// dotless i.
+// fold writes all spellings that differ in letter case alone in one way. It joins at least what
+// Unicode's simple folding joins (also U+017F with s, and U+212A with k), and what Java joins
+// besides: the dotless i.
 func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }
 
-// isNotification says whether a method is one of the client's notifications, which act on nothing.
+// isNotification says whether a method is a notification of the client. Those act on nothing.
 func isNotification(name string) bool { return strings.HasPrefix(name, "notifications/") }
 
 // subject is one thing that a call acts on.
@@ -108,11 +111,11 @@ type subject struct {
 	text  string
 }
 
-// maxSubjects bounds what one call, or one batch of calls, may name.
+// maxSubjects bounds the subjects of one call, and of all calls of a batch together: each is
+// compared with each rule.
 const maxSubjects = 256
 
-// readSeveral fills in what params say of a call that has several subjects, or whose method is
-// not known.
+// readSeveral reads the params of a call that has several subjects, or whose method is not known.
 func readSeveral(c *call, text []byte) {
 	c.meta = membersOf(text)["_meta"]
 	if isNotification(c.method) {
@@ -123,8 +126,8 @@ func readSeveral(c *call, text []byte) {
 	c.problem = problem
 }
 
-// subjectsOf finds the subjects of the methods that have several, and of the methods that are not
-// known. The problem says why they cannot be read; params are the text of the member.
+// subjectsOf finds the subjects of a method that has several, or is not known. text is that of
+// params. problem says why the subjects cannot be read.
 func subjectsOf(name string, text []byte) (found []subject, problem string) {
 	params := membersOf(text)
 	if params == nil && len(text) > 0 && text[0] == '{' {
@@ -136,7 +139,8 @@ func subjectsOf(name string, text []byte) (found []subject, problem string) {
 	case "subscriptions/listen":
 		return subjectsOfFilter(params["notifications"])
 	}
-	// A later MCP, or an extension: a resource is called uri everywhere, tools and prompts name.
+	// A method of a later MCP, or of an extension. Resources are called uri everywhere in MCP, and
+	// tools and prompts are called name.
 	found, ok := addSubject(found, labelResources, params["uri"])
 	if ok && strings.HasPrefix(name, "tools/") {
 		found, ok = addSubject(found, labelTools, params["name"])
@@ -150,8 +154,8 @@ func subjectsOf(name string, text []byte) (found []subject, problem string) {
 	return found, ""
 }
 
-// subjectsOfReference reads params.ref of completion/complete (MCP 2025-11-25, Completion).
-// Servers differ in which member they look at, so each that is there is judged.
+// subjectsOfReference reads params.ref of completion/complete (MCP 2025-11-25, Completion). Servers
+// differ in which member of it they look at, so each member that is there is judged.
 func subjectsOfReference(ref map[string]json.RawMessage) (found []subject, problem string) {
 	const odd = "params.ref is not a plain reference to a prompt or a resource"
 	kind, _ := plainString(ref["type"])
@@ -171,8 +175,8 @@ func subjectsOfReference(ref map[string]json.RawMessage) (found []subject, probl
 	return found, ""
 }
 
-// subjectsOfFilter reads params.notifications of subscriptions/listen (MCP 2026-07-28), which took
-// the place of resources/subscribe.
+// subjectsOfFilter reads params.notifications of subscriptions/listen, which replaces
+// resources/subscribe from MCP 2026-07-28 on.
 func subjectsOfFilter(text []byte) (found []subject, problem string) {
 	const odd = "params.notifications is not a plain filter"
 	filter := membersOf(text)
@@ -197,8 +201,8 @@ func subjectsOfFilter(text []byte) (found []subject, problem string) {
 	return found, ""
 }
 
-// addSubject appends a string, if it is there; plain is false for what is there and not a plain
-// one.
+// addSubject appends a subject, if its member is there. plain is false where the member is not a
+// plain string.
 func addSubject(found []subject, label int, text []byte) (all []subject, plain bool) {
 	if len(text) == 0 {
 		return found, true
@@ -210,15 +214,15 @@ func addSubject(found []subject, label int, text []byte) (all []subject, plain b
 	return append(found, subject{label: label, text: s}), true
 }
 
-// judgeOthers is judge for a call without a subject of its own: one that lacks it, one that acts
-// on nothing or on several things, and one whose method is not known.
-func judgeOthers(r *rules, headers http.Header, c *call, modern string) *verdict {
+// judgeOthers judges a call without one subject: a call that lacks it, one that acts on nothing or
+// on several things, and one whose method is not known.
+func judgeOthers(r *Rules, headers http.Header, c *call, modern string) *Verdict {
 	m := knownMethods[c.method]
 	switch {
 	case m != nil && m.subject != "":
-		return refusedCall(c, codeInvalid, "params."+m.subject+" is missing, there twice, or not a plain string")
-	case m == nil && foldedMethods[fold(c.method)]: // another method where letter case is ignored
-		return refusedCall(c, codeInvalid, "method is oddly spelt")
+		return refusedCall(c, CodeInvalid, "params."+m.subject+" is missing, there twice, or not a plain string")
+	case m == nil && foldedMethods[fold(c.method)]: // to some servers it is the known method
+		return refusedCall(c, CodeInvalid, "method is oddly spelt")
 	}
 	if modern != "" || len(headers["Mcp-Method"]) > 0 {
 		problem := headerMismatch(headers, c, modern)
@@ -226,25 +230,25 @@ func judgeOthers(r *rules, headers http.Header, c *call, modern string) *verdict
 			return refusedCall(c, codeHeaderMismatch, problem)
 		}
 	}
-	v := &verdict{}
+	v := &Verdict{}
 	if isNotification(c.method) {
 		return v
 	}
-	v.needed = neededFor(r.methods, c.method)
-	v.lists = c.method == "tools/list"
+	v.Needed = neededFor(r.methods, c.method)
+	v.Lists = c.method == "tools/list"
 	if m == nil || m.several {
 		return judgeSeveral(r, c, v, m == nil, modern)
 	}
 	return v
 }
 
-// judgeSeveral judges the subjects that a call names beside its method's own scopes, v.needed.
+// judgeSeveral judges the subjects that a call names, besides the scopes of its method (v.Needed).
 //
-// A method that is not known is refused where subjects are guarded, unless methodScopes names it:
-// nobody can say which of its members names a tool, a resource or a prompt, and an update of the
-// MCP server must not open what the labels shut. Where it is named, what looks like a subject
-// counts.
-func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *verdict {
+// Where subjects are guarded, an unknown method is refused unless a rule for methods names it.
+// Nobody can say which of its members names a tool, a resource or a prompt, and an update of the
+// MCP server must not open what the rules shut. Where a rule names the method, each member that
+// looks like a subject counts as one.
+func judgeSeveral(r *Rules, c *call, v *Verdict, unknown bool, modern string) *Verdict {
 	if r.tables[labelTools] == nil && r.tables[labelResources] == nil && r.tables[labelPrompts] == nil {
 		return v
 	}
@@ -252,10 +256,10 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 		return refusedMethod(c, modern)
 	}
 	if c.problem != "" {
-		return refusedCall(c, codeInvalid, c.problem)
+		return refusedCall(c, CodeInvalid, c.problem)
 	}
 	v.subjects = len(c.subjects)
-	needed := append([]string{}, v.needed...)
+	needed := append([]string{}, v.Needed...)
 	for _, s := range c.subjects {
 		table := r.tables[s.label]
 		if table == nil {
@@ -265,33 +269,24 @@ func judgeSeveral(r *rules, c *call, v *verdict, unknown bool, modern string) *v
 			needed = append(needed, neededFor(table, s.text)...)
 			continue
 		}
-		if !isPlainURI(s.text) {
-			return refusedCall(c, codeInvalid, "a URI is not in its plain form")
+		if !IsPlainURI(s.text) {
+			return refusedCall(c, CodeInvalid, "a URI is not in its plain form")
 		}
 		needed = append(needed, neededForURI(table, s.text)...)
 	}
-	v.needed = needed
+	v.Needed = needed
 	return v
 }
 
-// refusedMethod answers as an MCP server that lacks the method: with 404 from MCP 2026-07-28 on,
-// and with 200 before, where some SDKs end their session on any other status.
-func refusedMethod(c *call, modern string) *verdict {
+// refusedMethod refuses a method in the way of an MCP server that lacks it: with 404 from MCP
+// 2026-07-28 on. Before, the status is 200, because some SDKs end their session on any other.
+func refusedMethod(c *call, modern string) *Verdict {
 	v := refusedCall(c, codeUnknownMethod, "the method is not known here, and is not let through")
-	v.unknown = c.method
+	v.Unknown = c.method
 	if modern != "" {
-		v.status = http.StatusNotFound
+		v.Status = http.StatusNotFound
 	} else if len(c.id) > 0 {
-		v.status = http.StatusOK
+		v.Status = http.StatusOK
 	}
 	return v
-}
-
-// complainOfMethod tells the operator how to let a method through.
-func complainOfMethod(middleware, name string) {
-	if len(name) > maxEchoed {
-		name = name[:maxEchoed] + "…"
-	}
-	complain(middleware, "method", fmt.Sprintf("the method %q is not one of MCP that is known here, and is refused while toolScopes, resourceScopes or promptScopes guard something: "+
-		"to let it through, name it in methodScopes with the scopes it needs", name))
 }
