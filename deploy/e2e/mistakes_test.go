@@ -36,7 +36,7 @@ type mistake struct {
 }
 
 // What stands in which log, and what the client sees, for what operators do wrong: with real
-// Traefik, real sidecars, and all of them at one time. docs/not-working.md is this table for
+// Traefik, real sidecars, and all of them at one time. docs/troubleshooting.md is this table for
 // people.
 func TestMistakesOfOperators(t *testing.T) {
 	t.Parallel()
