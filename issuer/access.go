@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 )
 
 // admit is the one place where it is decided who may come in. It is called for every grant (issue),
@@ -143,33 +145,24 @@ func (who identity) lacking(claim string) string {
 // hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address
 // of another one.
 func (who identity) hasEmail(address string) bool {
-	return who.Email != "" && asciiLower(who.Email) == asciiLower(address)
+	return who.Email != "" && names.LowerASCII(who.Email) == names.LowerASCII(address)
 }
 
 // domain is the one that vouches for a person. With Google it is the Workspace's (hd): anybody can
 // open a consumer account with an address at a company's domain, and keep it after leaving.
 func (who identity) domain(t *tenant) string {
 	if t.ProviderIssuer == googleIssuer {
-		return asciiLower(who.HostedDomain)
+		return names.LowerASCII(who.HostedDomain)
 	}
-	return asciiLower(who.Email[strings.LastIndexByte(who.Email, '@')+1:])
+	return names.LowerASCII(who.Email[strings.LastIndexByte(who.Email, '@')+1:])
 }
 
 func (who identity) inDomain(t *tenant, domain string) bool {
-	return domain != "" && who.domain(t) == asciiLower(domain)
+	return domain != "" && who.domain(t) == names.LowerASCII(domain)
 }
 
 func (who identity) inGroup(group string) bool {
 	return slices.ContainsFunc(who.Groups, func(g string) bool { return sameGroup(g, group) })
-}
-
-func asciiLower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }
 
 // whoMayComeIn says the rules in words, for the operator's log.

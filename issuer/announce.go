@@ -2,10 +2,11 @@ package issuer
 
 import (
 	"context"
-	"crypto/sha256"
 	"log/slog"
 	"strings"
 	"sync"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
 // named is what each log line about a tenant begins with. Two middlewares may give their resources
@@ -30,7 +31,7 @@ func (s *Issuer) announce(t *tenant) {
 // it is said at each cold start: a warning would then be most of all warnings, and hide the others.
 func (s *Issuer) announcePeople(t *tenant) {
 	words, everybody := t.whoMayComeIn()
-	if !s.announced.first("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words) {
+	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words) {
 		return
 	}
 	log := s.Log.Info
@@ -76,7 +77,7 @@ const askingAtATime = 16
 
 // announceSecret says that nobody will be able to log in for want of the client's secret.
 func (s *Issuer) announceSecret(t *tenant) {
-	if !s.announced.first("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
+	if !s.announced.First("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
 		return
 	}
 	if _, err := s.clientSecret(t); err != nil {
@@ -88,7 +89,7 @@ func (s *Issuer) announceSecret(t *tenant) {
 // they were, or two that alternate, are not said again.
 func (s *Issuer) announceChange(t *tenant) {
 	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
-		s.announced.first("resource", t.Resource, old.PublicURL, t.PublicURL) {
+		s.announced.First("resource", t.Resource, old.PublicURL, t.PublicURL) {
 		s.Log.Warn("another public URL for the same resource: after a change of publicURL clients log in anew; two middlewares of one resource do not accept each other's tokens",
 			t.named(), "before", old.PublicURL)
 	}
@@ -104,28 +105,10 @@ func (s *Issuer) announceChange(t *tenant) {
 		{"scopes", strings.Join(old.Scopes, " "), strings.Join(t.Scopes, " ")},
 		{"requiredScopes", strings.Join(old.RequiredScopes, " "), strings.Join(t.RequiredScopes, " ")},
 	} {
-		if c.before != c.now && s.announced.first("change", t.PublicURL, c.label, c.before, c.now) {
+		if c.before != c.now && s.announced.First("change", t.PublicURL, c.label, c.before, c.now) {
 			s.Log.Info("label changed", t.named(), "label", c.label, "before", c.before, "now", c.now)
 		}
 	}
-}
-
-// onceSet remembers which texts were said. It forgets one when it is full, which may be said again.
-type onceSet struct {
-	mu sync.Mutex // guards m for one access
-	m  map[[sha256.Size]byte]bool
-}
-
-// first says whether these words have not been said together.
-func (o *onceSet) first(words ...string) bool {
-	text := sha256.Sum256([]byte(strings.Join(words, "\x00"))) // a secret may be among them
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.m[text] {
-		return false
-	}
-	put(&o.m, text, true, 4*hopCacheLimit)
-	return true
 }
 
 // lastTenants holds the last tenant under each key. It forgets one when it is full.
@@ -138,6 +121,6 @@ func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old = l.m[key]
-	put(&l.m, key, t, 2*hopCacheLimit)
+	forget.Put(&l.m, key, t, 2*hopCacheLimit)
 	return old
 }

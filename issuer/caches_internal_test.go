@@ -3,6 +3,8 @@ package issuer
 import (
 	"fmt"
 	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
 // A cache that is full loses one entry, not all: the providers of all tenants would be asked at
@@ -10,7 +12,7 @@ import (
 func TestAFullCacheLosesOneEntry(t *testing.T) {
 	var upstreams upstreamCache
 	var hops hopCache
-	var said onceSet
+	var said forget.Once
 	var tenants lastTenants
 	var known standings
 	has := func(k string) bool {
@@ -28,7 +30,7 @@ func TestAFullCacheLosesOneEntry(t *testing.T) {
 	}{
 		{"providers", upstreamsAtATime, func(k string) { upstreams.entry(k) }, func() int { return len(upstreams.m) }, func(k string) bool { return upstreams.m[k] != nil }},
 		{"hop headers", hopCacheLimit, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
-		{"words", 4 * hopCacheLimit, func(k string) { said.first(k) }, func() int { return len(said.m) }, func(k string) bool { return !said.first(k) }},
+		{"words", forget.MostSaid, func(k string) { said.First(k) }, func() int { return said.Len() }, func(k string) bool { return !said.First(k) }},
 		{"standings", standingsKept, func(k string) { known.of(&tenant{ClientID: k}, "") }, func() int { return len(known.m) }, has},
 		{"tenants", 2 * hopCacheLimit, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 	} {

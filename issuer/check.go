@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -143,7 +144,7 @@ func (s *Issuer) warnOfOldTokens(t *tenant, up *upstream, same bool) {
 	default:
 		return
 	}
-	if s.keepsOld.first(t.PublicURL) {
+	if s.keepsOld.First(t.PublicURL) {
 		s.Log.Warn(what+advice, t.named(), "provider", up.issuer)
 	}
 }
@@ -189,7 +190,7 @@ func (s *Issuer) lease(ctx context.Context, key replayKey, caller uint32, login 
 // They work without a guard too, in this process.
 type flights struct {
 	mu sync.Mutex // guards m for one access
-	m  buckets[*flight]
+	m  forget.Aged[replayKey, *flight]
 }
 
 type flight struct {
@@ -204,9 +205,9 @@ type flight struct {
 func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey, presented string, ask func() (renewal, error)) (renewal, bool, error) {
 	mine := &flight{done: make(chan struct{}), presented: sha256.Sum256([]byte(presented))}
 	f.mu.Lock()
-	f.m.width = replayGrace
-	f.m.turn(now())
-	if other := f.m.get(key); other != nil && (other.until.IsZero() || now().Before(other.until)) {
+	f.m.Width = replayGrace
+	f.m.Turn(now())
+	if other := f.m.Get(key); other != nil && (other.until.IsZero() || now().Before(other.until)) {
 		f.mu.Unlock()
 		select {
 		case <-other.done:
@@ -215,8 +216,8 @@ func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey,
 			return renewal{}, false, temporarilyUnavailable("the sign-in provider is slow", ctx.Err())
 		}
 	}
-	if f.m.len() < flightsKept {
-		f.m.set(key, mine)
+	if f.m.Len() < flightsKept {
+		f.m.Set(key, mine)
 	}
 	f.mu.Unlock()
 
@@ -229,8 +230,8 @@ func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey,
 		// The next request may find the provider well again, or the labels changed back.
 		again := mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, errRulesChanged))
 		if again || mine.next.outcome == unchangedShort {
-			if f.m.get(key) == mine { // there may have been no room for it
-				f.m.delete(key)
+			if f.m.Get(key) == mine { // there may have been no room for it
+				f.m.Delete(key)
 			}
 		}
 		close(mine.done)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
 // A flight that found no room takes nothing away when it ends: another one may stand there.
@@ -20,10 +22,10 @@ func TestFlightThatFoundNoRoomTakesNobodysPlace(t *testing.T) {
 	for i := range uint64(flightsKept) {
 		var k replayKey
 		binary.BigEndian.PutUint64(k[8:], i+1)
-		f.m.set(k, &flight{})
+		f.m.Set(k, &flight{})
 	}
 	_, _, err = f.join(t.Context(), now, key, "x", func() (renewal, error) {
-		f.m = buckets[*flight]{width: replayGrace} // room again
+		f.m = forget.Aged[replayKey, *flight]{Width: replayGrace} // room again
 		_, _, err := f.join(t.Context(), now, key, "x", func() (renewal, error) { return renewal{token: "kept"}, nil })
 		if err != nil {
 			t.Error(err)

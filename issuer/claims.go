@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+
 	"golang.org/x/oauth2"
 )
 
@@ -293,8 +295,8 @@ func (c claims) emailVerified(issuer string) bool {
 // isYes and isNo read a boolean, or the word for it in a string, in any letter case. A number is
 // neither: nobody says what it means, and an address that nobody vouches for lets in whoever types
 // it.
-func isYes(v any) bool { text, _ := v.(string); return v == true || asciiLower(text) == "true" }
-func isNo(v any) bool  { text, _ := v.(string); return v == false || asciiLower(text) == "false" }
+func isYes(v any) bool { text, _ := v.(string); return v == true || names.LowerASCII(text) == "true" }
+func isNo(v any) bool  { text, _ := v.(string); return v == false || names.LowerASCII(text) == "false" }
 
 const (
 	googleIssuer  = "https://accounts.google.com"
@@ -304,8 +306,8 @@ const (
 
 func (c claims) name() string {
 	for _, claim := range []string{"name", "preferred_username"} {
-		if text, _ := c[claim].(string); displayName(text) != "" {
-			return displayName(text)
+		if text, _ := c[claim].(string); names.Displayed(text) != "" {
+			return names.Displayed(text)
 		}
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4/json"
+
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"

@@ -126,7 +126,7 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 	for i := range firstsKept + 5 {
 		st.doubts(packed(fmt.Sprint("token ", i)), now)
 	}
-	if n := st.first.len(); n != firstsKept {
+	if n := st.first.Len(); n != firstsKept {
 		t.Errorf("%d are kept", n)
 	}
 	st.takes("another token", now.Add(time.Minute))
@@ -137,7 +137,7 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 		t.Error("what could not be kept is taken for known")
 	}
 	st.doubts("token", now.Add(2*forgetfulWindow+time.Minute))
-	if n := st.first.len(); n != 1 {
+	if n := st.first.Len(); n != 1 {
 		t.Errorf("%d are kept for longer than they count", n)
 	}
 	st = all.of(other, "secret")

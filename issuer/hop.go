@@ -14,6 +14,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+
 	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
@@ -211,7 +214,7 @@ func parseTenant(payload []byte) (*tenant, error) {
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return nil, badValue("logo", "must be a data URI of a picture")
 	}
-	if t.DisplayName = displayName(t.DisplayName); t.DisplayName == "" {
+	if t.DisplayName = names.Displayed(t.DisplayName); t.DisplayName == "" {
 		t.DisplayName = t.Resource
 	}
 	if !slices.Contains([]string{"auto", "token", "callback"}, t.Exchange) {
@@ -412,7 +415,7 @@ func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 func (c *hopCache) put(value string, opened openedHop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	put(&c.m, value, opened, hopCacheLimit)
+	forget.Put(&c.m, value, opened, hopCacheLimit)
 }
 
 // remoteIP is for the log only; nothing is decided by it.

@@ -43,6 +43,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -94,14 +95,14 @@ type Issuer struct {
 
 	upstreams upstreamCache
 	documents clientdoc.Fetcher
-	announced onceSet
+	announced forget.Once
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
 	inFlight  flights
 	counters  counters
-	keepsOld  onceSet // tenants whose provider takes used refresh tokens again
+	keepsOld  forget.Once // tenants whose provider takes used refresh tokens again
 	standings standings
-	oddKeys   onceSet // keys of providers that are passed over, or named for another
+	oddKeys   forget.Once // keys of providers that are passed over, or named for another
 
 	unfinished unfinished // codes that are spent and gave no login yet
 	redeeming  turns
@@ -180,7 +181,6 @@ const (
 	// 4 KB
 	maxRequest      = 2600
 	maxRedirectURIs = 5
-	maxClientName   = 64   // runes shown to the person
 	maxScopes       = 1024 // of a tenant, which codes and tokens carry
 	// characters of an upstream code or refresh token: sealed, it still opens and fits a URL or
 	// form

@@ -91,7 +91,7 @@ func (k *keySet) verify(ctx context.Context, token *signedToken, anyKey bool) ([
 
 func (k *keySet) verifiedBy(keys *providerKeys, token *signedToken, anyKey bool) ([]byte, error) {
 	payload, signer, err := keys.verify(token, anyKey)
-	if err == nil && token.kid != "" && signer != token.kid && k.s.oddKeys.first(k.issuer, "another kid", token.kid, signer) {
+	if err == nil && token.kid != "" && signer != token.kid && k.s.oddKeys.First(k.issuer, "another kid", token.kid, signer) {
 		k.s.Log.Info("the provider signs with another key than its token names; the signature is good", "provider", k.issuer, "named", plainText(token.kid, 80), "signed with", plainText(signer, 80))
 	}
 	return payload, err
@@ -157,7 +157,7 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 func (k *keySet) nameOdd(keys *providerKeys) {
 	named := 0
 	for _, odd := range keys.odd {
-		if odd.expected || !k.s.oddKeys.first(k.issuer, odd.kid, odd.kty, odd.crv, odd.cause) {
+		if odd.expected || !k.s.oddKeys.First(k.issuer, odd.kid, odd.kty, odd.crv, odd.cause) {
 			continue
 		}
 		if named++; named > oddKeysNamed {

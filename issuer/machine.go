@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
 
@@ -54,7 +56,7 @@ func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, nam
 	if !slices.Contains(machineAuthMethods, authMethod(i)) {
 		return ClientInformation{}, errors.New("auth: must be client_secret_basic, client_secret_post or private_key_jwt")
 	}
-	reg := registration{AuthMethod: authMethod(i), Name: displayName(name), Subject: m.Subject, Scope: m.Scope}
+	reg := registration{AuthMethod: authMethod(i), Name: names.Displayed(name), Subject: m.Subject, Scope: m.Scope}
 	if (reg.AuthMethod == authPrivateKeyJWT) != (keys != nil) {
 		return ClientInformation{}, errors.New("jwks: belongs to private_key_jwt, and private_key_jwt needs it")
 	}

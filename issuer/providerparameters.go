@@ -91,7 +91,7 @@ func (u *upstream) noRefreshToken(t *tenant) string {
 // person may still come in.
 func (s *Issuer) warnOfNoRefreshToken(t *tenant, u *upstream) {
 	remedy := u.noRefreshToken(t)
-	if s.announced.first("no refresh token", t.PublicURL, u.issuer, t.ClientID, remedy) {
+	if s.announced.First("no refresh token", t.PublicURL, u.issuer, t.ClientID, remedy) {
 		s.Log.Warn("asked for a refresh token and got none: logins live BOUNCER_SESSION_TTL, and so long does who is removed at the provider stay in",
 			t.named(), "provider", u.issuer, "remedy", remedy+"; or set refresh to session, if that is what you want")
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
@@ -113,7 +115,7 @@ func beginning(text string, most int) string {
 // withoutText leaves a secret out of a text, in any letter case of ASCII.
 func withoutText(text, secret string) string {
 	var rest strings.Builder
-	folded, secret := asciiLower(text), asciiLower(secret)
+	folded, secret := names.LowerASCII(text), names.LowerASCII(secret)
 	for {
 		before, after, found := strings.Cut(folded, secret)
 		rest.WriteString(text[:len(before)])

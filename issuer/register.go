@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 
 	"github.com/go-jose/go-jose/v4/json"
 
@@ -152,22 +153,6 @@ func newRegistration(m ClientMetadata, private []string, most int) (reg registra
 	default:
 		return reg, nil, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
 	}
-	reg.Name = displayName(m.ClientName)
+	reg.Name = names.Displayed(m.ClientName)
 	return reg, accepted, nil
-}
-
-// displayName makes a client's name harmless to look at: no control, bidirectional, zero-width or
-// blank characters that could rewrite the line around it or leave it empty, at most 64 characters.
-// It is still only what the client says of itself.
-func displayName(name string) string {
-	var out []rune
-	for _, c := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {
-		if len(out) == maxClientName {
-			break
-		}
-		if unicode.IsPrint(c) && !unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
-			out = append(out, c)
-		}
-	}
-	return string(out)
 }

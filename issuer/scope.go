@@ -242,7 +242,7 @@ func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []stri
 		return t.withheldScopes(token)
 	}
 	unknown := t.unknownTo(up)
-	if len(unknown) > 0 && s.announced.first("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
+	if len(unknown) > 0 && s.announced.First("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
 		log := s.Log.Info // some only ask for claims, such as groups
 		if slices.ContainsFunc(unknown, func(scope string) bool { return slices.Contains(t.RequiredScopes, scope) }) {
 			log = s.Log.Warn

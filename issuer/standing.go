@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"sync"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
 // What a provider's refusal means depends on whether it takes anything from this server: a refresh
@@ -21,7 +23,7 @@ type standing struct {
 	trouble time.Time
 	// When it first answered so to a login's refresh token, or refused it in words that are not
 	// clear.
-	first buckets[time.Time]
+	first forget.Aged[replayKey, time.Time]
 }
 
 const (
@@ -41,8 +43,8 @@ func (s *standings) of(t *tenant, secret string) *standing {
 	defer s.mu.Unlock()
 	st, ok := s.m[key]
 	if !ok {
-		st = &standing{first: buckets[time.Time]{width: forgetfulWindow}}
-		put(&s.m, key, st, standingsKept)
+		st = &standing{first: forget.Aged[replayKey, time.Time]{Width: forgetfulWindow}}
+		forget.Put(&s.m, key, st, standingsKept)
 	}
 	return st
 }
@@ -65,9 +67,9 @@ func (st *standing) takes(refreshToken packed, now time.Time) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.accepted, st.refreshed, st.trouble = true, now, time.Time{}
-	if st.first.len() > 0 {
-		st.first.delete(firstKey(refreshToken, doubted))
-		st.first.delete(firstKey(refreshToken, unsaid))
+	if st.first.Len() > 0 {
+		st.first.Delete(firstKey(refreshToken, doubted))
+		st.first.Delete(firstKey(refreshToken, unsaid))
 	}
 }
 
@@ -113,12 +115,12 @@ func (st *standing) unreadSince(login replayKey, read, now time.Time) time.Time 
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	key := firstKey(packed(login[:]), unread)
-	if st.first.get(key).Before(read) {
-		st.first.delete(key)
+	if st.first.Get(key).Before(read) {
+		st.first.Delete(key)
 	}
 	since := st.firstTime(key, now)
-	if st.first.get(key).Equal(since) {
-		st.first.set(key, since) // among the younger: it is not forgotten while it lasts
+	if st.first.Get(key).Equal(since) {
+		st.first.Set(key, since) // among the younger: it is not forgotten while it lasts
 	}
 	return since
 }
@@ -127,19 +129,19 @@ func (st *standing) unreadSince(login replayKey, read, now time.Time) time.Time 
 func (st *standing) reads(login replayKey) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.first.len() > 0 {
-		st.first.delete(firstKey(packed(login[:]), unread))
+	if st.first.Len() > 0 {
+		st.first.Delete(firstKey(packed(login[:]), unread))
 	}
 }
 
 // firstTime is when something first happened: now, if it is not known.
 func (st *standing) firstTime(key replayKey, now time.Time) time.Time {
-	st.first.turn(now)
-	if first := st.first.get(key); !first.IsZero() && !first.After(now) {
+	st.first.Turn(now)
+	if first := st.first.Get(key); !first.IsZero() && !first.After(now) {
 		return first
 	}
-	if st.first.len() < firstsKept {
-		st.first.set(key, now)
+	if st.first.Len() < firstsKept {
+		st.first.Set(key, now)
 	}
 	return now
 }

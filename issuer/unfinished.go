@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -55,7 +57,7 @@ func (l learnt) token() *oauth2.Token {
 // unfinished is what this process keeps of them. Its zero value is empty.
 type unfinished struct {
 	mu sync.Mutex // guards m for one access
-	m  buckets[sealedAnswer]
+	m  forget.Aged[replayKey, sealedAnswer]
 }
 
 type sealedAnswer struct {
@@ -73,10 +75,10 @@ func (u *unfinished) putUntil(until time.Time, most int, code replayKey, sealed 
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
-	if u.m.sizes()+len(sealed) > most {
+	if u.m.Sizes()+len(sealed) > most {
 		return false
 	}
-	u.m.set(code, sealedAnswer{sealed, until})
+	u.m.Set(code, sealedAnswer{sealed, until})
 	return true
 }
 
@@ -91,8 +93,8 @@ func (u *unfinished) takeUntil(code replayKey, now time.Time) (sealed []byte, un
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
-	kept := u.m.get(code)
-	u.m.delete(code)
+	kept := u.m.Get(code)
+	u.m.Delete(code)
 	if !kept.good(now) {
 		return nil, time.Time{}
 	}
@@ -104,7 +106,7 @@ func (u *unfinished) has(code replayKey, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
-	return u.m.get(code).good(now)
+	return u.m.Get(code).good(now)
 }
 
 // good is never said of an answer that was kept when the clock was far ahead.
@@ -113,8 +115,8 @@ func (a sealedAnswer) good(now time.Time) bool {
 }
 
 func (u *unfinished) turn(now time.Time) {
-	u.m.width, u.m.size = unfinishedLife, func(a sealedAnswer) int { return len(a.sealed) + 100 }
-	u.m.turn(now)
+	u.m.Width, u.m.Size = unfinishedLife, func(a sealedAnswer) int { return len(a.sealed) + 100 }
+	u.m.Turn(now)
 }
 
 // turns let the requests that bring one code go on one after the other: who reloads the page, or

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
@@ -125,26 +127,9 @@ func (c *upstreamCache) entry(issuer string) *upstreamEntry {
 	entry, ok := c.m[issuer]
 	if !ok {
 		entry = &upstreamEntry{}
-		put(&c.m, issuer, entry, upstreamsAtATime)
+		forget.Put(&c.m, issuer, entry, upstreamsAtATime)
 	}
 	return entry
-}
-
-// put adds to a cache that holds at most so many. A full one loses one entry, any one: if it lost
-// all, the providers of all would be asked at once.
-func put[K comparable, V any](m *map[K]V, key K, value V, most int) {
-	if *m == nil {
-		*m = make(map[K]V)
-	}
-	if _, have := (*m)[key]; !have {
-		for other := range *m {
-			if len(*m) < most {
-				break
-			}
-			delete(*m, other)
-		}
-	}
-	(*m)[key] = value
 }
 
 // discoveryMembers are those of a discovery document that are read here, beside go-oidc's.

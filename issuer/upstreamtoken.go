@@ -220,7 +220,7 @@ func (s *Issuer) endOldToken(ctx context.Context, t *tenant, up *upstream, token
 	if !up.dialect().endsOldAtUse {
 		return
 	}
-	if _, err := s.userinfo(ctx, up, token, subject); err != nil && s.keepsOld.first("used access token", t.PublicURL) {
+	if _, err := s.userinfo(ctx, up, token, subject); err != nil && s.keepsOld.First("used access token", t.PublicURL) {
 		s.Log.Warn("the provider ends a refresh token when the access token that came with the next one is used, and it cannot be used: a stolen refresh token may work on; see BOUNCER_REPLAY_GUARD",
 			t.named(), "provider", up.issuer, "cause", errors.Unwrap(err))
 	}

@@ -126,10 +126,12 @@ func TestNobodyCutsOffAnAnswer(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                 {"issuer/clientdoc", "issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
+		"issuer":                 {"issuer/clientdoc", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
 		"issuer/clientdoc":       {"issuer/internal/weburl"},
 		"issuer/outgoing":        {"issuer/internal/weburl"},
 		"issuer/redirecturi":     {"issuer/internal/weburl"},
+		"issuer/internal/forget": nil,
+		"issuer/internal/names":  nil,
 		"issuer/internal/weburl": nil,
 	}
 	found := map[string]bool{}
