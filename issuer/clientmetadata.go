@@ -144,7 +144,7 @@ func (reg *registration) takeKeysURL(doc metadataDocument, clientID string) erro
 
 // documentClient is the registration at a client_id that is a URL.
 func (s *Issuer) documentClient(ctx context.Context, clientID string) (registration, error) {
-	if s.NoMetadataDocuments {
+	if !*s.MetadataDocuments {
 		return registration{}, errors.New("this server reads no such documents; the application must register")
 	}
 	if _, err := checkDocumentURL(clientID); err != nil {

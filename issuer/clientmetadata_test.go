@@ -376,7 +376,7 @@ func TestTheRequestForADocument(t *testing.T) {
 // Where the operator switches them off, clients are told to register, and nobody's host is asked.
 func TestNoMetadataDocuments(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		w.config = func(c *issuer.Config) { c.NoMetadataDocuments = true }
+		w.config = func(c *issuer.Config) { c.MetadataDocuments = new(false) }
 	})
 	a := w.publish(documentURL, nil)
 	vendor := w.documentApp("https://claude.ai/oauth/claude-code-client-metadata")

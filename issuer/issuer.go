@@ -48,42 +48,88 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Config is all that the sidecar knows besides what a request brings. Nil functions mean the real
-// thing.
+// Config is all that the sidecar knows besides what a request brings. A field may be left at its
+// zero value where its comment names a default.
 type Config struct {
-	Ring            *sealing.Ring
-	Schedule        sealing.Schedule
-	AccessTokenTTL  time.Duration // life of an access token
-	RefreshTokenTTL time.Duration // a login ends after this, however often it was refreshed
-	// the same, where the provider gave no refresh token to ask it again with
-	SessionTTL time.Duration
-	// a refresh token that is not used for so long is not accepted; 0 means RefreshTokenTTL
-	RefreshIdleTTL time.Duration
-	Version        string // shown by /healthz, other than on Lambda
-	Log            *slog.Logger
+	// # Secrets and keys
 
-	// OnLambda: the URL is open to everybody, and each of many short-lived processes says anew what
-	// it has to say.
+	// Ring holds the master secrets, from which everything else follows. Required.
+	Ring *sealing.Ring
+
+	// Schedule says how long one signing key signs, and how long it is published afterwards.
+	// Required.
+	Schedule sealing.Schedule
+
+	// # How long tokens and logins last
+
+	// AccessTokenTTL is the life of an access token, at least a minute. Required.
+	AccessTokenTTL time.Duration
+
+	// RefreshTokenTTL is how long a login lasts at most, however often it is refreshed: at least
+	// AccessTokenTTL. Required.
+	RefreshTokenTTL time.Duration
+
+	// SessionTTL is the same for a login whose provider gave no refresh token to ask it again with:
+	// at least AccessTokenTTL. Required.
+	SessionTTL time.Duration
+
+	// RefreshIdleTTL is for how long a refresh token is accepted that is not used: at least
+	// AccessTokenTTL. Default: RefreshTokenTTL.
+	RefreshIdleTTL time.Duration
+
+	// # What is remembered, and who is shut out
+
+	// ReplayGuard remembers which codes and refresh tokens were used, for at least RefreshIdleTTL.
+	// Default: nil, so nothing is remembered.
+	ReplayGuard *ReplayGuard
+
+	// Deny is whom the operator has shut out. Default: nil, so nobody is.
+	Deny *DenyList
+
+	// # Client metadata documents
+
+	// MetadataDocuments is whether a client_id may be the URL of a client metadata document. False
+	// is for a sidecar that cannot reach the internet. Default: nil, which is true.
+	MetadataDocuments *bool
+
+	// TrustedDocumentHosts are the hosts, as host:port, of client metadata documents that may have
+	// a special-use address: those inside the operator's network. Default: none.
+	TrustedDocumentHosts []string
+
+	// DocumentTransport reaches client metadata documents. One that is given decides by itself what
+	// it dials. Default: one that dials public addresses and TrustedDocumentHosts.
+	DocumentTransport http.RoundTripper
+
+	// # The process
+
+	// OnLambda is whether this process is one of many short-lived ones of AWS Lambda. The URL is
+	// then open to everybody, and each process says anew what it has to say. Default: false.
 	OnLambda bool
 
-	ReplayGuard *ReplayGuard // nil: none
-	Deny        *DenyList    // nil: nothing is denied
+	// Version is what /healthz shows, other than on Lambda. Default: empty.
+	Version string
 
-	Now       func() time.Time
-	Getenv    func(string) string // reads clientSecret=env:NAME
-	Transport http.RoundTripper   // to upstream providers (package outgoing)
-	// Before a provider is asked again; it fails where that would be too late.
+	// Log is where everything is logged. Default: slog.Default().
+	Log *slog.Logger
+
+	// Getenv reads the variable of a client secret that a label names as env:NAME. It returns an
+	// empty text for one that is not set. Default: os.Getenv.
+	Getenv func(string) string
+
+	// Transport reaches the providers (package outgoing). Default: http.DefaultTransport.
+	Transport http.RoundTripper
+
+	// # Time and goroutines, which tests replace
+
+	// Now is the time, without the monotonic clock. Default: WallClock.
+	Now func() time.Time
+
+	// Wait waits before a provider is asked again. It fails where the request would end before
+	// that. Default: a timer.
 	Wait func(context.Context, time.Duration) error
 
-	// Background runs what no request waits for; nil: in a goroutine.
+	// Background runs what no request waits for. Default: in a goroutine.
 	Background func(func())
-
-	NoMetadataDocuments bool // no client_id is a URL: for a sidecar that cannot reach the internet
-	// TrustedDocumentHosts may have special-use addresses: "host:port" of client metadata documents
-	// inside the operator's network.
-	TrustedDocumentHosts []string
-	// to client metadata documents; nil checks the addresses it dials
-	DocumentTransport http.RoundTripper
 }
 
 // Issuer answers for all tenants. It is safe for concurrent use.
@@ -147,6 +193,9 @@ func New(c Config) (*Issuer, error) {
 	}
 	if c.Background == nil {
 		c.Background = func(f func()) { go f() }
+	}
+	if c.MetadataDocuments == nil {
+		c.MetadataDocuments = new(true)
 	}
 	if c.DocumentTransport == nil {
 		c.DocumentTransport = clientdoc.NewTransport(c.TrustedDocumentHosts)

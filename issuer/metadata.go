@@ -69,7 +69,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: assertionAlgorithms,
-			MetadataDocuments:        !s.NoMetadataDocuments,
+			MetadataDocuments:        *s.MetadataDocuments,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
 			// OpenID Discovery requires the member; no id_token is issued

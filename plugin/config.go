@@ -18,137 +18,274 @@ import (
 // decoder can refuse: it would drop the router without asking New, and a wider router to the same
 // server would answer unprotected. readLabels says what a value means. A label that is set to
 // nothing counts as not set.
+//
+// The comments are the reference for operators: docs/configuration.md is generated from them
+// (cmd/mcpbouncer/configuration_test.go says how). A comment that begins with # opens a group. The
+// tag form says how a value is read (readLabels); without it, as one text.
 type Config struct {
-	// ProviderIssuer is the issuer identifier of the upstream OpenID provider, exactly as its
-	// discovery document spells it.
-	ProviderIssuer any `json:"providerIssuer" required:"true" desc:"Issuer URL of the upstream OpenID provider, exactly as its discovery document spells it."`
+	// # Where the MCP server is
+	//
+	// Under which addresses clients reach the MCP server, and the names under which tokens know it.
 
-	// ClientID is the client that the operator registered with the upstream provider.
-	ClientID any `json:"clientID" required:"true" desc:"Client id from the upstream provider."`
+	// Resource is the name of the MCP server, for example `wiki`. Required.
+	Resource any `json:"resource"`
 
-	// ClientSecret belongs to ClientID. Traefik shows labels in its dashboard: prefer env:NAME or a
-	// sealed text.
-	ClientSecret any `json:"clientSecret" required:"true" desc:"Client secret from the upstream provider (none with clientAuth=private_key_jwt): plain, env:NAME (a variable of the sidecar) or sealed. Traefik shows labels in its dashboard, so prefer the latter two."`
+	// PublicURL is the URL under which clients reach the MCP server, for example
+	// `https://mcp.localhost/wiki`. Set it: otherwise whoever can choose the Host header chooses
+	// the issuer. Default: scheme and host of the request, and `pathPrefix`.
+	PublicURL any `json:"publicURL"`
 
-	// ClientAuth is how ClientID proves itself at the provider.
-	ClientAuth any `json:"clientAuth" default:"auto" desc:"How the client proves itself at the provider: basic or post (where its secret stands: in a header or in the body), private_key_jwt (a key that follows from the master secret, and no clientSecret), or auto (basic, but post where the provider offers it and the id or the secret holds other characters than letters, digits and -._~)."`
+	// PathPrefix is the path of the MCP server, or `/` where the server has a host to itself. It
+	// must agree with the router's rule, and with `publicURL` where that is set. Default: the path
+	// of `publicURL`; without that, `/` and the value of `resource`.
+	PathPrefix any `json:"pathPrefix"`
 
-	// Resource names the MCP server. It is also the default of Audience and, with a leading slash,
-	// of PathPrefix.
-	Resource any `json:"resource" required:"true" desc:"Name of the MCP server, for example wiki. Default of audience and, with a leading slash, of pathPrefix."`
+	// Audience is what an access token must name in its `aud` claim. Default: the value of
+	// `resource`.
+	Audience any `json:"audience"`
 
-	// Scopes are asked of the upstream provider at login.
-	Scopes any `json:"scopes" default:"openid" desc:"Scopes asked of the upstream provider, separated by spaces."`
+	// MCPPaths are the MCP endpoints, as paths below `pathPrefix`. Each has a protected-resource
+	// document of its own (RFC 9728 section 3.1). Default: `/mcp,/sse`.
+	MCPPaths any `json:"mcpPaths" form:"list by commas or spaces"`
 
-	// ProviderParameters are added to the authorization request at the provider.
-	ProviderParameters any `json:"providerParameters" default:"what asks this provider for a refresh token" desc:"Parameters for the provider's authorization endpoint: NAME=VALUE, separated by semicolons or &, such as prompt=consent; values as they are, not percent-encoded. NAME= sends none where one would be sent."`
+	// WellKnown are documents of the MCP server below `/.well-known/` that anybody may read without
+	// a token, such as `openai-apps-challenge`. Default: none.
+	WellKnown any `json:"wellKnown" form:"list by commas or spaces"`
 
-	// SidecarURL is where Traefik reaches the sidecar. It may have a path.
-	SidecarURL any `json:"sidecarURL" required:"true" desc:"Where Traefik reaches the sidecar, for example http://bouncer:8080."`
+	// # The provider
+	//
+	// Where people log in, and how this server's client shows itself there. docs/recipes.md has
+	// the labels for each provider.
 
-	// Audience must be in the aud claim of an access token.
-	Audience any `json:"audience" default:"the value of resource" desc:"Audience that an access token must name in its aud claim."`
+	// ProviderIssuer is the issuer URL of the OpenID provider, exactly as the provider's discovery
+	// document spells it. Required.
+	ProviderIssuer any `json:"providerIssuer"`
 
-	// JWKSCacheTTLSeconds is how long the sidecar's keys are used before they are asked for again.
-	JWKSCacheTTLSeconds any `json:"jwksCacheTTLSeconds" default:"300" desc:"Seconds for which the sidecar's signing keys are cached, 1 to 3600. While the sidecar is away, they are used for up to an hour."`
+	// ClientID is the id of the client that you registered at the provider. Required.
+	ClientID any `json:"clientID" form:"identifier"`
 
-	// RequiredScopes must all be in the scope claim of an access token.
-	RequiredScopes any `json:"requiredScopes" default:"none" desc:"Scopes that an access token must have, separated by spaces."`
+	// ClientSecret is the secret of that client: in plain text, as `env:NAME` (a variable of the
+	// sidecar), or sealed. Traefik shows labels in its dashboard, so prefer the latter two:
+	// docs/secrets.md. It excludes `clientAuth=private_key_jwt`. Required, unless `clientAuth` is
+	// `private_key_jwt`.
+	ClientSecret any `json:"clientSecret" form:"identifier"`
 
-	// PathPrefix is the path of the MCP server. "/" means that it has the host to itself.
-	PathPrefix any `json:"pathPrefix" default:"the path of publicURL, else / and the value of resource" desc:"Path of the MCP server; / when it has a host to itself. Must agree with the router's rule."`
+	// ClientAuth is how the client proves itself at the provider. `basic` and `post` send the
+	// secret in a header or in the body. `private_key_jwt` signs with a key that follows from the
+	// master secret, and excludes `clientSecret`. `auto` is `basic`; it is `post` where the
+	// provider offers that and the id or the secret holds other characters than letters, digits
+	// and `-._~`. Default: `auto`.
+	ClientAuth any `json:"clientAuth"`
 
-	// PublicURL is the base of all URLs of the tenant and its issuer identifier. Without it, scheme
-	// and host are those of each request, which is safe only where the router's rule names the
-	// host.
-	PublicURL any `json:"publicURL" default:"scheme and host of the request, and pathPrefix" desc:"URL under which clients reach the MCP server, for example https://mcp.localhost/wiki. Set it: otherwise whoever can choose the Host header chooses the issuer."`
+	// Scopes are what is asked of the provider at a login. Default: `openid`.
+	Scopes any `json:"scopes" form:"list by spaces"`
 
-	// MCPPaths are the endpoints, below PathPrefix, that have a protected-resource document of
-	// their own (RFC 9728 §3.1).
-	MCPPaths any `json:"mcpPaths" default:"/mcp,/sse" desc:"MCP endpoints below pathPrefix, separated by commas or spaces; each has a protected-resource document of its own."`
+	// ProviderParameters are added to the request to the provider's authorization endpoint:
+	// `NAME=VALUE`, such as `prompt=consent`. A value stands as it is, not percent-encoded. `NAME=`
+	// sends none where the sidecar would send one. At most 1,000 characters. Default: what asks
+	// this provider for a refresh token.
+	ProviderParameters any `json:"providerParameters" form:"list by semicolons or &"`
 
-	// WellKnown are documents of the MCP server's own that anybody may read (RFC 8615).
-	WellKnown any `json:"wellKnown" default:"none" desc:"Documents of the MCP server below /.well-known/ that anybody may read without a token, separated by commas or spaces, such as openai-apps-challenge. Without the label none reaches it."`
+	// Exchange is when the provider's code is redeemed, and so the person judged: with the client's
+	// token request (`token`) or at once (`callback`). With `callback` a refusal is a page, and
+	// only a replay guard counts the uses of a code. `auto` is `callback` where somebody can be
+	// refused and a replay guard answers, else `token`: docs/flow.md. Default: `auto`.
+	Exchange any `json:"exchange"`
 
-	// Exchange says when the upstream authorization code is redeemed.
-	Exchange any `json:"exchange" default:"auto" desc:"When the upstream code is redeemed, and so the person judged: token (with the client's token request), callback (at once: a refusal is a page; only a replay guard then counts the uses of a code), or auto (callback where an access rule, requiredScopes or refresh=upstream can refuse somebody and a replay guard answers, else token)."`
+	// # Who may log in
+	//
+	// All rules that are set must hold. Without any, everybody who can log in at the provider may.
+	// docs/access.md explains them.
 
-	// DisplayName is what people are shown for Resource.
-	DisplayName any `json:"displayName" default:"the value of resource" desc:"Name of the MCP server on the consent page, at most 64 characters."`
+	// AllowedEmails are e-mail addresses that may log in. Only verified ones count. Default: no
+	// such rule.
+	AllowedEmails any `json:"allowedEmails" form:"list by commas or spaces"`
 
-	// Logo is shown on the consent page: a data URI, so that the page loads nothing.
-	Logo any `json:"logo" default:"none" desc:"Picture on the consent page: a data URI of at most 3,000 characters (data:image/png;base64,…)."`
+	// AllowedDomains are domains whose people may log in: the domain of a verified e-mail address
+	// or, for Google, of the Workspace account (`hd`). Default: no such rule.
+	AllowedDomains any `json:"allowedDomains" form:"list by commas or spaces"`
 
-	// PrivateRedirectURIs allows what RFC 8252 §7.1 advises against: schemes without a dot.
-	PrivateRedirectURIs any `json:"privateRedirectURIs" default:"none but those of well-known clients" desc:"Redirect URIs of applications whose own scheme has no dot, such as myapp://login/callback, separated by commas or spaces; what is below one is allowed too. Clients that register (not those with a metadata document) may then use them."`
+	// AllowedGroups are groups whose members may log in. Default: no such rule.
+	AllowedGroups any `json:"allowedGroups" form:"list by commas"`
 
-	// AllowedEmails and the three after it say who may come in. All that are set must hold.
-	AllowedEmails any `json:"allowedEmails" default:"none: no such rule" desc:"E-mail addresses that may log in, separated by commas or spaces. Only verified ones count."`
+	// AllowedSubjects are subjects, which are `sub` claims of the provider, that may log in.
+	// Default: no such rule.
+	AllowedSubjects any `json:"allowedSubjects" form:"list by commas or spaces"`
 
-	// AllowedDomains are compared with what follows the last @ of a verified address.
-	AllowedDomains any `json:"allowedDomains" default:"none: no such rule" desc:"Domains whose people may log in, separated by commas or spaces: that of a verified e-mail address or, for Google, of the Workspace account (hd)."`
+	// GroupsClaim is the claim that holds a person's groups: a name, or a dotted path such as
+	// `realm_access.roles`. Default: `groups`.
+	GroupsClaim any `json:"groupsClaim"`
 
-	// AllowedGroups are compared with the claim that GroupsClaim names.
-	AllowedGroups any `json:"allowedGroups" default:"none: no such rule" desc:"Groups whose members may log in, separated by commas."`
+	// # What they may do
+	//
+	// Which scopes a person gets, and which scopes a request needs. docs/access.md and
+	// docs/tools.md explain the rules.
 
-	// AllowedSubjects are compared with the sub claim.
-	AllowedSubjects any `json:"allowedSubjects" default:"none: no such rule" desc:"Subjects (sub claims of the provider) that may log in, separated by commas or spaces."`
+	// RequiredScopes are the scopes that every access token must have. They do not decide who gets
+	// them: `scopeRules` do. Default: none.
+	RequiredScopes any `json:"requiredScopes" form:"list by spaces"`
 
-	// GroupsClaim is where the provider puts groups: a claim's name, or a dotted path into nested
-	// claims.
-	GroupsClaim any `json:"groupsClaim" default:"groups" desc:"Claim that holds a person's groups: a name, or a dotted path such as realm_access.roles."`
+	// ScopeRules are who gets which scopes: rules `WHO=SCOPES`, where WHO is `*`, `group:NAME`,
+	// `domain:NAME`, `email:ADDRESS` or `sub:SUBJECT`. A person gets the scopes of all rules that
+	// fit. Default: none, so everybody gets `requiredScopes` and what the provider granted of
+	// `scopes`.
+	ScopeRules any `json:"scopeRules" form:"list by semicolons"`
 
-	// ScopeRules map people to MCP scopes.
-	ScopeRules any `json:"scopeRules" default:"none: everybody gets requiredScopes and what the provider granted of scopes" desc:"Who gets which scopes: rules WHO=SCOPES, separated by semicolons. WHO is *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT. A person gets the scopes of all rules that fit."`
+	// ScopesSupported are the scopes that the metadata advertises. Default: what `scopeRules`, or
+	// `requiredScopes` and `scopes`, name.
+	ScopesSupported any `json:"scopesSupported" form:"list by spaces"`
 
-	// ScopesSupported are advertised in the metadata.
-	ScopesSupported any `json:"scopesSupported" default:"what scopeRules or requiredScopes and scopes name" desc:"Scopes that the metadata advertises, separated by spaces."`
+	// MethodScopes are the scopes that MCP methods need besides `requiredScopes`: rules
+	// `METHOD=SCOPES`, such as `tools/call=wiki:use; resources/*=wiki:read`. Default: none.
+	MethodScopes any `json:"methodScopes" form:"list by semicolons"`
 
-	// Refresh says what a refresh token of a client stands on.
-	Refresh any `json:"refresh" default:"auto" desc:"What a login lives on: upstream (the provider's refresh token; a login without one is refused), session (nothing of the provider, for BOUNCER_SESSION_TTL) or auto (upstream where the provider gives a refresh token, else session)."`
+	// ToolScopes are the scopes that calling a tool needs: rules `TOOL=SCOPES`, such as
+	// `delete_page=wiki:write; admin_*=wiki:admin; *=wiki:read`. The most specific rule counts.
+	// Default: none.
+	ToolScopes any `json:"toolScopes" form:"list by semicolons"`
 
-	// UpstreamCheckInterval is how old the provider's last word on a person may be.
-	UpstreamCheckInterval any `json:"upstreamCheckInterval" default:"1h" desc:"How old the provider's last word on a person may be when a token is refreshed, such as 15m; 0 asks every time, at most 24h."`
+	// ResourceScopes are the scopes that reading a resource needs: rules `URI=SCOPES`, such as
+	// `file:///public/*=wiki:read; *=wiki:admin`. Default: none.
+	ResourceScopes any `json:"resourceScopes" form:"list by semicolons"`
 
-	// IdentityHeaders asks for more than X-Mcp-Sub and X-Mcp-Scopes.
-	IdentityHeaders any `json:"identityHeaders" default:"none: X-Mcp-Sub and X-Mcp-Scopes" desc:"What else the MCP server is told, separated by commas: email, name, groups, client_id, issuer, assertion, each in a header X-Mcp-…, or in one of your choice as email=X-Forwarded-User; sub and scopes may have a second header."`
+	// PromptScopes are the scopes that a prompt needs: rules `PROMPT=SCOPES`. Default: none.
+	PromptScopes any `json:"promptScopes" form:"list by semicolons"`
 
-	// BackendAuthorization is the Authorization header that the MCP server is sent.
-	BackendAuthorization any `json:"backendAuthorization" default:"none: the MCP server gets no Authorization header" desc:"Authorization header for the MCP server: env:NAME (a variable of Traefik) or file:/path. The name must end in BACKEND_AUTHORIZATION; small letters do for a file. Read again every 20 seconds."`
+	// HideTools is whether answers to `tools/list` lose the tools that the caller may not call. It
+	// needs `toolScopes` or `methodScopes`. Default: `false`.
+	HideTools any `json:"hideTools" form:"boolean"`
 
-	// MethodScopes and the three after it say which scopes an operation needs, besides
-	// RequiredScopes.
-	MethodScopes any `json:"methodScopes" default:"none: no such rule" desc:"Scopes that MCP methods need besides requiredScopes: rules METHOD=SCOPES, separated by semicolons, such as tools/call=wiki:use; resources/*=wiki:read."`
+	// # How long a login lasts
+	//
+	// When the provider is asked again about a person, and how all logins of this MCP server end.
+	// docs/replay.md explains refreshing.
 
-	// ToolScopes are by params.name of tools/call.
-	ToolScopes any `json:"toolScopes" default:"none: no such rule" desc:"Scopes that a call of a tool needs: rules TOOL=SCOPES, such as delete_page=wiki:write; admin_*=wiki:admin; *=wiki:read. The most specific rule counts."`
+	// Refresh is what a login lives on: `upstream` (the provider's refresh token; a login without
+	// one is refused), `session` (nothing of the provider, for `BOUNCER_SESSION_TTL`) or `auto`
+	// (`upstream` where the provider gives a refresh token, else `session`). Default: `auto`.
+	Refresh any `json:"refresh"`
 
-	// ResourceScopes are by params.uri of resources/read.
-	ResourceScopes any `json:"resourceScopes" default:"none: no such rule" desc:"Scopes that reading a resource needs: rules URI=SCOPES, such as file:///public/*=wiki:read; *=wiki:admin."`
+	// UpstreamCheckInterval is how old the provider's last word on a person may be when a token is
+	// refreshed: a duration such as `15m`, at most 24 hours. `0` asks at every refresh. Default:
+	// `1h`.
+	UpstreamCheckInterval any `json:"upstreamCheckInterval"`
 
-	// PromptScopes are by params.name of prompts/get.
-	PromptScopes any `json:"promptScopes" default:"none: no such rule" desc:"Scopes that a prompt needs: rules PROMPT=SCOPES."`
+	// Generation is a whole number that is part of every key of this MCP server. Another number
+	// invalidates all its tokens and registrations. Default: `0`.
+	Generation any `json:"generation"`
 
-	// HideTools takes from tools/list what the caller may not call.
-	HideTools any `json:"hideTools" default:"false" desc:"true: answers to tools/list lose the tools that the caller may not call."`
+	// # What people and clients see
+	//
+	// The consent page, and the redirect URIs that clients may register. docs/pages.md shows the
+	// pages.
 
-	// CORS lets scripts of any page read what the MCP server answers.
-	CORS any `json:"cors" default:"false" desc:"true: what the MCP server answers gets CORS headers, so that clients in browsers can read it. Only for a server that sends none itself: two of them, and no browser reads the answer."`
+	// DisplayName is the name of the MCP server on the consent page, of at most 64 characters.
+	// Default: the value of `resource`.
+	DisplayName any `json:"displayName"`
 
-	// SidecarAuth is a second lock before the sidecar, beside the hop header.
-	SidecarAuth any `json:"sidecarAuth" default:"none" desc:"sigv4: requests to the sidecar are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of Traefik's environment or container."`
+	// Logo is the picture on the consent page: a data URI (`data:image/png;base64,…`) of at most
+	// 3,000 characters, so that the page loads nothing. Default: none.
+	Logo any `json:"logo"`
 
-	// HopKeyFile names a file with the hop key, as base64 or as a BOUNCER_HOP_KEY= line. Read again
-	// every 20 seconds.
-	HopKeyFile any `json:"hopKeyFile" default:"none: Traefik's environment variable BOUNCER_HOP_KEY" desc:"File that holds the hop key, as base64 or as a line BOUNCER_HOP_KEY=… of mcpbouncer keygen."`
+	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as
+	// `myapp://login/callback`, and what lies below one. Clients that register may then use them;
+	// clients with a metadata document may not: docs/clients.md. Default: none, besides those of
+	// well-known clients.
+	PrivateRedirectURIs any `json:"privateRedirectURIs" form:"list by commas or spaces"`
 
-	// Generation is part of every key of the tenant: another number invalidates all its tokens and
-	// registrations.
-	Generation any `json:"generation" default:"0" desc:"Number that is part of every key of this tenant: raise it to invalidate all its tokens and registrations."`
+	// # What the MCP server gets
+	//
+	// What is added to requests to the MCP server, and to its answers. docs/identity.md explains
+	// the headers.
+
+	// IdentityHeaders are what the MCP server is told of the caller besides `X-Mcp-Sub` and
+	// `X-Mcp-Scopes`: `email`, `name`, `groups`, `client_id`, `issuer` or `assertion`, each in a
+	// header `X-Mcp-…`, or in one of your choice as `email=X-Forwarded-User`. `sub` and `scopes`
+	// may have a second header. Default: none.
+	IdentityHeaders any `json:"identityHeaders" form:"list by commas or spaces"`
+
+	// BackendAuthorization is the Authorization header that the MCP server gets: `env:NAME` (a
+	// variable of Traefik) or `file:/path`. The name must end in `BACKEND_AUTHORIZATION`, for a
+	// file also in small letters. It is read again every 20 seconds. Default: none, so the MCP
+	// server gets no such header.
+	BackendAuthorization any `json:"backendAuthorization"`
+
+	// CORS is whether what the MCP server answers gets CORS headers, so that clients in browsers
+	// can read it. Leave it out where the server sends CORS headers itself: no browser reads an
+	// answer that has two of them. Default: `false`.
+	CORS any `json:"cors" form:"boolean"`
+
+	// # The sidecar
+	//
+	// Where Traefik reaches the sidecar, and the secret that the two share. Traefik needs the hop
+	// key too: in its environment variable `BOUNCER_HOP_KEY`, or in the file that `hopKeyFile`
+	// names.
+
+	// SidecarURL is where Traefik reaches the sidecar, for example `http://bouncer:8080`. It may
+	// have a path. Required.
+	SidecarURL any `json:"sidecarURL"`
+
+	// HopKeyFile is a file that holds the hop key, as base64 or as the line `BOUNCER_HOP_KEY=…`
+	// that `mcpbouncer keygen` prints. It is read again every 20 seconds. It excludes Traefik's
+	// variable `BOUNCER_HOP_KEY`, which is then not read. Default: none.
+	HopKeyFile any `json:"hopKeyFile"`
+
+	// SidecarAuth is a second lock before the sidecar, beside the hop key. With `sigv4` requests
+	// are signed for a Lambda Function URL with AuthType AWS_IAM, with the AWS credentials of
+	// Traefik's environment or container. Default: `none`.
+	SidecarAuth any `json:"sidecarAuth"`
+
+	// JWKSCacheTTLSeconds is for how many seconds the sidecar's signing keys are cached, 1 to
+	// 3,600. While the sidecar is away, they are used for up to an hour. Default: `300` (seconds).
+	JWKSCacheTTLSeconds any `json:"jwksCacheTTLSeconds"`
 
 	// Extra receives the labels that do not exist, so that a misspelt requiredScope is refused and
 	// not ignored.
 	Extra map[string]any `json:"-" mapstructure:",remain"`
+}
+
+// labelTexts are a Config as text: one field for each label, in the same order. What is not set is
+// empty. readLabels fills it.
+type labelTexts struct {
+	Resource              string
+	PublicURL             string
+	PathPrefix            string
+	Audience              string
+	MCPPaths              string
+	WellKnown             string
+	ProviderIssuer        string
+	ClientID              string
+	ClientSecret          string
+	ClientAuth            string
+	Scopes                string
+	ProviderParameters    string
+	Exchange              string
+	AllowedEmails         string
+	AllowedDomains        string
+	AllowedGroups         string
+	AllowedSubjects       string
+	GroupsClaim           string
+	RequiredScopes        string
+	ScopeRules            string
+	ScopesSupported       string
+	MethodScopes          string
+	ToolScopes            string
+	ResourceScopes        string
+	PromptScopes          string
+	HideTools             string
+	Refresh               string
+	UpstreamCheckInterval string
+	Generation            string
+	DisplayName           string
+	Logo                  string
+	PrivateRedirectURIs   string
+	IdentityHeaders       string
+	BackendAuthorization  string
+	CORS                  string
+	SidecarURL            string
+	HopKeyFile            string
+	SidecarAuth           string
+	JWKSCacheTTLSeconds   string
 }
 
 // CreateConfig returns the empty configuration that Traefik decodes the labels into. The defaults
@@ -165,9 +302,16 @@ type settings struct {
 	signer     *awsSigner // nil: requests to the sidecar are not signed
 	keysTTL    int64      // seconds
 	hopKeyFile string
-	payload    hopPayload // what the sidecar is told; publicURL is filled in by newTenant
-	inserted   []string   // "/.well-known/NAME" + prefix, for the path-inserted forms
-	wellKnown  []string   // "/.well-known/NAME", of the MCP server
+
+	// What the sidecar is told, without publicURL, which payloadFor adds.
+	payload []hopMember
+	// The members of it that the plugin uses itself.
+	resource, audience, providerIssuer, clientID string
+	generation                                   int64
+	required, mcpPaths                           []string
+
+	inserted  []string // "/.well-known/NAME" + prefix, for the path-inserted forms
+	wellKnown []string // "/.well-known/NAME", of the MCP server
 
 	identityHeaders []identityHeader
 	// names of theirs that the bouncer does not claim by itself; nil: none
@@ -415,37 +559,43 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil || interval < 0 || interval > 24*time.Hour {
 		return errors.New("label upstreamCheckInterval: give a duration from 0 to 24h, such as 15m")
 	}
-	s.payload = hopPayload{
-		Resource:       c.Resource,
-		Audience:       either(c.Audience, c.Resource),
-		ProviderIssuer: c.ProviderIssuer,
-		ClientID:       c.ClientID,
-		ClientSecret:   c.ClientSecret,
-		ClientAuth:     c.ClientAuth,
-		Scopes:         scopes,
-		RequiredScopes: required,
-		MCPPaths:       paths,
-		Exchange:       exchange,
-		Generation:     generation,
-		DisplayName:    either(c.DisplayName, c.Resource),
-		Logo:           c.Logo,
-
-		AllowedEmails:   access.emails,
-		AllowedDomains:  access.domains,
-		AllowedGroups:   access.groups,
-		AllowedSubjects: access.subjects,
-		GroupsClaim:     either(strings.TrimSpace(c.GroupsClaim), "groups"),
-		ScopeRules:      access.scopeRules,
-		ScopesSupported: supported,
-		IdentityClaims:  identityClaims(headers),
-
-		PrivateRedirectURIs: private,
-		ProviderParameters:  parameters,
-
-		Refresh:               refresh,
-		UpstreamCheckInterval: int64(interval / time.Second),
+	s.resource = c.Resource
+	s.audience = either(c.Audience, c.Resource)
+	s.providerIssuer = c.ProviderIssuer
+	s.clientID = c.ClientID
+	s.generation = generation
+	s.required = required
+	s.mcpPaths = paths
+	// In the order of docs/hop.md: the vectors hold the bytes. A label that is added comes last.
+	s.payload = []hopMember{
+		{"resource", quote(c.Resource), ""},
+		{"audience", quote(s.audience), quote(c.Resource)},
+		{"providerIssuer", quote(c.ProviderIssuer), ""},
+		{"clientID", quote(c.ClientID), ""},
+		{"clientSecret", quote(c.ClientSecret), `""`},
+		{"clientAuth", quote(c.ClientAuth), `"auto"`},
+		{"scopes", array(scopes), `["openid"]`},
+		{"requiredScopes", array(required), `[]`},
+		{"mcpPaths", array(paths), `["/mcp","/sse"]`},
+		{"exchange", quote(exchange), `"auto"`},
+		{"generation", strconv.FormatInt(generation, 10), `0`},
+		{"displayName", quote(either(c.DisplayName, c.Resource)), quote(c.Resource)},
+		{"logo", quote(c.Logo), `""`},
+		{"allowedEmails", array(access.emails), `[]`},
+		{"allowedDomains", array(access.domains), `[]`},
+		{"allowedGroups", array(access.groups), `[]`},
+		{"allowedSubjects", array(access.subjects), `[]`},
+		{"groupsClaim", quote(either(strings.TrimSpace(c.GroupsClaim), "groups")), `"groups"`},
+		{"scopeRules", array(access.scopeRules), `[]`},
+		{"scopesSupported", array(supported), `[]`},
+		{"identityClaims", array(identityClaims(headers)), `[]`},
+		{"privateRedirectURIs", array(private), `[]`},
+		{"providerParameters", array(parameters), `[]`},
+		{"refresh", quote(refresh), `"auto"`},
+		// in seconds
+		{"upstreamCheckInterval", strconv.FormatInt(int64(interval/time.Second), 10), `3600`},
 	}
-	if len(encodePayload(&s.payload)) > maxPayload {
+	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
 	}
 	return nil

@@ -12,49 +12,6 @@ import (
 	"strings"
 )
 
-// labelTexts are a Config as text, one value for each label. What is not set is empty.
-type labelTexts struct {
-	ProviderIssuer        string
-	ClientID              string
-	ClientSecret          string
-	ClientAuth            string
-	Resource              string
-	Scopes                string
-	SidecarURL            string
-	Audience              string
-	JWKSCacheTTLSeconds   string
-	RequiredScopes        string
-	PathPrefix            string
-	PublicURL             string
-	MCPPaths              string
-	WellKnown             string
-	Exchange              string
-	DisplayName           string
-	Logo                  string
-	PrivateRedirectURIs   string
-	ProviderParameters    string
-	AllowedEmails         string
-	AllowedDomains        string
-	AllowedGroups         string
-	AllowedSubjects       string
-	GroupsClaim           string
-	ScopeRules            string
-	ScopesSupported       string
-	Refresh               string
-	UpstreamCheckInterval string
-	IdentityHeaders       string
-	BackendAuthorization  string
-	MethodScopes          string
-	ToolScopes            string
-	ResourceScopes        string
-	PromptScopes          string
-	HideTools             string
-	CORS                  string
-	SidecarAuth           string
-	HopKeyFile            string
-	Generation            string
-}
-
 // readLabels is the one place that says what a value means, whatever type Traefik's provider gave
 // it. Its errors name the label, and never hold the value of one that may be a secret.
 //
@@ -66,48 +23,46 @@ func readLabels(c *Config) (*labelTexts, error) {
 		return nil, unknownLabel(c.Extra)
 	}
 	r := &labelReader{}
-	l := &labelTexts{
-		ProviderIssuer:        r.text("providerIssuer", c.ProviderIssuer),
-		ClientID:              r.identifier("clientID", c.ClientID),
-		ClientSecret:          r.identifier("clientSecret", c.ClientSecret),
-		ClientAuth:            r.text("clientAuth", c.ClientAuth),
-		Resource:              r.text("resource", c.Resource),
-		Scopes:                r.list("scopes", c.Scopes, bySpaces),
-		SidecarURL:            r.text("sidecarURL", c.SidecarURL),
-		Audience:              r.text("audience", c.Audience),
-		JWKSCacheTTLSeconds:   r.text("jwksCacheTTLSeconds", c.JWKSCacheTTLSeconds),
-		RequiredScopes:        r.list("requiredScopes", c.RequiredScopes, bySpaces),
-		PathPrefix:            r.text("pathPrefix", c.PathPrefix),
-		PublicURL:             r.text("publicURL", c.PublicURL),
-		MCPPaths:              r.list("mcpPaths", c.MCPPaths, byCommasOrSpaces),
-		WellKnown:             r.list("wellKnown", c.WellKnown, byCommasOrSpaces),
-		Exchange:              r.text("exchange", c.Exchange),
-		DisplayName:           r.text("displayName", c.DisplayName),
-		Logo:                  r.text("logo", c.Logo),
-		PrivateRedirectURIs:   r.list("privateRedirectURIs", c.PrivateRedirectURIs, byCommasOrSpaces),
-		ProviderParameters:    r.list("providerParameters", c.ProviderParameters, bySemicolonsOrAnd),
-		AllowedEmails:         r.list("allowedEmails", c.AllowedEmails, byCommasOrSpaces),
-		AllowedDomains:        r.list("allowedDomains", c.AllowedDomains, byCommasOrSpaces),
-		AllowedGroups:         r.list("allowedGroups", c.AllowedGroups, byCommas),
-		AllowedSubjects:       r.list("allowedSubjects", c.AllowedSubjects, byCommasOrSpaces),
-		GroupsClaim:           r.text("groupsClaim", c.GroupsClaim),
-		ScopeRules:            r.list("scopeRules", c.ScopeRules, bySemicolons),
-		ScopesSupported:       r.list("scopesSupported", c.ScopesSupported, bySpaces),
-		Refresh:               r.text("refresh", c.Refresh),
-		UpstreamCheckInterval: r.text("upstreamCheckInterval", c.UpstreamCheckInterval),
-		IdentityHeaders:       r.list("identityHeaders", c.IdentityHeaders, byCommasOrSpaces),
-		BackendAuthorization:  r.text("backendAuthorization", c.BackendAuthorization),
-		MethodScopes:          r.list("methodScopes", c.MethodScopes, bySemicolons),
-		ToolScopes:            r.list("toolScopes", c.ToolScopes, bySemicolons),
-		ResourceScopes:        r.list("resourceScopes", c.ResourceScopes, bySemicolons),
-		PromptScopes:          r.list("promptScopes", c.PromptScopes, bySemicolons),
-		HideTools:             r.boolean("hideTools", c.HideTools),
-		CORS:                  r.boolean("cors", c.CORS),
-		SidecarAuth:           r.text("sidecarAuth", c.SidecarAuth),
-		HopKeyFile:            r.text("hopKeyFile", c.HopKeyFile),
-		Generation:            r.text("generation", c.Generation),
+	l := &labelTexts{}
+	values := reflect.ValueOf(c).Elem()
+	texts := reflect.ValueOf(l).Elem()
+	for i := 0; i < values.NumField(); i++ {
+		field := values.Type().Field(i)
+		label := field.Tag.Get("json")
+		if label == "-" {
+			continue
+		}
+		text := r.read(label, field.Tag.Get("form"), values.Field(i).Interface())
+		texts.FieldByName(field.Name).SetString(text)
 	}
 	return l, r.err
+}
+
+// separatorsOf are the forms of lists, as the tag form of Config names them.
+var separatorsOf = map[string]string{
+	"list by spaces":           bySpaces,
+	"list by commas or spaces": byCommasOrSpaces,
+	"list by commas":           byCommas,
+	"list by semicolons":       bySemicolons,
+	"list by semicolons or &":  bySemicolonsOrAnd,
+}
+
+// read reads a value in the form that the label's tag names. A form that does not exist would make
+// a label mean something else than its field says, so it is refused.
+func (r *labelReader) read(label, form string, value any) string {
+	switch form {
+	case "":
+		return r.text(label, value)
+	case "identifier":
+		return r.identifier(label, value)
+	case "boolean":
+		return r.boolean(label, value)
+	}
+	separators := separatorsOf[form]
+	if separators == "" {
+		return r.refuse(label, "its form "+strconv.Quote(form)+" is not known")
+	}
+	return r.list(label, value, separators)
 }
 
 // labelReader keeps the first error.

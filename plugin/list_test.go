@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"sort"
@@ -191,30 +192,13 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 // below. Rules by name come sorted.
 func meaning(s *settings, config *Config, label string) []string {
 	list := []string{}
-	switch label {
-	case "scopes":
-		return s.payload.Scopes
-	case "requiredScopes":
-		return s.payload.RequiredScopes
-	case "scopesSupported":
-		return s.payload.ScopesSupported
-	case "mcpPaths":
-		return s.payload.MCPPaths
-	case "providerParameters":
-		return s.payload.ProviderParameters
-	case "privateRedirectURIs":
-		return s.payload.PrivateRedirectURIs
-	case "allowedEmails":
-		return s.payload.AllowedEmails
-	case "allowedDomains":
-		return s.payload.AllowedDomains
-	case "allowedGroups":
-		return s.payload.AllowedGroups
-	case "allowedSubjects":
-		return s.payload.AllowedSubjects
-	case "scopeRules":
-		return s.payload.ScopeRules
-	case "identityHeaders":
+	for _, m := range s.payload {
+		if m.name == label {
+			json.Unmarshal([]byte(m.value), &list)
+			return list
+		}
+	}
+	if label == "identityHeaders" {
 		for _, h := range s.identityHeaders {
 			list = append(list, h.claim+"="+h.name)
 		}

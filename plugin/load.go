@@ -29,9 +29,8 @@ var checked = struct {
 
 // firstCheck says whether a configuration is a new one.
 func firstCheck(name string, s *settings) bool {
-	payload := s.payload
-	payload.PublicURL = s.publicURL
-	id := sha256.Sum256([]byte(strconv.Quote(name) + keysFrom(s, &payload) + string(encodePayload(&payload))))
+	payload := encodePayload(payloadFor(s, s.publicURL))
+	id := sha256.Sum256([]byte(strconv.Quote(name) + keysFrom(s, s.publicURL) + string(payload)))
 	checked.Lock()
 	defer checked.Unlock()
 	if checked.seen[id] {

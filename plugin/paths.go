@@ -88,7 +88,7 @@ func (s *settings) isWellKnown(path string) bool {
 }
 
 func (s *settings) isEndpoint(below string) bool {
-	for _, path := range s.payload.MCPPaths {
+	for _, path := range s.mcpPaths {
 		if path == below {
 			return true
 		}

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -411,13 +412,13 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 			t.Errorf("the sidecar got %s: %q, want %q", name, got[name], want)
 		}
 	}
-	payload, err := told(strings.Join(got[hopHeader], "|"))
+	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), strings.Join(got[hopHeader], "|"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com",` +
-		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client","clientAuth":"auto","scopes":["openid"],"requiredScopes":[],` +
-		`"mcpPaths":["/mcp","/sse"],"exchange":"auto","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"providerParameters":[],"refresh":"auto","upstreamCheckInterval":3600}`
+	// Each label that has a default is at it, and a member at its default is not sent.
+	const want = `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com",` +
+		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client"}`
 	if payload != want {
 		t.Errorf("the sidecar is told\n%s, want\n%s", payload, want)
 	}

@@ -122,15 +122,13 @@ func (b *bouncer) tenantAt(publicURL string) *tenant {
 }
 
 func newTenant(s *settings, publicURL, name string) *tenant {
-	payload := s.payload
-	payload.PublicURL = publicURL
-	text := encodePayload(&payload)
-	t := &tenant{publicURL: publicURL, audience: payload.Audience, required: payload.RequiredScopes}
-	t.hop = &hopSealer{payload: text, sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
-	t.providerIssuer = payload.ProviderIssuer
+	payload := payloadFor(s, publicURL)
+	t := &tenant{publicURL: publicURL, audience: s.audience, required: s.required}
+	t.hop = &hopSealer{payload: encodePayload(payload), sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
+	t.providerIssuer = s.providerIssuer
 	t.identityHeaders = s.identityHeaders
-	origin := keysFrom(s, &payload)
-	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(&payload)))
+	origin := keysFrom(s, publicURL)
+	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(payload)))
 	t.keys = keysetFor(origin, string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
 
 	scope := ""
@@ -145,7 +143,7 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	if s.prefix != "" {
 		t.endpoints["/"] = metadata + `/"`
 	}
-	for _, path := range payload.MCPPaths {
+	for _, path := range s.mcpPaths {
 		t.endpoints[path] = metadata + path + `"`
 		// clients compare the resource with the URL as it was typed
 		t.endpoints[path+"/"] = metadata + path + `/"`
@@ -155,9 +153,9 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 
 // keysFrom says whose keys and whose deny document a tenant uses: what the sidecar derives keys
 // from (docs/sealed-values.md), where it is, and what shows it who asks.
-func keysFrom(s *settings, p *hopPayload) string {
-	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(p.Generation, 10)
-	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, p.PublicURL, p.Resource, p.Audience, p.ProviderIssuer, p.ClientID} {
+func keysFrom(s *settings, publicURL string) string {
+	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.generation, 10)
+	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, publicURL, s.resource, s.audience, s.providerIssuer, s.clientID} {
 		origin += strconv.Quote(text)
 	}
 	return origin
@@ -174,9 +172,9 @@ var aside = map[string]bool{
 // accessOf is the part of a tenant's configuration that what was verified may depend on. Tenants in
 // which it is equal share verified tokens and keys; where it changes, each is judged anew. A label
 // that is added later counts, unless somebody puts it aside.
-func accessOf(p *hopPayload) string {
+func accessOf(payload []hopMember) string {
 	text := ""
-	for _, m := range hopMembers(p) {
+	for _, m := range payload {
 		if !aside[m.name] {
 			text += m.name + m.value
 		}

@@ -251,15 +251,15 @@ func told(value string) (string, error) {
 		return "", err
 	}
 	members := []string{}
-	for _, m := range hopMembers(p) {
+	for _, m := range p {
 		members = append(members, `"`+m.name+`":`+m.value)
 	}
 	return "{" + strings.Join(members, ",") + "}", nil
 }
 
-// decodePayload reads the payload as docs/hop.md demands it, from the table of members that the
-// plugin writes by.
-func decodePayload(payload []byte) (*hopPayload, error) {
+// decodePayload reads the payload as docs/hop.md demands it, into the members that the plugin
+// writes. A value is of the type of the member's own.
+func decodePayload(payload []byte) ([]hopMember, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	token, err := decoder.Token()
 	if err != nil || fmt.Sprint(token) != "{" {
@@ -284,30 +284,43 @@ func decodePayload(payload []byte) (*hopPayload, error) {
 		return nil, errHopTest
 	}
 	delete(sent, "v")
-	p := &hopPayload{}
-	into := map[string]any{"publicURL": &p.PublicURL, "resource": &p.Resource, "audience": &p.Audience, "providerIssuer": &p.ProviderIssuer,
-		"clientID": &p.ClientID, "clientSecret": &p.ClientSecret, "scopes": &p.Scopes, "requiredScopes": &p.RequiredScopes, "mcpPaths": &p.MCPPaths,
-		"exchange": &p.Exchange, "generation": &p.Generation, "displayName": &p.DisplayName, "logo": &p.Logo, "allowedEmails": &p.AllowedEmails,
-		"allowedDomains": &p.AllowedDomains, "allowedGroups": &p.AllowedGroups, "allowedSubjects": &p.AllowedSubjects, "groupsClaim": &p.GroupsClaim,
-		"scopeRules": &p.ScopeRules, "scopesSupported": &p.ScopesSupported, "identityClaims": &p.IdentityClaims,
-		"privateRedirectURIs": &p.PrivateRedirectURIs, "providerParameters": &p.ProviderParameters, "clientAuth": &p.ClientAuth, "refresh": &p.Refresh, "upstreamCheckInterval": &p.UpstreamCheckInterval}
-	json.Unmarshal([]byte(sent["resource"]), &p.Resource) // two defaults depend on it
-	known := 0
-	for _, m := range hopMembers(p) {
+	settings, err := parseConfig(wikiConfig("http://sidecar.localhost"))
+	if err != nil {
+		return nil, err
+	}
+	members, known := payloadFor(settings, ""), 0
+	for i, m := range members {
+		if m.name == "audience" || m.name == "displayName" {
+			m.standard = sent["resource"]
+		}
 		value, ok := sent[m.name]
 		if ok {
 			known++
 		} else {
 			value = m.standard
 		}
-		if err := json.Unmarshal([]byte(value), into[m.name]); err != nil || value == `""` && m.standard == "" {
+		if value == "" || kindOf(value) != kindOf(m.value) || value == `""` && m.standard == "" {
 			return nil, errHopTest
 		}
+		var again any
+		if err := json.Unmarshal([]byte(value), &again); err != nil {
+			return nil, errHopTest
+		}
+		m.value = value
+		members[i] = m
 	}
 	if known != len(sent) {
 		return nil, errHopTest
 	}
-	return p, nil
+	return members, nil
+}
+
+// kindOf tells texts, lists and numbers apart.
+func kindOf(value string) string {
+	if strings.Contains(`"[`, value[:1]) {
+		return value[:1]
+	}
+	return "number"
 }
 
 // A payload without version means the same as one with it, and the plugin writes neither more nor

@@ -24,8 +24,8 @@ var update = flag.Bool("update", false, "write docs/configuration.md")
 
 const configurationDoc = "../../docs/configuration.md"
 
-// docs/configuration.md is generated from the structs that are read, so it cannot describe another
-// program:
+// docs/configuration.md is generated from the comments of the structs that are read, so it cannot
+// describe another program. settings_test.go says how they are read.
 //
 //	go test ./cmd/mcpbouncer -run TestConfigurationDocIsCurrent -update
 func TestConfigurationDocIsCurrent(t *testing.T) {
@@ -46,51 +46,100 @@ func TestConfigurationDocIsCurrent(t *testing.T) {
 
 func configuration(t *testing.T) string {
 	var b strings.Builder
+	labels := groupsOf(t, "../../plugin/config.go", reflect.TypeFor[plugin.Config]())
 	b.WriteString(`# Configuration
 
-<!-- Generated from the configuration structs by cmd/mcpbouncer/configuration_test.go. Do not edit. -->
+<!-- Generated from the comments of plugin.Config and environment by configuration_test.go in cmd/mcpbouncer. Do not edit. -->
+
+An MCP server is configured by [labels](#labels-of-an-mcp-server), the sidecar by [environment variables](#environment-variables-of-the-sidecar).
 
 ## Labels of an MCP server
 
-Each label is ` + "`traefik.http.middlewares.NAME.plugin.mcpbouncer.LABEL`" + `. Values are text: quote each of them in YAML. Lists,
-booleans and whole numbers are taken as what they plainly mean. What cannot be meant, and a label that does not exist, is refused by name: the route
-then answers 503 and Traefik's log says why. [labels.md](labels.md) has the details, and the grammar of lists.
+Each label is ` + "`traefik.http.middlewares.NAME.plugin.mcpbouncer.LABEL`" + `. Quote every value in YAML. A label that does not exist, or whose value cannot
+be meant, is refused by name: the route then answers 503, and Traefik's log says why. [labels.md](labels.md) has the details, and the grammar of lists.
 
-| label | required | default | meaning |
-|---|---|---|---|
 `)
-	for f := range reflect.TypeFor[plugin.Config]().Fields() {
-		name := f.Tag.Get("json")
-		if name == "-" {
-			continue
+	fmt.Fprintf(&b, "Required are %s.\n", requiredOf(labels, func(s setting) string { return s.field.Tag.Get("json") }))
+	writeGroups(&b, labels, "label", func(s setting) (string, string) {
+		separators, isList := strings.CutPrefix(s.field.Tag.Get("form"), "list by ")
+		if isList {
+			return s.field.Tag.Get("json"), " A list, separated by " + separators + "."
 		}
-		if f.Tag.Get("desc") == "" {
-			t.Errorf("label %s has no description", name)
-		}
-		required := ""
-		if f.Tag.Get("required") == "true" {
-			required = "yes"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, required, cell(f.Tag.Get("default")), cell(f.Tag.Get("desc")))
-	}
-	b.WriteString(`
-Traefik itself needs the hop key: its environment variable ` + "`BOUNCER_HOP_KEY`" + `, or a file that the label ` + "`hopKeyFile`" + ` names.
+		return s.field.Tag.Get("json"), ""
+	})
 
+	b.WriteString(`
 ## Environment variables of the sidecar
 
 A variable that is set to nothing, or to blanks alone, counts as not set.
-
-| variable | default | meaning |
-|---|---|---|
 `)
-	template := "{{range .}}| `{{usage_key .}}` | {{usage_default .}} | {{usage_description .}} |\n{{end}}"
-	if err := envconfig.Usagef(variablePrefix, &environment{}, &b, template); err != nil {
-		t.Fatal(err)
-	}
-	b.WriteString(`| ` + "`…CLIENT_SECRET`" + ` | | Upstream client secrets that labels name as ` + "`env:NAME`" + `. The name must end in CLIENT_SECRET; with _FILE appended it names a file instead. On AWS Lambda its value may be ssm:NAME or secretsmanager:ARN. |
-`)
+	variables := variablesOf(t)
+	groups := groupsOf(t, "environment.go", reflect.TypeFor[environment]())
+	groups[0].settings = append(groups[0].settings, clientSecrets)
+	writeGroups(&b, groups, "variable", func(s setting) (string, string) { return variables[s.field.Name], "" })
 	return b.String()
 }
+
+// clientSecrets are variables whose names the operator chooses.
+var clientSecrets = setting{
+	field: reflect.StructField{Name: "ClientSecrets"},
+	meaning: "Client secrets of providers, which labels name as `env:NAME`. The name must end in `CLIENT_SECRET`; with `_FILE` appended it names a file instead. " +
+		"On AWS Lambda the value may be `ssm:NAME` or `secretsmanager:ARN`.",
+}
+
+// variablesOf maps the fields of environment to the variables that the library reads into them.
+func variablesOf(t *testing.T) map[string]string {
+	var names strings.Builder
+	if err := envconfig.Usagef(variablePrefix, &environment{}, &names, "{{range .}}{{.Name}} {{usage_key .}}\n{{end}}"); err != nil {
+		t.Fatal(err)
+	}
+	// :: field → variable
+	variables := map[string]string{"ClientSecrets": "…CLIENT_SECRET"}
+	for line := range strings.Lines(names.String()) {
+		field, variable, _ := strings.Cut(strings.TrimSpace(line), " ")
+		variables[field] = variable
+	}
+	return variables
+}
+
+// writeGroups writes a table for each group. name returns what an operator writes, and what its
+// meaning is followed by.
+func writeGroups(b *strings.Builder, groups []group, kind string, name func(setting) (string, string)) {
+	for _, g := range groups {
+		fmt.Fprintf(b, "\n### %s\n\n", g.title)
+		if g.text != "" {
+			fmt.Fprintf(b, "%s\n\n", linked(g.text))
+		}
+		fmt.Fprintf(b, "| %s | default | meaning |\n|---|---|---|\n", kind)
+		for _, s := range g.settings {
+			written, more := name(s)
+			standard := s.standard
+			if s.required != "" {
+				standard = strings.Replace(s.required, "Required", "**required**", 1)
+			}
+			fmt.Fprintf(b, "| `%s` | %s | %s |\n", written, cell(standard), cell(linked(s.meaning)+more))
+		}
+	}
+}
+
+// requiredOf lists what must be set, as a sentence does.
+func requiredOf(groups []group, name func(setting) string) string {
+	var names []string
+	for _, g := range groups {
+		for _, s := range g.settings {
+			if s.required != "" {
+				names = append(names, "`"+name(s)+"`")
+			}
+		}
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+var pageName = regexp.MustCompile(`docs/([a-z-]+\.md)`)
+
+// linked makes links of the pages that a comment names.
+func linked(text string) string { return pageName.ReplaceAllString(text, "[$1]($1)") }
 
 // cell keeps a text from ending its table cell.
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

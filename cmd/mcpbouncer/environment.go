@@ -19,26 +19,104 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// environment is every variable of the sidecar. docs/configuration.md is generated from its tags.
-// No field has the tag envconfig: the library would read the name in it without the prefix too, and
-// another program's SESSION_TTL would be ours.
+// environment is every variable of the sidecar: BOUNCER_ and the field's name in words. The
+// comments are the reference for operators: docs/configuration.md is generated from them
+// (configuration_test.go says how), and a comment that begins with # opens a group. The tag default
+// is what the library sets; the comment says it with its unit. No field has the tag envconfig: the
+// library would read the name in it without the prefix too, and another program's SESSION_TTL would
+// be ours.
 type environment struct {
-	EncryptionKey        string     `split_words:"true" desc:"Master secret: 32 bytes in base64, as keygen prints it. A comma list is a ring: the first entry seals, all open. On AWS Lambda also ssm:NAME or secretsmanager:ARN, which are read at the first request. Required."`
-	EncryptionKeyFile    string     `split_words:"true" desc:"File that holds the value of BOUNCER_ENCRYPTION_KEY."`
-	ListenAddr           string     `split_words:"true" default:":8080" desc:"Bind address."`
-	KeyRotationDays      int        `split_words:"true" default:"30" desc:"Days that one signing key signs."`
-	KeyOverlapHours      int        `split_words:"true" default:"24" desc:"Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes."`
-	AccessTokenTTL       hours      `split_words:"true" default:"1" desc:"Life of an access token. A number is hours; 15m and 1h work too."`
-	RefreshTokenTTL      days       `split_words:"true" default:"30" desc:"A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."`
-	SessionTTL           hours      `split_words:"true" default:"24" desc:"The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours."`
-	RefreshIdleTTL       days       `split_words:"true" default:"14" desc:"A refresh token that was not used for this long is not accepted any more. A number is days; 12h works too."`
-	ReplayGuard          string     `split_words:"true" desc:"Where it is remembered which codes and refresh tokens were used: none, memory, redis://HOST:PORT, rediss://HOST:PORT, or dynamodb://TABLE. Default: memory, and none on AWS Lambda. docs/replay.md says what each holds."`
-	Deny                 string     `split_words:"true" desc:"Deny document: a file path, an https URL, or the JSON itself. It is read again when it is older than 30 seconds. mcpbouncer deny edits one."`
-	LogLevel             slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
-	MetadataDocuments    bool       `split_words:"true" default:"true" desc:"Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead."`
-	TrustedMetadataHosts []string   `split_words:"true" desc:"host:port of client metadata documents that may have a private address, separated by commas. All other documents must be at public ones."`
-	LambdaInvokeMode     invokeMode `split_words:"true" default:"BUFFERED" desc:"On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM."`
-	DBPath               string     `split_words:"true" desc:"Accepted and ignored: no database is kept."`
+	// # Secrets
+	//
+	// What everything else follows from. docs/secrets.md says how to rotate it.
+
+	// EncryptionKey is the master secret: 32 bytes in base64, as `mcpbouncer keygen` prints it. A
+	// list with commas is a ring of at most 5 secrets: the first seals, all open. On AWS Lambda
+	// also `ssm:NAME` or `secretsmanager:ARN`, which are read at the first request. It excludes
+	// `BOUNCER_ENCRYPTION_KEY_FILE`. Required, unless `BOUNCER_ENCRYPTION_KEY_FILE` is set.
+	EncryptionKey string `split_words:"true"`
+
+	// EncryptionKeyFile is a file that holds the master secret, or the line that `mcpbouncer
+	// keygen` prints. It excludes `BOUNCER_ENCRYPTION_KEY`. Default: none.
+	EncryptionKeyFile string `split_words:"true"`
+
+	// # Signing keys
+	//
+	// How long one key signs, and how long it is published afterwards.
+
+	// KeyRotationDays is for how many days one signing key signs, 1 to 3,650. Default: `30` (days).
+	KeyRotationDays int `split_words:"true" default:"30"`
+
+	// KeyOverlapHours is for how many hours a signing key is published after its turn, 1 to 87,600:
+	// at least the life of an access token and 5 minutes. Default: `24` (hours).
+	KeyOverlapHours int `split_words:"true" default:"24"`
+
+	// # How long tokens and logins last
+	//
+	// A number without a unit has the unit of the default. `15m` and `12h` work too. All are from
+	// one minute to ten years.
+
+	// AccessTokenTTL is the life of an access token. A number is hours. Default: `1` (hour).
+	AccessTokenTTL hours `split_words:"true" default:"1"`
+
+	// RefreshTokenTTL is how long a login lasts at most, however often it is refreshed. A number is
+	// days. Default: `30` (days).
+	RefreshTokenTTL days `split_words:"true" default:"30"`
+
+	// SessionTTL is how long a login lasts whose provider gave no refresh token, so that it cannot
+	// be asked whether the person may still come in. A number is hours. Default: `24` (hours).
+	SessionTTL hours `split_words:"true" default:"24"`
+
+	// RefreshIdleTTL is how long a refresh token is accepted while nobody uses it. A number is
+	// days. Default: `14` (days).
+	RefreshIdleTTL days `split_words:"true" default:"14"`
+
+	// # What is remembered, and who is shut out
+	//
+	// The sidecar itself keeps nothing. docs/replay.md explains both.
+
+	// ReplayGuard is where it is remembered which codes and refresh tokens were used: `none`,
+	// `memory`, `redis://HOST:PORT`, `rediss://HOST:PORT` or `dynamodb://TABLE`. Default: `memory`;
+	// on AWS Lambda `none`.
+	ReplayGuard string `split_words:"true"`
+
+	// Deny is the deny document: the path of a file, an https URL, or the JSON itself. It is read
+	// again when it is older than 30 seconds. `mcpbouncer deny` edits one. Default: none, so nobody
+	// is shut out.
+	Deny string `split_words:"true"`
+
+	// # Client metadata documents
+	//
+	// Documents by which clients introduce themselves. docs/clients.md says what they need of the
+	// network.
+
+	// MetadataDocuments is whether a `client_id` may be the URL of a client metadata document. Set
+	// `false` where the sidecar cannot reach the internet: clients then register instead. Default:
+	// `true`.
+	MetadataDocuments bool `split_words:"true" default:"true"`
+
+	// TrustedMetadataHosts are the hosts of client metadata documents that may have a private
+	// address: `HOST:PORT` in lower case, separated by commas. All other documents must be at
+	// public addresses. Default: none.
+	TrustedMetadataHosts []string `split_words:"true"`
+
+	// # The process
+	//
+	// Where it listens, what it logs, and how AWS Lambda calls it.
+
+	// ListenAddr is the address on which the sidecar listens. Default: `:8080`.
+	ListenAddr string `split_words:"true" default:":8080"`
+
+	// LogLevel is the least level that is logged: `debug`, `info`, `warn` or `error`. Default:
+	// `info`.
+	LogLevel slog.Level `split_words:"true" default:"info"`
+
+	// LambdaInvokeMode is the InvokeMode of the Function URL on AWS Lambda: `BUFFERED` or
+	// `RESPONSE_STREAM`. Default: `BUFFERED`.
+	LambdaInvokeMode invokeMode `split_words:"true" default:"BUFFERED"`
+
+	// DBPath is accepted and ignored: no database is kept. Default: none.
+	DBPath string `split_words:"true"`
 
 	ring      *sealing.Ring
 	extension *extension // of AWS Lambda: reads secrets that variables only name
@@ -98,15 +176,21 @@ func forgetEmpty() {
 	}
 }
 
-// unreadable says what a variable is for instead of what Go could not make of it. No secret has a
+// unreadable says what a variable takes instead of what Go could not make of it. No secret has a
 // type that can fail.
 func unreadable(parse *envconfig.ParseError) error {
 	field, _ := reflect.TypeFor[environment]().FieldByName(parse.FieldName)
-	text := fmt.Sprintf("%s=%q cannot be read: %s", parse.KeyName, parse.Value, field.Tag.Get("desc"))
-	if errors.Is(parse.Err, errLife) {
-		text += " It must be " + errLife.Error() + "."
-	}
-	return errors.New(text)
+	return fmt.Errorf("%s=%q cannot be read: %s", parse.KeyName, parse.Value, takes[field.Type])
+}
+
+// takes says what a variable of a type is to be given.
+var takes = map[reflect.Type]string{
+	reflect.TypeFor[hours]():      "give a number of hours, or a time such as 15m or 1h, " + errLife.Error(),
+	reflect.TypeFor[days]():       "give a number of days, or a time such as 12h, " + errLife.Error(),
+	reflect.TypeFor[int]():        "give a whole number, without a unit",
+	reflect.TypeFor[bool]():       "give true or false",
+	reflect.TypeFor[slog.Level](): "give debug, info, warn or error",
+	reflect.TypeFor[invokeMode](): "give BUFFERED or RESPONSE_STREAM",
 }
 
 // loadEnvironment reads and checks everything. Every error names the variable and the remedy, never
@@ -194,7 +278,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 			return secret
 		},
 
-		NoMetadataDocuments:  !e.MetadataDocuments,
+		MetadataDocuments:    &e.MetadataDocuments,
 		TrustedDocumentHosts: e.TrustedMetadataHosts,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -70,8 +71,8 @@ func TestGoodEnvironments(t *testing.T) {
 		{"an overlap", "BOUNCER_KEY_OVERLAP_HOURS", "2", func(_ *environment, c issuer.Config) bool { return c.Schedule.Overlap == 2*time.Hour }},
 		{"a level", "BOUNCER_LOG_LEVEL", "debug", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelDebug }},
 		{"a level in capitals", "BOUNCER_LOG_LEVEL", "WARN", func(e *environment, _ issuer.Config) bool { return e.LogLevel == slog.LevelWarn }},
-		{"no metadata documents", "BOUNCER_METADATA_DOCUMENTS", "false", func(_ *environment, c issuer.Config) bool { return c.NoMetadataDocuments }},
-		{"metadata documents where nothing is said of them", "BOUNCER_DENY", "{}", func(_ *environment, c issuer.Config) bool { return !c.NoMetadataDocuments }},
+		{"no metadata documents", "BOUNCER_METADATA_DOCUMENTS", "false", func(_ *environment, c issuer.Config) bool { return !*c.MetadataDocuments }},
+		{"metadata documents where nothing is said of them", "BOUNCER_DENY", "{}", func(_ *environment, c issuer.Config) bool { return *c.MetadataDocuments }},
 		{"a trusted host of documents", "BOUNCER_TRUSTED_METADATA_HOSTS", "apps.internal:443", func(_ *environment, c issuer.Config) bool {
 			return slices.Equal(c.TrustedDocumentHosts, []string{"apps.internal:443"})
 		}},
@@ -170,11 +171,25 @@ func TestTheKeyMayStandInAFile(t *testing.T) {
 	}
 }
 
+// A variable that cannot be read is refused with what it takes, whatever its type.
+func TestBadEnvironments_EveryTypeSaysWhatItTakes(t *testing.T) {
+	for field := range reflect.TypeFor[environment]().Fields() {
+		text := field.Type.Kind() == reflect.String && field.Type.Name() == "string" || field.Type.Kind() == reflect.Slice
+		if field.IsExported() && !text && takes[field.Type] == "" {
+			t.Errorf("%s: nothing says what a %s takes", field.Name, field.Type)
+		}
+	}
+}
+
 // One line, which names the variable and what to do, and never shows a secret.
 func TestBadEnvironments(t *testing.T) {
 	const make32 = "not 32 bytes in base64; make one with `mcpbouncer keygen` or `openssl rand -base64 32`"
-	const life = " It must be from 1m to ten years."
-	const access, refresh = "Life of an access token. A number is hours; 15m and 1h work too.", "A login ends this long after it began, however often it was refreshed. A number is days; 12h works too."
+	const (
+		inHours = "give a number of hours, or a time such as 15m or 1h, from 1m to ten years"
+		inDays  = "give a number of days, or a time such as 12h, from 1m to ten years"
+		whole   = "give a whole number, without a unit"
+		level   = "give debug, info, warn or error"
+	)
 	for _, c := range []struct{ name, variable, value, want string }{
 		{"no key", "BOUNCER_ENCRYPTION_KEY", "", "BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`"},
 		{"a short key", "BOUNCER_ENCRYPTION_KEY", fragment, "BOUNCER_ENCRYPTION_KEY: key 1 of 1: " + make32},
@@ -190,27 +205,27 @@ func TestBadEnvironments(t *testing.T) {
 		{"a trusted host in capitals", "BOUNCER_TRUSTED_METADATA_HOSTS", "a.internal:443,Apps.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "Apps.internal:443" is not host:port in lower case, such as apps.internal:443`},
 		{"no trusted host before a comma", "BOUNCER_TRUSTED_METADATA_HOSTS", ",a.internal:443", `BOUNCER_TRUSTED_METADATA_HOSTS: "" is not host:port in lower case, such as apps.internal:443`},
 		{"a name of a secret", "BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key", "BOUNCER_ENCRYPTION_KEY: names a secret of AWS, which is read on AWS Lambda only; elsewhere use a variable that ends in _FILE"},
-		{"an invoke mode that is none", "BOUNCER_LAMBDA_INVOKE_MODE", "stream", `BOUNCER_LAMBDA_INVOKE_MODE="stream" cannot be read: On AWS Lambda, the InvokeMode of the Function URL: BUFFERED or RESPONSE_STREAM.`},
+		{"an invoke mode that is none", "BOUNCER_LAMBDA_INVOKE_MODE", "stream", `BOUNCER_LAMBDA_INVOKE_MODE="stream" cannot be read: give BUFFERED or RESPONSE_STREAM`},
 		{"a key and a file", "BOUNCER_ENCRYPTION_KEY_FILE", "/dev/null", "BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one"},
 		{"no rotation", "BOUNCER_KEY_ROTATION_DAYS", "0", "BOUNCER_KEY_ROTATION_DAYS=0 must be from 1 to 3650"},
 		{"a negative rotation", "BOUNCER_KEY_ROTATION_DAYS", "-1", "BOUNCER_KEY_ROTATION_DAYS=-1 must be from 1 to 3650"},
 		{"a rotation that overflows", "BOUNCER_KEY_ROTATION_DAYS", "213504", "BOUNCER_KEY_ROTATION_DAYS=213504 must be from 1 to 3650"},
-		{"a rotation in words", "BOUNCER_KEY_ROTATION_DAYS", "30d", `BOUNCER_KEY_ROTATION_DAYS="30d" cannot be read: Days that one signing key signs.`},
+		{"a rotation in words", "BOUNCER_KEY_ROTATION_DAYS", "30d", `BOUNCER_KEY_ROTATION_DAYS="30d" cannot be read: ` + whole},
 		{"no overlap", "BOUNCER_KEY_OVERLAP_HOURS", "0", "BOUNCER_KEY_OVERLAP_HOURS=0 must be from 1 to 87600"},
 		{"an overlap that overflows", "BOUNCER_KEY_OVERLAP_HOURS", "5124096", "BOUNCER_KEY_OVERLAP_HOURS=5124096 must be from 1 to 87600"},
-		{"an overlap in words", "BOUNCER_KEY_OVERLAP_HOURS", "1h", `BOUNCER_KEY_OVERLAP_HOURS="1h" cannot be read: Hours that a signing key is published after its turn: at least the life of an access token plus 5 minutes.`},
-		{"an access token's life in words", "BOUNCER_ACCESS_TOKEN_TTL", "an hour", `BOUNCER_ACCESS_TOKEN_TTL="an hour" cannot be read: ` + access + life},
-		{"no life at all", "BOUNCER_ACCESS_TOKEN_TTL", "0", `BOUNCER_ACCESS_TOKEN_TTL="0" cannot be read: ` + access + life},
-		{"a negative life", "BOUNCER_ACCESS_TOKEN_TTL", "-1h", `BOUNCER_ACCESS_TOKEN_TTL="-1h" cannot be read: ` + access + life},
-		{"a life of a second", "BOUNCER_ACCESS_TOKEN_TTL", "1s", `BOUNCER_ACCESS_TOKEN_TTL="1s" cannot be read: ` + access + life},
-		{"an infinite life", "BOUNCER_ACCESS_TOKEN_TTL", "Inf", `BOUNCER_ACCESS_TOKEN_TTL="Inf" cannot be read: ` + access + life},
-		{"a life that is no number", "BOUNCER_ACCESS_TOKEN_TTL", "NaN", `BOUNCER_ACCESS_TOKEN_TTL="NaN" cannot be read: ` + access + life},
-		{"a life that overflows", "BOUNCER_REFRESH_TOKEN_TTL", "1e300", `BOUNCER_REFRESH_TOKEN_TTL="1e300" cannot be read: ` + refresh + life},
-		{"a refresh token's life in days with a unit", "BOUNCER_REFRESH_TOKEN_TTL", "30d", `BOUNCER_REFRESH_TOKEN_TTL="30d" cannot be read: ` + refresh + life},
-		{"a session's life in words", "BOUNCER_SESSION_TTL", "long", `BOUNCER_SESSION_TTL="long" cannot be read: The same for a login whose provider gave no refresh token, so that it cannot be asked whether the person may still come in. A number is hours.` + life},
-		{"neither true nor false", "BOUNCER_METADATA_DOCUMENTS", "off", `BOUNCER_METADATA_DOCUMENTS="off" cannot be read: Whether a client_id may be the URL of a client metadata document. Set false where the sidecar cannot reach the internet: clients then register instead.`},
-		{"a level that is none", "BOUNCER_LOG_LEVEL", "loud", `BOUNCER_LOG_LEVEL="loud" cannot be read: debug, info, warn or error.`},
-		{"a level with a line break", "BOUNCER_LOG_LEVEL", "x\ny", `BOUNCER_LOG_LEVEL="x\ny" cannot be read: debug, info, warn or error.`},
+		{"an overlap in words", "BOUNCER_KEY_OVERLAP_HOURS", "1h", `BOUNCER_KEY_OVERLAP_HOURS="1h" cannot be read: ` + whole},
+		{"an access token's life in words", "BOUNCER_ACCESS_TOKEN_TTL", "an hour", `BOUNCER_ACCESS_TOKEN_TTL="an hour" cannot be read: ` + inHours},
+		{"no life at all", "BOUNCER_ACCESS_TOKEN_TTL", "0", `BOUNCER_ACCESS_TOKEN_TTL="0" cannot be read: ` + inHours},
+		{"a negative life", "BOUNCER_ACCESS_TOKEN_TTL", "-1h", `BOUNCER_ACCESS_TOKEN_TTL="-1h" cannot be read: ` + inHours},
+		{"a life of a second", "BOUNCER_ACCESS_TOKEN_TTL", "1s", `BOUNCER_ACCESS_TOKEN_TTL="1s" cannot be read: ` + inHours},
+		{"an infinite life", "BOUNCER_ACCESS_TOKEN_TTL", "Inf", `BOUNCER_ACCESS_TOKEN_TTL="Inf" cannot be read: ` + inHours},
+		{"a life that is no number", "BOUNCER_ACCESS_TOKEN_TTL", "NaN", `BOUNCER_ACCESS_TOKEN_TTL="NaN" cannot be read: ` + inHours},
+		{"a life that overflows", "BOUNCER_REFRESH_TOKEN_TTL", "1e300", `BOUNCER_REFRESH_TOKEN_TTL="1e300" cannot be read: ` + inDays},
+		{"a refresh token's life in days with a unit", "BOUNCER_REFRESH_TOKEN_TTL", "30d", `BOUNCER_REFRESH_TOKEN_TTL="30d" cannot be read: ` + inDays},
+		{"a session's life in words", "BOUNCER_SESSION_TTL", "long", `BOUNCER_SESSION_TTL="long" cannot be read: ` + inHours},
+		{"neither true nor false", "BOUNCER_METADATA_DOCUMENTS", "off", `BOUNCER_METADATA_DOCUMENTS="off" cannot be read: give true or false`},
+		{"a level that is none", "BOUNCER_LOG_LEVEL", "loud", `BOUNCER_LOG_LEVEL="loud" cannot be read: ` + level},
+		{"a level with a line break", "BOUNCER_LOG_LEVEL", "x\ny", `BOUNCER_LOG_LEVEL="x\ny" cannot be read: ` + level},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
