@@ -12,8 +12,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What is inside the sealed values: CBOR (RFC 8949) with integer keys, listed in
-// docs/sealed-values.md. A number is never given a second meaning; a new field gets a new number.
+// The payloads of the sealed values are CBOR (RFC 8949) with integer keys. docs/sealed-values.md
+// has a table for each, which a test compares with the tags here. A number is never given a second
+// meaning; a new field gets a new number. A packed field is written also if it is empty.
 
 // registration is the payload of a client_id (RFC 7591 §2).
 type registration struct {
@@ -61,7 +62,7 @@ type authorizationCode struct {
 	Scope        string            `cbor:"5,keyasint,omitempty"`
 	Resource     string            `cbor:"6,keyasint"`
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
-	UpstreamCode packed            `cbor:"8,keyasint,omitempty"`
+	UpstreamCode packed            `cbor:"8,keyasint"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
 	// under which the guard knows the upstream code, where that is gone
 	Mark        []byte `cbor:"11,keyasint,omitempty"`
@@ -71,7 +72,7 @@ type authorizationCode struct {
 // identity is what the upstream provider said of a person, and the token to ask it again with.
 type identity struct {
 	Subject      string `cbor:"1,keyasint"`
-	RefreshToken packed `cbor:"2,keyasint,omitempty"`
+	RefreshToken packed `cbor:"2,keyasint"`
 	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
 
 	// What the labels need of the claims, and nothing else (claimNeeds).

@@ -18,6 +18,11 @@ func TestThePageNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	payloads, err := filepath.Glob("../issuer/payload*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, payloads...)
 	var code strings.Builder
 	for _, name := range files {
 		text, err := os.ReadFile(name)

@@ -339,19 +339,20 @@ func TestTheLoaderRefuses(t *testing.T) {
 // The generator shares no code with the package: if both write the same files, the page describes
 // the format.
 func TestVectorsAreWhatTheGeneratorWrites(t *testing.T) {
-	dir := t.TempDir()
-	if out, err := exec.Command("go", "run", "./testdata/gen", "-dir", dir).CombinedOutput(); err != nil {
+	values, payloads := t.TempDir(), t.TempDir()
+	if out, err := exec.Command("go", "run", "./testdata/gen", "-dir", values, "-payloads", payloads).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	want := readAll(t, dir)
-	got := readAll(t, "testdata/vectors")
-	for name := range want {
-		if got[name] != want[name] {
-			t.Errorf("%s is stale: run go generate ./sealing", name)
+	for dir, written := range map[string]string{"vectors": values, "payloads": payloads} {
+		want, got := readAll(t, written), readAll(t, filepath.Join("testdata", dir))
+		for name := range want {
+			if got[name] != want[name] {
+				t.Errorf("%s/%s is stale: run go generate ./sealing", dir, name)
+			}
 		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("%d files, the generator writes %d", len(got), len(want))
+		if len(got) != len(want) {
+			t.Errorf("%s: %d files, the generator writes %d", dir, len(got), len(want))
+		}
 	}
 }
 

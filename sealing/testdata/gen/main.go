@@ -1,4 +1,4 @@
-// Command gen writes the vectors of docs/sealed-values.md.
+// Command gen writes the vectors of docs/sealed-values.md: of values, keys and payloads.
 //
 // It is a second implementation, written from that page: it imports nothing of the package it
 // checks. Nonces are fixed, so that the same files come out each time; a real sealer draws them at
@@ -161,18 +161,24 @@ func (v value) open(text string) (payload []byte, reason string) {
 	return nil, "master"
 }
 
-var dir = flag.String("dir", "testdata/vectors", "where the vectors go; every .txt file in it is replaced")
+var (
+	dir        = flag.String("dir", "testdata/vectors", "where the vectors go; every .txt file in it is replaced")
+	payloadDir = flag.String("payloads", "testdata/payloads", "the same for those of payloads")
+)
 
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
-	old, err := filepath.Glob(filepath.Join(*dir, "*.txt"))
-	check(err)
-	for _, name := range old {
-		check(os.Remove(name))
+	for _, dir := range []string{*dir, *payloadDir} {
+		old, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+		check(err)
+		for _, name := range old {
+			check(os.Remove(name))
+		}
 	}
 	values()
 	derivations()
+	payloads()
 }
 
 func values() {
@@ -349,7 +355,7 @@ func (v value) write(name, expect, comment, text string) {
 	if expect == "ok" {
 		lines = append(lines, "payload", hex.EncodeToString([]byte(v.payload)))
 	}
-	writeFile(name, headers(lines...)+"\n"+text+"\n")
+	writeFile(*dir, name, headers(lines...)+"\n"+text+"\n")
 }
 
 func tenantID(publicURL, resource, audience, upstreamIssuer, upstreamClientID string, generation uint32) string {
@@ -358,14 +364,8 @@ func tenantID(publicURL, resource, audience, upstreamIssuer, upstreamClientID st
 
 func derivations() {
 	m := newMaster("new")
-	mac := func(key []byte, message string) []byte {
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte(message))
-		return h.Sum(nil)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
 	derive := func(name, comment string, inputs, results []string) {
-		writeFile("derive-"+name, headers(append([]string{"derive", name, "comment", comment}, inputs...)...)+"\n"+headers(results...))
+		writeFile(*dir, "derive-"+name, headers(append([]string{"derive", name, "comment", comment}, inputs...)...)+"\n"+headers(results...))
 	}
 
 	fields := []string{"https://mcp.example/wiki", "wiki", "https://mcp.example/wiki/mcp", "https://accounts.example", "client-1"}
@@ -448,6 +448,14 @@ func derivations() {
 		})
 }
 
+func mac(key []byte, message string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(message))
+	return h.Sum(nil)
+}
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
 func hash(s string) []byte {
 	sum := sha256.Sum256([]byte(s))
 	return sum[:]
@@ -464,8 +472,8 @@ func headers(pairs ...string) string {
 	return b.String()
 }
 
-func writeFile(name, text string) {
-	f, err := os.OpenFile(filepath.Join(*dir, name+".txt"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+func writeFile(dir, name, text string) {
+	f, err := os.OpenFile(filepath.Join(dir, name+".txt"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	check(err)
 	_, err = f.WriteString(text)
 	check(errors.Join(err, f.Close()))
