@@ -1,7 +1,6 @@
 package issuer_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -35,7 +35,7 @@ func newDenyWorld(t testing.TB, document string) (*world, denyFile) {
 	f.write(t, document)
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) {
-			list, err := issuer.OpenDenyList(f.name, nil)
+			list, err := deny.Open(f.name, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +248,7 @@ func (h *denyHost) is(status int, serial int, rest, etag string) {
 func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
-		list, err := issuer.OpenDenyList("https://revocations.example/deny.json?signature=s3cr3t", host)
+		list, err := deny.Open("https://revocations.example/deny.json?signature=s3cr3t", host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 func TestADenyDocumentThatHangs(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
-		list, err := issuer.OpenDenyList("https://revocations.example/deny.json", slowly{host, func() { w.clock.Add(3 * time.Second) }})
+		list, err := deny.Open("https://revocations.example/deny.json", slowly{host, func() { w.clock.Add(3 * time.Second) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,88 +331,6 @@ func (s slowly) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(r)
 }
 
-func TestDenyDocumentsThatAreRefused(t *testing.T) {
-	for _, c := range []struct{ name, document, want string }{
-		{"a good one", `{"v":1,"serial":3,"notBefore":{"*":"2026-01-01T00:00:00Z"},"clients":{"AAAAAAAAAAAAAAAA":"2026-01-01T00:00:00+02:00"},"users":{"http://localhost:5556/dex|a b|c":""},"families":{},"redirectHosts":{"::1":""},"keys":{"k":""}}`, ""},
-		{"no version", `{"serial":1}`, "deny document: v must be 1"},
-		{"another version", `{"v":2}`, "deny document: v must be 1"},
-		{"no object", `[]`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"nothing", ``, "deny document: not a JSON object of this form, or a repeated member"},
-		{"more behind it", `{"v":1}{}`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"an unknown member", `{"v":1,"hosts":{}}`, `deny document: unknown member "hosts"`},
-		{"a member in another case", `{"v":1,"Clients":{}}`, `deny document: unknown member "Clients"`},
-		{"a member twice", `{"v":1,"clients":{},"clients":{}}`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"an entry twice", `{"v":1,"keys":{"k":"","k":"2020-01-01T00:00:00Z"}}`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"a list", `{"v":1,"clients":["AAAAAAAAAAAAAAAA"]}`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"a time that is none", `{"v":1,"keys":{"k":"tomorrow"}}`, "deny document: not a JSON object of this form, or a repeated member"},
-		{"a mark without a time", `{"v":1,"notBefore":{"*":"0001-01-01T00:00:00Z"}}`, `deny document: notBefore: "*" has no time`},
-		{"a mark for a name", `{"v":1,"notBefore":{"wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
-		{"a mark for a URL with a slash", `{"v":1,"notBefore":{"https://mcp.localhost/":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
-		{"a mark for a host in capitals, which no server has", `{"v":1,"notBefore":{"https://MCP.localhost/wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://MCP.localhost/wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
-		{"a mark with a default port", `{"v":1,"notBefore":{"https://mcp.localhost:443/wiki":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost:443/wiki" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
-		{"a mark with a query", `{"v":1,"notBefore":{"https://mcp.localhost/wiki?x":"2026-01-01T00:00:00Z"}}`, `deny document: notBefore: "https://mcp.localhost/wiki?x" is neither * nor a public URL as "issuer" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query`},
-		{"a mark with another port", `{"v":1,"notBefore":{"http://mcp.localhost:443/wiki":"2026-01-01T00:00:00Z"}}`, ""},
-		{"a client_id instead of its fingerprint", `{"v":1,"clients":{"https://claude.ai/oauth/mcp":""}}`, `deny document: clients: "https://claude.ai/oauth/mcp" cannot be one`},
-		{"a user without a provider", `{"v":1,"users":{"ada":""}}`, `deny document: users: "ada" cannot be one`},
-		{"a short family", `{"v":1,"families":{"abc":""}}`, `deny document: families: "abc" cannot be one`},
-		{"a host in capitals", `{"v":1,"redirectHosts":{"Evil.example":""}}`, `deny document: redirectHosts: "Evil.example" cannot be one`},
-		{"a URL for a host", `{"v":1,"redirectHosts":{"https://evil.example":""}}`, `deny document: redirectHosts: "https://evil.example" cannot be one`},
-		{"a dot in front of a host", `{"v":1,"redirectHosts":{".evil.example":""}}`, `deny document: redirectHosts: ".evil.example" cannot be one`},
-		{"a megabyte and a little", `{"v":1}` + strings.Repeat(" ", 1<<20), "deny document: larger than 1048576 bytes"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, err := issuer.ParseDenyDocument([]byte(c.document))
-			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
-				t.Errorf("error %v, want %q", err, c.want)
-			}
-		})
-	}
-	t.Run("more entries than the plugin takes", func(t *testing.T) {
-		d := issuer.DenyDocument{Version: 1, Keys: issuer.DenyEntries{}}
-		for i := range 10_001 {
-			d.Keys[fmt.Sprint("key-", i)] = issuer.DenyUntil{}
-		}
-		b, err := json.Marshal(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := issuer.ParseDenyDocument(b); err == nil || !strings.HasPrefix(err.Error(), "deny document: more than 10000 entries") {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
-// A mistake shows when the program starts, not when somebody is to be kept out.
-func TestPlacesOfADenyDocument(t *testing.T) {
-	good := denyFile{filepath.Join(t.TempDir(), "good.json")}
-	good.write(t, `{"v":1,"serial":1}`)
-	bad := denyFile{filepath.Join(t.TempDir(), "bad.json")}
-	bad.write(t, `{"v":1,"serial":1`)
-	for _, c := range []struct {
-		name, source string
-		ok           bool
-	}{
-		{"a file", good.name, true}, {"the document itself", ` {"v":1,"serial":1}`, true}, {"an https URL", "https://revocations.example/deny.json", true}, {"http on this machine", "http://127.0.0.1:1/deny.json", true},
-		{"a file that is not there", good.name + ".json", false}, {"a malformed file", bad.name, false}, {"a malformed document", `{"v":1`, false}, {"http elsewhere", "http://revocations.example/deny.json", false},
-		{"another scheme", "s3://bucket/deny.json", false}, {"a malformed URL", "https://user:s3cr3t%zz@revocations.example/", false}, {"a directory", filepath.Dir(good.name), false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if _, err := issuer.OpenDenyList(c.source, nil); (err == nil) != c.ok || err != nil && strings.Contains(err.Error(), "s3cr3t") {
-				t.Errorf("error %v", err)
-			}
-		})
-	}
-}
-
-func TestPruning(t *testing.T) {
-	now := issuertest.Start
-	d := &issuer.DenyDocument{Version: 1, NotBefore: map[string]time.Time{"*": now.Add(-3650 * 24 * time.Hour)},
-		Clients: issuer.DenyEntries{"a": {}, "b": {Time: now}}, Users: issuer.DenyEntries{"c": {Time: now.Add(time.Second)}}}
-	if n := d.Prune(now); n != 1 || len(d.NotBefore) != 1 || len(d.Clients) != 1 || len(d.Users) != 1 {
-		t.Errorf("%d removed: %+v", n, d)
-	}
-}
-
 // A bearer key and a machine's client end by the document too.
 func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
@@ -423,31 +341,19 @@ func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 	key := url.Values{"key": {info.Key}}
 	w.hop("/hop/token", key).wants(t, 200, "")
 	serial := 1
-	for _, deny := range []string{
+	for _, denied := range []string{
 		`"keys":{"` + info.KeyID + `":""}`, `"families":{"` + info.KeyID + `":""}`, `"notBefore":{"*":"` + w.clock.Now().Add(time.Second).Format(time.RFC3339) + `"}`,
 		// an MCP server that sees this subject cannot tell it from a person's, nor can the plugin
 		`"users":{"` + w.idp.Issuer + `|backup":""}`,
 	} {
 		serial++
-		f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,%s}`, serial, deny))
+		f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,%s}`, serial, denied))
 		w.clock.Add(30 * time.Second)
 		w.hop("/hop/token", key).wants(t, 400, "invalid_grant")
 	}
 	f.write(t, fmt.Sprintf(`{"v":1,"serial":%d,"users":{"%s|backup-2":"","https://idp.example|backup":""}}`, serial+1, w.idp.Issuer))
 	w.clock.Add(30 * time.Second)
 	w.hop("/hop/token", key).wants(t, 200, "")
-}
-
-// "mcpbouncer deny" would say that they are denied.
-func TestEntriesThatCanDenyNothingAreRefused(t *testing.T) {
-	for name, document := range map[string]string{
-		"a host with its port, as the consent page shows it": `"redirectHosts":{"localhost:33418":""}`,
-		"a host with an empty label":                         `"redirectHosts":{"::::":""}`,
-	} {
-		if _, err := issuer.ParseDenyDocument([]byte(`{"v":1,"serial":1,` + document + `}`)); err == nil {
-			t.Errorf("%s is taken: %s", name, document)
-		}
-	}
 }
 
 // A login begins when the person comes back from the provider, not when its code is redeemed.
@@ -488,7 +394,7 @@ func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 	host := &denyHost{}
 	g := gate{host, make(chan struct{}, 4), make(chan struct{}, 4)}
 	w := newWorld(t, nil, func(w *world) {
-		list, err := issuer.OpenDenyList("https://revocations.example/deny.json", g)
+		list, err := deny.Open("https://revocations.example/deny.json", g)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -554,7 +460,7 @@ func TestEntriesThatDenyNothingAreNamed(t *testing.T) {
 	a.login()
 	f.write(t, `{"v":1,"serial":2,"notBefore":{"http://mcp.example/wiki":"2026-01-01T00:00:00Z"},"families":{"abc":"","q83vASNFZ4kBI0VniavN7w":"","q83vASNFZ4kBI0VniavN7x":""},
 		"redirectHosts":{"1.2.3.4.5":"","1572395042":""},"keys":{"ci-bot":"","mbb1_`+strings.Repeat("s3cr3t", 20)+`":""}}`)
-	if _, err := issuer.OpenDenyList(f.name, nil); err == nil {
+	if _, err := deny.Open(f.name, nil); err == nil {
 		t.Error("a login's name of three characters was always refused")
 	}
 	f.write(t, `{"v":1,"serial":2,"notBefore":{"http://mcp.example/wiki":"2026-01-01T00:00:00Z"},"families":{"q83vASNFZ4kBI0VniavN7w":"","q83vASNFZ4kBI0VniavN7x":""},

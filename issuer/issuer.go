@@ -6,7 +6,7 @@
 // header (docs/hop.md). Any replica with the same master secret can answer any request. Only an
 // optional replay guard remembers anything: which codes and refresh tokens were used (guard.go,
 // docs/replay.md). Whom the operator has shut out stands in an optional deny document, which is
-// read and never written here (deny.go).
+// read and never written here (package deny).
 //
 //	/.well-known/oauth-authorization-server[/…]  metadata.go    RFC 8414
 //	/.well-known/openid-configuration[/…]        metadata.go    the same document
@@ -23,7 +23,7 @@
 //
 // And, for the plugin itself, which forwards no client there (docs/hop.md):
 //
-//	/hop/deny                                    deny.go        whom the operator has shut out
+//	/hop/deny                                    denied.go      whom the operator has shut out
 //	/hop/token                                   machine.go     an access token for a bearer key
 //	/hop/assertion                               backend.go     a JWT for the MCP server
 //
@@ -43,6 +43,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -84,7 +85,7 @@ type Config struct {
 	ReplayGuard *ReplayGuard
 
 	// Deny is whom the operator has shut out. Default: nil, so nobody is.
-	Deny *DenyList
+	Deny *deny.Source
 
 	// # Client metadata documents
 
@@ -141,6 +142,7 @@ type Issuer struct {
 
 	upstreams upstreamCache
 	documents clientdoc.Fetcher
+	denied    *deny.List // nil: nothing is denied
 	announced forget.Once
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
@@ -205,6 +207,9 @@ func New(c Config) (*Issuer, error) {
 	}
 	s := &Issuer{Config: c}
 	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log}
+	if c.Deny != nil {
+		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures) }}
+	}
 	return s, nil
 }
 
@@ -244,7 +249,7 @@ func WallClock() time.Time { return time.Now().Round(0) }
 // LongestAnswer bounds what a request waits for, once it is here: its client's document and the
 // keys that this names, the deny document, and a refresh (5 + 5 + 3 + 25 s). A redemption waits for
 // less than a refresh: discovery, another request with its code, the provider and the guard.
-const LongestAnswer = 2*clientdoc.Timeout + denyTimeout + refreshTimeout
+const LongestAnswer = 2*clientdoc.Timeout + deny.Timeout + refreshTimeout
 
 // A route is a path with its one method. Cross-origin scripts may read those that hold no page: RFC
 // 9700 forbids CORS at the authorization endpoint.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
@@ -418,7 +419,7 @@ func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
 	defer server.Close()
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) {
-			list, err := issuer.OpenDenyList(server.URL, nil)
+			list, err := deny.Open(server.URL, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -440,7 +441,7 @@ func TestADenyDocumentThatBreaksOff(t *testing.T) {
 	defer server.Close()
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) {
-			list, err := issuer.OpenDenyList(server.URL, nil)
+			list, err := deny.Open(server.URL, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -42,8 +42,8 @@ type denyCommand struct {
 	words           []string
 }
 
-// deny edits a deny document.
-func deny(args []string, out io.Writer, now time.Time) error {
+// runDeny edits a deny document.
+func runDeny(args []string, out io.Writer, now time.Time) error {
 	c, help, err := parseDeny(args, out)
 	if help || err != nil {
 		return err
@@ -91,9 +91,9 @@ func (c denyCommand) editFile(now time.Time) (said string, err error) {
 	}
 	// A smaller serial than that of a document which stood here before would be taken for an old
 	// copy.
-	document := &issuer.DenyDocument{Version: 1, Serial: now.Unix()}
+	document := &deny.Document{Version: 1, Serial: now.Unix()}
 	if len(old) > 0 {
-		if document, err = issuer.ParseDenyDocument(old); err != nil {
+		if document, err = deny.Parse(old); err != nil {
 			return "", err
 		}
 	}
@@ -216,17 +216,17 @@ func isFlag(flags *flag.FlagSet, arg string) bool {
 	return name == "h" || name == "help" || flags.Lookup(name) != nil
 }
 
-func (c denyCommand) read() (*issuer.DenyDocument, error) {
+func (c denyCommand) read() (*deny.Document, error) {
 	content, err := os.ReadFile(c.file)
 	if err != nil {
 		return nil, err
 	}
-	return issuer.ParseDenyDocument(content)
+	return deny.Parse(content)
 }
 
 // edit changes the document and says what it did, and whether that is a change.
-func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (said string, changed bool, err error) {
-	var until issuer.DenyUntil
+func (c denyCommand) edit(d *deny.Document, now time.Time) (said string, changed bool, err error) {
+	var until deny.Until
 	if c.until != "" {
 		at, err := moment(c.until, now)
 		if err != nil {
@@ -254,7 +254,7 @@ func (c denyCommand) edit(d *issuer.DenyDocument, now time.Time) (said string, c
 	case "user":
 		return c.user(d, word(1), c.words[2], until)
 	case "family":
-		return c.entry(d, deniedKind{"family", "families", &d.Families}, word(1), until)
+		return c.entry(d, deniedKind{"family", "families", &d.Logins}, word(1), until)
 	case "redirect-host":
 		return c.redirectHost(d, word(1), until, now)
 	}
@@ -266,7 +266,7 @@ const futureMark = time.Hour
 
 // mark ends the logins that began before a moment. By default it is the next full second: a login
 // of this one is meant too.
-func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (said string, changed bool, err error) {
+func (c denyCommand) mark(d *deny.Document, who string, now time.Time) (said string, changed bool, err error) {
 	name := "logins at " + who
 	if who == "*" {
 		name = "all logins"
@@ -290,7 +290,7 @@ func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (sa
 	if c.until != "" {
 		return "", false, errors.New("--until does not go with a mark")
 	}
-	if why := d.Ineffective("notBefore", who); why != "" {
+	if why := deny.Ineffective("notBefore", who); why != "" {
 		return "", false, fmt.Errorf("%s: %s", who, why)
 	}
 	over := func(at time.Time) string {
@@ -310,11 +310,11 @@ func (c denyCommand) mark(d *issuer.DenyDocument, who string, now time.Time) (sa
 // deniedKind is a list of the document: what its entries are called, its JSON name, and the list.
 type deniedKind struct {
 	name, list string
-	entries    *issuer.DenyEntries
+	entries    *deny.Entries
 }
 
 // entry denies something, or takes that back.
-func (c denyCommand) entry(d *issuer.DenyDocument, kind deniedKind, entry string, until issuer.DenyUntil) (said string, changed bool, err error) {
+func (c denyCommand) entry(d *deny.Document, kind deniedKind, entry string, until deny.Until) (said string, changed bool, err error) {
 	if c.at != "" {
 		return "", false, errors.New("--at goes with all and tenant only")
 	}
@@ -326,13 +326,13 @@ func (c denyCommand) entry(d *issuer.DenyDocument, kind deniedKind, entry string
 		delete(*kind.entries, entry)
 		return fmt.Sprintf("%s %s is not denied any more", kind.name, entry), true, nil
 	}
-	if why := d.Ineffective(kind.list, entry); why != "" {
+	if why := deny.Ineffective(kind.list, entry); why != "" {
 		if len(entry) > 80 { // it may be a secret
 			entry = entry[:8] + "…"
 		}
 		return "", false, fmt.Errorf("%s %q: %s", kind.name, entry, why)
 	}
-	denied := func(until issuer.DenyUntil) string {
+	denied := func(until deny.Until) string {
 		said := fmt.Sprintf("%s %s is denied", kind.name, entry)
 		if !until.IsZero() {
 			said += " until " + until.UTC().Format(time.RFC3339)
@@ -343,15 +343,15 @@ func (c denyCommand) entry(d *issuer.DenyDocument, kind deniedKind, entry string
 		return denied(before) + ", by an entry that was there and stays; --remove takes it out", false, nil
 	}
 	if *kind.entries == nil {
-		*kind.entries = issuer.DenyEntries{}
+		*kind.entries = deny.Entries{}
 	}
 	(*kind.entries)[entry] = until
 	return denied(until), true, nil
 }
 
 // user knows that a slash at the end of the provider's issuer makes no other person
-// (issuer/deny.go).
-func (c denyCommand) user(d *issuer.DenyDocument, provider, sub string, until issuer.DenyUntil) (said string, changed bool, err error) {
+// (package deny).
+func (c denyCommand) user(d *deny.Document, provider, sub string, until deny.Until) (said string, changed bool, err error) {
 	kind, entry := deniedKind{"user", "users", &d.Users}, provider+"|"+sub
 	bare := strings.TrimSuffix(provider, "/")
 	for _, written := range []string{bare + "|" + sub, bare + "/|" + sub} {
@@ -374,8 +374,8 @@ func (c denyCommand) user(d *issuer.DenyDocument, provider, sub string, until is
 var pseudonym = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
 
 // redirectHost writes the host as browsers read it. Entries of before may be spelt in other ways.
-func (c denyCommand) redirectHost(d *issuer.DenyDocument, text string, until issuer.DenyUntil, now time.Time) (said string, changed bool, err error) {
-	host, err := issuer.DenyHost(text)
+func (c denyCommand) redirectHost(d *deny.Document, text string, until deny.Until, now time.Time) (said string, changed bool, err error) {
+	host, err := deny.HostEntry(text)
 	if err != nil {
 		return "", false, err
 	}

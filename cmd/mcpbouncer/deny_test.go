@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -43,7 +43,7 @@ func TestDenyEditsADocument(t *testing.T) {
 		{"--file F all --remove", "no mark for all logins; serial 12", `"notBefore":{"https://mcp.localhost/wiki":"2026-09-21T10:00:00Z"}`},
 	} {
 		var out strings.Builder
-		if err := deny(strings.Fields(strings.Replace(c.args, "F", file, 1)), &out, now.Add(time.Duration(i/9)*9*time.Second)); err != nil || strings.TrimSpace(out.String()) != c.says {
+		if err := runDeny(strings.Fields(strings.Replace(c.args, "F", file, 1)), &out, now.Add(time.Duration(i/9)*9*time.Second)); err != nil || strings.TrimSpace(out.String()) != c.says {
 			t.Fatalf("%d, %s: %q, %v", i, c.args, out.String(), err)
 		}
 		content, err := os.ReadFile(file)
@@ -53,7 +53,7 @@ func TestDenyEditsADocument(t *testing.T) {
 		if bare := strings.Join(strings.Fields(string(content)), ""); !strings.Contains(bare, c.has) {
 			t.Errorf("%s: %s, want %s", c.args, bare, c.has)
 		}
-		if _, err := issuer.OpenDenyList(file, nil); err != nil {
+		if _, err := deny.Open(file, nil); err != nil {
 			t.Errorf("%s: the sidecar says %v", c.args, err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestDenyMakesADocumentThatIsTaken(t *testing.T) {
 				t.Helper()
 				now = now.Add(time.Minute)
 				var out strings.Builder
-				if err := deny(strings.Fields(args+" --file "+file), &out, now); err != nil || strings.Contains(out.String(), file+" is new") != isNew {
+				if err := runDeny(strings.Fields(args+" --file "+file), &out, now); err != nil || strings.Contains(out.String(), file+" is new") != isNew {
 					t.Fatalf("%s: %q, %v", args, out.String(), err)
 				}
 				document, err := denyCommand{file: file}.read()
@@ -161,7 +161,7 @@ func TestDenyCommandsThatAreRefused(t *testing.T) {
 			clean(t, nil)
 			var out strings.Builder
 			args := strings.NewReplacer("--file F", "--file "+file, "--file B", "--file "+bad, "--file D", "--file "+dir, "--file L", "--file "+filepath.Join(dir, "null")).Replace(c.args)
-			if err := deny(strings.Fields(args), &out, time.Now()); err == nil || err.Error() != c.says || out.Len() > 0 {
+			if err := runDeny(strings.Fields(args), &out, time.Now()); err == nil || err.Error() != c.says || out.Len() > 0 {
 				t.Errorf("error %v, out %q, want %s", err, out.String(), c.says)
 			}
 			if _, err := os.Stat(file); err == nil {
@@ -217,7 +217,7 @@ func TestDenyKeepsTheFile(t *testing.T) {
 			}
 			// the second is shorter
 			for i, args := range [][]string{{"key", issuerID(1)}, {"key", issuerID(1), "--remove"}} {
-				if err := deny(append([]string{"--file", name}, args...), io.Discard, now); err != nil {
+				if err := runDeny(append([]string{"--file", name}, args...), io.Discard, now); err != nil {
 					t.Fatal(err)
 				}
 				is, err := os.Stat(real)
@@ -240,13 +240,13 @@ func TestDenyKeepsTheFile(t *testing.T) {
 		if err := os.Symlink(target, name); err != nil {
 			t.Fatal(err)
 		}
-		if err := deny([]string{"--file", name, "family", "short"}, io.Discard, now); err == nil {
+		if err := runDeny([]string{"--file", name, "family", "short"}, io.Discard, now); err == nil {
 			t.Error("an entry that denies nothing was taken")
 		}
 		if _, err := os.Lstat(target); err == nil {
 			t.Error("a refused edit left a file behind")
 		}
-		if err := deny([]string{"--file", name, "all"}, io.Discard, now); err != nil {
+		if err := runDeny([]string{"--file", name, "all"}, io.Discard, now); err != nil {
 			t.Fatal(err)
 		}
 		if d, err := readDocument(target); err != nil || len(d.NotBefore) != 1 {
@@ -255,12 +255,12 @@ func TestDenyKeepsTheFile(t *testing.T) {
 	})
 }
 
-func readDocument(name string) (*issuer.DenyDocument, error) {
+func readDocument(name string) (*deny.Document, error) {
 	content, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	return issuer.ParseDenyDocument(content)
+	return deny.Parse(content)
 }
 
 // A file that cannot be written is as it was, and the error says so.
@@ -299,7 +299,7 @@ func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := issuer.OpenDenyList(name, nil); err == nil || err.Error() != "deny document: somebody has been editing the file all the time" {
+	if _, err := deny.Open(name, nil); err == nil || err.Error() != "deny document: somebody has been editing the file all the time" {
 		t.Errorf("during an edit: error %v", err)
 	}
 	if err := rewrite(f, []byte(half), []byte(`{"v":1}`)); err != nil {
@@ -307,7 +307,7 @@ func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
 	}
 	unlock()
 	f.Close()
-	if _, err := issuer.OpenDenyList(name, nil); err != nil {
+	if _, err := deny.Open(name, nil); err != nil {
 		t.Errorf("after it: error %v", err)
 	}
 }
@@ -342,7 +342,7 @@ func TestDenyShortensNothing(t *testing.T) {
 		{"user https://idp.example W1-aUjfK29sL0qPx", "user https://idp.example|W1-aUjfK29sL0qPx is denied; if this sub was copied from the log, it is a pseudonym and denies nobody: sub is what MCP servers get as X-Mcp-Sub; serial 14"},
 	} {
 		var out strings.Builder
-		if err := deny(append(strings.Fields(c.args), "--file", name), &out, now); err != nil || strings.TrimSpace(out.String()) != c.says {
+		if err := runDeny(append(strings.Fields(c.args), "--file", name), &out, now); err != nil || strings.TrimSpace(out.String()) != c.says {
 			t.Errorf("%s: %q, %v\nwant %q", c.args, strings.TrimSpace(out.String()), err, c.says)
 		}
 	}
@@ -360,7 +360,7 @@ func TestDenyEditsAtTheSameTime(t *testing.T) {
 	now := time.Now()
 	for i := range 50 {
 		wait.Go(func() {
-			err := deny([]string{"--file", file, "key", issuerID(i)}, io.Discard, now)
+			err := runDeny([]string{"--file", file, "key", issuerID(i)}, io.Discard, now)
 			if err == nil {
 				done.Add(1)
 			} else if want := "deny: somebody else is editing this document"; err.Error() != want {
@@ -373,7 +373,7 @@ func TestDenyEditsAtTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := issuer.ParseDenyDocument(content)
+	d, err := deny.Parse(content)
 	if err != nil || int64(len(d.Keys)) != done.Load() || d.Serial != now.Unix()+done.Load() || done.Load() == 0 {
 		t.Errorf("%d edits succeeded, and the document is %s, %v", done.Load(), content, err)
 	}

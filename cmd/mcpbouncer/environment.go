@@ -16,6 +16,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -298,7 +299,7 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
 	}
 	if e.Deny != "" {
-		if c.Deny, err = issuer.OpenDenyList(e.Deny, nil); err != nil {
+		if c.Deny, err = deny.Open(e.Deny, nil); err != nil {
 			return fmt.Errorf("BOUNCER_DENY: %w", err)
 		}
 	}

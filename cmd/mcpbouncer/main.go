@@ -63,7 +63,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	case "key":
 		return key(args, out)
 	case "deny":
-		return deny(args, out, time.Now())
+		return runDeny(args, out, time.Now())
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":
