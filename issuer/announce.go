@@ -2,18 +2,11 @@ package issuer
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"sync"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
-
-// named is what each log line about a tenant begins with. Two middlewares may give their resources
-// one name, so the public URL stands beside it.
-func (t *tenant) named() slog.Attr {
-	return slog.Group("", "tenant", t.Resource, "issuer", t.PublicURL)
-}
 
 // announce tells the operator, when the sidecar first meets a tenant or its labels have changed,
 // what would otherwise be found out by the first person who fails. The plugin asks for keys when

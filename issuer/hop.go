@@ -7,19 +7,15 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
-
 	"github.com/go-jose/go-jose/v4/json"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -37,53 +33,6 @@ const (
 // hopVersion is the version of the payload that is understood here. docs/hop.md says what raises
 // it.
 const hopVersion = "1"
-
-// tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md). The
-// plugin leaves out a member at its default; one without a default must be there.
-type tenant struct {
-	PublicURL string `json:"publicURL"`
-	Resource  string `json:"resource"`
-	// Audience and DisplayName are Resource where they are left out.
-	Audience       string   `json:"audience" default:"\"\""`
-	ProviderIssuer string   `json:"providerIssuer"`
-	ClientID       string   `json:"clientID"`
-	ClientSecret   string   `json:"clientSecret" default:"\"\""`
-	ClientAuth     string   `json:"clientAuth" default:"\"auto\""`
-	Scopes         []string `json:"scopes" default:"[\"openid\"]"`
-	RequiredScopes []string `json:"requiredScopes" default:"[]"`
-	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
-	Exchange       string   `json:"exchange" default:"\"auto\""`
-	Generation     uint32   `json:"generation" default:"0"`
-	DisplayName    string   `json:"displayName" default:"\"\""`
-	Logo           string   `json:"logo" default:"\"\""`
-
-	AllowedEmails   []string `json:"allowedEmails" default:"[]"`
-	AllowedDomains  []string `json:"allowedDomains" default:"[]"`
-	AllowedGroups   []string `json:"allowedGroups" default:"[]"`
-	AllowedSubjects []string `json:"allowedSubjects" default:"[]"`
-	GroupsClaim     string   `json:"groupsClaim" default:"\"groups\""`
-	ScopeRules      []string `json:"scopeRules" default:"[]"`
-	ScopesSupported []string `json:"scopesSupported" default:"[]"`
-	IdentityClaims  []string `json:"identityClaims" default:"[]"`
-
-	PrivateRedirectURIs []string `json:"privateRedirectURIs" default:"[]"`
-	// ProviderParameters are NAME=VALUE each.
-	ProviderParameters []string `json:"providerParameters" default:"[]"`
-
-	Refresh string `json:"refresh" default:"\"auto\""`
-	// UpstreamCheckInterval is in seconds.
-	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600"`
-
-	id         sealing.TenantID
-	origin     string // scheme and host of PublicURL
-	secure     bool   // https
-	rules      []scopeRule
-	allScopes  []string // scopes()
-	claimNeeds claimNeeds
-	ruleNeeds  claimNeeds // those of them that decide who may come in and what they may do
-
-	metadataDocuments [2]serverDocument // without and with a revocation endpoint
-}
 
 // openedHop is what a hop header says: whom the sidecar serves, and the mark of the answer.
 type openedHop struct {
@@ -185,61 +134,15 @@ func badValue(member, what string) error {
 	return &refusal{reason: "value " + member, cause: "label " + member + ": " + what}
 }
 
+// parseTenant reads the payload of a hop header. Its errors are a *refusal.
 func parseTenant(payload []byte) (*tenant, error) {
 	t := &tenant{}
 	if err := decodeTenant(payload, t); err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(t.PublicURL)
-	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(t.PublicURL, "?#") || strings.HasSuffix(u.Path, "/") {
-		return nil, badValue("publicURL", "not a plain URL without trailing slash")
+	if err := t.complete(); err != nil {
+		return nil, err
 	}
-	t.secure = u.Scheme == "https"
-	if !t.secure && !weburl.IsLocalHTTP(u) {
-		return nil, badValue("publicURL", "must be https (plain http only on localhost)")
-	}
-	if t.rules, err = parseScopeRules(t.ScopeRules); err != nil {
-		return nil, badValue("scopeRules", err.Error())
-	}
-	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes || len(strings.Join(t.scopes(), " ")) > maxScopes {
-		return nil, badValue("scopes", fmt.Sprintf("with requiredScopes, and all scopes of scopeRules together, at most %d characters", maxScopes))
-	}
-	for _, claim := range t.IdentityClaims {
-		if !slices.Contains([]string{"email", "name", "groups"}, claim) {
-			return nil, badValue("identityClaims", "must be of email, name and groups")
-		}
-	}
-	t.allScopes = t.scopes()
-	t.claimNeeds, t.ruleNeeds = t.needs(t.IdentityClaims), t.needs(nil)
-	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
-		return nil, badValue("logo", "must be a data URI of a picture")
-	}
-	if t.DisplayName = names.Displayed(t.DisplayName); t.DisplayName == "" {
-		t.DisplayName = t.Resource
-	}
-	if !slices.Contains([]string{"auto", "token", "callback"}, t.Exchange) {
-		return nil, badValue("exchange", "must be auto, token or callback")
-	}
-	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) {
-		return nil, badValue("refresh", "must be auto, upstream or session")
-	}
-	if !slices.Contains([]string{"auto", "basic", "post", keyAuth}, t.ClientAuth) {
-		return nil, badValue("clientAuth", "must be auto, basic, post or private_key_jwt")
-	}
-	if t.ClientAuth == keyAuth && t.ClientSecret != "" {
-		return nil, badValue("clientSecret", "there is none with clientAuth=private_key_jwt")
-	}
-	if why := parametersFault(t.ProviderParameters); why != "" {
-		return nil, badValue("providerParameters", why)
-	}
-	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
-		return nil, badValue("upstreamCheckInterval", "must be from 0 to a day")
-	}
-	t.origin = u.Scheme + "://" + u.Host
-	t.id = sealing.Tenant{
-		PublicURL: t.PublicURL, Resource: t.Resource, Audience: t.Audience,
-		UpstreamIssuer: t.ProviderIssuer, UpstreamClientID: t.ClientID, Generation: t.Generation,
-	}.ID()
 	return t, nil
 }
 
@@ -318,10 +221,6 @@ var hopMembers = func() (members []hopMember) {
 	}
 	return members
 }()
-
-// resourceURL maps the path below the public URL to the resource identifier, as the user would type
-// it.
-func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
 
 // ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands
 // in its place (docs/hop.md).
