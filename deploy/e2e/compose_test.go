@@ -438,26 +438,32 @@ func composeStatic(t *testing.T) (static map[string]any) {
 func composeContainers(t *testing.T, w *rig.World, project *types.Project) (containers []rig.Container) {
 	t.Helper()
 	for _, tn := range w.Tenants() {
-		service, err := project.GetService(tn.Name)
-		if err != nil {
-			t.Fatalf("compose.yaml: %v", err)
-		}
-		c := rig.Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: map[string]string{}}
-		for name, value := range service.Labels {
-			switch {
-			case strings.HasSuffix(name, ".loadbalancer.server.port"):
-				value = tn.MCP.Port
-			case strings.HasSuffix(name, ".sidecarURL"):
-				value = w.Front.URL
-			}
-			c.Labels[name] = value
-		}
-		for name := range service.Networks {
-			c.Networks = append(c.Networks, project.Networks[name].Name)
-		}
-		containers = append(containers, c)
+		containers = append(containers, composeContainer(t, w, project, tn))
 	}
 	return containers
+}
+
+// composeContainer is the MCP server of one tenant.
+func composeContainer(t *testing.T, w *rig.World, project *types.Project, tn *rig.Tenant) rig.Container {
+	t.Helper()
+	service, err := project.GetService(tn.Name)
+	if err != nil {
+		t.Fatalf("compose.yaml: %v", err)
+	}
+	c := rig.Container{Name: tn.Name, IP: "127.0.0.1", Port: tn.MCP.Port, Labels: map[string]string{}}
+	for name, value := range service.Labels {
+		switch {
+		case strings.HasSuffix(name, ".loadbalancer.server.port"):
+			value = tn.MCP.Port
+		case strings.HasSuffix(name, ".sidecarURL"):
+			value = w.Front.URL
+		}
+		c.Labels[name] = value
+	}
+	for name := range service.Networks {
+		c.Networks = append(c.Networks, project.Networks[name].Name)
+	}
+	return c
 }
 
 func TestComposeFileKeepsItsPromises(t *testing.T) {

@@ -560,7 +560,7 @@ func loopback(t *testing.T) string {
 func installMCPRemote(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcp-remote", "mcp-remote")
-	args := []string{way.Server, fmt.Sprint(rig.FreePort(t)), "--host", "127.0.0.1", "--callback-path", callbackPath}
+	args := append(typed(t, "others.md", "npx -p mcp-remote mcp-remote-client "+connectURL, 4, way), fmt.Sprint(rig.FreePort(t)), "--host", "127.0.0.1", "--callback-path", callbackPath)
 	if way.MetadataURL != "" {
 		args = append(args, "--client-metadata-url", way.MetadataURL)
 	}
@@ -663,14 +663,18 @@ func installInspector(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	const name = "@modelcontextprotocol/inspector"
 	p := install(t, s, way, name, name, "MCP_AUTO_OPEN_ENABLED=true", "MCP_INSPECTOR_SECRET_STORE=file")
-	args := []string{"--cli", "--server-url", way.Server, "--transport", "http", "--protocol-era", "auto", "--callback-url", loopback(t), "--method", "tools/call", "--tool-name", "whoami"}
+	list := typed(t, "inspector.md", "npx @modelcontextprotocol/inspector --cli --server-url "+connectURL+" --transport http --method tools/list", 2, way)
+	more := []string{"--protocol-era", "auto", "--callback-url", loopback(t)}
 	if way.ClientID != "" {
-		args = append(args, "--client-id", way.ClientID, "--client-secret", way.ClientSecret)
+		more = append(more, "--client-id", way.ClientID, "--client-secret", way.ClientSecret)
 	}
-	p.login = func() bool {
-		return p.calls(p.start(p.command("node_modules/"+name+"/clients/launcher/build/index.js", args...)))
+	inspector := func(args ...string) *rig.Process {
+		return p.start(p.command("node_modules/"+name+"/clients/launcher/build/index.js", append(args, more...)...))
 	}
-	p.use = p.login
+	p.login = func() bool { return p.ends(inspector(list...), "whoami") }
+	p.use = func() bool {
+		return p.calls(inspector(append(list[:len(list)-1:len(list)-1], "tools/call", "--tool-name", "whoami")...))
+	}
 	return p
 }
 
@@ -698,6 +702,8 @@ func installMcpdo(t *testing.T, s site, way way) *installation {
 	return p
 }
 
+const codex = "node_modules/codex-linux-*/vendor/*/bin/codex"
+
 // installCodex logs in with its commands for that. Its app server, which editors talk to, calls
 // tools without a model.
 func installCodex(t *testing.T, s site, way way) *installation {
@@ -715,33 +721,40 @@ enabled = false
 [feedback]
 enabled = false
 `)
-	args := []string{"mcp", "add", "mcp", "--url", way.Server}
+	line := "codex mcp add wiki --url " + connectURL
+	if way.ClientID != "" {
+		line += " --oauth-client-id CLIENT_ID --oauth-client-secret CLIENT_SECRET"
+	}
+	args := typed(t, "codex.md", line, 1, way)
 	if way.name == dcrPublic {
 		args = append(args, "--oauth-client-registration", "dcr")
 	}
-	if way.ClientID != "" {
-		args = append(args, "--oauth-client-id", way.ClientID, "--oauth-client-secret", way.ClientSecret)
+	p.login = func() bool {
+		return p.ends(p.start(p.command(codex, args...)), "") && p.ends(p.start(p.command(codex, typed(t, "codex.md", "codex mcp list", 1, way)...)), "OAuth")
 	}
-	const program = "node_modules/codex-linux-*/vendor/*/bin/codex"
-	p.login = func() bool { return p.ends(p.start(p.command(program, args...)), "") }
 	p.use = func() bool {
-		c := p.converse(p.command(program, "app-server"))
+		c := p.converse(p.command(codex, "app-server"))
 		defer c.end()
 		c.call(1, "initialize", `{"clientInfo":{"name":"editor","version":"1"}}`)
 		thread := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(c.call(2, "thread/start", `{"ephemeral":true}`))
 		if thread == nil {
 			t.Fatalf("no thread:\n%s", s.logs.Text(c.process.Name))
 		}
-		answer := c.call(3, "mcpServer/tool/call", fmt.Sprintf(`{"threadId":%q,"server":"mcp","tool":"whoami","arguments":{}}`, thread[1]))
+		answer := c.call(3, "mcpServer/tool/call", fmt.Sprintf(`{"threadId":%q,"server":"wiki","tool":"whoami","arguments":{}}`, thread[1]))
 		return strings.Contains(answer, s.sub())
 	}
 	return p
 }
 
-// installGemini is Gemini CLI's own code for MCP servers, which gemini.mjs finds in the program.
+// installGemini adds the server by the program's own command. The rest is its own code for MCP
+// servers, which gemini.mjs finds in the program.
 func installGemini(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "@google/gemini-cli", "@google/gemini-cli")
+	add := typed(t, "gemini-cli.md", "gemini mcp add --scope user --transport http wiki "+connectURL, 1, way)
+	if !p.ends(p.start(p.command("node_modules/@google/gemini-cli/bundle/gemini.js", add...)), "") {
+		t.Fatal("gemini mcp add")
+	}
 	p.login = func() bool {
 		login := p.command("gemini.mjs", way.Server, "login")
 		login.Stdin = strings.NewReader("y\n")
@@ -755,29 +768,37 @@ func installQwen(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "@qwen-code/qwen-code", "@qwen-code/qwen-code", "TERM=xterm")
 	const program = "node_modules/@qwen-code/qwen-code/cli-entry.js"
-	p.ends(p.start(p.command(program, "mcp", "add", "--scope", "user", "--transport", "http", "mcp", way.Server)), "")
+	p.ends(p.start(p.command(program, typed(t, "others.md", "qwen mcp add --scope user --transport http wiki "+connectURL, 1, way)...)), "")
 	p.login = func() bool { return p.ends(p.start(p.command("qwen.mjs", way.Server)), "") }
 	p.use = func() bool {
-		return p.ends(p.start(p.command(program, "mcp", "reconnect", "--all")), "Reconnected successfully")
+		return p.ends(p.start(p.command(program, typed(t, "others.md", "qwen mcp reconnect --all", 1, way)...)), "Reconnected successfully")
 	}
 	return p
 }
 
 func installOpencode(t *testing.T, s site, way way) *installation {
 	t.Helper()
-	p := install(t, s, way, "opencode-ai", "opencode-linux-*",
-		"OPENCODE_DISABLE_AUTOUPDATE=1", "OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_LSP_DOWNLOAD=1", "OPENCODE_DISABLE_DEFAULT_PLUGINS=1",
-		"OPENCODE_PURE=1", "npm_config_offline=true")
-	config, _ := json.Marshal(map[string]any{
-		"autoupdate": false, "share": "disabled",
-		"mcp": map[string]any{"mcp": map[string]any{"type": "remote", "url": way.Server, "oauth": map[string]any{"redirectUri": loopback(t)}}},
-	})
+	p := install(t, s, way, "opencode-ai", "opencode-linux-*", opencodeEnv...)
+	shown := shownJSON(t, "others.md", `"type": "remote"`, way)
+	shown["autoupdate"], shown["share"] = false, "disabled"
+	shown["mcp"].(map[string]any)["wiki"].(map[string]any)["oauth"] = map[string]any{"redirectUri": loopback(t)}
+	config, _ := json.Marshal(shown)
 	p.write(".config/opencode/opencode.json", string(config))
-	const program = "node_modules/opencode-linux-*/bin/opencode"
-	p.login = func() bool { return p.ends(p.start(p.command(program, "mcp", "auth", "mcp")), "") }
+	p.login = func() bool {
+		return p.ends(p.start(p.command(opencode, typed(t, "others.md", "opencode mcp auth wiki", 1, way)...)), "")
+	}
 	// It has no command that calls a tool.
-	p.use = func() bool { return p.ends(p.start(p.command(program, "mcp", "list")), "connected") }
+	p.use = func() bool {
+		return p.ends(p.start(p.command(opencode, typed(t, "others.md", "opencode mcp list", 1, way)...)), "connected")
+	}
 	return p
+}
+
+const opencode = "node_modules/opencode-linux-*/bin/opencode"
+
+var opencodeEnv = []string{
+	"OPENCODE_DISABLE_AUTOUPDATE=1", "OPENCODE_DISABLE_MODELS_FETCH=1", "OPENCODE_DISABLE_LSP_DOWNLOAD=1", "OPENCODE_DISABLE_DEFAULT_PLUGINS=1",
+	"OPENCODE_PURE=1", "npm_config_offline=true",
 }
 
 const claudeCode = "node_modules/claude-code-linux-*/claude"
@@ -788,19 +809,25 @@ func installClaudeCode(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "@anthropic-ai/claude-code", "claude-code-linux-*",
 		"DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "TERM=xterm", "MCP_TIMEOUT=60000")
-	args := []string{"mcp", "add", "--transport", "http"}
+	const page = "claude-code.md"
+	line := "claude mcp add --transport http wiki " + connectURL
 	if way.ClientID != "" {
-		args = append(args, "--client-id", way.ClientID, "--callback-port", fmt.Sprint(rig.FreePort(t)))
+		line = "claude mcp add --transport http --client-id CLIENT_ID --callback-port 8123 wiki " + connectURL
 	}
+	args := typed(t, page, line, 1, way)
 	if way.ClientSecret != "" {
-		args = append(args, "--client-secret")
+		args = slices.Insert(args, 2, "--client-secret")
 		p.env = append(p.env, "MCP_CLIENT_SECRET="+way.ClientSecret)
 	}
-	if !p.ends(p.start(p.command(claudeCode, append(args, "mcp", way.Server)...)), "") {
+	if !p.ends(p.start(p.command(claudeCode, args...)), "") {
 		t.Fatal("claude mcp add")
 	}
-	p.login = func() bool { return p.ends(p.onTerminal(p.command(claudeCode, "mcp", "login", "mcp")), "") }
-	p.use = func() bool { return p.ends(p.start(p.command(claudeCode, "mcp", "list")), "Connected") }
+	p.login = func() bool {
+		return p.ends(p.onTerminal(p.command(claudeCode, typed(t, page, "claude mcp login wiki", 1, way)...)), "")
+	}
+	p.use = func() bool {
+		return p.ends(p.start(p.command(claudeCode, typed(t, page, "claude mcp list", 1, way)...)), "Connected")
+	}
 	return p
 }
 
@@ -808,23 +835,29 @@ func installMCPUse(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcp-use", "mcp-use", "MCP_USE_ANONYMIZED_TELEMETRY=false")
 	const program = "node_modules/@mcp-use/cli/dist/index.cjs"
-	p.login = func() bool { return p.ends(p.start(p.command(program, "client", "connect", "mcp", way.Server)), "") }
-	p.use = func() bool { return p.calls(p.start(p.command(program, "client", "mcp", "tools", "call", "whoami"))) }
+	run := func(line string) *rig.Process {
+		return p.start(p.command(program, typed(t, "others.md", line, 1, way)...))
+	}
+	p.login = func() bool { return p.ends(run("mcp-use client connect wiki "+connectURL), "") }
+	p.use = func() bool { return p.calls(run("mcp-use client wiki tools call whoami")) }
 	return p
 }
 
 func installMcporter(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcporter", "mcporter", "MCPORTER_OAUTH_NO_BROWSER=1")
-	server := map[string]any{"url": way.Server, "auth": "oauth"}
+	shown := shownJSON(t, "others.md", `"auth": "oauth"`, way)
 	if way.name == dcrFixed {
-		server["oauthRedirectUrl"] = loopback(t)
+		shown["mcpServers"].(map[string]any)["wiki"].(map[string]any)["oauthRedirectUrl"] = loopback(t)
 	}
-	config, _ := json.Marshal(map[string]any{"mcpServers": map[string]any{"mcp": server}})
+	config, _ := json.Marshal(shown)
 	p.write("config/mcporter.json", string(config))
 	const program = "node_modules/mcporter/dist/cli.js"
-	p.login = func() bool { return p.ends(p.start(p.command(program, "auth", "mcp")), "") }
-	p.use = func() bool { return p.calls(p.start(p.command(program, "call", "mcp.whoami"))) }
+	run := func(line string) *rig.Process {
+		return p.start(p.command(program, typed(t, "others.md", line, 1, way)...))
+	}
+	p.login = func() bool { return p.ends(run("mcporter auth wiki"), "") }
+	p.use = func() bool { return p.calls(run("mcporter call wiki.whoami")) }
 	return p
 }
 

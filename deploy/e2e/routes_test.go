@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -412,8 +413,8 @@ func TestDocumentsOfTheServerInTraefik(t *testing.T) {
 	}
 }
 
-// What README.md says of its check: which answer has which cause. A 401 says nothing of sidecar
-// and key.
+// The check of README.md: which answers there are, each with its row in docs/troubleshooting.md. A
+// 401 says nothing of sidecar and key.
 func TestTheCheckOfTheReadme(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})
@@ -425,6 +426,24 @@ func TestTheCheckOfTheReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, words := range []string{
+		"$ curl https://mcp.example.com/.well-known/oauth-authorization-server/wiki\n{\"issuer\":\"https://mcp.example.com/wiki\"",
+		"**the router lacks the middleware, and the server is open to everybody**",
+	} {
+		if !strings.Contains(string(readme), words) {
+			t.Errorf("README.md does not say %s", words)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "troubleshooting.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Begin here\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var answers []string // the first column of the page's table
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \|`).FindAllStringSubmatch(table, -1) {
+		answers = append(answers, strings.Split(row[1], ", ")...)
+	}
 	d := newDynamic()
 	d.service("mcp", says(t, theServer))
 	type labels = map[string]any
@@ -434,19 +453,19 @@ func TestTheCheckOfTheReadme(t *testing.T) {
 		change func(router map[string]any)
 		status int
 		body   string // how it begins
-		cell   string // of README.md's table
+		answer string // in the page's table
 		token  int    // what a request without a token gets at the MCP endpoint
 	}{
-		{"works", nil, nil, 200, `{"issuer":"http://works.localhost/wiki"`, "| `200`, `{\"issuer\":\"https://mcp.localhost/wiki\", …` |", 401},
-		{"no-sidecar", labels{"sidecarURL": "http://127.0.0.1:9"}, nil, 502, `{"error":`, "| `502` |", 401},
-		{"no-key", labels{"hopKeyFile": otherKey + "x"}, nil, 503, `{"error":`, "| `503` |", 401},
-		{"other-key", labels{"hopKeyFile": otherKey}, nil, 503, `{"error":`, "| `503` |", 401},
-		{"bad-label", labels{"exchange": "never"}, nil, 503, `{"error":`, "| `503` |", 503},
-		{"other-path", labels{"publicURL": "http://other-path.localhost/docs"}, nil, 404, `{"error":"not_found"}`, "| `404`, `{\"error\":\"not_found\"}` |", 404},
-		{"other-host", labels{"publicURL": "http://127.0.0.1/wiki"}, nil, 421, `{"error":"misdirected_request"`, "| `421` |", 421},
-		{"other-rule", nil, func(r map[string]any) { r["rule"] = "Host(`other-rule.localhost`) && PathRegexp(`^/wikis(/|$)`)" }, 404, "404 page not found", "| `404 page not found` |", 404},
-		{"other-name", nil, func(r map[string]any) { r["middlewares"] = []string{"mcpb-wikis"} }, 404, "404 page not found", "| `404 page not found` |", 404},
-		{"no-middleware", nil, func(r map[string]any) { delete(r, "middlewares") }, 200, theServer, "| anything else |", 200},
+		{"works", nil, nil, 200, `{"issuer":"http://works.localhost/wiki"`, "200", 401},
+		{"no-sidecar", labels{"sidecarURL": "http://127.0.0.1:9"}, nil, 502, `{"error":`, "502", 401},
+		{"no-key", labels{"hopKeyFile": otherKey + "x"}, nil, 503, `{"error":`, "503", 401},
+		{"other-key", labels{"hopKeyFile": otherKey}, nil, 503, `{"error":`, "503", 401},
+		{"bad-label", labels{"exchange": "never"}, nil, 503, `{"error":`, "503", 503},
+		{"other-path", labels{"publicURL": "http://other-path.localhost/docs"}, nil, 404, `{"error":"not_found"}`, "404 `not_found`", 404},
+		{"other-host", labels{"publicURL": "http://127.0.0.1/wiki"}, nil, 421, `{"error":"misdirected_request"`, "421", 421},
+		{"other-rule", nil, func(r map[string]any) { r["rule"] = "Host(`other-rule.localhost`) && PathRegexp(`^/wikis(/|$)`)" }, 404, "404 page not found", "404 `page not found`", 404},
+		{"other-name", nil, func(r map[string]any) { r["middlewares"] = []string{"mcpb-wikis"} }, 404, "404 page not found", "404 `page not found`", 404},
+		{"no-middleware", nil, func(r map[string]any) { delete(r, "middlewares") }, 200, theServer, "anything else", 200},
 	}
 	for _, c := range cases {
 		d.bouncer(c.name, w, c.labels)
@@ -464,8 +483,8 @@ func TestTheCheckOfTheReadme(t *testing.T) {
 			if got.Status != c.status || !strings.HasPrefix(got.Body, c.body) {
 				t.Errorf("the check is answered %s, want %d %s", got, c.status, c.body)
 			}
-			if !strings.Contains(string(readme), "\n"+c.cell) {
-				t.Errorf("README.md has no row %s", c.cell)
+			if !slices.Contains(answers, c.answer) {
+				t.Errorf("docs/troubleshooting.md has no row for %s", c.answer)
 			}
 			if got := ask.get(c.name+".localhost", "/wiki/mcp"); got.Status != c.token {
 				t.Errorf("without a token: %s, want %d", got, c.token)

@@ -72,6 +72,10 @@ for sdk in gosdk mcpgo; do
     env CGO_ENABLED=0 go -C sdks build -modfile oldest.mod -tags oldest,mcp_go_client_oauth -trimpath -ldflags='-s -w' -o "$build/$sdk-oldest" "./$sdk"
 done
 
+# The example of docs/connect/sdks.md.
+make_tool gosdk-example "a few seconds" "$(inputs sdks/go.mod sdks/go.sum sdks/example/*.go)" \
+  env CGO_ENABLED=0 go -C sdks build -trimpath -ldflags='-s -w' -o "$build/gosdk-example" ./example
+
 # The MCP server of the conformance suite's choice, from the Go SDK.
 make_tool everything-server "a few seconds" \
   "$(inputs go.mod go.sum)" \

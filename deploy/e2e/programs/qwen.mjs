@@ -11,5 +11,5 @@ const { MCPOAuthProvider } = await import(new URL(provider, chunks));
 
 const events = new EventEmitter();
 events.emit = (_event, message) => console.log(message.key ?? message);
-await new MCPOAuthProvider().authenticate('mcp', { enabled: true }, process.argv[2], events);
+await new MCPOAuthProvider().authenticate('wiki', { enabled: true }, process.argv[2], events);
 process.exit(0); // connections of the unused parts are left

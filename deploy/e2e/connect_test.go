@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// connectURL is the MCP URL of the pages of docs/connect.
+const connectURL = "https://mcp.example.com/wiki/mcp"
+
+// connectPage is the text of a page of docs/connect.
+func connectPage(t *testing.T, page string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "connect", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var (
+	shellBlock = regexp.MustCompile("(?s)\n```sh\n(.*?)\n```")
+	jsonBlock  = regexp.MustCompile("(?s)\n```json\n(.*?)\n```")
+)
+
+// shellLines are the commands that a page shows.
+func shellLines(page string) (lines []string) {
+	for _, block := range shellBlock.FindAllStringSubmatch(page, -1) {
+		lines = append(lines, strings.Split(block[1], "\n")...)
+	}
+	return lines
+}
+
+// typedLines are the commands of the pages that programs run in the tests.
+var typedLines = map[string][]string{
+	"claude-code.md": {
+		"claude mcp add --transport http wiki " + connectURL,
+		"claude mcp login wiki",
+		"claude mcp list",
+		"claude mcp add --transport http --client-id CLIENT_ID --callback-port 8123 wiki " + connectURL,
+	},
+	"codex.md": {
+		"codex mcp add wiki --url " + connectURL,
+		"codex mcp list",
+		"codex mcp login wiki",
+		"codex mcp add wiki --url " + connectURL + " --oauth-client-id CLIENT_ID --oauth-client-secret CLIENT_SECRET",
+	},
+	"gemini-cli.md": {"gemini mcp add --scope user --transport http wiki " + connectURL},
+	"inspector.md":  {"npx @modelcontextprotocol/inspector --cli --server-url " + connectURL + " --transport http --method tools/list"},
+	"others.md": {
+		"npx -p mcp-remote mcp-remote-client " + connectURL,
+		"opencode mcp auth wiki", "opencode mcp list",
+		"qwen mcp add --scope user --transport http wiki " + connectURL, "qwen mcp reconnect --all",
+		"mcporter auth wiki", "mcporter call wiki.whoami",
+		"mcp-use client connect wiki " + connectURL, "mcp-use client wiki tools call whoami",
+	},
+}
+
+// A command that stands on a page and that no test runs is a command that nobody has tried.
+func TestConnectPagesShowWhatIsRun(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(rig.Root(), "docs", "connect", "*.md"))
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("%d pages: %v", len(pages), err)
+	}
+	for _, path := range pages {
+		page := filepath.Base(path)
+		shown := shellLines(connectPage(t, page))
+		for _, line := range typedLines[page] {
+			if !slices.Contains(shown, line) {
+				t.Errorf("docs/connect/%s does not show %s", page, line)
+			}
+		}
+		for _, line := range shown {
+			// The operator's commands have tests of their own; variables are compared by
+			// TestWhichCertificatesProgramsTrust.
+			operators := strings.HasPrefix(line, "mcpbouncer ") || strings.HasPrefix(line, "    --") || strings.HasPrefix(line, "export ")
+			if !operators && !slices.Contains(typedLines[page], line) {
+				t.Errorf("docs/connect/%s shows what no test runs: %s", page, line)
+			}
+		}
+	}
+}
+
+// typed is a command as a page shows it, for this server: the words after skip of them, which name
+// the program.
+func typed(t *testing.T, page, line string, skip int, w way) []string {
+	t.Helper()
+	if !slices.Contains(typedLines[page], line) {
+		t.Fatalf("typedLines of %s do not have %s", page, line)
+	}
+	words := strings.Fields(line)[skip:]
+	for i, word := range words {
+		switch word {
+		case connectURL:
+			words[i] = w.Server
+		case "CLIENT_ID":
+			words[i] = w.ClientID
+		case "CLIENT_SECRET":
+			words[i] = w.ClientSecret
+		case "8123":
+			words[i] = fmt.Sprint(rig.FreePort(t))
+		}
+	}
+	return words
+}
+
+// shownJSON is the configuration that a page shows for a program, for this server: the block that
+// has the words.
+func shownJSON(t *testing.T, page, words string, w way) (config map[string]any) {
+	t.Helper()
+	for _, block := range jsonBlock.FindAllStringSubmatch(connectPage(t, page), -1) {
+		if !strings.Contains(block[1], words) {
+			continue
+		}
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(block[1], connectURL, w.Server)), &config); err != nil {
+			t.Fatalf("docs/connect/%s: %v", page, err)
+		}
+		return config
+	}
+	t.Fatalf("docs/connect/%s shows no configuration with %s", page, words)
+	return nil
+}
+
+// Which of the two variables on docs/connect/README.md makes a program trust a private authority.
+// The server only has to see that a request came: the handshake is over by then.
+func TestWhichCertificatesProgramsTrust(t *testing.T) {
+	t.Parallel()
+	authority, _ := composeCertificate(t, "localhost")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(filepath.Dir(authority), "traefik", "cert.pem"), filepath.Join(filepath.Dir(authority), "traefik", "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	variables := []string{"", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"}
+	page := connectPage(t, "README.md")
+	for _, name := range variables[1:] {
+		if !strings.Contains(page, "\nexport "+name+"=") {
+			t.Errorf("docs/connect/README.md does not show %s", name)
+		}
+	}
+	asks := []struct {
+		name string
+		ask  func(p *installation, server string) *rig.Process
+	}{
+		{"Claude Code", func(p *installation, server string) *rig.Process {
+			p.attend(p.start(p.command(claudeCode, "mcp", "add", "--transport", "http", "wiki", server)), nil)
+			return p.start(p.command(claudeCode, "mcp", "list"))
+		}},
+		{"Codex", func(p *installation, server string) *rig.Process {
+			return p.start(p.command(codex, "mcp", "add", "wiki", "--url", server))
+		}},
+		{"Gemini CLI", func(p *installation, server string) *rig.Process {
+			return p.start(p.command("gemini.mjs", server))
+		}},
+		{"MCP Inspector", func(p *installation, server string) *rig.Process {
+			p.env = append(p.env, "MCP_AUTO_OPEN_ENABLED=true", "MCP_INSPECTOR_SECRET_STORE=file")
+			return p.start(p.command("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli", "--server-url", server, "--transport", "http", "--method", "tools/list"))
+		}},
+		{"mcp-remote", func(p *installation, server string) *rig.Process {
+			return p.start(p.command("node_modules/mcp-remote/dist/client.js", server, fmt.Sprint(rig.FreePort(p.t))))
+		}},
+		{"opencode", func(p *installation, server string) *rig.Process {
+			p.env = append(p.env, opencodeEnv...)
+			p.write(".config/opencode/opencode.json", fmt.Sprintf(`{"autoupdate":false,"mcp":{"wiki":{"type":"remote","url":%q}}}`, server))
+			return p.start(p.command(opencode, "mcp", "list"))
+		}},
+	}
+	table := "| program | `NODE_EXTRA_CA_CERTS` | `SSL_CERT_FILE` |\n|---|---|---|\n"
+	for _, c := range asks {
+		row := "| " + c.name
+		for _, variable := range variables {
+			var requests atomic.Int32
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				requests.Add(1)
+				http.NotFound(w, nil)
+			}))
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			server.StartTLS()
+			_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "https://"), ":")
+			p := &installation{t: t, site: site{name: "localhost", logs: &rig.Logs{}}, name: c.name, home: t.TempDir(), patience: 20 * time.Second}
+			p.env = []string{"HOME=" + p.home, "PATH=" + p.home, "NO_COLOR=1", "TERM=xterm", "DO_NOT_TRACK=1", "DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"}
+			if variable != "" {
+				p.env = append(p.env, variable+"="+authority)
+			}
+			process := c.ask(p, "https://localhost:"+port+"/wiki/mcp")
+			p.attend(process, nil)
+			process.Kill()
+			server.Close()
+			switch trusts := requests.Load() > 0; {
+			case variable != "" && trusts:
+				row += " | trusts"
+			case variable != "":
+				row += " | does not"
+			case trusts:
+				t.Errorf("%s trusts a certificate that nobody vouches for", c.name)
+			}
+		}
+		table += row + " |\n"
+	}
+	if t.Failed() {
+		return
+	}
+	part := partOf(t, "connect/README.md")
+	if *update {
+		part.write(t, table)
+	}
+	if got := part.read(t); got != table {
+		t.Errorf("docs/connect/README.md is stale: go test -run '^%s$' . -update. The programs did:\n%s", t.Name(), table)
+	}
+}
+
+// The two programs of docs/connect/sdks.md log in and list the tools, and the page shows them as
+// they are.
+func TestTheExamplesOfTheSDKs(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{})
+	var shown strings.Builder
+	for _, c := range []struct {
+		heading, language, file string
+		start                   func(server string) *rig.Process
+	}{
+		{"Go", "go", "sdks/example/main.go", func(server string) *rig.Process {
+			return rig.StartProcess(t, w.Logs, "Go example", sdkCommand(t, nil, "gosdk-example", server))
+		}},
+		{"TypeScript", "js", "node/example.mjs", func(server string) *rig.Process {
+			return rig.StartProcess(t, w.Logs, "TypeScript example", sdkCommand(t, nil, "example.mjs", server))
+		}},
+	} {
+		text, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "e2e", filepath.FromSlash(c.file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&shown, "## %s\n\n```%s\n%s```\n\n", c.heading, c.language, text)
+		tn := w.Wiki
+		p := &installation{t: t, site: siteOf(t, tn, w), name: c.heading}
+		process := c.start(tn.PublicHTTP() + "/mcp")
+		if said := p.attend(process, nil); process.Wait(t) != 0 || !strings.Contains(said, "\nwhoami\n") {
+			t.Errorf("%s:\n%s", c.file, said)
+		}
+	}
+	part := partOf(t, "connect/sdks.md")
+	if *update {
+		part.write(t, shown.String())
+	}
+	if part.read(t) != shown.String() {
+		t.Errorf("docs/connect/sdks.md does not show the examples as they are: go test -run '^%s$' . -update", t.Name())
+	}
+}
