@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // admit is the one place where it is decided who may come in. It is called for every grant (issue),
@@ -44,7 +45,7 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	s.counters.add(notAdmitted)
 	names := strings.Join(missing, " ")
 	cause := fmt.Errorf("%w: the provider did not grant %s, which requiredScopes needs: let its client there have that scope, or take it out of the labels scopes or requiredScopes", errWithheld, names)
-	if !who.scopeSaid {
+	if who.said.Scope == nil {
 		cause = fmt.Errorf("%w: the provider does not say that it granted %s, which requiredScopes needs, and does not list that scope: %s", errWithheld, names, scopeRuleRemedy(missing))
 	}
 	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").because(cause)
@@ -91,7 +92,7 @@ func (t *tenant) breaks(who identity) error {
 	case len(t.AllowedDomains) > 0 && !slices.ContainsFunc(t.AllowedDomains, func(d string) bool { return who.inDomain(t, d) }):
 		return rule("allowedDomains", "the domain is not listed")
 	case len(t.AllowedGroups) > 0 && !slices.ContainsFunc(t.AllowedGroups, who.inGroup):
-		if who.sent != nil && !who.groupsSent {
+		if who.said.Claims != nil && !who.said.Groups {
 			return unsent("allowedGroups", "no groups came", t.GroupsClaim)
 		}
 		return unsent("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim, t.GroupsClaim)
@@ -101,7 +102,7 @@ func (t *tenant) breaks(who identity) error {
 		given := t.given(who)
 		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
 		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
-		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.sent != nil {
+		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.said.Claims != nil {
 			return unsent("scopeRules", why, t.GroupsClaim)
 		}
 		return rule("scopeRules", why)
@@ -120,21 +121,21 @@ func (t *tenant) breaks(who identity) error {
 // refresh that asked nobody, nothing is known of that.
 func (who identity) lacking(claim string) string {
 	switch {
-	case who.sent == nil:
+	case who.said.Claims == nil:
 		return ""
-	case who.odd[claim] != "":
-		return fmt.Sprintf("; %s came as %s", claim, who.odd[claim])
-	case claim == "email" && who.odd["email_verified"] != "":
-		return "; email_verified came as " + who.odd["email_verified"]
-	case claim != "email" && who.groupsSent:
+	case who.said.Odd[claim] != "":
+		return fmt.Sprintf("; %s came as %s", claim, who.said.Odd[claim])
+	case claim == "email" && who.said.Odd["email_verified"] != "":
+		return "; email_verified came as " + who.said.Odd["email_verified"]
+	case claim != "email" && who.said.Groups:
 		return ""
-	case claim == "email" && slices.Contains(who.sent, claim) && !slices.Contains(who.sent, "email_verified"):
+	case claim == "email" && slices.Contains(who.said.Claims, claim) && !slices.Contains(who.said.Claims, "email_verified"):
 		return "; it sent one, and does not say that it is verified (email_verified)"
-	case slices.Contains(who.sent, claim):
+	case slices.Contains(who.said.Claims, claim):
 		return ""
 	}
 	const most = 30
-	names := strings.Join(who.sent[:min(len(who.sent), most)], ", ")
+	names := strings.Join(who.said.Claims[:min(len(who.said.Claims), most)], ", ")
 	remedy := ": ask for it by the label scopes"
 	if claim != "email" {
 		remedy += ", or set groupsClaim"
@@ -148,10 +149,10 @@ func (who identity) hasEmail(address string) bool {
 	return who.Email != "" && names.LowerASCII(who.Email) == names.LowerASCII(address)
 }
 
-// domain is the one that vouches for a person. With Google it is the Workspace's (hd): anybody can
-// open a consumer account with an address at a company's domain, and keep it after leaving.
+// domain is the one that vouches for a person. With Google it is the Workspace's (hd), and not that
+// of the e-mail address (provider.HasHostedDomains).
 func (who identity) domain(t *tenant) string {
-	if t.ProviderIssuer == googleIssuer {
+	if provider.HasHostedDomains(t.ProviderIssuer) {
 		return names.LowerASCII(who.HostedDomain)
 	}
 	return names.LowerASCII(who.Email[strings.LastIndexByte(who.Email, '@')+1:])
@@ -162,7 +163,7 @@ func (who identity) inDomain(t *tenant, domain string) bool {
 }
 
 func (who identity) inGroup(group string) bool {
-	return slices.ContainsFunc(who.Groups, func(g string) bool { return sameGroup(g, group) })
+	return slices.ContainsFunc(who.Groups, func(g string) bool { return provider.SameGroup(g, group) })
 }
 
 // whoMayComeIn says the rules in words, for the operator's log.
@@ -174,7 +175,7 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 		}
 	}
 	add(t.AllowedEmails, "has one of the verified e-mail addresses")
-	if t.ProviderIssuer == googleIssuer {
+	if provider.HasHostedDomains(t.ProviderIssuer) {
 		add(t.AllowedDomains, "has an account of one of the Google Workspaces")
 	} else {
 		add(t.AllowedDomains, "has a verified e-mail address at one of")
@@ -208,4 +209,28 @@ func (t *tenant) howRequiredScopesCome() (words string) {
 		words += "; they all get " + strings.Join(given, " ") + ": to say who gets it, set scopeRules"
 	}
 	return words
+}
+
+// needs reads the labels that are rules, and what the MCP server is told. It runs once for each
+// tenant configuration.
+func (t *tenant) needs(told []string) provider.Needs {
+	n := provider.Needs{
+		Email: len(t.AllowedEmails) > 0 || len(t.AllowedDomains) > 0 || slices.Contains(told, "email"),
+		Name:  slices.Contains(told, "name"),
+	}
+	n.Groups, n.AllGroups = slices.Clone(t.AllowedGroups), slices.Contains(told, "groups")
+	for _, rule := range t.rules {
+		switch rule.kind {
+		case "email", "domain":
+			n.Email = true
+		case "group":
+			n.Groups = append(n.Groups, rule.name)
+		}
+	}
+	if len(n.Groups) > 0 || n.AllGroups {
+		n.GroupsClaim = t.GroupsClaim
+	}
+	slices.Sort(n.Groups)
+	n.Groups = slices.Compact(n.Groups)
+	return n
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // announce tells the operator, when the sidecar first meets a tenant or its labels have changed,
@@ -34,12 +35,12 @@ func (s *Issuer) announcePeople(t *tenant) {
 		}
 		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
 	}
-	say := func(provider string) {
+	say := func(document string) {
 		facts := []any{t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL()}
-		if t.ClientAuth == keyAuth {
+		if t.ClientAuth == provider.PrivateKeyJWT {
 			facts = append(facts, "JWKS URL to register at the provider", t.clientJWKS())
 		}
-		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", provider)...)
+		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", document)...)
 	}
 	const notYet = "is read at the first login"
 	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
@@ -53,13 +54,13 @@ func (s *Issuer) announcePeople(t *tenant) {
 	}
 	s.Background(func() {
 		defer s.asking.Add(-1)
-		up, err := s.upstream(context.Background(), t)
+		up, err := s.providers.Discover(context.Background(), &t.provider)
 		if err != nil {
 			say("cannot be used: " + err.Error())
 			return
 		}
-		say("read" + up.authNote(t))
-		if err := up.keyFault(t); err != nil {
+		say("read" + up.AuthNote())
+		if err := up.KeyFault(); err != nil {
 			s.Log.Error("nobody can log in: the client cannot prove itself at the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
 		}
 	})
@@ -73,7 +74,7 @@ func (s *Issuer) announceSecret(t *tenant) {
 	if !s.announced.First("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
 		return
 	}
-	if _, err := s.clientSecret(t); err != nil {
+	if err := s.providers.CheckSecret(&t.provider); err != nil {
 		s.Log.Error("nobody can log in: there is no client secret for the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // linesOf returns the log's lines with a message, decoded.
@@ -34,7 +35,7 @@ func linesOf(t *testing.T, log, message string) (found []map[string]any) {
 // One request for the keys, which is what the plugin sends at load, and the log says what would
 // otherwise be found out by the first person who signs in.
 func TestWhatIsMissingIsSaidWhenTheTenantIsFirstSeen(t *testing.T) {
-	sealed := issuer.SealSecret(newRing(t, masterOne), "https://another.example", "client", "s", issuertest.NewClock().Now())
+	sealed := provider.SealSecret(newRing(t, masterOne), "https://another.example", "client", "s", issuertest.NewClock().Now())
 	for _, c := range []struct{ name, secret, variable, cause string }{
 		{"a plain secret", "plain", "", ""},
 		{"a variable that is there", "env:WIKI_CLIENT_SECRET", "s", ""},

@@ -43,10 +43,9 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	if name == "" {
 		name = "An application without a name"
 	}
-	provider := weburl.HostOf(t.ProviderIssuer)
-	if up, err := s.upstream(r.Context(), t); err == nil {
-		// some providers ask for passwords at another host than their issuer's
-		provider = weburl.HostOf(up.endpoint.AuthURL)
+	signIn := weburl.HostOf(t.ProviderIssuer)
+	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
+		signIn = up.SignInHost()
 	}
 	a := &answer{
 		page: consentPage,
@@ -58,7 +57,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 			"Private":  !weburl.IsWeb(req.RedirectURI),
 			"Resource": req.Resource,
 			"Scopes":   inWords(strings.Fields(req.Scope)),
-			"Provider": provider,
+			"Provider": signIn,
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),
 			"Request":  s.seal(sealing.KindConsent, t, id, req),

@@ -7,19 +7,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
-// A cache that is full loses one entry, not all: the providers of all tenants would be asked at
-// once, and all headers opened anew.
+// A cache that is full loses one entry, not all: all headers would be opened anew.
 func TestAFullCacheLosesOneEntry(t *testing.T) {
-	var upstreams upstreamCache
 	var hops hopCache
 	var said forget.Once
 	var tenants lastTenants
-	var known standings
-	has := func(k string) bool {
-		n := len(known.m)
-		known.of(&tenant{ClientID: k}, "")
-		return len(known.m) == n
-	}
 	key := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
 	for _, c := range []struct {
 		name string
@@ -28,10 +20,8 @@ func TestAFullCacheLosesOneEntry(t *testing.T) {
 		len  func() int
 		has  func(key string) bool
 	}{
-		{"providers", upstreamsAtATime, func(k string) { upstreams.entry(k) }, func() int { return len(upstreams.m) }, func(k string) bool { return upstreams.m[k] != nil }},
 		{"hop headers", hopCacheLimit, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
 		{"words", forget.MostSaid, func(k string) { said.First(k) }, func() int { return said.Len() }, func(k string) bool { return !said.First(k) }},
-		{"standings", standingsKept, func(k string) { known.of(&tenant{ClientID: k}, "") }, func() int { return len(known.m) }, has},
 		{"tenants", 2 * hopCacheLimit, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,19 +44,5 @@ func TestAFullCacheLosesOneEntry(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A provider keeps its document and its silence while others come and go.
-func TestAnEntryOfAProviderStays(t *testing.T) {
-	var c upstreamCache
-	first := c.entry("https://idp.example")
-	for i := range upstreamsAtATime - 1 {
-		c.entry(fmt.Sprint("https://other.example/", i))
-	}
-	for range 100 {
-		if c.entry("https://idp.example") != first {
-			t.Fatal("a full cache forgets what is asked for")
-		}
 	}
 }

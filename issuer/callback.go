@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -42,20 +43,20 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	if !weburl.IsWeb(req.RedirectURI) { // the browser stays on our page, which may be reloaded
 		succeeded = []*http.Cookie{t.reloadedCookie(state, cookie.Value)}
 	}
-	up, err := s.upstream(r.Context(), t)
+	up, err := s.providers.Discover(r.Context(), &t.provider)
 	if err != nil {
-		return nil, noProvider(err)
+		return nil, err
 	}
-	if err := up.checkIssParameter(query); err != nil {
+	if err := up.CheckIss(query); err != nil {
 		return nil, (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "The answer came from another sign-in provider than the one asked."}).because(err)
 	}
 	if code := query.Get("error"); code != "" {
 		e := upstreamRefusal(code)
-		e.cause = saidAtCallback(query)
+		e.cause = provider.SaidAtCallback(query)
 		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 	}
 	upstreamCode := query.Get("code")
-	if upstreamCode == "" || len(upstreamCode) > maxUpstreamValue {
+	if upstreamCode == "" || len(upstreamCode) > provider.MaxValue {
 		return nil, invalidRequest("The sign-in provider's answer holds no code, or one that is too long.")
 	}
 	code := authorizationCode{
@@ -81,7 +82,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 		if err != nil {
 			e := asError(err)
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
-				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.issuer, "cause", e.cause)
+				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.Issuer(), "cause", e.cause)
 				s.handOn(r.Context(), mark)
 				return s.codeAnswer(t, req, code, succeeded), nil
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -18,9 +19,6 @@ import (
 // guard.
 
 const (
-	// staleWindow is how long after a provider's last word on a person its silence is bridged by
-	// short tokens.
-	staleWindow = 2 * time.Hour
 	leasePoll   = 250 * time.Millisecond
 	leaseWait   = 3 * time.Second
 	flightsKept = 10_000
@@ -64,7 +62,7 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 
 // askProvider asks the provider, as the only one of all replicas, and takes the login one step on.
 func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
-	up, secret, err := s.upstreamWithSecret(ctx, t) // before the lease, which is short
+	up, err := s.providers.Connect(ctx, &t.provider) // before the lease, which is short
 	if err != nil {
 		return s.stale(t, presented, g, err)
 	}
@@ -85,11 +83,9 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 	}
 	s.counters.add(upstreamChecks)
 	last := g.Identity
-	var withheld []string
-	g.Identity, withheld, err = s.askAgain(ctx, t, up, secret, loginKey(t, g), last)
+	now, err := up.Refresh(ctx, loginKey(t, g), last.person())
 	if err != nil {
-		g.Identity = last
-		if errors.Is(err, errRulesChanged) {
+		if errors.Is(err, provider.ErrNeedsMore) {
 			return renewal{}, err
 		}
 		if e := asError(err); e.Status < http.StatusInternalServerError {
@@ -99,10 +95,11 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 		}
 		return s.stale(t, presented, g, err)
 	}
+	g.Identity = identityOf(now)
 	if s.ReplayGuard == nil && !c.proved {
 		s.warnOfOldTokens(t, up, last.RefreshToken == g.Identity.RefreshToken)
 	}
-	g.Scope = withoutScopes(g.Scope, withheld)
+	g.Scope = withoutScopes(g.Scope, t.withheldScopes(now.Said.Scope))
 	if t.breaks(g.Identity) != nil {
 		return renewal{grant: g, outcome: refusedByRules}, nil
 	}
@@ -116,10 +113,11 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 }
 
 // stale answers a due refresh when nobody can be asked, and nothing has moved: with a short access
-// token and the same refresh token, for staleWindow. Claims that were never read are not bridged.
+// token and the same refresh token, for provider.StaleWindow. Claims that were never read are not
+// bridged.
 func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
 	e := asError(cause)
-	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > staleWindow || !t.claimNeeds.within(g.Identity.Needs) {
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > provider.StaleWindow || !t.claimNeeds.Within(g.Identity.Needs) {
 		return renewal{}, e
 	}
 	if e.cause != nil {
@@ -131,21 +129,14 @@ func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renew
 
 // warnOfOldTokens tells the operator, once for each tenant, that nobody notices a stolen refresh
 // token: there is no guard, and the provider takes its own again when they were used.
-func (s *Issuer) warnOfOldTokens(t *tenant, up *upstream, same bool) {
+func (s *Issuer) warnOfOldTokens(t *tenant, up *provider.Provider, same bool) {
 	const advice = ", and there is no replay guard: a stolen refresh token works unnoticed until its login is over; see BOUNCER_REPLAY_GUARD and BOUNCER_REFRESH_TOKEN_TTL"
-	d := up.dialect()
-	what := "the provider keeps its refresh tokens when they are used"
-	switch {
-	case same:
-	case d.keepsOld && d.unless != "":
-		what = d.name + " takes refresh tokens that were used again, unless " + d.unless + " is on there"
-	case d.keepsOld:
-		what = d.name + " takes refresh tokens that were used again"
-	default:
-		return
+	what := up.TakesUsedTokens()
+	if same {
+		what = "the provider keeps its refresh tokens when they are used"
 	}
-	if s.keepsOld.First(t.PublicURL) {
-		s.Log.Warn(what+advice, t.named(), "provider", up.issuer)
+	if what != "" && s.keepsOld.First(t.PublicURL) {
+		s.Log.Warn(what+advice, t.named(), "provider", up.Issuer())
 	}
 }
 
@@ -228,7 +219,7 @@ func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey,
 		defer f.mu.Unlock()
 		mine.until = now().Add(replayGrace)
 		// The next request may find the provider well again, or the labels changed back.
-		again := mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, errRulesChanged))
+		again := mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, provider.ErrNeedsMore))
 		if again || mine.next.outcome == unchangedShort {
 			if f.m.Get(key) == mine { // there may have been no room for it
 				f.m.Delete(key)

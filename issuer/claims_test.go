@@ -319,9 +319,9 @@ func TestAProviderThatSaysNothingNew(t *testing.T) {
 	}
 }
 
-// The rule for claims at odd places (claims.go): what is not needed never refuses; what is needed
-// and understood counts; what is needed and not understood refuses, and the log has its name and
-// the type that came, not its value.
+// The rule for claims at odd places (provider/claims.go): what is not needed never refuses; what is
+// needed and understood counts; what is needed and not understood refuses, and the log has its name
+// and the type that came, not its value.
 func TestClaimsAtOddPlaces(t *testing.T) {
 	email, groups, none := labels{AllowedEmails: []string{"ada@example.com"}}, labels{AllowedGroups: []string{"admins"}}, labels{}
 	type m = map[string]any

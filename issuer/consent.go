@@ -66,12 +66,12 @@ func (t *tenant) sameOrigin(r *http.Request) bool {
 
 // sendUpstream begins the login at the provider: state, nonce and PKCE always (RFC 9700 §2.1.1).
 func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*answer, error) {
-	up, err := s.upstream(r.Context(), t)
+	up, err := s.providers.Discover(r.Context(), &t.provider)
 	if err != nil {
-		return nil, noProvider(err)
+		return nil, err
 	}
-	if err := up.keyFault(t); err != nil { // the login could not be finished
-		return nil, serverError("the sign-in provider is not configured correctly", err)
+	if err := up.KeyFault(); err != nil { // the login could not be finished
+		return nil, err
 	}
 	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
 	state := login.Seed.State()
@@ -80,7 +80,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer)
 	return &answer{
 		page:    continuePage,
-		next:    up.authorizationURL(t, login.Seed),
+		next:    up.AuthorizationURL(login.Seed),
 		data:    map[string]any{"Title": "Continue to sign in", "Text": "Your sign-in provider asks who you are."},
 		cookies: append(cookies, t.cookie(flowCookie, state, sealed)),
 	}, nil

@@ -12,7 +12,7 @@
 //	/.well-known/openid-configuration[/…]        metadata.go    the same document
 //	/.well-known/oauth-protected-resource[/…]    metadata.go    RFC 9728
 //	/oauth/jwks.json                             metadata.go    RFC 7517
-//	/oauth/client-jwks.json                      clientauth.go  our client's keys
+//	/oauth/client-jwks.json                      metadata.go    our client's keys
 //	/oauth/register                              register.go    RFC 7591
 //	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, 7636, 8707
 //	/oauth/consent                               consent.go     the person's answer
@@ -46,6 +46,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -140,7 +141,7 @@ type Issuer struct {
 	// hopLines and strangerLines bound the lines about hop headers that are refused.
 	hopLines, strangerLines lineLimit
 
-	upstreams upstreamCache
+	providers provider.Providers
 	documents clientdoc.Fetcher
 	denied    *deny.List // nil: nothing is denied
 	announced forget.Once
@@ -149,8 +150,6 @@ type Issuer struct {
 	inFlight  flights
 	counters  counters
 	keepsOld  forget.Once // tenants whose provider takes used refresh tokens again
-	standings standings
-	oddKeys   forget.Once // keys of providers that are passed over, or named for another
 
 	unfinished unfinished // codes that are spent and gave no login yet
 	redeeming  turns
@@ -206,6 +205,7 @@ func New(c Config) (*Issuer, error) {
 		c.Log.Warn("access tokens live so short that widely used clients refresh before each request: let BOUNCER_ACCESS_TOKEN_TTL be more than 5 minutes", "seconds", int64(c.AccessTokenTTL/time.Second))
 	}
 	s := &Issuer{Config: c}
+	s.providers = provider.Providers{Ring: c.Ring, Transport: c.Transport, Now: c.Now, Wait: c.Wait, Getenv: c.Getenv, Log: c.Log, OnLambda: c.OnLambda}
 	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log}
 	if c.Deny != nil {
 		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures) }}
@@ -233,12 +233,9 @@ const (
 	maxState        = 1024 // of the client
 	// characters of state, resource, scope and redirect URI together: sealed, they fit a cookie of
 	// 4 KB
-	maxRequest      = 2600
-	maxRedirectURIs = 5
-	maxScopes       = 1024 // of a tenant, which codes and tokens carry
-	// characters of an upstream code or refresh token: sealed, it still opens and fits a URL or
-	// form
-	maxUpstreamValue = 4096
+	maxRequest       = 2600
+	maxRedirectURIs  = 5
+	maxScopes        = 1024 // of a tenant, which codes and tokens carry
 	cacheableSeconds = "300"
 )
 
@@ -268,7 +265,7 @@ func (s *Issuer) routes() []route {
 		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
 		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
 		{"/oauth/jwks.json", "GET", true, s.jwks},
-		{clientJWKSPath, "GET", true, s.clientKeys},
+		{provider.ClientKeysPath, "GET", true, s.clientKeys},
 		{"/oauth/register", "POST", true, s.register},
 		{"/oauth/token", "POST", true, s.authenticated(s.token)},
 		{"/oauth/revoke", "POST", true, s.authenticated(s.revoke)},

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -290,7 +290,7 @@ func TestNoKindPassesForAnother(t *testing.T) {
 	}
 	code := a.code()
 	tokens := a.login()
-	secret := issuer.SealSecret(newRing(t, masterOne), w.wiki.ProviderIssuer, w.wiki.ClientID, "s", w.clock.Now())
+	secret := provider.SealSecret(newRing(t, masterOne), w.wiki.ProviderIssuer, w.wiki.ClientID, "s", w.clock.Now())
 	values := map[string]string{
 		"client": a.id, "consent": form.Get("request"), "flow": flow, "code": code, "refresh": tokens.text("refresh_token"),
 		"secret": secret, "jwt": tokens.text("access_token"),

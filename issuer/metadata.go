@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires:
@@ -138,3 +140,15 @@ func (s *Issuer) jwks(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	writeJSON(w, http.StatusOK, set)
 	return nil
 }
+
+// clientKeys publishes the keys that prove the operator's client at the provider.
+func (s *Issuer) clientKeys(w http.ResponseWriter, _ *http.Request, t *tenant) error {
+	if t.ClientAuth != provider.PrivateKeyJWT {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "this server has no key at its sign-in provider"}
+	}
+	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
+	writeJSON(w, http.StatusOK, s.providers.ClientKeys(&t.provider))
+	return nil
+}
+
+func (t *tenant) clientJWKS() string { return t.PublicURL + provider.ClientKeysPath }

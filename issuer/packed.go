@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // packed is a text of a provider, a code or a refresh token, in a sealed value. Most of them are
@@ -59,7 +61,7 @@ func unpack(b []byte) (string, error) {
 	rest := b
 	for inAlphabet := true; len(rest) > 0; inAlphabet = !inAlphabet {
 		n, size := binary.Uvarint(rest)
-		if size <= 0 || n > maxUpstreamValue {
+		if size <= 0 || n > provider.MaxValue {
 			return "", errPacked
 		}
 		rest = rest[size:]

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // texts of providers, as they are or as long as they are.
@@ -14,7 +16,7 @@ var packedTexts = map[string]string{
 	"empty": "", "one character": "A", "one dot": ".", "Dex": "qjvzdqc4b4mcxcrxvsjj5fzrx", "Keycloak": "f2b3ad2e-8b54-4e3f-9c52-2cf4d9b8c6a1.91a8e4f6-0f0f-4c3e-8a2b-1c2d3e4f5a6b.4b7d9b0c-0b7a-4d0e-8d3a-5f6e7d8c9b0a",
 	"Google's code": "4/0AVGzR1DJ0zr3nUv-XF3k1mQfhA7J9sH0bqf0", "Google's refresh token": "1//0gqf0HjK" + strings.Repeat("a-B_9", 18),
 	"Entra ID's code": "1.AXEA" + strings.Repeat("AgABBAIAAAApTwJmzXqdR4BN2miheQMYAwDs_wUA9P-", 35), "Cognito's refresh token": "eyJjdHkiOiJKV1QiLCJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiUlNBLU9BRVAifQ." + strings.Repeat("dG9rZW4_", 210) + "." + strings.Repeat("x", 40),
-	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", maxUpstreamValue), "zeros": strings.Repeat("\x00", 30),
+	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", provider.MaxValue), "zeros": strings.Repeat("\x00", 30),
 }
 
 func TestWhatIsPackedComesBack(t *testing.T) {
@@ -87,7 +89,7 @@ func FuzzPacked(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) <= maxUpstreamValue {
+		if len(b) <= provider.MaxValue {
 			if got, err := unpack(pack(string(b))); got != string(b) || err != nil {
 				t.Errorf("%q, %v", got, err)
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 )
 
@@ -174,7 +175,7 @@ func explain(e *Error) (title, advice string) {
 		return "This application cannot be accepted", "Tell whoever makes the application what this page says."
 	case e.Code == "invalid_redirect_uri":
 		return "This request is not safe to answer", "Close this page. If you have begun this yourself, remove the server from the application and add it again."
-	case needsOperator(e):
+	case errors.Is(e, provider.ErrSetUp):
 		return "You cannot sign in at the moment", "Tell whoever runs this server the reference below."
 	case e.Code == "temporarily_unavailable":
 		return "You cannot sign in at the moment", "Wait a moment, then reload this page."

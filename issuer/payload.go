@@ -3,12 +3,12 @@ package issuer
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -75,7 +75,7 @@ type identity struct {
 	RefreshToken packed `cbor:"2,keyasint"`
 	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
 
-	// What the labels need of the claims, and nothing else (claimNeeds).
+	// What the labels need of the claims, and nothing else (provider.Needs).
 	Email        string   `cbor:"4,keyasint,omitempty"` // only one that the provider vouches for
 	HostedDomain string   `cbor:"5,keyasint,omitempty"` // Google's hd
 	Name         string   `cbor:"6,keyasint,omitempty"`
@@ -93,17 +93,25 @@ type identity struct {
 
 	machine bool // a Machine, not a person: never sealed
 
-	// What the provider has just said, for the words of a refusal: never sealed.
-	sent       []string // the names of all claims, sorted; nil if nobody was asked
-	groupsSent bool     // the claim of the label groupsClaim was among them
-	// claim → what came in it, where that is not understood
-	odd       map[string]string
-	scopeSaid bool // the answer to the code named the scope that was granted
+	said provider.Said // never sealed
 }
 
-// size is what the claims take of the room that a sealed value has.
-func (who identity) size() int {
-	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs) + len(who.Unsaid)
+// identityOf is what is sealed of a person.
+func identityOf(p provider.Person) identity {
+	return identity{
+		Subject: p.Subject, RefreshToken: packed(p.RefreshToken), CheckedAt: p.CheckedAt,
+		Email: p.Email, HostedDomain: p.HostedDomain, Name: p.Name, Groups: p.Groups, Needs: p.Needs,
+		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, said: p.Said,
+	}
+}
+
+// person is the reverse of identityOf.
+func (who identity) person() provider.Person {
+	return provider.Person{
+		Subject: who.Subject, RefreshToken: string(who.RefreshToken), CheckedAt: who.CheckedAt,
+		Email: who.Email, HostedDomain: who.HostedDomain, Name: who.Name, Groups: who.Groups, Needs: who.Needs,
+		UnreadSince: who.UnreadSince, Unsaid: who.Unsaid, Said: who.said,
+	}
 }
 
 // grant is the payload of a refresh token. All refresh tokens of one login are a family.
@@ -142,7 +150,7 @@ var (
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   4,
-		MaxArrayElements:  maxGroups,
+		MaxArrayElements:  provider.MaxGroups,
 		MaxMapPairs:       16,
 	}.DecMode())
 )

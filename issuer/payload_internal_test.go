@@ -16,6 +16,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -279,11 +280,11 @@ func TestPayloadVectorsMean(t *testing.T) {
 	var code authorizationCode
 	decode("ok-code-redeemed-of-a-person", &code)
 	const born = 1_790_000_000
-	needs := claimNeeds{Email: true, Name: true, GroupsClaim: "groups", Groups: []string{"admins"}, AllGroups: true}
+	needs := provider.Needs{Email: true, Name: true, GroupsClaim: "groups", Groups: []string{"admins"}, AllGroups: true}
 	same("a person", *code.Identity, identity{
 		Subject: "248289761001", RefreshToken: "8xLOxBtZp8.8xLOxBtZp8-8xLOxBtZp8_8xLOxBtZp8", CheckedAt: born - 60,
 		Email: "jane@example.com", HostedDomain: "example.com", Name: "Jane Doe", Groups: []string{"admins", "staff"},
-		Needs: needs.marks(), UnreadSince: born - 30, Unsaid: "mcp:write",
+		Needs: needs.Marks(), UnreadSince: born - 30, Unsaid: "mcp:write",
 	})
 	var request flow
 	decode("ok-flow", &request)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -85,9 +86,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	}
 	// The labels may need other claims than those that were read at the last check: then the known
 	// claims cannot answer them.
-	unread := !t.claimNeeds.within(g.Identity.Needs)
+	unread := !t.claimNeeds.Within(g.Identity.Needs)
 	if unread && g.Identity.RefreshToken == "" {
-		return tokenResponse{}, rulesChanged()
+		return tokenResponse{}, provider.ErrNeedsMore
 	}
 	asked := form.Get("scope")
 	if err := t.givesScope(g, asked); err != nil && t.breaks(g.Identity) == nil {

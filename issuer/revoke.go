@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -46,7 +45,7 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	case guarded && g.Identity.RefreshToken == "": // there is nothing to revoke
 	case guarded: // it has ended here, whatever the provider thinks
 		s.Log.Warn("a revoked login has ended here, but its refresh token at the provider has not been revoked", t.named(), "family", g.familyName(), "cause", err)
-	case errors.Is(err, errNotRevocable):
+	case errors.Is(err, provider.ErrNotRevocable):
 		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(fmt.Errorf("there is no replay guard, and %w", err))
 	default:
 		return temporarilyUnavailable("the sign-in provider cannot be reached; try again", err)
@@ -57,44 +56,17 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	return nil
 }
 
-var (
-	errNotRevocable   = errors.New("the provider has no revocation endpoint that ends one login")
-	errNoRefreshToken = fmt.Errorf("the login has no refresh token of the provider: %w", errNotRevocable)
-)
-
-// revokesUpstream says whether a revocation at the provider ends a login, and no more. Google's
-// would end those of all clients of the person.
-func (u *upstream) revokesUpstream() bool { return u.revocationURL != "" && u.issuer != googleIssuer }
+var errNoRefreshToken = fmt.Errorf("the login has no refresh token of the provider: %w", provider.ErrNotRevocable)
 
 func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if g.Identity.RefreshToken == "" {
 		return errNoRefreshToken
 	}
-	up, secret, err := s.upstreamWithSecret(ctx, t)
+	up, err := s.providers.Connect(ctx, &t.provider)
 	if err != nil {
 		return err
 	}
-	if !up.revokesUpstream() {
-		return errNotRevocable
-	}
-	ctx, cancel := s.upstreamContext(outgoing.WithSecondTry(ctx), t, up)
-	defer cancel()
-	form := url.Values{"token": {string(g.Identity.RefreshToken)}, "token_type_hint": {"refresh_token"}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, up.revocationURL, nil)
-	if err != nil {
-		return err
-	}
-	up.prove(r, form, t, secret)
-	resp, err := s.clientFor(t, up).Do(r)
-	if err != nil {
-		return redactUpstream(err)
-	}
-	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body) // so that the connection can be used again
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the provider answered %d", resp.StatusCode)
-	}
-	return nil
+	return up.Revoke(ctx, string(g.Identity.RefreshToken))
 }
 
 // revocable says whether the revocation endpoint has an effect here, as far as is known without
@@ -103,6 +75,6 @@ func (s *Issuer) revocable(t *tenant) bool {
 	if s.ReplayGuard != nil {
 		return true
 	}
-	up := s.upstreams.entry(t.ProviderIssuer).current.Load()
-	return up != nil && up.revokesUpstream() && up.refreshMode(t) != "session"
+	up := s.providers.Known(&t.provider)
+	return up != nil && up.RevokesOneLogin() && up.RefreshMode() != "session"
 }

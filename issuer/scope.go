@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/oauth2"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // A scopeRule gives scopes to the people it fits.
@@ -223,13 +223,12 @@ func (t *tenant) takenBack(before, now grant) error {
 var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
 
 // withheldScopes are the scopes of the label that the provider did not grant: it must say so when
-// it granted other ones than were asked (RFC 6749 §5.1).
-func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
-	granted, said := token.Extra("scope").(string)
-	if !said {
+// it granted other ones than were asked (RFC 6749 §5.1). nil means that it did not say.
+func (t *tenant) withheldScopes(granted *string) (withheld []string) {
+	if granted == nil {
 		return nil
 	}
-	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(strings.Fields(granted), scope) })
+	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(strings.Fields(*granted), scope) })
 }
 
 // notGranted are withheldScopes of a login. A provider that says nothing means that it granted all
@@ -237,38 +236,32 @@ func (t *tenant) withheldScopes(token *oauth2.Token) (withheld []string) {
 // do: then everybody would have them. So silence grants what the provider is known to know. Rules
 // need no word of it, for they say themselves who gets what
 // (docs/decisions/0028-silence-about-scopes.md).
-func (s *Issuer) notGranted(t *tenant, up *upstream, token *oauth2.Token) []string {
-	if scopeSaid(token) || len(t.rules) > 0 || up.refusesForeignScopes() {
-		return t.withheldScopes(token)
+func (s *Issuer) notGranted(t *tenant, up *provider.Provider, granted *string) []string {
+	if granted != nil || len(t.rules) > 0 || up.RefusesForeignScopes() {
+		return t.withheldScopes(granted)
 	}
 	unknown := t.unknownTo(up)
-	if len(unknown) > 0 && s.announced.First("silent", t.PublicURL, up.issuer, strings.Join(unknown, " ")) {
+	if len(unknown) > 0 && s.announced.First("silent", t.PublicURL, up.Issuer(), strings.Join(unknown, " ")) {
 		log := s.Log.Info // some only ask for claims, such as groups
 		if slices.ContainsFunc(unknown, func(scope string) bool { return slices.Contains(t.RequiredScopes, scope) }) {
 			log = s.Log.Warn
 		}
 		log("the provider does not say which scopes it granted, and these are not among those that it lists: nobody gets them", t.named(),
-			"provider", up.issuer, "scopes", strings.Join(unknown, " "), "remedy", scopeRuleRemedy(unknown))
+			"provider", up.Issuer(), "scopes", strings.Join(unknown, " "), "remedy", scopeRuleRemedy(unknown))
 	}
 	return unknown
 }
 
 // unsaid are the scopes of a login that would be withheld by notGranted if there were no rules.
-func (t *tenant) unsaid(up *upstream, token *oauth2.Token) string {
-	if scopeSaid(token) || len(t.rules) == 0 || up.refusesForeignScopes() {
+func (t *tenant) unsaid(up *provider.Provider, granted *string) string {
+	if granted != nil || len(t.rules) == 0 || up.RefusesForeignScopes() {
 		return ""
 	}
 	return strings.Join(t.unknownTo(up), " ")
 }
 
-func (t *tenant) unknownTo(up *upstream) []string {
-	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(up.scopesSupported, scope) })
-}
-
-// scopeSaid says whether a provider's answer names the scope that it granted.
-func scopeSaid(token *oauth2.Token) bool {
-	_, said := token.Extra("scope").(string)
-	return said
+func (t *tenant) unknownTo(up *provider.Provider) []string {
+	return t.rightsAskedFor(func(scope string) bool { return !up.Lists(scope) })
 }
 
 func scopeRuleRemedy(scopes []string) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -53,8 +54,8 @@ type tenant struct {
 	secure     bool   // https
 	rules      []scopeRule
 	allScopes  []string // scopes()
-	claimNeeds claimNeeds
-	ruleNeeds  claimNeeds // those of them that decide who may come in and what they may do
+	claimNeeds provider.Needs
+	provider   provider.Client
 
 	metadataDocuments [2]serverDocument // without and with a revocation endpoint
 }
@@ -82,7 +83,7 @@ func (t *tenant) complete() error {
 		}
 	}
 	t.allScopes = t.scopes()
-	t.claimNeeds, t.ruleNeeds = t.needs(t.IdentityClaims), t.needs(nil)
+	t.claimNeeds = t.needs(t.IdentityClaims)
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return badValue("logo", "must be a data URI of a picture")
 	}
@@ -95,13 +96,13 @@ func (t *tenant) complete() error {
 	if !slices.Contains([]string{"auto", "upstream", "session"}, t.Refresh) {
 		return badValue("refresh", "must be auto, upstream or session")
 	}
-	if !slices.Contains([]string{"auto", "basic", "post", keyAuth}, t.ClientAuth) {
+	if !slices.Contains([]string{"auto", "basic", "post", provider.PrivateKeyJWT}, t.ClientAuth) {
 		return badValue("clientAuth", "must be auto, basic, post or private_key_jwt")
 	}
-	if t.ClientAuth == keyAuth && t.ClientSecret != "" {
+	if t.ClientAuth == provider.PrivateKeyJWT && t.ClientSecret != "" {
 		return badValue("clientSecret", "there is none with clientAuth=private_key_jwt")
 	}
-	if why := parametersFault(t.ProviderParameters); why != "" {
+	if why := provider.ParametersFault(t.ProviderParameters); why != "" {
 		return badValue("providerParameters", why)
 	}
 	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
@@ -112,6 +113,12 @@ func (t *tenant) complete() error {
 		PublicURL: t.PublicURL, Resource: t.Resource, Audience: t.Audience,
 		UpstreamIssuer: t.ProviderIssuer, UpstreamClientID: t.ClientID, Generation: t.Generation,
 	}.ID()
+	t.provider = provider.Client{
+		Issuer: t.ProviderIssuer, ID: t.ClientID, Secret: t.ClientSecret, Auth: t.ClientAuth, RedirectURI: t.callbackURL(),
+		Scopes: t.Scopes, Parameters: t.ProviderParameters, Refresh: t.Refresh,
+		Needs: t.claimNeeds, RuleNeeds: t.needs(nil),
+		Tenant: t.id, Named: t.named(),
+	}
 	return nil
 }
 

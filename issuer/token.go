@@ -198,7 +198,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	}
 	// What is known of the person may have been read for labels of a moment ago: before a repeated
 	// answer, or between callback and code.
-	outdated := !r.Identity.machine && !t.claimNeeds.within(r.Identity.Needs)
+	outdated := !r.Identity.machine && !t.claimNeeds.Within(r.Identity.Needs)
 	if r.outcome.short() || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}

@@ -2,13 +2,13 @@ package issuer
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
-
-	"golang.org/x/oauth2"
-
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -28,30 +28,13 @@ const (
 	turnWait = 4 * time.Second
 )
 
-// learnt is the part of a token response (RFC 6749 §5.1) that a login is made of.
+// learnt is a provider.Answer, sealed.
 type learnt struct {
 	AccessToken  string  `cbor:"1,keyasint"`
 	RefreshToken string  `cbor:"2,keyasint,omitempty"`
 	IDToken      string  `cbor:"3,keyasint,omitempty"`
 	Scope        *string `cbor:"4,keyasint,omitempty"`
 	TokenType    string  `cbor:"5,keyasint,omitempty"`
-}
-
-func learntOf(token *oauth2.Token) learnt {
-	l := learnt{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, TokenType: token.TokenType}
-	l.IDToken, _ = token.Extra("id_token").(string)
-	if scope, sent := token.Extra("scope").(string); sent {
-		l.Scope = &scope
-	}
-	return l
-}
-
-func (l learnt) token() *oauth2.Token {
-	extra := map[string]any{"id_token": l.IDToken}
-	if l.Scope != nil {
-		extra["scope"] = *l.Scope
-	}
-	return (&oauth2.Token{AccessToken: l.AccessToken, RefreshToken: l.RefreshToken, TokenType: l.TokenType}).WithExtra(extra)
 }
 
 // unfinished is what this process keeps of them. Its zero value is empty.
@@ -164,10 +147,41 @@ func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err erro
 	}
 }
 
+// redeem exchanges the provider's code, and returns who logged in, and which scopes of the label
+// the provider withheld. An error of 503 is the truth: with the same code it may succeed a moment
+// later, whether the code is spent by then or not.
+func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string, atCallback bool) (identity, []string, error) {
+	up, err := s.providers.Connect(ctx, &t.provider)
+	if err != nil {
+		return identity{}, nil, err
+	}
+	client := ctx
+	ctx, stay := outgoing.Detached(ctx) // a client that hangs up does not take a spent code with it
+	defer stay()
+	kept, until := s.recall(t, seed, code)
+	person, answer, err := up.Redeem(ctx, seed, code, kept)
+	if err == nil && client.Err() != nil {
+		err = temporarilyUnavailable("nobody waits for the answer any more", client.Err())
+	}
+	if err != nil {
+		if e := asError(err); answer != nil && e.Status == http.StatusServiceUnavailable && !s.remember(t, seed, code, answer) {
+			// The code is spent.
+			err = invalidGrant("this login could not be finished; authorize again").because(e)
+		}
+		return identity{}, nil, err
+	}
+	if atCallback {
+		s.rememberInCase(t, seed, code, answer, until)
+	}
+	who := identityOf(person)
+	who.Unsaid = t.unsaid(up, person.Said.Scope)
+	return who, s.notGranted(t, up, person.Said.Scope), nil
+}
+
 // remember keeps the answer to a code for the next request that brings it. It says whether it
 // could.
-func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token *oauth2.Token) bool {
-	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learntOf(token))))
+func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, answer *provider.Answer) bool {
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learnt(*answer))))
 	if len(sealed) <= unfinishedMaxSize && s.unfinished.put(codeKey(t, code), sealed, s.Now()) {
 		return true
 	}
@@ -180,12 +194,12 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, token 
 // the same. Half of the room stays for those that are not finished. until is the zero time, or that
 // of the answer that the login was finished with: a page that is reloaded again and again must not
 // make the provider's word last.
-func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer learnt, until time.Time) {
+func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer *provider.Answer, until time.Time) {
 	now := s.Now()
 	if until.IsZero() {
 		until = now.Add(unfinishedLife)
 	}
-	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(answer)))
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learnt(*answer))))
 	if len(sealed) <= unfinishedMaxSize {
 		s.unfinished.putUntil(until, unfinishedMaxAll/2, codeKey(t, code), sealed, now)
 	}
@@ -193,7 +207,7 @@ func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, 
 
 // recall returns the answer that an earlier request got for the code and could not use, or whose
 // own answer may be lost, and until when it is kept; nil if there is none.
-func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (token *oauth2.Token, until time.Time) {
+func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (answer *provider.Answer, until time.Time) {
 	key := codeKey(t, code)
 	sealed, until := s.unfinished.takeUntil(key, s.Now())
 	if sealed == nil {
@@ -208,7 +222,8 @@ func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (token *
 	if decoding.Unmarshal(plain, &l) != nil {
 		return nil, time.Time{}
 	}
-	return l.token(), until
+	kept := provider.Answer(l)
+	return &kept, until
 }
 
 // answerContext is what the key follows from. The seed never leaves our sealed values; the code

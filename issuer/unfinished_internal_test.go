@@ -5,8 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -15,12 +14,12 @@ import (
 func TestWhatWasLearntIsItsLoginsOnly(t *testing.T) {
 	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
 	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}
-	s.remember(tn, mine, "code", &oauth2.Token{AccessToken: "access"})
-	recall := func(tn *tenant, seed sealing.LoginSeed) *oauth2.Token {
+	s.remember(tn, mine, "code", &provider.Answer{AccessToken: "access"})
+	recall := func(tn *tenant, seed sealing.LoginSeed) *provider.Answer {
 		token, _ := s.recall(tn, seed, "code")
 		return token
 	}
-	for name, got := range map[string]*oauth2.Token{"another login": recall(tn, other), "another tenant": recall(&tenant{id: sealing.TenantID{1}}, mine)} {
+	for name, got := range map[string]*provider.Answer{"another login": recall(tn, other), "another tenant": recall(&tenant{id: sealing.TenantID{1}}, mine)} {
 		if got != nil {
 			t.Errorf("%s has what was learnt", name)
 		}

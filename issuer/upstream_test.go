@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -577,8 +578,8 @@ func TestProviderValuesThatAreTooLong(t *testing.T) {
 
 func TestClientSecretOfTheLabel(t *testing.T) {
 	const secret = "upstream-secret-of-the-bouncer"
-	sealed := func(w *world, provider, id string) string {
-		return issuer.SealSecret(newRing(t, masterOne), provider, id, secret, w.clock.Now())
+	sealed := func(w *world, idp, id string) string {
+		return provider.SealSecret(newRing(t, masterOne), idp, id, secret, w.clock.Now())
 	}
 	environment := map[string]string{
 		"WIKI_CLIENT_SECRET": secret, "CLIENT_SECRET": secret, "BOUNCER_ENCRYPTION_KEY": secret, "AWS_SECRET_ACCESS_KEY": secret,

@@ -699,7 +699,7 @@ func privateURIFault(uri string) string {
 }
 
 // ownParameters are what the sidecar itself says to the provider, or what would have the provider
-// read something else. issuer/providerparameters.go refuses the same.
+// read something else. issuer/provider/parameters.go refuses the same.
 const ownParameters = " client_id client_secret client_assertion client_assertion_type redirect_uri state nonce scope response_type response_mode code_challenge code_challenge_method request request_uri registration id_token_hint dpop_jkt "
 
 // maxProviderParameters keeps the address that a browser is sent to short. In characters.

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -138,7 +138,7 @@ func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	if len(secret) > maxSecret { // half of it would be sealed as well, and fail at the provider
 		return fmt.Errorf("seal-secret: the secret is longer than %d bytes", maxSecret)
 	}
-	_, err = fmt.Fprintln(out, issuer.SealSecret(e.ring, *providerIssuer, *clientID, secret, time.Now()))
+	_, err = fmt.Fprintln(out, provider.SealSecret(e.ring, *providerIssuer, *clientID, secret, time.Now()))
 	return err
 }
 

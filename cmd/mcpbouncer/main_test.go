@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -134,11 +134,11 @@ func TestSealSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			value := strings.TrimSuffix(out.String(), "\n")
-			got, err := issuer.OpenSecret(ring, "https://idp.example", "c", value, time.Now())
+			got, err := provider.OpenSecret(ring, "https://idp.example", "c", value, time.Now())
 			if err != nil || got != c.want || strings.Contains(value, c.want) {
 				t.Errorf("%q became %q: %v", c.in, got, err)
 			}
-			if _, err := issuer.OpenSecret(ring, "https://evil.example", "c", value, time.Now()); err != sealing.ErrNotOpened {
+			if _, err := provider.OpenSecret(ring, "https://evil.example", "c", value, time.Now()); err != sealing.ErrNotOpened {
 				t.Errorf("it opened for another provider: %v", err)
 			}
 		})

@@ -126,10 +126,11 @@ func TestNobodyCutsOffAnAnswer(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                 {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
+		"issuer":                 {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "sealing"},
 		"issuer/clientdoc":       {"issuer/internal/weburl"},
 		"issuer/deny":            {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi"},
 		"issuer/outgoing":        {"issuer/internal/weburl"},
+		"issuer/provider":        {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
 		"issuer/redirecturi":     {"issuer/internal/weburl"},
 		"issuer/internal/forget": nil,
 		"issuer/internal/names":  nil,

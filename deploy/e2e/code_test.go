@@ -82,7 +82,7 @@ func TestACodeIsRedeemedOnce(t *testing.T) {
 
 	// x/oauth2 tries a second authentication style after an error, unless told not to. That would
 	// burn codes. A provider that has not taken the code, because it is busy or failed, is asked
-	// again after a pause, twice (issuer/upstreamtoken.go).
+	// again after a pause, twice (issuer/provider/redeem.go).
 	for _, fault := range []struct {
 		name   string
 		status int

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"errors"
@@ -100,16 +100,39 @@ func TestEachDialectIsKnownByItsEndpoints(t *testing.T) {
 	for _, base := range []string{"https://idp.example", "https://idp.example/below/it", "http://localhost:8080"} {
 		for i := range dialects {
 			d := &dialects[i]
-			u := &upstream{provider: (&oidc.ProviderConfig{UserInfoURL: base + d.userinfo}).NewProvider(t.Context())}
-			u.endpoint = oauth2.Endpoint{AuthURL: base + d.auth, TokenURL: base + d.token, DeviceAuthURL: base + d.device}
-			u.keysURL = base + d.keys
-			if got := u.dialect(); got != d {
+			if d.issuer != "" {
+				continue
+			}
+			doc := &document{issuer: base, userinfoURL: base + d.userinfo, keysURL: base + d.keys}
+			doc.endpoint = oauth2.Endpoint{AuthURL: base + d.auth, TokenURL: base + d.token, DeviceAuthURL: base + d.device}
+			if got := dialectOf(doc); got != d {
 				t.Errorf("%s at %s is taken for %s", d.name, base, got.name)
 			}
-			u.keysURL = "https://elsewhere.example" + d.keys
-			if got := u.dialect(); got != plain {
+			doc.keysURL = "https://elsewhere.example" + d.keys
+			if got := dialectOf(doc); got != plain {
 				t.Errorf("%s with keys elsewhere is taken for %s", d.name, got.name)
 			}
+		}
+	}
+}
+
+// Some are known by their issuer alone, to the byte or by how it begins.
+func TestSomeDialectsAreKnownByTheirIssuer(t *testing.T) {
+	for _, c := range []struct{ issuer, name string }{
+		{"https://accounts.google.com", "Google"},
+		{"https://accounts.google.com/", plain.name},
+		{"https://accounts.google.com.evil.example", plain.name},
+		{"https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc", "Amazon Cognito"},
+		{"https://cognito-idp-fips.us-east-1.amazonaws.com/x", plain.name},
+		{"https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0", "Entra ID"},
+		{"https://login.microsoftonline.com", plain.name},
+		{"https://login.microsoftonline.com.evil.example/x", plain.name},
+	} {
+		if got := dialectOf(&document{issuer: c.issuer, endpoint: oauth2.Endpoint{TokenURL: c.issuer + "/t"}}); got.name != c.name {
+			t.Errorf("%s is taken for %s, want %s", c.issuer, got.name, c.name)
+		}
+		if HasHostedDomains(c.issuer) != (c.name == "Google") {
+			t.Errorf("%s has hosted domains: %t", c.issuer, HasHostedDomains(c.issuer))
 		}
 	}
 }
@@ -117,14 +140,14 @@ func TestEachDialectIsKnownByItsEndpoints(t *testing.T) {
 func TestAStandingForgetsWhatItMust(t *testing.T) {
 	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	var all standings
-	one, other := &tenant{ProviderIssuer: "https://idp.example", ClientID: "a"}, &tenant{ProviderIssuer: "https://idp.example", ClientID: "b"}
+	one, other := &Client{Issuer: "https://idp.example", ID: "a"}, &Client{Issuer: "https://idp.example", ID: "b"}
 	st := all.of(one, "secret")
 	st.takesCode()
 	if all.of(one, "secret") != st || all.of(one, "another") == st || all.of(other, "secret") == st || all.of(one, "another").hasAccepted() {
 		t.Error("what is known of one secret is known of another")
 	}
 	for i := range firstsKept + 5 {
-		st.doubts(packed(fmt.Sprint("token ", i)), now)
+		st.doubts(fmt.Sprint("token ", i), now)
 	}
 	if n := st.first.Len(); n != firstsKept {
 		t.Errorf("%d are kept", n)
@@ -143,7 +166,7 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 	st = all.of(other, "secret")
 	since := func(token string, at time.Duration, want time.Duration) {
 		t.Helper()
-		if got := st.troubled(packed(token), now.Add(at)); !got.Equal(now.Add(want)) {
+		if got := st.troubled(token, now.Add(at)); !got.Equal(now.Add(want)) {
 			t.Errorf("trouble of %s at %v since %v, want %v", token, at, got.Sub(now), want)
 		}
 	}
@@ -159,7 +182,7 @@ func TestAStandingForgetsWhatItMust(t *testing.T) {
 	st.understands()
 	since("c", 7*time.Hour, 7*time.Hour)
 
-	var login replayKey
+	var login [16]byte
 	for _, c := range []struct{ at, read, want time.Duration }{
 		// it is remembered while it lasts
 		{10, 9, 10}, {11, 9, 10}, {32, 9, 10}, {54, 9, 10}, {76, 9, 10},

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"context"
@@ -14,14 +14,14 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// While a provider does not answer, nobody waits for it twice: the first request that has waited in
-// vain lets all others do without, for a few seconds. Their refreshes are bridged at once, their
-// logins get 503 with Retry-After. Then one request asks again, and an answer of any kind ends the
-// silence.
+// While a provider does not answer, nobody waits for it twice: after the first request that has
+// waited in vain, all others go without an answer for a few seconds (ErrAway). Then one request
+// asks again, and an answer of any kind ends the silence.
 //
-// It is kept for each provider, by its issuer: a tenant's bad secret is an answer. What comes fast
-// is none of this: a connection that is refused makes nobody wait, and may be well in a moment. And
-// it is nothing that a stranger can bring about: see withStrangersInput.
+// Silence is kept for each provider, by its issuer; a refusal of one tenant's bad secret is an
+// answer. A fast failure is not a silence: a connection that is refused makes nobody wait, and the
+// provider may be well in a moment. A stranger cannot bring a silence about: see
+// withStrangersInput.
 
 const (
 	// silencePause is how long nobody asks a provider that has just not answered.
@@ -43,12 +43,12 @@ type silence struct {
 	confirming atomic.Bool // one request asks whether the provider lives
 }
 
-// enter says whether a request may ask. The one that comes when the pause is over does, and the
-// others wait for what becomes of it.
+// enter says whether a request may ask. The first one that comes when the pause is over may, and
+// the others go without until it has ended.
 func (s *silence) enter(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	const longest = upstreamTimeout + silencePause
+	const longest = timeout + silencePause
 	if s.until.IsZero() {
 		return true
 	}
@@ -75,7 +75,7 @@ func (s *silence) asked(now time.Time) {
 	}
 }
 
-// begins is called when the provider was waited for in vain. It says whether that is news.
+// begins is called when a request has waited in vain. It says whether that is news.
 func (s *silence) begins(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,24 +86,23 @@ func (s *silence) begins(now time.Time) bool {
 
 type strangersInput struct{}
 
-// withStrangersInput is for a request that holds what a stranger may have chosen: a code. Something
-// between us and the provider may swallow such a request for what is in it. So a silence after it
-// counts only if the provider does not answer a plain question either.
+// withStrangersInput is for a request that holds what a stranger may have chosen: a code. A
+// firewall on the way may swallow such a request for what is in it. So a silence after it counts
+// only if the provider does not answer a plain question either.
 func withStrangersInput(ctx context.Context) context.Context {
 	return context.WithValue(ctx, strangersInput{}, true)
 }
 
-// attentive is the http.RoundTripper to one provider that keeps count of its silence.
+// attentive is the http.RoundTripper to one provider. It notices the provider's silence.
 type attentive struct {
 	next   http.RoundTripper
-	s      *Issuer
+	all    *Providers
 	issuer string
 	known  *silence
 }
 
-// RoundTrip is http.RoundTripper's.
 func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
-	began := a.s.Now()
+	began := a.all.Now()
 	if !a.known.enter(began) {
 		if r.Body != nil {
 			r.Body.Close()
@@ -122,13 +121,13 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // failed judges a request that got no answer.
 func (a attentive) failed(ctx context.Context, began time.Time, err error) {
-	now := a.s.Now()
+	now := a.all.Now()
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled): // the client hung up
 		a.known.asked(now)
 		return
 	case now.Sub(began).Abs() < silenceAfter:
-		if errors.Is(err, context.DeadlineExceeded) { // of a request that had little time left
+		if errors.Is(err, context.DeadlineExceeded) { // the request had little time left
 			a.known.asked(now)
 		} else {
 			a.known.ended()
@@ -138,8 +137,8 @@ func (a attentive) failed(ctx context.Context, began time.Time, err error) {
 		a.known.ended()
 		return
 	}
-	if a.known.begins(a.s.Now()) {
-		a.s.Log.Warn("the provider does not answer, so nobody waits for it in the next seconds: refreshes are bridged by short access tokens, logins get 503",
+	if a.known.begins(a.all.Now()) {
+		a.all.Log.Warn("the provider does not answer, so nobody waits for it in the next seconds: refreshes are bridged by short access tokens, logins get 503",
 			"provider", a.issuer, "seconds", int(silencePause/time.Second), "waited", int(now.Sub(began)/time.Second), "cause", outgoing.InBounds(weburl.HostOf(a.issuer), err))
 	}
 }
@@ -164,7 +163,7 @@ func (a attentive) lives(ctx context.Context) bool {
 	return true
 }
 
-// attentiveBody is for providers that fall silent in the middle of an answer.
+// attentiveBody notices a provider that falls silent in the middle of an answer.
 type attentiveBody struct {
 	io.ReadCloser
 	a     attentive

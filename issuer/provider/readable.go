@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Libraries read an answer into typed fields, and refuse all of it for one member that has another
-// type: an expires_in of 3600.0 that nobody here looks at. So they are handed answers in which each
-// member that they read is of the type they expect, or missing. What is missing and needed is then
-// refused by its name, by whoever needs it.
+// Libraries read an answer into typed fields, and refuse all of it for one member of another type:
+// an expires_in of 3600.0, say, which nobody here looks at. So they are handed answers in which
+// each member that they read has the type they expect, or is missing. The code that needs a missing
+// member refuses the answer by the member's name.
 
 // rewritten is an http.RoundTripper whose answers are what rewrite makes of their bodies.
 type rewritten struct {
@@ -44,8 +44,8 @@ type members struct {
 	changed bool
 }
 
-// readMembers is nil for what is no JSON object. Names that differ from a known one in letter case
-// alone are other members, which encoding/json would take for that one.
+// readMembers returns nil for what is not a JSON object. It removes members whose names differ from
+// a known one in letter case alone: encoding/json would take them for that one.
 func readMembers(body []byte, known []string) *members {
 	m := &members{}
 	if json.Unmarshal(body, &m.all) != nil || m.all == nil {
@@ -64,9 +64,9 @@ func readMembers(body []byte, known []string) *members {
 	return m
 }
 
-// formMembers are those of a token response that is a form, as some providers write it; nil if it
-// is none. x/oauth2 makes no difference between a scope that is missing in a form and one that is
-// empty.
+// formMembers are the members of a token response that is a form, as some providers write it; nil
+// if it is not a form. x/oauth2 makes no difference between a scope that is missing in a form and
+// one that is empty.
 func formMembers(media string, body []byte) *members {
 	form, err := url.ParseQuery(string(body))
 	if isForm := media == "application/x-www-form-urlencoded" || media == "text/plain"; !isForm || err != nil || form.Get("access_token") == "" && form.Get("error") == "" {
@@ -79,7 +79,7 @@ func formMembers(media string, body []byte) *members {
 	return m
 }
 
-// bytes are those that came, if nothing was changed.
+// bytes are what came, if nothing was changed.
 func (m *members) bytes(came []byte) []byte {
 	if !m.changed {
 		return came
@@ -108,7 +108,7 @@ func (m *members) isText(name string) bool {
 	return len(text) > 2 && text[0] == '"'
 }
 
-// texts removes members that are no strings.
+// texts removes members that are not strings.
 func (m *members) texts(names []string) {
 	for _, name := range names {
 		if text, sent := m.all[name]; sent && text[0] != '"' {
@@ -117,7 +117,7 @@ func (m *members) texts(names []string) {
 	}
 }
 
-// lists makes lists of strings of members: of a list what is a string in it, of a string its words.
+// lists makes lists of strings of members: of a list, the strings in it; of a string, its words.
 func (m *members) lists(names []string) {
 	for _, name := range names {
 		if m.all[name] == nil {
@@ -155,8 +155,8 @@ var (
 
 const sendsIss = "authorization_response_iss_parameter_supported" // RFC 9207 §3
 
-// readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. What is no
-// JSON object is left as it is.
+// readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. What is not
+// a JSON object is left as it is.
 func readableDiscovery(body []byte) []byte {
 	m := readMembers(body, discoveryKnown)
 	if m == nil {
@@ -164,7 +164,7 @@ func readableDiscovery(body []byte) []byte {
 	}
 	m.texts(discoveryTexts)
 	m.lists(discoveryLists)
-	// A string that says so counts: without it, an answer without iss would be taken.
+	// A string that says so counts: otherwise an answer without iss would be accepted.
 	switch v := m.value(sendsIss).(type) {
 	case nil, bool:
 	default:
@@ -178,9 +178,9 @@ func isWholeSeconds(number []byte) bool {
 	return len(number) <= 9 && len(bytes.Trim(number, "0123456789")) == 0
 }
 
-// readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable, or is a
-// *strangeAnswer: one that looks like success and has no access token would be taken for none at
-// all.
+// readableTokens makes an answer of a token endpoint (RFC 6749 §5) readable. Its error is a
+// *strangeAnswer: an answer that looks like success and has no access token would count as no
+// answer at all.
 func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	if success && isPlainToken(body) {
@@ -191,8 +191,8 @@ func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 }
 
 // isPlainToken says whether a token response is as simple as most are: a flat object of whole
-// numbers and of strings in plain ASCII, whose names have no capitals. Then nothing is to be
-// mended, and to look costs a tenth of reading it. In doubt it says no.
+// numbers and of strings in plain ASCII, whose names have no capitals. Then there is nothing to
+// mend, and looking at it costs a tenth of reading it. In doubt it says no.
 func isPlainToken(body []byte) bool {
 	rest, ok := bytes.CutPrefix(trimBlanks(body), []byte("{"))
 	hasToken := false
@@ -253,7 +253,7 @@ func cutPlainText(rest []byte) (text, after []byte, ok bool) {
 // trimBlanks takes JSON's white space from both ends (RFC 8259 §2); bytes.TrimSpace takes more.
 func trimBlanks(b []byte) []byte { return bytes.Trim(b, " \t\r\n") }
 
-// mendedTokens is readableTokens for what is not plain.
+// mendedTokens is readableTokens for an answer that is not plain.
 func mendedTokens(resp *http.Response, success bool, body []byte) ([]byte, error) {
 	media := mediaTypeOf(resp.Header)
 	m := readMembers(body, tokenKnown)

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"encoding/binary"
@@ -10,34 +10,41 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// secretName is which environment variables a label may name: without the rule, whoever may write
-// labels could have the sidecar send any of its variables to a provider of theirs.
+// secretName says which environment variables a label may name: without the rule, anybody who may
+// write labels could have the sidecar send any of its variables to a provider of theirs.
 var secretName = regexp.MustCompile(`^[A-Z0-9_]*CLIENT_SECRET$`)
 
-// clientSecret is the upstream client's secret: the label's text, a variable of the sidecar
-// (env:NAME), or a text that `mcpbouncer seal-secret` made for this provider and client only.
-func (s *Issuer) clientSecret(t *tenant) (string, error) {
-	if name, ok := strings.CutPrefix(t.ClientSecret, "env:"); ok {
+// CheckSecret says why the client's secret cannot be read; nil if it can, or if the client has
+// none.
+func (all *Providers) CheckSecret(c *Client) error {
+	_, err := all.clientSecret(c)
+	return err
+}
+
+// clientSecret is the client's secret: the label's text, a variable of the sidecar (env:NAME), or a
+// text that `mcpbouncer seal-secret` made for this provider and client only.
+func (all *Providers) clientSecret(c *Client) (string, error) {
+	if name, ok := strings.CutPrefix(c.Secret, "env:"); ok {
 		if !secretName.MatchString(name) {
 			return "", errors.New("clientSecret: the name of the variable must end in CLIENT_SECRET")
 		}
-		if secret := s.Getenv(name); strings.TrimSpace(secret) != "" {
+		if secret := all.Getenv(name); strings.TrimSpace(secret) != "" {
 			return secret, nil
 		}
 		return "", errors.New("clientSecret: the variable " + name + " of the sidecar is not set or empty, and so is " + name + "_FILE")
 	}
-	if strings.HasPrefix(t.ClientSecret, "mbs1_") {
-		secret, err := OpenSecret(s.Ring, t.ProviderIssuer, t.ClientID, t.ClientSecret, s.Now())
+	if strings.HasPrefix(c.Secret, "mbs1_") {
+		secret, err := OpenSecret(all.Ring, c.Issuer, c.ID, c.Secret, all.Now())
 		if err != nil {
 			return "", errors.New("clientSecret: was sealed for another provider, client or master secret")
 		}
 		return secret, nil
 	}
-	return t.ClientSecret, nil
+	return c.Secret, nil
 }
 
-// SealSecret makes a label's clientSecret that only a sidecar with this ring can read, and only for
-// this provider and client: copied into another tenant's label it does not open.
+// SealSecret makes a value of the label clientSecret that only a sidecar with this ring can read,
+// and only for this provider and client: in the label of another tenant it does not open.
 func SealSecret(ring *sealing.Ring, providerIssuer, clientID, secret string, now time.Time) string {
 	return ring.Seal(sealing.KindSecret, sealing.TenantID{}, secretContext(providerIssuer, clientID), []byte(secret), now)
 }

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"encoding/json"
@@ -12,10 +12,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// What an operator is told of a provider's answer comes from the answer: its status, its media
-// type, and which of its members are of which type. Never from the text of somebody's error, which
-// the next release of a library words in another way; and never from the answer's own text, which
-// could hold anything.
+// An operator is told of a provider's answer by its status, its media type, and the types of its
+// members. The text of a library's error is not used, because the next release words it in another
+// way; and the answer's own text is not used, because it could hold anything.
 
 // strangeAnswer is an answer that came and is not what was asked for.
 type strangeAnswer struct {
@@ -50,18 +49,9 @@ func mediaTypeOf(header http.Header) string {
 	return media
 }
 
-// unanswered is the error of a question to the provider that taught nothing and may be asked again.
-// "Cannot be reached" is said only when nothing came. The cause must have been redacted.
-func unanswered(cause error) *Error {
-	if answer := (*strangeAnswer)(nil); errors.As(cause, &answer) || errors.Is(cause, errUnusable) {
-		return temporarilyUnavailable("the answer of the sign-in provider cannot be used", cause)
-	}
-	return temporarilyUnavailable("the sign-in provider cannot be reached", cause)
-}
-
-// redactUpstream keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2
-// puts whole bodies into its errors.
-func redactUpstream(err error) error {
+// redact keeps what a provider sent, and the URLs it was sent to, out of the log: x/oauth2 puts
+// whole bodies into its errors.
+func redact(err error) error {
 	if answer := (*strangeAnswer)(nil); errors.As(err, &answer) {
 		return answer
 	}
@@ -70,10 +60,10 @@ func redactUpstream(err error) error {
 
 // fetched returns the body and media type of an answer of 200 to a GET. Another answer is a
 // *strangeAnswer.
-func (s *Issuer) fetched(r *http.Request, issuer string) ([]byte, string, error) {
-	resp, err := s.upstreamClient(issuer).Do(r)
+func (all *Providers) fetched(r *http.Request, issuer string) ([]byte, string, error) {
+	resp, err := all.httpClient(issuer).Do(r)
 	if err != nil {
-		return nil, "", redactUpstream(err)
+		return nil, "", redact(err)
 	}
 	defer resp.Body.Close()
 	media := mediaTypeOf(resp.Header)

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"bytes"
@@ -26,9 +26,9 @@ type idToken struct {
 	claims         claims // all of them
 }
 
-// verifyIDToken is for the id_token of a login: what is wrong with it refuses the login, but for a
-// key that cannot be read yet. The nonce is the caller's.
-func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, token *oauth2.Token) (idToken, error) {
+// verifyIDToken reads the id_token of a login. Whatever is wrong with it refuses the login, except
+// for a key that cannot be read yet. The caller checks the nonce.
+func (p *Provider) verifyIDToken(ctx context.Context, token *oauth2.Token) (idToken, error) {
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
 		why := "the provider sent no id_token"
@@ -37,13 +37,14 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 		}
 		return idToken{}, loginRefused(errors.New(why))
 	}
-	who, err := s.readIDToken(ctx, t, up, raw, false)
+	who, err := p.readIDToken(ctx, raw, false)
 	switch {
 	case errors.Is(err, errKeysUnread):
-		// nothing was refused: the client may try again with what it holds
+		// Nothing was refused: the client may try again with what it holds.
 		return idToken{}, unanswered(err)
 	case errors.Is(err, errKeyNotThere):
-		// yet: a key set may be served from before a rotation for longer than is waited here
+		// The key may come: a set from before a rotation may be served for longer than is waited
+		// here.
 		return idToken{}, unanswered(notUsed{fmt.Errorf("id_token: %w", err)})
 	case err != nil:
 		return idToken{}, loginRefused(fmt.Errorf("id_token: %w", err))
@@ -51,24 +52,13 @@ func (s *Issuer) verifyIDToken(ctx context.Context, t *tenant, up *upstream, tok
 	return who, nil
 }
 
-// errUnusable is in the chain of errors of what a provider said at a refresh that it granted, and
-// that cannot be used. It may pass: keys rotate, and answers of the key set are late. What does not
-// pass within staleWindow ends the login.
-var errUnusable = errors.New("what the provider said cannot be used")
-
-// notUsed is a cause with errUnusable in its chain.
-type notUsed struct{ cause error }
-
-func (n notUsed) Error() string   { return n.cause.Error() }
-func (n notUsed) Unwrap() []error { return []error{errUnusable, n.cause} }
-
-// refreshedIDToken is for the id_token of a refresh (OpenID Connect Core §12.2). It ends the login
-// if it is another person's. Anything else that is wrong with it does not, for a while: that the
-// login may go on is what the token endpoint has just said, over TLS and to a client that it knows,
-// and the id_token only says who it is. A new key under an old kid, a key set that lags behind, and
-// a client that was set to another algorithm would log everybody out.
-func (s *Issuer) refreshedIDToken(ctx context.Context, t *tenant, up *upstream, raw, subject string) (idToken, error) {
-	who, err := s.readIDToken(ctx, t, up, raw, true)
+// refreshedIDToken reads the id_token of a refresh (OpenID Connect Core §12.2). Another person's
+// ends the login. Anything else that is wrong with it does not, for a while: the token endpoint has
+// just said, over TLS and to a client that it knows, that the login may go on, and the id_token
+// only says whose it is. Otherwise a new key under an old kid, a key set that lags behind, or a
+// client that was set to another algorithm would log everybody out.
+func (p *Provider) refreshedIDToken(ctx context.Context, raw, subject string) (idToken, error) {
+	who, err := p.readIDToken(ctx, raw, true)
 	said := who.subject
 	if err != nil {
 		said = unverifiedSubject(raw)
@@ -84,8 +74,8 @@ func (s *Issuer) refreshedIDToken(ctx context.Context, t *tenant, up *upstream, 
 	return who, nil
 }
 
-// unverifiedSubject is the sub that a JWT names, without any check: good for ending a login, never
-// for beginning one.
+// unverifiedSubject is the sub that a JWT names, without any check: it may end a login, and never
+// begin one.
 func unverifiedSubject(raw string) string {
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
@@ -100,15 +90,16 @@ func unverifiedSubject(raw string) string {
 	return subject
 }
 
-// readIDToken is OpenID Connect Core §3.1.3.7: the signature, and then each claim that is needed.
-// Its errors say what came in place of what was expected, but for the subject and the nonce. anyKey
-// is for a refresh: any key of the provider may have signed, and not only the one that is named.
-func (s *Issuer) readIDToken(ctx context.Context, t *tenant, up *upstream, raw string, anyKey bool) (idToken, error) {
-	token, err := readSigned(raw, up.algorithms)
+// readIDToken checks an id_token as OpenID Connect Core §3.1.3.7 says: its signature, and then each
+// claim that is needed. Its errors say what came in place of what was expected, except for the
+// subject and the nonce. anyKey is for a refresh: any key of the provider may have signed, not only
+// the one that the token names.
+func (p *Provider) readIDToken(ctx context.Context, raw string, anyKey bool) (idToken, error) {
+	token, err := readSigned(raw, p.algorithms)
 	if err != nil {
 		return idToken{}, err
 	}
-	payload, err := up.keys.verify(ctx, token, anyKey)
+	payload, err := p.keys.verify(ctx, token, anyKey)
 	if err != nil {
 		return idToken{}, err
 	}
@@ -119,17 +110,16 @@ func (s *Issuer) readIDToken(ctx context.Context, t *tenant, up *upstream, raw s
 	needed := reading{claims: c}
 	iss, party, subject := needed.text("iss"), needed.text("azp"), needed.text("sub")
 	expires, notBefore, audience := needed.seconds("exp"), needed.seconds("nbf"), needed.audience()
-	now := float64(s.Now().UnixMilli()) / 1e3
+	now := float64(p.all.Now().UnixMilli()) / 1e3
 	skew := sealing.Skew.Seconds()
 	switch {
 	case needed.odd != nil:
 		return idToken{}, needed.odd
-	case iss != up.issuer && !(up.issuer == googleIssuer && iss == strings.TrimPrefix(googleIssuer, "https://")):
-		// which Google itself documents
-		return idToken{}, fmt.Errorf("iss is %s, and the label providerIssuer is %q", issuerForm(iss), up.issuer)
-	case !slices.Contains(audience, t.ClientID):
+	case iss != p.issuer && !(p.dialect.bareIss && iss == strings.TrimPrefix(p.issuer, "https://")):
+		return idToken{}, fmt.Errorf("iss is %s, and the label providerIssuer is %q", issuerForm(iss), p.issuer)
+	case !slices.Contains(audience, p.client.ID):
 		return idToken{}, fmt.Errorf("aud does not name this client (label clientID), but %d others", len(audience))
-	case party != "" && party != t.ClientID:
+	case party != "" && party != p.client.ID:
 		return idToken{}, errors.New("azp names another client than this one (label clientID)")
 	case party == "" && len(audience) > 1:
 		return idToken{}, fmt.Errorf("aud names %d parties, and no azp says that it is for this client", len(audience))
@@ -144,18 +134,17 @@ func (s *Issuer) readIDToken(ctx context.Context, t *tenant, up *upstream, raw s
 	case len(subject) > 255: // Core §2
 		return idToken{}, errors.New("sub has more than 255 bytes")
 	}
-	if issued, ok := seconds(c["iat"]); ok { // which is not needed
+	if issued, ok := seconds(c["iat"]); ok { // iat is not needed
 		if apart := math.Abs(now - issued); apart > skew {
-			s.Log.Warn("this clock and the provider's differ", "provider", up.issuer, "seconds", int(min(apart, 1e10)))
+			p.all.Log.Warn("this clock and the provider's differ", "provider", p.issuer, "seconds", int(min(apart, 1e10)))
 		}
 	}
-	s.Log.Debug("id_token verified", t.named(), "provider", up.issuer, "subject", s.Ring.Pseudonym(t.id, subject))
-	nonce, _ := c["nonce"].(string) // which is not needed at a refresh
+	p.all.Log.Debug("id_token verified", p.client.Named, "provider", p.issuer, "subject", p.all.Ring.Pseudonym(p.client.Tenant, subject))
+	nonce, _ := c["nonce"].(string) // not needed at a refresh
 	return idToken{subject, nonce, c}, nil
 }
 
-// issuerForm is an iss as it may stand in a log: a URL, and nothing that a person could be named
-// in.
+// issuerForm is an iss as it may stand in a log: a URL without the parts that could name a person.
 func issuerForm(iss string) string {
 	u, err := url.Parse(iss)
 	switch {
@@ -167,8 +156,8 @@ func issuerForm(iss string) string {
 	return fmt.Sprintf("%.200q", iss)
 }
 
-// readClaims reads a JSON object. A claim that is null is as one that is missing. Numbers stay as
-// they were written: a double would make one of two large ones.
+// readClaims reads a JSON object. A claim that is null counts as missing. Numbers stay as they were
+// written: as floating point two large ones could become the same.
 func readClaims(text []byte) (claims, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -212,7 +201,8 @@ func (r *reading) seconds(name string) float64 {
 	return n
 }
 
-// seconds is a NumericDate (RFC 7519 §2), with or without a fraction. Some write it as a string.
+// seconds reads a NumericDate (RFC 7519 §2), with or without a fraction. Some providers write it as
+// a string.
 func seconds(v any) (float64, bool) {
 	text, ok := v.(string)
 	if number, is := v.(json.Number); is {
@@ -222,7 +212,7 @@ func seconds(v any) (float64, bool) {
 	return n, ok && err == nil && !math.IsNaN(n) && !math.IsInf(n, 0)
 }
 
-// audience is aud: a string, or a list of them (RFC 7519 §4.1.3), each once.
+// audience reads aud: a string, or a list of strings (RFC 7519 §4.1.3), each once.
 func (r *reading) audience() (all []string) {
 	list, isList := r.claims["aud"].([]any)
 	if !isList {

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"cmp"
@@ -10,13 +10,136 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// What an operator is told of a discovery that failed: what was received, not what a library says
-// of it, and what to do. Almost always it is the label providerIssuer.
+// document is a provider as its discovery document describes it (OpenID Connect Discovery §3). All
+// tenants of the provider share it.
+type document struct {
+	endpoint  oauth2.Endpoint
+	issuer    string
+	sendsIss  bool
+	fetchedAt time.Time
+	dialect   *dialect
+
+	keysURL         string
+	keys            *keySet
+	algorithms      []jose.SignatureAlgorithm // of id_tokens
+	userinfoURL     string                    // empty if there is none
+	revocationURL   string                    // RFC 7009; empty if there is none
+	scopesSupported []string
+
+	promptsSupported            []string // OpenID Connect Prompt Create §4; most say nothing of it
+	authMethods, authAlgorithms []string // of the token endpoint; empty if it does not say
+}
+
+// Lists says whether the provider names a scope among those that it supports.
+func (d *document) Lists(scope string) bool { return slices.Contains(d.scopesSupported, scope) }
+
+// discoveryMembers are the members of a discovery document that are read here, beside those that
+// go-oidc reads. readable.go sees to their types.
+type discoveryMembers struct {
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
+	JWKSURI     string   `json:"jwks_uri"`
+	Revocation  string   `json:"revocation_endpoint"`
+	Scopes      []string `json:"scopes_supported"`
+	UserInfo    string   `json:"userinfo_endpoint"`
+	Algorithms  []string `json:"id_token_signing_alg_values_supported"`
+	Prompts     []string `json:"prompt_values_supported"`
+
+	AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+}
+
+// discover reads the document of an issuer. wanted says that there is none yet: then a login waits
+// for it, whose client comes once.
+func (all *Providers) discover(ctx context.Context, issuer string, timeout time.Duration, wanted bool) (*document, error) {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
+		return nil, &unusable{why: "providerIssuer must be an https URL"}
+	}
+	// A client that hangs up must not make discovery fail for those who wait with it.
+	ctx, cancel := context.WithTimeout(outgoing.WithSecondTry(context.WithoutCancel(ctx)), timeout)
+	defer cancel()
+	client := all.httpClient(issuer)
+	answer := &discoveryAnswer{next: client.Transport}
+	client.Transport = rewritten{answer, func(_ *http.Response, body []byte) ([]byte, error) { return readableDiscovery(body), nil }}
+	client.CheckRedirect = sameOriginOnly
+	ask := func() (*oidc.Provider, error) { return oidc.NewProvider(oidc.ClientContext(ctx, client), issuer) }
+	discovered, err := ask()
+	if err != nil && wanted && answer.mayPass(err) && all.Wait(ctx, oncePause) == nil {
+		discovered, err = ask()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, answer.explain(err))
+	}
+	var metadata discoveryMembers
+	if err := discovered.Claims(&metadata); err != nil {
+		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
+	}
+	endpoint := discovered.Endpoint()
+	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI}
+	if metadata.UserInfo != "" {
+		endpoints["userinfo_endpoint"] = metadata.UserInfo
+	}
+	safe := func(raw string) bool {
+		e, err := url.Parse(raw)
+		return err == nil && e.Host != "" && (e.Scheme == "https" || weburl.IsLocalHTTP(e) && weburl.IsLocalHTTP(u))
+	}
+	for name, raw := range endpoints {
+		if !safe(raw) {
+			return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: name + " is not an https URL in its document: set the provider's own public URL, also where a proxy in front of it ends TLS"})
+		}
+	}
+	if !safe(metadata.Revocation) {
+		metadata.Revocation = "" // as if there were none: it would be sent the secret
+	}
+	d := &document{
+		endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
+		keys: all.newKeySet(issuer, metadata.JWKSURI), algorithms: readableAlgorithms(metadata.Algorithms), userinfoURL: metadata.UserInfo,
+		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes, promptsSupported: metadata.Prompts,
+		authMethods: metadata.AuthMethods, authAlgorithms: metadata.AuthAlgorithms,
+	}
+	d.dialect = dialectOf(d)
+	return d, nil
+}
+
+// httpClient asks one provider and follows no redirect. All of its requests share what is known of
+// the provider's silence.
+func (all *Providers) httpClient(issuer string) *http.Client {
+	return &http.Client{
+		Timeout:       timeout,
+		Transport:     limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer).silence}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// limitedTransport caps what a provider can make us read: go-oidc reads bodies whole.
+type limitedTransport struct{ next http.RoundTripper }
+
+func (l limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(r)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, maxBody), resp.Body}
+	}
+	return resp, err
+}
+
+// An operator whose discovery failed is told what was received, not what a library says of it, and
+// what to do. Almost always the fault is in the label providerIssuer.
 
 // unusable is why a provider that has answered, or a label, cannot be used.
 type unusable struct {
@@ -25,27 +148,6 @@ type unusable struct {
 }
 
 func (e *unusable) Error() string { return e.why }
-
-// noProvider is what client and person are told of a failed discovery. That the provider cannot be
-// reached is said only when nothing came from it. Both get 503: whoever waits for the operator
-// keeps what it holds.
-func noProvider(err error) *Error {
-	description := "the sign-in provider cannot be reached"
-	var answered *unusable
-	switch {
-	case needsOperator(err):
-		description = "the sign-in provider cannot be used as it is set up here; the server's log says why"
-	case errors.As(err, &answered):
-		description = "the sign-in provider is not available"
-	}
-	return temporarilyUnavailable(description, err)
-}
-
-// needsOperator says whether a person would be told to wait for what no waiting mends.
-func needsOperator(err error) bool {
-	var answered *unusable
-	return errors.As(err, &answered) && !answered.passes
-}
 
 const (
 	// discoveryRedirects is how often a document may be somewhere else: one slash more is once.
@@ -133,7 +235,7 @@ func (a *discoveryAnswer) explain(err error) error {
 	if a.broke != nil {
 		return &unusable{why: fmt.Sprintf("the provider's answer %d broke off after %d bytes, or took too long", a.status, a.size), passes: true}
 	}
-	came := fmt.Sprintf("the provider answers %d %s at %s below it", a.status, cmp.Or(plainText(a.contentType, 80), "without a content type"), strings.TrimPrefix(discoveryPath, "/"))
+	came := fmt.Sprintf("the provider answers %d %s at %s below it", a.status, cmp.Or(outgoing.PlainText(a.contentType, 80), "without a content type"), strings.TrimPrefix(discoveryPath, "/"))
 	const label = "see the label providerIssuer: "
 	var remedy string
 	passes := a.status == http.StatusTooManyRequests || a.status >= http.StatusInternalServerError
@@ -143,12 +245,12 @@ func (a *discoveryAnswer) explain(err error) error {
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusProxyAuthRequired:
 		remedy = "what stands in front of the provider must let the sidecar have this document without a login; or " + label + "the path is not the issuer's"
 	case a.location != "":
-		remedy = fmt.Sprintf("it redirects to %s, and a redirect is followed only within scheme, host and port of the label; %sit must be exactly what \"issuer\" in the document says, or what answers there is a login page", plainText(a.location, 200), label)
+		remedy = fmt.Sprintf("it redirects to %s, and a redirect is followed only within scheme, host and port of the label; %sit must be exactly what \"issuer\" in the document says, or what answers there is a login page", outgoing.PlainText(a.location, 200), label)
 	case passes:
 		remedy = "the provider, or what stands in front of it, is out of order; the label providerIssuer need not be wrong"
 	case a.status != http.StatusOK:
 		remedy = label + "that is no answer of a discovery document"
-	case a.size >= upstreamMaxBody:
+	case a.size >= maxBody:
 		remedy = label + "that is 1 MB or more, which no discovery document has"
 	case a.contentType == "text/html", a.beginning[0] == '<':
 		remedy = label + "that is a page, of a login or of another program, and no discovery document"
@@ -183,7 +285,7 @@ func explainMismatch(label, document string) string {
 func explainSilence(err error) error {
 	var authority x509.UnknownAuthorityError
 	var notTLS tls.RecordHeaderError
-	switch cause := redactUpstream(err); {
+	switch cause := redact(err); {
 	case errors.As(err, &authority):
 		return fmt.Errorf("%w; if a private CA signed it, give the sidecar its certificate in a file that SSL_CERT_FILE names", cause)
 	case errors.As(err, &notTLS), errors.Is(err, http.ErrSchemeMismatch):

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"cmp"
@@ -13,21 +13,20 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
-
 	"golang.org/x/oauth2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// What a provider said of an error, as it may stand in the operator's log. Clients and people never
-// hear it: it could hold anything.
+// A provider's own words about an error may stand in the operator's log, cleaned. Clients and
+// people never hear them: they could hold anything.
 
 // maxProviderWords is in characters.
 const maxProviderWords = 300
 
 // providerSaid is what a provider's token endpoint answered: status, error code and
-// error_description (RFC 6749 §5.2). What the request held, a code, a refresh token, a secret, is
+// error_description (RFC 6749 §5.2). What the request held (a code, a refresh token, a secret) is
 // taken out of it.
 func providerSaid(answer *oauth2.RetrieveError) error {
 	said := saidError(fmt.Sprint("the provider answered ", answer.Response.StatusCode), answer.ErrorCode, answer.ErrorDescription, sentSecrets(answer.Response.Request))
@@ -37,23 +36,23 @@ func providerSaid(answer *oauth2.RetrieveError) error {
 	return said
 }
 
-// saidAtCallback is what a provider answered by way of the browser (RFC 6749 §4.1.2.1). So anybody
-// can have written it, as long as a header may be, and each piece of a code is looked for in the
-// words: of 16 KB in 16 KB for a quarter of a second. Longer words are not shown, and no longer
-// code is one.
-func saidAtCallback(query url.Values) error {
+// SaidAtCallback is what a provider answered by way of the browser (RFC 6749 §4.1.2.1), for the
+// log. Anybody can have written it, as long as a header may be. Each piece of the code is looked
+// for in the words, and 16 KB in 16 KB takes a quarter of a second. So words are cut before that,
+// and what is longer than any code is not taken for one.
+func SaidAtCallback(query url.Values) error {
 	description, code := query.Get("error_description"), query.Get("code")
-	if len(code) > maxUpstreamValue {
+	if len(code) > MaxValue {
 		code = ""
 	}
 	return saidError("the provider answered", query.Get("error"), description[:min(len(description), 4*maxProviderWords)], []string{query.Get("state"), code})
 }
 
-// saidError is an error of these words. An answer may have no code, and a proxy's has no words.
+// saidError makes an error of these words. An answer may have no code, and a proxy's has no words.
 func saidError(before, code, description string, secrets []string) error {
 	text := before + " without an error code"
 	if code != "" {
-		text = before + " " + safeCode(code)
+		text = before + " " + outgoing.SafeCode(code)
 	}
 	if words := providerWords(description, secrets); words != "" {
 		text += fmt.Sprintf(", saying %q", words)
@@ -61,18 +60,18 @@ func saidError(before, code, description string, secrets []string) error {
 	return errors.New(text)
 }
 
-// providerWords is a provider's text, bounded, on one line, and without what could be a secret:
-// what was sent to the provider, whole or in pieces, and whatever else looks like a token. Nor does
-// it hold addresses of people.
+// providerWords is a provider's text, bounded and on one line. It is without what could be a
+// secret: what was sent to the provider, whole or in pieces, and whatever else looks like a token.
+// It also holds no addresses of people.
 func providerWords(text string, secrets []string) string {
-	// letters of another case have as many bytes then
+	// In valid UTF-8 letters of another case have as many bytes.
 	text = strings.ToValidUTF8(beginning(text, 16<<10), "?")
 	for _, secret := range secrets {
 		if secret != "" {
 			text = withoutText(text, secret)
 		}
 	}
-	for _, secret := range secrets { // and its pieces, only now: they would leave the rest of it
+	for _, secret := range secrets { // its pieces come last: they would leave the rest of it
 		for _, part := range strings.FieldsFunc(secret, func(r rune) bool { return !isTokenRune(r) }) {
 			if len(part) >= 6 { // shorter ones are words
 				text = withoutText(text, part)
@@ -87,12 +86,12 @@ func providerWords(text string, secrets []string) string {
 		return run
 	})
 	text = emailLike.ReplaceAllString(text, "…@…")
-	return strings.TrimSpace(plainText(text, maxProviderWords))
+	return strings.TrimSpace(outgoing.PlainText(text, maxProviderWords))
 }
 
 var (
-	// tokenLike is a run that no word of an explanation is: of parameter names there are longer
-	// ones, but without digits.
+	// tokenLike is longer than any word of an explanation. Names of parameters may be as long, but
+	// hold no digits.
 	tokenLike = regexp.MustCompile(`[A-Za-z0-9_~+=-]{16,}`)
 	emailLike = regexp.MustCompile(`[^\s@"'<>()]+@[^\s@"'<>()]+`)
 	// uuid names a request in the logs of some providers, or an application.
@@ -103,8 +102,8 @@ func isTokenRune(r rune) bool {
 	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
 }
 
-// beginning is so many bytes of a text at most, and not the beginning of what could be a token.
-// What follows costs time for each byte, and whoever opens the callback may write them.
+// beginning is so many bytes of a text at most, without the beginning of what could be a token.
+// What is done with the text costs time for each byte, and anybody can write it into a callback.
 func beginning(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -128,7 +127,7 @@ func withoutText(text, secret string) string {
 }
 
 // sentSecrets are the values of a request that no log may hold, in each spelling in which a program
-// that repeats them could write them.
+// could repeat them.
 func sentSecrets(r *http.Request) []string {
 	if r == nil {
 		return nil
@@ -152,6 +151,9 @@ func sentSecrets(r *http.Request) []string {
 	return secrets
 }
 
+// maxForm is in bytes: more than any form that is sent here.
+const maxForm = 64 << 10
+
 // sentForm is the body of a request that was sent.
 func sentForm(r *http.Request) url.Values {
 	if r.GetBody == nil {
@@ -162,11 +164,7 @@ func sentForm(r *http.Request) url.Values {
 		return nil
 	}
 	defer body.Close()
-	sent, _ := io.ReadAll(io.LimitReader(body, maxBody))
+	sent, _ := io.ReadAll(io.LimitReader(body, maxForm))
 	form, _ := url.ParseQuery(string(sent))
 	return form
 }
-
-// plainText is a stranger's text as it may stand in a log: on one line, in characters that can be
-// seen, and not long.
-func plainText(text string, most int) string { return outgoing.PlainText(text, most) }

@@ -1,4 +1,4 @@
-package issuer
+package provider
 
 import (
 	"context"
@@ -20,13 +20,14 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// The keys that a provider publishes (RFC 7517), and which of them may have signed what it says. A
-// library reads one key; which keys are read, how often the set is fetched, and what the operator
-// is told is decided here, because what a login hangs on is not an error of the library's
+// A provider publishes keys (RFC 7517), and any of them may have signed what it says. A library
+// reads one key. Which keys are read, how often the set is fetched, and what the operator is told
+// is decided here: a login must not hang on an error of the library
 // (docs/decisions/0025-provider-keys.md).
 
-// signatureAlgorithms are those that are verified (RFC 7518 §3.1, RFC 8037 §3.1). All are of key
-// pairs: whoever knows a client secret could sign with HS256, and with "none" anybody.
+// signatureAlgorithms are the algorithms that are verified (RFC 7518 §3.1, RFC 8037 §3.1). All are
+// for key pairs: anybody who knows a client secret could sign with HS256, and anybody at all with
+// "none".
 var signatureAlgorithms = []jose.SignatureAlgorithm{
 	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
 }
@@ -40,10 +41,10 @@ const (
 
 // keySet is the set at one jwks_uri. It is safe for concurrent use.
 type keySet struct {
-	s           *Issuer
+	all         *Providers
 	issuer, url string
 
-	mu    sync.Mutex    // guards the two below for one access
+	mu    sync.Mutex    // guards last and fetch for one access
 	last  *providerKeys // nil before the first that could be read
 	fetch *keyFetch     // under way; nil if there is none
 }
@@ -54,20 +55,21 @@ type keyFetch struct {
 	err  error
 }
 
-func (s *Issuer) newKeySet(issuer, url string) *keySet {
-	return &keySet{s: s, issuer: issuer, url: url}
+func (all *Providers) newKeySet(issuer, url string) *keySet {
+	return &keySet{all: all, issuer: issuer, url: url}
 }
 
 // errKeyNotThere is in the chain of errors of a token that names a key which the provider does not
 // publish, or not yet.
 var errKeyNotThere = errors.New("the provider publishes no key")
 
-// errKeysUnread is in the chain of errors of a set that could not be fetched: nothing was refused.
+// errKeysUnread is in the chain of errors of a set that could not be fetched: no signature was
+// refused.
 var errKeysUnread = errors.New("the provider's keys cannot be read")
 
-// verify returns what a key of the provider's signed. A key that is not known may be new, and an
-// answer of the set may be older than the key: the set is fetched again, past caches, and once more
-// after a moment. anyKey lets other keys than the named one try.
+// verify returns what a key of the provider signed. A key that is not known may be new, and a cache
+// may serve a set that is older than the key: the set is fetched again, past caches, and once more
+// after a moment. anyKey tries other keys than the named one too.
 func (k *keySet) verify(ctx context.Context, token *signedToken, anyKey bool) ([]byte, error) {
 	k.mu.Lock()
 	last := k.last
@@ -78,7 +80,7 @@ func (k *keySet) verify(ctx context.Context, token *signedToken, anyKey bool) ([
 		payload, err = k.verifiedBy(last, token, anyKey)
 	}
 	for try := 0; err != nil && try < 2; try++ {
-		if try > 0 && k.s.Wait(ctx, oncePause) != nil {
+		if try > 0 && k.all.Wait(ctx, oncePause) != nil {
 			break
 		}
 		var fresh *providerKeys
@@ -91,13 +93,13 @@ func (k *keySet) verify(ctx context.Context, token *signedToken, anyKey bool) ([
 
 func (k *keySet) verifiedBy(keys *providerKeys, token *signedToken, anyKey bool) ([]byte, error) {
 	payload, signer, err := keys.verify(token, anyKey)
-	if err == nil && token.kid != "" && signer != token.kid && k.s.oddKeys.First(k.issuer, "another kid", token.kid, signer) {
-		k.s.Log.Info("the provider signs with another key than its token names; the signature is good", "provider", k.issuer, "named", plainText(token.kid, 80), "signed with", plainText(signer, 80))
+	if err == nil && token.kid != "" && signer != token.kid && k.all.oddKeys.First(k.issuer, "another kid", token.kid, signer) {
+		k.all.Log.Info("the provider signs with another key than its token names; the signature is good", "provider", k.issuer, "named", outgoing.PlainText(token.kid, 80), "signed with", outgoing.PlainText(signer, 80))
 	}
 	return payload, err
 }
 
-// refetch asks for the set; who comes meanwhile gets the same answer.
+// refetch asks for the set. Requests that come meanwhile get the same answer.
 func (k *keySet) refetch(ctx context.Context) (*providerKeys, error) {
 	k.mu.Lock()
 	if other := k.fetch; other != nil {
@@ -109,7 +111,7 @@ func (k *keySet) refetch(ctx context.Context) (*providerKeys, error) {
 			return nil, fmt.Errorf("%w: %w", errKeysUnread, ctx.Err())
 		}
 	}
-	// for those who wait, should ask panic
+	// This error is for those who wait, should ask panic.
 	mine := &keyFetch{done: make(chan struct{}), err: errKeysUnread}
 	k.fetch = mine
 	k.mu.Unlock()
@@ -129,19 +131,19 @@ func (k *keySet) refetch(ctx context.Context) (*providerKeys, error) {
 func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	at, ok := ctx.Deadline()
 	if !ok {
-		at = time.Now().Add(upstreamTimeout)
+		at = time.Now().Add(timeout)
 	}
-	// Others wait with this request, so that it does not end when its client hangs up; and there is
-	// nothing of a stranger's in it.
+	// Others wait with this request, so it does not end when its client hangs up. It holds nothing
+	// that a stranger has chosen.
 	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(context.Background()), at)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: jwks_uri is no URL", errKeysUnread)
 	}
-	// a cache between may have the set of before a rotation
+	// A cache on the way may have the set from before a rotation.
 	r.Header.Set("Cache-Control", "no-cache")
-	body, mediaType, err := k.s.fetched(r, k.issuer)
+	body, mediaType, err := k.all.fetched(r, k.issuer)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeysUnread, err)
 	}
@@ -157,14 +159,14 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 func (k *keySet) nameOdd(keys *providerKeys) {
 	named := 0
 	for _, odd := range keys.odd {
-		if odd.expected || !k.s.oddKeys.First(k.issuer, odd.kid, odd.kty, odd.crv, odd.cause) {
+		if odd.expected || !k.all.oddKeys.First(k.issuer, odd.kid, odd.kty, odd.crv, odd.cause) {
 			continue
 		}
 		if named++; named > oddKeysNamed {
-			k.s.Log.Info("more keys of the provider are passed over", "provider", k.issuer)
+			k.all.Log.Info("more keys of the provider are passed over", "provider", k.issuer)
 			return
 		}
-		k.s.Log.Info("a key of the provider is passed over", "provider", k.issuer, "kid", plainText(odd.kid, 80), "kty", plainText(odd.kty, 80), "crv", plainText(odd.crv, 80), "cause", odd.cause)
+		k.all.Log.Info("a key of the provider is passed over", "provider", k.issuer, "kid", outgoing.PlainText(odd.kid, 80), "kty", outgoing.PlainText(odd.kty, 80), "crv", outgoing.PlainText(odd.crv, 80), "cause", odd.cause)
 	}
 }
 
@@ -180,14 +182,15 @@ type providerKey struct {
 	public any    // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 }
 
-// oddKey is one that is passed over.
+// oddKey is a key that is passed over.
 type oddKey struct {
 	kid, kty, crv, cause string
 	expected             bool // it was never meant for signatures
 }
 
 // readProviderKeys reads a JWK Set. What cannot be used in it is passed over (RFC 7517 §5), so that
-// one odd key does not shut out everybody. It is not said whether a key is left.
+// one odd key does not shut out everybody. A set may have no key left and is still a set; false
+// means that the body is not a set.
 func readProviderKeys(body []byte) (*providerKeys, bool) {
 	var set struct {
 		Keys *[]json.RawMessage `json:"keys"`
@@ -250,7 +253,7 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	case kty == "":
 		return providerKey{}, "it has no kty"
 	case alg != "" && !slices.Contains(signatureAlgorithms, jose.SignatureAlgorithm(alg)):
-		return providerKey{}, fmt.Sprintf("its alg %q is not one of the signatures that are verified", plainText(alg, 40))
+		return providerKey{}, fmt.Sprintf("its alg %q is not one of the signatures that are verified", outgoing.PlainText(alg, 40))
 	case len(needed) == 0 && (kty == "EC" || kty == "OKP"):
 		return providerKey{}, "its crv is not one of those that are verified"
 	case len(needed) == 0:
@@ -271,7 +274,7 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	var read jose.JSONWebKey
 	switch {
 	case kty == "RSA" && length("n") > jose.MaxRSAModulusBits/8+1:
-		// which go-jose does not verify with
+		// go-jose does not verify with it.
 		return providerKey{}, fmt.Sprintf("it is longer than %d bits", jose.MaxRSAModulusBits)
 	case read.UnmarshalJSON(must(json.Marshal(plain))) != nil || !read.Valid() || !read.IsPublic():
 		return providerKey{}, "its numbers are not those of a key"
@@ -281,7 +284,7 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	return providerKey{member("kid"), alg, read.Key}, ""
 }
 
-// signs says whether signatures of this algorithm can be the key's.
+// signs says whether a signature of this algorithm can be made by the key's owner.
 func (p providerKey) signs(alg string) bool {
 	switch key := p.public.(type) {
 	case *rsa.PublicKey:
@@ -294,9 +297,9 @@ func (p providerKey) signs(alg string) bool {
 	return false
 }
 
-// verify returns what was signed, and the kid of the key that did. The key is the one that the
-// token names, or any where it names none. anyKey tries the others after it: at a refresh, Hydra
-// 2.3 names the key of the login, though a newer one has signed
+// verify returns what was signed, and the kid of the key that signed it. The key is the one that
+// the token names, or any key where it names none. anyKey tries the others after it: at a refresh,
+// Hydra 2.3 names the key of the login, though a newer one has signed
 // (docs/decisions/0025-provider-keys.md).
 func (p *providerKeys) verify(token *signedToken, anyKey bool) (payload []byte, signer string, err error) {
 	named, tried := 0, 0
@@ -331,7 +334,7 @@ func (p *providerKeys) verify(token *signedToken, anyKey bool) (payload []byte, 
 // whyNot says in words why no key verified a token. named is how many keys it names, and fitting
 // how many of them are for its algorithm.
 func (p *providerKeys) whyNot(token *signedToken, named, fitting int) error {
-	kid := fmt.Sprintf("%q", plainText(token.kid, 80))
+	kid := fmt.Sprintf("%q", outgoing.PlainText(token.kid, 80))
 	at := slices.IndexFunc(p.odd, func(odd oddKey) bool { return odd.kid == token.kid })
 	switch {
 	case token.kid == "" && fitting == 0:
@@ -369,7 +372,7 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	}
 	alg, _ := header.Alg.(string)
 	if alg != "" {
-		alg = safeCode(alg)
+		alg = outgoing.SafeCode(alg)
 	}
 	_, isText := header.Kid.(string)
 	switch {
@@ -390,8 +393,16 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, errors.New("it is malformed: no JWT with one signature")
 	}
-	signed := jws.Signatures[0].Header // read once more, by what verifies
+	signed := jws.Signatures[0].Header // as the library that verifies has read it
 	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
+}
+
+// minRSABits is the shortest RSA key that is used (RFC 7518 §3.3).
+const minRSABits = 2048
+
+func isShortRSA(key jose.JSONWebKey) bool {
+	public, ok := key.Key.(*rsa.PublicKey)
+	return ok && public.N.BitLen() < minRSABits
 }
 
 func joined(algorithms []jose.SignatureAlgorithm) string {
@@ -402,8 +413,9 @@ func joined(algorithms []jose.SignatureAlgorithm) string {
 	return strings.Join(names, " ")
 }
 
-// readableAlgorithms are those of a discovery document's list that are verified here, or all where
-// it has none of them: the list is a hint (OpenID Connect Discovery §3), and the keys decide.
+// readableAlgorithms are the algorithms of a discovery document's list that are verified here, or
+// all of signatureAlgorithms where the list has none of them: the list is a hint (OpenID Connect
+// Discovery §3), and the keys decide.
 func readableAlgorithms(listed []string) []jose.SignatureAlgorithm {
 	var both []jose.SignatureAlgorithm
 	for _, alg := range signatureAlgorithms {

@@ -1,17 +1,20 @@
-package issuer
+package provider
 
 import (
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What is added to the authorization request at a provider, besides what a login needs. It travels
-// through the person's browser, who can change it: it asks for something and enforces nothing.
+// The label providerParameters adds to the authorization request what a login does not need. The
+// request travels through the person's browser, and the person can change it: a parameter asks for
+// something and enforces nothing.
 
-// ownParameters are what is said to the provider here, or what would have it read something else.
-// plugin/config.go refuses the same.
+// ownParameters are set here, or would make the provider read another request. plugin/config.go
+// refuses the same.
 var ownParameters = []string{
 	"client_id", "client_secret", "client_assertion", "client_assertion_type", "redirect_uri", "state", "nonce", "scope", "response_type", "response_mode",
 	"code_challenge", "code_challenge_method", "request", "request_uri", "registration", "id_token_hint", "dpop_jkt",
@@ -19,11 +22,11 @@ var ownParameters = []string{
 
 const maxParameters = 1000 // characters of all
 
-// parameterName is RFC 6749 appendix A's name-char.
+// parameterName is made of the name-char of RFC 6749 appendix A.
 var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// parametersFault says what is wrong with the member providerParameters of a hop header.
-func parametersFault(parameters []string) string {
+// ParametersFault says what is wrong with the label providerParameters; empty if nothing is.
+func ParametersFault(parameters []string) string {
 	var names []string
 	for _, parameter := range parameters {
 		name, value, ok := strings.Cut(parameter, "=")
@@ -46,16 +49,15 @@ func parametersFault(parameters []string) string {
 	return ""
 }
 
-// addParameters puts the label's parameters into the address of the authorization endpoint, in the
-// place of what asks for a refresh token where they have its name. One without a value is taken
-// out.
-func (t *tenant) addParameters(address string) string {
+// addParameters puts the label's parameters into the URL of an authorization request. They replace
+// what asks for a refresh token where they have its name; one without a value removes it.
+func (c *Client) addParameters(address string) string {
 	u, err := url.Parse(address)
-	if err != nil || len(t.ProviderParameters) == 0 {
+	if err != nil || len(c.Parameters) == 0 {
 		return address
 	}
 	query := u.Query()
-	for _, parameter := range t.ProviderParameters {
+	for _, parameter := range c.Parameters {
 		name, value, _ := strings.Cut(parameter, "=")
 		if query.Set(name, value); value == "" {
 			query.Del(name)
@@ -65,16 +67,17 @@ func (t *tenant) addParameters(address string) string {
 	return u.String()
 }
 
-// knowsPrompt says whether the provider takes this value of prompt: few list those that they know.
-func (u *upstream) knowsPrompt(value string) bool {
-	return len(u.promptsSupported) == 0 || slices.Contains(u.promptsSupported, value)
+// knowsPrompt says whether the provider takes this value of prompt. Few list the values that they
+// know.
+func (p *Provider) knowsPrompt(value string) bool {
+	return len(p.promptsSupported) == 0 || slices.Contains(p.promptsSupported, value)
 }
 
 // noRefreshToken says what to do where the provider was asked for a refresh token and gave none.
-func (u *upstream) noRefreshToken(t *tenant) string {
+func (p *Provider) noRefreshToken() string {
 	const client = "let the client that is registered there have refresh tokens"
-	address, err := url.Parse(u.authorizationURL(t, [32]byte{}))
-	if err != nil || u.issuer == googleIssuer {
+	address, err := url.Parse(p.AuthorizationURL(sealing.LoginSeed{}))
+	if err != nil || p.dialect.accessType {
 		return client
 	}
 	asked := address.Query()
@@ -89,10 +92,10 @@ func (u *upstream) noRefreshToken(t *tenant) string {
 
 // warnOfNoRefreshToken tells the operator, once for each tenant, that nobody is asked whether a
 // person may still come in.
-func (s *Issuer) warnOfNoRefreshToken(t *tenant, u *upstream) {
-	remedy := u.noRefreshToken(t)
-	if s.announced.First("no refresh token", t.PublicURL, u.issuer, t.ClientID, remedy) {
-		s.Log.Warn("asked for a refresh token and got none: logins live BOUNCER_SESSION_TTL, and so long does who is removed at the provider stay in",
-			t.named(), "provider", u.issuer, "remedy", remedy+"; or set refresh to session, if that is what you want")
+func (p *Provider) warnOfNoRefreshToken() {
+	remedy := p.noRefreshToken()
+	if p.all.said.First("no refresh token", p.client.RedirectURI, p.issuer, p.client.ID, remedy) {
+		p.all.Log.Warn("asked for a refresh token and got none: logins live BOUNCER_SESSION_TTL, and so long does who is removed at the provider stay in",
+			p.client.Named, "provider", p.issuer, "remedy", remedy+"; or set refresh to session, if that is what you want")
 	}
 }

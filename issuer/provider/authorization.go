@@ -1,0 +1,62 @@
+package provider
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// config never lets x/oauth2 detect how the client proves itself: it would post a code or a refresh
+// token a second time after an error, and a rotating provider takes the second time for theft.
+func (p *Provider) config() *oauth2.Config {
+	endpoint := p.endpoint
+	// A public client, and one with a key, name themselves in the body.
+	endpoint.AuthStyle = oauth2.AuthStyleInParams
+	if p.clientAuth() == basicAuth {
+		endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	}
+	return &oauth2.Config{
+		ClientID: p.client.ID, ClientSecret: p.secret, Endpoint: endpoint,
+		RedirectURL: p.client.RedirectURI,
+	}
+}
+
+// scopes are the label's, with openid: without it there is no id_token.
+func (p *Provider) scopes() []string {
+	if slices.Contains(p.client.Scopes, "openid") {
+		return p.client.Scopes
+	}
+	return append([]string{"openid"}, p.client.Scopes...)
+}
+
+// AuthorizationURL is where the person's browser is sent to sign in, with state, nonce and PKCE
+// from the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
+func (p *Provider) AuthorizationURL(seed sealing.LoginSeed) string {
+	config := p.config()
+	scopes, options := p.offlineAccess()
+	config.Scopes = scopes
+	return p.client.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...))
+}
+
+// SignInHost is the host where the provider asks for passwords. Some have another one than their
+// issuer's.
+func (p *Provider) SignInHost() string { return weburl.HostOf(p.endpoint.AuthURL) }
+
+// Issuer is the provider's issuer identifier.
+func (p *Provider) Issuer() string { return p.issuer }
+
+// CheckIss checks the parameter iss of an authorization response (RFC 9207 §2.4): a provider that
+// promises it must send it, and whatever was sent must be right.
+func (p *Provider) CheckIss(query url.Values) error {
+	iss, sent := query.Get("iss"), query.Has("iss")
+	if sent && iss != p.issuer || !sent && p.sendsIss {
+		return errors.New("iss of the authorization response is not " + p.issuer)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package provider
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// Answer is the part of a token response (RFC 6749 §5.1) that a login is made of. It may be kept,
+// and stands for the code that it was given for: that one is spent.
+type Answer struct {
+	AccessToken  string
+	RefreshToken string
+	IDToken      string
+	Scope        *string // nil if the provider did not say
+	TokenType    string
+}
+
+func answerOf(token *oauth2.Token) *Answer {
+	a := &Answer{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, Scope: grantedScope(token), TokenType: token.TokenType}
+	a.IDToken, _ = token.Extra("id_token").(string)
+	return a
+}
+
+func (a *Answer) token() *oauth2.Token {
+	extra := map[string]any{"id_token": a.IDToken}
+	if a.Scope != nil {
+		extra["scope"] = *a.Scope
+	}
+	return (&oauth2.Token{AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, TokenType: a.TokenType}).WithExtra(extra)
+}
+
+// grantedScope is the scope that a provider's answer names; nil if it names none.
+func grantedScope(token *oauth2.Token) *string {
+	if scope, said := token.Extra("scope").(string); said {
+		return &scope
+	}
+	return nil
+}
+
+// Redeem exchanges the code of an authorization response and returns who logged in (RFC 6749
+// §4.1.3, OpenID Connect Core §3.1.3). kept is what an earlier Redeem returned for the code; with
+// it no code is presented.
+//
+// The answer is nil if the code gave none. The error is ErrRefused, ErrCode, or one of ErrAway and
+// ErrOurFault. After ErrAway the same call may succeed a moment later: with the code if the answer
+// is nil, and otherwise with the answer only.
+//
+// The context should not end when a client hangs up: the code is spent by then.
+func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code string, kept *Answer) (Person, *Answer, error) {
+	ctx, cancel := p.exchange(withStrangersInput(ctx))
+	defer cancel()
+	if kept != nil {
+		who, err := p.loginOf(ctx, seed, kept.token())
+		return who, kept, err
+	}
+	known := p.all.standings.of(p.client, p.secret)
+	token, err := p.postCode(ctx, p.config(), code, oauth2.VerifierOption(seed.CodeVerifier()))
+	if err != nil {
+		return Person{}, nil, p.codeError(known, err)
+	}
+	known.takesCode()
+	answer := answerOf(token)
+	who, err := p.loginOf(ctx, seed, token)
+	return who, answer, err
+}
+
+// exchange is the context of one exchange with the provider's token endpoint, and what follows from
+// it.
+func (p *Provider) exchange(ctx context.Context) (context.Context, context.CancelFunc) {
+	client := p.provingClient()
+	client.Transport = rewritten{client.Transport, readableTokens}
+	return context.WithTimeout(oidc.ClientContext(ctx, client), timeout)
+}
+
+// busyPauses are waited before a provider that cannot answer at the moment gets a code again:
+// whoever brings the code comes once. All fit into timeout.
+var busyPauses = []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond}
+
+// oncePause is the same, once, for the provider's keys and its userinfo.
+const oncePause = 500 * time.Millisecond
+
+// postCode posts a code. When that is not answered it is posted once more, on a new connection: if
+// the provider has seen the first, nothing is lost that was not lost before. When the provider has
+// not taken it, because it is busy or cannot be reached, it is posted again after a while.
+func (p *Provider) postCode(ctx context.Context, config *oauth2.Config, code string, option oauth2.AuthCodeOption) (*oauth2.Token, error) {
+	for busy := 0; ; {
+		token, err := config.Exchange(outgoing.WithSecondTry(ctx), code, option)
+		pause, away := notTaken(err)
+		if !away || busy == len(busyPauses) || p.all.Wait(ctx, max(pause, busyPauses[busy])) != nil {
+			return token, err
+		}
+		busy++
+	}
+}
+
+// notTaken says whether a provider has not done what it was asked for and may do it a little later,
+// and how much later by its own word: Retry-After in seconds (RFC 9110 §10.2.3), if it is sent.
+func notTaken(err error) (time.Duration, bool) {
+	var answer *oauth2.RetrieveError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &answer):
+		seconds, _ := strconv.ParseUint(answer.Response.Header.Get("Retry-After"), 10, 16)
+		return time.Duration(seconds) * time.Second, passes(answer)
+	case errors.As(err, &network):
+		return 0, network.Op == "dial" && !network.Timeout()
+	}
+	return 0, false
+}
+
+// loginOf makes a login of the provider's answer to a code.
+func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token) (Person, error) {
+	who, err := p.verifyIDToken(ctx, token)
+	if err != nil {
+		return Person{}, err
+	}
+	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
+		return Person{}, loginRefused(errors.New("nonce of the id_token is not the one sent"))
+	}
+	known, err := p.learn(ctx, token, who)
+	if err != nil {
+		if !errors.Is(err, ErrAway) || p.client.RuleNeeds.lacks(who.claims) {
+			return Person{}, err
+		}
+		// No rule looks at what is missing. The access token is short, and the next refresh asks
+		// for it.
+		p.all.Log.Warn("what the MCP server is told of the person cannot be read at the moment; the login begins without it", p.client.Named, "provider", p.issuer, "cause", err)
+		known = p.personOf(who.subject, who.claims)
+		known.Needs = p.client.RuleNeeds.Marks()
+	}
+	known.RefreshToken = token.RefreshToken
+	switch {
+	case p.RefreshMode() == "session":
+		known.RefreshToken = "" // nothing to steal
+	case known.RefreshToken == "" && p.RefreshMode() == "upstream":
+		return Person{}, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave none: " + p.noRefreshToken() + "; or set refresh=session"))
+	case known.RefreshToken == "":
+		p.warnOfNoRefreshToken()
+	}
+	if len(known.RefreshToken)+known.size() > MaxValue {
+		p.all.Log.Warn("the provider's refresh token is too long to carry, so the login lives only BOUNCER_SESSION_TTL", p.client.Named, "provider", p.issuer, "characters", len(known.RefreshToken))
+		known.RefreshToken = ""
+	}
+	if known.RefreshToken == "" && p.RefreshMode() == "upstream" {
+		return Person{}, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave one that is too long to carry: set refresh=session"))
+	}
+	known.CheckedAt, known.Said.Scope = p.all.Now().Unix(), grantedScope(token)
+	return known, nil
+}
