@@ -361,10 +361,10 @@ func TestTheImageKnowsItsVersion(t *testing.T) {
 	}
 }
 
-// What traefik.yaml has for a host on the internet, taken out of its comments: Traefik turns to
-// the authority for MCP_HOST.
-func TestTheExampleAsksAPublicAuthority(t *testing.T) {
-	t.Parallel()
+// publicCertificates is what traefik.yaml has in comments for a host on the internet: resolvers,
+// and `tls` of the entry point.
+func publicCertificates(t *testing.T) (resolvers, tls map[string]any) {
+	t.Helper()
 	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -377,13 +377,20 @@ func TestTheExampleAsksAPublicAuthority(t *testing.T) {
 	}
 	section, _, _ = strings.Cut("#certificatesResolvers:"+section, "\n\n")
 	line, _, _ = strings.Cut(line, "\n")
-	var resolvers, tls map[string]any
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll("\n"+section, "\n#", "\n")), &resolvers); err != nil {
 		t.Fatal(err)
 	}
 	if err := yaml.Unmarshal([]byte(line), &tls); err != nil {
 		t.Fatal(err)
 	}
+	return resolvers, tls
+}
+
+// What traefik.yaml has for a host on the internet, taken out of its comments: Traefik turns to
+// the authority for MCP_HOST.
+func TestTheExampleAsksAPublicAuthority(t *testing.T) {
+	t.Parallel()
+	resolvers, tls := publicCertificates(t)
 	var asked atomic.Int32
 	authority := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,8 +58,14 @@ func TestTheServerOfTheReadme(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(readmeBlock(t, "entryPoints:")), &static); err != nil {
 		t.Fatal(err)
 	}
+	// TestTheExampleAsksAPublicAuthority has shown that these work.
+	entryPoint := static["entryPoints"].(map[string]any)["websecure"].(map[string]any)["http"].(map[string]any)
+	resolvers, tls := publicCertificates(t)
+	if !reflect.DeepEqual(static["certificatesResolvers"], resolvers["certificatesResolvers"]) || !reflect.DeepEqual(entryPoint["tls"], tls) {
+		t.Errorf("README.md has certificates by %v and %v, the example by %v and %v", static["certificatesResolvers"], entryPoint["tls"], resolvers["certificatesResolvers"], tls)
+	}
 	delete(static, "certificatesResolvers")
-	static["entryPoints"].(map[string]any)["websecure"].(map[string]any)["http"].(map[string]any)["tls"] = map[string]any{}
+	entryPoint["tls"] = map[string]any{}
 	w := rig.New(t, rig.Options{Static: static, Host: host, TLS: dynamicTLS, CA: ca, Containers: func(w *rig.World) []rig.Container {
 		google, zitadel := w.Wiki.Provider, w.World.Provider
 		env := exampleEnv()
