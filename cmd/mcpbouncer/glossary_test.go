@@ -25,7 +25,7 @@ var otherWords = []struct {
 }
 
 // theirSessions are those of others: of MCP before 2026-07-28, and of people at their provider.
-var theirSessions = regexp.MustCompile(`(?i)MCP sessions?|sessions? of MCP[^|.;]*|(server|client)s? with(out)? sessions|with sessions( too)?|session ids?|` +
+var theirSessions = regexp.MustCompile(`(?i)MCP sessions?|sessions? of MCP[^|.;]*|with(out)? sessions|session ids?|` +
 	`(offline|login|consent) sessions?|sessions? at the provider|(with|have) a session there|end its sessions( and grants)? there|` +
 	`person's sessions?|their sessions?|sessions? of the person|(all )?sessions? deleted|"revoke sessions"|session explorer|` +
 	`At Kanidm a session|need sessions|Session Hijacking|session \(nothing of the provider|else session\)`)
