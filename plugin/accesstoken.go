@@ -91,7 +91,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
-	denied, err := findDenyList(req.Context(), t.keys)
+	denied, err := findDenyList(req.Context(), t)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 			token.identity.assertion = &assertion{}
 		}
 	}
-	return remember(t.keys, credentials[0], token.identity, key, denied), nil
+	return remember(t.sidecar.tokens, credentials[0], token.identity, key, denied), nil
 }
 
 // bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2

@@ -27,10 +27,11 @@ const (
 	maxBearerKey  = 2500 // characters; the longest that is made has about 1,850
 	minBearerKey  = 36   // bytes: header, nonce and tag
 	maxAnswer     = 16 << 10
-	keyFlights    = 64   // keys that were never good that are asked for at a time
+	keyPlaces     = 64   // keys that were never good that are asked for at a time
 	keysWaiting   = 1024 // those of them that wait for their turn; half as many from one address
 	refusedPeriod = 60   // seconds for which a refused key is not asked for again
 	maxRefused    = 1024
+	maxGoodKeys   = 2048
 )
 
 var errKey = errors.New("the bearer key is not valid here, has expired or was ended by the operator")
@@ -42,29 +43,28 @@ var errKey = errors.New("the bearer key is not valid here, has expired or was en
 // keeps a key from another waiting for one or two answers of the sidecar, and no key is refused for
 // having come at a bad time. No key is kept here for longer than the sidecar is asked.
 type bearerKeys struct {
-	mu      sync.Mutex
-	flights map[[32]byte]*keyFlight
-	strange int                     // places taken, of keyFlights
-	waiting map[string][]*keyFlight // address → its keys that wait; no entry is empty
-	queued  int                     // all of waiting; bounded by keysWaiting
-	good    map[[32]byte]bool       // were good once: they take no place; bounded by maxGeneration
-	refused map[[32]byte]period     // for which they are refused here; bounded by maxRefused
+	mu       sync.Mutex
+	inflight map[[32]byte]*exchange
+	strange  int                    // places taken, of keyPlaces
+	waiting  map[string][]*exchange // address → its keys that wait; no entry is empty
+	queued   int                    // all of waiting; bounded by keysWaiting
+	good     map[[32]byte]bool      // were good once: they take no place; bounded by maxGoodKeys
+	refused  map[[32]byte]period    // for which they are refused here; bounded by maxRefused
 }
 
-// keyFlight is one question to the sidecar. token and err are written before done is closed.
-type keyFlight struct {
+// exchange is what the sidecar is asked for one bearer key. It may wait before it is asked.
+type exchange struct {
+	flight  *flight
 	tenant  *tenant
 	hash    [32]byte
 	key     string
-	strange bool  // it takes a place
-	since   int64 // Unix seconds
-	done    chan struct{}
-	token   string
-	err     error
+	strange bool   // it takes a place
+	since   int64  // Unix seconds
+	token   string // written before the flight is done
 }
 
 func newBearerKeys() *bearerKeys {
-	return &bearerKeys{flights: map[[32]byte]*keyFlight{}, waiting: map[string][]*keyFlight{}, good: map[[32]byte]bool{}, refused: map[[32]byte]period{}}
+	return &bearerKeys{inflight: map[[32]byte]*exchange{}, waiting: map[string][]*exchange{}, good: map[[32]byte]bool{}, refused: map[[32]byte]period{}}
 }
 
 // exchangeKey returns an access token for a bearer key that came from an address.
@@ -73,14 +73,14 @@ func exchangeKey(ctx context.Context, t *tenant, key, address string) (string, e
 	if err != nil || len(key) > maxBearerKey || len(blob) < minBearerKey || blob[0] != 1 || strings.ContainsAny(key, "\r\n") {
 		return "", errKey
 	}
-	flight, err := t.keys.bearer.launch(t, key, address)
+	x, err := t.sidecar.bearer.launch(t, key, address)
 	if err != nil {
 		return "", err
 	}
-	if !landed(ctx, flight.done) {
+	if !x.flight.wait(ctx) {
 		return "", errKeysUnavailable
 	}
-	return flight.token, flight.err
+	return x.token, x.flight.result()
 }
 
 // addressOf is where a request comes from, as far as Traefik knows: X-Real-Ip is its own, or that
@@ -102,7 +102,7 @@ func addressOf(req *http.Request) string {
 
 // launch joins the flight of a key or begins one, unless the key was refused a moment ago, or too
 // many others wait. The latter is not a 401: the key may be a good one.
-func (b *bearerKeys) launch(t *tenant, key, address string) (*keyFlight, error) {
+func (b *bearerKeys) launch(t *tenant, key, address string) (*exchange, error) {
 	hash := sha256.Sum256([]byte(key))
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,41 +110,46 @@ func (b *bearerKeys) launch(t *tenant, key, address string) (*keyFlight, error) 
 	if during(b.refused[hash], at) {
 		return nil, errKey
 	}
-	flight := b.flights[hash]
-	if flight != nil {
-		return flight, nil
+	x := b.inflight[hash]
+	if x != nil {
+		return x, nil
 	}
-	flight = &keyFlight{tenant: t, hash: hash, key: key, strange: !b.good[hash], since: at, done: make(chan struct{})}
-	if !flight.strange || b.strange < keyFlights {
-		b.start(flight)
+	x = &exchange{tenant: t, hash: hash, key: key, strange: !b.good[hash], since: at, flight: newFlight()}
+	if !x.strange || b.strange < keyPlaces {
+		b.start(x)
 	} else if len(b.waiting[address]) < keysWaiting/2 && (b.queued < keysWaiting || b.makeRoom(address)) {
-		b.waiting[address] = append(b.waiting[address], flight)
+		b.waiting[address] = append(b.waiting[address], x)
 		b.queued++
 	} else {
 		complain(t.hop.name, "strange keys", "so many bearer keys are asked for that are not known that some are answered 503: somebody invents keys")
 		return nil, errKeysUnavailable
 	}
-	b.flights[hash] = flight
-	return flight, nil
+	b.inflight[hash] = x
+	return x, nil
 }
 
-// start needs b.mu.
-func (b *bearerKeys) start(flight *keyFlight) {
-	if flight.strange {
+// start asks the sidecar; b.mu is held.
+func (b *bearerKeys) start(x *exchange) {
+	if x.strange {
 		b.strange++
 	}
-	go b.fly(flight)
+	token := ""
+	fly(func() error {
+		got, err := askForToken(x.tenant, x.key)
+		token = got
+		return err
+	}, func(err error) { b.land(x, token, hideInternal(x.tenant.hop.name, err)) })
 }
 
 // startNext gives a free place to one that waits; b.mu is held. Whoever asked gives up at the
 // deadline, so what has waited for longer than that is not asked for any more.
 func (b *bearerKeys) startNext(at int64) {
-	for b.queued > 0 && b.strange < keyFlights {
-		flight := b.draw()
-		if during(period{from: flight.since, until: flight.since + int64(keysDeadline/time.Second) + 1}, at) {
-			b.start(flight)
+	for b.queued > 0 && b.strange < keyPlaces {
+		x := b.draw()
+		if during(period{from: x.since, until: x.since + int64(sidecarDeadline/time.Second) + 1}, at) {
+			b.start(x)
 		} else {
-			b.giveUp(flight)
+			b.giveUp(x)
 		}
 	}
 }
@@ -166,14 +171,13 @@ func (b *bearerKeys) makeRoom(other string) bool {
 }
 
 // giveUp ends a flight that was not begun; b.mu is held.
-func (b *bearerKeys) giveUp(flight *keyFlight) {
-	delete(b.flights, flight.hash)
-	flight.err = errKeysUnavailable
-	close(flight.done)
+func (b *bearerKeys) giveUp(x *exchange) {
+	delete(b.inflight, x.hash)
+	x.flight.done(errKeysUnavailable)
 }
 
 // draw takes one that waits out of the queue, by lot; b.mu is held.
-func (b *bearerKeys) draw() *keyFlight {
+func (b *bearerKeys) draw() *exchange {
 	addresses := make([]string, 0, len(b.waiting))
 	for address := range b.waiting {
 		addresses = append(addresses, address)
@@ -182,11 +186,11 @@ func (b *bearerKeys) draw() *keyFlight {
 }
 
 // drawFrom takes one of an address out of the queue, by lot; b.mu is held.
-func (b *bearerKeys) drawFrom(address string) *keyFlight {
+func (b *bearerKeys) drawFrom(address string) *exchange {
 	list := b.waiting[address]
 	last := len(list) - 1
 	n := rand.Intn(len(list))
-	flight := list[n]
+	x := list[n]
 	list[n] = list[last]
 	list[last] = nil
 	b.waiting[address] = list[:last]
@@ -194,38 +198,24 @@ func (b *bearerKeys) drawFrom(address string) *keyFlight {
 		delete(b.waiting, address)
 	}
 	b.queued--
-	return flight
+	return x
 }
 
-// fly runs in a goroutine of its own: its panic would end the Traefik process.
-func (b *bearerKeys) fly(flight *keyFlight) {
-	token := ""
-	err := errKeysUnavailable
-	defer func() {
-		if r := recover(); r != nil {
-			complain(flight.tenant.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
-			err = errKeysUnavailable
-		}
-		b.land(flight, token, err)
-	}()
-	token, err = askForToken(flight.tenant, flight.key)
-}
-
-func (b *bearerKeys) land(flight *keyFlight, token string, err error) {
+func (b *bearerKeys) land(x *exchange, token string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := now().Unix()
-	delete(b.flights, flight.hash)
+	delete(b.inflight, x.hash)
 	switch {
 	case err == nil:
 		// Any one goes: without all, the next requests would wait in the queue of unknown keys.
 		for other := range b.good {
-			if len(b.good) < maxGeneration {
+			if len(b.good) < maxGoodKeys {
 				break
 			}
 			delete(b.good, other)
 		}
-		b.good[flight.hash] = true
+		b.good[x.hash] = true
 	case errors.Is(err, errKey):
 		for other := range b.refused {
 			if len(b.refused) < maxRefused {
@@ -233,13 +223,12 @@ func (b *bearerKeys) land(flight *keyFlight, token string, err error) {
 			}
 			delete(b.refused, other)
 		}
-		b.refused[flight.hash] = period{from: at, until: at + refusedPeriod}
-		delete(b.good, flight.hash)
+		b.refused[x.hash] = period{from: at, until: at + refusedPeriod}
+		delete(b.good, x.hash)
 	}
-	flight.token = token
-	flight.err = err
-	close(flight.done)
-	if flight.strange {
+	x.token = token
+	x.flight.done(err)
+	if x.strange {
 		b.strange--
 		b.startNext(at)
 	}
@@ -257,7 +246,7 @@ func askForToken(t *tenant, key string) (string, error) {
 		err = errors.New("no access token in the answer")
 	}
 	if err != nil {
-		complain(t.hop.name, "token", "the sidecar "+t.keys.sidecar+" gives no access token for a bearer key: "+reason(err))
+		complain(t.hop.name, "token", "the sidecar "+t.sidecar.url+" gives no access token for a bearer key: "+reason(err))
 		return "", errKeysUnavailable
 	}
 	return answer.Token, nil
@@ -269,7 +258,7 @@ var errRefusedBySidecar = errors.New("refused")
 // errRefusedBySidecar. No other answer is a verdict: invalid_request is what it says of a body that
 // was cut off on its way.
 func postToSidecar(t *tenant, path, form string, answer any) error {
-	got, err := askSidecar(t.hop, http.MethodPost, t.keys.sidecar+path, form, "", maxAnswer)
+	got, err := askSidecar(t.hop, http.MethodPost, t.sidecar.url+path, form, "", maxAnswer)
 	if err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
 	_, m, h, behind := startKeys(t, nil)
 	m.hold = make(chan struct{})
-	const crowd = keyFlights + keysWaiting/2 + 100
+	const crowd = keyPlaces + keysWaiting/2 + 100
 	statuses := make([]int, crowd)
 	var answered atomic.Int64
 	var all sync.WaitGroup
@@ -177,10 +177,10 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 		answered.Add(1)
 	})
 	bearerOfTheOne := func() *bearerKeys {
-		keysets.Lock()
-		defer keysets.Unlock()
-		for _, k := range keysets.byID {
-			return k.bearer
+		sidecarStates.Lock()
+		defer sidecarStates.Unlock()
+		for _, s := range sidecarStates.byID {
+			return s.bearer
 		}
 		return newBearerKeys()
 	}
@@ -188,7 +188,7 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 		b := bearerOfTheOne()
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return answered.Load() == 100 && b.strange == keyFlights && b.queued == keysWaiting/2 && m.asked.Load() == keyFlights
+		return answered.Load() == 100 && b.strange == keyPlaces && b.queued == keysWaiting/2 && m.asked.Load() == keyPlaces
 	})
 	close(m.hold)
 	all.Wait()
@@ -196,7 +196,7 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	for _, status := range statuses {
 		count[status]++
 	}
-	if count[401] != keyFlights+keysWaiting/2 || count[503] != 100 || behind.count() != 0 {
+	if count[401] != keyPlaces+keysWaiting/2 || count[503] != 100 || behind.count() != 0 {
 		t.Errorf("statuses %v", count)
 	}
 	if !strings.Contains(log.String(), `middleware "wiki@docker": so many bearer keys are asked for that are not known`) {
@@ -205,8 +205,8 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 	b := bearerOfTheOne()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.flights) != 0 || len(b.waiting) != 0 || b.queued != 0 || b.strange != 0 || len(b.refused) > maxRefused {
-		t.Errorf("%d flights, %d addresses, %d queued, %d places, %d refused", len(b.flights), len(b.waiting), b.queued, b.strange, len(b.refused))
+	if len(b.inflight) != 0 || len(b.waiting) != 0 || b.queued != 0 || b.strange != 0 || len(b.refused) > maxRefused {
+		t.Errorf("%d flights, %d addresses, %d queued, %d places, %d refused", len(b.inflight), len(b.waiting), b.queued, b.strange, len(b.refused))
 	}
 }
 
@@ -236,7 +236,7 @@ func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
 // flood sends invented keys from an address, more at a time than there are places, until it is
 // stopped.
 func flood(h http.Handler, address string) func() {
-	const crowd = keyFlights + 16
+	const crowd = keyPlaces + 16
 	stop := make(chan struct{})
 	var strangers sync.WaitGroup
 	strangers.Add(crowd)
@@ -262,7 +262,7 @@ func flood(h http.Handler, address string) func() {
 func TestAFloodFromOneAddressWaitsForTheOthers(t *testing.T) {
 	start(t)
 	b := newBearerKeys()
-	b.strange = keyFlights
+	b.strange = keyPlaces
 	tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
 	for i := 0; i < keysWaiting/2; i++ {
 		if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), "198.51.100.7"); err != nil {
@@ -297,7 +297,7 @@ func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
 	for _, addresses := range []int{2, 500} {
 		start(t)
 		b := newBearerKeys()
-		b.strange = keyFlights
+		b.strange = keyPlaces
 		tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
 		for i := 0; i < keysWaiting; i++ {
 			if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), fmt.Sprint("stranger ", i%addresses)); err != nil {
@@ -309,8 +309,8 @@ func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
 			t.Errorf("%d addresses: %v", addresses, err)
 			continue
 		}
-		if b.queued != keysWaiting || len(b.flights) != keysWaiting || b.waiting["192.0.2.1"][0] != good {
-			t.Errorf("%d addresses: %d wait of %d", addresses, b.queued, len(b.flights))
+		if b.queued != keysWaiting || len(b.inflight) != keysWaiting || b.waiting["192.0.2.1"][0] != good {
+			t.Errorf("%d addresses: %d wait of %d", addresses, b.queued, len(b.inflight))
 		}
 		// The others take no place from each other, nor from it.
 		if _, err := b.launch(tn, aKey("one too many"), "stranger 0"); addresses == 2 && err != errKeysUnavailable {
@@ -319,8 +319,8 @@ func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
 		clock.Add(5)
 		b.strange = 0
 		b.startNext(clock.Load())
-		if b.queued != 0 || len(b.flights) != 0 || len(b.waiting) != 0 {
-			t.Errorf("%d addresses: %d still wait, %d flights", addresses, b.queued, len(b.flights))
+		if b.queued != 0 || len(b.inflight) != 0 || len(b.waiting) != 0 {
+			t.Errorf("%d addresses: %d still wait, %d flights", addresses, b.queued, len(b.inflight))
 		}
 	}
 }
@@ -356,12 +356,12 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 	m.hold = hold
 	m.mu.Unlock()
 	var all sync.WaitGroup
-	all.Add(keyFlights)
-	startAll(keyFlights, func(i int) {
+	all.Add(keyPlaces)
+	startAll(keyPlaces, func(i int) {
 		defer all.Done()
 		ask(h, "POST", wikiURL+"/mcp", bearer(aKey(fmt.Sprint("invented-", i)))...)
 	})
-	eventually(t, "the questions", func() bool { return m.asked.Load() == 1+keyFlights })
+	eventually(t, "the questions", func() bool { return m.asked.Load() == 1+keyPlaces })
 	m.mu.Lock()
 	m.hold = nil
 	m.mu.Unlock()
@@ -376,7 +376,7 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 func TestGoodBearerKeysAreNotCounted(t *testing.T) {
 	start(t)
 	good := map[string]string{}
-	for i := 0; i < 2*keyFlights; i++ {
+	for i := 0; i < 2*keyPlaces; i++ {
 		good[aKey(fmt.Sprint("k", i))] = fmt.Sprint("bot-", i)
 	}
 	_, _, h, _ := startKeys(t, good)
@@ -392,19 +392,19 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 	sidecar, m, _, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("other"): "other-bot"})
 	m.hold = make(chan struct{})
 	hop := &hopSealer{payload: []byte("{}")}
-	k := keysetFor("test", "test", sidecar.server.URL, 300, hop)
-	tn := &tenant{hop: hop, keys: k}
-	first, err1 := k.bearer.launch(tn, aKey("ci"), "")
-	second, err2 := k.bearer.launch(tn, aKey("ci"), "")
-	other, err3 := k.bearer.launch(tn, aKey("other"), "")
+	state := sidecarStateFor("test", "test", sidecar.server.URL, 300, hop)
+	tn := &tenant{hop: hop, sidecar: state}
+	first, err1 := state.bearer.launch(tn, aKey("ci"), "")
+	second, err2 := state.bearer.launch(tn, aKey("ci"), "")
+	other, err3 := state.bearer.launch(tn, aKey("other"), "")
 	if err1 != nil || err2 != nil || err3 != nil || first != second || first == other {
 		t.Errorf("%v, %v, %v; one flight for both: %t", err1, err2, err3, first == second)
 	}
 	close(m.hold)
-	<-first.done
-	<-other.done
-	if first.err != nil || other.err != nil || first.token == "" || first.token == other.token {
-		t.Errorf("%v %v", first.err, other.err)
+	<-first.flight.ended
+	<-other.flight.ended
+	if first.flight.result() != nil || other.flight.result() != nil || first.token == "" || first.token == other.token {
+		t.Errorf("%v %v", first.flight.result(), other.flight.result())
 	}
 	if n := m.asked.Load(); n != 2 {
 		t.Errorf("%d questions for two keys", n)
@@ -485,13 +485,13 @@ func TestFullMemoriesOfBearerKeysLoseOneEntry(t *testing.T) {
 		hash[1] = byte(i >> 8)
 		return hash
 	}
-	for i := 0; i < maxGeneration+5; i++ {
-		b.land(&keyFlight{hash: name(i), done: make(chan struct{})}, "token", nil)
+	for i := 0; i < maxGoodKeys+5; i++ {
+		b.land(&exchange{hash: name(i), flight: newFlight()}, "token", nil)
 	}
 	for i := 0; i < maxRefused+5; i++ {
-		b.land(&keyFlight{hash: name(1<<15 + i), done: make(chan struct{})}, "", errKey)
+		b.land(&exchange{hash: name(1<<15 + i), flight: newFlight()}, "", errKey)
 	}
-	if len(b.good) != maxGeneration || len(b.refused) != maxRefused {
-		t.Errorf("%d good and %d refused keys are known, want %d and %d", len(b.good), len(b.refused), maxGeneration, maxRefused)
+	if len(b.good) != maxGoodKeys || len(b.refused) != maxRefused {
+		t.Errorf("%d good and %d refused keys are known, want %d and %d", len(b.good), len(b.refused), maxGoodKeys, maxRefused)
 	}
 }

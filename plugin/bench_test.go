@@ -58,7 +58,7 @@ func BenchmarkCachedToken(b *testing.B) {
 func BenchmarkFirstSightOfAToken(b *testing.B) {
 	start(b)
 	credentials := []string{}
-	for i := 0; i < 3*maxGeneration; i++ {
+	for i := 0; i < 3*maxYoung; i++ {
 		credentials = append(credentials, "Bearer "+goodToken("k1", map[string]any{"jti": strconv.Itoa(i)}))
 	}
 	benchmark(b, credentials, http.StatusOK)

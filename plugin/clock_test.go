@@ -188,16 +188,16 @@ func TestAnOlderDenyDocumentStaysOutWhenTheClockIsSetBack(t *testing.T) {
 func TestAClockThatIsSetBackKeepsTheKeysInUse(t *testing.T) {
 	start(t)
 	hop := &hopSealer{}
-	for i := 0; i < maxKeysets; i++ {
-		keysetFor("old", fmt.Sprint("old-", i), "", 300, hop)
+	for i := 0; i < maxSidecarStates; i++ {
+		sidecarStateFor("old", fmt.Sprint("old-", i), "", 300, hop)
 	}
 	clock.Add(-3600)
-	keysets.Lock()
-	delete(keysets.byID, "old-0")
-	keysets.Unlock()
-	used := keysetFor("new", "new", "", 300, hop)
-	keysetFor("new", "another", "", 300, hop)
-	if keysetFor("new", "new", "", 300, hop) != used {
+	sidecarStates.Lock()
+	delete(sidecarStates.byID, "old-0")
+	sidecarStates.Unlock()
+	used := sidecarStateFor("new", "new", "", 300, hop)
+	sidecarStateFor("new", "another", "", 300, hop)
+	if sidecarStateFor("new", "new", "", 300, hop) != used {
 		t.Error("the set in use was dropped")
 	}
 }

@@ -376,7 +376,7 @@ func parseConfig(config *Config) (*settings, error) {
 	s.cors = c.CORS == "true"
 	s.special = rules != nil || backend != nil || s.cors || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
-	if err != nil || ttl < 1 || ttl > maxStale {
+	if err != nil || ttl < 1 || ttl > maxKeysTTL {
 		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
 	}
 	s.keysTTL = ttl

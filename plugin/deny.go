@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 )
 
 // The deny document says which logins, clients, users and keys the operator has ended. The sidecar
@@ -22,8 +23,28 @@ import (
 const (
 	denyPeriod   = 30      // seconds
 	denyPatience = 60      // seconds
+	denyMemory   = 3600    // seconds without a confirmation, after which an older document is taken
 	maxDenyBody  = 8 << 20 // the document has 1 MB, and JSON may write a character of it in six
 )
+
+// denyCache keeps a tenant's copy of the deny document, and fetches it as keySet fetches keys.
+type denyCache struct {
+	sidecar string      // base URL
+	tokens  *tokenCache // judged by the copy
+
+	mu   sync.RWMutex // never held during a fetch
+	list *denyList    // nil before the first success
+	// Unix seconds: until nextDue no period here can end, unless the clock is set back to before
+	// dueFrom. 0 after a failure.
+	nextDue   int64
+	dueFrom   int64
+	hop       *hopSealer // of the middleware that asked last: its name stands in the log
+	pause     period     // no fetch
+	fresh     period     // requests are judged by list without waiting for a fetch
+	confirmed int64      // Unix seconds at which list was last said to be the current one
+	failures  int        // since the last success
+	inflight  *flight    // nil when none runs
+}
 
 // denyList is a copy of the document.
 type denyList struct {
@@ -116,112 +137,146 @@ func setOf(list []string) map[string]bool {
 }
 
 // findDenyList returns the copy to judge by. It waits when there is none, or an old one.
-func findDenyList(ctx context.Context, k *keyset) (*denyList, error) {
+func findDenyList(ctx context.Context, t *tenant) (*denyList, error) {
+	d := t.sidecar.deny
 	at := now().Unix()
-	k.mu.RLock()
-	d := k.denied
-	calm := at < k.calm && at >= k.calmFrom
-	k.mu.RUnlock()
-	if d != nil && calm {
-		return d, nil
+	d.mu.RLock()
+	list := d.list
+	settled := at < d.nextDue && at >= d.dueFrom
+	d.mu.RUnlock()
+	if list != nil && settled {
+		return list, nil
 	}
-	k.mu.Lock()
-	at = now().Unix()
-	k.launchDeny(at)
-	flight := k.denyFlight
-	wait := k.denyOverdue(at)
-	k.mu.Unlock()
-	if wait && flight != nil && !landed(ctx, flight) {
+	return d.find(ctx, t.hop)
+}
+
+// find is findDenyList for the time when the document is due.
+func (d *denyCache) find(ctx context.Context, hop *hopSealer) (*denyList, error) {
+	d.mu.Lock()
+	at := now().Unix()
+	d.hop = hop
+	d.launch(at)
+	inflight := d.inflight
+	wait := d.overdue(at)
+	d.mu.Unlock()
+	if wait && inflight != nil && !inflight.wait(ctx) {
 		return nil, errKeysUnavailable
 	}
-	k.mu.RLock()
-	d = k.denied
-	k.mu.RUnlock()
-	if d == nil {
+	d.mu.RLock()
+	list := d.list
+	d.mu.RUnlock()
+	if list == nil {
 		return nil, errKeysUnavailable
 	}
-	return d, nil
+	return list, nil
 }
 
-// denyOverdue says that a request may not be judged by the copy; k.mu is held.
-func (k *keyset) denyOverdue(at int64) bool {
-	// It failed, and nobody has had reason to ask since.
-	away := k.denyFailures > 0 && at >= k.denyPause.from && at < k.denyPause.until+denyPatience
-	return k.denied == nil || !away && !during(k.denyFresh, at)
-}
-
-// launchDeny starts a fetch when one is due and none is in the air; k.mu is held.
-func (k *keyset) launchDeny(at int64) {
-	if !during(k.denyPause, at) && k.denyFlight == nil {
-		k.denyFlight = make(chan struct{})
-		go k.fetchDeny(k.hop, k.denied)
-	}
-}
-
-// fetchDeny runs in a goroutine of its own: its panic would end the Traefik process.
-func (k *keyset) fetchDeny(hop *hopSealer, last *denyList) {
-	var list *denyList
-	err := errKeysUnavailable
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("internal error: %v", r)
-		}
-		k.landDeny(hop, list, err)
-	}()
-	list, err = k.downloadDeny(hop, last)
-}
-
-// landDeny ends a flight. A failure leaves the last copy in force, however old: dropping it would
-// let in again whom it keeps out. When the document has changed, no verified token is remembered
-// any more, so that each is judged anew.
-func (k *keyset) landDeny(hop *hopSealer, list *denyList, err error) {
-	if err != nil {
-		complain(hop.name, "deny", "the deny document cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// alive says whether requests may be judged by the copy. It starts a fetch that is due.
+func (d *denyCache) alive() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := now().Unix()
-	close(k.denyFlight)
-	k.denyFlight = nil
-	if err != nil {
-		k.denyFailures++
-		k.denyPause = period{from: at, until: at + backoff(k.denyFailures)}
-		k.calm = 0
+	d.launch(at)
+	return !d.overdue(at)
+}
+
+// overdue says that a request may not be judged by the copy; d.mu is held.
+func (d *denyCache) overdue(at int64) bool {
+	// The last fetch failed. A quiet time after that ends the excuse: nobody has asked since.
+	away := d.failures > 0 && at >= d.pause.from && at < d.pause.until+denyPatience
+	return d.list == nil || !away && !during(d.fresh, at)
+}
+
+// launch starts a fetch when one is due and none is in the air; d.mu is held.
+func (d *denyCache) launch(at int64) {
+	if during(d.pause, at) || d.inflight != nil {
 		return
 	}
-	if list != k.denied {
-		k.denied = list
-		k.tokens = newTokenCache()
+	d.inflight = newFlight()
+	hop := d.hop
+	last := d.list
+	var list *denyList
+	fly(func() error {
+		got, err := d.download(hop, last)
+		list = got
+		return err
+	}, func(err error) { d.land(hop, list, err) })
+}
+
+// land takes the outcome of a fetch. A failure leaves the last copy in force, however old: dropping
+// it would let in again whom it keeps out.
+func (d *denyCache) land(hop *hopSealer, list *denyList, err error) {
+	if err != nil {
+		complain(hop.name, "deny", "the deny document cannot be fetched from the sidecar "+d.sidecar+": "+reason(err))
 	}
-	k.denyConfirmed = at
-	k.denyFailures = 0
-	k.denyPause = period{from: at, until: at + denyPeriod}
-	k.denyFresh = period{from: at, until: at + denyPatience}
-	k.settle()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := now().Unix()
+	d.inflight.done(err)
+	d.inflight = nil
+	if err != nil {
+		d.failures++
+		d.pause = period{from: at, until: at + backoff(d.failures)}
+		d.settle()
+		return
+	}
+	d.list = list
+	d.confirmed = at
+	d.failures = 0
+	d.pause = period{from: at, until: at + denyPeriod}
+	d.fresh = period{from: at, until: at + denyPatience}
+	d.settle()
+}
+
+// settle finds the time in which nothing is due, and tells the tokens; d.mu is held.
+func (d *denyCache) settle() {
+	due := period{}
+	if d.failures == 0 {
+		due = d.pause
+	}
+	d.nextDue = due.until
+	d.dueFrom = due.from
+	d.tokens.useDenied(d.list, due)
+}
+
+// adopt takes over the copy of another tenant of the same origin where it is newer. Nobody else
+// knows d yet.
+func (d *denyCache) adopt(other *denyCache) {
+	other.mu.RLock()
+	defer other.mu.RUnlock()
+	if other.list == nil || other.confirmed < d.confirmed {
+		return
+	}
+	d.list = other.list
+	d.pause = other.pause
+	d.fresh = other.fresh
+	d.confirmed = other.confirmed
+	d.failures = other.failures
+	d.settle()
 }
 
 // confirmedLately says whether the copy was said to be the current one within an hour. When the
 // clock is set back, that hour begins anew: ended, it would let an old document in, and left alone
 // it would last for as long as the clock had been ahead.
-func (k *keyset) confirmedLately() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (d *denyCache) confirmedLately() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := now().Unix()
-	if k.denyConfirmed > at {
-		k.denyConfirmed = at
+	if d.confirmed > at {
+		d.confirmed = at
 	}
-	return at < k.denyConfirmed+maxStale
+	return at < d.confirmed+denyMemory
 }
 
-// downloadDeny returns the last copy itself when nothing has changed. One with a smaller serial is
+// download returns the last copy itself when nothing has changed. One with a smaller serial is
 // not taken until an hour has gone by in which nobody confirmed the last: then the operator has
 // begun a new document.
-func (k *keyset) downloadDeny(hop *hopSealer, last *denyList) (*denyList, error) {
+func (d *denyCache) download(hop *hopSealer, last *denyList) (*denyList, error) {
 	etag := ""
 	if last != nil {
 		etag = last.etag
 	}
-	got, err := askSidecar(hop, http.MethodGet, k.sidecar+"/hop/deny", "", etag, maxDenyBody)
+	got, err := askSidecar(hop, http.MethodGet, d.sidecar+"/hop/deny", "", etag, maxDenyBody)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +286,7 @@ func (k *keyset) downloadDeny(hop *hopSealer, last *denyList) (*denyList, error)
 			return last, nil
 		}
 		list, err := parseDenyList(got.body, got.etag)
-		if err == nil && last != nil && list.serial < last.serial && k.confirmedLately() {
+		if err == nil && last != nil && list.serial < last.serial && d.confirmedLately() {
 			// A replica that cannot read the document has an old copy, or was started without one.
 			err = errors.New("it is older than the one before")
 		}

@@ -73,13 +73,16 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 
 // flying says whether a fetch of keys or of a deny document is under way.
 func flying() bool {
-	keysets.Lock()
-	defer keysets.Unlock()
+	sidecarStates.Lock()
+	defer sidecarStates.Unlock()
 	found := false
-	for _, k := range keysets.byID {
-		k.mu.RLock()
-		found = found || k.flight != nil || k.denyFlight != nil
-		k.mu.RUnlock()
+	for _, s := range sidecarStates.byID {
+		s.keys.mu.RLock()
+		found = found || s.keys.inflight != nil
+		s.keys.mu.RUnlock()
+		s.deny.mu.RLock()
+		found = found || s.deny.inflight != nil
+		s.deny.mu.RUnlock()
 	}
 	return found
 }
@@ -113,9 +116,9 @@ func TestTheDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 	if n := sidecar.unchanged.Load(); n != 9 {
 		t.Errorf("%d of 9 answers said that nothing changed", n)
 	}
-	for _, k := range keysets.byID {
-		if len(k.tokens.young) != 1 {
-			t.Errorf("%d tokens are remembered: an unchanged document must not forget them", len(k.tokens.young))
+	for _, s := range sidecarStates.byID {
+		if len(s.tokens.young) != 1 {
+			t.Errorf("%d tokens are remembered: an unchanged document must not forget them", len(s.tokens.young))
 		}
 	}
 	// Garbage and the absence of a token ask for nothing.
@@ -248,18 +251,25 @@ func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
 // A token that was verified by the old document must not be remembered under the new one.
 func TestATokenThatIsVerifiedWhileTheDocumentChanges(t *testing.T) {
 	start(t)
-	k := &keyset{tokens: newTokenCache(), keys: map[string]*verifyKey{}}
+	c := newTokenCache()
 	key := &verifyKey{kid: "k1"}
-	k.keys["k1"] = key
 	old := &denyList{}
-	k.denied = &denyList{}
-	remember(k, "Bearer x", &identity{}, key, old)
-	if len(k.tokens.young) != 0 {
+	current := &denyList{}
+	c.useKeys(map[string]*verifyKey{"k1": key}, period{})
+	c.useDenied(current, period{})
+	remember(c, "Bearer x", &identity{}, key, old)
+	if len(c.young) != 0 {
 		t.Error("it was remembered")
 	}
-	remember(k, "Bearer x", &identity{}, key, k.denied)
-	if len(k.tokens.young) != 1 {
+	remember(c, "Bearer x", &identity{}, key, current)
+	if len(c.young) != 1 {
 		t.Error("a token of the new document was not remembered")
+	}
+	// Neither is one whose key went, or was replaced.
+	remember(c, "Bearer y", &identity{}, &verifyKey{kid: "k1"}, current)
+	remember(c, "Bearer z", &identity{}, &verifyKey{kid: "k2"}, current)
+	if len(c.young) != 1 {
+		t.Error("a token of another key was remembered")
 	}
 }
 

@@ -7,8 +7,9 @@ import "net/http"
 // endpoint is a protected address that was asked for before, with what a request to it needs.
 type endpoint struct {
 	tenant    *tenant
-	metadata  string // resource_metadata
-	challenge string // scope and resource_metadata, the end of each challenge
+	sidecar   *sidecarState // of tenant: in Yaegi each step to a field costs
+	metadata  string        // resource_metadata
+	challenge string        // scope and resource_metadata, the end of each challenge
 }
 
 // maxEndpoints and maxAddress bound what a stranger who invents paths can fill.
@@ -36,7 +37,7 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 
 // addEndpoint remembers that an address is protected. path is relative to the prefix.
 func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoint {
-	e := &endpoint{tenant: t, metadata: t.metadata}
+	e := &endpoint{tenant: t, sidecar: t.sidecar, metadata: t.metadata}
 	if own, ok := t.endpoints[path]; ok {
 		e.metadata = own
 	}

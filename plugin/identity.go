@@ -37,7 +37,7 @@ var identityTable = []identityClaim{
 	{claim: "groups", header: "X-Mcp-Groups", carry: true, value: func(t *tenant, token *accessToken) string { return encodeGroups(token.claims.Groups) }},
 	{claim: "client_id", header: "X-Mcp-Client-Id", value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.ClientID) }},
 	{claim: "issuer", header: "X-Mcp-Issuer", value: func(t *tenant, token *accessToken) string { return encodeValue(t.providerIssuer) }},
-	// The assertion is another token, and is made for each request (assertion.go).
+	// The assertion is another token, and is made for each request (backendassertion.go).
 	{claim: "assertion", header: "X-Mcp-Assertion", value: func(t *tenant, token *accessToken) string { return "" }},
 }
 

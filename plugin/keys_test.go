@@ -121,16 +121,16 @@ func TestSidecarAwayKeysServeForAnHour(t *testing.T) {
 }
 
 func failuresOfTheOne(t *testing.T) int {
-	keysets.Lock()
-	defer keysets.Unlock()
-	if len(keysets.byID) != 1 {
-		t.Fatalf("%d key sets", len(keysets.byID))
+	sidecarStates.Lock()
+	defer sidecarStates.Unlock()
+	if len(sidecarStates.byID) != 1 {
+		t.Fatalf("%d states", len(sidecarStates.byID))
 	}
 	failures := 0
-	for _, k := range keysets.byID {
-		k.mu.RLock()
-		failures = k.failures
-		k.mu.RUnlock()
+	for _, s := range sidecarStates.byID {
+		s.keys.mu.RLock()
+		failures = s.keys.failures
+		s.keys.mu.RUnlock()
 	}
 	return failures
 }
@@ -406,13 +406,13 @@ func TestReloadKeepsKeysAndTokens(t *testing.T) {
 func TestTokenCacheIsBounded(t *testing.T) {
 	c := newTokenCache()
 	id := &identity{}
-	for i := 0; i < 3*maxGeneration; i++ {
+	for i := 0; i < 3*maxYoung; i++ {
 		addToken(c, [32]byte{byte(i), byte(i >> 8)}, id)
 	}
-	if n := len(c.young) + len(c.old); n > 2*maxGeneration {
+	if n := len(c.young) + len(c.old); n > 2*maxYoung {
 		t.Errorf("%d tokens", n)
 	}
-	last := 3*maxGeneration - 1
+	last := 3*maxYoung - 1
 	if c.young[[32]byte{byte(last), byte(last >> 8)}] == nil {
 		t.Error("the newest token is gone")
 	}
@@ -461,7 +461,7 @@ func TestInventedHostsPushOutNobodysKeys(t *testing.T) {
 	}
 	clock.Add(10)
 	open, _ := guard(t, wikiConfig(sidecar.server.URL))
-	for i := 0; i < maxKeysets+10; i++ {
+	for i := 0; i < maxSidecarStates+10; i++ {
 		host := fmt.Sprintf("https://h%d.example", i)
 		invented := bearer(goodToken("k9", map[string]any{"iss": host + "/wiki"}))
 		if rec := ask(open, "POST", host+"/wiki/mcp", invented...); rec.Code != 401 {

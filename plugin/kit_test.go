@@ -69,9 +69,9 @@ func start(t testing.TB) *logged {
 	t.Helper()
 	eventually(t, "the fetches of the test before end, which would complain in this one's log", func() bool { return !flying() })
 	clock.Store(1800000000)
-	keysets.Lock()
-	keysets.byID = map[string]*keyset{}
-	keysets.Unlock()
+	sidecarStates.Lock()
+	sidecarStates.byID = map[string]*sidecarState{}
+	sidecarStates.Unlock()
 	complaints.Lock()
 	complaints.quiet = map[string]period{}
 	complaints.Unlock()

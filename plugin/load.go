@@ -52,7 +52,7 @@ func (b *bouncer) check() {
 	}()
 	if b.settings.publicURL != "" {
 		t := b.tenantAt(b.settings.publicURL)
-		t.keys.greet(t.hop)
+		t.sidecar.keys.greet(t.hop)
 		return
 	}
 	// Whose tenant it is only requests say, so there is nothing to ask in its name.
@@ -71,7 +71,7 @@ func (b *bouncer) check() {
 
 // askHealth asks for what the sidecar tells without a hop header.
 func askHealth(s *settings) error {
-	ctx, cancel := context.WithTimeout(context.Background(), keysDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), sidecarDeadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.sidecar.String()+"/healthz", nil)
 	if err != nil {
@@ -89,13 +89,4 @@ func askHealth(s *settings) error {
 		return fmt.Errorf("%w: what answers there is not the sidecar (%d %s)", errNotSidecar, resp.StatusCode, mediaTypeOf(resp))
 	}
 	return nil
-}
-
-// greet has the keys fetched now, and the outcome said.
-func (k *keyset) greet(hop *hopSealer) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.hop = hop
-	k.ask = true
-	k.launch(now().Unix())
 }

@@ -13,13 +13,14 @@
 //	whatever is not under P              404: PathPrefix(`/wiki`) also matches /wikileaks
 //
 // The MCP server behind sees X-Mcp-Sub and X-Mcp-Scopes, and what else the labels ask for
-// (identity.go, assertion.go, backend.go). It never sees the access token, the bouncer's cookies,
-// or an identity header that a client made up.
+// (identity.go, backendassertion.go, backendauthorization.go). It never sees the access token, the
+// bouncer's cookies, or an identity header that a client made up.
 //
-// Labels may ask for scopes by tool, method, resource or prompt; then each message is read and
-// judged (rules.go, message.go). For itself the plugin asks the sidecar for its signing keys
-// (keys.go), whom the operator has shut out (deny.go), an access token for a bearer key
-// (bearerkey.go) and the assertion; see docs/hop.md.
+// Labels may ask for scopes by tool, method, resource or prompt; then each message is read
+// (message.go) and judged (package mcp). For itself the plugin asks the sidecar for its signing
+// keys (keys.go), for what the operator has ended (deny.go), for an access token in exchange for a
+// bearer key (bearerkey.go), and for the assertion (docs/hop.md). What it knows from there is a
+// sidecarState for each tenant.
 //
 // Three words are used throughout. The sidecar is the authorization server, a process beside
 // Traefik. A tenant is the configuration of one middleware under one public URL. The hop is the way
@@ -120,7 +121,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		serveFirst(b, rw, req)
 		return
 	}
-	id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
+	id := recallIdentity(e.sidecar, req.Header["Authorization"])
 	if id == nil {
 		protect(b, rw, req, e)
 		return
@@ -152,7 +153,7 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 		answerPreflight(rw, req.Header)
 	case kind == routeProtected:
 		e := b.addEndpoint(req, t, path)
-		id := recallIdentity(e.tenant.keys, req.Header["Authorization"])
+		id := recallIdentity(e.sidecar, req.Header["Authorization"])
 		if id == nil {
 			protect(b, rw, req, e)
 			return
@@ -196,7 +197,7 @@ func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
 	var id *identity
 	if req.Header["Authorization"] != nil {
-		id = reviveIdentity(e.tenant.keys, req)
+		id = reviveIdentity(e.tenant, req)
 	}
 	if id == nil {
 		verified, err := authenticate(e.tenant, req)

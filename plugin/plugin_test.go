@@ -240,8 +240,8 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 	if len(b.endpoints) == 0 || len(b.endpoints) > maxEndpoints {
 		t.Errorf("%d endpoints", len(b.endpoints))
 	}
-	if len(b.tenants) > maxTenants || len(b.byPublicURL) > maxTenants || len(keysets.byID) > maxKeysets {
-		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(keysets.byID))
+	if len(b.tenants) > maxTenants || len(b.byPublicURL) > maxTenants || len(sidecarStates.byID) > maxSidecarStates {
+		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(sidecarStates.byID))
 	}
 }
 

@@ -19,14 +19,14 @@ type sidecarAnswer struct {
 	etag   string
 }
 
-// askSidecar sends one request for the plugin itself, within keysDeadline. A form is posted; an
+// askSidecar sends one request for the plugin itself, within sidecarDeadline. A form is posted; an
 // etag makes the request conditional. RoundTrip and not a Client: redirects are not followed.
 func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*sidecarAnswer, error) {
 	ticket, err := hop.header(now().Unix())
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), keysDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), sidecarDeadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(form))
 	if err != nil {

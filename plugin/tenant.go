@@ -23,7 +23,7 @@ type tenant struct {
 	// path below the prefix → resource_metadata, for the endpoints with a document of their own
 	endpoints map[string]string
 	hop       *hopSealer
-	keys      *keyset
+	sidecar   *sidecarState
 
 	providerIssuer  string
 	identityHeaders []identityHeader
@@ -129,7 +129,7 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	t.identityHeaders = s.identityHeaders
 	origin := keysFrom(s, publicURL)
 	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(payload)))
-	t.keys = keysetFor(origin, string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
+	t.sidecar = sidecarStateFor(origin, string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
 
 	scope := ""
 	if len(t.required) > 0 {

@@ -2,26 +2,123 @@
 
 package plugin
 
-// maxGeneration is half of what a tokenCache holds at most.
-const maxGeneration = 2048
+import (
+	"crypto/sha256"
+	"sync"
+)
 
-// tokenCache maps the SHA-256 of verified credentials (the Authorization header) to their identity:
-// a hash, so that no token lies in memory for longer than its request. It has two generations: when
-// the young one is full, it becomes the old one, and the old one goes. Only tokens whose signature
-// was right get in, so a stranger cannot push them out. The keyset it belongs to locks it.
+// maxYoung is half of what a tokenCache holds at most.
+const maxYoung = 2048
+
+// tokenCache maps the SHA-256 of verified credentials (the Authorization header) to their identity.
+// It is a hash so that no token lies in memory for longer than its request.
+//
+// All its tokens were verified by one of its keys and judged by its deny document. When one of
+// these changes, the tokens go, so that each is judged anew. keySet and denyCache call in here with
+// their own lock held; nothing here calls out.
+//
+// The cache has two generations. When the young one is full, it becomes the old one, and the old
+// one goes. Only tokens whose signature was right get in, so a stranger cannot push them out.
 type tokenCache struct {
+	mu    sync.RWMutex
 	young map[[32]byte]*identity
 	old   map[[32]byte]*identity
+	// Unix seconds: until nextDue nothing is due, and the tokens are good without a look at keys
+	// and deny document; unless the clock is set back to before dueFrom. See settle.
+	nextDue int64
+	dueFrom int64
+
+	keys    map[string]*verifyKey // as in keySet; it is replaced, and never changed
+	denied  *denyList             // as in denyCache
+	keysDue period                // keySet has nothing to do
+	denyDue period                // denyCache has nothing to do
+	proven  bool                  // a token was once remembered
 }
 
 func newTokenCache() *tokenCache {
 	return &tokenCache{young: map[[32]byte]*identity{}, old: map[[32]byte]*identity{}}
 }
 
+// addToken needs c.mu.
 func addToken(c *tokenCache, hash [32]byte, id *identity) {
-	if len(c.young) >= maxGeneration {
+	if len(c.young) >= maxYoung {
 		c.old = c.young
 		c.young = map[[32]byte]*identity{}
 	}
 	c.young[hash] = id
+}
+
+// knows says whether credentials were verified before. They may be out of date.
+func knows(c *tokenCache, credentials string) bool {
+	hash := sha256.Sum256([]byte(credentials))
+	c.mu.RLock()
+	known := c.young[hash] != nil || c.old[hash] != nil
+	c.mu.RUnlock()
+	return known
+}
+
+// remember keeps the outcome of a verification, unless the key went or the deny document changed
+// meanwhile. It returns the identity that is remembered: requests that bring a new token at the
+// same time all go on with one identity.
+func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
+	hash := sha256.Sum256([]byte(credentials))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys[key.kid] != key || c.denied != denied {
+		return id
+	}
+	c.proven = true
+	other := c.young[hash]
+	if other != nil && other.expires == id.expires {
+		return other
+	}
+	addToken(c, hash, id)
+	return id
+}
+
+// useKeys makes keys those by which tokens are verified. due is the time in which they are good and
+// nothing is to be fetched; an empty period after a failure. Tokens stay only when every key that
+// could have verified them is still there, unchanged.
+func (c *tokenCache) useKeys(keys map[string]*verifyKey, due period) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for kid, key := range c.keys {
+		if keys[kid] != key {
+			c.forget()
+			break
+		}
+	}
+	c.keys = keys
+	c.keysDue = due
+	c.settle()
+}
+
+// useDenied makes list the deny document by which tokens are judged. due is as in useKeys.
+func (c *tokenCache) useDenied(list *denyList, due period) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied != list {
+		c.forget()
+	}
+	c.denied = list
+	c.denyDue = due
+	c.settle()
+}
+
+// forget needs c.mu.
+func (c *tokenCache) forget() {
+	c.young = map[[32]byte]*identity{}
+	c.old = map[[32]byte]*identity{}
+}
+
+// settle finds the time in which neither keys nor deny document are due; c.mu is held.
+func (c *tokenCache) settle() {
+	c.nextDue = c.keysDue.until
+	if c.denyDue.until < c.nextDue {
+		c.nextDue = c.denyDue.until
+	}
+	c.dueFrom = c.keysDue.from
+	if c.denyDue.from > c.dueFrom {
+		c.dueFrom = c.denyDue.from
+	}
 }

@@ -118,12 +118,12 @@ func watch(ctx context.Context, cancel context.CancelFunc, after func(time.Durat
 
 // stillGood judges credentials as ServeHTTP does.
 func stillGood(ctx context.Context, t *tenant, credentials []string) (*identity, error) {
-	id := recallIdentity(t.keys, credentials)
+	id := recallIdentity(t.sidecar, credentials)
 	if id != nil {
 		return id, nil
 	}
 	req := (&http.Request{Header: http.Header{"Authorization": credentials}}).WithContext(ctx)
-	id = reviveIdentity(t.keys, req)
+	id = reviveIdentity(t, req)
 	if id != nil {
 		return id, nil
 	}

@@ -129,9 +129,9 @@ func TestAWebSocketOutlivesAnOutage(t *testing.T) {
 	s, looks := openSocket(t, wikiConfig(sidecar.server.URL), goodToken("k1", claims))
 	sidecar.server.Close()
 	for i := 0; i < 4; i++ {
-		clock.Add(maxStale / 2)
+		clock.Add(keysUsable / 2)
 		if !isOpen(s, looks) {
-			t.Fatalf("after %d seconds of the outage it was ended", (i+1)*maxStale/2)
+			t.Fatalf("after %d seconds of the outage it was ended", (i+1)*keysUsable/2)
 		}
 	}
 	clock.Store(1800000000 + 20000 + expirySkew)

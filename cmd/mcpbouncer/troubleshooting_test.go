@@ -169,6 +169,7 @@ var quietLines = map[string]string{
 var otherTexts = map[string]string{
 	`"hop key"`: "label hopKeyFile:", `"hop"`: "label hopKeyFile:", `"backend"`: "the MCP server gets no request without it",
 	`"loop"`: "leads to a middleware of MCPBouncer and not to the sidecar", "cause": "is not the sidecar (",
+	`"internal"`: "internal error:",
 }
 
 func TestTroubleshootingKnowsEachWarning(t *testing.T) {

@@ -21,7 +21,10 @@ type backendSecret struct {
 	readAt int64 // Unix seconds
 }
 
-const backendSuffix = "BACKEND_AUTHORIZATION"
+const (
+	backendSuffix = "BACKEND_AUTHORIZATION"
+	secretReuse   = 20 // seconds for which a value is not read again
+)
 
 // parseBackendAuthorization reads the label. The names are bound to a suffix because whoever may
 // set the label of one container would otherwise have any variable and any file of Traefik sent to
@@ -47,13 +50,13 @@ func parseBackendAuthorization(label string) (*backendSecret, error) {
 	return &backendSecret{file: name}, nil
 }
 
-// header returns the value at a time in Unix seconds. A file is read again after hopReuse seconds,
-// so that a new value needs no restart; a failure is remembered for a second.
+// header returns the value at a time in Unix seconds. A file is read again after secretReuse
+// seconds, so that a new value needs no restart; a failure is remembered for a second.
 func (s *backendSecret) header(at int64) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := at - s.readAt
-	if s.value != "" && age >= 0 && age < hopReuse || s.err != nil && age == 0 {
+	if s.value != "" && age >= 0 && age < secretReuse || s.err != nil && age == 0 {
 		return s.value, s.err
 	}
 	s.readAt = at

@@ -64,7 +64,7 @@ func TestBackendAuthorization(t *testing.T) {
 		if err := os.WriteFile(file, []byte(value), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		clock.Add(hopReuse)
+		clock.Add(secretReuse)
 		ask(h, "GET", wikiURL+"/mcp", bearer(token)...)
 		if strings.Join(behind.last["Authorization"], "|") != value {
 			t.Errorf("file %d: Authorization %q", i, behind.last["Authorization"])
@@ -73,7 +73,7 @@ func TestBackendAuthorization(t *testing.T) {
 	if err := os.WriteFile(file, []byte("a\r\nX-Mcp-Sub: root"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	clock.Add(hopReuse)
+	clock.Add(secretReuse)
 	if rec := ask(h, "GET", wikiURL+"/mcp", bearer(token)...); rec.Code != 503 {
 		t.Errorf("a value of two lines: status %d", rec.Code)
 	}
@@ -180,17 +180,17 @@ func TestAssertions(t *testing.T) {
 
 // settled says that no assertion is being asked for.
 func settled() bool {
-	keysets.Lock()
-	defer keysets.Unlock()
+	sidecarStates.Lock()
+	defer sidecarStates.Unlock()
 	quiet := true
-	for _, k := range keysets.byID {
-		k.mu.RLock()
-		for _, id := range k.tokens.young {
+	for _, s := range sidecarStates.byID {
+		s.tokens.mu.RLock()
+		for _, id := range s.tokens.young {
 			id.assertion.mu.Lock()
-			quiet = quiet && id.assertion.flight == nil
+			quiet = quiet && id.assertion.inflight == nil
 			id.assertion.mu.Unlock()
 		}
-		k.mu.RUnlock()
+		s.tokens.mu.RUnlock()
 	}
 	return quiet
 }

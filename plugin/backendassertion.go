@@ -5,7 +5,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -19,22 +18,22 @@ const renewBefore = 60 // seconds before its end that an assertion is renewed, o
 
 // assertion is that of one identity.
 type assertion struct {
-	mu     sync.Mutex
-	text   string
-	young  period        // no other is asked for
-	good   period        // it may be sent
-	flight chan struct{} // closed at the end of the running request; nil when none runs
-	err    error         // of the last one
-	pause  period        // after a failure, the sidecar is not asked
+	mu       sync.Mutex
+	text     string
+	young    period  // no other is asked for
+	good     period  // it may be sent
+	inflight *flight // nil when none runs
+	err      error   // of the last flight
+	pause    period  // after a failure, the sidecar is not asked
 }
 
 // assertionFor returns the assertion for a request. It waits only when there is none that is good.
 func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []string) (string, error) {
-	text, flight, err := a.current(t, credentials)
-	if flight == nil {
+	text, inflight, err := a.current(t, credentials)
+	if inflight == nil {
 		return text, err
 	}
-	if !landed(ctx, flight) {
+	if !inflight.wait(ctx) {
 		return "", errKeysUnavailable
 	}
 	a.mu.Lock()
@@ -49,47 +48,44 @@ func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []st
 }
 
 // current returns the assertion, or an error, or a flight to wait for.
-func (a *assertion) current(t *tenant, credentials []string) (string, chan struct{}, error) {
+func (a *assertion) current(t *tenant, credentials []string) (string, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := now().Unix()
 	if during(a.young, at) {
 		return a.text, nil, nil
 	}
-	if a.flight == nil && !during(a.pause, at) {
-		a.flight = make(chan struct{})
-		go a.fetch(t, credentials[0])
+	if a.inflight == nil && !during(a.pause, at) {
+		a.launch(t, credentials[0])
 	}
 	if during(a.good, at) {
 		return a.text, nil, nil
 	}
-	if a.flight == nil {
+	if a.inflight == nil {
 		return "", nil, a.err
 	}
-	return "", a.flight, nil
+	return "", a.inflight, nil
 }
 
-// fetch runs in a goroutine of its own: its panic would end the Traefik process.
-func (a *assertion) fetch(t *tenant, credentials string) {
+// launch asks for an assertion; a.mu is held.
+func (a *assertion) launch(t *tenant, credentials string) {
+	a.inflight = newFlight()
 	text := ""
 	life := int64(0)
-	err := errKeysUnavailable
-	defer func() {
-		if r := recover(); r != nil {
-			complain(t.hop.name, "internal", fmt.Sprintf("internal error: %v", r))
-			err = errKeysUnavailable
-		}
-		a.land(text, life, err)
-	}()
-	text, life, err = askForAssertion(t, credentials)
+	fly(func() error {
+		signed, seconds, err := askForAssertion(t, credentials)
+		text = signed
+		life = seconds
+		return err
+	}, func(err error) { a.land(text, life, hideInternal(t.hop.name, err)) })
 }
 
 func (a *assertion) land(text string, life int64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := now().Unix()
-	close(a.flight)
-	a.flight = nil
+	a.inflight.done(err)
+	a.inflight = nil
 	a.err = err
 	if err != nil {
 		a.pause = period{from: at, until: at + 1}
@@ -125,7 +121,7 @@ func askForAssertion(t *tenant, credentials string) (string, int64, error) {
 		err = errors.New("no assertion in the answer")
 	}
 	if err != nil {
-		complain(t.hop.name, "assertion", "the sidecar "+t.keys.sidecar+" gives no assertion: "+reason(err))
+		complain(t.hop.name, "assertion", "the sidecar "+t.sidecar.url+" gives no assertion: "+reason(err))
 		return "", 0, errKeysUnavailable
 	}
 	return answer.Assertion, answer.Life, nil
