@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik test nightly providers unit yaegi fuzz e2e lint bench compare tools
+.PHONY: demo demo-traefik test nightly providers unit yaegi fuzz e2e lint generate bench compare tools
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -33,6 +33,14 @@ providers: tools
 
 unit:
 	go test -race ./...
+
+# What is written from comments, tags and tables: pages, the kit's Tenant, vectors. Tests say when
+# one of them is stale.
+generate:
+	go test ./issuer -run '^TestHopMembers' -update
+	go run ./plugin/testdata/gen plugin/testdata docs/hop.md
+	go generate ./...
+	go test ./cmd/mcpbouncer -run '^TestConfigurationDocIsCurrent$$' -update
 
 # A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go
 # test -fuzz` by hand for more.

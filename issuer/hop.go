@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -214,6 +215,9 @@ var hopMembers = func() (members []hopMember) {
 		if name, ok := f.Tag.Lookup("json"); ok {
 			m := hopMember{name: name, field: f.Index[0]}
 			if standard, ok := f.Tag.Lookup("default"); ok {
+				if f.Type.Kind() == reflect.String {
+					standard = strconv.Quote(standard)
+				}
 				m.standard = json.RawMessage(standard)
 			}
 			members = append(members, m)

@@ -495,6 +495,22 @@ func TestHopVectors(t *testing.T) {
 	}
 }
 
+// The kit, whose Tenant is written from docs/hop.md, writes what the plugin writes.
+func TestHopVectorOfAllLabelsIsWhatTheKitWrites(t *testing.T) {
+	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := vectors["valid-all-labels"]["payload"]
+	var tn issuertest.Tenant
+	if err := json.Unmarshal([]byte(want), &tn); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(tn.JSON()); got != want {
+		t.Errorf("the kit writes %s\nthe vector is  %s", got, want)
+	}
+}
+
 func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 	names, err := fs.Glob(files, "*.txt")
 	if err != nil || len(names) == 0 {

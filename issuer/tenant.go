@@ -13,41 +13,98 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// tenant is the configuration of one protected MCP server, as its labels say (docs/hop.md). The
-// plugin leaves out a member at its default; one without a default must be there.
+// tenant is the configuration of one protected MCP server, as its labels say. The plugin leaves out
+// a member at its default; one without a default must be there.
+//
+// The fields with a tag json are the members of the hop payload, in its order. The table of
+// docs/hop.md is written from their comments and tags, the kit's Tenant and the vector of all
+// labels from that table (hopmembers_internal_test.go). So a member is declared here and, on the
+// other side, in plugin/config.go; the vectors hold the two together. A text's default and example
+// stand in the tags as they are, everything else as JSON.
 type tenant struct {
-	PublicURL string `json:"publicURL"`
-	Resource  string `json:"resource"`
-	// Audience and DisplayName are Resource where they are left out.
-	Audience       string   `json:"audience" default:"\"\""`
-	ProviderIssuer string   `json:"providerIssuer"`
-	ClientID       string   `json:"clientID"`
-	ClientSecret   string   `json:"clientSecret" default:"\"\""`
-	ClientAuth     string   `json:"clientAuth" default:"\"auto\""`
-	Scopes         []string `json:"scopes" default:"[\"openid\"]"`
-	RequiredScopes []string `json:"requiredScopes" default:"[]"`
-	MCPPaths       []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]"`
-	Exchange       string   `json:"exchange" default:"\"auto\""`
-	Generation     uint32   `json:"generation" default:"0"`
-	DisplayName    string   `json:"displayName" default:"\"\""`
-	Logo           string   `json:"logo" default:"\"\""`
+	// PublicURL is the issuer identifier and base of all URLs of the tenant, without a trailing
+	// slash.
+	PublicURL string `json:"publicURL" example:"https://mcp.localhost/wiki"`
 
-	AllowedEmails   []string `json:"allowedEmails" default:"[]"`
-	AllowedDomains  []string `json:"allowedDomains" default:"[]"`
-	AllowedGroups   []string `json:"allowedGroups" default:"[]"`
-	AllowedSubjects []string `json:"allowedSubjects" default:"[]"`
-	GroupsClaim     string   `json:"groupsClaim" default:"\"groups\""`
-	ScopeRules      []string `json:"scopeRules" default:"[]"`
-	ScopesSupported []string `json:"scopesSupported" default:"[]"`
-	IdentityClaims  []string `json:"identityClaims" default:"[]"`
+	// Resource is the label `resource`.
+	Resource string `json:"resource" example:"wiki"`
 
-	PrivateRedirectURIs []string `json:"privateRedirectURIs" default:"[]"`
-	// ProviderParameters are NAME=VALUE each.
-	ProviderParameters []string `json:"providerParameters" default:"[]"`
+	// Audience is the label `audience`. Left out, it is the resource.
+	Audience string `json:"audience" default:"" example:"wiki-api"`
 
-	Refresh string `json:"refresh" default:"\"auto\""`
-	// UpstreamCheckInterval is in seconds.
-	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600"`
+	// ProviderIssuer is the issuer URL of the provider.
+	ProviderIssuer string `json:"providerIssuer" example:"https://accounts.google.com"`
+
+	// ClientID is the id of our client at the provider.
+	ClientID string `json:"clientID" example:"client.apps.googleusercontent.com"`
+
+	// ClientSecret is the secret of our client: plain, `env:NAME` or sealed.
+	ClientSecret string `json:"clientSecret" default:"" example:"env:GOOGLE_CLIENT_SECRET"`
+
+	// ClientAuth is `auto`, `basic`, `post` or `private_key_jwt`. With the last, `clientSecret`
+	// must be empty.
+	ClientAuth string `json:"clientAuth" default:"auto" example:"post"`
+
+	// Scopes are the scopes that are asked of the provider.
+	Scopes []string `json:"scopes" default:"[\"openid\"]" example:"[\"openid\",\"email\"]"`
+
+	// RequiredScopes are the scopes that every access token must have.
+	RequiredScopes []string `json:"requiredScopes" default:"[]" example:"[\"mcp:read\",\"mcp:write\"]"`
+
+	// MCPPaths are the endpoints with a protected-resource document of their own.
+	MCPPaths []string `json:"mcpPaths" default:"[\"/mcp\",\"/sse\"]" example:"[\"/\"]"`
+
+	// Exchange is `auto`, `token` or `callback`.
+	Exchange string `json:"exchange" default:"auto" example:"callback"`
+
+	// Generation is the label `generation`.
+	Generation uint32 `json:"generation" default:"0" example:"7"`
+
+	// DisplayName is the label `displayName`. Left out, it is the resource.
+	DisplayName string `json:"displayName" default:"" example:"Das große Wiki"`
+
+	// Logo is the label `logo`: a data URI.
+	Logo string `json:"logo" default:"" example:"data:image/png;base64,iVBORw0KGgo="`
+
+	// AllowedEmails are those of the label `allowedEmails`.
+	AllowedEmails []string `json:"allowedEmails" default:"[]" example:"[\"anna@example.com\"]"`
+
+	// AllowedDomains are those of the label `allowedDomains`.
+	AllowedDomains []string `json:"allowedDomains" default:"[]" example:"[\"example.com\"]"`
+
+	// AllowedGroups are those of the label `allowedGroups`.
+	AllowedGroups []string `json:"allowedGroups" default:"[]" example:"[\"wiki editors\"]"`
+
+	// AllowedSubjects are those of the label `allowedSubjects`.
+	AllowedSubjects []string `json:"allowedSubjects" default:"[]" example:"[\"248289761001\"]"`
+
+	// GroupsClaim is the label `groupsClaim`.
+	GroupsClaim string `json:"groupsClaim" default:"groups" example:"realm_access.roles"`
+
+	// ScopeRules are the rules of the label `scopeRules`, each `WHO=SCOPES` as docs/labels.md says.
+	// One that is not makes the sidecar refuse the header.
+	ScopeRules []string `json:"scopeRules" default:"[]" example:"[\"group:admins=mcp:write mcp:read\",\"*=mcp:read\"]"`
+
+	// ScopesSupported are those of the label `scopesSupported`.
+	ScopesSupported []string `json:"scopesSupported" default:"[]" example:"[\"mcp:read\"]"`
+
+	// IdentityClaims are those of `email`, `name` and `groups` that access tokens carry, because
+	// identity headers need them.
+	IdentityClaims []string `json:"identityClaims" default:"[]" example:"[\"email\",\"groups\"]"`
+
+	// PrivateRedirectURIs are those of the label `privateRedirectURIs`.
+	PrivateRedirectURIs []string `json:"privateRedirectURIs" default:"[]" example:"[\"myapp://login/callback\"]"`
+
+	// ProviderParameters are those of the label `providerParameters`, each `NAME=VALUE` as
+	// docs/labels.md says. One that is not, or that the sidecar says itself, makes the sidecar
+	// refuse the header.
+	ProviderParameters []string `json:"providerParameters" default:"[]" example:"[\"prompt=consent\",\"acr_values=urn:mfa a\"]"`
+
+	// Refresh is `auto`, `upstream` or `session`.
+	Refresh string `json:"refresh" default:"auto" example:"session"`
+
+	// UpstreamCheckInterval is the label `upstreamCheckInterval` in seconds, 0 to 86,400.
+	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600" example:"0"`
 
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL

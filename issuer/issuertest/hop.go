@@ -19,56 +19,22 @@ import (
 	"time"
 )
 
-// Tenant is the payload of a hop header (docs/hop.md).
-type Tenant struct {
-	PublicURL      string   `json:"publicURL"`
-	Resource       string   `json:"resource"`
-	Audience       string   `json:"audience"`
-	ProviderIssuer string   `json:"providerIssuer"`
-	ClientID       string   `json:"clientID"`
-	ClientSecret   string   `json:"clientSecret"`
-	ClientAuth     string   `json:"clientAuth"`
-	Scopes         []string `json:"scopes"`
-	RequiredScopes []string `json:"requiredScopes"`
-	MCPPaths       []string `json:"mcpPaths"`
-	Exchange       string   `json:"exchange"`
-	Generation     uint32   `json:"generation"`
-	DisplayName    string   `json:"displayName"`
-	Logo           string   `json:"logo"`
-
-	AllowedEmails   []string `json:"allowedEmails"`
-	AllowedDomains  []string `json:"allowedDomains"`
-	AllowedGroups   []string `json:"allowedGroups"`
-	AllowedSubjects []string `json:"allowedSubjects"`
-	GroupsClaim     string   `json:"groupsClaim"`
-	ScopeRules      []string `json:"scopeRules"`
-	ScopesSupported []string `json:"scopesSupported"`
-	IdentityClaims  []string `json:"identityClaims"`
-
-	PrivateRedirectURIs []string `json:"privateRedirectURIs"`
-	ProviderParameters  []string `json:"providerParameters"`
-
-	Refresh               string `json:"refresh"`
-	UpstreamCheckInterval int64  `json:"upstreamCheckInterval"` // seconds
-}
-
-// JSON is the payload as the plugin writes it: what is not set is left out, and has its default.
-// But Scopes, MCPPaths and UpstreamCheckInterval are always sent: their defaults are not empty.
+// JSON is the payload as the plugin writes it: what is not set is left out, and has its default. A
+// list or a number whose default is not empty is always sent.
 func (t Tenant) JSON() []byte {
-	for _, list := range []*[]string{&t.Scopes, &t.MCPPaths} {
-		if *list == nil {
-			*list = []string{}
-		}
-	}
 	text := `{"v":1`
 	for field, value := range reflect.ValueOf(t).Fields() {
-		list := field.Name == "Scopes" || field.Name == "MCPPaths"
-		if value.IsZero() && field.Name != "UpstreamCheckInterval" || !list && value.Kind() == reflect.Slice && value.Len() == 0 {
+		always := field.Tag.Get("sent") == "always"
+		isList := value.Kind() == reflect.Slice
+		if !always && (value.IsZero() || isList && value.Len() == 0) {
 			continue
 		}
 		b, err := json.Marshal(value.Interface())
 		if err != nil {
 			panic(err)
+		}
+		if isList && value.IsNil() {
+			b = []byte("[]")
 		}
 		text += `,"` + field.Tag.Get("json") + `":` + string(b)
 	}

@@ -1,6 +1,6 @@
 // Command gen writes the vector files of plugin/testdata, always the same ones:
 //
-//	go run ./plugin/testdata/gen plugin/testdata
+//	go run ./plugin/testdata/gen plugin/testdata docs/hop.md
 //
 // ../README.md describes the files. The program shares no code with the plugin, so that the two
 // check each other.
@@ -22,6 +22,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -35,11 +36,11 @@ var b64 = base64.RawURLEncoding
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: gen DIRECTORY")
+	if len(os.Args) != 3 {
+		log.Fatal("usage: gen DIRECTORY PAGE-OF-THE-HOP")
 	}
 	writeTokens(filepath.Join(os.Args[1], "tokens"))
-	writeHops(filepath.Join(os.Args[1], "hop"))
+	writeHops(filepath.Join(os.Args[1], "hop"), membersOf(os.Args[2]))
 	writeReasons(filepath.Join(os.Args[1], "reason"))
 	writeScopeRules(filepath.Join(os.Args[1], "scoperules"))
 }
@@ -251,7 +252,38 @@ func hopKey(master []byte) []byte {
 	return key
 }
 
-func writeHops(dir string) {
+// pageMember is a row of the table of members in docs/hop.md, its default and its example as JSON.
+type pageMember struct{ name, standard, example string }
+
+var memberRow = regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [a-z0-9 -]+ \\| ([^|]+) \\| `([^|]+)` \\| [^|]+ \\|$")
+
+// membersOf reads the table. The page is the specification: no code of the sidecar or the plugin is
+// seen here.
+func membersOf(page string) []pageMember {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var members []pageMember
+	for _, row := range memberRow.FindAllStringSubmatch(string(text), -1) {
+		members = append(members, pageMember{row[1], strings.Trim(row[2], "`"), row[3]})
+	}
+	if len(members) < 27 || members[0].name != "v" {
+		log.Fatalf("%s lists %d members", page, len(members))
+	}
+	return members
+}
+
+// object writes the members as an object.
+func object(members []pageMember, value func(pageMember) string) string {
+	var pairs []string
+	for _, m := range members {
+		pairs = append(pairs, `"`+m.name+`":`+value(m))
+	}
+	return "{" + strings.Join(pairs, ",") + "}"
+}
+
+func writeHops(dir string, members []pageMember) {
 	// The master is one of those in sealing/testdata/vectors, so that a sidecar can be given it and
 	// read the files as they are.
 	master := hashOf("mcpbouncer test vector, master new")
@@ -323,13 +355,26 @@ func writeHops(dir string) {
 		`"refresh":"auto"`, `"refresh":"session"`, `"upstreamCheckInterval":3600`, `"upstreamCheckInterval":0`,
 		`env:GOOGLE_CLIENT_SECRET`, `p\"\\\u003cß`}
 	full := strings.NewReplacer(all...).Replace(without)
-	withVersion := strings.NewReplacer(`"scopes":`, `"clientAuth":"post","scopes":`, `"refresh":`, `"providerParameters":["prompt=consent","acr_values=urn:mfa a"],"refresh":`).Replace(full)
 	for i := 1; i < len(all); i += 2 {
 		if !strings.Contains(full, all[i]) {
 			log.Fatalf("not every label is set: %s", all[i])
 		}
 	}
-	holds("valid-all-labels", "none", `{"v":1,`+withVersion[1:])
+	holds("valid-all-labels", "none", object(members, func(m pageMember) string {
+		if m.name == "clientSecret" {
+			return `"p\"\\\u003cß"` // what JSON escapes
+		}
+		return m.example
+	}))
+	holds("valid-all-defaults-sent", "none", object(members, func(m pageMember) string {
+		switch m.standard {
+		case "always sent":
+			return m.example
+		case "the resource":
+			return `"wiki"`
+		}
+		return m.standard
+	}))
 	holds("valid-labels-of-the-first-version", "none", `{"v":1,`+full[1:])
 	holds("valid-without-version", "none", without)
 	holds("valid-without-version-all-labels", "none", full)
