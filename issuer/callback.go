@@ -7,6 +7,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -113,18 +114,18 @@ var errFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
 // the page was only loaded again, at a process that may have kept nothing. exchange=auto is now
 // where there is a rule that can refuse somebody and a guard, asked a moment ago, that will count
 // the uses of our code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
-func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replayKey) (here, used bool) {
+func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (here, used bool) {
 	auto := t.Exchange == "auto"
 	switch {
 	case t.Exchange == "token", auto && !t.canRefuse():
 		return false, false
 	case s.ReplayGuard == nil:
 		return !auto, false
-	case auto && s.OnLambda && s.ReplayGuard.kind == "memory":
+	case auto && s.OnLambda && s.ReplayGuard.Kind() == "memory":
 		// A function has many processes, and the memory of none of them counts for the others.
 		return false, false
 	}
-	left, used, err := s.ReplayGuard.found(ctx, code)
+	left, used, err := s.ReplayGuard.Found(ctx, code)
 	if err != nil {
 		s.guardFailed(t, err)
 		return !auto, false

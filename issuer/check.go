@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -32,20 +33,18 @@ func (s *Issuer) checkDue(t *tenant, g grant) bool {
 
 // renewChecked is renew after the provider was asked whether the person may still come in.
 func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
-	if guard := s.ReplayGuard; guard != nil {
-		v, first, err := guard.look(ctx, loginKey(t, g), g.Generation)
-		if err != nil {
-			s.guardFailed(t, err)
-			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
-		}
-		if v != fresh {
-			return s.notFresh(ctx, t, c, presented, g, v, first)
-		}
+	v, first, err := s.ReplayGuard.Look(ctx, loginKey(t, g), g.Generation)
+	if err != nil {
+		s.guardFailed(t, err)
+		return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+	}
+	if v != replay.Fresh {
+		return s.notFresh(ctx, t, c, presented, g, v, first)
 	}
 	// The question is asked with the provider's token, so requests that carry the same one share
 	// it, whatever wraps it.
 	sum := sha256.Sum256(must(encoding.Marshal([]any{t.id[:], g.Family[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
-	next, same, err := s.inFlight.join(ctx, s.Now, replayKey(sum[:16]), presented, func() (renewal, error) { return s.askProvider(ctx, t, c, presented, g) })
+	next, same, err := s.inFlight.join(ctx, s.Now, replay.Key(sum[:16]), presented, func() (renewal, error) { return s.askProvider(ctx, t, c, presented, g) })
 	switch {
 	case err != nil:
 		return renewal{}, err
@@ -66,21 +65,18 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 	if err != nil {
 		return s.stale(t, presented, g, err)
 	}
-	if s.ReplayGuard != nil {
-		key, caller := sealing.ReplayMark(t.id, "check", string(g.Family[:])), newCaller()
-		v, first, err := s.lease(ctx, key, caller, loginKey(t, g), g.Generation)
-		switch {
-		case errors.Is(err, errLeased):
-			return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
-		case err != nil:
-			s.guardFailed(t, err)
-			return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
-		case v != fresh:
-			return s.notFresh(ctx, t, c, presented, g, v, first)
-		}
-		// After the step; if it fails, the lease ends by itself.
-		defer s.ReplayGuard.unclaim(ctx, key, caller)
+	lease, v, first, err := s.lease(ctx, sealing.ReplayMark(t.id, "check", string(g.Family[:])), loginKey(t, g), g.Generation)
+	switch {
+	case errors.Is(err, replay.ErrLeased):
+		return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
+	case err != nil:
+		s.guardFailed(t, err)
+		return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
+	case v != replay.Fresh:
+		return s.notFresh(ctx, t, c, presented, g, v, first)
 	}
+	// After the step; if it fails, the lease ends by itself.
+	defer lease.Release(ctx)
 	s.counters.add(upstreamChecks)
 	last := g.Identity
 	now, err := up.Refresh(ctx, loginKey(t, g), last.person())
@@ -105,7 +101,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 	}
 	next, err := s.renew(ctx, t, c, presented, g)
 	// The provider may have replaced its refresh token: losing the new one would end the login.
-	if errors.Is(err, errGuardFull) {
+	if errors.Is(err, replay.ErrFull) {
 		g.Generation++
 		return renewal{grant: g, token: s.sealGrant(t, c, g), outcome: rotatedShort}, nil
 	}
@@ -140,48 +136,44 @@ func (s *Issuer) warnOfOldTokens(t *tenant, up *provider.Provider, same bool) {
 	}
 }
 
-// errLeased: another replica is asking the provider about this login.
-var errLeased = errors.New("replay guard: the check is leased")
-
 // lease waits until this request is the one that asks the provider, or until somebody else's answer
 // is there. Two replicas must not present one refresh token: a provider that rotates would take it
 // for theft.
-func (s *Issuer) lease(ctx context.Context, key replayKey, caller uint32, login replayKey, generation uint32) (verdict, []byte, error) {
+func (s *Issuer) lease(ctx context.Context, key, login replay.Key, step uint32) (replay.Lease, replay.Verdict, []byte, error) {
 	for waited := time.Duration(0); ; waited += leasePoll {
-		leased, err := s.ReplayGuard.claim(ctx, key, caller)
-		if err != nil {
-			// The lease may have been taken, and only the answer was lost.
-			s.ReplayGuard.unclaim(ctx, key, caller)
-			return fresh, nil, err
+		lease, err := s.ReplayGuard.Lease(ctx, key)
+		leased := err == nil
+		if !leased && !errors.Is(err, replay.ErrLeased) {
+			return lease, replay.Fresh, nil, err
 		}
 		// After the lease: whoever had it before has done the step by now.
-		v, first, err := s.ReplayGuard.look(ctx, login, generation)
-		if err == nil && v == fresh && leased {
-			return fresh, nil, nil
+		v, first, err := s.ReplayGuard.Look(ctx, login, step)
+		if err == nil && v == replay.Fresh && leased {
+			return lease, v, nil, nil
 		}
 		if leased {
-			s.ReplayGuard.unclaim(ctx, key, caller)
+			lease.Release(ctx)
 		}
-		if err != nil || v != fresh {
-			return v, first, err
+		if err != nil || v != replay.Fresh {
+			return lease, v, first, err
 		}
 		if waited >= leaseWait {
-			return fresh, nil, errLeased
+			return lease, v, nil, replay.ErrLeased
 		}
 		select {
 		case <-time.After(leasePoll):
 		case <-ctx.Done():
-			return fresh, nil, ctx.Err()
+			return lease, v, nil, ctx.Err()
 		}
 	}
 }
 
 // flights let requests that hold the same refresh token of the provider share one question to it.
-// They keep the answer for replayGrace, for clients that come again because the response was lost.
+// They keep the answer for replay.Grace, for clients that come again because the response was lost.
 // They work without a guard too, in this process.
 type flights struct {
 	mu sync.Mutex // guards m for one access
-	m  forget.Aged[replayKey, *flight]
+	m  forget.Aged[replay.Key, *flight]
 }
 
 type flight struct {
@@ -193,10 +185,10 @@ type flight struct {
 }
 
 // join returns what ask says, or said to another request, and whether that one presented the same.
-func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey, presented string, ask func() (renewal, error)) (renewal, bool, error) {
+func (f *flights) join(ctx context.Context, now func() time.Time, key replay.Key, presented string, ask func() (renewal, error)) (renewal, bool, error) {
 	mine := &flight{done: make(chan struct{}), presented: sha256.Sum256([]byte(presented))}
 	f.mu.Lock()
-	f.m.Width = replayGrace
+	f.m.Width = replay.Grace
 	f.m.Turn(now())
 	if other := f.m.Get(key); other != nil && (other.until.IsZero() || now().Before(other.until)) {
 		f.mu.Unlock()
@@ -217,7 +209,7 @@ func (f *flights) join(ctx context.Context, now func() time.Time, key replayKey,
 	defer func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		mine.until = now().Add(replayGrace)
+		mine.until = now().Add(replay.Grace)
 		// The next request may find the provider well again, or the labels changed back.
 		again := mine.err != nil && (asError(mine.err).Status >= http.StatusInternalServerError || errors.Is(mine.err, provider.ErrNeedsMore))
 		if again || mine.next.outcome == unchangedShort {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
 // exchange=auto judges the person in the browser where a rule can refuse them, and a guard counts.
@@ -65,7 +67,11 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 						store.Fail(errors.New("no route to host"), nil)
 						config.ReplayGuard = g
 					case "redis": // by its kind; what it keeps is kept in memory
-						config.ReplayGuard = issuer.NewGuardOfKind("redis", idle, w.clock.Now)
+						_, memory, err := replay.OpenStore("memory", idle, 30*24*time.Hour, w.clock.Now)
+						if err != nil {
+							t.Fatal(err)
+						}
+						config.ReplayGuard = replay.New("redis", memory, idle, 30*24*time.Hour)
 					}
 				}
 				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed", Discovery: map[string]any{"scopes_supported": []string{"openid", "wiki:read"}}, Claims: func(m map[string]any) {

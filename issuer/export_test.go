@@ -4,26 +4,29 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
 // FaultyStore is a memory that a test can break. Several replicas may share it.
 type FaultyStore struct {
-	replayStore
-	mu     sync.Mutex // guards the two below for one access
+	replay.Store
+	mu     sync.Mutex // guards the rest for one access
+	full   bool       // it has no room for answers
 	before error      // of calls that do nothing
 	after  error      // of calls that do what they should
 	lost   []error    // of the next raises, which do what they should
 }
 
 // NewFaultyGuard is a replay guard over it.
-func NewFaultyGuard(idle time.Duration, now func() time.Time) (*ReplayGuard, *FaultyStore) {
-	g, err := OpenReplayGuard("memory", idle, 30*24*time.Hour, now)
+func NewFaultyGuard(idle time.Duration, now func() time.Time) (*replay.Guard, *FaultyStore) {
+	const login = 30 * 24 * time.Hour
+	_, memory, err := replay.OpenStore("memory", idle, login, now)
 	if err != nil {
 		panic(err)
 	}
-	f := &FaultyStore{replayStore: g.store}
-	g.store = f
-	return g, f
+	f := &FaultyStore{Store: memory}
+	return replay.New("memory", f, idle, login), f
 }
 
 // Fail makes every call fail, before or after it did something; nil for both heals.
@@ -44,68 +47,51 @@ func (f *FaultyStore) FailRaises(times int, err error) {
 
 // Full makes it refuse, or take, answers to keep, as a memory store does that has too many.
 func (f *FaultyStore) Full(full bool) {
-	s := f.replayStore.(*memoryStore)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.maxNotes = memoryNotes
-	if full {
-		s.maxNotes = 0
-	}
-}
-
-func (f *FaultyStore) faults() (error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.before, f.after
+	f.full = full
 }
 
-func (f *FaultyStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
-	before, after := f.faults()
+func (f *FaultyStore) faults() (full bool, before, after error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.full, f.before, f.after
+}
+
+func (f *FaultyStore) Raise(ctx context.Context, key replay.Key, from, to uint32, note []byte, life time.Duration) (replay.Record, bool, error) {
+	full, before, after := f.faults()
 	if before != nil {
-		return replayRecord{}, false, before
+		return replay.Record{}, false, before
 	}
-	record, done, err := f.replayStore.raise(ctx, key, from, to, note, life)
+	if known, err := f.Store.Look(ctx, key); full && note != nil && (err != nil || known.Number <= from) {
+		return replay.Record{}, false, replay.ErrFull
+	}
+	record, done, err := f.Store.Raise(ctx, key, from, to, note, life)
 	f.mu.Lock()
 	if len(f.lost) > 0 {
 		after, f.lost = f.lost[0], f.lost[1:]
 	}
 	f.mu.Unlock()
 	if after != nil {
-		return replayRecord{}, false, after
+		return replay.Record{}, false, after
 	}
 	return record, done, err
 }
 
-func (f *FaultyStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
-	if before, _ := f.faults(); before != nil {
-		return replayRecord{}, before
+func (f *FaultyStore) Look(ctx context.Context, key replay.Key) (replay.Record, error) {
+	if _, before, _ := f.faults(); before != nil {
+		return replay.Record{}, before
 	}
-	return f.replayStore.look(ctx, key) // a look has no effect that could be lost with its answer
+	return f.Store.Look(ctx, key) // a look has no effect that could be lost with its answer
 }
 
-func (f *FaultyStore) drop(ctx context.Context, key replayKey, number uint32) error {
-	before, after := f.faults()
+func (f *FaultyStore) Drop(ctx context.Context, key replay.Key, number uint32) error {
+	_, before, after := f.faults()
 	if before != nil {
 		return before
 	}
-	if err := f.replayStore.drop(ctx, key, number); err != nil {
+	if err := f.Store.Drop(ctx, key, number); err != nil {
 		return err
 	}
 	return after
-}
-
-// firstUse is use without what an earlier one left.
-func (g *ReplayGuard) firstUse(ctx context.Context, code replayKey, caller uint32) (bool, error) {
-	first, _, _, err := g.use(ctx, code, caller)
-	return first, err
-}
-
-// NewGuardOfKind is a guard in memory that says to be of another kind.
-func NewGuardOfKind(kind string, idle time.Duration, now func() time.Time) *ReplayGuard {
-	g, err := OpenReplayGuard("memory", idle, 30*24*time.Hour, now)
-	if err != nil {
-		panic(err)
-	}
-	g.kind = kind
-	return g
 }

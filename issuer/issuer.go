@@ -4,9 +4,9 @@
 // It keeps nothing. What it has to remember between two requests it seals (package sealing) and
 // hands to the browser or the client; which tenant it serves arrives with each request in the hop
 // header (docs/hop.md). Any replica with the same master secret can answer any request. Only an
-// optional replay guard remembers anything: which codes and refresh tokens were used (guard.go,
-// docs/replay.md). Whom the operator has shut out stands in an optional deny document, which is
-// read and never written here (package deny).
+// optional replay guard remembers anything: which codes and refresh tokens were used (package
+// replay, docs/replay.md). Whom the operator has shut out stands in an optional deny document,
+// which is read and never written here (package deny).
 //
 //	/.well-known/oauth-authorization-server[/…]  metadata.go    RFC 8414
 //	/.well-known/openid-configuration[/…]        metadata.go    the same document
@@ -47,6 +47,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -83,7 +84,7 @@ type Config struct {
 
 	// ReplayGuard remembers which codes and refresh tokens were used, for at least RefreshIdleTTL.
 	// Default: nil, so nothing is remembered.
-	ReplayGuard *ReplayGuard
+	ReplayGuard *replay.Guard
 
 	// Deny is whom the operator has shut out. Default: nil, so nobody is.
 	Deny *deny.Source
@@ -173,7 +174,7 @@ func New(c Config) (*Issuer, error) {
 	if c.RefreshIdleTTL < c.AccessTokenTTL {
 		return nil, errors.New("a refresh token must be good for longer than an access token, also when it is not used")
 	}
-	if c.ReplayGuard != nil && (c.ReplayGuard.life < c.RefreshIdleTTL+2*sealing.Skew || c.ReplayGuard.ended < c.RefreshTokenTTL+2*sealing.Skew) {
+	if !c.ReplayGuard.Remembers(c.RefreshIdleTTL, c.RefreshTokenTTL) {
 		return nil, errors.New("the replay guard would forget refresh tokens that are still good")
 	}
 	if c.Log == nil {

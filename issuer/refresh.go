@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -33,7 +34,7 @@ const (
 //
 // With unchangedShort the provider's last word on the person is at most staleWindow old. With
 // refusedByRules the provider has answered, and the rules do not admit the person: whoever comes
-// again within replayGrace is judged anew by the labels of that moment, without asking it again.
+// again within replay.Grace is judged anew by the labels of that moment, without asking it again.
 // This is the table of outages of docs/replay.md:
 //
 //	what fails                                                a refresh is
@@ -161,7 +162,7 @@ func (t *tenant) scopeLost(g grant, err error) error {
 }
 
 // loginKey is where the guard counts the refreshes of a login.
-func loginKey(t *tenant, g grant) replayKey {
+func loginKey(t *tenant, g grant) replay.Key {
 	return sealing.ReplayMark(t.id, "family", string(g.Family[:]))
 }
 
@@ -174,13 +175,9 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 	}
 	g.Generation++
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
-	guard := s.ReplayGuard
-	if guard == nil {
-		return next, nil
-	}
-	v, first, err := guard.step(ctx, loginKey(t, g), g.Generation-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
+	v, first, err := s.ReplayGuard.Step(ctx, loginKey(t, g), g.Generation-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
 	switch {
-	case errors.Is(err, errGuardFull):
+	case errors.Is(err, replay.ErrFull):
 		s.guardFailed(t, err)
 		return renewal{}, temporarilyUnavailable("this server has too many logins at the moment", err)
 	case err != nil:
@@ -191,7 +188,7 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 		next.outcome = rotatedShort
 		return next, nil
 	}
-	if v == fresh {
+	if v == replay.Fresh {
 		return next, nil
 	}
 	return s.notFresh(ctx, t, c, presented, g, v, first)
@@ -199,11 +196,11 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 
 // notFresh answers a refresh token that was used before: with the answer to its first use or,
 // later, with the end of the login.
-func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v verdict, first []byte) (renewal, error) {
-	if v == over { // no alarm: clients that were not told come again
+func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented string, g grant, v replay.Verdict, first []byte) (renewal, error) {
+	if v == replay.Over { // no alarm: clients that were not told come again
 		return renewal{}, invalidGrant("this login was ended; authorize again")
 	}
-	if v == repeated {
+	if v == replay.Repeated {
 		token, err := sealing.OpenAnswer(t.id, presented, first)
 		var next grant
 		if err == nil {
@@ -234,10 +231,7 @@ func (s *Issuer) loginEnded(t *tenant, c client, g grant, because string) {
 }
 
 func (s *Issuer) endAtGuard(ctx context.Context, t *tenant, g grant) error {
-	if s.ReplayGuard == nil {
-		return nil
-	}
-	err := s.ReplayGuard.end(ctx, loginKey(t, g))
+	err := s.ReplayGuard.End(ctx, loginKey(t, g))
 	if err != nil {
 		s.guardFailed(t, err)
 	}

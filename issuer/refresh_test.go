@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
 const idle = 14 * 24 * time.Hour
@@ -23,8 +24,8 @@ const idle = 14 * 24 * time.Hour
 // guarded gives the replicas a replay guard: "none", "memory" (one for each replica) or "shared"
 // (one for all, as Redis or DynamoDB is).
 func (w *world) guarded(kind string) {
-	open := func() *issuer.ReplayGuard {
-		g, err := issuer.OpenReplayGuard("memory", idle, 30*24*time.Hour, w.clock.Now)
+	open := func() *replay.Guard {
+		g, err := replay.Open("memory", idle, 30*24*time.Hour, w.clock.Now)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -287,7 +288,7 @@ func newFaultyWorld(t testing.TB, change func(*world)) (*world, *issuer.FaultySt
 	var store *issuer.FaultyStore
 	w := newWorld(t, nil, func(w *world) {
 		w.skews = []time.Duration{0, 0}
-		var guard *issuer.ReplayGuard
+		var guard *replay.Guard
 		guard, store = issuer.NewFaultyGuard(idle, w.clock.Now)
 		w.config = func(c *issuer.Config) { c.ReplayGuard, c.RefreshIdleTTL = guard, idle }
 		if change != nil {

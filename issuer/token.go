@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -155,30 +156,27 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 // guard that does not answer is passed over where the provider will be asked, and is not where
 // nobody else counts. What it returns is for a redemption that failed (handOver); should that fail
 // too, the person logs in again.
-func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode, mark replayKey) (handBack func(), err error) {
-	if s.ReplayGuard == nil {
-		return func() {}, nil
-	}
-	first, left, caller, err := s.ReplayGuard.use(ctx, mark, newCaller())
-	handBack = func() { s.handOver(context.WithoutCancel(ctx), mark, caller) }
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode, mark replay.Key) (handBack func(), err error) {
+	use, err := s.ReplayGuard.Use(ctx, mark)
+	handBack = func() { s.handOver(context.WithoutCancel(ctx), mark, use) }
 	switch {
 	case err != nil:
 		s.guardFailed(t, err)
-		if code.Identity != nil || errors.Is(err, errGuardFull) {
+		if code.Identity != nil || errors.Is(err, replay.ErrFull) {
 			handBack() // it may have been made, and only the answer was lost
 			return nil, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
 		}
-	case !first:
+	case !use.First:
 		s.counters.add(codesReused)
 		return nil, invalidGrant("the authorization code was used before; authorize again")
-	case left != nil:
-		s.unfinished.put(mark, left, s.Now())
+	case use.Left != nil:
+		s.unfinished.put(mark, use.Left, s.Now())
 	}
 	return handBack, nil
 }
 
 // mark is what the uses of the upstream code are counted by.
-func (code authorizationCode) mark(t *tenant) (mark replayKey) {
+func (code authorizationCode) mark(t *tenant) (mark replay.Key) {
 	if code.Identity == nil {
 		return codeKey(t, string(code.UpstreamCode))
 	}
@@ -186,7 +184,12 @@ func (code authorizationCode) mark(t *tenant) (mark replayKey) {
 	return mark
 }
 
-func codeKey(t *tenant, upstreamCode string) replayKey {
+// The guard remembers a code for longer than any replica accepts it: the login's cookie, a skew
+// longer and from a replica that is a skew ahead; then our code, which it is wrapped in, and its
+// skew. A CodeLife that is shorter does not compile.
+const _ = uint64(replay.CodeLife - (cookieLife + time.Minute + 3*sealing.Skew))
+
+func codeKey(t *tenant, upstreamCode string) replay.Key {
 	return sealing.ReplayMark(t.id, "code", upstreamCode)
 }
 

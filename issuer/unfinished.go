@@ -9,6 +9,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -40,7 +41,7 @@ type learnt struct {
 // unfinished is what this process keeps of them. Its zero value is empty.
 type unfinished struct {
 	mu sync.Mutex // guards m for one access
-	m  forget.Aged[replayKey, sealedAnswer]
+	m  forget.Aged[replay.Key, sealedAnswer]
 }
 
 type sealedAnswer struct {
@@ -49,12 +50,12 @@ type sealedAnswer struct {
 }
 
 // put says whether there was room.
-func (u *unfinished) put(code replayKey, sealed []byte, now time.Time) bool {
+func (u *unfinished) put(code replay.Key, sealed []byte, now time.Time) bool {
 	return u.putUntil(now.Add(unfinishedLife), unfinishedMaxAll, code, sealed, now)
 }
 
 // putUntil is put for no longer than until, and where no more than most bytes are kept of all.
-func (u *unfinished) putUntil(until time.Time, most int, code replayKey, sealed []byte, now time.Time) bool {
+func (u *unfinished) putUntil(until time.Time, most int, code replay.Key, sealed []byte, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
@@ -66,13 +67,13 @@ func (u *unfinished) putUntil(until time.Time, most int, code replayKey, sealed 
 }
 
 // take returns what is kept, which from then on is not: of two requests with one code, one goes on.
-func (u *unfinished) take(code replayKey, now time.Time) []byte {
+func (u *unfinished) take(code replay.Key, now time.Time) []byte {
 	sealed, _ := u.takeUntil(code, now)
 	return sealed
 }
 
 // takeUntil is take that says how long it would have been kept.
-func (u *unfinished) takeUntil(code replayKey, now time.Time) (sealed []byte, until time.Time) {
+func (u *unfinished) takeUntil(code replay.Key, now time.Time) (sealed []byte, until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
@@ -85,7 +86,7 @@ func (u *unfinished) takeUntil(code replayKey, now time.Time) (sealed []byte, un
 }
 
 // has says whether something is kept, and leaves it there.
-func (u *unfinished) has(code replayKey, now time.Time) bool {
+func (u *unfinished) has(code replay.Key, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.turn(now)
@@ -107,7 +108,7 @@ func (u *unfinished) turn(now time.Time) {
 // not present the code a second time. The zero value is ready.
 type turns struct {
 	mu sync.Mutex // guards m for one access
-	m  map[replayKey]*turn
+	m  map[replay.Key]*turn
 }
 
 type turn struct {
@@ -116,14 +117,14 @@ type turn struct {
 }
 
 // turn waits for the others with this code. done must be called.
-func (q *turns) turn(ctx context.Context, code replayKey) (done func(), err error) {
+func (q *turns) turn(ctx context.Context, code replay.Key) (done func(), err error) {
 	q.mu.Lock()
 	mine := q.m[code]
 	if mine == nil {
 		mine = &turn{free: make(chan struct{}, 1)}
 		mine.free <- struct{}{}
 		if q.m == nil {
-			q.m = map[replayKey]*turn{}
+			q.m = map[replay.Key]*turn{}
 		}
 		q.m[code] = mine
 	}
@@ -232,27 +233,30 @@ func answerContext(seed sealing.LoginSeed, code string) string { return string(s
 
 // handOn gives the guard, for all replicas, what the callback has learnt of a code that nobody has
 // marked yet.
-func (s *Issuer) handOn(ctx context.Context, code replayKey) {
+func (s *Issuer) handOn(ctx context.Context, code replay.Key) {
 	if s.ReplayGuard == nil {
 		return
 	}
 	sealed := s.unfinished.take(code, s.Now())
-	if sealed != nil && s.ReplayGuard.leave(context.WithoutCancel(ctx), code, 0, newCaller(), sealed) != nil {
+	if sealed != nil && s.ReplayGuard.Leave(context.WithoutCancel(ctx), code, sealed) != nil {
 		s.unfinished.put(code, sealed, s.Now())
 	}
 }
 
-// handOver gives the guard, whose mark of the code is the caller's, what this process has kept of
+// handOver gives the guard, which has marked this use of the code, what this process has kept of
 // it; without anything kept it takes the mark back. Either way the code may come again, at any
 // replica.
-func (s *Issuer) handOver(ctx context.Context, code replayKey, caller uint32) {
-	sealed := s.unfinished.take(code, s.Now())
-	if sealed == nil {
-		s.ReplayGuard.unused(ctx, code, caller)
+func (s *Issuer) handOver(ctx context.Context, code replay.Key, use replay.Use) {
+	if s.ReplayGuard == nil { // what this process has kept stays here
 		return
 	}
-	if s.ReplayGuard.leave(ctx, code, caller, caller, sealed) != nil { // this replica still knows
+	sealed := s.unfinished.take(code, s.Now())
+	if sealed == nil {
+		use.Undo(ctx)
+		return
+	}
+	if use.Leave(ctx, sealed) != nil { // this replica still knows
 		s.unfinished.put(code, sealed, s.Now())
-		s.ReplayGuard.unused(ctx, code, caller)
+		use.Undo(ctx)
 	}
 }

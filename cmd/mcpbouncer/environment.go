@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -295,7 +296,7 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 			guard = "none"
 		}
 	}
-	if c.ReplayGuard, err = issuer.OpenReplayGuard(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), c.RefreshTokenTTL, issuer.WallClock); err != nil {
+	if c.ReplayGuard, err = replay.Open(guard, cmp.Or(c.RefreshIdleTTL, c.RefreshTokenTTL), c.RefreshTokenTTL, issuer.WallClock); err != nil {
 		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
 	}
 	if e.Deny != "" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
 const (
@@ -85,13 +86,10 @@ func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
 // checkStores refuses a store that would forget what it must remember. One that does not answer may
 // come back.
 func checkStores(iss *issuer.Issuer, log *slog.Logger) error {
-	if iss.ReplayGuard == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := iss.ReplayGuard.Check(ctx)
-	if errors.Is(err, issuer.ErrUnsafeStore) {
+	if errors.Is(err, replay.ErrUnsafe) {
 		return fmt.Errorf("BOUNCER_REPLAY_GUARD: %w", err)
 	}
 	if err != nil {

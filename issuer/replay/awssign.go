@@ -1,4 +1,4 @@
-package issuer
+package replay
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package issuer
+package replay
 
 import (
 	"context"
@@ -16,10 +16,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// redisStore is a replayStore in Redis or Valkey, which all replicas share.
+// redisStore is a Store in Redis or Valkey, which all replicas share.
 //
 //	mcpb:{KEY}    the number, as decimal text, for its life
-//	mcpb:{KEY}:n  the note, for replayGrace
+//	mcpb:{KEY}:n  the note, for Grace
 //
 // Both names hash to one slot of a cluster.
 type redisStore struct{ pool *redis.Pool }
@@ -103,10 +103,10 @@ else
 end
 return {}`)
 
-func (s *redisStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (known replayRecord, done bool, err error) {
+func (s *redisStore) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (known Record, done bool, err error) {
 	number, beside := redisNames(key)
 	err = s.do(ctx, func(c redis.Conn) error {
-		found, err := redis.Values(raiseScript.DoContext(ctx, c, number, beside, from, to, life.Milliseconds(), note, replayGrace.Milliseconds()))
+		found, err := redis.Values(raiseScript.DoContext(ctx, c, number, beside, from, to, life.Milliseconds(), note, Grace.Milliseconds()))
 		if err != nil || len(found) == 0 {
 			done = err == nil
 			return err
@@ -118,7 +118,7 @@ func (s *redisStore) raise(ctx context.Context, key replayKey, from, to uint32, 
 	return known, done, err
 }
 
-func (s *redisStore) look(ctx context.Context, key replayKey) (known replayRecord, err error) {
+func (s *redisStore) Look(ctx context.Context, key Key) (known Record, err error) {
 	number, beside := redisNames(key)
 	err = s.do(ctx, func(c redis.Conn) error {
 		found, err := redis.Values(redis.DoContext(c, ctx, "MGET", number, beside))
@@ -136,7 +136,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return {}`)
 
-func (s *redisStore) drop(ctx context.Context, key replayKey, number uint32) error {
+func (s *redisStore) Drop(ctx context.Context, key Key, number uint32) error {
 	name, beside := redisNames(key)
 	return s.do(ctx, func(c redis.Conn) error {
 		_, err := dropScript.DoContext(ctx, c, name, beside, number)
@@ -145,7 +145,7 @@ func (s *redisStore) drop(ctx context.Context, key replayKey, number uint32) err
 }
 
 // do lends a connection. Where that breaks before the answer came, use is called once more, on a
-// new one: it must know what it has written itself (replayRecord.is).
+// new one: it must know what it has written itself (Record.is).
 func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisDialTimeout+redisTimeout)
 	defer cancel()
@@ -168,25 +168,25 @@ func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
 	return use(c)
 }
 
-func redisNames(key replayKey) (number, note string) {
+func redisNames(key Key) (number, note string) {
 	number = fmt.Sprintf("mcpb:{%x}", key)
 	return number, number + ":n"
 }
 
 // scanRedis reads number and note; either may be missing.
-func scanRedis(found []any, known *replayRecord) error {
-	if _, err := redis.Scan(found, &known.number, &known.note); err != nil {
+func scanRedis(found []any, known *Record) error {
+	if _, err := redis.Scan(found, &known.Number, &known.Note); err != nil {
 		return errors.New("redis: a number that is none; does something else write there?")
 	}
 	return nil
 }
 
-// check connects. What the server says against us is final, except that it is not ready yet.
-func (s *redisStore) check(ctx context.Context) error {
+// Check connects. What the server says against us is final, except that it is not ready yet.
+func (s *redisStore) Check(ctx context.Context) error {
 	err := s.do(ctx, func(c redis.Conn) error { return c.Err() })
 	var answer redis.Error
 	if errors.Is(err, errRedisPolicy) || errors.As(err, &answer) && !strings.HasPrefix(string(answer), "LOADING") {
-		return fmt.Errorf("%w: %w", ErrUnsafeStore, err)
+		return fmt.Errorf("%w: %w", ErrUnsafe, err)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package issuer
+package replay
 
 import (
 	"bufio"
@@ -128,10 +128,10 @@ func (f *table) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // newTable is a table with guards of replicas over it, whose clocks differ from the table's.
-func newTable(t *testing.T, skews ...time.Duration) (*table, []*ReplayGuard) {
+func newTable(t *testing.T, skews ...time.Duration) (*table, []*Guard) {
 	t.Helper()
 	f := &table{t: t, clock: &testClock{time.Unix(1790000000, 0)}, items: map[string]dynamoItem{}}
-	var guards []*ReplayGuard
+	var guards []*Guard
 	for _, skew := range skews {
 		store, err := newDynamoStore("replay", func(name string) string {
 			return map[string]string{"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "session"}[name]
@@ -139,7 +139,7 @@ func newTable(t *testing.T, skews ...time.Duration) (*table, []*ReplayGuard) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		guards = append(guards, &ReplayGuard{store: store, kind: "dynamodb", life: 14 * 24 * time.Hour, ended: 30 * 24 * time.Hour})
+		guards = append(guards, &Guard{store: store, kind: "dynamodb", life: 14 * 24 * time.Hour, ended: 30 * 24 * time.Hour})
 	}
 	return f, guards
 }
@@ -152,76 +152,74 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 			f, guards := newTable(t, -2*time.Minute, 2*time.Minute)
 			f.noAll = noAll
 			fast, slow := guards[1], guards[0]
-			family := replayKey{1}
+			login := Key{1}
 			steps, answer := 0, ""
-			expect := func(g *ReplayGuard, generation uint32, want verdict) {
+			expect := func(g *Guard, generation uint32, want Verdict) {
 				t.Helper()
-				given := map[verdict]string{repeated: answer}[want]
-				if v, note, err := g.look(t.Context(), family, generation); v != want || string(note) != given || err != nil {
+				given := map[Verdict]string{Repeated: answer}[want]
+				if v, note, err := g.Look(t.Context(), login, generation); v != want || string(note) != given || err != nil {
 					t.Errorf("look: %v, %q, %v, want %v, %q", v, note, err, want, given)
 				}
 				steps++
 				mine := fmt.Sprint("answer ", steps)
-				if v, note, err := g.step(t.Context(), family, generation, []byte(mine)); v != want || string(note) != given || err != nil {
+				if v, note, err := g.Step(t.Context(), login, generation, []byte(mine)); v != want || string(note) != given || err != nil {
 					t.Errorf("step: %v, %q, %v, want %v, %q", v, note, err, want, given)
 				}
-				if want == fresh {
+				if want == Fresh {
 					answer = mine
 				}
 			}
-			expect(slow, 0, fresh)
-			expect(fast, 0, repeated)
+			expect(slow, 0, Fresh)
+			expect(fast, 0, Repeated)
 			f.clock.add(59 * time.Second)
-			expect(fast, 0, repeated)
-			expect(slow, 0, repeated)
+			expect(fast, 0, Repeated)
+			expect(slow, 0, Repeated)
 			f.clock.add(time.Second)
-			expect(slow, 0, reused)
-			expect(fast, 1, fresh)
-			expect(slow, 9, fresh)
-			expect(fast, 8, reused)
-			if err := fast.end(t.Context(), family); err != nil {
+			expect(slow, 0, Reused)
+			expect(fast, 1, Fresh)
+			expect(slow, 9, Fresh)
+			expect(fast, 8, Reused)
+			if err := fast.End(t.Context(), login); err != nil {
 				t.Fatal(err)
 			}
-			expect(slow, 10, over)
+			expect(slow, 10, Over)
 			f.clock.add(30*24*time.Hour + time.Second) // over, though the table has not removed it
-			expect(slow, 3, fresh)
+			expect(slow, 3, Fresh)
 
 			for _, c := range []struct {
 				name string
-				use  func(g *ReplayGuard, caller uint32) (bool, error)
-				undo func(g *ReplayGuard, caller uint32) error
+				use  func(g *Guard) (undo func(context.Context) error, first bool, err error)
 				life time.Duration
 			}{
-				{"a code", func(g *ReplayGuard, caller uint32) (bool, error) {
-					return g.firstUse(t.Context(), replayKey{2}, caller)
-				}, func(g *ReplayGuard, caller uint32) error { return g.unused(t.Context(), replayKey{2}, caller) }, codeMark},
-				{"a claim", func(g *ReplayGuard, caller uint32) (bool, error) {
-					return g.claim(t.Context(), replayKey{3}, caller)
-				}, func(g *ReplayGuard, caller uint32) error { return g.unclaim(t.Context(), replayKey{3}, caller) }, checkClaim},
+				{"a code", func(g *Guard) (func(context.Context) error, bool, error) {
+					u, err := g.Use(t.Context(), Key{2})
+					return u.Undo, u.First, err
+				}, CodeLife},
+				{"a lease", func(g *Guard) (func(context.Context) error, bool, error) {
+					l, taken, err := g.leased(t.Context(), Key{3})
+					return l.Release, taken, err
+				}, LeaseLife},
 			} {
-				caller, holder := uint32(0), uint32(0)
-				uses := func(g *ReplayGuard, want bool) {
+				uses := func(g *Guard, want bool) func(context.Context) error {
 					t.Helper()
-					caller++
-					if want {
-						holder = caller
-					}
-					if got, err := c.use(g, caller); got != want || err != nil {
+					undo, got, err := c.use(g)
+					if got != want || err != nil {
 						t.Errorf("%s: %v, %v, want %v", c.name, got, err, want)
 					}
+					return undo
 				}
-				uses(fast, true)
+				before := uses(fast, true)
 				uses(slow, false)
 				f.clock.add(c.life)
 				uses(slow, false)
 				f.clock.add(time.Second)
-				uses(slow, true)
+				undo := uses(slow, true)
 				uses(fast, false)
-				if err := c.undo(slow, caller); err != nil { // what another holds
+				if err := before(t.Context()); err != nil { // what another holds
 					t.Error(err)
 				}
 				uses(fast, false)
-				if err := c.undo(slow, holder); err != nil {
+				if err := undo(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				uses(fast, true)
@@ -239,34 +237,34 @@ func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
 			jumping, steady := guards[0], guards[1]
 			var skew time.Duration
 			jumping.store.(*dynamoStore).now = func() time.Time { return f.clock.now().Add(skew) }
-			want := func(g *ReplayGuard, generation uint32, answer string, want verdict, given string) {
+			want := func(g *Guard, generation uint32, answer string, want Verdict, given string) {
 				t.Helper()
-				if v, note, err := g.step(t.Context(), replayKey{1}, generation, []byte(answer)); v != want || string(note) != given || err != nil {
+				if v, note, err := g.Step(t.Context(), Key{1}, generation, []byte(answer)); v != want || string(note) != given || err != nil {
 					t.Errorf("%v, %q, %v, want %v, %q", v, note, err, want, given)
 				}
 			}
-			want(jumping, 0, "a", fresh, "")
+			want(jumping, 0, "a", Fresh, "")
 			skew = jump
-			want(jumping, 0, "b", repeated, "a") // compares
+			want(jumping, 0, "b", Repeated, "a") // compares
 			skew = 0
-			want(jumping, 1, "c", fresh, "") // writes
-			want(steady, 1, "d", repeated, "c")
+			want(jumping, 1, "c", Fresh, "") // writes
+			want(steady, 1, "d", Repeated, "c")
 			f.clock.add(59 * time.Second)
-			want(steady, 1, "e", repeated, "c")
+			want(steady, 1, "e", Repeated, "c")
 			f.clock.add(time.Second)
-			want(steady, 1, "f", reused, "")
+			want(steady, 1, "f", Reused, "")
 
-			if claimed, err := jumping.claim(t.Context(), replayKey{2}, 7); !claimed || err != nil {
-				t.Fatal(claimed, err)
+			if _, leased, err := jumping.leased(t.Context(), Key{2}); !leased || err != nil {
+				t.Fatal(leased, err)
 			}
-			f.clock.add(checkClaim + time.Second)
+			f.clock.add(LeaseLife + time.Second)
 			skew = jump
-			if claimed, err := jumping.claim(t.Context(), replayKey{2}, 8); !claimed || err != nil {
-				t.Errorf("a claim that has ended is in the way: %v, %v", claimed, err)
+			if _, leased, err := jumping.leased(t.Context(), Key{2}); !leased || err != nil {
+				t.Errorf("a lease that has ended is in the way: %v, %v", leased, err)
 			}
-			f.clock.add(checkClaim)
-			if claimed, err := steady.claim(t.Context(), replayKey{2}, 9); claimed || err != nil {
-				t.Errorf("a claim that has not ended is not: %v, %v", claimed, err)
+			f.clock.add(LeaseLife)
+			if _, leased, err := steady.leased(t.Context(), Key{2}); leased || err != nil {
+				t.Errorf("a lease that has not ended is not: %v, %v", leased, err)
 			}
 		})
 	}
@@ -275,22 +273,22 @@ func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
 func TestOneOfManyStepsIsTheFirstInDynamoDB(t *testing.T) {
 	_, guards := newTable(t, 0, time.Minute)
 	var wait sync.WaitGroup
-	verdicts := make([]verdict, 16)
-	for i := range verdicts {
+	Verdicts := make([]Verdict, 16)
+	for i := range Verdicts {
 		wait.Go(func() {
 			var err error
-			if verdicts[i], _, err = guards[i%2].step(context.Background(), replayKey{1}, 4, []byte{byte(i)}); err != nil {
+			if Verdicts[i], _, err = guards[i%2].Step(context.Background(), Key{1}, 4, []byte{byte(i)}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wait.Wait()
 	first := 0
-	for _, v := range verdicts {
-		if v == fresh {
+	for _, v := range Verdicts {
+		if v == Fresh {
 			first++
-		} else if v != repeated {
-			t.Errorf("verdict %v", v)
+		} else if v != Repeated {
+			t.Errorf("Verdict %v", v)
 		}
 	}
 	if first != 1 {
@@ -317,10 +315,10 @@ func TestTablesThatCannotBeUsed(t *testing.T) {
 		t.Run(c.kind, func(t *testing.T) {
 			f, guards := newTable(t, 0)
 			f.status, f.body = c.status, c.kind
-			if err := guards[0].Check(t.Context()); err == nil || errors.Is(err, ErrUnsafeStore) != c.unsafe || !strings.HasSuffix(err.Error(), c.want) {
+			if err := guards[0].Check(t.Context()); err == nil || errors.Is(err, ErrUnsafe) != c.unsafe || !strings.HasSuffix(err.Error(), c.want) {
 				t.Errorf("error %v", err)
 			}
-			if _, err := guards[0].firstUse(t.Context(), replayKey{1}, 5); err == nil {
+			if _, err := guards[0].firstUse(t.Context(), Key{1}, 5); err == nil {
 				t.Error("a code was marked")
 			}
 		})
@@ -364,12 +362,12 @@ func TestARedisThatHangsInTheHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	g, err := OpenReplayGuard("rediss://"+listener.Addr().String(), time.Hour, time.Hour, time.Now)
+	g, err := Open("rediss://"+listener.Addr().String(), time.Hour, time.Hour, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); err == nil || errors.Is(err, ErrUnsafeStore) {
+	if _, err := g.firstUse(t.Context(), Key{1}, 5); err == nil || errors.Is(err, ErrUnsafe) {
 		t.Errorf("error %v", err)
 	}
 	if waited := time.Since(begun); waited > 5*time.Second {
@@ -384,12 +382,12 @@ func TestARedisThatCannotProveItself(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
 	server.StartTLS()
 	defer server.Close()
-	g, err := OpenReplayGuard("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Hour, time.Now)
+	g, err := Open("rediss://user:s3cr3t@"+server.Listener.Addr().String(), time.Hour, time.Hour, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var unknown x509.UnknownAuthorityError
-	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
+	if _, err := g.firstUse(t.Context(), Key{1}, 5); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -554,8 +552,8 @@ func TestAnEndpointOfCredentialsThatIsAwayIsNotNamedInFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ReplayGuard{store: store, kind: "dynamodb", life: time.Hour}
-	if _, err := g.firstUse(t.Context(), replayKey{1}, 5); err == nil || strings.Contains(err.Error(), "5ecre7-1d") {
+	g := &Guard{store: store, kind: "dynamodb", life: time.Hour}
+	if _, err := g.firstUse(t.Context(), Key{1}, 5); err == nil || strings.Contains(err.Error(), "5ecre7-1d") {
 		t.Errorf("the log gets: %v", err)
 	}
 }
@@ -597,22 +595,22 @@ func TestAWriteThatArrivesTwiceIsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ReplayGuard{store: store, kind: "dynamodb", life: time.Hour}
-	if first, err := g.firstUse(t.Context(), replayKey{1}, 5); !first || err != nil {
+	g := &Guard{store: store, kind: "dynamodb", life: time.Hour}
+	if first, err := g.firstUse(t.Context(), Key{1}, 5); !first || err != nil {
 		t.Fatalf("a code: %v, %v", first, err)
 	}
 	lose = true
-	if first, err := g.firstUse(t.Context(), replayKey{2}, 6); !first || err != nil || puts != 3 {
+	if first, err := g.firstUse(t.Context(), Key{2}, 6); !first || err != nil || puts != 3 {
 		t.Errorf("the first use of a code: %v, %v, %d writes for two codes", first, err, puts)
 	}
 	lose = true
-	if v, _, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed once")); v != fresh || err != nil || puts != 5 {
+	if v, _, err := g.Step(t.Context(), Key{3}, 0, []byte("sealed once")); v != Fresh || err != nil || puts != 5 {
 		t.Errorf("the first use of a refresh token: %v, %v, %d writes", v, err, puts)
 	}
-	if first, err := g.firstUse(t.Context(), replayKey{2}, 7); first || err != nil {
+	if first, err := g.firstUse(t.Context(), Key{2}, 7); first || err != nil {
 		t.Errorf("another's use of the code: %v, %v", first, err)
 	}
-	if v, note, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed again")); v != repeated || string(note) != "sealed once" || err != nil {
+	if v, note, err := g.Step(t.Context(), Key{3}, 0, []byte("sealed again")); v != Repeated || string(note) != "sealed once" || err != nil {
 		t.Errorf("another's use of the refresh token: %v, %q, %v", v, note, err)
 	}
 }
@@ -717,8 +715,8 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ReplayGuard{store: store, kind: "redis", life: time.Hour, ended: time.Hour}
-	if first, err := g.firstUse(t.Context(), replayKey{1}, 5); !first || err != nil {
+	g := &Guard{store: store, kind: "redis", life: time.Hour, ended: time.Hour}
+	if first, err := g.firstUse(t.Context(), Key{1}, 5); !first || err != nil {
 		t.Fatalf("a code: %v, %v", first, err)
 	}
 	lose := func(n int) {
@@ -727,22 +725,22 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 		f.lose = n
 	}
 	lose(1)
-	if first, err := g.firstUse(t.Context(), replayKey{2}, 6); !first || err != nil {
+	if first, err := g.firstUse(t.Context(), Key{2}, 6); !first || err != nil {
 		t.Errorf("a code whose mark's answer was lost: %v, %v", first, err)
 	}
-	if first, err := g.firstUse(t.Context(), replayKey{2}, 7); first || err != nil {
+	if first, err := g.firstUse(t.Context(), Key{2}, 7); first || err != nil {
 		t.Errorf("another's use of it: %v, %v", first, err)
 	}
 	lose(1)
-	if v, _, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed once")); v != fresh || err != nil {
+	if v, _, err := g.Step(t.Context(), Key{3}, 0, []byte("sealed once")); v != Fresh || err != nil {
 		t.Errorf("a refresh token: %v, %v", v, err)
 	}
-	if v, note, err := g.step(t.Context(), replayKey{3}, 0, []byte("sealed again")); v != repeated || string(note) != "sealed once" || err != nil {
+	if v, note, err := g.Step(t.Context(), Key{3}, 0, []byte("sealed again")); v != Repeated || string(note) != "sealed once" || err != nil {
 		t.Errorf("another's use of it: %v, %q, %v", v, note, err)
 	}
 	lose(1)
-	if err := g.end(t.Context(), replayKey{3}); err != nil {
-		t.Errorf("the end of a family: %v", err)
+	if err := g.End(t.Context(), Key{3}); err != nil {
+		t.Errorf("the end of a login: %v", err)
 	}
 	raises := func() int {
 		f.mu.Lock()
@@ -751,7 +749,7 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 	}
 	before := raises()
 	lose(9)
-	if _, err := g.firstUse(t.Context(), replayKey{4}, 8); err == nil || raises()-before != 2 {
+	if _, err := g.firstUse(t.Context(), Key{4}, 8); err == nil || raises()-before != 2 {
 		t.Errorf("a store that never answers: %v after %d tries", err, raises()-before)
 	}
 }
@@ -765,20 +763,20 @@ func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, tables := newTable(t, 0)
-	memory, err := OpenReplayGuard("memory", time.Hour, time.Hour, time.Now)
+	memory, err := Open("memory", time.Hour, time.Hour, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, g := range map[string]*ReplayGuard{
+	for name, g := range map[string]*Guard{
 		"memory": memory, "dynamodb": tables[0], "redis": {store: redis, kind: "redis", life: time.Hour, ended: time.Hour},
 	} {
 		use := func(caller uint32) (bool, string, uint32) {
 			t.Helper()
-			first, left, mark, err := g.use(t.Context(), replayKey{9}, caller)
+			u, err := g.useAs(t.Context(), Key{9}, caller)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			return first, string(left), mark
+			return u.First, string(u.Left), u.mark
 		}
 		if first, left, mark := use(7); !first || left != "" || mark != 7 {
 			t.Errorf("%s: the first: %v, %q, %d", name, first, left, mark)
@@ -786,7 +784,7 @@ func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 		if first, left, _ := use(8); first || left != "" {
 			t.Errorf("%s: the second, while the first is at it: %v, %q", name, first, left)
 		}
-		if err := g.leave(t.Context(), replayKey{9}, 7, 7, []byte("learnt")); err != nil {
+		if err := g.leave(t.Context(), Key{9}, 7, 7, []byte("learnt")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		first, left, mark := use(3)
@@ -797,14 +795,14 @@ func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 			t.Errorf("%s: the one after that: %v, %q", name, first, left)
 		}
 		// Again and again, whatever its number.
-		if err := g.leave(t.Context(), replayKey{9}, mark, mark, []byte("learnt")); err != nil {
+		if err := g.leave(t.Context(), Key{9}, mark, mark, []byte("learnt")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if first, left, _ := use(2); !first || left != "learnt" {
 			t.Errorf("%s: after it was left twice: %v, %q", name, first, left)
 		}
 		// What nobody has marked can be left too, unless somebody has by now.
-		if err := g.leave(t.Context(), replayKey{9}, 0, 5, []byte("late")); err == nil {
+		if err := g.leave(t.Context(), Key{9}, 0, 5, []byte("late")); err == nil {
 			t.Errorf("%s: a mark was overwritten", name)
 		}
 	}
@@ -812,13 +810,13 @@ func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
 
 // between runs something once, after a raise that has found what an earlier caller left.
 type between struct {
-	replayStore
+	Store
 	then func()
 }
 
-func (b *between) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
-	known, done, err := b.replayStore.raise(ctx, key, from, to, note, life)
-	if then := b.then; then != nil && known.note != nil {
+func (b *between) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (Record, bool, error) {
+	known, done, err := b.Store.Raise(ctx, key, from, to, note, life)
+	if then := b.then; then != nil && known.Note != nil {
 		b.then = nil
 		then()
 	}
@@ -834,25 +832,25 @@ func TestWhatACallerLeavesGoesToOneOfTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, tables := newTable(t, 0)
-	for name, store := range map[string]replayStore{"dynamodb": tables[0].store, "redis": redis} {
-		one, other := &ReplayGuard{store: store}, &between{replayStore: store}
-		key := replayKey{9}
+	for name, store := range map[string]Store{"dynamodb": tables[0].store, "redis": redis} {
+		one, other := &Guard{store: store}, &between{Store: store}
+		key := Key{9}
 		if err := one.leave(t.Context(), key, 0, 7, []byte("learnt")); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		var mark uint32
 		other.then = func() {
-			first, left, m, err := one.use(t.Context(), key, newCaller())
-			if !first || string(left) != "learnt" || err != nil {
-				t.Errorf("%s: the faster one: %v, %q, %v", name, first, left, err)
+			u, err := one.Use(t.Context(), key)
+			if !u.First || string(u.Left) != "learnt" || err != nil {
+				t.Errorf("%s: the faster one: %+v, %v", name, u, err)
 			}
-			mark = m
+			mark = u.mark
 		}
-		first, _, late, err := (&ReplayGuard{store: other}).use(t.Context(), key, newCaller())
-		if first || err != nil {
-			t.Errorf("%s: the slower one got it too: %v, %v", name, first, err)
+		late, err := (&Guard{store: other}).Use(t.Context(), key)
+		if late.First || err != nil {
+			t.Errorf("%s: the slower one got it too: %+v, %v", name, late, err)
 		}
-		if late == mark {
+		if late.mark == mark {
 			t.Errorf("%s: both have the mark %d, which either would take back", name, mark)
 		}
 	}

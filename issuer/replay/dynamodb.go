@@ -1,4 +1,4 @@
-package issuer
+package replay
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// dynamoStore is a replayStore in a DynamoDB table, which all replicas share. Items:
+// dynamoStore is a Store in a DynamoDB table, which all replicas share. Items:
 //
 //	pk   S  the key, in hex
 //	num  N  the number
@@ -34,7 +34,7 @@ type dynamoStore struct {
 	now                     func() time.Time
 
 	// The store's clock less ours, in nanoseconds, from the Date of its answers; nil until there
-	// was one. Replicas' clocks differ by minutes, and a claim lives for seconds.
+	// was one. Replicas' clocks differ by minutes, and a lease lives for seconds.
 	ahead atomic.Pointer[time.Duration]
 }
 
@@ -103,21 +103,21 @@ func (a attribute) number() int64 {
 type dynamoItem map[string]attribute
 
 // record is what an item says at a time of the store.
-func (i dynamoItem) record(now int64) (known replayRecord) {
+func (i dynamoItem) record(now int64) (known Record) {
 	if i["exp"].number() < now {
 		return known
 	}
-	known.number = uint32(i["num"].number())
+	known.Number = uint32(i["num"].number())
 	if i["till"].number() > now {
-		known.note = i["note"].B
+		known.Note = i["note"].B
 	}
 	return known
 }
 
-func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration) (replayRecord, bool, error) {
+func (s *dynamoStore) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (Record, bool, error) {
 	if s.ahead.Load() == nil { // a look tells the store's time
-		if _, err := s.look(ctx, key); err != nil {
-			return replayRecord{}, false, err
+		if _, err := s.Look(ctx, key); err != nil {
+			return Record{}, false, err
 		}
 	}
 	now := s.time()
@@ -134,11 +134,11 @@ func (s *dynamoStore) raise(ctx context.Context, key replayKey, from, to uint32,
 	return s.put(ctx, key, from, to, note, life, s.time())
 }
 
-// put is raise at a time of the store.
-func (s *dynamoStore) put(ctx context.Context, key replayKey, from, to uint32, note []byte, life time.Duration, now int64) (replayRecord, bool, error) {
+// put is Raise at a time of the store.
+func (s *dynamoStore) put(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration, now int64) (Record, bool, error) {
 	item := dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:])), "num": numberAttribute(int64(to)), "exp": numberAttribute(now + int64(life/time.Second))}
 	if note != nil {
-		item["note"], item["till"] = attribute{B: note}, numberAttribute(now+int64(replayGrace/time.Second))
+		item["note"], item["till"] = attribute{B: note}, numberAttribute(now+int64(Grace/time.Second))
 	}
 	var refused struct{ Item dynamoItem }
 	err := s.call(ctx, "PutItem", map[string]any{
@@ -150,29 +150,29 @@ func (s *dynamoStore) put(ctx context.Context, key replayKey, from, to uint32, n
 		"ReturnValuesOnConditionCheckFailure": "ALL_OLD",
 	}, &refused)
 	if !conditionFailed(err) {
-		return replayRecord{}, err == nil, err
+		return Record{}, err == nil, err
 	}
 	if refused.Item == nil { // an implementation that does not return it
 		if refused.Item, err = s.item(ctx, key); err != nil {
-			return replayRecord{}, false, err
+			return Record{}, false, err
 		}
 	}
 	known := refused.Item.record(s.time())
 	return known, known.is(to, note), nil
 }
 
-func (s *dynamoStore) look(ctx context.Context, key replayKey) (replayRecord, error) {
+func (s *dynamoStore) Look(ctx context.Context, key Key) (Record, error) {
 	item, err := s.item(ctx, key)
 	return item.record(s.time()), err
 }
 
-func (s *dynamoStore) item(ctx context.Context, key replayKey) (dynamoItem, error) {
+func (s *dynamoStore) item(ctx context.Context, key Key) (dynamoItem, error) {
 	var answer struct{ Item dynamoItem }
 	err := s.call(ctx, "GetItem", map[string]any{"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))}, "ConsistentRead": true}, &answer)
 	return answer.Item, err
 }
 
-func (s *dynamoStore) drop(ctx context.Context, key replayKey, number uint32) error {
+func (s *dynamoStore) Drop(ctx context.Context, key Key, number uint32) error {
 	err := s.call(ctx, "DeleteItem", map[string]any{
 		"TableName": s.table, "Key": dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:]))},
 		"ConditionExpression":       "#num = :num",
@@ -213,7 +213,10 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 	if err != nil {
 		return err
 	}
-	body := must(json.Marshal(request))
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
 	r, err := http.NewRequestWithContext(outgoing.WithSecondTry(ctx), http.MethodPost, s.endpoint, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -251,18 +254,18 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 	return nil
 }
 
-// CloseIdleConnections is Issuer's.
+// CloseIdleConnections gives up the connections that nothing is using.
 func (s *dynamoStore) CloseIdleConnections() {
 	s.client.CloseIdleConnections()
 	s.identity.client.CloseIdleConnections()
 }
 
-// check reads one item. What the store says against us is final, except that it has no time.
-func (s *dynamoStore) check(ctx context.Context) error {
-	_, err := s.look(ctx, replayKey{})
+// Check reads one item. What the store says against us is final, except that it has no time.
+func (s *dynamoStore) Check(ctx context.Context) error {
+	_, err := s.Look(ctx, Key{})
 	var answer *dynamoError
 	if errors.As(err, &answer) && answer.status < 500 && !strings.Contains(answer.kind, "Throttl") && answer.kind != "ProvisionedThroughputExceededException" && answer.kind != "RequestLimitExceeded" {
-		return fmt.Errorf("%w: %w", ErrUnsafeStore, err)
+		return fmt.Errorf("%w: %w", ErrUnsafe, err)
 	}
 	return err
 }
