@@ -12,9 +12,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// revoke is RFC 7009: the end of a login by its client's will. It ends at the replay guard, at
-// once, and at the provider, where the next check meets it; without either nothing here could end
-// it, and the client is told so.
+// revoke handles RFC 7009: a client ends its login. The login ends at once at the replay guard, and
+// at the provider, where the next check meets it. Without either nothing here can end it, and the
+// client is told so.
 func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	token := form.Get("token")
 	switch {
@@ -25,8 +25,8 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	}
 	g, _, err := s.openGrant(t, c, token)
 	if err != nil {
-		// RFC 7009 §2.2: what is no token, or no longer one, needs no revoking. Another client's
-		// token does not open either.
+		// RFC 7009 §2.2: a value that is not a token, or not any more, needs no revoking. Another
+		// client's token does not open either.
 		s.Log.Info("revocation of what is no refresh token of this client", t.named(), "client", sealing.Fingerprint(c.id))
 		w.WriteHeader(http.StatusOK)
 		return nil

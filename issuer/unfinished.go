@@ -13,11 +13,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What a provider answered to a code is all that there will ever be of that login: the code is
-// spent. Where no login could be made of it at once (its keys or its userinfo could not be read, or
-// the client had hung up), it is kept for as long as the client is told to try again. Here, and
-// beside the guard's mark of the code, for other replicas. It is sealed with what only our own code
-// holds.
+// A provider's answer to a code is all that there will ever be of that login: the code is spent.
+// Where no login could be made of the answer at once (the provider's keys or its userinfo could not
+// be read, or the client had hung up), it is kept for as long as the client is told to try again:
+// here, and for other replicas beside the guard's mark of the code. It is sealed with what only our
+// own code holds.
 
 const (
 	unfinishedLife    = time.Minute
@@ -25,7 +25,7 @@ const (
 	unfinishedMaxAll  = 8 << 20
 
 	// turnWait is how long a request waits for another one with its code: a part of the time that
-	// LongestAnswer leaves. At the callback who has waited in vain goes on as with exchange=token.
+	// LongestAnswer leaves. A callback that has waited in vain goes on as with exchange=token.
 	turnWait = 4 * time.Second
 )
 
@@ -93,7 +93,8 @@ func (u *unfinished) has(code replay.Key, now time.Time) bool {
 	return u.m.Get(code).good(now)
 }
 
-// good is never said of an answer that was kept when the clock was far ahead.
+// good says whether an answer may still be used. One that was kept when the clock was far ahead may
+// not.
 func (a sealedAnswer) good(now time.Time) bool {
 	return now.Before(a.until) && a.until.Sub(now) <= unfinishedLife
 }
@@ -103,9 +104,9 @@ func (u *unfinished) turn(now time.Time) {
 	u.m.Turn(now)
 }
 
-// turns let the requests that bring one code go on one after the other: who reloads the page, or
-// asks again, while the provider is being asked gets what the one before could not use, and does
-// not present the code a second time. The zero value is ready.
+// turns let the requests that bring one code go on one after the other. Somebody may reload the
+// page, or ask again, while the provider is being asked: that request gets what the one before
+// could not use, and does not present the code a second time. The zero value is ready.
 type turns struct {
 	mu sync.Mutex // guards m for one access
 	m  map[replay.Key]*turn
@@ -113,7 +114,7 @@ type turns struct {
 
 type turn struct {
 	free  chan struct{} // holds one while nobody goes on
-	users int           // who go on or wait
+	users int           // requests that go on or wait
 }
 
 // turn waits for the others with this code. done must be called.

@@ -61,8 +61,8 @@ type discoveryMembers struct {
 	AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 }
 
-// discover reads the document of an issuer. wanted says that there is none yet: then a login waits
-// for it, whose client comes once.
+// discover reads the document of an issuer. wanted says that there is no older one: then a login
+// waits for it, and the login's client comes once.
 func (all *Providers) discover(ctx context.Context, issuer string, timeout time.Duration, wanted bool) (*document, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {

@@ -201,7 +201,7 @@ func readProviderKeys(body []byte) (*providerKeys, bool) {
 	all := &providerKeys{}
 	for _, text := range *set.Keys {
 		var members map[string]any
-		json.Unmarshal(text, &members) // what is no object has no members
+		json.Unmarshal(text, &members) // what is not an object has no members
 		member := func(name string) string { s, _ := members[name].(string); return s }
 		key, cause := readProviderKey(members, member)
 		if cause == "" {
