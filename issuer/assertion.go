@@ -21,8 +21,11 @@ const (
 	assertionType    = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	maxAssertion     = 8 << 10
 	maxAssertionLife = 10 * time.Minute
-	maxKeys          = 20 // of one client: an assertion that names none is tried with each
-	minRSABits       = 2048
+	maxKeys          = 20   // of one client: an assertion that names none is tried with each
+	minRSABits       = 2048 // RFC 7518 §3.3
+	// maxRSABits bounds what a signature costs to check. go-jose has a limit of its own, which any
+	// package of the program can change.
+	maxRSABits = 4096
 )
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
@@ -154,7 +157,7 @@ func (s *Issuer) fetchKeys(ctx context.Context, source clientdoc.Source) (*jose.
 var errNoKey = errors.New("jwks: holds no key that can be used")
 
 // parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5), and RSA keys that
-// are too short (RFC 7518 §3.3); a private or symmetric one spoils the set, because whoever reads
+// are too short or too long; a private or symmetric one spoils the set, because whoever reads
 // it can sign.
 func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 	var raw struct {
@@ -180,7 +183,7 @@ func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 			return nil, errors.New("jwks: holds a key that is not a public one")
 		}
 		var key jose.JSONWebKey
-		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() && !isShortRSA(key) {
+		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() && !isShortRSA(key) && !isLongRSA(key) {
 			set.Keys = append(set.Keys, key)
 		}
 	}
@@ -193,4 +196,9 @@ func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 func isShortRSA(key jose.JSONWebKey) bool {
 	public, ok := key.Key.(*rsa.PublicKey)
 	return ok && public.N.BitLen() < minRSABits
+}
+
+func isLongRSA(key jose.JSONWebKey) bool {
+	public, ok := key.Key.(*rsa.PublicKey)
+	return ok && public.N.BitLen() > maxRSABits
 }

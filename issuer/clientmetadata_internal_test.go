@@ -1,10 +1,15 @@
 package issuer
 
 import (
+	"crypto/rsa"
+	"encoding/json"
+	"math/big"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
@@ -32,4 +37,25 @@ func FuzzDocumentURL(f *testing.F) {
 			}
 		}
 	})
+}
+
+// As at providers (TestRSAKeyLimitsAreOurs).
+func TestRSAKeyLimitsOfClients(t *testing.T) {
+	if jose.MaxRSAModulusBits < maxRSABits {
+		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)
+	}
+	theirs := jose.MaxRSAModulusBits
+	defer func() { jose.MaxRSAModulusBits = theirs }()
+	jose.MaxRSAModulusBits = 1 << 20
+	for _, c := range []struct {
+		bits int
+		want bool
+	}{{2047, false}, {2048, true}, {4096, true}, {4097, false}, {4104, false}, {8192, false}} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(c.bits-1))
+		key := jose.JSONWebKey{Key: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}, KeyID: "k"}
+		body := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key}}))
+		if set, err := parseKeys(body); (err == nil) != c.want {
+			t.Errorf("a client's key of %d bits: %v, error %v", c.bits, set, err)
+		}
+	}
 }

@@ -224,8 +224,8 @@ func (s *Issuer) CloseIdleConnections() {
 	}
 }
 
-// Caps on what a request may bring (design: limits, not accidents). The header cap is the server's
-// MaxHeaderBytes; cmd/mcpbouncer sets it from here.
+// Caps on what a request may bring, so that what is too large is refused here, with a reason. The
+// header cap is the server's MaxHeaderBytes; cmd/mcpbouncer sets it from here.
 const (
 	MaxHeaderBytes  = 32 << 10
 	maxBody         = 64 << 10

@@ -12,20 +12,35 @@ import (
 	"testing"
 )
 
-func TestRandomKidsCauseAtMostTwoFetches(t *testing.T) {
+func TestUnknownKeyIDsCauseOneFetchIn30Seconds(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
 	good := goodToken("k1", nil)
 	_, rest, _ := strings.Cut(good, ".")
-	for i := 0; i < 10000; i++ {
-		header := strictBase64.EncodeToString([]byte(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":"random-%d"}`, i)))
-		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(header+"."+rest)...); rec.Code != 401 {
-			t.Fatalf("kid %d: status %d", i, rec.Code)
+	invented := 0
+	invent := func(n int) {
+		t.Helper()
+		for i := 0; i < n; i++ {
+			invented++
+			header := strictBase64.EncodeToString([]byte(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":"random-%d"}`, invented)))
+			if rec := ask(h, "POST", wikiURL+"/mcp", bearer(header+"."+rest)...); rec.Code != 401 {
+				t.Fatalf("kid %d: status %d", invented, rec.Code)
+			}
 		}
 	}
-	if n := sidecar.fetches.Load(); n > 2 {
-		t.Errorf("%d fetches", n)
+	ask(h, "POST", wikiURL+"/mcp", bearer(good)...) // fetches the keys
+	before := sidecar.fetches.Load()
+	invent(5000)
+	clock.Add(29)
+	invent(5000)
+	if n := sidecar.fetches.Load() - before; n > 1 {
+		t.Errorf("%d fetches within 30 seconds", n)
+	}
+	clock.Add(1)
+	invent(100)
+	if n := sidecar.fetches.Load() - before; n > 2 {
+		t.Errorf("%d fetches, one 30 seconds after the other", n)
 	}
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(good)...); rec.Code != 200 {
 		t.Errorf("the good token: status %d", rec.Code)

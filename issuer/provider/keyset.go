@@ -273,13 +273,14 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	}
 	var read jose.JSONWebKey
 	switch {
-	case kty == "RSA" && length("n") > jose.MaxRSAModulusBits/8+1:
-		// go-jose does not verify with it.
-		return providerKey{}, fmt.Sprintf("it is longer than %d bits", jose.MaxRSAModulusBits)
+	case kty == "RSA" && length("n") > maxRSABits/8+1: // numbers may have a zero byte in front
+		return providerKey{}, fmt.Sprintf("it is longer than %d bits", maxRSABits)
 	case read.UnmarshalJSON(must(json.Marshal(plain))) != nil || !read.Valid() || !read.IsPublic():
 		return providerKey{}, "its numbers are not those of a key"
-	case isShortRSA(read): // RFC 7518 §3.3
+	case isShortRSA(read):
 		return providerKey{}, fmt.Sprintf("it is shorter than %d bits", minRSABits)
+	case isLongRSA(read):
+		return providerKey{}, fmt.Sprintf("it is longer than %d bits", maxRSABits)
 	}
 	return providerKey{member("kid"), alg, read.Key}, ""
 }
@@ -397,12 +398,22 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
 }
 
-// minRSABits is the shortest RSA key that is used (RFC 7518 §3.3).
-const minRSABits = 2048
+// RSA keys that are used. Shorter ones are forbidden (RFC 7518 §3.3), and longer ones make each
+// signature dearer to check. go-jose has a limit of its own, which any package of the program can
+// change.
+const (
+	minRSABits = 2048
+	maxRSABits = 4096
+)
 
 func isShortRSA(key jose.JSONWebKey) bool {
 	public, ok := key.Key.(*rsa.PublicKey)
 	return ok && public.N.BitLen() < minRSABits
+}
+
+func isLongRSA(key jose.JSONWebKey) bool {
+	public, ok := key.Key.(*rsa.PublicKey)
+	return ok && public.N.BitLen() > maxRSABits
 }
 
 func joined(algorithms []jose.SignatureAlgorithm) string {

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
 	"reflect"
 	"slices"
@@ -257,4 +258,26 @@ func FuzzReadableAnswers(f *testing.F) {
 			t.Errorf("issuer %q became %q", issuer, document.Issuer)
 		}
 	})
+}
+
+// go-jose's limit is a variable of its own: what is promised must not rest on it.
+func TestRSAKeyLimitsAreOurs(t *testing.T) {
+	if jose.MaxRSAModulusBits < maxRSABits {
+		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)
+	}
+	theirs := jose.MaxRSAModulusBits
+	defer func() { jose.MaxRSAModulusBits = theirs }()
+	jose.MaxRSAModulusBits = 1 << 20
+	for _, c := range []struct {
+		bits int
+		want bool
+	}{{2047, false}, {2048, true}, {4096, true}, {4097, false}, {4104, false}, {8192, false}} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(c.bits-1))
+		key := jose.JSONWebKey{Key: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}, KeyID: "k"}
+		body := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key}}))
+		keys, _ := readProviderKeys(body)
+		if got := len(keys.keys) == 1; got != c.want {
+			t.Errorf("a provider's key of %d bits is taken: %t", c.bits, got)
+		}
+	}
 }
