@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -174,3 +175,49 @@ var (
 	pageRow  = regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([a-z0-9 -]+) \\| ([^|]+) \\| `[^|]+` \\| [^|]+ \\|$")
 	kitTypes = map[string]string{"string": "string", "array of strings": "[]string", "32-bit number": "uint32", "number": "int64"}
 )
+
+// The page's table of paths is that of the routes: a second implementation of either side has it
+// alone.
+func TestHopPathsAreThoseOfThePage(t *testing.T) {
+	page, err := os.ReadFile(hopPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var onPage []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(/[^`]+)` \\| (GET|POST) \\| (yes|no) \\| (.+) \\|$").FindAllStringSubmatch(string(page), -1) {
+		kind := "for programs"
+		switch m[4] {
+		case "people":
+			kind = "pages"
+		case "the plugin itself":
+			kind = "hop"
+		}
+		onPage = append(onPage, strings.Join([]string{m[1], m[2], m[3], kind}, " "))
+	}
+	s := &Issuer{}
+	var inCode []string
+	note := func(routes []route, kind string) {
+		for _, r := range routes {
+			kind, scripts := kind, "no"
+			if strings.HasPrefix(r.path, "/hop/") {
+				kind = "hop"
+			}
+			if r.cors {
+				scripts = "yes"
+			}
+			inCode = append(inCode, strings.Join([]string{r.path, r.method, scripts, kind}, " "))
+		}
+	}
+	note(s.routes(), "for programs")
+	note(s.pageRoutes(), "pages")
+	slices.Sort(onPage)
+	slices.Sort(inCode)
+	if !slices.Equal(onPage, inCode) {
+		t.Errorf("on the page\n%s\nin the code\n%s", strings.Join(onPage, "\n"), strings.Join(inCode, "\n"))
+	}
+	for _, r := range s.routes() {
+		if strings.HasPrefix(r.path, "/hop/") && !strings.Contains(string(page), "\n| `"+r.method+" "+r.path+"`") {
+			t.Errorf("no row of the page says what %s answers", r.path)
+		}
+	}
+}
