@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// Why a request is refused. The texts are sent to the client as error_description (RFC 6750 §3), so
-// they hold neither quotes nor anything of the token.
+// These errors say why a request is refused. Their texts are sent to the client as
+// error_description (RFC 6750 §3), so they hold neither quotes nor any part of the token.
 var (
 	errNoToken     = errors.New("no access token")
 	errRepeated    = errors.New("the request has more than one Authorization header")
@@ -39,7 +39,7 @@ const (
 	maxKeyID   = 64      // characters
 	expirySkew = 60      // seconds that a token is honoured after exp
 	futureSkew = 300     // seconds that iat and nbf may be ahead of our clock
-	// Unix seconds; larger dates are nonsense and would not fit an int64 with care
+	// Unix seconds. Larger dates are nonsense, and sums with them could overflow an int64.
 	maxDate = 1 << 40
 )
 
@@ -50,10 +50,11 @@ type identity struct {
 	expires int64  // Unix seconds, skew included
 
 	more      []headerValue // what the label identityHeaders asks for
-	assertion *assertion    // nil: it asks for none
+	assertion *assertion    // nil: the label asks for none
 }
 
-// authenticate finds out who sends a request. The errors are the ones above and errKeysUnavailable.
+// authenticate finds out who sends a request. Its errors are those above, errKey, errDenied and
+// errKeysUnavailable.
 func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	credentials := req.Header["Authorization"]
 	text, err := bearerToken(credentials)
@@ -72,15 +73,16 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	// its token may end with it, and a new one is had for the asking: no seconds of grace
+	// The access token may end together with its key, and the plugin gets another one at any time:
+	// there are no seconds of grace.
 	if isKey {
 		token.identity.expires -= expirySkew
 		if at >= token.identity.expires {
 			return nil, errExpired
 		}
 	}
-	// The signing key is looked up after everything that can be checked without it: garbage never
-	// causes a request to the sidecar.
+	// Everything that can be checked without the signing key is checked before it is looked up, so
+	// that garbage never causes a request to the sidecar.
 	key, err := findKey(req.Context(), t, token.kid)
 	if err != nil {
 		return nil, err
@@ -107,13 +109,13 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	return remember(t.sidecar.tokens, credentials[0], token.identity, key, denied), nil
 }
 
-// bearerToken takes the token from the Authorization header, and from nowhere else: RFC 6750 §2.2
-// and §2.3 (body and query) are forbidden to MCP clients, and URLs end up in logs.
+// bearerToken takes the token from the Authorization header, and from nowhere else. MCP forbids
+// clients to send it in body or query (RFC 6750 §2.2, §2.3), and URLs end up in logs.
 func bearerToken(values []string) (string, error) {
 	if len(values) == 0 {
 		return "", errNoToken
 	}
-	// Two headers: this plugin and the server behind might each believe another one.
+	// With two headers, the plugin and the server behind it might each believe another one.
 	if len(values) > 1 {
 		return "", errRepeated
 	}
@@ -131,8 +133,8 @@ func bearerToken(values []string) (string, error) {
 	return value[len("Bearer "):], nil
 }
 
-// accessToken is a token that readAccessToken found in order. Nothing of it is true before
-// checkSignature.
+// accessToken is a token that readAccessToken has accepted. None of its claims may be believed
+// before checkSignature.
 type accessToken struct {
 	kid       string
 	algorithm string
@@ -142,9 +144,9 @@ type accessToken struct {
 	identity  *identity
 }
 
-// claims are those of RFC 9068 §2.2 that are looked at. Dates may have a fraction (RFC 7519 §2).
-// What decodes to the zero value counts as absent. encoding/json also takes "ISS" for "iss"; that
-// is the signer's to decide, as nothing is believed before the signature.
+// claims are the claims of RFC 9068 §2.2 that are looked at. Dates may have a fraction (RFC 7519
+// §2). A claim that decodes to the zero value counts as absent. encoding/json also takes "ISS" for
+// "iss". That is for the signer to decide, since no claim is believed before the signature.
 type claims struct {
 	Issuer    string  `json:"iss"`
 	Subject   string  `json:"sub"`
@@ -163,11 +165,11 @@ type claims struct {
 	Groups []string `json:"groups"`
 }
 
-// readAccessToken checks everything of a JWT access token (RFC 9068 §4) but its signature and its
-// scopes, at a time in Unix seconds.
+// readAccessToken checks a JWT access token (RFC 9068 §4) at a time in Unix seconds: everything
+// except its signature and its scopes.
 func readAccessToken(token, issuer, audience string, at int64) (*accessToken, error) {
 	parts := strings.Split(token, ".")
-	// Go's base64 decoder skips CR and LF even in strict mode; both would give one token many
+	// The base64 decoder of Go skips CR and LF even in strict mode. Both would give one token many
 	// spellings.
 	if len(parts) != 3 || strings.ContainsAny(token, "\r\n") {
 		return nil, errMalformed
@@ -176,7 +178,7 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if err != nil {
 		return nil, errMalformed
 	}
-	// A map keeps member names exact: a struct would take "ALG" for "alg".
+	// A map keeps the names of members exact: a struct would take "ALG" for "alg".
 	var header map[string]string
 	if json.Unmarshal(text, &header) != nil {
 		return nil, errMalformed
@@ -192,9 +194,9 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if kid == "" || len(kid) > maxKeyID {
 		return nil, errKeyUnknown
 	}
-	// RFC 8725 §3.10, RFC 7515 §4.1.11: the sidecar sends these three and no other, so nothing that
-	// brings a key, points at one or changes what is signed (jwk, jku, x5u, crit, b64, zip) needs
-	// to be known here by name.
+	// RFC 8725 §3.10, RFC 7515 §4.1.11: the sidecar sends these three header parameters and no
+	// others. So no parameter that brings a key, points at one or changes what is signed (jwk, jku,
+	// x5u, crit, b64, zip) needs to be known here by name.
 	if len(header) != 3 {
 		return nil, errHeader
 	}
@@ -248,7 +250,7 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	}, nil
 }
 
-// checkSignature checks the signature of a token with the key that its kid names.
+// checkSignature checks the signature of a token with the key that the token names by its kid.
 func checkSignature(t *accessToken, key *verifyKey) error {
 	// RFC 8725 §3.1: the key says which algorithm it is for. The header may only agree.
 	if t.algorithm != key.algorithm {
@@ -269,7 +271,7 @@ func checkSignature(t *accessToken, key *verifyKey) error {
 
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// namesAudience accepts the array form of RFC 7519 §4.1.3.
+// namesAudience accepts both forms of aud: a string, and an array (RFC 7519 §4.1.3).
 func namesAudience(claim any, audience string) bool {
 	list, _ := claim.([]any)
 	for _, a := range list {

@@ -11,9 +11,10 @@ import (
 	"strings"
 )
 
-// A request that is refused for where it came to may be a stranger's. It may also be the first sign
-// that labels, router and other middlewares do not fit together, which the client's answer does not
-// say. Here stand the lines for the operator. What a request brought is quoted and cut in them.
+// A request that is refused for its address may come from a stranger. It may also be the first sign
+// that labels, router and other middlewares do not fit together, which the answer to the client
+// does not say. The lines of the log for that are made here. They quote and cut what the request
+// brought.
 
 const maxShown = 100 // bytes of what a request brought
 
@@ -50,14 +51,14 @@ func (b *bouncer) refuseMalformed(rw http.ResponseWriter, req *http.Request) {
 	answer(rw, req, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
 }
 
-// refuseHost answers a request whose scheme or host is not the tenant's. The host is as tenantOf
-// read it.
+// refuseHost answers a request whose scheme or host is not that of the tenant. host is what
+// tenantOf has read.
 func (b *bouncer) refuseHost(rw http.ResponseWriter, req *http.Request, host string, err error) {
 	status := http.StatusBadRequest
 	code := "invalid_request"
 	cause := err.Error()
 	line := fmt.Sprintf("a request for the host %s is answered 400: ", shown(host))
-	if errors.Is(err, errLeadsBack) { // what is wrong is for the operator alone
+	if errors.Is(err, errLeadsBack) { // only the operator is told what is wrong
 		complain(b.name, "loop", err.Error())
 		answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"the authorization server has the address of this server"}`)
 		return
@@ -91,26 +92,26 @@ func hostname(host string) string {
 	return strings.ToLower(u.Hostname())
 }
 
-// refuseSize answers a request of too many or too long headers.
+// refuseSize answers a request that has too many or too long headers.
 func refuseSize(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	complain(b.name, "headers", fmt.Sprintf("a request is answered 431: it has more than %d headers, or more than %d bytes of cookies", maxHeaders, maxCookies))
 	answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }
 
-// refuseQuery answers a request for the sidecar with too long a query.
+// refuseQuery answers a request to the sidecar whose query is too long.
 func refuseQuery(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	complain(b.name, "query", fmt.Sprintf("a request for the sidecar is answered 414: its query has more than %d bytes or %d parameters", maxQuery, maxParameters))
 	answer(rw, req, http.StatusRequestURITooLong, `{"error":"invalid_request","error_description":"the query is too long"}`)
 }
 
-// complainOfTLS is for a public URL that clients cannot use: what they are sent to is not where
-// they came from.
+// complainOfTLS logs a public URL that clients cannot use: it leads them to another scheme than the
+// one by which they came.
 func (b *bouncer) complainOfTLS(host string) {
 	complain(b.name, "tls", "a request for "+shown(host)+" came by TLS, but publicURL is "+b.settings.publicURL+": clients are sent to addresses of plain http; write https in publicURL")
 }
 
-// complainOfTwo finds a second bouncer on the way of one request. The first has taken the token and
-// set X-Mcp-Sub, of which dropForged has left the bare name.
+// complainOfTwo finds a second bouncer on the way of one request. The first one has taken the token
+// and set X-Mcp-Sub, and dropForged has left the bare name of that.
 func complainOfTwo(e *endpoint, req *http.Request) {
 	if _, was := req.Header[subjectHeader]; was {
 		complain(e.tenant.hop.name, "two", "a request is refused that has been through a bouncer already, as its header X-Mcp-Sub says: two are on one way (entry point, router, chain), and the first takes the token; leave one of them out. Unless there is only one: then a client has made the header up")

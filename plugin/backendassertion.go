@@ -10,24 +10,25 @@ import (
 	"sync"
 )
 
-// An assertion is a short JWT that says who calls, for an MCP server that verifies instead of
-// trusting a header (docs/identity.md). The sidecar signs it (POST /hop/assertion, docs/hop.md);
-// one is kept for each token that is remembered, and renewed before it expires.
+// An assertion is a short-lived JWT that says who calls. It is for an MCP server that verifies
+// signatures instead of trusting a header (docs/identity.md). The sidecar signs it (POST
+// /hop/assertion, docs/hop.md). One assertion is kept for each token that is remembered, and
+// renewed before it expires.
 
-const renewBefore = 60 // seconds before its end that an assertion is renewed, or half of its life
+const renewBefore = 60 // seconds before the end of an assertion, at most half of its life
 
-// assertion is that of one identity.
+// assertion is the assertion of one identity.
 type assertion struct {
 	mu       sync.Mutex
 	text     string
-	young    period  // no other is asked for
-	good     period  // it may be sent
+	young    period  // no other assertion is asked for
+	good     period  // text may be sent
 	inflight *flight // nil when none runs
 	err      error   // of the last flight
 	pause    period  // after a failure, the sidecar is not asked
 }
 
-// assertionFor returns the assertion for a request. It waits only when there is none that is good.
+// assertionFor returns the assertion for a request. It waits only when no assertion is good.
 func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []string) (string, error) {
 	text, inflight, err := a.current(t, credentials)
 	if inflight == nil {
@@ -113,7 +114,7 @@ func askForAssertion(t *tenant, credentials string) (string, int64, error) {
 		Life      int64  `json:"expires_in"`
 	}
 	err = postToSidecar(t, "/hop/assertion", "access_token="+url.QueryEscape(token), &answer)
-	// its clock is the stricter one: there are no seconds of grace
+	// The sidecar gives a token no seconds of grace after its end.
 	if errors.Is(err, errRefusedBySidecar) {
 		return "", 0, errExpired
 	}

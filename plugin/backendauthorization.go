@@ -26,9 +26,9 @@ const (
 	secretReuse   = 20 // seconds for which a value is not read again
 )
 
-// parseBackendAuthorization reads the label. The names are bound to a suffix because whoever may
-// set the label of one container would otherwise have any variable and any file of Traefik sent to
-// it.
+// parseBackendAuthorization reads the label. It takes only names that end in backendSuffix.
+// Otherwise whoever can set the labels of one container could have any variable and any file of
+// Traefik sent to it.
 func parseBackendAuthorization(label string) (*backendSecret, error) {
 	label = strings.TrimSpace(label)
 	if label == "" {
@@ -50,8 +50,8 @@ func parseBackendAuthorization(label string) (*backendSecret, error) {
 	return &backendSecret{file: name}, nil
 }
 
-// header returns the value at a time in Unix seconds. A file is read again after secretReuse
-// seconds, so that a new value needs no restart; a failure is remembered for a second.
+// header returns the value at a time in Unix seconds. The value is read again after secretReuse
+// seconds, so that a new one needs no restart. A failure is remembered for a second.
 func (s *backendSecret) header(at int64) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,24 +11,24 @@ import (
 	"sync"
 )
 
-// maxForwarded is the longest body that the sidecar takes, in bytes; maxMessage the longest that
-// is held for the MCP server. What is longer than that, or of unknown length, passes as a stream
+// maxForwarded is the longest body that the sidecar takes, in bytes. maxMessage is the longest body
+// that is held for the MCP server. A longer body, or one of unknown length, passes as a stream
 // where no rule has to be judged.
 const (
 	maxForwarded = 64 << 10
 	maxMessage   = 1 << 20
 )
 
-// maxUncounted is the longest body that is held without counting, in bytes: Traefik spends as
-// much on any connection. maxHeld bounds what all the longer messages may hold at once,
-// maxHeldForwarded those for the sidecar, which strangers send.
+// maxUncounted is the longest body that is held without counting, in bytes: Traefik spends as much
+// on any connection. maxHeld bounds what all longer messages together may hold. maxHeldForwarded
+// bounds those for the sidecar, which strangers send.
 const (
 	maxUncounted     = 16 << 10
 	maxHeld          = 64 << 20
 	maxHeldForwarded = 16 << 20
 )
 
-// budget counts the bytes that are held.
+// budget counts the bytes that requests hold.
 type budget struct {
 	sync.Mutex
 	most int64
@@ -41,14 +41,14 @@ var (
 	listingBudget = &budget{most: maxHeld} // answers to tools/list: see heldAnswer
 )
 
-// share is what one request has of a budget. Whoever makes one gives it back when the request is
-// over.
+// share is the part of a budget that one request has. Whoever makes a share gives it back at the
+// end of the request.
 type share struct {
 	of    *budget
 	bytes int64
 }
 
-// take makes a share one of so many bytes. It fails when the budget has no more.
+// take sets the size of a share, in bytes. It returns false when the budget has too little left.
 func take(s *share, bytes int64) bool {
 	s.of.Lock()
 	defer s.of.Unlock()
@@ -63,24 +63,24 @@ func take(s *share, bytes int64) bool {
 // giveBack ends a share.
 func giveBack(s *share) { take(s, 0) }
 
-// What holdBody returns in place of a status where the operator is told why. Both are answered
+// holdBody returns these in place of a status where the operator is told why. Both are answered
 // with 503.
 const (
 	noRoom     = -1 // the budget is used up
 	readBefore = -2 // nothing was left of the body
 )
 
-// holdBody reads the body before it is forwarded, and returns it, or the status to answer when it
-// could not. s is nil for a body that need not be counted.
+// holdBody reads the whole body before the request is forwarded. It returns the body, or the status
+// to answer. s is nil for a body that is not counted.
 //
-// net/http closes a request's body when its answer begins; a transport that is still looking for
-// the body's end then gives up the connection, and the answer is cut off. Traefik's own way to
-// the MCP server has the same fault (traefik/traefik#11767), and a tool call that is answered by
+// net/http closes the body of a request when its answer begins. A transport that is still looking
+// for the end of the body then gives up the connection, and the answer is cut off. Traefik's own
+// way to the MCP server has this fault (traefik/traefik#11767), and a tool call that is answered by
 // a stream runs into it.
 //
 // A body that is shorter than announced is refused. A middleware before this one that sends a
-// request twice (retry) hands on a body that was read the first time; passed on as it then is, a
-// tool call would become an empty message.
+// request twice (retry) hands on a body that was read the first time. Without the check, a tool
+// call would become an empty message.
 func holdBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	n := req.ContentLength
 	if n <= 0 || n > limit || s != nil || req.Body == nil {
@@ -93,11 +93,11 @@ func holdBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	}
 	body = body[:n]
 	req.Body = io.NopCloser(bytes.NewReader(body))
-	req.Trailer = nil // they would come behind a message that was judged without them
+	req.Trailer = nil // trailers would follow a message that was judged without them
 	return body, 0
 }
 
-// holdCounted is holdBody for bodies that are counted, and for those of unknown length.
+// holdCounted is holdBody for bodies that are counted, and for bodies of unknown length.
 func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	n := req.ContentLength
 	if req.Body == nil {
@@ -109,7 +109,7 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	if n > limit {
 		return nil, http.StatusRequestEntityTooLarge
 	}
-	if s != nil && n <= 0 && isLong(req) && !take(s, limit) { // until it is known
+	if s != nil && n <= 0 && isLong(req) && !take(s, limit) { // until the length is known
 		return nil, noRoom
 	}
 	body, status := readBody(req, limit, s)
@@ -133,8 +133,8 @@ func holdCounted(req *http.Request, limit int64, s *share) ([]byte, int) {
 	return body, 0
 }
 
-// isLong reads as much of a body of unknown length as is not counted, and says whether there is
-// more. Until then it is not counted: see readBody.
+// isLong reads the beginning of a body of unknown length, as much as need not be counted. It says
+// whether there is more. Nothing is counted until then: see readBody.
 func isLong(req *http.Request) bool {
 	first := make([]byte, maxUncounted+1)
 	n, _ := io.ReadFull(req.Body, first) // an error comes again when the rest is read
@@ -142,9 +142,9 @@ func isLong(req *http.Request) bool {
 	return n > maxUncounted
 }
 
-// readBody reads a body of at most limit bytes. Of one that says its length nothing is held
-// twice. It is counted when as much of it has come as is not counted: who only says it holds
-// little, and must not use up what others need.
+// readBody reads a body of at most limit bytes. A body of known length is never held twice. It is
+// counted only when more of it has come than is free: a client that announces a long body and sends
+// nothing must not use up the budget.
 func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	n := req.ContentLength
 	if n <= 0 {
@@ -155,7 +155,7 @@ func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 		if int64(len(body)) > limit {
 			return nil, http.StatusRequestEntityTooLarge
 		}
-		exact := make([]byte, len(body)) // the other is up to a quarter longer
+		exact := make([]byte, len(body)) // ReadAll leaves a slice up to a quarter longer
 		copy(exact, body)
 		return exact, 0
 	}
@@ -178,7 +178,7 @@ func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 		more, _ := io.ReadFull(req.Body, whole[first:])
 		got += more
 	}
-	// One byte more would be a second message to a server that counts otherwise.
+	// Another byte would be a second message to a server that counts otherwise.
 	extra, _ := io.ReadFull(req.Body, whole[n:n+1])
 	if int64(got+extra) != n {
 		return nil, misread(io.ErrUnexpectedEOF)
@@ -186,10 +186,9 @@ func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	return whole, 0
 }
 
-// misread is the status for a body that is shorter or longer than its request says. 503, because
-// nothing was done, and because Traefik's retry, which would send the same again, stops at it.
-// err is what the reader said at the first byte that was missing: a client that goes away leaves
-// another than a body that was read before.
+// misread is the status for a body that is shorter or longer than its request says. It is 503,
+// because nothing was done, and because Traefik's retry stops at it. err is the reader's error at
+// the first missing byte: it tells a client that went away from a body that was read before.
 func misread(err error) int {
 	if err == io.EOF || errors.Is(err, http.ErrBodyReadAfterClose) {
 		return readBefore
@@ -199,7 +198,7 @@ func misread(err error) int {
 
 const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read, or is too long"}`
 
-// answerUnread answers a request whose body was not held, with what holdBody returned.
+// answerUnread answers a request whose body was not held. status is what holdBody returned.
 func answerUnread(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
 	switch status {
 	case noRoom:
@@ -216,12 +215,12 @@ func answerUnread(middleware string, rw http.ResponseWriter, req *http.Request, 
 	answer(rw, req, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the request body could not be read or held; send it again"}`)
 }
 
-// holdOrStream holds a message, if it says that it is short enough, and lets all else pass as a
-// stream. It answers what cannot be held.
+// holdOrStream holds a message of known length up to maxMessage, and lets all others pass as a
+// stream. It answers a request whose body cannot be held.
 func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, s *share) bool {
 	n := req.ContentLength
 	if n < 0 || n > maxMessage {
-		req.Trailer = nil // a server may take them for headers, and for identity headers too
+		req.Trailer = nil // a server may take trailers for headers, also for identity headers
 		return true
 	}
 	if n > 0 {
@@ -234,10 +233,10 @@ func holdOrStream(middleware string, rw http.ResponseWriter, req *http.Request, 
 	return true
 }
 
-// passCounted is pass for a message that is long, or of unknown length.
+// passCounted is pass for a message that is long or of unknown length.
 func passCounted(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	s := &share{of: messageBudget}
-	// Also when the proxy panics, as it does when an answer breaks off.
+	// The share goes back also when the proxy panics, as it does when an answer breaks off.
 	defer func() { giveBack(s) }()
 	if b.special {
 		passSpecially(b, rw, req, e, id, s)

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// refuse answers a request to a protected path that may not pass.
+// refuse answers a request to a protected path that is not let through.
 //
-// A client that gets 401 drops its token and asks for a new one, so keys that cannot be fetched are
-// not a 401.
+// A client that gets 401 drops its token and asks for a new one. So the answer is not 401 when the
+// signing keys cannot be fetched.
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, errKeysUnavailable):
@@ -32,10 +32,10 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	}
 }
 
-// challengeWithoutToken is bare for HEAD, which MCP does not have: Qwen Code and older Gemini CLI
-// begin a login with it, and those that find resource_metadata there forget the registration
-// endpoint of a server below a path. RFC 9728 §5.1 does not demand the parameter, and every other
-// method gets it.
+// challengeWithoutToken has no parameters for HEAD, which MCP does not use. Qwen Code and older
+// Gemini CLI begin a login with HEAD, and those that find resource_metadata there forget the
+// registration endpoint of a server below a path. RFC 9728 §5.1 does not demand the parameter. All
+// other methods get it.
 func challengeWithoutToken(req *http.Request, e *endpoint) string {
 	if req.Method == http.MethodHead {
 		return "Bearer"
@@ -43,10 +43,11 @@ func challengeWithoutToken(req *http.Request, e *endpoint) string {
 	return "Bearer " + e.challenge
 }
 
-// answerChallenge assigns the map key, because Header().Set would send "Www-Authenticate" over
-// HTTP/1.1. From HTTP/2 on every name is sent in small letters (RFC 9113 §8.2.1), so the key may be
-// the one under which Traefik's access log and middlewares find the header: the canonical one of
-// Go. CORS headers come only where a browser asks: a script must be able to read the challenge.
+// answerChallenge sends a challenge. Over HTTP/1.1 it assigns the map key, because Header().Set
+// would send "Www-Authenticate". From HTTP/2 on all names are sent in small letters (RFC 9113
+// §8.2.1), so the key is the canonical one of Go, under which Traefik's access log and middlewares
+// find the header. CORS headers are added only if a browser asks: a script must be able to read the
+// challenge.
 func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
 	name := "WWW-Authenticate"
 	if req.ProtoMajor >= 2 {
@@ -56,11 +57,12 @@ func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, chal
 	answer(rw, req, status, body)
 }
 
-// exposedHeaders are what MCP clients in browsers read, besides what every script may.
+// exposedHeaders are the headers of an answer that MCP clients in browsers read, besides those that
+// every script may read.
 const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After"
 
-// shareWithScripts lets the scripts of any page read an answer: without a token there is nothing in
-// it, and "*" never goes with cookies.
+// shareWithScripts lets the scripts of any page read an answer. Without a token the answer holds
+// nothing, and "*" never goes together with cookies.
 func shareWithScripts(rw http.ResponseWriter, req *http.Request) {
 	if len(req.Header["Origin"]) > 0 {
 		allowScripts(rw.Header())
@@ -72,16 +74,17 @@ func allowScripts(h http.Header) {
 	h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
 }
 
-// maxChallenge is how much of a server's own challenge the log shows, in bytes. What to do stands
-// behind it, and must not be cut off.
+// maxChallenge bounds the part of an MCP server's own challenge that the log shows, in bytes. The
+// remedy stands behind it and must not be cut off.
 const maxChallenge = 500
 
-// complainOfOwnChallenge looks at the answer to a token that was not known: a server that wants a
-// token itself gets none, and sends clients to its own metadata, which they often cannot reach. The
-// challenge stays: to take it away a ResponseWriter of our own would stand before every answer. In
-// Yaegi that is 90 allocations more on 240, and no stream is flushed any more.
+// complainOfOwnChallenge looks at the answer to the first request with a token. An MCP server that
+// wants a token itself gets none, and sends clients to its own metadata, which they often cannot
+// reach. The challenge is left in the answer. Removing it would need a ResponseWriter of our own
+// before every answer. In Yaegi that costs 90 allocations besides 240, and no stream would be
+// flushed any more.
 //
-// Of a server that was given a secret nothing is shown: servers cite what they refuse.
+// The challenge of a server that was given a secret is not shown: servers cite what they refuse.
 func complainOfOwnChallenge(b *bouncer, h http.Header, e *endpoint) {
 	for _, challenge := range h["Www-Authenticate"] {
 		if strings.Contains(challenge, e.metadata) { // a refusal of ours, over HTTP/2
@@ -102,8 +105,9 @@ func complainOfOwnChallenge(b *bouncer, h http.Header, e *endpoint) {
 }
 
 // complainOfOwnCORS looks at an answer that has passed. Traefik's proxies add the MCP server's
-// headers to those that are set, and of two allowed origins a browser takes none (Fetch, CORS
-// check). Only a wrapped ResponseWriter could prevent it, and in Yaegi that costs the streams.
+// headers to those that are set, and a browser that finds two allowed origins takes neither (Fetch,
+// CORS check). Only a wrapped ResponseWriter could prevent that, and in Yaegi it would cost the
+// streams.
 func complainOfOwnCORS(middleware string, h http.Header) {
 	if len(h["Access-Control-Allow-Origin"]) > 1 {
 		complain(middleware, "cors", "label cors: the MCP server sends Access-Control-Allow-Origin itself, and no browser takes two: leave the label out, or turn the server's CORS off")
@@ -125,12 +129,12 @@ func isPreflight(h http.Header) bool {
 // allowedHeaders are what MCP clients in browsers send.
 const allowedHeaders = "Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name"
 
-// answerPreflight lets any origin ask: a request still needs its token, and "*" never sends cookies
-// along.
+// answerPreflight allows requests from any origin. A request still needs its token, and browsers
+// never send cookies to "*".
 func answerPreflight(rw http.ResponseWriter, asked http.Header) {
 	allowed := []string{allowedHeaders}
 	names := strings.Join(asked["Access-Control-Request-Headers"], ",")
-	// no browser asks for so many; splitting them all would be a stranger's gain
+	// No browser asks for so many, and a stranger must not make Traefik split them all.
 	if len(names) > 1024 {
 		names = ""
 	}

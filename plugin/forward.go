@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// dial is a function because Yaegi does not take the method value dialer.DialContext for a field.
+// dial is a function because Yaegi does not accept the method value dialer.DialContext for a field.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}
 	return dialer.DialContext(ctx, network, address)
 }
 
-// maxQuery is what the sidecar reads of a whole header, in bytes; maxParameters bounds what is
-// signed piece by piece (canonicalQuery), for strangers too.
+// maxQuery is the length of a whole header that the sidecar reads, in bytes. maxParameters bounds
+// the parameters that are signed one by one (canonicalQuery), also for strangers.
 const (
 	maxQuery      = 32 << 10
 	maxParameters = 100
@@ -28,8 +28,8 @@ const (
 
 const unavailable = `{"error":"temporarily_unavailable","error_description":"the authorization server cannot be reached"}`
 
-// unavailablePage says it to a person. It stands alone: the sidecar, which has the other pages, is
-// what cannot be reached.
+// unavailablePage tells a person that the sidecar cannot be reached. It needs nothing else: all
+// other pages come from the sidecar.
 const unavailablePage = `<!doctype html>
 <html lang="en">
 <head>
@@ -48,8 +48,8 @@ const unavailablePage = `<!doctype html>
 </html>
 `
 
-// forward passes a request to the sidecar, as path. Whatever goes wrong is answered here: the MCP
-// server never sees a request for an OAuth path.
+// forward passes a request to the sidecar, under the given path. Every failure is answered here:
+// the MCP server never sees a request for an OAuth path.
 func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, path string) {
 	query := req.URL.RawQuery
 	if len(query) > maxQuery || strings.Count(query, "&") > maxParameters {
@@ -72,7 +72,8 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		answerUnread(b.name, rw, req, status)
 		return
 	}
-	// Nothing is upgraded here, and ReverseProxy would blame an odd one on the sidecar.
+	// No request to the sidecar is an upgrade, and ReverseProxy would blame an odd one on the
+	// sidecar.
 	delete(req.Header, "Upgrade")
 	var way http.RoundTripper = finalAnswers{t.hop.transport()}
 	proxy := &httputil.ReverseProxy{
@@ -84,28 +85,28 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	proxy.ServeHTTP(rw, req)
 }
 
-// finalAnswers is a transport whose interim answers (RFC 9110 §15.2) stay here. ReverseProxy would
-// pass them on before anybody has looked for the sidecar's mark, which they cannot bear.
+// finalAnswers is a transport that drops interim answers (RFC 9110 §15.2). ReverseProxy would pass
+// them on before the mark of the sidecar has been looked for, which interim answers cannot bear.
 type finalAnswers struct{ way http.RoundTripper }
 
-// RoundTrip hides the proxy's trace, which is how it learns of them. The request ends with the
-// client's all the same.
+// RoundTrip hides the trace through which ReverseProxy learns of interim answers. The request still
+// ends with that of the client.
 func (f finalAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	context.AfterFunc(req.Context(), cancel)
 	return f.way.RoundTrip(req.WithContext(ctx))
 }
 
-// rewrite makes the sidecar's request. Forged spellings of the hop header and of ownAuthorization
-// are gone (dropForged); the public URL travels in the hop alone, so the sidecar is not even shown
-// the forwarded host.
+// rewrite makes the request to the sidecar. dropForged has deleted all spellings of the hop header
+// and of ownAuthorization that a client sent. Only the hop header carries the public URL, so the
+// sidecar is not shown the forwarded host.
 func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out := p.Out
 	out.URL.Scheme = b.settings.sidecar.Scheme
 	out.URL.Host = b.settings.sidecar.Host
 	out.URL.Path = b.settings.sidecar.Path + path
 	out.URL.RawPath = ""
-	// as it came: the sidecar must see a repeated or broken parameter to refuse it
+	// The query stays as it came: the sidecar must see a repeated or broken parameter to refuse it.
 	out.URL.RawQuery = p.In.URL.RawQuery
 	out.Host = ""
 	if v := p.In.Header["X-Forwarded-For"]; v != nil {
@@ -123,7 +124,7 @@ func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err e
 	sidecar := b.settings.sidecar.String()
 	cause, _, _ := strings.Cut(err.Error(), ":")
 	switch {
-	case errors.Is(err, errHeadersTooLarge): // the client's fault
+	case errors.Is(err, errHeadersTooLarge): // a fault of the client
 		answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 	case errors.Is(err, errNotSidecar):
 		complain(b.name, cause, err.Error())
@@ -132,15 +133,15 @@ func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err e
 		complain(b.name, cause, "sidecar "+sidecar+": "+err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 	default:
-		if req.Context().Err() == nil { // otherwise the client went away, and nobody is at fault
+		if req.Context().Err() == nil { // otherwise the client went away
 			complain(b.name, "sidecar", "the sidecar "+sidecar+" cannot be reached (label sidecarURL): "+reason(err))
 		}
 		forwardUnavailable(rw, req, http.StatusBadGateway)
 	}
 }
 
-// forwardUnavailable answers at the paths that people's browsers open with a page, and at all
-// others as clients expect it.
+// forwardUnavailable answers with a page at the paths that people open in a browser, and as clients
+// expect it at all others.
 func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	for _, path := range []string{"/oauth/authorize", "/oauth/consent", "/oauth/callback"} {
 		if strings.HasSuffix(req.URL.Path, path) {
@@ -152,7 +153,7 @@ func forwardUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 		}
 	}
 	if req.Method == http.MethodOptions && isPreflight(req.Header) {
-		answerPreflight(rw, req.Header) // a browser hides the answer that follows one that failed
+		answerPreflight(rw, req.Header) // a browser hides the next answer if the preflight failed
 		return
 	}
 	answerUnavailable(rw, req, status)
@@ -163,8 +164,8 @@ func answerUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	answer(rw, req, status, unavailable)
 }
 
-// reason is an error's text without the local port, which would make every line of the log a new
-// one.
+// reason is the text of an error without the local port, which would make each line of the log a
+// new one.
 func reason(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, "->"); i >= 0 {

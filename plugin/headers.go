@@ -9,11 +9,11 @@ import (
 )
 
 // forgeable are the headers that only the bouncer may set, as foldHeader spells them: those of the
-// identity (identityTable) and the bouncer's own. They are dropped whether a label asks for them or
-// not, since an MCP server may believe one that no label asks for.
+// identity (identityTable) and the bouncer's own. They are dropped from every request, since an MCP
+// server may believe one that no label asks for.
 //
-// It is filled in init, because Yaegi gives package variables their values in the order of the
-// files, whatever the functions that are called for them need.
+// The map is filled in init, because Yaegi gives package variables their values in the order of the
+// files, without regard to what the functions called for them need.
 var forgeable = map[string]bool{}
 
 func init() {
@@ -24,7 +24,8 @@ func init() {
 	}
 }
 
-// The shortest and the longest of them: a request's other headers are told by their length alone.
+// These are the lengths of the shortest and the longest name. Most other headers of a request are
+// told apart by their length alone.
 const (
 	minForgeable = len("X-Mcp-Sub")
 	maxForgeable = len("X-Mcpb-Authorization")
@@ -32,7 +33,8 @@ const (
 
 // dropForged deletes the headers that only the bouncer may set, in every spelling: Traefik passes
 // X_Mcp_Sub and X.mcp.sub on, and a server that maps header names to variables (CGI, WSGI) reads
-// them as X-Mcp-Sub. It returns whether a bouncer's middleware has sent the request to its sidecar.
+// them as X-Mcp-Sub. It returns true for a request that a middleware of MCPBouncer has sent to its
+// sidecar.
 //
 // The tests before foldHeader are there for speed: this loop runs interpreted, for each header of
 // each request.
@@ -45,7 +47,7 @@ func dropForged(h http.Header) bool {
 	return false
 }
 
-// dropFound is dropForged where there is something to drop.
+// dropFound is dropForged for a request that has such a header.
 func dropFound(h http.Header) bool {
 	looped := false
 	for name := range h {
@@ -60,8 +62,9 @@ func dropFound(h http.Header) bool {
 	return looped
 }
 
-// dropOne leaves the bare name of X-Mcp-Sub, with no value, which no client can send and nobody is
-// sent: where the request is refused, it tells that another bouncer was before (complainOfTwo).
+// dropOne deletes one header. It leaves the bare name of X-Mcp-Sub without a value, which no client
+// can send and no server is sent: if the request is refused, complainOfTwo sees there that another
+// bouncer came before.
 func dropOne(h http.Header, name string) {
 	if name == subjectHeader {
 		h[name] = nil
@@ -70,7 +73,7 @@ func dropOne(h http.Header, name string) {
 	delete(h, name)
 }
 
-// ownHeaders are the names that a label gave to identity headers.
+// ownHeaders are names of identity headers that a label has chosen.
 type ownHeaders struct {
 	folded  map[string]bool
 	lengths []bool // is there a name of this length?
@@ -92,7 +95,7 @@ func newOwnHeaders(headers []identityHeader) *ownHeaders {
 	return own
 }
 
-// dropOwn deletes the headers of these names, in every spelling.
+// dropOwn deletes the headers with these names, in every spelling.
 func dropOwn(h http.Header, own *ownHeaders) {
 	for name := range h {
 		n := len(name)
@@ -102,11 +105,11 @@ func dropOwn(h http.Header, own *ownHeaders) {
 	}
 }
 
-// redirection finds the headers that some servers believe more than the request line, and those
-// that name a session, in every spelling (foldHeader). With one of them a request for a document
-// would be one for anything else, of nobody who was asked for a token. One native call for each
-// header, since strangers send as many as they like: folded and compared here, 190 of them take 15
-// ms in Yaegi.
+// redirection matches the headers that some servers believe more than the request line, and those
+// that name a session, in every spelling (foldHeader). With one of them, a request for a public
+// document would be a request for something else, from somebody who was not asked for a token. It
+// is one native call for each header, since strangers send as many as they like: folding and
+// comparing 190 headers in Yaegi takes 15 ms.
 var redirection = regexp.MustCompile(`(?i)^(x[^a-z0-9](original|rewrite|http[^a-z0-9](method|path)|method)|mcp[^a-z0-9]|last[^a-z0-9]event[^a-z0-9]id)`)
 
 func dropRedirections(h http.Header) {
@@ -117,23 +120,24 @@ func dropRedirections(h http.Header) {
 	}
 }
 
-// foldHeader spells a header's name in small letters, with "-" for every separator.
+// foldHeader spells the name of a header in small letters, with "-" for every separator.
 func foldHeader(name string) string { return strings.ToLower(separators.Replace(name)) }
 
-// separators maps each character of RFC 9110's token that is neither letter nor digit to "-".
+// separators maps each character of a token (RFC 9110 §5.6.2) that is neither a letter nor a digit
+// to "-".
 var separators = strings.NewReplacer("!", "-", "#", "-", "$", "-", "%", "-", "&", "-", "'", "-", "*", "-", "+", "-",
 	".", "-", "^", "-", "_", "-", "`", "-", "|", "-", "~", "-")
 
-// identify tells the MCP server who asks, and takes from it what would let it ask as somebody else:
-// the token and the bouncer's cookies.
+// identify tells the MCP server who asks. It takes the token and the bouncer's cookies from the
+// request, with which the server could ask as that person.
 func identify(h http.Header, id *identity) {
 	delete(h, "Authorization")
 	if h["Cookie"] != nil {
 		keepCookies(h, false)
 	}
 	delete(h, "Upgrade") // Connection does not name it: see passConnection
-	// New slices each time: whoever changes them in place must not change another request's
-	// identity.
+	// The slices are new for each request: a server that changes one in place must not change the
+	// identity of another request.
 	h[subjectHeader] = []string{id.subject}
 	h[scopesHeader] = []string{id.scopes}
 	if id.more != nil {
@@ -143,8 +147,8 @@ func identify(h http.Header, id *identity) {
 	}
 }
 
-// maxOwnCookies is how many of the bouncer's cookies are looked at, of one request: logins and
-// consent pages that are open at a time.
+// maxOwnCookies bounds the bouncer's cookies that are looked at in one request: one for each login
+// and consent page that is open.
 const maxOwnCookies = 50
 
 // smallLetters folds the letters of US-ASCII and leaves every byte where it is.
@@ -155,10 +159,11 @@ var smallLetters = strings.NewReplacer("A", "a", "B", "b", "C", "c", "D", "d", "
 // keepCookies leaves in a request either only the bouncer's cookies (for the sidecar) or only the
 // others (for the MCP server).
 //
-// A stranger must not be able to buy Traefik's time with a long header: so it goes from one cookie
-// that may be the bouncer's to the one before, and looks at no more than maxOwnCookies. Browsers
-// send the newest last (RFC 6265 §5.4). Of more, the sidecar gets the newest, and the MCP server no
-// cookie at all, because one that was not looked at could be the bouncer's.
+// A stranger must not be able to keep Traefik busy with a long header. So the search goes backwards
+// from one cookie that may be the bouncer's to the one before, and ends after maxOwnCookies.
+// Browsers send the newest cookie last (RFC 6265 §5.4). If there are more, the sidecar gets the
+// newest, and the MCP server gets no cookie at all, because one that was not looked at could be the
+// bouncer's.
 func keepCookies(h http.Header, bouncers bool) {
 	all := strings.Join(h["Cookie"], "; ")
 	delete(h, "Cookie")
@@ -207,13 +212,13 @@ func keepCookies(h http.Header, bouncers bool) {
 	}
 }
 
-// maxHeaders and maxCookies bound what is looked at piece by piece.
+// maxHeaders and maxCookies bound what is looked at piece by piece in a request.
 const (
 	maxHeaders = 200      // names
 	maxCookies = 32 << 10 // bytes
 )
 
-// tooManyHeaders says whether a request is refused for its size alone.
+// tooManyHeaders says whether a request is refused for the size of its headers alone.
 func tooManyHeaders(h http.Header) bool {
 	if len(h) > maxHeaders {
 		return true

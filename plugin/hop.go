@@ -32,10 +32,10 @@ const (
 	hopReuse     = 20 // seconds for which one header is sent; the sidecar accepts it for minutes
 )
 
-// hopTicket is one hop header, with what it takes to read the answer to it.
+// hopTicket is one hop header, with what is needed to read the answer to it.
 type hopTicket struct {
 	value string
-	// mark is what the answer bears in markHeader.
+	// mark is the value of markHeader in an answer of the sidecar.
 	mark string
 	// key has 32 bytes.
 	key []byte
@@ -48,10 +48,10 @@ type hopSealer struct {
 	payload []byte     // encodePayload
 	sidecar string     // base URL, for the log
 	keyFile string     // empty: the key is in the environment
-	signer  *awsSigner // nil: what carries the header is not signed
+	signer  *awsSigner // nil: requests with the header are not signed
 	name    string     // of the middleware, for the log
 
-	mu     sync.Mutex // held while a key file is read: requests that need the header need the key
+	mu     sync.Mutex // held while a key file is read: all requests wait for the key
 	ticket *hopTicket
 	err    error
 	madeAt int64
@@ -103,9 +103,9 @@ func (h *hopSealer) transport() http.RoundTripper {
 	return way
 }
 
-// sealHop is the format itself: key 32 bytes, nonce 12 bytes and never the same twice under one
-// key. A header is made at most every hopReuse seconds for each public URL, so random nonces stay
-// far from their birthday bound.
+// sealHop makes a header in the format above. key has 32 bytes; nonce has 12, and never repeats
+// under one key. A header is made at most every hopReuse seconds for each public URL, so random
+// nonces stay far from their birthday bound.
 func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -127,8 +127,8 @@ func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 	return "mbh1_" + base64.RawURLEncoding.EncodeToString(blob), nil
 }
 
-// readHopKey reads the key from the file or, without one, from the environment. Its errors name the
-// place and the remedy.
+// readHopKey reads the key from a file or, without a file, from the environment. Its errors name
+// the place and the remedy.
 func readHopKey(file string) ([]byte, error) {
 	if file == "" {
 		key, ok := parseHopKey(os.Getenv(hopVariable))
@@ -184,9 +184,9 @@ func hopKeyID(key []byte) string {
 
 const maxReason = 600 // characters of a sealed reason
 
-// openReason opens what the sidecar says of a hop header that it does not serve. It is sealed under
-// a key that follows from the hop key and from the header: nobody in between can make an operator
-// rotate keys, or blame a label.
+// openReason opens the reason for which the sidecar refuses a hop header. It is sealed under a key
+// that is derived from the hop key and the header, so that nobody in between can make an operator
+// rotate keys or doubt a label.
 func openReason(ticket *hopTicket, sealed string) (string, bool) {
 	if !strings.HasPrefix(sealed, "mbe1_") || len(sealed) > maxReason {
 		return "", false
@@ -207,8 +207,8 @@ func openReason(ticket *hopTicket, sealed string) (string, bool) {
 	return string(reason), err == nil
 }
 
-// explainRefusal says what an operator is to do. reason is the sidecar's, of docs/hop.md; at is now
-// in Unix seconds.
+// explainRefusal says what the operator should do. reason is a reason of docs/hop.md; at is the
+// time of Traefik in Unix seconds.
 func explainRefusal(ticket *hopTicket, reason string, at int64) string {
 	word, about, _ := strings.Cut(reason, " ")
 	switch word {
@@ -230,7 +230,8 @@ func explainRefusal(ticket *hopTicket, reason string, at int64) string {
 	return "for a reason that this plugin does not know (" + strconv.Quote(reason) + "): its log says more; the hop key is right"
 }
 
-// explainClock takes the sidecar's time less Traefik's, in seconds.
+// explainClock explains clocks that differ. ahead is the sidecar's time minus Traefik's, in
+// seconds.
 func explainClock(ahead int64) string {
 	whose := "behind the sidecar's"
 	if ahead < 0 {

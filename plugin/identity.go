@@ -14,21 +14,22 @@ const (
 	scopesHeader  = "X-Mcp-Scopes"
 )
 
-// visible is US-ASCII 0x21 to 0x7e without "%": what a header carries as it is.
+// visible are the characters that a header carries as they are: US-ASCII 0x21 to 0x7e without "%".
 var visible = strings.NewReplacer(" ", "", "%", "").Replace(printable)
 
-// identityClaim is one claim that the MCP server can be told of.
+// identityClaim is one claim of which the MCP server can be told.
 type identityClaim struct {
 	claim  string // its name in the label identityHeaders
-	header string // the header that it has by itself; no client can send it (forgeable)
-	carry  bool   // must an access token carry it for this? The hop asks the sidecar for it then.
+	header string // the standard header; no client can send it (forgeable)
+	carry  bool   // an access token must carry it: the hop asks the sidecar for that
 
-	// value is the header's value, as it is sent, of a token that was verified. "" sends no header.
+	// value is the value of the header, as it is sent, for a token that was verified. For "" no
+	// header is sent.
 	value func(t *tenant, token *accessToken) string
 }
 
-// identityTable is the one list of them. The label's error texts, the headers that are dropped from
-// every request and the members of the hop are computed from it, and so are the tests.
+// identityTable is the one list of these claims. The error texts of the label, the headers that are
+// dropped from every request and the members of the hop are computed from it. So are the tests.
 var identityTable = []identityClaim{
 	{claim: "sub", header: subjectHeader, value: func(t *tenant, token *accessToken) string { return token.identity.subject }},
 	{claim: "scopes", header: scopesHeader, value: func(t *tenant, token *accessToken) string { return token.identity.scopes }},
@@ -37,11 +38,11 @@ var identityTable = []identityClaim{
 	{claim: "groups", header: "X-Mcp-Groups", carry: true, value: func(t *tenant, token *accessToken) string { return encodeGroups(token.claims.Groups) }},
 	{claim: "client_id", header: "X-Mcp-Client-Id", value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.ClientID) }},
 	{claim: "issuer", header: "X-Mcp-Issuer", value: func(t *tenant, token *accessToken) string { return encodeValue(t.providerIssuer) }},
-	// The assertion is another token, and is made for each request (backendassertion.go).
+	// The assertion is another token, which is made for each request (backendassertion.go).
 	{claim: "assertion", header: "X-Mcp-Assertion", value: func(t *tenant, token *accessToken) string { return "" }},
 }
 
-// identityClaimOf is the row of a claim, and whether there is one.
+// identityClaimOf returns the row of a claim, and whether there is one.
 func identityClaimOf(claim string) (identityClaim, bool) {
 	for _, row := range identityTable {
 		if row.claim == claim {
@@ -51,7 +52,7 @@ func identityClaimOf(claim string) (identityClaim, bool) {
 	return identityClaim{}, false
 }
 
-// claimsForPeople are the table's claims, for a sentence.
+// claimsForPeople returns the claims of the table as a part of a sentence.
 func claimsForPeople() string {
 	names := []string{}
 	for _, row := range identityTable {
@@ -67,7 +68,7 @@ type identityHeader struct {
 	name  string // canonical
 }
 
-// maxIdentityHeaders bounds what each request is searched for.
+// maxIdentityHeaders bounds the names that each request is searched for.
 const (
 	maxIdentityHeaders = 16
 	maxHeaderName      = 64
@@ -92,8 +93,8 @@ func parseIdentityHeaders(text string) ([]identityHeader, error) {
 			return nil, fmt.Errorf("label identityHeaders: %q: a header's name is of letters, digits and hyphens, at most %d", part, maxHeaderName)
 		}
 		folded := foldHeader(name)
-		// A standard name carries what it says, or two MCP servers with one label each would
-		// disagree about it.
+		// A standard name always carries its own claim. Otherwise two MCP servers with one label
+		// each could disagree about what it means.
 		if folded != foldHeader(own) && (forgeable[folded] || isReservedHeader(folded)) {
 			return nil, fmt.Errorf("label identityHeaders: %q: this header has another meaning; choose a name of your own, such as X-Forwarded-User", part)
 		}
@@ -112,9 +113,9 @@ func parseIdentityHeaders(text string) ([]identityHeader, error) {
 	return headers, nil
 }
 
-// reservedHeaders have a meaning to a proxy, a server or a protocol. Whoever may name one of them
-// in a label could redirect, cut or authenticate requests with a claim's value. A name that ends in
-// "-" stands for all that begin so.
+// reservedHeaders have a meaning to a proxy, a server or a protocol. Whoever could name one of them
+// in a label could redirect, cut or authenticate requests by the value of a claim. A name that ends
+// in "-" stands for all names that begin with it.
 var reservedHeaders = []string{
 	"accept", "accept-", "access-control-", "age", "allow", "authorization", "cache-control", "cf-", "connection", "content-", "cookie", "cookie2",
 	"date", "dpop", "early-data", "etag", "expect", "forwarded", "from", "host", "http2-settings", "if-", "keep-alive", "last-event-id",
@@ -135,7 +136,7 @@ func isReservedHeader(folded string) bool {
 	return false
 }
 
-// namesOf is the label in its one spelling.
+// namesOf writes the label in its one spelling.
 func namesOf(headers []identityHeader) string {
 	text := ""
 	for _, h := range headers {
@@ -144,7 +145,7 @@ func namesOf(headers []identityHeader) string {
 	return text
 }
 
-// identityClaims are the members of the hop that say which claims access tokens must carry.
+// identityClaims returns the claims that access tokens must carry, for the hop.
 func identityClaims(headers []identityHeader) []string {
 	wanted := []string{}
 	for _, row := range identityTable {
@@ -167,12 +168,12 @@ func asksFor(headers []identityHeader, claim string) bool {
 // headerValue is a header as it is sent.
 type headerValue struct{ name, value string }
 
-// identityValues are the headers that the label asks for, with what a token says. A claim that the
-// token lacks makes no header.
+// identityValues returns the headers that the label asks for, with the values from a token. A claim
+// that the token lacks makes no header.
 func identityValues(t *tenant, token *accessToken) []headerValue {
 	values := []headerValue{}
 	for _, h := range t.identityHeaders {
-		row, _ := identityClaimOf(h.claim) // parseIdentityHeaders has let no other pass
+		row, _ := identityClaimOf(h.claim) // parseIdentityHeaders has refused all others
 		value := row.value(t, token)
 		if value != "" {
 			values = append(values, headerValue{name: h.name, value: value})
@@ -181,9 +182,9 @@ func identityValues(t *tenant, token *accessToken) []headerValue {
 	return values
 }
 
-// encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) as soon as one
-// character is not visible US-ASCII, so that no line break gets through. A "%" is encoded too, so
-// that no two values look alike, and percent-decoding always gives the claim.
+// encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) if any
+// character is not visible US-ASCII, so that no line break gets through. A "%" is encoded too. So
+// no two values look alike, and percent-decoding always gives the claim.
 func encodeValue(value string) string {
 	if strings.Trim(value, visible) != "" {
 		return url.PathEscape(value)
@@ -191,8 +192,7 @@ func encodeValue(value string) string {
 	return value
 }
 
-// encodeGroups joins names with commas, so a comma within one is encoded. PathEscape encodes
-// commas.
+// encodeGroups joins names by commas. A comma in a name is encoded by PathEscape.
 func encodeGroups(groups []string) string {
 	encoded := []string{}
 	for _, group := range groups {

@@ -234,7 +234,7 @@ func (k *keySet) adopt(other *keySet) {
 	k.settle()
 }
 
-// download fetches the key set (RFC 7517 section 5).
+// download fetches the key set (RFC 7517 §5).
 func (k *keySet) download(hop *hopSealer) (map[string]*verifyKey, error) {
 	got, err := askSidecar(hop, http.MethodGet, k.sidecar+"/oauth/jwks.json", "", "", maxKeysBody)
 	if err != nil {
@@ -271,7 +271,7 @@ func parseKeys(body []byte) (map[string]*verifyKey, error) {
 	return keys, nil
 }
 
-// parseKey reads an Ed25519 key (RFC 8037 section 2) or an RSA key (RFC 7518 section 6.3.1), or
+// parseKey reads an Ed25519 key (RFC 8037 §2) or an RSA key (RFC 7518 §6.3.1), or
 // returns nil.
 func parseKey(text []byte) *verifyKey {
 	var jwk struct {
@@ -301,7 +301,7 @@ func parseKey(text []byte) *verifyKey {
 		}
 		modulus := new(big.Int).SetBytes(n)
 		exponent := new(big.Int).SetBytes(e).Int64()
-		// RFC 7518 section 3.3: 2048 bits at least. The upper bound keeps a verification in
+		// RFC 7518 §3.3: 2048 bits at least. The upper bound keeps a verification in
 		// microseconds.
 		if modulus.BitLen() >= 2048 && modulus.BitLen() <= 8192 && exponent >= 3 && exponent%2 == 1 && exponent < 1<<31 {
 			return &verifyKey{kid: jwk.Kid, algorithm: "RS256", rsa: &rsa.PublicKey{N: modulus, E: int(exponent)}, text: strings.Join([]string{"RS256", jwk.N, jwk.E}, " ")}

@@ -11,29 +11,29 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
-// The grammar of every label that is a list, and of every label that is a list of rules.
+// This is the grammar of every label that is a list, and of every label that is a list of rules.
 //
 //	list    elements between the label's separators; an empty one means nothing
 //	rules   NAME=SCOPES between semicolons, SCOPES between spaces; neither may be empty
 //
 // An element that holds a separator of another list, or a rule that holds a second "=", has
-// swallowed its neighbour: "delete_page=wiki:write, *=wiki:read" with a comma where a semicolon
-// belongs would guard a tool that does not exist, and leave delete_page to everybody. So each kind
-// of element says which characters it may hold, and what can only be a slip is refused by the name
-// of the label. The same holds for what can match nobody and nothing. issuer/whorule.go says the
-// same of scopeRules; testdata/scoperules keeps the two together.
+// swallowed its neighbour. "delete_page=wiki:write, *=wiki:read", with a comma in place of the
+// semicolon, would guard a tool that does not exist, and leave delete_page to everybody. So each
+// kind of element has its set of characters. An element that can only be a slip is refused with the
+// name of the label. So is an element that can match nobody and nothing. issuer/whorule.go has the
+// same grammar for scopeRules; testdata/scoperules keeps the two together.
 
-// Separators of lists. A blank stands for any white space.
+// These are the separators of lists. A blank stands for any white space.
 const (
 	bySpaces         = " "
 	byCommasOrSpaces = ", "
 	byCommas         = ","
 	bySemicolons     = ";"
-	// For parameters of a URL, which may be written as they stand there.
+	// This is for parameters of a URL, which may be written as they stand there.
 	bySemicolonsOrAnd = ";&"
 )
 
-// elementsOf splits a list at any of the separators and drops what is empty.
+// elementsOf splits a list at any of the separators, and drops empty elements.
 func elementsOf(text, separators string) []string {
 	blanks := strings.Contains(separators, " ")
 	list := []string{}
@@ -48,13 +48,13 @@ func elementsOf(text, separators string) []string {
 	return list
 }
 
-// isOnlySeparators finds the list that two empty variables leave: it would open what was to be
-// shut.
+// isOnlySeparators finds a list that two empty variables have left. It would open what was meant to
+// be shut.
 func isOnlySeparators(text string) bool {
 	return strings.TrimSpace(text) != "" && len(elementsOf(text, ",; ")) == 0
 }
 
-// parseList reads a label that is a list. fault says what is wrong with an element, empty if
+// parseList reads a label that is a list. fault says what is wrong with an element; "" means
 // nothing.
 func parseList(label, text, separators string, fault func(string) string) ([]string, error) {
 	list := elementsOf(text, separators)
@@ -77,8 +77,8 @@ type nameRule struct {
 	scopes []string // at least one
 }
 
-// parseNameRules reads a label that is a list of rules. No scope in a rule holds an "=", so that
-// the last one divides; whether a name may hold others is for fault to say.
+// parseNameRules reads a label that is a list of rules. The last "=" of a rule divides it, since
+// scopes hold none. fault decides whether a name may hold others.
 func parseNameRules(label, text string, fault func(string) string) ([]nameRule, error) {
 	rules := []nameRule{}
 	seen := map[string]bool{}
@@ -89,7 +89,7 @@ func parseNameRules(label, text string, fault func(string) string) ([]nameRule, 
 		}
 		name := strings.TrimSpace(rule[:at])
 		scopes, err := parseList(label, rule[at+1:], bySpaces, ruleScopeFault)
-		if err == nil && len(scopes) == 0 { // an empty variable must not open what was to be shut
+		if err == nil && len(scopes) == 0 { // an empty variable must open nothing
 			err = fmt.Errorf("label %s: %q: name scopes after the =, separated by spaces", label, rule)
 		}
 		if err != nil {
@@ -110,8 +110,9 @@ func parseNameRules(label, text string, fault func(string) string) ([]nameRule, 
 	return rules, nil
 }
 
-// scopeFault is RFC 6749 §3.3 without comma and semicolon, which separate scopes elsewhere.
-// Required scopes are also quoted in a header: this is what keeps the quotes closed.
+// scopeFault says what is wrong with a scope: RFC 6749 §3.3 without comma and semicolon, which
+// separate scopes elsewhere. Required scopes are also quoted in a header, and this check keeps the
+// quotes closed.
 func scopeFault(scope string) string {
 	if strings.Trim(scope, scopeChars) != "" || strings.ContainsAny(scope, ",;") {
 		return "not a scope: separate scopes by spaces; they cannot hold commas, semicolons, quotes, backslashes or non-ASCII"
@@ -119,7 +120,7 @@ func scopeFault(scope string) string {
 	return ""
 }
 
-// comparedScopeFault is for scopes that are compared with those of access tokens.
+// comparedScopeFault is scopeFault for scopes that are compared with those of access tokens.
 func comparedScopeFault(scope string) string {
 	switch {
 	case scope == "*":
@@ -130,7 +131,8 @@ func comparedScopeFault(scope string) string {
 	return scopeFault(scope)
 }
 
-// ruleScopeFault is for the right side of a rule. offline_access is for each label to judge.
+// ruleScopeFault is scopeFault for the right side of a rule. Each label decides about
+// offline_access itself.
 func ruleScopeFault(scope string) string {
 	if scope == "offline_access" {
 		return ""
@@ -138,8 +140,9 @@ func ruleScopeFault(scope string) string {
 	return comparedScopeFault(scope)
 }
 
-// notInNames stand in no name of a tool, a prompt or a method: other separators, quotes, and what
-// other pattern languages have. A tool that has one in its name is guarded by the beginning of it.
+// notInNames are refused in names of tools, prompts and methods: the other separators, quotes, and
+// characters of other pattern languages. A tool whose name has one of them is guarded by the
+// beginning of its name.
 const notInNames = "!\"#$%&'()+,;<=>?[\\]^`{|}~"
 
 // patternFault says what is wrong with the name of a rule by tool, prompt, method or resource.
@@ -165,16 +168,17 @@ func patternFault(label, pattern string) string {
 }
 
 var (
-	// uriPattern is the beginning of a URI up to its colon, or the beginning of a scheme and a
+	// uriPattern matches the beginning of a URI up to its colon, or the beginning of a scheme and a
 	// star.
 	uriPattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*(:|\*$)`)
 
-	// secondURI is a comma with the beginning of another URI, or with the star that was taken off.
+	// secondURI matches a comma before the beginning of another URI, or before the star that was
+	// taken off.
 	secondURI = regexp.MustCompile(`,([A-Za-z][A-Za-z0-9+.-]*:|$)`)
 )
 
 // uriFault says what is wrong with the name of a rule by resource. Only the query of a URI may hold
-// "="; and no comma stands before what could begin another rule.
+// "=". A comma is refused where it could stand before another rule.
 func uriFault(pattern, name string) string {
 	path, query, _ := strings.Cut(name, "?")
 	_, value, _ := strings.Cut(query, "=")
@@ -191,10 +195,10 @@ func uriFault(pattern, name string) string {
 	return ""
 }
 
-// cutEncoding is percent-encoding at the end of a pattern, where it may be cut in two.
+// cutEncoding matches percent-encoding at the end of a pattern, where it may be cut in two.
 var cutEncoding = regexp.MustCompile(`(%[0-9A-Fa-f]{0,2})+$`)
 
-// beginsPlainURI says whether a URI that is let through can begin so. A rule for any other
+// beginsPlainURI says whether a URI in plain form can begin with a name. A rule for any other
 // beginning would guard nothing.
 func beginsPlainURI(name string) bool {
 	if !strings.Contains(name, ":") {
@@ -224,11 +228,11 @@ func whoFault(who string) string {
 	return "write WHO=SCOPES, with *, group:NAME, domain:NAME, email:ADDRESS or sub:SUBJECT as WHO"
 }
 
-// secondWho is a WHO behind a blank.
+// secondWho matches a WHO behind a blank.
 var secondWho = regexp.MustCompile(`\s(\*|(group|domain|email|sub):)`)
 
-// groupFault says what is wrong with a group's name. Names hold blanks; in a rule they may be
-// distinguished names (RFC 4514), and everywhere URNs with one "=" (AARC-G002).
+// groupFault says what is wrong with the name of a group. Names may hold blanks. URNs with one "="
+// are names too (AARC-G002), and in a rule so are distinguished names (RFC 4514).
 func groupFault(name string, inRule bool) string {
 	switch {
 	case isURN(name) || inRule && isDistinguishedName(name):
@@ -266,7 +270,7 @@ func emailFault(address string) string {
 	return ""
 }
 
-// domainName is labels of letters and digits, with hyphens and underscores between them.
+// domainName matches labels of letters and digits, with hyphens and underscores between them.
 var domainName = regexp.MustCompile(`^([\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?\.)*[\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?$`)
 
 // domainFault says what is wrong with a domain's name.
@@ -278,8 +282,8 @@ func domainFault(name string) string {
 	return ""
 }
 
-// rdn is one part of a distinguished name, once what is escaped has been taken out. Only attributes
-// that groups and people are named by: any other would let a swallowed rule pass.
+// rdn matches one part of a distinguished name, after escaped characters were taken out. It knows
+// only attributes by which groups and people are named: any other would let a swallowed rule pass.
 var (
 	rdn     = regexp.MustCompile(`(?i)^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
 	escaped = regexp.MustCompile(`\\.`)
@@ -304,16 +308,16 @@ func isURN(name string) bool {
 }
 
 var (
-	// parameterName is RFC 6749 appendix A's name-char.
+	// parameterName matches name-char of RFC 6749, appendix A.
 	parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-	// secondParameter is the beginning of another one in a value, behind a separator of another
-	// list.
+	// secondParameter matches the beginning of another parameter in a value, behind a separator of
+	// another list.
 	secondParameter = regexp.MustCompile(`[\s,][A-Za-z0-9._-]+\s*=`)
 	percentEncoded  = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 )
 
-// usualParameters are what operators set, as providers spell them (OpenID Connect Core §3.1.2.1,
-// RFC 8707, and the documentation of Google, Entra ID, Keycloak and Auth0).
+// usualParameters are the parameters that operators set, in the spelling of providers (OpenID
+// Connect Core §3.1.2.1, RFC 8707, and the documentation of Google, Entra ID, Keycloak and Auth0).
 const usualParameters = " prompt acr_values max_age login_hint ui_locales claims_locales display claims resource access_type hd include_granted_scopes domain_hint kc_idp_hint audience organization connection "
 
 // parameterFault says what is wrong with a parameter for the provider.
@@ -353,11 +357,11 @@ func hasLookAlike(s string) bool {
 	}) >= 0
 }
 
-// hasBlank finds white space of any kind, and what cannot be seen.
+// hasBlank finds white space of any kind, and invisible characters.
 func hasBlank(s string) bool { return strings.Contains(s, " ") || hasInvisible(s) }
 
-// hasInvisible finds all of that but the blank: control characters, line breaks, invisible and
-// broken characters.
+// hasInvisible finds what hasBlank finds, except the blank: control characters, line breaks,
+// invisible and broken characters.
 func hasInvisible(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool {
 		return r != ' ' && unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == '\ufffd'

@@ -15,39 +15,41 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
-// The label hideTools takes from the answer to tools/list what the caller may not call. JSON is
-// held until it is whole. An event stream passes event by event, each at once: before its answer a
-// server may ask the client something on the same stream, and wait for that. No other answer is
-// touched: a ResponseWriter that is wrapped in Yaegi loses Flusher, and with it every stream.
-// Hiding spares the model a refusal; what refuses is permit.
+// The label hideTools takes from the answer to tools/list the tools that the caller may not call. A
+// JSON answer is held until it is whole. An event stream passes event by event, each at once:
+// before its answer, a server may ask the client something on the same stream and wait for the
+// reply. All other answers are untouched: a ResponseWriter that is wrapped in Yaegi loses Flusher,
+// and with it every stream.
+//
+// Hiding only spares the model a refusal. permit is what refuses.
 
 const (
 	maxListing      = 4 << 20 // bytes of a JSON answer, or of one event
 	listingDeadline = 30 * time.Second
 )
 
-// heldAnswer takes the MCP server's answer in place of the client.
+// heldAnswer receives the answer of the MCP server in place of the client.
 type heldAnswer struct {
 	header http.Header
 	status int
-	body   bytes.Buffer // of events: what is not passed on yet
+	body   bytes.Buffer // what was not passed on yet
 	long   bool         // there was more than maxListing
 	share  *share       // of listingBudget
-	full   bool         // which had no more
+	full   bool         // the budget had no more
 
-	// The client's, and what hides tools from it. Events go there as they come.
+	// The client's writer, and what hides tools from it. Events go there as they come.
 	client http.ResponseWriter
 	rules  *mcp.Rules
 	scopes string
-	events bool        // it is an event stream, which has begun for the client too
-	timer  *time.Timer // for the answer's beginning, or for all of it where it is JSON
+	events bool        // the answer is an event stream, and has begun for the client too
+	timer  *time.Timer // for the beginning of the answer, or for all of it if it is JSON
 	lost   error       // why an event was not passed on
 }
 
 func (a *heldAnswer) Header() http.Header { return a.header }
 
 func (a *heldAnswer) WriteHeader(status int) {
-	if a.status != 0 || status < 200 { // others announce an answer
+	if a.status != 0 || status < 200 { // an interim answer is not passed on
 		return
 	}
 	a.status = status
@@ -60,21 +62,20 @@ func (a *heldAnswer) WriteHeader(status int) {
 	}
 }
 
-// begin sends status and header to the client.
+// begin sends status and headers to the client.
 func (a *heldAnswer) begin() {
 	h := a.client.Header()
 	for name, values := range a.header {
 		h[name] = values
 	}
-	delete(h, "Content-Length") // net/http counts anew
+	delete(h, "Content-Length") // it changes
 	a.client.WriteHeader(a.status)
 }
 
-// flush is by ResponseController: rw as it came is the only writer here that can.
+// flush uses a ResponseController: only rw as it came from Traefik can flush.
 func (a *heldAnswer) flush() { _ = http.NewResponseController(a.client).Flush() }
 
-// Write takes all that comes, and keeps no more than maxListing: an error would make the proxy
-// panic.
+// Write accepts everything and keeps at most maxListing. An error would make the proxy panic.
 func (a *heldAnswer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -84,7 +85,7 @@ func (a *heldAnswer) Write(p []byte) (int, error) {
 	a.full = a.full || size > maxUncounted && !take(a.share, int64(size))
 	if a.long || a.full {
 		a.body.Reset()
-		a.timer.Reset(0) // nobody waits for what is not passed on
+		a.timer.Reset(0) // nobody waits for an answer that is not passed on
 		return len(p), nil
 	}
 	before := a.body.Len()
@@ -95,8 +96,8 @@ func (a *heldAnswer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// endsEvent says whether an event may end in what stands behind a position. passEvents reads all
-// that is held, so it is not asked for each piece of a long event.
+// endsEvent says whether an event may end behind a position. It saves passEvents from reading all
+// that is held for each piece of a long event.
 func endsEvent(text []byte, from int) bool {
 	from -= 3
 	if from < 0 {
@@ -106,9 +107,9 @@ func endsEvent(text []byte, from int) bool {
 	return bytes.Contains(added, []byte("\n\n")) || bytes.Contains(added, []byte("\n\r")) || bytes.Contains(added, []byte("\r\r"))
 }
 
-// passEvents sends the events that are whole; at the end, what is left. An event ends with an empty
-// line, and a line with CR, LF or both (WHATWG HTML §9.2.5): a CR that came last waits for what
-// follows it.
+// passEvents sends the events that are complete, and at the end the rest. An event ends with an
+// empty line, and a line with CR, LF or both (WHATWG HTML §9.2.5). So a CR at the end of the text
+// waits for the next piece.
 func (a *heldAnswer) passEvents(end bool) {
 	text := a.body.String()
 	rest := ""
@@ -138,7 +139,7 @@ func (a *heldAnswer) passEvents(end bool) {
 	}
 }
 
-// serveListing passes on a request for tools/list, and what is left of the answer.
+// serveListing passes on a request for tools/list, and the answer without the hidden tools.
 func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes string) {
 	req.Header["Accept-Encoding"] = []string{"identity"}
 	held := &heldAnswer{header: http.Header{}, client: rw, rules: b.settings.rules, scopes: scopes, share: &share{of: listingBudget}}
@@ -166,9 +167,9 @@ func serveListing(b *bouncer, rw http.ResponseWriter, req *http.Request, scopes 
 	}
 }
 
-// hold asks the MCP server. A proxy panics when an answer breaks off, so that net/http cuts the
-// client's connection. Of JSON nothing was sent yet, so there is a better answer here; an event
-// stream ends.
+// hold asks the MCP server. When an answer breaks off, a proxy panics so that net/http cuts the
+// connection of the client. Nothing of a JSON answer was sent yet, so it gets a better answer here.
+// An event stream just ends.
 func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
@@ -197,7 +198,7 @@ func hold(next http.Handler, held *heldAnswer, req *http.Request) (err error) {
 	return nil
 }
 
-// tooMuch says why an answer was not held to its end, if so.
+// tooMuch says why an answer was not held to its end; nil if it was.
 func tooMuch(held *heldAnswer) error {
 	switch {
 	case held.long:
@@ -213,8 +214,8 @@ func isIdentity(h http.Header) bool {
 	return encoding == "" || encoding == "identity"
 }
 
-// hideTools returns the body without the tools that these scopes do not allow. Answers that are no
-// success are left as they are.
+// hideTools returns the body without the tools that these scopes do not allow. Answers with another
+// status than 200 are left as they are.
 func hideTools(r *mcp.Rules, scopes string, held *heldAnswer) ([]byte, error) {
 	body := held.body.Bytes()
 	if held.status != http.StatusOK || len(body) == 0 {
@@ -230,11 +231,11 @@ func hideTools(r *mcp.Rules, scopes string, held *heldAnswer) ([]byte, error) {
 	return hideInJSON(r, scopes, body)
 }
 
-// maxLines bounds what one event costs: each of its lines is looked at.
+// maxLines bounds the cost of one event: each of its lines is looked at.
 const maxLines = 100000
 
-// hideInEvent goes through one event, whose lines end with LF. One without a list of tools stays as
-// it is.
+// hideInEvent goes through one event, whose lines end with LF. An event without a list of tools is
+// left as it is.
 func hideInEvent(r *mcp.Rules, scopes, event string) (string, error) {
 	if !strings.Contains(event, "{") {
 		return event, nil

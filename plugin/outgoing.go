@@ -13,17 +13,18 @@ import (
 	"time"
 )
 
-// How the plugin asks the sidecar: by the rule of the sidecar's own requests to others. A
-// connection can have died since it was last used, and net/http then gives up a POST. A request
-// that went out on a kept connection and got not one byte back is sent once more, on a new one. All
-// that is asked here may arrive twice: codes and refresh tokens are counted by the guard and the
-// provider, and the answer that is missing was lost before.
+// The plugin sends requests to the sidecar by the same rule by which the sidecar asks others. A
+// connection can have died since it was last used, and net/http does not repeat a POST. So a
+// request that went out on a kept connection, and got not one byte back, is sent once more on a new
+// one. Everything that is asked here may arrive twice: the replay guard and the provider count
+// codes and refresh tokens, and the answer that is missing would be lost without the second try as
+// well.
 
 // sidecarTransport carries every request to a sidecar. It is global because New runs at each
-// reload: a transport of its own for each middleware would leave its idle connections behind.
+// reload: a transport for each middleware would leave its idle connections behind.
 var sidecarTransport = newSidecarTransport(false)
 
-// freshTransport is for second tries: no connection of it was used before.
+// freshTransport is for second tries. It keeps no connections, so each is a new one.
 var freshTransport = newSidecarTransport(true)
 
 func newSidecarTransport(once bool) *http.Transport {
@@ -32,7 +33,8 @@ func newSidecarTransport(once bool) *http.Transport {
 		DialContext:           dial,
 		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: 60 * time.Second, // the sidecar's write time-out
-		// Half of what load balancers allow: at the same time they would close what is just used.
+		// Half of what load balancers allow. With the same time they would close a connection that
+		// is just being used.
 		IdleConnTimeout:        30 * time.Second,
 		MaxIdleConnsPerHost:    16,
 		DisableKeepAlives:      once,
@@ -42,10 +44,10 @@ func newSidecarTransport(once bool) *http.Transport {
 	}
 }
 
-// sidecarWay is the rule as a transport.
+// sidecarWay is that rule as a transport.
 type sidecarWay struct{}
 
-// RoundTrip holds the body in memory, where it is already: see holdBody.
+// RoundTrip keeps the body in memory, where it is already (holdBody).
 func (sidecarWay) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
@@ -75,10 +77,10 @@ func withBody(req *http.Request, body []byte) *http.Request {
 	return req
 }
 
-// line is what is known of the connection that a request was last sent on.
+// line is the connection on which a request was last sent.
 type line struct {
-	mu       sync.Mutex // guards the two below for one access: net/http has several goroutines
-	kept     bool       // it was used before
+	mu       sync.Mutex // net/http calls from several goroutines
+	kept     bool       // the connection was used before
 	answered bool       // something came back
 }
 
@@ -94,8 +96,8 @@ func (l *line) speak() {
 	l.answered = true
 }
 
-// wasDead says whether a kept connection broke before anything came back. One that is silent is not
-// dead, and an HTTP/2 server that ends this stream has spoken.
+// wasDead says whether a kept connection broke before anything came back. A connection that is only
+// silent is not dead, and an HTTP/2 server that ends the stream has answered.
 func (l *line) wasDead(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,16 +8,17 @@ import (
 )
 
 // hopVersion is the version of the payload. A new member does not raise it: a side that does not
-// know the member refuses where it is set. What must raise it stands in docs/hop.md.
+// know the member refuses a payload in which it is set. docs/hop.md says what must raise it.
 const hopVersion = 1
 
-// hopMember is a member of the payload (docs/hop.md): its value and its default as JSON. The list
-// of them is made where the labels are read, in parseTenant. The sidecar has the other half of it
-// in the fields of its tenant; the vectors in testdata/hop hold both to one reading.
+// hopMember is a member of the payload (docs/hop.md): its value and its default, as JSON. The list
+// of members is made where the labels are read (parseTenant). The sidecar has the other half of it
+// in the fields of its tenant; the vectors in testdata/hop keep both to one reading.
 type hopMember struct {
 	name  string
 	value string
-	// standard is what both sides take where the member is left out. Empty: it is always sent.
+	// standard is the value that both sides assume where the member is left out. Empty: the member
+	// is always sent.
 	standard string
 }
 
@@ -26,8 +27,8 @@ func payloadFor(s *settings, publicURL string) []hopMember {
 	return append([]hopMember{{"publicURL", quote(publicURL), ""}}, s.payload...)
 }
 
-// encodePayload writes the payload. A member at its default is left out, so that a sidecar which
-// does not know the member yet serves every tenant that does not use it.
+// encodePayload writes the payload. A member at its default is left out, so that a sidecar that
+// does not know the member yet can serve every tenant that does not use it.
 func encodePayload(members []hopMember) []byte {
 	text := `{"v":` + strconv.Itoa(hopVersion)
 	for _, m := range members {
@@ -38,13 +39,13 @@ func encodePayload(members []hopMember) []byte {
 	return []byte(text + "}")
 }
 
-// quote cannot fail: what is not UTF-8 is replaced.
+// quote cannot fail: bytes that are not UTF-8 are replaced.
 func quote(text string) string {
 	encoded, _ := json.Marshal(text)
 	return string(encoded)
 }
 
-// array is never null: the sidecar refuses that.
+// array never returns null, which the sidecar refuses.
 func array(list []string) string {
 	if len(list) == 0 {
 		return "[]"

@@ -21,17 +21,17 @@ import (
 	"time"
 )
 
-// The label sidecarAuth=sigv4 is for a sidecar behind a Lambda Function URL with AuthType AWS_IAM:
-// AWS lets nobody through whose request is not signed (AWS Signature Version 4) by somebody who may
+// The label sidecarAuth=sigv4 is for a sidecar behind a Lambda Function URL with AuthType AWS_IAM.
+// AWS lets only requests through that are signed (AWS Signature Version 4) by somebody who may
 // invoke the URL. It is a second lock; the hop header stays the first.
 
-// ownAuthorization carries a client's Authorization header past the signature, which stands in its
-// place. docs/hop.md
+// ownAuthorization carries the Authorization header of a client, whose place the signature takes
+// (docs/hop.md).
 const ownAuthorization = "X-Mcpb-Authorization"
 
 const awsService = "lambda"
 
-// awsSigner is a transport to the sidecar that signs what it sends.
+// awsSigner is a transport to the sidecar that signs requests.
 type awsSigner struct{ region string }
 
 // newAWSSigner finds the region in the name of a Function URL, or in Traefik's environment.
@@ -47,7 +47,7 @@ func newAWSSigner(host string) (*awsSigner, error) {
 	return &awsSigner{region: region}, nil
 }
 
-// RoundTrip signs a copy of the request. The body is in memory already: see holdBody.
+// RoundTrip signs a copy of the request. The body is in memory already (holdBody).
 func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 	cred, err := currentAWSCredentials(now().Unix())
 	if err != nil {
@@ -70,8 +70,8 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string, at time.Time) {
 	h := req.Header
-	// AWS wants each x-amz- header signed: those of clients, and CloudFront's X-Amz-Cf-Id, would
-	// make it refuse the request.
+	// AWS refuses a request in which an x-amz- header is not signed. Clients send such headers, and
+	// CloudFront adds X-Amz-Cf-Id.
 	for name := range h {
 		if strings.HasPrefix(strings.ToLower(name), "x-amz-") {
 			delete(h, name)
@@ -80,8 +80,8 @@ func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string
 	if v := h["Authorization"]; v != nil {
 		h[ownAuthorization] = v
 	}
-	// The query is sent as it is signed: AWS and we cannot then read a + or a broken escape
-	// differently.
+	// The query is sent in the form in which it is signed, so that AWS cannot read a + or a broken
+	// escape differently.
 	req.URL.RawQuery = canonicalQuery(req.URL.RawQuery)
 	hash := sha256.Sum256(body)
 	headers := map[string]string{
@@ -100,9 +100,10 @@ func signAWS(req *http.Request, body []byte, cred *awsCredentials, region string
 	h["Authorization"] = []string{sigv4(cred, region, awsService, req.Method, req.URL.EscapedPath(), req.URL.RawQuery, headers, headers["x-amz-content-sha256"])}
 }
 
-// sigv4 is the algorithm itself: headers are those that are signed, by name in lower case; path and
-// query are as on the wire.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+// sigv4 is the algorithm itself. headers are the signed ones, by name in lower case; path and query
+// are as on the wire.
+//
+//	https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 func sigv4(cred *awsCredentials, region, service, method, path, query string, headers map[string]string, bodyHash string) string {
 	names := make([]string, 0, len(headers))
 	for name := range headers {
@@ -114,7 +115,7 @@ func sigv4(cred *awsCredentials, region, service, method, path, query string, he
 		lines += name + ":" + strings.Join(strings.Fields(headers[name]), " ") + "\n"
 	}
 	signedNames := strings.Join(names, ";")
-	// The path is escaped once more than on the wire: only S3 does without.
+	// The path is escaped once more than on the wire, for every service except S3.
 	canonical := strings.Join([]string{method, strings.ReplaceAll(escapeAWS(path), "%2F", "/"), query, lines, signedNames, bodyHash}, "\n")
 
 	date := headers["x-amz-date"]
@@ -135,8 +136,8 @@ func hmacSHA256(key []byte, text string) []byte {
 	return mac.Sum(nil)
 }
 
-// canonicalQuery sorts a query by name and value, each escaped in one way. What cannot be unescaped
-// is taken as it stands.
+// canonicalQuery sorts a query by name and value, each escaped in one way. A part that cannot be
+// unescaped is taken as it is.
 func canonicalQuery(raw string) string {
 	pairs := []string{}
 	for _, pair := range strings.Split(raw, "&") {
@@ -164,16 +165,16 @@ var (
 	errNoAWSCredentials = errors.New("label sidecarAuth: no AWS credentials to sign with")
 )
 
-// awsCredentials are those of Traefik.
+// awsCredentials are the credentials of Traefik.
 type awsCredentials struct {
 	id, secret, token string
 	expires           int64 // Unix seconds
 }
 
 const (
-	awsEarly = 300 // seconds before their end, new credentials are fetched
-	// awsPause is the seconds between two attempts, whatever came of the first: strangers' requests
-	// are signed too.
+	awsEarly = 300 // seconds before the end of credentials that new ones are fetched
+	// awsPause is the number of seconds between two attempts, whether the first one failed or not:
+	// requests of strangers are signed too.
 	awsPause    = retryAfter
 	awsDeadline = 2 * time.Second
 	maxAWSBody  = 16 << 10 // bytes
@@ -181,14 +182,14 @@ const (
 
 // awsCache holds the credentials of the container. It is global, as the environment is.
 var awsCache = struct {
-	sync.Mutex // held while they are fetched: requests that wait need them too
+	sync.Mutex // held during a fetch: requests that wait need the credentials too
 	cred       *awsCredentials
 	err        error
 	triedAt    int64 // Unix seconds of the last attempt
 }{}
 
-// currentAWSCredentials takes them from the environment or, where there are none, from the
-// container's endpoint (ECS, EKS Pod Identity).
+// currentAWSCredentials takes the credentials from the environment or, if it has none, from the
+// endpoint of the container (ECS, EKS Pod Identity).
 func currentAWSCredentials(at int64) (*awsCredentials, error) {
 	id := os.Getenv("AWS_ACCESS_KEY_ID")
 	secret := os.Getenv("AWS_SECRET_ACCESS_KEY")
@@ -219,7 +220,7 @@ func currentAWSCredentials(at int64) (*awsCredentials, error) {
 	return nil, fmt.Errorf("%w: %v", errNoAWSCredentials, awsCache.err)
 }
 
-// awsTransport is for that endpoint, which is on this machine: no proxy.
+// awsTransport is for that endpoint, which is on this machine and needs no proxy.
 var awsTransport = &http.Transport{Proxy: nil, DialContext: dial, ResponseHeaderTimeout: awsDeadline, IdleConnTimeout: time.Minute, DisableKeepAlives: true}
 
 func fetchAWSCredentials() (*awsCredentials, error) {
@@ -265,8 +266,9 @@ func fetchAWSCredentials() (*awsCredentials, error) {
 	return parseAWSCredentials(body)
 }
 
-// mayGiveAWSCredentials lets plain http go nowhere but to this machine and the addresses that ECS
-// and EKS keep for it: whoever is asked is shown the token, and gives out what is signed with.
+// mayGiveAWSCredentials allows plain http only to this machine and to the addresses that ECS and
+// EKS keep for the endpoint. Whoever answers there is shown the token, and chooses the credentials
+// that requests are signed with.
 func mayGiveAWSCredentials(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.User != nil {
@@ -293,7 +295,7 @@ func parseAWSCredentials(body []byte) (*awsCredentials, error) {
 	if err != nil || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
 		return nil, errors.New("the container's endpoint does not answer with AccessKeyId, SecretAccessKey and Expiration")
 	}
-	// They become parts of headers.
+	// The credentials become parts of headers.
 	if strings.Trim(answer.AccessKeyID+answer.Token, printable) != "" {
 		return nil, errors.New("the container's endpoint answers with what is not printable ASCII")
 	}

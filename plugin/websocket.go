@@ -11,24 +11,24 @@ import (
 	"time"
 )
 
-// The only thing that a connection is upgraded to is a WebSocket. Whatever else a server might be
-// asked to speak (HTTP/2 without TLS, say) would be a way past this middleware: what comes then
-// on the connection is judged by nobody, and could name any path and any identity.
+// A connection is upgraded to a WebSocket and to nothing else. Any other protocol that a server
+// might speak (HTTP/2 without TLS, say) would be a way past this middleware: the requests that
+// follow on the connection would not be judged, and could name any path and any identity.
 //
-// A WebSocket is judged when it opens, and again as long as it is open: it ends when its token
-// expires, or its login was ended. With rules there are no WebSockets, because what passes
-// through one cannot be judged.
+// A WebSocket is judged when it opens and as long as it is open: it ends when its token expires or
+// its login is ended. Where labels have rules there are no WebSockets, because the messages in one
+// cannot be judged.
 
 const (
 	watchPeriod   = 30 * time.Second // between two looks at an open WebSocket
-	maxConnection = 256              // bytes of the header Connection that are looked at
+	maxConnection = 256              // bytes of a Connection header that is looked at
 )
 
 // after is the timer of watch. Tests set it.
 var after = time.After
 
-// passConnection is pass for a request that says something of its connection, as one that asks
-// for another protocol must.
+// passConnection is pass for a request with a Connection header. A request for another protocol has
+// one.
 func passConnection(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	opens := opensWebSocket(req) && b.settings.rules == nil
 	dropUpgrade(req.Header)
@@ -47,11 +47,11 @@ func passConnection(b *bouncer, rw http.ResponseWriter, req *http.Request, e *en
 	ctx, cancel := context.WithCancel(req.Context())
 	defer func() { cancel() }() // ends watch
 	go watch(ctx, cancel, after, e.tenant, credentials, id.expires)
-	// Traefik's proxy ends an upgraded connection with the context of its request.
+	// The proxy of Traefik ends an upgraded connection with the context of its request.
 	b.next.ServeHTTP(rw, req.WithContext(ctx))
 }
 
-// opensWebSocket accepts the handshake of RFC 6455 §4.1 alone.
+// opensWebSocket accepts the handshake of RFC 6455 §4.1 and no other.
 func opensWebSocket(req *http.Request) bool {
 	kinds := req.Header["Upgrade"]
 	if len(kinds) != 1 || kinds[0] != "websocket" || req.Method != http.MethodGet || req.ContentLength != 0 {
@@ -69,18 +69,18 @@ func opensWebSocket(req *http.Request) bool {
 	return false
 }
 
-// dropUpgrade deletes what belongs to this connection, and what would make it another protocol's.
-// "Connection: X-Mcp-Sub" makes a proxy behind this one delete the header (RFC 9110 §7.6.1), and
-// the MCP server would serve an authenticated request without an identity.
+// dropUpgrade deletes the headers that belong to this connection, or ask for another protocol.
+// "Connection: X-Mcp-Sub" would make a proxy behind this one delete that header (RFC 9110 §7.6.1),
+// and the MCP server would serve an authenticated request without an identity.
 func dropUpgrade(h http.Header) {
 	delete(h, "Connection")
 	delete(h, "Upgrade")
 	delete(h, "Http2-Settings") // RFC 7540 §3.2.1
 }
 
-// watch ends a WebSocket when its credentials stop being good. It is a goroutine of the
-// connection, and ends with it: a reload of Traefik's configuration leaves both as they are.
-// expires is in Unix seconds. Its panic would end the Traefik process.
+// watch ends a WebSocket when its credentials stop being good. It runs in a goroutine that ends
+// with the connection; a reload of Traefik's configuration leaves both as they are. expires is in
+// Unix seconds. A panic here would end the Traefik process.
 func watch(ctx context.Context, cancel context.CancelFunc, after func(time.Duration) <-chan time.Time, t *tenant, credentials []string, expires int64) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -107,7 +107,7 @@ func watch(ctx context.Context, cancel context.CancelFunc, after func(time.Durat
 			expires = id.expires
 			continue
 		}
-		// That the sidecar is away is no verdict on a token.
+		// An outage of the sidecar says nothing about a token.
 		if ctx.Err() != nil || errors.Is(err, errKeysUnavailable) && now().Unix() < expires {
 			continue
 		}

@@ -49,7 +49,7 @@ const (
 	maxEchoed  = 64  // bytes of an id that a refusal repeats, as JSON
 )
 
-// Codes of JSON-RPC 2.0 section 5.1, and of MCP 2026-07-28.
+// Codes of JSON-RPC 2.0 §5.1, and of MCP 2026-07-28.
 const (
 	codeParse          = -32700
 	CodeInvalid        = -32600
@@ -143,7 +143,7 @@ func inspectClosely(r *Rules, headers http.Header, body []byte, modern string) *
 	return inspectBatch(r, headers, json.NewDecoder(&text))
 }
 
-// inspectBatch judges each message of a batch (JSON-RPC 2.0 section 6): all must be allowed.
+// inspectBatch judges each message of a batch (JSON-RPC 2.0 §6): all must be allowed.
 func inspectBatch(r *Rules, headers http.Header, batch *json.Decoder) *Verdict {
 	_, _ = batch.Token() // the bracket
 	all := &Verdict{}

@@ -201,7 +201,7 @@ func scopesOf(table *ruleTable) []string {
 	return all
 }
 
-// StepUp returns the scope parameter of a challenge (RFC 6750 section 3): the scopes of every
+// StepUp returns the scope parameter of a challenge (RFC 6750 §3): the scopes of every
 // request (required) and all that the operation needs, so that a client asks once. Behind them
 // stand the scopes of the rules that the token has already (held, separated by spaces). SDKs before
 // MCP 2026-07-28 ask for the scopes of the challenge only, and would otherwise give up reading for

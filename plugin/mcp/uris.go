@@ -13,7 +13,7 @@ import (
 // means another to some server, is refused. Honest clients write URIs in their plain form.
 
 // oddlyEncoded matches a percent-encoding that no plain URI has: of a character that never needs to
-// be encoded (RFC 3986 section 2.3: "%73ecret" is "secret", but fits no rule for it), of a control
+// be encoded (RFC 3986 §2.3: "%73ecret" is "secret", but fits no rule for it), of a control
 // character, of an encoding (for a server that decodes twice), and one that is incomplete.
 var oddlyEncoded = regexp.MustCompile(`(?i)%(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9aef]|[01][0-9a-f]|25[0-9a-f]{2})|%[0-9a-f]?([^0-9a-f]|$)`)
 
@@ -53,7 +53,7 @@ func IsPlainURI(uri string) bool {
 			return false
 		}
 	} else if scheme == "file" {
-		// file:/a is file:///a (RFC 8089 section 2), but fits no rule for it.
+		// file:/a is file:///a (RFC 8089 §2), but fits no rule for it.
 		return false
 	}
 	end := strings.IndexAny(path, "?#")
@@ -79,7 +79,7 @@ func isPlainlyEncoded(rest string) bool {
 	return err == nil && utf8.ValidString(decoded)
 }
 
-// isPlainAuthority refuses second ways to name one host (RFC 3986 sections 6.2.2 and 6.2.3).
+// isPlainAuthority refuses second ways to name one host (RFC 3986 §6.2.2 and 6.2.3).
 func isPlainAuthority(scheme, host string) bool {
 	name, port, _ := strings.Cut(host, ":")
 	switch {
@@ -100,7 +100,7 @@ func neededForURI(table *ruleTable, uri string) []string {
 	if !strings.Contains(uri, ";") {
 		return scopes
 	}
-	// Some servers cut path parameters off each segment (RFC 3986 section 3.3). No rule can name
+	// Some servers cut path parameters off each segment (RFC 3986 §3.3). No rule can name
 	// them.
 	path := uri
 	end := strings.IndexAny(path, "?#")
