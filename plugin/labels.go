@@ -33,7 +33,12 @@ func readLabels(c *Config) (*labelTexts, error) {
 			continue
 		}
 		text := r.read(label, field.Tag.Get("form"), values.Field(i).Interface())
-		texts.FieldByName(field.Name).SetString(text)
+		into := texts.FieldByName(field.Name)
+		if !into.IsValid() { // a label that nobody reads must not be passed over
+			r.refuse(label, "labelTexts has no field of this name")
+			continue
+		}
+		into.SetString(text)
 	}
 	return l, r.err
 }
