@@ -519,7 +519,7 @@ func TestASlipInALabelEndsNoLoginAtAProviderThatSaysNothingNew(t *testing.T) {
 				w.guarded(guard)
 				w.wiki.AllowedEmails = []string{"ada@example.com"}
 			})
-			w.idp.Be(issuertest.Behaviour{Refresh: "static", NoNewIDToken: true, Claims: func(m map[string]any) {
+			w.idp.Be(issuertest.Behaviour{Refresh: "static", OmitNewIDToken: true, Claims: func(m map[string]any) {
 				m["email"], m["email_verified"] = "ada@example.com", true
 			}})
 			a := w.register(w.wiki.PublicURL, nil)

@@ -79,7 +79,7 @@ func BenchmarkRefreshSession(b *testing.B) {
 // BenchmarkRefreshChecked is a refresh at which the provider is asked: all of ours, and of the
 // provider's side only the answer's bytes. It has no id_token, whose signature would cost most.
 func BenchmarkRefreshChecked(b *testing.B) {
-	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", NoNewIDToken: true})
+	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", OmitNewIDToken: true})
 }
 
 // BenchmarkRefreshCheckedIDToken is that with an id_token, which is verified (RS256).

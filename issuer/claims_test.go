@@ -194,7 +194,7 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 		w.wiki.AllowedDomains = []string{"example.com"}
 	})
 	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
-	kind := issuertest.Behaviour{UserInfo: info, NoNewIDToken: true, KillOnReuse: true}
+	kind := issuertest.Behaviour{UserInfo: info, OmitNewIDToken: true, KillOnReuse: true}
 	w.idp.Be(kind)
 	a := w.register(w.wiki.PublicURL, nil)
 	tokens := a.login()
@@ -246,7 +246,7 @@ func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.AllowedGroups = []string{"staff"} })
 			w.guarded("none")
 			info := map[string]any{"sub": "person-1", "groups": []string{"staff"}}
-			kind := issuertest.Behaviour{Refresh: refresh, NoNewIDToken: true, UserInfo: info}
+			kind := issuertest.Behaviour{Refresh: refresh, OmitNewIDToken: true, UserInfo: info}
 			w.idp.Be(kind)
 			a := w.register(w.wiki.PublicURL, nil)
 			old := a.login().text("refresh_token")
@@ -294,7 +294,7 @@ func TestAProviderThatSaysNothingNew(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.AllowedEmails, w.wiki.IdentityClaims = []string{"ada@example.com"}, []string{"email", "name"}
 			})
-			w.idp.Be(issuertest.Behaviour{NoNewIDToken: true, KillOnReuse: true, Claims: func(m map[string]any) {
+			w.idp.Be(issuertest.Behaviour{OmitNewIDToken: true, KillOnReuse: true, Claims: func(m map[string]any) {
 				m["email"], m["email_verified"], m["name"], m["groups"] = "ada@example.com", true, "Ada", []string{"acme"}
 			}})
 			a := w.register(w.wiki.PublicURL, nil)

@@ -46,7 +46,7 @@ func TestKeysThatChangeEndNoLogin(t *testing.T) {
 		{"one answer of the set is old, at a replica that has just begun", issuertest.Behaviour{StaleKeys: 1}, false, "ok", "ok", ""},
 		{"two are old", issuertest.Behaviour{StaleKeys: 2}, true, "short", "ok", `the provider publishes no key of the kid \"provider-key-2\" that it names`},
 		{"two are old, under the old kid", issuertest.Behaviour{StaleKeys: 2, KeepKeyID: true}, true, "short", "ok", `its signature does not fit the key that it names (kid \"provider-key\")`},
-		{"no kid at all", issuertest.Behaviour{NoKeyID: true}, true, "ok", "ok", ""},
+		{"no kid at all", issuertest.Behaviour{OmitKeyID: true}, true, "ok", "ok", ""},
 	} {
 		for _, guard := range []string{"none", "memory"} {
 			t.Run(c.name+", guard "+guard, func(t *testing.T) {
@@ -93,8 +93,8 @@ func TestAnIDTokenThatStaysBroken(t *testing.T) {
 		{"expired", issuertest.Behaviour{Claims: func(m map[string]any) { m["exp"] = issuertest.Start.Unix() }}, "seconds ago (exp)"},
 		{"no JWT", issuertest.Behaviour{IDToken: "x"}, "it is malformed"},
 		{"of another issuer", issuertest.Behaviour{Claims: func(m map[string]any) { m["iss"] = "https://evil.example" }}, "and the label providerIssuer is"},
-		{"userinfo refuses", issuertest.Behaviour{NoNewIDToken: true, UserInfo: map[string]any{}, UserInfoStatus: 403}, "userinfo: the provider answered 403"},
-		{"userinfo is a page", issuertest.Behaviour{NoNewIDToken: true, UserInfo: map[string]any{}, UserInfoBody: "<html>Sign in", UserInfoType: "text/html"}, "userinfo: the provider answered 200 text/html: it holds no JSON object"},
+		{"userinfo refuses", issuertest.Behaviour{OmitNewIDToken: true, UserInfo: map[string]any{}, UserInfoStatus: 403}, "userinfo: the provider answered 403"},
+		{"userinfo is a page", issuertest.Behaviour{OmitNewIDToken: true, UserInfo: map[string]any{}, UserInfoBody: "<html>Sign in", UserInfoType: "text/html"}, "userinfo: the provider answered 200 text/html: it holds no JSON object"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.IdentityClaims = []string{"name"} })
@@ -180,8 +180,8 @@ func TestALoginThatNeedsAnOddKey(t *testing.T) {
 	}{
 		{"secp256k1", issuertest.Behaviour{KeysBody: `{"keys":[{"kty":"EC","crv":"secp256k1","kid":"provider-key"}]}`}, `the key that it names (kid \"provider-key\") is passed over: its crv is not one of those that are verified`},
 		{"for encryption", issuertest.Behaviour{KeysBody: `{"keys":[{"kty":"RSA","use":"enc","kid":"provider-key"}]}`}, `is passed over: it is for encryption (use)`},
-		{"no kid, and an empty set", issuertest.Behaviour{NoKeyID: true, KeysBody: `{"keys":[]}`}, "it names no key, and the provider publishes none for RS256"},
-		{"no kid, and somebody else's signature", issuertest.Behaviour{NoKeyID: true, KeysBody: `{"keys":[` + strings.Repeat(ed25519JWK+",", 30) + ed25519JWK + `]}`}, "it names no key, and the provider publishes none for RS256"},
+		{"no kid, and an empty set", issuertest.Behaviour{OmitKeyID: true, KeysBody: `{"keys":[]}`}, "it names no key, and the provider publishes none for RS256"},
+		{"no kid, and somebody else's signature", issuertest.Behaviour{OmitKeyID: true, KeysBody: `{"keys":[` + strings.Repeat(ed25519JWK+",", 30) + ed25519JWK + `]}`}, "it names no key, and the provider publishes none for RS256"},
 		{"another kind of key", issuertest.Behaviour{KeysBody: `{"keys":[` + ed25519JWK + `]}`}, `the key that it names (kid \"provider-key\") is not one for RS256`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

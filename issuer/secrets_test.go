@@ -75,7 +75,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 					tokens(a.token(a.refreshment(first.text("refresh_token"))))
 				}
 				for _, be := range []issuertest.Behaviour{
-					{Status: 400, Error: "invalid_grant"}, {Status: 400, Error: "invalid_grant", Echo: true}, {Body: "<html>words in a body"}, {WrongKey: true}, {NoIDToken: true}, {Unsigned: true}, {IDToken: "eyJx.y.z"},
+					{Status: 400, Error: "invalid_grant"}, {Status: 400, Error: "invalid_grant", Echo: true}, {Body: "<html>words in a body"}, {WrongKey: true}, {OmitIDToken: true}, {Unsigned: true}, {IDToken: "eyJx.y.z"},
 					{Claims: func(m map[string]any) { m["nonce"] = "wrong" }}, {Claims: func(m map[string]any) { m["aud"] = "person@example.com" }}, {Claims: func(m map[string]any) { m["azp"] = "person-1" }},
 					{AuthError: "access_denied", AuthErrorDescription: "person@example.com may not"},
 				} {

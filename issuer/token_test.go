@@ -560,8 +560,8 @@ func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
 	}{
 		{"it rotates", issuertest.Behaviour{}, "ok", "ok", "", ""},
 		{"it keeps the token", issuertest.Behaviour{Refresh: "static"}, "ok", "ok", "", ""},
-		{"it sends no refresh token", issuertest.Behaviour{NoNewRefresh: true}, "ok", "ok", "", ""},
-		{"it sends no id_token", issuertest.Behaviour{NoNewIDToken: true}, "ok", "ok", "", ""},
+		{"it sends no refresh token", issuertest.Behaviour{OmitNewRefresh: true}, "ok", "ok", "", ""},
+		{"it sends no id_token", issuertest.Behaviour{OmitNewIDToken: true}, "ok", "ok", "", ""},
 		{"it says invalid_grant", issuertest.Behaviour{RefreshStatus: 400, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 400 invalid_grant", "ok"},
 		{"it says invalid_grant with 401", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_grant"}, "invalid_grant", "invalid_grant", "the provider answered 401 invalid_grant", "ok"},
 		{"it says invalid_client: the operator's matter", issuertest.Behaviour{RefreshStatus: 401, RefreshError: "invalid_client"}, short, "server_error", "the provider answered 401 invalid_client", "ok"},

@@ -205,7 +205,7 @@ func TestIDTokensThatAreRefused(t *testing.T) {
 		be    issuertest.Behaviour
 		cause string
 	}{
-		{"none", issuertest.Behaviour{NoIDToken: true}, "no id_token"},
+		{"none", issuertest.Behaviour{OmitIDToken: true}, "no id_token"},
 		{"not a JWT", issuertest.Behaviour{IDToken: "not.a-jwt"}, "malformed"},
 		{"unsigned", issuertest.Behaviour{Unsigned: true}, "it has no signature"},
 		{"signed by somebody else under the published kid", issuertest.Behaviour{WrongKey: true}, "its signature does not fit the key that it names"},

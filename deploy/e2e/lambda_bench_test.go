@@ -73,7 +73,7 @@ func BenchmarkLambda(b *testing.B) {
 		})
 	}
 	b.Run("login", func(b *testing.B) { // one environment from registration to refresh
-		w := rig.New(b, rig.Options{Lambda: true, NoReplicas: true, Sidecar: map[string]string{"BOUNCER_LOG_LEVEL": "info"}})
+		w := rig.New(b, rig.Options{Lambda: true, Alone: true, Sidecar: map[string]string{"BOUNCER_LOG_LEVEL": "info"}})
 		w.Lambda.Settle()
 		c := w.Wiki.Client()
 		n := len(w.Lambda.Environments())

@@ -23,7 +23,7 @@ import (
 // between.
 func TestLoginOnLambda(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true})
 	for _, shape := range rig.Shapes {
 		t.Run(shape.Name, func(t *testing.T) {
 			w.Lambda.Deliver(shape)
@@ -51,7 +51,7 @@ func TestRealClientsOnLambda(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
 	o := optionsForClients(host)
-	o.Lambda, o.NoReplicas = true, true
+	o.Lambda, o.Alone = true, true
 	w := rig.New(t, o)
 	logInAllClients(t, w, host, clients)
 	t.Logf("%d requests met %d environments", w.Lambda.Requests(), len(w.Lambda.Environments()))
@@ -103,7 +103,7 @@ func noSecretIn(t *testing.T, w *rig.World, name string) {
 // Requests that come at the same time meet as many environments, which know nothing of each other.
 func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true})
 	c := w.Wiki.Client()
 	tokens := c.Tokens(w.Wiki.Browser())
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Member("refresh_token")}, "client_id": {c.ClientID}, "resource": {c.Resource}}
@@ -140,7 +140,7 @@ func TestTheGuardTableServesAllEnvironments(t *testing.T) {
 	store := rig.StartDynamoDB(t, &rig.Logs{})
 	env := maps.Clone(store.Env)
 	env["BOUNCER_REPLAY_GUARD"] = store.URL
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Sidecar: env})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Sidecar: env})
 	c := w.World.Client()
 	f := c.Begin()
 	code := c.Login(w.World.Browser(), f)
@@ -172,7 +172,7 @@ func TestTheGuardTableServesAllEnvironments(t *testing.T) {
 // a login bears that, except that a code whose redemption was lost is spent: the provider saw it.
 func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true})
 	redeems := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/oauth/token") }
 	w.Lambda.Twice(func(r *http.Request) bool { return !redeems(r) })
 	c := w.Wiki.Client()
@@ -194,7 +194,7 @@ func TestInvocationsThatAreDeliveredTwice(t *testing.T) {
 // an environment, and each secret once.
 func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Named: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Named: true})
 	// At load the plugin asks for the keys of each tenant, in environments of their own.
 	rig.WaitFor(t, "the plugin's own questions", func() error {
 		if n := len(w.Extension.Asked()); n < len(w.Tenants()) {
@@ -225,7 +225,7 @@ func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 // it, their own Authorization header too.
 func TestLambdaBehindASignature(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, NoReplicas: true, Signed: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Signed: true})
 	for _, tn := range w.Tenants() {
 		callWhoami(t, tn, tn.PublicHTTP())
 		loginAndRefresh(t, tn.Client(), tn.Browser())

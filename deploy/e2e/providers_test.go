@@ -33,7 +33,7 @@ func TestRealProvidersAreAskedAtARefresh(t *testing.T) {
 // The rows that need no store, with each request on another environment of the function.
 func TestRealProvidersAreAskedAtARefreshOnLambda(t *testing.T) {
 	t.Parallel()
-	askProviders(t, rig.Options{Lambda: true, NoReplicas: true})
+	askProviders(t, rig.Options{Lambda: true, Alone: true})
 }
 
 // askProviders runs the rows at both providers; without replicas, those that need none.
@@ -49,7 +49,7 @@ func askProviders(t *testing.T, o rig.Options) {
 	w := rig.New(t, o)
 	for _, tn := range w.Tenants() {
 		for i, row := range providerRows {
-			if row.replicas && o.NoReplicas {
+			if row.replicas && o.Alone {
 				continue
 			}
 			t.Run(tn.Provider.Name+": "+row.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ var Manners = map[string]Behaviour{
 	},
 	"Glewlwyd 2.7": {
 		Endpoints:   map[string]string{"/authorize": "/auth", "/keys": "/jwks"},
-		KillOnReuse: true, Revocation: true, NoNewIDToken: true, UserInfo: map[string]any{"sub": "person-1"},
+		KillOnReuse: true, Revocation: true, OmitNewIDToken: true, UserInfo: map[string]any{"sub": "person-1"},
 		RefusalEmpty: true, CodeRefusal: "invalid_code",
 	},
 	"LemonLDAP::NG 2.16": {
@@ -22,8 +22,8 @@ var Manners = map[string]Behaviour{
 		Refresh:   "static", Refusal: "invalid_request", UserInfo: map[string]any{"sub": "person-1"},
 	},
 	"django-oauth-toolkit 1.7": {
-		Endpoints:    map[string]string{"/authorize": "/o/authorize/", "/token": "/o/token/", "/keys": "/o/.well-known/jwks.json", "/userinfo": "/o/userinfo/"},
-		NoNewIDToken: true, UserInfo: map[string]any{"sub": "person-1"},
+		Endpoints:      map[string]string{"/authorize": "/o/authorize/", "/token": "/o/token/", "/keys": "/o/.well-known/jwks.json", "/userinfo": "/o/userinfo/"},
+		OmitNewIDToken: true, UserInfo: map[string]any{"sub": "person-1"},
 	},
 	"Doorkeeper 5.5": {
 		Endpoints: map[string]string{"/authorize": "/oauth/authorize", "/token": "/oauth/token", "/keys": "/oauth/discovery/keys", "/userinfo": "/oauth/userinfo", "/revoke": "/oauth/revoke"},

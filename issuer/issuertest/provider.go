@@ -84,14 +84,14 @@ type Behaviour struct {
 	BodyType         string  // of this Content-Type; application/json if empty
 	Hang             bool    // answers when the asker has gone
 	Reset            bool    // hangs up after reading the request
-	NoIDToken        bool    // missing id_token
+	OmitIDToken      bool    // missing id_token
 	Scope            *string // the scope member of every token response; none if nil
 	IDToken          string  // instead of the signed one
 	Unsigned         bool    // alg none
 	WrongKey         bool    // signed by somebody else under the published kid
 	// of the signature: HS256 with the client's secret, or one of RSA; RS256 if empty
 	Alg        string
-	NoKeyID    bool                 // the header has no kid
+	OmitKeyID  bool                 // the header has no kid
 	Encrypted  bool                 // for a key of the client's
 	Claims     func(map[string]any) // changes the claims before they are signed
 	Payload    string               // instead of the claims
@@ -114,8 +114,8 @@ type Behaviour struct {
 	Refresh        string
 	KillOnReuse    bool   // an old refresh token used again ends the family
 	KillPerson     bool   // and all others of the person
-	NoNewRefresh   bool   // the answer to a refresh holds no refresh token
-	NoNewIDToken   bool   // nor an id_token
+	OmitNewRefresh bool   // the answer to a refresh holds no refresh token
+	OmitNewIDToken bool   // nor an id_token
 	SubOnRefresh   string // another person's id_token
 	KeepKeyID      bool   // its id_token names the key of the login, whichever signs it (Hydra 2.3)
 	RefreshLength  int    // pads refresh tokens to this length
@@ -775,7 +775,7 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 		p.refreshes[token] = &family{current: token, person: code.person, keyID: kid}
 		answer["refresh_token"] = token
 	}
-	if !b.NoIDToken {
+	if !b.OmitIDToken {
 		answer["id_token"] = p.idToken(code.person, code.form.Get("nonce"), "")
 	}
 	p.answer(w, answer, code.person)
@@ -796,7 +796,7 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
-	if b.Refresh == "" && !b.NoNewRefresh && !again {
+	if b.Refresh == "" && !b.OmitNewRefresh && !again {
 		f.previous, f.replaced = f.current, p.now()
 		f.current = pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		p.refreshes[f.current] = f
@@ -808,10 +808,10 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 		f = &family{current: pad("upstream-refresh-"+rand.Text(), b.RefreshLength), person: f.person, keyID: f.keyID}
 		p.refreshes[f.current] = f
 	}
-	if !b.NoNewRefresh {
+	if !b.OmitNewRefresh {
 		answer["refresh_token"] = f.current
 	}
-	if !b.NoNewIDToken {
+	if !b.OmitNewIDToken {
 		sub := cmp.Or(b.SubOnRefresh, f.person)
 		kid := ""
 		if b.KeepKeyID {
@@ -974,7 +974,7 @@ func (p *Provider) sign(payload []byte, kid string) string {
 	if b.WrongKey {
 		signing.Key = jose.JSONWebKey{Key: providerKey(0), KeyID: kid}
 	}
-	if b.NoKeyID {
+	if b.OmitKeyID {
 		signing.Key = key
 	}
 	signer, err := jose.NewSigner(signing, nil)

@@ -131,7 +131,7 @@ func TestKindsOfErrors(t *testing.T) {
 		{name: "a code that is worth nothing", is: issuertest.Behaviour{Status: 400, Error: "invalid_grant", Echo: true}, kind: "ended", exactly: provider.ErrCode},
 		{name: "a busy token endpoint", is: issuertest.Behaviour{Status: 503}, kind: "away", exactly: provider.ErrUnavailable},
 		{name: "a page in the place of an answer", is: issuertest.Behaviour{Status: 200, Body: "<html>", BodyType: "text/html"}, kind: "away", exactly: provider.ErrUnreadable},
-		{name: "no id_token", is: issuertest.Behaviour{NoIDToken: true}, kind: "refused", exactly: provider.ErrRefused},
+		{name: "no id_token", is: issuertest.Behaviour{OmitIDToken: true}, kind: "refused", exactly: provider.ErrRefused},
 		{name: "a key set that is away", is: issuertest.Behaviour{KeysStatus: 500}, kind: "away", exactly: provider.ErrUnreadable},
 		{name: "a person who is gone", is: issuertest.Behaviour{Gone: true}, refresh: true, kind: "ended", exactly: provider.ErrEnded},
 		{name: "another person", is: issuertest.Behaviour{SubOnRefresh: "person-2"}, refresh: true, kind: "refused", exactly: provider.ErrRefused},

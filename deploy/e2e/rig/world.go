@@ -80,11 +80,11 @@ type Options struct {
 	// tenant's prefix
 	Servers map[string]string
 
-	// Lambda puts the function beside the replicas; with NoReplicas alone.
-	Lambda     bool
-	NoReplicas bool
-	Named      bool // the function's variables name its secrets, and the extension reads them
-	Signed     bool // the function's URL has AuthType AWS_IAM; Traefik signs
+	// Lambda puts the function beside the replicas; with Alone there are none beside it.
+	Lambda bool
+	Alone  bool
+	Named  bool // the function's variables name its secrets, and the extension reads them
+	Signed bool // the function's URL has AuthType AWS_IAM; Traefik signs
 
 	// Containers replaces the labels made here: what runs, given the world without its Traefik.
 	Containers func(w *World) []Container
@@ -158,7 +158,7 @@ func New(t T, o Options) *World {
 	}
 	var sidecars []Sidecar
 	for i := range max(o.Replicas, 2) {
-		if !o.NoReplicas {
+		if !o.Alone {
 			r := start(t, w.Logs, "sidecar-"+string(rune('a'+i)), env, o.Image)
 			w.Replicas = append(w.Replicas, r)
 			sidecars = append(sidecars, Sidecar{r.Name, r.Addr, r.Process})
