@@ -729,7 +729,12 @@ enabled = false
 	if way.name == dcrPublic {
 		args = append(args, "--oauth-client-registration", "dcr")
 	}
+	added := false
 	p.login = func() bool {
+		if added {
+			return p.ends(p.start(p.command(codex, typed(t, "codex.md", "codex mcp login wiki", 1, way)...)), "")
+		}
+		added = true
 		return p.ends(p.start(p.command(codex, args...)), "") && p.ends(p.start(p.command(codex, typed(t, "codex.md", "codex mcp list", 1, way)...)), "OAuth")
 	}
 	p.use = func() bool {
