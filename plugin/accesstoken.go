@@ -157,7 +157,7 @@ type claims struct {
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
 
-	Session  string  `json:"sid"`
+	Login    string  `json:"sid"`
 	AuthTime float64 `json:"auth_time"`
 
 	Email  string   `json:"email"`

@@ -18,17 +18,17 @@ import (
 )
 
 // A bearer key (mcpbouncer key create) is for clients that can send a fixed header and nothing
-// else. Only the sidecar can open one, so it is asked for an access token (POST /hop/token,
+// else. Only the sidecar can open one. It exchanges the key for an access token (POST /hop/token,
 // docs/hop.md), which is verified like any other and remembered under the key until it expires.
 
 const keyPrefix = "mbb1_"
 
 const (
-	maxBearerKey  = 2500 // characters; the longest that is made has about 1,850
+	maxBearerKey  = 2500 // characters; the longest key that is made has about 1,850
 	minBearerKey  = 36   // bytes: header, nonce and tag
 	maxAnswer     = 16 << 10
-	keyPlaces     = 64   // keys that were never good that are asked for at a time
-	keysWaiting   = 1024 // those of them that wait for their turn; half as many from one address
+	keyPlaces     = 64   // unknown keys that are asked for at a time
+	keysWaiting   = 1024 // unknown keys that wait; half as many from one address
 	refusedPeriod = 60   // seconds for which a refused key is not asked for again
 	maxRefused    = 1024
 	maxGoodKeys   = 2048
@@ -36,29 +36,29 @@ const (
 
 var errKey = errors.New("the bearer key is not valid here, has expired or was ended by the operator")
 
-// bearerKeys keeps strangers from making the sidecar open what they invent, without shutting out
-// the keys that are not known yet, as all are after a restart. What is invented looks like them, so
-// all strange keys share a number of places. Where these are taken a key waits, and each place that
-// becomes free goes to an address by lot, and to one of its keys by lot: a flood from one address
-// keeps a key from another waiting for one or two answers of the sidecar, and no key is refused for
-// having come at a bad time. No key is kept here for longer than the sidecar is asked.
+// bearerKeys keeps strangers from making the sidecar open invented keys, without shutting out keys
+// that are good but not known yet, as all are after a restart. Invented keys look like them. So all
+// unknown keys share keyPlaces places. When these are taken, a key waits. A place that becomes free
+// goes to an address by lot, and to one of its keys by lot. So a flood from one address delays a
+// key from another by one or two answers of the sidecar, and no key is refused because it came at a
+// bad time. No key is kept here longer than it is asked for.
 type bearerKeys struct {
 	mu       sync.Mutex
 	inflight map[[32]byte]*exchange
 	strange  int                    // places taken, of keyPlaces
 	waiting  map[string][]*exchange // address → its keys that wait; no entry is empty
 	queued   int                    // all of waiting; bounded by keysWaiting
-	good     map[[32]byte]bool      // were good once: they take no place; bounded by maxGoodKeys
-	refused  map[[32]byte]period    // for which they are refused here; bounded by maxRefused
+	good     map[[32]byte]bool      // need no place: good once; bounded by maxGoodKeys
+	refused  map[[32]byte]period    // when keys are refused without asking; bounded by maxRefused
 }
 
-// exchange is what the sidecar is asked for one bearer key. It may wait before it is asked.
+// exchange is one question to the sidecar for the token of a bearer key. It may wait for its turn.
 type exchange struct {
 	flight  *flight
 	tenant  *tenant
 	hash    [32]byte
 	key     string
-	strange bool   // it takes a place
+	strange bool   // the key is unknown, and needs a place
 	since   int64  // Unix seconds
 	token   string // written before the flight is done
 }
@@ -83,8 +83,8 @@ func exchangeKey(ctx context.Context, t *tenant, key, address string) (string, e
 	return x.token, x.flight.result()
 }
 
-// addressOf is where a request comes from, as far as Traefik knows: X-Real-Ip is its own, or that
-// of a proxy that it trusts. Of IPv6, what one subscriber has.
+// addressOf returns the address of a client as far as Traefik knows it: X-Real-Ip is set by Traefik
+// or by a proxy that it trusts. Of an IPv6 address it returns the prefix that one subscriber has.
 func addressOf(req *http.Request) string {
 	address := req.Header.Get("X-Real-Ip")
 	if address == "" {
@@ -100,8 +100,8 @@ func addressOf(req *http.Request) string {
 	return ip.String()
 }
 
-// launch joins the flight of a key or begins one, unless the key was refused a moment ago, or too
-// many others wait. The latter is not a 401: the key may be a good one.
+// launch joins the exchange of a key or begins one, unless the key was refused lately, or too many
+// others wait. The latter is not a 401, since the key may be a good one.
 func (b *bearerKeys) launch(t *tenant, key, address string) (*exchange, error) {
 	hash := sha256.Sum256([]byte(key))
 	b.mu.Lock()
@@ -141,8 +141,8 @@ func (b *bearerKeys) start(x *exchange) {
 	}, func(err error) { b.land(x, token, hideInternal(x.tenant.hop.name, err)) })
 }
 
-// startNext gives a free place to one that waits; b.mu is held. Whoever asked gives up at the
-// deadline, so what has waited for longer than that is not asked for any more.
+// startNext gives free places to exchanges that wait; b.mu is held. The client gives up at the
+// deadline, so an exchange that has waited longer is dropped.
 func (b *bearerKeys) startNext(at int64) {
 	for b.queued > 0 && b.strange < keyPlaces {
 		x := b.draw()
@@ -154,8 +154,8 @@ func (b *bearerKeys) startNext(at int64) {
 	}
 }
 
-// makeRoom takes the place of one that waits from the address that has the most, unless the other
-// address has about as many; b.mu is held. Otherwise two addresses would fill the queue for all.
+// makeRoom drops an exchange of the address that has the most waiting, unless the other address has
+// about as many; b.mu is held. Otherwise two addresses would fill the queue for all.
 func (b *bearerKeys) makeRoom(other string) bool {
 	most := ""
 	for address, list := range b.waiting {
@@ -170,13 +170,13 @@ func (b *bearerKeys) makeRoom(other string) bool {
 	return true
 }
 
-// giveUp ends a flight that was not begun; b.mu is held.
+// giveUp ends an exchange that was not begun; b.mu is held.
 func (b *bearerKeys) giveUp(x *exchange) {
 	delete(b.inflight, x.hash)
 	x.flight.done(errKeysUnavailable)
 }
 
-// draw takes one that waits out of the queue, by lot; b.mu is held.
+// draw takes an exchange out of the queue, by lot; b.mu is held.
 func (b *bearerKeys) draw() *exchange {
 	addresses := make([]string, 0, len(b.waiting))
 	for address := range b.waiting {
@@ -185,7 +185,7 @@ func (b *bearerKeys) draw() *exchange {
 	return b.drawFrom(addresses[rand.Intn(len(addresses))])
 }
 
-// drawFrom takes one of an address out of the queue, by lot; b.mu is held.
+// drawFrom takes an exchange of an address out of the queue, by lot; b.mu is held.
 func (b *bearerKeys) drawFrom(address string) *exchange {
 	list := b.waiting[address]
 	last := len(list) - 1
@@ -208,7 +208,8 @@ func (b *bearerKeys) land(x *exchange, token string, err error) {
 	delete(b.inflight, x.hash)
 	switch {
 	case err == nil:
-		// Any one goes: without all, the next requests would wait in the queue of unknown keys.
+		// Any one entry goes, and not all: then the next requests would wait in the queue of
+		// unknown keys.
 		for other := range b.good {
 			if len(b.good) < maxGoodKeys {
 				break
@@ -254,9 +255,9 @@ func askForToken(t *tenant, key string) (string, error) {
 
 var errRefusedBySidecar = errors.New("refused")
 
-// postToSidecar sends a form and decodes the answer. What the sidecar refuses as invalid_grant is
-// errRefusedBySidecar. No other answer is a verdict: invalid_request is what it says of a body that
-// was cut off on its way.
+// postToSidecar sends a form and decodes the answer. If the sidecar refuses the form as
+// invalid_grant, the error is errRefusedBySidecar. No other answer is a verdict: invalid_request
+// can also mean that the body was cut off on its way.
 func postToSidecar(t *tenant, path, form string, answer any) error {
 	got, err := askSidecar(t.hop, http.MethodPost, t.sidecar.url+path, form, "", maxAnswer)
 	if err != nil {

@@ -16,15 +16,15 @@ import (
 )
 
 // The deny document says which logins, clients, users and keys the operator has ended. The sidecar
-// tells its tenant's part (GET /hop/deny, docs/hop.md). It is asked again when a request comes and
-// the copy is older than denyPeriod; requests wait only when there is no copy, or when it is older
-// than denyPatience and the sidecar is not known to be away.
+// tells the part of each tenant (GET /hop/deny, docs/hop.md). A request that finds the copy older
+// than denyPeriod has it fetched again. Requests wait for that only in two cases: there is no copy,
+// or it is older than denyPatience and the sidecar is not known to be away.
 
 const (
 	denyPeriod   = 30      // seconds
 	denyPatience = 60      // seconds
-	denyMemory   = 3600    // seconds without a confirmation, after which an older document is taken
-	maxDenyBody  = 8 << 20 // the document has 1 MB, and JSON may write a character of it in six
+	denyMemory   = 3600    // seconds after a confirmation in which no older document counts
+	maxDenyBody  = 8 << 20 // bytes; of the document 1 MB, of which JSON may write a byte in six
 )
 
 // denyCache keeps a tenant's copy of the deny document, and fetches it as keySet fetches keys.
@@ -53,26 +53,27 @@ type denyList struct {
 	notBefore float64 // Unix seconds: logins that began earlier are over
 	clients   map[string]bool
 	users     map[string]bool
-	families  map[string]bool
+	logins    map[string]bool // by id: `families` of the document
 	keys      map[string]bool
 }
 
 var errDenied = errors.New("the login of the access token was ended by the operator")
 
-// denies says whether the operator has ended the login that a token stands on. The mark is compared
-// with the birth of the login, not of the token: a thief who refreshes would outrun it.
+// denies says whether the operator has ended the login to which a token belongs. notBefore is
+// compared with the beginning of the login, and not with that of the token, which a thief renews by
+// refreshing.
 func (d *denyList) denies(c *claims) bool {
 	born := c.AuthTime
 	if born == 0 {
 		born = c.Issued
 	}
-	if born < d.notBefore || d.users[c.Subject] || d.families[c.Session] || d.keys[c.Session] {
+	if born < d.notBefore || d.users[c.Subject] || d.logins[c.Login] || d.keys[c.Login] {
 		return true
 	}
 	return len(d.clients) > 0 && d.clients[fingerprint(c.ClientID)]
 }
 
-// fingerprint names a client_id as docs/sealed-values.md says.
+// fingerprint returns the name of a client_id in the document (docs/sealed-values.md).
 func fingerprint(clientID string) string {
 	const label = "mcpbouncer/v1/fingerprint"
 	text := make([]byte, 0, 4+len(label)+len(clientID))
@@ -84,8 +85,8 @@ func fingerprint(clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// parseDenyList reads the document. What it does not understand it does not take: an entry passed
-// over would deny nothing.
+// parseDenyList reads the document. It refuses a document with a part that it does not understand:
+// an entry that is passed over would deny nothing.
 func parseDenyList(body []byte, etag string) (*denyList, error) {
 	var document struct {
 		Version   int      `json:"v"`
@@ -93,7 +94,7 @@ func parseDenyList(body []byte, etag string) (*denyList, error) {
 		NotBefore float64  `json:"notBefore"`
 		Clients   []string `json:"clients"`
 		Users     []string `json:"users"`
-		Families  []string `json:"families"`
+		Logins    []string `json:"families"`
 		Keys      []string `json:"keys"`
 	}
 	if json.Unmarshal(body, &document) != nil || document.Version != 1 {
@@ -105,17 +106,17 @@ func parseDenyList(body []byte, etag string) (*denyList, error) {
 	d := &denyList{etag: etag, serial: document.Serial, notBefore: document.NotBefore}
 	d.clients = setOf(document.Clients)
 	d.users = setOf(document.Users)
-	d.families = setOf(document.Families)
+	d.logins = setOf(document.Logins)
 	d.keys = setOf(document.Keys)
 	return d, nil
 }
 
-// knownDenials are the members of the document. The decoder does not mind letter case, so what is
-// spelt otherwise is not known.
+// knownDenials are the members of the document. The decoder ignores letter case, so a member in
+// another spelling is unknown here.
 var knownDenials = map[string]bool{"v": true, "serial": true, "notBefore": true, "clients": true, "users": true, "families": true, "keys": true}
 
-// unknownDenial returns a member that is not known here and names something: passing over it would
-// let in whom a later sidecar was told to shut out.
+// unknownDenial returns a member that is not known here and is not empty. Passing over it would let
+// in whom a later version of the sidecar was told to shut out.
 func unknownDenial(body []byte) string {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(body, &members)
@@ -136,7 +137,7 @@ func setOf(list []string) map[string]bool {
 	return set
 }
 
-// findDenyList returns the copy to judge by. It waits when there is none, or an old one.
+// findDenyList returns the copy to judge by. It waits when there is no copy, or only an old one.
 func findDenyList(ctx context.Context, t *tenant) (*denyList, error) {
 	d := t.sidecar.deny
 	at := now().Unix()
@@ -182,7 +183,7 @@ func (d *denyCache) alive() bool {
 
 // overdue says that a request may not be judged by the copy; d.mu is held.
 func (d *denyCache) overdue(at int64) bool {
-	// The last fetch failed. A quiet time after that ends the excuse: nobody has asked since.
+	// The last fetch failed. After a quiet time that counts no more: nobody has asked since.
 	away := d.failures > 0 && at >= d.pause.from && at < d.pause.until+denyPatience
 	return d.list == nil || !away && !during(d.fresh, at)
 }
@@ -203,8 +204,8 @@ func (d *denyCache) launch(at int64) {
 	}, func(err error) { d.land(hop, list, err) })
 }
 
-// land takes the outcome of a fetch. A failure leaves the last copy in force, however old: dropping
-// it would let in again whom it keeps out.
+// land takes the outcome of a fetch. After a failure the last copy stays in force, however old it
+// is: dropping it would let in again whom it keeps out.
 func (d *denyCache) land(hop *hopSealer, list *denyList, err error) {
 	if err != nil {
 		complain(hop.name, "deny", "the deny document cannot be fetched from the sidecar "+d.sidecar+": "+reason(err))
@@ -255,9 +256,9 @@ func (d *denyCache) adopt(other *denyCache) {
 	d.settle()
 }
 
-// confirmedLately says whether the copy was said to be the current one within an hour. When the
-// clock is set back, that hour begins anew: ended, it would let an old document in, and left alone
-// it would last for as long as the clock had been ahead.
+// confirmedLately says whether a sidecar confirmed the copy within denyMemory. When the clock is
+// set back, that time begins anew. If it ended instead, an old document would come in; if it went
+// on, it would last for as long as the clock had been ahead.
 func (d *denyCache) confirmedLately() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -268,8 +269,8 @@ func (d *denyCache) confirmedLately() bool {
 	return at < d.confirmed+denyMemory
 }
 
-// download returns the last copy itself when nothing has changed. One with a smaller serial is
-// not taken until an hour has gone by in which nobody confirmed the last: then the operator has
+// download returns the last copy itself when nothing has changed. It refuses a document with a
+// smaller serial, until nobody has confirmed the last copy for denyMemory: then the operator has
 // begun a new document.
 func (d *denyCache) download(hop *hopSealer, last *denyList) (*denyList, error) {
 	etag := ""
@@ -287,7 +288,8 @@ func (d *denyCache) download(hop *hopSealer, last *denyList) (*denyList, error) 
 		}
 		list, err := parseDenyList(got.body, got.etag)
 		if err == nil && last != nil && list.serial < last.serial && d.confirmedLately() {
-			// A replica that cannot read the document has an old copy, or was started without one.
+			// The replica that answers cannot read the document and has an old copy, or was started
+			// without one.
 			err = errors.New("it is older than the one before")
 		}
 		return list, err

@@ -18,10 +18,10 @@ const (
 	maxAddress   = 512 // bytes
 )
 
-// recallEndpoint returns the protected endpoint that a request addresses when it is known, and nil
-// when the whole decision is due.
+// recallEndpoint returns the protected endpoint that a request addresses, if it is known, and nil
+// if the whole decision must be made.
 //
-// The key is everything that decides whose a request is: method and RawPath are looked at here, and
+// The key holds everything that the decision depends on. Method and RawPath are looked at here.
 // Host does not count beside X-Forwarded-Host, which Traefik always sets. No header value holds a
 // line break, and the path comes last, so no two different requests have the same key.
 func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
@@ -50,7 +50,7 @@ func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoi
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for other := range b.endpoints { // any one goes
+	for other := range b.endpoints { // any one entry goes
 		if len(b.endpoints) < maxEndpoints {
 			break
 		}

@@ -18,8 +18,7 @@ import (
 
 const (
 	maxKeysBody = 128 << 10 // bytes
-	// Members of a key set that are looked at: more than a sidecar publishes (5 masters, 144
-	// epochs).
+	// Members of a key set that are looked at. A sidecar publishes fewer (5 masters, 144 epochs).
 	maxKeys       = 768
 	keysUsable    = 3600 // seconds after the last success, for which keys are used in an outage
 	maxKeysTTL    = 3600 // seconds: what the label jwksCacheTTLSeconds may say, keysUsable at most
@@ -38,9 +37,8 @@ type verifyKey struct {
 	text      string // algorithm and key in one comparable string
 }
 
-// keySet caches the keys by which the sidecar signs a tenant's access tokens. Nothing runs between
-// requests: a request that finds the keys due starts a fetch, and waits for it only if it cannot do
-// without.
+// keySet caches the keys by which the sidecar signs the access tokens of a tenant. Nothing runs
+// between requests: a request that finds a fetch due starts it, and waits for it only if it has to.
 type keySet struct {
 	sidecar string      // base URL
 	tokens  *tokenCache // verified with these keys
@@ -58,11 +56,11 @@ type keySet struct {
 	unknown  period     // an unknown kid causes no fetch
 	failures int        // since the last success
 	inflight *flight    // nil when none runs
-	ask      bool       // the next success is said in the log: after the load, or a failure
+	ask      bool       // the log tells the next success: after the load, or a failure
 	usedAt   int64      // Unix seconds of the last fetch or lookup in sidecarStates
 }
 
-// findKey returns the key with a kid. It waits only when no key set is usable, or when the kid is
+// findKey returns the key with a kid. It waits only when no key is usable, or when the kid is
 // unknown and may be new.
 func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
 	k := t.sidecar.keys
@@ -77,7 +75,7 @@ func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
 	return k.find(ctx, t.hop, kid)
 }
 
-// find is findKey for an unknown kid, and for the time when keys are due.
+// find is findKey for an unknown kid, and for a time when a fetch is due.
 func (k *keySet) find(ctx context.Context, hop *hopSealer, kid string) (*verifyKey, error) {
 	key, inflight, err := k.lookup(hop, kid)
 	if inflight == nil {
@@ -170,15 +168,15 @@ func (k *keySet) launch(at int64) {
 	}, func(err error) { k.land(hop, keys, err) })
 }
 
-// land takes the outcome of a fetch. A key that is still there keeps its verifyKey: tokens are
-// remembered for that one.
+// land takes the outcome of a fetch. A key that has not changed keeps its verifyKey, by which the
+// tokens are remembered.
 func (k *keySet) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	if err != nil {
 		complain(hop.name, "keys", "the signing keys cannot be fetched from the sidecar "+k.sidecar+": "+reason(err))
 	}
 	says := false
 	defer func() {
-		if says { // after the lock is given back: whoever reads the log may be slow
+		if says { // without the lock: whoever reads the log may be slow
 			log.Printf("mcpbouncer: middleware %q: the sidecar %s answers and accepts the hop key", hop.name, k.sidecar)
 		}
 	}()
@@ -209,7 +207,7 @@ func (k *keySet) land(hop *hopSealer, keys map[string]*verifyKey, err error) {
 	k.ask = false
 }
 
-// settle finds the time in which nothing is due, and tells the tokens; k.mu is held.
+// settle finds the time in which no fetch is due, and tells the tokens; k.mu is held.
 func (k *keySet) settle() {
 	due := period{}
 	if k.failures == 0 {
@@ -246,7 +244,7 @@ func (k *keySet) download(hop *hopSealer) (map[string]*verifyKey, error) {
 	return parseKeys(got.body)
 }
 
-// parseKeys reads a JWK set. Keys of other kinds are passed over; a set without a usable key is an
+// parseKeys reads a JWK set. It passes over keys of other kinds; a set without a usable key is an
 // error.
 func parseKeys(body []byte) (map[string]*verifyKey, error) {
 	var set struct {

@@ -12,22 +12,22 @@ import (
 	"sync"
 )
 
-// When a middleware is loaded, the log says whether hop key and sidecar answer: otherwise the first
-// person who signs in would find out. New waits for none of it.
+// When a middleware is loaded, the log says whether hop key and sidecar answer. Otherwise the first
+// person who signs in would find out. New does not wait for it.
 
-// checksAtLoad is false in tests that count what the sidecar is asked for.
+// checksAtLoad is false in tests that count requests to the sidecar.
 var checksAtLoad = true
 
 const maxChecked = 256
 
 // checked holds the configurations that were looked at. Traefik calls New once for each router and
-// again at each reload, mostly for what has not changed.
+// again at each reload, mostly for a configuration that has not changed.
 var checked = struct {
 	sync.Mutex
 	seen map[[32]byte]bool // bounded by maxChecked
 }{seen: map[[32]byte]bool{}}
 
-// firstCheck says whether a configuration is a new one.
+// firstCheck says whether a configuration is new.
 func firstCheck(name string, s *settings) bool {
 	payload := encodePayload(payloadFor(s, s.publicURL))
 	id := sha256.Sum256([]byte(strconv.Quote(name) + keysFrom(s, s.publicURL) + string(payload)))
@@ -43,7 +43,7 @@ func firstCheck(name string, s *settings) bool {
 	return true
 }
 
-// check runs in a goroutine of its own: its panic would end the Traefik process.
+// check runs in a goroutine of its own, in which a panic would end the Traefik process.
 func (b *bouncer) check() {
 	defer func() {
 		if r := recover(); r != nil {
@@ -55,7 +55,8 @@ func (b *bouncer) check() {
 		t.sidecar.keys.greet(t.hop)
 		return
 	}
-	// Whose tenant it is only requests say, so there is nothing to ask in its name.
+	// Without publicURL only a request tells the tenant, so the sidecar cannot be asked in its
+	// name.
 	_, err := readHopKey(b.settings.hopKeyFile)
 	if err != nil {
 		complain(b.name, "hop key", err.Error())
@@ -83,8 +84,8 @@ func askHealth(s *settings) error {
 		return err
 	}
 	defer resp.Body.Close()
-	// Without a hop header there is nothing that only the sidecar could know: the mark is a plain
-	// one.
+	// Without a hop header there is nothing that only the sidecar could know, so the mark is a
+	// plain one.
 	if resp.StatusCode != http.StatusOK || resp.Header.Get(markHeader) != "1" {
 		return fmt.Errorf("%w: what answers there is not the sidecar (%d %s)", errNotSidecar, resp.StatusCode, mediaTypeOf(resp))
 	}

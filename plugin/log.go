@@ -9,12 +9,13 @@ import (
 	"unicode"
 )
 
-// period is a time for which something holds, in Unix seconds. A clock that was set back to before
-// its beginning has ended it: otherwise it would last for as long as the clock had been ahead.
+// period is a time for which something holds, in Unix seconds. It ends early for a clock that is
+// set back to before its beginning: otherwise it would last for as long as the clock had been
+// ahead.
 type period struct{ from, until int64 }
 
-// during says whether a period holds. The clock must have been read after the period was written,
-// so under the lock of both: an earlier reading looks like a clock that was set back.
+// during says whether a period holds. The clock must be read after the period was written, so under
+// the lock of the period: an earlier reading looks like a clock that was set back.
 func during(p period, at int64) bool { return at >= p.from && at < p.until }
 
 const (
@@ -23,15 +24,15 @@ const (
 	maxLine       = 4096 // bytes of one line's text
 )
 
-// complaints holds how long nothing is said of a cause, for each middleware.
+// complaints holds for how long no line is written about a cause, for each middleware.
 var complaints = struct {
 	sync.Mutex
 	quiet map[string]period // middleware and cause; bounded by maxComplaints
 }{quiet: map[string]period{}}
 
-// complain logs a line for the operator. Strangers can cause it, so of each cause and middleware
-// there is one in ten seconds, whatever its text: with a line for each text, whoever chooses what
-// stands in it could fill the log, or crowd out of the map what keeps it quiet.
+// complain logs a line for the operator. Strangers can cause it, so there is one line in ten
+// seconds for each cause and middleware, whatever its text is. With a line for each text, whoever
+// chooses a part of it could fill the log, or crowd the map.
 func complain(middleware, cause, text string) {
 	key := middleware + "\n" + cause
 	complaints.Lock()
@@ -49,8 +50,9 @@ func complain(middleware, cause, text string) {
 	}
 }
 
-// plainLine cuts a text, and shows what is not printable as "?". Whatever answers at sidecarURL has
-// chosen a part of some errors: net/http cites a header that is malformed, however long it is.
+// plainLine cuts a text, and shows characters that are not printable as "?". Whatever answers at
+// sidecarURL has chosen a part of some errors: net/http cites a malformed header, however long it
+// is.
 func plainLine(text string) string {
 	if len(text) > maxLine {
 		text = text[:maxLine] + "…"

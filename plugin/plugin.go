@@ -27,7 +27,7 @@
 // from here to the sidecar.
 //
 // Traefik interprets this package with Yaegi, which compiles some ordinary Go into something else.
-// What must not be written here is listed, with what would happen, in the test of lint_test.
+// The test in lint_test refuses such Go, and lists what would happen.
 package plugin
 
 import (
@@ -58,9 +58,8 @@ type bouncer struct {
 	endpoints map[string]*endpoint
 }
 
-// New makes the middleware. Traefik calls it in its only configuration goroutine, again at every
-// reload. So it does no I/O, and a panic, which would end all reloads until a restart, is caught
-// here.
+// New makes the middleware. Traefik calls it in its only configuration goroutine, again at each
+// reload. So New does no I/O, and catches a panic, which would end all reloads until a restart.
 //
 // The error is always nil: on an error Traefik drops the router, and another router that matches
 // the same path would serve it unauthenticated. A bad configuration is logged and answered with 503
@@ -86,8 +85,7 @@ func newBouncer(name string, next http.Handler, s *settings) *bouncer {
 	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
 }
 
-// misconfigured answers 503 to everything. The reason is for the operator, not for the stranger who
-// asks.
+// misconfigured answers 503 to all requests. Only the operator is told the reason.
 func misconfigured(name string, reason error) http.Handler {
 	line := fmt.Sprintf("it is misconfigured and answers 503: %v", reason)
 	complain(name, "misconfigured", line)
@@ -97,15 +95,15 @@ func misconfigured(name string, reason error) http.Handler {
 	})
 }
 
-// ServeHTTP decides whose a request is. Forged headers go first, so that no route can pass them on.
+// ServeHTTP decides which kind a request is. Forged headers are dropped first, so that no route can
+// pass them on.
 //
-// What an MCP client does all day, a known token at a known address, takes the short way, in
-// functions and not methods: in Yaegi a call costs an allocation for each variable and each
+// Most requests of an MCP client bring a known token to a known address. They take the short way,
+// through functions and not methods: in Yaegi a call costs an allocation for each variable and each
 // intermediate result of the callee, and a method call also makes a new function by reflection.
-// Branches that are not taken count too, so what is seldom needed there stands in functions of its
-// own.
+// Branches that are not taken count too, so rare cases stand in functions of their own.
 func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	if tooManyHeaders(req.Header) { // before anything walks through them
+	if tooManyHeaders(req.Header) { // before any loop over them
 		refuseSize(b, rw, req)
 		return
 	}
@@ -129,15 +127,16 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	pass(b, rw, req, e, id)
 }
 
-// refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each would
-// make the next one, until Traefik has no file descriptors left. Whoever sends such a header
-// himself is refused alone.
+// refuseLoop answers a request that was meant for the sidecar (RFC 5842 §7.2). Otherwise each such
+// request would make the next one, until Traefik has no file descriptors left. A client that sends
+// such a header only has its own request refused.
 func refuseLoop(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	complain(b.name, "loop", "a request for the sidecar came back to a middleware of MCPBouncer (this one's label sidecarURL is "+b.settings.sidecar.String()+"): give the address of the sidecar itself")
 	answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
 }
 
-// serveFirst is ServeHTTP for an address that was not protected a moment ago: the whole decision.
+// serveFirst is ServeHTTP for an address that is not known to be protected. It makes the whole
+// decision.
 func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
 	if err != nil {
@@ -146,7 +145,7 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	}
 	kind, path := b.settings.route(req.URL)
 	if kind == routePublic && !isPlainRead(req) {
-		kind = routeSidecar // which has no such document either, and says so
+		kind = routeSidecar // it has no such document either, and answers so
 	}
 	switch {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
@@ -170,21 +169,21 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// isPlainRead says that a request asks for a document and brings nothing along that a server could
-// take for more.
+// isPlainRead says that a request asks for a document, and holds nothing that a server could take
+// for more.
 func isPlainRead(req *http.Request) bool {
 	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.URL.RawQuery == "" && !carriesMessage(req)
 }
 
-// passPublic hands on a request for a document that anybody may read. It says nothing of who asks:
-// nobody was asked who it is.
+// passPublic hands on a request for a document that anybody may read. The request has no identity,
+// because nobody was asked for a token.
 func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	for _, name := range []string{"Authorization", "Cookie", subjectHeader} {
 		delete(req.Header, name)
 	}
 	dropUpgrade(req.Header)
 	dropRedirections(req.Header)
-	if b.settings.cors { // also where no script asks: a cache may show the answer to one that does
+	if b.settings.cors { // for all requests: a cache may show the answer to a script
 		allowScripts(rw.Header())
 	}
 	b.next.ServeHTTP(rw, req)
@@ -211,8 +210,8 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 	complainOfOwnChallenge(b, rw.Header(), e)
 }
 
-// pass hands a request on to the MCP server, with who sends it. A message is read first: see
-// holdBody.
+// pass hands a request on to the MCP server, with the identity of the caller. A message is read
+// first: see holdBody.
 func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
 	if req.Header["Connection"] != nil {
 		passConnection(b, rw, req, e, id)
@@ -234,13 +233,14 @@ func pass(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id
 		}
 	}
 	identify(req.Header, id)
-	// rw is handed on as it is: a wrapper made in Yaegi would lose Flusher and Hijacker, and with
+	// rw is handed on as it came: a wrapper made in Yaegi would lose Flusher and Hijacker, and with
 	// them SSE and WebSocket.
 	b.next.ServeHTTP(rw, req)
 }
 
-// passSpecially is pass where labels ask for more: rules, an assertion, an Authorization header for
-// the MCP server, CORS. s is what a message that must be counted has of the budget.
+// passSpecially is pass for a middleware whose labels ask for more: rules, an assertion, an
+// Authorization header for the MCP server, CORS. s is the share of the budget of a message that is
+// counted.
 func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, s *share) {
 	r := b.settings.rules
 	lists := false
@@ -272,7 +272,7 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 }
 
 // credentialize is identify for an MCP server that wants an assertion, or an Authorization header
-// of its own. It gets no request without.
+// of its own. A request without them is not passed on.
 func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
 	text := ""
 	if id.assertion != nil {
@@ -306,9 +306,9 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 	return true
 }
 
-// answer sends a JSON body. no-store: none of the answers made here may be replayed to somebody
-// else by a cache. Scripts of a page may read it, as they may read the sidecar's: otherwise a
-// browser's client sees nothing but "failed to fetch".
+// answer sends a JSON body. With no-store, no cache may give the answer to somebody else. Scripts
+// of a page may read it, as they may read answers of the sidecar: otherwise a client in a browser
+// sees nothing but "failed to fetch".
 func answer(rw http.ResponseWriter, req *http.Request, status int, body string) {
 	shareWithScripts(rw, req)
 	answerAs(rw, status, "application/json", body)

@@ -12,15 +12,16 @@ import (
 	"strings"
 )
 
-// sidecarAnswer is what the sidecar answers the plugin itself.
+// sidecarAnswer is an answer of the sidecar to the plugin itself.
 type sidecarAnswer struct {
 	status int
 	body   []byte
 	etag   string
 }
 
-// askSidecar sends one request for the plugin itself, within sidecarDeadline. A form is posted; an
-// etag makes the request conditional. RoundTrip and not a Client: redirects are not followed.
+// askSidecar sends one request of the plugin itself, within sidecarDeadline. A form is posted; an
+// etag makes the request conditional. It uses RoundTrip and not a Client, so that redirects are not
+// followed.
 func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*sidecarAnswer, error) {
 	ticket, err := hop.header(now().Unix())
 	if err != nil {
@@ -57,8 +58,8 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 	return &sidecarAnswer{status: resp.StatusCode, body: body, etag: resp.Header.Get("ETag")}, nil
 }
 
-// What comes back instead of an answer of the sidecar. Each is the operator's to mend, so the
-// client is told no more than that the authorization server is away.
+// These errors stand for answers that are not the sidecar's, or no answer to a request. Each is for
+// the operator to mend, so a client is only told that the authorization server is away.
 var (
 	errHopRefused      = errors.New("the sidecar refuses the hop header")
 	errSidecarFails    = errors.New("the sidecar cannot serve")
@@ -66,16 +67,17 @@ var (
 	errHeadersTooLarge = errors.New("the request's headers are too large for the sidecar")
 )
 
-// checkAnswer lets nothing pass that the sidecar has not marked as its answer to this hop header.
-// Otherwise the pages of whatever else listens at sidecarURL would reach clients under the MCP
-// server's name, and its key set would be believed. Every request to the sidecar comes here.
+// checkAnswer refuses every answer that the sidecar has not marked as its answer to this hop
+// header. Otherwise the pages of whatever else listens at sidecarURL would reach clients under the
+// name of the MCP server, and its key set would be believed. The answers to all requests to the
+// sidecar come here.
 func checkAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response) error {
 	mark := resp.Header.Get(markHeader)
 	delete(resp.Header, markHeader)
 	if !hmac.Equal([]byte(mark), []byte(ticket.mark)) {
 		return explainAnswer(hop, ticket, resp, mark)
 	}
-	// RFC 6749 §5.2: a client that authenticated by Basic is challenged by Basic. API Gateway and
+	// RFC 6749 §5.2: a client that authenticates by Basic is challenged by Basic. API Gateway and
 	// Function URLs rename the header.
 	if challenge := resp.Header[renamedChallenge]; challenge != nil {
 		resp.Header["Www-Authenticate"] = challenge
@@ -86,7 +88,7 @@ func checkAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response) error {
 
 const renamedChallenge = "X-Amzn-Remapped-Www-Authenticate"
 
-// explainAnswer says what came instead. mark is what the answer bears: a sidecar that did not open
+// explainAnswer says what came instead. mark is the mark of the answer: a sidecar that did not open
 // the hop header can only say that it is one.
 func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark string) error {
 	status := resp.StatusCode
@@ -105,7 +107,7 @@ func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark 
 	case status == http.StatusForbidden && resp.Header.Get("X-Amzn-Errortype") != "":
 		return errSignatureRefused
 	case status == http.StatusRequestHeaderFieldsTooLarge:
-		// It is of net/http, before the sidecar's own code.
+		// net/http of the sidecar says so, before the sidecar's own code runs.
 		return errHeadersTooLarge
 	case mark == "1":
 		return fmt.Errorf("%w: it answers %d: its log says why", errSidecarFails, status)
@@ -114,13 +116,13 @@ func explainAnswer(hop *hopSealer, ticket *hopTicket, resp *http.Response, mark 
 	case status == http.StatusLoopDetected:
 		return fmt.Errorf("%w: %s leads to a middleware of MCPBouncer and not to the sidecar, so that requests come back: give the address of the sidecar itself", errNotSidecar, hop.sidecar)
 	case status == http.StatusTooManyRequests || status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout:
-		// Of AWS Lambda, or of a gateway: whoever says so has not reached the sidecar.
+		// AWS Lambda or a gateway says so: the sidecar was not reached.
 		return fmt.Errorf("%w: what stands before it at %s says so (%d %s): it is down or starting, or has too many requests at once", errSidecarFails, hop.sidecar, status, mediaTypeOf(resp))
 	}
 	return fmt.Errorf("%w: what answers at %s is not the sidecar (%d %s): correct the address, or see what stands in front of the sidecar", errNotSidecar, hop.sidecar, status, mediaTypeOf(resp))
 }
 
-// mediaTypeOf is for the log: whoever answered has chosen it.
+// mediaTypeOf returns the media type of an answer for the log. Whoever answered has chosen it.
 func mediaTypeOf(resp *http.Response) string {
 	name, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	name = strings.TrimSpace(name)

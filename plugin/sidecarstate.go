@@ -10,18 +10,18 @@ import (
 
 const maxSidecarStates = 64
 
-// sidecarState is what one tenant knows from the sidecar. Each part has a lock of its own; keys and
-// deny call into tokens while they hold theirs, and never the other way round.
+// sidecarState is what the plugin has learned from the sidecar for one tenant. Each part has a lock
+// of its own. keys and deny call tokens while they hold theirs, and never the other way round.
 type sidecarState struct {
 	url    string // base URL of the sidecar
-	origin string // whose keys they are: what keysFrom says
+	origin string // what keysFrom says
 	keys   *keySet
 	deny   *denyCache
 	tokens *tokenCache
 	bearer *bearerKeys
 }
 
-// sidecarStates outlives the middlewares, because Traefik makes new ones at each reload.
+// sidecarStates outlive the middlewares, because Traefik makes new ones at each reload.
 var sidecarStates = struct {
 	sync.Mutex
 	byID map[string]*sidecarState // bounded by maxSidecarStates
@@ -33,11 +33,13 @@ func newSidecarState(origin, url string) *sidecarState {
 		keys: &keySet{sidecar: url, tokens: tokens}, deny: &denyCache{sidecar: url, tokens: tokens}}
 }
 
-// sidecarStateFor returns the state of a tenant. When there are too many, the one unused for
-// longest goes, of those first for which no token was ever good: strangers choose hosts, where
-// publicURL is not set. origin says which keys they are, and id also what the tokens were verified
-// for. A new state begins with what another of its origin has: a change of labels while the sidecar
-// is away must not throw good keys away.
+// sidecarStateFor returns the state of a tenant. origin identifies keys and deny document; id also
+// identifies what tokens are verified for. When there are too many states, the one that was unused
+// for longest goes. States without any good token go first, because strangers choose hosts where
+// publicURL is not set.
+//
+// A new state begins with the keys and the deny document of another state of its origin: a change
+// of labels while the sidecar is away must not throw good keys away.
 func sidecarStateFor(origin, id, url string, ttl int64, hop *hopSealer) *sidecarState {
 	at := now().Unix()
 	sidecarStates.Lock()
@@ -78,10 +80,10 @@ func evictSidecarState(at int64) {
 		s.tokens.mu.RLock()
 		proven := s.tokens.proven
 		s.tokens.mu.RUnlock()
-		if usedAt > at { // the clock was set back: a state of before is not the one in use
+		if usedAt > at { // the clock was set back since: the state is not in use
 			usedAt = 0
 		}
-		if !proven { // these go first
+		if !proven {
 			usedAt -= maxDate
 		}
 		if victim == "" || usedAt < oldest {
@@ -92,8 +94,8 @@ func evictSidecarState(at int64) {
 	delete(sidecarStates.byID, victim)
 }
 
-// recallIdentity returns who sends a request when its credentials were verified before, their key
-// is still there and they have not expired. It is on the shortest way of a request: see ServeHTTP.
+// recallIdentity returns who sends a request if its credentials were verified before, have not
+// expired, and may still be used. It is part of the short way of a request: see ServeHTTP.
 func recallIdentity(s *sidecarState, credentials []string) *identity {
 	if len(credentials) != 1 {
 		return nil
@@ -117,15 +119,15 @@ func recallIdentity(s *sidecarState, credentials []string) *identity {
 	return id
 }
 
-// alive says whether what was verified may still be used. It starts the fetches that are due.
+// alive says whether remembered tokens may still be used. It starts the fetches that are due.
 func (s *sidecarState) alive() bool {
 	keys := s.keys.alive()
 	deny := s.deny.alive()
 	return keys && deny
 }
 
-// reviveIdentity is for credentials that are remembered, but not known to be good at this time: it
-// waits for what is overdue.
+// reviveIdentity is recallIdentity for credentials that are remembered, at a time when a fetch is
+// overdue. It waits for that.
 func reviveIdentity(t *tenant, req *http.Request) *identity {
 	credentials := req.Header["Authorization"]
 	if len(credentials) != 1 || !knows(t.sidecar.tokens, credentials[0]) {

@@ -39,8 +39,8 @@ var (
 const maxTenants = 32
 
 // tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for
-// X-Forwarded-Proto and -Host before a middleware sees them; Forwarded it has not, so that one is
-// never read.
+// X-Forwarded-Proto and X-Forwarded-Host before a middleware sees them. It has not done so for
+// Forwarded, which is therefore never read.
 func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
 	host := hostOf(req)
 	scheme := req.Header.Get("X-Forwarded-Proto")
@@ -57,7 +57,7 @@ func (b *bouncer) tenantOf(req *http.Request) (*tenant, error) {
 	return b.addTenant(where, schemeOf(scheme), host)
 }
 
-// hostOf is the host that a client asked for.
+// hostOf returns the host that a client asked for.
 func hostOf(req *http.Request) string {
 	host := req.Header.Get("X-Forwarded-Host")
 	if host == "" {
@@ -87,12 +87,12 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	if scheme == "https" && strings.HasPrefix(publicURL, "http:") {
 		b.complainOfTLS(host)
 	}
-	// One host has many spellings, and whoever asks chooses among them: they all share one tenant,
-	// and one hop header.
+	// A host has many spellings, and the client chooses among them. They all share one tenant and
+	// one hop header.
 	t := b.tenantAt(publicURL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// Any one goes: strangers choose hosts, and must not push out all others.
+	// Any one entry goes, and not all: strangers choose hosts.
 	for other := range b.tenants {
 		if len(b.tenants) < maxTenants {
 			break
@@ -103,7 +103,7 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 	return t, nil
 }
 
-// tenantAt returns the one tenant that this middleware has under a public URL.
+// tenantAt returns the only tenant that this middleware has under a public URL.
 func (b *bouncer) tenantAt(publicURL string) *tenant {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,20 +139,20 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 	metadata := `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
 	t.metadata = metadata + `"`
 	t.endpoints = map[string]string{}
-	// a host without path and with "/" are one request: what was typed cannot be told
+	// Requests for a host without a path and with "/" look alike, so it is unknown which was typed.
 	if s.prefix != "" {
 		t.endpoints["/"] = metadata + `/"`
 	}
 	for _, path := range s.mcpPaths {
 		t.endpoints[path] = metadata + path + `"`
-		// clients compare the resource with the URL as it was typed
+		// Clients compare the resource with the URL as it was typed.
 		t.endpoints[path+"/"] = metadata + path + `/"`
 	}
 	return t
 }
 
-// keysFrom says whose keys and whose deny document a tenant uses: what the sidecar derives keys
-// from (docs/sealed-values.md), where it is, and what shows it who asks.
+// keysFrom says whose keys and whose deny document a tenant uses: from what the sidecar derives
+// keys (docs/sealed-values.md), where the sidecar is, and which secrets show it who asks.
 func keysFrom(s *settings, publicURL string) string {
 	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.generation, 10)
 	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, publicURL, s.resource, s.audience, s.providerIssuer, s.clientID} {
@@ -161,7 +161,7 @@ func keysFrom(s *settings, publicURL string) string {
 	return origin
 }
 
-// aside are the members of the payload that say nothing about who may do what, or stand in
+// aside are the members of the payload that say nothing about who may do what, or are part of
 // keysFrom.
 var aside = map[string]bool{
 	"displayName": true, "logo": true, "mcpPaths": true, "privateRedirectURIs": true, "clientSecret": true,
@@ -169,9 +169,9 @@ var aside = map[string]bool{
 	"scopesSupported": true, "exchange": true, "refresh": true, "upstreamCheckInterval": true,
 }
 
-// accessOf is the part of a tenant's configuration that what was verified may depend on. Tenants in
-// which it is equal share verified tokens and keys; where it changes, each is judged anew. A label
-// that is added later counts, unless somebody puts it aside.
+// accessOf is the part of a tenant's configuration on which the outcome of a verification can
+// depend. Tenants in which it is equal share verified tokens and keys. Where it changes, each token
+// is judged anew. A label that is added later counts, unless somebody puts it into aside.
 func accessOf(payload []hopMember) string {
 	text := ""
 	for _, m := range payload {
@@ -182,7 +182,7 @@ func accessOf(payload []hopMember) string {
 	return text
 }
 
-// schemeOf reads X-Forwarded-Proto, where Traefik says ws and wss for a WebSocket's request.
+// schemeOf reads X-Forwarded-Proto. Traefik says ws and wss there for the request of a WebSocket.
 func schemeOf(forwarded string) string {
 	first, _, _ := strings.Cut(forwarded, ",")
 	scheme := strings.ToLower(strings.TrimSpace(first))
@@ -192,8 +192,8 @@ func schemeOf(forwarded string) string {
 	return "http"
 }
 
-// canonicalHost lowers the case and drops the default port of the scheme. It refuses whatever is
-// not host[:port]: the result becomes part of URLs and of a quoted string in a header.
+// canonicalHost lowers the case and drops the default port of the scheme. It refuses everything but
+// host[:port]: the result becomes part of URLs and of a quoted string in a header.
 func canonicalHost(scheme, host string) (string, bool) {
 	if host == "" || len(host) > 260 || strings.Trim(host, hostChars) != "" {
 		return "", false
@@ -213,8 +213,8 @@ func defaultPort(url string) string {
 	return ":80"
 }
 
-// isLoopback says whether plain http may be spoken with a host: it never leaves the machine (RFC
-// 8252 §8.3, RFC 6761 §6.3).
+// isLoopback says whether plain http may be spoken with a host, because it never leaves the machine
+// (RFC 8252 §8.3, RFC 6761 §6.3).
 func isLoopback(host string) bool {
 	name := host
 	if u, err := url.Parse("http://" + host); err == nil {

@@ -11,11 +11,11 @@ import (
 const maxYoung = 2048
 
 // tokenCache maps the SHA-256 of verified credentials (the Authorization header) to their identity.
-// It is a hash so that no token lies in memory for longer than its request.
+// The key is a hash so that no token stays in memory longer than its request.
 //
-// All its tokens were verified by one of its keys and judged by its deny document. When one of
-// these changes, the tokens go, so that each is judged anew. keySet and denyCache call in here with
-// their own lock held; nothing here calls out.
+// Each token in it was verified by one of keys and judged by denied. When keys or denied change,
+// the tokens go, so that each is judged anew. keySet and denyCache call in here with their own lock
+// held; the cache never calls them.
 //
 // The cache has two generations. When the young one is full, it becomes the old one, and the old
 // one goes. Only tokens whose signature was right get in, so a stranger cannot push them out.
@@ -23,15 +23,15 @@ type tokenCache struct {
 	mu    sync.RWMutex
 	young map[[32]byte]*identity
 	old   map[[32]byte]*identity
-	// Unix seconds: until nextDue nothing is due, and the tokens are good without a look at keys
+	// Unix seconds. Until nextDue no fetch is due, and the tokens are good without a look at keys
 	// and deny document; unless the clock is set back to before dueFrom. See settle.
 	nextDue int64
 	dueFrom int64
 
-	keys    map[string]*verifyKey // as in keySet; it is replaced, and never changed
-	denied  *denyList             // as in denyCache
-	keysDue period                // keySet has nothing to do
-	denyDue period                // denyCache has nothing to do
+	keys    map[string]*verifyKey // those of keySet; replaced, and never changed
+	denied  *denyList             // that of denyCache
+	keysDue period                // keySet needs no fetch
+	denyDue period                // denyCache needs no fetch
 	proven  bool                  // a token was once remembered
 }
 
@@ -48,7 +48,7 @@ func addToken(c *tokenCache, hash [32]byte, id *identity) {
 	c.young[hash] = id
 }
 
-// knows says whether credentials were verified before. They may be out of date.
+// knows says whether credentials are remembered. They may be out of date.
 func knows(c *tokenCache, credentials string) bool {
 	hash := sha256.Sum256([]byte(credentials))
 	c.mu.RLock()
@@ -57,7 +57,7 @@ func knows(c *tokenCache, credentials string) bool {
 	return known
 }
 
-// remember keeps the outcome of a verification, unless the key went or the deny document changed
+// remember keeps the outcome of a verification, unless the key or the deny document changed
 // meanwhile. It returns the identity that is remembered: requests that bring a new token at the
 // same time all go on with one identity.
 func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
@@ -76,9 +76,9 @@ func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, d
 	return id
 }
 
-// useKeys makes keys those by which tokens are verified. due is the time in which they are good and
-// nothing is to be fetched; an empty period after a failure. Tokens stay only when every key that
-// could have verified them is still there, unchanged.
+// useKeys takes the keys by which tokens are verified from now on. due is the time in which they
+// need no fetch; it is empty after a failure. Tokens stay only if each key that could have verified
+// them is still there, unchanged.
 func (c *tokenCache) useKeys(keys map[string]*verifyKey, due period) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +93,7 @@ func (c *tokenCache) useKeys(keys map[string]*verifyKey, due period) {
 	c.settle()
 }
 
-// useDenied makes list the deny document by which tokens are judged. due is as in useKeys.
+// useDenied takes the deny document by which tokens are judged from now on. due is as in useKeys.
 func (c *tokenCache) useDenied(list *denyList, due period) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,7 +111,7 @@ func (c *tokenCache) forget() {
 	c.old = map[[32]byte]*identity{}
 }
 
-// settle finds the time in which neither keys nor deny document are due; c.mu is held.
+// settle finds the time in which neither keys nor deny document need a fetch; c.mu is held.
 func (c *tokenCache) settle() {
 	c.nextDue = c.keysDue.until
 	if c.denyDue.until < c.nextDue {
