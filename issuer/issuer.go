@@ -1,5 +1,5 @@
 // Package issuer is the sidecar: a stateless OAuth 2.1 authorization server that federates every
-// login to the tenant's upstream OpenID provider.
+// login to the tenant's OpenID provider (package provider).
 //
 // It keeps nothing. What it has to remember between two requests it seals (package sealing) and
 // hands to the browser or the client; which tenant it serves arrives with each request in the hop
@@ -16,7 +16,7 @@
 //	/oauth/register                              register.go    RFC 7591
 //	/oauth/authorize                             authorize.go   RFC 6749 §4.1.1, 7636, 8707
 //	/oauth/consent                               consent.go     the person's answer
-//	/oauth/callback                              callback.go    back from the upstream provider
+//	/oauth/callback                              callback.go    back from the provider
 //	/oauth/token                                 token.go       RFC 6749 §4.1.3, §4.4 and §6
 //	/oauth/revoke                                revoke.go      RFC 7009
 //	/healthz                                     issuer.go      no hop header needed

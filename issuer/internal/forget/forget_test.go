@@ -1,0 +1,73 @@
+package forget
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// An entry stays for Width, and is gone after twice that, whenever it was set.
+func TestAgedKeepsForItsWidth(t *testing.T) {
+	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	for at := time.Duration(0); at < 2*time.Minute; at += 7 * time.Second {
+		a := Aged[string, int]{Width: time.Minute, Size: func(n int) int { return n }}
+		a.Turn(start)
+		a.Turn(start.Add(at))
+		a.Set("x", 3)
+		a.Set("x", 4) // in the place of the first
+		for after := time.Duration(0); after <= 2*time.Minute; after += time.Second {
+			a.Turn(start.Add(at + after))
+			switch n := a.Get("x"); {
+			case after < time.Minute && (n != 4 || a.Len() != 1 || a.Sizes() != 4):
+				t.Fatalf("set at %v: %d of size %d after %v", at, n, a.Sizes(), after)
+			case after == 2*time.Minute && (n != 0 || a.Len() != 0 || a.Sizes() != 0):
+				t.Fatalf("set at %v: %d of size %d is there after %v", at, n, a.Sizes(), after)
+			}
+		}
+	}
+}
+
+func TestAgedForgetsWhatIsDeleted(t *testing.T) {
+	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	a := Aged[string, int]{Width: time.Minute, Size: func(n int) int { return n }}
+	a.Turn(start)
+	a.Set("old", 1)
+	a.Turn(start.Add(time.Minute))
+	a.Set("young", 2)
+	a.Delete("old")
+	a.Delete("young")
+	a.Delete("never there")
+	if a.Len() != 0 || a.Sizes() != 0 || a.Get("old") != 0 || a.Get("young") != 0 {
+		t.Errorf("%d entries of size %d are left", a.Len(), a.Sizes())
+	}
+}
+
+// A clock that was an hour ahead and is set back must not keep entries for the hour.
+func TestAgedSurvivesAClockThatIsSetBack(t *testing.T) {
+	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	a := Aged[string, int]{Width: time.Minute}
+	a.Turn(start.Add(time.Hour))
+	a.Set("x", 1)
+	for after := time.Duration(0); after <= 2*time.Minute; after += time.Second {
+		a.Turn(start.Add(after))
+	}
+	if a.Get("x") != 0 {
+		t.Error("it is there after two minutes")
+	}
+}
+
+// What was said is said once; a full memory forgets one text and not all.
+func TestOnceSaysOnce(t *testing.T) {
+	var o Once
+	for i := range MostSaid {
+		if !o.First("a", fmt.Sprint(i)) || o.First("a", fmt.Sprint(i)) {
+			t.Fatal(i)
+		}
+	}
+	if !o.First("a1") || o.First("a1") || !o.First("a", "1", "") {
+		t.Error("words that run together the same are the same")
+	}
+	if o.Len() != MostSaid {
+		t.Errorf("%d texts are remembered", o.Len())
+	}
+}
