@@ -270,7 +270,7 @@ func (w *world) relabel(change func(*labels)) {
 }
 
 // A label that changes is obeyed at the next refresh, on what the provider said last.
-func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
+func TestRuleThatChangesTakesEffectAtTheNextRefresh(t *testing.T) {
 	sessions := func(b *issuertest.Behaviour) { b.Refresh = "none" }
 	many := []string{"first", "acme"}
 	for i := range 64 {
@@ -345,7 +345,7 @@ func TestAChangedRuleTakesEffectAtTheNextRefresh(t *testing.T) {
 
 // docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider,
 // gives that account what they like, but no other name.
-func TestWhatTheHopKeyGives(t *testing.T) {
+func TestHopKeyGivesNoOtherSubject(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.AllowedGroups, w.wiki.IdentityClaims = []string{"staff"}, []string{"groups"}
 		w.wiki.ScopeRules = []string{"group:admins=mcp:read mcp:write wiki:admin", "group:staff=mcp:read mcp:write"}
@@ -365,7 +365,7 @@ func TestWhatTheHopKeyGives(t *testing.T) {
 // A refresh whose answer was lost is answered again with the same refresh token, though the labels
 // have changed since (docs/replay.md). What is known of the person was read for the old labels, so
 // the access token is a short one.
-func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
+func TestLabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		after  func(*labels)
@@ -414,7 +414,7 @@ func TestALabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 
 // With exchange=callback the person is read before the code is made, and labels can change until it
 // is redeemed.
-func TestALabelChangesBeforeACodeIsRedeemed(t *testing.T) {
+func TestLabelChangesBeforeACodeIsRedeemed(t *testing.T) {
 	p := readPerson(t, "dex")
 	w := visit(t, p, func(tn *labels) {
 		tn.AllowedGroups, tn.Refresh, tn.Exchange = []string{"acme:admins"}, "upstream", "callback"
@@ -430,7 +430,7 @@ func TestALabelChangesBeforeACodeIsRedeemed(t *testing.T) {
 }
 
 // What the provider says at a later check counts from then on, in both directions.
-func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
+func TestCheckSeesAChangedPerson(t *testing.T) {
 	p := readPerson(t, "dex")
 	w := visit(t, p, func(tn *labels) { tn.AllowedGroups, tn.IdentityClaims = []string{"acme:admins"}, []string{"groups"} })
 	a := w.register(w.wiki.PublicURL, nil)
@@ -455,7 +455,7 @@ func TestAChangedPersonIsSeenAtTheNextCheck(t *testing.T) {
 
 // The operator reads once, in words, who can log in; and is warned when it is everybody, except
 // where each cold start would warn again.
-func TestTheLogSaysWhoMayComeIn(t *testing.T) {
+func TestLogSaysWhoMayComeIn(t *testing.T) {
 	const container, lambda = false, true
 	for _, c := range []struct {
 		name     string
@@ -512,7 +512,7 @@ func TestTheLogSaysWhoMayComeIn(t *testing.T) {
 
 // The operator's slip names a claim that this provider cannot be asked for. Nobody refused
 // anything.
-func TestASlipInALabelEndsNoLoginAtAProviderThatSaysNothingNew(t *testing.T) {
+func TestRuleThatIsASlipEndsNoLoginAtASilentProvider(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {

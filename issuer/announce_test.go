@@ -34,7 +34,7 @@ func linesOf(t *testing.T, log, message string) (found []map[string]any) {
 
 // One request for the keys, which is what the plugin sends at load, and the log says what would
 // otherwise be found out by the first person who signs in.
-func TestWhatIsMissingIsSaidWhenTheTenantIsFirstSeen(t *testing.T) {
+func TestTenantIsAnnouncedWithWhatIsMissing(t *testing.T) {
 	sealed := provider.SealSecret(newRing(t, masterOne), "https://another.example", "client", "s", issuertest.NewClock().Now())
 	for _, c := range []struct{ name, secret, variable, cause string }{
 		{"a plain secret", "plain", "", ""},
@@ -78,7 +78,7 @@ func TestWhatIsMissingIsSaidWhenTheTenantIsFirstSeen(t *testing.T) {
 	}
 }
 
-func TestChangedLabelsAreSaid(t *testing.T) {
+func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		change  func(*labels)
@@ -139,7 +139,7 @@ func TestChangedLabelsAreSaid(t *testing.T) {
 
 // Two middlewares may have one name for their resources: a line that says the name alone is about
 // either of them.
-func TestEachLineAboutATenantNamesItsIssuer(t *testing.T) {
+func TestTenantIsNamedInEachLineByItsIssuer(t *testing.T) {
 	// In the sources nothing but named writes the member.
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
@@ -185,7 +185,7 @@ func TestEachLineAboutATenantNamesItsIssuer(t *testing.T) {
 // Whatever is wrong with the label providerIssuer or the provider is named in the log when the
 // tenant is first seen: what came, with its status and content type, and what to do. Only where
 // nothing came do people and clients hear that the provider cannot be reached.
-func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
+func TestDiscoveryThatFailsNamesItsCause(t *testing.T) {
 	type be = issuertest.Behaviour
 	const unreachable, away, setUp = "The sign-in provider cannot be reached.", "The sign-in provider is not available.", "The sign-in provider cannot be used as it is set up here"
 	doc := func(name string, v any) be { return be{Discovery: map[string]any{name: v}} }
@@ -271,7 +271,7 @@ func TestADiscoveryThatFailsNamesItsCause(t *testing.T) {
 }
 
 // A private CA is the commonest reason why a provider of one's own cannot be reached.
-func TestAProviderOfAPrivateCAIsNamed(t *testing.T) {
+func TestProviderOfAPrivateCAIsNamed(t *testing.T) {
 	w := newWorld(t, &issuertest.Options{TLS: true}, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = http.DefaultTransport }
 	})
@@ -284,7 +284,7 @@ func TestAProviderOfAPrivateCAIsNamed(t *testing.T) {
 
 // A redirect of the discovery document is followed within the origin, and of nothing else; the
 // issuer in it must be the label's as ever.
-func TestADiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
+func TestDiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		be   issuertest.Behaviour
@@ -312,7 +312,7 @@ func TestADiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
 
 // The first who signs in finds what was read when the labels were loaded; on Lambda, where nothing
 // runs between two requests, nothing is read ahead, and the log says so.
-func TestTheProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
+func TestProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
 	for _, c := range []struct {
 		lambda bool
 		asked  int
@@ -337,7 +337,7 @@ func TestTheProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
 }
 
 // No request waits for that, and strangers who invent hosts have no more of them wait than a few.
-func TestNobodyWaitsForWhatIsAskedAhead(t *testing.T) {
+func TestProviderIsAskedAheadAndNobodyWaits(t *testing.T) {
 	var held []func()
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Background = func(f func()) { held = append(held, f) } }

@@ -439,7 +439,7 @@ func TestKeySetsThatCannotBeRead(t *testing.T) {
 }
 
 // What a login was begun with holds for its whole way, whatever the document says meanwhile.
-func TestADocumentThatChangesDuringALogin(t *testing.T) {
+func TestDocumentThatChangesDuringALogin(t *testing.T) {
 	withKey := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks(ecKey().Public())}
 	either := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none"}, "jwks": jwks(ecKey().Public())}
 	for _, c := range []struct {
@@ -517,7 +517,7 @@ func TestADocumentThatChangesDuringALogin(t *testing.T) {
 }
 
 // A document is one client everywhere, and what one server gives it is noise at another.
-func TestADocumentAtTwoServers(t *testing.T) {
+func TestDocumentAtTwoServers(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	world := w.tenant("https://mcp.localhost/world")
 	w.serve(world)

@@ -158,7 +158,7 @@ func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 }
 
 // The redirect keeps what the registered address has of its own.
-func TestTheAnswerKeepsTheQueryOfTheRedirectURI(t *testing.T) {
+func TestAnswerKeepsTheQueryOfTheRedirectURI(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{"https://app.example/cb?tenant=7", "https://app.example/cb?", "com.example.app:/cb?a=b", "http://127.0.0.1/?x=%26"} {
 		t.Run(uri, func(t *testing.T) {

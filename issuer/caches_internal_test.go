@@ -8,7 +8,7 @@ import (
 )
 
 // A cache that is full loses one entry, not all: all headers would be opened anew.
-func TestAFullCacheLosesOneEntry(t *testing.T) {
+func TestFullCacheLosesOneEntry(t *testing.T) {
 	var hops hopCache
 	var said forget.Once
 	var tenants lastTenants

@@ -155,7 +155,7 @@ func TestProvidersThatPromiseIss(t *testing.T) {
 
 // The cookie goes with the first answer. Who kept it gets a second code, and the provider refuses
 // what is in it.
-func TestACallbackOpenedTwice(t *testing.T) {
+func TestCallbackOpenedTwice(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -179,7 +179,7 @@ func TestACallbackOpenedTwice(t *testing.T) {
 
 // A browser that gave up the first answer, because its person reloaded or clicked twice, has its
 // cookie still. The login is not lost, whoever redeems the provider's code, and it is one.
-func TestACallbackWhoseAnswerWasLost(t *testing.T) {
+func TestCallbackWhoseAnswerWasLost(t *testing.T) {
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		for _, guard := range []string{"none", "memory", "shared"} {
 			t.Run(exchange+", guard "+guard, func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestACallbackWhoseAnswerWasLost(t *testing.T) {
 
 // The page is loaded again when the login is finished, at a replica that has kept nothing of it.
 // The provider does not get its code a second time: many then end what they gave for the first.
-func TestThePageIsReloadedAtAnotherReplica(t *testing.T) {
+func TestPageIsReloadedAtAnotherReplica(t *testing.T) {
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		w := newWorld(t, nil, func(w *world) {
 			w.wiki.Exchange, w.wiki.AllowedSubjects = exchange, []string{"person-1"}
@@ -243,7 +243,7 @@ func TestThePageIsReloadedAtAnotherReplica(t *testing.T) {
 }
 
 // Who may not come in reads the same again.
-func TestARefusalThatWasLost(t *testing.T) {
+func TestRefusalThatWasLost(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.Exchange, w.wiki.AllowedSubjects = "callback", []string{"person-2"}
 	})
@@ -264,7 +264,7 @@ func TestARefusalThatWasLost(t *testing.T) {
 }
 
 // The page that offers to open the application can be reloaded for a minute.
-func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
+func TestPageBeforeTheApplicationIsReloaded(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run(exchange, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
@@ -290,7 +290,7 @@ func TestThePageBeforeTheApplicationIsReloaded(t *testing.T) {
 // What the provider said at a callback serves for a minute, and a page that is reloaded within each
 // minute does not make it last: a person who is removed meanwhile would be let in on its first
 // word.
-func TestAPageThatIsReloadedOnAndOn(t *testing.T) {
+func TestPageThatIsReloadedOnAndOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = "callback" })
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
 	b := issuertest.NewBrowser(t, w.net)
@@ -310,7 +310,7 @@ func TestAPageThatIsReloadedOnAndOn(t *testing.T) {
 
 // The words of a refusal are a stranger's, as long as a header may be, and so is a code beside
 // them.
-func TestALongRefusalAtTheCallbackCostsLittle(t *testing.T) {
+func TestLongRefusalAtTheCallbackCostsLittle(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -427,7 +427,7 @@ func TestProviderErrorsAtTheCallback(t *testing.T) {
 }
 
 // A provider that is away for a moment does not end the login: the person reloads the page.
-func TestTheCallbackSurvivesAnOutage(t *testing.T) {
+func TestCallbackSurvivesAnOutage(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.restart = true })
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)

@@ -240,7 +240,7 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 // Nor where the client presents a refresh token of before the fault again and again, which a
 // provider that does not rotate, and no guard, takes: who was taken out of a group could make
 // userinfo fail, where it is limited for each person, and would stay in.
-func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
+func TestClaimsThatCannotBeReadAreNotBridgedForEver(t *testing.T) {
 	for _, refresh := range []string{"static", "keeps"} {
 		t.Run(refresh, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.AllowedGroups = []string{"staff"} })
@@ -278,7 +278,7 @@ func TestWhatIsUnreadIsNotBridgedForeverByAnOldRefreshToken(t *testing.T) {
 
 // A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing
 // back: what it last said stands.
-func TestAProviderThatSaysNothingNew(t *testing.T) {
+func TestProviderThatSaysNothingNew(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		after  func(*labels)

@@ -73,7 +73,7 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 // With private_key_jwt there is no secret: the client signs, with a key that the provider reads at
 // an address of the sidecar's. The provider here verifies nothing; that a real one takes it is
 // tested in deploy/e2e.
-func TestAClientThatProvesItselfByAKey(t *testing.T) {
+func TestClientKeyAtTheProvider(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", ""
 	})
@@ -149,7 +149,7 @@ func TestAClientThatProvesItselfByAKey(t *testing.T) {
 
 // Traefik loads new labels while the sidecar runs: what must be registered then, and that this
 // provider takes no such key, is said as it would be at a start.
-func TestAKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
+func TestKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		algorithms []string
@@ -183,7 +183,7 @@ func TestAKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
 }
 
 // Hydra wants the address of its token endpoint in aud.
-func TestTheAudienceOfAnAssertionAtHydra(t *testing.T) {
+func TestAudienceOfAnAssertionAtHydra(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", "" })
 	w.idp.Be(issuertest.Behaviour{AcceptOnly: "private_key_jwt", Endpoints: map[string]string{
 		"/authorize": "/oauth2/auth", "/token": "/oauth2/token", "/keys": "/.well-known/jwks.json"}})
@@ -197,7 +197,7 @@ func TestTheAudienceOfAnAssertionAtHydra(t *testing.T) {
 }
 
 // An address may be spelt otherwise in the discovery document than in a request.
-func TestAnAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
+func TestAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ClientAuth, w.wiki.ClientSecret, w.wiki.UpstreamCheckInterval = "private_key_jwt", "", 0
 		w.guarded("memory")
@@ -213,7 +213,7 @@ func TestAnAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
 }
 
 // The ring turns: a provider that reads the address knows the new key before it signs.
-func TestTheClientsKeyTurnsWithTheRing(t *testing.T) {
+func TestClientsKeyTurnsWithTheRing(t *testing.T) {
 	kids := func(masters string) (published []string, signs string) {
 		w := newWorld(t, nil, func(w *world) {
 			w.wiki.ClientAuth, w.wiki.ClientSecret, w.masters = "private_key_jwt", "", []string{masters}

@@ -347,7 +347,7 @@ type broken struct{}
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // The request is a plain one, and has a deadline that does not depend on who waits for it.
-func TestTheRequestForADocument(t *testing.T) {
+func TestRequestForADocument(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	good := w.publish(documentURL, nil)
 	serve := w.docs.at[documentURL]
@@ -402,7 +402,7 @@ func TestNoMetadataDocuments(t *testing.T) {
 }
 
 // A request that no document can make good does not make us ask for one.
-func TestARequestThatIsRefusedAnywayFetchesNothing(t *testing.T) {
+func TestDocumentIsNotFetchedForARequestThatIsRefusedAnyway(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.publish(documentURL, nil)
 	for _, uri := range []string{"javascript:alert(1)", "http://evil.example/", "https://a@evil.example/", "https://app.example/#", "x"} {
@@ -416,7 +416,7 @@ func TestARequestThatIsRefusedAnywayFetchesNothing(t *testing.T) {
 }
 
 // RFC 9111 §4.2, between a minute and a day.
-func TestHowLongADocumentIsKept(t *testing.T) {
+func TestDocumentIsKeptAsItsHeadersSay(t *testing.T) {
 	const second, hour, day = time.Second, time.Hour, 24 * time.Hour
 	date := func(d time.Duration) string { return issuertest.Start.Add(d).Format(http.TimeFormat) }
 	for _, c := range []struct {
@@ -463,7 +463,7 @@ func TestHowLongADocumentIsKept(t *testing.T) {
 }
 
 // What was read, or failed, when the clock was far ahead holds no longer than it would have.
-func TestADocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
+func TestDocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	slow := w.documentApp("https://slow.example/client.json")
 	w.docs.handle(slow.id, func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} })
@@ -482,7 +482,7 @@ func TestADocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 
 // "Verified" says that the document was read from its host, now or within the time for which the
 // host lets it be kept. What serves instead of a document that cannot be read says so.
-func TestVerifiedIsWhatItsHostSaysNow(t *testing.T) {
+func TestDocumentVerifiedIsWhatItsHostSaysNow(t *testing.T) {
 	const vendor = "https://claude.ai/oauth/mcp-oauth-client-metadata"
 	redirect := map[string]any{"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback"}, "client_name": "Claude"}
 	w := newWorld(t, nil, nil)
@@ -532,7 +532,7 @@ func hostOfURL(t *testing.T, address string) string {
 
 // The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in
 // vain at every request.
-func TestTheLastGoodCopy(t *testing.T) {
+func TestDocumentWhoseLastGoodCopyServes(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		fails func(*world)
@@ -584,7 +584,7 @@ func TestTheLastGoodCopy(t *testing.T) {
 }
 
 // What is known of vendors' clients serves only when there is neither document nor copy.
-func TestVendorsWithoutTheirDocument(t *testing.T) {
+func TestDocumentsOfVendorsThatCannotBeRead(t *testing.T) {
 	for _, c := range []struct{ id, name, uri string }{
 		{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code", "http://localhost:53127/callback"},
 		{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code", "http://127.0.0.1:1/callback"},
@@ -695,7 +695,7 @@ func TestPublishedDocuments(t *testing.T) {
 }
 
 // Many who want the same document share one fetch, and its failure.
-func TestOneFetchForAllWhoWait(t *testing.T) {
+func TestDocumentFetchIsSharedByAllWhoWait(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		answer func(*http.Request) (*http.Response, error)
@@ -761,7 +761,7 @@ func (w *world) hanging(address string, release chan struct{}) *app {
 
 // Strangers who name hosts that hang hold up one another: one host has few places, and the last
 // ones are for well-known vendors' hosts and those of the operator's network.
-func TestFetchesAtTheSameTime(t *testing.T) {
+func TestDocumentFetchesAtTheSameTime(t *testing.T) {
 	const trusted = "https://apps.internal/client.json"
 	trust := func(w *world) {
 		w.config = func(c *issuer.Config) { c.TrustedDocumentHosts = []string{"apps.internal:443", "apps.internal:8443"} }
@@ -830,7 +830,7 @@ func (timeout) Temporary() bool { return true }
 // A host that hung is not asked again for 15 seconds, whatever the URL: it would hold a place for
 // five of them each time. It says nothing about a document, so what is in the cache serves on; and
 // no stranger can make a vendor's host one that is not asked.
-func TestAHostThatHungIsNotAskedForAWhile(t *testing.T) {
+func TestDocumentHostThatHungIsNotAskedForAWhile(t *testing.T) {
 	slow := func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} }
 	trickle := func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(late{})}, nil
@@ -894,7 +894,7 @@ type late struct{}
 func (late) Read([]byte) (int, error) { return 0, timeout{errors.New("i/o timeout")} }
 
 // A flood of documents takes the place of some, and never of all at once; what fails takes none.
-func TestAFloodOfDocuments(t *testing.T) {
+func TestDocumentFlood(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	kept := make([]*app, 50)
 	for i := range kept {
@@ -978,7 +978,7 @@ var xss = []string{
 
 // The person sees whose application it is by its host, which has been proven; what it says of
 // itself stays text.
-func TestTheConsentPageOfADocument(t *testing.T) {
+func TestConsentPageOfADocument(t *testing.T) {
 	for _, c := range []struct {
 		name, id, shown, uri string
 		warns                bool

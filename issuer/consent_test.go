@@ -19,7 +19,7 @@ import (
 // seen is a page as a reply.
 func seen(p *issuertest.Page) reply { return reply{Status: p.Status, Header: p.Header, Body: p.Body} }
 
-func TestTheConsentPage(t *testing.T) {
+func TestConsentPage(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
@@ -72,7 +72,7 @@ func TestTheConsentPage(t *testing.T) {
 
 // Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page
 // names the one that the person will see, and while a provider cannot be asked, its issuer's.
-func TestTheConsentPageNamesWhereOneSignsIn(t *testing.T) {
+func TestConsentPageNamesWhereOneSignsIn(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		be   issuertest.Behaviour
@@ -242,7 +242,7 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 
 // At a double click a browser abandons the answer to the first click, and has maybe kept its
 // cookies.
-func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
+func TestConsentSecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -258,7 +258,7 @@ func TestASecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	}
 }
 
-func TestAPageIsAnsweredOnce(t *testing.T) {
+func TestConsentPageIsAnsweredOnce(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	for _, first := range []string{"allow", "deny"} {
@@ -276,7 +276,7 @@ func TestAPageIsAnsweredOnce(t *testing.T) {
 
 // Nobody is taken to a site that they have just refused: anybody can register any. Programs on
 // their own machine wait for the answer.
-func TestDeny(t *testing.T) {
+func TestConsentDenied(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
 		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{uri}, "token_endpoint_auth_method": "none"})
@@ -301,7 +301,7 @@ func TestDeny(t *testing.T) {
 
 // The page between consent and the next address must carry that address, whatever its scheme:
 // html/template would put #ZgotmplZ.
-func TestTheContinuePageLeadsOn(t *testing.T) {
+func TestContinuePageLeadsOn(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{
 		"https://app.example/cb", "HTTPS://app.example/cb", "https://app.example/cb?a=b&c='d'", "http://127.0.0.1:33418/", "http://[::1]:7/cb", "cursor://anysphere.cursor-mcp/oauth/callback",
@@ -312,7 +312,8 @@ func TestTheContinuePageLeadsOn(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Decide(b.Get(a.authorizeURL()), "deny")
 			checkPage(t, seen(p))
-			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} { // see TestDeny
+			// As in TestConsentDenied.
+			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} {
 				u, err := url.Parse(to)
 				want, _ := url.Parse(uri)
 				if err != nil || u.Scheme != want.Scheme || u.Host != want.Host || u.Path != want.Path || u.Query().Get("iss") != a.base || u.Query().Get("error") != "access_denied" {
@@ -410,7 +411,7 @@ func TestCookies(t *testing.T) {
 
 // The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told
 // so before a person is asked.
-func TestTheLongestRequestFitsItsCookie(t *testing.T) {
+func TestConsentCookieHoldsTheLongestRequest(t *testing.T) {
 	endpoint := "/" + strings.Repeat("b", 511-len("https://mcp.localhost/wiki"))
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.MCPPaths = []string{endpoint}
@@ -443,7 +444,7 @@ func TestTheLongestRequestFitsItsCookie(t *testing.T) {
 }
 
 // The second click may be on the other button. The application has its code already.
-func TestAnAllowedPageCannotSayThatNothingWasAllowed(t *testing.T) {
+func TestConsentThatWasGivenCannotBeDenied(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -457,7 +458,7 @@ func TestAnAllowedPageCannotSayThatNothingWasAllowed(t *testing.T) {
 
 // And a denied page can be allowed: the application hears access_denied, and then gets a code for
 // the same request.
-func TestADeniedPageCannotBeAllowed(t *testing.T) {
+func TestConsentThatWasDeniedCannotBeGiven(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)

@@ -47,7 +47,7 @@ func newDenyWorld(t testing.TB, document string) (*world, denyFile) {
 
 // What is in the document is refused within half a minute, wherever it would be served; the rest is
 // not.
-func TestWhatTheDenyDocumentDenies(t *testing.T) {
+func TestDenyDocumentAtTheSidecar(t *testing.T) {
 	const nothing = `{"v":1,"serial":1}`
 	const other, family = "AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"
 	for _, c := range []struct {
@@ -127,7 +127,7 @@ func TestWhatTheDenyDocumentDenies(t *testing.T) {
 	}
 }
 
-func TestADeniedClientRevokesNothing(t *testing.T) {
+func TestDenyOfAClientThatRevokes(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
 	token := a.login().text("refresh_token")
@@ -151,7 +151,7 @@ func TestDenyOfAClientThatRegistersAgain(t *testing.T) {
 }
 
 // A mark is compared with a login's birth: a thief who refreshes does not outrun it.
-func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
+func TestDenyNotBeforeIsNotOutrunByRefreshes(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
 	token := a.login().text("refresh_token")
@@ -166,7 +166,7 @@ func TestRefreshingDoesNotOutrunAMark(t *testing.T) {
 
 // A code of a replica whose clock is ahead is redeemed before it was made. That makes the login no
 // younger.
-func TestALoginIsNotOfTheFuture(t *testing.T) {
+func TestDenyNotBeforeCountsLoginsOfClocksAhead(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
 	w.clock.Add(2 * time.Minute)
@@ -178,7 +178,7 @@ func TestALoginIsNotOfTheFuture(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-func TestWhatThePluginIsToldToDeny(t *testing.T) {
+func TestDenyDocumentForThePlugin(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	ask := func(base, etag string) reply {
 		t.Helper()
@@ -245,7 +245,7 @@ func (h *denyHost) is(status int, serial int, rest, etag string) {
 
 // The last good copy holds, however long the place is away: dropping it would let in again whom it
 // keeps out. Without any copy nobody is served.
-func TestADenyDocumentThatCannotBeRead(t *testing.T) {
+func TestDenyDocumentThatCannotBeRead(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
 		list, err := deny.Open("https://revocations.example/deny.json?signature=s3cr3t", host)
@@ -302,7 +302,7 @@ func TestADenyDocumentThatCannotBeRead(t *testing.T) {
 
 // While there is no copy and the place hangs, requests share one wait: if each waited for the one
 // before it, they would pile up.
-func TestADenyDocumentThatHangs(t *testing.T) {
+func TestDenyDocumentThatHangs(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
 		list, err := deny.Open("https://revocations.example/deny.json", slowly{host, func() { w.clock.Add(3 * time.Second) }})
@@ -332,7 +332,7 @@ func (s slowly) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // A bearer key and a machine's client end by the document too.
-func TestTheDenyDocumentDeniesMachines(t *testing.T) {
+func TestDenyDocumentDeniesMachines(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	info, err := issuer.CreateKey(newRing(t, masterOne), tenantID(w.wiki), issuer.Machine{Subject: "backup", Scope: "mcp:read"}, 24*time.Hour, w.clock.Now())
 	if err != nil {
@@ -357,7 +357,7 @@ func TestTheDenyDocumentDeniesMachines(t *testing.T) {
 }
 
 // A login begins when the person comes back from the provider, not when its code is redeemed.
-func TestACodeFromBeforeTheMarkMakesNoLoginAfterIt(t *testing.T) {
+func TestDenyNotBeforeCountsForCodes(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
 			w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
@@ -390,7 +390,7 @@ func (g gate) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // One request reads the document again, and meanwhile the others have the copy; but not after a
 // quiet night.
-func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
+func TestDenyDocumentThatIsOldIsReadBeforeItJudges(t *testing.T) {
 	host := &denyHost{}
 	g := gate{host, make(chan struct{}, 4), make(chan struct{}, 4)}
 	w := newWorld(t, nil, func(w *world) {
@@ -431,7 +431,7 @@ func TestNoRequestIsJudgedByACopyOfLastEvening(t *testing.T) {
 
 // Whatever a client may register, the operator can deny by what the consent page shows. One address
 // has many spellings.
-func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
+func TestDenyOfEachRedirectHostThatIsTaken(t *testing.T) {
 	for _, c := range []struct{ uri, entry string }{
 		{"https://[2001:db8::1]/callback", "2001:db8::1"},
 		{"https://[2001:DB8::1]/callback", "2001:db8::1"},
@@ -454,7 +454,7 @@ func TestEveryHostThatIsTakenCanBeDenied(t *testing.T) {
 }
 
 // What can deny nothing is named in the log, once for each edit, and denies nobody else.
-func TestEntriesThatDenyNothingAreNamed(t *testing.T) {
+func TestDenyEntriesThatDenyNothingAreNamed(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
 	a.login()

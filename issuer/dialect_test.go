@@ -151,7 +151,7 @@ func TestRefreshModes(t *testing.T) {
 
 // Dex keeps one refresh token for each person and client, and all MCP clients share the bouncer's.
 // By default nobody notices.
-func TestASecondClientAtDex(t *testing.T) {
+func TestRefreshOfASecondClientAtDex(t *testing.T) {
 	for _, c := range []struct {
 		refresh, want string
 		calls         int
@@ -278,7 +278,7 @@ func TestDialectsOfRefusal(t *testing.T) {
 
 // What a fault of somebody else's looks like, and passes, logs nobody out: not who is in, not who
 // comes back after a night, not where the provider is asked once a day.
-func TestAFaultThatPassesLogsNobodyOut(t *testing.T) {
+func TestRefreshSurvivesAFaultThatPasses(t *testing.T) {
 	for name, fault := range map[string]issuertest.Behaviour{
 		"a wrong secret":             {RefreshStatus: 401, RefreshError: "invalid_client"},
 		"a client that was disabled": {RefreshStatus: 400, RefreshError: "unauthorized_client"},
@@ -315,7 +315,7 @@ func TestAFaultThatPassesLogsNobodyOut(t *testing.T) {
 
 // A function's processes forget since when a provider takes nothing; they count from its last word
 // on the login.
-func TestAFunctionGivesUpAfterADay(t *testing.T) {
+func TestRefreshOnLambdaGivesUpAfterADay(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.restart = true
 		w.config = func(c *issuer.Config) { c.OnLambda = true }
@@ -336,7 +336,7 @@ func TestAFunctionGivesUpAfterADay(t *testing.T) {
 
 // A refusal in words that nobody knows is one where the provider has taken another login's refresh
 // token since; and nothing where it takes none.
-func TestARefusalInUnknownWordsEndsALoginWhereOthersGoOn(t *testing.T) {
+func TestRefusalInUnknownWords(t *testing.T) {
 	for name, odd := range map[string]issuertest.Behaviour{
 		"an empty 400":           {Gone: true, RefusalEmpty: true},
 		"an unknown code":        {RefreshStatus: 400, RefreshError: "session_gone"},
@@ -431,7 +431,7 @@ func (w *world) serveOther(s *story, be issuertest.Behaviour) {
 
 // What ends a login at each provider, in its own way and at the next check: without a guard it is
 // the provider that knows. Where it lets a thief go on, docs/replay.md says so.
-func TestWhatEndsALoginAtEachProvider(t *testing.T) {
+func TestDialectsOfWhatEndsALogin(t *testing.T) {
 	deleted := map[string][2]string{"better-auth 1.7": {"invalid_request", "user not found"}}
 	type outcomes struct {
 		removed string // the person
@@ -494,7 +494,7 @@ func TestWhatEndsALoginAtEachProvider(t *testing.T) {
 
 // A code that was used or is wrong is the client's matter in whatever words the provider says so;
 // a mistake of the operator's stays one.
-func TestUsedCodesInEachProvidersWords(t *testing.T) {
+func TestDialectsOfUsedCodes(t *testing.T) {
 	for name, manner := range issuertest.Manners {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.restart = true })
@@ -544,7 +544,7 @@ func TestUsedCodesInEachProvidersWords(t *testing.T) {
 
 // Where a refresh token that comes twice ends all logins of its person, a lost answer ends one: it
 // is not asked for again. What has not gone out, or a page has answered, is no lost answer.
-func TestALostAnswerEndsNoOtherLogin(t *testing.T) {
+func TestRefreshWhoseAnswerWasLostEndsNoOtherLogin(t *testing.T) {
 	const kind = "better-auth 1.7"
 	for _, c := range []struct {
 		name    string
@@ -640,7 +640,7 @@ func TestProvidersThatTakeUsedRefreshTokensAreNamedInTheLog(t *testing.T) {
 
 // A new access token is used once where that ends the refresh token before; nowhere else, and not
 // where a label has it used anyway.
-func TestTheNewAccessTokenIsUsedWhereThatEndsTheOldRefreshToken(t *testing.T) {
+func TestRefreshUsesTheNewAccessTokenWhereThatEndsTheOldRefreshToken(t *testing.T) {
 	for _, c := range []struct {
 		manner  string
 		headers []string
@@ -677,7 +677,7 @@ func TestTheNewAccessTokenIsUsedWhereThatEndsTheOldRefreshToken(t *testing.T) {
 }
 
 // upstreamCheckInterval=0 asks each time, also where login and check share a second.
-func TestEveryRefreshIsACheckWhereTheIntervalIsZero(t *testing.T) {
+func TestCheckIntervalOfZero(t *testing.T) {
 	for _, refresh := range []string{"", "static"} {
 		w := newWorld(t, nil, func(w *world) { w.wiki.UpstreamCheckInterval = 0 })
 		w.idp.Be(issuertest.Behaviour{Refresh: refresh})
@@ -696,7 +696,7 @@ func TestEveryRefreshIsACheckWhereTheIntervalIsZero(t *testing.T) {
 	}
 }
 
-func TestTheCheckInterval(t *testing.T) {
+func TestCheckInterval(t *testing.T) {
 	for _, c := range []struct {
 		interval int64
 		calls    int // of ten refreshes at intervals of ten minutes
@@ -718,7 +718,7 @@ func TestTheCheckInterval(t *testing.T) {
 }
 
 // A client that hangs up must not abort what a provider that rotates has begun.
-func TestAClientHangsUpDuringACheck(t *testing.T) {
+func TestCheckDuringWhichAClientHangsUp(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{KillOnReuse: true, Delay: 100 * time.Millisecond})
 	a := w.register(w.wiki.PublicURL, nil)
@@ -734,7 +734,7 @@ func TestAClientHangsUpDuringACheck(t *testing.T) {
 }
 
 // An operator learns that a stolen refresh token would go unnoticed: once.
-func TestAStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
+func TestStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
 	for _, c := range []struct {
 		guard string
 		be    issuertest.Behaviour

@@ -12,7 +12,7 @@ import (
 )
 
 // exchange=auto judges the person in the browser where a rule can refuse them, and a guard counts.
-func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
+func TestExchangeAutoRedeemsTheProvidersCode(t *testing.T) {
 	nobody := func(*labels) {}
 	subjects := func(l *labels) { l.AllowedSubjects = []string{"person-1"} }
 	for _, c := range []struct {
@@ -98,7 +98,7 @@ func TestWhereAutoRedeemsTheProvidersCode(t *testing.T) {
 
 // The default never lets a code be used more often than exchange=token does, with each guard and
 // each kind of provider, in one process.
-func TestAutoKeepsWhatTokenPromises(t *testing.T) {
+func TestExchangeAutoKeepsWhatTokenPromises(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for _, reuse := range []string{"", "allowed"} {
 			used := map[string]string{}
@@ -122,7 +122,7 @@ func TestAutoKeepsWhatTokenPromises(t *testing.T) {
 
 // Who is not admitted reads so in the browser, and not "Authentication successful": nothing but
 // labels and the sidecar's defaults is set.
-func TestWhoIsNotAdmittedReadsItInTheBrowser(t *testing.T) {
+func TestExchangeShowsARefusalInTheBrowser(t *testing.T) {
 	for _, redirect := range []string{"https://app.example/callback", "http://127.0.0.1:33418/callback"} {
 		w := newWorld(t, nil, func(w *world) {
 			w.wiki.Exchange, w.wiki.AllowedSubjects = "auto", []string{"somebody-else"}
@@ -146,7 +146,7 @@ func TestWhoIsNotAdmittedReadsItInTheBrowser(t *testing.T) {
 
 // Who is not admitted because a claim did not come reads that the operator must act, and not that
 // the account is the wrong one.
-func TestWhoCannotBeJudgedReadsItInTheBrowser(t *testing.T) {
+func TestExchangeShowsInTheBrowserWhatCannotBeJudged(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.Exchange, w.wiki.AllowedGroups = "auto", []string{"wiki"}
 		w.guarded("memory")
@@ -161,7 +161,7 @@ func TestWhoCannotBeJudgedReadsItInTheBrowser(t *testing.T) {
 }
 
 // A login whose scopes the provider withholds could do nothing, and says so at once.
-func TestALoginThatCouldDoNothing(t *testing.T) {
+func TestExchangeOfALoginThatCouldDoNothing(t *testing.T) {
 	scope := "openid email"
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		for name, rules := range map[string][]string{"without rules": nil, "with rules that give it": {"*=wiki:read"}} {
@@ -202,7 +202,7 @@ func TestALoginThatCouldDoNothing(t *testing.T) {
 }
 
 // What the provider did not send is told from what it said of the person.
-func TestARuleWhoseClaimDidNotCome(t *testing.T) {
+func TestExchangeWithARuleWhoseClaimDidNotCome(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		labels func(*labels)

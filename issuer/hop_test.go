@@ -40,7 +40,7 @@ func (w *world) direct(method, path string, hops ...string) reply {
 	return w.read(issuertest.Serve(w.replica(), r))
 }
 
-func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
+func TestHopHeaderIsNeededForAllButHealth(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		// A header that opens has the provider asked for its document, which is no matter here.
 		w.config = func(c *issuer.Config) { c.Background = func(func()) {} }
@@ -169,7 +169,7 @@ func TestWithoutAHopHeaderThereIsOnlyHealth(t *testing.T) {
 
 // The mark follows from the header that was sent and the hop key: whoever has not the key cannot
 // answer in the sidecar's place.
-func TestEveryAnswerBearsTheMark(t *testing.T) {
+func TestMarkIsOnEveryAnswer(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	marks := map[string]bool{}
 	for range 2 {
@@ -240,7 +240,7 @@ func readReason(t *testing.T, key, hop string, got reply) string {
 
 // Each cause is a line in ten seconds, whoever asks how often, with what an operator needs to find
 // it.
-func TestARefusedHopHeaderIsLogged(t *testing.T) {
+func TestRefusedHopHeaderIsLogged(t *testing.T) {
 	foreign := newRing(t, masterTwo)
 	for _, c := range []struct {
 		name string
@@ -302,7 +302,7 @@ func TestARefusedHopHeaderIsLogged(t *testing.T) {
 }
 
 // What is logged of a request is bounded, whoever chose it, and a label's name fits into a reason.
-func TestNothingLongStandsInTheLinesAboutHopHeaders(t *testing.T) {
+func TestHopHeaderLinesAreBounded(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := newRequest(t, "GET", "http://sidecar/oauth/jwks.json", "", "")
 	r.Header.Set("X-Forwarded-For", strings.Repeat("1", 5000))
@@ -319,7 +319,7 @@ func TestNothingLongStandsInTheLinesAboutHopHeaders(t *testing.T) {
 
 // Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all
 // the same.
-func TestInventedHopHeadersDoNotFillTheLog(t *testing.T) {
+func TestHopHeadersThatAreInventedDoNotFillTheLog(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for i := range 1000 {
 		key := sha256.Sum256(fmt.Append(nil, i))
@@ -382,7 +382,7 @@ func TestHealthShowsTheMasters(t *testing.T) {
 }
 
 // docs/replay.md lists the counters: these and no others.
-func TestEveryCounterIsOnThePage(t *testing.T) {
+func TestHealthCountersAreOnThePage(t *testing.T) {
 	page, err := os.ReadFile("../docs/replay.md")
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +410,7 @@ func TestHealthOnLambdaShowsNothing(t *testing.T) {
 }
 
 // A header that was accepted is remembered, but not beyond its time.
-func TestAHopHeaderThatWasAcceptedExpires(t *testing.T) {
+func TestHopHeaderThatWasAcceptedExpires(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
 	for _, c := range []struct {
@@ -425,7 +425,7 @@ func TestAHopHeaderThatWasAcceptedExpires(t *testing.T) {
 }
 
 // Many tenants, and many headers of each, do not fill the memory or mix anything up.
-func TestManyTenants(t *testing.T) {
+func TestHopHeadersOfManyTenants(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for i := range 600 {
 		tn := w.tenant(fmt.Sprintf("https://mcp.localhost/t%d", i%300))
@@ -440,7 +440,7 @@ func TestManyTenants(t *testing.T) {
 
 // The vectors that the plugin's suite writes, as they are: the sidecar holds the master that their
 // key belongs to.
-func TestHopVectors(t *testing.T) {
+func TestHopVectorsAtTheSidecar(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {
 		t.Fatal(err)
@@ -542,7 +542,7 @@ func loadHopVectors(files fs.FS) (map[string]map[string]string, error) {
 	return vectors, nil
 }
 
-func TestTheVectorLoaderRefuses(t *testing.T) {
+func TestVectorLoaderRefuses(t *testing.T) {
 	const good = "expect: ok\nreason: none\nmark: x\nkey: k\nmaster: m\nnow: 1\npayload: {}\n\nvalue\n"
 	for _, c := range []struct{ name, file, text string }{
 		{"a folder without vectors", "a.md", good},
@@ -624,7 +624,7 @@ func TestMethodsAndCORS(t *testing.T) {
 	}
 }
 
-func TestUnknownPaths(t *testing.T) {
+func TestPathsThatAreUnknown(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
 	for _, path := range []string{"/", "/nothing", "/oauth", "/oauth/", "/oauth/token/", "/oauth//token", "//oauth/token", "/oauth/Token", "/oauth/revoke/", "/oauth/x/../token", "/.well-known/", "/.well-known/security.txt", "/.well-known/oauth-authorization-server/x", "/.well-known/oauth-protected-resource//", "/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp//", "/.well-known/oauth-authorization-server/mcp/more", "/.well-known/openid-configuration/other", "/.well-known/oauth-authorization-server/mcp//", "/.well-known/oauth-authorization-server//", "/.well-known/oauth-authorization-servermcp", "/.well-known/security.txt/mcp", "/.well-known/oauth-protected-resourcemcp", "/healthz/"} {
@@ -641,7 +641,7 @@ func TestUnknownPaths(t *testing.T) {
 
 // Over a real connection: HEAD has no body, and a request line does not become another path on the
 // way.
-func TestOverARealConnection(t *testing.T) {
+func TestHandlerOverARealConnection(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	server := newServer(t, w)
 	for _, c := range []struct {

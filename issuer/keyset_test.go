@@ -79,7 +79,7 @@ func TestKeysThatChangeEndNoLogin(t *testing.T) {
 
 // The window of docs/replay.md: an id_token that nobody can verify is bridged for two hours, and
 // then the person logs in again. Another person's ends the login at once, verified or not.
-func TestAnIDTokenThatStaysBroken(t *testing.T) {
+func TestIDTokenThatStaysBroken(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		be    issuertest.Behaviour
@@ -120,7 +120,7 @@ func TestAnIDTokenThatStaysBroken(t *testing.T) {
 }
 
 // One odd key in the set shuts out nobody: it is passed over, and named once.
-func TestOddKeysArePassedOver(t *testing.T) {
+func TestKeysThatAreOddArePassedOver(t *testing.T) {
 	const x, y = `"x":"qlhwsjtqv8OwZFzOn5xNlIAMG2fRTPpDPZLhQEXgJdg"`, `"y":"A4ZTZkYGX1PDHaZHgLq8rfHSdBlCWCLBCJqKSkwtOVg"`
 	rsa1024 := `"n":"` + strings.Repeat("v", 171) + `","e":"AQAB"`
 	for _, c := range []struct {
@@ -172,7 +172,7 @@ func TestOddKeysArePassedOver(t *testing.T) {
 }
 
 // Who needs a key that is passed over is refused with the reason why.
-func TestALoginThatNeedsAnOddKey(t *testing.T) {
+func TestKeysThatAreOddAndNeeded(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		be    issuertest.Behaviour
@@ -240,7 +240,7 @@ func TestKeysAtALogin(t *testing.T) {
 
 // A key set that is old for longer than is waited for costs no login: the code is spent at the
 // provider, and the client that comes again within the minute gets in.
-func TestALateKeySetCostsNoLogin(t *testing.T) {
+func TestKeysThatComeLateCostNoLogin(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
@@ -279,7 +279,7 @@ func TestKeysThatCannotBeReached(t *testing.T) {
 
 // A set of a thousand keys costs no thousand verifications, and refreshes that come at once share a
 // fetch.
-func TestOneFetchOfKeysForAll(t *testing.T) {
+func TestKeysAreFetchedOnceForAll(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.UpstreamCheckInterval = 0 })
 	const many = 8
 	apps, tokens := make([]*app, many), make([]string, many)
@@ -340,7 +340,7 @@ func TestSignedUserInfo(t *testing.T) {
 }
 
 // Members of an answer that nobody here needs may have any type.
-func TestAnswersOfOddTypes(t *testing.T) {
+func TestProviderAnswersOfOddTypes(t *testing.T) {
 	odd := []any{nil, 7, 7.5, "", "x", true, []any{nil, 7}, map[string]any{"x": 1}}
 	for _, name := range []string{
 		"service_documentation", "scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "revocation_endpoint", "device_authorization_endpoint",
@@ -431,7 +431,7 @@ func TestAnswersOfOddTypes(t *testing.T) {
 }
 
 // A scope that is no string grants nothing that was not understood.
-func TestScopesOfOddTypes(t *testing.T) {
+func TestProviderScopesOfOddTypes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		v    any

@@ -96,7 +96,7 @@ func (w *world) checkTokens(a *app, r reply, resource, scope string) {
 
 // Two replicas share nothing but the master secret. Each request goes to the other one, and each is
 // a process that has just started.
-func TestNoReplicaRemembersAnything(t *testing.T) {
+func TestReplicasRememberNothing(t *testing.T) {
 	const minute, hour = time.Minute, time.Hour
 	midnight := issuertest.Start.Truncate(24 * hour).Add(24 * hour)
 	for _, c := range []struct {
@@ -158,7 +158,7 @@ func TestNoReplicaRemembersAnything(t *testing.T) {
 }
 
 // A new master is first accepted everywhere, then promoted; the old one stays in the ring.
-func TestMasterRotationInTheMiddleOfALogin(t *testing.T) {
+func TestMasterRotatesInTheMiddleOfALogin(t *testing.T) {
 	const accepting, promoted = masterOne + "," + masterTwo, masterTwo + "," + masterOne
 	for _, c := range []struct {
 		name string
@@ -197,7 +197,7 @@ func TestMasterRotationInTheMiddleOfALogin(t *testing.T) {
 	}
 }
 
-func TestAReplicaWithAnotherMasterKnowsNothing(t *testing.T) {
+func TestReplicaWithAnotherMasterKnowsNothing(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	tokens := a.login()
@@ -210,7 +210,7 @@ func TestAReplicaWithAnotherMasterKnowsNothing(t *testing.T) {
 }
 
 // Everything of /wiki is noise at /world, though provider, upstream client and master are the same.
-func TestNothingCrossesFromOneTenantToAnother(t *testing.T) {
+func TestTenantsShareNothing(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	world := w.tenant("https://mcp.localhost/world")
 	w.serve(world)
@@ -265,7 +265,7 @@ func TestNothingCrossesFromOneTenantToAnother(t *testing.T) {
 }
 
 // A tenant whose labels change in one fact is another tenant: what was given out before ends.
-func TestAnotherGenerationIsAnotherTenant(t *testing.T) {
+func TestTenantOfAnotherGeneration(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	tokens := a.login()
@@ -275,7 +275,7 @@ func TestAnotherGenerationIsAnotherTenant(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 401, "invalid_client")
 }
 
-func TestNoKindPassesForAnother(t *testing.T) {
+func TestKindsDoNotPassForOneAnother(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	browser := issuertest.NewBrowser(t, w.net)

@@ -191,7 +191,7 @@ func TestClientCredentialsWithAKey(t *testing.T) {
 }
 
 // People's clients get nothing without a person, and machines nothing as one.
-func TestEachClientHasItsGrants(t *testing.T) {
+func TestGrantsOfEachClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	machine := w.machine(issuer.Machine{Subject: "ci-bot"}, "client_secret_post", nil)
 	person := w.register(w.wiki.PublicURL, nil)
@@ -225,7 +225,7 @@ func TestEachClientHasItsGrants(t *testing.T) {
 }
 
 // A client_id that claims to be a machine's, sealed by a program with other rules.
-func TestMachinesThatAreNone(t *testing.T) {
+func TestMachinesThatAreForged(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	const uris, method, subject, keys = 1, 2, 4, 6
 	for name, payload := range map[string]map[int]any{
@@ -360,7 +360,7 @@ func TestBearerKeys(t *testing.T) {
 
 // What an MCP server gets that verifies who calls: the token's claims, for it alone, for five
 // minutes.
-func TestTheAssertionForTheMCPServer(t *testing.T) {
+func TestAssertionForTheMCPServer(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.IdentityClaims = []string{"email", "groups"}
 		w.idp.Be(issuertest.Behaviour{Claims: func(m map[string]any) { m["email_verified"], m["groups"] = true, []string{"admins"} }})
@@ -434,7 +434,7 @@ func unsigned(t *testing.T, token string) string {
 }
 
 // The paths of the plugin itself need its hop header and POST, like all others.
-func TestTheHopPathsAreThePlugins(t *testing.T) {
+func TestHopPathsAreThePlugins(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, path := range []string{"/hop/token", "/hop/assertion"} {
 		r := httptest.NewRequest("POST", path, strings.NewReader("key=x"))

@@ -164,7 +164,7 @@ func TestKeySet(t *testing.T) {
 }
 
 // A token is signed by a key that was in the set an hour before.
-func TestAKeyIsPublishedBeforeItSigns(t *testing.T) {
+func TestKeyIsPublishedBeforeItSigns(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	token := a.login().text("refresh_token")
@@ -184,7 +184,7 @@ func TestAKeyIsPublishedBeforeItSigns(t *testing.T) {
 }
 
 // What a log, a cache or a proxy may keep: only the public documents.
-func TestOnlyPublicDocumentsMayBeCached(t *testing.T) {
+func TestCachingOfPublicDocumentsOnly(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	for _, r := range []reply{

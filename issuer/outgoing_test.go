@@ -17,7 +17,7 @@ import (
 
 // A connection that was closed while nobody looked is no answer: whatever is asked next is asked on
 // another one. net/http itself does so for GET, and not for what a login hangs on.
-func TestAConnectionThatDiedIsNoAnswer(t *testing.T) {
+func TestConnectionThatDiedIsNotAnAnswer(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
@@ -66,7 +66,7 @@ func TestAConnectionThatDiedIsNoAnswer(t *testing.T) {
 
 // What a provider said of a code that is spent is kept for the client, who was told to try again:
 // once, for whoever brings the code first.
-func TestWhatWasLearntOfACodeIsNotLost(t *testing.T) {
+func TestUnfinishedLoginIsNotLost(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	kind := issuertest.Behaviour{Claims: thin, UserInfo: map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}}
 	keys, userinfo := kind, kind
@@ -104,7 +104,7 @@ func TestWhatWasLearntOfACodeIsNotLost(t *testing.T) {
 
 // "Try again" is not said where that cannot work: an answer that is too long to keep is lost with
 // its code, so the person logs in again.
-func TestWhatIsTooLongToKeepIsNotPromised(t *testing.T) {
+func TestUnfinishedLoginThatIsTooLong(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
@@ -125,7 +125,7 @@ func TestWhatIsTooLongToKeepIsNotPromised(t *testing.T) {
 }
 
 // Only one of those who bring the code again goes on with what was learnt, and only for a minute.
-func TestWhatWasLearntServesOnce(t *testing.T) {
+func TestUnfinishedLoginServesOnce(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.guarded(guard) })
@@ -161,7 +161,7 @@ func TestWhatWasLearntServesOnce(t *testing.T) {
 }
 
 // A fault that passes while there is time is not the client's matter.
-func TestAPassingFaultAtALoginIsWaitedFor(t *testing.T) {
+func TestLoginWaitsForAFaultThatPasses(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
 	for _, c := range []struct {
@@ -229,7 +229,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // What only headers for the MCP server would tell delays no login: it begins without, with a short
 // access token, and the next refresh asks.
-func TestALoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
+func TestLoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
 	info := map[string]any{"sub": "person-1", "name": "Ada", "email": "ada@example.com", "email_verified": true}
 	verified := func(m map[string]any) {
 		maps.Copy(m, map[string]any{"email": "ada@example.com", "email_verified": true})
@@ -277,7 +277,7 @@ func TestALoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
 }
 
 // A login without a refresh token of the provider cannot be asked about: it begins anew soon.
-func TestASessionThatBeganWithoutAClaimIsShort(t *testing.T) {
+func TestLoginWithoutChecksThatBeganWithoutAClaimIsShort(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.IdentityClaims = []string{"name"} })
 	w.idp.Be(issuertest.Behaviour{UserInfo: map[string]any{"sub": "person-1"}, UserInfoStatus: 500, Refresh: "none"})
 	a := w.register(w.wiki.PublicURL, nil)
@@ -290,7 +290,7 @@ func TestASessionThatBeganWithoutAClaimIsShort(t *testing.T) {
 
 // Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
 // person's browser.
-func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
+func TestRedemptionDuringWhichAClientHangsUp(t *testing.T) {
 	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"token", "shared"}, {"callback", "none"}, {"callback", "memory"}, {"callback", "shared"}, {"auto", "shared"}} {
 		exchange := c[0]
 		t.Run("exchange="+exchange+", guard "+c[1], func(t *testing.T) {
@@ -348,7 +348,7 @@ func TestAClientThatHangsUpDuringARedemption(t *testing.T) {
 
 // Who comes again while the provider is still being asked comes before the first request has ended:
 // that must not present the code a second time, which a provider may take for theft.
-func TestWhoComesAgainDuringARedemption(t *testing.T) {
+func TestRedemptionDuringWhichAClientComesAgain(t *testing.T) {
 	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"callback", "none"}, {"callback", "memory"}, {"auto", "memory"}} {
 		t.Run("exchange="+c[0]+", guard "+c[1], func(t *testing.T) {
 			asked, release := make(chan struct{}, 9), make(chan struct{})
@@ -408,7 +408,7 @@ func TestWhoComesAgainDuringARedemption(t *testing.T) {
 }
 
 // The deny document's connection dies too.
-func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
+func TestDenyDocumentOverAConnectionThatDied(t *testing.T) {
 	var reads atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if reads.Add(1) == 1 {
@@ -433,7 +433,7 @@ func TestADenyDocumentOverAConnectionThatDied(t *testing.T) {
 }
 
 // One that ends in the middle of the document is named by what happened.
-func TestADenyDocumentThatBreaksOff(t *testing.T) {
+func TestDenyDocumentThatBreaksOff(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		w.Write([]byte(`{"v":1,`))

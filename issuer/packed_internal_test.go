@@ -19,7 +19,7 @@ var packedTexts = map[string]string{
 	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", provider.MaxValue), "zeros": strings.Repeat("\x00", 30),
 }
 
-func TestWhatIsPackedComesBack(t *testing.T) {
+func TestPackedTextComesBack(t *testing.T) {
 	for name, text := range packedTexts {
 		if got, err := unpack(pack(text)); got != text || err != nil {
 			t.Errorf("%s: %.40q, %v", name, got, err)
@@ -55,7 +55,7 @@ func TestWhatIsPackedComesBack(t *testing.T) {
 }
 
 // docs/sealed-values.md: how many bytes a text takes.
-func TestHowMuchPackingSaves(t *testing.T) {
+func TestPackedTextIsShorter(t *testing.T) {
 	for name, most := range map[string]int{"Entra ID's code": 1145, "Cognito's refresh token": 1350, "Keycloak": 90, "the longest": 3080} {
 		b, err := encoding.Marshal(packed(packedTexts[name]))
 		if err != nil || len(b) > most {
@@ -64,7 +64,7 @@ func TestHowMuchPackingSaves(t *testing.T) {
 	}
 }
 
-func TestWhatPackDoesNotWriteIsRefused(t *testing.T) {
+func TestPackedTextInAnotherFormIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		b    []byte

@@ -15,7 +15,7 @@ import (
 
 // Values that this master did seal, by a program with other rules or another version: they fail
 // whole, they do not half open.
-func TestAuthenticValuesOfAnotherProgram(t *testing.T) {
+func TestPayloadsOfAnotherProgram(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	ring := newRing(t, masterOne)
 	id := sealing.Tenant{

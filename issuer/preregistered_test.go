@@ -35,7 +35,7 @@ func TestPreRegisteredClients(t *testing.T) {
 }
 
 // A secret is pasted behind a flag, and one in 64 would look like another flag.
-func TestNoSecretBeginsLikeAFlag(t *testing.T) {
+func TestClientSecretNeverBeginsLikeAFlag(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	ring := must(sealing.ParseRing(masterOne))
 	for range 1000 {

@@ -96,7 +96,7 @@ func TestParametersThatAreTheSidecarsOwn(t *testing.T) {
 
 // A login without a refresh token lives for a day, in which nobody is asked: the operator hears of
 // it, once, and what to do.
-func TestALoginWithoutARefreshTokenIsNamedInTheLog(t *testing.T) {
+func TestLoginWithoutARefreshTokenIsNamedInTheLog(t *testing.T) {
 	const message = "asked for a refresh token and got none: logins live BOUNCER_SESSION_TTL, and so long does who is removed at the provider stay in"
 	offline := map[string]any{"scopes_supported": []string{"openid", "offline_access"}}
 	for _, c := range []struct {

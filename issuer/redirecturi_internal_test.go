@@ -9,7 +9,7 @@ import (
 )
 
 // Whoever registers hundreds of addresses makes nobody compare each with all others.
-func TestARegistrationOfHundredsOfAddressesCostsLittle(t *testing.T) {
+func TestRegistrationOfHundredsOfAddressesCostsLittle(t *testing.T) {
 	var uris []string
 	for i := range 800 {
 		uris = append(uris, fmt.Sprintf("http://[::1]/%x", i))

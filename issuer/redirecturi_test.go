@@ -273,7 +273,7 @@ func TestRedirectURIAtTheTokenEndpoint(t *testing.T) {
 }
 
 // Two registered addresses: the request has to say which.
-func TestTheRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
+func TestRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}, "token_endpoint_auth_method": "none"})
 	if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("redirect_uri", "")); p.Status != 400 || p.Next() != "" {

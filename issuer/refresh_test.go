@@ -213,7 +213,7 @@ func (s *story) replay(token string, after time.Duration) {
 	s.refresh(rightful)
 }
 
-func TestEverythingThatCanHappenToARefreshToken(t *testing.T) {
+func TestRefreshTokenContract(t *testing.T) {
 	for _, c := range refreshTable {
 		for _, provider := range strings.Fields(c.providers) {
 			for _, guard := range strings.Fields(c.guards) {
@@ -300,7 +300,7 @@ func newFaultyWorld(t testing.TB, change func(*world)) (*world, *issuer.FaultySt
 
 // While the store is away nobody is logged out: refreshes are answered with short access tokens.
 // Nor afterwards, whatever the store had done of what it did not confirm.
-func TestTheGuardIsAway(t *testing.T) {
+func TestReplayGuardIsAway(t *testing.T) {
 	away := errors.New("the store is away")
 	for _, c := range []struct {
 		name          string
@@ -352,7 +352,7 @@ func TestTheGuardIsAway(t *testing.T) {
 }
 
 // A memory that is full is no reason to lose what a provider that rotates has just given.
-func TestTheGuardIsFullAfterTheProviderAnswered(t *testing.T) {
+func TestReplayGuardIsFullAfterTheProviderAnswered(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(issuertest.Behaviour{KillOnReuse: true})
 	s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
@@ -372,7 +372,7 @@ func TestTheGuardIsFullAfterTheProviderAnswered(t *testing.T) {
 
 // A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but
 // the guard counts.
-func TestTheGuardIsAwayWhenACodeComes(t *testing.T) {
+func TestReplayGuardIsAwayWhenACodeComes(t *testing.T) {
 	for _, c := range []struct {
 		exchange string
 		status   int
@@ -394,7 +394,7 @@ func TestTheGuardIsAwayWhenACodeComes(t *testing.T) {
 }
 
 // With a guard a code is redeemed once whatever the provider does, and the provider is asked once.
-func TestTheGuardCountsCodes(t *testing.T) {
+func TestReplayGuardCountsCodes(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, guard := range []string{"memory", "shared"} {
 			t.Run("exchange="+exchange+", guard "+guard, func(t *testing.T) {
@@ -485,7 +485,7 @@ func TestTheGuardCountsCodes(t *testing.T) {
 }
 
 // Also a session, though BOUNCER_SESSION_TTL is longer here.
-func TestNoLoginOutlivesTheRefreshTokenTTL(t *testing.T) {
+func TestLoginEndsWithTheRefreshTokenTTL(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		// SessionTTL is the default, 24 hours
 		w.config = func(c *issuer.Config) { c.RefreshTokenTTL = 12 * time.Hour }
@@ -501,7 +501,7 @@ func TestNoLoginOutlivesTheRefreshTokenTTL(t *testing.T) {
 
 // Who is not admitted keeps the login, and comes in again when the rules are mended. At a provider
 // that rotates it is lost: its new refresh token went with the refusal.
-func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
+func TestLoginIsKeptByWhoIsNotAdmitted(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for provider, want := range map[string]string{"static": "ok", "leeway": "invalid_grant", "strict": "invalid_grant"} {
 			t.Run("guard "+guard+", provider "+provider, func(t *testing.T) {
@@ -528,7 +528,7 @@ func TestWhoIsNotAdmittedKeepsTheLogin(t *testing.T) {
 
 // Within a minute a refusal is judged anew, on what the provider said: it is not asked again,
 // however often the client comes, and its new refresh token is not lost yet.
-func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
+func TestRefreshCountsARuleThatIsMended(t *testing.T) {
 	for _, provider := range []string{"static", "strict"} {
 		for _, guard := range []string{"none", "memory"} {
 			t.Run(provider+", guard "+guard, func(t *testing.T) {
@@ -560,7 +560,7 @@ func TestARuleThatIsMendedCountsAtTheNextRefresh(t *testing.T) {
 
 // Nobody else could ask about the login until the claim of a request that was answered long ago
 // ends.
-func TestAClaimWhoseAnswerWasLostIsTakenBack(t *testing.T) {
+func TestLeaseWhoseAnswerWasLostIsTakenBack(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
 	a := w.register(w.wiki.PublicURL, nil)
@@ -597,7 +597,7 @@ type brokenReader struct{}
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // An answer whose connection breaks after the header is as lost as one that breaks before.
-func TestAnAnswerThatIsCutOffIsAskedForAgain(t *testing.T) {
+func TestRefreshAsksAgainForAnAnswerThatIsCutOff(t *testing.T) {
 	var cut *cutAnswers
 	w := newWorld(t, nil, func(w *world) {
 		cut = &cutAnswers{RoundTripper: w.idp.Transport}

@@ -143,7 +143,7 @@ func TestRegistrationSaysWhatToAskFor(t *testing.T) {
 
 // Most clients register once in their life: an id that ended would leave them with a page and no
 // way on.
-func TestARegistrationDoesNotEnd(t *testing.T) {
+func TestRegistrationDoesNotEnd(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": "Old Friend"})
 	for range 10 {
@@ -158,7 +158,7 @@ func TestARegistrationDoesNotEnd(t *testing.T) {
 
 // A flood of registrations leaves nothing behind: there is no list that it could fill, and the
 // clients that registered before go on working.
-func TestAFloodOfRegistrationsCostsNoMemory(t *testing.T) {
+func TestFloodOfRegistrationsCostsNoMemory(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	before := w.register(w.wiki.PublicURL, nil)
 	flood := func(n int) uint64 {
@@ -222,7 +222,7 @@ func TestRegistrationsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheNameThatThePersonSees(t *testing.T) {
+func TestNameThatThePersonSees(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct{ name, sent, want string }{
 		{"a plain name", "Claude", "Claude"},
@@ -303,7 +303,7 @@ func FuzzTokenForm(f *testing.F) {
 }
 
 // A body that is cut off is the sender's fault, and no alarm of the operator's.
-func TestARegistrationThatIsCutOff(t *testing.T) {
+func TestRegistrationThatIsCutOff(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := newRequest(t, "POST", "http://sidecar/oauth/register", "application/json", "")
 	r.Body = io.NopCloser(broken{})

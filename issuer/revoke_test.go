@@ -88,7 +88,7 @@ func TestRevocation(t *testing.T) {
 }
 
 // RFC 7009 §2.1: the client proves itself, and can end no login but its own.
-func TestWhoMayRevoke(t *testing.T) {
+func TestRevocationByWhom(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{Revocation: true})
 	a, other := w.register(w.wiki.PublicURL, nil), w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}})
@@ -132,7 +132,7 @@ func TestWhoMayRevoke(t *testing.T) {
 }
 
 // A store that fails must not look as if it had revoked.
-func TestARevocationThatTheGuardDidNotTake(t *testing.T) {
+func TestRevocationThatTheGuardDidNotTake(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	store.Fail(errors.New("the store is away"), nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -144,7 +144,7 @@ func TestARevocationThatTheGuardDidNotTake(t *testing.T) {
 
 // The counter and the log's warning of reuse mean a theft, or a client out of order; not a client
 // that was not told of the end.
-func TestAnEndedLoginIsNoAlarmOfReuse(t *testing.T) {
+func TestRevocationIsNotReportedAsReuse(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{})
 	a := w.register(w.wiki.PublicURL, nil)
@@ -160,7 +160,7 @@ func TestAnEndedLoginIsNoAlarmOfReuse(t *testing.T) {
 }
 
 // A refresh while the store is away makes a token that is younger than the mark of the revocation.
-func TestARevokedLoginDoesNotComeBack(t *testing.T) {
+func TestRevocationOutlastsALateRefresh(t *testing.T) {
 	// of what the guard keeps; a memory keeps it for at least so long, and counts from its first
 	// use
 	const life = idle + 2*sealing.Skew

@@ -109,7 +109,7 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 
 // One parameter is read by one rule: a client that repeats at its refresh what it asked for at its
 // login has what the login gave.
-func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
+func TestRefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:admin", "*=wiki:read wiki:hello"}
 	for _, c := range []struct {
 		name                      string
@@ -152,7 +152,7 @@ func TestARefreshThatRepeatsTheLoginsScope(t *testing.T) {
 
 // A token without any scope opens nothing where one is required, so none is given; the refresh
 // token is not used up by that.
-func TestNoTokenWithoutAScopeWhereOneIsRequired(t *testing.T) {
+func TestScopeIsNeededWhereOneIsRequired(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read", "group:admins=wiki:admin"}, []string{"wiki:read"}
 		w.guarded("memory")
@@ -184,7 +184,7 @@ func TestNoTokenWithoutAScopeWhereOneIsRequired(t *testing.T) {
 
 // A provider that takes back all that a login was for is heard at that refresh: a token that opens
 // nothing would send the client round for an hour.
-func TestARefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
+func TestRefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) {
@@ -207,7 +207,7 @@ func TestARefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 
 // A refresh that asks for one scope, which the provider takes back at that very check, gets what
 // opens the door, and not a token that opens nothing.
-func TestARefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
+func TestRefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		required []string
@@ -247,7 +247,7 @@ func TestARefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
 
 // A provider that says nothing about scopes in its answer may never have heard of the one that
 // opens this server's door.
-func TestASilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
+func TestSilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
 	all := "openid wiki:admin"
 	lists := func(scopes ...string) map[string]any { return map[string]any{"scopes_supported": scopes} }
 	for _, c := range []struct {
@@ -427,7 +427,7 @@ func TestScopesInTheMetadata(t *testing.T) {
 }
 
 // The plugin refuses such labels by name. A hop header that has them all the same is refused whole.
-func TestRulesThatAreNone(t *testing.T) {
+func TestScopeRulesThatAreRefused(t *testing.T) {
 	for _, rules := range [][]string{
 		{"wiki:read"}, {"*="}, {"=wiki:read"}, {"group:=wiki:read"}, {"group=wiki:read"}, {"team:x=wiki:read"}, {"*:x=wiki:read"}, {"*=a", ""},
 		{"*=" + strings.Repeat("x", 1100)},

@@ -12,7 +12,7 @@ import (
 )
 
 // Whole logins, good ones and failures, with the log at debug: nothing in it opens anything.
-func TestNothingSecretIsLogged(t *testing.T) {
+func TestLogHoldsNoSecret(t *testing.T) {
 	const fromEnvironment = "upstream-secret-from-a-variable"
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 
 // What an operator needs of a login is there: who (a pseudonym), which client, which family, which
 // token.
-func TestWhatTheLogSaysOfALogin(t *testing.T) {
+func TestLogOfALogin(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	a.token(a.refreshment(a.login().text("refresh_token"))).wants(t, 200, "")

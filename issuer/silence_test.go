@@ -75,7 +75,7 @@ func newMuteWorld(t *testing.T) (w *world, m *mute, apps []*app) {
 
 // The first who waits in vain does so for all: for some seconds nobody else waits, at any tenant of
 // that provider, and nobody is logged out.
-func TestNobodyWaitsTwiceForAProviderThatHangs(t *testing.T) {
+func TestSilenceOfAProviderIsWaitedForOnce(t *testing.T) {
 	w, m, apps := newMuteWorld(t)
 	wiki, other, third := apps[0], apps[1], apps[2]
 	tokens := []string{wiki.login().text("refresh_token"), other.login().text("refresh_token"), third.login().text("refresh_token")}
@@ -136,7 +136,7 @@ func TestNobodyWaitsTwiceForAProviderThatHangs(t *testing.T) {
 }
 
 // What is no silence of the provider holds nobody up.
-func TestWhatIsNoSilenceOfTheProvider(t *testing.T) {
+func TestSilenceIsNotAnyFailure(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		fails func(*world, *mute, *app)
@@ -171,7 +171,7 @@ func TestWhatIsNoSilenceOfTheProvider(t *testing.T) {
 
 // A stranger's code may be swallowed on the way for what is in it. Others wait for nothing then;
 // only a provider that answers no plain question either is silent.
-func TestAStrangersCodeSilencesNoProvider(t *testing.T) {
+func TestSilenceIsNotMadeByAStrangersCode(t *testing.T) {
 	for _, c := range []struct {
 		name, silent string
 		pause        bool
@@ -213,7 +213,7 @@ func TestShortTokensLiveLongerThanClientsRefreshAhead(t *testing.T) {
 }
 
 // The operator is told when the program starts, whatever the platform.
-func TestShortAccessTokensAreWarnedOf(t *testing.T) {
+func TestShortTokensAreWarnedOf(t *testing.T) {
 	for life, warned := range map[time.Duration]bool{time.Minute: true, 5 * time.Minute: true, 5*time.Minute + time.Second: false, time.Hour: false} {
 		log := &logBuffer{}
 		_, err := issuer.New(issuer.Config{

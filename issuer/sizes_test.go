@@ -11,7 +11,7 @@ import (
 // (CRED_MAX_CREDENTIAL_BLOB_SIZE) of UTF-16. The provider is Google, whose refresh tokens have 103
 // characters. A rule for addresses makes the login carry one, of 30 characters here, and its
 // domain.
-func TestWhatAProgramKeepsFitsACredentialOfWindows(t *testing.T) {
+func TestTokenSizesFitACredentialOfWindows(t *testing.T) {
 	const most = 2560
 	for _, c := range []struct {
 		name, redirect string

@@ -16,7 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-func TestTheProviderDecidesWhichRedemptionIsTheFirst(t *testing.T) {
+func TestRedemptionThatIsFirstIsTheProvidersDecision(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		be       issuertest.Behaviour
@@ -44,7 +44,7 @@ func TestTheProviderDecidesWhichRedemptionIsTheFirst(t *testing.T) {
 	}
 }
 
-func TestOneOfManyParallelRedemptionsSucceeds(t *testing.T) {
+func TestRedemptionsAtTheSameTime(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.skews = []time.Duration{0, 0} })
 	a := w.register(w.wiki.PublicURL, nil)
 	code := a.code()
@@ -69,7 +69,7 @@ func TestOneOfManyParallelRedemptionsSucceeds(t *testing.T) {
 }
 
 // What fails at one of our checks must not use the code up: a thief could spoil it.
-func TestAFailedRedemptionDoesNotReachTheProvider(t *testing.T) {
+func TestRedemptionThatFailsDoesNotReachTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{BurnOnWrongProof: true})
 	const basic, public = "basic", "public"
@@ -256,7 +256,7 @@ func TestClientAuthentication(t *testing.T) {
 }
 
 // Whatever a client is refused, the operator reads whose request it was.
-func TestARefusalInTheLogNamesTheClient(t *testing.T) {
+func TestRefusalInTheLogNamesTheClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	document, unknown := w.publish(documentURL, nil), w.documentApp("mbc1_unknown")
@@ -457,7 +457,7 @@ func TestRefreshAfterAnotherRegistration(t *testing.T) {
 
 // RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its
 // access token and not the login: the next one may be for all of it again.
-func TestATokenRequestMayNarrowTheResource(t *testing.T) {
+func TestTokenRequestMayNarrowTheResource(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.guarded(guard) })
@@ -500,7 +500,7 @@ func TestATokenRequestMayNarrowTheResource(t *testing.T) {
 	}
 }
 
-func TestALoginEnds(t *testing.T) {
+func TestLoginEnds(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {
 		name string
@@ -532,7 +532,7 @@ func TestALoginEnds(t *testing.T) {
 }
 
 // A refresh token that nobody used for so long is not accepted; one that is used, goes on.
-func TestALoginThatIsNotUsedEnds(t *testing.T) {
+func TestLoginThatIsNotUsedEnds(t *testing.T) {
 	const day = 24 * time.Hour
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.RefreshIdleTTL = 7 * day } })
 	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
@@ -546,7 +546,7 @@ func TestALoginThatIsNotUsedEnds(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-func TestTheProviderIsAskedAgainAfterAnHour(t *testing.T) {
+func TestProviderIsAskedAgainAfterAnHour(t *testing.T) {
 	const short = "short" // an access token of five minutes and the same refresh token
 	for _, c := range []struct {
 		name  string
@@ -686,7 +686,7 @@ func TestLivesAreChecked(t *testing.T) {
 }
 
 // The store made the mark, and its answer was lost: the client is told to try again, and may.
-func TestACodeForWhichNothingWasGivenIsStillGood(t *testing.T) {
+func TestRedemptionThatGaveNothingLeavesTheCodeGood(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
 			w, store := newFaultyWorld(t, func(w *world) { w.wiki.Exchange = exchange })
@@ -706,7 +706,7 @@ func TestACodeForWhichNothingWasGivenIsStillGood(t *testing.T) {
 
 // The provider's code can be wrapped in a new code of ours as long as the login's cookie lives.
 // That may be of a replica that is a skew ahead, and lives a skew longer.
-func TestAProvidersCodeIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
+func TestCodeOfTheProviderIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, minutes := range []time.Duration{11, 16, 21, 26, 28, 30} {
 			t.Run(fmt.Sprintf("exchange=%s, %d minutes", exchange, minutes), func(t *testing.T) { wrappedAgain(t, exchange, minutes*time.Minute) })

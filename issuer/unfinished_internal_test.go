@@ -11,7 +11,7 @@ import (
 
 // Whoever has come by another person's upstream code and puts it into a login of their own neither
 // reads nor takes away what was learnt of it.
-func TestWhatWasLearntIsItsLoginsOnly(t *testing.T) {
+func TestUnfinishedLoginIsItsOwnersOnly(t *testing.T) {
 	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
 	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}
 	s.remember(tn, mine, "code", &provider.Answer{AccessToken: "access"})

@@ -119,7 +119,7 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 
 // A redirect to what is no address is an answer like any other, and no part of it is logged: it may
 // repeat what it was sent.
-func TestARedirectThatRepeatsWhatWasSent(t *testing.T) {
+func TestUpstreamRedirectThatRepeatsWhatWasSent(t *testing.T) {
 	for _, to := range []string{"https://login.example/%zz?", "https://login.example/?", "http://a b/?", "/\x7f?"} {
 		posts := 0
 		var said []string
@@ -327,7 +327,7 @@ func TestDiscoveryThatIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnEndlessDiscoveryDocumentCostsBoundedMemory(t *testing.T) {
+func TestDiscoveryDocumentWithoutEndCostsBoundedMemory(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{DiscoveryBytes: 100 << 20})
 	var before, after runtime.MemStats
@@ -383,7 +383,7 @@ func TestDiscoveryIsShared(t *testing.T) {
 }
 
 // The first who asks may go away: those after must not be told that the provider cannot be reached.
-func TestAPersonWhoLeavesDuringDiscovery(t *testing.T) {
+func TestDiscoveryDuringWhichAPersonLeaves(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -402,7 +402,7 @@ func TestAPersonWhoLeavesDuringDiscovery(t *testing.T) {
 }
 
 // A provider that hangs is asked once by all who wait, not by one after the other.
-func TestManyWaitForOneDiscovery(t *testing.T) {
+func TestDiscoveryThatManyWaitFor(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
 	})
@@ -435,7 +435,7 @@ func TestManyWaitForOneDiscovery(t *testing.T) {
 
 // An older document is as good as a new one: nobody waits for a provider that does not answer while
 // there is one.
-func TestAnOlderDiscoveryDocumentServesOn(t *testing.T) {
+func TestDiscoveryDocumentThatIsOlderServesOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
 	})

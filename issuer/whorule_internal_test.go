@@ -8,7 +8,7 @@ import (
 )
 
 // The plugin reads the same files.
-func TestScopeRuleVectors(t *testing.T) {
+func TestScopeRuleVectorsAtTheSidecar(t *testing.T) {
 	files, err := filepath.Glob("../plugin/testdata/scoperules/*.txt")
 	if err != nil || len(files) < 30 {
 		t.Fatalf("%d vectors: %v", len(files), err)

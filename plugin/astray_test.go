@@ -116,7 +116,7 @@ func bouncerNamed(t *testing.T, name string, next http.Handler, sidecar *fakeSid
 }
 
 // Strangers choose what a request brings. They can neither fill the log nor silence it for others.
-func TestStrangersNeitherFillTheLogNorSilenceIt(t *testing.T) {
+func TestLogIsNeitherFilledNorSilencedByStrangers(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -178,7 +178,7 @@ func TestLongQueriesForTheSidecarAreRefusedUnread(t *testing.T) {
 	}
 }
 
-func TestAMisconfiguredMiddlewareSaysSoWhenItIsAsked(t *testing.T) {
+func TestMisconfiguredMiddlewareSaysSoWhenItIsAsked(t *testing.T) {
 	log := start(t)
 	config := wikiConfig("http://sidecar.localhost")
 	config.Exchange = "never"

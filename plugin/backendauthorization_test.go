@@ -195,7 +195,7 @@ func settled() bool {
 	return quiet
 }
 
-func TestAnAssertionUnderANameOfOnesOwn(t *testing.T) {
+func TestAssertionUnderANameOfOnesOwn(t *testing.T) {
 	start(t)
 	_, _, h, behind := startNotary(t, "assertion=X-Jwt-Assertion")
 	ask(h, "GET", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), "X_Jwt_Assertion", "forged", "X-Mcp-Assertion", "forged")...)
@@ -206,7 +206,7 @@ func TestAnAssertionUnderANameOfOnesOwn(t *testing.T) {
 
 // The assertion of a bearer key is asked for with the access token that the key stands for, never
 // with the key.
-func TestAnAssertionForABearerKey(t *testing.T) {
+func TestAssertionForABearerKey(t *testing.T) {
 	start(t)
 	sidecar, n, h, behind := startNotary(t, "assertion")
 	m := &keyMaker{good: map[string]string{aKey("ci"): "ci-bot"}}
@@ -230,7 +230,7 @@ func TestAssertionsThatNoHeaderCarries(t *testing.T) {
 	}
 }
 
-func TestRequestsWithOneTokenShareOneAssertion(t *testing.T) {
+func TestAssertionIsSharedByRequestsWithOneToken(t *testing.T) {
 	start(t)
 	_, n, h, _ := startNotary(t, "assertion")
 	token := goodToken("k1", nil)

@@ -77,7 +77,7 @@ func startKeys(t testing.TB, good map[string]string) (*fakeSidecar, *keyMaker, h
 	return sidecar, m, h, behind
 }
 
-func TestABearerKeyComesIn(t *testing.T) {
+func TestBearerKeyComesIn(t *testing.T) {
 	start(t)
 	sidecar, m, h, behind := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 	for i := 0; i < 3; i++ {
@@ -105,7 +105,7 @@ func TestABearerKeyComesIn(t *testing.T) {
 }
 
 // To the second: the minute in which other access tokens are still honoured would be the key's.
-func TestABearerKeyEndsWhenItSays(t *testing.T) {
+func TestBearerKeyEndsWhenItSays(t *testing.T) {
 	start(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 	m.ends = clock.Load() + 2000
@@ -162,7 +162,7 @@ func TestBearerKeysThatAreRefused(t *testing.T) {
 }
 
 // A flood of invented keys is asked for a bounded number at a time, and leaves nothing behind.
-func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
+func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
 	_, m, h, behind := startKeys(t, nil)
 	m.hold = make(chan struct{})
@@ -212,7 +212,7 @@ func TestInventedBearerKeysDoNotHammerTheSidecar(t *testing.T) {
 
 // All keys are fresh after a restart. Whoever invents others meanwhile, from the same address or
 // from another, shuts none of them out.
-func TestAStrangerDoesNotShutOutNewKeys(t *testing.T) {
+func TestBearerKeysThatAreNewAreNotShutOut(t *testing.T) {
 	for _, c := range []struct{ name, address string }{
 		{"from the address of the good keys", "192.0.2.1"},
 		{"from another", "198.51.100.7"},
@@ -259,7 +259,7 @@ func flood(h http.Handler, address string) func() {
 }
 
 // A place that becomes free goes to each address alike, however many keys it has in the queue.
-func TestAFloodFromOneAddressWaitsForTheOthers(t *testing.T) {
+func TestBearerKeyFloodFromOneAddressWaits(t *testing.T) {
 	start(t)
 	b := newBearerKeys()
 	b.strange = keyPlaces
@@ -293,7 +293,7 @@ func TestAFloodFromOneAddressWaitsForTheOthers(t *testing.T) {
 }
 
 // Two addresses, or some hundred, cannot fill the queue for a third.
-func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
+func TestBearerKeyFloodFromSomeAddressesLeavesRoom(t *testing.T) {
 	for _, addresses := range []int{2, 500} {
 		start(t)
 		b := newBearerKeys()
@@ -325,7 +325,7 @@ func TestAFloodFromSomeAddressesLeavesRoomForTheOthers(t *testing.T) {
 	}
 }
 
-func TestTheAddressOfAKey(t *testing.T) {
+func TestBearerKeyAddress(t *testing.T) {
 	for _, c := range []struct{ name, realIP, remote, want string }{
 		{"Traefik says it", "192.0.2.7", "10.0.0.1:80", "192.0.2.7"},
 		{"nobody says it", "", "192.0.2.8:4711", "192.0.2.8"},
@@ -345,7 +345,7 @@ func TestTheAddressOfAKey(t *testing.T) {
 }
 
 // Strangers who occupy all questions do not hold up a key that was good before.
-func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
+func TestBearerKeysThatAreKnownDoNotWait(t *testing.T) {
 	start(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
@@ -373,7 +373,7 @@ func TestKnownKeysDoNotWaitForStrangers(t *testing.T) {
 	}
 }
 
-func TestGoodBearerKeysAreNotCounted(t *testing.T) {
+func TestBearerKeysThatAreGoodAreNotCounted(t *testing.T) {
 	start(t)
 	good := map[string]string{}
 	for i := 0; i < 2*keyPlaces; i++ {
@@ -387,7 +387,7 @@ func TestGoodBearerKeysAreNotCounted(t *testing.T) {
 	}
 }
 
-func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
+func TestBearerKeyQuestionIsShared(t *testing.T) {
 	start(t)
 	sidecar, m, _, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("other"): "other-bot"})
 	m.hold = make(chan struct{})
@@ -413,7 +413,7 @@ func TestRequestsWithOneKeyShareOneQuestion(t *testing.T) {
 
 // A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a
 // verdict, and what was none is not remembered.
-func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
+func TestBearerKeyWhileTheSidecarIsAway(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		down int
@@ -461,7 +461,7 @@ func TestSidecarAwayIsNoVerdictOnAKey(t *testing.T) {
 
 // A sidecar whose clock is half a minute behind exchanges the key for a token that has expired
 // here.
-func TestAKeysTokenThatHasExpiredIsNotAccepted(t *testing.T) {
+func TestBearerKeyWhoseTokenHasExpired(t *testing.T) {
 	start(t)
 	sidecar, _, h, behind := startKeys(t, nil)
 	asked := 0
@@ -477,7 +477,7 @@ func TestAKeysTokenThatHasExpiredIsNotAccepted(t *testing.T) {
 }
 
 // Strangers who invent keys, and keys that are good, push out one each, and not all others.
-func TestFullMemoriesOfBearerKeysLoseOneEntry(t *testing.T) {
+func TestBearerKeyMemoriesThatAreFullLoseOneEntry(t *testing.T) {
 	b := newBearerKeys()
 	name := func(i int) [32]byte {
 		var hash [32]byte

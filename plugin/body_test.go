@@ -76,7 +76,7 @@ func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 
 // A body that was read before, as a middleware that sends a request twice hands it on, or that
 // breaks off, is not passed on as a shorter one.
-func TestABodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
+func TestBodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 	message := toolCall("search")
 	long := strings.Replace(message, "Main", strings.Repeat("x", 100000), 1)
 	for _, c := range []struct {
@@ -287,7 +287,7 @@ func heldAtOnce(t *testing.T, rules bool) {
 }
 
 // A message costs its size, and one that is only announced costs little.
-func TestWhatAMessageCosts(t *testing.T) {
+func TestMessageCosts(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		announced int64
@@ -325,7 +325,7 @@ type slowBody struct {
 }
 
 // Whoever sends slowly, or announces what never comes, takes nothing that others need.
-func TestSlowBodiesUseUpNoBudget(t *testing.T) {
+func TestMessagesThatComeSlowlyUseUpNoBudget(t *testing.T) {
 	for _, c := range []slowBody{
 		{"strangers at the sidecar's paths", "/oauth/token", -1, false, "grant_type=a", -1},
 		{"strangers who announce", "/oauth/token", maxForwarded, false, strings.Repeat("x", maxForwarded), maxForwarded},

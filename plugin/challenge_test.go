@@ -231,7 +231,7 @@ func TestAnswersOfTheServerCanBeReadByScripts(t *testing.T) {
 
 // An MCP server that wants a token of its own sends clients to metadata of its own. That passes, as
 // all that it answers; the operator is told how to end it.
-func TestAServerThatWantsATokenItselfIsNamed(t *testing.T) {
+func TestServerThatWantsATokenItselfIsNamed(t *testing.T) {
 	const own = `Bearer resource_metadata="http://wiki:8000/.well-known/oauth-protected-resource"`
 	for _, c := range []struct {
 		name, scopes string
@@ -313,7 +313,7 @@ func TestWhatAServersOwnChallengeMayPutIntoTheLog(t *testing.T) {
 }
 
 // RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
-func TestATokenInTheBodyDoesNotCount(t *testing.T) {
+func TestTokenInTheBodyDoesNotCount(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
@@ -375,7 +375,7 @@ func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 
 // The letters count over HTTP/1.1, where the original's README shows them, and not from HTTP/2
 // on, where the key that Traefik looks for costs nothing.
-func TestTheChallengeIsSpeltForTheWire(t *testing.T) {
+func TestChallengeIsSpeltForTheWire(t *testing.T) {
 	start(t)
 	h, _ := guard(t, wikiConfig(startSidecar(t).server.URL))
 	for _, c := range []struct {

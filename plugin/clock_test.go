@@ -24,7 +24,7 @@ func TestPeriods(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
+func TestClockSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
 	for _, back := range []int64{1, 120, 3600, 400 * 86400} {
 		name := fmt.Sprintf("%d seconds back", back)
 		start(t)
@@ -65,7 +65,7 @@ func TestAClockThatIsSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
 }
 
 // Each kind of what is remembered for a while is asked for anew, and once.
-func TestWhatIsRememberedEndsWhenTheClockIsSetBack(t *testing.T) {
+func TestClockSetBackEndsWhatIsRemembered(t *testing.T) {
 	for _, back := range []int64{120, 3600} {
 		name := fmt.Sprintf("%d seconds back", back)
 
@@ -130,7 +130,7 @@ func TestWhatIsRememberedEndsWhenTheClockIsSetBack(t *testing.T) {
 	}
 }
 
-func TestAssertionIsRenewedWhenTheClockIsSetBack(t *testing.T) {
+func TestClockSetBackRenewsTheAssertion(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	asked := 0
@@ -153,7 +153,7 @@ func TestAssertionIsRenewedWhenTheClockIsSetBack(t *testing.T) {
 }
 
 // An older document stays out for an hour, from the time to which the clock was set, and no longer.
-func TestAnOlderDenyDocumentStaysOutWhenTheClockIsSetBack(t *testing.T) {
+func TestDenyDocumentThatIsOlderStaysOutWhenTheClockIsSetBack(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.setDeny(strings.Replace(denyDocument(`"families":["family-1"]`), `"serial":1`, `"serial":2`, 1))
@@ -185,7 +185,7 @@ func TestAnOlderDenyDocumentStaysOutWhenTheClockIsSetBack(t *testing.T) {
 }
 
 // Of the sets of keys that are too many, those of before the clock was set back go first.
-func TestAClockThatIsSetBackKeepsTheKeysInUse(t *testing.T) {
+func TestClockSetBackKeepsTheKeysInUse(t *testing.T) {
 	start(t)
 	hop := &hopSealer{}
 	for i := 0; i < maxSidecarStates; i++ {

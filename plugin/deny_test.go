@@ -19,7 +19,7 @@ func login() map[string]any {
 	return map[string]any{"sid": "family-1", "auth_time": int64(1799990000), "exp": clock.Load() + 20000}
 }
 
-func TestWhatTheDenyDocumentDenies(t *testing.T) {
+func TestDenyDocumentAtThePlugin(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		document string
@@ -94,7 +94,7 @@ func TestFingerprintIsThatOfTheSidecar(t *testing.T) {
 	}
 }
 
-func TestTheDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
+func TestDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -133,7 +133,7 @@ func TestTheDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 }
 
 // After a quiet time the first request waits for a new copy: it could be the thief's.
-func TestAQuietTimeLeavesNoOldCopyInForce(t *testing.T) {
+func TestDenyDocumentAfterAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
@@ -146,7 +146,7 @@ func TestAQuietTimeLeavesNoOldCopyInForce(t *testing.T) {
 	}
 }
 
-func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
+func TestDenyDocumentThatWasGoodIsKept(t *testing.T) {
 	for _, c := range []struct{ name, document string }{
 		{"the sidecar cannot read it", "503"},
 		{"it is not JSON", "soon"},
@@ -183,7 +183,7 @@ func TestTheLastGoodDenyDocumentIsKept(t *testing.T) {
 
 // Of several replicas one may have an old copy, or none: it must not let in again whom another
 // keeps out.
-func TestAnOlderDenyDocumentIsNotTaken(t *testing.T) {
+func TestDenyDocumentThatIsOlderIsNotTaken(t *testing.T) {
 	for _, c := range []struct{ name, document string }{
 		{"an older serial", denyDocument(`"users":["user-2"]`)},
 		{"a sidecar that was started without one", noDeny},
@@ -217,7 +217,7 @@ func TestAnOlderDenyDocumentIsNotTaken(t *testing.T) {
 }
 
 // A list that was never read is not an empty one.
-func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
+func TestDenyDocumentThatNeverCameLetsNobodyPass(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.setDeny("503")
@@ -249,7 +249,7 @@ func TestWithoutAnyDenyDocumentNobodyPasses(t *testing.T) {
 }
 
 // A token that was verified by the old document must not be remembered under the new one.
-func TestATokenThatIsVerifiedWhileTheDocumentChanges(t *testing.T) {
+func TestDenyDocumentThatChangesDuringAVerification(t *testing.T) {
 	start(t)
 	c := newTokenCache()
 	key := &verifyKey{kid: "k1"}
@@ -273,7 +273,7 @@ func TestATokenThatIsVerifiedWhileTheDocumentChanges(t *testing.T) {
 	}
 }
 
-func TestManyEntriesAreTaken(t *testing.T) {
+func TestDenyDocumentOfManyEntries(t *testing.T) {
 	users := []string{}
 	for i := 0; i < 10000; i++ {
 		users = append(users, fmt.Sprintf(`"user-%d"`, i))
@@ -285,7 +285,7 @@ func TestManyEntriesAreTaken(t *testing.T) {
 }
 
 // JSON may write one character of the sidecar's document in six: it is larger here than there.
-func TestALargeDocumentIsTaken(t *testing.T) {
+func TestDenyDocumentThatIsLarge(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.setDeny(denyDocument(`"users":["` + strings.Repeat(`\u0026`, 1<<20) + `"],"families":["family-1"]`))
@@ -301,7 +301,7 @@ func TestALargeDocumentIsTaken(t *testing.T) {
 
 // A failure before the quiet time, as the old copy of a replica that lags is one too, is no reason
 // to let whoever comes first pass by the old copy.
-func TestAQuietTimeAfterAFailureLeavesNoOldCopyInForce(t *testing.T) {
+func TestDenyDocumentAfterAFailureAndAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))

@@ -175,7 +175,7 @@ func TestIdentityHeadersAreNotShared(t *testing.T) {
 
 // Browsers send the newest cookie last. A long header buys nobody's time: what is older is not
 // passed on.
-func TestTheSidecarGetsTheNewestCookies(t *testing.T) {
+func TestSidecarGetsTheNewestCookies(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))

@@ -48,7 +48,7 @@ func TestIdentityHeadersThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestIdentityHeaders(t *testing.T) {
+func TestIdentityHeadersSayWhatLabelsAskFor(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		label  string

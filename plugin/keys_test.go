@@ -47,7 +47,7 @@ func TestUnknownKeyIDsCauseOneFetchIn30Seconds(t *testing.T) {
 	}
 }
 
-func TestGarbageCausesNoFetch(t *testing.T) {
+func TestKeysAreNotFetchedForGarbage(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -61,7 +61,7 @@ func TestGarbageCausesNoFetch(t *testing.T) {
 	}
 }
 
-func TestNewKeyIsFoundAtOnce(t *testing.T) {
+func TestKeyThatIsNewIsFoundAtOnce(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -99,7 +99,7 @@ func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 	close(hold)
 }
 
-func TestSidecarAwayKeysServeForAnHour(t *testing.T) {
+func TestKeysServeForAnHourWhileTheSidecarIsAway(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -150,7 +150,7 @@ func failuresOfTheOne(t *testing.T) int {
 	return failures
 }
 
-func TestNoKeysAtAllIs503AndBacksOff(t *testing.T) {
+func TestKeysThatNeverCameAre503(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.serveKeys("not JSON")
@@ -292,7 +292,7 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 
 // Keys that a change of labels took over stand under the same deny document, and go at the same
 // time.
-func TestAdoptedKeysAgeAsTheOnesTheyAre(t *testing.T) {
+func TestKeysThatAreAdoptedKeepTheirAge(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	sidecar.setDeny(denyDocument(`"users":["user-2"]`))
@@ -348,7 +348,7 @@ func TestCachedTokenGoesWithItsKey(t *testing.T) {
 	}
 }
 
-func TestAKidWithAnotherKeyDropsCachedTokens(t *testing.T) {
+func TestKidWithAnotherKeyDropsCachedTokens(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -464,7 +464,7 @@ func TestKeySets(t *testing.T) {
 
 // Where publicURL is not set, whoever asks chooses the host, and so the tenant. That makes no other
 // tenant's keys go, which a reload of Traefik needs while the sidecar is away.
-func TestInventedHostsPushOutNobodysKeys(t *testing.T) {
+func TestKeysAreNotPushedOutByInventedHosts(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)

@@ -326,7 +326,7 @@ func FuzzLists(f *testing.F) {
 	})
 }
 
-func TestScopeRuleVectors(t *testing.T) {
+func TestScopeRuleVectorsAtThePlugin(t *testing.T) {
 	for name, v := range loadVectors(t, "scoperules", "expect", "who", "name", "scopes") {
 		rules, err := parseNameRules("scopeRules", v["subject"], whoFault)
 		if v["expect"] == "refused" {

@@ -61,7 +61,7 @@ func tools(names ...string) string {
 	return `{"id":1,"jsonrpc":"2.0","result":{"nextCursor":"c","tools":[` + strings.Join(list, ",") + `]}}`
 }
 
-func TestToolsThatMayNotBeCalledAreHidden(t *testing.T) {
+func TestListingHidesToolsThatMayNotBeCalled(t *testing.T) {
 	start(t)
 	jsonType := http.Header{"Content-Type": {"application/json"}, "Mcp-Session-Id": {"s1"}, "Content-Length": {"99999"}}
 	stream := http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}
@@ -168,7 +168,7 @@ func TestListingPassesQuestionsOnAtOnce(t *testing.T) {
 	}
 }
 
-func TestAListingThatBreaksOff(t *testing.T) {
+func TestListingThatBreaksOff(t *testing.T) {
 	log := start(t)
 	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 	var next http.Handler = &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{"{"}, panics: true}
@@ -179,7 +179,7 @@ func TestAListingThatBreaksOff(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotHeld(t *testing.T) {
+func TestListingIsTheOnlyAnswerThatIsHeld(t *testing.T) {
 	start(t)
 	for _, c := range []struct{ name, hide, body string }{
 		{"a list without the label", "", listRequest},
@@ -304,7 +304,7 @@ func (l *talker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 
 // A client does not wait for ever for what is too long to be passed on, and the log says so at
 // once.
-func TestAnEventThatIsTooLongEndsItsStream(t *testing.T) {
+func TestListingWithAnEventThatIsTooLong(t *testing.T) {
 	log := start(t)
 	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 	server := &talker{parts: []string{"data: {}\n\n", "data: " + strings.Repeat("x", maxListing)}, ended: make(chan bool, 1)}
@@ -317,7 +317,7 @@ func TestAnEventThatIsTooLongEndsItsStream(t *testing.T) {
 }
 
 // What an answer costs grows with its length, however the server cuts it up.
-func TestWhatAListingCosts(t *testing.T) {
+func TestListingCosts(t *testing.T) {
 	long := strings.Replace(tools("search", "delete_page"), `"c"`, `"`+strings.Repeat("x", 400000)+`"`, 1)
 	pieces := []string{}
 	for text := "data: " + long + "\n\n"; text != ""; text = text[len(pieces[len(pieces)-1]):] {
@@ -364,7 +364,7 @@ func TestWhatAListingCosts(t *testing.T) {
 }
 
 // An event ends where its last line ends, wherever the pieces are cut.
-func TestEventsThatAreCutAnywhere(t *testing.T) {
+func TestListingWithEventsThatAreCutAnywhere(t *testing.T) {
 	for _, end := range []string{"\n\n", "\r\r", "\r\n\r\n", "\n\r", "\r\n\n", "\n\r\n"} {
 		text := "id: 1\ndata: {}" + end + "data: a" + end + "data: b"
 		for size := 1; size < 8; size++ {

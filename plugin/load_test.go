@@ -83,7 +83,7 @@ func TestAtLoadEachConfigurationIsCheckedOnce(t *testing.T) {
 }
 
 // The sidecar may be started after Traefik: that it is there then is said too.
-func TestASidecarThatComesLaterIsSaid(t *testing.T) {
+func TestSidecarThatComesLaterIsSaid(t *testing.T) {
 	log := start(t)
 	checked.seen = map[[32]byte]bool{}
 	sidecar := startSidecar(t)

@@ -75,7 +75,7 @@ func toolCall(tool string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{"page":"Main"}}}`
 }
 
-func TestWhichScopesAnOperationNeeds(t *testing.T) {
+func TestScopesOfAnOperation(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)
 	for _, c := range []struct {

@@ -179,7 +179,7 @@ func TestMethodsThatAreNotKnown(t *testing.T) {
 }
 
 // Who invents methods writes one line in ten seconds, and no control characters.
-func TestInventedMethodsDoNotFillTheLog(t *testing.T) {
+func TestMethodsThatAreInventedDoNotFillTheLog(t *testing.T) {
 	logged := start(t)
 	h, _ := skilled(t, "")
 	for i := 0; i < 20; i++ {
@@ -225,7 +225,7 @@ func TestMcpNameOfTasksAndOthers(t *testing.T) {
 
 // What differs from a name in letter case alone is that name to some servers. Methods are refused
 // then; tools, prompts and resources need the scopes of both.
-func TestLetterCaseOpensNothing(t *testing.T) {
+func TestSubjectsInOtherLetterCaseOpenNothing(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, func(c *Config) {
 		c.MethodScopes = "admin/reset=wiki:admin"

@@ -13,7 +13,7 @@ import (
 
 // A load balancer or a sidecar that was replaced closes a connection that is kept: what the plugin
 // asks next comes through all the same, whole and once.
-func TestAConnectionToTheSidecarThatDied(t *testing.T) {
+func TestConnectionToTheSidecarThatDied(t *testing.T) {
 	for _, c := range []struct{ name, method, path, form string }{
 		{"a code", "POST", "/wiki/oauth/token", "grant_type=authorization_code&code=once"},
 		{"a registration", "POST", "/wiki/oauth/register", "{}"},
@@ -50,7 +50,7 @@ func TestAConnectionToTheSidecarThatDied(t *testing.T) {
 }
 
 // The plugin's own questions come through too: a bearer key is not refused for it.
-func TestABearerKeyOverAConnectionThatDied(t *testing.T) {
+func TestBearerKeyOverAConnectionThatDied(t *testing.T) {
 	start(t)
 	sidecar := newDyingSidecar(t)
 	hop := &hopSealer{payload: []byte("{}")}

@@ -171,7 +171,7 @@ func TestWellKnownDocumentsOfTheServer(t *testing.T) {
 
 // Some servers believe headers more than the request line, and go by the session that one names: a
 // request that nobody was asked a token for must stay one for the document.
-func TestAWellKnownDocumentLeadsNowhereElse(t *testing.T) {
+func TestWellKnownDocumentLeadsNowhereElse(t *testing.T) {
 	start(t)
 	config := wikiConfig(startSidecar(t).server.URL)
 	config.WellKnown = "agent-card.json"
@@ -193,7 +193,7 @@ func TestAWellKnownDocumentLeadsNowhereElse(t *testing.T) {
 }
 
 // A cache shows one answer to all who ask, scripts or not.
-func TestAWellKnownDocumentIsForScriptsToo(t *testing.T) {
+func TestWellKnownDocumentIsForScriptsToo(t *testing.T) {
 	for _, origin := range []string{"", "https://a.example", "null"} {
 		start(t)
 		config := wikiConfig(startSidecar(t).server.URL)
@@ -212,7 +212,7 @@ func TestAWellKnownDocumentIsForScriptsToo(t *testing.T) {
 }
 
 // A body, or a promise of one, is more than a plain read.
-func TestAWellKnownDocumentIsReadWithoutABody(t *testing.T) {
+func TestWellKnownDocumentIsReadWithoutABody(t *testing.T) {
 	for _, length := range []int64{3, -1} {
 		start(t)
 		config := wikiConfig(startSidecar(t).server.URL)
@@ -230,7 +230,7 @@ func TestAWellKnownDocumentIsReadWithoutABody(t *testing.T) {
 
 // HTTP/3 does not say that there is no body. Nor do clients that send an empty one in chunks, with
 // trailers, which some servers take for headers.
-func TestAWellKnownDocumentIsReadOverHTTP3(t *testing.T) {
+func TestWellKnownDocumentIsReadOverHTTP3(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD"} {
 		start(t)
 		config := wikiConfig(startSidecar(t).server.URL)

@@ -224,7 +224,7 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
-func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
+func TestTenantMemoryIsNotFilledByInventedHosts(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
 	if err != nil {
@@ -246,7 +246,7 @@ func TestInventedHostsAndPathsDoNotFillTheMemory(t *testing.T) {
 }
 
 // What they push out is one entry each, and not all of the others.
-func TestInventedHostsAndPathsPushOutOneEntryEach(t *testing.T) {
+func TestTenantMemoryLosesOneEntryToEachInventedHost(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
 	if err != nil {

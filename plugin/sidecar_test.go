@@ -35,7 +35,7 @@ func sealReason(hop, reason string) string {
 
 // The line says what is to be done, and only where the key is wrong does it speak of keys: whoever
 // is told otherwise rotates them.
-func TestARefusalSaysWhatIsToBeDone(t *testing.T) {
+func TestRefusalSaysWhatIsToBeDone(t *testing.T) {
 	const plain = "mbe1_" // no reason at all
 	for _, c := range []struct {
 		name   string
@@ -98,7 +98,7 @@ func TestARefusalSaysWhatIsToBeDone(t *testing.T) {
 }
 
 // The sidecar's clock and the header's age are told apart: a header is sent for 20 seconds.
-func TestTheAgeOfAHopHeaderIsNotTakenForAClock(t *testing.T) {
+func TestHopHeaderAgeIsNotTakenForAClock(t *testing.T) {
 	log := start(t)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		rw.Header().Set(reasonHeader, sealReason(req.Header.Get(hopHeader), "clock 615"))
@@ -219,7 +219,7 @@ func TestEachAnswerToThePluginItselfMustBeTheSidecars(t *testing.T) {
 	}
 }
 
-func TestTheMarkReachesNoClient(t *testing.T) {
+func TestMarkReachesNoClient(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))
@@ -231,7 +231,7 @@ func TestTheMarkReachesNoClient(t *testing.T) {
 
 // A request that a middleware has sent to its sidecar ends at the next middleware, whatever its
 // path. Whoever makes the header up is refused alone.
-func TestARequestThatComesBackIsALoop(t *testing.T) {
+func TestRequestThatComesBackIsALoop(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
@@ -270,7 +270,7 @@ func TestARequestThatComesBackIsALoop(t *testing.T) {
 }
 
 // One anonymous request makes one other, however the sidecar's address is spelt.
-func TestALoopEndsAtItsSecondRequest(t *testing.T) {
+func TestLoopEndsAtItsSecondRequest(t *testing.T) {
 	for _, path := range []string{"/oauth/register", "/.well-known/oauth-authorization-server", "/mcp"} {
 		log := start(t)
 		var mu sync.Mutex
@@ -409,7 +409,7 @@ func TestInterimAnswersReachNobody(t *testing.T) {
 
 // What cannot be read as HTTP stands in errors of net/http at its full length. In the log it is
 // cut, and no line holds what a terminal obeys.
-func TestWhatNobodyCanReadIsCutInTheLog(t *testing.T) {
+func TestLogCutsWhatNobodyCanRead(t *testing.T) {
 	log := start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -447,7 +447,7 @@ func answerRaw(listener net.Listener, text string) {
 }
 
 // A stranger's odd header is not the sidecar's fault, and not worth a line.
-func TestAnOddUpgradeIsNotBlamedOnTheSidecar(t *testing.T) {
+func TestOddUpgradeIsNotBlamedOnTheSidecar(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	h, _ := guard(t, wikiConfig(sidecar.server.URL))

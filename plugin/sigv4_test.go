@@ -165,7 +165,7 @@ func TestRequestsToTheSidecarAreSigned(t *testing.T) {
 
 // Without the label nothing is signed, and a client cannot say in the signer's header what it says
 // in Authorization otherwise.
-func TestAClientHasOneAuthorization(t *testing.T) {
+func TestClientHasOneAuthorization(t *testing.T) {
 	start(t)
 	var mu sync.Mutex
 	var seen http.Header
@@ -332,7 +332,7 @@ func TestContainersThatGiveNoCredentials(t *testing.T) {
 	}
 }
 
-func TestARenamedChallengeGetsItsNameBack(t *testing.T) {
+func TestRenamedChallengeGetsItsNameBack(t *testing.T) {
 	start(t)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		markAnswer(rw, req)

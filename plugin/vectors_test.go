@@ -111,7 +111,7 @@ func TestTokenVectors(t *testing.T) {
 }
 
 // Every other character of a token changed, and every truncation of it, is refused.
-func TestNoChangedTokenIsAccepted(t *testing.T) {
+func TestTokenThatWasChangedIsNotAccepted(t *testing.T) {
 	v := loadVectors(t, "tokens", "expect", "iss", "audience", "now", "jwks")["valid-eddsa"]
 	keys, _ := parseKeys([]byte(v["jwks"]))
 	at, _ := strconv.ParseInt(v["now"], 10, 64)
@@ -135,7 +135,7 @@ func markOf(key []byte, hop string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-func TestHopVectors(t *testing.T) {
+func TestHopVectorsAtThePlugin(t *testing.T) {
 	accepted := 0
 	for name, v := range loadVectors(t, "hop", "expect", "reason", "mark", "master", "key", "now", "payload") {
 		key, err := base64.StdEncoding.DecodeString(v["key"])

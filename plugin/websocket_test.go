@@ -83,7 +83,7 @@ func isOpen(s *socket, looks chan time.Time) bool {
 	}
 }
 
-func TestAWebSocketEndsWithItsToken(t *testing.T) {
+func TestWebSocketEndsWithItsToken(t *testing.T) {
 	logged := start(t)
 	sidecar := startSidecar(t)
 	exp := clock.Load() + 1000
@@ -102,7 +102,7 @@ func TestAWebSocketEndsWithItsToken(t *testing.T) {
 	}
 }
 
-func TestAWebSocketEndsWithItsLogin(t *testing.T) {
+func TestWebSocketEndsWithItsLogin(t *testing.T) {
 	logged := start(t)
 	sidecar := startSidecar(t)
 	s, looks := openSocket(t, wikiConfig(sidecar.server.URL), goodToken("k1", login()))
@@ -122,7 +122,7 @@ func TestAWebSocketEndsWithItsLogin(t *testing.T) {
 }
 
 // That the sidecar is away ends no WebSocket before its token.
-func TestAWebSocketOutlivesAnOutage(t *testing.T) {
+func TestWebSocketOutlivesAnOutage(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	claims := login()
@@ -141,7 +141,7 @@ func TestAWebSocketOutlivesAnOutage(t *testing.T) {
 }
 
 // A WebSocket that ends by itself leaves nothing that looks at it.
-func TestAWebSocketThatEndsIsNotWatched(t *testing.T) {
+func TestWebSocketThatEndsIsNotWatched(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	s, looks := openSocket(t, wikiConfig(sidecar.server.URL), goodToken("k1", login()))

@@ -45,7 +45,7 @@ func TestEachFactMakesAnotherTenant(t *testing.T) {
 	}
 }
 
-func TestAValueOpensForNoTenantThatDiffersInOneFact(t *testing.T) {
+func TestValueOpensForNoTenantThatDiffersInOneFact(t *testing.T) {
 	r := ring(t, "one")
 	a := sealing.Tenant{PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Generation: 1}
 	b := a

@@ -78,7 +78,7 @@ func TestSchedulesNeverLeaveAVerifierWithoutTheKey(t *testing.T) {
 	}
 }
 
-func TestTheNextKeyIsPublishedAndTheRangeOnlyMovesForward(t *testing.T) {
+func TestNextKeyIsPublishedAndTheRangeOnlyMovesForward(t *testing.T) {
 	for _, c := range schedules {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.schedule
@@ -98,7 +98,7 @@ func TestTheNextKeyIsPublishedAndTheRangeOnlyMovesForward(t *testing.T) {
 	}
 }
 
-func TestAKeyIsWithdrawnAfterTheOverlap(t *testing.T) {
+func TestKeyIsWithdrawnAfterTheOverlap(t *testing.T) {
 	for _, c := range schedules {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.schedule
@@ -144,7 +144,7 @@ func TestScheduleCheck(t *testing.T) {
 
 // The bound of docs/sealed-values.md: no schedule that Check accepts publishes more keys of one
 // master.
-func TestTheJWKSIsBounded(t *testing.T) {
+func TestJWKSIsBounded(t *testing.T) {
 	most := uint32(0)
 	for _, rotation := range []time.Duration{time.Minute, 61 * time.Second, 119 * time.Second, 7 * time.Minute, time.Hour} {
 		s := sealing.Schedule{Rotation: rotation, Overlap: sealing.Skew}
@@ -220,7 +220,7 @@ func TestSigningKeysAreAllDifferent(t *testing.T) {
 	}
 }
 
-func TestASigningKeyIsTheSameOnEveryReplica(t *testing.T) {
+func TestSigningKeyIsTheSameOnEveryReplica(t *testing.T) {
 	s := sealing.Schedule{Rotation: day, Overlap: day}
 	key := ring(t, "one").SigningKey(wiki, s, now)
 	if !key.Equal(ring(t, "one").SigningKey(wiki, s, now.Truncate(day))) {

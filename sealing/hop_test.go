@@ -117,7 +117,7 @@ func TestHopAges(t *testing.T) {
 	}
 }
 
-func TestNoChangedHopOpens(t *testing.T) {
+func TestHopThatWasChangedDoesNotOpen(t *testing.T) {
 	r := ring(t, "one")
 	for rest := range 3 {
 		v := sealHop(t, r.HopKey(), now, configuration[:30+rest])
@@ -167,7 +167,7 @@ func TestNoChangedHopOpens(t *testing.T) {
 	})
 }
 
-func TestAHopIsNoValueAndAValueNoHop(t *testing.T) {
+func TestHopHeaderIsNotASealedValue(t *testing.T) {
 	r := ring(t, "one")
 	hop := sealHop(t, r.HopKey(), now, configuration)
 	for _, kind := range sealing.Kinds {
@@ -205,7 +205,7 @@ func openReason(t *testing.T, key, hop, reason string) (string, bool) {
 	return string(plain), err == nil
 }
 
-func TestTheReasonOfARefusalIsForTheHeaderThatWasSent(t *testing.T) {
+func TestReasonOfARefusalIsForTheHeaderThatWasSent(t *testing.T) {
 	r := ring(t, "new", "old")
 	key := ring(t, "old").HopKey() // of the plugin, which has not followed yet
 	v := sealHop(t, key, now, configuration)

@@ -22,7 +22,7 @@ func TestKindsListsEveryKind(t *testing.T) {
 }
 
 // Headers are not authenticated when a key is derived for them, so strangers choose what is cached.
-func TestForgedValuesDoNotGrowTheCache(t *testing.T) {
+func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestForgedValuesDoNotGrowTheCache(t *testing.T) {
 }
 
 // The keys that one tenant publishes must fit, or each JWKS request would derive all of them again.
-func TestOneJWKSFitsTheCache(t *testing.T) {
+func TestCacheHoldsOneJWKS(t *testing.T) {
 	if maxMasters*maxPublished > cacheLimit {
 		t.Errorf("%d keys of one tenant, room for %d", maxMasters*maxPublished, cacheLimit)
 	}
@@ -54,7 +54,7 @@ func TestOneJWKSFitsTheCache(t *testing.T) {
 
 // A full cache loses one entry: a stranger who forges headers must not make all keys be derived
 // anew.
-func TestAFullCacheLosesOneKey(t *testing.T) {
+func TestCacheThatIsFullLosesOneKey(t *testing.T) {
 	var c cache[int, int]
 	for i := range cacheLimit + 10 {
 		c.get(i, func() int { return i })

@@ -9,7 +9,7 @@ import (
 )
 
 // A promise whose proof was renamed away is only a claim.
-func TestThePageNamesTestsThatExist(t *testing.T) {
+func TestSealedValuesPageNamesTestsThatExist(t *testing.T) {
 	page, err := os.ReadFile("../docs/sealed-values.md")
 	if err != nil {
 		t.Fatal(err)

@@ -116,7 +116,7 @@ func TestRotationOfTheRing(t *testing.T) {
 	}
 }
 
-func TestTheFirstMasterSeals(t *testing.T) {
+func TestFirstMasterSeals(t *testing.T) {
 	r := ring(t, "new", "old")
 	for _, kind := range sealing.Kinds {
 		v := r.Seal(kind, wiki, aContext, nil, now)
@@ -182,7 +182,7 @@ func TestClientSecret(t *testing.T) {
 }
 
 // Under -race this proves that a ring may be shared.
-func TestARingServesManyAtOnce(t *testing.T) {
+func TestRingServesManyAtOnce(t *testing.T) {
 	r := ring(t, "new", "old")
 	schedule := sealing.Schedule{Rotation: day, Overlap: day}
 	var wg sync.WaitGroup
@@ -205,7 +205,7 @@ func TestARingServesManyAtOnce(t *testing.T) {
 }
 
 // A key cached under too short a name would still open what the same replica sealed.
-func TestWhatABusyRingSealsAFreshOneOpens(t *testing.T) {
+func TestRingThatIsFreshOpensWhatABusyOneSealed(t *testing.T) {
 	busy := ring(t, "new", "old")
 	for range 2 {
 		for _, kind := range sealing.Kinds {

@@ -88,7 +88,7 @@ func TestOpenReturnsWhatWasSealed(t *testing.T) {
 	}
 }
 
-func TestTheSamePayloadIsNeverSealedTheSameWay(t *testing.T) {
+func TestSealingIsNeverTheSameTwice(t *testing.T) {
 	r, seen := ring(t, "one"), map[string]bool{}
 	for range 1000 {
 		v := r.Seal(sealing.KindCode, wiki, aContext, []byte("payload"), now)
@@ -153,7 +153,7 @@ func spell(prefix string, raw []byte) string {
 	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-func TestNoChangedValueOpens(t *testing.T) {
+func TestValueThatWasChangedDoesNotOpen(t *testing.T) {
 	r := ring(t, "one")
 	refused := func(t *testing.T, v string) {
 		t.Helper()
@@ -280,7 +280,7 @@ func TestNoChangedValueOpens(t *testing.T) {
 	}
 }
 
-func TestOneValueHasOneSpelling(t *testing.T) {
+func TestValueHasOneSpelling(t *testing.T) {
 	r := ring(t, "one")
 	payload := everyByte()
 	v := r.Seal(sealing.KindCode, wiki, aContext, payload, now)
@@ -301,7 +301,7 @@ func TestOneValueHasOneSpelling(t *testing.T) {
 	}
 }
 
-func TestNoKindOpensAsAnother(t *testing.T) {
+func TestKindOpensAsNoOther(t *testing.T) {
 	r := ring(t, "one")
 	for _, sealed := range sealing.Kinds {
 		v := r.Seal(sealed, wiki, aContext, []byte("payload"), now)
@@ -320,7 +320,7 @@ func TestNoKindOpensAsAnother(t *testing.T) {
 	}
 }
 
-func TestNoTenantAndNoContextOpensAnothers(t *testing.T) {
+func TestTenantAndContextOpenNoOthers(t *testing.T) {
 	r := ring(t, "one")
 	oneBit := wiki
 	oneBit[31] ^= 1

@@ -306,7 +306,7 @@ func (v vector) unix(t *testing.T, name string) time.Time {
 	return time.Unix(v.number(t, name), 0)
 }
 
-func TestTheLoaderRefuses(t *testing.T) {
+func TestVectorLoaderOfSealingRefuses(t *testing.T) {
 	const good = "expect: refused\ncomment: c\nmasters: m\nkind: a\ntenant: 00\ncontext:\nnow: 1\n\nvalue\n"
 	derived := "derive: fingerprint\ncomment: c\nclient-id: x\n\nfingerprint: y\n"
 	for _, c := range []struct {

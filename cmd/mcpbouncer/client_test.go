@@ -128,7 +128,7 @@ func TestClientsThatAreCreatedLogIn(t *testing.T) {
 }
 
 // A client is of one tenant: with any label different, the sidecar does not know it.
-func TestAClientOfOtherLabelsIsUnknown(t *testing.T) {
+func TestClientOfOtherLabelsIsUnknown(t *testing.T) {
 	b := newBench(t)
 	for _, change := range [][]string{
 		nil, {"--public-url", "https://mcp.localhost/world"}, {"--resource", "world"}, {"--audience", "wiki"}, {"--provider-issuer", "https://idp.example"},

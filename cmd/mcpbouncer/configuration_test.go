@@ -146,7 +146,7 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
 // The plugin catalog makes a middleware of .traefik.yml's testData, in Yaegi and without a hop key,
 // and lists no plugin that does not take it.
-func TestTheCatalogsConfigurationIsTaken(t *testing.T) {
+func TestCatalogsConfigurationIsTaken(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", "")
 	manifest, err := os.ReadFile("../../.traefik.yml")
 	if err != nil {

@@ -284,7 +284,7 @@ func TestDenyPutsBackWhatItCannotWrite(t *testing.T) {
 
 // An edit in place may be seen halfway. The sidecar waits for its end, and takes no mix of two
 // texts.
-func TestTheSidecarReadsNoHalfAnEdit(t *testing.T) {
+func TestDenyEditIsReadWholeByTheSidecar(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "deny.json")
 	const half = `{"v":1,"serial":2,"keys":{}}` // which reads as a whole
 	if err := os.WriteFile(name, []byte(half), 0o600); err != nil {

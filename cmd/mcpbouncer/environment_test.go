@@ -158,7 +158,7 @@ func TestVariablesWithoutThePrefixAreNotRead(t *testing.T) {
 	}
 }
 
-func TestTheKeyMayStandInAFile(t *testing.T) {
+func TestKeyMayStandInAFile(t *testing.T) {
 	for _, c := range []struct{ name, content string }{
 		{"alone", keyOne}, {"with a line break", keyOne + "\n"}, {"as keygen prints its line", "BOUNCER_ENCRYPTION_KEY=" + keyOne + "\n"}, {"as a ring", keyOne + "," + keyTwo},
 	} {

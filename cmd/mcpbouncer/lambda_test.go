@@ -44,7 +44,7 @@ var samples = []string{"function-url", "http-api", "alb", "alb-multi-value"}
 
 // Each sample is one request, POST /oauth/token?a=1&b=x%20y with two cookies and a form; each
 // brings it in its own way.
-func TestAnEventIsTheRequestThatAContainerWouldHaveGot(t *testing.T) {
+func TestLambdaEventIsTheRequestOfAContainer(t *testing.T) {
 	for _, name := range samples {
 		t.Run(name, func(t *testing.T) {
 			e := sample(t, name)
@@ -75,7 +75,7 @@ func TestAnEventIsTheRequestThatAContainerWouldHaveGot(t *testing.T) {
 	}
 }
 
-func TestPathsOfEvents(t *testing.T) {
+func TestLambdaEventPaths(t *testing.T) {
 	const url = `{"rawPath":%q,"requestContext":{"stage":%q,"http":{"method":"GET"}}}`
 	for _, c := range []struct {
 		name, event, path string
@@ -115,7 +115,7 @@ func TestPathsOfEvents(t *testing.T) {
 
 // A REST API, and an HTTP API that is set to it, send an event in which a request would have
 // neither path nor hop header.
-func TestPayloadsOfARESTAPIAreRefusedByName(t *testing.T) {
+func TestLambdaEventsOfARESTAPIAreRefusedByName(t *testing.T) {
 	for _, name := range []string{"rest-api", "http-api-1.0"} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -142,7 +142,7 @@ func TestPayloadsOfARESTAPIAreRefusedByName(t *testing.T) {
 }
 
 // A repeated parameter must stay one: the endpoints refuse it (RFC 6749 §3.1).
-func TestRepeatedParametersThroughALoadBalancer(t *testing.T) {
+func TestLambdaEventsWithRepeatedParameters(t *testing.T) {
 	e := parseEvent(t, `{"httpMethod":"GET","path":"/oauth/authorize","multiValueQueryStringParameters":{"state":["1","2"],"a":[""]},"requestContext":{"elb":{}}}`)
 	if got := e.query(); got != "a=&state=1&state=2" {
 		t.Error(got)
@@ -150,7 +150,7 @@ func TestRepeatedParametersThroughALoadBalancer(t *testing.T) {
 }
 
 // What the handler answers, as each caller wants to read it.
-func TestAnswersInEachForm(t *testing.T) {
+func TestLambdaAnswersInEachForm(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Set-Cookie", "a=1; Path=/")
 		w.Header().Add("Set-Cookie", "b=2; Path=/")
@@ -210,7 +210,7 @@ func TestAnswersInEachForm(t *testing.T) {
 
 // A line break in a header's value must not begin another header, in no form of an answer. What
 // net/http makes of it is what is wanted.
-func TestLineBreaksInHeadersAreSpaces(t *testing.T) {
+func TestLambdaAnswersHaveSpacesForLineBreaks(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "https://app.example/\r\nSet-Cookie: evil=1")
 		w.Header().Set("X-Ends", "\t value\n")
@@ -287,7 +287,7 @@ func marshal(t testing.TB, response any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func TestNoTwoCookiesShareASpelling(t *testing.T) {
+func TestLambdaAnswersSpellEachCookieApart(t *testing.T) {
 	seen := map[string]bool{}
 	for n := range 64 {
 		s := spelling("set-cookie", n)
@@ -298,7 +298,7 @@ func TestNoTwoCookiesShareASpelling(t *testing.T) {
 	}
 }
 
-func TestAPanicIsAnsweredAndLogged(t *testing.T) {
+func TestLambdaPanicIsAnsweredAndLogged(t *testing.T) {
 	var log bytes.Buffer
 	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Set-Cookie", "half=1")
@@ -348,7 +348,7 @@ func status(t testing.TB, response any) int {
 	return a.StatusCode
 }
 
-func TestCapsOfAContainerHoldOnLambda(t *testing.T) {
+func TestLambdaCapsAreThoseOfAContainer(t *testing.T) {
 	f, hop, _, _ := realFunction(t)
 	long := func(n int) map[string]string { return map[string]string{"X-Long": strings.Repeat("x", n)} }
 	plain := map[string]string{"Content-Type": "application/json", "X-Mcpb-Hop": hop}
@@ -389,7 +389,7 @@ func TestCapsOfAContainerHoldOnLambda(t *testing.T) {
 }
 
 // A Function URL is public: this is all that strangers get.
-func TestTenThousandInvocationsWithoutAHop(t *testing.T) {
+func TestLambdaInvocationsWithoutAHop(t *testing.T) {
 	f, hop, log, provider := realFunction(t)
 	headers := []map[string]string{
 		{}, {"x-mcpb-hop": ""}, {"x-mcpb-hop": "mbh1_" + strings.Repeat("A", 700)}, {"x-mcpb-hop": hop[:len(hop)-1]}, {"x-mcpb-hop": hop + "A"},

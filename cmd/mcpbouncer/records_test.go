@@ -88,3 +88,23 @@ func TestCodeCitesPagesThatExist(t *testing.T) {
 		t.Errorf("%d pages are cited", cited)
 	}
 }
+
+// docs/promises.md proves a promise by a test's name, so one name is one test.
+func TestNamesOfTestsAreUnique(t *testing.T) {
+	seen := map[string]string{}
+	walkSources(t, func(path string, text []byte) {
+		if !strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			name := string(m[1])
+			if other := seen[name]; other != "" && name != "TestMain" {
+				t.Errorf("%s and %s declare %s", other, path, name)
+			}
+			seen[name] = path
+		}
+	})
+	if len(seen) < 500 {
+		t.Errorf("%d tests", len(seen))
+	}
+}

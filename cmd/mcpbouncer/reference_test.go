@@ -69,7 +69,7 @@ func (x *fakeExtension) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestTheKeyMayBeNamed(t *testing.T) {
+func TestKeyMayBeNamed(t *testing.T) {
 	for _, reference := range []string{"ssm:/mcpbouncer/key", "secretsmanager:" + keyARN} {
 		for _, content := range []string{keyOne, keyOne + "\n", keyTwo + "," + keyOne, "BOUNCER_ENCRYPTION_KEY=" + keyOne} {
 			x := startExtension(t)
@@ -83,7 +83,7 @@ func TestTheKeyMayBeNamed(t *testing.T) {
 }
 
 // The extension as it is on a bad day. No error shows a secret, and none is kept.
-func TestAnUnkindExtension(t *testing.T) {
+func TestSecretsOfAnUnkindExtension(t *testing.T) {
 	status := func(code int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(code)
@@ -150,7 +150,7 @@ func TestAnUnkindExtension(t *testing.T) {
 
 // Requests are answered 503 until the master secret could be read, and it is not asked for more
 // than once a second.
-func TestAFunctionThatWaitsForItsKey(t *testing.T) {
+func TestLambdaWaitsForItsKey(t *testing.T) {
 	x := startExtension(t)
 	t.Setenv("BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key")
 	x.be(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })

@@ -100,7 +100,7 @@ func TestVersionsOfTraefik(t *testing.T) {
 }
 
 // Whatever stands before the sidecar, or stops it, gives an answer all the time that it may take.
-func TestNobodyCutsOffAnAnswer(t *testing.T) {
+func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 	for _, c := range []struct{ file, seconds string }{
 		{"plugin/outgoing.go", `ResponseHeaderTimeout: +(\d+) \* time\.Second`},
 		{"deploy/compose/compose.yaml", `stop_grace_period: (\d+)s`},

@@ -138,7 +138,7 @@ func providerThatSays(t *testing.T, file string) *issuertest.Provider {
 }
 
 // A machine comes in with what the operator made, at its server and nowhere else.
-func TestAMachineComesIn(t *testing.T) {
+func TestMachineComesIn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "wiki/allowedDomains": "example.org"}})
 	id, secret := w.Wiki.CreateMachine("ci-bot", "wiki:read wiki:write")
@@ -172,7 +172,7 @@ func TestAMachineComesIn(t *testing.T) {
 // A machine with a key of its own proves itself by signed assertions, and calls a tool. They are
 // good for this server, from this key, and until they expire: nothing here counts how often one
 // comes (decision 4).
-func TestAMachineComesInWithAKey(t *testing.T) {
+func TestMachineComesInWithAKey(t *testing.T) {
 	t.Parallel()
 	newKey := func() *jose.JSONWebKey {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -267,7 +267,7 @@ func TestAMachineComesInWithAKey(t *testing.T) {
 
 // An application on the TypeScript SDK reads with what opens the door, calls a tool that needs
 // more, is told so, asks the person again, and calls it.
-func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
+func TestSDKStepsUpFromReadToWrite(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{
 		"requiredScopes": "wiki:read", "scopeRules": "*=wiki:read wiki:write wiki:admin", "toolScopes": "delete_page=wiki:write; *=wiki:read",
@@ -321,7 +321,7 @@ func TestAnSDKStepsUpFromReadToWrite(t *testing.T) {
 
 // What the MCP server is told of a person, by real Traefik: what labels ask for and the provider
 // vouches for, and nothing that the client says of itself, in any spelling and on any path.
-func TestIdentityHeaders(t *testing.T) {
+func TestIdentityHeadersInTraefik(t *testing.T) {
 	t.Parallel()
 	person := issuertest.NewProvider(t, nil)
 	verified := true
@@ -378,7 +378,7 @@ func TestIdentityHeaders(t *testing.T) {
 
 // A program that can only send a header comes in with a bearer key, at its server and nowhere else.
 // The key itself reaches nobody else.
-func TestABearerKeyComesIn(t *testing.T) {
+func TestBearerKeyInTraefik(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "allowedDomains": "example.org", "identityHeaders": "client_id"}})
 	key, id := w.Wiki.CreateKey("backup", "wiki:read", "90d")
@@ -427,7 +427,7 @@ func TestABearerKeyComesIn(t *testing.T) {
 }
 
 // An MCP server that trusts no header verifies who calls, as docs/access.md says.
-func TestTheMCPServerVerifiesWhoCalls(t *testing.T) {
+func TestMCPServerVerifiesWhoCalls(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"identityHeaders": "assertion, email", "scopes": "openid email"}})
 	c := w.Wiki.Client()

@@ -339,7 +339,7 @@ func compareTable(t *testing.T, clients []realClient, results map[clientAndWay]m
 }
 
 // docs/clients.md names no test that is not there.
-func TestTheTestsThatImitateClientsExist(t *testing.T) {
+func TestTestsThatImitateClientsExist(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "clients.md"))
 	if err != nil {
 		t.Fatal(err)

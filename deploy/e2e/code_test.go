@@ -12,7 +12,7 @@ import (
 // Without a replay guard the sidecar keeps nothing that could tell a code's second use from its
 // first. The provider does: it is asked once for each redemption that passes all checks of ours,
 // and its answer is the answer.
-func TestACodeIsRedeemedOnce(t *testing.T) {
+func TestCodeIsRedeemedOnce(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Sidecar: map[string]string{"BOUNCER_REPLAY_GUARD": "none"}})
 	c, dex := w.Wiki.Client(), w.Wiki.Provider

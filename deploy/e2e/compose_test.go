@@ -142,7 +142,7 @@ func floodOfTheExample(t *testing.T, w *rig.World) {
 
 // A provider of one's own that no public authority vouches for: one file makes the sidecar of the
 // example trust it, and the public authorities count as before.
-func TestAProviderOfAPrivateAuthority(t *testing.T) {
+func TestProviderOfAPrivateAuthority(t *testing.T) {
 	t.Parallel()
 	const public = "etc/ssl/certs/ca-certificates.crt"
 	dockerfile, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "Dockerfile"))
@@ -261,7 +261,7 @@ func mountOf(t *testing.T, project *types.Project, service, folder string) strin
 }
 
 // The certificate of the example: whom it vouches for, and when it is made anew.
-func TestTheCertificateOfTheExample(t *testing.T) {
+func TestCertificateOfTheExample(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
 	make := func(host string) (string, error) {
@@ -335,7 +335,7 @@ func TestTheCertificateOfTheExample(t *testing.T) {
 }
 
 // The commands of the Dockerfile that make the sidecar, with a version and without.
-func TestTheImageKnowsItsVersion(t *testing.T) {
+func TestImageKnowsItsVersion(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "Dockerfile"))
 	if err != nil {
@@ -388,7 +388,7 @@ func publicCertificates(t *testing.T) (resolvers, tls map[string]any) {
 
 // What traefik.yaml has for a host on the internet, taken out of its comments: Traefik turns to
 // the authority for MCP_HOST.
-func TestTheExampleAsksAPublicAuthority(t *testing.T) {
+func TestExampleAsksAPublicAuthority(t *testing.T) {
 	t.Parallel()
 	resolvers, tls := publicCertificates(t)
 	var asked atomic.Int32

@@ -223,7 +223,7 @@ func TestWhichCertificatesProgramsTrust(t *testing.T) {
 
 // The two programs of docs/connect/sdks.md log in and list the tools, and the page shows them as
 // they are.
-func TestTheExamplesOfTheSDKs(t *testing.T) {
+func TestExamplesOfTheSDKs(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	var shown strings.Builder

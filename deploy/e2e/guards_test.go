@@ -66,9 +66,9 @@ type guardBench struct {
 	clock time.Duration
 }
 
-// TestTheContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes:
+// TestContractOfEachGuard takes each kind of guard through docs/replay.md at two real processes:
 // Redis is the real one, DynamoDB an implementation of its own.
-func TestTheContractOfEachGuard(t *testing.T) {
+func TestContractOfEachGuard(t *testing.T) {
 	t.Parallel()
 	for _, name := range guardNames {
 		t.Run(name, func(t *testing.T) {

@@ -85,7 +85,7 @@ func basicChallenge(t *testing.T, c *rig.OAuthClient) {
 	}
 }
 
-// noSecretIn is TestNoSecretInAnyLog for one process.
+// noSecretIn is TestLogsHoldNoSecret for one process.
 func noSecretIn(t *testing.T, w *rig.World, name string) {
 	t.Helper()
 	if kinds := w.Secrets.Kinds(); kinds["hop header"] == 0 || kinds["code"] == 0 || kinds["refresh token"] == 0 {
@@ -135,7 +135,7 @@ func TestParallelRequestsMeetManyEnvironments(t *testing.T) {
 
 // The guard table tells the first use from the second for environments that know nothing of each
 // other, where the provider lets several through.
-func TestTheGuardTableServesAllEnvironments(t *testing.T) {
+func TestGuardTableServesAllEnvironments(t *testing.T) {
 	t.Parallel()
 	store := rig.StartDynamoDB(t, &rig.Logs{})
 	env := maps.Clone(store.Env)
@@ -291,7 +291,7 @@ func TestContainerAndLambdaSideBySide(t *testing.T) {
 }
 
 // What is told about the zip in deploy/lambda/README.md.
-func TestTheZipIsReproducibleAndSmall(t *testing.T) {
+func TestZipIsReproducibleAndSmall(t *testing.T) {
 	t.Parallel()
 	again := filepath.Join(t.TempDir(), "again.zip")
 	first, err := os.ReadFile(rig.LambdaZip(t))

@@ -83,7 +83,7 @@ func callWhoami(t *testing.T, tn *rig.Tenant, public string) {
 
 // Two people, or the same person at two providers, are told apart; a second login is the same
 // person.
-func TestTheSubjectIsTheProvidersSubject(t *testing.T) {
+func TestSubjectIsTheProvidersSubject(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	c := w.Wiki.Client()
@@ -133,7 +133,7 @@ func TestNoSpellingOfAnIdentityHeaderPasses(t *testing.T) {
 	}
 }
 
-func TestDenyLeadsBackToTheClientWithAccessDenied(t *testing.T) {
+func TestConsentDeniedLeadsBackToTheClient(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	c := w.Wiki.Client()

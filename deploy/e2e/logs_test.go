@@ -12,7 +12,7 @@ import (
 // A run of everything that succeeds and much that fails, all logs at debug level; then whatever
 // secret was configured or seen on the wire is looked for in what sidecar and Traefik have written.
 // (The providers' logs are not ours.)
-func TestNoSecretInAnyLog(t *testing.T) {
+func TestLogsHoldNoSecret(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	for _, tn := range w.Tenants() {

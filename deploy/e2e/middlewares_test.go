@@ -987,7 +987,7 @@ func TestOtherMiddlewaresOnTheRoute(t *testing.T) {
 var rowOfTable = regexp.MustCompile(`(?m)^\| ([^|]+?) \|`)
 
 // The page has a row for each test, and a test for each row.
-func TestTheMiddlewaresPageHasARowForEachTest(t *testing.T) {
+func TestMiddlewaresPageHasARowForEachTest(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "middlewares.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -196,7 +196,7 @@ var providerRows = []struct {
 // A client without a secret proves itself to a real provider by the key that follows from the
 // master, at a login, a refresh and a revocation, also with a new master; and a provider that wants
 // its consent page for a refresh token is asked in that way.
-func TestAClientThatProvesItselfByAKey(t *testing.T) {
+func TestClientKeyInTraefik(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{ClientKey: true, Labels: map[string]string{"world/refresh": "upstream", "upstreamCheckInterval": "0s"}})
 	b := &providerBench{T: t, w: w, tn: w.World, user: "person@example.com"}
@@ -235,7 +235,7 @@ func TestAClientThatProvesItselfByAKey(t *testing.T) {
 
 // oidc-provider as it comes gives a refresh token where its consent page is asked for, and says
 // nothing where it is not: then the log does.
-func TestARefreshTokenThatWantsConsent(t *testing.T) {
+func TestRefreshTokenThatWantsConsent(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		parameters string // the label; empty: not set

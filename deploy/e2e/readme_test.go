@@ -46,7 +46,7 @@ func readmeProject(t *testing.T, replace ...string) *types.Project {
 
 // The two files of README.md, as they are, in real Traefik. Replaced is only where things are, who
 // signs the certificate, and the provider. The other tenant is the example's.
-func TestTheServerOfTheReadme(t *testing.T) {
+func TestServerOfTheReadme(t *testing.T) {
 	t.Parallel()
 	const host = "mcp.example.com"
 	authority, dynamicTLS := composeCertificate(t, host)
@@ -58,7 +58,7 @@ func TestTheServerOfTheReadme(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(readmeBlock(t, "entryPoints:")), &static); err != nil {
 		t.Fatal(err)
 	}
-	// TestTheExampleAsksAPublicAuthority has shown that these work.
+	// TestExampleAsksAPublicAuthority has shown that these work.
 	entryPoint := static["entryPoints"].(map[string]any)["websecure"].(map[string]any)["http"].(map[string]any)
 	resolvers, tls := publicCertificates(t)
 	if !reflect.DeepEqual(static["certificatesResolvers"], resolvers["certificatesResolvers"]) || !reflect.DeepEqual(entryPoint["tls"], tls) {

@@ -125,7 +125,7 @@ func TestMasterRingRotatesUnderARunningLogin(t *testing.T) {
 }
 
 // A replica told to stop ends by itself, soon, and with success.
-func TestAReplicaEndsOnSIGTERM(t *testing.T) {
+func TestReplicaEndsOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	for _, r := range w.Replicas {

@@ -194,7 +194,7 @@ func pageRules(t *testing.T) []pageRule {
 
 // Every rule that the project shows for a server below a path, in real Traefik, beside routers of
 // others.
-func TestTheRouterRuleTakesWholeSegments(t *testing.T) {
+func TestRouterRuleTakesWholeSegments(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})
 	d := newDynamic()
@@ -415,7 +415,7 @@ func TestDocumentsOfTheServerInTraefik(t *testing.T) {
 
 // The check of README.md: which answers there are, each with its row in docs/troubleshooting.md. A
 // 401 says nothing of sidecar and key.
-func TestTheCheckOfTheReadme(t *testing.T) {
+func TestCheckOfTheReadme(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{File: true})
 	otherKey := filepath.Join(t.TempDir(), "hop")
@@ -554,7 +554,7 @@ func TestWiderRoutersBesideABrokenMiddleware(t *testing.T) {
 }
 
 // docs/middlewares.md: a plugin that does not load, with abortOnPluginFailure and without.
-func TestAPluginThatDoesNotLoad(t *testing.T) {
+func TestPluginThatDoesNotLoad(t *testing.T) {
 	t.Parallel()
 	for name, abort := range map[string]bool{"abortOnPluginFailure": true, "without it": false} {
 		t.Run(name, func(t *testing.T) {

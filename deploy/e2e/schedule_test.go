@@ -109,7 +109,7 @@ func weighted(rng *rand.Rand) string {
 }
 
 // A seed that is printed by a failed run is worth nothing unless it makes the same run again.
-func TestASeedIsASchedule(t *testing.T) {
+func TestScheduleFollowsFromItsSeed(t *testing.T) {
 	a, b, other := newSchedule(7, time.Minute, 8, 3), newSchedule(7, time.Minute, 8, 3), newSchedule(8, time.Minute, 8, 3)
 	if !reflect.DeepEqual(a, b) {
 		t.Error("one seed makes two schedules")

@@ -52,7 +52,7 @@ func newGrant(t *testing.T, tn *rig.Tenant) *grant {
 	return g
 }
 
-func TestNothingOfOneTenantOpensAtTheOther(t *testing.T) {
+func TestTenantsOpenNothingOfOneAnother(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	for _, pair := range [][2]*rig.Tenant{{w.Wiki, w.World}, {w.World, w.Wiki}} {
@@ -109,7 +109,7 @@ func TestNothingOfOneTenantOpensAtTheOther(t *testing.T) {
 }
 
 // One MCP server under two public URLs is two tenants.
-func TestATokenOfAnotherHostIsNoTokenHere(t *testing.T) {
+func TestTokenOfAnotherHost(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	g := newGrant(t, w.Wiki)
@@ -120,7 +120,7 @@ func TestATokenOfAnotherHostIsNoTokenHere(t *testing.T) {
 	wantOAuthError(t, "code", other.Redeem(g.code, g.flow), "invalid_grant")
 }
 
-func TestNoKindOpensInThePlaceOfAnother(t *testing.T) {
+func TestKindsDoNotOpenForOneAnother(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	g := newGrant(t, w.Wiki)
@@ -160,7 +160,7 @@ func TestNoKindOpensInThePlaceOfAnother(t *testing.T) {
 
 // The sidecar may stand in the open: without a hop header that the plugin made just now it answers
 // /healthz and nothing else.
-func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
+func TestSidecarAnswersOnlyThePlugin(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	w.Wiki.Client()
@@ -296,7 +296,7 @@ func TestTheSidecarAnswersOnlyThePlugin(t *testing.T) {
 // A client's own hop header, however good, is never passed on. One that can only be a bouncer's is
 // taken for a loop, which ends here; in another spelling, which no bouncer sends, or with another
 // value it is dropped.
-func TestTheHopHeaderOfAClientIsNotPassedOn(t *testing.T) {
+func TestHopHeaderOfAClientIsNotPassedOn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	c := w.Wiki.Client()

@@ -276,7 +276,7 @@ func eventsOneByOne(t *testing.T, w *rig.World, s *toolServer, endpoint, key str
 
 // An MCP server with a key of its own gets that key, and from a machine with a bearer key neither
 // that one nor what it was exchanged for.
-func TestAServerOfItsOwnAuthorization(t *testing.T) {
+func TestServerOfItsOwnAuthorization(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "wiki_backend_authorization")
 	if err := os.WriteFile(secret, []byte("Bearer of-the-wiki\n"), 0o600); err != nil {

@@ -229,7 +229,7 @@ func statusIs(u string, want int) error {
 // A label of the next version that is set while a replica does not know it: that tenant is refused
 // there, by name in both logs, and all others are served. Nobody is let in by a rule that was not
 // understood, and nobody is told to change keys.
-func TestALabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
+func TestLabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 	t.Parallel()
 	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/hop.go": withOneLabelMore})
 	w := rig.New(t, rig.Options{})
@@ -289,7 +289,7 @@ func TestALabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 
 // One anonymous request makes one other in real Traefik, though the sidecar's address is spelt
 // otherwise than the public URL.
-func TestALoopInTraefikEndsAtItsSecondRequest(t *testing.T) {
+func TestLoopInTraefikEndsAtItsSecondRequest(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Static: map[string]any{"accessLog": map[string]any{}}})
 	port := w.Traefik.Web[strings.LastIndex(w.Traefik.Web, ":"):]

@@ -17,7 +17,7 @@ var webClients = []realClient{{"use-mcp, in Chromium", []string{dcrPublic}, useU
 
 // The same with a client that is a web page, in a real Chromium: the label `cors` lets it read what
 // the MCP server answers.
-func TestAWebPageIsAClient(t *testing.T) {
+func TestClientInAWebPage(t *testing.T) {
 	t.Parallel()
 	options := optionsForClients(rig.StartDocumentHost(t))
 	options.Labels["cors"] = "true"

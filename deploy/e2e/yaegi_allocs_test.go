@@ -11,7 +11,7 @@ import (
 // the short way through the middleware costs, on any machine and whatever else it does. The limits
 // are 1.03 times what the first build took; who needs more has to save it elsewhere on the same
 // way.
-func TestTheShortWayStaysShort(t *testing.T) {
+func TestKnownTokenCostsWhatItCost(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	a := newAuthority(t)
 	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})

@@ -233,7 +233,7 @@ func TestNativeAndYaegiAgree(t *testing.T) {
 // that body to its own transport is then still looking for the body's end, takes the closing for an
 // error and cuts the answer off: one login in some hundreds on a busy machine. So the plugin must
 // hold a body before it passes it on.
-func TestAForwardedFormIsReadBeforeItsAnswerBegins(t *testing.T) {
+func TestForwardedFormIsReadBeforeItsAnswerBegins(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	const want = "the beginning, and the end"
 	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

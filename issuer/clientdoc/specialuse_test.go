@@ -134,7 +134,7 @@ func (n *nameServer) answer(query []byte) []byte {
 
 // Whatever a name was before, it is the address that is about to be dialled that is judged (DNS
 // rebinding).
-func TestTheDialledAddressIsJudged(t *testing.T) {
+func TestDialledAddressIsJudged(t *testing.T) {
 	requests := 0
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests++ }))
 	defer server.Close()
@@ -241,7 +241,7 @@ func TestNoConnectionIsKept(t *testing.T) {
 }
 
 // What a host can make us read is capped before the body too.
-func TestAnAnswerWithTooManyHeaders(t *testing.T) {
+func TestAnswerWithTooManyHeaders(t *testing.T) {
 	for size, reached := range map[int]bool{8 << 10: true, 20 << 10: false} {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", size)) }))
 		defer server.Close()
@@ -263,7 +263,7 @@ func TestAnAnswerWithTooManyHeaders(t *testing.T) {
 
 // A proxy would do the dialling, unchecked; compression would unpack what the length cap does not
 // see.
-func TestTheDocumentTransportHasNoWayAround(t *testing.T) {
+func TestDocumentTransportHasNoWayAround(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	transport := NewTransport(nil).(*http.Transport)
 	if transport.Proxy != nil || !transport.DisableCompression || transport.DialTLSContext != nil || transport.TLSClientConfig != nil {

@@ -86,7 +86,7 @@ func TestPlacesOfADenyDocument(t *testing.T) {
 	}
 }
 
-func TestPruning(t *testing.T) {
+func TestDenyDocumentIsPruned(t *testing.T) {
 	now := time.Unix(1790000000, 0)
 	d := &Document{Version: 1, NotBefore: map[string]time.Time{"*": now.Add(-3650 * 24 * time.Hour)},
 		Clients: Entries{"a": {}, "b": {Time: now}}, Users: Entries{"c": {Time: now.Add(time.Second)}}}
@@ -96,7 +96,7 @@ func TestPruning(t *testing.T) {
 }
 
 // "mcpbouncer deny" would say that they are denied.
-func TestEntriesThatCanDenyNothingAreRefused(t *testing.T) {
+func TestDenyEntriesThatCanDenyNothingAreRefused(t *testing.T) {
 	for name, document := range map[string]string{
 		"a host with its port, as the consent page shows it": `"redirectHosts":{"localhost:33418":""}`,
 		"a host with an empty label":                         `"redirectHosts":{"::::":""}`,
@@ -109,7 +109,7 @@ func TestEntriesThatCanDenyNothingAreRefused(t *testing.T) {
 
 // Whatever spelling of an address a redirect URI or an entry has, it is the address that browsers
 // go to.
-func TestADeniedAddressIsDeniedInEverySpelling(t *testing.T) {
+func TestDenyOfARedirectHostInEverySpelling(t *testing.T) {
 	for _, c := range []struct {
 		name, entry, uri string
 		denied           bool
@@ -158,7 +158,7 @@ func TestADeniedAddressIsDeniedInEverySpelling(t *testing.T) {
 }
 
 // A nil list stands for a sidecar without a deny document.
-func TestANilListDeniesNothing(t *testing.T) {
+func TestDenyListThatIsNilDeniesNothing(t *testing.T) {
 	var l *List
 	d, err := l.Current(t.Context())
 	if err != nil {

@@ -118,7 +118,7 @@ func TestWhatIsAskedASecondTime(t *testing.T) {
 
 // A connection that a network has forgotten says nothing at all. Over HTTP/2 it is found out while
 // there is time for another one.
-func TestASilentConnectionIsGivenUp(t *testing.T) {
+func TestSilentConnectionIsGivenUp(t *testing.T) {
 	t.Parallel() // it takes seconds and no work
 	var mu sync.Mutex
 	var conns []*mutedConn

@@ -8,7 +8,7 @@ import (
 )
 
 // net/http repeats a line of an answer that it cannot read.
-func TestAnErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
+func TestErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
 	cause := errors.New("malformed HTTP response \"" + strings.Repeat("\x1b[31m", 1000))
 	got := Redact(&url.Error{Op: "Post", URL: "https://idp.example/token?code=x", Err: cause})
 	if text := got.Error(); len(text) > 310 || !strings.HasPrefix(text, "idp.example: malformed HTTP response") || strings.Contains(text, "\x1b") || !errors.Is(got, cause) {
@@ -17,7 +17,7 @@ func TestAnErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
 }
 
 // The libraries' errors hold whole bodies.
-func TestAnErrorOfNoKnownFormSaysNothing(t *testing.T) {
+func TestErrorOfNoKnownFormSaysNothing(t *testing.T) {
 	if text := Redact(errors.New("cannot parse {\"access_token\":\"secret\"}")).Error(); strings.Contains(text, "secret") {
 		t.Error(text)
 	}

@@ -7,7 +7,7 @@ import (
 
 // A cache that is full loses one entry, not all: the providers of all tenants would be asked at
 // once.
-func TestAFullCacheOfProvidersLosesOneEntry(t *testing.T) {
+func TestProviderCacheThatIsFullLosesOneEntry(t *testing.T) {
 	var documents documentCache
 	var known standings
 	has := func(k string) bool {
@@ -50,7 +50,7 @@ func TestAFullCacheOfProvidersLosesOneEntry(t *testing.T) {
 }
 
 // A provider keeps its document and its silence while others come and go.
-func TestAnEntryOfAProviderStays(t *testing.T) {
+func TestProviderCacheEntryStays(t *testing.T) {
 	var c documentCache
 	first := c.entry("https://idp.example")
 	for i := range documentsKept - 1 {

@@ -19,7 +19,7 @@ func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 // What each combination of status, error code and body says of what was presented, as x/oauth2
 // reads it. The operator's log says what came, and nothing of what the provider put into it.
-func TestWhatAnErrorAnswerSays(t *testing.T) {
+func TestDialectOfAnErrorAnswer(t *testing.T) {
 	d := &dialect{
 		refuses: []words{{400, "", ""}, {409, "gone", "for good"}},
 		unsure:  []words{{500, "invalid_request", ""}},
@@ -96,7 +96,7 @@ func TestWhatAnErrorAnswerSays(t *testing.T) {
 }
 
 // A provider is known by where its endpoints are, below whatever address; and each by one row.
-func TestEachDialectIsKnownByItsEndpoints(t *testing.T) {
+func TestDialectIsKnownByItsEndpoints(t *testing.T) {
 	for _, base := range []string{"https://idp.example", "https://idp.example/below/it", "http://localhost:8080"} {
 		for i := range dialects {
 			d := &dialects[i]
@@ -117,7 +117,7 @@ func TestEachDialectIsKnownByItsEndpoints(t *testing.T) {
 }
 
 // Some are known by their issuer alone, to the byte or by how it begins.
-func TestSomeDialectsAreKnownByTheirIssuer(t *testing.T) {
+func TestDialectIsKnownByItsIssuer(t *testing.T) {
 	for _, c := range []struct{ issuer, name string }{
 		{"https://accounts.google.com", "Google"},
 		{"https://accounts.google.com/", plain.name},
@@ -137,7 +137,7 @@ func TestSomeDialectsAreKnownByTheirIssuer(t *testing.T) {
 	}
 }
 
-func TestAStandingForgetsWhatItMust(t *testing.T) {
+func TestStandingForgetsWhatItMust(t *testing.T) {
 	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	var all standings
 	one, other := &Client{Issuer: "https://idp.example", ID: "a"}, &Client{Issuer: "https://idp.example", ID: "b"}

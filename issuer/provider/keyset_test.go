@@ -79,7 +79,7 @@ func algorithmKeys(t testing.TB) map[string]crypto.Signer {
 
 // Each algorithm is verified with its own kind of key, also where the set does not say the
 // algorithm, and with no other kind.
-func TestEachAlgorithmHasItsKeys(t *testing.T) {
+func TestKeysOfEachAlgorithm(t *testing.T) {
 	keys := algorithmKeys(t)
 	if len(keys) != len(signatureAlgorithms) {
 		t.Fatalf("%d algorithms, and keys for %d", len(signatureAlgorithms), len(keys))
@@ -110,7 +110,7 @@ func TestEachAlgorithmHasItsKeys(t *testing.T) {
 }
 
 // However many keys a set has, one signature costs so many verifications at most.
-func TestFewKeysAreTried(t *testing.T) {
+func TestKeysThatAreTriedAreFew(t *testing.T) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func (r *room) signIn(p *provider.Provider, seed sealing.LoginSeed) string {
 }
 
 // One login from its beginning to its end, without a sidecar around it.
-func TestALoginAtAProvider(t *testing.T) {
+func TestProviderLogin(t *testing.T) {
 	r := newRoom(t)
 	r.idp.Be(issuertest.Behaviour{Revocation: true})
 	if r.all.Known(r.client) != nil {
@@ -113,7 +113,7 @@ func TestALoginAtAProvider(t *testing.T) {
 
 // The caller tells the kinds of errors apart by errors.Is, and no kind is two. What the provider
 // said stands in the text, cleaned; what was sent to it never does.
-func TestKindsOfErrors(t *testing.T) {
+func TestProviderErrorKinds(t *testing.T) {
 	kinds := map[string]error{"away": provider.ErrAway, "ended": provider.ErrEnded, "refused": provider.ErrRefused, "our fault": provider.ErrOurFault}
 	for _, c := range []struct {
 		name    string

@@ -38,7 +38,7 @@ func TestProviderWords(t *testing.T) {
 }
 
 // A provider that repeats what it was sent may spell it in its own way.
-func TestWhatWasSentIsLeftOutInEachSpelling(t *testing.T) {
+func TestProviderWordsLeaveOutWhatWasSent(t *testing.T) {
 	const secret = "ab.cd+e/f&g%h i"
 	for _, basic := range []bool{true, false} {
 		form := url.Values{"code": {"ory.ac/9f&G"}}

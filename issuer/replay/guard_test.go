@@ -26,7 +26,7 @@ func newTestGuard(t testing.TB) (*Guard, *testClock) {
 }
 
 // The contract of docs/replay.md, for one login.
-func TestWhatTheGuardSaysOfALogin(t *testing.T) {
+func TestReplayGuardSteps(t *testing.T) {
 	type present struct {
 		after      time.Duration
 		generation uint32
@@ -67,7 +67,7 @@ func TestWhatTheGuardSaysOfALogin(t *testing.T) {
 	}
 }
 
-func TestALoginThatEndedStaysSo(t *testing.T) {
+func TestReplayGuardKeepsAnEndedLoginEnded(t *testing.T) {
 	g, clock := newTestGuard(t)
 	if _, _, err := g.Step(t.Context(), Key{1}, 3, []byte("x")); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestALoginThatEndedStaysSo(t *testing.T) {
 	}
 }
 
-func TestTheGuardMarksCodes(t *testing.T) {
+func TestReplayGuardMarksCodes(t *testing.T) {
 	g, clock := newTestGuard(t)
 	code := Key{1}
 	use := func(want bool) {
@@ -112,7 +112,7 @@ func TestTheGuardMarksCodes(t *testing.T) {
 	use(false)
 }
 
-func TestOneReplicaLeasesACheck(t *testing.T) {
+func TestReplayGuardLeasesACheckToOneReplica(t *testing.T) {
 	g, clock := newTestGuard(t)
 	lease := func(want bool) Lease {
 		t.Helper()
@@ -155,7 +155,7 @@ func (g *Guard) leased(ctx context.Context, key Key) (Lease, bool, error) {
 }
 
 // Without a guard everything is a first use.
-func TestANilGuardAnswersFresh(t *testing.T) {
+func TestReplayGuardThatIsNilAnswersFresh(t *testing.T) {
 	g, err := Open("none", time.Hour, time.Hour, time.Now)
 	if g != nil || err != nil {
 		t.Fatal(g, err)
@@ -187,7 +187,7 @@ func TestANilGuardAnswersFresh(t *testing.T) {
 }
 
 // A guard that was opened for shorter lives would forget refresh tokens that are still good.
-func TestWhatAGuardRemembers(t *testing.T) {
+func TestReplayGuardRemembers(t *testing.T) {
 	g := New("memory", nil, time.Hour, 2*time.Hour)
 	for _, c := range []struct {
 		idle, login time.Duration
@@ -200,7 +200,7 @@ func TestWhatAGuardRemembers(t *testing.T) {
 }
 
 // Forgetting under pressure would be accepting a replay: what is full says so.
-func TestAFullMemoryForgetsNothing(t *testing.T) {
+func TestReplayGuardMemoryThatIsFullForgetsNothing(t *testing.T) {
 	g, clock := newTestGuard(t)
 	store := g.store.(*memoryStore)
 	store.maxEntries, store.maxNotes = 3, 2*memoryNote{text: []byte("x")}.size()
@@ -239,7 +239,7 @@ func TestAFullMemoryForgetsNothing(t *testing.T) {
 }
 
 // By a day: the memory would be full for a day. What is remembered stays for as long as it should.
-func TestAClockThatIsSetBackFillsNoMemory(t *testing.T) {
+func TestReplayGuardMemoryWhenTheClockIsSetBack(t *testing.T) {
 	g, clock := newTestGuard(t)
 	store := g.store.(*memoryStore)
 	store.maxNotes = memoryNote{text: []byte("x")}.size()
@@ -267,7 +267,7 @@ func TestAClockThatIsSetBackFillsNoMemory(t *testing.T) {
 	}
 }
 
-func TestNamesOfGuards(t *testing.T) {
+func TestReplayGuardNames(t *testing.T) {
 	for _, c := range []struct{ name, want string }{
 		{"none", ""}, {"memory", "memory"},
 	} {

@@ -146,7 +146,7 @@ func newTable(t *testing.T, skews ...time.Duration) (*table, []*Guard) {
 
 // The contract holds in DynamoDB too, between replicas whose clocks are four minutes apart: the
 // table's clock counts.
-func TestTheGuardInDynamoDB(t *testing.T) {
+func TestReplayGuardInDynamoDB(t *testing.T) {
 	for _, noAll := range []bool{false, true} {
 		t.Run(fmt.Sprint("without the item in the way: ", noAll), func(t *testing.T) {
 			f, guards := newTable(t, -2*time.Minute, 2*time.Minute)
@@ -230,7 +230,7 @@ func TestTheGuardInDynamoDB(t *testing.T) {
 
 // A clock can be set at any time, by minutes and in either direction. The first request afterwards
 // must not write, or compare, times of the old clock.
-func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
+func TestDynamoDBWhenTheClockIsSet(t *testing.T) {
 	for _, jump := range []time.Duration{2 * time.Minute, -2 * time.Minute} {
 		t.Run(jump.String(), func(t *testing.T) {
 			f, guards := newTable(t, 0, 0)
@@ -270,7 +270,7 @@ func TestAClockThatIsSetBetweenTwoRequests(t *testing.T) {
 	}
 }
 
-func TestOneOfManyStepsIsTheFirstInDynamoDB(t *testing.T) {
+func TestDynamoDBStepsAtTheSameTime(t *testing.T) {
 	_, guards := newTable(t, 0, time.Minute)
 	var wait sync.WaitGroup
 	Verdicts := make([]Verdict, 16)
@@ -297,7 +297,7 @@ func TestOneOfManyStepsIsTheFirstInDynamoDB(t *testing.T) {
 }
 
 // What the table says against us stops the start; what may pass does not.
-func TestTablesThatCannotBeUsed(t *testing.T) {
+func TestDynamoDBTablesThatCannotBeUsed(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		kind   string
@@ -329,7 +329,7 @@ func TestTablesThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestPlacesOfATable(t *testing.T) {
+func TestDynamoDBPlacesOfATable(t *testing.T) {
 	for _, c := range []struct {
 		name, table string
 		environment map[string]string
@@ -356,7 +356,7 @@ func TestPlacesOfATable(t *testing.T) {
 
 // A server that takes connections and says nothing must not hold requests for longer than one that
 // is down.
-func TestARedisThatHangsInTheHandshake(t *testing.T) {
+func TestRedisThatHangsInTheHandshake(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -377,7 +377,7 @@ func TestARedisThatHangsInTheHandshake(t *testing.T) {
 
 // rediss proves who the server is: otherwise whoever is between could say that everything is the
 // first use, and read the password.
-func TestARedisThatCannotProveItself(t *testing.T) {
+func TestRedisThatCannotProveItself(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
 	server.StartTLS()
@@ -394,7 +394,7 @@ func TestARedisThatCannotProveItself(t *testing.T) {
 
 // The vectors are those of AWS's published test suite (post-vanilla and
 // post-x-www-form-urlencoded).
-func TestSignaturesOfAWS(t *testing.T) {
+func TestAWSSignatures(t *testing.T) {
 	for _, c := range []struct {
 		name, contentType, body, want string
 	}{
@@ -422,7 +422,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
+func TestAWSCredentialsComeFrom(t *testing.T) {
 	now := time.Unix(1790000000, 0)
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
@@ -488,7 +488,7 @@ func TestWhereCredentialsOfAWSComeFrom(t *testing.T) {
 }
 
 // A client that hangs up must not make it fail for the others: they share what its request fetched.
-func TestAClientThatHangsUpLeavesTheOthersTheirCredentials(t *testing.T) {
+func TestAWSCredentialsWhenAClientHangsUp(t *testing.T) {
 	asked, goOn := make(chan struct{}), make(chan struct{})
 	a := &awsIdentity{
 		getenv: func(name string) string {
@@ -520,7 +520,7 @@ func TestAClientThatHangsUpLeavesTheOthersTheirCredentials(t *testing.T) {
 }
 
 // A proxy would see the token of the container and the credentials, in plain http.
-func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
+func TestAWSCredentialsPassNoProxy(t *testing.T) {
 	var proxied atomic.Bool
 	usual := http.DefaultTransport
 	t.Cleanup(func() { http.DefaultTransport = usual })
@@ -546,7 +546,7 @@ func TestCredentialsOfAWSPassNoProxy(t *testing.T) {
 }
 
 // Whoever knows the URI and reaches the endpoint gets the credentials, so it stands in no log.
-func TestAnEndpointOfCredentialsThatIsAwayIsNotNamedInFull(t *testing.T) {
+func TestAWSCredentialsEndpointIsNotNamedInFull(t *testing.T) {
 	env := map[string]string{"AWS_REGION": "eu-central-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/v2/credentials/5ecre7-1d"}
 	store, err := newDynamoStore("replay", func(name string) string { return env[name] }, time.Now, http.DefaultTransport)
 	if err != nil {
@@ -560,7 +560,7 @@ func TestAnEndpointOfCredentialsThatIsAwayIsNotNamedInFull(t *testing.T) {
 
 // A write whose answer got lost on a kept connection is sent again. The second attempt must know
 // the mark of the first as its own.
-func TestAWriteThatArrivesTwiceIsOne(t *testing.T) {
+func TestDynamoDBWriteThatArrivesTwice(t *testing.T) {
 	var mu sync.Mutex
 	items, puts, lose := map[string]dynamoItem{}, 0, false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -709,7 +709,7 @@ func (f *fakeRedis) do(command []string) (answer string, lost bool) {
 
 // A Redis that was restarted, or a proxy before it, closes the connection with the answer: the mark
 // that was made is the caller's own.
-func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
+func TestRedisMarkWhoseAnswerWasLost(t *testing.T) {
 	f := newFakeRedis(t)
 	store, err := newRedisStore("redis://" + f.Addr().String())
 	if err != nil {
@@ -756,7 +756,7 @@ func TestAMarkInRedisWhoseAnswerWasLost(t *testing.T) {
 
 // Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each
 // store.
-func TestWhatACallerLeavesAtTheGuard(t *testing.T) {
+func TestReplayGuardKeepsWhatACallerLeaves(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())
 	if err != nil {
@@ -825,7 +825,7 @@ func (b *between) Raise(ctx context.Context, key Key, from, to uint32, note []by
 
 // Two replicas find what was left at the same moment: one gets it, and the other takes nothing back
 // of that one's.
-func TestWhatACallerLeavesGoesToOneOfTwo(t *testing.T) {
+func TestReplayGuardGivesWhatWasLeftToOneOfTwo(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())
 	if err != nil {

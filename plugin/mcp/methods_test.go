@@ -46,7 +46,7 @@ func TestFoldJoinsWhatUnicodeJoins(t *testing.T) {
 }
 
 // Each subject is compared with each rule, so a batch may name no more of them than one call.
-func TestABatchNamesAsManyResourcesAsOneCall(t *testing.T) {
+func TestBatchNamesAsManyResourcesAsOneCall(t *testing.T) {
 	r := NewRules(&Lists{Resources: rules("*=openid")})
 	for _, c := range []struct {
 		name     string

@@ -13,7 +13,7 @@ var contract = map[Guard]Contract{
 }
 
 // A checker that cannot fail proves nothing: each of these must be refused, for the reason given.
-func TestTheModelRejects(t *testing.T) {
+func TestModelRejects(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		guards  []Guard
@@ -169,7 +169,7 @@ func TestTheModelRejects(t *testing.T) {
 }
 
 // What the contract leaves open, or asks for, must pass: a checker that cries wolf is turned off.
-func TestTheModelPermits(t *testing.T) {
+func TestModelPermits(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		guards  []Guard
@@ -298,7 +298,7 @@ func TestTheModelPermits(t *testing.T) {
 
 // A provider that honours one of several simultaneous redemptions is held to it without a guard
 // too.
-func TestTheModelHoldsTheProviderToItsWord(t *testing.T) {
+func TestModelHoldsTheProviderToItsWord(t *testing.T) {
 	c := contract[None]
 	c.CodeOnce = true
 	found := c.Check(parse(t, `
@@ -310,7 +310,7 @@ func TestTheModelHoldsTheProviderToItsWord(t *testing.T) {
 }
 
 // Where nobody but the guard counts codes, it is held to what it knows, and to no more.
-func TestTheModelOfCodesThatOnlyTheGuardCounts(t *testing.T) {
+func TestModelOfCodesThatOnlyTheGuardCounts(t *testing.T) {
 	for _, c := range []struct {
 		name, history string
 		guard         Guard
@@ -361,7 +361,7 @@ func parse(t *testing.T, text string) History {
 }
 
 // What a provider does about its own refresh tokens permits some logouts, and forbids some tokens.
-func TestTheModelOfProviders(t *testing.T) {
+func TestModelOfProviders(t *testing.T) {
 	all := []Upstream{Lenient, Refuses, Ends, EndsAll}
 	for _, c := range []struct {
 		name     string
