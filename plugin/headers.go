@@ -106,10 +106,10 @@ func dropOwn(h http.Header, own *ownHeaders) {
 }
 
 // redirection matches the headers that some servers believe more than the request line, and those
-// that name a session, in every spelling (foldHeader). With one of them, a request for a public
-// document would be a request for something else, from somebody who was not asked for a token. It
-// is one native call for each header, since strangers send as many as they like: folding and
-// comparing 190 headers in Yaegi takes 15 ms.
+// that name an MCP session, in every spelling (foldHeader). With one of them, a request for a
+// public document would be a request for something else, from somebody who was not asked for a
+// token. It is one native call for each header, since strangers send as many as they like: folding
+// and comparing 190 headers in Yaegi takes 15 ms.
 var redirection = regexp.MustCompile(`(?i)^(x[^a-z0-9](original|rewrite|http[^a-z0-9](method|path)|method)|mcp[^a-z0-9]|last[^a-z0-9]event[^a-z0-9]id)`)
 
 func dropRedirections(h http.Header) {

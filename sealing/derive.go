@@ -34,7 +34,7 @@ const (
 	// AES-256 key from a hop header, and additional data: why it is refused
 	labelHopReason   = "mcpbouncer/v1/hop-reason"
 	labelFingerprint = "mcpbouncer/v1/fingerprint" // short public name of a client_id in logs
-	// 16 bytes: under which a replay store knows a code or a family
+	// 16 bytes: under which a replay store knows a code or a login
 	labelReplayMark = "mcpbouncer/v1/replay-mark"
 	// P-256 key by which a client at a provider proves itself
 	labelClientKey = "mcpbouncer/v1/client-p256"

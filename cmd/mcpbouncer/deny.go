@@ -180,7 +180,7 @@ func parseDeny(args []string, out io.Writer) (c denyCommand, help bool, err erro
 	flags.StringVar(&c.at, "at", "", "`time` of the mark of all and tenant: logins that began before are over. Default: now")
 	flags.BoolVar(&c.remove, "remove", false, "take the entry out again")
 	for len(args) > 0 { // flags may stand before and behind the words
-		// One family in 64 begins with a dash.
+		// One id of a login in 64 begins with a dash.
 		if len(c.words) > 0 && len(c.words) < denyWords[c.words[0]] && strings.HasPrefix(args[0], "-") && !isFlag(flags, args[0]) {
 			c.words, args = append(c.words, args[0]), args[1:]
 			continue
