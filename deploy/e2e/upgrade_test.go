@@ -143,14 +143,14 @@ func (l *personLogin) callback() string {
 func TestVersionsAreReplacedOneByOneUnderRunningLogins(t *testing.T) {
 	t.Parallel()
 	edited := map[string]int{}
-	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/hop.go": withOneLabelMore})
+	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/tenant.go": withOneLabelMore})
 	w := rig.New(t, rig.Options{})
 	this := rig.Tool(t, "mcpbouncer")
 	start := func(plugin func(file, text string) string) *rig.Traefik {
 		return rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: w.Keys.Hop, Docker: w.Docker, Plugin: plugin})
 	}
 	before, after := start(pluginOfNovember(t)), start(successorPlugin(edited))
-	if edited["plugin/config.go"] != 2 || edited["plugin/payload.go"] != 2 {
+	if edited["plugin/config.go"] != 3 {
 		t.Fatalf("the successor is not made: %v", edited)
 	}
 	for _, traefik := range []*rig.Traefik{before, after} {
@@ -231,7 +231,7 @@ func statusIs(u string, want int) error {
 // understood, and nobody is told to change keys.
 func TestLabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 	t.Parallel()
-	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/hop.go": withOneLabelMore})
+	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/tenant.go": withOneLabelMore})
 	w := rig.New(t, rig.Options{})
 	next := rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: w.Keys.Hop, Docker: w.Docker, Plugin: successorPlugin(map[string]int{})})
 	rig.WaitFor(t, "the routes", func() error { return statusIs(next.Web+"/world/anything", http.StatusUnauthorized) })
