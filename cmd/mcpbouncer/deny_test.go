@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -394,9 +395,11 @@ func TestHelpOfDeny(t *testing.T) {
 
 // A mistake in a variable stops the start and is named.
 func TestStoresThatAreRefused(t *testing.T) {
+	_, _, unknown := replay.OpenStore("another", time.Hour, time.Hour, time.Now)
+	unknownStore := "BOUNCER_REPLAY_GUARD: " + unknown.Error()
 	for _, c := range []struct{ name, variable, value, says string }{
-		{"a guard of no known kind", "BOUNCER_REPLAY_GUARD", "memcached://cache", "BOUNCER_REPLAY_GUARD: must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE"},
-		{"a password in it", "BOUNCER_REPLAY_GUARD", "http://user:" + fragment + "@cache", "BOUNCER_REPLAY_GUARD: must be none, memory, redis://HOST:PORT, rediss://HOST:PORT or dynamodb://TABLE"},
+		{"a guard of no known kind", "BOUNCER_REPLAY_GUARD", "memcached://cache", unknownStore},
+		{"a password in it", "BOUNCER_REPLAY_GUARD", "http://user:" + fragment + "@cache", unknownStore},
 		{"a database of Redis that is no number", "BOUNCER_REPLAY_GUARD", "redis://127.0.0.1/cache", "BOUNCER_REPLAY_GUARD: not a URL such as rediss://user:password@host:6379/0"},
 		{"a deny document that is not there", "BOUNCER_DENY", "/nowhere/deny.json", "BOUNCER_DENY: open /nowhere/deny.json: no such file or directory"},
 		{"a malformed deny document", "BOUNCER_DENY", `{"v":1,"client":{}}`, `BOUNCER_DENY: deny document: unknown member "client"`},
@@ -445,5 +448,26 @@ func TestWhichGuardThereIs(t *testing.T) {
 				t.Errorf("guard %s, deny %v, error %v", config.ReplayGuard.Kind(), config.Deny, err)
 			}
 		})
+	}
+}
+
+// A store that no page names would be found by nobody.
+func TestStoresAreOnThePages(t *testing.T) {
+	read := func(name string) string {
+		content, err := os.ReadFile(filepath.Join(root, "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	configuration, page := read("configuration.md"), read("replay.md")
+	for _, form := range replay.Forms() {
+		scheme, _, hasPlace := strings.Cut(form, "://")
+		if !strings.Contains(configuration, "`"+form+"`") {
+			t.Errorf("docs/configuration.md does not name %s", form)
+		}
+		if hasPlace && !strings.Contains(page, "`"+scheme+"://") || !strings.Contains(page, "`"+scheme) {
+			t.Errorf("docs/replay.md does not name %s", form)
+		}
 	}
 }

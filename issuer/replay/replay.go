@@ -115,8 +115,7 @@ func openRedis(name string, _, _ time.Duration, _ func() time.Time) (Store, erro
 // nothing. idle and login are as for Open, now is the clock of this process.
 func OpenStore(name string, idle, login time.Duration, now func() time.Time) (kind string, store Store, err error) {
 	scheme, rest, hasPlace := strings.Cut(name, "://")
-	forms := "none"
-	for i, k := range kinds {
+	for _, k := range kinds {
 		_, _, needsPlace := strings.Cut(k.form, "://")
 		if scheme == k.scheme && hasPlace == needsPlace && (rest != "") == needsPlace {
 			store, err := k.open(name, idle, login, now)
@@ -125,13 +124,18 @@ func OpenStore(name string, idle, login time.Duration, now func() time.Time) (ki
 			}
 			return k.scheme, store, nil
 		}
-		if i == len(kinds)-1 {
-			forms += " or " + k.form
-		} else {
-			forms += ", " + k.form
-		}
 	}
-	return "", nil, errors.New("must be " + forms)
+	forms := append([]string{"none"}, Forms()...)
+	last := len(forms) - 1
+	return "", nil, errors.New("must be " + strings.Join(forms[:last], ", ") + " or " + forms[last])
+}
+
+// Forms are the names that stores have, such as redis://HOST:PORT.
+func Forms() (forms []string) {
+	for _, k := range kinds {
+		forms = append(forms, k.form)
+	}
+	return forms
 }
 
 // Open makes the guard that BOUNCER_REPLAY_GUARD names; it is nil for "none". idle is for how long
