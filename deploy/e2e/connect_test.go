@@ -85,7 +85,7 @@ func TestConnectPagesShowWhatIsRun(t *testing.T) {
 		}
 		for _, line := range shown {
 			// The operator's commands have tests of their own; variables are compared by
-			// TestWhichCertificatesProgramsTrust.
+			// TestCertificatesThatProgramsTrust.
 			operators := strings.HasPrefix(line, "mcpbouncer ") || strings.HasPrefix(line, "    --") || strings.HasPrefix(line, "export ")
 			if !operators && !slices.Contains(typedLines[page], line) {
 				t.Errorf("docs/connect/%s shows what no test runs: %s", page, line)
@@ -136,7 +136,7 @@ func shownJSON(t *testing.T, page, words string, w way) (config map[string]any) 
 
 // Which of the two variables on docs/connect/README.md makes a program trust a private authority.
 // The server only has to see that a request came: the handshake is over by then.
-func TestWhichCertificatesProgramsTrust(t *testing.T) {
+func TestCertificatesThatProgramsTrust(t *testing.T) {
 	t.Parallel()
 	authority, _ := composeCertificate(t, "localhost")
 	pair, err := tls.LoadX509KeyPair(filepath.Join(filepath.Dir(authority), "traefik", "cert.pem"), filepath.Join(filepath.Dir(authority), "traefik", "key.pem"))
