@@ -175,6 +175,9 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 	}
 	g.Generation++
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
+	if s.ReplayGuard == nil { // nobody keeps the answer, and to seal it costs a sixth of a refresh
+		return next, nil
+	}
 	v, first, err := s.ReplayGuard.Step(ctx, loginKey(t, g), g.Generation-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
 	switch {
 	case errors.Is(err, replay.ErrFull):

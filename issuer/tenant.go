@@ -182,7 +182,7 @@ func (t *tenant) complete() error {
 // named is what each log line about a tenant begins with. Two middlewares may give their resources
 // one name, so the public URL stands beside it.
 func (t *tenant) named() slog.Attr {
-	return slog.Group("", "tenant", t.Resource, "issuer", t.PublicURL)
+	return slog.GroupAttrs("", slog.String("tenant", t.Resource), slog.String("issuer", t.PublicURL))
 }
 
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type
