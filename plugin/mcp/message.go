@@ -360,6 +360,7 @@ const (
 	roomOfMeta      = len(`"_meta":,`)
 	roomOfID        = len(`"id":,`)
 	roomOfRest      = len(`{"jsonrpc":"","method":"","params":{}}`)
+	roomOfMember    = len(`"":,`) // of any other, besides its name too
 )
 
 // membersOf reads one level of an object whose text is compact. It returns nil for what it refuses.
@@ -375,7 +376,7 @@ func membersOf(text []byte) map[string]json.RawMessage {
 	}
 	length := 1
 	for name, value := range members {
-		length += len(name) + len(value) + len(`"":,`)
+		length += len(name) + len(value) + roomOfMember
 		if deciding[name] == name {
 			continue
 		}
