@@ -7,14 +7,15 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-// admit is the one place where it is decided who may come in. It is called for every grant (issue),
-// with the provider's last word on the person and the labels of this moment: a changed label takes
-// effect at the next refresh. All rules that are set must hold.
+// admit is the one place that decides who may come in. issue calls it for each grant, with the
+// provider's last word on the person and the labels of this moment: a changed label takes effect at
+// the next refresh. All rules that are set must hold.
 func (s *Issuer) admit(t *tenant, who identity) error {
-	// the operator has admitted it by making it, and the provider says nothing about it
+	// The operator has admitted it by making it, and the provider knows nothing of it.
 	if who.machine {
 		return nil
 	}
@@ -23,7 +24,7 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 		return nil
 	}
 	s.counters.add(notAdmitted)
-	// The stranger is not told which rule: what a rule wants is a hint at whose account would do.
+	// The answer does not say which rule: what a rule wants is a hint at whose account would do.
 	e := badRequest("access_denied", "this account is not admitted to this server; use another account, or ask whoever runs the server")
 	if errors.As(err, new(unsentError)) {
 		e.Description = "this account is not admitted to this server: the sign-in provider does not say of it what the server needs to know; tell whoever runs the server, or use another account"
@@ -32,8 +33,8 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 }
 
 // admitLogin is admit for what a provider has just said. withheld are scopes of the label that it
-// did not grant: a login without those of requiredScopes could do nothing, and its client would ask
-// for more for ever.
+// did not grant. A login that lacks one of requiredScopes could do nothing, and its client would
+// ask for more for ever.
 func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	if err := s.admit(t, who); err != nil {
 		return err
@@ -51,11 +52,11 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").because(cause)
 }
 
-// errWithheld is in the chain of every refusal because of what the provider withheld.
+// errWithheld is in the chain of each refusal because of what the provider withheld.
 var errWithheld = errors.New("the login could do nothing")
 
-// unsentError is a refusal by a rule whose claim the provider did not send, or does not vouch for:
-// no rule has judged the person, and another account may fare no better.
+// unsentError is a refusal by a rule whose claim the provider did not send, or does not vouch for.
+// No rule has judged the person, and another account may fare no better.
 type unsentError struct{ error }
 
 func (e unsentError) Unwrap() error { return e.error }
@@ -64,11 +65,11 @@ func (e unsentError) Unwrap() error { return e.error }
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
 	return !everybody || t.Refresh == "upstream" || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
-		return slices.Contains(t.Scopes, scope) && !slices.Contains(identityScopes, scope)
+		return slices.Contains(t.UpstreamScopes, scope) && !slices.Contains(identityScopes, scope)
 	})
 }
 
-// errNotAdmitted is in the chain of every refusal of admit.
+// errNotAdmitted is in the chain of each refusal of admit.
 var errNotAdmitted = errors.New("not admitted")
 
 // breaks names the first rule that does not hold.
@@ -96,13 +97,13 @@ func (t *tenant) breaks(who identity) error {
 			return unsent("allowedGroups", "no groups came", t.GroupsClaim)
 		}
 		return unsent("allowedGroups", "none of the groups is in the claim "+t.GroupsClaim, t.GroupsClaim)
-	case len(t.rules) > 0 && !coversAll(t.given(who), t.RequiredScopes):
-		// A token without them would be refused at every request, and the client would ask for more
+	case len(t.rules) > 0 && !coversAll(t.scopesFor(who), t.RequiredScopes):
+		// A token without them would be refused at each request, and the client would ask for more
 		// for ever.
-		given := t.given(who)
+		given := t.scopesFor(who)
 		missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(given, scope) })
 		why := "no rule gives all of requiredScopes: this person lacks " + strings.Join(missing, " ")
-		if slices.ContainsFunc(t.rules, func(r scopeRule) bool { return r.kind == "group" }) && who.said.Claims != nil {
+		if slices.ContainsFunc(t.rules, func(r scoperule.Rule) bool { return r.Kind == "group" }) && who.said.Claims != nil {
 			return unsent("scopeRules", why, t.GroupsClaim)
 		}
 		return rule("scopeRules", why)
@@ -117,8 +118,8 @@ func (t *tenant) breaks(who identity) error {
 	return nil
 }
 
-// lacking says in words that a claim was not among those that the provider has just sent. At a
-// refresh that asked nobody, nothing is known of that.
+// lacking says in words that a claim was not among the claims that the provider has just sent. A
+// refresh that asks nobody knows nothing of that, and then lacking is empty.
 func (who identity) lacking(claim string) string {
 	switch {
 	case who.said.Claims == nil:
@@ -143,8 +144,8 @@ func (who identity) lacking(claim string) string {
 	return fmt.Sprintf("; the provider sent no claim %q (sent: %.600s)%s", claim, names, remedy)
 }
 
-// hasEmail folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an address
-// of another one.
+// hasEmail folds ASCII letters only: Unicode folding makes a K of the Kelvin sign, and so one
+// address of another.
 func (who identity) hasEmail(address string) bool {
 	return who.Email != "" && names.LowerASCII(who.Email) == names.LowerASCII(address)
 }
@@ -182,10 +183,10 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 	}
 	add(t.AllowedGroups, "is in one of the groups")
 	add(t.AllowedSubjects, "is one of the subjects")
-	if len(t.rules) > 0 && len(t.RequiredScopes) > 0 && !coversAll(t.given(identity{}), t.RequiredScopes) {
+	if len(t.rules) > 0 && len(t.RequiredScopes) > 0 && !coversAll(t.scopesFor(identity{}), t.RequiredScopes) {
 		add(t.RequiredScopes, "gets from scopeRules")
 	}
-	if missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.scopes(), scope) }); len(missing) > 0 {
+	if missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.grantable(), scope) }); len(missing) > 0 {
 		return "nobody: no rule of scopeRules gives " + strings.Join(missing, " ") + ", which requiredScopes needs", false
 	}
 	if len(must) > 0 {
@@ -194,8 +195,8 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 	return "everybody who can log in at " + t.ProviderIssuer + t.howRequiredScopesCome(), true
 }
 
-// howRequiredScopesCome says in words why scopes that are required keep nobody out: an operator may
-// take them for a rule about people.
+// howRequiredScopesCome says in words why required scopes keep nobody out: an operator may take
+// them for a rule about people.
 func (t *tenant) howRequiredScopesCome() (words string) {
 	if len(t.rules) > 0 {
 		return ""
@@ -204,7 +205,7 @@ func (t *tenant) howRequiredScopesCome() (words string) {
 	if len(granted) > 0 {
 		words = " and is granted " + strings.Join(granted, " ") + " there, which many providers grant to everybody"
 	}
-	given := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.Scopes, scope) })
+	given := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.UpstreamScopes, scope) })
 	if len(given) > 0 {
 		words += "; they all get " + strings.Join(given, " ") + ": to say who gets it, set scopeRules"
 	}
@@ -220,11 +221,11 @@ func (t *tenant) needs(told []string) provider.Needs {
 	}
 	n.Groups, n.AllGroups = slices.Clone(t.AllowedGroups), slices.Contains(told, "groups")
 	for _, rule := range t.rules {
-		switch rule.kind {
+		switch rule.Kind {
 		case "email", "domain":
 			n.Email = true
 		case "group":
-			n.Groups = append(n.Groups, rule.name)
+			n.Groups = append(n.Groups, rule.Name)
 		}
 	}
 	if len(n.Groups) > 0 || n.AllGroups {

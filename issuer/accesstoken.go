@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// accessTokenClaims is RFC 9068 §2.2. aud holds the tenant's audience, which the plugin checks, and
-// the resource that was asked for.
+// accessTokenClaims are the claims of RFC 9068 §2.2. aud holds the tenant's audience, which the
+// plugin checks, and the resource that was asked for.
 type accessTokenClaims struct {
 	Issuer    string   `json:"iss"`
 	Subject   string   `json:"sub"`
@@ -21,11 +23,11 @@ type accessTokenClaims struct {
 	ID        string   `json:"jti"`
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope"`
-	Session   string   `json:"sid"` // the family, as the log names it
-	// RFC 9068 §2.2.1: of the login, however often it was refreshed
+	Login     string   `json:"sid"` // the login, as the log names it
+	// AuthTime is the time of the login, however often it was refreshed (RFC 9068 §2.2.1).
 	AuthTime int64 `json:"auth_time"`
 
-	// Only what the tenant's identity headers ask for.
+	// These are only what the tenant's identity headers ask for.
 	Email  string   `json:"email,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	Groups []string `json:"groups,omitempty"`
@@ -36,12 +38,12 @@ type accessToken struct {
 	life     time.Duration
 }
 
-// accessTokenType is RFC 9068 §2.1: no id_token passes for an access token.
+// accessTokenType is the typ of RFC 9068 §2.1, so that no id_token passes for an access token.
 const accessTokenType = "at+jwt"
 
 func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) accessToken {
 	now := s.Now()
-	id := base64.RawURLEncoding.EncodeToString(random(16))
+	id := base64.RawURLEncoding.EncodeToString(randomBytes(16))
 	audience := []string{t.Audience}
 	if g.Resource != t.Audience {
 		audience = append(audience, g.Resource)
@@ -53,7 +55,7 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	claims := accessTokenClaims{
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
 		Expires: expires.Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
-		ID: id, ClientID: c.id, Scope: scope, Session: g.familyName(), AuthTime: g.Born,
+		ID: id, ClientID: c.id, Scope: scope, Login: g.loginID(), AuthTime: g.Born,
 	}
 	if slices.Contains(t.IdentityClaims, "email") {
 		claims.Email = g.Identity.Email
@@ -68,7 +70,7 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 }
 
 // sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is
-// written out here because go-jose's way there costs half as much again as the signature; what
+// written out here because go-jose's way there costs half as much again as the signature. What
 // others signed is never read like this.
 func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
@@ -84,4 +86,33 @@ func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 func keyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(key) + `"}`))
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:16]
+}
+
+// issue makes the answer and the operator's record of it: nothing but the log lists logins. asked
+// may narrow the scope; empty means all.
+func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) (tokenResponse, error) {
+	if err := s.admit(t, r.Identity); err != nil {
+		return tokenResponse{}, err
+	}
+	// What is known of the person may have been read for the labels of a moment ago, before a
+	// repeated answer, or between callback and code.
+	outdated := !r.Identity.machine && !t.claimNeeds.Within(r.Identity.Needs)
+	if r.outcome.short() || outdated || r.Identity.UnreadSince != 0 {
+		r.ends = s.Now().Add(shortLife)
+	}
+	scope := t.chosenScope(t.scopeOf(r.grant), asked)
+	at := s.newAccessToken(t, c, r.grant, scope)
+	s.Log.Info("token issued", "grant", grantType, t.named(),
+		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
+		"family", r.loginID(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
+	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
+}
+
+// tokenResponse is the answer of RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope"`
 }

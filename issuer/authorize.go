@@ -1,12 +1,10 @@
 package issuer
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -17,26 +15,25 @@ import (
 )
 
 // authorize checks an authorization request (RFC 6749 §4.1.1) and asks the person. Nobody is sent
-// upstream before consent: all clients share one upstream client, so the provider cannot ask for
-// each (confused deputy).
-func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
+// to the provider before consent: all clients share one client there, so the provider cannot ask
+// about each of them (confused deputy).
+func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	c, req, err := s.parseAuthorizationRequest(r, t)
 	if err != nil {
 		return nil, ofClient(c.id, err)
 	}
-	// The id stands only in this browser's cookie: a request prepared elsewhere cannot be answered
-	// here.
+	// Only this browser's cookie has the id: nobody can answer here what was asked elsewhere.
 	id := s.newConsentID()
 	host, loopback := redirecturi.Shown(req.RedirectURI)
 	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
 	verified, unread := "", ""
 	switch {
-	case !c.document():
+	case !c.byDocument():
 	case c.pinned || s.documents.Stale(clientdoc.Document(c.id)):
-		// it said nothing now: an old copy serves, or what is known here
+		// The document could not be read now: an old copy serves, or what is known here.
 		unread = weburl.HostOf(c.id)
 	default:
-		// the document was read there, so the host speaks for the client
+		// The document was read there, so the host speaks for the client.
 		verified = weburl.HostOf(c.id)
 	}
 	name := c.Name
@@ -47,8 +44,8 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*answer, error) {
 	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
 		signIn = up.SignInHost()
 	}
-	a := &answer{
-		page: consentPage,
+	a := &page{
+		template: consentTemplate,
 		data: map[string]any{
 			"Client":   name,
 			"Verified": verified,
@@ -78,14 +75,14 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		return client{}, authorizationRequest{}, invalidRequest("The application's request is not well-formed.")
 	}
 	for name, values := range query {
-		// RFC 6749 §3.1; RFC 8707 §2 allows several resources
+		// RFC 6749 §3.1. RFC 8707 §2 allows several resources.
 		if len(values) > 1 && name != "resource" {
 			return client{}, authorizationRequest{}, invalidRequest("A parameter of the application's request is repeated.")
 		}
 	}
 	id, uri := query.Get("client_id"), query.Get("redirect_uri")
 	if isDocumentURL(id) && uri != "" && redirecturi.Check(uri, nil) != nil {
-		// no document can allow it: none is fetched
+		// No document can allow it, so none is fetched.
 		return client{id: id}, authorizationRequest{}, errRedirectURI
 	}
 	c, err := s.openClient(r.Context(), t, id)
@@ -109,7 +106,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	redirected := func(code, description string) error {
 		return &redirectedError{badRequest(code, description), req}
 	}
-	// CBOR has no text that is not UTF-8
+	// CBOR cannot hold a text that is not UTF-8.
 	if req.State = query.Get("state"); len(req.State) > maxState || !utf8.ValidString(req.State) {
 		req.State = ""
 		return c, req, redirected("invalid_request", "state is too long or not UTF-8")
@@ -125,7 +122,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if query.Get("response_type") != "code" {
 		return c, req, redirected("unsupported_response_type", "response_type must be code")
 	}
-	// a missing method means plain (RFC 7636 §4.3)
+	// A missing method means plain (RFC 7636 §4.3).
 	if query.Get("code_challenge_method") != "S256" {
 		return c, req, redirected("invalid_request", "code_challenge_method must be S256")
 	}
@@ -135,7 +132,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	}
 	req.Challenge = [sha256.Size]byte(challenge)
 	var ok bool
-	if req.Resource, ok = t.matchResource(given(query["resource"])); !ok {
+	if req.Resource, ok = t.matchResource(present(query["resource"])); !ok {
 		return c, req, redirected("invalid_target", "resource is not served here")
 	}
 	if query.Get("prompt") == "none" { // OpenID Connect Core §3.1.2.6: consent is always asked
@@ -148,21 +145,10 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	return c, req, nil
 }
 
-// unsupportedParameters carry a request, or a client, that would have to be read instead of what is
-// read here (OpenID Connect Core §3.1.2.6, RFC 9101 §5): to ignore them would grant something else.
+// unsupportedParameters carry another request, or another client, than the query does (OpenID
+// Connect Core §3.1.2.6, RFC 9101 §5). Whoever ignores them grants something that was not asked.
 var unsupportedParameters = []struct{ name, code string }{
 	{"request", "request_not_supported"},
 	{"request_uri", "request_uri_not_supported"},
 	{"registration", "registration_not_supported"},
-}
-
-// given leaves out parameters without a value: they count as not sent (RFC 6749 §3.1 and §3.2).
-func given(values []string) []string {
-	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
-}
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b) // never fails: the program ends when the system has no randomness
-	return b
 }

@@ -20,9 +20,9 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 		len  func() int
 		has  func(key string) bool
 	}{
-		{"hop headers", hopCacheLimit, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
+		{"hop headers", hopsKept, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
 		{"words", forget.MostSaid, func(k string) { said.First(k) }, func() int { return said.Len() }, func(k string) bool { return !said.First(k) }},
-		{"tenants", 2 * hopCacheLimit, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
+		{"tenants", tenantsMet, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for i := range c.most {

@@ -5,17 +5,18 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/packed"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// callback takes the provider's answer and hands the client a code. Where the person is not to be
-// judged here (atCallback), the upstream code is not redeemed: it travels inside ours and is
-// redeemed, last, when the client redeems ours. The provider's single use of its code thereby
-// becomes ours, over all replicas, without a store.
-func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
+// callback takes the provider's answer and hands the client a code. Where the person is not judged
+// here (atCallback), the provider's code is not redeemed: it travels inside ours and is redeemed,
+// last, when the client redeems ours. So the provider's single use of its code becomes ours, over
+// all replicas, without a store.
+func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	if r.Method == http.MethodHead { // it would use the code up, and nobody reads the answer
 		return nil, invalidRequest("This address takes the sign-in provider's answer by GET.")
 	}
@@ -30,18 +31,18 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	// No cookie, no login: an answer that somebody else's browser began is worth nothing here.
 	state := query.Get("state")
-	cookie, err := r.Cookie(t.cookieName(flowCookie, state))
+	cookie, err := r.Cookie(t.cookieName(loginCookie, state))
 	if err != nil || state == "" {
-		return nil, errFinished
+		return nil, errLoginFinished
 	}
-	var login flow
+	var login loginInProgress
 	if err := s.open(sealing.KindFlow, t, state, cookie.Value, &login); err != nil {
 		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
 	req := login.authorizationRequest
-	finished := []*http.Cookie{t.expiredCookie(flowCookie, state)}
+	finished := []*http.Cookie{t.expiredCookie(loginCookie, state)}
 	succeeded := finished
-	if !weburl.IsWeb(req.RedirectURI) { // the browser stays on our page, which may be reloaded
+	if !weburl.IsWeb(req.RedirectURI) { // the browser stays on our page, which people reload
 		succeeded = []*http.Cookie{t.reloadedCookie(state, cookie.Value)}
 	}
 	up, err := s.providers.Discover(r.Context(), &t.provider)
@@ -54,7 +55,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	if code := query.Get("error"); code != "" {
 		e := upstreamRefusal(code)
 		e.cause = provider.SaidAtCallback(query)
-		return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
+		return &page{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 	}
 	upstreamCode := query.Get("code")
 	if upstreamCode == "" || len(upstreamCode) > provider.MaxValue {
@@ -62,20 +63,21 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
-		Seed: login.Seed, UpstreamCode: packed(upstreamCode), KeyRequired: req.KeyRequired,
+		Seed: login.Seed, UpstreamCode: packed.Text(upstreamCode), KeyRequired: req.KeyRequired,
 	}
 	mark := codeKey(t, upstreamCode)
 	done, err := s.redeeming.turn(r.Context(), mark)
-	if err != nil { // of the one before is not known yet what becomes; then as with exchange=token
-		return s.codeAnswer(t, req, code, succeeded), nil
+	if err != nil { // another request is not done with the code; go on as with exchange=token
+		return s.codePage(t, req, code, succeeded), nil
 	}
 	defer done()
 	here, used := s.atCallback(r.Context(), t, mark)
 	if used { // many providers end what they gave for a code that comes to them again
-		return nil, errFinished
+		return nil, errLoginFinished
 	}
 	if !weburl.IsWeb(req.RedirectURI) && s.unfinished.has(mark, s.Now()) {
-		// the page was reloaded: its cookie lives on, and no longer than what is kept
+		// The page was reloaded. Its cookie stays as it is, and so lives no longer than what is
+		// kept.
 		succeeded = nil
 	}
 	if here {
@@ -85,35 +87,36 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*answer, error) {
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
 				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.Issuer(), "cause", e.cause)
 				s.handOn(r.Context(), mark)
-				return s.codeAnswer(t, req, code, succeeded), nil
+				return s.codePage(t, req, code, succeeded), nil
 			}
-			// a word of the token endpoint, not of this one (RFC 6749 §4.1.2.1)
+			// invalid_grant belongs to the token endpoint, not to this one (RFC 6749 §4.1.2.1).
 			if e.Code == "invalid_grant" {
 				e = badRequest("access_denied", e.Description).because(e.cause)
 			}
-			return &answer{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
+			return &page{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
 		if err := s.admitLogin(t, who, withheld); err != nil {
 			// The person is still here: they get a page that says so, and from there the client its
 			// access_denied. A program on their own machine gets that at once (decision 14).
-			a := s.errorAnswer(r, t, &redirectedError{asError(err), req})
+			a := s.errorPage(r, t, &redirectedError{asError(err), req})
 			a.status, a.cookies = http.StatusForbidden, finished
 			return a, nil
 		}
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
-	return s.codeAnswer(t, req, code, succeeded), nil
+	return s.codePage(t, req, code, succeeded), nil
 }
 
-var errFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
+var errLoginFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
 	Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser."}
 
-// atCallback says whether the upstream code is redeemed now, while the person is here to be told
-// that they may not come in, or when the client redeems ours; or that the client has done so, and
-// the page was only loaded again, at a process that may have kept nothing. exchange=auto is now
-// where there is a rule that can refuse somebody and a guard, asked a moment ago, that will count
-// the uses of our code: the provider cannot count them any more (docs/decisions/0020-exchange.md).
+// atCallback decides when the provider's code is redeemed: here, while the person can still be told
+// that they may not come in, or when the client redeems our code. used says that the client has
+// done so already: the page was only loaded again, at a process that may have kept nothing. With
+// exchange=auto it is here if a rule can refuse somebody, and if a guard that has just answered
+// will count the uses of our code: the provider cannot count them any more
+// (docs/decisions/0020-exchange.md).
 func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (here, used bool) {
 	auto := t.Exchange == "auto"
 	switch {
@@ -130,23 +133,23 @@ func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (he
 		s.guardFailed(t, err)
 		return !auto, false
 	}
-	// the person was here before, and hung up: the token request gets what was learnt
+	// With left, the person was here before and hung up: the token request gets what was learnt.
 	return !left, used
 }
 
-// codeAnswer leads the browser to the client with a code.
-func (s *Issuer) codeAnswer(t *tenant, req authorizationRequest, code authorizationCode, finished []*http.Cookie) *answer {
+// codePage leads the browser to the client with a code.
+func (s *Issuer) codePage(t *tenant, req authorizationRequest, code authorizationCode, finished []*http.Cookie) *page {
 	exchange := "token"
 	if code.Identity != nil {
 		exchange = "callback"
 	}
 	s.Log.Debug("code issued", t.named(), "exchange", exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
-	return &answer{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
+	return &page{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
 }
 
-// upstreamRefusal maps what a provider may say at its authorization endpoint to what the client may
-// hear. Texts are fixed: the provider's own could hold anything.
+// upstreamRefusal maps the error codes of a provider's authorization endpoint to what the client
+// may hear. The texts are fixed: the provider's could hold anything.
 func upstreamRefusal(code string) *Error {
 	switch code {
 	case "access_denied", "consent_required", "interaction_required", "login_required", "account_selection_required":

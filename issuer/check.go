@@ -33,7 +33,7 @@ func (s *Issuer) checkDue(t *tenant, g grant) bool {
 
 // renewChecked is renew after the provider was asked whether the person may still come in.
 func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presented string, g grant) (renewal, error) {
-	v, first, err := s.ReplayGuard.Look(ctx, loginKey(t, g), g.Generation)
+	v, first, err := s.ReplayGuard.Look(ctx, loginKey(t, g), g.Step)
 	if err != nil {
 		s.guardFailed(t, err)
 		return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
@@ -43,7 +43,7 @@ func (s *Issuer) renewChecked(ctx context.Context, t *tenant, c client, presente
 	}
 	// The question is asked with the provider's token, so requests that carry the same one share
 	// it, whatever wraps it.
-	sum := sha256.Sum256(must(encoding.Marshal([]any{t.id[:], g.Family[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
+	sum := sha256.Sum256(must(payloadEncoding.Marshal([]any{t.id[:], g.Login[:], g.Identity.RefreshToken, g.Identity.CheckedAt})))
 	next, same, err := s.inFlight.join(ctx, s.Now, replay.Key(sum[:16]), presented, func() (renewal, error) { return s.askProvider(ctx, t, c, presented, g) })
 	switch {
 	case err != nil:
@@ -65,7 +65,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 	if err != nil {
 		return s.stale(t, presented, g, err)
 	}
-	lease, v, first, err := s.lease(ctx, sealing.ReplayMark(t.id, "check", string(g.Family[:])), loginKey(t, g), g.Generation)
+	lease, v, first, err := s.lease(ctx, sealing.ReplayMark(t.id, "check", string(g.Login[:])), loginKey(t, g), g.Step)
 	switch {
 	case errors.Is(err, replay.ErrLeased):
 		return renewal{}, temporarilyUnavailable("another request of this login is being answered; try again", err)
@@ -85,7 +85,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 			return renewal{}, err
 		}
 		if e := asError(err); e.Status < http.StatusInternalServerError {
-			s.counters.add(familiesRefused)
+			s.counters.add(loginsRefused)
 			s.endLogin(ctx, t, c, g, fmt.Sprintf("the provider was asked about it: %v", e.cause))
 			return renewal{}, err
 		}
@@ -102,7 +102,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 	next, err := s.renew(ctx, t, c, presented, g)
 	// The provider may have replaced its refresh token: losing the new one would end the login.
 	if errors.Is(err, replay.ErrFull) {
-		g.Generation++
+		g.Step++
 		return renewal{grant: g, token: s.sealGrant(t, c, g), outcome: rotatedShort}, nil
 	}
 	return next, err

@@ -34,13 +34,14 @@ type client struct {
 	id     string
 	proved bool // with private_key_jwt, in this request
 
-	// What its refresh tokens are bound to, set where it has proved itself (refreshContext).
+	// binding is what its refresh tokens are bound to (refreshContext). It is set where the client
+	// has proved itself.
 	binding string
 }
 
-// document says whether the client_id is the URL of a metadata document, whose host is therefore
-// proven.
-func (c client) document() bool { return isDocumentURL(c.id) }
+// byDocument says whether the client_id is the URL of a metadata document. Then the document's host
+// is proven.
+func (c client) byDocument() bool { return isDocumentURL(c.id) }
 
 func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "https://") }
 
@@ -50,12 +51,12 @@ func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT &&
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 
-// interchangeable says whether a registration with the same meaning stands for the same client: a
-// public client that registered has nothing that tells it from a second registration of itself, and
-// programs register again when their loopback port changes. A secret, a key or a document's URL
-// tells clients apart.
+// interchangeable says whether a registration with the same meaning stands for the same client.
+// That is so for a public client that registered: nothing tells it from a second registration of
+// itself, and programs register again when their loopback port changes. A secret, a key or a
+// document's URL tells clients apart.
 func (c client) interchangeable() bool {
-	return c.AuthMethod == authNone && !c.document() && !c.machine()
+	return c.AuthMethod == authNone && !c.byDocument() && !c.machine()
 }
 
 // meaning is a hash of what an interchangeable client registered, the order of its redirect URIs
@@ -66,11 +67,11 @@ func (c client) meaning() [sha256.Size]byte {
 		uris = append(uris, redirecturi.Compared(uri))
 	}
 	slices.Sort(uris)
-	return sha256.Sum256(must(encoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
+	return sha256.Sum256(must(payloadEncoding.Marshal(registration{RedirectURIs: slices.Compact(uris), AuthMethod: c.AuthMethod, Name: c.Name})))
 }
 
-// openClient reads a client_id. The redirect URIs in it are checked again at every use: what
-// today's rules refuse does not stay allowed because it was registered yesterday.
+// openClient reads a client_id. It checks the redirect URIs again at each use: what today's rules
+// refuse does not stay allowed because it was registered yesterday.
 func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client, err error) {
 	c.id = id
 	if isDocumentURL(id) { // no sealed value begins like that
@@ -87,7 +88,7 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 		err := c.checkMachine()
 		return c, err
 	}
-	// an empty payload decodes as well
+	// An empty payload decodes as well.
 	if c.Keys != nil || c.AuthMethod >= authPrivateKeyJWT || len(c.RedirectURIs) == 0 {
 		return c, sealing.ErrNotOpened
 	}
@@ -133,8 +134,8 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	p := credentials{id: form.Get("client_id"), secret: form.Get("client_secret"), assertion: form.Get("client_assertion")}
 	if user, password, ok := r.BasicAuth(); ok {
 		p.basic = true
-		// RFC 6749 §2.3.1: both halves are form-encoded first. Ids and secrets of ours have no
-		// character that encoding changes, so clients that forget it are understood too.
+		// RFC 6749 §2.3.1: both halves are form-encoded first. Our ids and secrets have no
+		// character that encoding changes, so clients that forget the encoding are understood too.
 		user, errUser := url.QueryUnescape(user)
 		password, errPassword := url.QueryUnescape(password)
 		if errUser != nil || errPassword != nil || p.id != "" && p.id != user || p.secret != "" && p.secret != password {
@@ -158,8 +159,8 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	return p, nil
 }
 
-// authenticated is the way to the endpoints where a client proves itself: whatever is refused
-// there, the log names the client.
+// authenticated is the way to the endpoints where a client proves itself. The log names the client
+// with each refusal there.
 func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request, *tenant, client, url.Values) error) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
 		form, err := tokenForm(r)
@@ -180,10 +181,9 @@ func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request,
 	}
 }
 
-// authenticateClient is the only place where a client proves itself at the token endpoint, before
-// anything is consumed. A confidential client may send its secret either way, in the header or the
-// body: the proof is the same. A public client may send an empty secret, as Go's oauth2 package
-// does.
+// authenticateClient is the only place where a client proves itself, before anything is used up. A
+// confidential client may send its secret either way, in the header or the body: the proof is the
+// same. A public client may send an empty secret, as Go's oauth2 package does.
 func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {
 	p, err := presentedCredentials(r, form)
 	refused := func(why string, cause error) error {
@@ -234,12 +234,12 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 	return c, nil
 }
 
-// unreadableClient is not invalid_client: SDKs would throw their registration and tokens away, and
-// what failed is the way to a document.
+// unreadableClient answers when the way to a document fails. It is not invalid_client, at which
+// SDKs would throw their registration and tokens away.
 func unreadableClient(id string, cause error) error {
 	return ofClient(id, temporarilyUnavailable("the document at this client_id, or its keys, cannot be read at the moment", cause))
 }
 
-// errKeyMissing: the login was begun by a client that must prove itself with its key, or proved
-// itself with it before.
+// errKeyMissing refuses a client that comes without its key, for a login that needs it: the client
+// must prove itself so, or has done so before.
 var errKeyMissing = &Error{Status: http.StatusUnauthorized, Code: "invalid_client", Description: "this login needs the client's key: send a client_assertion"}

@@ -17,8 +17,8 @@ import (
 )
 
 // Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is
-// an https URL, and the document there is the registration. Nothing is registered here, so there is
-// nothing to keep.
+// an https URL, and the document there is the registration. Nothing is registered here, so nothing
+// has to be kept.
 
 const documentURIs = 50
 
@@ -35,8 +35,8 @@ type metadataDocument struct {
 	SecretExpires *json.Number    `json:"client_secret_expires_at"`
 }
 
-// checkDocumentURL is §3 of the draft, on the raw text: url.Parse forgives what a string comparison
-// would not.
+// checkDocumentURL applies §3 of the draft to the raw text: url.Parse forgives what a string
+// comparison would not.
 func checkDocumentURL(raw string) (*url.URL, error) {
 	// A letter beyond ASCII in a host looks like another one on the consent page; as punycode it
 	// does not.
@@ -61,8 +61,8 @@ func checkDocumentURL(raw string) (*url.URL, error) {
 	return u, redirecturi.CheckAuthority(u)
 }
 
-// parseDocument is §4 of the draft: the document must name itself, hold no secret, and register
-// what we would register.
+// parseDocument applies §4 of the draft: the document must name itself, hold no secret, and
+// register what we would register.
 func parseDocument(clientID string, body []byte) (registration, error) {
 	var doc metadataDocument
 	if err := json.Unmarshal(body, &doc); err != nil {
@@ -84,7 +84,7 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if reg.Name == "" {
 		return registration{}, errors.New("the document has no client_name")
 	}
-	// §4.1: a secret in a public document is none.
+	// §4.1: a secret in a public document is not a secret.
 	if strings.HasPrefix(doc.AuthMethod, "client_secret_") {
 		return registration{}, errNoSharedSecret
 	}
@@ -99,7 +99,7 @@ func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) e
 	if len(methods) == 0 {
 		methods = []string{cmp.Or(doc.AuthMethod, "none")}
 	}
-	var noKey error // why there is none that could be used
+	var noKey error // why no key of the client can be used
 	if len(doc.JWKS) > 0 && string(doc.JWKS) != "null" {
 		if reg.keys, noKey = parseKeys(doc.JWKS); noKey != nil && !errors.Is(noKey, errNoKey) {
 			return noKey // of a client without need of a key too
@@ -111,8 +111,8 @@ func (reg *registration) takeAuthMethod(doc metadataDocument, clientID string) e
 	takesKey, takesNone := doc.AuthMethod == "private_key_jwt" || slices.Contains(methods, "private_key_jwt"), slices.Contains(methods, "none")
 	switch {
 	case takesKey && noKey == nil:
-		// Who may do without and does is still bound by PKCE; the token endpoint takes either from
-		// such a client.
+		// A client that may do without its key, and does, is still bound by PKCE; the token
+		// endpoint takes either from it.
 		reg.AuthMethod, reg.authOptional = authPrivateKeyJWT, takesNone
 	case takesNone && doc.AuthMethod != "private_key_jwt":
 	case takesKey:
@@ -159,4 +159,54 @@ func (s *Issuer) documentClient(ctx context.Context, clientID string) (registrat
 		return reg, nil
 	}
 	return registration{}, err
+}
+
+// vendorDocuments are facts from the metadata documents of well-known clients. They serve when the
+// host of a document refuses a data centre's fetch and no copy was read before. They are used for
+// nothing else, and allow no more than these redirect URIs.
+var vendorDocuments = []struct {
+	clientID     string
+	name         string
+	redirectURIs []string
+	// All of them allow token_endpoint_auth_method none.
+	seen, source string
+}{
+	{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code",
+		[]string{"http://localhost/callback", "http://127.0.0.1/callback"}, "2026-06-02", "github.com/anthropics/claude-code/issues/64705"},
+	{"https://claude.ai/oauth/mcp-oauth-client-metadata", "Claude",
+		[]string{"https://claude.ai/api/mcp/auth_callback"}, "2026-09-19", "github.com/django-oauth/django-oauth-toolkit/issues/1855"},
+	{"https://vscode.dev/oauth/client-metadata.json", "Visual Studio Code",
+		[]string{"http://127.0.0.1:33418/", "https://vscode.dev/redirect"}, "2026-08-12", "github.com/stacklok/toolhive/issues/6290"},
+	{"https://chatgpt.com/oauth/codex/client.json", "Codex",
+		[]string{"http://127.0.0.1/callback", "http://localhost/callback"}, "2026-08-22", "github.com/openai/codex"},
+	// The documents of single connectors, /oauth/ID/client.json, are left out: some of them demand
+	// a key.
+	{"https://chatgpt.com/oauth/client.json", "ChatGPT",
+		[]string{"https://chatgpt.com/connector_platform_oauth_redirect"}, "2026-08-26", "github.com/django-oauth/django-oauth-toolkit/issues/1845"},
+	{"https://opencode.ai/oauth/opencode/client.json", "opencode",
+		[]string{"http://127.0.0.1/callback", "http://localhost/callback"}, "2026-09-07", "github.com/anomalyco/opencode/pull/47737"},
+}
+
+// vendorRegistration is what is known of a client without its document.
+func vendorRegistration(clientID string) (registration, bool) {
+	for _, v := range vendorDocuments {
+		if clientID == v.clientID {
+			return registration{RedirectURIs: v.redirectURIs, Name: v.name, pinned: true}, true
+		}
+	}
+	return registration{}, false
+}
+
+// vendorHosts are the hosts of the documents above, and of their keys.
+var vendorHosts = func() (hosts []string) {
+	for _, v := range vendorDocuments {
+		hosts = append(hosts, weburl.HostOf(v.clientID))
+	}
+	return hosts
+}()
+
+// reservedHost says whether fetches from a host have places of their own: the host is a well-known
+// vendor's, or the operator trusts it.
+func (s *Issuer) reservedHost(host string) bool {
+	return slices.Contains(vendorHosts, host) || slices.Contains(s.TrustedDocumentHosts, host) || slices.Contains(s.TrustedDocumentHosts, host+":443")
 }

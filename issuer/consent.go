@@ -9,12 +9,12 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-var errAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
+var errConsentAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
 	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Or this browser refuses cookies, which are needed here."}
 
-// consent takes the person's answer. Only after it the login exists: the cookie that the callback
-// asks for is set here and nowhere else (MCP security best practices, "confused deputy").
-func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
+// consent takes the person's answer. The login exists only from here on: the cookie that the
+// callback asks for is set here and nowhere else (MCP security best practices, "confused deputy").
+func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 	if !t.sameOrigin(r) {
 		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "This form was sent from another site."}
 	}
@@ -24,7 +24,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 	form := r.PostForm
 	cookie, err := r.Cookie(t.cookieName(consentCookie, form.Get("cookie")))
 	if err != nil {
-		return nil, errAnswered
+		return nil, errConsentAnswered
 	}
 	id, before, _ := strings.Cut(cookie.Value, ".")
 	var req authorizationRequest
@@ -32,9 +32,9 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
 	decision := form.Get("decision")
-	// whoever allowed must not be told now that nothing was allowed
+	// Whoever has allowed must not be told now that nothing was allowed.
 	if before != "" && before != decision {
-		return nil, errAnswered
+		return nil, errConsentAnswered
 	}
 	answered := []*http.Cookie{t.answeredCookie(id, decision)}
 	switch decision {
@@ -49,7 +49,7 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*answer, error) {
 			// was made for (RFC 9700 §4.11.2).
 			data["Stay"], data["Text"] = true, "Nothing was allowed. You can close this page, or go back and the application is told so."
 		}
-		return &answer{page: continuePage, next: t.errorURL(denied), data: data, cookies: answered}, nil
+		return &page{template: continueTemplate, next: t.errorURL(denied), data: data, cookies: answered}, nil
 	}
 	return nil, invalidRequest("The form has no decision.")
 }
@@ -65,7 +65,7 @@ func (t *tenant) sameOrigin(r *http.Request) bool {
 }
 
 // sendUpstream begins the login at the provider: state, nonce and PKCE always (RFC 9700 §2.1.1).
-func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*answer, error) {
+func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationRequest, cookies []*http.Cookie) (*page, error) {
 	up, err := s.providers.Discover(r.Context(), &t.provider)
 	if err != nil {
 		return nil, err
@@ -73,19 +73,19 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	if err := up.KeyFault(); err != nil { // the login could not be finished
 		return nil, err
 	}
-	login := flow{authorizationRequest: req, Seed: sealing.LoginSeed(random(32))}
+	login := loginInProgress{authorizationRequest: req, Seed: sealing.LoginSeed(randomBytes(32))}
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
-	cookies = append(cookies, t.staleFlows(r)...)
+	cookies = append(cookies, t.staleLogins(r)...)
 	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer)
-	return &answer{
-		page:    continuePage,
-		next:    up.AuthorizationURL(login.Seed),
-		data:    map[string]any{"Title": "Continue to sign in", "Text": "Your sign-in provider asks who you are."},
-		cookies: append(cookies, t.cookie(flowCookie, state, sealed)),
+	return &page{
+		template: continueTemplate,
+		next:     up.AuthorizationURL(login.Seed),
+		data:     map[string]any{"Title": "Continue to sign in", "Text": "Your sign-in provider asks who you are."},
+		cookies:  append(cookies, t.cookie(loginCookie, state, sealed)),
 	}, nil
 }
 
-// callback URL of this tenant: one of its own, so that a login cannot come back to another (RFC
-// 9700 §4.4.2).
+// callbackURL is where the provider sends the browser back to. Each tenant has its own, so that a
+// login cannot come back to another tenant (RFC 9700 §4.4.2).
 func (t *tenant) callbackURL() string { return t.PublicURL + "/oauth/callback" }

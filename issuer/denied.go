@@ -17,10 +17,10 @@ import (
 
 // What the deny document (package deny) refuses, in the words of OAuth.
 
-// errDenied is in the chain of every refusal because of the deny document.
+// errDenied is in the chain of each refusal because of the deny document.
 var errDenied = errors.New("deny document")
 
-// denyDocument is the current document. While it was never read, nobody is served.
+// denyDocument is the current document. Nobody is served before it was read once.
 func (s *Issuer) denyDocument(ctx context.Context) (*deny.Document, error) {
 	d, err := s.denied.Current(ctx)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 		return err
 	}
 	because := d.Login(deny.Login{
-		ID: g.familyName(), Born: g.Born, PublicURL: t.PublicURL, Provider: t.ProviderIssuer, Subject: g.Identity.Subject,
+		ID: g.loginID(), Born: g.Born, PublicURL: t.PublicURL, Provider: t.ProviderIssuer, Subject: g.Identity.Subject,
 		Client: base64.RawURLEncoding.EncodeToString(g.Client),
 	}, s.Now())
 	if because == "" {

@@ -7,10 +7,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-// Error is an OAuth error (RFC 6749 §5.2). Description is for the client's developer and fixed
-// text; the cause is for the operator's log. Neither ever holds what a provider answered.
+// Error is an OAuth error (RFC 6749 §5.2). Description is fixed text for the client's developer,
+// the cause is for the operator's log. Neither ever holds what a provider answered.
 type Error struct {
 	Status      int
 	Code        string
@@ -30,7 +32,7 @@ func (e *Error) because(cause error) *Error {
 	return e
 }
 
-// ofClient names the client in the operator's log. It makes a copy: some errors are everybody's.
+// ofClient names the client in the operator's log. It makes a copy: some errors are shared.
 func ofClient(clientID string, err error) error {
 	e := *asError(err)
 	e.client = clientID
@@ -49,19 +51,19 @@ func invalidGrant(description string) *Error   { return badRequest("invalid_gran
 
 var errRedirectURI = badRequest("invalid_redirect_uri", "The address that the answer should go to is not one that this application registered.")
 
-// temporarilyUnavailable keeps everything the client holds: it may try again.
+// temporarilyUnavailable says that the client may try again, with everything that it holds.
 func temporarilyUnavailable(description string, cause error) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Code: "temporarily_unavailable", Description: description, cause: cause, retryAfter: 5}
 }
 
-// serverError is the operator's to mend. The client must not conclude anything about itself.
+// serverError is what the operator must mend. The client must not conclude anything about itself.
 func serverError(description string, cause error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Description: description, cause: cause}
 }
 
-// redirectedError is an error that the client is told through the browser (RFC 6749 §4.1.2.1). It
-// can only be made from a request whose client and redirect URI are proven: anything else would be
-// an open redirector.
+// redirectedError is an error that the client is told through the browser (RFC 6749 §4.1.2.1). Make
+// one only for a request whose client and redirect URI are proven: anything else would be an open
+// redirector.
 type redirectedError struct {
 	err *Error
 	to  authorizationRequest
@@ -115,8 +117,8 @@ func plainDescription(text string) string {
 	}, text)
 }
 
-// logError tells the operator what the client or person was told, and why. Codes below 500 are
-// somebody's mistake, the rest is ours or the provider's.
+// logError tells the operator what the client or person was told, and why. A status below 500 is a
+// mistake of somebody outside; from 500 on it is ours or the provider's.
 func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string) {
 	log := s.Log.Info
 	if e.Status >= 500 {
@@ -158,4 +160,46 @@ func (t *tenant) responseURL(req authorizationRequest, params url.Values) string
 
 func (t *tenant) errorURL(e *redirectedError) string {
 	return t.responseURL(e.to, url.Values{"error": {e.err.Code}, "error_description": {plainDescription(e.err.Description)}})
+}
+
+// providerError is the one place where an error of package provider becomes what a client or person
+// may hear; nil if it is not one. The text of err is the cause in the operator's log.
+func providerError(err error) *Error {
+	is := func(kind error) bool { return errors.Is(err, kind) }
+	switch {
+	case is(provider.ErrCode):
+		return invalidGrant("the authorization code is no longer valid; authorize again").because(err)
+	case is(provider.ErrLost):
+		return invalidGrant("the sign-in provider's answer was lost; authorize again").because(err)
+	case is(provider.ErrNeverRead):
+		return invalidGrant("the sign-in provider's answers about this login were not accepted; authorize again").because(err)
+	case is(provider.ErrNeedsMore):
+		return invalidGrant("this server needs to know more of the person than was read at this login; authorize again").because(err)
+	case is(provider.ErrEnded):
+		return invalidGrant("the sign-in provider ended this login; authorize again").because(err)
+
+	case is(provider.ErrRefused):
+		// At invalid_grant SDKs begin a new login, which would end in the same way.
+		return badRequest("access_denied", "the sign-in provider's answer was not accepted; the server's log says why").because(err)
+
+	// All of these are 503, so that clients keep what they hold.
+	case is(provider.ErrSetUp):
+		return temporarilyUnavailable("the sign-in provider cannot be used as it is set up here; the server's log says why", err)
+	case is(provider.ErrUnavailable):
+		return temporarilyUnavailable("the sign-in provider is not available", err)
+	case is(provider.ErrUnclear):
+		return temporarilyUnavailable("the sign-in provider gave no clear answer", err)
+	case is(provider.ErrUnreadable):
+		return temporarilyUnavailable("the answer of the sign-in provider cannot be used", err)
+	case is(provider.ErrAway):
+		return temporarilyUnavailable("the sign-in provider cannot be reached", err)
+
+	case is(provider.ErrConfiguration):
+		return serverError("the sign-in provider is not configured correctly", err)
+	case is(provider.ErrOurFault):
+		// The provider may have said invalid_client. It is never passed on: that was about the
+		// operator's client, and SDKs would throw away their own.
+		return serverError("the sign-in provider did not accept this server; its operator must act", err)
+	}
+	return nil
 }

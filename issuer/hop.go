@@ -42,7 +42,7 @@ type openedHop struct {
 	issuedAt time.Time
 }
 
-// openHop returns the tenant that the plugin speaks for. Opened headers are remembered: the plugin
+// openHop returns the tenant that the plugin speaks for. It remembers opened headers: the plugin
 // sends the same one for some seconds. The error is a *refusal.
 func (s *Issuer) openHop(value string) (openedHop, error) {
 	now := s.Now()
@@ -73,10 +73,10 @@ func (s *Issuer) openHop(value string) (openedHop, error) {
 }
 
 const (
-	// hopReuse is for how long the plugin sends one header.
+	// hopReuse is how long the plugin sends one header.
 	hopReuse = 20 * time.Second
-	// hopDrift is how far clocks may differ without a warning. What is refused differs by more than
-	// sealing.Skew.
+	// hopDrift is how far clocks may differ without a warning. From sealing.Skew on, the header is
+	// refused.
 	hopDrift = 2 * time.Minute
 )
 
@@ -93,8 +93,8 @@ func clocksDiffer(age time.Duration) string {
 	return fmt.Sprintf("hop header made %d s ago: the clock of Traefik is behind the sidecar's; set both", age/time.Second)
 }
 
-// strangeHop says for the log what is wrong with a header that does not authenticate. Key id and
-// time stand in clear in it, so that an operator whose plugin has another key need not guess.
+// strangeHop says for the log what is wrong with a header that does not authenticate. The header
+// has key id and time in clear, so that an operator whose plugin has another key need not guess.
 func (s *Issuer) strangeHop(value string) *refusal {
 	id, issuedAt, err := sealing.ReadHop(value)
 	mine := s.Ring.HopKeyIDs()
@@ -147,10 +147,10 @@ func parseTenant(payload []byte) (*tenant, error) {
 	return t, nil
 }
 
-// decodeTenant reads the payload: each member at most once, spelt exactly, and none that is not
-// known here. What the other side's operator has set must not be ignored: an access rule would
-// open. go-jose's decoder refuses repeated members and compares names to the byte. A payload
-// without v is that of a plugin which sent every member.
+// decodeTenant reads the payload: each member at most once, spelt exactly, and none that is unknown
+// here. A member that the operator has set must not be ignored: an access rule would open.
+// go-jose's decoder refuses repeated members and compares names to the byte. A payload without v
+// comes from a plugin that sent every member.
 func decodeTenant(payload []byte, t *tenant) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
@@ -230,8 +230,8 @@ var hopMembers = func() (members []hopMember) {
 // in its place (docs/hop.md).
 const ownAuthorization = "X-Mcpb-Authorization"
 
-// restoreAuthorization puts it back. A client that writes both itself says no more of itself than
-// with one.
+// restoreAuthorization puts it back. A client that writes both headers itself gains nothing: each
+// says only what the client says of itself.
 func restoreAuthorization(h http.Header) {
 	if strings.HasPrefix(h.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
 		delete(h, "Authorization")
@@ -241,7 +241,16 @@ func restoreAuthorization(h http.Header) {
 	}
 }
 
-// refuseHop answers whoever is not the plugin. It says nothing more: the sidecar may stand on a
+// pluginRoutes are for the plugin itself, which forwards no client to them.
+func (s *Issuer) pluginRoutes() []route {
+	return []route{
+		{"/hop/token", "POST", false, s.exchangeKey},
+		{"/hop/assertion", "POST", false, s.assertToBackend},
+		{"/hop/deny", "GET", false, s.hopDeny},
+	}
+}
+
+// refuseHop answers whoever is not the plugin, and says nothing more: the sidecar may stand on a
 // public address. What a refusal says to the plugin is sealed.
 func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *refusal
@@ -265,7 +274,7 @@ func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// lineLimit keeps whoever asks from filling the log. The zero value is ready.
+// lineLimit keeps strangers from filling the log. The zero value is ready.
 type lineLimit struct {
 	mu    sync.Mutex // guards lines for one allow
 	lines map[string]lineTime
@@ -306,7 +315,7 @@ type hopCache struct {
 	m  map[string]openedHop
 }
 
-const hopCacheLimit = 256
+const hopsKept = 256
 
 func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 	c.mu.RLock()
@@ -318,10 +327,10 @@ func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 func (c *hopCache) put(value string, opened openedHop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	forget.Put(&c.m, value, opened, hopCacheLimit)
+	forget.Put(&c.m, value, opened, hopsKept)
 }
 
-// remoteIP is for the log only; nothing is decided by it.
+// remoteIP is for the log only; it decides nothing.
 func remoteIP(r *http.Request) string {
 	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ","); first != "" {
 		return strings.TrimSpace(first[:min(len(first), 64)]) // whoever asks has written it

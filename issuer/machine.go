@@ -19,37 +19,37 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// A Machine is who comes in without a person: by client_credentials (RFC 6749 §4.4) or with a
-// bearer key. Only the operator makes one, with the master secret at hand, and says whom it is and
-// what it may do. So the rules about people (admit, scopeRules) say nothing about it.
+// A Machine comes in without a person: by client_credentials (RFC 6749 §4.4) or with a bearer key.
+// Only the operator makes one, with the master secret at hand, and says who it is and what it may
+// do. So the rules about people (admit, scopeRules) do not apply to it.
 type Machine struct {
-	// sub of its access tokens. Nothing keeps it apart from the provider's subjects but the
-	// operator's choice.
+	// Subject is the sub of its access tokens. Only the operator's choice keeps it apart from the
+	// provider's subjects.
 	Subject string
-	Scope   string // all that it can get
+	Scope   string // all scopes that it can get
 }
 
-func (m *Machine) check() error {
+func (m *Machine) normalize() error {
 	if m.Subject == "" || len(m.Subject) > 255 || strings.ContainsFunc(m.Subject, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("subject: give 1 to 255 printable ASCII characters without blanks")
 	}
 	m.Scope = strings.Join(distinct(strings.Fields(m.Scope)), " ")
-	// RFC 6749 §3.3, and no separator of other lists, as in labels: "a,b" would be one scope that
-	// no rule asks for.
+	// The characters are those of RFC 6749 §3.3, without the separators of other lists, as in
+	// labels: "a,b" would be one scope that no rule asks for.
 	if len(m.Scope) > maxScopes || strings.ContainsAny(m.Scope, ",;") || strings.ContainsFunc(m.Scope, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
 		return fmt.Errorf("scope: separate scopes by blanks, at most %d characters; they cannot hold commas, semicolons, quotes, backslashes or non-ASCII", maxScopes)
 	}
 	return nil
 }
 
-// machineAuthMethods are those that prove something.
+// machineAuthMethods are the methods that prove something.
 var machineAuthMethods = []authMethod{authBasic, authPost, authPrivateKeyJWT}
 
 // RegisterMachine seals a client of client_credentials into its client_id. keys is a JWK Set with
-// its public keys, for private_key_jwt; it is carried in the client_id too, because a document that
-// can change must not decide who has an operator's word.
+// its public keys, for private_key_jwt. The client_id carries it too: a document that can change
+// must not decide who has the operator's word.
 func RegisterMachine(ring *sealing.Ring, tenant sealing.TenantID, m Machine, name, method string, keys []byte, now time.Time) (ClientInformation, error) {
-	if err := m.check(); err != nil {
+	if err := m.normalize(); err != nil {
 		return ClientInformation{}, err
 	}
 	i := slices.Index(authMethods, method)
@@ -99,12 +99,12 @@ func (reg *registration) checkMachine() (err error) {
 	return err
 }
 
-// machine says whether the client is the operator's word for a machine: it gets client_credentials
-// and nothing else, and nobody else gets that.
+// machine says whether the client stands for a machine. Such a client gets client_credentials and
+// nothing else, and no other client gets that.
 func (c client) machine() bool { return c.Subject != "" }
 
-// clientCredentials is RFC 6749 §4.4. The client has proved itself; its subject and scopes are in
-// its client_id.
+// clientCredentials handles RFC 6749 §4.4. The client has proved itself; its subject and scopes are
+// in its client_id.
 func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	resource, err := t.narrowResource(form, t.PublicURL)
 	if err != nil {
@@ -117,9 +117,9 @@ func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, for
 	hash := c.hash()
 	g := grant{
 		Identity: identity{Subject: c.Subject, machine: true}, Scope: c.Scope, Resource: resource,
-		// One session for the life of the client, which began when the operator made it: what ends
-		// that session ends the client.
-		Family: [16]byte(hash[:16]), Born: made.Unix(),
+		// One login for the life of the client, which began when the operator made it: what ends
+		// that login ends the client.
+		Login: [16]byte(hash[:16]), Born: made.Unix(),
 	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
@@ -130,32 +130,24 @@ func (s *Issuer) clientCredentials(ctx context.Context, t *tenant, c client, for
 	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "client_credentials")
 }
 
-// bearerKey is the payload of a bearer key.
-type bearerKey struct {
-	ID      [16]byte `cbor:"1,keyasint"`
-	Subject string   `cbor:"2,keyasint"`
-	Scope   string   `cbor:"3,keyasint,omitempty"`
-	Expires int64    `cbor:"4,keyasint"` // Unix seconds
-}
-
 // KeyInformation is what an operator is told of a new bearer key.
 type KeyInformation struct {
 	Key string `json:"key"`
-	// as in the log, in the sid of its access tokens, and in a deny document
+	// KeyID names it in the log, in the sid of its access tokens, and in a deny document.
 	KeyID     string `json:"key_id"`
 	Subject   string `json:"subject"`
 	Scope     string `json:"scope"`
 	ExpiresAt int64  `json:"expires_at"`
 }
 
-// CreateKey makes a bearer key: for programs that can send a fixed header and nothing else.
+// CreateKey makes a bearer key, for programs that can send a fixed header and nothing else.
 func CreateKey(ring *sealing.Ring, tenant sealing.TenantID, m Machine, life time.Duration, now time.Time) (KeyInformation, error) {
-	if err := m.check(); err != nil {
+	if err := m.normalize(); err != nil {
 		return KeyInformation{}, err
 	}
-	key := bearerKey{ID: [16]byte(random(16)), Subject: m.Subject, Scope: m.Scope, Expires: now.Add(life).Unix()}
+	key := bearerKey{ID: [16]byte(randomBytes(16)), Subject: m.Subject, Scope: m.Scope, Expires: now.Add(life).Unix()}
 	return KeyInformation{
-		Key:   ring.Seal(sealing.KindBearer, tenant, "", must(encoding.Marshal(key)), now),
+		Key:   ring.Seal(sealing.KindBearer, tenant, "", must(payloadEncoding.Marshal(key)), now),
 		KeyID: base64.RawURLEncoding.EncodeToString(key.ID[:]), Subject: key.Subject, Scope: key.Scope, ExpiresAt: key.Expires,
 	}, nil
 }
@@ -169,7 +161,7 @@ func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) 
 	}
 	payload, made, err := s.Ring.Open(sealing.KindBearer, t.id, "", form.Get("key"), s.Now())
 	var key bearerKey
-	if err != nil || decoding.Unmarshal(payload, &key) != nil || key.Subject == "" {
+	if err != nil || payloadDecoding.Unmarshal(payload, &key) != nil || key.Subject == "" {
 		return invalidGrant("the key is not one of this server").because(sealing.ErrNotOpened)
 	}
 	id := base64.RawURLEncoding.EncodeToString(key.ID[:])
@@ -179,7 +171,7 @@ func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) 
 	}
 	g := grant{
 		Identity: identity{Subject: key.Subject, machine: true}, Scope: key.Scope, Resource: t.PublicURL,
-		Family: key.ID, Born: made.Unix(), ends: ends,
+		Login: key.ID, Born: made.Unix(), ends: ends,
 	}
 	if err := s.keyDenied(r.Context(), id); err != nil {
 		return err

@@ -12,8 +12,22 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-// serverMetadata is RFC 8414 §2, with the members that OpenID Connect Discovery §3 requires:
-// clients look under either name and get one document.
+// documentRoutes are the documents that anybody may read.
+func (s *Issuer) documentRoutes() []route {
+	return []route{
+		{"/.well-known/oauth-authorization-server", "GET", true, s.metadata},
+		{"/.well-known/oauth-authorization-server/", "GET", true, s.metadata},
+		{"/.well-known/openid-configuration", "GET", true, s.metadata},
+		{"/.well-known/openid-configuration/", "GET", true, s.metadata},
+		{"/.well-known/oauth-protected-resource", "GET", true, s.protectedResource},
+		{"/.well-known/oauth-protected-resource/", "GET", true, s.protectedResource},
+		{"/oauth/jwks.json", "GET", true, s.jwks},
+		{provider.ClientKeysPath, "GET", true, s.clientKeys},
+	}
+}
+
+// serverMetadata is the document of RFC 8414 §2, with the members that OpenID Connect Discovery §3
+// requires: clients look under either name and get one document.
 type serverMetadata struct {
 	Issuer                string `json:"issuer"`
 	AuthorizationEndpoint string `json:"authorization_endpoint"`
@@ -35,17 +49,17 @@ type serverMetadata struct {
 	MetadataDocuments        bool                      `json:"client_id_metadata_document_supported"`
 	SubjectTypes             []string                  `json:"subject_types_supported"`
 	IDTokenSigningAlgs       []string                  `json:"id_token_signing_alg_values_supported"`
-	// left out, it would mean true
+	// Left out, it would mean true.
 	RequestURI bool `json:"request_uri_parameter_supported"`
 }
 
-// serverDocument is made once for a tenant.
+// serverDocument is the text of a serverMetadata, made once for a tenant.
 type serverDocument struct {
 	once sync.Once
 	json []byte
 }
 
-// metadata is the same document below each MCP endpoint: clients that came before RFC 9728 take the
+// metadata serves the same document below each MCP endpoint: clients older than RFC 9728 take the
 // endpoint's URL for the issuer's, as rmcp 0.8 does. A client that compares the two has learnt the
 // issuer from the resource's metadata, and does not ask there.
 func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) error {
@@ -74,10 +88,10 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			MetadataDocuments:        *s.MetadataDocuments,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
-			// OpenID Discovery requires the member; no id_token is issued
+			// OpenID Discovery requires the member, although no id_token is issued.
 			IDTokenSigningAlgs: []string{"EdDSA"},
 		}
-		// an endpoint without effect would let a client believe that a login has ended
+		// An endpoint without effect would let a client believe that a login has ended.
 		if revocable {
 			m.RevocationEndpoint, m.RevocationAuthMethods = t.PublicURL+"/oauth/revoke", authMethods
 			// RFC 8414 §2: a MUST beside private_key_jwt
@@ -90,7 +104,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 	return nil
 }
 
-// resourceMetadata is RFC 9728 §2.
+// resourceMetadata is the document of RFC 9728 §2.
 type resourceMetadata struct {
 	Resource             string   `json:"resource"`
 	AuthorizationServers []string `json:"authorization_servers"`
@@ -113,7 +127,7 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 		AuthorizationServers: []string{t.PublicURL},
 		ScopesSupported:      t.advertisedAtTheResource(),
 		BearerMethods:        []string{"header"},
-		// for people; parseTenant has made it Resource where the label is not set
+		// For people; parseTenant has made it Resource where the label is not set.
 		ResourceName: t.DisplayName,
 	})
 	return nil

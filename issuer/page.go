@@ -1,54 +1,58 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"html/template"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// answer is what a person's browser gets: a page, or with no page a redirect to next.
-type answer struct {
-	page    *template.Template
-	data    map[string]any
-	next    string // where a redirect or the continue page leads: proven by the caller
-	status  int    // 200 if zero
-	cookies []*http.Cookie
-	refused *Error // an error that next carries to the client, for the log
+// page is what a person's browser gets: a page or, without a template, a redirect to next.
+type page struct {
+	template *template.Template
+	data     map[string]any
+	next     string // where a redirect or the continue page leads: the caller has proven it
+	status   int    // 200 if zero
+	cookies  []*http.Cookie
+	refused  *Error // an error that next carries to the client, for the log
 }
 
 //go:embed pages.html
-var pages string
+var pagesHTML string
 
 //go:embed pages.css
 var stylesheet template.CSS
 
 var (
-	templates    = template.Must(template.New("pages").Parse(pages))
-	consentPage  = templates.Lookup("consent")
-	continuePage = templates.Lookup("continue")
-	errorPage    = templates.Lookup("error")
+	templates        = template.Must(template.New("pages").Parse(pagesHTML))
+	consentTemplate  = templates.Lookup("consent")
+	continueTemplate = templates.Lookup("continue")
+	errorTemplate    = templates.Lookup("error")
 )
 
-// contentSecurityPolicy allows one style sheet and one form, to ourselves. There is no script to
-// allow.
+// contentSecurityPolicy allows one style sheet and one form, to ourselves. Our pages have no
+// scripts.
 var contentSecurityPolicy = func() string {
 	sum := sha256.Sum256([]byte(stylesheet))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 }()
 
-// isPrefetch says whether a browser, or what stands before it, asks before anybody has clicked.
-// Such an answer may be thrown away, with the login in its cookies: it is refused, nothing is used
-// up, and the browser asks again when it comes to the address (WICG Prefetch; older browsers say
-// Purpose or X-Moz).
+// isPrefetch says whether a browser, or a proxy before it, asks before anybody has clicked (WICG
+// Prefetch; older browsers say Purpose or X-Moz). The browser may throw such an answer away, with
+// the login in its cookies. So the request is refused, nothing is used up, and the browser asks
+// again when the person comes to the address.
 func isPrefetch(h http.Header) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"} {
 		value := strings.ToLower(h.Get(name))
@@ -59,74 +63,83 @@ func isPrefetch(h http.Header) bool {
 	return false
 }
 
-// page adapts an endpoint for people: its errors become pages, or redirects once the client is
+// pageRoutes are for people: whatever goes wrong there is a page too.
+func (s *Issuer) pageRoutes() []route {
+	return []route{
+		{"/oauth/authorize", "GET", false, s.asPage(s.authorize)},
+		{"/oauth/consent", "POST", false, s.asPage(s.consent)},
+		{"/oauth/callback", "GET", false, s.asPage(s.callback)},
+	}
+}
+
+// asPage adapts an endpoint for people: its errors become pages, or redirects once the client is
 // proven.
-func (s *Issuer) page(handle func(*http.Request, *tenant) (*answer, error)) func(http.ResponseWriter, *http.Request, *tenant) error {
+func (s *Issuer) asPage(handle func(*http.Request, *tenant) (*page, error)) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
 		if isPrefetch(r.Header) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return nil
 		}
-		a, err := handle(r, t)
+		p, err := handle(r, t)
 		if err != nil {
-			a = s.errorAnswer(r, t, err)
-		} else if a.refused != nil {
-			s.logError(r, t, a.refused, "")
+			p = s.errorPage(r, t, err)
+		} else if p.refused != nil {
+			s.logError(r, t, p.refused, "")
 		}
-		if a.page == nil && !weburl.IsWeb(a.next) {
+		if p.template == nil && !weburl.IsWeb(p.next) {
 			// A redirect to a private-use scheme leaves the browser on the page before: the
 			// provider's, or none.
-			a.page, a.data = continuePage, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
+			p.template, p.data = continueTemplate, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
 		}
 		h := w.Header()
 		policy := contentSecurityPolicy
-		if a.page != nil && t.Logo != "" {
+		if p.template != nil && t.Logo != "" {
 			policy += "; img-src data:"
 		}
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Frame-Options", "DENY")
-		// No Cross-Origin-Opener-Policy: it would cut the tie to a web application that opened the
-		// login in a window. Not no-referrer: browsers would send `Origin: null` with the consent
-		// form.
+		// There is no Cross-Origin-Opener-Policy, which would cut the tie to a web application that
+		// opened the login in a window. The referrer policy is not no-referrer, with which browsers
+		// would send `Origin: null` with the consent form.
 		h.Set("Referrer-Policy", "same-origin")
-		for _, c := range a.cookies {
+		for _, c := range p.cookies {
 			http.SetCookie(w, c)
 		}
-		if a.page == nil {
-			h.Set("Location", a.next)
+		if p.template == nil {
+			h.Set("Location", p.next)
 			w.WriteHeader(http.StatusSeeOther) // RFC 9700 §4.12: never 307
 			return nil
 		}
-		return a.render(w, t)
+		return p.render(w, t)
 	}
 }
 
-// writeErrorPage answers a request that did not get as far as its page, such as a form's address
-// that was typed in.
+// writeErrorPage answers a request that did not reach its page, such as one for the address of a
+// form that was typed in.
 func (s *Issuer) writeErrorPage(w http.ResponseWriter, r *http.Request, t *tenant, err error) {
-	refuse := s.page(func(*http.Request, *tenant) (*answer, error) { return nil, err })
+	refuse := s.asPage(func(*http.Request, *tenant) (*page, error) { return nil, err })
 	if err := refuse(w, r, t); err != nil {
 		s.writeError(w, r, t, err)
 	}
 }
 
-func (a *answer) render(w http.ResponseWriter, t *tenant) error {
-	a.data["Style"] = stylesheet
-	a.data["Server"] = t.DisplayName
-	a.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
-	if a.next != "" {
-		a.data["To"] = "the application"
-		if weburl.IsWeb(a.next) {
-			a.data["To"] = weburl.HostOf(a.next)
+func (p *page) render(w http.ResponseWriter, t *tenant) error {
+	p.data["Style"] = stylesheet
+	p.data["Server"] = t.DisplayName
+	p.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
+	if p.next != "" {
+		p.data["To"] = "the application"
+		if weburl.IsWeb(p.next) {
+			p.data["To"] = weburl.HostOf(p.next)
 		}
 		// Checked before: html/template would drop a client's private-use scheme.
-		a.data["Next"] = template.URL(a.next)
+		p.data["Next"] = template.URL(p.next)
 	}
 	var b strings.Builder
-	if err := a.page.Execute(&b, a.data); err != nil {
+	if err := p.template.Execute(&b, p.data); err != nil {
 		return err
 	}
-	status := a.status
+	status := p.status
 	if status == 0 {
 		status = http.StatusOK
 	}
@@ -134,13 +147,13 @@ func (a *answer) render(w http.ResponseWriter, t *tenant) error {
 	return nil
 }
 
-// errorAnswer is the only place where an error becomes a page or a redirect.
+// errorPage is the only place where an error becomes a page or a redirect.
 //
-// An error that the client should hear goes there at once only if that is a program on the person's
-// own machine. Anybody can register any other address, so a link to our endpoint with a wrong
-// parameter would forward people to wherever an attacker likes (RFC 9700 §4.11.2): they get the
-// page, with a link to press.
-func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
+// An error for the client goes there at once only if the client is a program on the person's own
+// machine. Anybody can register any other address, so a link to our endpoint with a wrong parameter
+// would forward people to wherever an attacker likes (RFC 9700 §4.11.2). There people get the page,
+// with a link to press.
+func (s *Issuer) errorPage(r *http.Request, t *tenant, err error) *page {
 	e := asError(err)
 	var redirected *redirectedError
 	next, back := "", ""
@@ -149,13 +162,13 @@ func (s *Issuer) errorAnswer(r *http.Request, t *tenant, err error) *answer {
 		next, back = t.errorURL(redirected), host
 		if loopback {
 			s.logError(r, t, e, "")
-			return &answer{next: next}
+			return &page{next: next}
 		}
 	}
 	reference := newReference()
 	s.logError(r, t, e, reference)
 	title, advice := explain(e)
-	return &answer{page: errorPage, status: e.Status, next: next, data: map[string]any{
+	return &page{template: errorTemplate, status: e.Status, next: next, data: map[string]any{
 		"Title": title, "Description": sentence(e.Description), "Advice": advice, "Code": e.Code, "Reference": reference, "Back": back,
 	}}
 }
@@ -185,13 +198,13 @@ func explain(e *Error) (title, advice string) {
 	return "You cannot go on from here", "Go back to the application and connect again."
 }
 
-// sentence makes one of a description that was written for a client's developer.
+// sentence makes a sentence of a description that was written for a client's developer.
 func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }
 
-// scopeWords are the rights that have a well-known meaning (OpenID Connect Core §5.4), in a
-// person's words.
+// scopeWords says in a person's words what the scopes with a well-known meaning allow (OpenID
+// Connect Core §5.4).
 var scopeWords = map[string]string{
 	"openid":  "know who you are",
 	"email":   "see your e-mail address",
@@ -200,9 +213,9 @@ var scopeWords = map[string]string{
 	"phone":   "see your phone number",
 }
 
-// inWords says what the scopes allow. One that only the server can explain stays as it is. Who the
-// person is, every token says, also without a scope for it: that stands first of what is about the
-// person.
+// inWords says what the scopes allow. A scope that only the MCP server can explain stays as it is.
+// Each token says who the person is, even without a scope for it: so that line stands before the
+// others about the person.
 func inWords(scopes []string) []string {
 	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
 	if at < 0 {
@@ -215,4 +228,115 @@ func inWords(scopes []string) []string {
 		}
 	}
 	return words
+}
+
+// Each login has one cookie of each kind, so that logins in several tabs do not meet.
+const (
+	consentCookie = "mcpb-consent-" // the id that a consent page was rendered for
+	loginCookie   = "mcpb-flow-"    // the sealed login, while the person is at the provider
+
+	cookieLife = 15 * time.Minute // the life of the sealed values in them
+	secondTry  = 10 * time.Second // of a person who clicks again
+	// maxLogins is how many logins a browser carries, of at most 3.9 KB each: with a hop header of
+	// 8 KB they stay below MaxHeaderBytes.
+	maxLogins = 6
+	// maxConsents is how many open pages a browser can answer, with 60 bytes for each. Browsers
+	// keep 50 cookies of a host, or 180, and then drop others: the logins of this host, or another
+	// program's cookies.
+	maxConsents = 10
+	// maxExpired is how many cookies one answer takes back: the header must not get too long.
+	maxExpired = 20
+)
+
+// cookieTag is the part of an id that names its cookie.
+func cookieTag(id string) string { return id[:min(6, len(id))] }
+
+// cookieName adds __Host-, which makes browsers refuse the cookie from any other host or over plain
+// http. Only development on localhost without TLS does without it.
+func (t *tenant) cookieName(kind, id string) string {
+	if t.secure {
+		return "__Host-" + kind + cookieTag(id)
+	}
+	return kind + cookieTag(id)
+}
+
+func (t *tenant) cookie(kind, id, value string) *http.Cookie {
+	return &http.Cookie{
+		Name: t.cookieName(kind, id), Value: value, Path: "/",
+		MaxAge: int(cookieLife / time.Second), HttpOnly: true, Secure: t.secure,
+		SameSite: http.SameSiteLaxMode, // the way back from the provider is a cross-site navigation
+	}
+}
+
+func (t *tenant) expiredCookie(kind, id string) *http.Cookie {
+	c := t.cookie(kind, id, "")
+	c.MaxAge = -1
+	return c
+}
+
+// answeredCookie ends a consent page a moment after its answer. At a double click the browser
+// abandons the answer to the first click, and may keep its cookies. It shows the answer to the
+// second click, which must not be "already answered". Nothing rests on the browser's clock: whoever
+// holds the cookie was asked, and the sealed request has a life of its own.
+func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
+	c := t.cookie(consentCookie, id, id+"."+decision) // no id has a dot
+	c.MaxAge = int(secondTry / time.Second)
+	return c
+}
+
+// reloadedCookie ends a login a minute after its answer. For so long what was learnt is kept
+// (upstreamcode.go): people reload the page that offers to open the application.
+func (t *tenant) reloadedCookie(state, sealed string) *http.Cookie {
+	c := t.cookie(loginCookie, state, sealed)
+	c.MaxAge = int(unfinishedLife / time.Second)
+	return c
+}
+
+// newConsentID names a rendering of the consent page, by 16 random bytes and the time. The time
+// only orders cookies.
+func (s *Issuer) newConsentID() string {
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(randomBytes(16), uint32(s.Now().Unix())))
+}
+
+// staleConsents names the oldest consent pages of a browser that has opened too many.
+func (t *tenant) staleConsents(r *http.Request) []*http.Cookie {
+	return t.stale(r, consentCookie, maxConsents, func(c *http.Cookie) int64 {
+		id, _, _ := strings.Cut(c.Value, ".")
+		b, err := base64.RawURLEncoding.DecodeString(id)
+		if err != nil || len(b) != 20 {
+			return 0
+		}
+		return int64(binary.BigEndian.Uint32(b[16:]))
+	})
+}
+
+// staleLogins names the oldest logins of a browser that has begun too many: its cookies must stay
+// far below what servers take.
+func (t *tenant) staleLogins(r *http.Request) []*http.Cookie {
+	return t.stale(r, loginCookie, maxLogins, func(c *http.Cookie) int64 {
+		// The time only orders; nothing is trusted because of it.
+		at, _ := sealing.IssuedAt(sealing.KindFlow, c.Value)
+		return at.Unix()
+	})
+}
+
+// stale takes back the oldest cookies of a kind, so that at most so many remain with the one to
+// come. Of two with the same age, the browser sends the older first (RFC 6265 §5.4).
+func (t *tenant) stale(r *http.Request, kind string, most int, age func(*http.Cookie) int64) []*http.Cookie {
+	prefix := t.cookieName(kind, "")
+	var all []*http.Cookie
+	for _, c := range r.Cookies() {
+		if strings.HasPrefix(c.Name, prefix) {
+			all = append(all, c)
+		}
+	}
+	if len(all) < most {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b *http.Cookie) int { return cmp.Compare(age(a), age(b)) })
+	stale := all[:min(len(all)-most+1, maxExpired)]
+	for i, c := range stale {
+		stale[i] = t.expiredCookie(kind, strings.TrimPrefix(c.Name, prefix))
+	}
+	return stale
 }

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/packed"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -22,14 +24,14 @@ type registration struct {
 	AuthMethod   authMethod `cbor:"2,keyasint"`
 	Name         string     `cbor:"3,keyasint,omitempty"`
 
-	// Of a Machine only, which has no redirect URIs.
+	// A Machine alone has these, and no redirect URIs.
 	Subject string `cbor:"4,keyasint,omitempty"`
 	Scope   string `cbor:"5,keyasint,omitempty"`
 	Keys    []byte `cbor:"6,keyasint,omitempty"` // JWK Set
 
 	keys *jose.JSONWebKeySet // of private_key_jwt
 
-	// Of a metadata document only.
+	// A metadata document alone has these; they are never sealed.
 	keysURL      string
 	authOptional bool // may do without private_key_jwt
 	pinned       bool // from vendorDocuments, because the document cannot be read
@@ -43,52 +45,52 @@ type authorizationRequest struct {
 	Challenge   [sha256.Size]byte `cbor:"4,keyasint"` // PKCE code_challenge (RFC 7636 §4.2)
 	Scope       string            `cbor:"5,keyasint,omitempty"`
 	Resource    string            `cbor:"6,keyasint"`
-	// the client must prove itself with private_key_jwt
+	// The client must prove itself with private_key_jwt.
 	KeyRequired bool `cbor:"10,keyasint,omitempty"`
 }
 
-// flow is the payload of the cookie that carries a login while the person is at the upstream
-// provider.
-type flow struct {
+// loginInProgress is the payload of the cookie that carries a login while the person is at the
+// upstream provider.
+type loginInProgress struct {
 	authorizationRequest
 	Seed sealing.LoginSeed `cbor:"7,keyasint"`
 }
 
-// authorizationCode is the payload of a code. It holds the upstream code and what redeems it or,
-// with exchange=callback, what the redeemed one said.
+// authorizationCode is the payload of a code. It holds the provider's code and what redeems it or,
+// with exchange=callback, what the provider said when it was redeemed.
 type authorizationCode struct {
 	RedirectURI  string            `cbor:"2,keyasint"`
 	Challenge    [sha256.Size]byte `cbor:"4,keyasint"`
 	Scope        string            `cbor:"5,keyasint,omitempty"`
 	Resource     string            `cbor:"6,keyasint"`
 	Seed         sealing.LoginSeed `cbor:"7,keyasint"`
-	UpstreamCode packed            `cbor:"8,keyasint"`
+	UpstreamCode packed.Text       `cbor:"8,keyasint"`
 	Identity     *identity         `cbor:"9,keyasint,omitempty"`
-	// under which the guard knows the upstream code, where that is gone
+	// Mark is the guard's key of the provider's code, where that code is gone.
 	Mark        []byte `cbor:"11,keyasint,omitempty"`
 	KeyRequired bool   `cbor:"10,keyasint,omitempty"`
 }
 
-// identity is what the upstream provider said of a person, and the token to ask it again with.
+// identity is what the provider said of a person, and the token to ask it again with.
 type identity struct {
-	Subject      string `cbor:"1,keyasint"`
-	RefreshToken packed `cbor:"2,keyasint"`
-	CheckedAt    int64  `cbor:"3,keyasint"` // Unix seconds of the provider's last word
+	Subject      string      `cbor:"1,keyasint"`
+	RefreshToken packed.Text `cbor:"2,keyasint"`
+	CheckedAt    int64       `cbor:"3,keyasint"` // Unix seconds of the provider's last word
 
-	// What the labels need of the claims, and nothing else (provider.Needs).
+	// These claims are what the labels need, and nothing else (provider.Needs).
 	Email        string   `cbor:"4,keyasint,omitempty"` // only one that the provider vouches for
 	HostedDomain string   `cbor:"5,keyasint,omitempty"` // Google's hd
 	Name         string   `cbor:"6,keyasint,omitempty"`
 	Groups       []string `cbor:"7,keyasint,omitempty"`
-	// marks of the needs that these were read for
+	// Needs are marks of the needs for which these claims were read.
 	Needs []byte `cbor:"8,keyasint,omitempty"`
 
-	// Unix seconds since which the provider accepts its refresh token and the claims cannot be
-	// read; 0 if they can.
+	// UnreadSince is since when the provider accepts its refresh token and the claims cannot be
+	// read, in Unix seconds; 0 if they can be read.
 	UnreadSince int64 `cbor:"9,keyasint,omitempty"`
 
-	// Scopes, as RFC 6749 §3.3 writes them, that a rule may give and no word of the provider's:
-	// they are nobody's when the rules go.
+	// Unsaid are scopes, as RFC 6749 §3.3 writes them, that only a rule can give, because the
+	// provider did not say that it granted them. When the rules go, nobody has them.
 	Unsaid string `cbor:"10,keyasint,omitempty"`
 
 	machine bool // a Machine, not a person: never sealed
@@ -96,10 +98,10 @@ type identity struct {
 	said provider.Said // never sealed
 }
 
-// identityOf is what is sealed of a person.
+// identityOf says what is sealed of a person.
 func identityOf(p provider.Person) identity {
 	return identity{
-		Subject: p.Subject, RefreshToken: packed(p.RefreshToken), CheckedAt: p.CheckedAt,
+		Subject: p.Subject, RefreshToken: packed.Text(p.RefreshToken), CheckedAt: p.CheckedAt,
 		Email: p.Email, HostedDomain: p.HostedDomain, Name: p.Name, Groups: p.Groups, Needs: p.Needs,
 		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, said: p.Said,
 	}
@@ -114,37 +116,38 @@ func (who identity) person() provider.Person {
 	}
 }
 
-// grant is the payload of a refresh token. All refresh tokens of one login are a family.
+// grant is the payload of a refresh token.
 type grant struct {
 	Identity identity `cbor:"1,keyasint"`
 	Scope    string   `cbor:"2,keyasint,omitempty"`
 	Resource string   `cbor:"3,keyasint"`
-	Family   [16]byte `cbor:"4,keyasint"`
-	// Unix seconds of the login; every later life is counted from it
+	Login    [16]byte `cbor:"4,keyasint"`
+	// Born is the time of the login, in Unix seconds. Each later life is counted from it.
 	Born int64 `cbor:"5,keyasint"`
 
 	// A client that redeemed its code with a key must refresh with one: a stolen refresh token is
 	// worth nothing then.
 	KeyRequired bool `cbor:"6,keyasint,omitempty"`
 
-	// how many refreshes lie between the login and this token
-	Generation uint32 `cbor:"7,keyasint,omitempty"`
+	// Step is how many refreshes lie between the login and this token.
+	Step uint32 `cbor:"7,keyasint,omitempty"`
 
-	// Fingerprint of the client_id that the login began with, raw, where another client_id of the
-	// same program may go on with it (refreshContext): who denies that one ends the login.
+	// Client is the raw fingerprint of the client_id that the login began with, where another
+	// client_id of the same program may go on with it (refreshContext): whoever denies the first
+	// client_id ends the login.
 	Client []byte `cbor:"8,keyasint,omitempty"`
 
 	ends time.Time // of a bearer key: no token outlives it
 }
 
-// familyName is how logs and access tokens name the login.
-func (g grant) familyName() string { return base64.RawURLEncoding.EncodeToString(g.Family[:]) }
+// loginID is how logs and access tokens name the login.
+func (g grant) loginID() string { return base64.RawURLEncoding.EncodeToString(g.Login[:]) }
 
 var (
-	encoding = must(cbor.CoreDetEncOptions().EncMode())
-	// Strict: values are authentic, but an old or new program's value must fail rather than half
-	// open.
-	decoding = must(cbor.DecOptions{
+	payloadEncoding = must(cbor.CoreDetEncOptions().EncMode())
+	// The decoding is strict. Values are authentic, but a value of an older or newer program must
+	// fail rather than open by half.
+	payloadDecoding = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		IndefLength:       cbor.IndefLengthForbidden,
@@ -163,7 +166,7 @@ func must[T any](v T, err error) T {
 }
 
 func (s *Issuer) seal(kind sealing.Kind, t *tenant, context string, payload any) string {
-	return s.Ring.Seal(kind, t.id, context, must(encoding.Marshal(payload)), s.Now())
+	return s.Ring.Seal(kind, t.id, context, must(payloadEncoding.Marshal(payload)), s.Now())
 }
 
 // open reads a sealed value into payload. It fails with sealing.ErrNotOpened whatever is wrong.
@@ -178,12 +181,51 @@ func (s *Issuer) openDated(kind sealing.Kind, t *tenant, context, value string, 
 	if err != nil {
 		return time.Time{}, err
 	}
-	if decoding.Unmarshal(b, payload) != nil {
+	if payloadDecoding.Unmarshal(b, payload) != nil {
 		return time.Time{}, sealing.ErrNotOpened
 	}
 	return at, nil
 }
 
-// clientContext binds codes and refresh tokens to their client: presented by another one they do
-// not open.
+// clientContext binds codes and refresh tokens to their client: for another client they do not
+// open.
 func clientContext(hash [sha256.Size]byte) string { return string(hash[:]) }
+
+// bearerKey is the payload of a bearer key.
+type bearerKey struct {
+	ID      [16]byte `cbor:"1,keyasint"`
+	Subject string   `cbor:"2,keyasint"`
+	Scope   string   `cbor:"3,keyasint,omitempty"`
+	Expires int64    `cbor:"4,keyasint"` // Unix seconds
+}
+
+func (s *Issuer) sealGrant(t *tenant, c client, g grant) string {
+	return s.seal(sealing.KindRefresh, t, c.binding, g)
+}
+
+// openGrant reads a refresh token of a client, and says when it was sealed. Once all refresh tokens
+// were bound to the client_id; such a token opens as well.
+func (s *Issuer) openGrant(t *tenant, c client, token string) (g grant, sealedAt time.Time, err error) {
+	sealedAt, err = s.openDated(sealing.KindRefresh, t, c.binding, token, &g)
+	if err != nil && c.interchangeable() {
+		g = grant{}
+		sealedAt, err = s.openDated(sealing.KindRefresh, t, clientContext(c.hash()), token, &g)
+	}
+	return g, sealedAt, err
+}
+
+// refreshContext binds refresh tokens to their client: to the client_id, which stands for a secret
+// or a document's URL, or to what a public client registered. For another client they do not open.
+func refreshContext(c client) string {
+	if c.interchangeable() {
+		meaning := c.meaning()
+		return "registration " + string(meaning[:])
+	}
+	return clientContext(c.hash())
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails: the program ends when the system has no randomness
+	return b
+}

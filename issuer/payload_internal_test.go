@@ -16,6 +16,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/packed"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -24,7 +25,7 @@ import (
 var payloadTypes = map[string]reflect.Type{
 	"client":                   reflect.TypeFor[registration](),
 	"consent":                  reflect.TypeFor[authorizationRequest](),
-	"flow":                     reflect.TypeFor[flow](),
+	"flow":                     reflect.TypeFor[loginInProgress](),
 	"code":                     reflect.TypeFor[authorizationCode](),
 	"refresh":                  reflect.TypeFor[grant](),
 	"bearer":                   reflect.TypeFor[bearerKey](),
@@ -105,7 +106,7 @@ func numberOf(row string) int {
 func payloadType(t *testing.T, of reflect.Type) string {
 	t.Helper()
 	switch {
-	case of == reflect.TypeFor[packed]():
+	case of == reflect.TypeFor[packed.Text]():
 		return "packed"
 	case of == reflect.TypeFor[identity](), of == reflect.TypeFor[*identity]():
 		return "identity"
@@ -208,7 +209,7 @@ func TestPayloadVectors(t *testing.T) {
 				t.Fatalf("%v: %s", err, v.Header["comment"])
 			}
 			payload := v.Bytes(t, "payload")
-			if again := must(encoding.Marshal(into.Interface())); !bytes.Equal(again, payload) {
+			if again := must(payloadEncoding.Marshal(into.Interface())); !bytes.Equal(again, payload) {
 				t.Errorf("sealed anew it would be\n%x, the vector has\n%x", again, payload)
 			}
 			// The members are spelt by a third reader.
@@ -258,7 +259,7 @@ func TestPayloadVectorsMean(t *testing.T) {
 	}
 	decode := func(name string, into any) {
 		t.Helper()
-		if err := decoding.Unmarshal(of[name].Bytes(t, "payload"), into); err != nil {
+		if err := payloadDecoding.Unmarshal(of[name].Bytes(t, "payload"), into); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
@@ -286,7 +287,7 @@ func TestPayloadVectorsMean(t *testing.T) {
 		Email: "jane@example.com", HostedDomain: "example.com", Name: "Jane Doe", Groups: []string{"admins", "staff"},
 		Needs: needs.Marks(), UnreadSince: born - 30, Unsaid: "mcp:write",
 	})
-	var request flow
+	var request loginInProgress
 	decode("ok-flow", &request)
 	same("the rest of its code", code, authorizationCode{
 		RedirectURI: "https://app.example/callback", Challenge: request.Challenge, Scope: "mcp:read mcp:write", Resource: "https://mcp.example/wiki",
@@ -301,10 +302,17 @@ func TestPayloadVectorsMean(t *testing.T) {
 	var g grant
 	decode("ok-refresh-with-everything", &g)
 	same("a refresh token", g, grant{
-		Identity: *code.Identity, Scope: "mcp:read mcp:write", Resource: "https://mcp.example/wiki", Family: g.Family, Born: born - 86400,
-		KeyRequired: true, Generation: 70000, Client: g.Client,
+		Identity: *code.Identity, Scope: "mcp:read mcp:write", Resource: "https://mcp.example/wiki", Login: g.Login, Born: born - 86400,
+		KeyRequired: true, Step: 70000, Client: g.Client,
 	})
 	var key bearerKey
 	decode("ok-bearer", &key)
 	same("a bearer key", key, bearerKey{ID: key.ID, Subject: "ci", Scope: "mcp:read", Expires: born + 86400})
+}
+
+// Whatever is accepted of a provider can be packed, and opens again.
+func TestPackedTextsHoldWhatProvidersMaySend(t *testing.T) {
+	if packed.MaxLength != provider.MaxValue {
+		t.Errorf("%d characters can be packed, %d are accepted", packed.MaxLength, provider.MaxValue)
+	}
 }

@@ -163,7 +163,7 @@ func (t *tenant) scopeLost(g grant, err error) error {
 
 // loginKey is where the guard counts the refreshes of a login.
 func loginKey(t *tenant, g grant) replay.Key {
-	return sealing.ReplayMark(t.id, "family", string(g.Family[:]))
+	return sealing.ReplayMark(t.id, "family", string(g.Login[:]))
 }
 
 // renew takes the login one step on. It asks nobody but the guard.
@@ -173,12 +173,12 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 	if err := s.admit(t, g.Identity); err != nil {
 		return renewal{}, err
 	}
-	g.Generation++
+	g.Step++
 	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
 	if s.ReplayGuard == nil { // nobody keeps the answer, and to seal it costs a sixth of a refresh
 		return next, nil
 	}
-	v, first, err := s.ReplayGuard.Step(ctx, loginKey(t, g), g.Generation-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
+	v, first, err := s.ReplayGuard.Step(ctx, loginKey(t, g), g.Step-1, sealing.SealAnswer(t.id, presented, []byte(next.token)))
 	switch {
 	case errors.Is(err, replay.ErrFull):
 		s.guardFailed(t, err)
@@ -216,7 +216,7 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 		// The answer belongs to another token of the same step: two tokens carry on the same login,
 		// which only a replay can bring about.
 	}
-	s.counters.add(familiesReused)
+	s.counters.add(loginsReused)
 	s.endLogin(ctx, t, c, g, "a refresh token was presented again")
 	return renewal{}, invalidGrant("this refresh token was used before, so the login is over; authorize again")
 }
@@ -227,28 +227,10 @@ func (s *Issuer) endLogin(ctx context.Context, t *tenant, c client, g grant, bec
 	s.endAtGuard(ctx, t, g)
 }
 
-// loginEnded is the operator's record of it.
-func (s *Issuer) loginEnded(t *tenant, c client, g grant, because string) {
-	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
-		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.familyName(), "generation", g.Generation)
-}
-
 func (s *Issuer) endAtGuard(ctx context.Context, t *tenant, g grant) error {
 	err := s.ReplayGuard.End(ctx, loginKey(t, g))
 	if err != nil {
 		s.guardFailed(t, err)
 	}
 	return err
-}
-
-func (s *Issuer) guardFailed(t *tenant, err error) {
-	s.counters.add(guardFailures)
-	s.Log.Error("the replay guard did not answer", t.named(), "cause", err)
-}
-
-// staleAnswer is the operator's record of an answer about which nobody could be asked.
-func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
-	s.counters.add(staleAnswers)
-	s.Log.Warn("a short access token instead of a logout", t.named(), "family", g.familyName(),
-		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
 }

@@ -40,15 +40,15 @@ type ClientInformation struct {
 	Scope                   string   `json:"scope,omitempty"`
 }
 
-// register seals a registration into its client_id. Nothing is stored, so there is nothing to fill
+// register seals a registration into its client_id. Nothing is stored, so nobody can fill anything
 // up.
 func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
 	} else if err != nil {
-		// cut off, or not the encoding that a function's event said it was: nothing of ours is
-		// broken
+		// The body was cut off, or has not the encoding that a function's event named: nothing of
+		// ours is broken.
 		return invalidRequest("the body is not complete").because(err)
 	}
 	var metadata ClientMetadata
@@ -60,8 +60,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err != nil {
 		return err
 	}
-	// Some clients ask later for what stands here (mcp-remote 0.1): what opens the door, and no
-	// more by itself.
+	// Some clients ask later for the scopes of this answer (mcp-remote 0.1). So it has the scopes
+	// that open the door, and no more.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
 	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	writeJSON(w, http.StatusCreated, info)
@@ -98,11 +98,11 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 	return info, nil
 }
 
-// sealClient makes a client_id of a registration, and derives the secret of those that have one. No
-// secret begins with "-", which programs would take for a flag of theirs: every id is another one,
-// so the next is tried.
+// sealClient makes a client_id of a registration, and derives the secret if the client has one. A
+// secret that begins with "-" would look like a flag to programs. So another id is sealed then:
+// each has another secret.
 func sealClient(ring *sealing.Ring, tenant sealing.TenantID, reg registration, now time.Time) (id, secret string, err error) {
-	payload := must(encoding.Marshal(reg))
+	payload := must(payloadEncoding.Marshal(reg))
 	for {
 		id = ring.Seal(sealing.KindClient, tenant, "", payload, now)
 		if reg.AuthMethod == authNone || reg.AuthMethod == authPrivateKeyJWT {
@@ -119,11 +119,11 @@ func invalidClientMetadata(description string) *Error {
 }
 
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register
-// several and use one, and dropping a bad one is as safe as refusing all. Those that
+// several and use one, and dropping a bad one is as safe as refusing all. URIs that
 // redirecturi.Match takes for one are kept once: clients register a dozen ports of one loopback
-// URI, with and without a slash. accepted are all that the client may use, as it wrote them. What
-// comes after more than most different ones is not looked at: each is compared with all others, and
-// whoever asks may send hundreds.
+// URI, with and without a slash. accepted are all URIs that the client may use, as it wrote them.
+// After most different URIs the rest is not looked at: each is compared with all others, and
+// strangers may send hundreds.
 func newRegistration(m ClientMetadata, private []string, most int) (reg registration, accepted []string, err error) {
 	why := errors.New("redirect_uris: at least one is needed")
 	for i, uri := range m.RedirectURIs {

@@ -42,16 +42,16 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	err = s.revokeUpstream(ctx, t, g)
 	switch guarded := s.ReplayGuard != nil; {
 	case err == nil:
-	case guarded && g.Identity.RefreshToken == "": // there is nothing to revoke
+	case guarded && g.Identity.RefreshToken == "": // the provider has nothing to revoke
 	case guarded: // it has ended here, whatever the provider thinks
-		s.Log.Warn("a revoked login has ended here, but its refresh token at the provider has not been revoked", t.named(), "family", g.familyName(), "cause", err)
+		s.Log.Warn("a revoked login has ended here, but its refresh token at the provider has not been revoked", t.named(), "family", g.loginID(), "cause", err)
 	case errors.Is(err, provider.ErrNotRevocable):
 		return badRequest("unsupported_token_type", "this server cannot end a login before its time").because(fmt.Errorf("there is no replay guard, and %w", err))
 	default:
 		return temporarilyUnavailable("the sign-in provider cannot be reached; try again", err)
 	}
 	s.loginEnded(t, c, g, "its client revoked it")
-	s.counters.add(familiesRevoked)
+	s.counters.add(loginsRevoked)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

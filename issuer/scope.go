@@ -2,87 +2,62 @@ package issuer
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-// A scopeRule gives scopes to the people it fits.
-type scopeRule struct {
-	kind, name string // kind is *, group, domain, email or sub
-	scopes     []string
-}
-
-// parseScopeRules reads the rules as the plugin passes them on. What it refuses is refused by the
-// plugin too, by name (plugin/testdata/scoperules).
-func parseScopeRules(texts []string) (rules []scopeRule, err error) {
-	seen := map[string]bool{}
-	for _, text := range texts {
-		// no scope of a rule holds =, names of groups do: cn=admins,ou=wiki
-		at := max(strings.LastIndex(text, "="), 0)
-		who, scopes := strings.TrimSpace(text[:at]), strings.TrimPrefix(text[at:], "=")
-		kind, name, named := strings.Cut(who, ":") // names of groups hold colons too
-		rule := scopeRule{kind, strings.TrimSpace(name), strings.Fields(scopes)}
-		anybody := kind == "*" && !named
-		strange := func(scope string) bool { return !isRuleScope(scope) }
-		if len(rule.scopes) == 0 || slices.ContainsFunc(rule.scopes, strange) || !anybody && !isWho(kind, rule.name) {
-			return nil, fmt.Errorf("scopeRules: %q is not a rule", text)
-		}
-		if seen[who] {
-			return nil, fmt.Errorf("scopeRules: two rules for %q", who)
-		}
-		seen[who] = true
-		rules = append(rules, rule)
-	}
-	return rules, nil
-}
-
-func (r scopeRule) fits(t *tenant, who identity) bool {
-	switch r.kind {
+// fits says whether a rule gives its scopes to a person.
+func (t *tenant) fits(rule scoperule.Rule, who identity) bool {
+	switch rule.Kind {
 	case "group":
-		return who.inGroup(r.name)
+		return who.inGroup(rule.Name)
 	case "domain":
-		return who.inDomain(t, r.name)
+		return who.inDomain(t, rule.Name)
 	case "email":
-		return who.hasEmail(r.name)
+		return who.hasEmail(rule.Name)
 	case "sub":
-		return who.Subject == r.name
+		return who.Subject == rule.Name
 	}
 	return true
 }
 
-// openID asks for an id_token (OpenID Connect Core §3.1.2.1), and there is none here. So it is no
-// scope of a token because it is asked upstream: a client that sees it granted waits for one.
+// openID asks for an id_token (OpenID Connect Core §3.1.2.1), and this server issues none. A client
+// that sees openid granted waits for an id_token. So a token does not have it only because the
+// provider is asked for it.
 const openID = "openid"
 
-// scopes are what a token of this tenant can carry at most, in the order of the labels: what the
-// rules give or, without rules, what is required and what is asked upstream. offline_access and
-// openid are asked upstream but are no rights at an MCP server.
-func (t *tenant) scopes() []string {
+// grantable are the scopes that a token of this tenant can carry at most, in the order of the
+// labels: what the rules give or, without rules, what is required and what the provider is asked
+// for. The provider is asked for offline_access and openid too, but they are not rights at an MCP
+// server.
+func (t *tenant) grantable() []string {
 	if t.allScopes != nil { // of a tenant that was parsed; nobody changes it
 		return t.allScopes
 	}
-	asked := slices.DeleteFunc(slices.Clone(t.Scopes), func(scope string) bool { return scope == openID })
+	asked := slices.DeleteFunc(slices.Clone(t.UpstreamScopes), func(scope string) bool { return scope == openID })
 	all := append(slices.Clone(t.RequiredScopes), asked...)
 	if len(t.rules) > 0 {
 		all = nil
 		for _, rule := range t.rules {
-			all = append(all, rule.scopes...)
+			all = append(all, rule.Scopes...)
 		}
 	}
 	return distinct(all)
 }
 
-// given are the scopes that the rules give to a person.
-func (t *tenant) given(who identity) []string {
+// scopesFor are the scopes that the rules give to a person.
+func (t *tenant) scopesFor(who identity) []string {
 	if len(t.rules) == 0 {
-		return t.scopes()
+		return t.grantable()
 	}
 	var all []string
 	for _, rule := range t.rules {
-		if rule.fits(t, who) {
-			all = append(all, rule.scopes...)
+		if t.fits(rule, who) {
+			all = append(all, rule.Scopes...)
 		}
 	}
 	return distinct(all)
@@ -97,22 +72,22 @@ func distinct(scopes []string) (once []string) {
 	return once
 }
 
-// advertised are the scopes of the server's metadata.
+// advertised are the scopes in the server's metadata.
 func (t *tenant) advertised() []string {
 	if len(t.ScopesSupported) > 0 {
 		return t.supported()
 	}
-	return t.scopes()
+	return t.grantable()
 }
 
-// supported are those of the label scopesSupported.
+// supported are the scopes of the label scopesSupported.
 func (t *tenant) supported() []string {
-	vain := func(scope string) bool { return scope == openID && !slices.Contains(t.scopes(), scope) }
+	vain := func(scope string) bool { return scope == openID && !slices.Contains(t.grantable(), scope) }
 	return slices.DeleteFunc(distinct(t.ScopesSupported), vain)
 }
 
-// advertisedAtTheResource are those of RFC 9728. Clients ask for all that stands there: what opens
-// the door, and no more by itself.
+// advertisedAtTheResource are the scopes in the document of RFC 9728. Clients ask for all of them.
+// So they are what opens the door, and no more unless a label says so.
 func (t *tenant) advertisedAtTheResource() []string {
 	if len(t.ScopesSupported) > 0 {
 		return t.supported()
@@ -121,18 +96,18 @@ func (t *tenant) advertisedAtTheResource() []string {
 }
 
 // grantableScope is what was asked of what this tenant can give, or all of it when nothing was
-// asked (RFC 6749 §3.3). Who asks is not known yet: the person allows this much, and what the rules
-// give of it is decided when a token is made (scopeOf).
+// asked (RFC 6749 §3.3). Nobody knows yet who the person is. They allow this much, and scopeOf
+// decides what the rules give of it when a token is made.
 func (t *tenant) grantableScope(asked string) string {
-	return t.chosenScope(t.scopes(), asked)
+	return t.chosenScope(t.grantable(), asked)
 }
 
-// chosenScope is the one reading of the parameter scope, at every endpoint that has it: it narrows
-// what can be had (at authorize what the tenant gives, later what was granted) and never adds to it
-// (RFC 6749 §3.3 and §6). Names that are not to be had are dropped: clients send each other's. A
-// parameter that asks for no right in particular gets all, as one that is not there; if it holds
-// nothing but names that nobody knows, it gets what opens the door. One rule, so that a refresh
-// which repeats the login's own scope gives what the login gave.
+// chosenScope reads the parameter scope, at each endpoint that has it. It narrows what can be had
+// (at authorize what the tenant gives, later what was granted) and never adds to it (RFC 6749 §3.3
+// and §6). It drops names that cannot be had: clients send each other's. A parameter that asks for
+// no right in particular gets all, as if it were missing. If it holds nothing but names that nobody
+// knows, it gets what opens the door. All endpoints have this one rule, so that a refresh which
+// repeats the login's own scope gives what the login gave.
 func (t *tenant) chosenScope(have []string, asked string) string {
 	chosen := strings.Fields(asked)
 	if len(chosen) == 0 {
@@ -149,13 +124,13 @@ func (t *tenant) chosenScope(have []string, asked string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(have), func(scope string) bool { return !slices.Contains(chosen, scope) }), " ")
 }
 
-// isRight says whether whoever asks for a scope asks for a right in particular. Clients ask for
-// offline_access by themselves, and some for identity scopes, which open nothing where other scopes
-// are required or rules give the scopes; a name that nobody knows opens nothing where any is
+// isRight says whether a scope that was asked for is a right in particular. Clients ask for
+// offline_access by themselves, and some for identity scopes: these open nothing where other scopes
+// are required or rules give the scopes. A name that nobody knows opens nothing where any scope is
 // required.
 func (t *tenant) isRight(have []string, scope string) bool {
 	identity := slices.Contains(identityScopes, scope)
-	switch known := slices.Contains(have, scope) || slices.Contains(t.scopes(), scope); {
+	switch known := slices.Contains(have, scope) || slices.Contains(t.grantable(), scope); {
 	case scope == "offline_access" || scope == openID && !known:
 		return false
 	case len(t.RequiredScopes) > 0:
@@ -167,8 +142,8 @@ func (t *tenant) isRight(have []string, scope string) bool {
 }
 
 // scopeOf is the scope of an access token: what the person allowed when consent was asked, less
-// what the rules do not give them now. Rules that give more later widen nothing beyond what was
-// allowed (RFC 6749 §6), and when all rules go, nothing comes back that a new login would not get.
+// what the rules do not give them now. Rules that give more later do not widen what was allowed
+// (RFC 6749 §6). When all rules go, nothing comes back that a new login would not get.
 func (t *tenant) scopeOf(g grant) []string {
 	has := strings.Fields(g.Scope)
 	if g.Identity.machine {
@@ -177,13 +152,13 @@ func (t *tenant) scopeOf(g grant) []string {
 	if len(t.rules) == 0 && g.Identity.Unsaid != "" {
 		has = strings.Fields(withoutScopes(g.Scope, strings.Fields(g.Identity.Unsaid)))
 	}
-	gives := t.given(g.Identity)
+	gives := t.scopesFor(g.Identity)
 	return slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
 }
 
 // givesScope says whether an access token of the grant would have any scope, where some are
-// required: one without would be refused at every request. The client is told now (RFC 6749 §5.2),
-// before anything has moved.
+// required: a token without any would be refused at each request. The client is told now (RFC 6749
+// §5.2), before anything has moved.
 func (t *tenant) givesScope(g grant, asked string) error {
 	has := t.scopeOf(g)
 	if len(has) > 0 && asked == "" || len(t.RequiredScopes) == 0 {
@@ -200,7 +175,7 @@ func (t *tenant) givesScope(g grant, asked string) error {
 }
 
 // takenBack says whether the provider has just taken back a scope without which nothing can be done
-// here. A token for the rest would be refused at every request, for as long as the login lives; a
+// here. A token for the rest would be refused at each request, for as long as the login lives. A
 // new login says why.
 func (t *tenant) takenBack(before, now grant) error {
 	var lost []string
@@ -218,8 +193,8 @@ func (t *tenant) takenBack(before, now grant) error {
 	return nil
 }
 
-// identityScopes are OpenID Connect's own (Core §5.4). Providers answer them in spellings of their
-// own, and no right at an MCP server hangs on them.
+// identityScopes are the scopes of OpenID Connect itself (Core §5.4). Providers answer them in
+// their own spellings, and no right at an MCP server depends on them.
 var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
 
 // withheldScopes are the scopes of the label that the provider did not grant: it must say so when
@@ -268,9 +243,9 @@ func scopeRuleRemedy(scopes []string) string {
 	return fmt.Sprintf("say by the label scopeRules who gets them (for everybody: scopeRules=%q), if they are rights at the MCP server", "*="+strings.Join(scopes, " "))
 }
 
-// rightsAskedFor are the scopes of the label that are such, and no identity scopes.
+// rightsAskedFor are the scopes of the label for which such is true, without identity scopes.
 func (t *tenant) rightsAskedFor(such func(scope string) bool) (rights []string) {
-	for _, scope := range t.Scopes {
+	for _, scope := range t.UpstreamScopes {
 		if !slices.Contains(identityScopes, scope) && such(scope) {
 			rights = append(rights, scope)
 		}
@@ -288,4 +263,86 @@ func withoutScopes(scope string, withheld []string) string {
 
 func coversAll(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(scope string) bool { return !slices.Contains(have, scope) })
+}
+
+// maxResource is the longest resource parameter that is looked at, in characters.
+const maxResource = 512
+
+// matchResource maps the resource parameters of a request (RFC 8707 §2) to the resource identifier
+// of a token: the public URL, or an MCP endpoint of the label mcpPaths. Nothing else is a resource,
+// so a stranger's text reaches neither the consent page nor a token. Without the parameter it is
+// the public URL.
+//
+// A token is for one resource. A resource that is named twice, in whatever spelling, counts once,
+// and two different ones are refused. The host, or a path above the public URL, means the public
+// URL: the token is for less than was asked, never for more.
+func (t *tenant) matchResource(values []string) (string, bool) {
+	found := ""
+	for _, value := range values {
+		resource, ok := t.resourceOf(value)
+		if !ok || found != "" && resource != found {
+			return "", false
+		}
+		found = resource
+	}
+	if found == "" {
+		return t.PublicURL, true
+	}
+	return found, true
+}
+
+func (t *tenant) resourceOf(value string) (string, bool) {
+	resource, ok := normalResource(value)
+	if !ok {
+		return "", false
+	}
+	if path, below := strings.CutPrefix(resource, t.PublicURL); below {
+		return resource, path == "" || slices.Contains(t.MCPPaths, path)
+	}
+	return t.PublicURL, resource == t.origin || strings.HasPrefix(resource, t.origin+"/") && strings.HasPrefix(t.PublicURL, resource+"/")
+}
+
+// normalResource is a URL in the spelling that is compared: scheme and host in small letters,
+// without the scheme's own port, without a slash at the end, and without a query. People type
+// queries, and no resource of ours has one.
+func normalResource(value string) (string, bool) {
+	u, err := url.Parse(value)
+	if err != nil || len(value) > maxResource || u.Opaque != "" || u.User != nil || strings.Contains(value, "#") {
+		return "", false
+	}
+	path := u.EscapedPath()
+	// A server could read encoded bytes and dot segments as another path: they are refused.
+	if strings.ContainsAny(path, "%\\;") || strings.Contains(path, "//") || slices.ContainsFunc(strings.Split(path, "/"), isDotSegment) {
+		return "", false
+	}
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return scheme + "://" + host + strings.TrimSuffix(path, "/"), true
+}
+
+func isDotSegment(segment string) bool { return segment == "." || segment == ".." }
+
+// narrowResource applies RFC 8707 §2.2: a token request may name a resource within the granted one,
+// and its access token is for that one alone. Only a grant for the whole tenant has resources
+// within it.
+func (t *tenant) narrowResource(form url.Values, granted string) (string, error) {
+	asked := present(form["resource"])
+	if len(asked) == 0 {
+		return granted, nil
+	}
+	resource, ok := t.matchResource(asked)
+	if !ok || resource != granted && granted != t.PublicURL {
+		return "", badRequest("invalid_target", "resource is not within the one that was granted")
+	}
+	return resource, nil
+}
+
+// present leaves out parameters without a value, which count as not sent (RFC 6749 §3.1 and §3.2).
+func present(values []string) []string {
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -45,8 +46,8 @@ type tenant struct {
 	// must be empty.
 	ClientAuth string `json:"clientAuth" default:"auto" example:"post"`
 
-	// Scopes are the scopes that are asked of the provider.
-	Scopes []string `json:"scopes" default:"[\"openid\"]" example:"[\"openid\",\"email\"]"`
+	// UpstreamScopes are the scopes that are asked of the provider.
+	UpstreamScopes []string `json:"scopes" default:"[\"openid\"]" example:"[\"openid\",\"email\"]"`
 
 	// RequiredScopes are the scopes that every access token must have.
 	RequiredScopes []string `json:"requiredScopes" default:"[]" example:"[\"mcp:read\",\"mcp:write\"]"`
@@ -109,8 +110,8 @@ type tenant struct {
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
 	secure     bool   // https
-	rules      []scopeRule
-	allScopes  []string // scopes()
+	rules      []scoperule.Rule
+	allScopes  []string // grantable()
 	claimNeeds provider.Needs
 	provider   provider.Client
 
@@ -128,10 +129,10 @@ func (t *tenant) complete() error {
 	if !t.secure && !weburl.IsLocalHTTP(u) {
 		return badValue("publicURL", "must be https (plain http only on localhost)")
 	}
-	if t.rules, err = parseScopeRules(t.ScopeRules); err != nil {
+	if t.rules, err = scoperule.Parse(t.ScopeRules); err != nil {
 		return badValue("scopeRules", err.Error())
 	}
-	if len(strings.Join(t.Scopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes || len(strings.Join(t.scopes(), " ")) > maxScopes {
+	if len(strings.Join(t.UpstreamScopes, " "))+len(strings.Join(t.RequiredScopes, " ")) > maxScopes || len(strings.Join(t.grantable(), " ")) > maxScopes {
 		return badValue("scopes", fmt.Sprintf("with requiredScopes, and all scopes of scopeRules together, at most %d characters", maxScopes))
 	}
 	for _, claim := range t.IdentityClaims {
@@ -139,7 +140,7 @@ func (t *tenant) complete() error {
 			return badValue("identityClaims", "must be of email, name and groups")
 		}
 	}
-	t.allScopes = t.scopes()
+	t.allScopes = t.grantable()
 	t.claimNeeds = t.needs(t.IdentityClaims)
 	if t.Logo != "" && (!strings.HasPrefix(t.Logo, "data:image/") || len(t.Logo) > 3000) {
 		return badValue("logo", "must be a data URI of a picture")
@@ -172,7 +173,7 @@ func (t *tenant) complete() error {
 	}.ID()
 	t.provider = provider.Client{
 		Issuer: t.ProviderIssuer, ID: t.ClientID, Secret: t.ClientSecret, Auth: t.ClientAuth, RedirectURI: t.callbackURL(),
-		Scopes: t.Scopes, Parameters: t.ProviderParameters, Refresh: t.Refresh,
+		Scopes: t.UpstreamScopes, Parameters: t.ProviderParameters, Refresh: t.Refresh,
 		Needs: t.claimNeeds, RuleNeeds: t.needs(nil),
 		Tenant: t.id, Named: t.named(),
 	}
@@ -180,7 +181,7 @@ func (t *tenant) complete() error {
 }
 
 // named is what each log line about a tenant begins with. Two middlewares may give their resources
-// one name, so the public URL stands beside it.
+// one name, so the line has the public URL as well.
 func (t *tenant) named() slog.Attr {
 	return slog.GroupAttrs("", slog.String("tenant", t.Resource), slog.String("issuer", t.PublicURL))
 }

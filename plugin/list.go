@@ -20,8 +20,8 @@ import (
 // swallowed its neighbour. "delete_page=wiki:write, *=wiki:read", with a comma in place of the
 // semicolon, would guard a tool that does not exist, and leave delete_page to everybody. So each
 // kind of element has its set of characters. An element that can only be a slip is refused with the
-// name of the label. So is an element that can match nobody and nothing. issuer/whorule.go has the
-// same grammar for scopeRules; testdata/scoperules keeps the two together.
+// name of the label. So is an element that can match nobody and nothing. issuer/internal/scoperule
+// has the same grammar for scopeRules; testdata/scoperules keeps the two together.
 
 // These are the separators of lists. A blank stands for any white space.
 const (

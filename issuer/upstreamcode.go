@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -38,7 +39,7 @@ type learnt struct {
 	TokenType    string  `cbor:"5,keyasint,omitempty"`
 }
 
-// unfinished is what this process keeps of them. Its zero value is empty.
+// unfinished are the answers that this process keeps. The zero value is empty.
 type unfinished struct {
 	mu sync.Mutex // guards m for one access
 	m  forget.Aged[replay.Key, sealedAnswer]
@@ -49,7 +50,7 @@ type sealedAnswer struct {
 	until  time.Time
 }
 
-// put says whether there was room.
+// put keeps an answer, and says whether there was room.
 func (u *unfinished) put(code replay.Key, sealed []byte, now time.Time) bool {
 	return u.putUntil(now.Add(unfinishedLife), unfinishedMaxAll, code, sealed, now)
 }
@@ -66,7 +67,7 @@ func (u *unfinished) putUntil(until time.Time, most int, code replay.Key, sealed
 	return true
 }
 
-// take returns what is kept, which from then on is not: of two requests with one code, one goes on.
+// take returns what is kept, and keeps it no longer: of two requests with one code, one goes on.
 func (u *unfinished) take(code replay.Key, now time.Time) []byte {
 	sealed, _ := u.takeUntil(code, now)
 	return sealed
@@ -117,7 +118,7 @@ type turn struct {
 	users int           // requests that go on or wait
 }
 
-// turn waits for the others with this code. done must be called.
+// turn waits for the other requests with this code. done must be called.
 func (q *turns) turn(ctx context.Context, code replay.Key) (done func(), err error) {
 	q.mu.Lock()
 	mine := q.m[code]
@@ -150,8 +151,8 @@ func (q *turns) turn(ctx context.Context, code replay.Key) (done func(), err err
 }
 
 // redeem exchanges the provider's code, and returns who logged in, and which scopes of the label
-// the provider withheld. An error of 503 is the truth: with the same code it may succeed a moment
-// later, whether the code is spent by then or not.
+// the provider withheld. After an error of 503 the same code may succeed a moment later, whether it
+// is spent by then or not.
 func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, code string, atCallback bool) (identity, []string, error) {
 	up, err := s.providers.Connect(ctx, &t.provider)
 	if err != nil {
@@ -183,7 +184,7 @@ func (s *Issuer) redeem(ctx context.Context, t *tenant, seed sealing.LoginSeed, 
 // remember keeps the answer to a code for the next request that brings it. It says whether it
 // could.
 func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, answer *provider.Answer) bool {
-	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learnt(*answer))))
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(payloadEncoding.Marshal(learnt(*answer))))
 	if len(sealed) <= unfinishedMaxSize && s.unfinished.put(codeKey(t, code), sealed, s.Now()) {
 		return true
 	}
@@ -191,24 +192,25 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, answer
 	return false
 }
 
-// rememberInCase is remember for a login that was finished at the callback: the browser may not
-// have got our answer, and comes again with its cookie. It gets a second code then, which counts as
-// the same. Half of the room stays for those that are not finished. until is the zero time, or that
-// of the answer that the login was finished with: a page that is reloaded again and again must not
-// make the provider's word last.
+// rememberInCase is remember for a login that was finished at the callback. The browser may not
+// have got our answer, and comes again with its cookie: then it gets a second code, which counts as
+// the same. Half of the room stays for logins that are not finished. until is the zero time or, if
+// the login was finished with an answer that was kept, the end of that answer's time: a page that
+// is reloaded again and again must not make the provider's word last.
 func (s *Issuer) rememberInCase(t *tenant, seed sealing.LoginSeed, code string, answer *provider.Answer, until time.Time) {
 	now := s.Now()
 	if until.IsZero() {
 		until = now.Add(unfinishedLife)
 	}
-	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(encoding.Marshal(learnt(*answer))))
+	sealed := sealing.SealAnswer(t.id, answerContext(seed, code), must(payloadEncoding.Marshal(learnt(*answer))))
 	if len(sealed) <= unfinishedMaxSize {
 		s.unfinished.putUntil(until, unfinishedMaxAll/2, codeKey(t, code), sealed, now)
 	}
 }
 
-// recall returns the answer that an earlier request got for the code and could not use, or whose
-// own answer may be lost, and until when it is kept; nil if there is none.
+// recall returns an answer of the provider that an earlier request got for the code, and until when
+// it is kept. That request could not use it, or its own answer may be lost. nil means that nothing
+// is kept.
 func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (answer *provider.Answer, until time.Time) {
 	key := codeKey(t, code)
 	sealed, until := s.unfinished.takeUntil(key, s.Now())
@@ -221,15 +223,15 @@ func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (answer 
 		return nil, time.Time{}
 	}
 	var l learnt
-	if decoding.Unmarshal(plain, &l) != nil {
+	if payloadDecoding.Unmarshal(plain, &l) != nil {
 		return nil, time.Time{}
 	}
 	kept := provider.Answer(l)
 	return &kept, until
 }
 
-// answerContext is what the key follows from. The seed never leaves our sealed values; the code
-// alone stood in a browser's history.
+// answerContext is what the key of a kept answer follows from. The seed never leaves our sealed
+// values; the code alone stood in a browser's history.
 func answerContext(seed sealing.LoginSeed, code string) string { return string(seed[:]) + code }
 
 // handOn gives the guard, for all replicas, what the callback has learnt of a code that nobody has
@@ -245,7 +247,7 @@ func (s *Issuer) handOn(ctx context.Context, code replay.Key) {
 }
 
 // handOver gives the guard, which has marked this use of the code, what this process has kept of
-// it; without anything kept it takes the mark back. Either way the code may come again, at any
+// it. If nothing is kept, it takes the mark back. Either way the code may come again, at any
 // replica.
 func (s *Issuer) handOver(ctx context.Context, code replay.Key, use replay.Use) {
 	if s.ReplayGuard == nil { // what this process has kept stays here
@@ -260,4 +262,45 @@ func (s *Issuer) handOver(ctx context.Context, code replay.Key, use replay.Use) 
 		s.unfinished.put(code, sealed, s.Now())
 		use.Undo(ctx)
 	}
+}
+
+// markCode asks the guard, if there is one, whether this is the first use of the upstream code. A
+// guard that does not answer is passed over where the provider will be asked; where nobody else
+// counts, the request fails. handBack is for a redemption that failed (handOver). If handBack fails
+// too, the person logs in again.
+func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode, mark replay.Key) (handBack func(), err error) {
+	use, err := s.ReplayGuard.Use(ctx, mark)
+	handBack = func() { s.handOver(context.WithoutCancel(ctx), mark, use) }
+	switch {
+	case err != nil:
+		s.guardFailed(t, err)
+		if code.Identity != nil || errors.Is(err, replay.ErrFull) {
+			handBack() // it may have been made, and only the answer was lost
+			return nil, temporarilyUnavailable("this server cannot tell at the moment whether the code was used before; try again", err)
+		}
+	case !use.First:
+		s.counters.add(codesReused)
+		return nil, invalidGrant("the authorization code was used before; authorize again")
+	case use.Left != nil:
+		s.unfinished.put(mark, use.Left, s.Now())
+	}
+	return handBack, nil
+}
+
+// mark is the key by which the uses of the provider's code are counted.
+func (code authorizationCode) mark(t *tenant) (mark replay.Key) {
+	if code.Identity == nil {
+		return codeKey(t, string(code.UpstreamCode))
+	}
+	copy(mark[:], code.Mark)
+	return mark
+}
+
+// The guard remembers a code for longer than any replica accepts it: the login's cookie, a skew
+// longer and from a replica that is a skew ahead; then our code, which it is wrapped in, and its
+// skew. A CodeLife that is shorter does not compile.
+const _ = uint64(replay.CodeLife - (cookieLife + time.Minute + 3*sealing.Skew))
+
+func codeKey(t *tenant, upstreamCode string) replay.Key {
+	return sealing.ReplayMark(t.id, "code", upstreamCode)
 }

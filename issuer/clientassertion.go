@@ -30,8 +30,8 @@ const (
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
 
-// assertedClient reads whom an assertion speaks of, before anything is verified: it selects the
-// keys to verify it with.
+// assertedClient reads which client an assertion is about, before anything is verified: the client
+// has the keys to verify it with.
 func assertedClient(assertion string) (string, error) {
 	token, err := parseAssertion(assertion)
 	if err != nil {
@@ -55,9 +55,10 @@ func parseAssertion(assertion string) (*jwt.JSONWebToken, error) {
 	return token, nil
 }
 
-// verifyAssertion is RFC 7523 §3: signed by a key of the client, about the client, for us, and
-// short-lived. It does not check that an assertion is presented once: it travels beside a code or
-// refresh token that nobody else has or, with client_credentials, to us alone, as a secret would.
+// verifyAssertion applies RFC 7523 §3: an assertion is signed by a key of the client, about the
+// client, for us, and short-lived. It does not check that an assertion comes only once. An
+// assertion travels beside a code or refresh token that nobody else has or, with
+// client_credentials, to us alone, as a secret would.
 func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, assertion string) error {
 	token, err := parseAssertion(assertion)
 	if err != nil {
@@ -67,7 +68,7 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 		return errors.New("client_assertion: must have one signature")
 	}
 	// RFC 8725 §3.11: a JWT that says it is something else (an access token, a DPoP proof, a logout
-	// token) is none of ours.
+	// token) is not an assertion.
 	typ, _ := token.Headers[0].ExtraHeaders[jose.HeaderType].(string)
 	if typ = strings.TrimPrefix(strings.ToLower(typ), "application/"); typ != "" && typ != "jwt" && typ != "client-authentication+jwt" {
 		return errors.New("client_assertion: typ of something else")
@@ -96,17 +97,17 @@ func (s *Issuer) verifyAssertion(ctx context.Context, t *tenant, c client, asser
 	return nil
 }
 
-// isAudience wants us in every place of aud: an assertion that is good elsewhere too could have
-// been sent there first, and be presented here by whoever it was sent to.
+// isAudience wants this server in every place of aud. An assertion that is good elsewhere too could
+// have been sent there first, and whoever got it there could present it here.
 func (t *tenant) isAudience(aud jwt.Audience) bool {
 	return len(aud) > 0 && !slices.ContainsFunc(aud, func(a string) bool { return a != t.PublicURL && a != t.PublicURL+"/oauth/token" })
 }
 
-// verifySignature says whether a key of the client signed the token, and reads its claims. A
-// signature that none verifies may be a new key's: then the document that has the keys is read
+// verifySignature says whether a key of the client signed the token, and reads its claims. If no
+// known key verifies the signature, it may be a new key's: then the document with the keys is read
 // again, though not more often than clientdoc.Retry.
 func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONWebToken, claims *jwt.Claims) (bool, error) {
-	if !c.document() {
+	if !c.byDocument() {
 		return verifiedBy(c.keys, token, claims), nil
 	}
 	source := clientdoc.Document(c.id)
@@ -136,7 +137,8 @@ func (s *Issuer) verifySignature(ctx context.Context, c client, token *jwt.JSONW
 	return false, nil
 }
 
-// verifiedBy tries the keys that the token may mean: those of its kid, or all when it names none.
+// verifiedBy tries the keys that the token may mean: the keys with its kid, or all keys when it has
+// no kid.
 func verifiedBy(set *jose.JSONWebKeySet, token *jwt.JSONWebToken, claims *jwt.Claims) bool {
 	header := token.Headers[0]
 	return slices.ContainsFunc(set.Keys, func(key jose.JSONWebKey) bool {
@@ -156,9 +158,9 @@ func (s *Issuer) fetchKeys(ctx context.Context, source clientdoc.Source) (*jose.
 
 var errNoKey = errors.New("jwks: holds no key that can be used")
 
-// parseKeys reads a JWK Set. Keys of unknown kinds are passed over (RFC 7517 §5), and RSA keys that
-// are too short or too long; a private or symmetric one spoils the set, because whoever reads
-// it can sign.
+// parseKeys reads a JWK Set. It passes over keys of unknown kinds (RFC 7517 §5), and RSA keys that
+// are too short or too long. A private or symmetric key spoils the set, because whoever reads it
+// can sign.
 func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 	var raw struct {
 		Keys []json.RawMessage `json:"keys"`

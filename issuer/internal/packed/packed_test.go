@@ -1,4 +1,4 @@
-package issuer
+package packed
 
 import (
 	"bytes"
@@ -8,28 +8,28 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/fxamacker/cbor/v2"
 )
 
-// texts of providers, as they are or as long as they are.
-var packedTexts = map[string]string{
+// texts are texts of providers, as they are or as long as they are.
+var texts = map[string]string{
 	"empty": "", "one character": "A", "one dot": ".", "Dex": "qjvzdqc4b4mcxcrxvsjj5fzrx", "Keycloak": "f2b3ad2e-8b54-4e3f-9c52-2cf4d9b8c6a1.91a8e4f6-0f0f-4c3e-8a2b-1c2d3e4f5a6b.4b7d9b0c-0b7a-4d0e-8d3a-5f6e7d8c9b0a",
 	"Google's code": "4/0AVGzR1DJ0zr3nUv-XF3k1mQfhA7J9sH0bqf0", "Google's refresh token": "1//0gqf0HjK" + strings.Repeat("a-B_9", 18),
 	"Entra ID's code": "1.AXEA" + strings.Repeat("AgABBAIAAAApTwJmzXqdR4BN2miheQMYAwDs_wUA9P-", 35), "Cognito's refresh token": "eyJjdHkiOiJKV1QiLCJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiUlNBLU9BRVAifQ." + strings.Repeat("dG9rZW4_", 210) + "." + strings.Repeat("x", 40),
-	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", provider.MaxValue), "zeros": strings.Repeat("\x00", 30),
+	"standard base64": strings.Repeat("ab+/", 100) + "==", "no ASCII": strings.Repeat("é", 100), "alternating": strings.Repeat("a.", 200), "the longest": strings.Repeat("z", MaxLength), "zeros": strings.Repeat("\x00", 30),
 }
 
 func TestPackedTextComesBack(t *testing.T) {
-	for name, text := range packedTexts {
+	for name, text := range texts {
 		if got, err := unpack(pack(text)); got != text || err != nil {
 			t.Errorf("%s: %.40q, %v", name, got, err)
 		}
-		b, err := encoding.Marshal(packed(text))
+		b, err := cbor.Marshal(Text(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got packed
-		if err := decoding.Unmarshal(b, &got); err != nil || string(got) != text {
+		var got Text
+		if err := cbor.Unmarshal(b, &got); err != nil || string(got) != text {
 			t.Errorf("%s in CBOR: %.40q, %v", name, got, err)
 		}
 		if utf8.ValidString(text) && len(b) > len(text)+3 {
@@ -45,7 +45,7 @@ func TestPackedTextComesBack(t *testing.T) {
 		rand.Read(raw)
 		for i := range raw { // mostly of the alphabet
 			if raw[i] < 200 {
-				raw[i] = packAlphabet[raw[i]%64]
+				raw[i] = alphabet[raw[i]%64]
 			}
 		}
 		if got, err := unpack(pack(string(raw))); got != string(raw) || err != nil {
@@ -57,9 +57,9 @@ func TestPackedTextComesBack(t *testing.T) {
 // docs/sealed-values.md: how many bytes a text takes.
 func TestPackedTextIsShorter(t *testing.T) {
 	for name, most := range map[string]int{"Entra ID's code": 1145, "Cognito's refresh token": 1350, "Keycloak": 90, "the longest": 3080} {
-		b, err := encoding.Marshal(packed(packedTexts[name]))
+		b, err := cbor.Marshal(Text(texts[name]))
 		if err != nil || len(b) > most {
-			t.Errorf("%s: %d bytes for %d characters, want at most %d: %v", name, len(b), len(packedTexts[name]), most, err)
+			t.Errorf("%s: %d bytes for %d characters, want at most %d: %v", name, len(b), len(texts[name]), most, err)
 		}
 	}
 }
@@ -85,11 +85,11 @@ func TestPackedTextInAnotherFormIsRefused(t *testing.T) {
 }
 
 func FuzzPacked(f *testing.F) {
-	for _, text := range packedTexts {
+	for _, text := range texts {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) <= provider.MaxValue {
+		if len(b) <= MaxLength {
 			if got, err := unpack(pack(string(b))); got != string(b) || err != nil {
 				t.Errorf("%q, %v", got, err)
 			}

@@ -1,4 +1,4 @@
-package issuer
+package scoperule
 
 import (
 	"os"
@@ -9,7 +9,7 @@ import (
 
 // The plugin reads the same files.
 func TestScopeRuleVectorsAtTheSidecar(t *testing.T) {
-	files, err := filepath.Glob("../plugin/testdata/scoperules/*.txt")
+	files, err := filepath.Glob("../../../plugin/testdata/scoperules/*.txt")
 	if err != nil || len(files) < 30 {
 		t.Fatalf("%d vectors: %v", len(files), err)
 	}
@@ -24,7 +24,7 @@ func TestScopeRuleVectorsAtTheSidecar(t *testing.T) {
 			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 			v[name] = value
 		}
-		rules, err := parseScopeRules([]string{text})
+		rules, err := Parse([]string{text})
 		if v["expect"] == "refused" {
 			if err == nil {
 				t.Errorf("%s: %q is taken: %+v", filepath.Base(file), text, rules)
@@ -32,11 +32,11 @@ func TestScopeRuleVectorsAtTheSidecar(t *testing.T) {
 			continue
 		}
 		name := strings.TrimPrefix(v["name"], "-")
-		if err != nil || len(rules) != 1 || v["expect"] != "ok" || rules[0].kind != v["who"] || rules[0].name != name || strings.Join(rules[0].scopes, " ") != v["scopes"] {
+		if err != nil || len(rules) != 1 || v["expect"] != "ok" || rules[0].Kind != v["who"] || rules[0].Name != name || strings.Join(rules[0].Scopes, " ") != v["scopes"] {
 			t.Errorf("%s: %q is read as %+v, %v", filepath.Base(file), text, rules, err)
 		}
 	}
-	if _, err := parseScopeRules([]string{"group:a=x", "group:a=y"}); err == nil {
+	if _, err := Parse([]string{"group:a=x", "group:a=y"}); err == nil {
 		t.Error("two rules for one group are taken")
 	}
 }

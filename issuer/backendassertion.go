@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// backendAssertionType keeps it from passing for an access token, and an access token from
-	// passing for it (RFC 8725 §3.11).
+	// backendAssertionType keeps an assertion from passing for an access token, and an access token
+	// from passing for an assertion (RFC 8725 §3.11).
 	backendAssertionType = "mcp-assertion+jwt"
 	backendAssertionLife = 5 * time.Minute
 )
 
-// backendAssertion is what an MCP server gets that verifies who calls instead of trusting a header:
-// what the access token says, signed for this server. The access token itself it never gets: with
-// it, it could call in the person's name.
+// backendAssertion is for an MCP server that verifies who calls instead of trusting a header: it
+// says what the access token says, signed for this server. The server never gets the access token
+// itself, with which it could call in the person's name.
 type backendAssertion struct {
 	Assertion string `json:"assertion"`
 	ExpiresIn int64  `json:"expires_in"`
 }
 
-// assertToBackend makes one for the plugin from an access token of this tenant. The plugin has
-// verified the token; that is not relied on.
+// assertToBackend makes an assertion for the plugin from an access token of this tenant. The plugin
+// has verified the token, but nothing here relies on that.
 func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)
 	if err != nil {
@@ -41,13 +41,13 @@ func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tena
 	now := s.Now()
 	expires := min(now.Add(backendAssertionLife).Unix(), claims.Expires)
 	claims.Audience, claims.IssuedAt, claims.NotBefore, claims.Expires = []string{t.PublicURL}, now.Unix(), now.Unix(), expires
-	claims.ID = base64.RawURLEncoding.EncodeToString(random(16))
+	claims.ID = base64.RawURLEncoding.EncodeToString(randomBytes(16))
 	writeJSON(w, http.StatusOK, backendAssertion{s.sign(t, backendAssertionType, claims), expires - now.Unix()})
 	return nil
 }
 
-// verifyAccessToken is RFC 9068 §4 for our own tokens. It does not look into a deny list: the
-// plugin does at each request.
+// verifyAccessToken applies RFC 9068 §4 to our own tokens. It does not look into the deny document:
+// the plugin does at each request.
 func (s *Issuer) verifyAccessToken(t *tenant, text string) (claims accessTokenClaims, err error) {
 	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil || len(token.Headers) != 1 || token.Headers[0].ExtraHeaders[jose.HeaderType] != accessTokenType {

@@ -1,0 +1,195 @@
+package issuer
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+// announce tells the operator what else the first person who fails would find out. It does so when
+// the sidecar first meets a tenant, and when the labels have changed. The plugin asks for keys when
+// Traefik loads a configuration, so that is the moment.
+func (s *Issuer) announce(t *tenant) {
+	s.announceChange(t)
+	s.announcePeople(t)
+	s.announceSecret(t)
+}
+
+// announcePeople says who can log in, what must be registered at the provider for that, and whether
+// the provider can be used at all. The provider is asked now, so that a mistake shows when Traefik
+// loads the labels and not at the first person's click. No request waits for it. On Lambda it is
+// not asked: a process that is frozen between requests would lose the answer, and take that for
+// silence. There the line comes at each cold start, and is never a warning: it would be most of all
+// warnings, and hide the others.
+func (s *Issuer) announcePeople(t *tenant) {
+	words, everybody := t.whoMayComeIn()
+	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words) {
+		return
+	}
+	log := s.Log.Info
+	if everybody {
+		if !s.OnLambda {
+			log = s.Log.Warn
+		}
+		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
+	}
+	say := func(document string) {
+		facts := []any{t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL()}
+		if t.ClientAuth == provider.PrivateKeyJWT {
+			facts = append(facts, "JWKS URL to register at the provider", t.clientJWKS())
+		}
+		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", document)...)
+	}
+	const notYet = "is read at the first login"
+	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
+	// the memory with what waits for a slow provider.
+	if s.OnLambda || s.asking.Add(1) > askingAtATime {
+		if !s.OnLambda {
+			s.asking.Add(-1)
+		}
+		say(notYet)
+		return
+	}
+	s.Background(func() {
+		defer s.asking.Add(-1)
+		up, err := s.providers.Discover(context.Background(), &t.provider)
+		if err != nil {
+			say("cannot be used: " + err.Error())
+			return
+		}
+		say("read" + up.AuthNote())
+		if err := up.KeyFault(); err != nil {
+			s.Log.Error("nobody can log in: the client cannot prove itself at the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
+		}
+	})
+}
+
+// askingAtATime is how many tenants' providers are asked ahead of a login at one time.
+const askingAtATime = 16
+
+// announceSecret says that nobody will be able to log in for want of the client's secret.
+func (s *Issuer) announceSecret(t *tenant) {
+	if !s.announced.First("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
+		return
+	}
+	if err := s.providers.CheckSecret(&t.provider); err != nil {
+		s.Log.Error("nobody can log in: there is no client secret for the provider", t.named(), "provider", t.ProviderIssuer, "cause", err)
+	}
+}
+
+// announceChange says what differs from a moment ago. Each change is said once: labels that go back
+// to what they were, or tenants that alternate, are not said again.
+func (s *Issuer) announceChange(t *tenant) {
+	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
+		s.announced.First("resource", t.Resource, old.PublicURL, t.PublicURL) {
+		s.Log.Warn("another public URL for the same resource: after a change of publicURL clients log in anew; two middlewares of one resource do not accept each other's tokens",
+			t.named(), "before", old.PublicURL)
+	}
+	old := s.met.replace("issuer "+t.PublicURL, t)
+	if old == nil {
+		return
+	}
+	for _, c := range []struct{ label, before, now string }{
+		{"providerIssuer", old.ProviderIssuer, t.ProviderIssuer},
+		{"clientID", old.ClientID, t.ClientID},
+		{"clientAuth", old.ClientAuth, t.ClientAuth},
+		{"providerParameters", strings.Join(old.ProviderParameters, "&"), strings.Join(t.ProviderParameters, "&")},
+		{"scopes", strings.Join(old.UpstreamScopes, " "), strings.Join(t.UpstreamScopes, " ")},
+		{"requiredScopes", strings.Join(old.RequiredScopes, " "), strings.Join(t.RequiredScopes, " ")},
+	} {
+		if c.before != c.now && s.announced.First("change", t.PublicURL, c.label, c.before, c.now) {
+			s.Log.Info("label changed", t.named(), "label", c.label, "before", c.before, "now", c.now)
+		}
+	}
+}
+
+// tenantsMet is how many tenants, under either key, can change and be told.
+const tenantsMet = 512
+
+// lastTenants holds the last tenant under each key. It forgets one when it is full.
+type lastTenants struct {
+	mu sync.Mutex // guards m for one access
+	m  map[string]*tenant
+}
+
+func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old = l.m[key]
+	forget.Put(&l.m, key, t, tenantsMet)
+	return old
+}
+
+// loginEnded is the operator's record of the end of a login.
+func (s *Issuer) loginEnded(t *tenant, c client, g grant, because string) {
+	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
+		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.loginID(), "generation", g.Step)
+}
+
+func (s *Issuer) guardFailed(t *tenant, err error) {
+	s.counters.add(guardFailures)
+	s.Log.Error("the replay guard did not answer", t.named(), "cause", err)
+}
+
+// staleAnswer is the operator's record of an answer about which nobody could be asked.
+func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
+	s.counters.add(staleAnswers)
+	s.Log.Warn("a short access token instead of a logout", t.named(), "family", g.loginID(),
+		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
+}
+
+// A counter counts what happens rarely and what an operator wants to know of. /healthz shows all
+// counters, other than on Lambda. Each count has a line in the log.
+type counter int
+
+const (
+	codesReused    counter = iota // codes presented again, which the guard refused
+	tokensRepeated                // refresh tokens presented again within the grace
+	loginsReused                  // logins that ended because a refresh token came again later
+	loginsRefused                 // logins that the provider ended
+	loginsRevoked                 // logins that their client ended
+	guardFailures                 // times that the replay guard could not be asked
+	upstreamChecks                // times that a provider was asked about a login
+	staleAnswers                  // short access tokens for which nobody could be asked
+	denyFailures                  // times that the deny document could not be read
+	notAdmitted                   // people whom a rule refused
+	allCounters
+)
+
+var counterNames = [allCounters]string{
+	"codes_reused", "tokens_repeated", "families_reused", "families_refused", "families_revoked",
+	"guard_failures", "upstream_checks", "stale_answers", "deny_failures", "not_admitted",
+}
+
+type counters [allCounters]atomic.Int64
+
+func (c *counters) add(n counter) { c[n].Add(1) }
+
+// snapshot :: name → count since this process began
+func (c *counters) snapshot() map[string]int64 {
+	all := make(map[string]int64, allCounters)
+	for n, name := range counterNames {
+		all[name] = c[n].Load()
+	}
+	return all
+}
+
+// healthz shows which masters this replica holds, so that an operator can compare replicas before a
+// new master is promoted. Master ids are public: each sealed value has one. The counters count this
+// replica alone. Strangers can ask for a function's URL too, and learn nothing there: the
+// function's log shows the masters.
+func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
+	health := map[string]any{"status": "ok"}
+	if !s.OnLambda {
+		health["version"], health["masters"], health["counters"] = s.Version, s.Ring.MasterIDs(), s.counters.snapshot()
+	}
+	w.Header().Set(MarkHeader, UnboundMark)
+	writeJSON(w, http.StatusOK, health)
+}

@@ -1,0 +1,189 @@
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A route is a path with its one method. Cross-origin scripts may read the routes with cors. The
+// pages are without it: RFC 9700 forbids CORS at the authorization endpoint.
+type route struct {
+	path, method string
+	cors         bool
+	handle       func(http.ResponseWriter, *http.Request, *tenant) error
+}
+
+// routes are those whose errors are JSON; pageRoutes are the rest. A new endpoint is a row of one
+// of these tables, by who asks there.
+func (s *Issuer) routes() []route {
+	return slices.Concat(s.documentRoutes(), s.clientRoutes(), s.pluginRoutes())
+}
+
+// clientRoutes are for programs: they register, and prove themselves in each request.
+func (s *Issuer) clientRoutes() []route {
+	return []route{
+		{"/oauth/register", "POST", true, s.register},
+		{"/oauth/token", "POST", true, s.authenticated(s.token)},
+		{"/oauth/revoke", "POST", true, s.authenticated(s.revoke)},
+	}
+}
+
+// Handler serves all routes. It is not an http.ServeMux, which would redirect //oauth/token and its
+// like before it asks for a hop header.
+func (s *Issuer) Handler() http.Handler {
+	// :: path → endpoint
+	handlers := map[string]http.Handler{"/healthz": http.HandlerFunc(s.healthz)}
+	for _, rt := range s.routes() {
+		handlers[rt.path] = s.behindHop(rt, s.writeError)
+	}
+	for _, rt := range s.pageRoutes() {
+		handlers[rt.path] = s.behindHop(rt, s.writeErrorPage)
+	}
+	unknown := s.behindHop(route{cors: true, handle: func(http.ResponseWriter, *http.Request, *tenant) error {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"}
+	}}, s.writeError)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, below := splitDocument(r.URL.Path)
+		if below != "" {
+			path += "/"
+		}
+		if h, ok := handlers[path]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		unknown.ServeHTTP(w, r)
+	})
+}
+
+// splitDocument splits the path of a well-known document, which has others below it, one for each
+// MCP endpoint.
+func splitDocument(path string) (document, below string) {
+	const wellKnown = "/.well-known/"
+	if name, ok := strings.CutPrefix(path, wellKnown); ok {
+		if i := strings.IndexByte(name, '/'); i >= 0 {
+			return wellKnown + name[:i], name[i:]
+		}
+	}
+	return path, ""
+}
+
+// behindHop is the only way to a route: hop first, then method, then the endpoint. fail writes its
+// errors.
+func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hop, err := s.openHop(r.Header.Get(hopHeader))
+		if err != nil {
+			s.refuseHop(w, r, err)
+			return
+		}
+		t := hop.tenant
+		restoreAuthorization(r.Header)
+		h := w.Header()
+		h[MarkHeader] = hop.mark
+		h["X-Content-Type-Options"] = nosniff
+		h["Cache-Control"] = noStore
+		h["Vary"] = varyByHop
+		if rt.cors {
+			h["Access-Control-Allow-Origin"] = anyOrigin
+			h["Access-Control-Expose-Headers"] = exposedHeaders
+		}
+		switch {
+		case rt.method == "": // there is nothing here to have a method
+			err = rt.handle(w, r, t)
+		case rt.cors && r.Method == http.MethodOptions:
+			h.Set("Access-Control-Allow-Methods", rt.method)
+			h.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header.Values("Access-Control-Request-Headers")))
+			h.Set("Access-Control-Max-Age", "86400")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet):
+			h.Set("Allow", rt.method)
+			err = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "this address cannot be opened like this: it takes " + rt.method}
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			err = rt.handle(w, r, t)
+		}
+		if err != nil {
+			fail(w, r, t, err)
+		}
+	})
+}
+
+// allowedHeaders answers a preflight as the plugin does for the MCP server's paths: SDKs put
+// headers of their own on every request, and none of them decides anything here.
+func allowedHeaders(asked []string) string {
+	allowed := []string{"Authorization", "Content-Type", "Mcp-Protocol-Version"}
+	names := strings.Join(asked, ",")
+	if len(names) > 1024 { // no browser asks for so many
+		return strings.Join(allowed, ", ")
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		name = strings.TrimSpace(name)
+		if len(name) <= 64 && len(allowed) < 32 && headerName.MatchString(name) {
+			allowed = append(allowed, name)
+		}
+	}
+	return strings.Join(allowed, ", ")
+}
+
+// headerName is a token of RFC 9110 §5.6.2.
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("issuer: internal error: " + err.Error())
+	}
+	writeBody(w, status, "application/json", body)
+}
+
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// These values of headers are shared by all answers. Nobody changes them: Set and Add make new
+// ones.
+var (
+	nosniff = []string{"nosniff"}
+	noStore = []string{"no-store"} // RFC 6749 §5.1; public documents replace it
+	// All tenants' documents have one address here: a cache before the sidecar must not mix them
+	// up.
+	varyByHop      = []string{hopHeader}
+	anyOrigin      = []string{"*"} // no cookie counts there, so no origin is special
+	exposedHeaders = []string{"WWW-Authenticate"}
+	refusedHop     = []string{"refused"}
+	unboundMark    = []string{UnboundMark}
+)
+
+// tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL
+// would stand in logs.
+func tokenForm(r *http.Request) (url.Values, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return nil, invalidRequest("the body must be application/x-www-form-urlencoded")
+	}
+	if r.URL.RawQuery != "" {
+		return nil, invalidRequest("parameters belong into the body")
+	}
+	if err := r.ParseForm(); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, err
+		}
+		return nil, invalidRequest("the body is not a well-formed form")
+	}
+	for name, values := range r.PostForm {
+		if len(values) > 1 && name != "resource" {
+			return nil, invalidRequest("a parameter is repeated")
+		}
+	}
+	return r.PostForm, nil
+}
