@@ -56,7 +56,7 @@ type labels = issuertest.Tenant
 
 // Rules × claims × result. Refused is the label that the operator's log names; the client hears
 // access_denied and no label.
-func TestWhoMayComeIn(t *testing.T) {
+func TestAccessRulesDecideWhoMayComeIn(t *testing.T) {
 	const entraGroup = "0760b6cf-170e-4a14-91b3-4b78e0739963"
 	for _, c := range []struct {
 		name    string
@@ -175,7 +175,7 @@ func TestWhoMayComeIn(t *testing.T) {
 }
 
 // Each file is one that a test reads, and each provider has one.
-func TestEveryFileOfClaimsIsUsed(t *testing.T) {
+func TestClaimsFilesAreAllUsed(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "claims", "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d files, %v", len(files), err)

@@ -65,7 +65,7 @@ func TestClaimsThatAccessTokensCarry(t *testing.T) {
 	}
 }
 
-func TestMoreGroupsThanATokenCarries(t *testing.T) {
+func TestGroupsThatAreMoreThanATokenCarries(t *testing.T) {
 	var many []string
 	for i := range 300 {
 		many = append(many, fmt.Sprintf("group-%03d", i))

@@ -374,7 +374,7 @@ func TestRequestForADocument(t *testing.T) {
 }
 
 // Where the operator switches them off, clients are told to register, and nobody's host is asked.
-func TestNoMetadataDocuments(t *testing.T) {
+func TestDocumentsThatAreSwitchedOff(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.MetadataDocuments = new(false) }
 	})

@@ -110,7 +110,7 @@ func TestConsentIsAskedEveryTime(t *testing.T) {
 	}
 }
 
-func TestWhatAClientSaysOfItselfIsEscaped(t *testing.T) {
+func TestConsentPageEscapesWhatAClientSays(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, name := range []string{
 		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</title><script>alert(1)</script>`, `</style><script>`,
@@ -340,7 +340,7 @@ func TestContinuePageLeadsOn(t *testing.T) {
 
 // What goes to the provider: state, nonce and PKCE always, one of its own for each login, and
 // nothing of the client's.
-func TestWhatTheProviderIsAsked(t *testing.T) {
+func TestAuthorizationRequestToTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	seen := map[string]bool{}

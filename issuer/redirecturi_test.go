@@ -163,7 +163,7 @@ func TestRedirectURIsThatCanBeRegistered(t *testing.T) {
 	}
 }
 
-func TestWhichRedirectURIMatches(t *testing.T) {
+func TestRedirectURIMatches(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct {
 		name, registered, asked string

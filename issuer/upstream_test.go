@@ -459,7 +459,7 @@ func TestDiscoveryDocumentThatIsOlderServesOn(t *testing.T) {
 
 // RFC 6749 §5.1: a provider that grants less than was asked says so. A right of its that it
 // withheld is none here.
-func TestWhatTheProviderWithholdsIsNotGranted(t *testing.T) {
+func TestScopesThatTheProviderWithholdsAreNotGranted(t *testing.T) {
 	scope := func(s string) *string { return &s }
 	for _, exchange := range []string{"token", "callback"} {
 		for _, c := range []struct {

@@ -83,7 +83,7 @@ func TestRequestsThatGoAstrayAreNamedInTheLog(t *testing.T) {
 
 // The real chain: the first bouncer lets the request through, the second refuses what is left of
 // it.
-func TestTwoBouncersInOneChain(t *testing.T) {
+func TestBouncersInOneChain(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
 	second, behind := guard(t, wikiConfig(sidecar.server.URL))

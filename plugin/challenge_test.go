@@ -99,7 +99,7 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
-func TestEveryMethodNeedsAToken(t *testing.T) {
+func TestTokenIsNeededForEveryMethod(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "X"} {
 		start(t)
 		h, behind := guard(t, wikiConfig("http://127.0.0.1:1"))
@@ -274,7 +274,7 @@ func TestServerThatWantsATokenItselfIsNamed(t *testing.T) {
 }
 
 // A server may cite what it refuses, at any length. The log names no secret, and what to do.
-func TestWhatAServersOwnChallengeMayPutIntoTheLog(t *testing.T) {
+func TestChallengeOfTheServerInTheLog(t *testing.T) {
 	// t.Setenv does not reach Yaegi's os
 	os.Setenv("CITED_BACKEND_AUTHORIZATION", "Bearer operators-secret")
 	defer os.Unsetenv("CITED_BACKEND_AUTHORIZATION")

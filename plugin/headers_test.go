@@ -53,7 +53,7 @@ func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 
 // Every row of identityTable is dropped from requests, in every spelling that a server might read
 // as it, whether a label asks for it or not: a row that is added is dropped with it.
-func TestEveryIdentityHeaderIsDropped(t *testing.T) {
+func TestIdentityHeadersAreDropped(t *testing.T) {
 	for _, label := range []string{"", "email, name, groups, client_id, issuer, assertion"} {
 		start(t)
 		sidecar := startSidecar(t)
@@ -82,7 +82,7 @@ func TestEveryIdentityHeaderIsDropped(t *testing.T) {
 	}
 }
 
-func TestOtherHeadersPass(t *testing.T) {
+func TestHeadersThatAreNotOursPass(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))

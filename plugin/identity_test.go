@@ -113,7 +113,7 @@ func spellings(name string) []string {
 }
 
 // Every identity header, asked for or not, in every spelling, on every route.
-func TestNoIdentityHeaderCanBeForged(t *testing.T) {
+func TestIdentityHeadersCannotBeForged(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)

@@ -152,7 +152,7 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 
 // Traefik's decoder refuses nothing that goes into an interface, and drops the router of what it
 // refuses.
-func TestNoLabelHasATypeThatADecoderCouldRefuse(t *testing.T) {
+func TestLabelsHaveNoTypeThatADecoderCouldRefuse(t *testing.T) {
 	fields := reflect.TypeOf(CreateConfig()).Elem()
 	known := reflect.TypeOf(labelTexts{})
 	for i := 0; i < fields.NumField(); i++ {

@@ -350,7 +350,7 @@ func TestScopeRuleVectorsAtThePlugin(t *testing.T) {
 }
 
 // Every two elements that are good alone, with every separator of another list between them.
-func TestNoElementSwallowsItsNeighbour(t *testing.T) {
+func TestListElementsDoNotSwallowTheirNeighbours(t *testing.T) {
 	tried := 0
 	for label, elements := range map[string][]string{
 		"scopes":              {"openid", "a=b", "https://www.googleapis.com/auth/drive"},

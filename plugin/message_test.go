@@ -382,7 +382,7 @@ func TestRequestsWithoutAMessage(t *testing.T) {
 }
 
 // Without rules nothing is parsed.
-func TestWithoutRulesAnyBodyPasses(t *testing.T) {
+func TestBodyPassesWithoutRules(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, func(c *Config) {
 		c.MethodScopes = ""

@@ -29,7 +29,7 @@ func skilled(t testing.TB, methodScopes string) (http.Handler, *reader) {
 
 // Every method of MCP and its extensions that names a resource, a tool or a prompt is judged by
 // the rule for it, in whichever member the name stands.
-func TestEveryMethodThatNamesASubjectIsGuarded(t *testing.T) {
+func TestMethodsThatNameASubjectAreGuarded(t *testing.T) {
 	start(t)
 	h, _ := skilled(t, "")
 	const secret, open = "skill://admin/SKILL.md", "skill://public/SKILL.md"

@@ -149,7 +149,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 	}
 }
 
-func TestNoConfigurationIsAnswered503(t *testing.T) {
+func TestConfigurationThatIsMissingIsAnswered503(t *testing.T) {
 	start(t)
 	h, _ := guard(t, nil)
 	if rec := ask(h, "GET", wikiURL); rec.Code != 503 {

@@ -118,7 +118,7 @@ func TestHopHeaderAgeIsNotTakenForAClock(t *testing.T) {
 
 // Whatever else listens at sidecarURL: none of it reaches a client, and the log names label,
 // address, status and media type.
-func TestWhatIsNotTheSidecarReachesNobody(t *testing.T) {
+func TestMarkIsNeededToReachAClient(t *testing.T) {
 	page := "<html>It works!</html>"
 	for _, c := range []struct {
 		name   string
@@ -186,7 +186,7 @@ func TestWhatIsNotTheSidecarReachesNobody(t *testing.T) {
 }
 
 // Each question of the plugin's own goes through the same check.
-func TestEachAnswerToThePluginItselfMustBeTheSidecars(t *testing.T) {
+func TestMarkIsNeededOnAnswersToThePluginItself(t *testing.T) {
 	for _, c := range []struct{ name, path, headers, token, want string }{
 		{"the key set", "/oauth/jwks.json", "", "", "the signing keys cannot be fetched from the sidecar "},
 		{"the deny document", "/hop/deny", "", "", "the deny document cannot be fetched from the sidecar "},

@@ -177,7 +177,7 @@ func TestWebSocketsWithOtherLabels(t *testing.T) {
 	}
 }
 
-func TestOnlyAPlainHandshakeOpensAWebSocket(t *testing.T) {
+func TestWebSocketNeedsAPlainHandshake(t *testing.T) {
 	for _, c := range []struct {
 		name, connection, upgrade string
 		want                      bool

@@ -8,7 +8,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-func TestEachFactMakesAnotherTenant(t *testing.T) {
+func TestTenantIDFollowsFromEachFact(t *testing.T) {
 	base := sealing.Tenant{PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "aud", UpstreamIssuer: "https://accounts.example", UpstreamClientID: "client", Generation: 1}
 	with := func(change func(*sealing.Tenant)) sealing.Tenant {
 		t := base

@@ -416,7 +416,7 @@ func TestStoresThatAreRefused(t *testing.T) {
 }
 
 // Which guard there is when nothing is said, and when something is.
-func TestWhichGuardThereIs(t *testing.T) {
+func TestReplayGuardOfTheEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		name, value string
 		lambda      bool

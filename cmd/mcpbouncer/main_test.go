@@ -290,7 +290,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-func TestAddressThatIsTaken(t *testing.T) {
+func TestServeOnAnAddressThatIsTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -89,9 +89,11 @@ func TestCodeCitesPagesThatExist(t *testing.T) {
 	}
 }
 
-// docs/promises.md proves a promise by a test's name, so one name is one test.
+// docs/promises.md proves a promise by a test's name, so one name is one test. It begins with its
+// subject, so that -run finds all tests of one.
 func TestNamesOfTestsAreUnique(t *testing.T) {
 	seen := map[string]string{}
+	noSubject := regexp.MustCompile(`^Test(A|An|The|What|Who|Where|How|No|Nobody|Nothing|Every|Each)[A-Z][a-z]`)
 	walkSources(t, func(path string, text []byte) {
 		if !strings.HasSuffix(path, "_test.go") {
 			return
@@ -100,6 +102,9 @@ func TestNamesOfTestsAreUnique(t *testing.T) {
 			name := string(m[1])
 			if other := seen[name]; other != "" && name != "TestMain" {
 				t.Errorf("%s and %s declare %s", other, path, name)
+			}
+			if noSubject.MatchString(name) {
+				t.Errorf("%s: %s does not begin with its subject", path, name)
 			}
 			seen[name] = path
 		}

@@ -289,7 +289,7 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 }
 
 // A page that nothing links to is found by nobody. Decisions are linked as a folder.
-func TestEveryPageIsLinked(t *testing.T) {
+func TestPagesAreAllLinked(t *testing.T) {
 	_, pages := testsAndPages(t)
 	linked := map[string]bool{filepath.Join(root, "README.md"): true}
 	for path, text := range pages {
@@ -420,7 +420,7 @@ func TestConformanceRowsThatAreRefused(t *testing.T) {
 // so no page uses them; replay.md says what holds instead.
 var promised = regexp.MustCompile(`(?i)single[- ]use|one[- ]time[- ](code|token)|reuse[- ]detection|\brevocable\b|tokens can be revoked|replay[- ]proof`)
 
-func TestNoPagePromisesWhatNobodyCanHold(t *testing.T) {
+func TestPagesPromiseNothingThatNobodyCanHold(t *testing.T) {
 	for _, claim := range []string{"Codes are single-use.", "rotation with reuse detection", "refresh tokens are revocable"} {
 		if !promised.MatchString(claim) {
 			t.Errorf("the test would not find %q", claim)

@@ -54,7 +54,7 @@ func TestChallengeOfTheOriginalReadme(t *testing.T) {
 	}
 }
 
-func TestEveryMethodAndPathIsChallenged(t *testing.T) {
+func TestChallengeOfEveryMethodAndPath(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	c := w.Wiki.Client()

@@ -413,7 +413,7 @@ func kubernetes(objects map[string][]any) http.Handler {
 // What Traefik refuses before it asks the plugin. The wide router, which a container brings, then
 // answers without a token: docs/labels.md says so, and abortOnPluginFailure, which all these
 // tests set, changes nothing about it. When Traefik does better some day, this test says so.
-func TestWhatTraefikDecidesAlone(t *testing.T) {
+func TestTypedLabelsThatTraefikDecidesAlone(t *testing.T) {
 	const plugin = "    plugin:\n      mcpbouncer:\n        "
 	for _, c := range []struct {
 		name        string

@@ -107,7 +107,7 @@ func TestSubjectIsTheProvidersSubject(t *testing.T) {
 	}
 }
 
-func TestNoSpellingOfAnIdentityHeaderPasses(t *testing.T) {
+func TestIdentityHeadersPassInNoSpelling(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{})
 	c := w.Wiki.Client()

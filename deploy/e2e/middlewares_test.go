@@ -947,7 +947,7 @@ var middlewareRows = []middlewareRow{
 }
 
 // docs/middlewares.md in real Traefik, row by row.
-func TestOtherMiddlewaresOnTheRoute(t *testing.T) {
+func TestMiddlewaresOnTheRoute(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))
 	w := rig.New(t, rig.Options{Static: map[string]any{

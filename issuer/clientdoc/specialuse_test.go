@@ -134,7 +134,7 @@ func (n *nameServer) answer(query []byte) []byte {
 
 // Whatever a name was before, it is the address that is about to be dialled that is judged (DNS
 // rebinding).
-func TestDialledAddressIsJudged(t *testing.T) {
+func TestDocumentDialledAddressIsJudged(t *testing.T) {
 	requests := 0
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests++ }))
 	defer server.Close()
@@ -190,7 +190,7 @@ func TestDialledAddressIsJudged(t *testing.T) {
 
 // Each fetch has a connection of its own. One that was kept may be dead when a function wakes up,
 // and the fetch would hang; and net/http writes to the log what comes on it without being asked.
-func TestNoConnectionIsKept(t *testing.T) {
+func TestDocumentConnectionIsNotKept(t *testing.T) {
 	var logged bytes.Buffer
 	log.SetOutput(&logged)
 	defer log.SetOutput(os.Stderr)

@@ -15,7 +15,7 @@ import (
 
 // The one rule for what is asked again: nothing came back, the connection broke, and it was a kept
 // one or the question may be repeated.
-func TestWhatIsAskedASecondTime(t *testing.T) {
+func TestOutgoingAsksASecondTime(t *testing.T) {
 	const body = "code=once"
 	hangUp := func(w http.ResponseWriter, _ *http.Request) {
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
@@ -118,7 +118,7 @@ func TestWhatIsAskedASecondTime(t *testing.T) {
 
 // A connection that a network has forgotten says nothing at all. Over HTTP/2 it is found out while
 // there is time for another one.
-func TestSilentConnectionIsGivenUp(t *testing.T) {
+func TestOutgoingConnectionThatIsSilentIsGivenUp(t *testing.T) {
 	t.Parallel() // it takes seconds and no work
 	var mu sync.Mutex
 	var conns []*mutedConn
@@ -184,7 +184,7 @@ func (c *mutedConn) Write(b []byte) (int, error) {
 }
 
 // What the caller's transport says of certificates, proxies and addresses holds for both ways out.
-func TestBothWaysOutAreTheCallers(t *testing.T) {
+func TestOutgoingHasTheCallersTwoWays(t *testing.T) {
 	base := &http.Transport{TLSClientConfig: &tls.Config{ServerName: "idp.example"}, Proxy: nil, MaxResponseHeaderBytes: 1234}
 	out := NewTransport(base)
 	for name, way := range map[string]http.RoundTripper{"kept": out.kept, "fresh": out.fresh} {

@@ -186,7 +186,7 @@ func FuzzProviderKeys(f *testing.F) {
 }
 
 // What is read of a discovery document is made readable first.
-func TestEachMemberOfDiscoveryIsMadeReadable(t *testing.T) {
+func TestDiscoveryMembersAreMadeReadable(t *testing.T) {
 	members := reflect.TypeFor[discoveryMembers]()
 	for i := range members.NumField() {
 		name, kind := members.Field(i).Tag.Get("json"), members.Field(i).Type.Kind()

@@ -9,7 +9,7 @@ import (
 
 // A server may ignore the query, the fragment and a slash at the end: what guards the URI without
 // them counts too.
-func TestOtherFormsOfAURIAreGuarded(t *testing.T) {
+func TestURIsInOtherFormsAreGuarded(t *testing.T) {
 	table := newTable(rules("file:///secret/*=admin; file:///page=write; file:///dir/=dir; https://wiki.example/find=write; https://wiki.example/find?q=a*=read; *=all"))
 	for _, c := range []struct{ uri, want string }{
 		{"file:///secret/a", "admin"},

@@ -30,7 +30,7 @@ echo "BenchmarkA/other   1000   7.5 ns/op"
 	return revision{filepath.Dir(dir), map[string]string{"sealing": file}}
 }
 
-func TestWhatCountsAsSlower(t *testing.T) {
+func TestCompareCountsAsSlower(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		base, head   []int
