@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// What an operator sees in Traefik's log of a request that labels, router and other middlewares do
-// not agree about, with the answer that the client gets.
+// The log lines, and the answers, for requests about which labels, router and other middlewares do
+// not agree.
 func TestRequestsThatGoAstrayAreNamedInTheLog(t *testing.T) {
 	publicURL := func(url string) func(*Config) { return func(c *Config) { c.PublicURL = url } }
 	none := func(c *Config) {}
@@ -81,8 +81,8 @@ func TestRequestsThatGoAstrayAreNamedInTheLog(t *testing.T) {
 	}
 }
 
-// The real chain: the first bouncer lets the request through, the second refuses what is left of
-// it.
+// This is the real chain: the first bouncer lets the request through, and the second refuses what
+// is left of it.
 func TestBouncersInOneChain(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
@@ -115,7 +115,7 @@ func bouncerNamed(t *testing.T, name string, next http.Handler, sidecar *fakeSid
 	return h
 }
 
-// Strangers choose what a request brings. They can neither fill the log nor silence it for others.
+// Strangers choose what a request brings. They must neither fill the log nor silence it for others.
 func TestLogIsNeitherFilledNorSilencedByStrangers(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
@@ -151,8 +151,8 @@ func TestLogIsNeitherFilledNorSilencedByStrangers(t *testing.T) {
 	}
 }
 
-// A signature is made piece by piece, in Yaegi some 20 microseconds each: a stranger must not be
-// able to buy seconds of Traefik's time with one request.
+// A signature is made piece by piece, in Yaegi some 20 microseconds each. A stranger must not be
+// able to occupy Traefik for seconds with one request.
 func TestLongQueriesForTheSidecarAreRefusedUnread(t *testing.T) {
 	awsVariables(t, "AWS_REGION", "eu-central-1", "AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY", "secret")
 	for _, c := range []struct {

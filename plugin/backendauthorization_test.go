@@ -150,8 +150,8 @@ func TestAssertions(t *testing.T) {
 	send(200, "a.b.1")
 	eventually(t, "the renewal", func() bool { return n.asked.Load() == 2 && settled() })
 	send(200, "a.b.2")
-	// The sidecar is away: what is left of the assertion serves, and then nothing passes without
-	// one.
+	// The sidecar is away: the assertion serves for the rest of its life, and then no request
+	// passes without one.
 	n.set(503, "temporarily_unavailable")
 	clock.Add(240)
 	send(200, "a.b.2")
@@ -204,8 +204,8 @@ func TestAssertionUnderANameOfOnesOwn(t *testing.T) {
 	}
 }
 
-// The assertion of a bearer key is asked for with the access token that the key stands for, never
-// with the key.
+// The assertion of a bearer key is asked for with the access token that the key was exchanged for,
+// never with the key.
 func TestAssertionForABearerKey(t *testing.T) {
 	start(t)
 	sidecar, n, h, behind := startNotary(t, "assertion")

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// aKey is well-formed: only the sidecar knows whether it is good.
+// aKey returns a well-formed key: only the sidecar knows whether it is good.
 func aKey(name string) string {
 	blob := append([]byte{1}, []byte(name+strings.Repeat("-", 60))...)
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(blob)
@@ -104,7 +104,8 @@ func TestBearerKeyComesIn(t *testing.T) {
 	}
 }
 
-// To the second: the minute in which other access tokens are still honoured would be the key's.
+// The end of a key counts to the second: otherwise the key would have the minute in which other
+// access tokens are still honoured.
 func TestBearerKeyEndsWhenItSays(t *testing.T) {
 	start(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
@@ -161,7 +162,7 @@ func TestBearerKeysThatAreRefused(t *testing.T) {
 	}
 }
 
-// A flood of invented keys is asked for a bounded number at a time, and leaves nothing behind.
+// Of a flood of invented keys, a bounded number is asked for at a time, and nothing stays behind.
 func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
 	_, m, h, behind := startKeys(t, nil)
@@ -210,7 +211,7 @@ func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	}
 }
 
-// All keys are fresh after a restart. Whoever invents others meanwhile, from the same address or
+// After a restart all keys are unknown. Whoever invents others meanwhile, from the same address or
 // from another, shuts none of them out.
 func TestBearerKeysThatAreNewAreNotShutOut(t *testing.T) {
 	for _, c := range []struct{ name, address string }{
@@ -283,7 +284,7 @@ func TestBearerKeyFloodFromOneAddressWaits(t *testing.T) {
 	if draws > 60 { // one in 2^60
 		t.Errorf("it was drawn after %d others", draws)
 	}
-	// Who gave up is not asked for any more.
+	// A client that gave up is not asked for any more.
 	clock.Add(5)
 	b.strange = 0
 	b.startNext(clock.Load())
@@ -312,7 +313,7 @@ func TestBearerKeyFloodFromSomeAddressesLeavesRoom(t *testing.T) {
 		if b.queued != keysWaiting || len(b.inflight) != keysWaiting || b.waiting["192.0.2.1"][0] != good {
 			t.Errorf("%d addresses: %d wait of %d", addresses, b.queued, len(b.inflight))
 		}
-		// The others take no place from each other, nor from it.
+		// The other addresses take no place from each other, nor from this one.
 		if _, err := b.launch(tn, aKey("one too many"), "stranger 0"); addresses == 2 && err != errKeysUnavailable {
 			t.Errorf("%d addresses: one too many: %v", addresses, err)
 		}
@@ -411,8 +412,8 @@ func TestBearerKeyQuestionIsShared(t *testing.T) {
 	}
 }
 
-// A client that gets 401 throws its key away. So nothing but the sidecar's own invalid_grant is a
-// verdict, and what was none is not remembered.
+// A client that gets 401 throws its key away. So only invalid_grant of the sidecar is a verdict,
+// and another answer is not remembered.
 func TestBearerKeyWhileTheSidecarIsAway(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -476,7 +477,7 @@ func TestBearerKeyWhoseTokenHasExpired(t *testing.T) {
 	}
 }
 
-// Strangers who invent keys, and keys that are good, push out one each, and not all others.
+// A new entry, of a stranger's key or of a good one, pushes out one other entry and not all.
 func TestBearerKeyMemoriesThatAreFullLoseOneEntry(t *testing.T) {
 	b := newBearerKeys()
 	name := func(i int) [32]byte {

@@ -74,8 +74,8 @@ func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 	}
 }
 
-// A body that was read before, as a middleware that sends a request twice hands it on, or that
-// breaks off, is not passed on as a shorter one.
+// A body that was read before (by a middleware that sends a request twice) or that breaks off is
+// not passed on as a shorter one.
 func TestBodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 	message := toolCall("search")
 	long := strings.Replace(message, "Main", strings.Repeat("x", 100000), 1)
@@ -140,7 +140,7 @@ func TestBodyIsPassedOnWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// What comes behind a body (trailers) is not passed on: a server may take it for headers.
+// Trailers are not passed on: a server may take them for headers.
 func TestTrailersAreNotPassedOn(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -314,7 +314,7 @@ func TestMessageCosts(t *testing.T) {
 	}
 }
 
-// slowBody is one that is sent slowly, and one that is sent meanwhile.
+// slowBody is a body that is sent slowly, while another is sent.
 type slowBody struct {
 	name, path string
 	length     int64 // as its request says
@@ -324,7 +324,7 @@ type slowBody struct {
 	otherLength int64
 }
 
-// Whoever sends slowly, or announces what never comes, takes nothing that others need.
+// A client that sends slowly, or announces more than it sends, takes nothing that others need.
 func TestMessagesThatComeSlowlyUseUpNoBudget(t *testing.T) {
 	for _, c := range []slowBody{
 		{"strangers at the sidecar's paths", "/oauth/token", -1, false, "grant_type=a", -1},

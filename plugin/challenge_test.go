@@ -113,8 +113,8 @@ func TestTokenIsNeededForEveryMethod(t *testing.T) {
 	}
 }
 
-// A browser's client is told what is wrong, and not "failed to fetch". Pages are for people: RFC
-// 9700 §2.1 wants no CORS there.
+// A client in a browser is told what is wrong, and does not see "failed to fetch". Pages are for
+// people: RFC 9700 §2.1 wants no CORS there.
 func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
 	good := wikiConfig("http://127.0.0.1:1")
 	good.PublicURL = "https://mcp.localhost/wiki"
@@ -155,8 +155,8 @@ func TestErrorsOfTheMiddlewareCanBeReadByScripts(t *testing.T) {
 	}
 }
 
-// While the sidecar is away a preflight is answered, so that the script is told what is wrong by
-// the answer to its request. Pages are asked for by no script.
+// While the sidecar is away a preflight is answered, so that the answer to the request itself tells
+// the script what is wrong. No script asks for pages.
 func TestPreflightWhileTheSidecarIsAway(t *testing.T) {
 	for _, c := range []struct {
 		path    string
@@ -229,8 +229,8 @@ func TestAnswersOfTheServerCanBeReadByScripts(t *testing.T) {
 	}
 }
 
-// An MCP server that wants a token of its own sends clients to metadata of its own. That passes, as
-// all that it answers; the operator is told how to end it.
+// An MCP server that wants a token of its own sends clients to its own metadata. That answer passes
+// like all others, and the operator is told how to end it.
 func TestServerThatWantsATokenItselfIsNamed(t *testing.T) {
 	const own = `Bearer resource_metadata="http://wiki:8000/.well-known/oauth-protected-resource"`
 	for _, c := range []struct {
@@ -273,7 +273,7 @@ func TestServerThatWantsATokenItselfIsNamed(t *testing.T) {
 	}
 }
 
-// A server may cite what it refuses, at any length. The log names no secret, and what to do.
+// A server may cite what it refuses, at any length. The log names the remedy and no secret.
 func TestChallengeOfTheServerInTheLog(t *testing.T) {
 	// t.Setenv does not reach Yaegi's os
 	os.Setenv("CITED_BACKEND_AUTHORIZATION", "Bearer operators-secret")
@@ -354,7 +354,7 @@ func TestPreflightIsAnsweredHere(t *testing.T) {
 	}
 }
 
-// On the wire, where net/http has had its say.
+// This looks at the wire, behind net/http.
 func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 	start(t)
 	h, _ := guard(t, wikiConfig("http://127.0.0.1:1"))
@@ -373,8 +373,8 @@ func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 	}
 }
 
-// The letters count over HTTP/1.1, where the original's README shows them, and not from HTTP/2
-// on, where the key that Traefik looks for costs nothing.
+// The spelling matters over HTTP/1.1, where the README of the original shows it. From HTTP/2 on it
+// does not, and the key is the one that Traefik looks for.
 func TestChallengeIsSpeltForTheWire(t *testing.T) {
 	start(t)
 	h, _ := guard(t, wikiConfig(startSidecar(t).server.URL))

@@ -50,21 +50,21 @@ func TestClockSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
 		fetches := sidecar.fetches.Load()
 		clock.Add(-back)
 		before := behind.count()
-		// The deny document is waited for. So are the keys, as their age is not known.
+		// The request waits for the deny document, and for the keys, since their age is unknown.
 		if statusOf(denied) != 401 || statusOf(withdrawn) != 401 || behind.count() != before {
 			t.Errorf("%s: denied %d, withdrawn %d", name, statusOf(denied), statusOf(withdrawn))
 		}
 		if statusOf(good) != 200 {
 			t.Errorf("%s: a good token is refused", name)
 		}
-		// and for the kid that is not known any more
+		// The second fetch is for the kid that is unknown now.
 		if n := sidecar.fetches.Load() - fetches; n != 2 {
 			t.Errorf("%s: the keys were fetched %d times", name, n)
 		}
 	}
 }
 
-// Each kind of what is remembered for a while is asked for anew, and once.
+// Everything that is remembered for a while is asked for again, once.
 func TestClockSetBackEndsWhatIsRemembered(t *testing.T) {
 	for _, back := range []int64{120, 3600} {
 		name := fmt.Sprintf("%d seconds back", back)
@@ -95,7 +95,7 @@ func TestClockSetBackEndsWhatIsRemembered(t *testing.T) {
 		token := goodToken("k1", map[string]any{"exp": clock.Load() + 20000, "iat": clock.Load() - 10000, "nbf": clock.Load() - 10000})
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		unknown := goodToken("k2", map[string]any{"iat": clock.Load() - 10000, "nbf": clock.Load() - 10000})
-		// no other unknown kid causes a fetch for half a minute
+		// No other unknown kid causes a fetch for half a minute.
 		ask(h, "POST", wikiURL+"/mcp", bearer(unknown)...)
 		clock.Add(-back)
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
@@ -152,7 +152,7 @@ func TestClockSetBackRenewsTheAssertion(t *testing.T) {
 	}
 }
 
-// An older document stays out for an hour, from the time to which the clock was set, and no longer.
+// An older document stays out for an hour after the time to which the clock was set, and no longer.
 func TestDenyDocumentThatIsOlderStaysOutWhenTheClockIsSetBack(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -184,7 +184,7 @@ func TestDenyDocumentThatIsOlderStaysOutWhenTheClockIsSetBack(t *testing.T) {
 	}
 }
 
-// Of the sets of keys that are too many, those of before the clock was set back go first.
+// When there are too many states, those from before the clock was set back go first.
 func TestClockSetBackKeepsTheKeysInUse(t *testing.T) {
 	start(t)
 	hop := &hopSealer{}

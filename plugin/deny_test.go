@@ -55,7 +55,7 @@ func TestDenyDocumentAtThePlugin(t *testing.T) {
 		}
 		sidecar.setDeny(c.document)
 		clock.Add(denyPeriod)
-		// starts the fetch, and does not wait for it
+		// This request starts the fetch, and does not wait for it.
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		eventually(t, c.name, func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
 		claims["jti"] = "b"
@@ -132,7 +132,7 @@ func TestDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 	}
 }
 
-// After a quiet time the first request waits for a new copy: it could be the thief's.
+// After a quiet time the first request waits for a new copy, because it could be that of the thief.
 func TestDenyDocumentAfterAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -181,7 +181,7 @@ func TestDenyDocumentThatWasGoodIsKept(t *testing.T) {
 	}
 }
 
-// Of several replicas one may have an old copy, or none: it must not let in again whom another
+// One of several replicas may have an old copy, or none. It must not let in again whom another
 // keeps out.
 func TestDenyDocumentThatIsOlderIsNotTaken(t *testing.T) {
 	for _, c := range []struct{ name, document string }{
@@ -207,7 +207,7 @@ func TestDenyDocumentThatIsOlderIsNotTaken(t *testing.T) {
 		if !strings.Contains(log.String(), "older than the one before") {
 			t.Errorf("%s: logged %q", c.name, log)
 		}
-		// Nobody confirms the newer one any more: the operator has begun anew.
+		// Nobody has confirmed the newer document for an hour: the operator has begun a new one.
 		ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 		eventually(t, c.name, func() bool { return !flying() })
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 {
@@ -238,7 +238,8 @@ func TestDenyDocumentThatNeverCameLetsNobodyPass(t *testing.T) {
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 200 || behind.count() != 1 {
 		t.Errorf("once it was read: status %d", rec.Code)
 	}
-	// A list of a later version is named: who is on it is not let in for want of understanding.
+	// A member of a later version is named, and nobody passes: ignoring it would let in those whom
+	// it names.
 	log := start(t)
 	sidecar.setDeny(denyDocument(`"devices":["d-1"]`))
 	h, behind = guard(t, wikiConfig(sidecar.server.URL))
@@ -265,7 +266,7 @@ func TestDenyDocumentThatChangesDuringAVerification(t *testing.T) {
 	if len(c.young) != 1 {
 		t.Error("a token of the new document was not remembered")
 	}
-	// Neither is one whose key went, or was replaced.
+	// A token whose key went or was replaced is not remembered either.
 	remember(c, "Bearer y", &identity{}, &verifyKey{kid: "k1"}, current)
 	remember(c, "Bearer z", &identity{}, &verifyKey{kid: "k2"}, current)
 	if len(c.young) != 1 {
@@ -284,7 +285,7 @@ func TestDenyDocumentOfManyEntries(t *testing.T) {
 	}
 }
 
-// JSON may write one character of the sidecar's document in six: it is larger here than there.
+// JSON may write a character of the document in six, so that it is longer here than at the sidecar.
 func TestDenyDocumentThatIsLarge(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -299,8 +300,8 @@ func TestDenyDocumentThatIsLarge(t *testing.T) {
 	}
 }
 
-// A failure before the quiet time, as the old copy of a replica that lags is one too, is no reason
-// to let whoever comes first pass by the old copy.
+// A failure before the quiet time, such as the old copy of a replica that lags, is no reason to
+// judge the first request after it by the old copy.
 func TestDenyDocumentAfterAFailureAndAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -312,7 +313,7 @@ func TestDenyDocumentAfterAFailureAndAQuietTime(t *testing.T) {
 	ask(h, "POST", wikiURL+"/mcp", bearer(token)...)
 	eventually(t, "the fetch fails", func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
 	calls := behind.count()
-	// the sidecar is well again, and somebody is denied
+	// The sidecar is well again, and somebody is denied.
 	sidecar.setDeny(denyDocument(`"families":["family-1"]`))
 	clock.Add(20 * denyPatience) // a quiet time
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(token)...); rec.Code != 401 || behind.count() != calls {

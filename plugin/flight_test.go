@@ -34,7 +34,7 @@ func TestFlightEndsForAllThatWait(t *testing.T) {
 	}
 }
 
-// A panic in a goroutine would end the Traefik process. What it says is for the log.
+// A panic in a goroutine would end the Traefik process. Its text is for the log alone.
 func TestFlightThatPanicsLands(t *testing.T) {
 	log := start(t)
 	f := newFlight()

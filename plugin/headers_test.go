@@ -51,8 +51,8 @@ func TestForgedHeadersNeverReachTheMCPServer(t *testing.T) {
 	}
 }
 
-// Every row of identityTable is dropped from requests, in every spelling that a server might read
-// as it, whether a label asks for it or not: a row that is added is dropped with it.
+// Every row of identityTable is dropped from requests, in every spelling that a server might take
+// for it, whether a label asks for the header or not. So a row that is added is dropped too.
 func TestIdentityHeadersAreDropped(t *testing.T) {
 	for _, label := range []string{"", "email, name, groups, client_id, issuer, assertion"} {
 		start(t)
@@ -160,7 +160,7 @@ func TestSubjects(t *testing.T) {
 	}
 }
 
-// What one request's next handler does to the identity must not show in another's.
+// A handler that changes the identity of one request must not change that of another.
 func TestIdentityHeadersAreNotShared(t *testing.T) {
 	a := http.Header{}
 	b := http.Header{}
@@ -173,8 +173,8 @@ func TestIdentityHeadersAreNotShared(t *testing.T) {
 	}
 }
 
-// Browsers send the newest cookie last. A long header buys nobody's time: what is older is not
-// passed on.
+// Browsers send the newest cookie last. A long header must not keep Traefik busy: older cookies are
+// not passed on.
 func TestSidecarGetsTheNewestCookies(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

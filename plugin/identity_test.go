@@ -103,7 +103,8 @@ func TestIdentityHeadersSayWhatLabelsAskFor(t *testing.T) {
 	}
 }
 
-// spellings are ways to write a header's name that Traefik lets pass and a server may take for it.
+// spellings are ways to write the name of a header that Traefik lets pass and a server may take for
+// it.
 func spellings(name string) []string {
 	all := []string{name, strings.ToLower(name), strings.ToUpper(name)}
 	for _, separator := range strings.Split("! # $ % & ' * + . ^ _ ` | ~", " ") {
@@ -112,14 +113,14 @@ func spellings(name string) []string {
 	return all
 }
 
-// Every identity header, asked for or not, in every spelling, on every route.
+// Every identity header is dropped, asked for or not, in every spelling, on every route.
 func TestIdentityHeadersCannotBeForged(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)
 	config.IdentityHeaders = "email=X-Forwarded-User,groups=Remote-Groups,name=Z"
 	h, behind := guard(t, config)
-	// neither groups nor name: nothing replaces what was forged
+	// The token has neither groups nor name, so nothing replaces the forged headers.
 	token := goodToken("k1", map[string]any{"email": "me@example.com"})
 	names := []string{"X-Mcp-Sub", "X-Mcp-Scopes", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Groups", "X-Mcp-Client-Id", "X-Mcp-Issuer", "X-Mcp-Assertion",
 		"X-Forwarded-User", "Remote-Groups", "Z"}

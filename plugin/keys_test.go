@@ -89,7 +89,7 @@ func TestKeysAreFetchedAgainAfterTheTTLWithoutWaiting(t *testing.T) {
 	sidecar.hold = hold
 	sidecar.mu.Unlock()
 	clock.Add(100)
-	// cached, and not: neither waits
+	// Neither a cached token nor a new one waits.
 	for _, other := range []string{token, goodToken("k1", map[string]any{"jti": "b"})} {
 		if rec := ask(h, "POST", wikiURL+"/mcp", bearer(other)...); rec.Code != 200 {
 			t.Errorf("status %d while the sidecar hangs", rec.Code)
@@ -179,7 +179,7 @@ func TestKeysThatNeverCameAre503(t *testing.T) {
 	}
 }
 
-// However long an outage was, who waits for as long as Retry-After says comes in after it.
+// However long an outage was, a client that waits for Retry-After comes in after it.
 func TestRetryAfterIsTrueAfterAnOutage(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -228,8 +228,8 @@ func TestRetryAfterIsTrueAfterAnOutage(t *testing.T) {
 	os.Unsetenv("RETRY_BACKEND_AUTHORIZATION")
 }
 
-// What says nothing about who may do what changes neither keys nor verified tokens, and no label
-// throws signing keys away that are still good.
+// A label that says nothing about who may do what changes neither keys nor verified tokens, and no
+// label throws away signing keys that are still good.
 func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -290,8 +290,8 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 	}
 }
 
-// Keys that a change of labels took over stand under the same deny document, and go at the same
-// time.
+// Keys that a state adopts after a change of labels stand under the same deny document, and expire
+// at the same time.
 func TestKeysThatAreAdoptedKeepTheirAge(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -462,8 +462,8 @@ func TestKeySets(t *testing.T) {
 	}
 }
 
-// Where publicURL is not set, whoever asks chooses the host, and so the tenant. That makes no other
-// tenant's keys go, which a reload of Traefik needs while the sidecar is away.
+// Where publicURL is not set, strangers choose the host, and so the tenant. They must not push out
+// the keys of another tenant, which a reload of Traefik needs while the sidecar is away.
 func TestKeysAreNotPushedOutByInventedHosts(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

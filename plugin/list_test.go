@@ -25,8 +25,8 @@ func putLabel(t testing.TB, c *Config, label string, value any) {
 	t.Fatalf("%q is no label", label)
 }
 
-// Each of these was taken before, or named no label and element: the first opened a tool to
-// everybody.
+// Each of these lists was once accepted, or refused without naming label and element. The first one
+// opened a tool to everybody.
 func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 	for _, c := range []struct{ name, label, value, element, want string }{
 		{"a comma where a semicolon belongs", "toolScopes", "delete_page=wiki:write, *=wiki:read", "wiki:write,", "second ="},
@@ -146,7 +146,7 @@ func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 	}
 }
 
-// What an operator can mean is taken, and means what stands there.
+// A list that an operator can mean is accepted, and means what it says.
 func TestListsMeanWhatStandsThere(t *testing.T) {
 	for _, c := range []struct{ label, value, want string }{
 		{"toolScopes", "delete_page=wiki:write; admin_*=wiki:admin wiki:read;*=wiki:read;", "*=wiki:read | admin_*=wiki:admin wiki:read | delete_page=wiki:write"},
@@ -216,7 +216,7 @@ func meaning(s *settings, config *Config, label string) []string {
 	return list
 }
 
-// naive reads a list as somebody does who knows only the separators.
+// naive reads a list like somebody who knows only the separators.
 func naive(label, text string) []string {
 	list := []string{}
 	if label == "providerParameters" {
@@ -252,7 +252,7 @@ func naive(label, text string) []string {
 var listLabels = []string{"scopes", "requiredScopes", "scopesSupported", "mcpPaths", "privateRedirectURIs", "allowedEmails", "allowedDomains",
 	"allowedGroups", "allowedSubjects", "scopeRules", "identityHeaders", "methodScopes", "toolScopes", "resourceScopes", "promptScopes", "providerParameters"}
 
-// foreign are the separators that stand in no element of a list.
+// foreign returns the separators that no element of a list holds.
 func foreign(label string) []string {
 	switch label {
 	case "scopes":
@@ -270,9 +270,9 @@ func foreign(label string) []string {
 	return []string{";", "; "}
 }
 
-// What is accepted means what a naive reader finds, and two elements that are accepted are
-// refused when another list's separator stands between them: so that none swallows its neighbour.
-// What is refused names the label.
+// An accepted list means what a naive reader finds. Two accepted elements with the separator of
+// another list between them are refused, so that none swallows its neighbour. An error names the
+// label.
 func FuzzLists(f *testing.F) {
 	for i, seeds := range [][]string{
 		{"openid email", "a,b"}, {"wiki:read", "*"}, {"wiki:read", "offline_access"}, {"/mcp", "/sse"}, {"myapp://a/b", "other:/c"}, {"a@b.example", "c=d@e.example"},
@@ -349,7 +349,7 @@ func TestScopeRuleVectorsAtThePlugin(t *testing.T) {
 	}
 }
 
-// Every two elements that are good alone, with every separator of another list between them.
+// This joins any two elements that are good alone by every separator of another list.
 func TestListElementsDoNotSwallowTheirNeighbours(t *testing.T) {
 	tried := 0
 	for label, elements := range map[string][]string{

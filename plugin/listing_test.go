@@ -137,7 +137,7 @@ func (a *asker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	fmt.Fprint(rw, "data: "+tools("search", "delete_page")+"\n\n")
 }
 
-// What is no answer reaches the client while the server still waits.
+// A message that is not the answer reaches the client while the server still waits.
 func TestListingPassesQuestionsOnAtOnce(t *testing.T) {
 	start(t)
 	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
@@ -257,7 +257,7 @@ func manyRules(n int) string {
 	return strings.Join(rules, ";")
 }
 
-// The answers that are held at once are bounded, and each gives back what it had.
+// The answers that are held at the same time are bounded, and each gives back its share.
 func TestListingsThatAreHeldAtOnceAreBounded(t *testing.T) {
 	logged := start(t)
 	behind := &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{strings.Replace(tools("search"), `"c"`, `"`+strings.Repeat("x", 100000)+`"`, 1)}}
@@ -283,7 +283,7 @@ func TestListingsThatAreHeldAtOnceAreBounded(t *testing.T) {
 }
 
 // talker is an MCP server that answers by an event stream in many pieces, and then waits until
-// nobody wants more.
+// nobody reads on.
 type talker struct {
 	parts []string
 	ended chan bool
@@ -302,8 +302,8 @@ func (l *talker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// A client does not wait for ever for what is too long to be passed on, and the log says so at
-// once.
+// A client does not wait for the end of an event that is too long to be passed on, and the log says
+// so at once.
 func TestListingWithAnEventThatIsTooLong(t *testing.T) {
 	log := start(t)
 	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
@@ -316,7 +316,7 @@ func TestListingWithAnEventThatIsTooLong(t *testing.T) {
 	}
 }
 
-// What an answer costs grows with its length, however the server cuts it up.
+// The cost of an answer grows with its length, however the server cuts it up.
 func TestListingCosts(t *testing.T) {
 	long := strings.Replace(tools("search", "delete_page"), `"c"`, `"`+strings.Repeat("x", 400000)+`"`, 1)
 	pieces := []string{}

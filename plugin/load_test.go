@@ -82,7 +82,7 @@ func TestAtLoadEachConfigurationIsCheckedOnce(t *testing.T) {
 	}
 }
 
-// The sidecar may be started after Traefik: that it is there then is said too.
+// The sidecar may be started after Traefik. The log then says so as soon as it answers.
 func TestSidecarThatComesLaterIsSaid(t *testing.T) {
 	log := start(t)
 	checked.seen = map[[32]byte]bool{}

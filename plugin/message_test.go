@@ -222,7 +222,7 @@ func TestHeadersThatRepeatTheBody(t *testing.T) {
 	}
 }
 
-// A body that is one message to this plugin must not be another to the server.
+// A body that is one message to the plugin must not be another to the server.
 func TestBodiesThatAServerWouldDecode(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)
@@ -255,7 +255,7 @@ func TestBodiesThatAServerWouldDecode(t *testing.T) {
 	}
 }
 
-// The size is bounded whether the length was said or not; what comes slowly is waited for; what
+// The size is bounded with and without a Content-Length. A slow body is waited for; a body that
 // breaks off is refused.
 func TestSizesOfMessages(t *testing.T) {
 	start(t)
@@ -320,7 +320,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Requests that hold no message pass, and nothing passes beside the rules.
+// Requests without a message pass, and no message passes the rules by.
 func TestRequestsWithoutAMessage(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, nil)

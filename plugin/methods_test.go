@@ -178,7 +178,7 @@ func TestMethodsThatAreNotKnown(t *testing.T) {
 	}
 }
 
-// Who invents methods writes one line in ten seconds, and no control characters.
+// A client that invents methods causes one line in ten seconds, without control characters.
 func TestMethodsThatAreInventedDoNotFillTheLog(t *testing.T) {
 	logged := start(t)
 	h, _ := skilled(t, "")
@@ -190,7 +190,7 @@ func TestMethodsThatAreInventedDoNotFillTheLog(t *testing.T) {
 	}
 }
 
-// SEP-2663: Mcp-Name is the taskId. Where MCP asks for no header, one that is there must not
+// SEP-2663: Mcp-Name is the taskId. Where MCP asks for no header, a header that is sent must not
 // differ.
 func TestMcpNameOfTasksAndOthers(t *testing.T) {
 	start(t)
@@ -223,8 +223,8 @@ func TestMcpNameOfTasksAndOthers(t *testing.T) {
 	}
 }
 
-// What differs from a name in letter case alone is that name to some servers. Methods are refused
-// then; tools, prompts and resources need the scopes of both.
+// A name in other letter case is the same name to some servers. Methods are refused then; tools,
+// prompts and resources need the scopes of both names.
 func TestSubjectsInOtherLetterCaseOpenNothing(t *testing.T) {
 	start(t)
 	h, behind := ruled(t, func(c *Config) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A load balancer or a sidecar that was replaced closes a connection that is kept: what the plugin
-// asks next comes through all the same, whole and once.
+// A load balancer, or a sidecar that is replaced, closes a kept connection. The next request of the
+// plugin still comes through, whole and once.
 func TestConnectionToTheSidecarThatDied(t *testing.T) {
 	for _, c := range []struct{ name, method, path, form string }{
 		{"a code", "POST", "/wiki/oauth/token", "grant_type=authorization_code&code=once"},
@@ -49,7 +49,7 @@ func TestConnectionToTheSidecarThatDied(t *testing.T) {
 	}
 }
 
-// The plugin's own questions come through too: a bearer key is not refused for it.
+// Requests of the plugin itself come through too: no bearer key is refused for a closed connection.
 func TestBearerKeyOverAConnectionThatDied(t *testing.T) {
 	start(t)
 	sidecar := newDyingSidecar(t)

@@ -169,8 +169,8 @@ func TestWellKnownDocumentsOfTheServer(t *testing.T) {
 	}
 }
 
-// Some servers believe headers more than the request line, and go by the session that one names: a
-// request that nobody was asked a token for must stay one for the document.
+// Some servers believe headers more than the request line, or take the session that a header names.
+// A request for a public document must stay just that.
 func TestWellKnownDocumentLeadsNowhereElse(t *testing.T) {
 	start(t)
 	config := wikiConfig(startSidecar(t).server.URL)
@@ -228,8 +228,8 @@ func TestWellKnownDocumentIsReadWithoutABody(t *testing.T) {
 	}
 }
 
-// HTTP/3 does not say that there is no body. Nor do clients that send an empty one in chunks, with
-// trailers, which some servers take for headers.
+// HTTP/3 does not say that a request has no body. Nor do clients that send an empty body in chunks,
+// with trailers, which some servers take for headers.
 func TestWellKnownDocumentIsReadOverHTTP3(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD"} {
 		start(t)

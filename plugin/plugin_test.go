@@ -245,7 +245,7 @@ func TestTenantMemoryIsNotFilledByInventedHosts(t *testing.T) {
 	}
 }
 
-// What they push out is one entry each, and not all of the others.
+// Such requests push out one entry each, and not all others.
 func TestTenantMemoryLosesOneEntryToEachInventedHost(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
@@ -264,8 +264,8 @@ func TestTenantMemoryLosesOneEntryToEachInventedHost(t *testing.T) {
 	}
 }
 
-// Whoever asks chooses the spelling of the host. It must not choose how often a header is sealed
-// under the hop key.
+// Clients choose the spelling of the host. They must not choose how often a header is sealed under
+// the hop key.
 func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	start(t)
 	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
@@ -291,7 +291,7 @@ func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	}
 }
 
-// A loop over the pieces of a header is interpreted: a stranger could buy seconds of Traefik's time
+// A loop over the pieces of a header is interpreted: a stranger could occupy Traefik for seconds
 // with a megabyte.
 func TestOversizedHeadersAreRefusedUnread(t *testing.T) {
 	start(t)
@@ -416,7 +416,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each label that has a default is at it, and a member at its default is not sent.
+	// Each label that has a default is at its default, and such a member is not sent.
 	const want = `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com",` +
 		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client"}`
 	if payload != want {
@@ -446,7 +446,7 @@ func TestDisplayNameAndLogoGoToTheSidecar(t *testing.T) {
 	}
 }
 
-// Redirect URIs that the operator allows are the sidecar's to compare.
+// The sidecar compares the redirect URIs that the operator allows.
 func TestPrivateRedirectURIsGoToTheSidecar(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)

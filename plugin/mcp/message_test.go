@@ -44,8 +44,8 @@ func modernCall(tool, version string) string {
 	return `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"` + tool + `","_meta":{"io.modelcontextprotocol/protocolVersion":"` + version + `"}}}`
 }
 
-// What two readers could read differently. Each would be a delete_page or an admin_x to some
-// server.
+// These are messages that two readers could read differently. Each would be a call of delete_page
+// or of an admin_ tool to some server.
 func TestMessagesThatAreRefused(t *testing.T) {
 	r := wikiRules()
 	for _, c := range []struct {
@@ -154,8 +154,8 @@ func manyMembers(n int) string {
 	return text
 }
 
-// What membersOf takes has each member once, spelt as it is compared: told by a reader that sees
-// every member.
+// An object that membersOf accepts has each member once, spelt as it is compared. The test uses a
+// reader that sees every member.
 func FuzzMembersOf(f *testing.F) {
 	for _, text := range []string{`{"a":1}`, `{"a":1,"a":2}`, `{"A":1}`, `{"method":"x","params":{}}`, `{"\u0061":1}`, "{\"\u2028\":1,\"b\":[{}]}", `{"Id":1}`} {
 		f.Add([]byte(text))
@@ -187,8 +187,8 @@ func FuzzMembersOf(f *testing.F) {
 	})
 }
 
-// Messages as SDKs write them go the quick way. That of others takes longer, and nothing else would
-// show it.
+// Messages as SDKs write them are read in one pass. Other messages take longer, which no other test
+// would show.
 func TestMessagesThatAreReadOnce(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
@@ -212,9 +212,9 @@ func TestMessagesThatAreReadOnce(t *testing.T) {
 	}
 }
 
-// What plainCall takes, inspectMessage takes too, and finds the same: so the quick way lets nothing
-// through that the thorough one would not. Of what both read, each member is there once, spelt as
-// it is compared: told by a reader that sees every member.
+// inspectMessage accepts every message that plainCall accepts, with the same verdict. So the quick
+// way lets nothing through that the thorough one would refuse. In both, each member stands once,
+// spelt as it is compared: a reader that sees every member checks it.
 func FuzzPlainCall(f *testing.F) {
 	r := NewRules(&Lists{
 		Methods:   rules("resources/*=wiki:read; admin/*=wiki:admin"),

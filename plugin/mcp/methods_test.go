@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// The table of docs/tools.md is this one: see TestLabelsInThePagesAreTaken for its labels.
+// docs/tools.md shows this table; TestLabelsInThePagesAreTaken reads its labels.
 func TestMethodsHaveASubjectOrNone(t *testing.T) {
 	for name, m := range knownMethods {
 		if m.label != labelNone && m.subject == "" || m.several && m.subject != "" || m.named && m.subject == "" {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A server may ignore the query, the fragment and a slash at the end: what guards the URI without
-// them counts too.
+// A server may ignore the query, the fragment and a slash at the end. So the rule for the URI
+// without them counts too.
 func TestURIsInOtherFormsAreGuarded(t *testing.T) {
 	table := newTable(rules("file:///secret/*=admin; file:///page=write; file:///dir/=dir; https://wiki.example/find=write; https://wiki.example/find?q=a*=read; *=all"))
 	for _, c := range []struct{ uri, want string }{
@@ -42,7 +42,7 @@ func TestURIsInOtherFormsAreGuarded(t *testing.T) {
 	}
 }
 
-// Whoever asks honestly writes a URI plainly. Each of these begins like another resource.
+// Honest clients write URIs plainly. Each of these begins like another resource.
 func TestURIsThatAreNotPlain(t *testing.T) {
 	for _, uri := range []string{
 		"file:///public/..?x", "file:///public/..#x", "file:///public/.?x", "file:///public/..;a/x", "file:///public/;../x", "skill:../x", "skill:..",
