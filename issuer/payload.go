@@ -50,7 +50,7 @@ type authorizationRequest struct {
 }
 
 // loginInProgress is the payload of the cookie that carries a login while the person is at the
-// upstream provider.
+// provider.
 type loginInProgress struct {
 	authorizationRequest
 	Seed sealing.LoginSeed `cbor:"7,keyasint"`

@@ -206,10 +206,10 @@ func (t *tenant) withheldScopes(granted *string) (withheld []string) {
 	return t.rightsAskedFor(func(scope string) bool { return !slices.Contains(strings.Fields(*granted), scope) })
 }
 
-// notGranted are withheldScopes of a login. A provider that says nothing means that it granted all
-// (RFC 6749 §5.1), or passes over scopes that it has never heard of and says nothing of it, as some
-// do: then everybody would have them. So silence grants what the provider is known to know. Rules
-// need no word of it, for they say themselves who gets what
+// notGranted are the withheldScopes of a login. A provider that does not say what it granted may
+// mean that it granted all (RFC 6749 §5.1). Or it has passed over scopes that it has never heard
+// of, as some do: then everybody would have them. So its silence grants only the scopes that it
+// lists. Where rules are set, they say who gets what, and the provider's silence does not matter
 // (docs/decisions/0028-silence-about-scopes.md).
 func (s *Issuer) notGranted(t *tenant, up *provider.Provider, granted *string) []string {
 	if granted != nil || len(t.rules) > 0 || up.RefusesForeignScopes() {

@@ -152,8 +152,8 @@ func TestLogHoldsNoSecret(t *testing.T) {
 	}
 }
 
-// What an operator needs of a login is there: who (a pseudonym), which client, which family, which
-// token.
+// The log has what an operator needs of a login: who (a pseudonym), which client, which login,
+// which token.
 func TestLogOfALogin(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -264,7 +264,7 @@ func (s *Issuer) handOver(ctx context.Context, code replay.Key, use replay.Use) 
 	}
 }
 
-// markCode asks the guard, if there is one, whether this is the first use of the upstream code. A
+// markCode asks the guard, if there is one, whether this is the first use of the provider's code. A
 // guard that does not answer is passed over where the provider will be asked; where nobody else
 // counts, the request fails. handBack is for a redemption that failed (handOver). If handBack fails
 // too, the person logs in again.
