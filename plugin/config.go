@@ -121,8 +121,9 @@ type Config struct {
 	// Which scopes a person gets, and which scopes a request needs. docs/access.md and
 	// docs/tools.md explain the rules.
 
-	// RequiredScopes are the scopes that every access token must have. They do not decide who gets
-	// them: `scopeRules` do. Default: none.
+	// RequiredScopes are the scopes that every access token must have. `scopeRules` decide who gets
+	// them, and whoever does not get all of them may not log in. Without `scopeRules` everybody
+	// gets them. Default: none.
 	RequiredScopes any `json:"requiredScopes" form:"list by spaces"`
 
 	// ScopeRules are who gets which scopes: rules `WHO=SCOPES`, where WHO is `*`, `group:NAME`,

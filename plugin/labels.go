@@ -26,21 +26,52 @@ func readLabels(c *Config) (*labelTexts, error) {
 	l := &labelTexts{}
 	values := reflect.ValueOf(c).Elem()
 	texts := reflect.ValueOf(l).Elem()
-	for i := 0; i < values.NumField(); i++ {
-		field := values.Type().Field(i)
+	for _, f := range labelFields {
+		value := values.Field(f.from)
+		if value.IsNil() {
+			continue
+		}
+		if f.into < 0 { // a label that nobody reads must not be passed over
+			r.refuse(f.label, "labelTexts has no field of this name")
+			continue
+		}
+		texts.Field(f.into).SetString(r.read(f.label, f.form, value.Interface()))
+	}
+	return l, r.err
+}
+
+// labelField is a label: its tags, and where its fields stand in Config and in labelTexts.
+type labelField struct {
+	label, form string
+	from, into  int
+}
+
+// labelFields is made once: reflection is slow in Yaegi, and each middleware is made again at each
+// reload of Traefik's configuration.
+var labelFields = fieldsOfLabels()
+
+func fieldsOfLabels() []labelField {
+	// :: name → index in labelTexts
+	into := map[string]int{}
+	texts := reflect.TypeOf(labelTexts{})
+	for i := 0; i < texts.NumField(); i++ {
+		into[texts.Field(i).Name] = i
+	}
+	list := []labelField{}
+	config := reflect.TypeOf(Config{})
+	for i := 0; i < config.NumField(); i++ {
+		field := config.Field(i)
 		label := field.Tag.Get("json")
 		if label == "-" {
 			continue
 		}
-		text := r.read(label, field.Tag.Get("form"), values.Field(i).Interface())
-		into := texts.FieldByName(field.Name)
-		if !into.IsValid() { // a label that nobody reads must not be passed over
-			r.refuse(label, "labelTexts has no field of this name")
-			continue
+		at, ok := into[field.Name]
+		if !ok {
+			at = -1
 		}
-		into.SetString(text)
+		list = append(list, labelField{label, field.Tag.Get("form"), i, at})
 	}
-	return l, r.err
+	return list
 }
 
 // separatorsOf are the forms of lists, as the tag form of Config names them.
