@@ -1,6 +1,7 @@
 package main
 
 import (
+	"go/ast"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,7 +18,7 @@ var otherWords = []struct {
 	{regexp.MustCompile(`(?i)\bfamil(y|ies)\b`), "login"},
 	{regexp.MustCompile(`(?i)\bsessions?\b`), "login; of a login with refresh=session, a login without checks"},
 	{regexp.MustCompile(`\bIdPs?\b`), "provider"},
-	{regexp.MustCompile(`(?i)\b(deny ?list|blacklist|blocklist)s?\b`), "deny document"},
+	{regexp.MustCompile(`\b([Dd]eny lists?|denylists?|[Bb]lacklists?|[Bb]locklists?)\b`), "deny document"},
 	{regexp.MustCompile(`(?i)\bmaster keys?\b`), "master secret"},
 	{regexp.MustCompile(`(?i)\bhop secrets?\b`), "hop key"},
 	{regexp.MustCompile(`(?i)\b(api|machine) keys?\b`), "bearer key"},
@@ -75,6 +76,30 @@ func TestGlossaryIsKept(t *testing.T) {
 				t.Errorf("%s:%d says %s", path, i+1, found)
 			}
 		}
+	}
+}
+
+// So it is in what runs: in comments, where words in quotes are those of logs and labels, and in
+// the names that code gives a login.
+func TestGlossaryIsKeptInCode(t *testing.T) {
+	quoted := regexp.MustCompile(`"[^"]*"`)
+	comments := 0
+	for path, file := range productionFiles(t) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && strings.Contains(strings.ToLower(id.Name), "famil") {
+				t.Errorf("%s has the name %s: code says login", path, id.Name)
+			}
+			return true
+		})
+		for _, group := range file.Comments {
+			comments++
+			for _, found := range wordsThatAreNotUsed(quoted.ReplaceAllString(proseOf(group.Text()), "")) {
+				t.Errorf("%s: a comment says %s:\n%s", path, found, group.Text())
+			}
+		}
+	}
+	if comments < 1000 {
+		t.Errorf("only %d comments were found", comments)
 	}
 }
 

@@ -30,7 +30,7 @@ func productionFiles(t *testing.T) map[string]*ast.File {
 			strings.HasSuffix(path, "_test.go") || strings.Contains(rel, "testdata") || strings.Contains(rel, "issuertest") || strings.Contains(rel, "_test/") {
 			return
 		}
-		file, err := parser.ParseFile(set, path, text, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(set, path, text, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
