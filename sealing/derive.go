@@ -10,6 +10,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math/big"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -101,6 +103,15 @@ func (t Tenant) ID() TenantID {
 		b = lp(b, s)
 	}
 	return sha256.Sum256(binary.BigEndian.AppendUint32(b, t.Generation))
+}
+
+// IsPublicURL says whether a public URL has the one form that the plugin gives it: http or https, a
+// host in small letters, no default port, no user, no query, no fragment, no slash at the end. The
+// same server under a URL in another form would be another tenant.
+func IsPublicURL(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	return err == nil && (u.Scheme == "https" && u.Port() != "443" || u.Scheme == "http" && u.Port() != "80") &&
+		u.Host != "" && u.Host == strings.ToLower(u.Host) && u.User == nil && !strings.HasSuffix(publicURL, "/") && !strings.ContainsAny(publicURL, "?#")
 }
 
 // lp appends s with its length, so that ("ab", "c") and ("a", "bc") stay different. Lengths over

@@ -179,3 +179,18 @@ func TestClientKeys(t *testing.T) {
 		}
 	}
 }
+
+// A mark, or a client, for the same server under another spelling would be nobody's.
+func TestPublicURLsHaveOneForm(t *testing.T) {
+	for url, want := range map[string]bool{
+		"https://mcp.example/wiki": true, "https://mcp.example": true, "https://mcp.example:8443/wiki": true, "http://mcp.localhost:8080": true,
+		"http://mcp.example:443": true, "https://mcp.example:80": true, "https://[2001:db8::1]/wiki": true,
+		"https://mcp.example/": false, "https://MCP.example": false, "https://mcp.example:443/wiki": false, "http://mcp.example:80": false,
+		"https://user@mcp.example": false, "https://mcp.example?x": false, "https://mcp.example/wiki#x": false,
+		"mcp.example": false, "ftp://mcp.example": false, "https:///wiki": false, "": false, "*": false, "https://mcp.example/%zz": false,
+	} {
+		if got := sealing.IsPublicURL(url); got != want {
+			t.Errorf("%q: %v, want %v", url, got, want)
+		}
+	}
+}

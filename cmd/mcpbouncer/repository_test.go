@@ -128,7 +128,7 @@ func TestRoomsOfTheIssuer(t *testing.T) {
 	rooms := map[string][]string{
 		"issuer":                    {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
 		"issuer/clientdoc":          {"issuer/internal/weburl"},
-		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi"},
+		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
 		"issuer/outgoing":           {"issuer/internal/weburl"},
 		"issuer/provider":           {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
 		"issuer/replay":             {"issuer/internal/forget", "issuer/internal/weburl", "issuer/outgoing", "sealing"},

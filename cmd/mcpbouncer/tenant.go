@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/url"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -72,11 +71,10 @@ func (f *tenantFlags) id() (sealing.TenantID, error) {
 		return sealing.TenantID{}, fmt.Errorf("--generation must be at most %d", math.MaxInt32)
 	}
 	t.Generation = uint32(f.generation)
-	// The plugin writes it in one form only, and another form would be another tenant's: a client
-	// that nobody knows.
+	// The plugin writes a public URL in one form only. Another form would make another tenant:
+	// a client that nobody knows.
 	t.PublicURL = strings.TrimRight(t.PublicURL, "/")
-	if u, err := url.Parse(t.PublicURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Host != strings.ToLower(u.Host) ||
-		u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" || u.User != nil || strings.ContainsAny(t.PublicURL, "?#") {
+	if !sealing.IsPublicURL(t.PublicURL) {
 		return sealing.TenantID{}, errors.New("--public-url must be written as in \"issuer\" of the server's metadata: lower-case host, no default port, no query")
 	}
 	return t.ID(), nil

@@ -23,6 +23,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // Document is a deny document, version 1.
@@ -159,7 +160,7 @@ func (d *Document) Check() error {
 	entries := len(d.NotBefore)
 	for who, at := range d.NotBefore {
 		// a URL in another form is not any tenant's, and the mark would end nothing
-		if who != "*" && !writtenAsIssuer(who) {
+		if who != "*" && !sealing.IsPublicURL(who) {
 			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL as \"issuer\" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query", who)
 		}
 		if at.IsZero() {
@@ -178,13 +179,6 @@ func (d *Document) Check() error {
 		return fmt.Errorf("deny document: more than %d entries; mcpbouncer deny prune removes those that are over", maxEntries)
 	}
 	return nil
-}
-
-// writtenAsIssuer says whether a public URL has the one form that the plugin gives it.
-func writtenAsIssuer(publicURL string) bool {
-	u, err := url.Parse(publicURL)
-	return err == nil && (u.Scheme == "https" && u.Port() != "443" || u.Scheme == "http" && u.Port() != "80") &&
-		u.Host != "" && u.Host == strings.ToLower(u.Host) && u.User == nil && !strings.HasSuffix(publicURL, "/") && !strings.ContainsAny(publicURL, "?#")
 }
 
 // Ineffective says why an entry can deny nothing at all, in words for the operator; it is empty for
