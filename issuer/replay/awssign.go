@@ -21,11 +21,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
-// What of AWS's protocol one DynamoDB table needs: Signature Version 4 of a POST to the root, and
-// credentials from where Lambda and the container services put them.
-// docs/decisions/0007-replay-stores.md says why it is not the SDK.
+// This file has the part of AWS's protocol that one DynamoDB table needs: Signature Version 4 of a
+// POST to the root, and credentials from where Lambda and the container services put them.
+// docs/decisions/0007-replay-stores.md says why the SDK is not used.
 
-// awsCredentials sign requests until expires; the zero time is never.
+// awsCredentials sign requests until they expire. The zero time means never.
 type awsCredentials struct {
 	id, secret, session string
 	expires             time.Time
@@ -82,13 +82,15 @@ type awsIdentity struct {
 
 	mu       sync.Mutex // held while one request fetches
 	known    awsCredentials
-	failedAt time.Time // when a fetch began that gave err
+	failedAt time.Time // when the fetch began that failed with err
 	err      error
 }
 
 const (
-	awsRenewal = 5 * time.Minute // before they expire
-	// above dynamoTimeout: those who wait for an endpoint that hangs share its failure
+	// awsRenewal is how long before credentials expire new ones are fetched.
+	awsRenewal = 5 * time.Minute
+	// awsRetry is more than dynamoTimeout: requests that wait for an endpoint that hangs share its
+	// failure.
 	awsRetry = 5 * time.Second
 )
 
@@ -109,7 +111,7 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 		return a.known, nil
 	}
 	if a.err == nil || now.Sub(a.failedAt).Abs() >= awsRetry {
-		// a client that hangs up must not make it fail for all
+		// a client that hangs up must not make the fetch fail for all
 		next, err := a.fetch(context.WithoutCancel(ctx), endpoint)
 		if err == nil {
 			a.known = next
@@ -123,8 +125,8 @@ func (a *awsIdentity) credentials(ctx context.Context, now time.Time) (awsCreden
 	return a.known, nil
 }
 
-// awsEndpoints are the hosts that may be asked over plain http: the container's own, which nobody
-// else can be.
+// awsEndpoints are the hosts that may be asked over plain http: the endpoints of the container
+// itself, which nobody outside can pretend to be.
 var awsEndpoints = []string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "127.0.0.1", "localhost", "::1"}
 
 func (a *awsIdentity) fetch(ctx context.Context, endpoint string) (awsCredentials, error) {
@@ -149,7 +151,7 @@ func (a *awsIdentity) fetch(ctx context.Context, endpoint string) (awsCredential
 	}
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return awsCredentials{}, outgoing.Redact(err) // who knows the URI can ask too
+		return awsCredentials{}, outgoing.Redact(err) // whoever knows the URI can ask too
 	}
 	defer resp.Body.Close()
 	var answer struct {

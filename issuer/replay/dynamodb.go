@@ -33,14 +33,15 @@ type dynamoStore struct {
 	client                  *http.Client
 	now                     func() time.Time
 
-	// The store's clock less ours, in nanoseconds, from the Date of its answers; nil until there
-	// was one. Replicas' clocks differ by minutes, and a lease lives for seconds.
+	// ahead is the store's clock less ours, in nanoseconds, from the Date of its answers. It is nil
+	// until the first answer. Replicas' clocks differ by minutes, and a lease lives for seconds.
 	ahead atomic.Pointer[time.Duration]
 }
 
 const (
 	dynamoTimeout = 1500 * time.Millisecond
-	// seconds: more than a time-out, and twice the fraction that a Date does not say
+	// dynamoDrift is how far apart, in seconds, two readings of the store's clock around one
+	// request may be: a time-out, and twice the fraction of a second that a Date leaves out.
 	dynamoDrift = 5
 )
 
@@ -74,7 +75,7 @@ func newDynamoStore(table string, getenv func(string) string, now func() time.Ti
 		return nil, errors.New("AWS_ENDPOINT_URL_DYNAMODB must be an https URL, or http on this machine")
 	}
 	direct := http.DefaultTransport.(*http.Transport).Clone()
-	direct.Proxy = nil // HTTP_PROXY must not see the container's token, nor what is given for it
+	direct.Proxy = nil // HTTP_PROXY must not see the container's token, nor the credentials
 	return &dynamoStore{
 		table: table, endpoint: u.Scheme + "://" + u.Host + "/", region: region, now: now,
 		client:   outgoing.NewClient(transport, dynamoTimeout),
@@ -96,13 +97,13 @@ func (a attribute) number() int64 {
 	if a.N == nil {
 		return 0
 	}
-	n, _ := strconv.ParseInt(*a.N, 10, 64) // the table's own writing
+	n, _ := strconv.ParseInt(*a.N, 10, 64) // the table wrote it
 	return n
 }
 
 type dynamoItem map[string]attribute
 
-// record is what an item says at a time of the store.
+// record is what an item says at a time by the store's clock.
 func (i dynamoItem) record(now int64) (known Record) {
 	if i["exp"].number() < now {
 		return known
@@ -115,7 +116,7 @@ func (i dynamoItem) record(now int64) (known Record) {
 }
 
 func (s *dynamoStore) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (Record, bool, error) {
-	if s.ahead.Load() == nil { // a look tells the store's time
+	if s.ahead.Load() == nil { // the answer to a look tells the store's time
 		if _, err := s.Look(ctx, key); err != nil {
 			return Record{}, false, err
 		}
@@ -126,15 +127,15 @@ func (s *dynamoStore) Raise(ctx context.Context, key Key, from, to uint32, note 
 		return known, done, err
 	}
 	// Our clock was set since the store's last answer, so the times that were written and compared
-	// are wrong. Once more, over what is ours.
+	// are wrong. The write is repeated, over our own mark if there is one.
 	if done {
-		s.put(ctx, key, to, to, note, life, s.time()) // refused, somebody has gone on from there
+		s.put(ctx, key, to, to, note, life, s.time()) // refused: another request has gone on
 		return known, done, nil
 	}
 	return s.put(ctx, key, from, to, note, life, s.time())
 }
 
-// put is Raise at a time of the store.
+// put is Raise at a time by the store's clock.
 func (s *dynamoStore) put(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration, now int64) (Record, bool, error) {
 	item := dynamoItem{"pk": stringAttribute(hex.EncodeToString(key[:])), "num": numberAttribute(int64(to)), "exp": numberAttribute(now + int64(life/time.Second))}
 	if note != nil {
@@ -143,7 +144,7 @@ func (s *dynamoStore) put(ctx context.Context, key Key, from, to uint32, note []
 	var refused struct{ Item dynamoItem }
 	err := s.call(ctx, "PutItem", map[string]any{
 		"TableName": s.table, "Item": item,
-		// TTL removes items hours late, so the condition looks at their time itself.
+		// TTL removes items hours late, so the condition compares their time itself.
 		"ConditionExpression":                 "attribute_not_exists(#pk) OR #exp < :now OR #num <= :from",
 		"ExpressionAttributeNames":            map[string]string{"#pk": "pk", "#exp": "exp", "#num": "num"},
 		"ExpressionAttributeValues":           dynamoItem{":now": numberAttribute(now), ":from": numberAttribute(int64(from))},
@@ -152,7 +153,7 @@ func (s *dynamoStore) put(ctx context.Context, key Key, from, to uint32, note []
 	if !conditionFailed(err) {
 		return Record{}, err == nil, err
 	}
-	if refused.Item == nil { // an implementation that does not return it
+	if refused.Item == nil { // not every implementation returns the item
 		if refused.Item, err = s.item(ctx, key); err != nil {
 			return Record{}, false, err
 		}
@@ -190,7 +191,7 @@ func conditionFailed(err error) bool {
 	return errors.As(err, &answer) && answer.kind == "ConditionalCheckFailedException"
 }
 
-// time is the store's, in Unix seconds.
+// time is the time by the store's clock, in Unix seconds.
 func (s *dynamoStore) time() int64 {
 	now := s.now()
 	if ahead := s.ahead.Load(); ahead != nil {
@@ -199,7 +200,7 @@ func (s *dynamoStore) time() int64 {
 	return now.Unix()
 }
 
-// dynamoError is an answer of the store that is an error.
+// dynamoError is an error that the store has answered.
 type dynamoError struct {
 	status int
 	kind   string // of AWS, such as ResourceNotFoundException
@@ -207,7 +208,7 @@ type dynamoError struct {
 
 func (e *dynamoError) Error() string { return fmt.Sprintf("dynamodb answered %d %s", e.status, e.kind) }
 
-// call posts one request and reads the answer, also that of an error, into answer.
+// call posts one request, and decodes into answer what comes back, also beside an error.
 func (s *dynamoStore) call(ctx context.Context, operation string, request map[string]any, answer any) error {
 	credentials, err := s.identity.credentials(ctx, s.now())
 	if err != nil {
@@ -225,7 +226,7 @@ func (s *dynamoStore) call(ctx context.Context, operation string, request map[st
 	r.Header.Set("X-Amz-Target", "DynamoDB_20120810."+operation)
 	at := s.now()
 	if ahead := s.ahead.Load(); ahead != nil {
-		at = at.Add(*ahead) // a signature of another time is refused
+		at = at.Add(*ahead) // the store refuses a signature of another time
 	}
 	signAWS(r, body, credentials, s.region, "dynamodb", at)
 	resp, err := s.client.Do(r)
@@ -260,7 +261,7 @@ func (s *dynamoStore) CloseIdleConnections() {
 	s.identity.client.CloseIdleConnections()
 }
 
-// Check reads one item. What the store says against us is final, except that it has no time.
+// Check reads one item. An error that the store answers is final, except that it is too busy.
 func (s *dynamoStore) Check(ctx context.Context) error {
 	_, err := s.Look(ctx, Key{})
 	var answer *dynamoError

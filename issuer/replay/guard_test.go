@@ -320,3 +320,105 @@ func BenchmarkMemoryGuard(b *testing.B) {
 	b.ReportMetric(float64(size)/logins, "bytes/entry")
 	b.ReportMetric(float64(size)/1e6, "MB")
 }
+
+// Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each
+// store.
+func TestReplayGuardKeepsWhatACallerLeaves(t *testing.T) {
+	fake := newFakeRedis(t)
+	redis, err := newRedisStore("redis://" + fake.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables := newTable(t, 0)
+	memory, err := Open("memory", time.Hour, time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]*Guard{
+		"memory": memory, "dynamodb": tables[0], "redis": {store: redis, kind: "redis", life: time.Hour, ended: time.Hour},
+	} {
+		use := func(caller uint32) (bool, string, uint32) {
+			t.Helper()
+			u, err := g.useAs(t.Context(), Key{9}, caller)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return u.First, string(u.Left), u.mark
+		}
+		if first, left, mark := use(7); !first || left != "" || mark != 7 {
+			t.Errorf("%s: the first: %v, %q, %d", name, first, left, mark)
+		}
+		if first, left, _ := use(8); first || left != "" {
+			t.Errorf("%s: the second, while the first is at it: %v, %q", name, first, left)
+		}
+		if err := g.leave(t.Context(), Key{9}, 7, 7, []byte("learnt")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		first, left, mark := use(3)
+		if !first || left != "learnt" {
+			t.Errorf("%s: the next: %v, %q", name, first, left)
+		}
+		if first, left, _ := use(4); first || left != "" {
+			t.Errorf("%s: the one after that: %v, %q", name, first, left)
+		}
+		// Again and again, whatever its number.
+		if err := g.leave(t.Context(), Key{9}, mark, mark, []byte("learnt")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if first, left, _ := use(2); !first || left != "learnt" {
+			t.Errorf("%s: after it was left twice: %v, %q", name, first, left)
+		}
+		// What nobody has marked can be left too, unless somebody has by now.
+		if err := g.leave(t.Context(), Key{9}, 0, 5, []byte("late")); err == nil {
+			t.Errorf("%s: a mark was overwritten", name)
+		}
+	}
+}
+
+// between runs something once, after a raise that has found what an earlier caller left.
+type between struct {
+	Store
+	then func()
+}
+
+func (b *between) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (Record, bool, error) {
+	known, done, err := b.Store.Raise(ctx, key, from, to, note, life)
+	if then := b.then; then != nil && known.Note != nil {
+		b.then = nil
+		then()
+	}
+	return known, done, err
+}
+
+// Two replicas find what was left at the same moment: one gets it, and the other takes nothing back
+// of that one's.
+func TestReplayGuardGivesWhatWasLeftToOneOfTwo(t *testing.T) {
+	fake := newFakeRedis(t)
+	redis, err := newRedisStore("redis://" + fake.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables := newTable(t, 0)
+	for name, store := range map[string]Store{"dynamodb": tables[0].store, "redis": redis} {
+		one, other := &Guard{store: store}, &between{Store: store}
+		key := Key{9}
+		if err := one.leave(t.Context(), key, 0, 7, []byte("learnt")); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var mark uint32
+		other.then = func() {
+			u, err := one.Use(t.Context(), key)
+			if !u.First || string(u.Left) != "learnt" || err != nil {
+				t.Errorf("%s: the faster one: %+v, %v", name, u, err)
+			}
+			mark = u.mark
+		}
+		late, err := (&Guard{store: other}).Use(t.Context(), key)
+		if late.First || err != nil {
+			t.Errorf("%s: the slower one got it too: %+v, %v", name, late, err)
+		}
+		if late.mark == mark {
+			t.Errorf("%s: both have the mark %d, which either would take back", name, mark)
+		}
+	}
+}

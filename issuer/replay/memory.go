@@ -29,7 +29,8 @@ type memoryNote struct {
 	until time.Time
 }
 
-func (n memoryNote) size() int { return len(n.text) + 100 } // what the map takes for it
+// size is what a note takes, with its place in the map.
+func (n memoryNote) size() int { return len(n.text) + 100 }
 
 func newMemoryStore(idle, login time.Duration, now func() time.Time) *memoryStore {
 	life, ended := lives(idle, login)
@@ -92,7 +93,7 @@ func (s *memoryStore) turn() time.Time {
 	return now
 }
 
-// lasting is the map that keeps something for this life.
+// lasting is the map that keeps a number for this life.
 func (s *memoryStore) lasting(life time.Duration) *forget.Aged[Key, uint32] {
 	for i := range s.numbers {
 		if life <= s.numbers[i].Width {

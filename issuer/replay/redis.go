@@ -29,15 +29,15 @@ const (
 	redisTimeout     = 500 * time.Millisecond // for one answer
 )
 
-// errIdle gives up a connection without a word: one that a network has forgotten would answer a
-// PING with silence.
+// errIdle gives up a connection without asking whether it lives: a connection that a network has
+// forgotten would answer a PING with silence.
 var errIdle = errors.New("redis: idle for too long")
 
 var redisDatabase = regexp.MustCompile(`^/?[0-9]*$`)
 
 func newRedisStore(address string) (*redisStore, error) {
 	if u, err := url.Parse(address); err != nil || u.Host == "" || !redisDatabase.MatchString(u.Path) {
-		// which may hold a password
+		// the address may hold a password
 		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0")
 	}
 	return &redisStore{&redis.Pool{
@@ -55,8 +55,8 @@ func newRedisStore(address string) (*redisStore, error) {
 		},
 		// the server may have been restarted meanwhile
 		TestOnBorrow: func(c redis.Conn, idleSince time.Time) error {
-			// By the wall clock: the other one stands still while a process is frozen. Of a clock
-			// that was set back nothing is known.
+			// By the wall clock: the monotonic clock stands still while a process is frozen. After
+			// the wall clock was set back, nothing is known of the connection.
 			idle := time.Since(idleSince.Round(0))
 			if idle > outgoing.IdleLimit || idle < 0 {
 				return errIdle
@@ -71,11 +71,11 @@ func newRedisStore(address string) (*redisStore, error) {
 	}}, nil
 }
 
-// errRedisPolicy: whatever evicts forgets, and what is forgotten can be replayed.
+// errRedisPolicy refuses a server that evicts: what it has forgotten can be replayed.
 var errRedisPolicy = errors.New("maxmemory-policy must be noeviction")
 
-// checkRedisPolicy asks each new connection: the policy can be changed at any time, and another
-// server can take over. INFO is allowed where CONFIG is not.
+// checkRedisPolicy is called for each new connection: the policy can be changed at any time, and
+// another server can take over. INFO is allowed where CONFIG is not.
 func checkRedisPolicy(c redis.Conn) error {
 	info, err := redis.String(c.Do("INFO", "memory"))
 	if err != nil {
@@ -89,7 +89,7 @@ func checkRedisPolicy(c redis.Conn) error {
 	return nil
 }
 
-// raiseScript: a number in the way is returned with its note, nothing otherwise.
+// raiseScript returns a number that stands in the way, with its note; otherwise nothing.
 var raiseScript = redis.NewScript(2, `
 local number = redis.call('GET', KEYS[1])
 if number and tonumber(number) > tonumber(ARGV[1]) then
@@ -144,8 +144,8 @@ func (s *redisStore) Drop(ctx context.Context, key Key, number uint32) error {
 	})
 }
 
-// do lends a connection. Where that breaks before the answer came, use is called once more, on a
-// new one: it must know what it has written itself (Record.is).
+// do calls use with a connection. Where the connection breaks before the answer comes, use is
+// called once more, with a new one: it must know what it has written itself (Record.is).
 func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisDialTimeout+redisTimeout)
 	defer cancel()
@@ -154,7 +154,7 @@ func (s *redisStore) do(ctx context.Context, use func(redis.Conn) error) error {
 		return err
 	}
 	err = use(c)
-	dead := c.Err() != nil // asked before Close, after which it says so of each
+	dead := c.Err() != nil // before Close, after which Err is never nil
 	c.Close()
 	var answer redis.Error
 	var timeout net.Error
@@ -173,7 +173,7 @@ func redisNames(key Key) (number, note string) {
 	return number, number + ":n"
 }
 
-// scanRedis reads number and note; either may be missing.
+// scanRedis reads a number and its note. Either may be missing.
 func scanRedis(found []any, known *Record) error {
 	if _, err := redis.Scan(found, &known.Number, &known.Note); err != nil {
 		return errors.New("redis: a number that is none; does something else write there?")
@@ -181,7 +181,7 @@ func scanRedis(found []any, known *Record) error {
 	return nil
 }
 
-// Check connects. What the server says against us is final, except that it is not ready yet.
+// Check connects. An error that the server answers is final, except that it is still loading.
 func (s *redisStore) Check(ctx context.Context) error {
 	err := s.do(ctx, func(c redis.Conn) error { return c.Err() })
 	var answer redis.Error
