@@ -177,43 +177,54 @@ var (
 )
 
 // The page's table of paths is that of the routes: a second implementation of either side has it
-// alone.
+// alone. -update writes the table; whom a path is for stays as the page has it.
 func TestHopPathsAreThoseOfThePage(t *testing.T) {
 	page, err := os.ReadFile(hopPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var onPage []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(/[^`]+)` \\| (GET|POST) \\| (yes|no) \\| (.+) \\|$").FindAllStringSubmatch(string(page), -1) {
-		kind := "for programs"
-		switch m[4] {
-		case "people":
-			kind = "pages"
-		case "the plugin itself":
-			kind = "hop"
-		}
-		onPage = append(onPage, strings.Join([]string{m[1], m[2], m[3], kind}, " "))
+	const heading = "| path | method | scripts | for |\n|---|---|---|---|\n"
+	before, table, ok := strings.Cut(string(page), heading)
+	table, after, ended := strings.Cut(table, "\n\n")
+	if !ok || !ended {
+		t.Fatalf("%s has no table of paths", hopPage)
+	}
+	// :: path → whom it is for
+	readers := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(/[^`]+)` .* \\| ([^|]+) \\|$").FindAllStringSubmatch(table, -1) {
+		readers[m[1]] = m[2]
 	}
 	s := &Issuer{}
-	var inCode []string
-	note := func(routes []route, kind string) {
+	var want []string
+	note := func(routes []route, reader string, others ...string) {
 		for _, r := range routes {
-			kind, scripts := kind, "no"
-			if strings.HasPrefix(r.path, "/hop/") {
-				kind = "hop"
-			}
+			scripts, reader, others := "no", reader, others
 			if r.cors {
 				scripts = "yes"
 			}
-			inCode = append(inCode, strings.Join([]string{r.path, r.method, scripts, kind}, " "))
+			if strings.HasPrefix(r.path, "/hop/") {
+				reader, others = "the plugin itself", nil
+			}
+			if slices.Contains(others, readers[r.path]) {
+				reader = readers[r.path]
+			}
+			want = append(want, fmt.Sprintf("| `%s` | %s | %s | %s |", r.path, r.method, scripts, reader))
 		}
 	}
-	note(s.routes(), "for programs")
-	note(s.pageRoutes(), "pages")
-	slices.Sort(onPage)
-	slices.Sort(inCode)
-	if !slices.Equal(onPage, inCode) {
-		t.Errorf("on the page\n%s\nin the code\n%s", strings.Join(onPage, "\n"), strings.Join(inCode, "\n"))
+	note(s.documentRoutes(), "clients", "the plugin, the MCP server", "the provider")
+	note(s.clientRoutes(), "clients")
+	note(s.pageRoutes(), "people")
+	note(s.pluginRoutes(), "the plugin itself")
+	if all := len(s.routes()) + len(s.pageRoutes()); len(want) != all || all < 17 {
+		t.Fatalf("%d paths are noted, there are %d", len(want), all)
+	}
+	if *update {
+		page = []byte(before + heading + strings.Join(want, "\n") + "\n\n" + after)
+		if err := os.WriteFile(hopPage, page, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if table != strings.Join(want, "\n") {
+		t.Errorf("on the page\n%s\nin the code\n%s\nto write it: go test ./issuer -run TestHopPaths -update", table, strings.Join(want, "\n"))
 	}
 	for _, r := range s.routes() {
 		if strings.HasPrefix(r.path, "/hop/") && !strings.Contains(string(page), "\n| `"+r.method+" "+r.path+"`") {

@@ -285,7 +285,7 @@ func (t *tenant) answeredCookie(id, decision string) *http.Cookie {
 }
 
 // reloadedCookie ends a login a minute after its answer. For so long what was learnt is kept
-// (upstreamcode.go): people reload the page that offers to open the application.
+// (code.go): people reload the page that offers to open the application.
 func (t *tenant) reloadedCookie(state, sealed string) *http.Cookie {
 	c := t.cookie(loginCookie, state, sealed)
 	c.MaxAge = int(unfinishedLife / time.Second)
