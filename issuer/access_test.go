@@ -17,8 +17,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// person is a file of testdata/claims: what a provider says of somebody, in the shape that its
-// documentation gives; none is a recording.
+// person is one file of testdata/claims: what a provider says of somebody, in the shape that its
+// documentation gives. None of the files is a recording.
 type person struct {
 	Comment  string
 	Issuer   string
@@ -39,12 +39,12 @@ func readPerson(t testing.TB, name string) person {
 	return p
 }
 
-// says is the behaviour of a provider at which this person is signed in.
+// says returns the behaviour of a provider at which this person is signed in.
 func (p person) says() issuertest.Behaviour {
 	return issuertest.Behaviour{Claims: func(m map[string]any) { delete(m, "email"); maps.Copy(m, p.IDToken) }, UserInfo: p.UserInfo}
 }
 
-// visit is a world whose provider is the person's.
+// visit builds a world whose provider knows this person.
 func visit(t testing.TB, p person, labels func(*issuertest.Tenant)) *world {
 	return newWorld(t, &issuertest.Options{Issuer: p.Issuer}, func(w *world) {
 		labels(&w.wiki)
@@ -54,8 +54,8 @@ func visit(t testing.TB, p person, labels func(*issuertest.Tenant)) *world {
 
 type labels = issuertest.Tenant
 
-// Rules × claims × result. Refused is the label that the operator's log names; the client hears
-// access_denied and no label.
+// Each row is labels, claims and the result. refused is the label that the operator's log names;
+// the client hears access_denied and no label.
 func TestAccessRulesDecideWhoMayComeIn(t *testing.T) {
 	const entraGroup = "0760b6cf-170e-4a14-91b3-4b78e0739963"
 	for _, c := range []struct {
@@ -174,7 +174,7 @@ func TestAccessRulesDecideWhoMayComeIn(t *testing.T) {
 	}
 }
 
-// Each file is one that a test reads, and each provider has one.
+// A test reads each file, and each provider has one.
 func TestClaimsFilesAreAllUsed(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "claims", "*.json"))
 	if err != nil || len(files) == 0 {
@@ -192,7 +192,7 @@ func TestClaimsFilesAreAllUsed(t *testing.T) {
 	}
 }
 
-// What looks like an address and is none, or is another domain's.
+// Texts that look like an address but are not one, and addresses of another domain.
 func TestAddressesThatAreJudged(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -269,7 +269,7 @@ func (w *world) relabel(change func(*labels)) {
 	w.serve(w.wiki)
 }
 
-// A label that changes is obeyed at the next refresh, on what the provider said last.
+// A changed label takes effect at the next refresh, which judges by what the provider said last.
 func TestRuleThatChangesTakesEffectAtTheNextRefresh(t *testing.T) {
 	sessions := func(b *issuertest.Behaviour) { b.Refresh = "none" }
 	many := []string{"first", "acme"}
@@ -343,8 +343,8 @@ func TestRuleThatChangesTakesEffectAtTheNextRefresh(t *testing.T) {
 	}
 }
 
-// docs/runbooks/hop-key.md: whoever has the hop key, and an account of their own at the provider,
-// gives that account what they like, but no other name.
+// docs/runbooks/hop-key.md: whoever has the hop key and an account at the provider can give that
+// account any rights, but not another person's name.
 func TestHopKeyGivesNoOtherSubject(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.AllowedGroups, w.wiki.IdentityClaims = []string{"staff"}, []string{"groups"}
@@ -362,9 +362,9 @@ func TestHopKeyGivesNoOtherSubject(t *testing.T) {
 	}
 }
 
-// A refresh whose answer was lost is answered again with the same refresh token, though the labels
-// have changed since (docs/replay.md). What is known of the person was read for the old labels, so
-// the access token is a short one.
+// A refresh whose answer was lost is repeated with the same refresh token, though the labels have
+// changed since (docs/replay.md). The claims were read under the old labels, so the access token is
+// a short one.
 func TestLabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -394,14 +394,14 @@ func TestLabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 				w.clock.Add(30 * time.Second)
 				posts := w.idp.Posts()
 				again := a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, c.status, c.code)
-				// many providers take the same token twice for theft
+				// many providers take a token that comes twice for a sign of theft
 				if n := w.idp.Posts() - posts; n != 0 {
 					t.Errorf("the provider was asked %d times", n)
 				}
 				if c.code == "" && (again.JSON["expires_in"] != c.life || again.text("refresh_token") != first.text("refresh_token")) {
 					t.Errorf("again: %s, first: %s", again.Body, first.Body)
 				}
-				if c.life == 420 { // the next refresh asks for what the labels of today need
+				if c.life == 420 { // the next refresh reads what today's labels need
 					a.token(a.refreshment(first.text("refresh_token"))).wants(t, 400, "access_denied")
 					if n := w.idp.Posts() - posts; n != 1 {
 						t.Errorf("the provider was asked %d times", n)
@@ -412,8 +412,8 @@ func TestLabelChangesWhileAnAnswerIsRepeated(t *testing.T) {
 	}
 }
 
-// With exchange=callback the person is read before the code is made, and labels can change until it
-// is redeemed.
+// With exchange=callback the person's claims are read before the code is made, and labels can
+// change until the code is redeemed.
 func TestLabelChangesBeforeACodeIsRedeemed(t *testing.T) {
 	p := readPerson(t, "dex")
 	w := visit(t, p, func(tn *labels) {
@@ -453,8 +453,8 @@ func TestCheckSeesAChangedPerson(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 }
 
-// The operator reads once, in words, who can log in; and is warned when it is everybody, except
-// where each cold start would warn again.
+// The log says once, in words, who can log in. It warns if everybody can, except where each cold
+// start would repeat the warning.
 func TestLogSaysWhoMayComeIn(t *testing.T) {
 	const container, lambda = false, true
 	for _, c := range []struct {
@@ -510,8 +510,8 @@ func TestLogSaysWhoMayComeIn(t *testing.T) {
 	}
 }
 
-// The operator's slip names a claim that this provider cannot be asked for. Nobody refused
-// anything.
+// A rule of the operator's names a claim by mistake, for which this provider cannot be asked. The
+// provider refused nobody, so no login ends.
 func TestRuleThatIsASlipEndsNoLoginAtASilentProvider(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {

@@ -94,8 +94,8 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if err := s.admit(t, r.Identity); err != nil {
 		return tokenResponse{}, err
 	}
-	// What is known of the person may have been read for the labels of a moment ago, before a
-	// repeated answer, or between callback and code.
+	// The claims may have been read under older labels: before a repeated answer, or between
+	// callback and code.
 	outdated := !r.Identity.machine && !t.claimNeeds.Within(r.Identity.Needs)
 	if r.outcome.short() || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)

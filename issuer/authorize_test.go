@@ -9,8 +9,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// Until client and redirect URI are proven, an error is a page: a redirect would be an open
-// redirector.
+// Until client and redirect URI are proven, an error is a page: a redirect would make this server
+// an open redirector.
 func TestAuthorizeErrorsThatAreShown(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -46,7 +46,7 @@ func TestAuthorizeErrorsThatAreShown(t *testing.T) {
 	}
 }
 
-// checkPage checks what every page for a person carries.
+// checkPage checks the headers that every page for a person must have.
 func checkPage(t testing.TB, r reply) {
 	t.Helper()
 	h := r.Header
@@ -101,7 +101,7 @@ func TestErrorsBeforeConsentForwardNobodyToOtherHosts(t *testing.T) {
 	}
 }
 
-// From there on a client on the person's own machine is told at once, with its state and our name.
+// After consent, a client on the person's own machine is told at once, with its state and our name.
 func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, onThisMachine)
@@ -157,7 +157,7 @@ func TestAuthorizeErrorsThatGoToTheClient(t *testing.T) {
 	}
 }
 
-// The redirect keeps what the registered address has of its own.
+// The redirect keeps the query of the registered address.
 func TestAnswerKeepsTheQueryOfTheRedirectURI(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, uri := range []string{"https://app.example/cb?tenant=7", "https://app.example/cb?", "com.example.app:/cb?a=b", "http://127.0.0.1/?x=%26"} {
@@ -267,7 +267,7 @@ func TestResourceParameter(t *testing.T) {
 	}
 }
 
-// Where the label audience is the resource itself, it stands once in the token.
+// If the label audience equals the resource, the token names it once.
 func TestAudienceThatIsTheResource(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.Audience = w.wiki.PublicURL })
 	a := w.register(w.wiki.PublicURL, nil)
@@ -323,7 +323,7 @@ func TestScopeParameter(t *testing.T) {
 	}
 }
 
-// another is a letter that is not this one.
+// another returns a letter that differs from this one.
 func another(letter string) string {
 	if letter == "A" {
 		return "B"

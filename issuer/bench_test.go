@@ -17,8 +17,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// The budgets of docs/benchmarks.md: processor time of one request through Handler, with the log
-// on. The hop header is the plugin's, which makes a new one every 20 seconds.
+// benchmark measures for the budgets of docs/benchmarks.md: processor time of one request through
+// Handler, with the log on. The hop header is made as the plugin makes it, a new one every 20
+// seconds.
 func benchmark(b *testing.B, w *world, method, path, contentType, body string, header http.Header, status int) {
 	b.Helper()
 	h := w.replica()
@@ -67,7 +68,7 @@ func BenchmarkRegister(b *testing.B) {
 	benchmark(b, benchWorld(b, nil), "POST", "/oauth/register", "application/json", body, nil, 201)
 }
 
-// BenchmarkRefreshSession is a refresh at which the provider is not asked.
+// BenchmarkRefreshSession measures a refresh at which the provider is not asked.
 func BenchmarkRefreshSession(b *testing.B) {
 	w := benchWorld(b, nil)
 	w.idp.Be(issuertest.Behaviour{Refresh: "none"})
@@ -76,13 +77,14 @@ func BenchmarkRefreshSession(b *testing.B) {
 	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
 }
 
-// BenchmarkRefreshChecked is a refresh at which the provider is asked: all of ours, and of the
-// provider's side only the answer's bytes. It has no id_token, whose signature would cost most.
+// BenchmarkRefreshChecked measures a refresh at which the provider is asked: all of the sidecar's
+// work, and of the provider's side only the bytes of the answer. The answer has no id_token,
+// because its signature would cost most.
 func BenchmarkRefreshChecked(b *testing.B) {
 	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", OmitNewIDToken: true})
 }
 
-// BenchmarkRefreshCheckedIDToken is that with an id_token, which is verified (RS256).
+// BenchmarkRefreshCheckedIDToken measures the same with an id_token, which is verified (RS256).
 func BenchmarkRefreshCheckedIDToken(b *testing.B) {
 	benchmarkRefreshChecked(b, issuertest.Behaviour{Refresh: "static", Claims: func(claims map[string]any) {
 		claims["exp"] = 9_000_000_000 // the clock below runs ahead
@@ -102,7 +104,7 @@ func benchmarkRefreshChecked(b *testing.B, provider issuertest.Behaviour) {
 	w.idp.Be(provider)
 	a := w.register(w.wiki.PublicURL, nil)
 	form := with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
-	memory.answer = nil // which was that to the code
+	memory.answer = nil // which was the answer to the code
 	h := w.replica()
 	b.ReportAllocs()
 	var hop string
@@ -136,8 +138,8 @@ func BenchmarkAuthorize(b *testing.B) {
 }
 
 // BenchmarkCodeExchange redeems one code again and again at a provider in memory that allows it:
-// all of ours, and of the provider's side only the answer's bytes. The id_token's RSA signature is
-// verified each time.
+// all of the sidecar's work, and of the provider's side only the bytes of the answer. The
+// id_token's RSA signature is verified each time.
 func BenchmarkCodeExchange(b *testing.B) {
 	memory := &memoryProvider{}
 	w := benchWorld(b, func(w *world) {
@@ -184,7 +186,7 @@ func BenchmarkRefusedHop(b *testing.B) {
 	benchmark(b, w, "POST", "/oauth/token", formType, "", http.Header{"X-Mcpb-Hop": {forged}}, 403)
 }
 
-// BenchmarkFirstHop is a request with a hop header that this replica has not seen.
+// BenchmarkFirstHop measures a request with a hop header that this replica has not seen.
 func BenchmarkFirstHop(b *testing.B) {
 	w := benchWorld(b, nil)
 	h := w.replica()
@@ -203,14 +205,14 @@ func BenchmarkFirstHop(b *testing.B) {
 	}
 }
 
-// BenchmarkRefreshGuarded is a chain of refreshes with the memory guard, each with the token that
-// the last one gave, between two checks of the provider.
+// BenchmarkRefreshGuarded measures a chain of refreshes with the memory guard, each with the token
+// that the last one gave, between two checks of the provider.
 func BenchmarkRefreshGuarded(b *testing.B) {
 	refreshChain(b, guardedBench(b), 1)
 }
 
-// BenchmarkRefreshesAtOnce is as many clients as there are processors; "/s" is what all of them get
-// together.
+// BenchmarkRefreshesAtOnce runs as many clients as there are processors; "/s" is what all of them
+// get together.
 func BenchmarkRefreshesAtOnce(b *testing.B) {
 	refreshChain(b, guardedBench(b), runtime.GOMAXPROCS(0))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
-// A cache that is full loses one entry, not all: all headers would be opened anew.
+// A full cache loses one entry. If it lost all, every hop header would be opened anew.
 func TestFullCacheLosesOneEntry(t *testing.T) {
 	var hops hopCache
 	var said forget.Once

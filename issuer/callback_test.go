@@ -13,13 +13,13 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// begun is a login at the moment when the provider sends the browser back.
+// begun takes a login to the moment when the provider sends the browser back.
 func (a *app) begun(b *issuertest.Browser) string {
 	a.w.t.Helper()
 	return b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))
 }
 
-// A browser that fetches the provider's redirect ahead of the person uses nothing up.
+// A browser that prefetches the provider's redirect uses nothing up.
 func TestCallbackThatIsPrefetched(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, header := range [][2]string{{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Purpose", "prefetch"}, {"X-Moz", "prefetch"}} {
@@ -153,8 +153,8 @@ func TestProvidersThatPromiseIss(t *testing.T) {
 	}
 }
 
-// The cookie goes with the first answer. Who kept it gets a second code, and the provider refuses
-// what is in it.
+// The cookie goes with the first answer. Whoever kept it gets a second code, and the provider
+// refuses the code inside it.
 func TestCallbackOpenedTwice(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -177,8 +177,9 @@ func TestCallbackOpenedTwice(t *testing.T) {
 	a.token(a.redemption(two.Query().Get("code"))).wants(t, 400, "invalid_grant")
 }
 
-// A browser that gave up the first answer, because its person reloaded or clicked twice, has its
-// cookie still. The login is not lost, whoever redeems the provider's code, and it is one.
+// A browser that gave up the first answer, because its person reloaded or clicked twice, still has
+// its cookie. The login is not lost, whoever redeems the provider's code, and there is only one
+// login.
 func TestCallbackWhoseAnswerWasLost(t *testing.T) {
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		for _, guard := range []string{"none", "memory", "shared"} {
@@ -205,7 +206,7 @@ func TestCallbackWhoseAnswerWasLost(t *testing.T) {
 					t.Fatalf("codes %q", codes)
 				}
 				a.token(a.redemption(codes[2])).wants(t, 200, "")
-				// else nobody counts: docs/replay.md
+				// without a guard nobody counts uses: docs/replay.md
 				if counted := guard != "none" || exchange != "callback"; counted {
 					a.token(a.redemption(codes[1])).wants(t, 400, "invalid_grant")
 					a.token(a.redemption(codes[0])).wants(t, 400, "invalid_grant")
@@ -215,8 +216,9 @@ func TestCallbackWhoseAnswerWasLost(t *testing.T) {
 	}
 }
 
-// The page is loaded again when the login is finished, at a replica that has kept nothing of it.
-// The provider does not get its code a second time: many then end what they gave for the first.
+// The page is reloaded after the login is finished, at a replica that knows nothing of it. The
+// provider must not get its code a second time: many providers then revoke what they issued for the
+// first.
 func TestPageIsReloadedAtAnotherReplica(t *testing.T) {
 	for _, exchange := range []string{"token", "callback", "auto"} {
 		w := newWorld(t, nil, func(w *world) {
@@ -242,7 +244,7 @@ func TestPageIsReloadedAtAnotherReplica(t *testing.T) {
 	}
 }
 
-// Who may not come in reads the same again.
+// Somebody who may not come in reads the same page again.
 func TestRefusalThatWasLost(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.Exchange, w.wiki.AllowedSubjects = "callback", []string{"person-2"}
@@ -287,9 +289,8 @@ func TestPageBeforeTheApplicationIsReloaded(t *testing.T) {
 	}
 }
 
-// What the provider said at a callback serves for a minute, and a page that is reloaded within each
-// minute does not make it last: a person who is removed meanwhile would be let in on its first
-// word.
+// What the provider said at a callback is used for one minute. Reloading the page within each
+// minute must not extend that: a person who was removed meanwhile would still be let in.
 func TestPageThatIsReloadedOnAndOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = "callback" })
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback"}})
@@ -308,8 +309,7 @@ func TestPageThatIsReloadedOnAndOn(t *testing.T) {
 	}
 }
 
-// The words of a refusal are a stranger's, as long as a header may be, and so is a code beside
-// them.
+// A stranger chooses the words of a refusal and the code beside them, as long as a header may be.
 func TestLongRefusalAtTheCallbackCostsLittle(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -374,8 +374,8 @@ func TestTwelveLoginsInOneBrowser(t *testing.T) {
 	}
 }
 
-// What the provider may say instead of a code, and what the client hears: a fixed list and fixed
-// texts.
+// Each row: what the provider says instead of a code, and what the client hears. Both come from a
+// fixed list.
 func TestProviderErrorsAtTheCallback(t *testing.T) {
 	for _, c := range []struct{ name, said, description, code string }{
 		{"the person said no", "access_denied", "no", "access_denied"},
@@ -406,7 +406,7 @@ func TestProviderErrorsAtTheCallback(t *testing.T) {
 					t.Errorf("%s came through: %s", hostile, to)
 				}
 			}
-			// The operator reads all that the provider said, on one line and cut short.
+			// The log has all that the provider said, on one line and cut short.
 			lines := linesOf(t, w.log.String(), "request refused")
 			cause, _ := lines[0]["cause"].(string)
 			if len(lines) != 1 || len(cause) > 400 || strings.ContainsAny(cause, "\r\n") || !strings.Contains(cause, c.description[:min(len(c.description), 1)]) || c.code == c.said && !strings.Contains(cause, "the provider answered "+c.said) {

@@ -184,7 +184,8 @@ type flight struct {
 	until     time.Time // zero while asking
 }
 
-// join returns what ask says, or said to another request, and whether that one presented the same.
+// join runs ask, or returns the answer that another request got within replay.Grace or is waiting
+// for. The boolean says whether the request that asked presented the same refresh token.
 func (f *flights) join(ctx context.Context, now func() time.Time, key replay.Key, presented string, ask func() (renewal, error)) (renewal, bool, error) {
 	mine := &flight{done: make(chan struct{}), presented: sha256.Sum256([]byte(presented))}
 	f.mu.Lock()

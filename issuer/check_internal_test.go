@@ -10,7 +10,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
-// A flight that found no room takes nothing away when it ends: another one may stand there.
+// A flight that found no room removes nothing when it ends: another flight may be stored under its
+// key.
 func TestFlightThatFoundNoRoomTakesNobodysPlace(t *testing.T) {
 	now := func() time.Time { return time.Unix(1790000000, 0) }
 	var f flights

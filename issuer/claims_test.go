@@ -13,8 +13,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// An access token carries e-mail, name and groups only when the labels ask for them, and an address
-// only when it is verified.
+// An access token carries e-mail, name and groups only when the labels ask for them, and an e-mail
+// address only if it is verified.
 func TestClaimsThatAccessTokensCarry(t *testing.T) {
 	ada := func(more map[string]any) map[string]any {
 		m := map[string]any{"email": "ada@example.com", "email_verified": true, "name": "Ada Lovelace", "groups": []string{"acme", "acme:admins"}}
@@ -168,7 +168,7 @@ func TestUserInfo(t *testing.T) {
 				w.idp.Be(c.be)
 			})
 			a := w.register(w.wiki.PublicURL, nil)
-			// refused at discovery: nobody is sent there
+			// it is refused at discovery, so nobody is sent there
 			if strings.Contains(c.cause, "https URL") {
 				b := issuertest.NewBrowser(t, w.net)
 				if p := b.Decide(b.Get(a.authorizeURL()), "allow"); p.Status != c.status {
@@ -187,8 +187,8 @@ func TestUserInfo(t *testing.T) {
 	}
 }
 
-// At a refresh a provider may have replaced its refresh token before userinfo fails: the login must
-// not be lost with the answer.
+// At a refresh a provider may have replaced its refresh token before userinfo fails. The login must
+// not be lost with that answer.
 func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.AllowedDomains = []string{"example.com"}
@@ -208,13 +208,13 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 
-	// and the next refresh asks again, without waiting for another hour
+	// the next refresh asks again, without waiting for another hour
 	info["email"] = "ada@example.org"
 	w.idp.Be(kind)
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 400, "access_denied")
 
-	// What was last known of a person does not stand for ever, but the login of somebody who comes
-	// back meanwhile is not lost.
+	// The last known claims of a person are not used for ever, but a person who comes back
+	// meanwhile keeps the login.
 	info["email"] = "ada@example.com"
 	tokens = a.login()
 	w.clock.Add(24 * time.Hour)
@@ -229,7 +229,7 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	}
 	w.idp.Be(kind)
 
-	// Where the claims were never read there are no last known ones.
+	// If the claims were never read, there are no last known ones.
 	info["email"] = "ada@example.com"
 	tokens = a.login()
 	w.relabel(func(t *labels) { t.IdentityClaims = []string{"name"} })
@@ -237,9 +237,10 @@ func TestUserInfoThatFailsAtARefresh(t *testing.T) {
 	a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 503, "temporarily_unavailable")
 }
 
-// Nor where the client presents a refresh token of before the fault again and again, which a
-// provider that does not rotate, and no guard, takes: who was taken out of a group could make
-// userinfo fail, where it is limited for each person, and would stay in.
+// The claims are not bridged for ever either if the client presents a refresh token of before the
+// fault again and again. A provider that does not rotate accepts that if no guard counts. A person
+// who was taken out of a group could make userinfo fail, where it is rate-limited for each person,
+// and would stay in.
 func TestClaimsThatCannotBeReadAreNotBridgedForEver(t *testing.T) {
 	for _, refresh := range []string{"static", "keeps"} {
 		t.Run(refresh, func(t *testing.T) {
@@ -277,7 +278,7 @@ func TestClaimsThatCannotBeReadAreNotBridgedForEver(t *testing.T) {
 }
 
 // A provider that sends no id_token at a refresh and has no userinfo endpoint has taken nothing
-// back: what it last said stands.
+// back: what it said last still counts.
 func TestProviderThatSaysNothingNew(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -319,9 +320,9 @@ func TestProviderThatSaysNothingNew(t *testing.T) {
 	}
 }
 
-// The rule for claims at odd places (provider/claims.go): what is not needed never refuses; what is
-// needed and understood counts; what is needed and not understood refuses, and the log has its name
-// and the type that came, not its value.
+// The rule for claims of unexpected types (provider/claims.go): a claim that is not needed never
+// leads to a refusal. A claim that is needed counts if it is understood. If it is not understood
+// the person is refused, and the log has its name and the type that came, not its value.
 func TestClaimsAtOddPlaces(t *testing.T) {
 	email, groups, none := labels{AllowedEmails: []string{"ada@example.com"}}, labels{AllowedGroups: []string{"admins"}}, labels{}
 	type m = map[string]any
@@ -434,7 +435,7 @@ func TestClaimsAtOddPlaces(t *testing.T) {
 			if c.hidden != "" && strings.Contains(log, c.hidden) {
 				t.Errorf("the log says %q: %s", c.hidden, w.log)
 			}
-			if c.come { // and at a refresh, which asks the same
+			if c.come { // and at a refresh, which asks the same question
 				w.clock.Add(time.Hour)
 				a.token(a.refreshment(got.text("refresh_token")))
 				if w.logged("login ended") > 0 || w.logged("last known claims") > 0 && c.idt["exp"] == nil {

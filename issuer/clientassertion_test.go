@@ -20,13 +20,13 @@ import (
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// assertionClaims are those of a good assertion.
+// assertionClaims returns the claims of a good assertion.
 func (a *app) assertionClaims() map[string]any {
 	now := a.w.clock.Now().Unix()
 	return map[string]any{"iss": a.id, "sub": a.id, "aud": a.base, "iat": now, "exp": now + 60, "jti": newVerifier()}
 }
 
-// sign makes a JWT. The header's members are set over alg and kid; nil removes one.
+// sign makes a JWT. header is merged over alg and kid; a nil member is removed.
 func sign(t testing.TB, alg jose.SignatureAlgorithm, key *jose.JSONWebKey, claims, header map[string]any) string {
 	t.Helper()
 	options := &jose.SignerOptions{ExtraHeaders: map[jose.HeaderKey]any{}}
@@ -49,7 +49,7 @@ func sign(t testing.TB, alg jose.SignatureAlgorithm, key *jose.JSONWebKey, claim
 	return must(signed.CompactSerialize())
 }
 
-// withKey makes the app one that proves itself with a key.
+// withKey makes the app authenticate with a key.
 func (a *app) withKey(alg jose.SignatureAlgorithm, key *jose.JSONWebKey) *app {
 	a.assertion = func() string { return sign(a.w.t, alg, key, a.assertionClaims(), nil) }
 	return a
@@ -57,7 +57,7 @@ func (a *app) withKey(alg jose.SignatureAlgorithm, key *jose.JSONWebKey) *app {
 
 const keysURL = "https://app.example/jwks.json"
 
-// Whole logins of clients that are a document, in each way to prove themselves.
+// Whole logins of clients with a metadata document, in each way to authenticate.
 func TestLoginsOfDocuments(t *testing.T) {
 	const chatGPT = "https://chatgpt.com/oauth/client.json"
 	inline := func(key *jose.JSONWebKey) map[string]any {
@@ -149,7 +149,8 @@ func TestLoginsOfDocuments(t *testing.T) {
 	})
 }
 
-// RFC 7523 §3 and RFC 8725, each rule broken once. None may use the code up.
+// The test breaks each rule of RFC 7523 §3 and RFC 8725 once. None of the refused requests may use
+// the code up.
 func TestAssertionsThatAreRefused(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{BurnOnWrongProof: true})
@@ -309,8 +310,8 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 			t.Error("no WWW-Authenticate for who used the Authorization header (RFC 6749 §5.2)")
 		}
 	})
-	// An assertion in the log would be good for minutes. Three letters of it could stand in a
-	// random jti.
+	// An assertion in the log could be used for minutes. The test looks for more than three
+	// letters, which could stand in a random jti.
 	for _, bad := range []string{"eyJhbGciOi", "hunter2", "mba1_", "mbr1_"} {
 		if log := w.log.String(); strings.Contains(log, bad) || !strings.Contains(log, "client_assertion: ") {
 			t.Errorf("%s is in the log, or no reason is", bad)
@@ -318,8 +319,8 @@ func TestAssertionsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A key that the client has only just made is found, and strangers who invent one do not make us
-// ask more than every 30 seconds.
+// A key that the client has just made is found. Strangers who invent key ids make the sidecar fetch
+// the set at most every 30 seconds.
 func TestKeyRotation(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -364,14 +365,14 @@ func TestKeyRotation(t *testing.T) {
 			for range 20 {
 				refresh(clientKey("invented", newEdKey()), jose.EdDSA, 401, "invalid_client", 3)
 			}
-			// A client that names no kid is found its new key as well.
+			// The new key is also found if the client names no kid.
 			unnamed := clientKey("", newEdKey())
 			publish(edKey().Public(), unnamed.Public())
 			refresh(unnamed, jose.EdDSA, 401, "invalid_client", 3)
 			w.clock.Add(30 * time.Second)
 			refresh(unnamed, jose.EdDSA, 200, "", 4)
-			// The host is away: what is known serves, what is not known may be new, so the client
-			// is not told that it is none.
+			// The host is away. Known keys still work. An unknown key may be a new one, so the
+			// client is not told that the key is invalid.
 			w.docs.fail(c.source)
 			w.clock.Add(30 * time.Second)
 			for range 20 {
@@ -392,7 +393,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// A jwks_uri is fetched by the rules of a document; with other things wrong, it is no key set.
+// A jwks_uri is fetched by the rules of a document; with other faults, it is not a key set.
 func TestKeySetsThatCannotBeRead(t *testing.T) {
 	good := mustJSON(t, jwks(ecKey().Public()))
 	for _, c := range []struct {
@@ -438,7 +439,8 @@ func TestKeySetsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// What a login was begun with holds for its whole way, whatever the document says meanwhile.
+// The way in which a login began to authenticate holds to its end, whatever the document says
+// meanwhile.
 func TestDocumentThatChangesDuringALogin(t *testing.T) {
 	withKey := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks(ecKey().Public())}
 	either := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none"}, "jwks": jwks(ecKey().Public())}
@@ -516,7 +518,8 @@ func TestDocumentThatChangesDuringALogin(t *testing.T) {
 	})
 }
 
-// A document is one client everywhere, and what one server gives it is noise at another.
+// A document is the same client at every server, but what one server issues to it is invalid at
+// another.
 func TestDocumentAtTwoServers(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	world := w.tenant("https://mcp.localhost/world")
@@ -541,7 +544,7 @@ func TestDocumentAtTwoServers(t *testing.T) {
 	}
 }
 
-// FuzzAssertion: whatever is sent, no token comes of it and nothing of ours fails.
+// FuzzAssertion checks that no input yields a token or makes the sidecar fail.
 func FuzzAssertion(f *testing.F) {
 	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	a := w.publish(documentURL, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks(ecKey().Public(), rsaKey().Public())}).withKey(jose.ES256, ecKey())

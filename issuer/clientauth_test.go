@@ -16,8 +16,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// How the client proves itself at the provider, at a login, a refresh and a revocation, by the
-// label, by what the provider lists and by which characters id and secret hold.
+// Each row shows how the sidecar authenticates at the provider, at a login, a refresh and a
+// revocation. It depends on the label, on what the provider lists and on the characters of id and
+// secret.
 func TestClientAuthAtTheProvider(t *testing.T) {
 	lists := func(methods ...string) map[string]any {
 		return map[string]any{"token_endpoint_auth_methods_supported": methods}
@@ -27,7 +28,7 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 	for _, c := range []struct {
 		name, label, id, secret string
 		discovery               map[string]any
-		want                    string // how it comes; "public" is a name alone
+		want                    string // how it comes; "public" means a client_id alone
 	}{
 		{"nothing is listed: Basic", "auto", "bouncer", plain, nil, "basic"},
 		{"both are listed: Basic", "auto", "bouncer", plain, both, "basic"},
@@ -70,9 +71,9 @@ func TestClientAuthAtTheProvider(t *testing.T) {
 	}
 }
 
-// With private_key_jwt there is no secret: the client signs, with a key that the provider reads at
-// an address of the sidecar's. The provider here verifies nothing; that a real one takes it is
-// tested in deploy/e2e.
+// With private_key_jwt there is no secret: the sidecar signs, and the provider reads the key at an
+// address of the sidecar. The provider here verifies nothing; deploy/e2e tests that a real one
+// accepts it.
 func TestClientKeyAtTheProvider(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", ""
@@ -126,7 +127,7 @@ func TestClientKeyAtTheProvider(t *testing.T) {
 	if seen := w.idp.Assertions(); len(seen) != 5 || len(slices.Compact(slices.Sorted(slices.Values(seen)))) != 5 {
 		t.Errorf("%d assertions: each request, also one that is sent again and a revocation, has its own", len(seen))
 	}
-	// It is no key of access tokens, and signs none.
+	// This key is not a key of access tokens, and signs none.
 	var jwks jose.JSONWebKeySet
 	json.Unmarshal([]byte(w.get(a.base+"/oauth/jwks.json").Body), &jwks)
 	for _, k := range jwks.Keys {
@@ -147,8 +148,8 @@ func TestClientKeyAtTheProvider(t *testing.T) {
 	}
 }
 
-// Traefik loads new labels while the sidecar runs: what must be registered then, and that this
-// provider takes no such key, is said as it would be at a start.
+// Traefik loads new labels while the sidecar runs. The log then says, as at a start, what must be
+// registered at the provider, and that this provider accepts no such key.
 func TestKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -182,7 +183,7 @@ func TestKeyInPlaceOfASecretIsAnnounced(t *testing.T) {
 	}
 }
 
-// Hydra wants the address of its token endpoint in aud.
+// Hydra requires the address of its token endpoint in aud.
 func TestAudienceOfAnAssertionAtHydra(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.ClientAuth, w.wiki.ClientSecret = "private_key_jwt", "" })
 	w.idp.Be(issuertest.Behaviour{AcceptOnly: "private_key_jwt", Endpoints: map[string]string{
@@ -196,7 +197,7 @@ func TestAudienceOfAnAssertionAtHydra(t *testing.T) {
 	}
 }
 
-// An address may be spelt otherwise in the discovery document than in a request.
+// The discovery document may spell an address differently than a request does.
 func TestAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ClientAuth, w.wiki.ClientSecret, w.wiki.UpstreamCheckInterval = "private_key_jwt", "", 0
@@ -212,7 +213,7 @@ func TestAssertionAtAnAddressThatIsSpeltOddly(t *testing.T) {
 	}
 }
 
-// The ring turns: a provider that reads the address knows the new key before it signs.
+// When the ring turns, a provider that reads the address knows the new key before that key signs.
 func TestClientsKeyTurnsWithTheRing(t *testing.T) {
 	kids := func(masters string) (published []string, signs string) {
 		w := newWorld(t, nil, func(w *world) {

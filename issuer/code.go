@@ -347,9 +347,10 @@ func (s *Issuer) handOver(ctx context.Context, code replay.Key, use replay.Use) 
 	}
 }
 
-// markCode asks the guard, if there is one, whether this is the first use of the provider's code. A
-// guard that does not answer is passed over where the provider will be asked; where nobody else
-// counts, the request fails. handBack is for a redemption that failed (handOver). If handBack fails
+// markCode asks the guard, if there is one, whether this is the first use of the provider's code.
+// If the guard does not answer, the redemption goes on where the provider still counts uses. It
+// fails where the callback has redeemed the provider's code, because then nothing else counts, and
+// where the guard is full. handBack is for a redemption that failed (handOver). If handBack fails
 // too, the person logs in again.
 func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode, mark replay.Key) (handBack func(), err error) {
 	use, err := s.ReplayGuard.Use(ctx, mark)

@@ -95,9 +95,9 @@ func (t *tenant) advertisedAtTheResource() []string {
 	return t.RequiredScopes
 }
 
-// grantableScope is what was asked of what this tenant can give, or all of it when nothing was
-// asked (RFC 6749 §3.3). Nobody knows yet who the person is. They allow this much, and scopeOf
-// decides what the rules give of it when a token is made.
+// grantableScope intersects the requested scopes with those that this tenant can grant; without a
+// request it returns all of them (RFC 6749 §3.3). Nobody knows yet who the person is. They allow
+// this much, and scopeOf decides what the rules give of it when a token is made.
 func (t *tenant) grantableScope(asked string) string {
 	return t.chosenScope(t.grantable(), asked)
 }
