@@ -94,6 +94,27 @@ func TestConnectPagesShowWhatIsRun(t *testing.T) {
 	}
 }
 
+// The versions of the SDKs that docs/connect/sdks.md has people install are those that are tested.
+func TestConnectPageOfTheSDKsNamesTheVersionsThatAreTested(t *testing.T) {
+	page := connectPage(t, "sdks.md")
+	for file, form := range map[string]string{
+		"go.mod":            `(github\.com/modelcontextprotocol/go-sdk) (v[0-9.]+)\n`,
+		"node/package.json": `"(@modelcontextprotocol/client)": "([0-9.]+)"`,
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(form).FindSubmatch(text)
+		if m == nil {
+			t.Fatalf("%s does not match %s", file, form)
+		}
+		if want := fmt.Sprintf("%s@%s`", m[1], m[2]); !strings.Contains(page, want) {
+			t.Errorf("docs/connect/sdks.md does not install %s", want)
+		}
+	}
+}
+
 // typed is a command as a page shows it, for this server: the words after skip of them, which name
 // the program.
 func typed(t *testing.T, page, line string, skip int, w way) []string {
