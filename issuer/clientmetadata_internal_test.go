@@ -14,9 +14,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
-// FuzzDocumentURL: of a URL that is accepted, the host that a person is shown is the one that
-// stands in it, to the letter, and is the one that is asked. url.Parse alone would decode a
-// percent-encoded host.
+// FuzzDocumentURL checks of each accepted URL that the person is shown the host exactly as it
+// stands there, and that this host is asked. url.Parse alone would decode a percent-encoded host.
 func FuzzDocumentURL(f *testing.F) {
 	for _, seed := range []string{"https://app.example/client.json", "https://app.example:8443/a?b", "https://%D1%81laude.ai/a", "https://[2001:4860::8]:8443/a", "https://a@b/c", "HTTPS://a.example/b", "https://claude.ai%E2%88%95x/a", "https://a.example/%2e/b"} {
 		f.Add(seed)
@@ -39,7 +38,7 @@ func FuzzDocumentURL(f *testing.F) {
 	})
 }
 
-// As at providers (TestRSAKeyLimitsAreOurs).
+// The limits are those for providers' keys (TestRSAKeyLimitsAreOurs).
 func TestRSAKeyLimitsOfClients(t *testing.T) {
 	if jose.MaxRSAModulusBits < maxRSABits {
 		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)

@@ -24,8 +24,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// draft-ietf-oauth-client-id-metadata-document §3: which URLs are a client_id. Those that are not
-// are never asked for.
+// draft-ietf-oauth-client-id-metadata-document §3 says which URLs are a client_id. The others are
+// never fetched.
 func TestDocumentURLs(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct{ name, id, says string }{ // says: empty if it is one
@@ -101,7 +101,7 @@ func TestDocumentURLs(t *testing.T) {
 	}
 }
 
-// §4: what a document must and must not say.
+// draft-ietf-oauth-client-id-metadata-document §4 says what a document must and must not contain.
 func TestDocuments(t *testing.T) {
 	ok, text := func(changes map[string]any) string { return mustJSON(t, documentMembers(documentURL, changes)) }, func(from, to string) string {
 		good := mustJSON(t, documentMembers(documentURL, nil))
@@ -231,7 +231,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// rsaOf is a public key of so many bits, whose private key nobody knows.
+// rsaOf returns a public key of so many bits. Nobody knows its private key.
 func rsaOf(bits int) *jose.JSONWebKey {
 	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
 	return &jose.JSONWebKey{Key: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}}
@@ -244,9 +244,10 @@ func manyURIs(n int) (uris []string) {
 	return append(uris, callback)
 }
 
-// §5, §8.6 and §8.7: how a document is fetched. What fails here says nothing about the client: the
-// person is told so, and a client that redeems or refreshes is asked to come again. It must not
-// read invalid_client, at which SDKs throw away what they have.
+// draft-ietf-oauth-client-id-metadata-document §5, §8.6 and §8.7 say how a document is fetched. A
+// failed fetch says nothing about the client: the person is told so, and a client that redeems or
+// refreshes is asked to come again. The error must not be invalid_client, at which SDKs throw away
+// what they have.
 func TestDocumentsThatCannotBeRead(t *testing.T) {
 	good := mustJSON(t, documentMembers(documentURL, nil))
 	spaces := func(n int) string { return good + strings.Repeat(" ", n-len(good)) }
@@ -346,7 +347,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// The request is a plain one, and has a deadline that does not depend on who waits for it.
+// The request is a plain one. Its deadline does not depend on the requests that wait for it.
 func TestRequestForADocument(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	good := w.publish(documentURL, nil)
@@ -373,7 +374,8 @@ func TestRequestForADocument(t *testing.T) {
 	}
 }
 
-// Where the operator switches them off, clients are told to register, and nobody's host is asked.
+// If the operator switches documents off, clients are told to register, and no client's host is
+// asked.
 func TestDocumentsThatAreSwitchedOff(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.MetadataDocuments = new(false) }
@@ -385,7 +387,7 @@ func TestDocumentsThatAreSwitchedOff(t *testing.T) {
 		if p := a.page(); p.Status != 400 || !strings.Contains(p.Body, "this server reads no such documents") {
 			t.Errorf("%s: status %d: %s", a.id, p.Status, p.Body)
 		}
-		// at which SDKs register
+		// an error at which SDKs register
 		if r := w.do(a.tokenRequest(a.refreshment("mbr1_x"))); r.Status != 401 || r.text("error") != "invalid_client" {
 			t.Errorf("%s: %d %s", a.id, r.Status, r.Body)
 		}
@@ -401,7 +403,7 @@ func TestDocumentsThatAreSwitchedOff(t *testing.T) {
 	}
 }
 
-// A request that no document can make good does not make us ask for one.
+// A request that no document could make valid does not cause a fetch.
 func TestDocumentIsNotFetchedForARequestThatIsRefusedAnyway(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.publish(documentURL, nil)
@@ -415,7 +417,7 @@ func TestDocumentIsNotFetchedForARequestThatIsRefusedAnyway(t *testing.T) {
 	}
 }
 
-// RFC 9111 §4.2, between a minute and a day.
+// A document is kept for as long as RFC 9111 §4.2 says, between a minute and a day.
 func TestDocumentIsKeptAsItsHeadersSay(t *testing.T) {
 	const second, hour, day = time.Second, time.Hour, 24 * time.Hour
 	date := func(d time.Duration) string { return issuertest.Start.Add(d).Format(http.TimeFormat) }
@@ -462,7 +464,8 @@ func TestDocumentIsKeptAsItsHeadersSay(t *testing.T) {
 	}
 }
 
-// What was read, or failed, when the clock was far ahead holds no longer than it would have.
+// A document that was read, or a fetch that failed, while the clock was far ahead holds no longer
+// than it would have with a right clock.
 func TestDocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	slow := w.documentApp("https://slow.example/client.json")
@@ -481,7 +484,8 @@ func TestDocumentThatWasReadWhenTheClockWasAhead(t *testing.T) {
 }
 
 // "Verified" says that the document was read from its host, now or within the time for which the
-// host lets it be kept. What serves instead of a document that cannot be read says so.
+// host lets it be kept. If something else serves in place of a document that cannot be read, the
+// page says so.
 func TestDocumentVerifiedIsWhatItsHostSaysNow(t *testing.T) {
 	const vendor = "https://claude.ai/oauth/mcp-oauth-client-metadata"
 	redirect := map[string]any{"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback"}, "client_name": "Claude"}
@@ -530,8 +534,8 @@ func hostOfURL(t *testing.T, address string) string {
 	return u.Host
 }
 
-// The last good copy serves for a day beyond its time, and not an hour longer; it is not fetched in
-// vain at every request.
+// The last good copy serves for a day beyond its time, and not an hour longer. A fetch that fails
+// is not repeated at every request.
 func TestDocumentWhoseLastGoodCopyServes(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -583,7 +587,7 @@ func TestDocumentWhoseLastGoodCopyServes(t *testing.T) {
 	}
 }
 
-// What is known of vendors' clients serves only when there is neither document nor copy.
+// The built-in knowledge of vendors' clients serves only when there is neither document nor copy.
 func TestDocumentsOfVendorsThatCannotBeRead(t *testing.T) {
 	for _, c := range []struct{ id, name, uri string }{
 		{"https://claude.ai/oauth/claude-code-client-metadata", "Claude Code", "http://localhost:53127/callback"},
@@ -617,7 +621,7 @@ func TestDocumentsOfVendorsThatCannotBeRead(t *testing.T) {
 			shows("Its Own Words")
 			w.docs.fail(c.id)
 			w.clock.Add(2 * time.Hour)
-			shows("Its Own Words") // a copy comes before what is known
+			shows("Its Own Words") // a copy counts more than built-in knowledge
 			w.clock.Add(30 * time.Hour)
 			shows(c.name)
 			w.docs.put(c.id, 404, "")
@@ -643,13 +647,13 @@ func TestDocumentsOfVendorsThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// Documents as their vendors published them in 2026. What serves without them allows the same and
-// no more.
+// The documents are as their vendors published them in 2026. The built-in knowledge that serves
+// without them allows the same and no more.
 func TestPublishedDocuments(t *testing.T) {
 	for _, c := range []struct {
 		document string
 		allowed  []string // redirect URIs
-		refused  []string // some that are the vendor's too
+		refused  []string // some more addresses of the same vendor
 	}{
 		{`{"client_id":"https://claude.ai/oauth/claude-code-client-metadata","client_name":"Claude Code","client_uri":"https://claude.ai","redirect_uris":["http://localhost/callback","http://127.0.0.1/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
 			[]string{"http://localhost:3118/callback", "http://127.0.0.1:52163/callback"}, []string{"https://claude.ai/api/mcp/auth_callback"}},
@@ -694,7 +698,7 @@ func TestPublishedDocuments(t *testing.T) {
 	}
 }
 
-// Many who want the same document share one fetch, and its failure.
+// Requests for the same document share one fetch, and its failure.
 func TestDocumentFetchIsSharedByAllWhoWait(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -725,8 +729,8 @@ func TestDocumentFetchIsSharedByAllWhoWait(t *testing.T) {
 			for range many - 1 {
 				go ask()
 			}
-			// One more who does not wait: those who came before it are in the queue or will find
-			// the answer.
+			// One more request comes, which does not wait. The requests before it are in the queue
+			// or will find the answer.
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			if got := w.do(newRequest(t, "GET", a.authorizeURL(), "", "").WithContext(ctx)); got.Status != 502 {
@@ -741,8 +745,8 @@ func TestDocumentFetchIsSharedByAllWhoWait(t *testing.T) {
 					t.Errorf("status %d, want %d", got, c.status)
 				}
 			}
-			// A failure is not kept, so those who came too late for the shared one may have asked
-			// anew.
+			// A failure is not kept, so requests that came too late for the shared one may have
+			// asked anew.
 			if n := w.docs.count(documentURL); n != 1 && c.status == 200 {
 				t.Errorf("%d fetches, want 1", n)
 			}
@@ -759,8 +763,8 @@ func (w *world) hanging(address string, release chan struct{}) *app {
 	return w.documentApp(address)
 }
 
-// Strangers who name hosts that hang hold up one another: one host has few places, and the last
-// ones are for well-known vendors' hosts and those of the operator's network.
+// Strangers who name hosts that hang hold up only one another. One host has few places, and the
+// last places are kept for the hosts of well-known vendors and of the operator's network.
 func TestDocumentFetchesAtTheSameTime(t *testing.T) {
 	const trusted = "https://apps.internal/client.json"
 	trust := func(w *world) {
@@ -827,9 +831,9 @@ type timeout struct{ error }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
-// A host that hung is not asked again for 15 seconds, whatever the URL: it would hold a place for
-// five of them each time. It says nothing about a document, so what is in the cache serves on; and
-// no stranger can make a vendor's host one that is not asked.
+// A host that hung is not asked again for 15 seconds, whatever the URL, because each request would
+// hold a place for five of them. The rest says nothing about a document, so cached documents still
+// serve. No stranger can put a vendor's host to rest.
 func TestDocumentHostThatHungIsNotAskedForAWhile(t *testing.T) {
 	slow := func(*http.Request) (*http.Response, error) { return nil, timeout{errors.New("i/o timeout")} }
 	trickle := func(r *http.Request) (*http.Response, error) {
@@ -893,7 +897,8 @@ type late struct{}
 
 func (late) Read([]byte) (int, error) { return 0, timeout{errors.New("i/o timeout")} }
 
-// A flood of documents takes the place of some, and never of all at once; what fails takes none.
+// A flood of documents displaces some cached documents, but never all at once. A fetch that fails
+// displaces none.
 func TestDocumentFlood(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	kept := make([]*app, 50)
@@ -932,8 +937,8 @@ func TestDocumentFlood(t *testing.T) {
 	}
 }
 
-// FuzzDocument: whatever is at a URL, nothing fails, and what is accepted names itself and only
-// sends codes where we would let it.
+// FuzzDocument checks that no content of a URL makes the sidecar fail, and that an accepted
+// document names itself and sends codes only to permitted addresses.
 func FuzzDocument(f *testing.F) {
 	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	a := w.documentApp(documentURL)
@@ -970,14 +975,14 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// xss is what somebody might write where a name is expected.
+// xss are texts that an attacker might write where a name is expected.
 var xss = []string{
 	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</title><script>alert(1)</script>`, `</style><script>alert(1)</script>`,
 	`{{.Style}}`, `javascript:alert(1)`, `<!--`, `--><b>`, `&lt;script&gt;`, `<svg/onload=alert(1)>`, `</form><form action="https://evil.example">`, `<base href=//evil.example>`, "Claude\u202egnp.exe", "a\x00b<b>",
 }
 
-// The person sees whose application it is by its host, which has been proven; what it says of
-// itself stays text.
+// The consent page names the application by its host, which has been proven. What the document says
+// of itself stays plain text.
 func TestConsentPageOfADocument(t *testing.T) {
 	for _, c := range []struct {
 		name, id, shown, uri string
@@ -1028,12 +1033,12 @@ func TestConsentPageOfADocument(t *testing.T) {
 	}
 }
 
-// tags are a page's, with their attributes' names.
+// tags returns the tags of a page with the names of their attributes.
 func tags(body string) []string {
 	return regexp.MustCompile(`"[^"]*"`).Split(strings.Join(regexp.MustCompile(`<[^>]*>`).FindAllString(body, -1), ""), -1)
 }
 
-// errorPage is what a stranger gets who sends this in every parameter.
+// errorPage returns the page that a stranger gets with this text in every parameter.
 func (w *world) errorPage(text string) *issuertest.Page {
 	q := url.Values{"client_id": {text}, "redirect_uri": {text}, "state": {text}, "scope": {text}, "resource": {text}}
 	return issuertest.NewBrowser(w.t, w.net).Get(w.wiki.PublicURL + "/oauth/authorize?" + q.Encode())

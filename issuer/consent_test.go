@@ -16,7 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// seen is a page as a reply.
+// seen returns a page as a reply.
 func seen(p *issuertest.Page) reply { return reply{Status: p.Status, Header: p.Header, Body: p.Body} }
 
 func TestConsentPage(t *testing.T) {
@@ -24,7 +24,7 @@ func TestConsentPage(t *testing.T) {
 	provider, _ := url.Parse(w.idp.Issuer)
 	for _, c := range []struct {
 		name, uri, shown string
-		loopback, app    bool // or else a site
+		loopback, app    bool // otherwise a site
 	}{
 		{"https", "https://app.example:8443/cb", "app.example:8443", false, false},
 		{"a capital i in place of an l, as the browser reads it", "https://cIaude.ai/cb", "ciaude.ai", false, false},
@@ -71,7 +71,8 @@ func TestConsentPage(t *testing.T) {
 }
 
 // Some providers (Amazon Cognito) ask for passwords at another host than their issuer's. The page
-// names the one that the person will see, and while a provider cannot be asked, its issuer's.
+// names the host that the person will see. While the provider cannot be asked, the page names the
+// issuer's host.
 func TestConsentPageNamesWhereOneSignsIn(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -94,8 +95,7 @@ func TestConsentPageNamesWhereOneSignsIn(t *testing.T) {
 	}
 }
 
-// Consent is asked for each client and each time, also of a person who is signed in at the
-// provider.
+// Every login of every client asks for consent, also if the person is signed in at the provider.
 func TestConsentIsAskedEveryTime(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	b := issuertest.NewBrowser(t, w.net)
@@ -240,8 +240,8 @@ func TestConsentAnswersThatAreRefused(t *testing.T) {
 	}
 }
 
-// At a double click a browser abandons the answer to the first click, and has maybe kept its
-// cookies.
+// At a double click a browser abandons the answer to the first click. It may have kept that
+// answer's cookies.
 func TestConsentSecondClickIsAnsweredLikeTheFirst(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -274,8 +274,8 @@ func TestConsentPageIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-// Nobody is taken to a site that they have just refused: anybody can register any. Programs on
-// their own machine wait for the answer.
+// A person is not taken to a site that they have just refused, because anybody can register any
+// site. A program on the person's own machine waits for the answer.
 func TestConsentDenied(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for uri, stays := range map[string]bool{callback: true, "HTTPS://app.example/": true, "http://127.0.0.1:33418/": false, "https://localhost/cb": false, "com.example.app:/cb": false} {
@@ -312,7 +312,7 @@ func TestContinuePageLeadsOn(t *testing.T) {
 			b := issuertest.NewBrowser(t, w.net)
 			p := b.Decide(b.Get(a.authorizeURL()), "deny")
 			checkPage(t, seen(p))
-			// As in TestConsentDenied.
+			// The page to the client is as in TestConsentDenied.
 			for _, to := range []string{cmp.Or(p.Next(), p.Link()), p.Link()} {
 				u, err := url.Parse(to)
 				want, _ := url.Parse(uri)
@@ -338,8 +338,8 @@ func TestContinuePageLeadsOn(t *testing.T) {
 	}
 }
 
-// What goes to the provider: state, nonce and PKCE always, one of its own for each login, and
-// nothing of the client's.
+// The request to the provider always has state, nonce and PKCE, new ones for each login, and
+// nothing that the client chose.
 func TestAuthorizationRequestToTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -409,8 +409,8 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// The longest request that is accepted still fits a cookie of 4 KB; whoever asks for more is told
-// so before a person is asked.
+// The longest request that is accepted still fits a cookie of 4 KB; a client that asks for more is
+// told so before a person is asked.
 func TestConsentCookieHoldsTheLongestRequest(t *testing.T) {
 	endpoint := "/" + strings.Repeat("b", 511-len("https://mcp.localhost/wiki"))
 	w := newWorld(t, nil, func(w *world) {
@@ -428,8 +428,8 @@ func TestConsentCookieHoldsTheLongestRequest(t *testing.T) {
 	b := issuertest.NewBrowser(t, w.net)
 	code := a.codeIn(b, "resource", resource)
 	a.token(a.redemption(code)).wants(t, 200, "")
-	// Nor do many of them shut the browser out: headers that are too long are refused before
-	// anybody could drop a cookie.
+	// Many such cookies do not shut the browser out either: a request with too long headers would
+	// be refused before anybody could delete a cookie.
 	for range 9 {
 		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
 		cookies := b.Cookies(a.base)
@@ -456,8 +456,8 @@ func TestConsentThatWasGivenCannotBeDenied(t *testing.T) {
 	}
 }
 
-// And a denied page can be allowed: the application hears access_denied, and then gets a code for
-// the same request.
+// A denied page can be allowed afterwards: the application hears access_denied, and then gets a
+// code for the same request.
 func TestConsentThatWasDeniedCannotBeGiven(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

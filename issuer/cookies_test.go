@@ -12,8 +12,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// tightJar drops the cookie of a host that was used longest ago, as browsers do: RFC 6265 §6.1 asks
-// for 50 of them, Chromium and Firefox keep about 180.
+// tightJar drops the least recently used cookie of a host, as browsers do. RFC 6265 §6.1 asks for
+// 50 of them; Chromium and Firefox keep about 180.
 type tightJar struct {
 	next  http.CookieJar
 	most  int
@@ -48,9 +48,9 @@ func cookiesOf(b *issuertest.Browser, address, prefix string) (found []string) {
 	return found
 }
 
-// However many consent pages a browser opens, it keeps the cookies of the newest, and loses neither
-// a login that is under way nor another program's cookies. TLS or not makes no difference but for
-// the names.
+// However many consent pages a browser opens, it keeps the cookies of the newest. It loses neither
+// a login that is under way nor another program's cookies. With or without TLS only the names
+// differ.
 func TestConsentCookiesAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		base, prefix string
@@ -96,9 +96,9 @@ func TestConsentCookiesAreBounded(t *testing.T) {
 	}
 }
 
-// What a browser brings from before there was a bound goes by and by, in answers whose header stays
-// short; cookies that are not ours are left alone, and order and age are not what a stranger could
-// gain by.
+// A browser may still have cookies from before there was a bound. They are deleted little by
+// little, in answers whose header stays short. Cookies of other programs are left alone. A stranger
+// gains nothing by the order or the age of cookies.
 func TestConsentCookiesFromBefore(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -45,8 +45,8 @@ func newDenyWorld(t testing.TB, document string) (*world, denyFile) {
 	return w, f
 }
 
-// What is in the document is refused within half a minute, wherever it would be served; the rest is
-// not.
+// Whatever the document names is refused within half a minute, wherever it would be served.
+// Everything else goes on.
 func TestDenyDocumentAtTheSidecar(t *testing.T) {
 	const nothing = `{"v":1,"serial":1}`
 	const other, family = "AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"
@@ -101,7 +101,7 @@ func TestDenyDocumentAtTheSidecar(t *testing.T) {
 			sid := w.verifiedToken(a.base, tokens.text("access_token"), w.clock.Now())["sid"].(string)
 			f.write(t, c.document(w, a, sid))
 			w.clock.Add(29 * time.Second)
-			// the copy is not old enough
+			// the copy is not yet old enough to be read again
 			tokens = a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
 			w.clock.Add(time.Second)
 			if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL()); p.Status != c.authorize || c.authorize != 200 && p.Next() != "" {
@@ -119,7 +119,7 @@ func TestDenyDocumentAtTheSidecar(t *testing.T) {
 					t.Errorf("a new login: %s, want %s", got, c.again)
 				}
 			}
-			// what was denied by mistake comes back
+			// an entry made by mistake is taken out again
 			f.write(t, strings.Replace(nothing, "1}", "3}", 1))
 			w.clock.Add(30 * time.Second)
 			a.token(a.refreshment(tokens.text("refresh_token"))).wants(t, 200, "")
@@ -137,7 +137,7 @@ func TestDenyOfAClientThatRevokes(t *testing.T) {
 	a.revoke(url.Values{"token": {token}}).wants(t, refused.Status, refused.text("error"))
 }
 
-// Who is denied cannot go on by registering once more: the login ends that it began.
+// A denied client cannot go on by registering once more, because the login that it began ends.
 func TestDenyOfAClientThatRegistersAgain(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a, b := w.register(w.wiki.PublicURL, onThisMachine), w.register(w.wiki.PublicURL, onThisMachine)
@@ -150,7 +150,7 @@ func TestDenyOfAClientThatRegistersAgain(t *testing.T) {
 	b.token(b.refreshment(ofB)).wants(t, 200, "")
 }
 
-// A mark is compared with a login's birth: a thief who refreshes does not outrun it.
+// notBefore is compared with the beginning of the login, so a thief cannot outrun it by refreshing.
 func TestDenyNotBeforeIsNotOutrunByRefreshes(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -164,8 +164,8 @@ func TestDenyNotBeforeIsNotOutrunByRefreshes(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-// A code of a replica whose clock is ahead is redeemed before it was made. That makes the login no
-// younger.
+// A code from a replica whose clock is ahead can be redeemed before its own time. That does not
+// make the login younger.
 func TestDenyNotBeforeCountsLoginsOfClocksAhead(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -243,8 +243,8 @@ func (h *denyHost) is(status int, serial int, rest, etag string) {
 	h.status, h.etag, h.body = status, etag, fmt.Sprintf(`{"v":1,"serial":%d%s}`, serial, rest)
 }
 
-// The last good copy holds, however long the place is away: dropping it would let in again whom it
-// keeps out. Without any copy nobody is served.
+// The last good copy counts however long the place is away: without it, denied people would be let
+// in again. Without any copy nobody is served.
 func TestDenyDocumentThatCannotBeRead(t *testing.T) {
 	host := &denyHost{}
 	w := newWorld(t, nil, func(w *world) {
@@ -331,7 +331,7 @@ func (s slowly) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(r)
 }
 
-// A bearer key and a machine's client end by the document too.
+// The document also ends a bearer key and a machine's client.
 func TestDenyDocumentDeniesMachines(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	info, err := issuer.CreateKey(newRing(t, masterOne), tenantID(w.wiki), issuer.Machine{Subject: "backup", Scope: "mcp:read"}, 24*time.Hour, w.clock.Now())
@@ -365,7 +365,7 @@ func TestDenyNotBeforeCountsForCodes(t *testing.T) {
 			w.relabel(func(*labels) {})
 			a := w.register(w.wiki.PublicURL, nil)
 			a.token(a.refreshment("mbr1_x")) // the document is read
-			// the person was at the provider, and the thief has the code and its verifier
+			// the person has signed in at the provider, and the thief has the code and its verifier
 			code := a.code()
 			w.clock.Add(5 * time.Second)
 			// mcpbouncer deny all
@@ -388,8 +388,8 @@ func (g gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.RoundTripper.RoundTrip(r)
 }
 
-// One request reads the document again, and meanwhile the others have the copy; but not after a
-// quiet night.
+// One request reads the document again, and meanwhile the other requests use the copy, unless the
+// copy is hours old after a quiet night.
 func TestDenyDocumentThatIsOldIsReadBeforeItJudges(t *testing.T) {
 	host := &denyHost{}
 	g := gate{host, make(chan struct{}, 4), make(chan struct{}, 4)}
@@ -429,8 +429,8 @@ func TestDenyDocumentThatIsOldIsReadBeforeItJudges(t *testing.T) {
 	}
 }
 
-// Whatever a client may register, the operator can deny by what the consent page shows. One address
-// has many spellings.
+// The operator can deny every address that a client may register, by what the consent page shows.
+// One address has many spellings.
 func TestDenyOfEachRedirectHostThatIsTaken(t *testing.T) {
 	for _, c := range []struct{ uri, entry string }{
 		{"https://[2001:db8::1]/callback", "2001:db8::1"},
@@ -453,7 +453,8 @@ func TestDenyOfEachRedirectHostThatIsTaken(t *testing.T) {
 	}
 }
 
-// What can deny nothing is named in the log, once for each edit, and denies nobody else.
+// The log names an entry that can deny nothing, once for each edit. Such an entry denies nobody
+// else.
 func TestDenyEntriesThatDenyNothingAreNamed(t *testing.T) {
 	w, f := newDenyWorld(t, `{"v":1,"serial":1}`)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// How the provider is asked for a refresh token, in its own way; or not at all.
+// Each provider is asked for a refresh token in its own way, or not at all.
 func TestOfflineAccessIsAskedForInTheProvidersWay(t *testing.T) {
 	supports := map[string]any{"scopes_supported": []string{"openid", "email", "offline_access"}}
 	for _, c := range []struct {
@@ -62,8 +62,8 @@ func TestOfflineAccessIsAskedForInTheProvidersWay(t *testing.T) {
 	}
 }
 
-// asGoogle makes the provider answer under Google's name: everything that is asked of Google goes
-// to it, and its documents say so.
+// asGoogle makes the provider answer under Google's name: every request to Google goes to it, and
+// its documents say so.
 func (w *world) asGoogle() {
 	const google = "https://accounts.google.com"
 	w.wiki.ProviderIssuer = google
@@ -89,7 +89,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// What becomes of a login by the label refresh and by what the provider gives.
+// Each row: what becomes of a login, by the label refresh and by what the provider gives.
 func TestRefreshModes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -149,15 +149,15 @@ func TestRefreshModes(t *testing.T) {
 	}
 }
 
-// Dex keeps one refresh token for each person and client, and all MCP clients share the bouncer's.
-// By default nobody notices.
+// Dex keeps one refresh token for each person and client, and for Dex all MCP clients are one
+// client, the sidecar. By default nobody notices.
 func TestRefreshOfASecondClientAtDex(t *testing.T) {
 	for _, c := range []struct {
 		refresh, want string
 		calls         int
 	}{
 		{"auto", "ok", 0}, // sessions
-		// the operator's choice: the newest login of a person is the only one
+		// the operator chose that only the newest login of a person lives
 		{"upstream", "invalid_grant", 1},
 	} {
 		t.Run("refresh="+c.refresh, func(t *testing.T) {
@@ -174,8 +174,9 @@ func TestRefreshOfASecondClientAtDex(t *testing.T) {
 	}
 }
 
-// How providers say that a refresh token is worth nothing, and how they say that they are out of
-// order; and what becomes of a login where this goes on for hours. Nobody is refreshed there.
+// Each row: how a provider says that a refresh token is worthless, or that it is out of order
+// itself, and what becomes of a login if this goes on for hours. No other login is refreshed
+// meanwhile.
 func TestDialectsOfRefusal(t *testing.T) {
 	entra := func(code string, numbers ...int) issuertest.Behaviour {
 		return issuertest.Behaviour{Refresh: "static", Body: fmt.Sprintf(`{"error":%q,"error_description":"AADSTS…","error_codes":%s}`, code, strings.Join(strings.Fields(fmt.Sprint(numbers)), ",")), Status: 400}
@@ -276,7 +277,7 @@ func TestDialectsOfRefusal(t *testing.T) {
 	}
 }
 
-// What a fault of somebody else's looks like, and passes, logs nobody out: not who is in, not who
+// A fault at the provider that passes logs nobody out: not a person who is active, not one who
 // comes back after a night, not where the provider is asked once a day.
 func TestRefreshSurvivesAFaultThatPasses(t *testing.T) {
 	for name, fault := range map[string]issuertest.Behaviour{
@@ -313,8 +314,8 @@ func TestRefreshSurvivesAFaultThatPasses(t *testing.T) {
 	}
 }
 
-// A function's processes forget since when a provider takes nothing; they count from its last word
-// on the login.
+// The processes of a function forget since when a provider has accepted nothing, so they count from
+// its last answer about the login.
 func TestRefreshOnLambdaGivesUpAfterADay(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.restart = true
@@ -334,8 +335,8 @@ func TestRefreshOnLambdaGivesUpAfterADay(t *testing.T) {
 	}
 }
 
-// A refusal in words that nobody knows is one where the provider has taken another login's refresh
-// token since; and nothing where it takes none.
+// A refusal in unknown words is a refusal if the provider has accepted another login's refresh
+// token since. It means nothing while the provider accepts none.
 func TestRefusalInUnknownWords(t *testing.T) {
 	for name, odd := range map[string]issuertest.Behaviour{
 		"an empty 400":           {Gone: true, RefusalEmpty: true},
@@ -350,7 +351,7 @@ func TestRefusalInUnknownWords(t *testing.T) {
 				w.idp.Be(kind)
 				s := &story{world: w, a: w.register(w.wiki.PublicURL, nil)}
 				gone, other := s.a.login().text("refresh_token"), ""
-				if others && !odd.Dex { // which keeps one refresh token for each person
+				if others && !odd.Dex { // Dex keeps one refresh token for each person
 					other = s.a.login().text("refresh_token")
 				}
 				w.clock.Add(time.Hour)
@@ -429,13 +430,13 @@ func (w *world) serveOther(s *story, be issuertest.Behaviour) {
 	s.said = append(s.said, outcome(a.token(a.refreshment(a.login().text("refresh_token")))))
 }
 
-// What ends a login at each provider, in its own way and at the next check: without a guard it is
-// the provider that knows. Where it lets a thief go on, docs/replay.md says so.
+// Each row: what ends a login at a provider, in its own way and at the next check. Without a guard
+// only the provider knows. docs/replay.md says where it lets a thief go on.
 func TestDialectsOfWhatEndsALogin(t *testing.T) {
 	deleted := map[string][2]string{"better-auth 1.7": {"invalid_request", "user not found"}}
 	type outcomes struct {
 		removed string // the person
-		revoked string // the login, by its client; empty: it is told that this is not possible
+		revoked string // the login, by its client; empty: the client hears that it cannot be
 		after   string // the first refresh token, after the newest was revoked
 		stolen  string // the first refresh token, which the owner has used, at another replica
 		owner   string // the owner's next refresh
@@ -492,8 +493,8 @@ func TestDialectsOfWhatEndsALogin(t *testing.T) {
 	}
 }
 
-// A code that was used or is wrong is the client's matter in whatever words the provider says so;
-// a mistake of the operator's stays one.
+// A used or wrong code is the client's fault, in whatever words the provider says so. A mistake of
+// the operator's is still reported as one.
 func TestDialectsOfUsedCodes(t *testing.T) {
 	for name, manner := range issuertest.Manners {
 		t.Run(name, func(t *testing.T) {
@@ -508,7 +509,7 @@ func TestDialectsOfUsedCodes(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		be    issuertest.Behaviour
-		first string // where no code was taken before
+		first string // before the provider has accepted any code
 		then  string
 	}{
 		{"an unknown code", issuertest.Behaviour{Status: 400, Error: "already_used"}, "server_error", "invalid_grant"},
@@ -542,8 +543,9 @@ func TestDialectsOfUsedCodes(t *testing.T) {
 	}
 }
 
-// Where a refresh token that comes twice ends all logins of its person, a lost answer ends one: it
-// is not asked for again. What has not gone out, or a page has answered, is no lost answer.
+// At some providers a refresh token that comes twice ends all logins of its person. There a lost
+// answer is not asked for again, so it ends one login only. A request that never went out, or one
+// that an HTML page answered, does not count as a lost answer.
 func TestRefreshWhoseAnswerWasLostEndsNoOtherLogin(t *testing.T) {
 	const kind = "better-auth 1.7"
 	for _, c := range []struct {
@@ -598,8 +600,8 @@ func TestRefreshWhoseAnswerWasLostEndsNoOtherLogin(t *testing.T) {
 	}
 }
 
-// An operator learns of providers that take used refresh tokens again though they give new ones:
-// once, and only where nothing else notices a thief.
+// The log names a provider that accepts used refresh tokens though it issues new ones: once, and
+// only where nothing else notices a thief.
 func TestProvidersThatTakeUsedRefreshTokensAreNamedInTheLog(t *testing.T) {
 	at := func(auth, token, keys, refresh string) issuertest.Behaviour {
 		return issuertest.Behaviour{Endpoints: map[string]string{"/authorize": auth, "/token": token, "/keys": keys}, Refresh: refresh}
@@ -638,8 +640,8 @@ func TestProvidersThatTakeUsedRefreshTokensAreNamedInTheLog(t *testing.T) {
 	}
 }
 
-// A new access token is used once where that ends the refresh token before; nowhere else, and not
-// where a label has it used anyway.
+// At some providers the first use of a new access token ends the previous refresh token. Only there
+// the sidecar uses it once, unless a label has it used anyway.
 func TestRefreshUsesTheNewAccessTokenWhereThatEndsTheOldRefreshToken(t *testing.T) {
 	for _, c := range []struct {
 		manner  string
@@ -676,7 +678,8 @@ func TestRefreshUsesTheNewAccessTokenWhereThatEndsTheOldRefreshToken(t *testing.
 	})
 }
 
-// upstreamCheckInterval=0 asks each time, also where login and check share a second.
+// With upstreamCheckInterval=0 the provider is asked at each refresh, also in the second of the
+// login.
 func TestCheckIntervalOfZero(t *testing.T) {
 	for _, refresh := range []string{"", "static"} {
 		w := newWorld(t, nil, func(w *world) { w.wiki.UpstreamCheckInterval = 0 })
@@ -717,7 +720,8 @@ func TestCheckInterval(t *testing.T) {
 	}
 }
 
-// A client that hangs up must not abort what a provider that rotates has begun.
+// A client that hangs up must not abort the request: a provider that rotates may have begun to
+// answer.
 func TestCheckDuringWhichAClientHangsUp(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{KillOnReuse: true, Delay: 100 * time.Millisecond})
@@ -733,7 +737,7 @@ func TestCheckDuringWhichAClientHangsUp(t *testing.T) {
 	}
 }
 
-// An operator learns that a stolen refresh token would go unnoticed: once.
+// The log says once that a stolen refresh token would go unnoticed.
 func TestStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
 	for _, c := range []struct {
 		guard string
@@ -754,8 +758,8 @@ func TestStaticProviderWithoutAGuardIsNamedInTheLog(t *testing.T) {
 	}
 }
 
-// Some systems cut URLs at 2,000 characters. With a code of Entra ID's size inside ours, the way
-// back to the client stays below.
+// Some systems cut URLs at 2,000 characters. With a code of Entra ID's size inside the sidecar's,
+// the URL back to the client stays below.
 func TestLargeValuesOfAProviderFit(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{CodeLength: 1500, RefreshLength: 1800})

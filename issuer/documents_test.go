@@ -20,8 +20,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// documentHosts are all hosts of client metadata documents in one: what is at a URL, and how often
-// it was asked for.
+// documentHosts plays all hosts of client metadata documents: it has what is at each URL, and
+// counts how often each was fetched.
 type documentHosts struct {
 	mu    sync.Mutex // guards the maps for one access
 	at    map[string]func(*http.Request) (*http.Response, error)
@@ -43,7 +43,7 @@ func (d *documentHosts) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer(r)
 }
 
-// count is how often a URL was asked for; without one, how often any was.
+// count returns how often a URL was fetched, or without a URL how often any was.
 func (d *documentHosts) count(address string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,7 +66,7 @@ func (d *documentHosts) handle(address string, answer func(*http.Request) (*http
 	d.at[address] = answer
 }
 
-// put makes a URL answer like this. Headers are pairs.
+// put makes a URL answer like this. headers are pairs of name and value.
 func (d *documentHosts) put(address string, status int, body string, headers ...string) {
 	d.handle(address, func(r *http.Request) (*http.Response, error) {
 		h := http.Header{"Content-Type": {"application/json"}}
@@ -87,7 +87,8 @@ func (d *documentHosts) fail(address string) {
 
 const documentURL = "https://app.example/client.json"
 
-// documentMembers are a good document at a URL, with some members changed; nil removes one.
+// documentMembers returns the members of a good document at a URL, with some changed; a nil member
+// is removed.
 func documentMembers(address string, changes map[string]any) map[string]any {
 	members := map[string]any{
 		"client_id": address, "client_name": "Test App", "redirect_uris": []string{callback}, "token_endpoint_auth_method": "none",
@@ -117,7 +118,7 @@ func (a *app) page(changes ...string) *issuertest.Page {
 	return issuertest.NewBrowser(a.w.t, a.w.net).Get(a.authorizeURL(changes...))
 }
 
-// waitFor waits for what another goroutine brings about.
+// waitFor waits until holds is true, which another goroutine brings about.
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.After(5 * time.Second)
@@ -132,7 +133,7 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// Keys of clients. They are made once: RSA keys take their time.
+// The keys of clients are made once, because RSA keys take their time.
 var (
 	rsaKey = sync.OnceValue(func() *jose.JSONWebKey { return clientKey("rsa", must(rsa.GenerateKey(rand.Reader, 2048))) })
 	ecKey  = sync.OnceValue(func() *jose.JSONWebKey { return clientKey("ec", must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))) })
@@ -152,5 +153,5 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// jwks is a JWK Set of keys, or of what a test calls one.
+// jwks returns a JWK Set of keys, or of what a test puts in their place.
 func jwks(keys ...any) map[string]any { return map[string]any{"keys": keys} }

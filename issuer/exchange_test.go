@@ -11,7 +11,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
-// exchange=auto judges the person in the browser where a rule can refuse them, and a guard counts.
+// With exchange=auto the rules are applied in the browser if one of them can refuse the person and
+// a guard counts.
 func TestExchangeAutoRedeemsTheProvidersCode(t *testing.T) {
 	nobody := func(*labels) {}
 	subjects := func(l *labels) { l.AllowedSubjects = []string{"person-1"} }
@@ -66,7 +67,7 @@ func TestExchangeAutoRedeemsTheProvidersCode(t *testing.T) {
 						g, store := issuer.NewFaultyGuard(idle, w.clock.Now)
 						store.Fail(errors.New("no route to host"), nil)
 						config.ReplayGuard = g
-					case "redis": // by its kind; what it keeps is kept in memory
+					case "redis": // its kind; the entries are kept in memory
 						_, memory, err := replay.OpenStore("memory", idle, 30*24*time.Hour, w.clock.Now)
 						if err != nil {
 							t.Fatal(err)
@@ -87,8 +88,8 @@ func TestExchangeAutoRedeemsTheProvidersCode(t *testing.T) {
 			if n := w.idp.Posts(); n != 1 {
 				t.Errorf("the provider's code was redeemed %d times", n)
 			}
-			// Where a guard counts, the second use is refused although this provider honours its
-			// codes again.
+			// If a guard counts, the second use is refused although this provider accepts its codes
+			// again.
 			if c.guard == "memory" || c.guard == "shared" || c.guard == "redis" {
 				a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
 			}
@@ -96,8 +97,8 @@ func TestExchangeAutoRedeemsTheProvidersCode(t *testing.T) {
 	}
 }
 
-// The default never lets a code be used more often than exchange=token does, with each guard and
-// each kind of provider, in one process.
+// In one process the default never lets a code be used more often than exchange=token does, with
+// each guard and each kind of provider.
 func TestExchangeAutoKeepsWhatTokenPromises(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for _, reuse := range []string{"", "allowed"} {
@@ -120,8 +121,8 @@ func TestExchangeAutoKeepsWhatTokenPromises(t *testing.T) {
 	}
 }
 
-// Who is not admitted reads so in the browser, and not "Authentication successful": nothing but
-// labels and the sidecar's defaults is set.
+// A person who is not admitted reads so in the browser, and not "Authentication successful". The
+// test sets only labels; everything else has the sidecar's defaults.
 func TestExchangeShowsARefusalInTheBrowser(t *testing.T) {
 	for _, redirect := range []string{"https://app.example/callback", "http://127.0.0.1:33418/callback"} {
 		w := newWorld(t, nil, func(w *world) {
@@ -144,8 +145,8 @@ func TestExchangeShowsARefusalInTheBrowser(t *testing.T) {
 	}
 }
 
-// Who is not admitted because a claim did not come reads that the operator must act, and not that
-// the account is the wrong one.
+// A person who is not admitted because a claim did not come reads that the operator must act, and
+// not that the account is the wrong one.
 func TestExchangeShowsInTheBrowserWhatCannotBeJudged(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.Exchange, w.wiki.AllowedGroups = "auto", []string{"wiki"}
@@ -160,7 +161,8 @@ func TestExchangeShowsInTheBrowserWhatCannotBeJudged(t *testing.T) {
 	}
 }
 
-// A login whose scopes the provider withholds could do nothing, and says so at once.
+// If the provider withholds all scopes of a login, the login could do nothing, and the person is
+// told at once.
 func TestExchangeOfALoginThatCouldDoNothing(t *testing.T) {
 	scope := "openid email"
 	for _, exchange := range []string{"token", "callback", "auto"} {
@@ -201,7 +203,7 @@ func TestExchangeOfALoginThatCouldDoNothing(t *testing.T) {
 	})
 }
 
-// What the provider did not send is told from what it said of the person.
+// A claim that the provider did not send is told apart from what it said of the person.
 func TestExchangeWithARuleWhoseClaimDidNotCome(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -14,11 +14,11 @@ type FaultyStore struct {
 	mu     sync.Mutex // guards the rest for one access
 	full   bool       // it has no room for answers
 	before error      // of calls that do nothing
-	after  error      // of calls that do what they should
-	lost   []error    // of the next raises, which do what they should
+	after  error      // of calls that take effect
+	lost   []error    // of the next raises, which take effect
 }
 
-// NewFaultyGuard is a replay guard over it.
+// NewFaultyGuard returns a replay guard over a new FaultyStore.
 func NewFaultyGuard(idle time.Duration, now func() time.Time) (*replay.Guard, *FaultyStore) {
 	const login = 30 * 24 * time.Hour
 	_, memory, err := replay.OpenStore("memory", idle, login, now)
@@ -36,7 +36,7 @@ func (f *FaultyStore) Fail(before, after error) {
 	f.before, f.after = before, after
 }
 
-// FailRaises makes so many raises fail after they did what they should.
+// FailRaises makes the next raises fail after they took effect.
 func (f *FaultyStore) FailRaises(times int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -45,7 +45,8 @@ func (f *FaultyStore) FailRaises(times int, err error) {
 	}
 }
 
-// Full makes it refuse, or take, answers to keep, as a memory store does that has too many.
+// Full makes the store refuse answers to keep, or accept them again, as a memory store does that
+// has too many.
 func (f *FaultyStore) Full(full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -30,7 +30,7 @@ var everyPath = []string{
 	"/oauth/token", "/oauth/revoke", "/nothing", "/healthz/", "//healthz", "/./healthz", "/oauth/../healthz", "//oauth/token", "/oauth//token", "/oauth/token/", "/HEALTHZ",
 }
 
-// direct asks a replica without plugin.
+// direct asks a replica without a plugin between.
 func (w *world) direct(method, path string, hops ...string) reply {
 	w.t.Helper()
 	r := newRequest(w.t, method, "http://sidecar"+path, "", "")
@@ -42,7 +42,8 @@ func (w *world) direct(method, path string, hops ...string) reply {
 
 func TestHopHeaderIsNeededForAllButHealth(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
-		// A header that opens has the provider asked for its document, which is no matter here.
+		// A header that opens makes the sidecar ask the provider for its document, which does not
+		// matter here.
 		w.config = func(c *issuer.Config) { c.Background = func(func()) {} }
 	})
 	now, good := w.clock.Now(), w.wiki.JSON()
@@ -150,8 +151,8 @@ func TestHopHeaderIsNeededForAllButHealth(t *testing.T) {
 							t.Fatalf("%s %s: it also says %s: %s", method, path, name, got.Header.Get(name))
 						}
 					}
-					// The reason is for who has the key. A stranger is not even told that there is
-					// one.
+					// The reason is for holders of the hop key. A stranger is not even told that
+					// there is one.
 					if got.Header.Get("X-Mcpb-Sidecar") != "1" || (got.Header.Get("X-Mcpb-Reason") != "") != authenticates(w, c.hops) {
 						t.Fatalf("%s %s: mark %q, reason %q", method, path, got.Header.Get("X-Mcpb-Sidecar"), got.Header.Get("X-Mcpb-Reason"))
 					}
@@ -167,7 +168,7 @@ func TestHopHeaderIsNeededForAllButHealth(t *testing.T) {
 	}
 }
 
-// The mark follows from the header that was sent and the hop key: whoever has not the key cannot
+// The mark is derived from the header that was sent and the hop key, so nobody without the key can
 // answer in the sidecar's place.
 func TestMarkIsOnEveryAnswer(t *testing.T) {
 	w := newWorld(t, nil, nil)
@@ -238,8 +239,8 @@ func readReason(t *testing.T, key, hop string, got reply) string {
 	return string(reason)
 }
 
-// Each cause is a line in ten seconds, whoever asks how often, with what an operator needs to find
-// it.
+// Each cause is logged once in ten seconds, however many requests come, with what an operator needs
+// to find it.
 func TestRefusedHopHeaderIsLogged(t *testing.T) {
 	foreign := newRing(t, masterTwo)
 	for _, c := range []struct {
@@ -301,7 +302,8 @@ func TestRefusedHopHeaderIsLogged(t *testing.T) {
 	}
 }
 
-// What is logged of a request is bounded, whoever chose it, and a label's name fits into a reason.
+// The part of a request that is logged is bounded, whoever chose it, and a label's name fits into a
+// reason.
 func TestHopHeaderLinesAreBounded(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := newRequest(t, "GET", "http://sidecar/oauth/jwks.json", "", "")
@@ -317,8 +319,8 @@ func TestHopHeaderLinesAreBounded(t *testing.T) {
 	}
 }
 
-// Strangers invent key ids: the lines are bounded, and what the plugin is refused for is logged all
-// the same.
+// Strangers can invent key ids. Their log lines are bounded, and a refusal of the plugin's own
+// header is logged all the same.
 func TestHopHeadersThatAreInventedDoNotFillTheLog(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for i := range 1000 {
@@ -381,7 +383,7 @@ func TestHealthShowsTheMasters(t *testing.T) {
 	}
 }
 
-// docs/replay.md lists the counters: these and no others.
+// docs/replay.md lists exactly these counters.
 func TestHealthCountersAreOnThePage(t *testing.T) {
 	page, err := os.ReadFile("../docs/replay.md")
 	if err != nil {
@@ -399,7 +401,7 @@ func TestHealthCountersAreOnThePage(t *testing.T) {
 	}
 }
 
-// A Function URL is public: health tells strangers nothing, with whatever hop header.
+// A Function URL is public, so health tells strangers nothing, whatever hop header they send.
 func TestHealthOnLambdaShowsNothing(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.OnLambda = true } })
 	for _, hops := range [][]string{nil, {"mbh1_forged"}, {issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())}} {
@@ -438,8 +440,8 @@ func TestHopHeadersOfManyTenants(t *testing.T) {
 	}
 }
 
-// The vectors that the plugin's suite writes, as they are: the sidecar holds the master that their
-// key belongs to.
+// The sidecar reads the vectors of the plugin's suite as they are, with the master secret to which
+// their key belongs.
 func TestHopVectorsAtTheSidecar(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {
@@ -466,7 +468,7 @@ func TestHopVectorsAtTheSidecar(t *testing.T) {
 			if err == nil {
 				payload = hop.Payload
 			}
-			// what opens, and is refused for what it says
+			// the header opens, and is refused for what it says
 			inside := strings.HasPrefix(name, "member-") || strings.HasPrefix(name, "version-") || name == "trailing-data"
 			if (err == nil) != (v["expect"] == "ok" || inside) || err == nil && string(payload) != v["payload"] {
 				t.Fatalf("opened with error %v: %s", err, payload)
@@ -495,7 +497,7 @@ func TestHopVectorsAtTheSidecar(t *testing.T) {
 	}
 }
 
-// The kit, whose Tenant is written from docs/hop.md, writes what the plugin writes.
+// The kit's Tenant is written from docs/hop.md alone, and produces what the plugin produces.
 func TestHopVectorOfAllLabelsIsWhatTheKitWrites(t *testing.T) {
 	vectors, err := loadHopVectors(os.DirFS("../plugin/testdata/hop"))
 	if err != nil {

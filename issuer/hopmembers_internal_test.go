@@ -59,7 +59,7 @@ func TestHopMembersOnThePage(t *testing.T) {
 
 const tableHead = "| member | type | default | example | meaning |\n|---|---|---|---|---|\n"
 
-// pageRows writes a row for each field of tenant that is a member.
+// pageRows returns a table row for each field of tenant that is a member.
 func pageRows(t *testing.T) []string {
 	rows := []string{fmt.Sprintf("| `v` | number | always sent | `%s` | The version of the payload. |\n", hopVersion)}
 	comments := fieldComments(t)
@@ -99,7 +99,7 @@ var (
 	pageTypes     = map[string]string{"string": "string", "[]string": "array of strings", "uint32": "32-bit number", "int64": "number"}
 )
 
-// inJSON is a tag's value as JSON: a text stands there as it is.
+// inJSON returns a tag's value as JSON. The tag has a text without quotes.
 func inJSON(t *testing.T, f reflect.StructField, tag string) string {
 	value, ok := f.Tag.Lookup(tag)
 	if !ok {
@@ -176,8 +176,8 @@ var (
 	kitTypes = map[string]string{"string": "string", "array of strings": "[]string", "32-bit number": "uint32", "number": "int64"}
 )
 
-// The page's table of paths is that of the routes: a second implementation of either side has it
-// alone. -update writes the table; whom a path is for stays as the page has it.
+// The table of paths on the page equals the routes, because a second implementation of either side
+// has only the page. -update writes the table, and keeps the column that says for whom a path is.
 func TestHopPathsAreThoseOfThePage(t *testing.T) {
 	page, err := os.ReadFile(hopPage)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// The monotonic clock stands still while a machine sleeps: the copy of last evening would be a
-// fresh one in the morning.
+// The monotonic clock stands still while a machine sleeps. By it, last evening's copy would count
+// as fresh in the morning.
 func TestNewMeasuresAgesByTheWallClock(t *testing.T) {
 	ring, err := sealing.ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {

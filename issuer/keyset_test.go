@@ -12,7 +12,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// logged counts the lines of the log that hold all of these.
+// logged counts the lines of the log that hold all parts.
 func (w *world) logged(parts ...string) (n int) {
 lines:
 	for line := range strings.Lines(w.log.String()) {
@@ -26,13 +26,13 @@ lines:
 	return n
 }
 
-// What a provider does with its keys ends no login of somebody who may still come in. The refresh
-// after the change is a good one, or a short one and the one after it is good.
+// No change of a provider's keys ends the login of a person who may still come in. The refresh
+// after the change succeeds, or it is a short one and the next one succeeds.
 func TestKeysThatChangeEndNoLogin(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		be     issuertest.Behaviour
-		cached bool   // the replica has the keys of before
+		cached bool   // the replica has the old keys
 		want   string // at the first refresh after the rotation
 		then   string // at the one after it
 		log    string
@@ -77,8 +77,9 @@ func TestKeysThatChangeEndNoLogin(t *testing.T) {
 	}
 }
 
-// The window of docs/replay.md: an id_token that nobody can verify is bridged for two hours, and
-// then the person logs in again. Another person's ends the login at once, verified or not.
+// docs/replay.md promises a window: an id_token that nobody can verify is bridged for two hours,
+// and then the person logs in again. Another person's id_token ends the login at once, verified or
+// not.
 func TestIDTokenThatStaysBroken(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -119,7 +120,7 @@ func TestIDTokenThatStaysBroken(t *testing.T) {
 	}
 }
 
-// One odd key in the set shuts out nobody: it is passed over, and named once.
+// One odd key in the set shuts out nobody: it is passed over, and the log names it once.
 func TestKeysThatAreOddArePassedOver(t *testing.T) {
 	const x, y = `"x":"qlhwsjtqv8OwZFzOn5xNlIAMG2fRTPpDPZLhQEXgJdg"`, `"y":"A4ZTZkYGX1PDHaZHgLq8rfHSdBlCWCLBCJqKSkwtOVg"`
 	rsa1024 := `"n":"` + strings.Repeat("v", 171) + `","e":"AQAB"`
@@ -171,7 +172,7 @@ func TestKeysThatAreOddArePassedOver(t *testing.T) {
 	}
 }
 
-// Who needs a key that is passed over is refused with the reason why.
+// A login that needs a key that was passed over is refused, with the reason.
 func TestKeysThatAreOddAndNeeded(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -198,7 +199,8 @@ func TestKeysThatAreOddAndNeeded(t *testing.T) {
 
 const ed25519JWK = `{"kty":"OKP","crv":"Ed25519","kid":"provider-key","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
 
-// At a login the key must be the one that is named; an old answer of the set is asked for again.
+// At a login the signature must be by the key that the id_token names. If that key is missing from
+// an older copy of the set, the set is fetched again.
 func TestKeysAtALogin(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -238,8 +240,9 @@ func TestKeysAtALogin(t *testing.T) {
 	}
 }
 
-// A key set that is old for longer than is waited for costs no login: the code is spent at the
-// provider, and the client that comes again within the minute gets in.
+// If the provider serves an old key set for longer than the sidecar waits, no login is lost: the
+// code is spent at the provider, and a client that repeats its request within the minute gets its
+// tokens.
 func TestKeysThatComeLateCostNoLogin(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
@@ -266,7 +269,7 @@ func TestKeysThatComeLateCostNoLogin(t *testing.T) {
 	}
 }
 
-// "Cannot be reached" is said when nothing came.
+// "Cannot be reached" is said only if nothing came.
 func TestKeysThatCannotBeReached(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {})
 	w.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"jwks_uri": "http://127.0.0.1:1/keys"}})
@@ -277,8 +280,8 @@ func TestKeysThatCannotBeReached(t *testing.T) {
 	}
 }
 
-// A set of a thousand keys costs no thousand verifications, and refreshes that come at once share a
-// fetch.
+// A set of a thousand keys does not cost a thousand verifications, and refreshes that come at once
+// share a fetch.
 func TestKeysAreFetchedOnceForAll(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.UpstreamCheckInterval = 0 })
 	const many = 8
@@ -350,7 +353,7 @@ func TestProviderAnswersOfOddTypes(t *testing.T) {
 		t.Run("discovery, "+name, func(t *testing.T) {
 			for _, v := range odd {
 				if name == "authorization_response_iss_parameter_supported" && v == true {
-					continue // it must keep its promise
+					continue // true promises iss in each answer, and this provider sends none
 				}
 				w := newWorld(t, nil, nil)
 				w.idp.Be(issuertest.Behaviour{DiscoveryMembers: map[string]any{name: v}})
@@ -386,7 +389,8 @@ func TestProviderAnswersOfOddTypes(t *testing.T) {
 		w.idp.Be(issuertest.Behaviour{AnswerType: "text/plain"})
 		w.register(w.wiki.PublicURL, nil).login()
 	})
-	// Silence about scopes is the same in a form: at a refresh all is as before (RFC 6749 §6).
+	// A form that is silent about scopes means the same: at a refresh the scopes are as before (RFC
+	// 6749 §6).
 	t.Run("token response that is a form without scope", func(t *testing.T) {
 		w := newWorld(t, nil, func(w *world) {
 			w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.UpstreamCheckInterval = []string{"openid", "mcp:read"}, []string{"mcp:read"}, 0
@@ -430,7 +434,7 @@ func TestProviderAnswersOfOddTypes(t *testing.T) {
 	}
 }
 
-// A scope that is no string grants nothing that was not understood.
+// If scope is not a string, it grants nothing that was not understood.
 func TestProviderScopesOfOddTypes(t *testing.T) {
 	for _, c := range []struct {
 		name string

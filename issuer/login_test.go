@@ -94,8 +94,8 @@ func (w *world) checkTokens(a *app, r reply, resource, scope string) {
 	}
 }
 
-// Two replicas share nothing but the master secret. Each request goes to the other one, and each is
-// a process that has just started.
+// Two replicas share nothing but the master secret. The requests alternate between them, and each
+// request meets a process that has just started.
 func TestReplicasRememberNothing(t *testing.T) {
 	const minute, hour = time.Minute, time.Hour
 	midnight := issuertest.Start.Truncate(24 * hour).Add(24 * hour)
@@ -162,7 +162,7 @@ func TestMasterRotatesInTheMiddleOfALogin(t *testing.T) {
 	const accepting, promoted = masterOne + "," + masterTwo, masterTwo + "," + masterOne
 	for _, c := range []struct {
 		name string
-		// of the two replicas: at registration, at login, at redemption, at refresh
+		// the masters of the two replicas: at registration, at login, at redemption, at refresh
 		masters [][]string
 	}{
 		{"accepted, then promoted at once", [][]string{{masterOne}, {accepting}, {promoted}, {promoted}}},
@@ -183,8 +183,8 @@ func TestMasterRotatesInTheMiddleOfALogin(t *testing.T) {
 			w.verifiedToken(a.base, first.text("access_token"), w.clock.Now())
 			second := a.token(a.refreshment(first.text("refresh_token"))).wants(t, 200, "")
 
-			// The old master is taken away: what the new one sealed still opens, the old client
-			// does not.
+			// The old master is removed. Values that the new one sealed still open; the old
+			// client_id does not.
 			w.masters = []string{masterTwo}
 			w.hopKey = newRing(t, masterTwo).HopKey()
 			w.net = &issuertest.Internet{}
@@ -209,7 +209,8 @@ func TestReplicaWithAnotherMasterKnowsNothing(t *testing.T) {
 	}
 }
 
-// Everything of /wiki is noise at /world, though provider, upstream client and master are the same.
+// Every value of /wiki is invalid at /world, though provider, upstream client and master are the
+// same.
 func TestTenantsShareNothing(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	world := w.tenant("https://mcp.localhost/world")
@@ -264,7 +265,7 @@ func TestTenantsShareNothing(t *testing.T) {
 	})
 }
 
-// A tenant whose labels change in one fact is another tenant: what was given out before ends.
+// A tenant that changes in one fact is another tenant: everything issued before ends.
 func TestTenantOfAnotherGeneration(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -25,12 +25,12 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// id is that of the tenant of these labels.
+// id returns the id of the tenant with these labels.
 func (w *world) id(tn labels) sealing.TenantID {
 	return sealing.Tenant{PublicURL: tn.PublicURL, Resource: tn.Resource, Audience: tn.Audience, UpstreamIssuer: tn.ProviderIssuer, UpstreamClientID: tn.ClientID, Generation: tn.Generation}.ID()
 }
 
-// machine is a client that the operator made.
+// machine creates a client as the operator would.
 func (w *world) machine(m issuer.Machine, method string, keys []byte) *app {
 	w.t.Helper()
 	info, err := issuer.RegisterMachine(newRing(w.t, masterOne), w.id(w.wiki), m, "CI", method, keys, w.clock.Now())
@@ -51,8 +51,8 @@ func (w *world) hop(path string, form url.Values) reply {
 	return w.read(issuertest.Serve(w.replica(), r))
 }
 
-// A machine logs in with what the operator gave it, and is who the operator said, whatever the
-// rules about people are.
+// A machine logs in with the credentials that the operator made, and is who the operator said,
+// whatever the rules about people are.
 func TestClientCredentials(t *testing.T) {
 	made := issuer.Machine{Subject: "ci-bot", Scope: "wiki:read wiki:write"}
 	for _, c := range []struct {
@@ -120,7 +120,7 @@ func TestClientCredentials(t *testing.T) {
 	}
 }
 
-// A machine with a key of its own; the public half travels in its client_id.
+// A machine can have a key of its own. Its client_id carries the public half.
 func TestClientCredentialsWithAKey(t *testing.T) {
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -190,7 +190,7 @@ func TestClientCredentialsWithAKey(t *testing.T) {
 	}
 }
 
-// People's clients get nothing without a person, and machines nothing as one.
+// A person's client gets nothing without a person, and a machine gets nothing as a person.
 func TestGrantsOfEachClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	machine := w.machine(issuer.Machine{Subject: "ci-bot"}, "client_secret_post", nil)
@@ -224,7 +224,8 @@ func TestGrantsOfEachClient(t *testing.T) {
 	}
 }
 
-// A client_id that claims to be a machine's, sealed by a program with other rules.
+// A client_id can claim to be a machine's, sealed by a program with other rules. Such an id is
+// refused.
 func TestMachinesThatAreForged(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	const uris, method, subject, keys = 1, 2, 4, 6
@@ -254,7 +255,7 @@ func TestMachinesThatAreForged(t *testing.T) {
 	}
 }
 
-// What an operator may not make.
+// The table lists machines that an operator may not create.
 func TestMachinesThatAreNotMade(t *testing.T) {
 	ring := newRing(t, masterOne)
 	rs, err := rsa.GenerateKey(rand.Reader, 4096)
@@ -303,7 +304,7 @@ func TestMachinesThatAreNotMade(t *testing.T) {
 	}
 }
 
-// The plugin gets an access token for a bearer key. It ends with the key.
+// The plugin gets an access token for a bearer key. The token ends with the key.
 func TestBearerKeys(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		// about people
@@ -358,8 +359,8 @@ func TestBearerKeys(t *testing.T) {
 	})
 }
 
-// What an MCP server gets that verifies who calls: the token's claims, for it alone, for five
-// minutes.
+// An MCP server that verifies who calls gets an assertion: the access token's claims, for this
+// server alone, for five minutes.
 func TestAssertionForTheMCPServer(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.IdentityClaims = []string{"email", "groups"}
@@ -390,7 +391,7 @@ func TestAssertionForTheMCPServer(t *testing.T) {
 		if !w.signedHere(r.text("assertion")) {
 			t.Error("no published key verifies it")
 		}
-		ask(r.text("assertion")).wants(t, 400, "invalid_grant") // it is no access token
+		ask(r.text("assertion")).wants(t, 400, "invalid_grant") // it is not an access token
 	}
 	for name, text := range map[string]string{
 		"nothing": "", "no JWT": "x", "a changed signature": token[:len(token)-40] + another(token[len(token)-40:len(token)-39]) + token[len(token)-39:], "an unsigned one": unsigned(t, token),

@@ -22,7 +22,7 @@ func TestServerMetadata(t *testing.T) {
 				c.base + "/.well-known/oauth-authorization-server", c.base + "/.well-known/openid-configuration",
 				u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + u.Path, u.Scheme + "://" + u.Host + "/.well-known/openid-configuration" + u.Path,
 			}
-			// where clients ask that do not know the resource's metadata
+			// clients ask here if they do not know the resource's metadata
 			for _, endpoint := range []string{"/mcp", "/sse", "/mcp/"} {
 				addresses = append(addresses, addresses[0]+endpoint, addresses[2]+endpoint, addresses[3]+endpoint)
 			}
@@ -55,7 +55,7 @@ func TestServerMetadata(t *testing.T) {
 	}
 }
 
-// Arrays are arrays also where the labels give nothing: clients fail on null.
+// Lists are arrays even if the labels give nothing, because clients fail on null.
 func TestMetadataOfATenantWithoutScopes(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.Scopes, w.wiki.RequiredScopes, w.wiki.MCPPaths = []string{}, []string{}, []string{}
@@ -88,7 +88,7 @@ func TestProtectedResourceMetadata(t *testing.T) {
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/sse", "https://mcp.localhost/wiki/sse"},
 		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki", "https://mcp.localhost/wiki"},
 		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/mcp", "https://mcp.localhost/wiki/mcp"},
-		// With a slash at the end, as a person may type it; it is part of what clients compare.
+		// A person may type the URL with a slash at the end. Clients compare it too.
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/", "https://mcp.localhost/wiki/"},
 		{"https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp/", "https://mcp.localhost/wiki/mcp/"},
 		{"https://mcp.localhost/.well-known/oauth-protected-resource/wiki/", "https://mcp.localhost/wiki/"},
@@ -123,8 +123,8 @@ func TestProtectedResourceMetadata(t *testing.T) {
 	}
 }
 
-// The key set holds the keys of the past whose tokens may live, the current one, and the next;
-// nothing private.
+// The key set holds old keys whose tokens may still be valid, the current one and the next one. It
+// holds nothing private.
 func TestKeySet(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.masters = []string{masterOne + "," + masterTwo} })
 	midnight := w.clock.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)
@@ -163,7 +163,7 @@ func TestKeySet(t *testing.T) {
 	}
 }
 
-// A token is signed by a key that was in the set an hour before.
+// A key signs tokens only after it was in the published set for an hour.
 func TestKeyIsPublishedBeforeItSigns(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -183,7 +183,7 @@ func TestKeyIsPublishedBeforeItSigns(t *testing.T) {
 	}
 }
 
-// What a log, a cache or a proxy may keep: only the public documents.
+// A log, a cache or a proxy may keep the public documents and nothing else.
 func TestCachingOfPublicDocumentsOnly(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)

@@ -32,8 +32,8 @@ func linesOf(t *testing.T, log, message string) (found []map[string]any) {
 	return found
 }
 
-// One request for the keys, which is what the plugin sends at load, and the log says what would
-// otherwise be found out by the first person who signs in.
+// After one request for the keys, which the plugin sends at load, the log says what the first
+// person who signs in would otherwise find out.
 func TestTenantIsAnnouncedWithWhatIsMissing(t *testing.T) {
 	sealed := provider.SealSecret(newRing(t, masterOne), "https://another.example", "client", "s", issuertest.NewClock().Now())
 	for _, c := range []struct{ name, secret, variable, cause string }{
@@ -112,8 +112,8 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 			c.change(&after)
 			seen(before)
 			seen(after)
-			// Two that alternate, as replicas of Traefik do while a change is under way, are said
-			// once.
+			// Two settings that alternate, as on replicas of Traefik while a change is under way,
+			// are logged once.
 			for range 3 {
 				seen(before)
 				seen(after)
@@ -137,10 +137,10 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 	}
 }
 
-// Two middlewares may have one name for their resources: a line that says the name alone is about
-// either of them.
+// Two middlewares may use one name for their resources, so a line with that name alone could be
+// about either.
 func TestTenantIsNamedInEachLineByItsIssuer(t *testing.T) {
-	// In the sources nothing but named writes the member.
+	// In the sources only the method named writes this member.
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestTenantIsNamedInEachLineByItsIssuer(t *testing.T) {
 			t.Errorf("%s: use named: %s", file, found)
 		}
 	}
-	// And in a run.
+	// The same holds in a run.
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	a.login()
@@ -182,9 +182,9 @@ func TestTenantIsNamedInEachLineByItsIssuer(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with the label providerIssuer or the provider is named in the log when the
-// tenant is first seen: what came, with its status and content type, and what to do. Only where
-// nothing came do people and clients hear that the provider cannot be reached.
+// When a tenant is first seen, the log says what is wrong with the label providerIssuer or with the
+// provider: what came, with status and content type, and what to do. People and clients hear that
+// the provider cannot be reached only if nothing came.
 func TestDiscoveryThatFailsNamesItsCause(t *testing.T) {
 	type be = issuertest.Behaviour
 	const unreachable, away, setUp = "The sign-in provider cannot be reached.", "The sign-in provider is not available.", "The sign-in provider cannot be used as it is set up here"
@@ -282,8 +282,8 @@ func TestProviderOfAPrivateCAIsNamed(t *testing.T) {
 	}
 }
 
-// A redirect of the discovery document is followed within the origin, and of nothing else; the
-// issuer in it must be the label's as ever.
+// Only a redirect of the discovery document is followed, and only within its origin. The issuer in
+// the document must still equal the label.
 func TestDiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -310,8 +310,8 @@ func TestDiscoveryDocumentMayBeElsewhereInTheOrigin(t *testing.T) {
 	}
 }
 
-// The first who signs in finds what was read when the labels were loaded; on Lambda, where nothing
-// runs between two requests, nothing is read ahead, and the log says so.
+// The first person who signs in finds the document that was read when the labels were loaded. On
+// Lambda nothing runs between two requests, so nothing is read ahead, and the log says so.
 func TestProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
 	for _, c := range []struct {
 		lambda bool
@@ -336,7 +336,8 @@ func TestProviderIsAskedWhenTheTenantIsFirstSeen(t *testing.T) {
 	}
 }
 
-// No request waits for that, and strangers who invent hosts have no more of them wait than a few.
+// No request waits for reading ahead. Strangers who invent hosts cannot start more than a few such
+// reads.
 func TestProviderIsAskedAheadAndNobodyWaits(t *testing.T) {
 	var held []func()
 	w := newWorld(t, nil, func(w *world) {

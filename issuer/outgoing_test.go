@@ -15,8 +15,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// A connection that was closed while nobody looked is no answer: whatever is asked next is asked on
-// another one. net/http itself does so for GET, and not for what a login hangs on.
+// A connection that was closed while nobody looked is not an answer: the next request is sent on
+// another one. net/http itself does this for GET, but not for the POST requests on which a login
+// depends.
 func TestConnectionThatDiedIsNotAnAnswer(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
@@ -30,7 +31,7 @@ func TestConnectionThatDiedIsNotAnAnswer(t *testing.T) {
 				})
 				w.idp.Be(issuertest.Behaviour{Claims: thin, UserInfo: info, Revocation: true, KillOnReuse: true})
 				a := w.register(w.wiki.PublicURL, nil)
-				a.login() // a connection is kept from here on
+				a.login() // from here on a connection is kept
 
 				b := issuertest.NewBrowser(t, w.net)
 				back := a.begun(b)
@@ -56,7 +57,7 @@ func TestConnectionThatDiedIsNotAnAnswer(t *testing.T) {
 				}
 				w.clock.Add(2 * time.Hour) // discovery and keys are due again
 				w.idp.Drop()
-				// The browsers', who are not the sidecar.
+				// Browsers make these requests, not the sidecar.
 				w.idp.Transport.(*http.Transport).CloseIdleConnections()
 				a.login()
 			})
@@ -64,8 +65,8 @@ func TestConnectionThatDiedIsNotAnAnswer(t *testing.T) {
 	}
 }
 
-// What a provider said of a code that is spent is kept for the client, who was told to try again:
-// once, for whoever brings the code first.
+// The provider's answer to a spent code is kept for the client, which was told to try again. It is
+// given out once, to whoever brings the code first.
 func TestUnfinishedLoginIsNotLost(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	kind := issuertest.Behaviour{Claims: thin, UserInfo: map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}}
@@ -78,7 +79,7 @@ func TestUnfinishedLoginIsNotLost(t *testing.T) {
 					w := newWorld(t, nil, func(w *world) {
 						w.wiki.Exchange, w.wiki.AllowedEmails = exchange, []string{"ada@example.com"}
 						w.guarded(guard)
-						if guard == "shared" { // no request meets the replica of the one before
+						if guard == "shared" { // each request meets another replica than the last
 							w.skews = []time.Duration{0, 0, 0}
 						}
 					})
@@ -102,8 +103,8 @@ func TestUnfinishedLoginIsNotLost(t *testing.T) {
 	}
 }
 
-// "Try again" is not said where that cannot work: an answer that is too long to keep is lost with
-// its code, so the person logs in again.
+// "Try again" is not said if it cannot work: an answer that is too long to keep is lost with its
+// code, so the person logs in again.
 func TestUnfinishedLoginThatIsTooLong(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
@@ -124,7 +125,8 @@ func TestUnfinishedLoginThatIsTooLong(t *testing.T) {
 	}
 }
 
-// Only one of those who bring the code again goes on with what was learnt, and only for a minute.
+// Only one of the requests that repeat the code goes on with the kept answer, and only for a
+// minute.
 func TestUnfinishedLoginServesOnce(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -160,7 +162,7 @@ func TestUnfinishedLoginServesOnce(t *testing.T) {
 	}
 }
 
-// A fault that passes while there is time is not the client's matter.
+// A client does not notice a fault that passes while there is time.
 func TestLoginWaitsForAFaultThatPasses(t *testing.T) {
 	thin := func(m map[string]any) { delete(m, "email") }
 	info := map[string]any{"sub": "person-1", "email": "ada@example.com", "email_verified": true}
@@ -195,8 +197,8 @@ func TestLoginWaitsForAFaultThatPasses(t *testing.T) {
 	}
 }
 
-// Where a provider says for how long it is busy, it is not asked before; and nobody waits beyond
-// the time that a request has.
+// If a provider says for how long it is busy, it is not asked earlier. No request waits longer than
+// its own time limit.
 func TestRetryAfterOfAProviderIsObeyed(t *testing.T) {
 	var pauses []time.Duration
 	w := newWorld(t, nil, func(w *world) {
@@ -227,8 +229,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// What only headers for the MCP server would tell delays no login: it begins without, with a short
-// access token, and the next refresh asks.
+// A claim that only headers for the MCP server need does not delay a login. The login begins
+// without it, with a short access token, and the next refresh asks.
 func TestLoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
 	info := map[string]any{"sub": "person-1", "name": "Ada", "email": "ada@example.com", "email_verified": true}
 	verified := func(m map[string]any) {
@@ -276,7 +278,8 @@ func TestLoginBeginsWithoutWhatNoRuleNeeds(t *testing.T) {
 	}
 }
 
-// A login without a refresh token of the provider cannot be asked about: it begins anew soon.
+// For a login without a refresh token of the provider, nobody can ask later: it ends soon, and the
+// person logs in again.
 func TestLoginWithoutChecksThatBeganWithoutAClaimIsShort(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.IdentityClaims = []string{"name"} })
 	w.idp.Be(issuertest.Behaviour{UserInfo: map[string]any{"sub": "person-1"}, UserInfoStatus: 500, Refresh: "none"})
@@ -288,8 +291,8 @@ func TestLoginWithoutChecksThatBeganWithoutAClaimIsShort(t *testing.T) {
 	a.token(a.refreshment(got.text("refresh_token"))).wants(t, 400, "invalid_grant")
 }
 
-// Who hangs up while the provider is asked has not spent the code: it comes again, and so does the
-// person's browser.
+// A client that hangs up while the provider is asked has not spent the code. Client and browser can
+// both repeat their request.
 func TestRedemptionDuringWhichAClientHangsUp(t *testing.T) {
 	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"token", "shared"}, {"callback", "none"}, {"callback", "memory"}, {"callback", "shared"}, {"auto", "shared"}} {
 		exchange := c[0]
@@ -346,8 +349,8 @@ func TestRedemptionDuringWhichAClientHangsUp(t *testing.T) {
 	}
 }
 
-// Who comes again while the provider is still being asked comes before the first request has ended:
-// that must not present the code a second time, which a provider may take for theft.
+// A client may repeat its request before the first one has ended. The second request must not
+// present the code to the provider again, which may take that for theft.
 func TestRedemptionDuringWhichAClientComesAgain(t *testing.T) {
 	for _, c := range [][2]string{{"token", "none"}, {"token", "memory"}, {"callback", "none"}, {"callback", "memory"}, {"auto", "memory"}} {
 		t.Run("exchange="+c[0]+", guard "+c[1], func(t *testing.T) {
@@ -407,7 +410,7 @@ func TestRedemptionDuringWhichAClientComesAgain(t *testing.T) {
 	}
 }
 
-// The deny document's connection dies too.
+// The connection to the deny document can die too.
 func TestDenyDocumentOverAConnectionThatDied(t *testing.T) {
 	var reads atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -432,7 +435,7 @@ func TestDenyDocumentOverAConnectionThatDied(t *testing.T) {
 	}
 }
 
-// One that ends in the middle of the document is named by what happened.
+// If the document breaks off in the middle, the log says what happened.
 func TestDenyDocumentThatBreaksOff(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")

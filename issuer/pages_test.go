@@ -16,7 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// Contrast of text 4.5:1 and of what surrounds a control 3:1 (WCAG 2.2, 1.4.3 and 1.4.11), in both
+// Text has a contrast of 4.5:1 and the edge of a control 3:1 (WCAG 2.2, 1.4.3 and 1.4.11), in both
 // colour schemes.
 func TestPageColours(t *testing.T) {
 	sheet, err := os.ReadFile("pages.css")
@@ -59,14 +59,14 @@ func TestPageColours(t *testing.T) {
 			}
 		}
 	}
-	// Every colour that is used is one of those, except the ground of logos.
+	// Every colour in use is one of those above, except the ground of logos.
 	rules := regexp.MustCompile(`--[a-z]+: #[0-9a-f]{6};`).ReplaceAllString(string(sheet), "")
 	if got := regexp.MustCompile(`#[0-9a-f]{3,8}\b|rgb|hsl`).FindAllString(rules, -1); !slices.Equal(got, []string{"#ffffff"}) {
 		t.Errorf("colours outside the schemes: %q", got)
 	}
 }
 
-// luminance is the relative luminance of WCAG 2.2.
+// luminance returns the relative luminance of WCAG 2.2.
 func luminance(t *testing.T, hex string) float64 {
 	t.Helper()
 	n, err := strconv.ParseUint(hex[1:], 16, 32)
@@ -123,7 +123,7 @@ func TestPagesWithAndWithoutALogo(t *testing.T) {
 
 // An error page says what happened and what to do, and its reference leads to one line of the log.
 func TestErrorPages(t *testing.T) {
-	// each request asks the provider anew
+	// so that each request asks the provider anew
 	w := newWorld(t, nil, func(w *world) { w.restart = true })
 	a := w.register(w.wiki.PublicURL, nil)
 	consent := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL())

@@ -21,7 +21,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// payloadTypes are the payloads, by the heading that docs/sealed-values.md has for each.
+// payloadTypes maps headings of docs/sealed-values.md to their payloads.
 var payloadTypes = map[string]reflect.Type{
 	"client":                   reflect.TypeFor[registration](),
 	"consent":                  reflect.TypeFor[authorizationRequest](),
@@ -33,7 +33,7 @@ var payloadTypes = map[string]reflect.Type{
 	"What a provider answered": reflect.TypeFor[learnt](),
 }
 
-// Whoever writes a second implementation has the page alone.
+// Somebody who writes a second implementation has only the page.
 func TestPayloadTables(t *testing.T) {
 	text, err := os.ReadFile("../docs/sealed-values.md")
 	if err != nil {
@@ -102,7 +102,7 @@ func numberOf(row string) int {
 	return n
 }
 
-// payloadType is what the page calls a type.
+// payloadType returns the page's name of a type.
 func payloadType(t *testing.T, of reflect.Type) string {
 	t.Helper()
 	switch {
@@ -144,7 +144,7 @@ func (v PayloadVector) Bytes(t *testing.T, name string) []byte {
 	return b
 }
 
-// At is when the value is opened.
+// At returns the time at which the value is opened.
 func (v PayloadVector) At(t *testing.T) time.Time {
 	t.Helper()
 	seconds, err := strconv.ParseInt(v.Header["now"], 10, 64)
@@ -154,7 +154,7 @@ func (v PayloadVector) At(t *testing.T) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// ReadPayloadVectors reads all.
+// ReadPayloadVectors reads all files of sealing/testdata/payloads.
 func ReadPayloadVectors(t *testing.T) (vectors []PayloadVector) {
 	t.Helper()
 	names, err := filepath.Glob("../sealing/testdata/payloads/*.txt")
@@ -180,8 +180,8 @@ func ReadPayloadVectors(t *testing.T) (vectors []PayloadVector) {
 	return vectors
 }
 
-// What a second implementation has sealed, from the page alone: it opens, is read whole, and would
-// be written to the same bytes here.
+// A second implementation has sealed these values from the page alone. Each opens, is read whole,
+// and would be encoded to the same bytes here.
 func TestPayloadVectors(t *testing.T) {
 	kinds := map[string]reflect.Type{}
 	for name, letter := range map[string]string{"client": "c", "consent": "k", "flow": "f", "code": "a", "refresh": "r", "bearer": "b"} {
@@ -212,7 +212,7 @@ func TestPayloadVectors(t *testing.T) {
 			if again := must(payloadEncoding.Marshal(into.Interface())); !bytes.Equal(again, payload) {
 				t.Errorf("sealed anew it would be\n%x, the vector has\n%x", again, payload)
 			}
-			// The members are spelt by a third reader.
+			// A third reader, cbor.Diagnose, spells the members.
 			if members, err := cbor.Diagnose(payload); err != nil || members != v.Header["members"] {
 				t.Errorf("%v: the members are\n%s, the vector has\n%s", err, members, v.Header["members"])
 			}
@@ -310,7 +310,7 @@ func TestPayloadVectorsMean(t *testing.T) {
 	same("a bearer key", key, bearerKey{ID: key.ID, Subject: "ci", Scope: "mcp:read", Expires: born + 86400})
 }
 
-// Whatever is accepted of a provider can be packed, and opens again.
+// Every text that is accepted from a provider can be packed, and comes back.
 func TestPackedTextsHoldWhatProvidersMaySend(t *testing.T) {
 	if packed.MaxLength != provider.MaxValue {
 		t.Errorf("%d characters can be packed, %d are accepted", packed.MaxLength, provider.MaxValue)

@@ -13,8 +13,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Values that this master did seal, by a program with other rules or another version: they fail
-// whole, they do not half open.
+// This master sealed these values, in a program with other rules or of another version. They must
+// fail as a whole, not half open.
 func TestPayloadsOfAnotherProgram(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	ring := newRing(t, masterOne)
@@ -72,7 +72,7 @@ func TestPayloadsOfAnotherProgram(t *testing.T) {
 	})
 }
 
-// Logins that a second implementation has begun, with the page alone before it, go on here.
+// Logins that a second implementation began, from the page alone, go on here.
 func TestPayloadVectorsAtTheEndpoints(t *testing.T) {
 	vectors := map[string]issuer.PayloadVector{}
 	for _, v := range issuer.ReadPayloadVectors(t) {
@@ -154,7 +154,7 @@ func TestPayloadVectorsAtTheEndpoints(t *testing.T) {
 	t.Run("code", func(t *testing.T) {
 		w.t = t
 		login(t, a.token(a.redemption(vectors["ok-code-redeemed"].Value)), scope)
-		// This one wants the client's key, and so does the refresh token below.
+		// This code requires the client's key, and so does the refresh token below.
 		a.token(a.redemption(vectors["ok-code-redeemed-of-a-person"].Value)).wants(t, 401, "invalid_client")
 	})
 	t.Run("refresh", func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What `mcpbouncer client create` prints is all that a client needs, at its tenant and nowhere
+// The output of `mcpbouncer client create` is all that a client needs, at its tenant and nowhere
 // else.
 func TestPreRegisteredClients(t *testing.T) {
 	w := newWorld(t, nil, nil)
@@ -34,7 +34,7 @@ func TestPreRegisteredClients(t *testing.T) {
 	}
 }
 
-// A secret is pasted behind a flag, and one in 64 would look like another flag.
+// People paste a secret behind a flag. One random secret in 64 would begin like another flag.
 func TestClientSecretNeverBeginsLikeAFlag(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	ring := must(sealing.ParseRing(masterOne))

@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// The table of addresses that a stranger's URL must not reach. Each range is tried at both ends: a
-// wrong mask shows there.
+// The table lists the addresses that a stranger's URL must not reach. The test tries both ends of
+// each range, where a wrong mask shows.
 func TestSpecialUseAddresses(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -65,7 +65,7 @@ func TestSpecialUseAddresses(t *testing.T) {
 	}
 }
 
-// The neighbours of the ranges above, and some addresses of real hosts.
+// The table lists the neighbours of the ranges above and some addresses of real hosts.
 func TestPublicAddresses(t *testing.T) {
 	for _, text := range strings.Fields(`1.0.0.0 1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 168.63.129.15 168.63.129.17
 		169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 192.0.1.255 192.0.3.0 192.31.195.255 192.31.197.0 192.52.192.255 192.52.194.0 192.175.47.255 192.175.49.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0
@@ -77,8 +77,8 @@ func TestPublicAddresses(t *testing.T) {
 	}
 }
 
-// nameServer answers each question for an IPv4 address with the next of the addresses, and the last
-// for ever.
+// nameServer answers each question for an IPv4 address with the next of the addresses, and repeats
+// the last one.
 type nameServer struct {
 	mu        sync.Mutex // guards the two below for one access
 	addresses []string
@@ -110,7 +110,7 @@ func (n *nameServer) serve(t *testing.T) {
 	}()
 }
 
-// answer is RFC 1035 §4.1, for one question.
+// answer encodes the answer to one question (RFC 1035 §4.1).
 func (n *nameServer) answer(query []byte) []byte {
 	end := 12
 	for query[end] != 0 {
@@ -132,7 +132,7 @@ func (n *nameServer) answer(query []byte) []byte {
 	return append(out, ip[:]...)
 }
 
-// Whatever a name was before, it is the address that is about to be dialled that is judged (DNS
+// The address that is about to be dialled is judged, whatever the name resolved to before (DNS
 // rebinding).
 func TestDocumentDialledAddressIsJudged(t *testing.T) {
 	requests := 0
@@ -163,13 +163,13 @@ func TestDocumentDialledAddressIsJudged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			names := &nameServer{addresses: c.addresses}
 			names.serve(t)
-			if len(c.addresses) > 1 { // somebody looked before
+			if len(c.addresses) > 1 { // somebody resolved the name before
 				if first, err := net.DefaultResolver.LookupHost(t.Context(), c.host); err != nil || first[0] != c.addresses[0] {
 					t.Fatalf("%v, %v", first, err)
 				}
 			}
 			transport := NewTransport(c.trusted).(*http.Transport)
-			// whose certificate is for example.com and 127.0.0.1
+			// this server's certificate is for example.com and 127.0.0.1
 			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 			defer transport.CloseIdleConnections()
 			before := requests
@@ -188,8 +188,9 @@ func TestDocumentDialledAddressIsJudged(t *testing.T) {
 	}
 }
 
-// Each fetch has a connection of its own. One that was kept may be dead when a function wakes up,
-// and the fetch would hang; and net/http writes to the log what comes on it without being asked.
+// Each fetch has a connection of its own, for two reasons. A kept connection may be dead when a
+// function wakes up, and the fetch would hang. And net/http logs what arrives unasked on a kept
+// connection.
 func TestDocumentConnectionIsNotKept(t *testing.T) {
 	var logged bytes.Buffer
 	log.SetOutput(&logged)
@@ -240,7 +241,7 @@ func TestDocumentConnectionIsNotKept(t *testing.T) {
 	}
 }
 
-// What a host can make us read is capped before the body too.
+// The headers that a host can make us read are capped as the body is.
 func TestAnswerWithTooManyHeaders(t *testing.T) {
 	for size, reached := range map[int]bool{8 << 10: true, 20 << 10: false} {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", size)) }))
@@ -261,8 +262,8 @@ func TestAnswerWithTooManyHeaders(t *testing.T) {
 	}
 }
 
-// A proxy would do the dialling, unchecked; compression would unpack what the length cap does not
-// see.
+// A proxy would dial, and nobody would check the address. Compression would unpack more than the
+// length cap sees.
 func TestDocumentTransportHasNoWayAround(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	transport := NewTransport(nil).(*http.Transport)

@@ -62,7 +62,7 @@ func TestDenyDocumentsThatAreRefused(t *testing.T) {
 	})
 }
 
-// A mistake shows when the program starts, not when somebody is to be kept out.
+// A mistake is reported when the program starts, not when somebody must be kept out.
 func TestPlacesOfADenyDocument(t *testing.T) {
 	good, bad := filepath.Join(t.TempDir(), "good.json"), filepath.Join(t.TempDir(), "bad.json")
 	for name, content := range map[string]string{good: `{"v":1,"serial":1}`, bad: `{"v":1,"serial":1`} {
@@ -95,7 +95,7 @@ func TestDenyDocumentIsPruned(t *testing.T) {
 	}
 }
 
-// "mcpbouncer deny" would say that they are denied.
+// Without the refusal, "mcpbouncer deny" would say that they are denied.
 func TestDenyEntriesThatCanDenyNothingAreRefused(t *testing.T) {
 	for name, document := range map[string]string{
 		"a host with its port, as the consent page shows it": `"redirectHosts":{"localhost:33418":""}`,
@@ -107,8 +107,7 @@ func TestDenyEntriesThatCanDenyNothingAreRefused(t *testing.T) {
 	}
 }
 
-// Whatever spelling of an address a redirect URI or an entry has, it is the address that browsers
-// go to.
+// In every spelling of a redirect URI or an entry, the address to which browsers go counts.
 func TestDenyOfARedirectHostInEverySpelling(t *testing.T) {
 	for _, c := range []struct {
 		name, entry, uri string

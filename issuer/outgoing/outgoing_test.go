@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The one rule for what is asked again: nothing came back, the connection broke, and it was a kept
-// one or the question may be repeated.
+// One rule says which request is sent again: nothing came back, the connection broke, and it was a
+// kept connection or the request may be repeated.
 func TestOutgoingAsksASecondTime(t *testing.T) {
 	const body = "code=once"
 	hangUp := func(w http.ResponseWriter, _ *http.Request) {
@@ -30,7 +30,7 @@ func TestOutgoingAsksASecondTime(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}
 	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-	// Over HTTP/2 that is the end of the stream and not of the connection.
+	// Over HTTP/2 this ends the stream and not the connection.
 	resets := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	for _, c := range []struct {
 		name       string
@@ -38,7 +38,7 @@ func TestOutgoingAsksASecondTime(t *testing.T) {
 		kept       bool // there is a connection from before
 		repeatable bool
 		noRewind   bool
-		// at each request but the one that opens the kept connection
+		// what the server does at each request, after the one that opens the kept connection
 		do    []http.HandlerFunc
 		asked int
 		ok    bool
@@ -116,10 +116,10 @@ func TestOutgoingAsksASecondTime(t *testing.T) {
 	}
 }
 
-// A connection that a network has forgotten says nothing at all. Over HTTP/2 it is found out while
-// there is time for another one.
+// A connection that the network has forgotten says nothing at all. Over HTTP/2 this is noticed
+// while there is time for another connection.
 func TestOutgoingConnectionThatIsSilentIsGivenUp(t *testing.T) {
-	t.Parallel() // it takes seconds and no work
+	t.Parallel() // it takes seconds but hardly any processor time
 	var mu sync.Mutex
 	var conns []*mutedConn
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
@@ -183,7 +183,8 @@ func (c *mutedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// What the caller's transport says of certificates, proxies and addresses holds for both ways out.
+// The settings of the caller's transport for certificates, proxies and addresses hold for both ways
+// out.
 func TestOutgoingHasTheCallersTwoWays(t *testing.T) {
 	base := &http.Transport{TLSClientConfig: &tls.Config{ServerName: "idp.example"}, Proxy: nil, MaxResponseHeaderBytes: 1234}
 	out := NewTransport(base)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// net/http repeats a line of an answer that it cannot read.
+// The error of net/http repeats a line of an answer that it cannot read.
 func TestErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
 	cause := errors.New("malformed HTTP response \"" + strings.Repeat("\x1b[31m", 1000))
 	got := Redact(&url.Error{Op: "Post", URL: "https://idp.example/token?code=x", Err: cause})
@@ -16,7 +16,7 @@ func TestErrorThatHoldsAnAnswerIsBounded(t *testing.T) {
 	}
 }
 
-// The libraries' errors hold whole bodies.
+// The errors of libraries hold whole bodies.
 func TestErrorOfNoKnownFormSaysNothing(t *testing.T) {
 	if text := Redact(errors.New("cannot parse {\"access_token\":\"secret\"}")).Error(); strings.Contains(text, "secret") {
 		t.Error(text)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// An entry stays for Width, and is gone after twice that, whenever it was set.
+// An entry stays at least for Width and at most for twice that, whenever it was set.
 func TestAgedKeepsForItsWidth(t *testing.T) {
 	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	for at := time.Duration(0); at < 2*time.Minute; at += 7 * time.Second {
@@ -56,7 +56,7 @@ func TestAgedSurvivesAClockThatIsSetBack(t *testing.T) {
 	}
 }
 
-// What was said is said once; a full memory forgets one text and not all.
+// A text is said once. A full memory forgets one text, not all.
 func TestOnceSaysOnce(t *testing.T) {
 	var o Once
 	for i := range MostSaid {

@@ -11,7 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// texts are texts of providers, as they are or as long as they are.
+// texts are values from providers, or made-up ones of the same length.
 var texts = map[string]string{
 	"empty": "", "one character": "A", "one dot": ".", "Dex": "qjvzdqc4b4mcxcrxvsjj5fzrx", "Keycloak": "f2b3ad2e-8b54-4e3f-9c52-2cf4d9b8c6a1.91a8e4f6-0f0f-4c3e-8a2b-1c2d3e4f5a6b.4b7d9b0c-0b7a-4d0e-8d3a-5f6e7d8c9b0a",
 	"Google's code": "4/0AVGzR1DJ0zr3nUv-XF3k1mQfhA7J9sH0bqf0", "Google's refresh token": "1//0gqf0HjK" + strings.Repeat("a-B_9", 18),
@@ -36,7 +36,7 @@ func TestPackedTextComesBack(t *testing.T) {
 			t.Errorf("%s: %d bytes for %d", name, len(b), len(text))
 		}
 	}
-	for range 2000 { // what nobody thought of
+	for range 2000 { // random texts, for what nobody thought of
 		n, err := rand.Int(rand.Reader, big.NewInt(200))
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestPackedTextComesBack(t *testing.T) {
 	}
 }
 
-// docs/sealed-values.md: how many bytes a text takes.
+// docs/sealed-values.md says how many bytes a text takes.
 func TestPackedTextIsShorter(t *testing.T) {
 	for name, most := range map[string]int{"Entra ID's code": 1145, "Cognito's refresh token": 1350, "Keycloak": 90, "the longest": 3080} {
 		b, err := cbor.Marshal(Text(texts[name]))

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The plugin reads the same files.
+// The plugin's tests read the same files.
 func TestScopeRuleVectorsAtTheSidecar(t *testing.T) {
 	files, err := filepath.Glob("../../../plugin/testdata/scoperules/*.txt")
 	if err != nil || len(files) < 30 {
