@@ -13,8 +13,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-// Each error of package provider has one outward answer. Its text stands in the operator's log
-// only.
+// Each error of package provider has one outward answer. Only the operator's log has its text.
 func TestProviderErrorsHaveOneAnswer(t *testing.T) {
 	answers := map[string]struct {
 		err    error

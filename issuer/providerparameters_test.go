@@ -9,7 +9,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// asOIDCProvider are the endpoints of oidc-provider, as it comes.
+// asOIDCProvider makes the provider answer at the endpoints of oidc-provider, with its defaults.
 func (w *world) asOIDCProvider(more map[string]any) map[string]any {
 	d := map[string]any{
 		"authorization_endpoint": w.idp.Issuer + "/auth", "jwks_uri": w.idp.Issuer + "/jwks", "userinfo_endpoint": w.idp.Issuer + "/me",
@@ -19,7 +19,8 @@ func (w *world) asOIDCProvider(more map[string]any) map[string]any {
 	return d
 }
 
-// What the provider is asked with, by the label providerParameters and by what is known of it.
+// Each row: the parameters of the request to the provider, by the label providerParameters and by
+// what is known of the provider.
 func TestParametersForTheProvider(t *testing.T) {
 	lemon := func(w *world) map[string]any {
 		return map[string]any{"authorization_endpoint": w.idp.Issuer + "/oauth2/authorize", "token_endpoint": w.idp.Issuer + "/oauth2/token", "jwks_uri": w.idp.Issuer + "/oauth2/jwks",
@@ -76,7 +77,7 @@ func TestParametersForTheProvider(t *testing.T) {
 	}
 }
 
-// An older plugin, or whoever has the hop key, cannot say for the sidecar what it says itself.
+// An older plugin, or anybody with the hop key, cannot set parameters that the sidecar sets itself.
 func TestParametersThatAreTheSidecarsOwn(t *testing.T) {
 	for _, parameters := range [][]string{
 		{"client_id=other"}, {"redirect_uri=https://evil.example"}, {"State=x"}, {"nonce="}, {"code_challenge=x"}, {"code_challenge_method=plain"}, {"scope=openid"}, {"response_type=token"},
@@ -94,8 +95,8 @@ func TestParametersThatAreTheSidecarsOwn(t *testing.T) {
 	}
 }
 
-// A login without a refresh token lives for a day, in which nobody is asked: the operator hears of
-// it, once, and what to do.
+// A login without a refresh token lives for a day without any check. The log says so once, and what
+// to do.
 func TestLoginWithoutARefreshTokenIsNamedInTheLog(t *testing.T) {
 	const message = "asked for a refresh token and got none: logins live BOUNCER_SESSION_TTL, and so long does who is removed at the provider stay in"
 	offline := map[string]any{"scopes_supported": []string{"openid", "offline_access"}}
@@ -131,7 +132,7 @@ func TestLoginWithoutARefreshTokenIsNamedInTheLog(t *testing.T) {
 			if len(lines) != 1 || lines[0]["level"] != "WARN" || lines[0]["issuer"] != w.wiki.PublicURL || !strings.Contains(lines[0]["remedy"].(string), c.remedy) {
 				t.Errorf("%v", lines)
 			}
-			// With refresh=upstream the same advice stands in the refusal.
+			// With refresh=upstream the refusal has the same advice.
 			w = newWorld(t, nil, func(w *world) {
 				w.wiki.Refresh, w.wiki.ProviderParameters, w.wiki.Scopes = "upstream", c.label, c.scopes
 			})

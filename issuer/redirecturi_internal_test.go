@@ -8,7 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Whoever registers hundreds of addresses makes nobody compare each with all others.
+// A client that registers hundreds of addresses does not make the sidecar compare each with all
+// others.
 func TestRegistrationOfHundredsOfAddressesCostsLittle(t *testing.T) {
 	var uris []string
 	for i := range 800 {

@@ -151,7 +151,8 @@ func TestRedirectURIsThatCanBeRegistered(t *testing.T) {
 			if c.want == "" {
 				return
 			}
-			// What cannot be registered cannot be asked for either, whatever is registered.
+			// An address that cannot be registered cannot be requested either, whatever is
+			// registered.
 			a := w.register(w.wiki.PublicURL, nil)
 			if p := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("redirect_uri", "") + "&redirect_uri=" + url.QueryEscape(c.uri)); c.uri != "" && (p.Status != 400 || p.Next() != "") {
 				t.Errorf("authorize: status %d, leads to %q", p.Status, p.Next())
@@ -244,7 +245,8 @@ func TestRedirectURIMatches(t *testing.T) {
 }
 
 // A client may write a loopback address without a path in one request and with a slash in the next.
-// The port is the one of the authorization request: another one there is another program.
+// The port must be that of the authorization request, because at another port there is another
+// program.
 func TestRedirectURIAtTheTokenEndpoint(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct {
@@ -272,7 +274,7 @@ func TestRedirectURIAtTheTokenEndpoint(t *testing.T) {
 	}
 }
 
-// Two registered addresses: the request has to say which.
+// With two registered addresses the request must say which.
 func TestRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback, callback + "/2"}, "token_endpoint_auth_method": "none"})
@@ -283,8 +285,8 @@ func TestRedirectURIMustBeNamedWhenThereAreTwo(t *testing.T) {
 	a.login()
 }
 
-// What the label privateRedirectURIs names may be registered, and what is below it; nothing beside
-// it, at this server and at no other.
+// The addresses that the label privateRedirectURIs names, and those below them, may be registered.
+// No others may, and none at another server.
 func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.wiki.PrivateRedirectURIs = []string{"workbuddy://workbuddy/mcp", "myapp:/callback"} })
 	world := w.tenant("https://mcp.localhost/world")
@@ -334,8 +336,8 @@ func TestRedirectURIsThatTheOperatorAllows(t *testing.T) {
 	}
 }
 
-// FuzzRedirectURI: whatever is registered leads to the host that it names and gets exactly one of
-// each parameter.
+// FuzzRedirectURI checks that every registered address leads to the host that it names and gets
+// exactly one of each parameter.
 func FuzzRedirectURI(f *testing.F) {
 	for _, seed := range []string{callback, "http://127.0.0.1/", "com.example.app:/cb", "cursor://anysphere.cursor-mcp/oauth/callback", "vscode://saoudrizwan.claude-dev/mcp-auth/callback/x", "raycast://oauth?a", "https://app.example/?a=b", "https://a@b/", "https://a/#", "javascript:x", "https://a/?", "http://[::1]:1/", "https://a/?code", "x.y://?&&", "https://a\\b/"} {
 		f.Add(seed)

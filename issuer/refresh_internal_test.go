@@ -9,7 +9,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Refresh tokens that were bound to the client_id, as all were once, go on until they end.
+// Refresh tokens were once bound to the client_id. Such tokens work until they end.
 func TestRefreshTokensThatWereBoundToTheClientID(t *testing.T) {
 	ring, err := sealing.ParseRing(strings.Repeat("A", 42) + "E=")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestRefreshTokensThatWereBoundToTheClientID(t *testing.T) {
 	}
 }
 
-// Two ways to the same comparison.
+// The two functions must compare alike.
 func TestRefreshTokensAreBoundToWhatRedirectURIsCompare(t *testing.T) {
 	uris := []string{"http://localhost", "http://localhost/", "http://localhost:1", "http://localhost:65535/", "http://localhost/cb", "http://localhost:1/cb", "http://localhost/cb/",
 		"http://localhost?a=b", "http://localhost:7/?a=b", "http://localhost/?a=b:1", "http://127.0.0.1:1/", "http://127.0.0.1", "http://[::1]", "http://[::1]:80/", "http://[::1]/cb",

@@ -43,7 +43,7 @@ func (w *world) guarded(kind string) {
 	}
 }
 
-// outcome of a refresh in a word.
+// outcome returns the outcome of a refresh in a word.
 func outcome(r reply) string {
 	switch {
 	case r.Status == 200 && r.JSON["expires_in"] == float64(420):
@@ -95,17 +95,17 @@ func (s *story) atOnce(token string, times int) {
 	s.said = append(s.said, fmt.Sprint(len(tokens), " tokens"))
 }
 
-// The providers of the table.
+// refreshProviders are the providers of the table.
 var refreshProviders = map[string]issuertest.Behaviour{
 	"leeway": {KillOnReuse: true, Leeway: 30 * time.Second}, // rotates, as Okta does
-	// rotates, as Auth0 does unless told otherwise
+	// this one rotates, as Auth0 does by default
 	"strict": {KillOnReuse: true},
 	"static": {Refresh: "static"}, // as Google and Entra ID do in effect
 	"none":   {Refresh: "none"},   // sessions
 }
 
-// The scenes of the table. Each begins with the refresh token of a login at which an hour has gone
-// by, so that the provider is due.
+// refreshScenes are the scenes of the table. Each begins with the refresh token of a login an hour
+// ago, so that a check is due.
 var refreshScenes = map[string]func(s *story, token string){
 	"20 at once": func(s *story, token string) {
 		s.atOnce(token, 20)
@@ -191,8 +191,8 @@ var refreshScenes = map[string]func(s *story, token string){
 	},
 }
 
-// lose has so many of the provider's answers to a refresh lost. The client comes again when the
-// access token that it got ends: then every leeway is over.
+// lose makes so many of the provider's answers to a refresh get lost. The client comes again when
+// its access token ends; by then every leeway is over.
 func (s *story) lose(answers int, token string) {
 	b := refreshProviders[s.provider]
 	b.LoseResponses = answers
@@ -204,7 +204,8 @@ func (s *story) lose(answers int, token string) {
 	s.refresh(s.last)
 }
 
-// replay presents a token, later again, and an hour later the one that the first answer gave.
+// replay presents a token, presents it again later, and an hour after that presents the token from
+// the first answer.
 func (s *story) replay(token string, after time.Duration) {
 	rightful := s.refresh(token)
 	s.clock.Add(after)
@@ -299,7 +300,7 @@ func newFaultyWorld(t testing.TB, change func(*world)) (*world, *issuer.FaultySt
 }
 
 // While the store is away nobody is logged out: refreshes are answered with short access tokens.
-// Nor afterwards, whatever the store had done of what it did not confirm.
+// Nobody is logged out afterwards either, whatever the store did without confirming it.
 func TestReplayGuardIsAway(t *testing.T) {
 	away := errors.New("the store is away")
 	for _, c := range []struct {
@@ -351,7 +352,7 @@ func TestReplayGuardIsAway(t *testing.T) {
 	})
 }
 
-// A memory that is full is no reason to lose what a provider that rotates has just given.
+// A full memory must not lose the refresh token that a rotating provider has just issued.
 func TestReplayGuardIsFullAfterTheProviderAnswered(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(issuertest.Behaviour{KillOnReuse: true})
@@ -370,8 +371,8 @@ func TestReplayGuardIsFullAfterTheProviderAnswered(t *testing.T) {
 	}
 }
 
-// A code is guarded by the provider too, unless it was redeemed at the callback: there nobody but
-// the guard counts.
+// The provider guards a code too, unless the code was redeemed at the callback: then only the guard
+// counts.
 func TestReplayGuardIsAwayWhenACodeComes(t *testing.T) {
 	for _, c := range []struct {
 		exchange string
@@ -393,7 +394,7 @@ func TestReplayGuardIsAwayWhenACodeComes(t *testing.T) {
 	}
 }
 
-// With a guard a code is redeemed once whatever the provider does, and the provider is asked once.
+// With a guard a code is redeemed once, whatever the provider does, and the provider is asked once.
 func TestReplayGuardCountsCodes(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, guard := range []string{"memory", "shared"} {
@@ -408,7 +409,7 @@ func TestReplayGuardCountsCodes(t *testing.T) {
 				w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})
 				a := w.register(w.wiki.PublicURL, nil)
 				code := a.code()
-				// a thief without the verifier uses nothing up
+				// a thief without the verifier does not use the code up
 				a.token(with(a.redemption(code), "code_verifier", newVerifier())).wants(t, 400, "invalid_grant")
 				var wait sync.WaitGroup
 				replies := make([]reply, 8)
@@ -484,7 +485,7 @@ func TestReplayGuardCountsCodes(t *testing.T) {
 	})
 }
 
-// Also a session, though BOUNCER_SESSION_TTL is longer here.
+// A login without checks ends then too, though BOUNCER_SESSION_TTL is longer here.
 func TestLoginEndsWithTheRefreshTokenTTL(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		// SessionTTL is the default, 24 hours
@@ -499,8 +500,8 @@ func TestLoginEndsWithTheRefreshTokenTTL(t *testing.T) {
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 }
 
-// Who is not admitted keeps the login, and comes in again when the rules are mended. At a provider
-// that rotates it is lost: its new refresh token went with the refusal.
+// A person who is not admitted keeps the login, and comes in again when the rules are mended. At a
+// provider that rotates the login is lost: the new refresh token went with the refusal.
 func TestLoginIsKeptByWhoIsNotAdmitted(t *testing.T) {
 	for _, guard := range []string{"none", "memory", "shared"} {
 		for provider, want := range map[string]string{"static": "ok", "leeway": "invalid_grant", "strict": "invalid_grant"} {
@@ -526,8 +527,8 @@ func TestLoginIsKeptByWhoIsNotAdmitted(t *testing.T) {
 	}
 }
 
-// Within a minute a refusal is judged anew, on what the provider said: it is not asked again,
-// however often the client comes, and its new refresh token is not lost yet.
+// Within a minute a refusal is judged anew on the provider's last answer. The provider is not asked
+// again, however often the client comes, and its new refresh token is not lost yet.
 func TestRefreshCountsARuleThatIsMended(t *testing.T) {
 	for _, provider := range []string{"static", "strict"} {
 		for _, guard := range []string{"none", "memory"} {
@@ -558,8 +559,8 @@ func TestRefreshCountsARuleThatIsMended(t *testing.T) {
 	}
 }
 
-// Nobody else could ask about the login until the claim of a request that was answered long ago
-// ends.
+// Unless it is taken back, the lease of a request that ended long ago would keep all others from
+// asking about the login.
 func TestLeaseWhoseAnswerWasLostIsTakenBack(t *testing.T) {
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
@@ -570,12 +571,12 @@ func TestLeaseWhoseAnswerWasLostIsTakenBack(t *testing.T) {
 	if got := outcome(a.token(a.refreshment(token))); got != "short" {
 		t.Fatalf("the store's answer is lost: %s", got)
 	}
-	// another process of the client, or the same after its access token was refused
+	// another process of the client asks, or the same one after its access token was refused
 	w.clock.Add(5 * time.Second)
 	a.token(a.refreshment(token)).wants(t, 200, "")
 }
 
-// cutAnswers loses the second half of the next answers of the token endpoint.
+// cutAnswers cuts off the second half of the next answers of the token endpoint.
 type cutAnswers struct {
 	http.RoundTripper
 	cut int
@@ -614,7 +615,7 @@ func TestRefreshAsksAgainForAnAnswerThatIsCutOff(t *testing.T) {
 	if outcome(got) != "ok" {
 		t.Errorf("the answer is cut off: %s, want ok", outcome(got))
 	}
-	// The client comes again when its access token ends: the leeway is over.
+	// The client comes again when its access token ends, and the leeway is over.
 	w.clock.Add(7 * time.Minute)
 	if outcome(a.token(a.refreshment(got.text("refresh_token")))) != "ok" {
 		t.Errorf("the login is lost: %.400s", w.log.String()[strings.LastIndex(w.log.String(), "login ended"):])

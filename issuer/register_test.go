@@ -17,7 +17,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// What real clients send, as far as it is known.
+// Each row is a registration that a real client sends, as far as it is known.
 func TestRealRegistrations(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, c := range []struct {
@@ -109,8 +109,8 @@ func TestRealRegistrations(t *testing.T) {
 			if !regexp.MustCompile(`"client_id_issued_at":[0-9]+,`).MatchString(r.Body) || strings.Contains(r.Body, "null") {
 				t.Errorf("no integer, or a null: %s", r.Body)
 			}
-			// Clients disagree on how to encode these in an Authorization header: nothing in them
-			// must need it.
+			// Clients disagree on how to encode id and secret in an Authorization header, so no
+			// character may need encoding.
 			if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(r.text("client_id") + r.text("client_secret")) {
 				t.Errorf("client_id %s, client_secret %s", r.text("client_id"), r.text("client_secret"))
 			}
@@ -120,7 +120,7 @@ func TestRealRegistrations(t *testing.T) {
 	}
 }
 
-// Some clients ask for the scope of the registration's answer, where there is one.
+// Some clients ask for the scope in the answer to their registration, if it has one.
 func TestRegistrationSaysWhatToAskFor(t *testing.T) {
 	for _, c := range []struct {
 		name                string
@@ -141,8 +141,8 @@ func TestRegistrationSaysWhatToAskFor(t *testing.T) {
 	}
 }
 
-// Most clients register once in their life: an id that ended would leave them with a page and no
-// way on.
+// Most clients register once in their life. An id that expired would leave them with an error page
+// and no way on.
 func TestRegistrationDoesNotEnd(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "client_name": "Old Friend"})
@@ -171,7 +171,7 @@ func TestFloodOfRegistrationsCostsNoMemory(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	start := flood(100) // what the first ones warm up is no growth
+	start := flood(100) // the first ones fill pools, which is not growth
 	if end := flood(10_000); end > start+1<<20 {
 		t.Errorf("10,000 registrations left %d bytes", end-start)
 	}
@@ -260,7 +260,7 @@ func TestNameThatThePersonSees(t *testing.T) {
 	}
 }
 
-// FuzzRegister: whatever is sent, the answer is a registration or an error of the client's.
+// FuzzRegister checks that every answer is a registration or an error of the client's.
 func FuzzRegister(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"redirect_uris":["https://app.example/cb"]}`, `[`, `{"redirect_uris":["a","b"],"client_name":"\u202e"}`, `{"redirect_uris":[1e999]}`, `{"redirect_uris":[{}]}`} {
 		f.Add([]byte(seed))
@@ -284,7 +284,7 @@ func FuzzRegister(f *testing.F) {
 	})
 }
 
-// FuzzTokenForm: whatever is sent, no access token comes of it and nothing of ours fails.
+// FuzzTokenForm checks that no input yields an access token or makes the sidecar fail.
 func FuzzTokenForm(f *testing.F) {
 	w := newWorld(f, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
 	a := w.register(w.wiki.PublicURL, nil)
@@ -302,7 +302,7 @@ func FuzzTokenForm(f *testing.F) {
 	})
 }
 
-// A body that is cut off is the sender's fault, and no alarm of the operator's.
+// A body that is cut off is the sender's fault, so it does not alarm the operator.
 func TestRegistrationThatIsCutOff(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := newRequest(t, "POST", "http://sidecar/oauth/register", "application/json", "")

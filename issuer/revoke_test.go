@@ -19,8 +19,8 @@ func (a *app) revoke(form url.Values) reply {
 	return a.w.do(r)
 }
 
-// What revoking a refresh token ends, by guard and provider. The endpoint is advertised exactly
-// where it ends something.
+// Each row: what revoking a refresh token ends, by guard and provider. The endpoint is advertised
+// exactly where it ends something.
 func TestRevocation(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -87,7 +87,7 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// RFC 7009 §2.1: the client proves itself, and can end no login but its own.
+// The client authenticates, and can end only its own login (RFC 7009 §2.1).
 func TestRevocationByWhom(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{Revocation: true})
@@ -142,8 +142,8 @@ func TestRevocationThatTheGuardDidNotTake(t *testing.T) {
 	}
 }
 
-// The counter and the log's warning of reuse mean a theft, or a client out of order; not a client
-// that was not told of the end.
+// The counter and the warning of reuse mean a theft, or a client out of order. They do not mean a
+// client that was not told of the end.
 func TestRevocationIsNotReportedAsReuse(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 	w.idp.Be(issuertest.Behaviour{})
@@ -161,8 +161,8 @@ func TestRevocationIsNotReportedAsReuse(t *testing.T) {
 
 // A refresh while the store is away makes a token that is younger than the mark of the revocation.
 func TestRevocationOutlastsALateRefresh(t *testing.T) {
-	// of what the guard keeps; a memory keeps it for at least so long, and counts from its first
-	// use
+	// how long the guard keeps a login; a memory counts from its first use, and keeps it at least
+	// so long
 	const life = idle + 2*sealing.Skew
 	w, store := newFaultyWorld(t, nil)
 	w.idp.Be(refreshProviders["static"])
@@ -177,7 +177,7 @@ func TestRevocationOutlastsALateRefresh(t *testing.T) {
 	w.clock.Add(39 * time.Minute)
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 	store.Fail(errors.New("the store is away"), nil)
-	// a short access token: nobody counts meanwhile
+	// the access token is short, because nobody counts meanwhile
 	token = a.token(a.refreshment(token)).wants(t, 200, "").text("refresh_token")
 	store.Fail(nil, nil)
 	a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")

@@ -11,7 +11,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// A token gets what was asked of what the rules give; all of it when nothing was asked.
+// A token gets the requested scopes as far as the rules give them, or all that they give if the
+// request named none.
 func TestScopesThatRulesGive(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:admin", "domain:example.com=wiki:read wiki:write", "email:ada@example.com=wiki:own", "sub:person-1=wiki:self", "*=wiki:hello"}
 	for _, c := range []struct {
@@ -73,7 +74,7 @@ func TestScopesThatRulesGive(t *testing.T) {
 	}
 }
 
-// At each refresh the rules of the moment give, of what the person once allowed.
+// Each refresh applies the current rules, within the scopes that the person once allowed.
 func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	groups := []string{"readers"}
 	w := newWorld(t, nil, func(w *world) {
@@ -107,8 +108,8 @@ func TestScopesFollowTheRulesWithinTheConsent(t *testing.T) {
 	refresh("wiki:read")
 }
 
-// One parameter is read by one rule: a client that repeats at its refresh what it asked for at its
-// login has what the login gave.
+// Login and refresh read the parameter scope alike: a client that repeats at its refresh what it
+// asked for at its login gets what the login gave.
 func TestRefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:admin", "*=wiki:read wiki:hello"}
 	for _, c := range []struct {
@@ -150,8 +151,8 @@ func TestRefreshThatRepeatsTheLoginsScope(t *testing.T) {
 	}
 }
 
-// A token without any scope opens nothing where one is required, so none is given; the refresh
-// token is not used up by that.
+// A token without any scope opens nothing if a scope is required, so no such token is issued. The
+// refused request does not use up the refresh token.
 func TestScopeIsNeededWhereOneIsRequired(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ScopeRules, w.wiki.RequiredScopes = []string{"*=wiki:read", "group:admins=wiki:admin"}, []string{"wiki:read"}
@@ -170,7 +171,7 @@ func TestScopeIsNeededWhereOneIsRequired(t *testing.T) {
 	if got := a.token(a.refreshment(token)).wants(t, 200, ""); got.text("scope") != "wiki:read" {
 		t.Errorf("scope %q", got.text("scope"))
 	}
-	// A machine has what its operator gave it, whatever the labels know.
+	// A machine has the scopes that its operator gave it, whatever the labels name.
 	m := w.machine(issuer.Machine{Subject: "ci-bot", Scope: "wiki:read ci:run"}, "client_secret_basic", nil)
 	for asked, want := range map[string]string{"": "wiki:read ci:run", "ci:run": "ci:run", "openid": "wiki:read ci:run", "claudeai": "wiki:read"} {
 		if got := m.token(with(clientCredentials, "scope", asked)).wants(t, 200, ""); got.text("scope") != want {
@@ -182,8 +183,8 @@ func TestScopeIsNeededWhereOneIsRequired(t *testing.T) {
 	bare.token(clientCredentials).wants(t, 400, "invalid_scope")
 }
 
-// A provider that takes back all that a login was for is heard at that refresh: a token that opens
-// nothing would send the client round for an hour.
+// If the provider takes back all scopes of a login, the client hears so at that refresh. A token
+// that opens nothing would make the client try again for an hour.
 func TestRefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -199,14 +200,15 @@ func TestRefreshOfWhichTheProviderLeavesNothing(t *testing.T) {
 			w.idp.Be(issuertest.Behaviour{Scope: &scope})
 			w.clock.Add(61 * time.Minute)
 			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
-			// Also for the other one of two requests, and for who comes again.
+			// The same holds for the second of two simultaneous requests, and for a client that
+			// comes again.
 			a.token(a.refreshment(token)).wants(t, 400, "invalid_grant")
 		})
 	}
 }
 
-// A refresh that asks for one scope, which the provider takes back at that very check, gets what
-// opens the door, and not a token that opens nothing.
+// A refresh may ask for one scope that the provider takes back at that very check. It then gets the
+// scopes that the server requires, and not a token that opens nothing.
 func TestRefreshThatAsksForWhatTheProviderJustTookBack(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -255,7 +257,7 @@ func TestSilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
 		rules     []string
 		behaviour issuertest.Behaviour
 		issuer    string
-		want      string // scope, or empty where nobody comes in
+		want      string // scope; empty if nobody comes in
 	}{
 		{"it lists other scopes", nil, issuertest.Behaviour{Discovery: lists("openid", "email")}, "", ""},
 		{"it lists none", nil, issuertest.Behaviour{}, "", ""},
@@ -303,7 +305,7 @@ func TestSilentProviderGrantsOnlyWhatItKnows(t *testing.T) {
 	}
 }
 
-// What rules withheld does not come back when the rules go: nobody else would get it either.
+// A scope that rules withheld does not come back when the rules are removed.
 func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.wiki.ScopeRules = []string{"*=wiki:read", "group:admins=wiki:admin"}
@@ -324,8 +326,8 @@ func TestScopesThatNoRuleGivesAnyMore(t *testing.T) {
 	}
 }
 
-// The same where the label scopes names the right: a provider that said nothing of scopes has not
-// granted what it does not know, though no rule needed its word at the login.
+// The same holds if the label scopes names the right. A provider that said nothing of scopes has
+// not granted a scope that it does not know, though at the login no rule needed its answer.
 func TestScopesOfASilentProviderWhenTheRulesGo(t *testing.T) {
 	silent := issuertest.Behaviour{Discovery: map[string]any{"scopes_supported": []string{"openid", "mcp:read"}}}
 	all := "openid mcp:read mcp:admin"
@@ -392,8 +394,8 @@ func TestStepUp(t *testing.T) {
 	}
 }
 
-// Clients ask for all that the protected resource's metadata lists, so that is what opens the door;
-// the server's lists all there is.
+// Clients ask for all scopes in the protected resource's metadata, so it lists those that the
+// server requires. The server's own metadata lists all scopes.
 func TestScopesInTheMetadata(t *testing.T) {
 	rules := []string{"group:admins=wiki:write wiki:read", "*=wiki:read"}
 	for _, c := range []struct {
@@ -426,7 +428,8 @@ func TestScopesInTheMetadata(t *testing.T) {
 	}
 }
 
-// The plugin refuses such labels by name. A hop header that has them all the same is refused whole.
+// The plugin refuses such labels by name. A hop header that has them nevertheless is refused as a
+// whole.
 func TestScopeRulesThatAreRefused(t *testing.T) {
 	for _, rules := range [][]string{
 		{"wiki:read"}, {"*="}, {"=wiki:read"}, {"group:=wiki:read"}, {"group=wiki:read"}, {"team:x=wiki:read"}, {"*:x=wiki:read"}, {"*=a", ""},

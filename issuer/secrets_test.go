@@ -11,7 +11,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// Whole logins, good ones and failures, with the log at debug: nothing in it opens anything.
+// Whole logins, successful and failed, are run with the log at debug. Nothing in the log opens
+// anything.
 func TestLogHoldsNoSecret(t *testing.T) {
 	const fromEnvironment = "upstream-secret-from-a-variable"
 	for _, exchange := range []string{"token", "callback"} {
@@ -101,7 +102,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 				}
 				w.direct("GET", "/oauth/token", "mbh1_"+code)
 			}
-			// Claims, refusals by each rule, and machines.
+			// These requests bring claims, refusals by each rule, and machines.
 			secrets["Ada Lovelace"], secrets["group-of-hers"], secrets["machine-1"] = "a name", "a group", "a machine's subject"
 			w.relabel(func(t *labels) { t.IdentityClaims = []string{"email", "name", "groups"} })
 			for _, rule := range []func(*labels){
@@ -114,7 +115,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 					w.idp.Be(be)
 					a := w.register(w.wiki.PublicURL, nil)
 					b := issuertest.NewBrowser(t, w.net)
-					// none where the person is told
+					// there is no code if the person is told in the browser
 					to := b.Get(b.Upstream(b.Decide(b.Get(a.authorizeURL()), "allow"))).Next()
 					if back, err := url.Parse(to); err == nil && back.Query().Get("code") != "" {
 						add("code", back.Query().Get("code"))

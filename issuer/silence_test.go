@@ -15,8 +15,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// mute is a way to a provider on which some paths are not answered: time goes by, and then the
-// asker gives up.
+// mute is a transport to a provider on which some paths are not answered: time goes by, and then
+// the caller gives up.
 type mute struct {
 	next  http.RoundTripper
 	clock *issuertest.Clock
@@ -55,7 +55,7 @@ func (m *mute) count() int {
 
 const everything = "/token /keys /userinfo /.well-known/openid-configuration"
 
-// newMuteWorld has two tenants at one provider, and one at another.
+// newMuteWorld builds two tenants at one provider, and one at another.
 func newMuteWorld(t *testing.T) (w *world, m *mute, apps []*app) {
 	other := issuertest.NewProvider(t, &issuertest.Options{})
 	w = newWorld(t, nil, func(w *world) {
@@ -73,8 +73,8 @@ func newMuteWorld(t *testing.T) (w *world, m *mute, apps []*app) {
 	return w, m, apps
 }
 
-// The first who waits in vain does so for all: for some seconds nobody else waits, at any tenant of
-// that provider, and nobody is logged out.
+// The first request waits in vain for all others: for some seconds no other request waits, at any
+// tenant of that provider, and nobody is logged out.
 func TestSilenceOfAProviderIsWaitedForOnce(t *testing.T) {
 	w, m, apps := newMuteWorld(t)
 	wiki, other, third := apps[0], apps[1], apps[2]
@@ -114,7 +114,7 @@ func TestSilenceOfAProviderIsWaitedForOnce(t *testing.T) {
 	refresh(third, tokens[2], 3600) // another provider
 	tokens[0] = refresh(wiki, tokens[0], 420)
 
-	// After the pause one asks. It waits in vain, and again nobody else.
+	// After the pause one request asks. It waits in vain, and again no other does.
 	w.clock.Add(5 * time.Second)
 	m.is(everything, 8*time.Second, context.DeadlineExceeded)
 	tokens[0] = refresh(wiki, tokens[0], 420)
@@ -127,7 +127,7 @@ func TestSilenceOfAProviderIsWaitedForOnce(t *testing.T) {
 		t.Error("a second one waits after the pause")
 	}
 
-	// And when the provider is well, all goes on as before.
+	// When the provider is well again, all goes on as before.
 	w.clock.Add(5 * time.Second)
 	m.is("", 0, nil)
 	refresh(wiki, tokens[0], 3600)
@@ -135,7 +135,7 @@ func TestSilenceOfAProviderIsWaitedForOnce(t *testing.T) {
 	other.token(other.redemption(code2)).wants(t, 200, "")
 }
 
-// What is no silence of the provider holds nobody up.
+// A failure that is not a silence of the provider delays nobody.
 func TestSilenceIsNotAnyFailure(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -169,8 +169,8 @@ func TestSilenceIsNotAnyFailure(t *testing.T) {
 	}
 }
 
-// A stranger's code may be swallowed on the way for what is in it. Others wait for nothing then;
-// only a provider that answers no plain question either is silent.
+// A firewall on the way may swallow a stranger's code because of its text. No other request must
+// wait for that. A provider counts as silent only if it does not answer a plain question either.
 func TestSilenceIsNotMadeByAStrangersCode(t *testing.T) {
 	for _, c := range []struct {
 		name, silent string

@@ -7,10 +7,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// What a program keeps for one login fits one credential of Windows, whose store takes 2,560 bytes
-// (CRED_MAX_CREDENTIAL_BLOB_SIZE) of UTF-16. The provider is Google, whose refresh tokens have 103
-// characters. A rule for addresses makes the login carry one, of 30 characters here, and its
-// domain.
+// All that a program keeps for one login fits into one credential of Windows, whose store takes
+// 2,560 bytes (CRED_MAX_CREDENTIAL_BLOB_SIZE) of UTF-16. The provider is Google, whose refresh
+// tokens have 103 characters. A rule for addresses makes the login carry one, of 30 characters
+// here, and its domain.
 func TestTokenSizesFitACredentialOfWindows(t *testing.T) {
 	const most = 2560
 	for _, c := range []struct {
@@ -43,7 +43,7 @@ func TestTokenSizesFitACredentialOfWindows(t *testing.T) {
 			})
 			a := w.register(w.wiki.PublicURL, map[string]any{"client_name": c.name, "redirect_uris": []string{c.redirect}, "token_endpoint_auth_method": "none"})
 			got := a.login("resource", w.wiki.PublicURL+"/mcp")
-			// which says how many there were
+			// the message says how many there were
 			got = a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
 			access, refresh := len(got.text("access_token")), len(got.text("refresh_token"))
 			t.Logf("access token %d, refresh token %d, client_id %d characters", access, refresh, len(a.id))

@@ -68,7 +68,8 @@ func TestRedemptionsAtTheSameTime(t *testing.T) {
 	}
 }
 
-// What fails at one of our checks must not use the code up: a thief could spoil it.
+// A request that fails at a check of the sidecar must not use the code up, or a thief could spoil
+// it.
 func TestRedemptionThatFailsDoesNotReachTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.idp.Be(issuertest.Behaviour{BurnOnWrongProof: true})
@@ -255,7 +256,7 @@ func TestClientAuthentication(t *testing.T) {
 	}
 }
 
-// Whatever a client is refused, the operator reads whose request it was.
+// Whatever the reason of a refusal, the log names the client.
 func TestRefusalInTheLogNamesTheClient(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -401,8 +402,9 @@ func TestRefreshIsBound(t *testing.T) {
 	}
 }
 
-// Programs register again when their loopback port changes, and keep their refresh token: it goes
-// on with what is registered, and not with one client_id. What tells clients apart still does.
+// Programs register again when their loopback port changes, and keep their refresh token. The token
+// is bound to what is registered and not to one client_id. It still does not work for a different
+// client.
 func TestRefreshAfterAnotherRegistration(t *testing.T) {
 	program := func(name, method string, uris ...string) map[string]any {
 		return map[string]any{"client_name": name, "token_endpoint_auth_method": method, "redirect_uris": uris}
@@ -430,7 +432,7 @@ func TestRefreshAfterAnotherRegistration(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.guarded("memory") })
 			a, b := w.register(w.wiki.PublicURL, c.first), w.register(w.wiki.PublicURL, c.again)
 			code := map[int]string{400: "invalid_grant"}[c.status]
-			// A code is for the program that asked, as it runs.
+			// A code is only for the registration that asked for it.
 			b.token(with(b.redemption(a.code()), "redirect_uri", "", "code_verifier", a.verifier)).wants(t, 400, "invalid_grant")
 			token := a.login().text("refresh_token")
 			next := b.token(b.refreshment(token)).wants(t, c.status, code)
@@ -455,8 +457,8 @@ func TestRefreshAfterAnotherRegistration(t *testing.T) {
 	document.token(document.refreshment(registered.login().text("refresh_token"))).wants(t, 400, "invalid_grant")
 }
 
-// RFC 8707 §2.2: a token request may name a resource within the granted one. That narrows its
-// access token and not the login: the next one may be for all of it again.
+// RFC 8707 §2.2: a token request may name a resource within the granted one. The parameter narrows
+// this access token and not the login: the next token may be for the whole resource again.
 func TestTokenRequestMayNarrowTheResource(t *testing.T) {
 	for _, guard := range []string{"none", "memory"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -466,7 +468,7 @@ func TestTokenRequestMayNarrowTheResource(t *testing.T) {
 			token, newest := "", ""
 			for _, c := range []struct {
 				name, asked, aud string
-				after            time.Duration // an hour: the provider is due
+				after            time.Duration // an hour: a check is due
 				again            bool          // the same refresh token as before, within the grace
 			}{
 				{"a code for one path", mcp, mcp, 0, false},
@@ -492,7 +494,7 @@ func TestTokenRequestMayNarrowTheResource(t *testing.T) {
 				newest = got.text("refresh_token")
 			}
 			a.token(with(a.redemption(a.code()), "resource", "https://evil.example/")).wants(t, 400, "invalid_target")
-			// consent was given for that much
+			// the person consented to that much
 			narrow := a.login("resource", mcp).text("refresh_token")
 			a.token(with(a.refreshment(narrow), "resource", w.wiki.PublicURL)).wants(t, 400, "invalid_target")
 			a.token(with(a.refreshment(narrow), "resource", sse)).wants(t, 400, "invalid_target")
@@ -531,7 +533,7 @@ func TestLoginEnds(t *testing.T) {
 	}
 }
 
-// A refresh token that nobody used for so long is not accepted; one that is used, goes on.
+// A refresh token that nobody used for the idle time is not accepted. A login that is used goes on.
 func TestLoginThatIsNotUsedEnds(t *testing.T) {
 	const day = 24 * time.Hour
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.RefreshIdleTTL = 7 * day } })
@@ -554,8 +556,7 @@ func TestProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		want  string // an hour after the provider's last word
 		old   string // more than two hours after it
 		cause string // in the log
-		// the next attempt, when the provider is kind again; empty where its refresh token was
-		// carried
+		// the next attempt, when the provider is well again; empty if its refresh token was carried
 		later string
 	}{
 		{"it rotates", issuertest.Behaviour{}, "ok", "ok", "", ""},
@@ -580,7 +581,7 @@ func TestProviderIsAskedAgainAfterAnHour(t *testing.T) {
 		for _, old := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, ", after a longer silence: ", old), func(t *testing.T) {
 				w := newWorld(t, nil, func(w *world) {
-					w.restart = true // no cached key helps
+					w.restart = true // so that no cached key helps
 					w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, time.Second} }
 				})
 				want := c.want
@@ -624,7 +625,7 @@ func TestProviderIsAskedAgainAfterAnHour(t *testing.T) {
 					}
 					return
 				}
-				// What the provider gave is asked with the next time.
+				// The next check presents the refresh token that the provider gave.
 				next := a.token(a.refreshment(got.text("refresh_token"))).wants(t, 200, "")
 				w.clock.Add(time.Hour)
 				a.token(a.refreshment(next.text("refresh_token"))).wants(t, 200, "")
@@ -685,7 +686,8 @@ func TestLivesAreChecked(t *testing.T) {
 	}
 }
 
-// The store made the mark, and its answer was lost: the client is told to try again, and may.
+// The store made the mark, and its answer was lost. The client is told to try again, and the code
+// still works.
 func TestRedemptionThatGaveNothingLeavesTheCodeGood(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
@@ -704,8 +706,8 @@ func TestRedemptionThatGaveNothingLeavesTheCodeGood(t *testing.T) {
 	}
 }
 
-// The provider's code can be wrapped in a new code of ours as long as the login's cookie lives.
-// That may be of a replica that is a skew ahead, and lives a skew longer.
+// The provider's code can be wrapped in a new code of the sidecar's as long as the login's cookie
+// lives. The cookie may come from a replica whose clock is a skew ahead, and lives a skew longer.
 func TestCodeOfTheProviderIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {
 		for _, minutes := range []time.Duration{11, 16, 21, 26, 28, 30} {
@@ -714,8 +716,8 @@ func TestCodeOfTheProviderIsCountedAsLongAsItCanBeWrapped(t *testing.T) {
 	}
 }
 
-// wrappedAgain meets a memory that keeps marks for the given time in its most forgetful moment: it
-// empties its older half just after a mark was made.
+// wrappedAgain presents a code to a memory that keeps marks for the given time, in its most
+// forgetful moment: it empties its older half just after a mark was made.
 func wrappedAgain(t *testing.T, exchange string, mark time.Duration) {
 	w := newWorld(t, nil, func(w *world) { w.guarded("memory"); w.wiki.Exchange = exchange })
 	w.idp.Be(issuertest.Behaviour{CodeReuse: "allowed"})

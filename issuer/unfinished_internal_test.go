@@ -9,8 +9,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// Whoever has come by another person's upstream code and puts it into a login of their own neither
-// reads nor takes away what was learnt of it.
+// Somebody with another person's upstream code can put it into a login of their own. They can
+// neither read nor take away what was learnt from that code.
 func TestUnfinishedLoginIsItsOwnersOnly(t *testing.T) {
 	s := &Issuer{Config: Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
 	tn, mine, other := &tenant{}, sealing.LoginSeed{1}, sealing.LoginSeed{2}

@@ -18,9 +18,9 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What the provider's token endpoint may answer to a code, and what the client hears: never
-// invalid_client, which is about our client and would make SDKs throw away theirs, and never the
-// provider's words.
+// Each row: what the provider's token endpoint answers to a code, and what the client hears. The
+// client never hears invalid_client, which is about the sidecar's client and would make SDKs throw
+// away theirs, and never the provider's words.
 func TestUpstreamErrorsAtRedemption(t *testing.T) {
 	const words = "the provider's own words"
 	for _, c := range []struct {
@@ -84,11 +84,11 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 						request.AddCookie(cookie)
 					}
 					got := w.do(request)
-					// which is not a word of an authorization response (RFC 6749 §4.1.2.1)
+					// this error is not one of an authorization response (RFC 6749 §4.1.2.1)
 					if c.code == "invalid_grant" {
 						c.code = "access_denied"
 					}
-					// The code is as good as before: it is left to the client's token request.
+					// The code is unspent, so it is left to the client's token request.
 					if c.status == 503 {
 						request = a.tokenRequest(a.redemption(a.wantsCode(t, got)))
 					} else {
@@ -108,7 +108,7 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 					t.Errorf("the client was told %s", said)
 				}
 				log := w.log.String()
-				// Its error_description is for the operator; no other part of its answer is.
+				// The log has its error_description and no other part of its answer.
 				if !strings.Contains(log, c.cause) || c.be.Status == 0 && strings.Contains(log, words) || strings.Contains(log, "<script") {
 					t.Errorf("the log should say %q and nothing else of the provider's: %s", c.cause, log)
 				}
@@ -117,8 +117,8 @@ func TestUpstreamErrorsAtRedemption(t *testing.T) {
 	}
 }
 
-// A redirect to what is no address is an answer like any other, and no part of it is logged: it may
-// repeat what it was sent.
+// A redirect whose Location is not an address is an answer like any other. The log has no part of
+// it, because it may repeat what was sent.
 func TestUpstreamRedirectThatRepeatsWhatWasSent(t *testing.T) {
 	for _, to := range []string{"https://login.example/%zz?", "https://login.example/?", "http://a b/?", "/\x7f?"} {
 		posts := 0
@@ -280,7 +280,7 @@ func TestIDTokensThatAreAccepted(t *testing.T) {
 	}
 }
 
-// Without a usable discovery document nobody is sent anywhere, and the person is told to try again.
+// Without a usable discovery document the person is not sent anywhere, and is told to try again.
 func TestDiscoveryThatIsRefused(t *testing.T) {
 	doc := func(name string, v any) issuertest.Behaviour {
 		return issuertest.Behaviour{Discovery: map[string]any{name: v}}
@@ -319,7 +319,7 @@ func TestDiscoveryThatIsRefused(t *testing.T) {
 			if p.Status != 503 || p.Next() != "" || strings.Contains(strings.Join(browser.Cookies(a.base), " "), "flow") {
 				t.Errorf("status %d, leads to %q, cookies %q", p.Status, p.Next(), browser.Cookies(a.base))
 			}
-			// Once the provider is well again the same person goes on from the same page.
+			// When the provider is well again, the same person goes on from the same page.
 			w.idp.Be(issuertest.Behaviour{})
 			w.clock.Add(2 * time.Second)
 			browser.Follow(browser.Decide(consent, "allow"))
@@ -364,8 +364,8 @@ func (n noNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, http.ErrAbortHandler
 }
 
-// The document is fetched once an hour, by one of the requests that want it; when it cannot be had,
-// the old one serves on.
+// The document is fetched once an hour, by one of the requests that need it. If the fetch fails,
+// the old document serves on.
 func TestDiscoveryIsShared(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -382,7 +382,8 @@ func TestDiscoveryIsShared(t *testing.T) {
 	}
 }
 
-// The first who asks may go away: those after must not be told that the provider cannot be reached.
+// The first person who asks may go away. The next ones must not be told that the provider cannot be
+// reached.
 func TestDiscoveryDuringWhichAPersonLeaves(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
@@ -401,7 +402,8 @@ func TestDiscoveryDuringWhichAPersonLeaves(t *testing.T) {
 	}
 }
 
-// A provider that hangs is asked once by all who wait, not by one after the other.
+// All requests that wait for a hanging provider share one question; they do not ask one after the
+// other.
 func TestDiscoveryThatManyWaitFor(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
@@ -433,8 +435,8 @@ func TestDiscoveryThatManyWaitFor(t *testing.T) {
 	}
 }
 
-// An older document is as good as a new one: nobody waits for a provider that does not answer while
-// there is one.
+// An older document is good enough: while there is one, nobody waits for a provider that does not
+// answer.
 func TestDiscoveryDocumentThatIsOlderServesOn(t *testing.T) {
 	w := newWorld(t, nil, func(w *world) {
 		w.config = func(c *issuer.Config) { c.Transport = impatient{c.Transport, 200 * time.Millisecond} }
@@ -457,8 +459,8 @@ func TestDiscoveryDocumentThatIsOlderServesOn(t *testing.T) {
 	}
 }
 
-// RFC 6749 §5.1: a provider that grants less than was asked says so. A right of its that it
-// withheld is none here.
+// RFC 6749 §5.1: a provider that grants less than was asked says so. A scope that the provider
+// withheld is not granted here.
 func TestScopesThatTheProviderWithholdsAreNotGranted(t *testing.T) {
 	scope := func(s string) *string { return &s }
 	for _, exchange := range []string{"token", "callback"} {
@@ -508,7 +510,8 @@ func TestScopesThatTheProviderWithholdsAreNotGranted(t *testing.T) {
 	}
 }
 
-// impatient gives up on every request after a time, as a deadline of ten seconds would.
+// impatient is a transport that gives up on every request after a time, as a deadline of ten
+// seconds would.
 type impatient struct {
 	next http.RoundTripper
 	wait time.Duration
@@ -520,8 +523,8 @@ func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 	return i.next.RoundTrip(r.WithContext(ctx))
 }
 
-// A value that is too long to come back opened must not be handed out: the client would fail with
-// it later, and not know why.
+// A value that is too long to come back opened must not be issued: the client would fail with it
+// later, and not know why.
 func TestProviderValuesThatAreTooLong(t *testing.T) {
 	t.Run("a code of 7,000 characters", func(t *testing.T) {
 		w := newWorld(t, nil, nil)

@@ -28,8 +28,8 @@ const (
 	masterTwo = "/////////////////////////////////////////wE="
 )
 
-// world is everything around the sidecar: a provider, an internet, two protected servers, and
-// replicas that answer in turn.
+// world is everything around the sidecar: a provider, an internet and two protected servers. It
+// holds the replicas, which answer in turn.
 type world struct {
 	t       testing.TB
 	clock   *issuertest.Clock
@@ -43,7 +43,7 @@ type world struct {
 	masters []string        // of the replicas; the last stands for those after it
 	config  func(*issuer.Config)
 	restart bool // each request meets a process that has just begun
-	// Runs where the sidecar waits before it asks the provider again, in place of the wait.
+	// pause runs in place of the wait before the sidecar asks the provider again.
 	pause func()
 
 	mu       sync.Mutex // guards those below for one access
@@ -74,7 +74,7 @@ func newWorld(t testing.TB, o *issuertest.Options, change func(*world)) *world {
 	return w
 }
 
-// tenant is the usual configuration at a public URL.
+// tenant returns the usual configuration at a public URL.
 func (w *world) tenant(publicURL string) issuertest.Tenant {
 	return issuertest.Tenant{
 		PublicURL: publicURL, Resource: publicURL[strings.LastIndex(publicURL, "/")+1:], Audience: "urn:" + publicURL,
@@ -97,7 +97,7 @@ func newRing(t testing.TB, masters string) *sealing.Ring {
 	return ring
 }
 
-// replica is the one whose turn it is.
+// replica returns the replica whose turn it is.
 func (w *world) replica() http.Handler {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,8 +141,8 @@ func (w *world) newReplica(i int) http.Handler {
 			if w.pause != nil {
 				w.pause()
 			}
-			// Not at once: for a moment go-oidc gives the failure of a fetch of keys also to who
-			// asks after it.
+			// The next request must not come at once, because for a moment go-oidc gives the
+			// failure of a fetch of keys also to later requests.
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Millisecond):
@@ -187,7 +187,7 @@ func (r reply) wants(t testing.TB, status int, code string) reply {
 	return r
 }
 
-// checkDescription is the grammar of error_description (RFC 6749 §5.2 and §4.1.2.1), for every
+// checkDescription checks the grammar of error_description (RFC 6749 §5.2 and §4.1.2.1) in every
 // error of every test.
 func checkDescription(t testing.TB, text string) {
 	t.Helper()
@@ -207,7 +207,7 @@ func (w *world) do(r *http.Request) reply {
 	return w.read(resp)
 }
 
-// read is readReply that knows whose log explains the answer.
+// read reads a reply, and remembers whose log explains it.
 func (w *world) read(resp *http.Response) reply {
 	w.t.Helper()
 	out := readReply(w.t, resp)
@@ -362,7 +362,7 @@ func (a *app) token(form url.Values) reply {
 	return a.w.do(a.tokenRequest(form))
 }
 
-// login is a whole login.
+// login runs a whole login, and returns the token response.
 func (a *app) login(changes ...string) reply {
 	a.w.t.Helper()
 	return a.token(a.redemption(a.code(changes...))).wants(a.w.t, 200, "")
@@ -441,7 +441,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// last is the last line.
+// last returns the last line.
 func (l *logBuffer) last() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

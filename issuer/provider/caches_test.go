@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A cache that is full loses one entry, not all: the providers of all tenants would be asked at
+// A full cache loses one entry. If it lost all, the providers of all tenants would be asked at
 // once.
 func TestProviderCacheThatIsFullLosesOneEntry(t *testing.T) {
 	var documents documentCache
@@ -49,7 +49,7 @@ func TestProviderCacheThatIsFullLosesOneEntry(t *testing.T) {
 	}
 }
 
-// A provider keeps its document and its silence while others come and go.
+// The cache keeps a provider's document and silence while other providers come and go.
 func TestProviderCacheEntryStays(t *testing.T) {
 	var c documentCache
 	first := c.entry("https://idp.example")

@@ -17,8 +17,9 @@ type answering func(*http.Request) (*http.Response, error)
 
 func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// What each combination of status, error code and body says of what was presented, as x/oauth2
-// reads it. The operator's log says what came, and nothing of what the provider put into it.
+// Each row: what status, error code and body of an answer, as x/oauth2 reads it, say about the
+// presented code or token. The operator's log says what came, and nothing that the provider put
+// into it.
 func TestDialectOfAnErrorAnswer(t *testing.T) {
 	d := &dialect{
 		refuses: []words{{400, "", ""}, {409, "gone", "for good"}},
@@ -95,7 +96,8 @@ func TestDialectOfAnErrorAnswer(t *testing.T) {
 	}
 }
 
-// A provider is known by where its endpoints are, below whatever address; and each by one row.
+// A provider is recognized by the addresses of its endpoints, below whatever prefix, and each by
+// one row.
 func TestDialectIsKnownByItsEndpoints(t *testing.T) {
 	for _, base := range []string{"https://idp.example", "https://idp.example/below/it", "http://localhost:8080"} {
 		for i := range dialects {
@@ -116,7 +118,8 @@ func TestDialectIsKnownByItsEndpoints(t *testing.T) {
 	}
 }
 
-// Some are known by their issuer alone, to the byte or by how it begins.
+// Some providers are recognized by their issuer alone, which must match exactly or by its
+// beginning.
 func TestDialectIsKnownByItsIssuer(t *testing.T) {
 	for _, c := range []struct{ issuer, name string }{
 		{"https://accounts.google.com", "Google"},
@@ -174,7 +177,7 @@ func TestStandingForgetsWhatItMust(t *testing.T) {
 	since("a", time.Hour, 0)
 	since("b", time.Hour, 0)
 	st.takes("b", now.Add(2*time.Hour))
-	since("a", 3*time.Hour, 0) // others are taken, and this one is not
+	since("a", 3*time.Hour, 0) // others are accepted, and this one is not
 	since("b", 4*time.Hour, 3*time.Hour)
 	st.takes("a", now.Add(5*time.Hour))
 	since("a", 6*time.Hour, 6*time.Hour)

@@ -19,7 +19,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signedBy is a JWT as a provider would sign it.
+// signedBy returns a JWT as a provider would sign it.
 func signedBy(t testing.TB, alg jose.SignatureAlgorithm, key any, kid string) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
@@ -37,8 +37,8 @@ func signedBy(t testing.TB, alg jose.SignatureAlgorithm, key any, kid string) st
 	return text
 }
 
-// publicSet is a key set as a provider publishes it: n others of the same key under other kids,
-// then the key itself.
+// publicSet returns a key set as a provider publishes it: n others of the same key under other
+// kids, then the key itself.
 func publicSet(t testing.TB, key crypto.Signer, others int, kid, alg string) []byte {
 	t.Helper()
 	var set jose.JSONWebKeySet
@@ -77,8 +77,8 @@ func algorithmKeys(t testing.TB) map[string]crypto.Signer {
 	return keys
 }
 
-// Each algorithm is verified with its own kind of key, also where the set does not say the
-// algorithm, and with no other kind.
+// Each algorithm is verified with its own kind of key, also if the set does not name the algorithm,
+// and with no other kind.
 func TestKeysOfEachAlgorithm(t *testing.T) {
 	keys := algorithmKeys(t)
 	if len(keys) != len(signatureAlgorithms) {
@@ -109,7 +109,7 @@ func TestKeysOfEachAlgorithm(t *testing.T) {
 	}
 }
 
-// However many keys a set has, one signature costs so many verifications at most.
+// One signature costs a bounded number of verifications, however many keys a set has.
 func TestKeysThatAreTriedAreFew(t *testing.T) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -121,7 +121,7 @@ func TestKeysThatAreTriedAreFew(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		before int    // keys of others before the one that signed
+		before int    // other keys before the one that signed
 		kid    string // that the token names
 		anyKey bool
 		good   bool
@@ -148,8 +148,8 @@ func TestKeysThatAreTriedAreFew(t *testing.T) {
 	}
 }
 
-// Whatever a provider publishes is read or passed over, with a cause for each key that is, and what
-// was read can be tried.
+// FuzzProviderKeys checks that each published key is read or passed over with a cause, and that
+// each key that was read can verify.
 func FuzzProviderKeys(f *testing.F) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -185,7 +185,7 @@ func FuzzProviderKeys(f *testing.F) {
 	})
 }
 
-// What is read of a discovery document is made readable first.
+// A discovery document is made readable before its members are read.
 func TestDiscoveryMembersAreMadeReadable(t *testing.T) {
 	members := reflect.TypeFor[discoveryMembers]()
 	for i := range members.NumField() {
@@ -199,7 +199,7 @@ func TestDiscoveryMembersAreMadeReadable(t *testing.T) {
 	}
 }
 
-// A token response that is called plain is one that nothing is to be mended in.
+// FuzzPlainToken checks that in a token response that is called plain nothing has to be mended.
 func FuzzPlainToken(f *testing.F) {
 	plain := []string{
 		`{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"","x":7}`,
@@ -232,8 +232,8 @@ func FuzzPlainToken(f *testing.F) {
 	})
 }
 
-// Nothing that a library does not expect is left in what it reads, and nothing that it does is
-// lost.
+// FuzzReadableAnswers checks that a mended answer holds nothing that a library does not expect, and
+// has lost nothing that it does expect.
 func FuzzReadableAnswers(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://sso.example.com","authorization_endpoint":7,"scopes_supported":null,"id_token_signing_alg_values_supported":"RS256 ES256","authorization_response_iss_parameter_supported":"true"}`))
 	f.Add([]byte(`{"access_token":"a","expires_in":3600.0,"scope":["a","b"],"refresh_token":null,"error":{}}`))
@@ -260,7 +260,7 @@ func FuzzReadableAnswers(f *testing.F) {
 	})
 }
 
-// go-jose's limit is a variable of its own: what is promised must not rest on it.
+// go-jose's limit is a variable that others can change, so the promise must not rest on it.
 func TestRSAKeyLimitsAreOurs(t *testing.T) {
 	if jose.MaxRSAModulusBits < maxRSABits {
 		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)

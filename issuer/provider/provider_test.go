@@ -19,7 +19,7 @@ import (
 
 const redirectURI = "https://mcp.localhost/wiki/oauth/callback"
 
-// room is package provider with one provider and one client there.
+// room is the package under test, with one provider and one client there.
 type room struct {
 	t      *testing.T
 	clock  *issuertest.Clock
@@ -59,7 +59,7 @@ func (r *room) connect() *provider.Provider {
 	return p
 }
 
-// signIn is the browser's way: it returns the code that the provider gives for the seed.
+// signIn goes the browser's way, and returns the code that the provider gives for the seed.
 func (r *room) signIn(p *provider.Provider, seed sealing.LoginSeed) string {
 	r.t.Helper()
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -75,7 +75,7 @@ func (r *room) signIn(p *provider.Provider, seed sealing.LoginSeed) string {
 	return back.Query().Get("code")
 }
 
-// One login from its beginning to its end, without a sidecar around it.
+// The test takes one login from its beginning to its end, without a sidecar around it.
 func TestProviderLogin(t *testing.T) {
 	r := newRoom(t)
 	r.idp.Be(issuertest.Behaviour{Revocation: true})
@@ -91,7 +91,7 @@ func TestProviderLogin(t *testing.T) {
 	if err != nil || who.Subject == "" || who.RefreshToken == "" || who.CheckedAt != r.clock.Now().Unix() || !slices.Contains(who.Said.Claims, "sub") {
 		t.Fatalf("%+v, %v", who, err)
 	}
-	again, _, err := p.Redeem(t.Context(), seed, code, answer) // what was kept stands for the code
+	again, _, err := p.Redeem(t.Context(), seed, code, answer) // the kept answer replaces the code
 	if err != nil || again.Subject != who.Subject || r.idp.PostsOf(code) != 1 {
 		t.Errorf("with the kept answer: %+v, %v; the code was posted %d times", again, err, r.idp.PostsOf(code))
 	}
@@ -111,8 +111,8 @@ func TestProviderLogin(t *testing.T) {
 	}
 }
 
-// The caller tells the kinds of errors apart by errors.Is, and no kind is two. What the provider
-// said stands in the text, cleaned; what was sent to it never does.
+// errors.Is tells the kinds of errors apart, and no error is of two kinds. The text has what the
+// provider said, cleaned, and never what was sent to it.
 func TestProviderErrorKinds(t *testing.T) {
 	kinds := map[string]error{"away": provider.ErrAway, "ended": provider.ErrEnded, "refused": provider.ErrRefused, "our fault": provider.ErrOurFault}
 	for _, c := range []struct {
@@ -178,7 +178,7 @@ func TestProviderErrorKinds(t *testing.T) {
 	}
 }
 
-// What a provider cannot do is told without asking it.
+// The caller hears without a request that a provider cannot revoke.
 func TestRevocationThatWouldEndMore(t *testing.T) {
 	r := newRoom(t)
 	if p := r.connect(); p.RevokesOneLogin() || p.Revoke(t.Context(), "x") != provider.ErrNotRevocable {

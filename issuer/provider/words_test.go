@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What providers really say, and what one could say that is unkind.
+// Each row is a text that a real provider sends, or that a hostile one could send.
 func TestProviderWords(t *testing.T) {
 	const code = "ory_ac_9fGxQ2l4v0e6Kq8.r3Zc-7Wn1"
 	for _, c := range []struct{ name, text, want string }{

@@ -4,7 +4,7 @@ import "testing"
 
 func TestBrowserIP(t *testing.T) {
 	for _, c := range []struct {
-		host, ip string // ip is "name" for what is looked up
+		host, ip string // ip is "name" if DNS is asked
 	}{
 		{"example.com", "name"}, {"1.example", "name"}, {"0xg", "name"}, {"a.0x1g", "name"}, {"", "name"}, {"-", "name"}, {"1.2.3.4a", "name"},
 		{"1", "0.0.0.1"}, {"0", "0.0.0.0"}, {"0x", "0.0.0.0"}, {"127.1", "127.0.0.1"}, {"4294967295", "255.255.255.255"}, {"1.2.3.0x4", "1.2.3.4"},
