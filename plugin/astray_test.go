@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The log lines, and the answers, for requests about which labels, router and other middlewares do
-// not agree.
+// Each row: the log lines and the answer for a request about which labels, router and other
+// middlewares do not agree.
 func TestRequestsThatGoAstrayAreNamedInTheLog(t *testing.T) {
 	publicURL := func(url string) func(*Config) { return func(c *Config) { c.PublicURL = url } }
 	none := func(c *Config) {}
@@ -94,7 +94,8 @@ func TestBouncersInOneChain(t *testing.T) {
 	if !strings.Contains(log.String(), `middleware "wiki@docker": a request is refused that has been through a bouncer already`) {
 		t.Errorf("logged %q", log)
 	}
-	// With one of them, nothing is left of a header that a client makes up, and nothing is said.
+	// With one bouncer alone, nothing is left of a header that a client makes up, and nothing is
+	// logged.
 	log = start(t)
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	rec := ask(h, "POST", wikiURL+"/mcp", append(bearer(goodToken("k1", nil)), "X-Mcp-Sub", "root")...)
@@ -133,7 +134,7 @@ func TestLogIsNeitherFilledNorSilencedByStrangers(t *testing.T) {
 	if strings.ContainsAny(strings.ReplaceAll(log.String(), "\n", ""), controlChars) {
 		t.Errorf("control characters in %q", log)
 	}
-	// Another cause, and the same at another middleware, are said all the same.
+	// Another cause, and the same cause at another middleware, are logged nevertheless.
 	before := len(log.String())
 	sidecar.server.Close()
 	ask(h, "GET", wikiURL+"/oauth/authorize")

@@ -150,8 +150,8 @@ func TestAssertions(t *testing.T) {
 	send(200, "a.b.1")
 	eventually(t, "the renewal", func() bool { return n.asked.Load() == 2 && settled() })
 	send(200, "a.b.2")
-	// The sidecar is away: the assertion serves for the rest of its life, and then no request
-	// passes without one.
+	// While the sidecar is away, the assertion serves for the rest of its life. After that no
+	// request passes.
 	n.set(503, "temporarily_unavailable")
 	clock.Add(240)
 	send(200, "a.b.2")
@@ -172,7 +172,7 @@ func TestAssertions(t *testing.T) {
 	n.set(0, "")
 	clock.Add(1)
 	send(200, fmt.Sprintf("a.b.%d", asked+1))
-	// The sidecar says that the token is over, some seconds before the plugin would.
+	// The sidecar says that the token has expired, some seconds before the plugin would.
 	n.set(400, "invalid_grant")
 	clock.Add(400)
 	send(401, "")

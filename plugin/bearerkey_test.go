@@ -95,7 +95,7 @@ func TestBearerKeyComesIn(t *testing.T) {
 	if rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...); rec.Code != 200 || m.asked.Load() != 2 {
 		t.Errorf("after half an hour: status %d, the sidecar was asked %d times", rec.Code, m.asked.Load())
 	}
-	// The operator ends the key: what is remembered of it goes.
+	// When the operator ends the key, what the plugin remembers of it is deleted.
 	sidecar.setDeny(denyDocument(`"keys":["id-of-ci-bot"]`))
 	clock.Add(denyPatience)
 	rec := ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
@@ -104,7 +104,7 @@ func TestBearerKeyComesIn(t *testing.T) {
 	}
 }
 
-// The end of a key counts to the second: otherwise the key would have the minute in which other
+// The end of a key counts to the second. Otherwise the key would have the minute in which other
 // access tokens are still honoured.
 func TestBearerKeyEndsWhenItSays(t *testing.T) {
 	start(t)
@@ -162,7 +162,8 @@ func TestBearerKeysThatAreRefused(t *testing.T) {
 	}
 }
 
-// Of a flood of invented keys, a bounded number is asked for at a time, and nothing stays behind.
+// In a flood of invented keys the plugin asks about a bounded number at a time, and remembers none
+// of them.
 func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
 	_, m, h, behind := startKeys(t, nil)
@@ -211,8 +212,8 @@ func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	}
 }
 
-// After a restart all keys are unknown. Whoever invents others meanwhile, from the same address or
-// from another, shuts none of them out.
+// After a restart all keys are unknown. Somebody who invents others meanwhile, from the same
+// address or another one, shuts none of them out.
 func TestBearerKeysThatAreNewAreNotShutOut(t *testing.T) {
 	for _, c := range []struct{ name, address string }{
 		{"from the address of the good keys", "192.0.2.1"},
@@ -284,7 +285,7 @@ func TestBearerKeyFloodFromOneAddressWaits(t *testing.T) {
 	if draws > 60 { // one in 2^60
 		t.Errorf("it was drawn after %d others", draws)
 	}
-	// A client that gave up is not asked for any more.
+	// The plugin does not ask about the key of a client that gave up.
 	clock.Add(5)
 	b.strange = 0
 	b.startNext(clock.Load())

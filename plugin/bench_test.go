@@ -54,7 +54,7 @@ func BenchmarkCachedToken(b *testing.B) {
 	benchmark(b, []string{"Bearer " + goodToken("k1", nil)}, http.StatusOK)
 }
 
-// More tokens than the cache holds, so that each is verified.
+// The benchmark uses more tokens than the cache holds, so that each is verified.
 func BenchmarkFirstSightOfAToken(b *testing.B) {
 	start(b)
 	credentials := []string{}
@@ -74,7 +74,8 @@ func BenchmarkBadToken(b *testing.B) {
 	benchmark(b, []string{"Bearer x.y.z"}, http.StatusUnauthorized)
 }
 
-// A header of 30 KB that holds nothing but cookies of the bouncer, on its way to the sidecar.
+// The benchmark sends a header of 30 KB that holds nothing but cookies of the bouncer, on its way
+// to the sidecar.
 func BenchmarkLongCookies(b *testing.B) {
 	cookies := strings.Repeat("mcpb-a=1; ", 3000)
 	b.ReportAllocs()

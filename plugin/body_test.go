@@ -55,7 +55,7 @@ func TestMessagesAreHeldAndStreamsAreNot(t *testing.T) {
 			t.Errorf("%s: status %d, %d of %d bytes left when the MCP server was asked, it got %d", c.name, rec.Code, left, len(c.body), len(got))
 		}
 	}
-	// A client that goes away in the middle of its message.
+	// This client goes away in the middle of its message.
 	h, behind := guard(t, wikiConfig(sidecar.server.URL))
 	body, client := io.Pipe()
 	go func() {
@@ -221,7 +221,8 @@ func sendLong(h http.Handler, bytes int, length int64, status chan int) {
 	code = rec.Code
 }
 
-// The messages that are held at once are bounded; each gives back what it had, however it ends.
+// The memory for messages that are held at once is bounded. Each message gives back its share,
+// however it ends.
 func TestMessagesThatAreHeldAtOnceAreBounded(t *testing.T) {
 	heldAtOnce(t, false)
 	heldAtOnce(t, true)
@@ -324,7 +325,7 @@ type slowBody struct {
 	otherLength int64
 }
 
-// A client that sends slowly, or announces more than it sends, takes nothing that others need.
+// A client that sends slowly, or announces more than it sends, takes no memory that others need.
 func TestMessagesThatComeSlowlyUseUpNoBudget(t *testing.T) {
 	for _, c := range []slowBody{
 		{"strangers at the sidecar's paths", "/oauth/token", -1, false, "grant_type=a", -1},

@@ -34,7 +34,8 @@ func TestChallengeToHeadIsBare(t *testing.T) {
 	}
 }
 
-// Byte for byte: the first row is what the original MCPBouncer's README promises.
+// The challenges are compared byte for byte. The first row is what the original MCPBouncer's README
+// promises.
 func TestChallenges(t *testing.T) {
 	const metadata = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource"`
 	const ofMCP = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp"`
@@ -312,7 +313,7 @@ func TestChallengeOfTheServerInTheLog(t *testing.T) {
 	}
 }
 
-// RFC 6750 §2.2, which MCP does not allow: the MCP server would read the token.
+// MCP does not allow a token in the body (RFC 6750 §2.2), and the MCP server would read it there.
 func TestTokenInTheBodyDoesNotCount(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -354,7 +355,7 @@ func TestPreflightIsAnsweredHere(t *testing.T) {
 	}
 }
 
-// This looks at the wire, behind net/http.
+// This test reads the bytes on the wire, because net/http changes the spelling.
 func TestChallengeIsSpeltAsInTheRFC(t *testing.T) {
 	start(t)
 	h, _ := guard(t, wikiConfig("http://127.0.0.1:1"))

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A clock that was set back must not make anything last for as long as it had been ahead.
+// A clock that was set back must not make anything last longer by the time that it was ahead.
 
 func TestPeriods(t *testing.T) {
 	p := period{from: 100, until: 110}
@@ -64,7 +64,7 @@ func TestClockSetBackFreezesNeitherKeysNorDenyDocument(t *testing.T) {
 	}
 }
 
-// Everything that is remembered for a while is asked for again, once.
+// Every value that is remembered for a while is asked for again, once.
 func TestClockSetBackEndsWhatIsRemembered(t *testing.T) {
 	for _, back := range []int64{120, 3600} {
 		name := fmt.Sprintf("%d seconds back", back)

@@ -14,7 +14,7 @@ func denyDocument(members string) string {
 	return strings.Replace(`{"v":1,"serial":1,"notBefore":0,`+members+`}`, `"notBefore":0,"notBefore"`, `"notBefore"`, 1)
 }
 
-// login are the claims of an access token of a refreshed login.
+// login returns the claims of an access token of a refreshed login.
 func login() map[string]any {
 	return map[string]any{"sid": "family-1", "auth_time": int64(1799990000), "exp": clock.Load() + 20000}
 }
@@ -88,7 +88,7 @@ func flying() bool {
 }
 
 func TestFingerprintIsThatOfTheSidecar(t *testing.T) {
-	// sealing/testdata/vectors/derive-fingerprint.txt
+	// The value is from sealing/testdata/vectors/derive-fingerprint.txt.
 	if got := fingerprint("https://client.example/metadata.json"); got != "HLtN6JYChr_f82I8" {
 		t.Errorf("fingerprint %s", got)
 	}
@@ -132,7 +132,7 @@ func TestDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 	}
 }
 
-// After a quiet time the first request waits for a new copy, because it could be that of the thief.
+// After a quiet time the first request waits for a new copy, because it could be the thief's.
 func TestDenyDocumentAfterAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -181,8 +181,8 @@ func TestDenyDocumentThatWasGoodIsKept(t *testing.T) {
 	}
 }
 
-// One of several replicas may have an old copy, or none. It must not let in again whom another
-// keeps out.
+// One of several replicas may have an old copy, or none. It must not let in again a person whom
+// another replica keeps out.
 func TestDenyDocumentThatIsOlderIsNotTaken(t *testing.T) {
 	for _, c := range []struct{ name, document string }{
 		{"an older serial", denyDocument(`"users":["user-2"]`)},
@@ -285,7 +285,8 @@ func TestDenyDocumentOfManyEntries(t *testing.T) {
 	}
 }
 
-// JSON may write a character of the document in six, so that it is longer here than at the sidecar.
+// JSON may write one character of the document as six, so the document may be longer here than at
+// the sidecar.
 func TestDenyDocumentThatIsLarge(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -300,8 +301,8 @@ func TestDenyDocumentThatIsLarge(t *testing.T) {
 	}
 }
 
-// A failure before the quiet time, such as the old copy of a replica that lags, is no reason to
-// judge the first request after it by the old copy.
+// A failure before the quiet time, such as the old copy of a replica that lags, must not make the
+// plugin judge the first request after it by the old copy.
 func TestDenyDocumentAfterAFailureAndAQuietTime(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

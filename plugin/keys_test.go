@@ -228,14 +228,14 @@ func TestRetryAfterIsTrueAfterAnOutage(t *testing.T) {
 	os.Unsetenv("RETRY_BACKEND_AUTHORIZATION")
 }
 
-// A label that says nothing about who may do what changes neither keys nor verified tokens, and no
+// A change of a label that does not concern access changes neither keys nor verified tokens. No
 // label throws away signing keys that are still good.
 func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		change    func(*Config)
 		seen      int // status of a token that was used before
-		fresh     int // of one that was not
+		fresh     int // of a token that was not
 		bearerKey int // of a bearer key that was used before
 	}{
 		{"displayName", func(c *Config) { c.DisplayName = "Our Wiki" }, 200, 200, 200},

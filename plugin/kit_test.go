@@ -58,7 +58,7 @@ func (l *logged) String() string {
 	return l.text
 }
 
-// last is the last line, which says why a request was refused where the answer does not.
+// last returns the last line, which says why a request was refused where the answer does not.
 func (l *logged) last() string {
 	text := strings.TrimSuffix(l.String(), "\n")
 	return text[strings.LastIndex(text, "\n")+1:]
@@ -85,7 +85,7 @@ func start(t testing.TB) *logged {
 	return l
 }
 
-// signingKey is an Ed25519 key that depends only on its name; the name is its kid.
+// signingKey returns an Ed25519 key that depends only on its name, which is also its kid.
 func signingKey(kid string) ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte(kid))
 	return ed25519.NewKeyFromSeed(seed[:])
@@ -100,7 +100,8 @@ func jwksOf(kids ...string) string {
 	return `{"keys":[` + strings.Join(keys, ",") + `]}`
 }
 
-// goodToken is a good token for wikiURL, with some claims changed; a nil value removes a claim.
+// goodToken returns a good token for wikiURL, with some claims changed; a nil value removes a
+// claim.
 func goodToken(kid string, changes map[string]any) string {
 	at := clock.Load()
 	claims := map[string]any{"iss": wikiURL, "sub": "user-1", "aud": []string{"wiki", wikiURL}, "exp": at + 3600, "iat": at, "nbf": at,
@@ -120,19 +121,19 @@ func goodToken(kid string, changes map[string]any) string {
 
 const noDeny = `{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`
 
-// fakeSidecar serves a key set and a deny document, and answers everything else with 200 and what
-// it was asked.
+// fakeSidecar serves a key set and a deny document, and answers every other request with 200 and
+// the method and URI of the request.
 type fakeSidecar struct {
 	server      *httptest.Server
 	fetches     atomic.Int64 // of the key set
 	denyFetches atomic.Int64 // of the deny document
-	unchanged   atomic.Int64 // answers to the latter that it has not changed
+	unchanged   atomic.Int64 // answers that it has not changed
 
 	mu       sync.Mutex
 	jwks     string
 	deny     string                      // a number: this status instead
 	answers  map[string]http.HandlerFunc // for other paths
-	unmarked string                      // answers at this path are those of something else
+	unmarked string                      // answers at this path have no mark
 	refuses  bool                        // answers like a sidecar that does not accept the hop key
 	last     *http.Request               // other than for the key set
 	hop      string                      // X-Mcpb-Hop of the last request of any kind
@@ -189,7 +190,8 @@ func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	fmt.Fprint(rw, req.Method+" "+req.URL.RequestURI())
 }
 
-// markAnswer does what makes an answer the sidecar's: it holds the hop key that the header names.
+// markAnswer sets the mark that proves an answer to be the sidecar's, which holds the hop key that
+// the header names.
 func markAnswer(rw http.ResponseWriter, req *http.Request) {
 	hop := strings.Join(req.Header[hopHeader], "|")
 	blob, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(hop, "mbh1_"))
@@ -229,7 +231,7 @@ func (f *fakeSidecar) setDeny(deny string) {
 	f.mu.Unlock()
 }
 
-// on says what is answered at a path.
+// on sets the handler of a path.
 func (f *fakeSidecar) on(path string, answers http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -321,7 +323,7 @@ func ask(h http.Handler, method, url string, headers ...string) *httptest.Respon
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
-// challenges returns the WWW-Authenticate lines that are spelt so: Header.Get would look for
+// challenges returns the WWW-Authenticate lines in this spelling: Header.Get would look for
 // Www-Authenticate.
 func challenges(rec *httptest.ResponseRecorder) []string {
 	var values []string

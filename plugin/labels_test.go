@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Values as Traefik's providers hand them over: text, and what JSON, YAML and TOML make of
+// The values are as Traefik's providers hand them over: text, and what JSON, YAML and TOML make of
 // numbers, booleans, lists and tables.
 func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 	for _, c := range []struct {
@@ -102,7 +102,7 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 		{"allowedSubjects", float64(110169484474386276334), "a number cannot stand here"},
 		{"allowedSubjects", []any{float64(110169484474386276334)}, "element 1 of the list is not a text"},
 		{"allowedSubjects", "1.1016948447438627e+20", "a number cannot stand here"},
-		// the file provider's rounding of …276334
+		// the file provider rounds …276334 to this
 		{"allowedSubjects", "110169484474386268160", "a number cannot stand here"},
 		{"allowedGroups", "1.5", "a number cannot stand here"},
 		{"allowedGroups", "1.500000", "a number cannot stand here"},
@@ -134,7 +134,7 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 			t.Errorf("%s %v: %v, want %q", c.label, c.value, err, c.want)
 		}
 	}
-	// Identifiers that only look a little like numbers.
+	// These identifiers only look a little like numbers.
 	for _, subject := range []string{"110169484474386276334", "42", "0123", "507e21", "12345678901234567890e34", "1.5.0", "00u1a2b3", "-", "1e5"} {
 		config := wikiConfig("http://127.0.0.1:1")
 		config.AllowedSubjects = subject
@@ -170,7 +170,7 @@ func TestLabelsHaveNoTypeThatADecoderCouldRefuse(t *testing.T) {
 	if fields.NumField() != known.NumField()+1 {
 		t.Errorf("%d labels, %d are read", fields.NumField()-1, known.NumField())
 	}
-	// Each is read under its own name.
+	// Each label is read under its own name.
 	for i := 0; i < fields.NumField(); i++ {
 		label := fields.Field(i).Tag.Get("json")
 		if label == "-" {

@@ -146,7 +146,7 @@ func TestListsRefuseWhatCanOnlyBeASlip(t *testing.T) {
 	}
 }
 
-// A list that an operator can mean is accepted, and means what it says.
+// A list that an operator can mean is accepted, and has the obvious meaning.
 func TestListsMeanWhatStandsThere(t *testing.T) {
 	for _, c := range []struct{ label, value, want string }{
 		{"toolScopes", "delete_page=wiki:write; admin_*=wiki:admin wiki:read;*=wiki:read;", "*=wiki:read | admin_*=wiki:admin wiki:read | delete_page=wiki:write"},
@@ -188,8 +188,8 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 	}
 }
 
-// meaning is what came of a list, one text for each element, in the spelling of the naive reader
-// below. Rules by name come sorted.
+// meaning returns what was read from a list, one text for each element, in the spelling of the
+// naive reader below. Rules by name come sorted.
 func meaning(s *settings, config *Config, label string) []string {
 	list := []string{}
 	for _, m := range s.payload {

@@ -124,7 +124,8 @@ func TestListingHidesToolsThatMayNotBeCalled(t *testing.T) {
 	}
 }
 
-// asker is an MCP server that asks the client something before it answers, and waits for that.
+// asker is an MCP server that asks the client something before it answers, and waits for the
+// answer.
 type asker struct{ asked chan bool }
 
 func (a *asker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
@@ -282,8 +283,8 @@ func TestListingsThatAreHeldAtOnceAreBounded(t *testing.T) {
 	}
 }
 
-// talker is an MCP server that answers by an event stream in many pieces, and then waits until
-// nobody reads on.
+// talker is an MCP server that answers by an event stream in many pieces, and then waits until the
+// reader is gone.
 type talker struct {
 	parts []string
 	ended chan bool

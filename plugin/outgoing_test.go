@@ -49,7 +49,8 @@ func TestConnectionToTheSidecarThatDied(t *testing.T) {
 	}
 }
 
-// Requests of the plugin itself come through too: no bearer key is refused for a closed connection.
+// Requests of the plugin itself come through too, so no bearer key is refused because of a closed
+// connection.
 func TestBearerKeyOverAConnectionThatDied(t *testing.T) {
 	start(t)
 	sidecar := newDyingSidecar(t)
@@ -67,7 +68,7 @@ func TestBearerKeyOverAConnectionThatDied(t *testing.T) {
 	}
 }
 
-// dyingSidecar answers with the body that it got, or hangs up.
+// dyingSidecar answers with the body of the request, or hangs up.
 type dyingSidecar struct {
 	server *httptest.Server
 	mu     sync.Mutex // guards the rest for one request

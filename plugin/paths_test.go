@@ -113,8 +113,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// Documents of the MCP server's own that the label names can be read by everybody, by nothing but a
-// plain GET or HEAD of exactly that name, and the server hears of nobody.
+// Everybody can read the MCP server's own documents that the label names, but only by a plain GET
+// or HEAD of exactly that name. The server does not learn who asks.
 func TestWellKnownDocumentsOfTheServer(t *testing.T) {
 	for _, c := range []struct {
 		name, label, prefix string

@@ -291,7 +291,7 @@ func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 	}
 }
 
-// A loop over the pieces of a header is interpreted: a stranger could occupy Traefik for seconds
+// A loop over the pieces of a header is interpreted, so a stranger could occupy Traefik for seconds
 // with a megabyte.
 func TestOversizedHeadersAreRefusedUnread(t *testing.T) {
 	start(t)
@@ -416,7 +416,7 @@ func TestOAuthPathsGoToTheSidecar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each label that has a default is at its default, and such a member is not sent.
+	// Each label with a default has it here, and such a member is not sent.
 	const want = `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com",` +
 		`"clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client"}`
 	if payload != want {

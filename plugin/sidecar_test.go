@@ -22,7 +22,7 @@ import (
 	"testing"
 )
 
-// sealReason does what a sidecar does that refuses a header which it could open.
+// sealReason seals a reason as a sidecar does that could open the header which it refuses.
 func sealReason(hop, reason string) string {
 	mac := hmac.New(sha256.New, bytes.Repeat([]byte{7}, 32))
 	mac.Write([]byte("mcpbouncer/v1/hop-reason" + hop))
@@ -33,8 +33,8 @@ func sealReason(hop, reason string) string {
 	return "mbe1_" + base64.RawURLEncoding.EncodeToString(append(nonce, sealed...))
 }
 
-// The line says what is to be done, and only where the key is wrong does it speak of keys: whoever
-// is told otherwise rotates them.
+// The line says what to do, and speaks of keys only if the key is wrong: an operator who reads
+// otherwise would rotate keys in vain.
 func TestRefusalSaysWhatIsToBeDone(t *testing.T) {
 	const plain = "mbe1_" // no reason at all
 	for _, c := range []struct {
@@ -116,8 +116,8 @@ func TestHopHeaderAgeIsNotTakenForAClock(t *testing.T) {
 	}
 }
 
-// Whatever else listens at sidecarURL: none of it reaches a client, and the log names label,
-// address, status and media type.
+// If something else listens at sidecarURL, none of its answers reaches a client. The log names
+// label, address, status and media type.
 func TestMarkIsNeededToReachAClient(t *testing.T) {
 	page := "<html>It works!</html>"
 	for _, c := range []struct {
@@ -230,7 +230,7 @@ func TestMarkReachesNoClient(t *testing.T) {
 }
 
 // A request that a middleware has sent to its sidecar ends at the next middleware, whatever its
-// path. Whoever makes the header up is refused alone.
+// path. If somebody makes the header up, only that request is refused.
 func TestRequestThatComesBackIsALoop(t *testing.T) {
 	log := start(t)
 	sidecar := startSidecar(t)
@@ -360,8 +360,8 @@ func TestSidecarURLThatLeadsBackIsRefused(t *testing.T) {
 	}
 }
 
-// An interim answer bears no mark, so none is passed on; and who goes away ends the request to the
-// sidecar.
+// An interim answer bears no mark, so none is passed on. A client that goes away ends the request
+// to the sidecar.
 func TestInterimAnswersReachNobody(t *testing.T) {
 	start(t)
 	asked := make(chan bool, 1)
@@ -407,8 +407,8 @@ func TestInterimAnswersReachNobody(t *testing.T) {
 	eventually(t, "the request to the sidecar ends", func() bool { return len(ended) == 1 })
 }
 
-// What cannot be read as HTTP stands in errors of net/http at its full length. In the log it is
-// cut, and no line holds what a terminal obeys.
+// Errors of net/http hold, at full length, what cannot be read as HTTP. The log has it cut short,
+// and no line holds control sequences of a terminal.
 func TestLogCutsWhatNobodyCanRead(t *testing.T) {
 	log := start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

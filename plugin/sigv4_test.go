@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The signatures of AWS's published test suite for Signature Version 4 (aws-sig-v4-test-suite),
-// whose requests differ in one thing each.
+// The rows are from AWS's published test suite for Signature Version 4 (aws-sig-v4-test-suite). Its
+// requests differ in one thing each.
 func TestAWSTestSuite(t *testing.T) {
 	const unreserved = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	const token = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA=="
@@ -204,7 +204,8 @@ func TestSidecarAuthThatCannotBe(t *testing.T) {
 	}
 }
 
-// credentialsEndpoint is that of a container. It gives out another key each time.
+// credentialsEndpoint is the credentials endpoint of a container. It gives out another key each
+// time.
 type credentialsEndpoint struct {
 	mu     sync.Mutex
 	asked  int

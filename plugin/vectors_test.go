@@ -25,7 +25,7 @@ import (
 type vector map[string]string
 
 // loadVectors fails on an empty folder, an unknown or repeated header line and a missing one: a
-// test that reads nothing passes for ever.
+// test that reads nothing would always pass.
 func loadVectors(t *testing.T, folder string, names ...string) map[string]vector {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
@@ -127,7 +127,7 @@ func TestTokenThatWasChangedIsNotAccepted(t *testing.T) {
 	}
 }
 
-// markOf is what docs/hop.md says the answer to a header bears.
+// markOf returns the mark that an answer to this header bears (docs/hop.md).
 func markOf(key []byte, hop string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("mcpbouncer/v1/hop-mark" + hop))
@@ -173,7 +173,7 @@ func TestHopVectorsAtThePlugin(t *testing.T) {
 	}
 }
 
-// What the sidecar says of a header that it refuses opens for the plugin that sent it, and for no
+// The reason for which the sidecar refuses a header opens for the plugin that sent it, and for no
 // other header.
 func TestReasonVectors(t *testing.T) {
 	opened := 0
@@ -201,7 +201,8 @@ func TestReasonVectors(t *testing.T) {
 
 var errHopTest = errors.New("not a hop header")
 
-// openHop is what docs/hop.md demands of the sidecar. The plugin itself never opens one.
+// openHop opens a header as docs/hop.md demands of the sidecar. The plugin itself never opens a
+// header.
 func openHop(key []byte, at int64, value string) (string, error) {
 	if !strings.HasPrefix(value, "mbh1_") || len(value) > 8192 {
 		return "", errHopTest
@@ -231,7 +232,8 @@ func openHop(key []byte, at int64, value string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// What the table of members holds is what was read: the plugin would say the same.
+	// The members that were read do not change when they are encoded and read again: the plugin
+	// would send the same.
 	again, err := decodePayload(encodePayload(decoded))
 	if err != nil || string(encodePayload(again)) != string(encodePayload(decoded)) {
 		return "", errHopTest
@@ -239,8 +241,8 @@ func openHop(key []byte, at int64, value string) (string, error) {
 	return string(payload), nil
 }
 
-// told returns every member that the sidecar reads in a header under the tests' key, those at their
-// default too.
+// told returns every member that the sidecar reads in a header under the tests' key, also those at
+// their default.
 func told(value string) (string, error) {
 	payload, err := openHop(bytes.Repeat([]byte{7}, 32), clock.Load(), value)
 	if err != nil {
@@ -258,7 +260,7 @@ func told(value string) (string, error) {
 }
 
 // decodePayload reads the payload as docs/hop.md demands it, into the members that the plugin
-// writes. A value is of the type of the member's own.
+// writes. Each value must have its member's type.
 func decodePayload(payload []byte) ([]hopMember, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	token, err := decoder.Token()
@@ -353,7 +355,7 @@ func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// That vector sets each member that docs/hop.md lists. What it leaves out, the page leaves out.
+	// That vector sets each member that docs/hop.md lists. If it lacks a member, the page lacks it.
 	all, err := decodePayload([]byte(vectors["valid-all-labels"]["payload"]))
 	if err != nil {
 		t.Fatal(err)

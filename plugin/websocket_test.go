@@ -74,7 +74,7 @@ func isOpen(s *socket, looks chan time.Time) bool {
 	case <-s.done:
 		return false
 	}
-	// The next look is waited for, or there is none.
+	// The test waits for the next look, unless the socket is no longer watched.
 	select {
 	case looks <- time.Now():
 		return true
@@ -121,7 +121,7 @@ func TestWebSocketEndsWithItsLogin(t *testing.T) {
 	}
 }
 
-// That the sidecar is away ends no WebSocket before its token.
+// While the sidecar is away, a WebSocket ends only with its token.
 func TestWebSocketOutlivesAnOutage(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -140,7 +140,7 @@ func TestWebSocketOutlivesAnOutage(t *testing.T) {
 	}
 }
 
-// A WebSocket that ends by itself leaves nothing that looks at it.
+// No goroutine goes on watching a WebSocket that has ended by itself.
 func TestWebSocketThatEndsIsNotWatched(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)
@@ -158,7 +158,7 @@ func TestWebSocketThatEndsIsNotWatched(t *testing.T) {
 	}
 }
 
-// Labels that ask for more do not keep a WebSocket from being watched; rules do not let one in.
+// Other labels do not keep a WebSocket from being watched. With rules no WebSocket is let in.
 func TestWebSocketsWithOtherLabels(t *testing.T) {
 	start(t)
 	sidecar := startSidecar(t)

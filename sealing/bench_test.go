@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// BenchmarkSealOpen is the budget of docs/benchmarks.md: one value of 600 bytes sealed and opened.
+// BenchmarkSealOpen measures for the budget of docs/benchmarks.md: one value of 600 bytes sealed
+// and opened.
 func BenchmarkSealOpen(b *testing.B) {
 	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {

@@ -73,7 +73,7 @@ func TestLoginSeed(t *testing.T) {
 		if len(c.text) != c.length || strings.Trim(c.text, urlAlphabet) != "" {
 			t.Errorf("%s: %q is not %d base64url characters", c.name, c.text, c.length)
 		}
-		// None may be the beginning of another, or the state would show half a verifier.
+		// No value may be the beginning of another, or the state would show half a verifier.
 		if seen[c.text[:22]] {
 			t.Errorf("%s: %q is shared", c.name, c.text)
 		}
@@ -151,8 +151,8 @@ func TestReplayMarksAndAnswers(t *testing.T) {
 	}
 }
 
-// A client's key at a provider: the same for all who share the client, another one for every other
-// client, provider and master, and none of the keys that sign tokens.
+// The key of a client at a provider is the same for all tenants that share the client. It differs
+// for every other client, provider and master, and is not a key that signs tokens.
 func TestClientKeys(t *testing.T) {
 	both, one := ring(t, "one", "two"), ring(t, "one")
 	keys := both.ClientKeys("https://sso.example", "client")
@@ -180,7 +180,7 @@ func TestClientKeys(t *testing.T) {
 	}
 }
 
-// A mark, or a client, for the same server under another spelling would be nobody's.
+// A mark or a client for another spelling of the server's URL would match no tenant.
 func TestPublicURLsHaveOneForm(t *testing.T) {
 	for url, want := range map[string]bool{
 		"https://mcp.example/wiki": true, "https://mcp.example": true, "https://mcp.example:8443/wiki": true, "http://mcp.localhost:8080": true,

@@ -68,8 +68,8 @@ func TestSchedulesNeverLeaveAVerifierWithoutTheKey(t *testing.T) {
 					d := (c.tokenLife + sealing.Skew) / 10 * time.Duration(i)
 					has("the key of a token is published during life and skew", e, signed.Add(d))
 				}
-				// The fastest clock signs one skew early; a JWKS fetched one cache time before must
-				// do.
+				// The fastest clock signs one skew early. A JWKS that was fetched one cache time
+				// before must still have the key.
 				for _, d := range []time.Duration{keyCache, keyCache / 2, time.Minute, 0} {
 					has("a cached JWKS has the key that signs next", e, signed.Add(-sealing.Skew-d))
 				}
@@ -142,7 +142,7 @@ func TestScheduleCheck(t *testing.T) {
 	}
 }
 
-// The bound of docs/sealed-values.md: no schedule that Check accepts publishes more keys of one
+// docs/sealed-values.md has this bound: no schedule that Check accepts publishes more keys of one
 // master.
 func TestJWKSIsBounded(t *testing.T) {
 	most := uint32(0)

@@ -10,7 +10,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// FuzzOpenReseal: whatever is sealed opens to the same payload, and sealed again, once more.
+// FuzzOpenReseal checks that each sealed payload opens to the same payload, and does so again when
+// it is sealed once more.
 func FuzzOpenReseal(f *testing.F) {
 	f.Add(byte(0), []byte(nil), "", []byte("wiki"), uint32(0))
 	f.Add(byte(3), []byte("payload"), aContext, []byte("world"), uint32(now.Unix()))
@@ -34,15 +35,16 @@ func FuzzOpenReseal(f *testing.F) {
 	})
 }
 
-// FuzzChangedNeverOpens: what opens is, character by character, a value that was sealed. The input
-// is one of the published values with a piece replaced, or any text at all.
+// FuzzChangedNeverOpens checks that a text opens only if it equals, character by character, a value
+// that was sealed. The input is one of the published values with a piece replaced, or any text at
+// all.
 func FuzzChangedNeverOpens(f *testing.F) {
 	vectors, err := loadVectors(os.DirFS("testdata/vectors"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	// Only valid vectors may be seeds: the fuzzer would undo what makes a refused one refused, and
-	// be right.
+	// Only valid vectors may be seeds. From a refused one the fuzzer could undo the fault, and the
+	// result would rightly open.
 	var sealed []vector
 	known := map[string]bool{}
 	for _, v := range vectors {
@@ -88,8 +90,8 @@ func FuzzChangedNeverOpens(f *testing.F) {
 	})
 }
 
-// FuzzNoOtherKindTenantContext: a value opens exactly where kind, tenant and context are those it
-// was sealed for, also when its prefix is rewritten to what the opener expects.
+// FuzzNoOtherKindTenantContext checks that a value opens only for the kind, tenant and context for
+// which it was sealed, also when its prefix is rewritten to what the opener expects.
 func FuzzNoOtherKindTenantContext(f *testing.F) {
 	f.Add(byte(3), byte(4), []byte("wiki"), []byte("wiki"), "context", "context")
 	f.Add(byte(3), byte(3), []byte("wiki"), []byte("world"), "context", "context")
@@ -101,8 +103,7 @@ func FuzzNoOtherKindTenantContext(f *testing.F) {
 	f.Fuzz(func(t *testing.T, k1, k2 byte, name1, name2 []byte, context1, context2 string) {
 		sealed, asked := sealing.Kinds[int(k1)%len(sealing.Kinds)], sealing.Kinds[int(k2)%len(sealing.Kinds)]
 		context1, context2 = context1[:min(len(context1), 0xffff)], context2[:min(len(context2), 0xffff)]
-		// The names are the ids themselves where they fit: ids that differ in one bit are among
-		// them.
+		// The names serve as the ids where they fit, so some ids differ in one bit.
 		var tenant1, tenant2 sealing.TenantID
 		copy(tenant1[:], name1)
 		copy(tenant2[:], name2)

@@ -19,7 +19,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// sealHop is what docs/hop.md says the plugin does, with a nonce of the test's choice.
+// sealHop seals as the plugin does (docs/hop.md), with a nonce of the test's choice.
 func sealHop(t testing.TB, key string, at time.Time, configuration []byte) string {
 	t.Helper()
 	k, err := base64.StdEncoding.DecodeString(key)
@@ -179,7 +179,7 @@ func TestHopHeaderIsNotASealedValue(t *testing.T) {
 	}
 }
 
-// openReason is what docs/hop.md says the plugin does.
+// openReason opens a reason as the plugin does (docs/hop.md).
 func openReason(t *testing.T, key, hop, reason string) (string, bool) {
 	t.Helper()
 	k, err := base64.StdEncoding.DecodeString(key)
@@ -240,7 +240,7 @@ func TestReasonOfARefusalIsForTheHeaderThatWasSent(t *testing.T) {
 	}
 }
 
-// The vectors of plugin/testdata: the mark of each header that authenticates.
+// The vectors of plugin/testdata have the mark of each header that authenticates.
 func TestHopMarkVectors(t *testing.T) {
 	files, err := filepath.Glob("../plugin/testdata/hop/*.txt")
 	if err != nil || len(files) == 0 {

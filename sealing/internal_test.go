@@ -21,7 +21,8 @@ func TestKindsListsEveryKind(t *testing.T) {
 	}
 }
 
-// Headers are not authenticated when a key is derived for them, so strangers choose what is cached.
+// A key is derived for a header before the header is authenticated, so strangers choose what is
+// cached.
 func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {

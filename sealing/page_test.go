@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A promise whose proof was renamed away is only a claim.
+// A promise must not name a test that was renamed.
 func TestSealedValuesPageNamesTestsThatExist(t *testing.T) {
 	page, err := os.ReadFile("../docs/sealed-values.md")
 	if err != nil {

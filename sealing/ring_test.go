@@ -204,7 +204,8 @@ func TestRingServesManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// A key cached under too short a name would still open what the same replica sealed.
+// A replica that cached keys under too short a name would still open its own values, so a fresh
+// ring opens them here.
 func TestRingThatIsFreshOpensWhatABusyOneSealed(t *testing.T) {
 	busy := ring(t, "new", "old")
 	for range 2 {

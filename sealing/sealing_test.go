@@ -21,7 +21,7 @@ var (
 
 const aContext = "https://client.example/metadata.json"
 
-// secret is a master secret that is the same each time for the same name.
+// secret returns a master secret that depends only on the name.
 func secret(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return base64.StdEncoding.EncodeToString(sum[:])
@@ -356,7 +356,7 @@ func TestAges(t *testing.T) {
 	}
 	r := ring(t, "one")
 	for _, kind := range sealing.Kinds {
-		// A period of the key ends within the life of some of these values: it must not matter.
+		// A period of the key ends within the life of some of these values. That must not matter.
 		for _, sealed := range []time.Time{now, endOfDay(now).Add(-time.Second), endOfDay(now)} {
 			v := r.Seal(kind, wiki, aContext, []byte("payload"), sealed)
 			type row struct {

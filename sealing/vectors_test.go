@@ -189,8 +189,8 @@ func testDerivation(t *testing.T, v vector) {
 	case "master-id":
 		same("master-id", r.MasterIDs()[0])
 	case "sealing-key":
-		// The ring does not show its keys: that it opens what was sealed under this one proves it
-		// has it.
+		// The ring does not show its keys. It proves that it has this one by opening what was
+		// sealed under it.
 		testSealingKey(t, r, v, want["key"])
 	case "signing-key":
 		rotation := time.Duration(v.number(t, "rotation")) * time.Second

@@ -38,7 +38,7 @@ type source struct {
 	asts  []*ast.File
 	info  *types.Info
 	types *types.Package
-	// What the compiler did not like.
+	// The errors of the compiler.
 	faults []error
 	// The complaints, in the order of the files.
 	complaints []string
@@ -256,8 +256,8 @@ func (s *source) frozen(to ast.Expr) {
 	}
 }
 
-// assertion finds those to types of our own. In tests they are common, and there is one such type
-// at most.
+// assertion finds type assertions to types of our own. In tests they are common, and there is one
+// such type at most.
 func (s *source) assertion(n *ast.TypeAssertExpr) {
 	if n.Type == nil {
 		return // a type switch
@@ -563,7 +563,8 @@ type change struct {
 	at   token.Pos
 }
 
-// changes finds what is evaluated later in Yaegi than where it stands, and is changed in between.
+// changes finds expressions that Yaegi evaluates later than where they stand, and that are changed
+// in between.
 func (s *source) changes(body *ast.BlockStmt) {
 	var made []change
 	note := func(e ast.Expr) {
@@ -746,7 +747,7 @@ func (r *reach) later(n ast.Node, within bool) (found bool) {
 	return found
 }
 
-// isBehind is true of other files, too: their order is nobody's promise.
+// isBehind is also true of other files, because nobody promises their order.
 func (r *reach) isBehind(d ast.Node) bool {
 	here, there := r.files.Position(r.from.Pos()), r.files.Position(d.Pos())
 	return there.Filename != here.Filename || there.Offset > here.Offset
@@ -778,7 +779,7 @@ func (s *source) isOwn(t types.Type) bool {
 	return ok && s.isOurs(named.Obj().Pkg())
 }
 
-// ownName is the name of a type of ours, or of what it points to.
+// ownName returns the name of a type of ours, or of the type that it points to.
 func (s *source) ownName(t types.Type) *types.TypeName {
 	if t == nil {
 		return nil

@@ -31,8 +31,8 @@ func TestPluginIsWrittenForYaegi(t *testing.T) {
 	})
 }
 
-// Each trap is found in the program that shows it, so that the test above is not green for want of
-// eyes; and what is recommended instead is not found to be one.
+// Each trap is found in the program that shows it, so the test above is not green because the lint
+// finds nothing. The recommended program has no trap.
 func TestTrapsAreFoundInTheProgramsThatShowThem(t *testing.T) {
 	found := map[string]string{}
 	lintAll(t, packagesBelow(t, "testdata/traps"), func(name string, s *source) {
@@ -122,9 +122,8 @@ func TestVectorsAreAsTheGeneratorWritesThem(t *testing.T) {
 	}
 }
 
-// packagesBelow are the files of each package below a folder, but those of testdata and of the
-// lint.
-// :: folder and name → files
+// packagesBelow returns the files of each package below a folder, without those of testdata and of
+// the lint. :: folder and name → files
 func packagesBelow(t *testing.T, root string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}

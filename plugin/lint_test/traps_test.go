@@ -3,10 +3,10 @@ package lint_test
 // trap is something that Yaegi v0.16.1 runs as something else than Go, or ends with a panic at run
 // time, where no compiler warns.
 type trap struct {
-	// The folder testdata/traps/NAME has a program that shows it; NAME-instead has one that both
-	// run alike.
+	// The folder testdata/traps/NAME has a program that shows it; NAME-instead has one that Go and
+	// Yaegi run alike.
 	name string
-	// What Yaegi makes of it.
+	// What Yaegi does with it.
 	yaegi string
 	// What to write in its place.
 	instead string

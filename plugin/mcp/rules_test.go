@@ -64,7 +64,7 @@ func TestHiddenTools(t *testing.T) {
 			t.Errorf("%s: %s %v", c.name, got, err)
 		}
 	}
-	// Who may call no tool at all sees none.
+	// A person who may not call any tool sees none.
 	r = NewRules(&Lists{Methods: rules("tools/call=use")})
 	got, err := HideTools(r, []byte(list(search)), func(needed []string) bool { return len(needed) == 0 })
 	if string(got) != list("") || err != nil {

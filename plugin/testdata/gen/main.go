@@ -54,7 +54,7 @@ func write(dir, name string, lines ...string) {
 	}
 }
 
-// stream is deterministic bytes: SHA-256 of label and counter.
+// stream returns deterministic bytes: SHA-256 of label and counter.
 func stream(label string, n int) []byte {
 	var out []byte
 	for i := 0; len(out) < n; i++ {
@@ -90,8 +90,8 @@ func rsaKey(label string, bits int) *rsa.PrivateKey {
 }
 
 func rsaSign(key *rsa.PrivateKey, text string) []byte {
-	// The padding of RFC 8017 §9.2 by hand: crypto/rsa does not sign with 1024 bits, and one vector
-	// needs that.
+	// The padding of RFC 8017 §9.2 is written by hand, because crypto/rsa does not sign with 1024
+	// bits, and one vector needs that.
 	hash := sha256.Sum256([]byte(text))
 	info := append([]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), hash[:]...)
 	size := (key.N.BitLen() + 7) / 8
@@ -231,7 +231,7 @@ func swapClaims(token, claims string) string {
 	return parts[0] + "." + b64.EncodeToString([]byte(claims)) + "." + parts[2]
 }
 
-// lastBit respells the last character: 64 bytes of signature leave unused bits in it.
+// lastBit changes the unused bits of the last character, which 64 bytes of signature leave.
 func lastBit(token string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	i := strings.IndexByte(alphabet, token[len(token)-1])
@@ -290,7 +290,8 @@ func writeHops(dir string, members []pageMember) {
 	key, otherKey := hopKey(master), hopKey(stream("other hop master", 32))
 	nonce := stream("hop nonce", 12)
 	payload := `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]}`
-	// What the plugin of November 2026 sent for the same tenant: no version, and every member.
+	// This is what the plugin of November 2026 sent for the same tenant: no version, and every
+	// member.
 	without := `{"publicURL":"https://mcp.localhost/wiki","resource":"wiki","audience":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"],"requiredScopes":[],"mcpPaths":["/mcp","/sse"],"exchange":"token","generation":0,"displayName":"wiki","logo":"","allowedEmails":[],"allowedDomains":[],"allowedGroups":[],"allowedSubjects":[],"groupsClaim":"groups","scopeRules":[],"scopesSupported":[],"identityClaims":[],"privateRedirectURIs":[],"refresh":"auto","upstreamCheckInterval":3600}`
 	seal := func(key []byte, suite byte, at uint32, payload string) []byte {
 		id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
@@ -379,7 +380,8 @@ func writeHops(dir string, members []pageMember) {
 	holds("valid-without-version", "none", without)
 	holds("valid-without-version-all-labels", "none", full)
 	holds("valid-defaults-sent", "none", `{"v":1,`+strings.Replace(without[1:], `"token"`, `"auto"`, 1))
-	// What a plugin without a version sends by default has to be said since.
+	// A plugin without a version means exchange=token when it leaves the member out. Since then it
+	// must be stated.
 	member("valid-exchange-token", "none", `"scopes":["openid","email"]`, `"scopes":["openid","email"],"exchange":"token"`)
 	holds("valid-smallest", "none", change(`,"clientSecret":"env:GOOGLE_CLIENT_SECRET","scopes":["openid","email"]`, ``))
 	holds("valid-list-emptied", "none", change(`"scopes":["openid","email"]`, `"scopes":["openid","email"],"mcpPaths":[]`))
@@ -475,7 +477,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// writeScopeRules writes rules of the label scopeRules: what plugin and sidecar must read alike.
+// writeScopeRules writes rules of the label scopeRules, which plugin and sidecar must read alike.
 func writeScopeRules(dir string) {
 	for _, c := range []struct{ file, who, name, scopes, rule string }{
 		{"anybody", "*", "-", "wiki:read", "*=wiki:read"},

@@ -105,7 +105,7 @@ func (v value) aad(header []byte, kind string) []byte {
 	return []byte("mcpbouncer/v1/value" + string(header) + lp(kinds[kind].purpose, v.tenant, v.context))
 }
 
-// raw is the sealed value before base64: header, nonce, ciphertext, tag.
+// raw returns the sealed value before base64: header, nonce, ciphertext, tag.
 func (v value) raw() []byte {
 	header := append([]byte{v.suite}, v.sealer.id()...)
 	header = append(header, u32(v.sealed)...)
@@ -327,7 +327,8 @@ func values() {
 		return "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.OKOawDo13gRp2ojaHV7LFpZcgV7T6DVZKTyKOMTYUmKoTCVJRgckCL9kiMT03JGe.48V1_ALb6US04U3b.5eym8TW_c8SuK0ltJ3rpYIzOeDQz7TALvtu6UG9oMo4vpzs9tX_EFShS8iB7j6ji.XFBoMYUZodetZdvTiFvSkQ"
 	})
 
-	// A kind that only the prefix changes: the opener asks for the kind that the prefix now claims.
+	// Only the prefix changes the kind here, and the opener asks for the kind that the prefix now
+	// claims.
 	v := base
 	copy(v.nonce[:], hash("relabelled"))
 	s := "mbr1_" + v.String()[5:]
@@ -420,8 +421,8 @@ func derivations() {
 	issuer, id := "https://sso.example.com/realms/acme", "mcp bouncer"
 	info = lp("mcpbouncer/v1/client-p256", issuer, id)
 	wide := m.expand(info, 48)
-	// The remainder modulo n - 1, plus 1, from the top bit down: shift and subtract, with no number
-	// longer than the order's. Below stands n - 1.
+	// The loop computes the remainder modulo n - 1, plus 1, from the top bit down: it shifts and
+	// subtracts, with no number longer than the order. The variable order holds n - 1.
 	order, _ := new(big.Int).SetString("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550", 16)
 	rest := new(big.Int)
 	for i := range 8 * len(wide) {

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Payloads as docs/sealed-values.md describes them: a writer and a reader of just as much CBOR (RFC
-// 8949) as stands there.
+// The payloads are as docs/sealed-values.md describes them. The writer and the reader know only as
+// much of CBOR (RFC 8949) as stands there.
 
 // member is a number and what it holds: string, data, int, true, nil, []string or []member.
 type member struct {
@@ -74,7 +74,7 @@ func cbor(holds any) []byte {
 
 var errPayload = errors.New("not a payload")
 
-// read is the reverse of cbor, and what is left of the bytes.
+// read is the reverse of cbor. It also returns the bytes that are left.
 func read(b []byte) (holds any, rest []byte, err error) {
 	if len(b) == 0 {
 		return nil, nil, errPayload
@@ -211,7 +211,7 @@ func conformsTo(table map[int]string, holds any) error {
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// packed is a text in the shorter of its two forms.
+// packed returns a text in the shorter of its two forms.
 func packed(text string) any {
 	if p := pack(text); len(p) < len(text) {
 		return data(p)
@@ -286,7 +286,7 @@ func unpack(packed string) (text string, err error) {
 	return text, nil
 }
 
-// diagnostic is a payload in the notation of RFC 8949 §8.
+// diagnostic returns a payload in the notation of RFC 8949 §8.
 func diagnostic(holds any) string {
 	switch v := holds.(type) {
 	case nil:
@@ -311,7 +311,7 @@ func diagnostic(holds any) string {
 	return fmt.Sprint(holds)
 }
 
-// needMark is the mark of a need.
+// needMark returns the mark of a need.
 func needMark(need ...string) string {
 	return string(hash(string(cbor(need)))[:4])
 }
@@ -375,7 +375,7 @@ func payloads() {
 		member{1, nil}, member{2, 3}, member{4, "ci"},
 		member{6, data(`{"keys":[{"kty":"OKP","kid":"1","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)})
 
-	// A login of each of the two clients.
+	// Each of the two clients has a login.
 	secretHash, publicHash := data(hash(secretClient)), data(hash(publicClient))
 	request := []member{{1, secretHash}, {2, callback}, {3, "client state"}, {4, challenge}, {5, scope}, {6, publicURL}}
 	short := []member{{1, secretHash}, {2, callback}, {4, challenge}, {6, publicURL}}
