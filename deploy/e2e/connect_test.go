@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,6 +156,66 @@ func shownJSON(t *testing.T, page, words string, w way) (config map[string]any) 
 	}
 	t.Fatalf("docs/connect/%s shows no configuration with %s", page, words)
 	return nil
+}
+
+// The browser is on another machine, so nobody brings its answer to the port on which the program
+// listens: the person pastes the address at which the browser ended.
+func TestAnswerIsPastedIntoTheTerminal(t *testing.T) {
+	t.Parallel()
+	host := rig.StartDocumentHost(t)
+	w := rig.New(t, optionsForClients(host))
+	for _, c := range []struct {
+		program, file, page, line, asks, says string
+		install                               func(*testing.T, site, way) *installation
+	}{
+		{"Claude Code", claudeCode, "claude-code.md", "claude mcp login --no-browser wiki", "paste the redirect URL here", "Authenticated with", installClaudeCode},
+		{"Codex", codex, "codex.md", "codex mcp login --no-browser wiki", "Callback URL", "Successfully logged in", installCodex},
+	} {
+		t.Run(c.program, func(t *testing.T) {
+			for _, page := range []string{c.page, "README.md"} {
+				if !strings.Contains(connectPage(t, page), "`"+c.line+"`") {
+					t.Errorf("docs/connect/%s does not show %s", page, c.line)
+				}
+			}
+			way := newWay(t, w.Wiki, host, c.program, cimdOwn)
+			p := c.install(t, siteOf(t, w.Wiki, w), way)
+			if c.file == codex { // its command that adds a server logs in at once
+				const file = ".codex/config.toml"
+				config, err := os.ReadFile(filepath.Join(p.home, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.write(file, string(config)+fmt.Sprintf("[mcp_servers.wiki]\nurl = %q\n", way.Server))
+			}
+			process := p.onTerminal(p.command(c.file, strings.Fields(c.line)[1:]...))
+			wrote := func() string { return w.Logs.Text(process.Name) }
+			p.site.allow = func(ctx context.Context, asked *url.URL) error {
+				back, err := w.Wiki.Browser().Visit(ctx, asked.String(), asked.Query().Get("redirect_uri"))
+				if err != nil {
+					return err
+				}
+				wait := func(what string, ready func() bool) {
+					rig.WaitFor(t, what, func() error {
+						if !ready() {
+							return errors.New(wrote())
+						}
+						return nil
+					})
+				}
+				wait("the question", func() bool { return strings.Contains(wrote(), c.asks) })
+				process.Type(t, back.String())
+				// A program that shows what is typed reads a line's end within it as a part of it.
+				if c.file == claudeCode {
+					wait("the answer to be shown", func() bool { return strings.Contains(wrote(), back.Query().Get("code")) })
+				}
+				process.Type(t, "\r")
+				return nil
+			}
+			if !p.ends(process, c.says) {
+				t.Errorf("%s does not log in:\n%s", c.program, wrote())
+			}
+		})
+	}
 }
 
 // Which of the two variables on docs/connect/README.md makes a program trust a private authority.

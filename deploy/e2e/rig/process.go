@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -165,6 +166,16 @@ type Process struct {
 
 	cmd  *exec.Cmd
 	done chan struct{}
+
+	terminal io.Writer // of a program that StartOnTerminal has started
+}
+
+// Type types on the program's terminal.
+func (p *Process) Type(t T, text string) {
+	t.Helper()
+	if _, err := io.WriteString(p.terminal, text); err != nil {
+		t.Fatalf("rig: %s: %v", p.Name, err)
+	}
 }
 
 // StartProcess starts cmd and sends what it writes to logs.

@@ -25,7 +25,7 @@ func StartOnTerminal(t T, logs *Logs, name string, cmd *exec.Cmd) *Process {
 		t.Fatalf("rig: %s: %v", name, err)
 	}
 	slave.Close()
-	p := &Process{Name: name, cmd: cmd, done: make(chan struct{})}
+	p := &Process{Name: name, cmd: cmd, done: make(chan struct{}), terminal: master}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
