@@ -70,8 +70,8 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 }
 
 // sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is
-// written out here because go-jose's way there costs half as much again as the signature. What
-// others signed is never read like this.
+// written out here because go-jose's way there costs half as much again as the signature. JWTs that
+// others signed are never read like this.
 func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
 	encode := base64.RawURLEncoding.EncodeToString

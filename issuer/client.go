@@ -159,8 +159,8 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	return p, nil
 }
 
-// authenticated is the way to the endpoints where a client proves itself. The log names the client
-// with each refusal there.
+// authenticated wraps an endpoint where a client authenticates. The log names the client with each
+// refusal there.
 func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request, *tenant, client, url.Values) error) func(http.ResponseWriter, *http.Request, *tenant) error {
 	return func(w http.ResponseWriter, r *http.Request, t *tenant) error {
 		form, err := tokenForm(r)
@@ -181,7 +181,7 @@ func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request,
 	}
 }
 
-// authenticateClient is the only place where a client proves itself, before anything is used up. A
+// authenticateClient is the only place where a client authenticates, before anything is used up. A
 // confidential client may send its secret either way, in the header or the body: the proof is the
 // same. A public client may send an empty secret, as Go's oauth2 package does.
 func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values) (client, error) {

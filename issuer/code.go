@@ -138,7 +138,8 @@ func (u *unfinished) put(code replay.Key, sealed []byte, now time.Time) bool {
 	return u.putUntil(now.Add(unfinishedLife), unfinishedMaxAll, code, sealed, now)
 }
 
-// putUntil is put for no longer than until, and where no more than most bytes are kept of all.
+// putUntil keeps an answer for no longer than until, and only while all answers take at most most
+// bytes.
 func (u *unfinished) putUntil(until time.Time, most int, code replay.Key, sealed []byte, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -156,7 +157,7 @@ func (u *unfinished) take(code replay.Key, now time.Time) []byte {
 	return sealed
 }
 
-// takeUntil is take that says how long it would have been kept.
+// takeUntil is take, and says how long the answer would have been kept.
 func (u *unfinished) takeUntil(code replay.Key, now time.Time) (sealed []byte, until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -276,7 +277,7 @@ func (s *Issuer) remember(t *tenant, seed sealing.LoginSeed, code string, answer
 }
 
 // rememberInCase is remember for a login that was finished at the callback. The browser may not
-// have got our answer, and comes again with its cookie: then it gets a second code, which counts as
+// have got the answer, and come again with its cookie. Then it gets a second code, which counts as
 // the same. Half of the room stays for logins that are not finished. until is the zero time or, if
 // the login was finished with an answer that was kept, the end of that answer's time: a page that
 // is reloaded again and again must not make the provider's word last.
@@ -313,8 +314,8 @@ func (s *Issuer) recall(t *tenant, seed sealing.LoginSeed, code string) (answer 
 	return &kept, until
 }
 
-// answerContext is what the key of a kept answer follows from. The seed never leaves our sealed
-// values; the code alone stood in a browser's history.
+// answerContext returns the value from which the key of a kept answer is derived. The seed never
+// leaves our sealed values; the code alone stood in a browser's history.
 func answerContext(seed sealing.LoginSeed, code string) string { return string(seed[:]) + code }
 
 // handOn gives the guard, for all replicas, what the callback has learnt of a code that nobody has

@@ -15,12 +15,12 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What the deny document (package deny) refuses, in the words of OAuth.
+// The functions here refuse what the deny document (package deny) names, in the words of OAuth.
 
 // errDenied is in the chain of each refusal because of the deny document.
 var errDenied = errors.New("deny document")
 
-// denyDocument is the current document. Nobody is served before it was read once.
+// denyDocument returns the current document. Nobody is served before it was read once.
 func (s *Issuer) denyDocument(ctx context.Context) (*deny.Document, error) {
 	d, err := s.denied.Current(ctx)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Issuer) denyDocument(ctx context.Context) (*deny.Document, error) {
 	return d, nil
 }
 
-// clientDenied is for wherever a client is known.
+// clientDenied is called wherever a client is known.
 func (s *Issuer) clientDenied(ctx context.Context, clientID string) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil || len(d.Clients) == 0 {
@@ -42,7 +42,7 @@ func (s *Issuer) clientDenied(ctx context.Context, clientID string) error {
 	return nil
 }
 
-// redirectDenied is for where a person is asked about a redirect URI, and where a code that went
+// redirectDenied is called where a person is asked about a redirect URI, and where a code that went
 // there is redeemed.
 func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 	d, err := s.denyDocument(ctx)
@@ -60,7 +60,7 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 		because(fmt.Errorf("%w: redirect host %s", errDenied, weburl.HostOf(redirectURI)))
 }
 
-// loginDenied is for wherever a login earns a token.
+// loginDenied is called wherever a login gets a token.
 func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	return invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because))
 }
 
-// keyDenied is for where a bearer key earns a token.
+// keyDenied is called where a bearer key gets a token.
 func (s *Issuer) keyDenied(ctx context.Context, id string) error {
 	d, err := s.denyDocument(ctx)
 	if err != nil {

@@ -56,7 +56,8 @@ func temporarilyUnavailable(description string, cause error) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Code: "temporarily_unavailable", Description: description, cause: cause, retryAfter: 5}
 }
 
-// serverError is what the operator must mend. The client must not conclude anything about itself.
+// serverError makes an error that the operator must mend. The client must not conclude anything
+// about itself.
 func serverError(description string, cause error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Description: description, cause: cause}
 }
@@ -162,8 +163,8 @@ func (t *tenant) errorURL(e *redirectedError) string {
 	return t.responseURL(e.to, url.Values{"error": {e.err.Code}, "error_description": {plainDescription(e.err.Description)}})
 }
 
-// providerError is the one place where an error of package provider becomes what a client or person
-// may hear; nil if it is not one. The text of err is the cause in the operator's log.
+// providerError is the one place where an error of package provider becomes an error that a client
+// or person may see; nil if it is not one. The text of err is the cause in the operator's log.
 func providerError(err error) *Error {
 	is := func(kind error) bool { return errors.Is(err, kind) }
 	switch {

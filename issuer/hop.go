@@ -250,8 +250,8 @@ func (s *Issuer) pluginRoutes() []route {
 	}
 }
 
-// refuseHop answers whoever is not the plugin, and says nothing more: the sidecar may stand on a
-// public address. What a refusal says to the plugin is sealed.
+// refuseHop answers a request that does not come from the plugin, and says nothing more: the
+// sidecar may stand on a public address. The reason for the plugin is sealed.
 func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *refusal
 	errors.As(err, &refused)

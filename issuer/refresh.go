@@ -143,7 +143,7 @@ func (s *Issuer) openAlive(t *tenant, c client, presented string) (grant, error)
 	return g, nil
 }
 
-// loginLife is how long after its beginning a login's last refresh may come. It does not slide.
+// loginLife returns how long after its beginning a login may be refreshed. It does not slide.
 func (s *Issuer) loginLife(g grant) time.Duration {
 	if g.Identity.RefreshToken == "" {
 		// Nobody can be asked whether the person may still come in.
@@ -152,8 +152,8 @@ func (s *Issuer) loginLife(g grant) time.Duration {
 	return s.RefreshTokenTTL
 }
 
-// scopeLost is why a refresh gives no scope that is needed. It is err if another scope parameter
-// would get some.
+// scopeLost returns the reason for which a refresh gives no required scope. It returns err if
+// another scope parameter would get one.
 func (t *tenant) scopeLost(g grant, err error) error {
 	if len(t.scopeOf(g)) == 0 { // no refresh can change that, and a new login says why
 		return invalidGrant("this login gives no scope any more that this server needs; authorize again").because(err)
@@ -161,7 +161,7 @@ func (t *tenant) scopeLost(g grant, err error) error {
 	return err
 }
 
-// loginKey is where the guard counts the refreshes of a login.
+// loginKey returns the key under which the guard counts the refreshes of a login.
 func loginKey(t *tenant, g grant) replay.Key {
 	return sealing.ReplayMark(t.id, "family", string(g.Login[:]))
 }

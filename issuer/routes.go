@@ -20,12 +20,12 @@ type route struct {
 }
 
 // routes are those whose errors are JSON; pageRoutes are the rest. A new endpoint is a row of one
-// of these tables, by who asks there.
+// of these tables, by the kind of caller.
 func (s *Issuer) routes() []route {
 	return slices.Concat(s.documentRoutes(), s.clientRoutes(), s.pluginRoutes())
 }
 
-// clientRoutes are for programs: they register, and prove themselves in each request.
+// clientRoutes are for programs, which register and then authenticate in each request.
 func (s *Issuer) clientRoutes() []route {
 	return []route{
 		{"/oauth/register", "POST", true, s.register},

@@ -87,7 +87,7 @@ func (t *tenant) supported() []string {
 }
 
 // advertisedAtTheResource are the scopes in the document of RFC 9728. Clients ask for all of them.
-// So they are what opens the door, and no more unless a label says so.
+// So the document lists the required scopes, and no more unless a label says so.
 func (t *tenant) advertisedAtTheResource() []string {
 	if len(t.ScopesSupported) > 0 {
 		return t.supported()
@@ -253,7 +253,7 @@ func (t *tenant) rightsAskedFor(such func(scope string) bool) (rights []string) 
 	return rights
 }
 
-// withoutScopes is scope less what the provider withheld.
+// withoutScopes returns scope without those that the provider withheld.
 func withoutScopes(scope string, withheld []string) string {
 	if len(withheld) == 0 {
 		return scope
@@ -302,9 +302,9 @@ func (t *tenant) resourceOf(value string) (string, bool) {
 	return t.PublicURL, resource == t.origin || strings.HasPrefix(resource, t.origin+"/") && strings.HasPrefix(t.PublicURL, resource+"/")
 }
 
-// normalResource is a URL in the spelling that is compared: scheme and host in small letters,
+// normalResource returns a URL in the spelling that is compared: scheme and host in small letters,
 // without the scheme's own port, without a slash at the end, and without a query. People type
-// queries, and no resource of ours has one.
+// queries, and no resource here has one.
 func normalResource(value string) (string, bool) {
 	u, err := url.Parse(value)
 	if err != nil || len(value) > maxResource || u.Opaque != "" || u.User != nil || strings.Contains(value, "#") {

@@ -180,8 +180,8 @@ func (t *tenant) complete() error {
 	return nil
 }
 
-// named is what each log line about a tenant begins with. Two middlewares may give their resources
-// one name, so the line has the public URL as well.
+// named returns the attribute with which each log line about a tenant begins. Two middlewares may
+// give their resources one name, so the line has the public URL as well.
 func (t *tenant) named() slog.Attr {
 	return slog.GroupAttrs("", slog.String("tenant", t.Resource), slog.String("issuer", t.PublicURL))
 }

@@ -245,8 +245,8 @@ type Config struct {
 	Extra map[string]any `json:"-" mapstructure:",remain"`
 }
 
-// labelTexts are a Config as text: one field for each label, in the same order. What is not set is
-// empty. readLabels fills it.
+// labelTexts are a Config as text: one field for each label, in the same order. A label that is not
+// set is empty. readLabels fills it.
 type labelTexts struct {
 	Resource              string
 	PublicURL             string
@@ -602,8 +602,8 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	return nil
 }
 
-// accessLists say who may come in and who gets which scopes. What the rules mean is the sidecar's
-// to decide (issuer/access.go, issuer/scope.go).
+// accessLists say who may come in and who gets which scopes. The sidecar decides what the rules
+// mean (issuer/access.go, issuer/scope.go).
 type accessLists struct {
 	emails, domains, groups, subjects []string
 	scopeRules                        []string // each as it stands in the label
@@ -645,7 +645,7 @@ func parseAccess(c *labelTexts) (*accessLists, error) {
 	return &accessLists{emails: emails, domains: domains, groups: groups, subjects: subjects, scopeRules: texts}, nil
 }
 
-// supportedScopeFault is for what the metadata advertises.
+// supportedScopeFault is for the scopes that the metadata advertises.
 func supportedScopeFault(scope string) string {
 	if scope == "offline_access" {
 		return "no right at a server; the authorization server's metadata always lists it"

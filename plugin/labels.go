@@ -225,8 +225,8 @@ func (r *labelReader) list(label string, value any, separators string) string {
 
 const changedNumber = "a number cannot stand here, because Traefik has changed its digits or may have: quote the value (if it is quoted and looks like a number nevertheless, make it a list of one text)"
 
-// What a float looks like when YAML or JSON has read it and somebody has written it again: docker
-// compose (1.1016948447438627e+20), Traefik's file provider (1.500000), both.
+// These match a float that YAML or JSON has read and somebody has written again: docker compose
+// (1.1016948447438627e+20), Traefik's file provider (1.500000), both.
 var (
 	exponent = regexp.MustCompile(`^[+-]?[0-9](\.[0-9]+)?e[+-][0-9]{2,}$|^[+-]Inf$|^NaN$`)
 	sixthOf  = regexp.MustCompile(`^[+-]?[0-9]+\.[0-9]{6}$`)

@@ -22,7 +22,7 @@ type hopMember struct {
 	standard string
 }
 
-// payloadFor is the tenant configuration that the sidecar is told.
+// payloadFor returns the tenant's configuration as the sidecar receives it.
 func payloadFor(s *settings, publicURL string) []hopMember {
 	return append([]hopMember{{"publicURL", quote(publicURL), ""}}, s.payload...)
 }

@@ -207,9 +207,9 @@ func Fingerprint(clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// ReplayMark is under which a replay store knows a value of a tenant that may be used once. It
-// needs no key, so that it stays the same while the ring turns; the values are random and too long
-// to guess.
+// ReplayMark is the key under which a replay store knows a value of a tenant that may be used once.
+// It needs no key, so that it stays the same while the ring turns; the values are random and too
+// long to guess.
 func ReplayMark(tenant TenantID, use, value string) [16]byte {
 	sum := sha256.Sum256(lp(lp(lp(lp(nil, labelReplayMark), use), string(tenant[:])), value))
 	return [16]byte(sum[:16])
@@ -238,8 +238,8 @@ func answerKey(tenant TenantID, presented string) []byte {
 	return key
 }
 
-// LoginSeed is the one random number of a login at the upstream provider. What the provider is
-// shown of it (state, nonce, PKCE challenge) does not reveal it.
+// LoginSeed is the one random number of a login at the upstream provider. The values that the
+// provider sees of it (state, nonce, PKCE challenge) do not reveal it.
 type LoginSeed [32]byte
 
 func (s LoginSeed) derive(label string, size int) string {

@@ -74,8 +74,8 @@ func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 }
 
 // Mark is what an answer to the request with this header bears, so that the plugin knows that a
-// sidecar with its key gave it: 22 characters. It does not cover the answer: the network in between
-// is TLS's to guard.
+// sidecar with its key gave it: 22 characters. It does not cover the answer: TLS must guard the
+// network in between.
 func (h *Hop) Mark() string {
 	return base64.RawURLEncoding.EncodeToString(h.mac(labelHopMark)[:hopMarkSize])
 }

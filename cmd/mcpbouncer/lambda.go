@@ -124,8 +124,8 @@ func (e *event) fromLoadBalancer() bool { return e.Context.ELB != nil }
 // format 1.0. They are not served: their paths and queries are decoded in ways of their own.
 func (e *event) isPayload1() bool { return e.HTTPMethod != "" && !e.fromLoadBalancer() }
 
-// fromFunctionURL is asked where the answer can be a stream: only there. The name is AWS's own, a
-// Function URL answers to no other.
+// fromFunctionURL says whether a Function URL sent the event, because only its answer can be a
+// stream. The name is AWS's own; a Function URL answers to no other.
 func (e *event) fromFunctionURL() bool { return strings.Contains(e.Context.DomainName, ".lambda-url.") }
 
 // function is the handler behind a Lambda function.
@@ -211,7 +211,7 @@ func (f *function) refusePayload1() *events.APIGatewayProxyResponse {
 	}
 }
 
-// serve is net/http's way with a handler that panics, except that the client gets an answer.
+// serve treats a handler that panics as net/http does, except that the client gets an answer.
 func (f *function) serve(handler http.Handler, a *answer, r *http.Request) {
 	defer func() {
 		if cause := recover(); cause != nil {

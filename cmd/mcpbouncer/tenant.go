@@ -61,7 +61,7 @@ func (f *tenantFlags) demand(more ...string) error {
 	return nil
 }
 
-// id is that of the tenant, as the plugin and the sidecar compute it.
+// id returns the tenant's id, as the plugin and the sidecar compute it.
 func (f *tenantFlags) id() (sealing.TenantID, error) {
 	t := f.tenant
 	if t.Audience == "" {

@@ -18,8 +18,8 @@ func NewTransport(trusted []string) http.RoundTripper {
 		DisableCompression:     true,
 		TLSHandshakeTimeout:    Timeout,
 		MaxResponseHeaderBytes: 16 << 10,
-		// A kept connection may be dead after a function's sleep, and hang the next fetch. And what
-		// a stranger's host sends on one without being asked, net/http writes to the log.
+		// A kept connection may be dead after a function's sleep, and hang the next fetch. And
+		// net/http writes to the log what a stranger's host sends on such a connection unasked.
 		DisableKeepAlives: true,
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -49,8 +49,8 @@ func (d *Document) RedirectHost(u *url.URL, now time.Time) bool {
 	return false
 }
 
-// plainHostOf is the host of a redirect URI, without what leads to the same place without it: a
-// port, capitals and the dot of a fully qualified name.
+// plainHostOf returns the host of a redirect URI, without the parts that do not change where it
+// leads: a port, capitals and the dot of a fully qualified name.
 func plainHostOf(u *url.URL) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
@@ -96,8 +96,8 @@ func (d *Document) mark(publicURL string) int64 {
 	return mark
 }
 
-// usersOf are what entries of a provider's users begin with. A slash at the end of a provider's
-// issuer is easily forgotten or added, and the person would not be denied.
+// usersOf returns the beginnings of the entries for a provider's users. A slash at the end of a
+// provider's issuer is easily forgotten or added, and the person would not be denied.
 func usersOf(provider string) []string {
 	provider = strings.TrimSuffix(provider, "/")
 	return []string{provider + "|", provider + "/|"}

@@ -65,7 +65,7 @@ type Said struct {
 	Scope *string
 }
 
-// size is how many characters what is known of a person takes, beside the refresh token.
+// size returns how many characters the claims of a person take, beside the refresh token.
 func (who Person) size() int {
 	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs) + len(who.Unsaid)
 }
@@ -100,8 +100,8 @@ func (n Needs) Marks() []byte {
 	if n.AllGroups {
 		mark("groups", n.GroupsClaim)
 	}
-	// What is kept must stay small: many groups have one mark, so that each change of them is
-	// another need.
+	// The marks must stay small: many groups have one mark, so that each change of them is another
+	// need.
 	if len(n.Groups) > MaxGroups {
 		mark(append([]string{"these groups", n.GroupsClaim}, n.Groups...)...)
 		return all

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// What the providers do each in their own way stands in this file, and all that tells one from the
-// other in one table: a new provider is a new row.
+// This file holds what each provider does in its own way. One table has everything that tells them
+// apart, so a new provider is a new row.
 
 // RefreshMode is what becomes of the provider's refresh token: "upstream" wants one, "session"
 // wants none, "auto" takes what comes.
@@ -78,7 +78,7 @@ type dialect struct {
 	name string
 
 	// How it is known: by its issuer, which is this one or, if this ends in a slash or a dot,
-	// begins with it; or by where its endpoints are below one address. What is empty is not looked
+	// begins with it; or by where its endpoints are below one address. An empty field is not looked
 	// at.
 	issuer                              string
 	auth, token, keys, device, userinfo string
@@ -137,7 +137,7 @@ type words struct {
 }
 
 // dialects is the one table of what providers do in their own way; the first row that fits counts.
-// Where no version is named the provider's documentation says so, otherwise it was measured
+// A row without a version is from the provider's documentation, a row with one was measured
 // (docs/replay.md, "By provider").
 var dialects = []dialect{
 	{

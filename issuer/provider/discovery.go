@@ -222,8 +222,8 @@ func (a *discoveryAnswer) mayPass(err error) bool {
 		(a.status == 0 || a.broke != nil || a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests)
 }
 
-// explain says what came and what to do about it. What a stranger could have written is bounded and
-// cleaned.
+// explain says what came and what to do about it. Texts that a stranger could have written are
+// bounded and cleaned.
 func (a *discoveryAnswer) explain(err error) error {
 	var mismatch *oidc.IssuerMismatchError
 	if errors.As(err, &mismatch) { // OpenID Connect Discovery §4.3: they must be equal

@@ -5,8 +5,8 @@ import "errors"
 // A caller's answer hangs on what kind of error it is. There are four kinds; the errors below them
 // are in the chain together with theirs, and say which one it is.
 var (
-	// ErrAway says nothing about the person or the login. What was presented may still be good, and
-	// may be presented again.
+	// ErrAway says nothing about the person or the login. The presented code or token may still be
+	// good, and may be presented again.
 	ErrAway error = &kind{"the provider cannot be asked at the moment", nil}
 	// ErrEnded says that the provider gives nothing more for what was presented: only a new login
 	// helps.
@@ -104,8 +104,8 @@ func unanswered(cause error) error {
 func loginRefused(cause error) error { return because(ErrRefused, cause) }
 
 // errUnusable is in the chain of errors of what a provider said at a refresh that it granted, and
-// that cannot be used. It may pass: keys rotate, and answers of the key set are late. What does not
-// pass within StaleWindow ends the login.
+// that cannot be used. It may pass: keys rotate, and answers of the key set are late. If it does
+// not pass within StaleWindow, the login ends.
 var errUnusable = errors.New("what the provider said cannot be used")
 
 // notUsed is a cause with errUnusable in its chain.

@@ -188,7 +188,7 @@ type oddKey struct {
 	expected             bool // it was never meant for signatures
 }
 
-// readProviderKeys reads a JWK Set. What cannot be used in it is passed over (RFC 7517 §5), so that
+// readProviderKeys reads a JWK Set. A key that cannot be used is passed over (RFC 7517 §5), so that
 // one odd key does not shut out everybody. A set may have no key left and is still a set; false
 // means that the body is not a set.
 func readProviderKeys(body []byte) (*providerKeys, bool) {

@@ -155,8 +155,8 @@ var (
 
 const sendsIss = "authorization_response_iss_parameter_supported" // RFC 9207 §3
 
-// readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. What is not
-// a JSON object is left as it is.
+// readableDiscovery makes a discovery document (OpenID Connect Discovery §3) readable. A body that
+// is not a JSON object is left as it is.
 func readableDiscovery(body []byte) []byte {
 	m := readMembers(body, discoveryKnown)
 	if m == nil {
@@ -276,8 +276,8 @@ func mendedTokens(resp *http.Response, success bool, body []byte) ([]byte, error
 	if life := m.all["expires_in"]; life != nil && !isWholeSeconds(life) {
 		m.set("expires_in", nil) // nobody here looks at it
 	}
-	// A list of scopes is understood. What is not must not be taken for "all that was asked for",
-	// which is what a missing scope says (§5.1).
+	// A list of scopes is understood. A value that is not understood must not be taken for "all
+	// that was asked for", which is what a missing scope says (§5.1).
 	if !m.isText("scope") {
 		switch m.value("scope").(type) {
 		case nil, string:

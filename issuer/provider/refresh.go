@@ -73,8 +73,8 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 			return Person{}, err
 		}
 		// The provider may have replaced its refresh token: losing the new one would end the login.
-		// The next refresh asks again. Not for ever: a person who was taken out of a group would
-		// stay in as long as userinfo fails.
+		// The next refresh asks again. The last known claims do not stand for ever: a person who
+		// was taken out of a group would stay in as long as userinfo fails.
 		p.all.Log.Warn("what the provider says of the person cannot be read; the last known claims stand", p.client.Named, "provider", p.issuer, "cause", err)
 		next, checkedAt = last, last.CheckedAt
 		next.UnreadSince = since.Unix()

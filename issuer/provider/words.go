@@ -102,8 +102,9 @@ func isTokenRune(r rune) bool {
 	return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("_~+=-/", r))
 }
 
-// beginning is so many bytes of a text at most, without the beginning of what could be a token.
-// What is done with the text costs time for each byte, and anybody can write it into a callback.
+// beginning returns at most so many bytes of a text, without the beginning of a possible token at
+// the end. Each step with the text costs time for each byte, and anybody can write it into a
+// callback.
 func beginning(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -80,8 +80,8 @@ func Check(raw string, private []string) error {
 	return nil
 }
 
-// atOrBelow says whether a URI is one of these or below one, by whole segments. What applications
-// would read as another path is not below: WHATWG's parser takes %2e%2e for "..".
+// atOrBelow says whether a URI is one of these or below one, by whole segments. A path that
+// applications would read as another one is not below: WHATWG's parser takes %2e%2e for "..".
 func atOrBelow(raw string, uris []string) bool {
 	return slices.ContainsFunc(uris, func(uri string) bool {
 		rest, ok := strings.CutPrefix(raw, uri)

@@ -29,7 +29,7 @@ type memoryNote struct {
 	until time.Time
 }
 
-// size is what a note takes, with its place in the map.
+// size returns the bytes that a note takes, with its place in the map.
 func (n memoryNote) size() int { return len(n.text) + 100 }
 
 func newMemoryStore(idle, login time.Duration, now func() time.Time) *memoryStore {

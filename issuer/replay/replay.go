@@ -158,9 +158,9 @@ func New(kind string, store Store, idle, login time.Duration) *Guard {
 	return &Guard{store: store, kind: kind, life: life, ended: ended}
 }
 
-// lives are how long a login is remembered: after its last step, and after its end. One that has
-// ended is remembered until no token of it can be good, also a token that was made while the store
-// was away.
+// lives are how long a login is remembered: after its last step, and after its end. A login that
+// has ended is remembered until none of its tokens can be good, not even one that was issued while
+// the store was away.
 func lives(idle, login time.Duration) (life, ended time.Duration) {
 	return idle + 2*sealing.Skew, max(idle, login) + 2*sealing.Skew
 }

@@ -46,8 +46,8 @@ type prefixRule struct {
 	scopes []string
 }
 
-// NewRules makes rules of their lists. What a name may be is for the caller to check: a name that
-// no plain message can hold guards nothing (IsPlainName, IsPlainURI).
+// NewRules makes rules of their lists. The caller checks what a name may be: a name that no plain
+// message can hold guards nothing (IsPlainName, IsPlainURI).
 func NewRules(lists *Lists) *Rules {
 	methods := newTable(lists.Methods)
 	tools := newTable(lists.Tools)

@@ -7,9 +7,10 @@ import (
 	"unicode"
 )
 
-// What the WHO of a scope rule may hold, as the plugin's list.go has it: plugin/testdata/scoperules
-// keeps the two together. The plugin names the label and says what to do; here it only matters that
-// a rule which swallowed its neighbour gives nothing to anybody, whichever plugin sent it.
+// These say what the WHO of a scope rule may hold, as the plugin's list.go does:
+// plugin/testdata/scoperules keeps the two together. The plugin names the label and says what to
+// do; here it only matters that a rule which swallowed its neighbour gives nothing to anybody,
+// whichever plugin sent it.
 
 var (
 	// secondWho is a WHO behind a blank.
@@ -18,9 +19,9 @@ var (
 	// domainName is labels of letters and digits, with hyphens and underscores between them.
 	domainName = regexp.MustCompile(`^([\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?\.)*[\pL\pN]([\pL\pN\pM_-]*[\pL\pN\pM])?$`)
 
-	// rdn is one part of a distinguished name (RFC 4514), once what is escaped has been taken
-	// out. Only attributes that groups and people are named by: any other would let a swallowed
-	// rule pass.
+	// rdn is one part of a distinguished name (RFC 4514), after escaped characters have been
+	// removed. It has only attributes by which groups and people are named, because any other would
+	// let a swallowed rule pass.
 	rdn     = regexp.MustCompile(`(?i)^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
 	escaped = regexp.MustCompile(`\\.`)
 

@@ -8,7 +8,7 @@ import (
 )
 
 // HostOf returns the host and port of a URL in small letters, as browsers read it: cIaude.ai, with
-// a capital i, is ciaude.ai. What cannot be parsed is returned as it is.
+// a capital i, is ciaude.ai. A text that cannot be parsed is returned as it is.
 func HostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
