@@ -83,7 +83,7 @@ var kinds = map[Kind]kindFacts{
 var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret, KindBearer}
 
 // Tenant is what makes one protected MCP server different from every other. All of it goes into
-// every derivation: who can forge one of these facts gets keys that nobody else uses.
+// every derivation: whoever can forge one of these facts gets keys that nobody else uses.
 type Tenant struct {
 	PublicURL        string
 	Resource         string
@@ -201,7 +201,7 @@ func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
 }
 
 // Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key,
-// for a client_id is no secret.
+// for a client_id is not a secret.
 func Fingerprint(clientID string) string {
 	sum := sha256.Sum256(lp(lp(nil, labelFingerprint), clientID))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])

@@ -18,7 +18,7 @@ const (
 )
 
 // ErrHopClock is the error of a hop header that authenticates, but was made too long ago or in the
-// future. Only who has the hop key gets that far, so it tells a stranger nothing.
+// future. Only whoever has the hop key gets that far, so it tells a stranger nothing.
 var ErrHopClock = errors.New("sealing: the hop header was made too long ago, or in the future")
 
 // Hop is a hop header that authenticated under a key of the ring.
@@ -33,7 +33,7 @@ type Hop struct {
 }
 
 // HopKey is the key that the plugin shares with the sidecar: 32 bytes in standard base64, derived
-// from the first master. Who holds it can ask for any tenant; it does not reveal the master.
+// from the first master. Whoever holds it can ask for any tenant; it does not reveal the master.
 func (r *Ring) HopKey() string {
 	return base64.StdEncoding.EncodeToString(r.masters[0].hop)
 }

@@ -13,7 +13,7 @@ var (
 	headingLine    = regexp.MustCompile(`(?m)^#+ (.+)$`)
 )
 
-// anchorOf is how GitHub spells the anchor of a heading.
+// anchorOf returns the anchor of a heading in GitHub's spelling.
 func anchorOf(heading string) string {
 	heading = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`).ReplaceAllString(heading, "$1")
 	return strings.Map(func(r rune) rune {

@@ -51,7 +51,7 @@ func (b *bench) flags(more ...string) []string {
 		"--provider-issuer", b.tenant.ProviderIssuer, "--provider-client-id", b.tenant.ClientID, "--generation", fmt.Sprint(b.tenant.Generation)}, more...)
 }
 
-// What is printed logs in, at the server of those labels and at no other.
+// The printed client logs in at the server of those labels and at no other.
 func TestClientsThatAreCreatedLogIn(t *testing.T) {
 	const verifier = "a-code-verifier-of-at-least-43-characters-xx"
 	for _, c := range []struct {
@@ -127,7 +127,7 @@ func TestClientsThatAreCreatedLogIn(t *testing.T) {
 	}
 }
 
-// A client is of one tenant: with any label different, the sidecar does not know it.
+// A client belongs to one tenant: if any label differs, the sidecar does not know it.
 func TestClientOfOtherLabelsIsUnknown(t *testing.T) {
 	b := newBench(t)
 	for _, change := range [][]string{

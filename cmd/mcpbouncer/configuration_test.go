@@ -189,7 +189,7 @@ var (
 	yamlLabel = regexp.MustCompile(`^(?:- )?(?:…|traefik\.http\.middlewares\.[a-z-]+\.plugin\.mcpbouncer\.)(\w+)(?:: |=)(.+?)(?: +# .*)?$`)
 )
 
-// Who copies an example of labels from a page gets labels that plugin and sidecar take.
+// Plugin and sidecar accept every example of labels on the pages.
 func TestLabelsInThePagesAreTaken(t *testing.T) {
 	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
 	e, err := loadEnvironment()
@@ -261,8 +261,8 @@ func TestLabelsOfTheComposeExampleAreQuoted(t *testing.T) {
 	}
 }
 
-// labelsIn is a block of labels as it is. Of a whole compose file it is the labels in it, with a
-// value in place of a variable. Traefik's static configuration has none.
+// labelsIn returns a block of labels as it is. Of a whole compose file it returns the labels, with
+// a value in place of each variable. Traefik's static configuration has no labels.
 func labelsIn(block string) (labels string, has bool) {
 	switch first, _, _ := strings.Cut(block, "\n"); first {
 	case "services:":

@@ -132,7 +132,7 @@ func openDocument(name string) (f *os.File, made bool, err error) {
 	f, err = os.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Behind a symbolic link too: the sidecar reads what it leads to. It may run as somebody
-		// else, and the document is no secret.
+		// else, and the document is not a secret.
 		made = true
 		if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644); err == nil {
 			err = f.Chmod(0o644) // whatever the umask says

@@ -19,7 +19,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// What the command writes is what the sidecar reads.
+// The sidecar reads what the command writes.
 func TestDenyEditsADocument(t *testing.T) {
 	now := time.Date(2026, 9, 21, 14, 30, 0, 500, time.UTC)
 	const sid, dashed = "q83vASNFZ4kBI0VniavN7w", "-83vASNFZ4kBI0VniavN7w"
@@ -78,8 +78,9 @@ func emptyDocument(t *testing.T) (file string) {
 	return file
 }
 
-// A document that was lost or emptied and is made anew must not look like an old copy of the one
-// before: the sidecar would go on with that. And whoever has mistyped its name is told.
+// A document that was lost or emptied, and is created anew, must not look like an old copy of the
+// previous one, because the sidecar would go on with the previous one. An operator who has mistyped
+// its name is told.
 func TestDenyMakesADocumentThatIsTaken(t *testing.T) {
 	for name, lose := range map[string]func(string) error{
 		"removed": os.Remove,
@@ -172,7 +173,7 @@ func TestDenyCommandsThatAreRefused(t *testing.T) {
 	}
 }
 
-// issuerID is a name of a login or a key.
+// issuerID returns a name of a login or a key.
 func issuerID(i int) string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(make([]byte, 8), uint64(i)))
 }
@@ -264,7 +265,7 @@ func readDocument(name string) (*deny.Document, error) {
 	return deny.Parse(content)
 }
 
-// A file that cannot be written is as it was, and the error says so.
+// A file that cannot be written stays as it was, and the error says so.
 func TestDenyPutsBackWhatItCannotWrite(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "deny.json")
 	if err := os.WriteFile(name, []byte("old"), 0o600); err != nil {
@@ -313,8 +314,7 @@ func TestDenyEditIsReadWholeByTheSidecar(t *testing.T) {
 	}
 }
 
-// What is denied for long is not denied for less by another edit, and nothing is said that is not
-// so.
+// Another edit does not shorten a longer denial, and the output does not claim otherwise.
 func TestDenyShortensNothing(t *testing.T) {
 	clean(t, nil)
 	now := time.Date(2026, 9, 21, 14, 30, 0, 0, time.UTC)
@@ -352,7 +352,7 @@ func TestDenyShortensNothing(t *testing.T) {
 	}
 }
 
-// Of two edits at a time neither is lost: one is refused, or comes after the other.
+// If two edits come at one time, neither is lost: one is refused, or comes after the other.
 func TestDenyEditsAtTheSameTime(t *testing.T) {
 	clean(t, nil)
 	file := filepath.Join(t.TempDir(), "deny.json")
@@ -415,7 +415,7 @@ func TestStoresThatAreRefused(t *testing.T) {
 	}
 }
 
-// Which guard there is when nothing is said, and when something is.
+// The table says which guard there is by default, and with the variable.
 func TestReplayGuardOfTheEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		name, value string
@@ -451,7 +451,7 @@ func TestReplayGuardOfTheEnvironment(t *testing.T) {
 	}
 }
 
-// A store that no page names would be found by nobody.
+// Each store is named on a page, or nobody would find it.
 func TestStoresAreOnThePages(t *testing.T) {
 	read := func(name string) string {
 		content, err := os.ReadFile(filepath.Join(root, "docs", name))

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The pictures of docs/images that are drawn, not photographed. Whoever changes what they show
-// changes it here, and writes the files with -update.
+// These pictures of docs/images are drawn, not photographed. To change what they show, change it
+// here and write the files with -update.
 func TestDiagramsAreCurrent(t *testing.T) {
 	for name, want := range map[string]string{"login.svg": drawLogin(), "parts.svg": drawParts()} {
 		file := filepath.Join(root, "docs", "images", name)
@@ -139,7 +139,7 @@ func svgBox(class string, x, y, width, height int) string {
 	return fmt.Sprintf("<rect class=%q x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"8\"/>\n", class, x, y, width, height)
 }
 
-// svgArrow is horizontal or vertical.
+// svgArrow draws a horizontal or vertical arrow.
 func svgArrow(x1, y1, x2, y2 int) string {
 	sign := func(d int) int { return min(max(d, -1), 1) }
 	dx, dy := sign(x2-x1), sign(y2-y1)

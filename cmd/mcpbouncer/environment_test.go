@@ -146,7 +146,7 @@ func TestVariablesSetToNothingAreNotSet(t *testing.T) {
 	}
 }
 
-// Another program's variable is not one of the sidecar, whatever it is called.
+// The sidecar does not read another program's variable, whatever its name.
 func TestVariablesWithoutThePrefixAreNotRead(t *testing.T) {
 	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
 	for _, name := range []string{"SESSION_TTL", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_IDLE_TTL", "DB_PATH", "TRUSTED_METADATA_HOSTS", "LOG_LEVEL", "LISTEN_ADDR", "DENY"} {
@@ -181,7 +181,7 @@ func TestBadEnvironments_EveryTypeSaysWhatItTakes(t *testing.T) {
 	}
 }
 
-// One line, which names the variable and what to do, and never shows a secret.
+// The error is one line, which names the variable and what to do, and never shows a secret.
 func TestBadEnvironments(t *testing.T) {
 	const make32 = "not 32 bytes in base64; make one with `mcpbouncer keygen` or `openssl rand -base64 32`"
 	const (
@@ -261,7 +261,7 @@ func wantsError(t *testing.T, err error, want string) {
 	}
 }
 
-// Values that are good alone and not together.
+// These values are good alone, but not together.
 func TestVariablesThatContradictEachOther(t *testing.T) {
 	const see = "; see BOUNCER_ACCESS_TOKEN_TTL, BOUNCER_REFRESH_TOKEN_TTL, BOUNCER_REFRESH_IDLE_TTL, BOUNCER_SESSION_TTL, BOUNCER_KEY_ROTATION_DAYS and BOUNCER_KEY_OVERLAP_HOURS"
 	for _, c := range []struct {

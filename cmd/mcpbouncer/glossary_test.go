@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// docs/glossary.md has one word for each thing. These are the others, and what to write instead.
+// docs/glossary.md has one word for each thing. These are other words for them, and what to write
+// instead.
 var otherWords = []struct {
 	word    *regexp.Regexp
 	instead string
@@ -79,8 +80,8 @@ func TestGlossaryIsKept(t *testing.T) {
 	}
 }
 
-// So it is in what runs: in comments, where words in quotes are those of logs and labels, and in
-// the names that code gives a login.
+// The code keeps the glossary too: in comments, where words in quotes are those of logs and labels,
+// and in the names that code gives a login.
 func TestGlossaryIsKeptInCode(t *testing.T) {
 	quoted := regexp.MustCompile(`"[^"]*"`)
 	comments := 0

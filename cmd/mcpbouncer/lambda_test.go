@@ -22,7 +22,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// sample is an event of testdata/events, as AWS delivers it.
+// sample returns an event of testdata/events, as AWS delivers it.
 func sample(t testing.TB, name string) event {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "events", name+".json"))
@@ -149,7 +149,7 @@ func TestLambdaEventsWithRepeatedParameters(t *testing.T) {
 	}
 }
 
-// What the handler answers, as each caller wants to read it.
+// Each caller gets the handler's answer in the form that it reads.
 func TestLambdaAnswersInEachForm(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Set-Cookie", "a=1; Path=/")
@@ -388,7 +388,7 @@ func TestLambdaCapsAreThoseOfAContainer(t *testing.T) {
 	}
 }
 
-// A Function URL is public: this is all that strangers get.
+// A Function URL is public. Strangers get only these answers.
 func TestLambdaInvocationsWithoutAHop(t *testing.T) {
 	f, hop, log, provider := realFunction(t)
 	headers := []map[string]string{
@@ -425,8 +425,8 @@ func TestLambdaInvocationsWithoutAHop(t *testing.T) {
 	}
 }
 
-// BenchmarkInvocationWithoutHop is what a stranger costs, from the event's JSON to the answer's.
-// aws-lambda-go's own part is measured in deploy/e2e.
+// BenchmarkInvocationWithoutHop measures what a stranger costs, from the event's JSON to the
+// answer's. aws-lambda-go's own part is measured in deploy/e2e.
 func BenchmarkInvocationWithoutHop(b *testing.B) {
 	f, _, _, _ := realFunction(b)
 	text, err := os.ReadFile("testdata/events/function-url.json")

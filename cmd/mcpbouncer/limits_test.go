@@ -108,7 +108,7 @@ var (
 	units = map[string]int64{"KB": 1 << 10, "MB": 1 << 20, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600, "day": 86400}
 )
 
-// A number that a page promises is that of the code.
+// A number on a page equals the one in the code.
 func TestLimitsAreThoseOfTheCode(t *testing.T) {
 	known := newConstants(t)
 	page, err := os.ReadFile(filepath.Join(root, "docs", "limits.md"))

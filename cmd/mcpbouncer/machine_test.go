@@ -131,7 +131,7 @@ func TestKeysThatAreCreatedOpen(t *testing.T) {
 		if _, _, err := e.ring.Open(sealing.KindBearer, id, "", info.Key, time.Now()); err != nil {
 			t.Errorf("%s: %v", c.expires, err)
 		}
-		// The sidecar of these labels takes it.
+		// The sidecar of these labels accepts it.
 		s, err := issuer.New(e.issuerConfig(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			t.Fatal(err)

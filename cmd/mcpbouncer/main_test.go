@@ -174,8 +174,8 @@ func TestHealthOfSomethingElse(t *testing.T) {
 	}
 }
 
-// Whoever is asked is the address itself, and no other that it names: neither the proxy by which
-// the sidecar reaches the provider, nor where a redirect leads.
+// The command asks the address itself. It does not use the proxy by which the sidecar reaches the
+// provider, and does not follow redirects.
 func TestHealthIsThatOfTheAddress(t *testing.T) {
 	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Mcpb-Sidecar", "1")
@@ -200,7 +200,7 @@ func TestHealthIsThatOfTheAddress(t *testing.T) {
 	}
 }
 
-// A sidecar from its first line to SIGTERM, while a request is under way.
+// The test runs a sidecar from its first line to SIGTERM, while a request is under way.
 func TestServe(t *testing.T) {
 	ring, err := sealing.ParseRing(keyOne)
 	if err != nil {

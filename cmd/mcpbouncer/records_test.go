@@ -60,7 +60,7 @@ func TestDecisionsAreListed(t *testing.T) {
 	}
 }
 
-// A comment that sends its reader to a page which is not there, or to a document that is not in
+// A comment that sends its reader to a page that does not exist, or to a document that is not in
 // this repository, explains nothing.
 func TestCodeCitesPagesThatExist(t *testing.T) {
 	cited := 0

@@ -23,8 +23,9 @@ const (
 	module = "github.com/mcpbouncer/mcpbouncer"
 )
 
-// plugin and sealing are standard library only: Yaegi loads nothing else, and a reader of either
-// need not look further. plugin has one room of its own, plugin/mcp, which knows nothing of it.
+// plugin and sealing import only the standard library: Yaegi loads nothing else, and a reader of
+// either need not look further. plugin has one room of its own, plugin/mcp, which knows nothing of
+// it.
 func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	for _, dir := range []string{"plugin", "sealing"} {
 		for file, imports := range importsIn(t, dir) {
@@ -99,7 +100,8 @@ func TestVersionsOfTraefik(t *testing.T) {
 	}
 }
 
-// Whatever stands before the sidecar, or stops it, gives an answer all the time that it may take.
+// Each part that stands before the sidecar, or stops it, leaves an answer all the time that it may
+// take.
 func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 	for _, c := range []struct{ file, seconds string }{
 		{"plugin/outgoing.go", `ResponseHeaderTimeout: +(\d+) \* time\.Second`},
@@ -180,7 +182,7 @@ func TestRoomsOfTheIssuer(t *testing.T) {
 	}
 }
 
-// What one of them could import of the other would be a second way to agree, beside the wire.
+// An import of one by the other would be a second way to agree, beside the wire.
 func TestPluginAndIssuerDoNotMeet(t *testing.T) {
 	for dir, other := range map[string]string{"plugin": "/issuer", "issuer": "/plugin"} {
 		for file, imports := range importsIn(t, dir) {
@@ -288,7 +290,7 @@ func TestDocsNameTestsAndFilesThatExist(t *testing.T) {
 	}
 }
 
-// A page that nothing links to is found by nobody. Decisions are linked as a folder.
+// Nobody finds a page that nothing links to. Decisions are linked as a folder.
 func TestPagesAreAllLinked(t *testing.T) {
 	_, pages := testsAndPages(t)
 	linked := map[string]bool{filepath.Join(root, "README.md"): true}
@@ -416,8 +418,8 @@ func TestConformanceRowsThatAreRefused(t *testing.T) {
 	}
 }
 
-// Words that only who keeps something can stand by. Without a store they are true of nothing here,
-// so no page uses them; replay.md says what holds instead.
+// These words promise what only a program with a store can keep. No page uses them; replay.md says
+// what holds instead.
 var promised = regexp.MustCompile(`(?i)single[- ]use|one[- ]time[- ](code|token)|reuse[- ]detection|\brevocable\b|tokens can be revoked|replay[- ]proof`)
 
 func TestPagesPromiseNothingThatNobodyCanHold(t *testing.T) {
@@ -503,7 +505,7 @@ func walkSources(t *testing.T, f func(path string, text []byte)) {
 			return err
 		}
 		if d.IsDir() {
-			// What is built or installed here is not ours.
+			// These folders hold what was built or installed, which is not ours.
 			if name := d.Name(); name == "node_modules" || name == "build" || name == ".git" || name == ".lego" {
 				return filepath.SkipDir
 			}

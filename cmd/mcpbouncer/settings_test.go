@@ -82,7 +82,7 @@ func groupsOf(t *testing.T, file string, of reflect.Type) []group {
 			headings = headings[1:]
 		}
 		if len(field.Names) != 1 || !field.Names[0].IsExported() || field.Names[0].Name == "Extra" {
-			continue // Extra receives what is not a label
+			continue // Extra receives everything that is not a label
 		}
 		s, ok := settingOf(t, of, field)
 		if ok && len(groups) == 0 {
@@ -194,8 +194,8 @@ func TestSettingsDocumentThemselves_Forms(t *testing.T) {
 	}
 }
 
-// A boolean that says what is not so is read twice at each use: if !o.NoReplicas. No field outside
-// the tests is one, in the kit and the rig too.
+// A boolean with a negative name has to be read twice at each use: if !o.NoReplicas. No field
+// outside the tests has one, in the kit and the rig neither.
 func TestSettingsSayWhatIsSo(t *testing.T) {
 	booleans := 0
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {

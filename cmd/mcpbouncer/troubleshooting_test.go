@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// docs/troubleshooting.md quotes the logs. Whoever searches for what they see must find it there,
+// docs/troubleshooting.md quotes the logs. An operator who searches for a line must find it there,
 // in the program's own words.
 
-// productionFiles are the parsed files of what runs, by path.
+// productionFiles returns the parsed files of production code, by path.
 func productionFiles(t *testing.T) map[string]*ast.File {
 	t.Helper()
 	files := map[string]*ast.File{}
@@ -45,7 +45,7 @@ func productionFiles(t *testing.T) map[string]*ast.File {
 // verbs are what a format replaces by a value.
 var verbs = regexp.MustCompile(`%[-+#.0-9]*[a-zA-Z]`)
 
-// literalsIn are the fixed parts of the texts in a piece of code, without the verbs of formats.
+// literalsIn returns the fixed parts of the texts in a piece of code, without the verbs of formats.
 func literalsIn(node ast.Node) (parts []string) {
 	ast.Inspect(node, func(n ast.Node) bool {
 		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
@@ -58,8 +58,8 @@ func literalsIn(node ast.Node) (parts []string) {
 	return parts
 }
 
-// quotesIn are the code spans of the page's tables that quote a log: those of a column "log", or of
-// one beside a word that says whose log it is.
+// quotesIn returns the code spans of the page's tables that quote a log: those of a column "log",
+// or of one beside a word that says whose log it is.
 func quotesIn(page string) (quotes []string) {
 	var columns []int
 	for line := range strings.Lines(page) {
@@ -240,8 +240,8 @@ type warning struct {
 	cause string   // the code of complain's second argument
 }
 
-// warningsIn are the messages of a file that are logged as warnings or errors, and all lines of the
-// plugin. A message in a variable is what the function says anywhere.
+// warningsIn returns the messages of a file that are logged as warnings or errors, and all lines of
+// the plugin. A message in a variable is what the function says anywhere.
 func warningsIn(file *ast.File) (found []warning) {
 	for _, decl := range file.Decls {
 		function, ok := decl.(*ast.FuncDecl)

@@ -34,9 +34,9 @@ type accessRow struct {
 	refused string // label that the log names; empty: admitted
 }
 
-// Rules, by label, on tokens that real Traefik lets through or never sees. The providers are Dex
-// and, for groups, which Dex has only with other services behind it, one that says what real
-// providers say.
+// Each row has rules, by label, for tokens that real Traefik lets through or never sees. The
+// providers are Dex and, for groups, which Dex has only with other services behind it, one that
+// says what real providers say.
 func TestAccessRules(t *testing.T) {
 	t.Parallel()
 	rows := []accessRow{
@@ -137,7 +137,7 @@ func providerThatSays(t *testing.T, file string) *issuertest.Provider {
 	return p
 }
 
-// A machine comes in with what the operator made, at its server and nowhere else.
+// A machine comes in with the credentials that the operator made, at its server and nowhere else.
 func TestMachineComesIn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "wiki/allowedDomains": "example.org"}})
@@ -169,7 +169,7 @@ func TestMachineComesIn(t *testing.T) {
 	}
 }
 
-// A machine with a key of its own proves itself by signed assertions, and calls a tool. They are
+// A machine with a key of its own authenticates by signed assertions, and calls a tool. They are
 // good for this server, from this key, and until they expire: nothing here counts how often one
 // comes (decision 4).
 func TestMachineComesInWithAKey(t *testing.T) {
@@ -265,8 +265,8 @@ func TestMachineComesInWithAKey(t *testing.T) {
 	}
 }
 
-// An application on the TypeScript SDK reads with what opens the door, calls a tool that needs
-// more, is told so, asks the person again, and calls it.
+// An application on the TypeScript SDK reads with the required scopes, and calls a tool that needs
+// more. It is told so, asks the person again, and calls the tool.
 func TestSDKStepsUpFromReadToWrite(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{
@@ -319,8 +319,8 @@ func TestSDKStepsUpFromReadToWrite(t *testing.T) {
 	}
 }
 
-// What the MCP server is told of a person, by real Traefik: what labels ask for and the provider
-// vouches for, and nothing that the client says of itself, in any spelling and on any path.
+// Real Traefik tells the MCP server of a person what labels ask for and the provider vouches for.
+// It tells nothing that the client says of itself, in any spelling and on any path.
 func TestIdentityHeadersInTraefik(t *testing.T) {
 	t.Parallel()
 	person := issuertest.NewProvider(t, nil)
@@ -370,7 +370,7 @@ func TestIdentityHeadersInTraefik(t *testing.T) {
 	}
 	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))
 
-	verified = false // an address that nobody vouches for is not told
+	verified = false // the server does not get an unverified address
 	delete(want, "X-Mcp-Email")
 	delete(want, "X-Forwarded-Email")
 	check(c.Tokens(w.Wiki.Browser()).Member("access_token"))

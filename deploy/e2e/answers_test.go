@@ -29,10 +29,10 @@ type readAnswer struct {
 	State  string            `json:"state,omitempty"`
 }
 
-// Others read what we answer as they read everybody's, errors included: the TypeScript SDKs'
-// schemas and readers, @atproto/oauth-types, oauth4webapi and the Go SDK. Answers that come from a
-// real sidecar behind a real Traefik, of each endpoint and each status that it has. 429 is not
-// among them: it is a rate limit's in front.
+// Libraries of others read our answers, errors included, as they read everybody's: the TypeScript
+// SDKs' schemas and readers, @atproto/oauth-types, oauth4webapi and the Go SDK. Answers that come
+// from a real sidecar behind a real Traefik, of each endpoint and each status that it has. 429 is
+// not among them, because only a rate limit in front answers it.
 func TestAnswersBeforeReferees(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Root: "wiki", Labels: map[string]string{
@@ -195,7 +195,7 @@ func TestAnswersBeforeReferees(t *testing.T) {
 		}
 	}
 
-	// Addresses that are none.
+	// These addresses do not exist.
 	want(404, "otherError", "no endpoint", http.MethodGet, public+"/oauth/nothing", nil, "")
 	want(405, "otherError", "metadata by POST", http.MethodPost, public+"/.well-known/oauth-authorization-server", asJSON, "{}")
 

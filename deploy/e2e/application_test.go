@@ -59,8 +59,8 @@ type said struct {
 	Done   string
 }
 
-// answer waits for the application's next line that is no URL to open. The URLs it opens. Whoever
-// ends says so by Failed.
+// answer waits for the application's next line that is not a URL to open. It opens the URLs. An
+// application that has ended says so by Failed.
 func (a *application) answer() said {
 	a.t.Helper()
 	for {

@@ -60,9 +60,9 @@ func TestCodeIsRedeemedOnce(t *testing.T) {
 		if won != 1 {
 			t.Errorf("%d of %d redemptions succeeded, want 1", won, attempts)
 		}
-		// Dex itself answers some of a race's losers with 500, which is no verdict on the code:
-		// only these are asked again. Who comes while another redeems the code at the same replica
-		// waits for that one and may not ask at all.
+		// Dex itself answers some of a race's losers with 500, which is not a verdict on the code:
+		// only these are asked again. A request that comes while another redeems the code at the
+		// same replica waits for that one and may not ask at all.
 		failed, took := 0, 0
 		for _, post := range dex.Posts("authorization_code")[before:] {
 			switch {
@@ -119,7 +119,7 @@ func TestCodeIsRedeemedOnce(t *testing.T) {
 		})
 	}
 
-	// Whoever only has the code gets it neither redeemed nor burnt.
+	// A thief who only has the code can neither redeem nor burn it.
 	t.Run("not at all when a check of ours fails", func(t *testing.T) {
 		f := c.Begin()
 		code := c.Login(w.Wiki.Browser(), f)

@@ -58,8 +58,8 @@ func exampleEnv() map[string]string {
 	}
 }
 
-// The example of deploy/compose as it is: its labels, its certificate and its static
-// configuration in real Traefik, for a host that the one variable names. Replaced is only where
+// The test runs the example of deploy/compose as it is: its labels, its certificate and its static
+// configuration in real Traefik, for a host that the one variable names. It replaces only where
 // things are: ports, addresses, folders, and the providers, by the file's own variables.
 func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 	t.Parallel()
@@ -164,7 +164,7 @@ func TestProviderOfAPrivateAuthority(t *testing.T) {
 	})
 	login := func() error {
 		c, browser := w.World.Client(), w.World.Browser()
-		// of the person, who is not tested
+		// the test is not about whether the person trusts the certificate
 		browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 		flow := c.Begin()
 		back, err := browser.Visit(t.Context(), flow.URL, c.Redirect)
@@ -199,7 +199,7 @@ func TestProviderOfAPrivateAuthority(t *testing.T) {
 	}
 }
 
-// certificateOf is what a server shows, in PEM.
+// certificateOf returns the certificate that a server shows, in PEM.
 func certificateOf(t *testing.T, server string) []byte {
 	t.Helper()
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(server, "https://"), &tls.Config{InsecureSkipVerify: true})
@@ -248,7 +248,7 @@ func makeCertificate(t *testing.T, project *types.Project, dir string) (string, 
 	return string(out), err
 }
 
-// mountOf is where a folder beside compose.yaml is in a container.
+// mountOf returns the path of a folder beside compose.yaml in a container.
 func mountOf(t *testing.T, project *types.Project, service, folder string) string {
 	t.Helper()
 	for _, volume := range project.Services[service].Volumes {

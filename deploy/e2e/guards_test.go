@@ -253,7 +253,7 @@ var guardRows = []struct {
 			}
 		}
 	}},
-	// Killed replicas forget what only they knew; a store does not.
+	// Killed replicas forget what only they knew. A store does not forget.
 	{"a token before the last, after all replicas were killed", thatCounts, func(b *guardBench) {
 		c, r1 := b.login()
 		r3 := b.use(c, "second", b.use(c, "first", r1))
@@ -391,8 +391,8 @@ func TestRedisOutOfOrder(t *testing.T) {
 	}
 }
 
-// A store that may forget under pressure is no guard, and a program that was told to use one must
-// not run as if it were. One that is only away may come back.
+// A store that may forget under pressure is not a guard, and a program that was told to use one
+// must not run as if it were. A store that is only away may come back.
 func TestStoresThatTheSidecarDoesNotStartWith(t *testing.T) {
 	t.Parallel()
 	logs := &rig.Logs{}

@@ -38,9 +38,9 @@ type typedCase struct {
 	store int
 }
 
-// What each provider of Traefik makes of typed values, and what the plugin makes of that. Beside
-// each middleware there is a wider router to the same server without any, which must never answer
-// in its place.
+// typedCases say how each provider of Traefik hands over typed values, and how the plugin reads
+// them. Beside each middleware there is a wider router to the same server without any, which must
+// never answer in its place.
 var typedCases = []typedCase{
 	{name: "rules as a list", json: `"scopeRules": ["group:a=x", "*=y z"]`, toml: `scopeRules = ["group:a=x", "*=y z"]`,
 		keys: map[string]string{"scopeRules[0]": "group:a=x", "scopeRules[1]": "*=y z"}, want: 401, store: 503, payload: `scopeRules=["group:a=x","*=y z"]`},
@@ -410,8 +410,8 @@ func kubernetes(objects map[string][]any) http.Handler {
 	})
 }
 
-// What Traefik refuses before it asks the plugin. The wide router, which a container brings, then
-// answers without a token: docs/labels.md says so, and abortOnPluginFailure, which all these
+// Traefik refuses some values before it asks the plugin. The wide router, which a container brings,
+// then answers without a token: docs/labels.md says so, and abortOnPluginFailure, which all these
 // tests set, changes nothing about it. When Traefik does better some day, this test says so.
 func TestTypedLabelsThatTraefikDecidesAlone(t *testing.T) {
 	const plugin = "    plugin:\n      mcpbouncer:\n        "

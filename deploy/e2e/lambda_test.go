@@ -221,8 +221,8 @@ func TestLambdaReadsNamedSecretsAtTheFirstRequest(t *testing.T) {
 	noSecretIn(t, w, "lambda")
 }
 
-// A second lock: the URL lets nobody through who does not sign. All that real clients send survives
-// it, their own Authorization header too.
+// A signature is a second lock: the URL lets no unsigned request through. All that real clients
+// send survives it, their own Authorization header too.
 func TestLambdaBehindASignature(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Signed: true})
@@ -233,7 +233,7 @@ func TestLambdaBehindASignature(t *testing.T) {
 	c := w.Wiki.Client()
 	basicChallenge(t, c)
 
-	// A confidential client proves itself by Basic.
+	// A confidential client authenticates by Basic.
 	registered := c.Register(map[string]any{"redirect_uris": []string{c.Redirect}, "token_endpoint_auth_method": "client_secret_basic"})
 	c.ClientID = registered.Member("client_id")
 	f := c.Begin()
@@ -250,7 +250,7 @@ func TestLambdaBehindASignature(t *testing.T) {
 			t.Errorf("%s: %s", query, answer)
 		}
 	}
-	// Who does not sign gets nothing, not even health.
+	// A request without a signature gets nothing, not even health.
 	resp, err := http.Get("http://" + w.Lambda.Addr + "/healthz")
 	if err != nil {
 		t.Fatal(err)

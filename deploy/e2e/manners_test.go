@@ -186,7 +186,7 @@ func (s *swarm) breakProvider(f fault, out func(contract.Part, func())) bool {
 			s.pause(f.For)
 			each(func(b *issuertest.Behaviour) { b.LoseResponses = 0 })
 		})
-	case rotatesKeys: // which is no outage: nobody may notice
+	case rotatesKeys: // not an outage: nobody may notice
 		for _, p := range s.providers {
 			p.RotateKeys()
 		}
@@ -205,7 +205,7 @@ func (s *swarm) breakProvider(f fault, out func(contract.Part, func())) bool {
 	return true
 }
 
-// person is who a client of the swarm logs in as.
+// person returns the name as which a client of the swarm logs in.
 func (s *swarm) person(i int) string {
 	if s.manner.upstream == contract.EndsAll {
 		i = i/4*2 + i%2 // two programs, both at one tenant

@@ -51,7 +51,7 @@ func newDenier(t *testing.T) *denier {
 	return d
 }
 
-// tokenOf is an access token of a person that ends in so many seconds.
+// tokenOf returns an access token of a person that ends in so many seconds.
 func (d *denier) tokenOf(person string, left time.Duration) string {
 	segment := func(v any) string {
 		b, _ := json.Marshal(v)

@@ -148,7 +148,7 @@ func (m *middlewares) both(name string, option map[string]any) (front, behind *o
 	return m.route(name+" in front", name, "bouncer"), m.route(name+" behind", "bouncer", name)
 }
 
-// request asks by the route. who is "" or a token.
+// request sends a request by the route. who is "" or a token.
 func (r *onRoute) request(method, path, who, body string, header ...string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(r.m.Context(), method, r.m.w.Traefik.Web+path, strings.NewReader(body))
 	if err != nil {

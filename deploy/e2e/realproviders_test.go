@@ -149,7 +149,8 @@ func (b *bench) with(kind string, more map[string]string) map[string]string {
 	return labels
 }
 
-// tick lets a moment pass on all sidecars: a check of the second of the login is no new one.
+// tick lets a moment pass on all sidecars: a check in the second of the login does not count as a
+// new one.
 func (b *bench) tick(by time.Duration) {
 	b.Helper()
 	ahead := time.Duration(b.clock.Add(int64(by)))
@@ -189,7 +190,7 @@ func (b *bench) authorize(user string) (*session, string) {
 	return s, ""
 }
 
-// login is the whole of it.
+// login takes a person to tokens, or says why there are none.
 func (b *bench) login(user string) (*session, string) {
 	b.Helper()
 	s, refused := b.authorize(user)
@@ -228,7 +229,7 @@ func (b *bench) use(s *session) string {
 
 const goesOn, bridged, ended = "goes on", "short token", "`invalid_grant`"
 
-// cameOf is an answer of the token endpoint in two words.
+// cameOf returns an answer of the token endpoint in two words.
 func cameOf(answer *rig.Answer) string {
 	switch {
 	case answer.Status == http.StatusOK && expiresIn(answer) > 420:

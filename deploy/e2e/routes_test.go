@@ -77,7 +77,7 @@ func (v *visitor) try(method, host, path string, header http.Header, body string
 	return &rig.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}, err
 }
 
-// who says whose answer it is.
+// who returns whose answer it is.
 func who(a *rig.Answer) string {
 	switch {
 	case a.Status == http.StatusUnauthorized && challengeOf(a) != "":
@@ -107,7 +107,7 @@ func (v *visitor) wait(host, path, want string) {
 	})
 }
 
-// says is a server that answers everything with one text.
+// says starts a server that answers everything with one text.
 func says(t *testing.T, text string) string {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
 	t.Cleanup(srv.Close)

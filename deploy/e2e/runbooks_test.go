@@ -311,7 +311,8 @@ func ann(d *drill) map[string]string {
 	return map[string]string{"ISSUER": l.tn.Provider.Issuer, "SUB": l.claims.Subject}
 }
 
-// rotateSecret is the provider's console. Until the sidecar has the new secret nobody logs in.
+// rotateSecret does what the provider's console does. Until the sidecar has the new secret nobody
+// logs in.
 func (d *drill) rotateSecret() {
 	d.s.w.Wiki.Provider.Rotate(d.variables["SECRET"])
 	d.wantShut(d.login(annsEditor))
@@ -340,8 +341,8 @@ func (d *drill) askWithHop() int {
 	return status
 }
 
-// forge is what whoever has the master can do: bob's access token says that he is ann. The plugin
-// believes it.
+// forge does what anybody with the master can do: bob's access token says that he is ann. The
+// plugin believes it.
 func (d *drill) forge() {
 	ring, err := sealing.ParseRing(d.s.variables()["BOUNCER_ENCRYPTION_KEY"])
 	if err != nil {

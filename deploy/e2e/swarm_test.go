@@ -113,8 +113,8 @@ func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
 	case s.guard.counts:
 		c.Guard = contract.Memory
 	}
-	// exchange=auto redeems at the callback where a guard counts and a login may be refused: for
-	// want of a refresh token, with refresh=upstream.
+	// exchange=auto redeems at the callback where a guard counts and a login may be refused:
+	// because there is no refresh token, with refresh=upstream.
 	c.CodesByGuard = s.guard.counts && (s.guard.shared || s.manner != nil || tn == s.w.Wiki)
 	if s.manner != nil {
 		c.Upstream, c.Interval = s.manner.upstream, checkedEvery[slices.Index(s.w.Tenants(), tn)]
@@ -211,7 +211,7 @@ func (s *swarm) breakOnce(f fault) {
 				tn.Provider.Fault(nil)
 			}
 		})
-	case "provider closes idle connections": // which is no outage: nobody may notice
+	case "provider closes idle connections": // not an outage: nobody may notice
 		for _, tn := range s.w.Tenants() {
 			tn.Provider.CloseIdleConnections()
 		}
@@ -354,8 +354,8 @@ type swarmClient struct {
 // tokens are an answer of the token endpoint.
 type tokens struct{ access, refresh string }
 
-// What was not answered a client tries again, for longer than anything is out of order, and than a
-// claim of a replica that died.
+// A client repeats a request that was not answered, for longer than anything is out of order, and
+// than the lease of a replica that died.
 const (
 	patience   = 90
 	retryAfter = 250 * time.Millisecond
@@ -402,7 +402,7 @@ func (c *swarmClient) live(steps []step) {
 			c.t.Errorf("nobody knows how to %q", step.Do)
 		}
 	}
-	// Whatever happened: who was not logged out for cause still is in.
+	// Whatever happened, a client that was not logged out for cause is still in.
 	if c.loggedOut {
 		c.login(1)
 	}

@@ -29,8 +29,8 @@ import (
 
 var templateFile = filepath.Join(rig.Root(), "deploy", "lambda", "template.yaml")
 
-// What the official validator finds, and why it is no fault. A finding that has no reason here
-// fails the test, and so does a reason without a finding.
+// explainedFindings are the findings of the official validator, and why each is not a fault. A
+// finding that has no reason here fails the test, and so does a reason without a finding.
 var explainedFindings = map[string]string{
 	"INFO I9001":  "says that a change of the property makes a new resource; nothing to change",
 	"INFO I9040":  "tags come from the stack (aws cloudformation deploy --tags)",

@@ -9,8 +9,8 @@ import (
 
 // In Yaegi each call, variable and intermediate result is an allocation, so their number says what
 // the short way through the middleware costs, on any machine and whatever else it does. The limits
-// are 1.03 times what the first build took; who needs more has to save it elsewhere on the same
-// way.
+// are 1.03 times what the first build took; a change that needs more has to save it elsewhere on
+// the same way.
 func TestKnownTokenCostsWhatItCost(t *testing.T) {
 	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	a := newAuthority(t)

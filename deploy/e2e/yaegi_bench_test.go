@@ -18,8 +18,8 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return io.Discard.Write(p) }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 
-// BenchmarkPlugin is what the middleware adds to a request, compiled and as Traefik interprets it.
-// One request at a time; docs/benchmarks.md has the budgets.
+// BenchmarkPlugin measures what the middleware adds to a request, compiled and as Traefik
+// interprets it. One request at a time; docs/benchmarks.md has the budgets.
 func BenchmarkPlugin(b *testing.B) {
 	b.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	a := newAuthority(b)
@@ -74,8 +74,8 @@ func BenchmarkPlugin(b *testing.B) {
 	}
 }
 
-// BenchmarkPluginMessage is what reading a message of 1 KB costs, and what judging it by rules
-// adds. The token is known.
+// BenchmarkPluginMessage measures what reading a message of 1 KB costs, and what judging it by
+// rules adds. The token is known.
 func BenchmarkPluginMessage(b *testing.B) {
 	b.Setenv("BOUNCER_HOP_KEY", benchHopKey)
 	a := newAuthority(b)

@@ -159,7 +159,7 @@ func newAuthority(tb testing.TB) *authority {
 	return a
 }
 
-// token is an access token as RFC 9068 wants it; n makes it one of its own.
+// token returns an access token as RFC 9068 wants it; each n gives another one.
 func (a *authority) token(n int) string {
 	now := time.Now().Unix()
 	segment := func(v any) string {

@@ -63,7 +63,7 @@ func TestTrapsOfYaegi(t *testing.T) {
 	}
 }
 
-// interpret is what a program prints in Yaegi, or "fails: " and why it ends before its end.
+// interpret returns what a program prints in Yaegi, or "fails: " and why it ends before its end.
 func interpret(gopath, program string) (printed string) {
 	var out bytes.Buffer
 	failed := func(cause any) string {

@@ -32,7 +32,7 @@ func cacheAge(h http.Header, now time.Time) time.Duration {
 		}
 		at, err := http.ParseTime(expires)
 		if err != nil {
-			at = date // §5.3: what is no date is in the past
+			at = date // §5.3: a text that is not a date counts as past
 		}
 		age, explicit = at.Sub(date), true
 	}

@@ -46,7 +46,7 @@ type Behaviour struct {
 	DiscoveryRedirect string         // or redirects there
 	DiscoverySlash    bool           // serves it with a slash at the end only, and redirects there
 	DiscoveryBreaks   bool           // hangs up in the middle of it
-	DiscoveryBytes    int64          // or sends so many bytes that are none
+	DiscoveryBytes    int64          // or sends so many bytes that are not a document
 	Discovery         map[string]any // members set over the document's own; nil removes one
 	DiscoveryMembers  map[string]any // the same, but nil is null
 	DiscoveryHang     bool           // answers when the asker has gone

@@ -201,7 +201,7 @@ func (c Contract) newModel(h History) *model {
 	return m
 }
 
-// judge is the contract.
+// judge applies the contract to one operation.
 func (m *model) judge(op *Op) (says []string) {
 	wrong := func(text string, when bool) {
 		if when {
@@ -246,7 +246,7 @@ const leeway = time.Minute
 // token, or with the one presented, leaves a client with what it had, which must stay good.
 func (op *Op) moves() bool { return op.Outcome == Granted && op.Gives != "" && op.Gives != op.Value }
 
-// mayMove says whether it possibly did.
+// mayMove says whether an operation possibly replaced what it presented.
 func (op *Op) mayMove() bool { return op.moves() || op.Outcome == Unanswered }
 
 // mayKnow says whether whoever answers op possibly knows of an earlier operation.
@@ -414,8 +414,8 @@ func (m *model) mayHaveEnded(op *Op) bool {
 	})
 }
 
-// isFirstUse says whether nobody has presented the same before: who comes again gets the first
-// answer.
+// isFirstUse says whether nobody has presented the same before: a client that comes again gets the
+// first answer.
 func (m *model) isFirstUse(op *Op) bool {
 	return !slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool { return other != op && other.Start <= op.End })
 }

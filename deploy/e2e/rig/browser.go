@@ -34,7 +34,7 @@ type Browser struct {
 // maxSteps ends a login that goes in circles.
 const maxSteps = 25
 
-// Page is what Browser ended on when that was no redirect: an error page, for instance.
+// Page is what Browser ended on when that was not a redirect: an error page, for instance.
 type Page struct {
 	URL    *url.URL
 	Status int

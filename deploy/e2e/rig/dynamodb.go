@@ -95,7 +95,7 @@ func (d *DynamoDB) Age(by time.Duration) {
 // Stall keeps the service from answering anything until Wake. Its connections stay.
 func (d *DynamoDB) Stall() { d.proc.stop() }
 
-// Wake ends that.
+// Wake ends Stall.
 func (d *DynamoDB) Wake() { d.proc.resume() }
 
 // call is one request of the DynamoDB API. dynalite looks for a signature, but cannot check it.

@@ -58,7 +58,7 @@ func functionURLEvent(r *http.Request, body []byte) ([]byte, error) {
 }
 
 // httpAPIEvent is that of https://ID.execute-api.REGION.amazonaws.com/STAGE: the front is the
-// stage's address, which is no part of the URL here.
+// stage's address, which is not part of the URL here.
 func httpAPIEvent(r *http.Request, body []byte) ([]byte, error) {
 	n := len(r.RequestURI)
 	for name, values := range r.Header {
@@ -112,7 +112,7 @@ func payload2(r *http.Request, body []byte, host, stage, path string) ([]byte, e
 	return json.Marshal(event)
 }
 
-// eventBody encodes what is no text for AWS. A form is none.
+// eventBody encodes a body that AWS does not take for text. A form is such a body.
 func eventBody(r *http.Request, body []byte) (string, bool) {
 	t := r.Header.Get("Content-Type")
 	if len(body) == 0 || strings.HasPrefix(t, "text/") || strings.HasPrefix(t, "application/json") {

@@ -129,7 +129,7 @@ func (m *MockMCP) EndRefreshTokens() {
 }
 
 // Require makes the MCP server answer 403 insufficient_scope to tokens without this scope. "" lets
-// all pass.
+// all tokens pass.
 func (m *MockMCP) Require(scope string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

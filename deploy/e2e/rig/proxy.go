@@ -7,9 +7,9 @@ import (
 	"net/http/httptest"
 )
 
-// StartTunnel starts a proxy that knows one way: whoever asks for host, port 443, is led to addr.
-// So a program reaches an installation under its public name, with TLS from end to end, where no
-// name can be resolved and no port 443 be had.
+// StartTunnel starts a proxy that knows one way: a request for host, port 443, is led to addr. So a
+// program reaches an installation under its public name, with TLS from end to end, where no name
+// can be resolved and no port 443 be had.
 func StartTunnel(t T, host, addr string) (proxy string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Host != host+":443" {

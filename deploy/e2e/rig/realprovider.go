@@ -21,8 +21,8 @@ import (
 )
 
 // RealProvider is a whole identity provider, as it is installed, with the hooks of its
-// administrator. What it cannot do is nil. It starts with the people Users, who all have the
-// password Password.
+// administrator. A hook that it does not have is nil. It starts with the people Users, who all have
+// the password Password.
 type RealProvider struct {
 	Name    string // with its version
 	Issuer  string
@@ -65,16 +65,16 @@ const (
 // Users of each real provider. The first is who logs in, the others are to be removed.
 var Users = []string{"alice", "bobby", "carol", "david"}
 
-// Password is that of all of them.
+// Password is the password of all Users.
 const Password = "correct-Horse-7-battery"
 
 // SpecialSecret is like what `openssl rand -base64` makes.
 const SpecialSecret = "ab+cd/ef0123456789+/=="
 
-// Address is a user's.
+// Address is the e-mail address of a user.
 func Address(user string) string { return user + "@example.com" }
 
-// Browser is one with a cookie jar in which a person logs in.
+// Browser returns a browser with a cookie jar, in which a person logs in.
 func (p *RealProvider) Browser(user string) *Browser {
 	jar, _ := cookiejar.New(nil)
 	b := &Browser{Client: &http.Client{Jar: jar}, Username: user, Password: Password}
@@ -84,7 +84,7 @@ func (p *RealProvider) Browser(user string) *Browser {
 	return b
 }
 
-// newRealProvider has a port and a wire.
+// newRealProvider returns a provider with a port and a wire.
 func newRealProvider(t T, name, token string) *RealProvider {
 	backend := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	wire := NewWire(t, backend)

@@ -57,7 +57,7 @@ func (r *Redis) Empty() { r.Do("FLUSHALL") }
 // ones.
 func (r *Redis) Stall() { r.proc.stop() }
 
-// Wake ends that.
+// Wake ends Stall.
 func (r *Redis) Wake() { r.proc.resume() }
 
 // Fill leaves the server no memory: it refuses to write from now on, until Drain.
@@ -66,7 +66,7 @@ func (r *Redis) Fill() { r.Do("CONFIG", "SET", "maxmemory", "1") }
 // Drain gives the memory back.
 func (r *Redis) Drain() { r.Do("CONFIG", "SET", "maxmemory", "0") }
 
-// Do gives a command and returns the answer, which must be none of an error.
+// Do gives a command and returns the answer, which must not be an error.
 func (r *Redis) Do(command ...string) string {
 	r.t.Helper()
 	out, err := r.cli(command...)

@@ -74,7 +74,7 @@ func (s *Secrets) In(text string) []string {
 }
 
 // secretParams are the parameters of forms, queries and JSON documents whose values are secret.
-// client_id and state are none: the one is public, the other only names a flow.
+// client_id and state are not secret: the one is public, the other only names a flow.
 var secretParams = map[string]string{
 	"code": "code", "code_verifier": "verifier", "client_secret": "client secret",
 	"access_token": "access token", "refresh_token": "refresh token", "id_token": "id token",

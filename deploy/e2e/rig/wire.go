@@ -73,7 +73,7 @@ func NewWire(t T, backend string) *Wire {
 // lostAnswer is what Lose answers: the connection is closed instead.
 const lostAnswer = 599
 
-// Lose asks the provider and drops what it says.
+// Lose asks the provider and drops its answer.
 func (w *Wire) Lose(backend string) http.Handler {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})
 	proxy.Transport = frontTransport

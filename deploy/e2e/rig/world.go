@@ -342,10 +342,10 @@ func (w *World) transport() *http.Transport {
 // Relabel makes a tenant's container anew, with the labels that the options say.
 func (w *World) Relabel(tn *Tenant, o Options) { w.Docker.Run(tn.container(o)) }
 
-// HTTP is a client that reaches both entry points and has no cookies.
+// HTTP returns a client that reaches both entry points and has no cookies.
 func (w *World) HTTP() *http.Client { return w.http }
 
-// Browser is a new browser of the tenant's user.
+// Browser returns a new browser of the tenant's user.
 func (tn *Tenant) Browser() *Browser {
 	jar, err := cookiejar.New(nil)
 	if err != nil {

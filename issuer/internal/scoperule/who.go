@@ -28,7 +28,8 @@ var (
 	// urn is one with a single "=" (AARC-G002), as urn:geant:example.org:group:wiki:role=member.
 	urn = regexp.MustCompile(`^(?i:urn:)[A-Za-z0-9._~:/?#@!$&'()+%-]*=[A-Za-z0-9._~:/?#@!$&'()+%-]*$`)
 
-	// ruleScope is RFC 6749 §3.3 without what separates scopes and rules elsewhere.
+	// ruleScope is the grammar of a scope (RFC 6749 §3.3) without the separators of scopes and
+	// rules.
 	ruleScope = regexp.MustCompile(`^[!#-+\--:<>-\[\]-~]+$`)
 )
 
