@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # golang.org/x/oauth2 v0.37.0: a token response whose expires_in is written 3600.0 is refused as a
 # whole, though JSON has one kind of number and RFC 6749 §5.1 only asks for seconds. The code is
-# spent by then, and the error is no RetrieveError. "3600" in quotes and null are taken, and so is
-# 3600.0 where the answer is a form.
+# spent by then, and the error is not a RetrieveError. "3600" in quotes and null are taken, and so
+# is 3600.0 where the answer is a form.
 source "$(dirname "$0")/lib.sh"
 go_module golang.org/x/oauth2@v0.37.0
 cat >main.go <<'GO'

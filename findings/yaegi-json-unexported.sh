@@ -2,7 +2,7 @@
 # Yaegi v0.16.1: encoding/json fills unexported fields from the wire, and writes them out. The
 # interpreter makes the struct by reflection, with an X before each such name, which is then
 # exported: a field `note` is the member `Xnote`, in any case of letters. A field that is kept
-# private so that only the program can set it is none.
+# private so that only the program can set it does not stay private.
 source "$(dirname "$0")/lib.sh"
 cat >main.go <<'GO'
 package main

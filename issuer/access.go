@@ -150,8 +150,8 @@ func (who identity) hasEmail(address string) bool {
 	return who.Email != "" && names.LowerASCII(who.Email) == names.LowerASCII(address)
 }
 
-// domain is the one that vouches for a person. With Google it is the Workspace's (hd), and not that
-// of the e-mail address (provider.HasHostedDomains).
+// domain returns the domain that vouches for a person. With Google it is the Workspace's (hd), and
+// not that of the e-mail address (provider.HasHostedDomains).
 func (who identity) domain(t *tenant) string {
 	if provider.HasHostedDomains(t.ProviderIssuer) {
 		return names.LowerASCII(who.HostedDomain)

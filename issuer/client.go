@@ -59,8 +59,8 @@ func (c client) interchangeable() bool {
 	return c.AuthMethod == authNone && !c.byDocument() && !c.machine()
 }
 
-// meaning is a hash of what an interchangeable client registered, the order of its redirect URIs
-// and the ports of loopback ones aside (RFC 8252 §7.3).
+// meaning returns a hash of what an interchangeable client registered, the order of its redirect
+// URIs and the ports of loopback ones aside (RFC 8252 §7.3).
 func (c client) meaning() [sha256.Size]byte {
 	uris := make([]string, 0, maxRedirectURIs)
 	for _, uri := range c.RedirectURIs {

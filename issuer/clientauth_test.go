@@ -236,7 +236,7 @@ func TestClientsKeyTurnsWithTheRing(t *testing.T) {
 	}
 }
 
-// Who has no key has no document of keys.
+// A client without a key has no document of keys.
 func TestClientKeysNeedTheLabel(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	w.get(w.wiki.PublicURL+"/oauth/client-jwks.json").wants(t, 404, "not_found")

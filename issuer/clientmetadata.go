@@ -142,7 +142,7 @@ func (reg *registration) takeKeysURL(doc metadataDocument, clientID string) erro
 	return nil
 }
 
-// documentClient is the registration at a client_id that is a URL.
+// documentClient returns the registration at a client_id that is a URL.
 func (s *Issuer) documentClient(ctx context.Context, clientID string) (registration, error) {
 	if !*s.MetadataDocuments {
 		return registration{}, errors.New("this server reads no such documents; the application must register")
@@ -187,7 +187,7 @@ var vendorDocuments = []struct {
 		[]string{"http://127.0.0.1/callback", "http://localhost/callback"}, "2026-09-07", "github.com/anomalyco/opencode/pull/47737"},
 }
 
-// vendorRegistration is what is known of a client without its document.
+// vendorRegistration returns what is known of a client without its document.
 func vendorRegistration(clientID string) (registration, bool) {
 	for _, v := range vendorDocuments {
 		if clientID == v.clientID {

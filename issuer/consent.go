@@ -86,6 +86,6 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	}, nil
 }
 
-// callbackURL is where the provider sends the browser back to. Each tenant has its own, so that a
-// login cannot come back to another tenant (RFC 9700 §4.4.2).
+// callbackURL returns the URL to which the provider sends the browser back. Each tenant has its
+// own, so that a login cannot come back to another tenant (RFC 9700 §4.4.2).
 func (t *tenant) callbackURL() string { return t.PublicURL + "/oauth/callback" }

@@ -145,8 +145,8 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 // newReference names an error page in the log, so that a person can report it.
 func newReference() string { return rand.Text()[:8] }
 
-// responseURL is the redirect back to the client with these parameters, `state` and `iss` (RFC 9207
-// §2) added.
+// responseURL returns the redirect back to the client with these parameters, `state` and `iss` (RFC
+// 9207 §2) added.
 func (t *tenant) responseURL(req authorizationRequest, params url.Values) string {
 	params.Set("iss", t.PublicURL)
 	if req.State != "" {

@@ -133,7 +133,7 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 	return nil
 }
 
-// documentPath is what follows a well-known document's name: the path of an MCP endpoint, or
+// documentPath returns what follows a well-known document's name: the path of an MCP endpoint, or
 // nothing. A slash at the end stays: it is part of what was typed.
 func (t *tenant) documentPath(r *http.Request) (string, error) {
 	_, path := splitDocument(r.URL.Path)

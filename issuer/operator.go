@@ -74,7 +74,7 @@ func (s *Issuer) announcePeople(t *tenant) {
 // askingAtATime is how many tenants' providers are asked ahead of a login at one time.
 const askingAtATime = 16
 
-// announceSecret says that nobody will be able to log in for want of the client's secret.
+// announceSecret says that nobody will be able to log in because the client's secret is missing.
 func (s *Issuer) announceSecret(t *tenant) {
 	if !s.announced.First("secret", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientSecret) {
 		return

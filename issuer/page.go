@@ -248,7 +248,7 @@ const (
 	maxExpired = 20
 )
 
-// cookieTag is the part of an id that names its cookie.
+// cookieTag returns the part of an id that names its cookie.
 func cookieTag(id string) string { return id[:min(6, len(id))] }
 
 // cookieName adds __Host-, which makes browsers refuse the cookie from any other host or over plain

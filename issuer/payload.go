@@ -140,7 +140,7 @@ type grant struct {
 	ends time.Time // of a bearer key: no token outlives it
 }
 
-// loginID is how logs and access tokens name the login.
+// loginID returns the name of the login in logs and access tokens.
 func (g grant) loginID() string { return base64.RawURLEncoding.EncodeToString(g.Login[:]) }
 
 var (

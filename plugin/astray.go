@@ -83,7 +83,7 @@ func (b *bouncer) refuseHost(rw http.ResponseWriter, req *http.Request, host str
 	answer(rw, req, status, `{"error":"`+code+`","error_description":"`+err.Error()+`"}`)
 }
 
-// hostname is a host without its port.
+// hostname returns a host without its port.
 func hostname(host string) string {
 	u, err := url.Parse("http://" + host)
 	if err != nil {

@@ -186,7 +186,7 @@ func readBody(req *http.Request, limit int64, s *share) ([]byte, int) {
 	return whole, 0
 }
 
-// misread is the status for a body that is shorter or longer than its request says. It is 503,
+// misread returns the status for a body that is shorter or longer than its request says. It is 503,
 // because nothing was done, and because Traefik's retry stops at it. err is the reader's error at
 // the first missing byte: it tells a client that went away from a body that was read before.
 func misread(err error) int {

@@ -472,7 +472,8 @@ func (s *settings) leadsBack(publicURL string) bool {
 	return s.sidecar.Path == u.Path || strings.HasPrefix(s.sidecar.Path, u.Path+"/")
 }
 
-// hostAndPort is the one spelling of a URL's host, without port where it is the scheme's.
+// hostAndPort returns the one spelling of a URL's host, without the port if it is the scheme's
+// default.
 func hostAndPort(u *url.URL) string {
 	name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	port := ":" + u.Port()

@@ -44,7 +44,8 @@ func (f *flight) wait(ctx context.Context) bool {
 	}
 }
 
-// result is what done was called with. It may be called once wait has returned true.
+// result returns the error with which done was called. It may be called once wait has returned
+// true.
 func (f *flight) result() error { return f.err }
 
 // fly asks in a goroutine of its own, and then calls land with the outcome. A panic in a goroutine
@@ -72,8 +73,8 @@ func hideInternal(middleware string, err error) error {
 	return err
 }
 
-// backoff is the pause after a number of failures in a row, in seconds: 1, 2, 4, and then as long
-// as clients are told to wait.
+// backoff returns the pause after a number of failures in a row, in seconds: 1, 2, 4, and then as
+// long as clients are told to wait.
 func backoff(failures int) int64 {
 	if failures > 3 {
 		return retryAfter

@@ -164,8 +164,8 @@ func answerUnavailable(rw http.ResponseWriter, req *http.Request, status int) {
 	answer(rw, req, status, unavailable)
 }
 
-// reason is the text of an error without the local port, which would make each line of the log a
-// new one.
+// reason returns the text of an error without the local port, which would make each line of the log
+// a new one.
 func reason(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, "->"); i >= 0 {

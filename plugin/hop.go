@@ -176,7 +176,8 @@ func parseHopKey(text string) ([]byte, bool) {
 	return key, err == nil && len(key) == 32
 }
 
-// hopKeyID is the public name of the key under which a header was sealed: 6 hexadecimal digits.
+// hopKeyID returns the public name of the key under which a header was sealed: 6 hexadecimal
+// digits.
 func hopKeyID(key []byte) string {
 	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 	return hex.EncodeToString(id[:3])

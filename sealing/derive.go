@@ -167,7 +167,7 @@ func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelClientSecret, tenant, clientID)), nil
 }
 
-// ClientKeys are the P-256 keys (for ES256) by which the client of this id proves itself at this
+// ClientKeys are the P-256 keys (for ES256) with which the client of this id authenticates at this
 // provider: the first master's, which signs, then those of the others. They are bound to the
 // provider and not to a tenant, as a sealed client secret is: what the operator has registered
 // there stays right when a label changes or a generation is raised, and serves all tenants that

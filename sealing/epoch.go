@@ -37,7 +37,7 @@ func (s Schedule) Check(tokenLife time.Duration) error {
 	return nil
 }
 
-// Epoch is the epoch whose key signs at t.
+// Epoch returns the epoch whose key signs at t.
 func (s Schedule) Epoch(t time.Time) uint32 {
 	return uint32(t.Unix() / int64(s.Rotation/time.Second))
 }

@@ -117,8 +117,8 @@ func TestAccessRules(t *testing.T) {
 	}
 }
 
-// providerThatSays is an OpenID provider at which the person of a file of issuer/testdata/claims is
-// signed in.
+// providerThatSays starts an OpenID provider at which the person of a file of
+// issuer/testdata/claims is signed in.
 func providerThatSays(t *testing.T, file string) *issuertest.Provider {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(rig.Root(), "issuer", "testdata", "claims", file+".json"))
@@ -377,7 +377,7 @@ func TestIdentityHeadersInTraefik(t *testing.T) {
 }
 
 // A program that can only send a header comes in with a bearer key, at its server and nowhere else.
-// The key itself reaches nobody else.
+// The key itself does not reach the server.
 func TestBearerKeyInTraefik(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "wiki:read", "allowedDomains": "example.org", "identityHeaders": "client_id"}})

@@ -29,8 +29,8 @@ type application struct {
 	opened []*url.URL
 }
 
-// sdkCommand is an application on an SDK: a program of tools.sh, or a script of node with further
-// arguments.
+// sdkCommand starts an application on an SDK: a program of tools.sh, or a script of node with
+// further arguments.
 func sdkCommand(t *testing.T, env []string, program, argument string, args ...string) *exec.Cmd {
 	t.Helper()
 	if strings.HasSuffix(program, ".mjs") {
@@ -131,7 +131,7 @@ func (a *application) logins(since int) string {
 	return "logs in anew"
 }
 
-// personAt is the person in front of an application at a tenant.
+// personAt plays the person in front of an application at a tenant.
 func personAt(tn *rig.Tenant) func(context.Context, string) error {
 	return func(ctx context.Context, start string) error {
 		asked, err := url.Parse(start)
@@ -195,7 +195,7 @@ func useSDK(program string, args ...string) func(*testing.T, *rig.Tenant, *rig.W
 	}
 }
 
-// lastPart is the cause of an error that many have wrapped.
+// lastPart returns the cause of an error that many have wrapped.
 func lastPart(failed string) string {
 	parts := strings.Split(failed, ": ")
 	return parts[len(parts)-1]

@@ -165,7 +165,7 @@ func (w *browserWorld) visitAs(tn *rig.Tenant, public string, metadata map[strin
 	return visit{f.URL, c.Redirect, tn.Provider.Issuer, tn.Provider.Username, tn.Provider.Password, c, f}
 }
 
-// document is a request of a client whose client_id is a URL.
+// document makes a visit that of a client whose client_id is a URL.
 func (w *browserWorld) document(v visit, clientID, redirect string) visit {
 	w.t.Helper()
 	u, err := url.Parse(v.URL)

@@ -156,7 +156,7 @@ func TestClientsThatLookAtTheRootOnly(t *testing.T) {
 	compareTable(t, rootClients, results)
 }
 
-// tableOf is what the clients did, as docs/clients.md shows it; "" when some have done nothing.
+// tableOf returns what the clients did, as docs/clients.md shows it; "" if some have done nothing.
 func tableOf(t *testing.T, clients []realClient, results map[clientAndWay]map[string]loginResult) string {
 	t.Helper()
 	head, line := "| client | version | way | authenticates by | asks for | at Dex, server with sessions | at zitadel/oidc, server without |", "|---|---|---|---|---|---|---|"

@@ -49,7 +49,7 @@ func loadComposeIn(t *testing.T, dir string, env map[string]string) *types.Proje
 	return project
 }
 
-// exampleEnv is the .env of somebody who has followed the README.
+// exampleEnv returns the .env of somebody who has followed the README.
 func exampleEnv() map[string]string {
 	return map[string]string{
 		"BOUNCER_ENCRYPTION_KEY": "master", "BOUNCER_HOP_KEY": "hop", "WORLD_ISSUER": "https://example.zitadel.cloud",
@@ -361,8 +361,8 @@ func TestImageKnowsItsVersion(t *testing.T) {
 	}
 }
 
-// publicCertificates is what traefik.yaml has in comments for a host on the internet: resolvers,
-// and `tls` of the entry point.
+// publicCertificates returns what traefik.yaml has in comments for a host on the internet:
+// resolvers, and `tls` of the entry point.
 func publicCertificates(t *testing.T) (resolvers, tls map[string]any) {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
@@ -427,7 +427,7 @@ func TestExampleAsksAPublicAuthority(t *testing.T) {
 	})
 }
 
-// composeStatic is deploy/compose/traefik.yaml. The file provider reads the rig's folder.
+// composeStatic returns deploy/compose/traefik.yaml. The file provider reads the rig's folder.
 func composeStatic(t *testing.T) (static map[string]any) {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
@@ -441,7 +441,7 @@ func composeStatic(t *testing.T) (static map[string]any) {
 	return static
 }
 
-// composeContainers are the MCP servers of a compose file, with the rig's ports and addresses.
+// composeContainers returns the MCP servers of a compose file, with the rig's ports and addresses.
 func composeContainers(t *testing.T, w *rig.World, project *types.Project) (containers []rig.Container) {
 	t.Helper()
 	for _, tn := range w.Tenants() {
@@ -450,7 +450,7 @@ func composeContainers(t *testing.T, w *rig.World, project *types.Project) (cont
 	return containers
 }
 
-// composeContainer is the MCP server of one tenant.
+// composeContainer returns the MCP server of one tenant.
 func composeContainer(t *testing.T, w *rig.World, project *types.Project, tn *rig.Tenant) rig.Container {
 	t.Helper()
 	service, err := project.GetService(tn.Name)

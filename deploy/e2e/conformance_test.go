@@ -64,7 +64,7 @@ func checksIn(t *testing.T, dir string) map[string][]check {
 	return all
 }
 
-// count is "55 SUCCESS, 4 FAILURE" over all scenarios.
+// count counts the checks of all scenarios by status: "55 SUCCESS, 4 FAILURE".
 func count(scenarios map[string][]check) map[string]int {
 	n := map[string]int{}
 	for _, checks := range scenarios {

@@ -24,7 +24,7 @@ import (
 // connectURL is the MCP URL of the pages of docs/connect.
 const connectURL = "https://mcp.example.com/wiki/mcp"
 
-// connectPage is the text of a page of docs/connect.
+// connectPage returns the text of a page of docs/connect.
 func connectPage(t *testing.T, page string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "connect", page))
@@ -39,7 +39,7 @@ var (
 	jsonBlock  = regexp.MustCompile("(?s)\n```json\n(.*?)\n```")
 )
 
-// shellLines are the commands that a page shows.
+// shellLines returns the commands that a page shows.
 func shellLines(page string) (lines []string) {
 	for _, block := range shellBlock.FindAllStringSubmatch(page, -1) {
 		lines = append(lines, strings.Split(block[1], "\n")...)
@@ -72,7 +72,7 @@ var typedLines = map[string][]string{
 	},
 }
 
-// A command that stands on a page and that no test runs is a command that nobody has tried.
+// Nobody has tried a command on a page that no test runs.
 func TestConnectPagesShowWhatIsRun(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(rig.Root(), "docs", "connect", "*.md"))
 	if err != nil || len(pages) < 10 {
@@ -118,8 +118,8 @@ func TestConnectPageOfTheSDKsNamesTheVersionsThatAreTested(t *testing.T) {
 	}
 }
 
-// typed is a command as a page shows it, for this server: the words after skip of them, which name
-// the program.
+// typed returns a command as a page shows it, for this server: the words after skip of them, which
+// name the program.
 func typed(t *testing.T, page, line string, skip int, w way) []string {
 	t.Helper()
 	if !slices.Contains(typedLines[page], line) {
@@ -141,8 +141,8 @@ func typed(t *testing.T, page, line string, skip int, w way) []string {
 	return words
 }
 
-// shownJSON is the configuration that a page shows for a program, for this server: the block that
-// has the words.
+// shownJSON returns the configuration that a page shows for a program, for this server: the block
+// that has the words.
 func shownJSON(t *testing.T, page, words string, w way) (config map[string]any) {
 	t.Helper()
 	for _, block := range jsonBlock.FindAllStringSubmatch(connectPage(t, page), -1) {

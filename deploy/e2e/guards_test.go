@@ -115,7 +115,7 @@ func (b *guardBench) resetClock() {
 	}
 }
 
-// login is a new login at the example provider, which lets one person have many.
+// login makes a new login at the example provider, which lets one person have many.
 func (b *guardBench) login() (*rig.OAuthClient, string) {
 	b.Helper()
 	c := b.w.World.Client()
@@ -316,7 +316,7 @@ func (b *guardBench) atOnce(n int, do func() *rig.Answer) []*rig.Answer {
 	return answers
 }
 
-// expiresIn is the member expires_in of a token response.
+// expiresIn returns the member expires_in of a token response.
 func expiresIn(answer *rig.Answer) int {
 	_, rest, _ := strings.Cut(answer.Body, `"expires_in":`)
 	digits, _, _ := strings.Cut(rest, ",")

@@ -145,7 +145,7 @@ func (w *typedWorld) service() map[string]any {
 	return map[string]any{"loadBalancer": map[string]any{"servers": []map[string]any{{"url": w.server.URL}}}}
 }
 
-// base are the labels that every middleware has.
+// base returns the labels that every middleware has.
 func (w *typedWorld) base(path string) map[string]string {
 	return map[string]string{
 		"providerIssuer": "https://accounts.google.com", "clientID": "client", "clientSecret": "env:GOOGLE_CLIENT_SECRET", "resource": "wiki",
@@ -153,7 +153,7 @@ func (w *typedWorld) base(path string) map[string]string {
 	}
 }
 
-// labelsAsJSON are the labels of a case as one JSON object, in which numbers stand as they were
+// labelsAsJSON returns the labels of a case as one JSON object, in which numbers stand as they were
 // written.
 func (w *typedWorld) labelsAsJSON(path string, c typedCase) json.RawMessage {
 	var more map[string]json.RawMessage
@@ -170,7 +170,7 @@ func (w *typedWorld) labelsAsJSON(path string, c typedCase) json.RawMessage {
 	return text
 }
 
-// dynamicJSON is a dynamic configuration with all cases.
+// dynamicJSON returns a dynamic configuration with all cases.
 func (w *typedWorld) dynamicJSON(cases []typedCase) []byte {
 	routers, middlewares := map[string]any{}, map[string]any{}
 	for i, c := range cases {
@@ -277,12 +277,12 @@ func TestTypedLabelsOverHTTP(t *testing.T) {
 	w.check(typedCases, asItIs)
 }
 
-// withKeys are the cases that labels and key-value stores can hold.
+// withKeys returns the cases that labels and key-value stores can hold.
 func withKeys() []typedCase {
 	return slices.DeleteFunc(slices.Clone(typedCases), func(c typedCase) bool { return c.keys == nil })
 }
 
-// keysOf are base and keys, where a key with an index or a name takes the place of the text.
+// keysOf returns base and keys, where a key with an index or a name takes the place of the text.
 func (w *typedWorld) keysOf(path string, c typedCase) map[string]string {
 	all := w.base(path)
 	for key, value := range c.keys {

@@ -94,8 +94,8 @@ func BenchmarkLambda(b *testing.B) {
 	})
 }
 
-// BenchmarkPageFault is what the machine takes for a new page, of which a start needs hundreds: the
-// most important figure about a machine for those of BenchmarkLambda/init.
+// BenchmarkPageFault measures how long the machine takes for a new page, of which a start needs
+// hundreds: the most important figure about a machine for those of BenchmarkLambda/init.
 func BenchmarkPageFault(b *testing.B) {
 	const pages = 1024
 	size := pages * os.Getpagesize()

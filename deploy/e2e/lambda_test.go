@@ -276,7 +276,7 @@ func TestContainerAndLambdaSideBySide(t *testing.T) {
 			loginAndRefresh(t, tn.Client(), tn.Browser())
 		}
 	}
-	// One login, seen from the sidecars: no two steps in a row on the same one.
+	// In one login no two steps in a row meet the same sidecar.
 	c, from := w.Wiki.Client(), len(w.Front.Asked())
 	c.Tokens(w.Wiki.Browser())
 	steps := w.Front.Asked()[from:]
@@ -290,7 +290,7 @@ func TestContainerAndLambdaSideBySide(t *testing.T) {
 	}
 }
 
-// What is told about the zip in deploy/lambda/README.md.
+// The test checks what deploy/lambda/README.md says about the zip.
 func TestZipIsReproducibleAndSmall(t *testing.T) {
 	t.Parallel()
 	again := filepath.Join(t.TempDir(), "again.zip")

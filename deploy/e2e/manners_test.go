@@ -108,7 +108,7 @@ func TestSwarmAtProviders(t *testing.T) {
 	}
 }
 
-// atProviders is a schedule with right clocks, the faults of the manner, and people who are
+// atProviders makes a schedule with right clocks, the faults of the manner, and people who are
 // removed.
 func atProviders(s schedule, how manner, seed uint64, length time.Duration) schedule {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -213,7 +213,7 @@ func (s *swarm) person(i int) string {
 	return fmt.Sprintf("person-%d", i)
 }
 
-// signedIn is the jar of a browser in which somebody is signed in at the provider.
+// signedIn makes the jar that of a browser in which somebody is signed in at the provider.
 func (c *swarmClient) signedIn(jar http.CookieJar) {
 	issuer, err := url.Parse(c.provider(c.tn).Issuer)
 	if err != nil {

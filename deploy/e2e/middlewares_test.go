@@ -115,14 +115,14 @@ func (r *witness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// of is what reached the server by a route.
+// of returns what reached the server by a route.
 func (r *witness) of(route string) []witnessed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.seen[route])
 }
 
-// last is the last of them.
+// last returns the last request that reached the server by a route.
 func (r *witness) last(t *testing.T, route string) witnessed {
 	t.Helper()
 	all := r.of(route)

@@ -8,8 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// OpenID Connect libraries ask for openid by themselves, and take its grant for the promise of an
-// id_token. They log in and refresh as OAuth clients do.
+// OpenID Connect libraries ask for openid by themselves, and take a grant of openid for the promise
+// of an id_token. They log in and refresh as OAuth clients do.
 func TestOpenIDLibrariesLogIn(t *testing.T) {
 	t.Parallel()
 	w := rig.New(t, rig.Options{Labels: map[string]string{"requiredScopes": "docs:read"}})

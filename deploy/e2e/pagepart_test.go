@@ -16,7 +16,7 @@ type pagePart struct{ file, begin, end string }
 // writing is held while a page is read and written: tests that run in parallel have parts of one.
 var writing sync.Mutex
 
-// partOf is the part that this test writes, of a page that has one for each test.
+// partOf returns the part that this test writes, of a page that has one for each test.
 func partOf(t *testing.T, page string) pagePart {
 	return pagePart{
 		filepath.Join(rig.Root(), "docs", page),

@@ -371,7 +371,7 @@ func (p *installation) write(name, content string) {
 	}
 }
 
-// command is a file of ../programs with arguments. JavaScript runs on the Node.js of ../node.
+// command runs a file of ../programs with arguments. JavaScript runs on the Node.js of ../node.
 func (p *installation) command(file string, args ...string) *exec.Cmd {
 	p.t.Helper()
 	args = append([]string{rig.Installed(p.t, "programs/"+file)}, args...)
@@ -389,7 +389,7 @@ func (p *installation) start(cmd *exec.Cmd) *rig.Process {
 	return rig.StartProcess(p.t, p.site.logs, fmt.Sprintf("%s %d", p.name, p.runs), cmd)
 }
 
-// onTerminal is start for a program that wants a terminal.
+// onTerminal starts a program that wants a terminal.
 func (p *installation) onTerminal(cmd *exec.Cmd) *rig.Process {
 	p.t.Helper()
 	p.runs++
@@ -528,7 +528,7 @@ var expiry = regexp.MustCompile(`("expires_?[aA]t": ?)\d+(\.\d+)?`)
 // before its time.
 func (p *installation) spoil() { p.t.Helper(); p.rewrite(accessToken, "${1}AAAAAAAAAA") }
 
-// result is what the MCP server learned of the program's last connection.
+// result returns what the MCP server learned of the program's last connection.
 func (p *installation) result(tn *rig.Tenant) loginResult {
 	p.t.Helper()
 	seen := tn.MCP.Requests("/mcp")
@@ -549,7 +549,7 @@ func (p *installation) mustLogIn() {
 	p.got.ask(p.asked[0].Query())
 }
 
-// loopback is a redirect URI for the program alone.
+// loopback returns a redirect URI for the program alone.
 func loopback(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("http://127.0.0.1:%d%s", rig.FreePort(t), callbackPath)
@@ -611,8 +611,9 @@ func (p *installation) standsBetween(cmd *exec.Cmd) bool {
 	return ok
 }
 
-// installOldMCPRemote is a release that asks for `openid email profile`, and for nothing else. It
-// does not answer a desktop program that asks for server/discover, so the one here does not.
+// installOldMCPRemote installs a release that asks for `openid email profile`, and for nothing
+// else. It does not answer a desktop program that asks for server/discover, so the one here does
+// not.
 func installOldMCPRemote(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	p := install(t, s, way, "mcp-remote", "mcp-remote-0.1.31")
@@ -678,8 +679,8 @@ func installInspector(t *testing.T, s site, way way) *installation {
 	return p
 }
 
-// installMcpdo is the Inspector's other command, which keeps connections in a daemon. The daemon
-// ends before its tokens are looked at.
+// installMcpdo installs the Inspector's other command, which keeps connections in a daemon. The
+// daemon ends before its tokens are looked at.
 func installMcpdo(t *testing.T, s site, way way) *installation {
 	t.Helper()
 	const name = "@modelcontextprotocol/inspector"

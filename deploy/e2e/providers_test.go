@@ -66,7 +66,7 @@ func askProviders(t *testing.T, o rig.Options) {
 	}
 }
 
-// providerUser is somebody who has no other login than that of one row.
+// providerUser returns the user of one row, who has no other login.
 func providerUser(row int) string { return fmt.Sprintf("person%d@example.com", row) }
 
 func (b *providerBench) login() (*rig.OAuthClient, string) {
@@ -193,7 +193,7 @@ var providerRows = []struct {
 	}},
 }
 
-// A client without a secret proves itself to a real provider by the key that follows from the
+// A client without a secret authenticates at a real provider by the key that follows from the
 // master, at a login, a refresh and a revocation, also with a new master; and a provider that wants
 // its consent page for a refresh token is asked in that way.
 func TestClientKeyInTraefik(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readmeBlock is the YAML of README.md that begins with a line.
+// readmeBlock returns the YAML of README.md that begins with a line.
 func readmeBlock(t *testing.T, first string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(rig.Root(), "README.md"))
@@ -30,7 +30,7 @@ func readmeBlock(t *testing.T, first string) string {
 	return first + "\n" + block + "\n"
 }
 
-// readmeProject is compose.yaml of README.md, with .env of somebody who has followed it.
+// readmeProject returns compose.yaml of README.md, with .env of somebody who has followed it.
 func readmeProject(t *testing.T, replace ...string) *types.Project {
 	t.Helper()
 	dir := t.TempDir()

@@ -79,7 +79,7 @@ func TestWholeProviders(t *testing.T) {
 	}
 }
 
-// settings is the cell of the labels that a provider needs, and of what was read about its own
+// settings returns the cell of the labels that a provider needs, and of what was read about its own
 // settings.
 func settings(labels map[string]string, read string) string {
 	var all []string

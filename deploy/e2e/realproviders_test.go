@@ -142,7 +142,7 @@ func (b *bench) at(replica string, more map[string]string) {
 	b.handler.Store(&handler)
 }
 
-// with is at for those who want the labels of a client that the provider knows.
+// with returns the labels of a client that the provider knows, for the method at.
 func (b *bench) with(kind string, more map[string]string) map[string]string {
 	labels := map[string]string{"clientID": b.p.Clients[kind].ID, "clientSecret": b.p.Clients[kind].Secret}
 	maps.Copy(labels, more)
@@ -206,7 +206,7 @@ func (b *bench) login(user string) (*session, string) {
 	return s, ""
 }
 
-// must is login where nothing else is looked at.
+// must is login, and fails the test if there is none.
 func (b *bench) must(user string) *session {
 	b.Helper()
 	s, refused := b.login(user)
@@ -250,7 +250,7 @@ func (b *bench) begin() {
 	}
 }
 
-// evidence is what passed between the sidecars and the provider since then, and the logs.
+// evidence returns what passed between the sidecars and the provider since then, and the logs.
 func (b *bench) evidence() string {
 	var all strings.Builder
 	for _, x := range b.p.Wire.Kept(b.mark) {
@@ -262,7 +262,7 @@ func (b *bench) evidence() string {
 	return all.String()
 }
 
-// said is what the sidecars have logged at these levels since begin.
+// said returns what the sidecars have logged at these levels since begin.
 func (b *bench) said(levels ...string) string {
 	var all strings.Builder
 	for _, r := range b.replicas {
@@ -278,7 +278,7 @@ func (b *bench) said(levels ...string) string {
 	return all.String()
 }
 
-// asked are the requests to the provider's token endpoint with this grant type since begin.
+// asked returns the requests to the provider's token endpoint with this grant type since begin.
 func (b *bench) asked(grant string) (of []rig.Exchange) {
 	for _, x := range b.p.Wire.Kept(b.mark) {
 		if x.Path == b.p.TokenPath && x.Form.Get("grant_type") == grant {
@@ -700,7 +700,7 @@ var keySets = regexp.MustCompile(`jwks|/keys$|/certs$`)
 // yesterdaysKeys is the key of RFC 7517 appendix A.1.
 const yesterdaysKeys = `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"yesterday","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB"}]}`
 
-// algorithm is that of the answer's id_token.
+// algorithm returns the algorithm of the answer's id_token.
 func algorithm(answer []byte) string {
 	var tokens struct {
 		ID string `json:"id_token"`
@@ -713,7 +713,7 @@ func algorithm(answer []byte) string {
 	return header.Alg
 }
 
-// authentication is how the sidecar authenticated.
+// authentication says how the sidecar authenticated.
 func authentication(x rig.Exchange) string {
 	switch {
 	case strings.HasPrefix(x.Authorization, "Basic "):

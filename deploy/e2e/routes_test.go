@@ -138,7 +138,7 @@ func (d *dynamic) service(name string, urls ...string) {
 	d.services[name] = map[string]any{"loadBalancer": map[string]any{"servers": servers}}
 }
 
-// bouncer is a middleware of the product, on the tenant's provider.
+// bouncer adds a middleware of the product, on the tenant's provider.
 func (d *dynamic) bouncer(name string, w *rig.World, labels map[string]any) {
 	options := map[string]any{
 		"providerIssuer": w.Wiki.Provider.Issuer, "clientID": w.Wiki.Provider.ClientID,
@@ -167,7 +167,7 @@ var (
 	pathsOfRule = regexp.MustCompile(`Path[A-Za-z]*\(`)
 )
 
-// pageRules are all rules that the project shows: pages, the compose example, and what the demo
+// pageRules returns all rules that the project shows: pages, the compose example, and what the demo
 // and these tests use.
 func pageRules(t *testing.T) []pageRule {
 	t.Helper()
@@ -273,7 +273,7 @@ func TestRouterRuleTakesWholeSegments(t *testing.T) {
 	}
 }
 
-// ruleOfToolsPage is the rule that docs/tools.md gives for a server with other endpoints than
+// ruleOfToolsPage returns the rule that docs/tools.md gives for a server with other endpoints than
 // those of MCP.
 func ruleOfToolsPage(t *testing.T) string {
 	t.Helper()

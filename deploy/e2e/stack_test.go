@@ -76,7 +76,7 @@ func (s *stack) write(name, content string) {
 	}
 }
 
-// variables are those of .env.
+// variables returns those of .env.
 func (s *stack) variables() map[string]string {
 	s.t.Helper()
 	env, err := dotenv.Read(filepath.Join(s.dir, ".env"))
@@ -96,7 +96,8 @@ func (s *stack) project() *types.Project {
 	return loadComposeIn(s.t, s.dir, s.variables())
 }
 
-// part is what of the project a container is made from: compose makes it anew when that changes.
+// part returns the part of the project from which a container is made. If it changes, compose makes
+// the container anew.
 func (s *stack) part(service string) string {
 	part, err := json.Marshal(s.project().Services[service])
 	if err != nil {
@@ -118,7 +119,7 @@ func (s *stack) run(script string, variables map[string]string) (string, error) 
 	return string(out), err
 }
 
-// mount is what the mount of ./deny is to a container: what lies there is there.
+// mount does what the mount of ./deny does for a container: files in the folder are there.
 func (s *stack) mount() {
 	files, err := filepath.Glob(filepath.Join(s.dir, "deny", "*"))
 	if err != nil {

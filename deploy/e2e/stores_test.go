@@ -9,8 +9,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay/storetest"
 )
 
-// TestStoresOnServers takes the stores of package replay through the suite that they all
-// pass: Redis is the real one, DynamoDB an implementation of its own. It sets variables of AWS, so
+// TestStoresOnServers takes the stores of package replay through the suite that they all pass:
+// Redis is the real one, DynamoDB an implementation of its own. The test sets variables of AWS, so
 // it runs alone.
 func TestStoresOnServers(t *testing.T) {
 	replicas := func(t *testing.T, url string) (both [2]replay.Store) {

@@ -104,7 +104,7 @@ func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 
 func swarmUser(i int) string { return fmt.Sprintf("person-%d@example.com", i) }
 
-// contract is what was promised to a tenant's clients.
+// contract returns what was promised to a tenant's clients.
 func (s *swarm) contract(tn *rig.Tenant) contract.Contract {
 	c := contract.Contract{Guard: contract.None, Grace: time.Minute, Life: 24 * time.Hour, Claim: 15 * time.Second, Settle: 1500 * time.Millisecond}
 	switch {
@@ -286,7 +286,7 @@ func (r *record) now() time.Duration { return time.Since(r.start) }
 
 func (r *record) waitUntil(at time.Duration) { r.pause(at - r.now()) }
 
-// pause is part of a schedule, not of waiting for something.
+// pause follows the schedule; it does not wait for an event.
 func (r *record) pause(d time.Duration) { <-time.After(d) }
 
 // nameOf a code or token that must not be printed.
@@ -494,7 +494,7 @@ func (c *swarmClient) present(token string, cut time.Duration) (contract.Outcome
 	})
 }
 
-// renew is what a good client does: it presents its newest token until it has an answer.
+// renew does what a good client does: it presents its newest token until it has an answer.
 func (c *swarmClient) renew() {
 	for range patience {
 		outcome, got := c.present(c.refresh, 0)
@@ -514,7 +514,7 @@ func (c *swarmClient) renew() {
 	}
 }
 
-// replay is a thief with the oldest token of the family, after which at least one more was used.
+// replay plays a thief with the oldest token of the login, after which at least one more was used.
 func (c *swarmClient) replay() {
 	for range 2 {
 		if c.renew(); c.loggedOut {
@@ -543,7 +543,7 @@ func (c *swarmClient) call() {
 	c.ask(op, 0, http.MethodGet, c.oauth.Public+"/anything", http.Header{"Authorization": {"Bearer " + c.access}}, nil)
 }
 
-// expiry is the claim exp of an access token, as a time of the record.
+// expiry returns the claim exp of an access token, as a time of the record.
 func (c *swarmClient) expiry(token string) time.Duration {
 	var claims struct {
 		Expires int64 `json:"exp"`

@@ -75,7 +75,7 @@ func TestCloudFormationTemplate(t *testing.T) {
 			t.Errorf("%s (%s) is found no more", kind, reason)
 		}
 	}
-	// so that it is not green for want of eyes
+	// the test must find these faults, or it would pass because it sees nothing
 	for _, fault := range []string{"FunctionUrlAuthTyp'", "Rolle"} {
 		if all := strings.Join(findings[2], "\n"); !strings.Contains(all, fault) {
 			t.Errorf("the planted fault %s was not found among\n%s", fault, all)
@@ -314,7 +314,7 @@ func (c *cloudFormation) values(given map[string]string) map[string]string {
 	return values
 }
 
-// refusals are what AWS would answer to these parameters, by their patterns and the rules.
+// refusals returns what AWS would answer to these parameters, by their patterns and the rules.
 func (c *cloudFormation) refusals(t *testing.T, given map[string]string) (texts []string) {
 	t.Helper()
 	values := c.values(given)
@@ -420,8 +420,8 @@ func parseTerraform(t *testing.T) (m terraformModule) {
 	return m
 }
 
-// scope is what expressions see: the variables, each as value says from its type and its default,
-// and the locals that depend on nothing else.
+// scope returns what expressions see: the variables, each as value says from its type and its
+// default, and the locals that depend on nothing else.
 func (m *terraformModule) scope(t *testing.T, value func(name string, kind cty.Type, byDefault cty.Value) cty.Value) *hcl.EvalContext {
 	t.Helper()
 	variables, locals := map[string]cty.Value{}, map[string]cty.Value{}
@@ -461,7 +461,7 @@ func (m *terraformModule) scope(t *testing.T, value func(name string, kind cty.T
 	return scope
 }
 
-// given is the scope in which variables have values, in CloudFormation's spelling.
+// given returns the scope in which variables have values, in CloudFormation's spelling.
 func (m *terraformModule) given(t *testing.T, given map[string]string) *hcl.EvalContext {
 	t.Helper()
 	variables := map[string]string{"zip": "lambda.zip"}
@@ -516,7 +516,7 @@ func (m *terraformModule) makes(t *testing.T, given map[string]string) (key stri
 	return key, asks
 }
 
-// refusals are what Terraform would answer to these variables, by their validations and the
+// refusals returns what Terraform would answer to these variables, by their validations and the
 // preconditions.
 func (m *terraformModule) refusals(t *testing.T, given map[string]string) (texts []string) {
 	t.Helper()
@@ -583,7 +583,7 @@ func TestTerraformCanPlanWhatItDoesNotKnowYet(t *testing.T) {
 		if counted == 0 {
 			t.Error("no resource has count or for_each")
 		}
-		// so that it is not green for want of eyes
+		// the test must find these faults, or it would pass because it sees nothing
 		for _, fault := range []string{`toset(compact([var.invoker_arn]))`, `var.invoker_arn == null ? 0 : 1`} {
 			expr, diags := hclsyntax.ParseExpression([]byte(fault), "fault", hcl.InitialPos)
 			if v, more := expr.Value(scope); diags.HasErrors() || more.HasErrors() || v.IsWhollyKnown() {

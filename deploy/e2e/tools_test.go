@@ -94,7 +94,7 @@ func toolCall(name string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + name + `","arguments":{}}}`
 }
 
-// listed are the names of the tools in an answer, whichever way it comes.
+// listed returns the names of the tools in an answer, whichever way it comes.
 func listed(t *testing.T, answer *rig.Answer) []string {
 	t.Helper()
 	text := answer.Body

@@ -131,8 +131,8 @@ func (f *Fetcher) Fetch(ctx context.Context, source Source, valid func([]byte) e
 	return flight.body, flight.err
 }
 
-// join returns the fetch that is under way, or one that has failed for want of a place, or else a
-// new one, which the caller has to make. The caller holds mu.
+// join returns the fetch that is under way, or one that has failed because there was no place, or
+// else a new one, which the caller has to make. The caller holds mu.
 func (f *Fetcher) join(source Source, now time.Time) (joined *flight, mine bool) {
 	if joined, underWay := f.flights[source]; underWay {
 		return joined, false

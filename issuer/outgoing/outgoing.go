@@ -144,7 +144,7 @@ func isOver(r *http.Request) bool {
 	}
 }
 
-// rewound is the request with its body from the start, if the body can be had again.
+// rewound returns the request with its body from the start, if the body can be had again.
 func rewound(r *http.Request) (*http.Request, bool) {
 	again := r.WithContext(r.Context())
 	if r.Body == nil || r.Body == http.NoBody {

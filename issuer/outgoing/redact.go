@@ -37,8 +37,8 @@ func InBounds(host string, cause error) error {
 func (b *bounded) Error() string { return b.text }
 func (b *bounded) Unwrap() error { return b.cause }
 
-// PlainText is a stranger's text as it may stand in a log: on one line, in characters that can be
-// seen, and of at most most characters and an ellipsis.
+// PlainText returns a stranger's text as it may stand in a log: on one line, in characters that can
+// be seen, and of at most most characters and an ellipsis.
 func PlainText(text string, most int) string {
 	clean := []rune(strings.ToValidUTF8(text[:min(len(text), 4*most)], "?"))
 	if len(clean) > most {
@@ -54,7 +54,7 @@ func PlainText(text string, most int) string {
 
 var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 
-// SafeCode is somebody's error code as it may stand in a log.
+// SafeCode returns somebody's error code as it may stand in a log.
 func SafeCode(code string) string {
 	if len(code) <= 40 && errorCode.MatchString(code) {
 		return code

@@ -27,7 +27,7 @@ func (p *Provider) config() *oauth2.Config {
 	}
 }
 
-// scopes are the label's, with openid: without it there is no id_token.
+// scopes returns the label's scopes and openid: without it there is no id_token.
 func (p *Provider) scopes() []string {
 	if slices.Contains(p.client.Scopes, "openid") {
 		return p.client.Scopes
@@ -35,8 +35,8 @@ func (p *Provider) scopes() []string {
 	return append([]string{"openid"}, p.client.Scopes...)
 }
 
-// AuthorizationURL is where the person's browser is sent to sign in, with state, nonce and PKCE
-// from the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
+// AuthorizationURL returns the URL at which the person signs in, with state, nonce and PKCE from
+// the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
 func (p *Provider) AuthorizationURL(seed sealing.LoginSeed) string {
 	config := p.config()
 	scopes, options := p.offlineAccess()
@@ -44,8 +44,8 @@ func (p *Provider) AuthorizationURL(seed sealing.LoginSeed) string {
 	return p.client.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...))
 }
 
-// SignInHost is the host where the provider asks for passwords. Some have another one than their
-// issuer's.
+// SignInHost returns the host where the provider asks for passwords. For some it is not the
+// issuer's host.
 func (p *Provider) SignInHost() string { return weburl.HostOf(p.endpoint.AuthURL) }
 
 // Issuer is the provider's issuer identifier.

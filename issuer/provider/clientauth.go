@@ -163,7 +163,7 @@ func (a asserting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(proved)
 }
 
-// provingClient is httpClient for the endpoints that want the client to prove itself.
+// provingClient is httpClient for the endpoints where the client must authenticate.
 func (p *Provider) provingClient() *http.Client {
 	client := p.all.httpClient(p.issuer)
 	if p.client.Auth == PrivateKeyJWT {
@@ -172,7 +172,7 @@ func (p *Provider) provingClient() *http.Client {
 	return client
 }
 
-// asSent is a URL of a discovery document as a request has it: HTTPS:// becomes https://.
+// asSent returns a URL of a discovery document as a request has it: HTTPS:// becomes https://.
 func asSent(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

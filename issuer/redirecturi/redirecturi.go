@@ -99,7 +99,7 @@ func PlainHost(raw string) bool { return plainHost.MatchString(rawAuthority(raw)
 // plainHost is host[:port] as it stands in a URI.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]*$`)
 
-// rawAuthority is what stands between "//" and the path, as it was written.
+// rawAuthority returns what stands between "//" and the path, as it was written.
 func rawAuthority(raw string) string {
 	_, rest, _ := strings.Cut(raw, "//")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {

@@ -41,7 +41,7 @@ func TestAWSSignatures(t *testing.T) {
 	}
 }
 
-// roundTrip is a transport in one function.
+// roundTrip makes a transport of one function.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -88,7 +88,7 @@ func TestAWSCredentialsComeFrom(t *testing.T) {
 			if asks != c.asks {
 				t.Errorf("asked %d times, want %d", asks, c.asks)
 			}
-			// one that hangs must not make each request wait for the one before
+			// requests must not wait for a hanging endpoint one after the other
 			if c.status == 403 {
 				if _, err := a.credentials(t.Context(), now.Add(awsRetry)); err == nil || asks != 2 {
 					t.Errorf("a moment later: asked %d times, %v", asks, err)
@@ -111,7 +111,7 @@ func TestAWSCredentialsComeFrom(t *testing.T) {
 	}
 }
 
-// A client that hangs up must not make it fail for the others: they share what its request fetched.
+// A client that hangs up must not make the fetch fail for the others, which share it.
 func TestAWSCredentialsWhenAClientHangsUp(t *testing.T) {
 	asked, goOn := make(chan struct{}), make(chan struct{})
 	a := &awsIdentity{

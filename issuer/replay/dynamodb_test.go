@@ -118,7 +118,7 @@ func (f *table) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer(400, map[string]string{"__type": "com.amazon.coral.service#UnknownOperationException"})
 }
 
-// newTable is a table with guards of replicas over it, whose clocks differ from the table's.
+// newTable makes a table with guards of replicas over it, whose clocks differ from the table's.
 func newTable(t *testing.T, skews ...time.Duration) (*table, []*Guard) {
 	t.Helper()
 	f := &table{t: t, clock: &testClock{time.Unix(1790000000, 0)}, items: map[string]dynamoItem{}}
@@ -174,7 +174,7 @@ func TestReplayGuardInDynamoDB(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(slow, 10, Over)
-			f.clock.add(30*24*time.Hour + time.Second) // over, though the table has not removed it
+			f.clock.add(30*24*time.Hour + time.Second) // expired, but still in the table
 			expect(slow, 3, Fresh)
 
 			for _, c := range []struct {
@@ -287,7 +287,7 @@ func TestDynamoDBStepsAtTheSameTime(t *testing.T) {
 	}
 }
 
-// What the table says against us stops the start; what may pass does not.
+// A table that cannot be used stops the start. A fault that may pass does not.
 func TestDynamoDBTablesThatCannotBeUsed(t *testing.T) {
 	for _, c := range []struct {
 		status int

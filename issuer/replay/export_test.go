@@ -16,8 +16,8 @@ func LimitMemory(s Store, limited bool) {
 	}
 }
 
-// NewTestTable is a DynamoDB table with the stores of two replicas, whose clocks are four minutes
-// apart. away makes it answer 500.
+// NewTestTable makes a DynamoDB table with the stores of two replicas, whose clocks are four
+// minutes apart. away makes it answer 500.
 func NewTestTable(t *testing.T) (stores [2]Store, pass func(time.Duration), away func(bool)) {
 	f, guards := newTable(t, -2*time.Minute, 2*time.Minute)
 	away = func(is bool) {

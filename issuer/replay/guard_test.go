@@ -25,7 +25,7 @@ func newTestGuard(t testing.TB) (*Guard, *testClock) {
 	return g, clock
 }
 
-// The contract of docs/replay.md, for one login.
+// The table is the contract of docs/replay.md, for one login.
 func TestReplayGuardSteps(t *testing.T) {
 	type present struct {
 		after      time.Duration
@@ -133,19 +133,19 @@ func TestReplayGuardLeasesACheckToOneReplica(t *testing.T) {
 	release(first)
 	lease(true)
 	lease(false)
-	release(first) // by one that was away for longer than its lease
+	release(first) // by a holder that was away for longer than its lease
 	lease(false)
 	clock.add(2 * LeaseLife) // whoever had it is gone
 	lease(true)
 }
 
-// firstUse is a use by a certain caller.
+// firstUse presents a code as a certain caller.
 func (g *Guard) firstUse(ctx context.Context, code Key, caller uint32) (bool, error) {
 	u, err := g.useAs(ctx, code, caller)
 	return u.First, err
 }
 
-// leased is Lease, with a yes or no.
+// leased is Lease, and says whether the lease was given.
 func (g *Guard) leased(ctx context.Context, key Key) (Lease, bool, error) {
 	l, err := g.Lease(ctx, key)
 	if errors.Is(err, ErrLeased) {
@@ -199,7 +199,7 @@ func TestReplayGuardRemembers(t *testing.T) {
 	}
 }
 
-// Forgetting under pressure would be accepting a replay: what is full says so.
+// Forgetting under pressure would mean accepting a replay, so a full memory returns an error.
 func TestReplayGuardMemoryThatIsFullForgetsNothing(t *testing.T) {
 	g, clock := newTestGuard(t)
 	store := g.store.(*memoryStore)
@@ -238,7 +238,8 @@ func TestReplayGuardMemoryThatIsFullForgetsNothing(t *testing.T) {
 	}
 }
 
-// By a day: the memory would be full for a day. What is remembered stays for as long as it should.
+// The clock is set back by a day, and the memory must not be full for a day. Its marks stay for as
+// long as they should.
 func TestReplayGuardMemoryWhenTheClockIsSetBack(t *testing.T) {
 	g, clock := newTestGuard(t)
 	store := g.store.(*memoryStore)
@@ -283,8 +284,8 @@ func TestReplayGuardNames(t *testing.T) {
 	}
 }
 
-// BenchmarkMemoryGuard is one step of a login among a million; bytes/entry is what each of them
-// takes.
+// BenchmarkMemoryGuard measures one step of a login among a million; bytes/entry is what each of
+// them takes.
 func BenchmarkMemoryGuard(b *testing.B) {
 	g, _ := newTestGuard(b)
 	store := g.store.(*memoryStore)
@@ -310,7 +311,7 @@ func BenchmarkMemoryGuard(b *testing.B) {
 	i, generation := uint64(0), uint32(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		if i++; i == 100_000 { // as many as are within the grace of each other
+		if i++; i == 100_000 { // as many steps as lie within one grace
 			i, generation = 0, generation+1
 		}
 		if v, _, err := g.Step(context.Background(), key(i), generation, answer); v != Fresh || err != nil {
@@ -321,8 +322,8 @@ func BenchmarkMemoryGuard(b *testing.B) {
 	b.ReportMetric(float64(size)/1e6, "MB")
 }
 
-// Who has to stop half-way leaves what it has learnt: one of those who come next gets it, in each
-// store.
+// A request that has to stop half-way leaves what it has learnt. One of the next requests gets it,
+// in each store.
 func TestReplayGuardKeepsWhatACallerLeaves(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())
@@ -361,14 +362,14 @@ func TestReplayGuardKeepsWhatACallerLeaves(t *testing.T) {
 		if first, left, _ := use(4); first || left != "" {
 			t.Errorf("%s: the one after that: %v, %q", name, first, left)
 		}
-		// Again and again, whatever its number.
+		// This works again and again, whatever the caller's number.
 		if err := g.leave(t.Context(), Key{9}, mark, mark, []byte("learnt")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if first, left, _ := use(2); !first || left != "learnt" {
 			t.Errorf("%s: after it was left twice: %v, %q", name, first, left)
 		}
-		// What nobody has marked can be left too, unless somebody has by now.
+		// An unmarked code can be left with an answer too, unless somebody has marked it by now.
 		if err := g.leave(t.Context(), Key{9}, 0, 5, []byte("late")); err == nil {
 			t.Errorf("%s: a mark was overwritten", name)
 		}
@@ -390,8 +391,8 @@ func (b *between) Raise(ctx context.Context, key Key, from, to uint32, note []by
 	return known, done, err
 }
 
-// Two replicas find what was left at the same moment: one gets it, and the other takes nothing back
-// of that one's.
+// Two replicas find what was left at the same moment: one gets it, and the other does not undo that
+// use.
 func TestReplayGuardGivesWhatWasLeftToOneOfTwo(t *testing.T) {
 	fake := newFakeRedis(t)
 	redis, err := newRedisStore("redis://" + fake.Addr().String())

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A server that takes connections and says nothing must not hold requests for longer than one that
-// is down.
+// A server that takes connections and says nothing must not hold requests for longer than a server
+// that is down.
 func TestRedisThatHangsInTheHandshake(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,8 +37,8 @@ func TestRedisThatHangsInTheHandshake(t *testing.T) {
 	}
 }
 
-// rediss proves who the server is: otherwise whoever is between could say that everything is the
-// first use, and read the password.
+// rediss proves who the server is. Otherwise an attacker on the way could answer that everything is
+// the first use, and read the password.
 func TestRedisThatCannotProveItself(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that fails
@@ -54,8 +54,8 @@ func TestRedisThatCannotProveItself(t *testing.T) {
 	}
 }
 
-// fakeRedis is as much of Redis as a raise needs, and loses answers: the command is done, and the
-// connection is closed.
+// fakeRedis plays as much of Redis as a raise needs, and loses answers: the command is done, and
+// the connection is closed.
 type fakeRedis struct {
 	net.Listener
 	mu     sync.Mutex

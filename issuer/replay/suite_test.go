@@ -8,8 +8,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay/storetest"
 )
 
-// What each store passes. deploy/e2e takes a real Redis and an implementation of DynamoDB through
-// the same suite.
+// Each store passes this suite. deploy/e2e takes a real Redis and an implementation of DynamoDB
+// through the same suite.
 func TestStores(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) storetest.Subject {

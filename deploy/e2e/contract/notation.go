@@ -115,7 +115,7 @@ func seconds(text string) (time.Duration, error) {
 	return time.Duration(f * float64(time.Second)), err
 }
 
-// String is the operation in the notation of Parse.
+// String returns the operation in the notation of Parse.
 func (op Op) String() string {
 	text := fmt.Sprintf("%.3f-%.3f %s %s", op.Start.Seconds(), op.End.Seconds(), op.Do, op.Value)
 	if op.Forged {
@@ -136,7 +136,7 @@ func (op Op) String() string {
 	return strings.TrimSpace(text + " " + string(op.Outcome) + " " + op.Gives)
 }
 
-// String is the record in the notation of Parse.
+// String returns the record in the notation of Parse.
 func (h History) String() string {
 	var b strings.Builder
 	for _, o := range h.Outages {

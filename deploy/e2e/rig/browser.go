@@ -103,7 +103,7 @@ func (b *Browser) load(req *http.Request) (*Page, error) {
 	return &Page{req.URL, resp.StatusCode, resp.Header, string(body)}, err
 }
 
-// next is the request that the page leads to.
+// next returns the request that the page leads to.
 func (b *Browser) next(ctx context.Context, page *Page) (*http.Request, error) {
 	if location := page.Header.Get("Location"); page.Status/100 == 3 && location != "" {
 		return follow(ctx, page, location)
@@ -195,7 +195,7 @@ func attr(n *html.Node, key string) string {
 	return ""
 }
 
-// shown is a URL for messages: parameters by name only.
+// shown returns a URL for messages: parameters by name only.
 func shown(u *url.URL) string {
 	var names []string
 	for name := range u.Query() {

@@ -31,7 +31,7 @@ func (d *DexAPI) RevokeRefresh(sub, client string) {
 	d.call("RevokeRefresh", protobuf(1, sub)+protobuf(2, client))
 }
 
-// protobuf is a field of bytes.
+// protobuf encodes a field of bytes.
 func protobuf(number uint64, value string) string {
 	return string(append(binary.AppendUvarint([]byte{byte(number<<3 | 2)}, uint64(len(value))), value...))
 }

@@ -98,7 +98,7 @@ func (d *DynamoDB) Stall() { d.proc.stop() }
 // Wake ends Stall.
 func (d *DynamoDB) Wake() { d.proc.resume() }
 
-// call is one request of the DynamoDB API. dynalite looks for a signature, but cannot check it.
+// call sends one request of the DynamoDB API. dynalite looks for a signature, but cannot check it.
 func (d *DynamoDB) call(operation string, input map[string]any) (string, error) {
 	body, err := json.Marshal(input)
 	if err != nil {

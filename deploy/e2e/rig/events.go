@@ -57,8 +57,8 @@ func functionURLEvent(r *http.Request, body []byte) ([]byte, error) {
 	return payload2(r, body, functionURLHost, "$default", r.URL.EscapedPath())
 }
 
-// httpAPIEvent is that of https://ID.execute-api.REGION.amazonaws.com/STAGE: the front is the
-// stage's address, which is not part of the URL here.
+// httpAPIEvent makes the event of https://ID.execute-api.REGION.amazonaws.com/STAGE: the front is
+// the stage's address, which is not part of the URL here.
 func httpAPIEvent(r *http.Request, body []byte) ([]byte, error) {
 	n := len(r.RequestURI)
 	for name, values := range r.Header {
@@ -205,7 +205,7 @@ func (a httpAnswer) write(w http.ResponseWriter) error {
 	return err
 }
 
-// streamedAnswer is JSON, eight zeros and the body.
+// streamedAnswer reads JSON, eight zeros and the body.
 func streamedAnswer(w http.ResponseWriter, i Invocation) error {
 	if i.Err != nil {
 		return i.Err

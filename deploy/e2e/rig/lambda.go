@@ -176,7 +176,7 @@ func (l *Lambda) Requests() int {
 	return l.served
 }
 
-// Environments are all that were ever started.
+// Environments returns all environments that were ever started.
 func (l *Lambda) Environments() []*Environment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -351,7 +351,7 @@ func (e *Environment) freeze() {
 // End ends the environment without a word, as Lambda does.
 func (e *Environment) End() { e.proc.Kill() }
 
-// Usage is what the environment has used until now.
+// Usage returns what the environment has used until now.
 func (e *Environment) Usage() Usage {
 	u := e.proc.Usage(e.t)
 	u.CPU -= e.launched.CPU
@@ -359,7 +359,7 @@ func (e *Environment) Usage() Usage {
 	return u
 }
 
-// ServeHTTP is the Runtime API, as AWS describes it for custom runtimes.
+// ServeHTTP plays the Runtime API, as AWS describes it for custom runtimes.
 func (e *Environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const base = "/2018-06-01/runtime/"
 	path, ok := strings.CutPrefix(r.URL.Path, base)

@@ -157,7 +157,7 @@ func (m *MockMCP) AnswerToken(trouble *Trouble) {
 	m.atToken = trouble
 }
 
-// Allow is the person in front of a client: they open the URL and come back to where the client
+// Allow plays the person in front of a client: they open the URL and come back to where the client
 // listens.
 func (m *MockMCP) Allow(ctx context.Context, authorizationURL string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, authorizationURL, nil)
@@ -400,8 +400,8 @@ func answerJSON(w http.ResponseWriter, status int, value map[string]any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// MockTroubles are what servers answer on bad days, by name: what the mock can be told by AnswerMCP
-// and AnswerToken. Retry-After is in seconds.
+// MockTroubles returns what servers answer on bad days, by name, for AnswerMCP and AnswerToken.
+// Retry-After is in seconds.
 func MockTroubles(retryAfter int) map[string]*Trouble {
 	answer := func(status int, code string, header map[string]string) *Trouble {
 		header = maps.Clone(header)

@@ -43,7 +43,7 @@ type Answer struct {
 	Body   string
 }
 
-// Member is a member of a JSON answer.
+// Member returns a member of a JSON answer.
 func (a *Answer) Member(name string) string {
 	var members map[string]any
 	if json.Unmarshal([]byte(a.Body), &members) != nil {

@@ -30,7 +30,7 @@ type T interface {
 	TempDir() string
 }
 
-// Root is the root of the repository.
+// Root returns the root of the repository.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
@@ -113,7 +113,7 @@ type Logs struct {
 	text  map[string]*bytes.Buffer
 }
 
-// Text is everything that the named process wrote.
+// Text returns everything that the named process wrote.
 func (l *Logs) Text(name string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,7 +130,7 @@ func (l *Logs) Names() []string {
 	return append([]string(nil), l.names...)
 }
 
-// Tail is the end of what the named process wrote.
+// Tail returns the end of what the named process wrote.
 func (l *Logs) Tail(name string, lines int) string {
 	all := strings.Split(strings.TrimRight(l.Text(name), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
@@ -196,7 +196,7 @@ func StartProcess(t T, logs *Logs, name string, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Exited says whether the process has ended.

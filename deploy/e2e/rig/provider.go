@@ -113,19 +113,20 @@ func (p *Provider) CloseIdleConnections() {
 	p.server.Config.SetKeepAlivesEnabled(true)
 }
 
-// Certificate is who vouches for a provider over TLS, in PEM.
+// Certificate returns the certificate of a provider over TLS, in PEM.
 func (p *Provider) Certificate() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
 }
 
-// Client is a browser's way to the provider, with connections of its own, and to everybody else.
+// Client returns a browser's client, which has connections of its own to the provider and reaches
+// everybody else too.
 func (p *Provider) Client() *http.Client {
 	transport := p.server.Client().Transport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true
 	return &http.Client{Transport: transport}
 }
 
-// DexUser is a user of Dex's password database. All have the password "password".
+// DexUser returns a user of Dex's password database. All have the password "password".
 func DexUser(email, id string) map[string]any {
 	yes := true
 	return map[string]any{

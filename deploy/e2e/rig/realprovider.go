@@ -71,7 +71,7 @@ const Password = "correct-Horse-7-battery"
 // SpecialSecret is like what `openssl rand -base64` makes.
 const SpecialSecret = "ab+cd/ef0123456789+/=="
 
-// Address is the e-mail address of a user.
+// Address returns the e-mail address of a user.
 func Address(user string) string { return user + "@example.com" }
 
 // Browser returns a browser with a cookie jar, in which a person logs in.

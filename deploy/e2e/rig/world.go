@@ -209,7 +209,7 @@ func New(t T, o Options) *World {
 	return w
 }
 
-// Tenants are all tenants: wiki and world first.
+// Tenants returns all tenants: wiki and world first.
 func (w *World) Tenants() []*Tenant {
 	all := []*Tenant{w.Wiki, w.World}
 	for _, name := range slices.Sorted(maps.Keys(w.More)) {
@@ -269,15 +269,15 @@ func (tn *Tenant) TokenRequests() []TokenRequest {
 
 const hosts = "(Host(`localhost`) || Host(`mcp.localhost`))"
 
-// narrowRule is the original's: the prefix and nothing else.
+// narrowRule returns the original's rule: the prefix and nothing else.
 func (tn *Tenant) narrowRule() string { return fmt.Sprintf("%s && PathPrefix(`/%s`)", hosts, tn.Name) }
 
-// wideRule is the recommended one: whole segments of the path, and the path-inserted well-known
-// documents as well.
+// wideRule returns the recommended rule: whole segments of the path, and the path-inserted
+// well-known documents as well.
 func (tn *Tenant) wideRule() string { return hosts + " && " + PathRule("/"+tn.Name) }
 
-// PathRule is the recommended rule of docs/routes.md for an MCP server below prefix, as the file
-// provider takes it. The prefix stands in a regular expression.
+// PathRule returns the recommended rule of docs/routes.md for an MCP server below prefix, as the
+// file provider takes it. The prefix stands in a regular expression.
 func PathRule(prefix string) string {
 	return "PathRegexp(`^(/\\.well-known/[a-z-]+)?" + prefix + "(/|$)`)"
 }

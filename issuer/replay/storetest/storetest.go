@@ -125,7 +125,7 @@ func text(r replay.Record) string {
 func number(n uint32) replay.Record             { return replay.Record{Number: n} }
 func noted(n uint32, note string) replay.Record { return replay.Record{Number: n, Note: []byte(note)} }
 
-// firstOf is the first failure of what was tried one after the other.
+// firstOf returns the first failure of several attempts.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

@@ -40,7 +40,7 @@ func openMemory(t *testing.T, now func() time.Time) replay.Store {
 	return store
 }
 
-// faulty is a store that does one thing in its own way; what is nil is done by the store below.
+// faulty is a store that does one thing in its own way; a nil function is left to the store below.
 type faulty struct {
 	replay.Store
 	raise func(ctx context.Context, key replay.Key, from, to uint32, note []byte, life time.Duration) (replay.Record, bool, error)
@@ -69,8 +69,8 @@ func (f *faulty) Drop(ctx context.Context, key replay.Key, number uint32) error 
 	return f.Store.Drop(ctx, key, number)
 }
 
-// Each fault is one that a store could have, with the row that is there for it. A row that is there
-// for no fault would test nothing.
+// Each fault is one that a store could have, with the row that is there for it. A row without a
+// fault would test nothing.
 func TestStoresWithFaultsAreNoticed(t *testing.T) {
 	type raised = func(ctx context.Context, key replay.Key, from, to uint32, note []byte, life time.Duration) (replay.Record, bool, error)
 	// raising is a store whose Raise is this one.
@@ -335,7 +335,7 @@ func TestStoresWithFaultsAreNoticed(t *testing.T) {
 				}
 				yield()
 				if now, _ := m.Look(ctx, key); now.Number > from {
-					m.Drop(ctx, key, now.Number) // written over
+					m.Drop(ctx, key, now.Number) // this overwrites it
 				}
 				return m.Raise(ctx, key, from, to, note, life)
 			}
@@ -503,7 +503,7 @@ func TestStoresWithFaultsAreNoticed(t *testing.T) {
 	}
 }
 
-// concurrent are the faults that are faults only when several requests come at once.
+// concurrent are the faults that show only when several requests come at once.
 var concurrent = map[string]bool{
 	"a raise reads first and writes later": true, "a drop reads first and deletes later": true, "the last write wins": true, "a lease that is asked for again is given": true,
 }
