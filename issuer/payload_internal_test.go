@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -314,5 +315,53 @@ func TestPayloadVectorsMean(t *testing.T) {
 func TestPackedTextsHoldWhatProvidersMaySend(t *testing.T) {
 	if packed.MaxLength != provider.MaxValue {
 		t.Errorf("%d characters can be packed, %d are accepted", packed.MaxLength, provider.MaxValue)
+	}
+}
+
+// docs/sealed-values.md says what is refused of a payload, and what is not looked at. The payloads
+// are those of a bearer key; what is cut or filled up can only come from a holder of the master.
+func TestPayloadsAreReadAsThePageSays(t *testing.T) {
+	const id, subject, expires = "0150000102030405060708090a0b0c0d0e0f", "026161", "0401"
+	for _, c := range []struct {
+		name, payload string
+		id            string // hex; empty: refused
+	}{
+		{"as it is written", "a3" + id + subject + expires, "000102030405060708090a0b0c0d0e0f"},
+		{"in another order", "a3" + subject + expires + id, "000102030405060708090a0b0c0d0e0f"},
+		{"a number in a longer form", "a3" + id + subject + "041801", "000102030405060708090a0b0c0d0e0f"},
+		{"bytes that are too long", "a3" + "0151000102030405060708090a0b0c0d0e0f10" + subject + expires, "000102030405060708090a0b0c0d0e0f"},
+		{"bytes that are too short", "a3" + "01420001" + subject + expires, "00010000000000000000000000000000"},
+		{"an array in place of bytes", "a3" + "01820001" + subject + expires, "00010000000000000000000000000000"},
+		{"null in place of a member", "a3" + id + subject + "04f6", "000102030405060708090a0b0c0d0e0f"},
+		{"members left out", "a0", "00000000000000000000000000000000"},
+		{"null in place of the map", "f6", "00000000000000000000000000000000"},
+		{"a text in place of bytes", "a3" + "0161" + "61" + subject + expires, ""},
+		{"bytes in place of a text", "a3" + id + "024161" + expires, ""},
+		{"a text that is not UTF-8", "a3" + id + "0261ff" + expires, ""},
+		{"a fraction in place of an integer", "a3" + id + subject + "04f93c00", ""},
+		{"an integer of more than 64 bits", "a3" + id + subject + "04c249010000000000000000", ""},
+		{"a number written as a text", "a3" + id + subject + "613401", ""},
+	} {
+		payload, err := hex.DecodeString(c.payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var key bearerKey
+		if err = payloadDecoding.Unmarshal(payload, &key); (err != nil) != (c.id == "") {
+			t.Errorf("%s: error %v", c.name, err)
+		} else if got := hex.EncodeToString(key.ID[:]); err == nil && got != c.id {
+			t.Errorf("%s: id %s, want %s", c.name, got, c.id)
+		}
+	}
+}
+
+// Another implementation beside this one must give a key the same name (RFC 8037 appendix A.3).
+func TestKeyIDIsAPieceOfTheThumbprint(t *testing.T) {
+	key, err := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keyID(key); got != "kPrK_qmxVWaYVA9w" {
+		t.Errorf("kid %s", got)
 	}
 }

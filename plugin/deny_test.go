@@ -71,6 +71,44 @@ func TestDenyDocumentAtThePlugin(t *testing.T) {
 	}
 }
 
+// A copy judges for less than denyPatience: within it, a request has the new copy fetched and does
+// not wait for it. With the 30 seconds of the sidecar's own copy that makes the 90 seconds of
+// docs/runbooks/README.md.
+func TestDenyDocumentJudgesForLessThanAMinute(t *testing.T) {
+	if denyPatience != 60 {
+		t.Errorf("%d seconds: docs/runbooks/README.md counts on 60", denyPatience)
+	}
+	for _, c := range []struct {
+		age  int64 // of the copy, seconds
+		want int
+	}{{denyPeriod, 200}, {denyPatience - 1, 200}, {denyPatience, 401}} {
+		start(t)
+		sidecar := startSidecar(t)
+		h, _ := guard(t, wikiConfig(sidecar.server.URL))
+		token := bearer(goodToken("k1", login()))
+		if rec := ask(h, "POST", wikiURL+"/mcp", token...); rec.Code != 200 {
+			t.Fatalf("before the document: status %d", rec.Code)
+		}
+		sidecar.setDeny(denyDocument(`"families":["family-1"]`))
+		clock.Add(c.age)
+		waits := c.want != 200
+		if !waits {
+			sidecar.mu.Lock() // it answers after the request
+		}
+		rec := ask(h, "POST", wikiURL+"/mcp", token...)
+		if !waits {
+			sidecar.mu.Unlock()
+		}
+		if rec.Code != c.want {
+			t.Errorf("a copy of %d seconds: status %d, want %d", c.age, rec.Code, c.want)
+		}
+		eventually(t, "the fetch ends", func() bool { return sidecar.denyFetches.Load() == 2 && !flying() })
+		if rec := ask(h, "POST", wikiURL+"/mcp", token...); rec.Code != 401 {
+			t.Errorf("the next request: status %d", rec.Code)
+		}
+	}
+}
+
 // flying says whether a fetch of keys or of a deny document is under way.
 func flying() bool {
 	sidecarStates.Lock()
