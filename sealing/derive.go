@@ -79,6 +79,9 @@ var kinds = map[Kind]kindFacts{
 	KindBearer:  {"bearer", 30 * 24 * time.Hour, 0},
 }
 
+// Life is how long a value of this kind opens, skew aside; 0: the payload, or nothing, limits it.
+func (k Kind) Life() time.Duration { return kinds[k].life }
+
 // Kinds lists every kind, in the order of a login.
 var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret, KindBearer}
 

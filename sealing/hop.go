@@ -57,20 +57,40 @@ func (r *Ring) OpenHop(value string, now time.Time) (*Hop, error) {
 		return nil, err
 	}
 	for _, m := range r.masters {
-		if m.hopID != [3]byte(header[1:4]) {
-			continue
+		if m.hopID == [3]byte(header[1:4]) {
+			return openHop(m.hop, value, raw, header, issuedAt, now)
 		}
-		payload, err := newGCM(m.hop).Open(nil, nil, raw[headerSize:], append([]byte(labelHop), header...))
-		if err != nil {
-			return nil, ErrNotOpened
-		}
-		hop := &Hop{Payload: payload, IssuedAt: issuedAt, value: value, key: m.hop}
-		if HopExpired(issuedAt, now) {
-			return hop, ErrHopClock
-		}
-		return hop, nil
 	}
 	return nil, ErrNotOpened
+}
+
+// OpenHopWith is OpenHop with one hop key, as HopKey writes it: for an operator who has Traefik's
+// variable and not the master.
+func OpenHopWith(hopKey, value string, now time.Time) (*Hop, error) {
+	key, err := base64.StdEncoding.Strict().DecodeString(hopKey)
+	if err != nil || len(key) != 32 {
+		return nil, ErrHopKey
+	}
+	raw, header, issuedAt, err := decodePrefixed(hopPrefix, value)
+	if err != nil || hopKeyID(key) != [3]byte(header[1:4]) {
+		return nil, ErrNotOpened
+	}
+	return openHop(key, value, raw, header, issuedAt, now)
+}
+
+// ErrHopKey is the error of a text that is not a hop key.
+var ErrHopKey = errors.New("sealing: a hop key is 32 bytes in base64, as `mcpbouncer hop-key` prints it")
+
+func openHop(key []byte, value string, raw, header []byte, issuedAt, now time.Time) (*Hop, error) {
+	payload, err := newGCM(key).Open(nil, nil, raw[headerSize:], append([]byte(labelHop), header...))
+	if err != nil {
+		return nil, ErrNotOpened
+	}
+	hop := &Hop{Payload: payload, IssuedAt: issuedAt, value: value, key: key}
+	if HopExpired(issuedAt, now) {
+		return hop, ErrHopClock
+	}
+	return hop, nil
 }
 
 // Mark is what an answer to the request with this header bears, so that the plugin knows that a

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -281,5 +282,33 @@ func TestHopMarkVectors(t *testing.T) {
 	}
 	if len(marks) < 5 {
 		t.Errorf("only %d marks", len(marks))
+	}
+}
+
+// Whoever has Traefik's hop key alone opens the plugin's headers, and no others.
+func TestOpenHopWithAHopKeyAlone(t *testing.T) {
+	r, other, at := ring(t, "A"), ring(t, "B"), time.Unix(1790000000, 0)
+	header := sealHop(t, r.HopKey(), at, []byte(`{"v":1}`))
+	hop, err := sealing.OpenHopWith(r.HopKey(), header, at)
+	if err != nil || string(hop.Payload) != `{"v":1}` || !hop.IssuedAt.Equal(at) {
+		t.Fatalf("%+v %v", hop, err)
+	}
+	same, err := r.OpenHop(header, at)
+	if err != nil || same.Mark() != hop.Mark() {
+		t.Errorf("mark %s, want %s: %v", hop.Mark(), same.Mark(), err)
+	}
+	if hop, err := sealing.OpenHopWith(r.HopKey(), header, at.Add(time.Hour)); hop == nil || !errors.Is(err, sealing.ErrHopClock) {
+		t.Errorf("an hour later: %v %v", hop, err)
+	}
+	for name, c := range map[string]struct {
+		key, header string
+		want        error
+	}{
+		"of another master": {other.HopKey(), header, sealing.ErrNotOpened}, "that was changed": {r.HopKey(), header[:len(header)-6] + "AAAAAA", sealing.ErrNotOpened},
+		"a key that is none": {"secret", header, sealing.ErrHopKey}, "no header": {r.HopKey(), "", sealing.ErrNotOpened},
+	} {
+		if hop, err := sealing.OpenHopWith(c.key, c.header, at); hop != nil || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v %v", name, hop, err)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"time"
 )
@@ -85,6 +86,24 @@ func (r *Ring) Open(kind Kind, tenant TenantID, context, value string, now time.
 func IssuedAt(kind Kind, value string) (time.Time, error) {
 	_, _, at, err := decode(kind, value)
 	return at, err
+}
+
+// ReadValue reads what every sealed value says in clear: its kind, the public name of the master
+// that sealed it (MasterIDs), and when. Nothing of it is authenticated, and nothing is opened: it
+// is for telling an operator why a value does not open. It fails with ErrNotOpened.
+func ReadValue(value string) (kind Kind, masterID string, issuedAt time.Time, err error) {
+	if len(value) < prefixSize {
+		return 0, "", time.Time{}, ErrNotOpened
+	}
+	kind = Kind(value[2])
+	if _, ok := kinds[kind]; !ok {
+		return 0, "", time.Time{}, ErrNotOpened
+	}
+	_, header, at, err := decode(kind, value)
+	if err != nil {
+		return 0, "", time.Time{}, err
+	}
+	return kind, hex.EncodeToString(header[1:4]), at, nil
 }
 
 func prefix(kind Kind) string { return "mb" + string(rune(kind)) + "1_" }

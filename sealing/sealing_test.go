@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -429,4 +430,21 @@ func everyByte() []byte {
 		b[i] = byte(i)
 	}
 	return b
+}
+
+// What stands in clear is read without a key, and of what is not a value nothing is read.
+func TestReadValueSaysWhatStandsInClear(t *testing.T) {
+	r, at := ring(t, "A"), time.Unix(1790000000, 0)
+	for _, kind := range sealing.Kinds {
+		value := r.Seal(kind, sealing.TenantID{1}, "context", []byte("payload"), at)
+		got, master, issuedAt, err := sealing.ReadValue(value)
+		if err != nil || got != kind || master != r.MasterIDs()[0] || !issuedAt.Equal(at) {
+			t.Errorf("%c: %c %s %v %v", kind, got, master, issuedAt, err)
+		}
+		for _, bad := range []string{value[:len(value)/2] + "!" + value[len(value)/2+1:], "mbx" + value[3:], "mb" + string(rune(kind)) + "2_" + value[5:], value[:40], value[:3], "", value + "\n", strings.Repeat(value, 200)} {
+			if _, _, _, err := sealing.ReadValue(bad); !errors.Is(err, sealing.ErrNotOpened) {
+				t.Errorf("%c: %.60q: error %v", kind, bad, err)
+			}
+		}
+	}
 }
