@@ -159,19 +159,15 @@ func (d *Document) Check() error {
 	}
 	entries := len(d.NotBefore)
 	for who, at := range d.NotBefore {
-		// a URL in another form is not any tenant's, and the mark would end nothing
-		if who != "*" && !sealing.IsPublicURL(who) {
-			return fmt.Errorf("deny document: notBefore: %q is neither * nor a public URL as \"issuer\" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query", who)
-		}
-		if at.IsZero() {
-			return fmt.Errorf("deny document: notBefore: %q has no time", who)
+		if why := markFault(who, at); why != "" {
+			return errors.New("deny document: notBefore: " + why)
 		}
 	}
 	for _, list := range d.lists() {
 		entries += len(*list.entries)
 		for entry := range *list.entries {
-			if len(entry) > maxEntry || !list.looks(entry) {
-				return fmt.Errorf("deny document: %s: %q cannot be one", list.name, entry)
+			if why := list.fault(entry); why != "" {
+				return fmt.Errorf("deny document: %s: %s", list.name, why)
 			}
 		}
 	}
@@ -179,6 +175,26 @@ func (d *Document) Check() error {
 		return fmt.Errorf("deny document: more than %d entries; mcpbouncer deny prune removes those that are over", maxEntries)
 	}
 	return nil
+}
+
+// markFault says why a mark of notBefore cannot be one; it is empty for one that can.
+func markFault(who string, at time.Time) string {
+	switch {
+	// a URL in another form is not any tenant's, and the mark would end nothing
+	case who != "*" && !sealing.IsPublicURL(who):
+		return fmt.Sprintf("%q is neither * nor a public URL as \"issuer\" of the server's metadata writes it: no slash at its end, host in small letters, no default port, no query", who)
+	case at.IsZero():
+		return fmt.Sprintf("%q has no time", who)
+	}
+	return ""
+}
+
+// fault says why an entry of the list cannot be one; it is empty for one that can.
+func (l list) fault(entry string) string {
+	if len(entry) > maxEntry || !l.looks(entry) {
+		return fmt.Sprintf("%q cannot be one", entry)
+	}
+	return ""
 }
 
 // Ineffective says why an entry can deny nothing at all, in words for the operator; it is empty for
