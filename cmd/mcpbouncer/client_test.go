@@ -18,8 +18,9 @@ import (
 // bench is a provider, a server /wiki as its labels say, and its sidecar with the variables of this
 // process.
 type bench struct {
-	tenant issuertest.Tenant
-	net    *issuertest.Internet
+	tenant   issuertest.Tenant
+	net      *issuertest.Internet
+	provider *issuertest.Provider
 }
 
 func newBench(t *testing.T) *bench {
@@ -34,7 +35,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{net: &issuertest.Internet{}, tenant: issuertest.Tenant{
+	b := &bench{net: &issuertest.Internet{}, provider: idp, tenant: issuertest.Tenant{
 		PublicURL: "https://mcp.localhost/wiki", Resource: "wiki", Audience: "urn:wiki", ProviderIssuer: idp.Issuer, ClientID: idp.ClientID, ClientSecret: idp.Secret,
 		Scopes: []string{"openid"}, RequiredScopes: []string{}, MCPPaths: []string{"/mcp"}, Exchange: "token", Generation: 3, PrivateRedirectURIs: []string{"myapp:/callback"},
 	}}

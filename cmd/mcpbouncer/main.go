@@ -26,6 +26,7 @@ const usage = `usage: mcpbouncer [command]
   seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
   client create make a client_id and secret for one tenant; --help lists the flags
   key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
+  inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
   version       print the version
@@ -35,8 +36,14 @@ docs/configuration.md lists the environment variables.
 
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "mcpbouncer:", err)
-		os.Exit(1)
+		status := 1
+		if e, ok := errors.AsType[*exit](err); ok {
+			status = e.status
+		}
+		if err.Error() != "" {
+			fmt.Fprintln(os.Stderr, "mcpbouncer:", err)
+		}
+		os.Exit(status)
 	}
 }
 
@@ -64,6 +71,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return key(args, out)
 	case "deny":
 		return runDeny(args, out, time.Now())
+	case "inspect":
+		return runInspect(args, in, out, time.Now())
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":
