@@ -4,6 +4,8 @@ package plugin
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -207,6 +209,45 @@ func TestWellKnownDocumentIsForScriptsToo(t *testing.T) {
 		rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json", headers...)
 		if rec.Code != 200 || rec.Header().Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("Origin %q: %d %v", origin, rec.Code, rec.Header())
+		}
+	}
+}
+
+// Any browser may open such a document, at the origin of the consent page: no script of it may run
+// there, and no cookie may come from it.
+func TestWellKnownDocumentRunsNothingInTheOriginOfTheConsentPage(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer   func(http.ResponseWriter)
+		policies []string
+	}{
+		"a page": {func(rw http.ResponseWriter) { _, _ = io.WriteString(rw, "<script>1</script>") }, []string{"sandbox"}},
+		"with a status": {func(rw http.ResponseWriter) {
+			rw.WriteHeader(http.StatusEarlyHints)
+			rw.WriteHeader(http.StatusNotFound)
+		}, []string{"sandbox"}},
+		"with a policy of its own": {func(rw http.ResponseWriter) {
+			rw.Header().Set("Content-Security-Policy", "sandbox allow-scripts allow-same-origin")
+			_, _ = io.WriteString(rw, "<script>1</script>")
+		}, []string{"sandbox allow-scripts allow-same-origin", "sandbox"}},
+		"without a body": {func(rw http.ResponseWriter) { rw.Header().Add("Set-Cookie", "a=b") }, []string{"sandbox"}},
+		"with cookies": {func(rw http.ResponseWriter) {
+			rw.Header().Add("Set-Cookie", "__Host-a=b; Path=/; Secure")
+			rw.Header().Set("Clear-Site-Data", `"cookies"`)
+			rw.Header().Set("X-Content-Type-Options", "none")
+			rw.WriteHeader(http.StatusOK)
+		}, []string{"sandbox"}},
+	} {
+		start(t)
+		config := wikiConfig(startSidecar(t).server.URL)
+		config.WellKnown = "agent-card.json"
+		h, err := New(context.Background(), http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { c.answer(rw) }), config, "wiki")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json")
+		got := rec.Result().Header
+		if fmt.Sprint(got["Content-Security-Policy"]) != fmt.Sprint(c.policies) || fmt.Sprint(got["X-Content-Type-Options"]) != "[nosniff]" || got["Set-Cookie"] != nil || got["Clear-Site-Data"] != nil {
+			t.Errorf("%s: %d %v", name, rec.Code, got)
 		}
 	}
 }

@@ -186,10 +186,44 @@ func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	if b.settings.cors { // for all requests: a cache may show the answer to a script
 		allowScripts(rw.Header())
 	}
-	b.next.ServeHTTP(rw, req)
+	a := &publicAnswer{client: rw}
+	b.next.ServeHTTP(a, req)
+	a.WriteHeader(http.StatusOK) // if nothing was written: an answer has headers
 	if b.settings.cors {
 		complainOfOwnCORS(b.name, rw.Header())
 	}
+}
+
+// publicAnswer is the MCP server's answer to a request that needs no token. Any browser may open
+// it, and the consent page has the same origin: a script there could press its Allow, and a cookie
+// could replace that of a login. The answer is a document, never a stream, so the wrapper that
+// loses Flusher in Yaegi loses nothing.
+type publicAnswer struct {
+	client http.ResponseWriter
+	begun  bool
+}
+
+func (a *publicAnswer) Header() http.Header { return a.client.Header() }
+
+// WriteHeader leaves out interim answers: what they hint at is for pages.
+func (a *publicAnswer) WriteHeader(status int) {
+	if a.begun || status < http.StatusOK {
+		return
+	}
+	a.begun = true
+	h := a.client.Header()
+	delete(h, "Set-Cookie")
+	delete(h, "Clear-Site-Data")
+	// A page in a sandbox has an origin of its own and runs no script (HTML §7.1.6). Browsers obey
+	// each policy of an answer: the server keeps its own.
+	h["Content-Security-Policy"] = append(h["Content-Security-Policy"], "sandbox")
+	h["X-Content-Type-Options"] = []string{"nosniff"} // no document is a script to another page
+	a.client.WriteHeader(status)
+}
+
+func (a *publicAnswer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK) // if nothing was written yet
+	return a.client.Write(p)
 }
 
 // protect lets a request through to the MCP server if its token is good.

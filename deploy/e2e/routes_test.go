@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -409,6 +410,41 @@ func TestDocumentsOfTheServerInTraefik(t *testing.T) {
 			if v, told := seen[0].header[name]; told {
 				t.Errorf("%s %s%s: the server was told %s %q", c.method, c.host, c.path, name, v)
 			}
+		}
+	}
+}
+
+// A document that anybody may read has the origin of the consent page. A real browser runs no
+// script of it, and keeps no cookie, whatever policy the MCP server sends. Beside the bouncer the
+// same page runs.
+func TestDocumentsOfTheServerRunNoScript(t *testing.T) {
+	t.Parallel()
+	chromium := cmp.Or(os.Getenv("CHROMIUM"), "/usr/bin/chromium")
+	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		rw.Header().Set("Content-Security-Policy", "script-src 'unsafe-inline'")
+		rw.Header().Set("Set-Cookie", "a=b; Path=/")
+		fmt.Fprint(rw, `<body>nothing ran<script>document.body.textContent = "a script " + "ran"</script>`)
+	}))
+	t.Cleanup(page.Close)
+	w := rig.New(t, rig.Options{File: true})
+	d := newDynamic()
+	d.service("mcp", page.URL)
+	d.bouncer("plain", w, map[string]any{"wellKnown": "page.html"})
+	d.router("plain", "Host(`plain.localhost`) && "+rig.PathRule("/wiki"), "mcp", "plain")
+	d.router("beside", "Host(`beside.localhost`)", "mcp")
+	w.Traefik.SetFile(t, "known.yaml", d.config())
+	newVisitor(t, w).wait("plain.localhost", "/wiki/mcp", theBouncer)
+	addr := strings.TrimPrefix(w.Traefik.Web, "http://")
+	for host, want := range map[string]string{"plain.localhost": "nothing ran", "beside.localhost": "a script ran"} {
+		got := newVisitor(t, w).do(http.MethodGet, host, "/wiki/.well-known/page.html", nil, "")
+		if kept := got.Header.Get("Set-Cookie") != ""; kept != (host == "beside.localhost") {
+			t.Errorf("%s: Set-Cookie %q", host, got.Header.Get("Set-Cookie"))
+		}
+		out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--user-data-dir="+t.TempDir(),
+			"--host-resolver-rules=MAP "+host+" "+addr, "--dump-dom", "http://"+host+"/wiki/.well-known/page.html").Output()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, the page is %s, want %q", host, err, out, want)
 		}
 	}
 }
