@@ -146,7 +146,7 @@ func (b *bearerKeys) start(x *exchange) {
 func (b *bearerKeys) startNext(at int64) {
 	for b.queued > 0 && b.strange < keyPlaces {
 		x := b.draw()
-		if during(period{from: x.since, until: x.since + int64(sidecarDeadline/time.Second) + 1}, at) {
+		if during(period{from: x.since, until: x.since + int64(deadline/time.Second) + 1}, at) {
 			b.start(x)
 		} else {
 			b.giveUp(x)

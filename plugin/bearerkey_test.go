@@ -48,9 +48,7 @@ func (m *keyMaker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	says := m.says
 	hold := m.hold
 	m.mu.Unlock()
-	if hold != nil {
-		<-hold
-	}
+	await(hold, req)
 	switch {
 	case down == brokenConnection:
 		conn, _, err := rw.(http.Hijacker).Hijack()
@@ -166,6 +164,7 @@ func TestBearerKeysThatAreRefused(t *testing.T) {
 // of them.
 func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	log := start(t)
+	patient(t)
 	_, m, h, behind := startKeys(t, nil)
 	m.hold = make(chan struct{})
 	const crowd = keyPlaces + keysWaiting/2 + 100
@@ -186,10 +185,17 @@ func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 		}
 		return newBearerKeys()
 	}
+	seen := ""
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("before the sidecar answered: " + seen)
+		}
+	})
 	eventually(t, "all are asked for, wait or are refused", func() bool {
 		b := bearerOfTheOne()
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		seen = fmt.Sprintf("%d answered, %d places, %d queued, %d asked", answered.Load(), b.strange, b.queued, m.asked.Load())
 		return answered.Load() == 100 && b.strange == keyPlaces && b.queued == keysWaiting/2 && m.asked.Load() == keyPlaces
 	})
 	close(m.hold)
@@ -220,6 +226,7 @@ func TestBearerKeysThatAreNewAreNotShutOut(t *testing.T) {
 		{"from another", "198.51.100.7"},
 	} {
 		start(t)
+		patient(t)
 		good := map[string]string{}
 		for i := 0; i < 20; i++ {
 			good[aKey(fmt.Sprint("good-", i))] = fmt.Sprint("bot-", i)
@@ -349,6 +356,7 @@ func TestBearerKeyAddress(t *testing.T) {
 // Strangers who occupy all questions do not hold up a key that was good before.
 func TestBearerKeysThatAreKnownDoNotWait(t *testing.T) {
 	start(t)
+	patient(t)
 	_, m, h, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot"})
 	ask(h, "POST", wikiURL+"/mcp", bearer(aKey("ci"))...)
 	clock.Add(1800)

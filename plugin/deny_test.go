@@ -121,6 +121,9 @@ func flying() bool {
 		s.deny.mu.RLock()
 		found = found || s.deny.inflight != nil
 		s.deny.mu.RUnlock()
+		s.bearer.mu.Lock()
+		found = found || len(s.bearer.inflight) > 0
+		s.bearer.mu.Unlock()
 	}
 	return found
 }

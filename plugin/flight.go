@@ -13,6 +13,9 @@ import (
 // request waits for the answer to one.
 const sidecarDeadline = 3 * time.Second
 
+// deadline is sidecarDeadline, except in tests with crowds.
+var deadline = sidecarDeadline
+
 // errInternal stands for a panic. It never reaches a client.
 var errInternal = errors.New("internal error")
 
@@ -32,9 +35,9 @@ func (f *flight) done(err error) {
 }
 
 // wait returns true at the end of the flight, and false when the request is over or has waited for
-// sidecarDeadline.
+// deadline.
 func (f *flight) wait(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, sidecarDeadline)
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	select {
 	case <-f.ended:

@@ -72,7 +72,7 @@ func (b *bouncer) check() {
 
 // askHealth asks for what the sidecar tells without a hop header.
 func askHealth(s *settings) error {
-	ctx, cancel := context.WithTimeout(context.Background(), sidecarDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.sidecar.String()+"/healthz", nil)
 	if err != nil {

@@ -27,7 +27,7 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sidecarDeadline)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(form))
 	if err != nil {
