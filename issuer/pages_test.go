@@ -159,6 +159,13 @@ func TestErrorPages(t *testing.T) {
 			defer w.idp.Be(issuertest.Behaviour{})
 			return b.Decide(p, "allow")
 		}, 503, "You cannot sign in at the moment", "Wait a moment, then reload this page."},
+		{"a provider that no waiting mends", func() *issuertest.Page {
+			away := w.tenant("https://mcp.localhost/nowhere")
+			away.ProviderIssuer += "/nowhere"
+			w.serve(away)
+			b := issuertest.NewBrowser(t, w.net)
+			return b.Decide(b.Get(w.register(away.PublicURL, nil).authorizeURL()), "allow")
+		}, 503, "You cannot sign in at the moment", "Tell whoever runs this server the reference below."},
 		{"a person whom no rule admits", func() *issuertest.Page {
 			closed := w.tenant("https://mcp.localhost/closed")
 			closed.Exchange, closed.AllowedSubjects = "callback", []string{"somebody"}

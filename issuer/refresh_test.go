@@ -394,6 +394,21 @@ func TestReplayGuardIsAwayWhenACodeComes(t *testing.T) {
 	}
 }
 
+// A full guard could not count the code, so it is not redeemed, and stays good.
+func TestReplayGuardIsFullWhenACodeComes(t *testing.T) {
+	w, store := newFaultyWorld(t, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	code := a.code()
+	store.Fail(replay.ErrFull, nil)
+	before := w.idp.Posts()
+	a.token(a.redemption(code)).wants(t, 503, "temporarily_unavailable")
+	if n := w.idp.Posts() - before; n != 0 {
+		t.Errorf("the provider was asked %d times", n)
+	}
+	store.Fail(nil, nil)
+	a.token(a.redemption(code)).wants(t, 200, "")
+}
+
 // With a guard a code is redeemed once, whatever the provider does, and the provider is asked once.
 func TestReplayGuardCountsCodes(t *testing.T) {
 	for _, exchange := range []string{"token", "callback"} {

@@ -168,3 +168,17 @@ func TestDenyListThatIsNilDeniesNothing(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// An entry may be a scheme, but not that of the web: a host may have its name.
+func TestDenyOfASchemeDeniesNoWebAddress(t *testing.T) {
+	d := &Document{RedirectHosts: Entries{"https": Until{}, "myapp": Until{}}}
+	for address, want := range map[string]bool{"https://app.example/cb": false, "https://https/cb": true, "myapp:/cb": true} {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.RedirectHost(u, time.Unix(1790000000, 0)) != want {
+			t.Errorf("%s: denied %v", address, !want)
+		}
+	}
+}

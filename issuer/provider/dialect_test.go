@@ -201,3 +201,21 @@ func TestStandingForgetsWhatItMust(t *testing.T) {
 		t.Errorf("unread since %v after it was read", got.Sub(now))
 	}
 }
+
+// What one provider does in its own way is not believed of another.
+func TestDialectOfGoogleIsGooglesOnly(t *testing.T) {
+	for _, c := range []struct {
+		issuer string
+		google bool
+	}{{"https://accounts.google.com", true}, {"https://accounts.google.com.evil.example", false}} {
+		d := &document{issuer: c.issuer, revocationURL: c.issuer + "/revoke"}
+		d.dialect = dialectOf(d)
+		p := &Provider{document: d, client: &Client{Needs: Needs{Email: true}}}
+		if who := p.personOf("1", claims{"hd": "example.com"}); who.HostedDomain == "example.com" != c.google {
+			t.Errorf("%s: hosted domain %q", c.issuer, who.HostedDomain)
+		}
+		if p.RevokesOneLogin() == c.google {
+			t.Errorf("%s: a revocation ends one login: %v", c.issuer, !c.google)
+		}
+	}
+}

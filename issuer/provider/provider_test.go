@@ -185,3 +185,14 @@ func TestRevocationThatWouldEndMore(t *testing.T) {
 		t.Error("a provider without a revocation endpoint revokes")
 	}
 }
+
+// A client that cannot prove itself as its labels say is not connected: whatever it presented would
+// be refused.
+func TestProviderThatTakesNoneOfOurKeysIsNotConnected(t *testing.T) {
+	r := newRoom(t)
+	r.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"token_endpoint_auth_signing_alg_values_supported": []string{"RS256"}}})
+	r.client.Auth, r.client.Secret = provider.PrivateKeyJWT, ""
+	if _, err := r.all.Connect(t.Context(), r.client); !errors.Is(err, provider.ErrConfiguration) {
+		t.Errorf("error %v", err)
+	}
+}
