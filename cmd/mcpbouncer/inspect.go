@@ -271,7 +271,9 @@ func (r *report) finish() {
 	for n, f := range r.Facts {
 		r.Facts[n] = issuer.Fact{Name: withoutSecrets(f.Name), Value: withoutSecrets(f.Value), At: f.At.UTC(), Meaning: withoutSecrets(f.Meaning)}
 	}
-	r.Until = r.Until.UTC()
+	if r.Until = r.Until.UTC(); r.Until.Year() > 9999 { // JSON has no such time
+		r.Until = time.Time{}
+	}
 	for _, lines := range [][]string{r.Refused, r.Unchecked, r.Why} {
 		for l := range lines {
 			lines[l] = withoutSecrets(lines[l])

@@ -371,6 +371,7 @@ func TestInspectOfOtherInput(t *testing.T) {
 		{"a claim that writes on the terminal", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"a\u001b[2Jb\u202ec\nd"}`)) + ".", nil, `"a\x1b[2Jb\u202ec\nd"`, 1},
 		{"a claim that holds a token", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"x":"of mbr1_AAAAAAAAAAAAAAAA","eyJhbGciOiJFZERTQSJ9.eyJhIjoxfQ.c2ln":1}`)) + ".", nil, "of mbr1… (21 characters)", 1},
 		{"dates of no calendar", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e300,"iat":-1e300,"nbf":"x","auth_time":1e11}`)) + ".", []string{"--json"}, `"value": "1e300"`, 1},
+		{"a date after the year 9999", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e12,"iat":1}`)) + ".", []string{"--json"}, `"value": "1e12"`, 1},
 		{"claims that are no object", "e30.W10.", nil, "its claims cannot be read", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -484,4 +485,25 @@ func TestInspectExamplesOfThePage(t *testing.T) {
 			t.Errorf("%s\ngives\n%s\nthe page says\n%s", example[1], got, example[2])
 		}
 	}
+}
+
+// Whatever it is fed, it ends with one of its statuses and a text that a terminal can show, and
+// JSON that can be read.
+func FuzzInspect(f *testing.F) {
+	for _, in := range []string{"", "{", "[]", `{"v":1}`, "mbc1_" + strings.Repeat("A", 60), "mbh1_" + strings.Repeat("A", 60), "e30.e30.", "e30.W10.AA", "Bearer e30.eyJleHAiOjFlMTJ9.", "a\nb", "\x1b[2J"} {
+		f.Add(in)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+		labels := []string{"--public-url", "https://mcp.localhost/wiki", "--resource", "wiki", "--provider-issuer", "https://idp.example", "--provider-client-id", "c", "--client", "x", "--cookie", "x", "--state", "x"}
+		now := time.Unix(1790000000, 0)
+		out, status := inspect(t, now, in, labels...)
+		if status < 0 || status > 2 || out == "" || strings.ContainsFunc(out, func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f || r == 0x202e }) {
+			t.Errorf("status %d: %q", status, out)
+		}
+		text, same := inspect(t, now, in, append(labels, "--json")...)
+		if strings.HasPrefix(text, "{") && !json.Valid([]byte(text)) || same != status {
+			t.Errorf("status %d, want %d: %s", same, status, text)
+		}
+	})
 }
