@@ -287,3 +287,18 @@ func membersInOrder(t *testing.T, text []byte) (names, values []string) {
 	}
 	return names, values
 }
+
+// A batch that asks for the tools among other things has an answer that holds the list, wherever
+// the question stands.
+func TestBatchThatAsksForTheToolsListsThem(t *testing.T) {
+	const list, other = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, `{"jsonrpc":"2.0","id":2,"method":"ping"}`
+	r := NewRules(&Lists{Tools: rules("*=read")})
+	for body, want := range map[string]bool{
+		list: true, other: false, "[" + list + "]": true, "[" + list + "," + other + "]": true,
+		"[" + other + "," + list + "]": true, "[" + other + "]": false,
+	} {
+		if v := Inspect(r, http.Header{}, []byte(body)); v.Code != 0 || v.Lists != want {
+			t.Errorf("%s: %+v, want Lists %t", body, v, want)
+		}
+	}
+}
