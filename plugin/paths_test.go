@@ -233,6 +233,9 @@ func TestWellKnownDocumentRunsNothingInTheOriginOfTheConsentPage(t *testing.T) {
 		"with cookies": {func(rw http.ResponseWriter) {
 			rw.Header().Add("Set-Cookie", "__Host-a=b; Path=/; Secure")
 			rw.Header().Set("Clear-Site-Data", `"cookies"`)
+			rw.Header().Set("NEL", `{"report_to":"a","max_age":1,"success_fraction":1}`)
+			rw.Header().Set("Report-To", `{"group":"a","max_age":1,"endpoints":[]}`)
+			rw.Header().Set("Reporting-Endpoints", `a="https://a.example"`)
 			rw.Header().Set("X-Content-Type-Options", "none")
 			rw.WriteHeader(http.StatusOK)
 		}, []string{"sandbox"}},
@@ -246,10 +249,19 @@ func TestWellKnownDocumentRunsNothingInTheOriginOfTheConsentPage(t *testing.T) {
 		}
 		rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json")
 		got := rec.Result().Header
-		if fmt.Sprint(got["Content-Security-Policy"]) != fmt.Sprint(c.policies) || fmt.Sprint(got["X-Content-Type-Options"]) != "[nosniff]" || got["Set-Cookie"] != nil || got["Clear-Site-Data"] != nil {
+		if fmt.Sprint(got["Content-Security-Policy"]) != fmt.Sprint(c.policies) || fmt.Sprint(got["X-Content-Type-Options"]) != "[nosniff]" || hasAny(got, "Set-Cookie", "Clear-Site-Data", "Nel", "Report-To", "Reporting-Endpoints") {
 			t.Errorf("%s: %d %v", name, rec.Code, got)
 		}
 	}
+}
+
+func hasAny(h http.Header, names ...string) bool {
+	for _, name := range names {
+		if h[name] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // A body, or a promise of one, is more than a plain read.

@@ -194,6 +194,11 @@ func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// keptByBrowsers are headers by which one answer changes what a browser does with others of its
+// origin. A cookie could replace that of a login. Reports (Network Error Logging, Reporting API)
+// would tell the MCP server each URL, and at the callback the provider's code stands in it.
+var keptByBrowsers = []string{"Set-Cookie", "Clear-Site-Data", "Nel", "Report-To", "Reporting-Endpoints"}
+
 // publicAnswer is the MCP server's answer to a request that needs no token. Any browser may open
 // it, and the consent page has the same origin: a script there could press its Allow, and a cookie
 // could replace that of a login. The answer is a document, never a stream, so the wrapper that
@@ -212,8 +217,9 @@ func (a *publicAnswer) WriteHeader(status int) {
 	}
 	a.begun = true
 	h := a.client.Header()
-	delete(h, "Set-Cookie")
-	delete(h, "Clear-Site-Data")
+	for _, name := range keptByBrowsers {
+		delete(h, name)
+	}
 	// A page in a sandbox has an origin of its own and runs no script (HTML §7.1.6). Browsers obey
 	// each policy of an answer: the server keeps its own.
 	h["Content-Security-Policy"] = append(h["Content-Security-Policy"], "sandbox")

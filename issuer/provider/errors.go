@@ -28,7 +28,7 @@ var (
 	ErrUnavailable error = &kind{"the provider is not available", ErrAway}
 	// ErrUnclear is a refusal in words that may mean this server or an outage.
 	ErrUnclear error = &kind{"the provider gave no clear answer", ErrAway}
-	// ErrUnreadable is an answer that came and cannot be used, for now.
+	// ErrUnreadable is about an answer that came and cannot be used: the next one may be good.
 	ErrUnreadable error = &kind{"the provider's answer cannot be used", ErrAway}
 )
 
