@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -21,11 +21,7 @@ const (
 	assertionType    = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	maxAssertion     = 8 << 10
 	maxAssertionLife = 10 * time.Minute
-	maxKeys          = 20   // of one client: an assertion that names none is tried with each
-	minRSABits       = 2048 // RFC 7518 §3.3
-	// maxRSABits bounds what a signature costs to check. go-jose has a limit of its own, which any
-	// package of the program can change.
-	maxRSABits = 4096
+	maxKeys          = 20 // of one client: an assertion that names none is tried with each
 )
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA}
@@ -185,7 +181,7 @@ func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 			return nil, errors.New("jwks: holds a key that is not a public one")
 		}
 		var key jose.JSONWebKey
-		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() && !isShortRSA(key) && !isLongRSA(key) {
+		if key.UnmarshalJSON(text) == nil && key.IsPublic() && key.Valid() && !rsabits.IsShort(key.Key) && !rsabits.IsLong(key.Key) {
 			set.Keys = append(set.Keys, key)
 		}
 	}
@@ -193,14 +189,4 @@ func parseKeys(body []byte) (*jose.JSONWebKeySet, error) {
 		return nil, errNoKey
 	}
 	return set, nil
-}
-
-func isShortRSA(key jose.JSONWebKey) bool {
-	public, ok := key.Key.(*rsa.PublicKey)
-	return ok && public.N.BitLen() < minRSABits
-}
-
-func isLongRSA(key jose.JSONWebKey) bool {
-	public, ok := key.Key.(*rsa.PublicKey)
-	return ok && public.N.BitLen() > maxRSABits
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 )
 
@@ -40,8 +41,8 @@ func FuzzDocumentURL(f *testing.F) {
 
 // The limits are those for providers' keys (TestRSAKeyLimitsAreOurs).
 func TestRSAKeyLimitsOfClients(t *testing.T) {
-	if jose.MaxRSAModulusBits < maxRSABits {
-		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)
+	if jose.MaxRSAModulusBits < rsabits.Max {
+		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, rsabits.Max)
 	}
 	theirs := jose.MaxRSAModulusBits
 	defer func() { jose.MaxRSAModulusBits = theirs }()

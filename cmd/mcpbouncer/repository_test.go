@@ -128,16 +128,17 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                    {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
+		"issuer":                    {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
 		"issuer/clientdoc":          {"issuer/internal/weburl"},
 		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
 		"issuer/outgoing":           {"issuer/internal/weburl"},
-		"issuer/provider":           {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
+		"issuer/provider":           {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/rsabits", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
 		"issuer/replay":             {"issuer/internal/forget", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
 		"issuer/redirecturi":        {"issuer/internal/weburl"},
 		"issuer/internal/forget":    nil,
 		"issuer/internal/names":     nil,
 		"issuer/internal/packed":    nil,
+		"issuer/internal/rsabits":   nil,
 		"issuer/internal/scoperule": nil,
 		"issuer/internal/weburl":    nil,
 	}

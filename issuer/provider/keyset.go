@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
@@ -273,14 +274,14 @@ func readProviderKey(members map[string]any, member func(string) string) (provid
 	}
 	var read jose.JSONWebKey
 	switch {
-	case kty == "RSA" && length("n") > maxRSABits/8+1: // numbers may have a zero byte in front
-		return providerKey{}, fmt.Sprintf("it is longer than %d bits", maxRSABits)
+	case kty == "RSA" && length("n") > rsabits.Max/8+1: // numbers may have a zero byte in front
+		return providerKey{}, fmt.Sprintf("it is longer than %d bits", rsabits.Max)
 	case read.UnmarshalJSON(must(json.Marshal(plain))) != nil || !read.Valid() || !read.IsPublic():
 		return providerKey{}, "its numbers are not those of a key"
-	case isShortRSA(read):
-		return providerKey{}, fmt.Sprintf("it is shorter than %d bits", minRSABits)
-	case isLongRSA(read):
-		return providerKey{}, fmt.Sprintf("it is longer than %d bits", maxRSABits)
+	case rsabits.IsShort(read.Key):
+		return providerKey{}, fmt.Sprintf("it is shorter than %d bits", rsabits.Min)
+	case rsabits.IsLong(read.Key):
+		return providerKey{}, fmt.Sprintf("it is longer than %d bits", rsabits.Max)
 	}
 	return providerKey{member("kid"), alg, read.Key}, ""
 }
@@ -396,24 +397,6 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	}
 	signed := jws.Signatures[0].Header // as the library that verifies has read it
 	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
-}
-
-// RSA keys that are used. Shorter ones are forbidden (RFC 7518 §3.3), and longer ones make each
-// signature dearer to check. go-jose has a limit of its own, which any package of the program can
-// change.
-const (
-	minRSABits = 2048
-	maxRSABits = 4096
-)
-
-func isShortRSA(key jose.JSONWebKey) bool {
-	public, ok := key.Key.(*rsa.PublicKey)
-	return ok && public.N.BitLen() < minRSABits
-}
-
-func isLongRSA(key jose.JSONWebKey) bool {
-	public, ok := key.Key.(*rsa.PublicKey)
-	return ok && public.N.BitLen() > maxRSABits
 }
 
 func joined(algorithms []jose.SignatureAlgorithm) string {

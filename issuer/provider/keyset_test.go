@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 )
 
 // signedBy returns a JWT as a provider would sign it.
@@ -262,8 +264,8 @@ func FuzzReadableAnswers(f *testing.F) {
 
 // go-jose's limit is a variable that others can change, so the promise must not rest on it.
 func TestRSAKeyLimitsAreOurs(t *testing.T) {
-	if jose.MaxRSAModulusBits < maxRSABits {
-		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, maxRSABits)
+	if jose.MaxRSAModulusBits < rsabits.Max {
+		t.Errorf("go-jose verifies with keys of at most %d bits, %d are promised", jose.MaxRSAModulusBits, rsabits.Max)
 	}
 	theirs := jose.MaxRSAModulusBits
 	defer func() { jose.MaxRSAModulusBits = theirs }()
