@@ -196,6 +196,19 @@ func TestPluginAndIssuerDoNotMeet(t *testing.T) {
 	}
 }
 
+// The operator's tools may read what the programs are made of. The programs do not carry the tools.
+func TestProgramsDoNotImportTheToolsOfOperators(t *testing.T) {
+	for _, dir := range []string{"plugin", "issuer", "sealing"} {
+		for file, imports := range importsIn(t, dir) {
+			for _, path := range imports {
+				if strings.HasPrefix(path, module+"/internal/") {
+					t.Errorf("%s imports %s", file, path)
+				}
+			}
+		}
+	}
+}
+
 func importsIn(t *testing.T, dir string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -226,7 +239,7 @@ func importsIn(t *testing.T, dir string) map[string][]string {
 var (
 	testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9_]*)`")
 	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9_]*)\(`)
-	goFile   = regexp.MustCompile("`((?:cmd|deploy|issuer|plugin|sealing)/[A-Za-z0-9_/]+\\.go)`")
+	goFile   = regexp.MustCompile("`((?:cmd|deploy|internal|issuer|plugin|sealing)/[A-Za-z0-9_/]+\\.go)`")
 	link     = regexp.MustCompile(`\]\(([^)#: ]+)(?:#[^)]*)?\)`)
 )
 

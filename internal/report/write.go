@@ -1,0 +1,163 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// WriteJSON writes the whole report as one JSON object.
+func (r *Report) WriteJSON(out io.Writer) error {
+	shown := *r
+	shown.Subject, shown.Unable = Printable(r.Subject, maxText), Printable(r.Unable, maxText)
+	shown.Findings = make([]Finding, len(r.Findings)) // an empty list is [], never null
+	for i, f := range r.Findings {
+		shown.Findings[i] = f.printable()
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(shown)
+}
+
+// WriteText writes a line for each finding, the verdicts, and a last line that sums up.
+func (r *Report) WriteText(out io.Writer) error {
+	t := NewText(out)
+	for _, f := range r.Findings {
+		t.Finding(f)
+	}
+	t.End(r)
+	return t.err
+}
+
+// Text writes findings while they are made. Colour appears only on a terminal, and not where
+// NO_COLOR is set.
+type Text struct {
+	out    io.Writer
+	colour bool
+	err    error
+}
+
+func NewText(out io.Writer) *Text {
+	return &Text{out: out, colour: Terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+const (
+	green  = "32"
+	yellow = "33"
+	red    = "31"
+)
+
+func (t *Text) paint(colour, text string) string {
+	if !t.colour {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (t *Text) write(text string) {
+	if _, err := io.WriteString(t.out, text); err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+// Finding writes one line.
+func (t *Text) Finding(f Finding) {
+	f = f.printable()
+	var b strings.Builder
+	if f.File != "" {
+		b.WriteString(f.File)
+		if f.Line > 0 {
+			fmt.Fprintf(&b, ":%d", f.Line)
+		}
+		b.WriteString(": ")
+	}
+	switch {
+	case f.Wrong():
+		b.WriteString(t.paint(red, "WRONG"))
+	case f.Note:
+		b.WriteString(t.paint(yellow, "note "))
+	default:
+		b.WriteString(t.paint(green, "ok   "))
+	}
+	b.WriteString(" " + f.Check + ": ")
+	var parts []string
+	if f.Expected != "" && (f.Wrong() || f.Note || f.Seen == "") {
+		parts = append(parts, "expected "+f.Expected)
+	}
+	if f.Seen != "" {
+		parts = append(parts, "seen "+f.Seen)
+	}
+	if f.Fault != "" {
+		parts = append(parts, "fault: "+string(f.Fault))
+	}
+	if len(f.Breaks) > 0 {
+		parts = append(parts, "breaks: "+strings.Join(f.Breaks, ", "))
+	}
+	if f.Remedy != "" {
+		parts = append(parts, "remedy: "+f.Remedy)
+	}
+	b.WriteString(strings.Join(parts, "; "))
+	if f.Page != "" {
+		b.WriteString(" (" + f.Page + ")")
+	}
+	t.write(b.String() + "\n")
+}
+
+// End writes the verdicts and what all comes to.
+func (t *Text) End(r *Report) {
+	if len(r.Verdicts) > 0 {
+		t.write("\n")
+	}
+	for _, v := range r.Verdicts {
+		if v.Works {
+			t.write(t.paint(green, "works") + "  " + v.Client + "\n")
+		} else {
+			t.write(t.paint(red, "BREAKS") + " " + v.Client + ": " + Printable(strings.Join(v.Why, ", "), maxText) + "\n")
+		}
+	}
+	wrong, notes := 0, 0
+	for _, f := range r.Findings {
+		if f.Wrong() {
+			wrong++
+		} else if f.Note {
+			notes++
+		}
+	}
+	sum := fmt.Sprintf("%d checks of %s, %d wrong, %d notes", len(r.Findings), Printable(r.Subject, maxText), wrong, notes)
+	if r.Unable != "" {
+		sum += "; could not go on: " + Printable(r.Unable, maxText)
+	}
+	t.write("\n" + sum + "\n")
+}
+
+// Terminal says whether a person watches.
+func Terminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Progress tells a person at a terminal what a slow step waits for, on a line that the next one
+// overwrites. It writes nothing anywhere else. A nil Progress says nothing.
+type Progress struct{ out io.Writer }
+
+// NewProgress writes to out, standard error as a rule, if it is a terminal.
+func NewProgress(out io.Writer) *Progress {
+	if !Terminal(out) {
+		return nil
+	}
+	return &Progress{out: out}
+}
+
+// Say replaces what stands there. An empty text takes it away.
+func (p *Progress) Say(text string) {
+	if p != nil {
+		fmt.Fprintf(p.out, "\r\x1b[K%s", Printable(text, 100))
+	}
+}
