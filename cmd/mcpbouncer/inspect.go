@@ -48,8 +48,8 @@ type inspection struct {
 	now    time.Time
 }
 
-// report is what is said of a value.
-type report struct {
+// explanation is what is said of a value.
+type explanation struct {
 	What    string `json:"what"`
 	Verdict string `json:"verdict"`
 	// Refused is why, the first in the words that the client gets.
@@ -220,24 +220,24 @@ func looksLikeValue(text string) bool {
 }
 
 // explain finds out what a value is by what it looks like. What it is is decided when it opens.
-func (i *inspection) explain(value string) *report {
+func (i *inspection) explain(value string) *explanation {
 	switch {
 	case strings.HasPrefix(strings.TrimSpace(value), "{") || strings.HasPrefix(strings.TrimSpace(value), "["):
 		return i.denyDocument(value)
 	case strings.HasPrefix(value, "mbh1_"):
 		return i.hopHeader(value)
 	case strings.HasPrefix(value, "mbe1_"):
-		return &report{What: "reason of a refusal (X-Mcpb-Reason)", Verdict: unexplained, Why: []string{"only the plugin that sent the hop header can read it: Traefik's log says it in words"}}
+		return &explanation{What: "reason of a refusal (X-Mcpb-Reason)", Verdict: unexplained, Why: []string{"only the plugin that sent the hop header can read it: Traefik's log says it in words"}}
 	case valueForm.MatchString(value):
 		return i.sealedValue(value)
 	case strings.Count(value, ".") == 4:
-		return &report{What: "encrypted token (JWE)", Verdict: unexplained, Why: []string{"this is not a token of MCPBouncer: its access tokens are signed and have three parts"}}
+		return &explanation{What: "encrypted token (JWE)", Verdict: unexplained, Why: []string{"this is not a token of MCPBouncer: its access tokens are signed and have three parts"}}
 	case strings.Contains(value, "."):
 		if r := i.accessToken(value); r != nil {
 			return r
 		}
 	}
-	return &report{What: "unknown", Verdict: unexplained, Why: []string{guess(value)}}
+	return &explanation{What: "unknown", Verdict: unexplained, Why: []string{guess(value)}}
 }
 
 var plainID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -258,7 +258,7 @@ func guess(value string) string {
 }
 
 // finish sets the verdict of what was explained.
-func (r *report) finish() {
+func (r *explanation) finish() {
 	if r.Verdict == "" {
 		r.Verdict = good
 	}
@@ -289,7 +289,7 @@ func withoutSecrets(text string) string {
 	})
 }
 
-func (r *report) write(out io.Writer, asJSON bool, now time.Time) error {
+func (r *explanation) write(out io.Writer, asJSON bool, now time.Time) error {
 	if asJSON {
 		return writeIndented(out, r)
 	}
@@ -389,6 +389,6 @@ func (i *inspection) id() (id sealing.TenantID, missing []string, err error) {
 	return id, nil, err
 }
 
-func (i *inspection) denyDocument(text string) *report {
+func (i *inspection) denyDocument(text string) *explanation {
 	return explainDeny(text, i.now)
 }

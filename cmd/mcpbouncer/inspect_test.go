@@ -155,7 +155,7 @@ func TestInspectOfALogin(t *testing.T) {
 			}
 			text, status := inspect(t, now, c.value, append(flags, "--json")...)
 			see(t, text)
-			var r report
+			var r explanation
 			if err := json.Unmarshal([]byte(text), &r); err != nil || status != 0 || r.Verdict != good || len(r.Facts) == 0 {
 				t.Errorf("status %d, %v: %s", status, err, text)
 			}
@@ -273,7 +273,7 @@ func TestInspectAgreesWithThePluginAboutTokens(t *testing.T) {
 		}
 		i := &inspection{tenantFlags: newTenantFlags("inspect"), now: time.Unix(at, 0)}
 		i.tenant.PublicURL, i.tenant.Audience = v["iss"], v["audience"]
-		r := &report{}
+		r := &explanation{}
 		parts := strings.Split(v["value"], ".")
 		head, err := strictBase64.DecodeString(parts[0])
 		if err != nil {

@@ -59,14 +59,14 @@ var strictBase64 = base64.RawURLEncoding.Strict()
 type signer func(kid string, issued time.Time) (key ed25519.PublicKey, where, withdrawn string)
 
 // accessToken explains a JWT; nil: it is none.
-func (i *inspection) accessToken(text string) *report {
+func (i *inspection) accessToken(text string) *explanation {
 	parts := strings.Split(text, ".")
 	head, err := strictBase64.DecodeString(parts[0])
 	var any map[string]json.RawMessage
 	if err != nil || json.Unmarshal(head, &any) != nil || any == nil {
 		return nil
 	}
-	r := &report{What: "access token (RFC 9068)"}
+	r := &explanation{What: "access token (RFC 9068)"}
 	var key signer
 	id, missing, err := i.id()
 	switch {
@@ -87,7 +87,7 @@ func (i *inspection) accessToken(text string) *report {
 }
 
 // judge makes the plugin's checks in the plugin's order, and goes on after the first that fails.
-func (i *inspection) judge(r *report, text string, parts []string, head []byte, key signer) {
+func (i *inspection) judge(r *explanation, text string, parts []string, head []byte, key signer) {
 	refuse := func(why, more string, args ...any) {
 		if more != "" {
 			why += ": " + fmt.Sprintf(more, args...)
@@ -153,7 +153,7 @@ func (i *inspection) judge(r *report, text string, parts []string, head []byte, 
 	}
 }
 
-func (i *inspection) judgeClaims(r *report, c tokenClaims, refuse func(why, more string, args ...any)) {
+func (i *inspection) judgeClaims(r *explanation, c tokenClaims, refuse func(why, more string, args ...any)) {
 	const malformed = "the access token is malformed"
 	if i.tenant.PublicURL == "" {
 		r.Unchecked = append(r.Unchecked, "iss: give --public-url")
@@ -191,7 +191,7 @@ func (i *inspection) judgeClaims(r *report, c tokenClaims, refuse func(why, more
 	}
 }
 
-func (i *inspection) judgeSignature(r *report, alg, kid string, parts []string, signature []byte, issued time.Time, find signer, refuse func(why, more string, args ...any)) {
+func (i *inspection) judgeSignature(r *explanation, alg, kid string, parts []string, signature []byte, issued time.Time, find signer, refuse func(why, more string, args ...any)) {
 	key, where, withdrawn := find(kid, issued)
 	switch {
 	case key == nil:

@@ -34,8 +34,8 @@ var inspected = map[sealing.Kind]struct {
 
 const noMaster = "there is no master secret: set BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE"
 
-func (i *inspection) sealedValue(value string) *report {
-	r := &report{What: "sealed value", Verdict: unexplained}
+func (i *inspection) sealedValue(value string) *explanation {
+	r := &explanation{What: "sealed value", Verdict: unexplained}
 	kind, master, at, err := sealing.ReadValue(value)
 	if err != nil {
 		r.Why = []string{"it is damaged, or a part of it was not copied: a sealed value is one line of letters, digits, - and _, of at most 8192 characters, and begins with the letter of a kind that this version knows"}
@@ -129,7 +129,7 @@ func others(t sealing.Tenant) (all []otherTenant) {
 }
 
 // openOtherwise tries the other tenants. A value of one of them is refused by that of the flags.
-func (i *inspection) openOtherwise(kind sealing.Kind, value string, r *report) (issuer.Inspection, error) {
+func (i *inspection) openOtherwise(kind sealing.Kind, value string, r *explanation) (issuer.Inspection, error) {
 	for _, other := range others(i.beside.Tenant) {
 		beside := i.beside
 		beside.Tenant = other.tenant
@@ -159,8 +159,8 @@ func (i *inspection) whyNotOpened(kind sealing.Kind) []string {
 	return append(why, likely+"; or a character of it is missing or changed")
 }
 
-func (i *inspection) hopHeader(value string) *report {
-	r := &report{What: "hop header (X-Mcpb-Hop)", Verdict: unexplained}
+func (i *inspection) hopHeader(value string) *explanation {
+	r := &explanation{What: "hop header (X-Mcpb-Hop)", Verdict: unexplained}
 	keyID, at, err := sealing.ReadHop(value)
 	if err != nil {
 		r.Why = []string{"it is damaged, or a part of it was not copied"}
@@ -204,9 +204,9 @@ func (i *inspection) hopHeader(value string) *report {
 	return r
 }
 
-func explainDeny(text string, now time.Time) *report {
+func explainDeny(text string, now time.Time) *explanation {
 	e := deny.Explain([]byte(text), now)
-	r := &report{What: "deny document", Facts: []issuer.Fact{{Name: "serial", Value: fmt.Sprint(e.Serial)}}}
+	r := &explanation{What: "deny document", Facts: []issuer.Fact{{Name: "serial", Value: fmt.Sprint(e.Serial)}}}
 	if len(e.Faults) > 0 {
 		r.Facts = nil // it says nothing as a whole
 	}

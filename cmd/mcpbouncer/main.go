@@ -28,6 +28,7 @@ const usage = `usage: mcpbouncer [command]
   key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
   inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
+  doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
   version       print the version
 
@@ -73,6 +74,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return runDeny(args, out, time.Now())
 	case "inspect":
 		return runInspect(args, in, out, time.Now())
+	case "doctor":
+		return runDoctor(args, in, out, os.Stderr)
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

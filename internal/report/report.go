@@ -52,6 +52,7 @@ type Verdict struct {
 	Client string   `json:"client"`
 	Works  bool     `json:"works"`
 	Why    []string `json:"why,omitempty"` // the checks that break it
+	But    []string `json:"but,omitempty"` // the notes that name it: it may not work for somebody
 }
 
 // Report is all that one run found.
@@ -72,11 +73,15 @@ func (r *Report) Judge(clients ...string) {
 	for _, client := range clients {
 		v := Verdict{Client: client, Works: true}
 		for _, f := range r.Findings {
-			if f.Wrong() && (slices.Contains(f.Breaks, client) || slices.Contains(f.Breaks, EveryClient)) {
-				v.Works = false
-				if !slices.Contains(v.Why, f.Check) {
-					v.Why = append(v.Why, f.Check)
-				}
+			if !slices.Contains(f.Breaks, client) && !slices.Contains(f.Breaks, EveryClient) {
+				continue
+			}
+			checks := &v.But
+			if f.Wrong() {
+				v.Works, checks = false, &v.Why
+			}
+			if !slices.Contains(*checks, f.Check) {
+				*checks = append(*checks, f.Check)
 			}
 		}
 		r.Verdicts = append(r.Verdicts, v)

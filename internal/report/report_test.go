@@ -69,6 +69,9 @@ func TestVerdictNamesTheChecksThatBreakAClient(t *testing.T) {
 			t.Errorf("%s: works %v, %q, want %q", v.Client, v.Works, got, want)
 		}
 	}
+	if got := strings.Join(r.Verdicts[2].But, ", "); got != "challenge" {
+		t.Errorf("Codex works, but %q", got)
+	}
 }
 
 // A server may try to write to the operator's terminal, to hide a line, or to make one.

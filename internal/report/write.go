@@ -112,9 +112,12 @@ func (t *Text) End(r *Report) {
 		t.write("\n")
 	}
 	for _, v := range r.Verdicts {
-		if v.Works {
+		switch {
+		case v.Works && len(v.But) > 0:
+			t.write(t.paint(yellow, "works") + "  " + v.Client + ", but see " + Printable(strings.Join(v.But, ", "), maxText) + "\n")
+		case v.Works:
 			t.write(t.paint(green, "works") + "  " + v.Client + "\n")
-		} else {
+		default:
 			t.write(t.paint(red, "BREAKS") + " " + v.Client + ": " + Printable(strings.Join(v.Why, ", "), maxText) + "\n")
 		}
 	}
