@@ -2,7 +2,14 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +89,238 @@ func visitAndLoad(ctx context.Context, b *rig.Browser, url string) {
 	}
 	if err != nil {
 		fmt.Println("doctor's browser:", err)
+	}
+}
+
+// planted is a set-up that is broken in one way, on a route of its own.
+type planted struct {
+	name    string
+	options map[string]string // of the middleware
+	without string            // an option that is left out
+	front   map[string]any    // a middleware of Traefik's in front, by its kind
+	rule    string            // of the router; default: the recommended one
+	more    map[string]any    // a further router, with the rig's service or another
+	bare    bool              // the router has no middleware of ours
+
+	path   string // of the URL that doctor is given; default: /NAME/mcp
+	change func(*doctor.Options)
+
+	// A line with all of these must be printed, and where clients are named, the verdict of each of
+	// them alone is that it breaks.
+	line   []string
+	breaks []string
+	note   bool // nobody has to act
+}
+
+// Each set-up is broken in one way, beside the others, on real Traefik. The line is what an
+// operator reads.
+func TestDoctorFindsPlantedFaults(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{})
+	stranger := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(rw, "<title>Welcome\x1b[2J to nginx!</title>")
+	}))
+	t.Cleanup(stranger.Close)
+	gate := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, "https://sso.example.com/login?rd=secret", http.StatusFound)
+	}))
+	t.Cleanup(gate.Close)
+	otherKey := filepath.Join(t.TempDir(), "hop")
+	if err := os.WriteFile(otherKey, []byte(rig.Keygen(t, w.Secrets).Hop), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed := fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))
+	const host = "https://mcp.localhost"
+	const labels = "fault: label"
+	const traefik = "fault: traefik"
+	token := rig.NewOAuthClient(t, w.HTTP(), w.Wiki.PublicHTTPS()).Tokens(w.Wiki.Browser()).Member("access_token")
+	// of the tenant wiki, whose token opens what has its public URL
+	asWiki := map[string]string{"publicURL": w.Wiki.PublicHTTPS(), "resource": "wiki"}
+	bare := func(rule, service string) map[string]any {
+		return map[string]any{"rule": rule, "entryPoints": []string{"websecure"}, "service": service, "priority": 2000}
+	}
+	inFront := func(rule string) map[string]any {
+		r := bare(rule, "mcp")
+		r["middlewares"] = []string{"front-block", "mcpb-registration-is-blocked"}
+		return r
+	}
+
+	faults := []planted{
+		{name: "no-middleware", bare: true,
+			line: []string{"WRONG access without a token: ", "THE SERVER IS OPEN TO EVERYBODY", traefik, "breaks: every client", "name the middleware in the label `middlewares`", "docs/troubleshooting.md#404-421-or-400"}},
+		{name: "one-method-without-it", more: bare("Host(`mcp.localhost`) && Method(`GET`) && PathPrefix(`/one-method-without-it/mcp`)", "open"),
+			line: []string{"WRONG access without a token by GET: expected 401; seen 200", traefik, "let one router with the middleware take all methods"}},
+		{name: "another-program", bare: true, more: bare("Host(`mcp.localhost`) && PathPrefix(`/another-program`)", "stranger"),
+			line: []string{"WRONG access without a token: ", "200 text/html, which is not an MCP server's answer", "another program answers here without a token"}},
+		{name: "no-router", rule: "Host(`mcp.localhost`) && Path(`/nowhere`)",
+			line: []string{"WRONG access without a token: ", `404 text/plain "404 page not found"`, traefik, "no router takes this path", "docs/routes.md"}},
+		{name: "no-well-known", rule: "Host(`mcp.localhost`) && PathPrefix(`/no-well-known`)",
+			line:   []string{"WRONG the resource's document at https://mcp.localhost/.well-known/oauth-protected-resource/no-well-known/mcp: ", `"404 page not found"`, traefik, "breaks: Claude Code;", "PathRegexp(`^(/\\.well-known/[a-z-]+)?/no-well-known(/|$)`)", "docs/routes.md"},
+			breaks: []string{"Claude Code"}},
+		{name: "well-known-of-another", more: bare("Host(`mcp.localhost`) && PathRegexp(`^/.well-known/[a-z-]+/well-known-of-another`)", "stranger"),
+			line:   []string{"WRONG the resource's document at https://mcp.localhost/.well-known/oauth-protected-resource/well-known-of-another/mcp: ", "seen 200 text/html", "another program answers this path"},
+			breaks: []string{"Claude Code"}},
+		{name: "sidecar-is-down", options: map[string]string{"sidecarURL": "http://" + closed},
+			line: []string{"WRONG the resource's document at", "seen 502", "fault: sidecar", "the sidecar is down, or something else listens at sidecarURL", "docs/troubleshooting.md#500-to-508"}},
+		{name: "something-else-is-there", options: map[string]string{"sidecarURL": stranger.URL},
+			line: []string{"WRONG the resource's document at", "seen 502", "fault: sidecar", "something else listens at sidecarURL"}},
+		{name: "hop-key-of-another-master", options: map[string]string{"hopKeyFile": otherKey},
+			line: []string{"WRONG the resource's document at", "seen 503", "fault: sidecar", "hop key of another master, clocks apart, or versions apart"}},
+		{name: "no-hop-key", options: map[string]string{"hopKeyFile": otherKey + "-is-not-there"},
+			line: []string{"WRONG the resource's document at", "seen 503", "fault: sidecar", "Traefik's log says which"}},
+		{name: "sidecar-is-traefik", options: map[string]string{"sidecarURL": w.Traefik.Web + "/wiki"},
+			line: []string{"WRONG the resource's document at", "fault: ", "docs/troubleshooting.md#500-to-508"}},
+		{name: "unknown-label", options: map[string]string{"requiredScope": "wiki:read"},
+			line: []string{"WRONG access without a token: ", `503 application/json "{"error":"misconfigured"}"`, labels, "a label is misspelt, missing or of a wrong form", "mcpbouncer lint"}},
+		{name: "missing-label", without: "clientID",
+			line: []string{"WRONG access without a token: ", "misconfigured", labels}},
+		{name: "public-host", options: map[string]string{"publicURL": "https://mcp.example.com/public-host"},
+			line: []string{"WRONG access without a token: ", "421", labels, "publicURL has another host or port"}},
+		{name: "public-port", options: map[string]string{"publicURL": host + ":8443/public-port"},
+			line: []string{"WRONG access without a token: ", "421", labels, "publicURL has another host or port"}},
+		{name: "public-path", options: map[string]string{"publicURL": host + "/public-paths"},
+			line: []string{"WRONG access without a token: ", "404", labels, "the path of publicURL is not that of the router's rule"}},
+		{name: "public-http", options: map[string]string{"publicURL": "http://mcp.localhost/public-http"},
+			line: []string{"WRONG challenge: expected resource_metadata by https", "seen http://mcp.localhost/public-http/", labels, "write https in the label publicURL"}},
+		{name: "stripped", front: map[string]any{"stripPrefix": map[string]any{"prefixes": []string{"/stripped"}}},
+			line: []string{"WRONG access without a token: ", "404", labels, "stripPrefix or replacePath stands before the bouncer"}},
+		{name: "replaced", front: map[string]any{"replacePath": map[string]any{"path": "/api"}},
+			line: []string{"WRONG access without a token: ", "404", labels, "stripPrefix or replacePath stands before the bouncer"}},
+		{name: "basic-auth", front: map[string]any{"basicAuth": map[string]any{"users": []string{"ada:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/"}}},
+			line: []string{"WRONG challenge: expected a challenge that begins with Bearer; seen Basic realm", "take it off this route"}},
+		{name: "forward-auth", front: map[string]any{"forwardAuth": map[string]any{"address": gate.URL}},
+			line: []string{"WRONG access without a token: ", "302 text/html to https://sso.example.com/login;", "something in front redirects"}},
+		{name: "no-challenge", front: map[string]any{"headers": map[string]any{"customResponseHeaders": map[string]any{"Www-Authenticate": ""}}},
+			line: []string{"WRONG challenge: expected WWW-Authenticate with Bearer; seen a 401 without it", traefik, "something in front takes the header out"}},
+		{name: "address-not-allowed", front: map[string]any{"ipAllowList": map[string]any{"sourceRange": []string{"192.0.2.1/32"}}},
+			line: []string{"WRONG access without a token: ", "403", "ipAllowList"}},
+		{name: "registration-is-blocked", more: inFront("Host(`mcp.localhost`) && Path(`/registration-is-blocked/oauth/register`)"),
+			line:   []string{"WRONG registration: ", "403", "breaks: Cursor, Gemini CLI, mcp-remote, MCP Inspector, TypeScript SDK, Python SDK, Go SDK, Rust SDK"},
+			breaks: []string{"Cursor", "Gemini CLI", "mcp-remote", "MCP Inspector", "TypeScript SDK", "Python SDK", "Go SDK", "Rust SDK"}},
+		{name: "rate-limit", front: map[string]any{"rateLimit": map[string]any{"average": 1, "period": "1h", "burst": 4}},
+			line: []string{"WRONG ", "429", "a rate limit: put it in front of registration and nothing else", "docs/routes.md#a-rate-limit"}},
+		{name: "cors-of-another", front: map[string]any{"headers": map[string]any{"accessControlAllowOriginList": []string{"https://app.example.com"}, "accessControlAllowMethods": []string{"GET", "POST"}}},
+			line:   []string{"WRONG CORS of preflight of the MCP server: expected any origin is allowed", traefik, "breaks: MCP Inspector", "docs/clients.md#clients-in-browsers"},
+			breaks: []string{"MCP Inspector"}},
+		{name: "error-pages", front: map[string]any{"errors": map[string]any{"status": []string{"400-599"}, "service": "stranger", "query": "/"}},
+			line: []string{"WRONG token endpoint: expected 400 or 401 with a JSON error", "text/html", "breaks: every client"}},
+		{name: "date", front: map[string]any{"headers": map[string]any{"customResponseHeaders": map[string]any{"Date": "Mon, 02 Jan 2006 15:04:05 GMT"}}},
+			line: []string{"WRONG clock: ", "the server's clock is ", "behind it", "set both clocks by NTP"}},
+		{name: "path-that-is-not-an-endpoint", path: "/path-that-is-not-an-endpoint/other",
+			line: []string{"WRONG the resource's document at", "404", labels}},
+		{name: "compressed", front: map[string]any{"compress": map[string]any{"minResponseBodyBytes": 1}}, note: true,
+			line: []string{"note  stream: seen answers are compressed (", "compress.excludedContentTypes"}},
+		{name: "head-is-lost", note: true, rule: "Host(`mcp.localhost`) && !Method(`HEAD`) && " + rig.PathRule("/head-is-lost"),
+			line: []string{"note  access without a token by HEAD: seen 404", "breaks: Gemini CLI"}},
+		{name: "buffered", options: asWiki, path: "/wiki/mcp/", change: func(o *doctor.Options) { o.Token = token }, rule: "Host(`mcp.localhost`) && PathPrefix(`/wiki/mcp/`)", front: map[string]any{"buffering": map[string]any{"memRequestBodyBytes": 1}},
+			line: []string{"WRONG event stream: expected headers at once; seen no answer in time", "buffering"}},
+		{name: "untrusted", change: func(o *doctor.Options) { o.CA = nil },
+			line: []string{"WRONG certificate: expected one that clients trust", traefik, "breaks: every client", "docs/connect/README.md#a-certificate-that-no-public-authority-signed"}},
+		{name: "nothing-listens", change: func(o *doctor.Options) { o.Connect = closed },
+			line: []string{"WRONG certificate: expected a TLS connection", "connection refused", "breaks: every client"}},
+		{name: "client-of-another-address", change: func(o *doctor.Options) {
+			o.ClientID, o.RedirectURI = rig.NewOAuthClient(t, w.HTTP(), host+"/client-of-another-address").ClientID, "https://app.example.com/callback"
+		}, line: []string{"WRONG authorization: expected a page to sign in or to allow, for https://app.example.com/callback; seen 400 text/html", "does not take this client's request"}},
+		{name: "no-such-client", change: func(o *doctor.Options) {
+			o.ClientID, o.RedirectURI = "mbc1_nobody", "http://127.0.0.1/callback"
+		}, line: []string{"WRONG authorization: ", `seen 400 text/html "This application is not known here`}},
+	}
+
+	routers := map[string]any{}
+	middlewares := map[string]any{"front-block": map[string]any{"ipAllowList": map[string]any{"sourceRange": []string{"192.0.2.1/32"}}}}
+	for _, f := range faults {
+		options := map[string]string{
+			"providerIssuer": w.Wiki.Provider.Issuer, "clientID": w.Wiki.Provider.ClientID, "clientSecret": "env:" + w.Wiki.Provider.SecretEnv,
+			"resource": f.name, "scopes": w.Wiki.Scopes, "sidecarURL": w.Front.URL, "publicURL": host + "/" + f.name,
+		}
+		maps.Copy(options, f.options)
+		delete(options, f.without)
+		if f.rule == "" {
+			f.rule = "Host(`mcp.localhost`) && " + rig.PathRule("/"+f.name)
+		}
+		router := map[string]any{"rule": f.rule, "entryPoints": []string{"websecure"}, "service": "mcp", "priority": 1000}
+		if !f.bare {
+			names := []string{"mcpb-" + f.name}
+			if f.front != nil {
+				names = []string{"front-" + f.name, "mcpb-" + f.name}
+				middlewares["front-"+f.name] = f.front
+			}
+			router["middlewares"] = names
+			middlewares["mcpb-"+f.name] = map[string]any{"plugin": map[string]any{"mcpbouncer": options}}
+		}
+		routers[f.name] = router
+		if f.more != nil {
+			routers[f.name+"-more"] = f.more
+		}
+	}
+	to := func(url string) map[string]any {
+		return map[string]any{"loadBalancer": map[string]any{"servers": []any{map[string]any{"url": url}}}}
+	}
+	open := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+	}))
+	t.Cleanup(open.Close)
+	w.Traefik.SetFile(t, "planted.yaml", map[string]any{"http": map[string]any{
+		"routers": routers, "middlewares": middlewares, "services": map[string]any{"mcp": to(w.Wiki.MCP.URL), "stranger": to(stranger.URL), "open": to(open.URL)},
+	}})
+	rig.WaitFor(t, "Traefik to read the file", func() error {
+		resp, err := w.HTTP().Get(host + "/unknown-label/mcp")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			path := f.path
+			if path == "" {
+				path = "/" + f.name + "/mcp"
+			}
+			r, text := examine(t, w, host+path, f.change)
+			if err := inOneLine(text, f.line...); err != nil {
+				t.Errorf("%v\n%s", err, text)
+			}
+			want := report.StatusFound
+			if f.note {
+				want = report.StatusGood
+			}
+			if got := r.Status(); got != want && got != report.StatusUnable {
+				t.Errorf("status %d, want %d\n%s", got, want, text)
+			}
+			if f.breaks != nil {
+				var broken []string
+				for _, v := range r.Verdicts {
+					if !v.Works {
+						broken = append(broken, v.Client)
+					}
+				}
+				if strings.Join(broken, ", ") != strings.Join(f.breaks, ", ") {
+					t.Errorf("breaks %q, want %q\n%s", broken, f.breaks, text)
+				}
+			}
+			if strings.ContainsAny(text, "\x1b\r") || strings.Contains(text, "rd=secret") || strings.Contains(text, token) {
+				t.Error("a server's text reached the terminal as it was")
+			}
+		})
+	}
+}
+
+// On AWS Lambda there is nothing to say either, in each way in which requests reach a function.
+func TestDoctorFindsNothingOnLambda(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true})
+	for _, shape := range rig.Shapes {
+		t.Run(shape.Name, func(t *testing.T) {
+			w.Lambda.Deliver(shape)
+			for _, tn := range w.Tenants() {
+				r, text := examine(t, w, tn.PublicHTTP()+"/mcp", nil)
+				nothingWrong(t, r, text)
+			}
+		})
 	}
 }

@@ -116,16 +116,19 @@ func (d *doctor) authorization(ctx context.Context) {
 			}
 			_, challenge := pkce()
 			a := d.authorize(ctx, d.request(p, r, redirect, challenge))
+			if one == nil && a.err == nil && !r.byDocument {
+				one, oneProgram = r, p
+			}
 			seen := a.String()
 			told, back := answered(a, redirect)
 			if back {
 				seen = "the client is told: " + told
+				if told == "" {
+					seen = "the answer goes to the client at once, and nobody was asked"
+				}
 			}
 			if a.err == nil && !back && (a.status == http.StatusOK || a.status/100 == 3) {
 				worked++
-				if one == nil && !r.byDocument {
-					one, oneProgram = r, p
-				}
 				continue
 			}
 			f := d.explain(a)

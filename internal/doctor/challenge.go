@@ -49,6 +49,7 @@ func toMCP() http.Header {
 func (d *doctor) guarded(ctx context.Context) bool {
 	first := d.ask(ctx, "POST", d.mcp.String(), toMCP(), initialize)
 	d.recognise(first)
+	d.preview(ctx)
 	switch {
 	case first.err == nil && first.status == http.StatusOK:
 		return d.open(ctx, first)
@@ -122,12 +123,11 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 		d.found(report.Finding{Check: "challenge", Expected: expected, Seen: seen, Fault: fault, Breaks: of, Remedy: remedy, Page: d.page("docs/middlewares.md")})
 	}
 	switch metadata, err := url.Parse(c.metadata); {
-	case c.text == "":
-		d.found(report.Finding{Check: "challenge", Expected: "WWW-Authenticate with Bearer", Seen: "a 401 without it", Fault: d.fault(report.Traefik),
-			Breaks: breaks(pointing), Remedy: "something in front takes the header out, or answers 401 itself: see what stands before the MCP server's authorization", Page: d.page("docs/middlewares.md")})
+	case c.text == "": // RFC 9110 section 15.5.2 wants one. Whom that breaks, the documents show.
+		wrong("WWW-Authenticate with Bearer", "a 401 without it, so that clients are left to the well-known places",
+			"something in front takes the header out, or answers 401 itself: see what stands before the MCP server's authorization", d.fault(report.Traefik), nil)
 	case !c.bearer:
-		remedy := "what stands in front (basicAuth, forwardAuth) answers first: take it off this route"
-		wrong("a challenge that begins with Bearer", c.text, remedy, report.Traefik, breaks(pointing))
+		wrong("a challenge that begins with Bearer", c.text, "what stands in front (basicAuth, forwardAuth) answers first: take it off this route", d.fault(report.Traefik), nil)
 	case c.metadata == "":
 		d.note("challenge", c.text+", without resource_metadata", "clients then look at the well-known places", "")
 	case err != nil || metadata.Host == "":
@@ -142,6 +142,19 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 	}
 	if len(a.header.Values("WWW-Authenticate")) > 1 {
 		d.note("challenge", fmt.Sprintf("%d challenges in one answer", len(a.header.Values("WWW-Authenticate"))), "some clients read the first one only", "")
+	}
+}
+
+// preview finds out early whether the server is ours, as lines say more then.
+func (d *doctor) preview(ctx context.Context) {
+	r, err := d.readResource(ctx, wellKnown(d.mcp, nameResource, d.mcp.Path))
+	if err != nil || len(r.Servers) == 0 {
+		return
+	}
+	if u, err := url.Parse(r.Servers[0]); err == nil {
+		if s, err := d.readServer(ctx, wellKnown(u, nameServer, strings.TrimSuffix(u.Path, "/"))); err == nil {
+			d.ours = d.ours || s.isOurs()
+		}
 	}
 }
 

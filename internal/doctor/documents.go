@@ -40,11 +40,17 @@ type serverDocument struct {
 	at string
 }
 
+// isOurs recognises MCPBouncer by where its endpoints are.
+func (s *serverDocument) isOurs() bool {
+	return s.Authorization == s.Issuer+"/oauth/authorize" && s.JWKS == s.Issuer+"/oauth/jwks.json"
+}
+
 // way is how far a client comes with the documents.
 type way struct {
 	resource *resourceDocument
 	server   *serverDocument
 	asked    []string // the places that failed it
+	missed   []string // those that it went on without
 	kind     string   // what it did not find
 }
 
@@ -97,9 +103,7 @@ func (d *doctor) documents(ctx context.Context) {
 			d.server = w.server
 		}
 	}
-	if d.server != nil && d.server.Authorization == d.server.Issuer+"/oauth/authorize" && d.server.JWKS == d.server.Issuer+"/oauth/jwks.json" {
-		d.ours = true
-	}
+	d.ours = d.ours || d.server != nil && d.server.isOurs()
 	// each place that was asked, in the order in which clients asked, with those whom it failed
 	var places []string
 	failed, kinds, old := map[string][]string{}, map[string]string{}, map[string]bool{}
@@ -138,6 +142,14 @@ func (d *doctor) documents(ctx context.Context) {
 		}
 		d.found(f)
 	}
+	for _, p := range programs {
+		for _, at := range d.ways[p.name].missed {
+			if !reported[at] && failed[at] == nil {
+				reported[at] = true
+				d.note("the resource's document at "+withoutQuery(at), d.got[at].String(), "clients go on with what is at the root of the host, and send no `resource`", "")
+			}
+		}
+	}
 	d.compare()
 	d.twoSlashes(ctx)
 }
@@ -170,9 +182,12 @@ func (d *doctor) walkOf(ctx context.Context, p program) *way {
 		}
 		issuer = w.resource.Servers[0]
 	} else if !p.rootOnly && len(w.asked) > 0 && d.mcp.Path != "" && d.mcp.Path != "/" {
-		// It would go by the root of the host, where a server below a path has nothing.
+		// It goes by the root of the host, as of MCP 2025-03-26, unless the 401 has led it astray.
+		if c := d.challenges["POST"]; p.strict && c != nil && c.metadata != "" {
+			return w
+		}
 		if s, err := d.readServer(ctx, wellKnown(d.mcp, nameServer, "")); err == nil {
-			w.server, w.asked = s, nil
+			w.server, w.missed, w.asked = s, w.asked, nil
 		}
 		return w
 	}

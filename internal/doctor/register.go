@@ -30,10 +30,11 @@ func (d *doctor) registrations(ctx context.Context) {
 	failed := map[string][]string{} // by what was seen
 	findings := map[string]report.Finding{}
 	fail := func(p program, f report.Finding) {
-		if findings[f.Seen].Check == "" {
-			findings[f.Seen] = f
+		key := fmt.Sprint(f.Note, f.Seen)
+		if findings[key].Check == "" {
+			findings[key] = f
 		}
-		failed[f.Seen] = append(failed[f.Seen], p.name)
+		failed[key] = append(failed[key], p.name)
 	}
 	for _, p := range programs {
 		if d.ways[p.name].server == nil {
@@ -58,8 +59,8 @@ func (d *doctor) registrations(ctx context.Context) {
 			}
 			f.Check, f.Expected, f.Seen = "registration", "201 with a client_id", err.Error()
 			if d.usesDocument(p) {
-				// It would not register here; others with the same body would.
-				f.Note = true
+				// It comes with its document as long as that is offered.
+				f.Note, f.Fault = true, ""
 			}
 			fail(p, f)
 			continue
