@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -275,6 +279,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 		}
 		return nil
 	})
+	var printed strings.Builder
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			path := f.path
@@ -282,6 +287,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 				path = "/" + f.name + "/mcp"
 			}
 			r, text := examine(t, w, host+path, f.change)
+			printed.WriteString(text)
 			if err := inOneLine(text, f.line...); err != nil {
 				t.Errorf("%v\n%s", err, text)
 			}
@@ -305,6 +311,104 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			}
 			if strings.ContainsAny(text, "\x1b\r") || strings.Contains(text, "rd=secret") || strings.Contains(text, token) {
 				t.Error("a server's text reached the terminal as it was")
+			}
+		})
+	}
+	// The examples of the page are lines of these.
+	for line := range strings.Lines(textBetween(t, doctorPage(t), "```text\n", "```")) {
+		if err := inOneLine(printed.String(), strings.Split(strings.TrimSpace(line), "…")...); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func doctorPage(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "doctor.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+func textBetween(t *testing.T, text, from, to string) string {
+	t.Helper()
+	_, rest, begins := strings.Cut(text, from)
+	inside, _, ends := strings.Cut(rest, to)
+	if !begins || !ends || inside == "" {
+		t.Fatalf("nothing between %q and %q", from, to)
+	}
+	return inside
+}
+
+var doctorCommand = regexp.MustCompile("(?m)^mcpbouncer doctor .*$|`(mcpbouncer doctor [^`]*/mcp[^`]*)`")
+
+// Each command of the page is run as it stands there, by the program itself. Replaced is only where
+// the server is.
+func TestDoctorCommandsOnThePage(t *testing.T) {
+	t.Parallel()
+	authority, dynamicTLS := composeCertificate(t, "mcp.localhost")
+	ca, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := rig.New(t, rig.Options{TLS: dynamicTLS, CA: ca})
+	dir := t.TempDir()
+	client := w.Wiki.Client()
+	token := client.Tokens(w.Wiki.Browser()).Member("access_token")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "tls"), 0o700), os.WriteFile(filepath.Join(dir, "tls", "ca.pem"), ca, 0o600),
+		os.WriteFile(filepath.Join(dir, "token"), []byte(token+"\n"), 0o600), os.Symlink(rig.Tool(t, "mcpbouncer"), filepath.Join(dir, "mcpbouncer"))); err != nil {
+		t.Fatal(err)
+	}
+	found := doctorCommand.FindAllStringSubmatch(doctorPage(t), -1)
+	if len(found) < 7 {
+		t.Fatalf("%d commands on the page", len(found))
+	}
+	for _, m := range found {
+		command := m[0]
+		if m[1] != "" {
+			command = m[1]
+		}
+		t.Run(command, func(t *testing.T) {
+			command = strings.NewReplacer("https://mcp.example.com/wiki", w.Wiki.PublicHTTP(), "127.0.0.1:443", w.Traefik.WebSecure).Replace(command)
+			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
+			cmd.Dir = dir
+			// no xdg-open here: the address is printed
+			cmd.Env = []string{"PATH=" + dir, "CLIENT_ID=" + client.ClientID}
+			var out strings.Builder
+			cmd.Stdout = &out
+			errs, err := cmd.StderrPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			browser := w.Wiki.Browser()
+			for lines := bufio.NewScanner(errs); lines.Scan(); {
+				if strings.HasPrefix(lines.Text(), "http") {
+					visitAndLoad(t.Context(), browser, lines.Text())
+				}
+			}
+			text := &out
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%v\n%s", err, text)
+			}
+			if _, file, ok := strings.Cut(command, "> "); ok {
+				content, err := os.ReadFile(filepath.Join(dir, file))
+				var r report.Report
+				if err != nil || json.Unmarshal(content, &r) != nil || len(r.Verdicts) < 13 || len(r.Findings) < 12 {
+					t.Errorf("no report: %v\n%s", err, content)
+				}
+				return
+			}
+			for _, part := range []string{"\nworks  Codex\n", " 0 wrong, "} {
+				if !strings.Contains(text.String(), part) {
+					t.Errorf("no %q in\n%s", part, text)
+				}
+			}
+			if strings.Contains(command, "--login") && !strings.Contains(text.String(), "whoami answered") || strings.Contains(command, "--token") && !strings.Contains(text.String(), "MCP tools/list: seen 2 tools") {
+				t.Errorf("no tools\n%s", text)
 			}
 		})
 	}
