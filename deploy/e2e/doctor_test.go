@@ -48,11 +48,14 @@ func nothingWrong(t *testing.T, r *report.Report, text string) {
 		t.Errorf("status %d, %d checks, want nothing wrong:\n%s", r.Status(), len(r.Findings), text)
 	}
 	for _, v := range r.Verdicts {
-		if !v.Works {
+		if !v.Works && !old(v) {
 			t.Errorf("%s breaks: %v", v.Client, v.Why)
 		}
 	}
 }
+
+// old clients look at the root of the host, where a server below a path has nothing.
+func old(v report.Verdict) bool { return strings.HasPrefix(v.Client, "Raycast") }
 
 // Of a deployment in which clients log in there is nothing to say, at either provider, with TLS and
 // on this computer without.
@@ -81,6 +84,35 @@ func TestDoctorFindsNothingWhereAllIsWell(t *testing.T) {
 				}
 				t.Log(text)
 			})
+		}
+	}
+}
+
+// A server with its host to itself also serves those that look at the root only.
+func TestDoctorFindsNothingAtAHostOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{More: []string{"own"}, OwnHost: "own"})
+	public := w.More["own"].PublicHTTP()
+	for _, url := range []string{public + "/mcp", public, public + "/"} {
+		r, text := examine(t, w, url, nil)
+		nothingWrong(t, r, text)
+		for _, v := range r.Verdicts {
+			if !v.Works {
+				t.Errorf("%s: %s breaks\n%s", url, v.Client, text)
+			}
+		}
+	}
+}
+
+// Where the router has the original's rule, every client that follows the 401 works, and the others
+// are named.
+func TestDoctorNamesWhoNeedsTheWholeRule(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{File: true})
+	r, text := examine(t, w, w.Wiki.PublicHTTP()+"/mcp", nil)
+	for _, v := range r.Verdicts {
+		if v.Works == (v.Client == "Claude Code" || old(v)) {
+			t.Errorf("%s: works %v\n%s", v.Client, v.Works, text)
 		}
 	}
 }
@@ -301,7 +333,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			if f.breaks != nil {
 				var broken []string
 				for _, v := range r.Verdicts {
-					if !v.Works {
+					if !v.Works && !old(v) {
 						broken = append(broken, v.Client)
 					}
 				}

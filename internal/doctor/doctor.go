@@ -79,8 +79,20 @@ func Run(ctx context.Context, o Options) *report.Report {
 	d.say("")
 	if d.Unable == "" {
 		d.Judge(allNames()...)
+		d.judgeOld()
 	}
 	return d.Report
+}
+
+// judgeOld tells of old clients what is so, although nobody owes it to them.
+func (d *doctor) judgeOld() {
+	for i := range d.Verdicts {
+		for _, p := range programs {
+			if v := &d.Verdicts[i]; v.Client == p.name && p.old && v.Works && d.ways[p.name] != nil && d.ways[p.name].server == nil {
+				v.Works, v.Why, v.But = false, v.But, nil
+			}
+		}
+	}
 }
 
 func (d *doctor) walk(ctx context.Context) {
@@ -164,7 +176,8 @@ func (d *doctor) address() bool {
 func (d *doctor) name(ctx context.Context) bool {
 	host := d.mcp.Hostname()
 	if d.Connect != "" {
-		d.private = true
+		at, err := netip.ParseAddrPort(d.Connect)
+		d.private = err != nil || !isPublic(at.Addr())
 		d.note("name", host+" is dialled at "+d.Connect, "", "")
 		return true
 	}

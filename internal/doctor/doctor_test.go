@@ -308,3 +308,66 @@ func TestDoctorSaysWhyItCannotRun(t *testing.T) {
 		t.Errorf("plain http: %+v", r)
 	}
 }
+
+// What comes back to the listener is believed only with our state, and only from the server that
+// was asked.
+func TestDoctorsLoginBelievesOneAnswer(t *testing.T) {
+	for _, c := range []struct {
+		name, query string
+		line        []string
+	}{
+		{"of another server", "code=x&iss=https%3A%2F%2Fattacker.invalid", []string{"WRONG login: iss: expected https://127.0.0.1", "attacker.invalid"}},
+		{"without iss, which was promised", "code=x", []string{"WRONG login: iss: "}},
+		{"an error", "error=access_denied&error_description=no%1b%5B2Jway", []string{"WRONG login: answer: expected a code; seen access_denied no·[2Jway"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newForeign(t, nil)
+			_, text := f.examine(t, func(o *doctor.Options) {
+				o.Login = true
+				o.Visit = func(raw string) {
+					u, _ := url.Parse(raw)
+					q := u.Query()
+					go func() {
+						// a page of somebody else's tries first
+						for _, guess := range []string{"", "guess"} {
+							resp, err := http.Get(q.Get("redirect_uri") + "?code=stolen&state=" + guess)
+							if err != nil || resp.StatusCode != http.StatusNotFound {
+								t.Errorf("state %q: %v %v", guess, resp, err)
+							}
+						}
+						http.Get(q.Get("redirect_uri") + "?" + c.query + "&state=" + q.Get("state"))
+					}()
+				}
+			})
+			if !hasLine(text, c.line...) {
+				t.Errorf("no line with %q\n%s", c.line, text)
+			}
+			if r := f.requests("POST", "/token"); len(r) > 1 { // one has a code of nobody's
+				t.Errorf("%d requests for a token", len(r))
+			}
+		})
+	}
+}
+
+// Of a server that hands out tokens which it then refuses, the line is at the MCP server.
+func TestDoctorSaysThatATokenIsRefused(t *testing.T) {
+	f := newForeign(t, nil)
+	r, text := f.examine(t, func(o *doctor.Options) { o.Token = "expired-token" })
+	if r.Status() != report.StatusFound || !hasLine(text, "WRONG MCP initialize: expected 200 with a result; seen 401", "the challenge says why: Bearer resource_metadata=") {
+		t.Error(text)
+	}
+	if strings.Contains(text, "expired-token") {
+		t.Error("the token is printed")
+	}
+}
+
+func (f *foreign) requests(method, path string) (of []*http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.seen {
+		if r.Method == method && r.URL.Path == path {
+			of = append(of, r)
+		}
+	}
+	return of
+}

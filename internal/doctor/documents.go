@@ -270,7 +270,9 @@ func (d *doctor) compare() {
 			continue
 		}
 		got := w.resource.Resource
-		ok := p.compares == anything || got == typed
+		// RFC 3986 section 6.2.3: at the root a slash makes no difference.
+		root := d.mcp.Path == "" || d.mcp.Path == "/"
+		ok := p.compares == anything || got == typed || root && strings.TrimSuffix(got, "/") == strings.TrimSuffix(typed, "/")
 		if p.compares == above {
 			g, err := url.Parse(got)
 			ok = err == nil && origin(g) == origin(d.mcp) && strings.HasPrefix(strings.TrimSuffix(d.mcp.Path, "/")+"/", strings.TrimSuffix(g.Path, "/")+"/")

@@ -108,7 +108,7 @@ func (d *doctor) checkTarget(raw string) (*url.URL, error) {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil:
 		return nil, errors.New("not a plain URL")
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()) && (isLoopback(d.mcp.Hostname()) || d.Connect != ""):
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()) && isLoopback(d.mcp.Hostname()):
 		return u, nil
 	case u.Scheme == "http":
 		return nil, errors.New("an address of plain http")

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/internal/report"
+)
+
+// runs gives what a command writes, and its exit status.
+func runs(t *testing.T, args ...string) (out string, status int, why string) {
+	t.Helper()
+	var b strings.Builder
+	err := run(args, strings.NewReader(""), &b)
+	var e *exit
+	switch {
+	case errors.As(err, &e):
+		return b.String(), e.status, e.why
+	case err != nil:
+		t.Fatalf("%v: %v", args, err)
+	}
+	return b.String(), 0, ""
+}
+
+func TestDoctorsCommandLine(t *testing.T) {
+	notPEM := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(notPEM, []byte("no"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		why  string
+	}{
+		{nil, "give the URL of one MCP server"},
+		{[]string{"https://a.example/mcp", "https://b.example/mcp"}, "give the URL of one MCP server"},
+		{[]string{"--nonsense", "https://a.example/mcp"}, "flag provided but not defined: -nonsense"},
+		{[]string{"https://a.example/mcp", "--ca", notPEM}, "holds no certificate in PEM"},
+		{[]string{"https://a.example/mcp", "--ca", notPEM + "-is-not-there"}, "no such file"},
+		{[]string{"https://a.example/mcp", "--client-secret-file", notPEM + "-is-not-there"}, "no such file"},
+		{[]string{"https://a.example/mcp", "--call", "whoami"}, "--call needs --login or --token"},
+	} {
+		if _, status, why := runs(t, append([]string{"doctor"}, c.args...)...); status != report.StatusUnable || !strings.Contains(why, c.why) {
+			t.Errorf("%q: status %d, %q, want %q", c.args, status, why, c.why)
+		}
+	}
+	if out, status, _ := runs(t, "doctor", "--help"); status != 0 || !strings.Contains(out, "usage: mcpbouncer doctor [FLAGS] URL") || !strings.Contains(out, "-no-register") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if out, status, why := runs(t, "doctor", "--timeout", "1s", "http://127.0.0.1:1/mcp"); status != report.StatusUnable || why != "" || !strings.Contains(out, "could not go on: the server does not answer") {
+		t.Errorf("status %d, %q: %s", status, why, out)
+	}
+	if out, status, _ := runs(t, "doctor", "--json", "http://mcp.example.com/mcp"); status != report.StatusFound || !strings.Contains(out, `"check": "address"`) {
+		t.Errorf("status %d: %s", status, out)
+	}
+}
