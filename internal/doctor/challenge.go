@@ -44,15 +44,15 @@ func toMCP() http.Header {
 	return http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {protocol}}
 }
 
-// guarded asks without a token, as clients begin. Nothing else is worth a look when the server is
-// open, or when nothing of it is there.
-func (d *doctor) guarded(ctx context.Context) bool {
+// guarded asks without a token, as clients begin.
+func (d *doctor) guarded(ctx context.Context) {
 	first := d.ask(ctx, "POST", d.mcp.String(), toMCP(), initialize)
 	d.recognise(first)
 	d.preview(ctx)
 	switch {
 	case first.err == nil && first.status == http.StatusOK:
-		return d.open(ctx, first)
+		d.open(ctx, first)
+		return
 	case first.err == nil && first.status == http.StatusUnauthorized:
 	default:
 		f := d.explain(first)
@@ -78,13 +78,12 @@ func (d *doctor) guarded(ctx context.Context) bool {
 			d.note("access without a token by "+method, a.String()+", not 401", "clients that begin with "+method+" do not see that a login is needed", "", of...)
 		}
 	}
-	return true
 }
 
 func isHTML(a *answer) bool { return a.mediaType() == "text/html" }
 
 // open is the worst finding there is, unless the server only answers the first message.
-func (d *doctor) open(ctx context.Context, first *answer) bool {
+func (d *doctor) open(ctx context.Context, first *answer) {
 	var reply struct {
 		Result *struct {
 			ServerInfo json.RawMessage `json:"serverInfo"`
@@ -93,7 +92,7 @@ func (d *doctor) open(ctx context.Context, first *answer) bool {
 	if message := lastMessage(first); message == nil || json.Unmarshal(message, &reply) != nil || reply.Result == nil {
 		d.found(report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: first.String() + ", which is not an MCP server's answer", Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 			Remedy: "another program answers here without a token: correct the URL, or the router's rule and its middlewares", Page: "docs/troubleshooting.md#404-421-or-400"})
-		return true
+		return
 	}
 	header := toMCP()
 	if id := first.header.Get("Mcp-Session-Id"); id != "" {
@@ -103,11 +102,10 @@ func (d *doctor) open(ctx context.Context, first *answer) bool {
 	if tools.err == nil && tools.status == http.StatusUnauthorized {
 		d.note("access without a token", "initialize is answered without a token, tools/list is not", "clients that look for the 401 to the first message begin no login", "")
 		d.judgeChallenge("POST", tools)
-		return true
+		return
 	}
 	d.found(report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: "200: THE SERVER IS OPEN TO EVERYBODY", Fault: report.Traefik, Breaks: []string{report.EveryClient},
 		Remedy: "name the middleware in the label `middlewares` of every router that leads to this server", Page: "docs/troubleshooting.md#404-421-or-400"})
-	return true
 }
 
 // judgeChallenge reads the 401 to the first message.

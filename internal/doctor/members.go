@@ -51,7 +51,7 @@ func (d *doctor) members(ctx context.Context) {
 	if !s.Iss {
 		d.note("metadata authorization_response_iss_parameter_supported", "not promised", "clients cannot tell two servers' answers apart (RFC 9207); ChatGPT takes another redirect URI", "")
 	}
-	d.ways2register()
+	d.waysToRegister()
 	if s.JWKS != "" {
 		var keys struct {
 			Keys []json.RawMessage `json:"keys"`
@@ -78,8 +78,8 @@ func (d *doctor) usesDocument(p program) bool {
 		(!p.wantsNone || slices.Contains(d.server.AuthMethods, "none") || len(d.server.AuthMethods) == 0) && (!p.wantsIss || d.server.Iss)
 }
 
-// ways2register says who can get a client_id at all.
-func (d *doctor) ways2register() {
+// waysToRegister says who can get a client_id at all.
+func (d *doctor) waysToRegister() {
 	var without []string
 	for _, p := range programs {
 		if d.server.Registration == "" && !d.usesDocument(p) && !p.old {
