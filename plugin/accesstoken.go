@@ -106,6 +106,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 			token.identity.assertion = &assertion{}
 		}
 	}
+	present(t.sidecar.figures, &token.claims)
 	return remember(t.sidecar.tokens, credentials[0], token.identity, key, denied), nil
 }
 

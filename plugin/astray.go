@@ -27,6 +27,7 @@ func shown(text string) string {
 
 // refuseForeign answers a request whose path is not the tenant's.
 func (b *bouncer) refuseForeign(rw http.ResponseWriter, req *http.Request, t *tenant) {
+	countCause(t.sidecar.figures, "not_found")
 	came := "a request for " + shown(req.URL.Path) + " is answered 404: "
 	stripped := req.Header.Get("X-Forwarded-Prefix")
 	replaced := req.Header.Get("X-Replaced-Path")
@@ -47,6 +48,7 @@ func (b *bouncer) refuseForeign(rw http.ResponseWriter, req *http.Request, t *te
 // refuseMalformed answers a request whose path could be read in two ways.
 func (b *bouncer) refuseMalformed(rw http.ResponseWriter, req *http.Request) {
 	path := either(req.URL.RawPath, req.URL.Path)
+	b.countAstray("path")
 	complain(b.name, "plain path", "a request for "+shown(path)+" is answered 400: such a path can be read in more than one way (what is percent-encoded without need, double slashes, dot segments, semicolons, backslashes); the client, or what is before this middleware, must send it plain")
 	answer(rw, req, http.StatusBadRequest, `{"error":"invalid_request","error_description":"the path is not in its plain form"}`)
 }
@@ -54,6 +56,7 @@ func (b *bouncer) refuseMalformed(rw http.ResponseWriter, req *http.Request) {
 // refuseHost answers a request whose scheme or host is not that of the tenant. host is what
 // tenantOf has read.
 func (b *bouncer) refuseHost(rw http.ResponseWriter, req *http.Request, host string, err error) {
+	b.countAstray(causes[err.Error()])
 	status := http.StatusBadRequest
 	code := "invalid_request"
 	cause := err.Error()
@@ -94,12 +97,14 @@ func hostname(host string) string {
 
 // refuseSize answers a request that has too many or too long headers.
 func refuseSize(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	b.countAstray("headers")
 	complain(b.name, "headers", fmt.Sprintf("a request is answered 431: it has more than %d headers, or more than %d bytes of cookies", maxHeaders, maxCookies))
 	answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }
 
 // refuseQuery answers a request to the sidecar whose query is too long.
 func refuseQuery(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	b.countAstray("query")
 	complain(b.name, "query", fmt.Sprintf("a request for the sidecar is answered 414: its query has more than %d bytes or %d parameters", maxQuery, maxParameters))
 	answer(rw, req, http.StatusRequestURITooLong, `{"error":"invalid_request","error_description":"the query is too long"}`)
 }

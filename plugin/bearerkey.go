@@ -259,7 +259,7 @@ var errRefusedBySidecar = errors.New("refused")
 // invalid_grant, the error is errRefusedBySidecar. No other answer is a verdict: invalid_request
 // can also mean that the body was cut off on its way.
 func postToSidecar(t *tenant, path, form string, answer any) error {
-	got, err := askSidecar(t.hop, http.MethodPost, t.sidecar.url+path, form, "", maxAnswer)
+	got, err := askSidecar(t.hop, &question{method: http.MethodPost, url: t.sidecar.url + path, form: form, limit: maxAnswer, figures: t.sidecar.figures})
 	if err != nil {
 		return err
 	}

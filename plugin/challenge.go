@@ -14,6 +14,7 @@ import (
 // A client that gets 401 drops its token and asks for a new one. So the answer is not 401 when the
 // signing keys cannot be fetched.
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
+	countRefusal(e.sidecar.figures, err)
 	switch {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, req, http.StatusServiceUnavailable)

@@ -156,6 +156,12 @@ type Config struct {
 	// needs `toolScopes` or `methodScopes`. Default: `false`.
 	HideTools any `json:"hideTools" form:"boolean"`
 
+	// AuditCalls is whether the header `X-Mcp-Call` of each request names its MCP method and the
+	// tool, prompt or resource, and never arguments. Traefik's access log can keep it:
+	// docs/calls.md. Requests that cannot be read are refused then, and WebSockets are not opened.
+	// Default: `false`.
+	AuditCalls any `json:"auditCalls" form:"boolean"`
+
 	// # How long a login lasts
 	//
 	// When the provider is asked again about a person, and how all logins of this MCP server end.
@@ -274,6 +280,7 @@ type labelTexts struct {
 	ResourceScopes        string
 	PromptScopes          string
 	HideTools             string
+	AuditCalls            string
 	Refresh               string
 	UpstreamCheckInterval string
 	Generation            string

@@ -31,6 +31,7 @@ const (
 type denyCache struct {
 	sidecar string      // base URL
 	tokens  *tokenCache // judged by the copy
+	figures *figures    // count failures
 
 	mu   sync.RWMutex // never held during a fetch
 	list *denyList    // nil before the first success
@@ -277,7 +278,7 @@ func (d *denyCache) download(hop *hopSealer, last *denyList) (*denyList, error) 
 	if last != nil {
 		etag = last.etag
 	}
-	got, err := askSidecar(hop, http.MethodGet, d.sidecar+"/hop/deny", "", etag, maxDenyBody)
+	got, err := askSidecar(hop, &question{method: http.MethodGet, url: d.sidecar + "/hop/deny", etag: etag, limit: maxDenyBody, figures: d.figures})
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 	}
 	ticket, err := t.hop.header(now().Unix())
 	if err != nil {
+		countFailure(t.sidecar.figures, "hop_key")
 		complain(b.name, "hop", err.Error())
 		forwardUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
@@ -80,7 +81,7 @@ func (b *bouncer) forward(rw http.ResponseWriter, req *http.Request, t *tenant, 
 		Transport:      way,
 		Rewrite:        func(p *httputil.ProxyRequest) { b.rewrite(p, ticket.value, path) },
 		ModifyResponse: func(resp *http.Response) error { return checkAnswer(t.hop, ticket, resp) },
-		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, err) },
+		ErrorHandler:   func(rw http.ResponseWriter, req *http.Request, err error) { b.forwardFailed(rw, req, t, err) },
 	}
 	proxy.ServeHTTP(rw, req)
 }
@@ -120,7 +121,11 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 	out.Header[hopHeader] = []string{hop}
 }
 
-func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, err error) {
+func (b *bouncer) forwardFailed(rw http.ResponseWriter, req *http.Request, t *tenant, err error) {
+	// otherwise the client went away, or is at fault
+	if req.Context().Err() == nil && !errors.Is(err, errHeadersTooLarge) {
+		countFailure(t.sidecar.figures, failureOf(err))
+	}
 	sidecar := b.settings.sidecar.String()
 	cause, _, _ := strings.Cut(err.Error(), ":")
 	switch {

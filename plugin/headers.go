@@ -19,6 +19,7 @@ var forgeable = map[string]bool{}
 func init() {
 	forgeable[foldHeader(hopHeader)] = true
 	forgeable[foldHeader(ownAuthorization)] = true
+	forgeable[foldHeader(callHeader)] = true
 	for _, row := range identityTable {
 		forgeable[foldHeader(row.header)] = true
 	}

@@ -42,6 +42,7 @@ type verifyKey struct {
 type keySet struct {
 	sidecar string      // base URL
 	tokens  *tokenCache // verified with these keys
+	figures *figures    // count failures
 
 	mu   sync.RWMutex          // never held during a fetch
 	byID map[string]*verifyKey // by kid; it is replaced, and never changed
@@ -234,7 +235,7 @@ func (k *keySet) adopt(other *keySet) {
 
 // download fetches the key set (RFC 7517 §5).
 func (k *keySet) download(hop *hopSealer) (map[string]*verifyKey, error) {
-	got, err := askSidecar(hop, http.MethodGet, k.sidecar+"/oauth/jwks.json", "", "", maxKeysBody)
+	got, err := askSidecar(hop, &question{method: http.MethodGet, url: k.sidecar + "/oauth/jwks.json", limit: maxKeysBody, figures: k.figures})
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ var testHopKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 
 func init() {
 	checksAtLoad = false
+	afterFunc = func(wait time.Duration, send func()) {}
 	clock.Store(1800000000)
 	now = func() time.Time { return time.Unix(clock.Load(), 0) }
 	os.Setenv(hopVariable, testHopKey)

@@ -24,27 +24,52 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 	}
 	types := h["Content-Type"]
 	if (len(types) != 1 || types[0] != "application/json" || len(h["Content-Encoding"]) > 0) && !isPlainJSON(h) {
+		countCause(e.sidecar.figures, "media_type")
+		recordRefused(r, h, id, "")
 		refuseMessage(rw, req, http.StatusUnsupportedMediaType, mcp.CodeInvalid, "null", "send application/json in UTF-8, not encoded")
 		return false, false
 	}
 	body, status := holdBody(req, maxMessage, s)
 	if status != 0 {
+		recordRefused(r, h, id, "")
 		refuseBody(e, rw, req, status)
 		return false, false
 	}
 	v := mcp.Inspect(r, h, body)
 	if v.Code != 0 {
+		recordRefused(r, h, id, v.Calls)
 		refuseVerdict(e, rw, req, v)
 		return false, false
 	}
 	if len(v.Needed) > 0 && !hasScopes(id.scopes, v.Needed) {
+		countCause(e.sidecar.figures, "scope_"+mcp.KindOf(body))
+		recordRefused(r, h, id, v.Calls)
 		refuseScopes(r, rw, req, e, id, v.Needed)
 		return false, false
+	}
+	if v.Calls != "" {
+		h[callHeader] = []string{v.Calls}
 	}
 	return true, v.Lists
 }
 
+// callHeader names what a message asks for, where the label auditCalls asks for that. It goes to
+// the MCP server with the identity, and Traefik's access log can keep it: Traefik logs a request's
+// headers as middlewares have left them. The message decides, and never Mcp-Method and Mcp-Name,
+// which clients send. What a client sends under this name is dropped (forgeable).
+const callHeader = "X-Mcp-Call"
+
+// recordRefused leaves who asked for what in a request that goes no further, for the access log.
+func recordRefused(r *mcp.Rules, h http.Header, id *identity, calls string) {
+	if !r.NamesCalls() {
+		return
+	}
+	identify(h, id)
+	h[callHeader] = []string{either(calls, "unreadable")}
+}
+
 func refuseVerdict(e *endpoint, rw http.ResponseWriter, req *http.Request, v *mcp.Verdict) {
+	countCause(e.sidecar.figures, "message")
 	if v.Unknown != "" {
 		complainOfMethod(e.tenant.hop.name, v.Unknown)
 	}
@@ -52,6 +77,7 @@ func refuseVerdict(e *endpoint, rw http.ResponseWriter, req *http.Request, v *mc
 }
 
 func refuseBody(e *endpoint, rw http.ResponseWriter, req *http.Request, status int) {
+	countCause(e.sidecar.figures, "body")
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, mcp.CodeInvalid, "null", "a message holds at most 1048576 bytes")
 		return

@@ -56,7 +56,7 @@ func TestBearerKeyOverAConnectionThatDied(t *testing.T) {
 	sidecar := newDyingSidecar(t)
 	hop := &hopSealer{payload: []byte("{}")}
 	ask := func() error {
-		_, err := askSidecar(hop, http.MethodPost, sidecar.server.URL+"/hop/token", "key=x", "", 1000)
+		_, err := askSidecar(hop, &question{method: http.MethodPost, url: sidecar.server.URL + "/hop/token", form: "key=x", limit: 1000})
 		return err
 	}
 	if err := ask(); err != nil {

@@ -131,6 +131,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // request would make the next one, until Traefik has no file descriptors left. A client that sends
 // such a header only has its own request refused.
 func refuseLoop(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	b.countAstray("loop")
 	complain(b.name, "loop", "a request for the sidecar came back to a middleware of MCPBouncer (this one's label sidecarURL is "+b.settings.sidecar.String()+"): give the address of the sidecar itself")
 	answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
 }

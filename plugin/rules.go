@@ -16,7 +16,8 @@ const (
 	maxPattern = 256
 )
 
-// parseRules reads the labels that say which scopes an operation needs; nil when none is set.
+// parseRules reads the labels for which messages are looked into: which scopes an operation needs,
+// and whether calls are recorded; nil when none is set.
 func parseRules(c *labelTexts) (*mcp.Rules, error) {
 	methods, err := readRules("methodScopes", c.MethodScopes)
 	if err != nil {
@@ -38,9 +39,11 @@ func parseRules(c *labelTexts) (*mcp.Rules, error) {
 		if c.HideTools == "true" {
 			return nil, errors.New("label hideTools: nothing is hidden without toolScopes or methodScopes; set one of them")
 		}
-		return nil, nil
+		if c.AuditCalls != "true" {
+			return nil, nil
+		}
 	}
-	return mcp.NewRules(&mcp.Lists{Methods: methods, Tools: tools, Resources: resources, Prompts: prompts}), nil
+	return mcp.NewRules(&mcp.Lists{Methods: methods, Tools: tools, Resources: resources, Prompts: prompts, Calls: c.AuditCalls == "true"}), nil
 }
 
 // readRules reads a label of PATTERN=SCOPES rules.

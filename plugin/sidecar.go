@@ -19,26 +19,59 @@ type sidecarAnswer struct {
 	etag   string
 }
 
-// askSidecar sends one request of the plugin itself, within sidecarDeadline. A form is posted; an
-// etag makes the request conditional. It uses RoundTrip and not a Client, so that redirects are not
-// followed.
-func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*sidecarAnswer, error) {
+// question is one request of the plugin itself.
+type question struct {
+	method string
+	url    string
+	form   string // posted; empty: none
+	report string // JSON, posted; empty: none
+	etag   string // makes the request conditional; empty: it is not
+	limit  int64  // bytes of the answer
+	// Where a failure is counted; nil: nowhere. A hopSealer cannot know it: in Yaegi, two structs
+	// that hold pointers to each other cannot be assigned.
+	figures *figures
+}
+
+// askSidecar sends one request of the plugin itself, within sidecarDeadline. It uses RoundTrip and
+// not a Client, so that redirects are not followed.
+func askSidecar(hop *hopSealer, q *question) (*sidecarAnswer, error) {
 	ticket, err := hop.header(now().Unix())
 	if err != nil {
+		countQuestion(q, "hop_key")
 		return nil, err
 	}
+	got, err := sendQuestion(hop, ticket, q)
+	switch {
+	case err != nil:
+		countQuestion(q, failureOf(err))
+	case got.status >= http.StatusInternalServerError:
+		countQuestion(q, "status")
+	}
+	return got, err
+}
+
+func countQuestion(q *question, cause string) {
+	if q.figures != nil {
+		countFailure(q.figures, cause)
+	}
+}
+
+func sendQuestion(hop *hopSealer, ticket *hopTicket, q *question) (*sidecarAnswer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(form))
+	req, err := http.NewRequestWithContext(ctx, q.method, q.url, strings.NewReader(q.form+q.report))
 	if err != nil {
 		return nil, err
 	}
 	req.Header[hopHeader] = []string{ticket.value}
-	if form != "" {
+	if q.form != "" {
 		req.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	}
-	if etag != "" {
-		req.Header["If-None-Match"] = []string{etag}
+	if q.report != "" {
+		req.Header["Content-Type"] = []string{"application/json"}
+	}
+	if q.etag != "" {
+		req.Header["If-None-Match"] = []string{q.etag}
 	}
 	resp, err := hop.transport().RoundTrip(req)
 	if err != nil {
@@ -48,11 +81,11 @@ func askSidecar(hop *hopSealer, method, url, form, etag string, limit int64) (*s
 	if err := checkAnswer(hop, ticket, resp); err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, q.limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(body)) > limit {
+	if int64(len(body)) > q.limit {
 		return nil, errors.New("the answer is too long")
 	}
 	return &sidecarAnswer{status: resp.StatusCode, body: body, etag: resp.Header.Get("ETag")}, nil

@@ -19,6 +19,8 @@ type sidecarState struct {
 	deny   *denyCache
 	tokens *tokenCache
 	bearer *bearerKeys
+
+	figures *figures
 }
 
 // sidecarStates outlive the middlewares, because Traefik makes new ones at each reload.
@@ -29,8 +31,9 @@ var sidecarStates = struct {
 
 func newSidecarState(origin, url string) *sidecarState {
 	tokens := newTokenCache()
-	return &sidecarState{url: url, origin: origin, tokens: tokens, bearer: newBearerKeys(),
-		keys: &keySet{sidecar: url, tokens: tokens}, deny: &denyCache{sidecar: url, tokens: tokens}}
+	counts := newFigures(url)
+	return &sidecarState{url: url, origin: origin, tokens: tokens, bearer: newBearerKeys(), figures: counts,
+		keys: &keySet{sidecar: url, tokens: tokens, figures: counts}, deny: &denyCache{sidecar: url, tokens: tokens, figures: counts}}
 }
 
 // sidecarStateFor returns the state of a tenant. origin identifies keys and deny document; id also
@@ -58,6 +61,9 @@ func sidecarStateFor(origin, id, url string, ttl int64, hop *hopSealer) *sidecar
 		}
 		sidecarStates.byID[id] = s
 	}
+	s.figures.mu.Lock()
+	s.figures.hop = hop
+	s.figures.mu.Unlock()
 	s.keys.mu.Lock()
 	s.keys.hop = hop
 	s.keys.ttl = ttl

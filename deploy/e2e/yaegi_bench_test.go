@@ -88,12 +88,15 @@ func BenchmarkPluginMessage(b *testing.B) {
 	ruled := a.labels()
 	ruled["ToolScopes"] = "delete_page=wiki:write; admin_*=wiki:admin; *=openid"
 	ruled["MethodScopes"] = "resources/*=wiki:read"
+	audited := a.labels()
+	audited["AuditCalls"] = "true"
 	blank := strings.Replace(message, `"method":`, `"method": `, 1)
 	for _, c := range []struct {
 		name    string
 		labels  map[string]string
 		message string
-	}{{"no label", a.labels(), message}, {"identity headers", more, message}, {"rules", ruled, message}, {"rules and a blank", ruled, blank}} {
+	}{{"no label", a.labels(), message}, {"identity headers", more, message}, {"rules", ruled, message}, {"rules and a blank", ruled, blank},
+		{"calls", audited, message}} {
 		hs := handlers(b, c.labels, next)
 		for _, how := range []string{"native", "yaegi"} {
 			h := hs[how]

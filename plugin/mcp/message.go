@@ -91,6 +91,10 @@ type Verdict struct {
 	// client has chosen it.
 	Unknown string
 
+	// Calls names what the message asks for, where Lists.Calls asks for that: see nameCall. It is
+	// empty where a refused message could not be read so far.
+	Calls string
+
 	subjects int // how many a call named that has several
 }
 
@@ -124,7 +128,11 @@ func Inspect(r *Rules, headers http.Header, body []byte) *Verdict {
 	if c == nil {
 		return inspectClosely(r, headers, body, modern)
 	}
-	return judge(r, headers, c, modern)
+	v := judge(r, headers, c, modern)
+	if r.calls {
+		v.Calls = nameCall(c)
+	}
+	return v
 }
 
 // inspectClosely reads a body that plainCall does not take.
@@ -147,6 +155,7 @@ func inspectClosely(r *Rules, headers http.Header, body []byte, modern string) *
 func inspectBatch(r *Rules, headers http.Header, batch *json.Decoder) *Verdict {
 	_, _ = batch.Token() // the bracket
 	all := &Verdict{}
+	named := []string{}
 	n := 0
 	for batch.More() {
 		var element json.RawMessage
@@ -165,9 +174,16 @@ func inspectBatch(r *Rules, headers http.Header, batch *json.Decoder) *Verdict {
 		}
 		all.Needed = append(all.Needed, v.Needed...)
 		all.Lists = all.Lists || v.Lists
+		if r.calls {
+			named = append(named, v.Calls)
+		}
 	}
 	if n == 0 {
 		return refused(CodeInvalid, "the batch is empty")
+	}
+	all.Calls = strings.Join(named, ",")
+	if len(all.Calls) > maxCalls {
+		return refused(CodeInvalid, "the batch names more than can be recorded")
 	}
 	return all
 }
@@ -194,7 +210,11 @@ func inspectMessage(r *Rules, headers http.Header, text []byte, modern string) *
 		if members["result"] == nil && members["error"] == nil {
 			return refused(CodeInvalid, "the message is neither request, notification nor response")
 		}
-		return &Verdict{} // a response: the server asked for it
+		v := &Verdict{} // the server asked for it
+		if r.calls {
+			v.Calls = "response"
+		}
+		return v
 	}
 	method, ok := plainString(members["method"])
 	if !ok {
@@ -211,6 +231,9 @@ func inspectMessage(r *Rules, headers http.Header, text []byte, modern string) *
 			c.subject = subject
 		}
 		c.meta = params["_meta"]
+	}
+	if r.calls {
+		return judgeNamed(r, headers, c, modern)
 	}
 	return judge(r, headers, c, modern)
 }

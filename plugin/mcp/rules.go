@@ -20,6 +20,8 @@ type Lists struct {
 	Tools     []Rule
 	Resources []Rule // by URI
 	Prompts   []Rule
+	// Calls asks for Verdict.Calls. A message whose calls cannot all be named is then refused.
+	Calls bool
 }
 
 // Rules say which scopes an operation needs. They are not changed once they are made, so that any
@@ -30,7 +32,11 @@ type Rules struct {
 	resources *ruleTable            // the one of resources
 	subjects  map[string]*ruleTable // by method: the table that guards its subject
 	scopes    string                // all that the rules name, each between blanks
+	calls     bool                  // Lists.Calls
 }
+
+// NamesCalls says whether Verdict.Calls is asked for.
+func (r *Rules) NamesCalls() bool { return r.calls }
 
 // ruleTable maps names to scopes. A nil table asks for nothing.
 type ruleTable struct {
@@ -53,7 +59,7 @@ func NewRules(lists *Lists) *Rules {
 	tools := newTable(lists.Tools)
 	resources := newTable(lists.Resources)
 	prompts := newTable(lists.Prompts)
-	r := &Rules{methods: methods, resources: resources, subjects: map[string]*ruleTable{}}
+	r := &Rules{methods: methods, resources: resources, subjects: map[string]*ruleTable{}, calls: lists.Calls}
 	r.tables = []*ruleTable{labelNone: nil, labelTools: tools, labelResources: resources, labelPrompts: prompts}
 	for name, m := range knownMethods {
 		if r.tables[m.label] != nil {
