@@ -69,6 +69,7 @@ func (s *Issuer) openHop(value string) (openedHop, error) {
 	opened := openedHop{t, []string{hop.Mark()}, hop.IssuedAt}
 	s.hops.put(value, opened)
 	s.announce(t)
+	s.announceKey()
 	return opened, nil
 }
 

@@ -149,6 +149,7 @@ type Issuer struct {
 	announced forget.Once
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
+	epoch     atomic.Uint32 // whose key signed last, as far as the log says
 	inFlight  flights
 	counters  counters
 	keepsOld  forget.Once // tenants whose provider takes used refresh tokens again
@@ -207,6 +208,7 @@ func New(c Config) (*Issuer, error) {
 		c.Log.Warn("access tokens live so short that widely used clients refresh before each request: let BOUNCER_ACCESS_TOKEN_TTL be more than 5 minutes", "seconds", int64(c.AccessTokenTTL/time.Second))
 	}
 	s := &Issuer{Config: c}
+	s.epoch.Store(c.Schedule.Epoch(c.Now()))
 	s.providers = provider.Providers{Ring: c.Ring, Transport: c.Transport, Now: c.Now, Wait: c.Wait, Getenv: c.Getenv, Log: c.Log, OnLambda: c.OnLambda}
 	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log}
 	if c.Deny != nil {

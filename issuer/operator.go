@@ -1,8 +1,12 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
+	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +34,7 @@ func (s *Issuer) announce(t *tenant) {
 // warnings, and hide the others.
 func (s *Issuer) announcePeople(t *tenant) {
 	words, everybody := t.whoMayComeIn()
-	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words) {
+	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words, hex.EncodeToString(t.id[:])) {
 		return
 	}
 	log := s.Log.Info
@@ -45,7 +49,7 @@ func (s *Issuer) announcePeople(t *tenant) {
 		if t.ClientAuth == provider.PrivateKeyJWT {
 			facts = append(facts, "JWKS URL to register at the provider", t.clientJWKS())
 		}
-		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", document)...)
+		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", document, "tenant_id", hex.EncodeToString(t.id[:]))...)
 	}
 	const notYet = "is read at the first login"
 	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
@@ -96,17 +100,60 @@ func (s *Issuer) announceChange(t *tenant) {
 	if old == nil {
 		return
 	}
-	for _, c := range []struct{ label, before, now string }{
-		{"providerIssuer", old.ProviderIssuer, t.ProviderIssuer},
-		{"clientID", old.ClientID, t.ClientID},
-		{"clientAuth", old.ClientAuth, t.ClientAuth},
-		{"providerParameters", strings.Join(old.ProviderParameters, "&"), strings.Join(t.ProviderParameters, "&")},
-		{"scopes", strings.Join(old.UpstreamScopes, " "), strings.Join(t.UpstreamScopes, " ")},
-		{"requiredScopes", strings.Join(old.RequiredScopes, " "), strings.Join(t.RequiredScopes, " ")},
-	} {
-		if c.before != c.now && s.announced.First("change", t.PublicURL, c.label, c.before, c.now) {
-			s.Log.Info("label changed", t.named(), "label", c.label, "before", c.before, "now", c.now)
+	for i, now := range t.labels() {
+		before := old.labels()[i]
+		if before != now && s.announced.First("change", t.PublicURL, now.name, before.value, now.value) {
+			s.Log.Info("label changed", t.named(), "label", now.name, "before", before.shown(), "now", now.shown())
 		}
+	}
+}
+
+// labelValue is a label as the operator wrote it, or as it counts if it was left out.
+type labelValue struct{ name, value string }
+
+// labels are all that the plugin sends, so that no label can change in silence.
+func (t *tenant) labels() []labelValue {
+	fields := reflect.ValueOf(t).Elem()
+	all := make([]labelValue, len(hopMembers))
+	for i, m := range hopMembers {
+		value := fields.Field(m.field).Interface()
+		text := fmt.Sprint(value)
+		if list, ok := value.([]string); ok {
+			text = strings.Join(list, cmp.Or(labelSeparators[m.name], ","))
+		}
+		all[i] = labelValue{cmp.Or(labelNames[m.name], m.name), text}
+	}
+	return all
+}
+
+// labelSeparators are of lists that are not written with commas (docs/labels.md).
+var labelSeparators = map[string]string{"scopes": " ", "requiredScopes": " ", "scopesSupported": " ", "providerParameters": "&"}
+
+// labelNames are of members that are named otherwise than their label.
+var labelNames = map[string]string{"identityClaims": "identityHeaders"}
+
+// maxShown is how many bytes of a label a line holds: a logo has thousands.
+const maxShown = 500
+
+// shown is what may stand in the log: of a secret, the name of its variable and nothing else.
+func (l labelValue) shown() string {
+	switch {
+	case l.name == "clientSecret" && l.value != "" && !strings.HasPrefix(l.value, "env:"):
+		return "(a secret, not shown)"
+	case len(l.value) > maxShown:
+		return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(l.value[:maxShown], ""), len(l.value))
+	}
+	return l.value
+}
+
+// announceKey says that another signing key signs from now on. It is called where a hop header is
+// opened: a timer would stand still in a frozen process. On Lambda each process lives too short for
+// the line to mean anything.
+func (s *Issuer) announceKey() {
+	now := s.Now()
+	epoch := s.Schedule.Epoch(now)
+	if before := s.epoch.Swap(epoch); before != epoch && !s.OnLambda {
+		s.Log.Info("signing key changed", "epoch", epoch, "before", before, "next key", s.Schedule.NextKey(now).Format(time.RFC3339))
 	}
 }
 
@@ -182,13 +229,15 @@ func (c *counters) snapshot() map[string]int64 {
 }
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a
-// new master is promoted. Master ids are public: each sealed value has one. The counters count this
-// replica alone. Strangers can ask for a function's URL too, and learn nothing there: the
-// function's log shows the masters.
+// new master is promoted, and when the next signing key begins to sign. Master ids are public: each
+// sealed value has one. The counters count this replica alone. Strangers can ask for a function's
+// URL too, and learn nothing there: the function's log shows the masters.
 func (s *Issuer) healthz(w http.ResponseWriter, r *http.Request) {
 	health := map[string]any{"status": "ok"}
 	if !s.OnLambda {
 		health["version"], health["masters"], health["counters"] = s.Version, s.Ring.MasterIDs(), s.counters.snapshot()
+		now := s.Now()
+		health["signing_key"] = map[string]any{"epoch": s.Schedule.Epoch(now), "next": s.Schedule.NextKey(now).Format(time.RFC3339)}
 	}
 	w.Header().Set(MarkHeader, UnboundMark)
 	writeJSON(w, http.StatusOK, health)

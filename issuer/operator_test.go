@@ -97,7 +97,18 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 		{"parameters for the provider", func(l *labels) { l.ProviderParameters = []string{"prompt=consent", "hd=example.com"} }, "label changed",
 			map[string]any{"label": "providerParameters", "before": "", "now": "prompt=consent&hd=example.com"}},
 		{"nothing", func(*labels) {}, "label changed", nil},
-		{"a name for people", func(l *labels) { l.DisplayName = "Our wiki" }, "label changed", nil},
+		{"a name for people", func(l *labels) { l.DisplayName = "Our wiki" }, "label changed", map[string]any{"label": "displayName", "now": "Our wiki"}},
+		{"an access rule", func(l *labels) { l.AllowedEmails = []string{"anna@example.com", "ben@example.com"} }, "label changed",
+			map[string]any{"label": "allowedEmails", "before": "", "now": "anna@example.com,ben@example.com"}},
+		{"identity headers", func(l *labels) { l.IdentityClaims = []string{"email"} }, "label changed", map[string]any{"label": "identityHeaders", "now": "email"}},
+		{"refresh", func(l *labels) { l.Refresh = "session" }, "label changed", map[string]any{"label": "refresh", "before": "auto", "now": "session"}},
+		{"the check", func(l *labels) { l.UpstreamCheckInterval = 60 }, "label changed", map[string]any{"label": "upstreamCheckInterval", "now": "60"}},
+		{"a secret's name", func(l *labels) { l.ClientSecret = "env:WIKI_CLIENT_SECRET" }, "label changed",
+			map[string]any{"label": "clientSecret", "before": "(a secret, not shown)", "now": "env:WIKI_CLIENT_SECRET"}},
+		{"a secret", func(l *labels) { l.ClientSecret = "a new one that nobody reads" }, "label changed",
+			map[string]any{"label": "clientSecret", "before": "(a secret, not shown)", "now": "(a secret, not shown)"}},
+		{"a picture", func(l *labels) { l.Logo = "data:image/png;base64," + strings.Repeat("A", 600) }, "label changed",
+			map[string]any{"label": "logo", "now": "data:image/png;base64," + strings.Repeat("A", 478) + "… (622 bytes)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, nil, nil)
@@ -124,6 +135,9 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 					t.Errorf("%v", lines)
 				}
 				return
+			}
+			if strings.Contains(w.log.String(), "that nobody reads") {
+				t.Error("the log holds the secret")
 			}
 			if len(lines) != 2 { // there and back
 				t.Fatalf("%d lines: %v", len(lines), lines)
@@ -362,5 +376,42 @@ func TestProviderIsAskedAheadAndNobodyWaits(t *testing.T) {
 	w.get(tn.PublicURL+"/oauth/jwks.json").wants(t, 200, "")
 	if len(held) != 17 {
 		t.Error("those that ended still count")
+	}
+}
+
+func TestLogSaysWhenAnotherKeySigns(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	ask := func() { w.get(w.wiki.PublicURL+"/oauth/jwks.json").wants(t, 200, "") }
+	ask()
+	if lines := linesOf(t, w.log.String(), "signing key changed"); len(lines) != 0 {
+		t.Fatalf("before the first change: %v", lines)
+	}
+	shown := func() (epoch float64, next time.Time) {
+		t.Helper()
+		key, _ := w.direct("GET", "/healthz").JSON["signing_key"].(map[string]any)
+		next, err := time.Parse(time.RFC3339, fmt.Sprint(key["next"]))
+		if err != nil {
+			t.Fatalf("%v: %v", key, err)
+		}
+		epoch, _ = key["epoch"].(float64)
+		return epoch, next
+	}
+	before, next := shown()
+	if left := next.Sub(w.clock.Now()); left <= 0 {
+		t.Fatalf("the next key signed %v ago", -left)
+	}
+	w.clock.Add(next.Sub(w.clock.Now()) - time.Second)
+	ask()
+	if now, _ := shown(); now != before || len(linesOf(t, w.log.String(), "signing key changed")) != 0 {
+		t.Fatalf("a second before: epoch %v, before %v", now, before)
+	}
+	w.clock.Add(time.Minute)
+	ask()
+	w.clock.Add(time.Minute)
+	ask()
+	now, after := shown()
+	lines := linesOf(t, w.log.String(), "signing key changed")
+	if now != before+1 || !after.After(next) || len(lines) != 1 || lines[0]["epoch"] != now || lines[0]["before"] != before || lines[0]["next key"] != after.Format(time.RFC3339) {
+		t.Errorf("epoch %v after %v, next %v; %v", now, before, after, lines)
 	}
 }

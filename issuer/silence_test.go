@@ -228,3 +228,45 @@ func TestShortTokensAreWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+// slow is a transport to a provider that thinks before it answers.
+type slow struct {
+	next  http.RoundTripper
+	clock *issuertest.Clock
+	takes time.Duration
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.clock.Add(s.takes)
+	return s.next.RoundTrip(r)
+}
+
+func TestProviderThatIsSlowIsNamedOnceInTenMinutes(t *testing.T) {
+	var s *slow
+	w := newWorld(t, nil, func(w *world) {
+		s = &slow{next: w.idp.Transport, clock: w.clock}
+		w.config = func(c *issuer.Config) { c.Transport = s }
+	})
+	const warning = "the provider is slow: people wait for it at each login and refresh"
+	a := w.register(w.wiki.PublicURL, nil)
+	s.takes = 1999 * time.Millisecond
+	a.login()
+	if lines := linesOf(t, w.log.String(), warning); len(lines) != 0 {
+		t.Fatalf("%v", lines)
+	}
+	if lines := linesOf(t, w.log.String(), "provider asked"); len(lines) != 3 || lines[1]["milliseconds"] != 1999.0 || lines[1]["path"] != "/token" || lines[1]["provider"] != w.idp.Issuer || lines[1]["answered"] != true {
+		t.Fatalf("%v", lines)
+	}
+	s.takes = 2 * time.Second
+	a.login()
+	a.login()
+	lines := linesOf(t, w.log.String(), warning)
+	if len(lines) != 1 || lines[0]["level"] != "WARN" || lines[0]["milliseconds"] != 2000.0 || lines[0]["provider"] != w.idp.Issuer {
+		t.Fatalf("%v", lines)
+	}
+	w.clock.Add(10 * time.Minute)
+	a.login()
+	if lines := linesOf(t, w.log.String(), warning); len(lines) != 2 {
+		t.Errorf("%v", lines)
+	}
+}

@@ -42,6 +42,11 @@ func (s Schedule) Epoch(t time.Time) uint32 {
 	return uint32(t.Unix() / int64(s.Rotation/time.Second))
 }
 
+// NextKey returns when the key after that of t begins to sign, in UTC.
+func (s Schedule) NextKey(t time.Time) time.Time {
+	return time.Unix(int64(s.Epoch(t)+1)*int64(s.Rotation/time.Second), 0).UTC()
+}
+
 // Published is the range of epochs whose keys verify at t: the previous ones during the overlap,
 // the current one, and at least the next one, so that no verifier meets a key before it was
 // published.

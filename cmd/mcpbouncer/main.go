@@ -29,7 +29,7 @@ const usage = `usage: mcpbouncer [command]
   inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
   doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
-  healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves
+  healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health; --json as it was sent
   version       print the version
 
 docs/configuration.md lists the environment variables.
@@ -79,7 +79,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":
-		return healthcheck()
+		return healthcheck(args, out)
 	case "version":
 		_, err := fmt.Fprintln(out, version())
 		return err

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,6 +201,15 @@ func TestHealthIsThatOfTheAddress(t *testing.T) {
 	}
 }
 
+// healthPrinted is the whole health, as healthcheck prints it.
+var healthPrinted = regexp.MustCompile(`^status    ok
+version   \S+
+masters   \S+
+next key  \S+Z \(in \d+\.\d days; epoch \d+ signs now\)
+since this process began:
+(  [a-z_]+ +0
+)+$`)
+
 // The test runs a sidecar from its first line to SIGTERM, while a request is under way.
 func TestServe(t *testing.T) {
 	ring, err := sealing.ParseRing(keyOne)
@@ -236,8 +246,15 @@ func TestServe(t *testing.T) {
 			addr := next("serving")["addr"].(string)
 
 			for _, spelling := range []string{addr, strings.Replace(addr, "127.0.0.1", "", 1), strings.Replace(addr, "127.0.0.1", "0.0.0.0", 1)} {
-				if out, err := program(map[string]string{"BOUNCER_LISTEN_ADDR": spelling}, "healthcheck").CombinedOutput(); err != nil || len(out) > 0 {
+				if out, err := program(map[string]string{"BOUNCER_LISTEN_ADDR": spelling}, "healthcheck").CombinedOutput(); err != nil || !healthPrinted.Match(out) {
 					t.Errorf("healthcheck of %s: %v %s", spelling, err, out)
+				}
+				var sent struct {
+					Status string
+					Key    struct{ Next time.Time } `json:"signing_key"`
+				}
+				if out, err := program(map[string]string{"BOUNCER_LISTEN_ADDR": spelling}, "healthcheck", "--json").CombinedOutput(); err != nil || json.Unmarshal(out, &sent) != nil || sent.Status != "ok" || sent.Key.Next.IsZero() {
+					t.Errorf("healthcheck --json of %s: %v %s", spelling, err, out)
 				}
 			}
 			resp, err := http.Get("http://" + addr + "/oauth/token")
@@ -265,6 +282,9 @@ func TestServe(t *testing.T) {
 			answer := bufio.NewReader(conn)
 			if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 				t.Fatalf("%q, %v", line, err)
+			}
+			if asked := next("provider asked"); asked["path"] != "/.well-known/openid-configuration" || asked["answered"] != true {
+				t.Errorf("%v", asked)
 			}
 			if who := next("who may come in"); who["its discovery document"] != "read" || who["redirect URI to register at the provider"] != "https://mcp.localhost/wiki/oauth/callback" {
 				t.Errorf("%v", who)

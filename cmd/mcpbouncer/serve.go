@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,7 +62,7 @@ func serve(out io.Writer) error {
 	if e.DBPath != "" {
 		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs(), "replay_guard", iss.ReplayGuard.Kind())
+	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs(), "replay_guard", iss.ReplayGuard.Kind(), "days to the next key", daysToNextKey(iss))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -69,6 +74,12 @@ func serve(out io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	return server.Shutdown(ctx)
+}
+
+// daysToNextKey has one decimal.
+func daysToNextKey(iss *issuer.Issuer) float64 {
+	now := iss.Now()
+	return math.Round(iss.Schedule.NextKey(now).Sub(now).Hours()/24*10) / 10
 }
 
 func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
@@ -98,8 +109,12 @@ func checkStores(iss *issuer.Issuer, log *slog.Logger) error {
 	return nil
 }
 
-// healthcheck is for a container without a shell.
-func healthcheck() error {
+// healthcheck is for a container without a shell. It prints the health that it read.
+func healthcheck(args []string, out io.Writer) error {
+	asJSON := slices.Equal(args, []string{"--json"})
+	if len(args) > 0 && !asJSON {
+		return fmt.Errorf("healthcheck: %q is no flag; there is --json", args[0])
+	}
 	e, err := readEnvironment()
 	if err != nil {
 		return err
@@ -126,6 +141,49 @@ func healthcheck() error {
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("healthcheck: the sidecar answered %s", resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	return writeHealth(out, body, asJSON, time.Now())
+}
+
+// health is what /healthz shows (issuer/operator.go). A sidecar of another version may show less.
+type health struct {
+	Status     string           `json:"status"`
+	Version    string           `json:"version"`
+	Masters    []string         `json:"masters"`
+	Counters   map[string]int64 `json:"counters"`
+	SigningKey struct {
+		Epoch uint32    `json:"epoch"`
+		Next  time.Time `json:"next"`
+	} `json:"signing_key"`
+}
+
+// writeHealth prints what was read. Whatever it is, the sidecar serves: an answer in another form
+// must not make a container look ill.
+func writeHealth(out io.Writer, body []byte, asJSON bool, now time.Time) error {
+	var h health
+	if asJSON || json.Unmarshal(body, &h) != nil {
+		_, err := fmt.Fprintln(out, strings.TrimSpace(string(body)))
+		return err
+	}
+	fmt.Fprintf(out, "status    %s\n", h.Status)
+	if h.Version != "" {
+		fmt.Fprintf(out, "version   %s\n", h.Version)
+	}
+	if len(h.Masters) > 0 {
+		fmt.Fprintf(out, "masters   %s\n", strings.Join(h.Masters, " "))
+	}
+	if next := h.SigningKey.Next; !next.IsZero() {
+		fmt.Fprintf(out, "next key  %s (in %.1f days; epoch %d signs now)\n", next.UTC().Format(time.RFC3339), next.Sub(now).Hours()/24, h.SigningKey.Epoch)
+	}
+	if len(h.Counters) > 0 {
+		fmt.Fprintln(out, "since this process began:")
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Counters)) {
+		fmt.Fprintf(out, "  %-18s %d\n", name, h.Counters[name])
 	}
 	return nil
 }

@@ -40,7 +40,8 @@ type silence struct {
 	mu    sync.Mutex // guards until for one access
 	until time.Time  // nobody asks before; zero while the provider answers
 
-	confirming atomic.Bool // one request asks whether the provider lives
+	confirming atomic.Bool  // one request asks whether the provider lives
+	slowSaid   atomic.Int64 // when the log last said that it is slow, in Unix seconds; 0: never
 }
 
 // enter says whether a request may ask. The first one that comes when the pause is over may, and
@@ -110,6 +111,7 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errPaused
 	}
 	resp, err := a.next.RoundTrip(r)
+	a.took(r, began, err == nil)
 	if err != nil {
 		a.failed(r.Context(), began, err)
 		return nil, err
@@ -117,6 +119,32 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.known.ended()
 	resp.Body = &attentiveBody{resp.Body, a, r.Context(), began}
 	return resp, nil
+}
+
+const (
+	// slowAfter is from when on a person notices the wait: a login asks the provider two or three
+	// times.
+	slowAfter = 2 * time.Second
+	// slowAgain is how long the log says nothing more about the same slow provider.
+	slowAgain = 10 * time.Minute
+)
+
+// took logs how long the provider took to begin its answer. A request without an answer is no
+// slow one: other lines name its cause.
+func (a attentive) took(r *http.Request, began time.Time, answered bool) {
+	now := a.all.Now()
+	took := now.Sub(began)
+	facts := []any{"provider", a.issuer, "method", r.Method, "path", r.URL.Path, "milliseconds", took.Milliseconds()}
+	a.all.Log.Debug("provider asked", append(facts, "answered", answered)...)
+	if !answered || took < slowAfter {
+		return
+	}
+	last := a.known.slowSaid.Load()
+	if last == 0 || now.Sub(time.Unix(last, 0)).Abs() >= slowAgain {
+		if a.known.slowSaid.CompareAndSwap(last, now.Unix()) {
+			a.all.Log.Warn("the provider is slow: people wait for it at each login and refresh", facts...)
+		}
+	}
 }
 
 // failed judges a request that got no answer.
