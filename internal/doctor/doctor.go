@@ -2,9 +2,9 @@
 // them, and who can mend it.
 //
 // The server may be anybody's, and hostile. So what is read is bounded, redirects are followed
-// within one origin only, addresses that a server names are asked by https or on this computer, a
-// token goes nowhere but to the MCP server itself, and no text of a server reaches a terminal but
-// through package report.
+// within one origin only, and addresses that a server names are asked by https or on this computer.
+// An access token goes to the MCP server, and to the revocation endpoint when the login is over; no
+// text of a server reaches a terminal but through package report.
 package doctor
 
 import (
