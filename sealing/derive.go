@@ -199,8 +199,21 @@ func (m master) clientKey(issuer, clientID string) *ecdsa.PrivateKey {
 // Pseudonym names a subject in the log: 16 characters, the same for the same subject of the same
 // tenant until another master becomes the first, and useless to somebody who has only the log.
 func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
-	sum := r.masters[0].tenantMAC(labelPseudonym, tenant, subject)
-	return base64.RawURLEncoding.EncodeToString(sum[:12])
+	return r.masters[0].pseudonym(tenant, subject)
+}
+
+// Pseudonyms are what each master of the ring calls a subject, in the order of MasterIDs: the first
+// is Pseudonym, the others stand in lines from when another master was the first.
+func (r *Ring) Pseudonyms(tenant TenantID, subject string) []string {
+	all := make([]string, len(r.masters))
+	for i, m := range r.masters {
+		all[i] = m.pseudonym(tenant, subject)
+	}
+	return all
+}
+
+func (m master) pseudonym(tenant TenantID, subject string) string {
+	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelPseudonym, tenant, subject)[:12])
 }
 
 // Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key,

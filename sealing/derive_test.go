@@ -86,6 +86,9 @@ func TestLoginSeed(t *testing.T) {
 
 func TestNamesInTheLog(t *testing.T) {
 	r := ring(t, "one")
+	if both := ring(t, "new", "one").Pseudonyms(wiki, "alice"); len(both) != 2 || both[0] != ring(t, "new").Pseudonym(wiki, "alice") || both[1] != r.Pseudonym(wiki, "alice") {
+		t.Errorf("under each master: %q", both)
+	}
 	alice := r.Pseudonym(wiki, "alice")
 	for _, c := range []struct {
 		name string

@@ -29,6 +29,7 @@ const usage = `usage: mcpbouncer [command]
   inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
   doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
+  who           say which pseudonym of the log is which person: who < LOG; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health; --json as it was sent
   version       print the version
 
@@ -76,6 +77,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return runInspect(args, in, out, time.Now())
 	case "doctor":
 		return runDoctor(args, in, out, os.Stderr)
+	case "who":
+		return runWho(args, in, out)
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

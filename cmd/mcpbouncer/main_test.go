@@ -327,7 +327,7 @@ func TestServeOnAnAddressThatIsTaken(t *testing.T) {
 // started.
 func TestHelpOfEachCommand(t *testing.T) {
 	clean(t, nil)
-	for _, command := range []string{"serve", "keygen", "hop-key", "healthcheck", "version", "seal-secret", "client create", "key create", "inspect", "deny"} {
+	for _, command := range []string{"serve", "keygen", "hop-key", "healthcheck", "version", "seal-secret", "client create", "key create", "inspect", "deny", "who"} {
 		for _, flag := range []string{"--help", "-h"} {
 			var out strings.Builder
 			err := run(append(strings.Fields(command), flag), strings.NewReader(""), &out)
