@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -105,6 +106,11 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	s.Log.Info("token issued", "grant", grantType, t.named(),
 		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
 		"family", r.loginID(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
+	stage := metrics.Token
+	if grantType == "refresh_token" {
+		stage = metrics.Refreshed
+	}
+	s.Metrics.Stage(t.Resource, c.product(), stage)
 	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
 }
 

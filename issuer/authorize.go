@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -26,6 +27,8 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	id := s.newConsentID()
 	host, loopback := redirecturi.Shown(req.RedirectURI)
 	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
+	s.Metrics.Remember(req.Client, c.product())
+	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
 	verified, unread := "", ""
 	switch {
 	case !c.byDocument():

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/packed"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -75,6 +76,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	if used { // many providers end what they gave for a code that comes to them again
 		return nil, errLoginFinished
 	}
+	s.Metrics.Stage(t.Resource, s.Metrics.ProductOf(req.Client, req.RedirectURI), metrics.Returned)
 	if !weburl.IsWeb(req.RedirectURI) && s.unfinished.has(mark, s.Now()) {
 		// The page was reloaded. Its cookie stays as it is, and so lives no longer than what is
 		// kept.

@@ -73,6 +73,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 		s.guardFailed(t, err)
 		return s.stale(t, presented, g, temporarilyUnavailable("the login cannot be checked at the moment", err))
 	case v != replay.Fresh:
+		s.Metrics.Guard(v.String())
 		return s.notFresh(ctx, t, c, presented, g, v, first)
 	}
 	// After the step; if it fails, the lease ends by itself.
@@ -86,7 +87,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 		}
 		if e := asError(err); e.Status < http.StatusInternalServerError {
 			s.counters.add(loginsRefused)
-			s.endLogin(ctx, t, c, g, fmt.Sprintf("the provider was asked about it: %v", e.cause))
+			s.endLogin(ctx, t, c, g, "provider", fmt.Sprintf("the provider was asked about it: %v", e.cause))
 			return renewal{}, err
 		}
 		return s.stale(t, presented, g, err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -48,6 +49,14 @@ func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "h
 // keyRequired says whether the client must authenticate with its key. It is decided when consent is
 // asked and stays so for this login, whatever the document says later.
 func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }
+
+// product is the client's in the metrics.
+func (c client) product() string {
+	if c.machine() {
+		return metrics.Product("machine:", nil, "")
+	}
+	return metrics.Product(c.id, c.RedirectURIs, c.Name)
+}
 
 func (c client) hash() [sha256.Size]byte { return sha256.Sum256([]byte(c.id)) }
 

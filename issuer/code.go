@@ -365,9 +365,13 @@ func (s *Issuer) markCode(ctx context.Context, t *tenant, code authorizationCode
 		}
 	case !use.First:
 		s.counters.add(codesReused)
+		s.Metrics.Guard("code_used")
 		return nil, invalidGrant("the authorization code was used before; authorize again")
 	case use.Left != nil:
 		s.unfinished.put(mark, use.Left, s.Now())
+	}
+	if s.ReplayGuard != nil && err == nil {
+		s.Metrics.Guard("code_fresh")
 	}
 	return handBack, nil
 }

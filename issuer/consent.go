@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -77,6 +78,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
 	cookies = append(cookies, t.staleLogins(r)...)
+	s.Metrics.Stage(t.Resource, s.Metrics.ProductOf(req.Client, req.RedirectURI), metrics.Consented)
 	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer)
 	return &page{
 		template: continueTemplate,

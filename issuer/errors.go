@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
@@ -129,6 +130,11 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 	if e.Code == "not_found" {
 		endpoint = "unknown" // such a path may be anything, a mistyped token too
 	}
+	measured := endpoint
+	if document, below := splitDocument(r.URL.Path); below != "" && e.Code != "not_found" {
+		measured = document // below it stands what a stranger writes
+	}
+	s.Metrics.Refused(t.Resource, measured, refusalCause(e))
 	args := []any{"endpoint", endpoint, t.named(), "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
 	if e.client != "" {
 		args = append(args, "client", clientName(e.client))
@@ -140,6 +146,24 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		args = append(args, "reference", reference)
 	}
 	log("request refused", args...)
+}
+
+// refusalCause is the cause in the metrics: a word for what is behind an OAuth error, or its code.
+func refusalCause(e *Error) string {
+	for _, known := range []struct {
+		kind error
+		word string
+	}{
+		{errDenied, "denied"}, {errWithheld, "scope_withheld"}, {errNotAdmitted, "not_admitted"},
+		{provider.ErrOurFault, "provider_refuses_us"}, {provider.ErrSetUp, "provider_set_up"}, {provider.ErrAway, "provider_away"},
+		{provider.ErrRefused, "provider_answer"}, {provider.ErrEnded, "provider_ended"},
+		{clientdoc.ErrUnreadable, "document_unreadable"}, {clientdoc.ErrWithdrawn, "document_withdrawn"},
+	} {
+		if errors.Is(e.cause, known.kind) {
+			return known.word
+		}
+	}
+	return e.Code
 }
 
 // newReference names an error page in the log, so that a person can report it.

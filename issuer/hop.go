@@ -101,9 +101,9 @@ func (s *Issuer) strangeHop(value string) *refusal {
 	mine := s.Ring.HopKeyIDs()
 	switch {
 	case value == "":
-		return &refusal{cause: "no hop header: whoever asks is not the plugin"}
+		return &refusal{kind: "missing", cause: "no hop header: whoever asks is not the plugin"}
 	case err != nil:
-		return &refusal{cause: "a hop header that is malformed, or of another format"}
+		return &refusal{kind: "malformed", cause: "a hop header that is malformed, or of another format"}
 	case slices.Contains(mine, id):
 		return &refusal{kind: "forged", cause: "a hop header that was changed, or is forged (key id " + id + ")"}
 	}
@@ -127,6 +127,12 @@ type refusal struct {
 func (r *refusal) sealFor(hop *sealing.Hop) *refusal {
 	r.sealed = hop.SealReason(r.reason)
 	return r
+}
+
+// word is the refusal in the metrics: the first word of the reason, or of what is logged once.
+func (r *refusal) word() string {
+	word, _, _ := strings.Cut(cmp.Or(r.reason, r.kind), " ")
+	return word
 }
 
 func (r *refusal) Error() string { return r.cause }
@@ -256,6 +262,7 @@ func (s *Issuer) pluginRoutes() []route {
 func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *refusal
 	errors.As(err, &refused)
+	s.Metrics.HopRefused(refused.word())
 	h := w.Header()
 	h[hopHeader] = refusedHop
 	h[MarkHeader] = unboundMark

@@ -46,6 +46,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
@@ -109,6 +110,9 @@ type Config struct {
 	// OnLambda is whether this process is one of many short-lived ones of AWS Lambda. The URL is
 	// then open to everybody, and each process says anew what it has to say. Default: false.
 	OnLambda bool
+
+	// Metrics counts what happens. Default: nil, so nothing is counted.
+	Metrics *metrics.Metrics
 
 	// Version is what /healthz shows, other than on Lambda. Default: empty.
 	Version string
@@ -209,11 +213,12 @@ func New(c Config) (*Issuer, error) {
 	}
 	s := &Issuer{Config: c}
 	s.epoch.Store(c.Schedule.Epoch(c.Now()))
-	s.providers = provider.Providers{Ring: c.Ring, Transport: c.Transport, Now: c.Now, Wait: c.Wait, Getenv: c.Getenv, Log: c.Log, OnLambda: c.OnLambda}
-	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log}
+	s.providers = provider.Providers{Ring: c.Ring, Transport: c.Transport, Now: c.Now, Wait: c.Wait, Getenv: c.Getenv, Log: c.Log, OnLambda: c.OnLambda, Asked: c.Metrics.Provider}
+	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log, Fetched: c.Metrics.Document}
 	if c.Deny != nil {
-		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures) }}
+		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures); c.Metrics.DenyFailed() }}
 	}
+	s.Metrics.Show(metrics.Standing{Version: c.Version, AccessTokenTTL: c.AccessTokenTTL, Key: s.signingKey, Deny: s.denied.Standing})
 	return s, nil
 }
 

@@ -175,13 +175,15 @@ func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
 }
 
 // loginEnded is the operator's record of the end of a login.
-func (s *Issuer) loginEnded(t *tenant, c client, g grant, because string) {
+func (s *Issuer) loginEnded(t *tenant, c client, g grant, cause, because string) {
+	s.Metrics.LoginEnded(t.Resource, cause)
 	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
 		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.loginID(), "generation", g.Step)
 }
 
 func (s *Issuer) guardFailed(t *tenant, err error) {
 	s.counters.add(guardFailures)
+	s.Metrics.GuardFailed()
 	s.Log.Error("the replay guard did not answer", t.named(), "cause", err)
 }
 
@@ -226,6 +228,12 @@ func (c *counters) snapshot() map[string]int64 {
 		all[name] = c[n].Load()
 	}
 	return all
+}
+
+// signingKey is for the metrics.
+func (s *Issuer) signingKey() (epoch uint32, next time.Duration) {
+	now := s.Now()
+	return s.Schedule.Epoch(now), s.Schedule.NextKey(now).Sub(now)
 }
 
 // healthz shows which masters this replica holds, so that an operator can compare replicas before a

@@ -191,6 +191,7 @@ func (s *Issuer) renew(ctx context.Context, t *tenant, c client, presented strin
 		next.outcome = rotatedShort
 		return next, nil
 	}
+	s.Metrics.Guard(v.String())
 	if v == replay.Fresh {
 		return next, nil
 	}
@@ -217,13 +218,13 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 		// which only a replay can bring about.
 	}
 	s.counters.add(loginsReused)
-	s.endLogin(ctx, t, c, g, "a refresh token was presented again")
+	s.endLogin(ctx, t, c, g, "reused", "a refresh token was presented again")
 	return renewal{}, invalidGrant("this refresh token was used before, so the login is over; authorize again")
 }
 
 // endLogin makes the guard, if there is one, refuse all refresh tokens of a login that is over.
-func (s *Issuer) endLogin(ctx context.Context, t *tenant, c client, g grant, because string) {
-	s.loginEnded(t, c, g, because)
+func (s *Issuer) endLogin(ctx context.Context, t *tenant, c client, g grant, cause, because string) {
+	s.loginEnded(t, c, g, cause, because)
 	s.endAtGuard(ctx, t, g)
 }
 

@@ -50,7 +50,7 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	default:
 		return temporarilyUnavailable("the sign-in provider cannot be reached; try again", err)
 	}
-	s.loginEnded(t, c, g, "its client revoked it")
+	s.loginEnded(t, c, g, "revoked", "its client revoked it")
 	s.counters.add(loginsRevoked)
 	w.WriteHeader(http.StatusOK)
 	return nil

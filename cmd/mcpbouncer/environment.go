@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -108,6 +109,10 @@ type environment struct {
 
 	// ListenAddr is the address on which the sidecar listens. Default: `:8080`.
 	ListenAddr string `split_words:"true" default:":8080"`
+
+	// MetricsAddr is the address on which `GET /metrics` is served to Prometheus, such as `:9090`;
+	// never `BOUNCER_LISTEN_ADDR`. Not on AWS Lambda. Default: none, so nothing is counted.
+	MetricsAddr string `split_words:"true"`
 
 	// LogLevel is the least level that is logged: `debug`, `info`, `warn` or `error`. Default:
 	// `info`.
@@ -259,8 +264,13 @@ func (e *environment) logger(out io.Writer) *slog.Logger {
 }
 
 func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
+	var counted *metrics.Metrics
+	if e.MetricsAddr != "" && !onLambda() {
+		counted = metrics.New()
+	}
 	return issuer.Config{
-		Ring: e.ring,
+		Ring:    e.ring,
+		Metrics: counted,
 		Schedule: sealing.Schedule{
 			Rotation: time.Duration(e.KeyRotationDays) * 24 * time.Hour,
 			Overlap:  time.Duration(e.KeyOverlapHours) * time.Hour,

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 )
 
@@ -57,6 +58,13 @@ func serve(out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give a free address such as :8080", e.ListenAddr, err)
 	}
+	if iss.Metrics != nil {
+		stop, err := serveMetrics(e.MetricsAddr, iss.Metrics, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if e.DBPath != "" {
@@ -74,6 +82,27 @@ func serve(out io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	return server.Shutdown(ctx)
+}
+
+// serveMetrics serves /metrics at an address of its own: everybody reaches the other one through
+// the plugin.
+func serveMetrics(addr string, m *metrics.Metrics, log *slog.Logger) (stop func() error, err error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("BOUNCER_METRICS_ADDR=%q: %w; give a free address such as :9090, or none", addr, err)
+	}
+	server := &http.Server{
+		Handler:           m.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    issuer.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
+	}
+	log.Info("serving metrics", "addr", listener.Addr().String())
+	go server.Serve(listener)
+	return server.Close, nil
 }
 
 // daysToNextKey has one decimal.

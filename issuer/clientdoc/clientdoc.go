@@ -72,6 +72,8 @@ type Fetcher struct {
 	Reserved func(host string) bool
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Fetched is told what became of each fetch: read, invalid, withdrawn, silent or unreadable.
+	Fetched func(result string)
 
 	mu      sync.Mutex // guards the maps for one access; never held during a fetch
 	copies  map[Source]copied
@@ -190,6 +192,9 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 		err = valid(body)
 	}
 	flight.body, flight.err = body, err
+	if f.Fetched != nil {
+		f.Fetched(resultOf(err))
+	}
 	now := f.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,6 +218,20 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 	if errors.Is(err, errSilent) {
 		f.pause(weburl.HostOf(source.url), now)
 	}
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "read"
+	case errors.Is(err, ErrWithdrawn):
+		return "withdrawn"
+	case errors.Is(err, errSilent):
+		return "silent"
+	case errors.Is(err, ErrUnreadable):
+		return "unreadable"
+	}
+	return "invalid"
 }
 
 // pause remembers that a host hung. It says nothing about any document.

@@ -91,6 +91,19 @@ func (l *List) Current(ctx context.Context) (*Document, error) {
 	return next.Document, nil
 }
 
+// Standing returns the serial of the copy that serves and the time since it was read or tried last;
+// false if none was ever read.
+func (l *List) Standing() (serial uint64, age time.Duration, read bool) {
+	if l == nil {
+		return 0, 0, false
+	}
+	c := l.current.Load()
+	if c == nil {
+		return 0, 0, false
+	}
+	return uint64(c.Serial), l.Now().Sub(c.readAt), true
+}
+
 // wasRead is the operator's record that an edit has arrived, and of what in it does nothing.
 func (l *List) wasRead(d *Document) {
 	l.Log.Info("deny document read", "serial", d.Serial)

@@ -234,7 +234,7 @@ func (p *Provider) userinfo(ctx context.Context, token *oauth2.Token, subject st
 
 // askUserinfo reads one answer: a JSON object, or a signed JWT that holds one (§5.3.2).
 func (p *Provider) askUserinfo(ctx context.Context, token *oauth2.Token) (claims, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.userinfoURL, nil)
+	r, err := http.NewRequestWithContext(withStep(ctx, "userinfo"), http.MethodGet, p.userinfoURL, nil)
 	if err != nil {
 		return nil, errors.New("userinfo_endpoint is no URL")
 	}

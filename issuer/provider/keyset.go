@@ -136,7 +136,7 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	}
 	// Others wait with this request, so it does not end when its client hangs up. It holds nothing
 	// that a stranger has chosen.
-	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(context.Background()), at)
+	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(withStep(context.Background(), "keys")), at)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {

@@ -66,6 +66,9 @@ type Providers struct {
 	// OnLambda says that a process lives too short to remember since when a provider has refused
 	// this server.
 	OnLambda bool
+	// Asked is told of each request: the host, the step of it, how long the answer took to begin
+	// (negative: it was not sent), and what went wrong. Nil: nobody is.
+	Asked func(host, step string, took time.Duration, cause string)
 
 	documents documentCache
 	standings standings

@@ -57,7 +57,7 @@ func grantedScope(token *oauth2.Token) *string {
 //
 // The context should not end when a client hangs up: the code is spent by then.
 func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code string, kept *Answer) (Person, *Answer, error) {
-	ctx, cancel := p.exchange(withStrangersInput(ctx))
+	ctx, cancel := p.exchange(withStep(withStrangersInput(ctx), "redeem"))
 	defer cancel()
 	if kept != nil {
 		who, err := p.loginOf(ctx, seed, kept.token())

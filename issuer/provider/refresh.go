@@ -28,7 +28,7 @@ const StaleWindow = 2 * time.Hour
 // known claims stand for StaleWindow, since UnreadSince. The error is one of ErrEnded, ErrRefused,
 // ErrAway and ErrOurFault. After the last two nothing has moved, as far as can be known.
 func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Person, error) {
-	ctx, cancel := p.exchange(ctx)
+	ctx, cancel := p.exchange(withStep(ctx, "refresh"))
 	defer cancel()
 	known := p.all.standings.of(p.client, p.secret)
 	token, err := p.postRefresh(ctx, p.config(), last.RefreshToken)

@@ -22,7 +22,7 @@ func (p *Provider) Revoke(ctx context.Context, refreshToken string) error {
 	if !p.RevokesOneLogin() {
 		return ErrNotRevocable
 	}
-	ctx, cancel := context.WithTimeout(outgoing.WithSecondTry(ctx), timeout)
+	ctx, cancel := context.WithTimeout(outgoing.WithSecondTry(withStep(ctx, "revoke")), timeout)
 	defer cancel()
 	form := url.Values{"token": {refreshToken}, "token_type_hint": {"refresh_token"}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.revocationURL, nil)

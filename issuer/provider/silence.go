@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -108,10 +109,12 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
+		a.tell(r.Context(), -1, "paused")
 		return nil, errPaused
 	}
 	resp, err := a.next.RoundTrip(r)
 	a.took(r, began, err == nil)
+	a.tell(r.Context(), a.all.Now().Sub(began), wentWrong(resp, err))
 	if err != nil {
 		a.failed(r.Context(), began, err)
 		return nil, err
@@ -119,6 +122,44 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.known.ended()
 	resp.Body = &attentiveBody{resp.Body, a, r.Context(), began}
 	return resp, nil
+}
+
+// step names what a request asks for. Discovery is what has no name.
+type step struct{}
+
+func withStep(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, step{}, name)
+}
+
+func (a attentive) tell(ctx context.Context, took time.Duration, cause string) {
+	if a.all.Asked == nil {
+		return
+	}
+	name, ok := ctx.Value(step{}).(string)
+	if !ok {
+		name = "discovery"
+	}
+	a.all.Asked(weburl.HostOf(a.issuer), name, took, cause)
+}
+
+// wentWrong says in a word what was wrong with an answer, or with its absence.
+func wentWrong(resp *http.Response, err error) string {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case err != nil:
+		return "unreachable"
+	case resp.StatusCode >= http.StatusInternalServerError:
+		return "server_error"
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return "busy"
+	case resp.StatusCode >= http.StatusBadRequest:
+		return "refused"
+	}
+	return ""
 }
 
 const (

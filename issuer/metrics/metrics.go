@@ -1,0 +1,273 @@
+// Package metrics counts what the sidecar does, and shows it to Prometheus.
+//
+// It promises that no label grows without a bound, that nothing of a stranger becomes a label's
+// value as it came, and that a nil *Metrics counts nothing. It does not know what a login is: the
+// endpoints say what has happened. What it has counted is this process's own, and begins at zero
+// when the process does.
+package metrics
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+)
+
+// Stages of a login, in their order.
+const (
+	Registered = "registered" // a client registered; not all do
+	Authorized = "authorized" // the consent page was shown
+	Consented  = "consented"  // the person allowed, and was sent to the provider
+	Returned   = "returned"   // the person came back from the provider with a code
+	Token      = "token"      // the first access token was issued
+	Refreshed  = "refreshed"  // a refresh gave another one
+)
+
+// A Declaration says what a metric is. docs/metrics.md is written from Declarations.
+type Declaration struct {
+	Name, Type string
+	Labels     []string
+	Meaning    string // one line, which is the HELP too
+}
+
+var (
+	logins           = declare("mcpbouncer_logins_total", "counter", "how many logins and clients have come to each stage", "tenant", "client", "stage")
+	refusals         = declare("mcpbouncer_refusals_total", "counter", "requests that the sidecar refused", "tenant", "endpoint", "cause")
+	loginsEnded      = declare("mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", "tenant", "cause")
+	providerDuration = declare("mcpbouncer_provider_request_duration_seconds", "histogram", "how long a provider took to begin its answer", "provider", "step")
+	providerErrors   = declare("mcpbouncer_provider_errors_total", "counter", "requests to a provider without an answer, or with one of status 400 or more", "provider", "step", "cause")
+	guardAnswers     = declare("mcpbouncer_guard_answers_total", "counter", "what the replay guard said of codes and refresh tokens", "answer")
+	guardFailures    = declare("mcpbouncer_guard_failures_total", "counter", "times that the replay guard could not be asked")
+	denyFailures     = declare("mcpbouncer_deny_failures_total", "counter", "times that the deny document could not be read")
+	denySerial       = declare("mcpbouncer_deny_serial", "gauge", "serial of the deny document that serves; absent until it was read")
+	denyAge          = declare("mcpbouncer_deny_age_seconds", "gauge", "time since the deny document was read or tried last; absent until it was read")
+	hopRefusals      = declare("mcpbouncer_hop_refusals_total", "counter", "hop headers that were refused", "cause")
+	keyEpoch         = declare("mcpbouncer_signing_key_epoch", "gauge", "epoch of the key that signs")
+	keyNext          = declare("mcpbouncer_signing_key_next_seconds", "gauge", "time until the next key begins to sign")
+	documents        = declare("mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", "result")
+	buildInfo        = declare("mcpbouncer_build_info", "gauge", "always 1; the version is in the label", "version")
+	accessTokenTTL   = declare("mcpbouncer_access_token_ttl_seconds", "gauge", "life of an access token (BOUNCER_ACCESS_TOKEN_TTL)")
+)
+
+// Declarations are all metrics, in the order of the page.
+var Declarations []Declaration
+
+func declare(name, kind, meaning string, labels ...string) int {
+	Declarations = append(Declarations, Declaration{name, kind, labels, meaning})
+	return len(Declarations) - 1
+}
+
+// mostValues is how many values a label takes; what comes later counts as other.
+const mostValues = 100
+
+// durations are the buckets: below a second nobody notices, and 8 s is the provider's timeout.
+var durations = []float64{0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8}
+
+// Metrics is safe for concurrent use. Nil counts nothing.
+type Metrics struct {
+	set *metrics.Set
+
+	mu       sync.Mutex                 // guards the maps for one access
+	values   map[string]map[string]bool // label → its values
+	products map[[32]byte]string        // hash of a client_id → its product
+}
+
+// New returns metrics that have counted nothing.
+func New() *Metrics {
+	metrics.ExposeMetadata(true) // of the library: TYPE lines, and empty HELP lines
+	return &Metrics{set: metrics.NewSet(), values: map[string]map[string]bool{}}
+}
+
+// Stage counts a login that has come to a stage. client is of Products.
+func (m *Metrics) Stage(tenant, client, stage string) { m.count(logins, tenant, client, stage) }
+
+// Refused counts a request that was refused.
+func (m *Metrics) Refused(tenant, endpoint, cause string) { m.count(refusals, tenant, endpoint, cause) }
+
+// LoginEnded counts a login that ended before its time.
+func (m *Metrics) LoginEnded(tenant, cause string) { m.count(loginsEnded, tenant, cause) }
+
+// Provider counts a request to a provider: how long its answer took to begin, and what went wrong,
+// if something did. A request that was not sent has no duration: took is negative.
+func (m *Metrics) Provider(provider, step string, took time.Duration, cause string) {
+	if m == nil {
+		return
+	}
+	if took >= 0 {
+		m.set.GetOrCreatePrometheusHistogramExt(m.name(providerDuration, provider, step), durations).Update(took.Seconds())
+	}
+	if cause != "" {
+		m.count(providerErrors, provider, step, cause)
+	}
+}
+
+// Guard counts an answer of the replay guard.
+func (m *Metrics) Guard(answer string) { m.count(guardAnswers, answer) }
+
+// GuardFailed counts that the replay guard could not be asked.
+func (m *Metrics) GuardFailed() { m.count(guardFailures) }
+
+// DenyFailed counts that the deny document could not be read.
+func (m *Metrics) DenyFailed() { m.count(denyFailures) }
+
+// HopRefused counts a hop header that was refused.
+func (m *Metrics) HopRefused(cause string) { m.count(hopRefusals, cause) }
+
+// Document counts a fetch of a client metadata document, or of its keys.
+func (m *Metrics) Document(result string) { m.count(documents, result) }
+
+func (m *Metrics) count(metric int, values ...string) {
+	if m != nil {
+		m.set.GetOrCreateCounter(m.name(metric, values...)).Inc()
+	}
+}
+
+// Standing is what is not counted but read when somebody asks.
+type Standing struct {
+	Version        string
+	AccessTokenTTL time.Duration
+	// Key returns the epoch that signs, and the time until the next.
+	Key func() (epoch uint32, next time.Duration)
+	// Deny returns serial and age of the deny document that serves; false if none was read.
+	Deny func() (serial uint64, age time.Duration, read bool)
+}
+
+// Show makes the gauges. It is called once.
+func (m *Metrics) Show(s Standing) {
+	if m == nil {
+		return
+	}
+	gauge := func(metric int, f func() float64, values ...string) {
+		m.set.NewGauge(m.name(metric, values...), f)
+	}
+	gauge(buildInfo, func() float64 { return 1 }, s.Version)
+	gauge(accessTokenTTL, s.AccessTokenTTL.Seconds)
+	gauge(keyEpoch, func() float64 { epoch, _ := s.Key(); return float64(epoch) })
+	gauge(keyNext, func() float64 { _, next := s.Key(); return next.Seconds() })
+	m.set.RegisterMetricsWriter(func(w io.Writer) {
+		if serial, age, read := s.Deny(); read {
+			metrics.WriteGaugeUint64(w, m.name(denySerial), serial)
+			metrics.WriteGaugeFloat64(w, m.name(denyAge), age.Seconds())
+		}
+	})
+}
+
+// name writes a metric with its labels.
+func (m *Metrics) name(metric int, values ...string) string {
+	d := &Declarations[metric]
+	if len(values) == 0 {
+		return d.Name
+	}
+	var b strings.Builder
+	b.WriteString(d.Name)
+	for i, label := range d.Labels {
+		b.WriteByte(",{"[boolIndex(i == 0)])
+		b.WriteString(label)
+		b.WriteString(`="`)
+		b.WriteString(m.bounded(d.Name+label, plain(values[i])))
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func boolIndex(first bool) int {
+	if first {
+		return 1
+	}
+	return 0
+}
+
+// bounded returns the value, or other if the label has its most values already: strangers invent
+// tenants where the label publicURL is not set.
+func (m *Metrics) bounded(label, value string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.values[label]
+	if known[value] {
+		return value
+	}
+	if len(known) >= mostValues {
+		return "other"
+	}
+	if known == nil {
+		known = map[string]bool{}
+		m.values[label] = known
+	}
+	known[value] = true
+	return value
+}
+
+// plain keeps quotes, backslashes, braces and line breaks out of the exposition.
+func plain(value string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || strings.ContainsRune("\"\\{}\u2028\u2029\ufffd", c) {
+			return '_'
+		}
+		return c
+	}, strings.ToValidUTF8(value[:min(len(value), 100)], "_"))
+}
+
+// ContentType is Prometheus' text format: the library knows no OpenMetrics
+// (docs/decisions/0031-metrics.md).
+const ContentType = "text/plain; version=0.0.4; charset=utf-8"
+
+// Handler serves GET /metrics and nothing else.
+func (m *Metrics) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != "/metrics":
+			http.NotFound(w, r)
+		case r.Method != http.MethodGet:
+			w.Header().Set("Allow", http.MethodGet)
+			http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		default:
+			w.Header().Set("Content-Type", ContentType)
+			w.Write(m.exposition())
+		}
+	})
+}
+
+// exposition is what the library writes, with our words in its HELP lines.
+func (m *Metrics) exposition() []byte {
+	var b bytes.Buffer
+	m.set.WritePrometheus(&b)
+	text := b.Bytes()
+	for _, d := range Declarations {
+		text = bytes.Replace(text, []byte("# HELP "+d.Name+"\n"), []byte("# HELP "+d.Name+" "+d.Meaning+"\n"), 1)
+	}
+	return text
+}
+
+// productsKept is how many clients' products are remembered between consent page and callback.
+const productsKept = 2048
+
+// Remember notes the product of a client, whose sealed login holds no more than the hash of its id.
+func (m *Metrics) Remember(client [32]byte, product string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	forget.Put(&m.products, client, product, productsKept)
+}
+
+// ProductOf returns what was remembered; or else, at another replica, what the redirect URI says.
+func (m *Metrics) ProductOf(client [32]byte, redirectURI string) string {
+	if m == nil {
+		return ""
+	}
+	m.mu.Lock()
+	product, ok := m.products[client]
+	m.mu.Unlock()
+	if ok {
+		return product
+	}
+	return Product("", []string{redirectURI}, "")
+}
