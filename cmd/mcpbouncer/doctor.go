@@ -27,6 +27,9 @@ Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 // runDoctor writes what it finds while it finds it. errs is where a terminal sees what a slow step
 // waits for.
 func runDoctor(args []string, in io.Reader, out, errs io.Writer) error {
+	if asksForProvider(args) {
+		return runDoctorProvider(args, out, errs)
+	}
 	var o doctor.Options
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints the error; help goes where it was asked for
@@ -46,7 +49,7 @@ func runDoctor(args []string, in io.Reader, out, errs io.Writer) error {
 	var urls []string
 	for rest := args; ; { // flags before and behind the URL
 		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, "usage: mcpbouncer doctor [FLAGS] URL\n\n"+aboutDoctor+"\n")
+			fmt.Fprint(out, "usage: mcpbouncer doctor [FLAGS] URL\n       mcpbouncer doctor --provider ISSUER --client-id ID [FLAGS]   (--help has its flags)\n\n"+aboutDoctor+"\n")
 			flags.SetOutput(out)
 			flags.PrintDefaults()
 			return nil

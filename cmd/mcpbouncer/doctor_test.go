@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
 // runs gives what a command writes, and its exit status.
@@ -54,5 +55,34 @@ func TestDoctorsCommandLine(t *testing.T) {
 	}
 	if out, status, _ := runs(t, "doctor", "--json", "http://mcp.example.com/mcp"); status != report.StatusFound || !strings.Contains(out, `"check": "address"`) {
 		t.Errorf("status %d: %s", status, out)
+	}
+}
+
+func TestDoctorsCommandLineForAProvider(t *testing.T) {
+	idp := issuertest.NewProvider(t, nil)
+	t.Setenv("WIKI_CLIENT_SECRET", idp.Secret)
+	ours := []string{"doctor", "--provider", idp.Issuer, "--client-id", idp.ClientID}
+	for _, c := range []struct {
+		args []string
+		why  string
+	}{
+		{[]string{"doctor", "--provider=https://id.example.com"}, "give both"},
+		{append(ours, "https://mcp.example.com/mcp"), "no URL of an MCP server"},
+		{append(ours, "--client-secret", idp.Secret), "takes env:NAME or a sealed secret"},
+		{append(ours, "--client-auth", "digest"), "--client-auth is auto"},
+		{append(ours, "--refresh", "no"), "--refresh is auto"},
+		{append(ours, "--parameter", "prompt=none"), "must not hold prompt=none"},
+		{append(ours, "--rules", "allowedGroup"), `"allowedGroup" is none of`},
+	} {
+		if _, status, why := runs(t, c.args...); status != report.StatusUnable || !strings.Contains(why, c.why) || strings.Contains(why, idp.Secret) {
+			t.Errorf("%q: status %d, %q, want %q", c.args, status, why, c.why)
+		}
+	}
+	if out, status, _ := runs(t, "doctor", "--provider", "x", "--help"); status != 0 || !strings.Contains(out, "-redirect-uri") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	out, status, why := runs(t, append(ours, "--client-secret", "env:WIKI_CLIENT_SECRET", "--rules", "allowedDomains allowedGroups=a,b groupsClaim=roles")...)
+	if status != report.StatusGood || !strings.Contains(out, "ok    client secret: ") || !strings.Contains(out, "note  redirect URI: seen not looked at") {
+		t.Errorf("status %d, %q: %s", status, why, out)
 	}
 }

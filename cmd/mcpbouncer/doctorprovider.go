@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/internal/doctor"
+	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+)
+
+const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected, what was seen, whose fault it is
+and what to do. Give it what the labels of the tenant say. It logs nobody in: it reads the discovery document and the keys, sends at most
+three authorization requests that nobody finishes, and one made-up code. The provider's log may show these as refused.
+Status 0: nothing wrong was found; 1: something was; 2: it could not run.
+`
+
+// asksForProvider says whether doctor is to look at a provider, not at an MCP server.
+func asksForProvider(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		return strings.HasPrefix(arg, "-") && name == "provider"
+	})
+}
+
+func runDoctorProvider(args []string, out, errs io.Writer) error {
+	var o doctor.ProviderOptions
+	c := &o.Client
+	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	asJSON := flags.Bool("json", false, "write JSON, for programs")
+	flags.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long one authorization request may take")
+	ca := flags.String("ca", "", "`FILE` of a private authority's certificate, PEM")
+	flags.StringVar(&c.Issuer, "provider", "", "the label providerIssuer: an `URL`")
+	flags.StringVar(&c.ID, "client-id", "", "the label clientID")
+	flags.StringVar(&c.Secret, "client-secret", "", "the label clientSecret: env:NAME, or a sealed `secret`; none for a public client")
+	secretFile := flags.String("client-secret-file", "", "`FILE` with the secret")
+	flags.StringVar(&c.Auth, "client-auth", "auto", "the label clientAuth")
+	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
+	scopes := flags.String("scopes", "openid email", "the label scopes")
+	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
+	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedGroups groupsClaim=CLAIM name")
+	flags.Func("parameter", "one `NAME=VALUE` of the label providerParameters; may be repeated", func(text string) error {
+		c.Parameters = append(c.Parameters, text)
+		return nil
+	})
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(out, "usage: mcpbouncer doctor --provider ISSUER --client-id ID [FLAGS]\n\n"+aboutDoctorProvider+"\n")
+		flags.SetOutput(out)
+		flags.PrintDefaults()
+		return nil
+	} else if err != nil {
+		return unable("doctor", err)
+	}
+	switch {
+	case flags.NArg() > 0:
+		return unable("doctor", errors.New("with --provider no URL of an MCP server: run doctor for each"))
+	case c.Issuer == "" || c.ID == "":
+		return unable("doctor", errors.New("give both, as the labels have them: mcpbouncer doctor --provider https://id.example.com --client-id mcp"))
+	case c.Secret != "" && *secretFile != "":
+		return unable("doctor", errors.New("give --client-secret or --client-secret-file, not both"))
+	case c.Secret != "" && !strings.HasPrefix(c.Secret, "env:") && !strings.HasPrefix(c.Secret, "mbs1_"):
+		// other people of this computer read the arguments of its programs
+		return unable("doctor", errors.New("--client-secret takes env:NAME or a sealed secret; for a plain one use --client-secret-file"))
+	case !slices.Contains([]string{"auto", "basic", "post", "none", provider.PrivateKeyJWT}, c.Auth):
+		return unable("doctor", errors.New("--client-auth is auto, basic, post, none or private_key_jwt"))
+	case !slices.Contains([]string{"auto", "upstream", "session"}, c.Refresh):
+		return unable("doctor", errors.New("--refresh is auto, upstream or session"))
+	}
+	if fault := provider.ParametersFault(c.Parameters); fault != "" {
+		return unable("doctor", errors.New("--parameter: "+fault))
+	}
+	c.Scopes = strings.Fields(*scopes)
+	var err error
+	if c.Needs, err = needsOf(*rules); err != nil {
+		return unable("doctor", err)
+	}
+	c.RuleNeeds = c.Needs
+	c.RuleNeeds.Name = false // no rule looks at it
+	if o.CA, err = authorities(*ca); err != nil {
+		return unable("doctor", err)
+	}
+	if *secretFile != "" {
+		if c.Secret, err = firstLine(*secretFile); err != nil {
+			return unable("doctor", err)
+		}
+	}
+	e := &environment{}
+	if c.Auth == provider.PrivateKeyJWT || strings.HasPrefix(c.Secret, "mbs1_") {
+		if e, err = loadEnvironment(); err != nil {
+			return unable("doctor", fmt.Errorf("the client's key and a sealed secret need the sidecar's environment: %w", err))
+		}
+		o.Ring = e.ring
+	}
+	o.Getenv = func(name string) string {
+		secret, _ := e.secretVariable(name) // the check says that there is none
+		return secret
+	}
+	text, progress := report.NewText(out), report.NewProgress(errs)
+	o.Say = progress.Say
+	if !*asJSON {
+		o.Found = text.Finding
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return finish(doctor.RunProvider(ctx, o), out, text, *asJSON)
+}
+
+// needsOf reads which claims the labels need, as the issuer would.
+func needsOf(labels string) (provider.Needs, error) {
+	n, groups, claim := provider.Needs{}, false, "groups"
+	for _, label := range strings.Fields(labels) {
+		name, value, _ := strings.Cut(label, "=")
+		switch name {
+		case "allowedEmails", "allowedDomains":
+			n.Email = true
+		case "allowedGroups":
+			groups = true
+			for group := range strings.SplitSeq(value, ",") {
+				if group != "" {
+					n.Groups = append(n.Groups, group)
+				}
+			}
+		case "groupsClaim":
+			groups, claim = true, value
+		case "name":
+			n.Name = true
+		default:
+			return n, fmt.Errorf("--rules: %q is none of allowedEmails, allowedDomains, allowedGroups, groupsClaim=CLAIM and name", label)
+		}
+	}
+	if groups {
+		if claim == "" {
+			return n, errors.New("--rules: groupsClaim=CLAIM")
+		}
+		n.GroupsClaim = claim
+	}
+	return n, nil
+}

@@ -1,0 +1,56 @@
+package provider
+
+import (
+	"context"
+	"slices"
+)
+
+// Facts are what a provider's document says and what is known of its kind: for an operator's tool,
+// which says before a login what a login would meet. Nothing here decides a login.
+type Facts struct {
+	Kind          string // its name in the table of dialects; empty: of no known kind
+	TokenEndpoint string
+	Scopes        []string // scopes_supported; nil if it does not say
+	AuthMethods   []string // of the token endpoint; nil if it does not say
+	AuthMethod    string   // by which the client proves itself: as the label clientAuth, never auto
+	VouchesByEdov bool     // xms_edov stands for email_verified
+	// ReuseEndsAll: a refresh token that comes twice ends all logins of its person.
+	ReuseEndsAll   bool
+	AsksForRefresh bool // the authorization request asks for a refresh token by name
+}
+
+// Facts need the secret: AuthMethod depends on it, so they are those of Connect.
+func (p *Provider) Facts() Facts {
+	scopes, options := p.offlineAccess()
+	f := Facts{
+		TokenEndpoint: p.endpoint.TokenURL, Scopes: p.scopesSupported, AuthMethods: p.authMethods, AuthMethod: p.clientAuth(),
+		VouchesByEdov: p.dialect.vouchesByEdov, ReuseEndsAll: p.dialect.reuseEndsAll, AsksForRefresh: slices.Contains(scopes, "offline_access") || len(options) > 0,
+	}
+	if p.dialect != plain {
+		f.Kind = p.dialect.name
+	}
+	return f
+}
+
+// Key is one published key of a provider, as the sidecar reads it.
+type Key struct {
+	ID, Type, Algorithm string
+	PassedOver          string // why it is; empty if it verifies signatures
+	Meant               bool   // it was never meant for signatures
+}
+
+// Keys fetches the provider's key set. The error says why there is none.
+func (p *Provider) Keys(ctx context.Context) ([]Key, error) {
+	set, err := p.keys.refetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Key
+	for _, k := range set.keys {
+		all = append(all, Key{ID: k.kid, Algorithm: k.alg})
+	}
+	for _, odd := range set.odd {
+		all = append(all, Key{ID: odd.kid, Type: odd.kty, PassedOver: odd.cause, Meant: odd.expected})
+	}
+	return all, nil
+}
