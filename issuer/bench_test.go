@@ -15,11 +15,12 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 )
 
 // benchmark measures for the budgets of docs/benchmarks.md: processor time of one request through
-// Handler, with the log on. The hop header is made as the plugin makes it, a new one every 20
-// seconds.
+// Handler, with log and metrics on. The hop header is made as the plugin makes it, a new one every
+// 20 seconds.
 func benchmark(b *testing.B, w *world, method, path, contentType, body string, header http.Header, status int) {
 	b.Helper()
 	h := w.replica()
@@ -44,7 +45,9 @@ func benchmark(b *testing.B, w *world, method, path, contentType, body string, h
 
 func benchWorld(b *testing.B, change func(*world)) *world {
 	return newWorld(b, nil, func(w *world) {
-		w.config = func(c *issuer.Config) { c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)) }
+		w.config = func(c *issuer.Config) {
+			c.Log, c.Metrics = slog.New(slog.NewJSONHandler(io.Discard, nil)), metrics.New()
+		}
 		if change != nil {
 			change(w)
 		}

@@ -184,8 +184,8 @@ func boolIndex(first bool) int {
 	return 0
 }
 
-// bounded returns the value, or other if the label has its most values already: strangers invent
-// tenants where the label publicURL is not set.
+// bounded returns the value, or other if the label has its most values already. It holds whatever
+// an endpoint gives it: a path or a cause may follow what a stranger sent.
 func (m *Metrics) bounded(label, value string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
