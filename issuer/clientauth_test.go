@@ -260,8 +260,8 @@ func TestClientAuthThatDoesNotFitIsNamed(t *testing.T) {
 		{"a provider that does not list keys", "private_key_jwt", discovery("token_endpoint_auth_methods_supported", "client_secret_basic"),
 			"it does not list private_key_jwt, which clientAuth=private_key_jwt is, but client_secret_basic", ""},
 		{"one that does not list post", "post", discovery("token_endpoint_auth_methods_supported", "client_secret_basic"), "it does not list client_secret_post", ""},
-		{"Basic is refused", "auto", refuses, "", "had proved itself by client_secret_basic"},
-		{"post is refused", "post", refuses, "", "had proved itself by client_secret_post"},
+		{"Basic is refused", "auto", refuses, "", "had proved itself by client_secret_basic: compare the labels clientSecret and clientID with what the provider shows; if both are right"},
+		{"post is refused", "post", refuses, "", "had proved itself by client_secret_post: compare the labels clientSecret and clientID with what the provider shows; if both are right"},
 		{"the key is refused", "private_key_jwt", refuses, "", "had proved itself by private_key_jwt (ES256, aud ISSUER)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -208,11 +208,11 @@ func authHint(answer *oauth2.RetrieveError) string {
 	_, _, basic := r.BasicAuth()
 	switch {
 	case basic:
-		return "; the client had proved itself by client_secret_basic: if it is registered for another method, or the secret is right and holds other characters than letters, digits and -._~, see the label clientAuth"
+		return "; the client had proved itself by client_secret_basic: compare the labels clientSecret and clientID with what the provider shows; if both are right and the client is registered for another method, or the secret holds other characters than letters, digits and -._~, see the label clientAuth"
 	case form.Has("client_assertion"):
 		return "; the client had proved itself by private_key_jwt (" + string(clientAlgorithm) + ", aud " + cmp.Or(outgoing.PlainText(audienceOf(form.Get("client_assertion")), 200), "unknown") + "): register the address of its keys there, PUBLIC-URL" + ClientKeysPath
 	case form.Has("client_secret"):
-		return "; the client had proved itself by client_secret_post: if it is registered for another method, see the label clientAuth"
+		return "; the client had proved itself by client_secret_post: compare the labels clientSecret and clientID with what the provider shows; if both are right and the client is registered for another method, see the label clientAuth"
 	}
 	return "; the client has no secret here: see the label clientSecret"
 }
