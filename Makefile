@@ -41,6 +41,7 @@ generate:
 	go run ./plugin/testdata/gen plugin/testdata docs/hop.md
 	go generate ./...
 	go test ./cmd/mcpbouncer -run '^TestConfigurationDocIsCurrent$$' -update
+	go test ./issuer/audit -run '^TestAuditDocIsCurrent$$' -update
 
 # A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go
 # test -fuzz` by hand for more.

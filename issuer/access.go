@@ -29,6 +29,7 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	if errors.As(err, new(unsentError)) {
 		e.Description = "this account is not admitted to this server: the sign-in provider does not say of it what the server needs to know; tell whoever runs the server, or use another account"
 	}
+	e.subject = who.Subject
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
 }
 
@@ -49,7 +50,9 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	if who.said.Scope == nil {
 		cause = fmt.Errorf("%w: the provider does not say that it granted %s, which requiredScopes needs, and does not list that scope: %s", errWithheld, names, scopeRuleRemedy(missing))
 	}
-	return badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it").because(cause)
+	e := badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it")
+	e.subject = who.Subject
+	return e.because(cause)
 }
 
 // errWithheld is in the chain of each refusal because of what the provider withheld.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
-	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // accessTokenClaims are the claims of RFC 9068 §2.2. aud holds the tenant's audience, which the
@@ -103,15 +103,38 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	}
 	scope := t.chosenScope(t.scopeOf(r.grant), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
-	s.Log.Info("token issued", "grant", grantType, t.named(),
-		"client", sealing.Fingerprint(c.id), "subject", s.Ring.Pseudonym(t.id, r.Identity.Subject),
-		"family", r.loginID(), "jti", at.id, "scope", scope, "seconds", int64(at.life/time.Second))
+	s.recordToken(t, c, r, at, scope, grantType)
 	stage := metrics.Token
 	if grantType == "refresh_token" {
 		stage = metrics.Refreshed
 	}
 	s.Metrics.Stage(t.Resource, c.product(), stage)
 	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
+}
+
+// recordToken says with each token what is needed to tell later who is logged in.
+func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, scope, grantType string) {
+	now := s.Now()
+	in := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
+	facts := []any{"grant", grantType, "jti", at.id, "scope", scope, "seconds", int64(at.life / time.Second), "expires", in(at.life)}
+	event := audit.TokenIssued
+	switch {
+	case r.token == "":
+		event = audit.MachineAdmitted
+	case grantType == "refresh_token":
+		event = audit.LoginRefreshed
+	}
+	if r.token != "" {
+		left := time.Unix(r.Born, 0).Add(s.loginLife(r.grant)).Sub(now)
+		if r.outcome != unchangedShort && !r.repeated {
+			facts = append(facts, "refresh_until", in(min(left, s.RefreshIdleTTL)))
+		}
+		facts = append(facts, "ends", in(left))
+	}
+	if r.repeated {
+		facts = append(facts, "repeated", true)
+	}
+	s.record(event, about{tenant: t, client: c.id, request: r.request, subject: r.Identity.Subject, login: r.loginID()}, facts...)
 }
 
 // tokenResponse is the answer of RFC 6749 §5.1.

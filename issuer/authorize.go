@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -26,7 +27,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	// Only this browser's cookie has the id: nobody can answer here what was asked elsewhere.
 	id := s.newConsentID()
 	host, loopback := redirecturi.Shown(req.RedirectURI)
-	s.Log.Debug("consent asked", t.named(), "client", sealing.Fingerprint(c.id), "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
+	s.record(audit.AuthorizationAsked, about{tenant: t, client: c.id, request: req.name()}, "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
 	s.Metrics.Remember(req.Client, c.product())
 	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
 	verified, unread := "", ""

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/packed"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -141,11 +142,11 @@ func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (he
 
 // codePage leads the browser to the client with a code.
 func (s *Issuer) codePage(t *tenant, req authorizationRequest, code authorizationCode, finished []*http.Cookie) *page {
-	exchange := "token"
+	exchange, a := "token", about{tenant: t, request: req.name()}
 	if code.Identity != nil {
-		exchange = "callback"
+		exchange, a.subject = "callback", code.Identity.Subject
 	}
-	s.Log.Debug("code issued", t.named(), "exchange", exchange)
+	s.record(audit.ProviderReturned, a, "exchange", exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
 	return &page{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
 }

@@ -123,14 +123,6 @@ func unknownClient(id string, err error) *Error {
 	return e.because(err)
 }
 
-// clientName names a client in the log: by the URL of its document, or else by its fingerprint.
-func clientName(id string) string {
-	if _, err := checkDocumentURL(id); err == nil {
-		return id
-	}
-	return sealing.Fingerprint(id)
-}
-
 // credentials are how a client names and proves itself at the token endpoint (RFC 6749 §2.3, RFC
 // 7523 §2.2).
 type credentials struct {

@@ -308,11 +308,11 @@ func TestDocumentsThatCannotBeRead(t *testing.T) {
 			if c.status == 502 && !strings.Contains(p.Body, "cannot be read at the moment") || c.status == 400 && !strings.Contains(p.Body, "there is no such document") {
 				t.Errorf("the page says %s", p.Body)
 			}
-			if log := w.log.String(); c.status != 200 && !strings.Contains(log, `"client":"`+documentURL+`"`) {
+			if log := w.log.String(); c.status != 200 && !strings.Contains(log, `"document":"`+documentURL+`"`) {
 				t.Errorf("the log does not say whose document: %s", log)
 			}
 			got := a.token(a.refreshment("x")).wants(t, c.token, c.tokenCode)
-			if n := strings.Count(w.log.String(), `"client":"`+documentURL+`"`); c.status != 200 && n != 2 {
+			if n := strings.Count(w.log.String(), `"document":"`+documentURL+`"`); c.status != 200 && n != 2 {
 				t.Errorf("the log does not say whose document: %s", w.log)
 			}
 			if (got.Header.Get("Retry-After") != "") != (c.token == 503) {

@@ -83,7 +83,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := t.givesScope(g, ""); err != nil {
 		return tokenResponse{}, err
 	}
-	next := renewal{grant: g, token: s.sealGrant(t, c, g)}
+	next := renewal{grant: g, token: s.sealGrant(t, c, g), request: requestName(code.Challenge)}
 	next.Resource = resource // of the access token only
 	return s.issue(t, c, next, "", "authorization_code")
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
@@ -40,9 +41,10 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 	answered := []*http.Cookie{t.answeredCookie(id, decision)}
 	switch decision {
 	case "allow":
+		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		return s.sendUpstream(r, t, req, answered)
 	case "deny":
-		s.Log.Info("consent denied", t.named(), "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
+		s.record(audit.ConsentDenied, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
 		denied := &redirectedError{badRequest("access_denied", "the person said no"), req}
 		data := map[string]any{"Title": "You denied access", "Text": "Nothing was allowed. The application is told so."}
 		if _, loopback := redirecturi.Shown(req.RedirectURI); weburl.IsWeb(req.RedirectURI) && !loopback {

@@ -73,7 +73,7 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	if because == "" {
 		return nil
 	}
-	return invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because))
+	return ofLogin(g, invalidGrant("this login was ended by the operator; authorize again").because(fmt.Errorf("%w: %s", errDenied, because)))
 }
 
 // keyDenied is called where a bearer key gets a token.

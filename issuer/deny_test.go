@@ -480,7 +480,7 @@ func TestDenyEntriesThatDenyNothingAreNamed(t *testing.T) {
 	if n := strings.Count(log, "can deny nothing"); n != 5 || strings.Contains(log, "s3cr3ts3cr3t") {
 		t.Errorf("%d entries are named, or a key is shown: %s", n, log)
 	}
-	if !strings.Contains(log, `"deny document read","serial":2`) {
+	if !strings.Contains(log, `"deny document read","event":"deny.read","serial":2`) {
 		t.Errorf("the log does not say that the edit has arrived: %s", log)
 	}
 }

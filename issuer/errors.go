@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
@@ -21,6 +22,8 @@ type Error struct {
 
 	cause      error
 	client     string // the client_id, for the log
+	subject    string // the provider's subject, for the log
+	login      string // id of the login, for the log
 	retryAfter int    // seconds, with 503
 	basic      bool   // the client used the Authorization header (RFC 6749 §5.2: answer in kind)
 }
@@ -40,6 +43,17 @@ func ofClient(clientID string, err error) error {
 	if redirected := (*redirectedError)(nil); errors.As(err, &redirected) {
 		return &redirectedError{&e, redirected.to}
 	}
+	return &e
+}
+
+// ofLogin names the login and its person in the operator's log, where they are known. It makes a
+// copy too.
+func ofLogin(g grant, err error) error {
+	if err == nil || g.Login == [16]byte{} {
+		return err
+	}
+	e := *asError(err)
+	e.subject, e.login = g.Identity.Subject, g.loginID()
 	return &e
 }
 
@@ -122,9 +136,14 @@ func plainDescription(text string) string {
 // logError tells the operator what the client or person was told, and why. A status below 500 is a
 // mistake of somebody outside; from 500 on it is ours or the provider's.
 func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string) {
-	log := s.Log.Info
-	if e.Status >= 500 {
-		log = s.Log.Error
+	event := audit.RequestRefused
+	switch {
+	case e.Status >= 500:
+		event.Level = event.Raised
+	case errors.Is(e, errDenied):
+		event = audit.RequestDenied
+	case errors.Is(e, errNotAdmitted), errors.Is(e, errWithheld):
+		event = audit.PersonRefused
 	}
 	endpoint := r.URL.Path
 	if e.Code == "not_found" {
@@ -135,17 +154,14 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		measured = document // below it stands what a stranger writes
 	}
 	s.Metrics.Refused(t.Resource, measured, refusalCause(e))
-	args := []any{"endpoint", endpoint, t.named(), "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
-	if e.client != "" {
-		args = append(args, "client", clientName(e.client))
-	}
+	args := []any{"endpoint", endpoint, "status", e.Status, "error", e.Code, "description", e.Description, "remote", remoteIP(r)}
 	if e.cause != nil {
 		args = append(args, "cause", e.cause.Error())
 	}
 	if reference != "" {
 		args = append(args, "reference", reference)
 	}
-	log("request refused", args...)
+	s.record(event, about{tenant: t, client: e.client, subject: e.subject, login: e.login}, args...)
 }
 
 // refusalCause is the cause in the metrics: a word for what is behind an OAuth error, or its code.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -278,7 +279,7 @@ func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 		lines = &s.strangerLines
 	}
 	if lines.allow(cmp.Or(refused.kind, refused.cause), s.Now(), 10*time.Second) {
-		s.Log.Warn("hop header refused", "cause", refused.cause, "remote", remoteIP(r))
+		s.record(audit.HopRefused, about{}, "cause", refused.cause, "remote", remoteIP(r))
 	}
 }
 

@@ -43,6 +43,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
@@ -119,6 +120,10 @@ type Config struct {
 
 	// Log is where everything is logged. Default: slog.Default().
 	Log *slog.Logger
+
+	// LogSubjects is whether the log names people by the provider's subject too, beside the
+	// pseudonym. Default: false.
+	LogSubjects bool
 
 	// Getenv reads the variable of a client secret that a label names as env:NAME. It returns an
 	// empty text for one that is not set. Default: os.Getenv.
@@ -216,7 +221,8 @@ func New(c Config) (*Issuer, error) {
 	s.providers = provider.Providers{Ring: c.Ring, Transport: c.Transport, Now: c.Now, Wait: c.Wait, Getenv: c.Getenv, Log: c.Log, OnLambda: c.OnLambda, Asked: c.Metrics.Provider}
 	s.documents = clientdoc.Fetcher{Transport: c.DocumentTransport, Reserved: s.reservedHost, Now: c.Now, Log: c.Log, Fetched: c.Metrics.Document}
 	if c.Deny != nil {
-		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures); c.Metrics.DenyFailed() }}
+		s.denied = &deny.List{Source: c.Deny, Now: c.Now, Log: c.Log, Failed: func() { s.counters.add(denyFailures); c.Metrics.DenyFailed() },
+			Arrived: func(serial int64) { s.record(audit.DenyRead, about{}, "serial", serial) }}
 	}
 	s.Metrics.Show(metrics.Standing{Version: c.Version, AccessTokenTTL: c.AccessTokenTTL, Key: s.signingKey, Deny: s.denied.Standing})
 	return s, nil

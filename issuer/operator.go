@@ -12,10 +12,52 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
+
+// about is what a decision is about. What is not known stays empty.
+type about struct {
+	tenant  *tenant
+	client  string // the client_id
+	request string // the authorization request
+	subject string // of the provider, or of a machine
+	login   string // its id
+}
+
+// record is the one way by which a decision gets into the log. It names tenant, client, person and
+// login in all lines alike, so that lines can be joined.
+func (s *Issuer) record(e audit.Event, a about, facts ...any) {
+	ctx := context.Background()
+	if !s.Log.Enabled(ctx, e.Level) {
+		return
+	}
+	args := append(make([]any, 0, len(facts)+14), "event", e.Name)
+	if a.tenant != nil {
+		args = append(args, a.tenant.named())
+	}
+	if a.client != "" {
+		args = append(args, "client", sealing.Fingerprint(a.client))
+		if _, err := checkDocumentURL(a.client); err == nil {
+			args = append(args, "document", a.client)
+		}
+	}
+	if a.request != "" {
+		args = append(args, "request", a.request)
+	}
+	if a.subject != "" {
+		args = append(args, "subject", s.Ring.Pseudonym(a.tenant.id, a.subject))
+		if s.LogSubjects {
+			args = append(args, "sub", a.subject)
+		}
+	}
+	if a.login != "" {
+		args = append(args, "family", a.login)
+	}
+	s.Log.Log(ctx, e.Level, e.Message, append(args, facts...)...)
+}
 
 // announce tells the operator what else the first person who fails would find out. It does so when
 // the sidecar first meets a tenant, and when the labels have changed. The plugin asks for keys when
@@ -37,19 +79,19 @@ func (s *Issuer) announcePeople(t *tenant) {
 	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words, hex.EncodeToString(t.id[:])) {
 		return
 	}
-	log := s.Log.Info
+	event := audit.AccessAnnounced
 	if everybody {
 		if !s.OnLambda {
-			log = s.Log.Warn
+			event.Level = event.Raised
 		}
 		words += "; to say who may, set allowedEmails, allowedDomains, allowedGroups or allowedSubjects"
 	}
 	say := func(document string) {
-		facts := []any{t.named(), "who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL()}
+		facts := []any{"who", words, "client_id", t.ClientID, "redirect URI to register at the provider", t.callbackURL()}
 		if t.ClientAuth == provider.PrivateKeyJWT {
 			facts = append(facts, "JWKS URL to register at the provider", t.clientJWKS())
 		}
-		log("who may come in", append(facts, "provider", t.ProviderIssuer, "its discovery document", document, "tenant_id", hex.EncodeToString(t.id[:]))...)
+		s.record(event, about{tenant: t}, append(facts, "provider", t.ProviderIssuer, "its discovery document", document, "tenant_id", hex.EncodeToString(t.id[:]))...)
 	}
 	const notYet = "is read at the first login"
 	// Hosts that strangers invent are tenants too, where publicURL is not set: they must not fill
@@ -93,8 +135,7 @@ func (s *Issuer) announceSecret(t *tenant) {
 func (s *Issuer) announceChange(t *tenant) {
 	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
 		s.announced.First("resource", t.Resource, old.PublicURL, t.PublicURL) {
-		s.Log.Warn("another public URL for the same resource: after a change of publicURL clients log in anew; two middlewares of one resource do not accept each other's tokens",
-			t.named(), "before", old.PublicURL)
+		s.record(audit.ResourceMoved, about{tenant: t}, "before", old.PublicURL)
 	}
 	old := s.met.replace("issuer "+t.PublicURL, t)
 	if old == nil {
@@ -103,7 +144,7 @@ func (s *Issuer) announceChange(t *tenant) {
 	for i, now := range t.labels() {
 		before := old.labels()[i]
 		if before != now && s.announced.First("change", t.PublicURL, now.name, before.value, now.value) {
-			s.Log.Info("label changed", t.named(), "label", now.name, "before", before.shown(), "now", now.shown())
+			s.record(audit.LabelChanged, about{tenant: t}, "label", now.name, "before", before.shown(), "now", now.shown())
 		}
 	}
 }
@@ -153,7 +194,7 @@ func (s *Issuer) announceKey() {
 	now := s.Now()
 	epoch := s.Schedule.Epoch(now)
 	if before := s.epoch.Swap(epoch); before != epoch && !s.OnLambda {
-		s.Log.Info("signing key changed", "epoch", epoch, "before", before, "next key", s.Schedule.NextKey(now).Format(time.RFC3339))
+		s.record(audit.KeyChanged, about{}, "epoch", epoch, "before", before, "next key", s.Schedule.NextKey(now).Format(time.RFC3339))
 	}
 }
 
@@ -177,8 +218,11 @@ func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
 // loginEnded is the operator's record of the end of a login.
 func (s *Issuer) loginEnded(t *tenant, c client, g grant, cause, because string) {
 	s.Metrics.LoginEnded(t.Resource, cause)
-	s.Log.Warn("login ended", "because", because, t.named(), "client", sealing.Fingerprint(c.id),
-		"subject", s.Ring.Pseudonym(t.id, g.Identity.Subject), "family", g.loginID(), "generation", g.Step)
+	event := audit.LoginEnded
+	if cause == "revoked" {
+		event = audit.LoginRevoked
+	}
+	s.record(event, about{tenant: t, client: c.id, subject: g.Identity.Subject, login: g.loginID()}, "because", because, "generation", g.Step)
 }
 
 func (s *Issuer) guardFailed(t *tenant, err error) {
@@ -190,7 +234,7 @@ func (s *Issuer) guardFailed(t *tenant, err error) {
 // staleAnswer is the operator's record of an answer about which nobody could be asked.
 func (s *Issuer) staleAnswer(t *tenant, g grant, cause error) {
 	s.counters.add(staleAnswers)
-	s.Log.Warn("a short access token instead of a logout", t.named(), "family", g.loginID(),
+	s.record(audit.LoginBridged, about{tenant: t, subject: g.Identity.Subject, login: g.loginID()},
 		"provider's last word", time.Unix(g.Identity.CheckedAt, 0).UTC().Format(time.RFC3339), "cause", cause.Error())
 }
 

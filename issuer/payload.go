@@ -49,6 +49,13 @@ type authorizationRequest struct {
 	KeyRequired bool `cbor:"10,keyasint,omitempty"`
 }
 
+// name is that of the request in the log. The client's challenge is another in each.
+func (req authorizationRequest) name() string { return requestName(req.Challenge) }
+
+func requestName(challenge [sha256.Size]byte) string {
+	return sealing.Fingerprint(string(challenge[:]))
+}
+
 // loginInProgress is the payload of the cookie that carries a login while the person is at the
 // provider.
 type loginInProgress struct {

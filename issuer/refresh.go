@@ -68,13 +68,19 @@ type renewal struct {
 	grant          // what the refresh token holds
 	token   string // the refresh token; empty where there is none
 	outcome outcome
+
+	// These are for the log: that the answer is one that was given before, and which authorization
+	// request a login began with.
+	repeated bool
+	request  string
 }
 
 // refresh handles RFC 6749 section 6. Between two checks, nothing moves at the provider. The replay
 // guard and the provider tell the first use of a refresh token from the second (docs/replay.md).
-func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
+func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Values) (_ tokenResponse, err error) {
 	presented := form.Get("refresh_token")
 	g, err := s.openAlive(t, c, presented)
+	defer func() { err = ofLogin(g, err) }()
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -124,21 +130,22 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 }
 
 // openAlive opens a refresh token and checks that its login may still go on: by its key, by the age
-// of the login, and by its last use. The rules are not asked here.
+// of the login, and by its last use. The rules are not asked here. A login that is over comes back
+// with the error, for the log.
 func (s *Issuer) openAlive(t *tenant, c client, presented string) (grant, error) {
 	g, sealedAt, err := s.openGrant(t, c, presented)
 	if err != nil {
 		return grant{}, invalidGrant("the refresh token is not valid for this client").because(err)
 	}
 	if g.KeyRequired && !c.proved {
-		return grant{}, errKeyMissing
+		return g, errKeyMissing
 	}
 	now := s.Now()
 	if now.After(time.Unix(g.Born, 0).Add(s.loginLife(g))) {
-		return grant{}, invalidGrant("this login is over; authorize again")
+		return g, invalidGrant("this login is over; authorize again")
 	}
 	if now.After(sealedAt.Add(s.RefreshIdleTTL)) {
-		return grant{}, invalidGrant("this login was not used for too long; authorize again")
+		return g, invalidGrant("this login was not used for too long; authorize again")
 	}
 	return g, nil
 }
@@ -212,7 +219,7 @@ func (s *Issuer) notFresh(ctx context.Context, t *tenant, c client, presented st
 		}
 		if err == nil {
 			s.counters.add(tokensRepeated)
-			return renewal{grant: next, token: string(token)}, nil
+			return renewal{grant: next, token: string(token), repeated: true}, nil
 		}
 		// The answer belongs to another token of the same step: two tokens carry on the same login,
 		// which only a replay can bring about.

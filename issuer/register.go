@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -64,7 +65,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	// Some clients ask later for the scopes of this answer (mcp-remote 0.1). So it has the scopes
 	// that open the door, and no more.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
-	s.Log.Info("client registered", t.named(), "client", sealing.Fingerprint(info.ClientID), "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	s.record(audit.ClientRegistered, about{tenant: t, client: info.ClientID}, "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	s.Metrics.Stage(t.Resource, metrics.Product("", info.RedirectURIs, info.ClientName), metrics.Registered)
 	writeJSON(w, http.StatusCreated, info)
 	return nil

@@ -8,8 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
-	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // revoke handles RFC 7009: a client ends its login. The login ends at once at the replay guard, and
@@ -27,7 +27,7 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	if err != nil {
 		// RFC 7009 §2.2: a value that is not a token, or not any more, needs no revoking. Another
 		// client's token does not open either.
-		s.Log.Info("revocation of what is no refresh token of this client", t.named(), "client", sealing.Fingerprint(c.id))
+		s.record(audit.RevocationIgnored, about{tenant: t, client: c.id})
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}

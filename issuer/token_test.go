@@ -286,15 +286,15 @@ func TestRefusalInTheLogNamesTheClient(t *testing.T) {
 		{"a malformed authorization request", document, func(a *app) int { return a.page("response_type", "token").Status }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			want := sealing.Fingerprint(c.client.id)
+			want := `"client":"` + sealing.Fingerprint(c.client.id) + `"`
 			if c.client == document {
-				want = documentURL
+				want += `,"document":"` + documentURL + `"`
 			}
 			logged := len(w.log.String())
 			if status := c.refuse(c.client); status != 400 && status != 401 {
 				t.Errorf("status %d", status)
 			}
-			if log := w.log.String()[logged:]; strings.Count(log, `"request refused"`) != 1 || !strings.Contains(log, `"client":"`+want+`"`) {
+			if log := w.log.String()[logged:]; strings.Count(log, `"request refused"`) != 1 || !strings.Contains(log, want) {
 				t.Errorf("logged %s", log)
 			}
 		})

@@ -122,6 +122,9 @@ func (w *world) showLog() {
 	}
 	w.explains = t
 	t.Cleanup(func() {
+		if _, measured := t.(*testing.B); !measured {
+			checkAudit(t, w.log.String())
+		}
 		if t.Failed() {
 			t.Logf("the sidecar's last log line: %s", w.log.last())
 		}

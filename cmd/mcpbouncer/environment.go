@@ -118,6 +118,10 @@ type environment struct {
 	// `info`.
 	LogLevel slog.Level `split_words:"true" default:"info"`
 
+	// LogSubjects is whether the log names people by the provider's subject too, beside the
+	// pseudonym. docs/audit.md lists the events. Default: `false`.
+	LogSubjects bool `split_words:"true"`
+
 	// LambdaInvokeMode is the InvokeMode of the Function URL on AWS Lambda: `BUFFERED` or
 	// `RESPONSE_STREAM`. Default: `BUFFERED`.
 	LambdaInvokeMode invokeMode `split_words:"true" default:"BUFFERED"`
@@ -281,6 +285,7 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 		RefreshIdleTTL:  time.Duration(e.RefreshIdleTTL),
 		Version:         version(),
 		Log:             log,
+		LogSubjects:     e.LogSubjects,
 		OnLambda:        onLambda(),
 		Getenv: func(name string) string {
 			secret, err := e.secretVariable(name)

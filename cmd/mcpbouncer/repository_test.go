@@ -128,7 +128,8 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                    {"issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
+		"issuer":                    {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
+		"issuer/audit":              nil,
 		"issuer/clientdoc":          {"issuer/internal/weburl"},
 		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
 		"issuer/metrics":            {"issuer/internal/forget"},

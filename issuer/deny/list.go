@@ -24,6 +24,8 @@ type List struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 	Failed func() // called each time that the document cannot be read
+	// Arrived is called with the serial of each document that counts from now on.
+	Arrived func(serial int64)
 
 	current atomic.Pointer[copied] // nil until the first success
 
@@ -106,7 +108,7 @@ func (l *List) Standing() (serial uint64, age time.Duration, read bool) {
 
 // wasRead is the operator's record that an edit has arrived, and of what in it does nothing.
 func (l *List) wasRead(d *Document) {
-	l.Log.Info("deny document read", "serial", d.Serial)
+	l.Arrived(d.Serial)
 	for _, entry := range d.ineffective() {
 		l.Log.Warn("an entry of the deny document can deny nothing; take it out and deny what was meant", "entry", entry)
 	}

@@ -1,0 +1,163 @@
+// Package audit declares every event of the audit log: the decisions of the sidecar, by names that
+// stay. docs/audit.md is generated from it.
+package audit
+
+import (
+	"log/slog"
+	"slices"
+)
+
+// An Event is one kind of decision. The log has one JSON line for each, in which the attribute
+// "event" is Name.
+type Event struct {
+	// Name is what programs look for: a noun and a participle. It never changes.
+	Name string
+	// Message is the text of the line, for people. Several events may share one.
+	Message string
+	Level   slog.Level
+	// Raised is the level where the operator has to act; the zero value means that it is not
+	// raised.
+	Raised  slog.Level
+	Meaning string
+	Fields  []Field
+	// Stage is the step of a login that the event counts as in the metrics; empty for none.
+	Stage string
+}
+
+// A Field is an attribute of the line.
+type Field struct {
+	Name, Meaning string
+	Optional      bool
+}
+
+// Field returns the field of that name; false if no line of this event has one.
+func (e Event) Field(name string) (Field, bool) {
+	i := slices.IndexFunc(e.Fields, func(f Field) bool { return f.Name == name })
+	if i < 0 {
+		return Field{}, false
+	}
+	return e.Fields[i], true
+}
+
+// These fields have one meaning in all events.
+var (
+	tenant   = Field{Name: "tenant", Meaning: "`resource` of the tenant's labels"}
+	issuer   = Field{Name: "issuer", Meaning: "the tenant's public URL"}
+	client   = Field{Name: "client", Meaning: "fingerprint of the `client_id`, as the deny document and `mcpbouncer inspect` name it; of a bearer key, the fingerprint of `key:` and the key's id"}
+	document = Field{Name: "document", Meaning: "the `client_id`, where it is the URL of a client metadata document", Optional: true}
+	subject  = Field{Name: "subject", Meaning: "pseudonym of the person or machine"}
+	sub      = Field{Name: "sub", Meaning: "the provider's subject, with `BOUNCER_LOG_SUBJECTS=true` only", Optional: true}
+	login    = Field{Name: "family", Meaning: "id of the login: `sid` of its access tokens, `families` of the deny document"}
+	request  = Field{Name: "request", Meaning: "id of the authorization request. All lines of one request have the same, so that the client of each is known"}
+	remote   = Field{Name: "remote", Meaning: "address of whoever asked, as `X-Forwarded-For` has it"}
+	redirect = Field{Name: "redirect_uri", Meaning: "where the client wants the answer"}
+	jti      = Field{Name: "jti", Meaning: "id of the access token"}
+	scope    = Field{Name: "scope", Meaning: "scopes of the access token"}
+	grant    = Field{Name: "grant", Meaning: "`grant_type` of the request; `key` for a bearer key"}
+	seconds  = Field{Name: "seconds", Meaning: "life of the access token"}
+	expires  = Field{Name: "expires", Meaning: "end of the access token"}
+	until    = Field{Name: "refresh_until", Meaning: "until when the new refresh token is accepted if nobody uses it"}
+	ends     = Field{Name: "ends", Meaning: "from when on the login cannot be refreshed, however often it is used"}
+	because  = Field{Name: "because", Meaning: "the cause in words"}
+	cause    = Field{Name: "cause", Meaning: "the cause in words"}
+	step     = Field{Name: "generation", Meaning: "how often the login had been refreshed"}
+)
+
+func optional(f Field, meaning string) Field {
+	f.Optional = true
+	if meaning != "" {
+		f.Meaning += "; " + meaning
+	}
+	return f
+}
+
+// refusal are the fields of a request that was refused.
+var refusal = []Field{
+	{Name: "endpoint", Meaning: "path of the request; `unknown` for one that does not exist"}, tenant, issuer,
+	{Name: "status", Meaning: "HTTP status of the answer, also where a redirect carried the error"},
+	{Name: "error", Meaning: "OAuth error code"}, {Name: "description", Meaning: "what the client or person was told"}, remote,
+	optional(client, "where it is known"), document, optional(subject, "where it is known"), sub, optional(login, "where a login was refused"),
+	optional(cause, "not told to anybody else"),
+	{Name: "reference", Meaning: "what the error page shows, so that a person can report it", Optional: true},
+}
+
+var ended = []Field{because, tenant, issuer, client, document, subject, sub, login, step}
+
+// The events. All has each of them.
+var (
+	ClientRegistered = Event{Name: "client.registered", Message: "client registered", Stage: "registered",
+		Meaning: "A program has registered itself. Nobody has logged in.",
+		Fields: []Field{tenant, issuer, client, {Name: "name", Meaning: "the name that it gave itself"},
+			{Name: "redirect_uris", Meaning: "the first of those that it asked for"}, {Name: "auth", Meaning: "how it proves itself"}, remote}}
+	AuthorizationAsked = Event{Name: "authorization.asked", Message: "consent asked", Stage: "authorized",
+		Meaning: "A client has sent a person here, who sees the consent page.",
+		Fields: []Field{tenant, issuer, client, document, request, {Name: "redirect_host", Meaning: "host of the redirect URI, as the page shows it"},
+			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"}}}
+	ConsentGiven = Event{Name: "consent.given", Message: "consent given", Stage: "consented",
+		Meaning: "The person has allowed the client to go on.", Fields: []Field{tenant, issuer, request, redirect, remote}}
+	ConsentDenied = Event{Name: "consent.denied", Message: "consent denied",
+		Meaning: "The person has refused the client.", Fields: []Field{tenant, issuer, request, redirect, remote}}
+	ProviderReturned = Event{Name: "provider.returned", Message: "code issued", Stage: "returned",
+		Meaning: "The person is back from the provider, and the client gets a code. A page that is loaded again gives another line.",
+		Fields: []Field{tenant, issuer, request, {Name: "exchange", Meaning: "where the provider's code is redeemed: `callback` or `token`"},
+			optional(subject, "with `callback` only"), sub}}
+	TokenIssued = Event{Name: "token.issued", Message: "token issued", Stage: "token",
+		Meaning: "A login begins: the client has the first access token.",
+		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends}}
+	LoginRefreshed = Event{Name: "login.refreshed", Message: "token issued", Stage: "refreshed",
+		Meaning: "A login goes on with another access token.",
+		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
+			optional(until, "not where the refresh token stays as it is"), ends,
+			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}}}
+	MachineAdmitted = Event{Name: "machine.admitted", Message: "token issued",
+		Meaning: "A machine gets an access token: by `client_credentials`, or with a bearer key.",
+		Fields:  []Field{tenant, issuer, client, subject, sub, login, grant, jti, scope, seconds, expires}}
+	LoginEnded = Event{Name: "login.ended", Message: "login ended", Level: slog.LevelWarn,
+		Meaning: "A login is over because of what its refresh token or the provider said. Its last access token lives on until it expires.", Fields: ended}
+	LoginRevoked = Event{Name: "login.revoked", Message: "login ended", Level: slog.LevelWarn,
+		Meaning: "A client has ended its login, as at a logout. Its last access token lives on until it expires.", Fields: ended}
+	RevocationIgnored = Event{Name: "revocation.ignored", Message: "revocation of what is no refresh token of this client",
+		Meaning: "A client wanted to end what is not its login, or not any more.", Fields: []Field{tenant, issuer, client, document}}
+	LoginBridged = Event{Name: "login.bridged", Message: "a short access token instead of a logout", Level: slog.LevelWarn,
+		Meaning: "Nobody could be asked about a login, so it goes on in short access tokens.",
+		Fields: []Field{tenant, issuer, subject, sub, login, {Name: "provider's last word", Meaning: "when the provider said last that the login may go on"},
+			cause}}
+	RequestRefused = Event{Name: "request.refused", Message: "request refused", Raised: slog.LevelError,
+		Meaning: "A request was answered with an error. It is raised from status 500 on.", Fields: refusal}
+	RequestDenied = Event{Name: "request.denied", Message: "request refused",
+		Meaning: "The deny document refused a client, a redirect host, a login, a person or a key.", Fields: refusal}
+	PersonRefused = Event{Name: "person.refused", Message: "request refused",
+		Meaning: "An access rule refused a person, or the provider withheld a scope without which nothing can be done. The cause names the label.", Fields: refusal}
+	HopRefused = Event{Name: "hop.refused", Message: "hop header refused", Level: slog.LevelWarn,
+		Meaning: "A request did not come from the plugin, or holds labels that cannot be served. Each cause is written once in 10 seconds.",
+		Fields:  []Field{cause, remote}}
+	DenyRead = Event{Name: "deny.read", Message: "deny document read",
+		Meaning: "Another version of the deny document counts from now on.", Fields: []Field{{Name: "serial", Meaning: "its serial number"}}}
+	LabelChanged = Event{Name: "label.changed", Message: "label changed",
+		Meaning: "A label of a tenant has another value than this process saw before.",
+		Fields: []Field{tenant, issuer, {Name: "label", Meaning: "its name"}, {Name: "before", Meaning: "the value before; a secret is not shown"},
+			{Name: "now", Meaning: "the value from now on; a secret is not shown"}}}
+	ResourceMoved = Event{Name: "resource.moved", Level: slog.LevelWarn,
+		Message: "another public URL for the same resource: after a change of publicURL clients log in anew; two middlewares of one resource do not accept each other's tokens",
+		Meaning: "A resource has another public URL.", Fields: []Field{tenant, issuer, {Name: "before", Meaning: "the public URL before"}}}
+	KeyChanged = Event{Name: "key.changed", Message: "signing key changed",
+		Meaning: "Another signing key signs from now on.",
+		Fields: []Field{{Name: "epoch", Meaning: "its number"}, {Name: "before", Meaning: "the number before"},
+			{Name: "next key", Meaning: "when the next one begins to sign"}}}
+	AccessAnnounced = Event{Name: "access.announced", Message: "who may come in", Raised: slog.LevelWarn,
+		Meaning: "A tenant is seen for the first time, or its rules have changed. It is raised where everybody at the provider may come in, other than on Lambda.",
+		Fields: []Field{tenant, issuer, {Name: "who", Meaning: "the rules in words"}, {Name: "client_id", Meaning: "the label `clientID`"},
+			{Name: "redirect URI to register at the provider", Meaning: "as it says"},
+			{Name: "JWKS URL to register at the provider", Meaning: "with `clientAuth: private_key_jwt` only", Optional: true},
+			{Name: "provider", Meaning: "the label `providerIssuer`"}, {Name: "its discovery document", Meaning: "whether it can be used"},
+			{Name: "tenant_id", Meaning: "what binds sealed values to the tenant"}}}
+)
+
+// All are the events, in the order of a login.
+func All() []Event {
+	return []Event{
+		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginRefreshed, LoginBridged,
+		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, PersonRefused, RequestDenied, RequestRefused, HopRefused,
+		DenyRead, LabelChanged, ResourceMoved, AccessAnnounced, KeyChanged,
+	}
+}
