@@ -19,7 +19,8 @@ import (
 
 const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected, what was seen, whose fault it is
 and what to do. Give it what the labels of the tenant say. It logs nobody in: it reads the discovery document and the keys, sends at most
-three authorization requests that nobody finishes, and one made-up code. The provider's log may show these as refused.
+three authorization requests that nobody finishes, and two made-up codes, the second with a made-up secret. The provider's log may show
+these as refused.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"strings"
@@ -49,8 +50,9 @@ type examination struct {
 }
 
 // RunProvider looks at one provider, and logs nobody in. It sends one request for the discovery
-// document, one for the keys, at most three authorization requests, and one code that nobody gave
-// out.
+// document, one for the keys, at most three authorization requests, whose redirects are followed at
+// the provider itself, and at most two codes that nobody gave out, the second with a secret that
+// nobody has.
 func RunProvider(ctx context.Context, o ProviderOptions) *report.Report {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
@@ -403,7 +405,7 @@ func (e *examination) secret(ctx context.Context, f provider.Facts) {
 	case err == nil, errors.Is(err, provider.ErrRefused):
 		e.wrong(check, "a made-up code is refused", "the provider took it: everybody is let in", report.Provider, "do not use this provider", "")
 	case errors.Is(err, provider.ErrCode):
-		e.good(check, "the provider takes "+proof+", and refuses a made-up code: "+err.Error())
+		e.looksAtClient(ctx, f, proof, err)
 	case errors.Is(err, provider.ErrOurFault) && slices.Contains([]string{"invalid_client", "unauthorized_client", "incorrect_client_credentials"}, answer.Error):
 		e.wrong(check, "a made-up code is refused, not the client", err.Error(), report.Label, "check clientID and clientSecret, and the way in which the client is registered there (clientAuth)", secretsPage)
 	case errors.Is(err, provider.ErrOurFault):
@@ -411,6 +413,34 @@ func (e *examination) secret(ctx context.Context, f provider.Facts) {
 	default:
 		e.wrong(check, "an answer of the token endpoint", err.Error(), report.Provider, "see whether the sidecar's network reaches the token endpoint", loginFails)
 	}
+}
+
+// looksAtClient presents a second code, as a client that nobody knows. Some providers look at the
+// code first: then the refusal of the first says nothing of the secret.
+func (e *examination) looksAtClient(ctx context.Context, f provider.Facts, proof string, refusal error) {
+	const check = "client secret"
+	other, all := e.Client, e.all
+	switch f.AuthMethod {
+	case "none":
+		other.ID = "mcpbouncer-doctor-" + rand.Text()
+	case provider.PrivateKeyJWT:
+		ring, err := oneTimeRing()
+		if err != nil {
+			return
+		}
+		all = &provider.Providers{Ring: ring, Transport: e.wire, Now: time.Now, Wait: outgoing.Wait, Getenv: e.Getenv, Log: e.all.Log}
+	default:
+		other.Secret = "mcpbouncer-doctor-" + rand.Text()
+	}
+	p, err := all.Connect(ctx, &other)
+	if err == nil {
+		_, _, err = p.Redeem(ctx, newSeed(), "doctor-"+rand.Text(), nil)
+	}
+	if errors.Is(err, provider.ErrOurFault) {
+		e.good(check, "the provider takes "+proof+", and refuses a made-up code: "+refusal.Error())
+		return
+	}
+	e.note(check, "not told apart: a made-up code is refused in the same way from a client that nobody knows ("+refusal.Error()+")", "the provider looks at the code first: a login shows whether the secret is right", loginFails)
 }
 
 func newSeed() (seed sealing.LoginSeed) {
@@ -427,6 +457,7 @@ type firstPage struct {
 	back   url.Values // of an answer that went to the redirect URI; nil if none did
 	told   string     // an error that a page's address or a JSON body names
 	to     string     // where a redirect goes, without its query
+	behind string     // the page that redirects led to, so; empty if none did
 	err    error
 }
 
@@ -448,10 +479,16 @@ func (f firstPage) refuses() bool { return f.err == nil && (f.status/100 == 4 ||
 
 // like says whether two requests were treated in one way.
 func (f firstPage) like(other firstPage) bool {
-	return f.status == other.status && f.told == other.told && (f.back == nil) == (other.back == nil) && f.to == other.to
+	// The address of a refusal's page may be made for the request.
+	return f.status == other.status && f.told == other.told && (f.back == nil) == (other.back == nil) && (f.to == other.to || f.refuses())
 }
 
-// open sends one authorization request, as the browser of somebody who is not signed in.
+// pagesFollowed bounds the redirects of one authorization request. Some providers look at the
+// request behind the first of them.
+const pagesFollowed = 4
+
+// open sends one authorization request, as the browser of somebody who is not signed in. It follows
+// redirects within the provider's own origin, and keeps cookies while it does.
 func (e *examination) open(ctx context.Context, client provider.Client, seed sealing.LoginSeed) firstPage {
 	p, err := e.all.Discover(ctx, &client) // the document is known: nobody is asked
 	if err != nil {
@@ -459,29 +496,46 @@ func (e *examination) open(ctx context.Context, client provider.Client, seed sea
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.AuthorizationURL(seed), nil)
-	if err != nil {
-		return firstPage{err: errors.New("authorization_endpoint is not a URL")}
+	browser := outgoing.NewClient(e.wire, e.Timeout)
+	if browser.Jar, err = cookiejar.New(nil); err != nil {
+		return firstPage{err: err}
 	}
-	r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
-	resp, err := outgoing.NewClient(e.wire, e.Timeout).Do(r)
-	if err != nil {
-		return firstPage{err: outgoing.Redact(err)}
-	}
-	defer resp.Body.Close()
-	page := firstPage{status: resp.StatusCode}
-	if to, err := resp.Location(); err == nil {
-		q := to.Query()
-		if strings.HasPrefix(to.String(), client.RedirectURI+"?") {
-			page.back = q
+	address, behind := p.AuthorizationURL(seed), ""
+	for followed := 0; ; followed++ {
+		page, next := e.visit(ctx, browser, address, client.RedirectURI)
+		page.behind = behind
+		if next == "" || followed == pagesFollowed || !sameOrigin(next, address) {
 			return page
 		}
-		page.told = outgoing.SafeCode(q.Get("error"))
-		if q.Get("error") == "" {
-			page.told = ""
+		address, behind = next, page.to
+	}
+}
+
+// visit loads one page. next is where it redirects to, if that is a page and not an answer.
+func (e *examination) visit(ctx context.Context, browser *http.Client, address, redirectURI string) (page firstPage, next string) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return firstPage{err: errors.New("authorization_endpoint is not a URL")}, ""
+	}
+	r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	resp, err := browser.Do(r)
+	if err != nil {
+		return firstPage{err: outgoing.Redact(err)}, ""
+	}
+	defer resp.Body.Close()
+	page = firstPage{status: resp.StatusCode}
+	if to, err := resp.Location(); err == nil {
+		q := to.Query()
+		if strings.HasPrefix(to.String(), redirectURI+"?") {
+			page.back = q
+			return page, ""
 		}
 		page.to = outgoing.PlainText(to.Scheme+"://"+to.Host+to.Path, 120)
-		return page
+		if code := q.Get("error"); code != "" {
+			page.told = outgoing.SafeCode(code)
+			return page, ""
+		}
+		return page, to.String()
 	}
 	var answer struct {
 		Error string `json:"error"`
@@ -489,7 +543,7 @@ func (e *examination) open(ctx context.Context, client provider.Client, seed sea
 	if body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody)); err == nil && json.Unmarshal(body, &answer) == nil && answer.Error != "" {
 		page.told = outgoing.SafeCode(answer.Error)
 	}
-	return page
+	return page, ""
 }
 
 // redirectURI sends the sidecar's own authorization request, and the same with a redirect URI and a
@@ -526,6 +580,10 @@ func (e *examination) redirectURI(ctx context.Context) {
 		} else {
 			e.note(check, "a page came ("+own.String()+"), and another for one that nobody registered ("+other.String()+")", "", "")
 		}
+		return
+	}
+	if own.status == http.StatusNotFound && own.behind != "" && !own.like(other) {
+		e.wrong(check, "the provider's sign-in page", "404 at "+own.behind+", to which the provider sends people", report.Provider, "the request is accepted: put the provider's sign-in page there, or tell it where its page is", recipesPage)
 		return
 	}
 	unknown := e.open(ctx, nobody, newSeed())

@@ -90,7 +90,7 @@ func TestDoctorFindsNothingWrongWithAGoodProvider(t *testing.T) {
 			t.Errorf("no line %q in\n%s", line, text)
 		}
 	}
-	if discoveries, keys, _ := idp.Counts(); discoveries != 1 || keys != 1 || idp.Posts() != 1 {
+	if discoveries, keys, _ := idp.Counts(); discoveries != 1 || keys != 1 || idp.Posts() != 2 {
 		t.Errorf("%d discoveries, %d key fetches, %d posts: a production provider is asked as little as can be", discoveries, keys, idp.Posts())
 	}
 }
@@ -128,6 +128,7 @@ func TestDoctorNamesPlantedProviderFaults(t *testing.T) {
 		}, `WRONG client authentication: expected a client that can prove itself; seen clientSecret: the variable WIKI_CLIENT_SECRET of the sidecar is not set or empty`},
 		"token endpoint is down": {issuertest.Behaviour{Status: 503, Error: "temporarily_unavailable"}, nil, `WRONG client secret: expected an answer of the token endpoint; seen the provider answered 503`},
 		"unknown words":          {issuertest.Behaviour{CodeRefusal: "bad_code"}, nil, `note  client secret: seen not told apart: the provider answered 400 bad_code`},
+		"code before client":     {issuertest.Behaviour{Status: 400, Error: "invalid_grant"}, nil, `note  client secret: seen not told apart: a made-up code is refused in the same way from a client that nobody knows`},
 		"redirect URI": {issuertest.Behaviour{}, func(_ *issuertest.Provider, at *strictAt, _ *doctor.ProviderOptions) { at.redirectURI += "/" },
 			`WRONG redirect URI: expected the provider's sign-in page; seen 400, as for a redirect URI that nobody registered; fault: provider; breaks: every client; remedy: register the redirect URI ` + tenantsRedirectURI},
 		"client id": {issuertest.Behaviour{}, func(_ *issuertest.Provider, _ *strictAt, o *doctor.ProviderOptions) { o.Client.ID = "bouncr" },
