@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
@@ -53,8 +54,9 @@ type loggedTenant struct {
 
 // loggedLogin is a login that lines name beside a pseudonym.
 type loggedLogin struct {
-	id, client, first, last string
-	ended                   bool
+	id, client  string
+	first, last time.Time
+	ended       bool
 }
 
 // runWho says which pseudonym is which person.
@@ -170,10 +172,18 @@ func (p *people) note(line logLine) {
 		}
 	}
 	if l == nil {
-		l = &loggedLogin{id: line.Login, client: line.Client, first: line.Time}
+		l = &loggedLogin{id: line.Login, client: line.Client}
 		p.logins[line.Subject] = append(p.logins[line.Subject], l)
 	}
-	l.last = line.Time
+	// The lines of several replicas come in no order.
+	if at, err := time.Parse(time.RFC3339, line.Time); err == nil {
+		if l.first.IsZero() || at.Before(l.first) {
+			l.first = at
+		}
+		if at.After(l.last) {
+			l.last = at
+		}
+	}
 	l.ended = l.ended || line.Msg == "login ended"
 }
 
@@ -221,7 +231,7 @@ func (p *people) writeLogins(out io.Writer, name string) {
 			over = ", ended"
 		}
 		fmt.Fprintf(out, "  login %s  client %s  first %s, last %s%s\n",
-			report.Printable(l.id, 40), report.Printable(l.client, 40), report.Printable(l.first, 40), report.Printable(l.last, 40), over)
+			report.Printable(l.id, 40), report.Printable(l.client, 40), l.first.UTC().Format(time.RFC3339), l.last.UTC().Format(time.RFC3339), over)
 	}
 }
 

@@ -47,8 +47,9 @@ func TestPseudonymsOfAPersonAtEachServer(t *testing.T) {
 	for _, prefix := range []string{"", "bouncer-1  | ", "2026-11-30T06:00:00.000Z "} {
 		log, wiki, world := whoLog(t, prefix)
 		old := ringOf(t, keyOne).Pseudonym(wiki, "auth0|anna")
-		log += prefix + `{"time":"2026-11-30T06:01:00Z","msg":"token issued","subject":"` + old + `","family":"-amily","client":"abc"}` + "\n" +
-			prefix + `{"time":"2026-11-30T07:01:00Z","msg":"login ended","subject":"` + old + `","family":"-amily","client":"abc"}` + "\n"
+		// Of two replicas, one after the other.
+		log += prefix + `{"time":"2026-11-30T07:01:00.5Z","msg":"login ended","subject":"` + old + `","family":"-amily","client":"abc"}` + "\n" +
+			prefix + `{"time":"2026-11-30T06:01:00.5Z","msg":"token issued","subject":"` + old + `","family":"-amily","client":"abc"}` + "\n"
 		out, err := who(t, log, "--issuer", "https://sso.example/", "--sub", "auth0|anna")
 		want := ring.Pseudonym(wiki, "auth0|anna") + "  https://mcp.localhost/wiki\n" +
 			old + "  https://mcp.localhost/wiki  while " + ring.MasterIDs()[1] + " was the first master\n" +

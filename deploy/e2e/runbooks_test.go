@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -139,16 +140,23 @@ func commandsOfRunbooks(t *testing.T) map[string][]string {
 			t.Fatal(err)
 		}
 		name := strings.TrimSuffix(filepath.Base(page), ".md")
-		for _, rest := range strings.Split(string(text), "\n```sh\n")[1:] {
-			commands, _, closed := strings.Cut(rest, "\n```")
-			if !closed {
-				t.Fatalf("%s: a block without an end", page)
-			}
-			blocks[name] = append(blocks[name], commands)
-		}
+		blocks[name] = blocksOf(t, string(text))
 		if len(blocks[name]) == 0 {
 			t.Errorf("%s has no commands", page)
 		}
+	}
+	return blocks
+}
+
+// blocksOf returns the blocks of commands of a page.
+func blocksOf(t *testing.T, page string) (blocks []string) {
+	t.Helper()
+	for _, rest := range strings.Split(page, "\n```sh\n")[1:] {
+		commands, _, closed := strings.Cut(rest, "\n```")
+		if !closed {
+			t.Fatalf("a block without an end: %s", rest)
+		}
+		blocks = append(blocks, commands)
 	}
 	return blocks
 }
@@ -176,6 +184,14 @@ func (d *drill) play(stage stage) {
 			d.Fatalf("block %d: %v\n%s", block+1, err, out)
 		}
 	}
+	// A mark is the next full second: a login of this one is meant too.
+	marked := time.Now().Unix()
+	rig.WaitFor(d.T, "that second to be over", func() error {
+		if time.Now().Unix() == marked {
+			return errors.New("it is not")
+		}
+		return nil
+	})
 	if !stage.patient {
 		d.s.restart("bouncer")
 		d.s.restart("traefik")

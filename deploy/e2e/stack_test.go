@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
@@ -31,6 +33,7 @@ type stack struct {
 	bin     string // folder of the commands docker and mcpbouncer
 	engine  *httptest.Server
 	applied map[string]string // :: service → its part of the project when it was last started
+	copying sync.Mutex        // guards the copies of ./deny: two commands of a pipe run at once
 }
 
 func newStack(t *testing.T) *stack {
@@ -121,6 +124,8 @@ func (s *stack) run(script string, variables map[string]string) (string, error) 
 
 // mount does what the mount of ./deny does for a container: files in the folder are there.
 func (s *stack) mount() {
+	s.copying.Lock()
+	defer s.copying.Unlock()
 	files, err := filepath.Glob(filepath.Join(s.dir, "deny", "*"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -145,8 +150,12 @@ func TestMain(m *testing.M) {
 }
 
 func askEngine(engine string, args []string) int {
-	body, _ := json.Marshal(args)
-	resp, err := http.Post(engine, "application/json", bytes.NewReader(body))
+	asked, _ := json.Marshal(args)
+	var body io.Reader = bytes.NewReader(append(asked, '\n'))
+	if slices.Contains(args, "exec") {
+		body = io.MultiReader(body, os.Stdin)
+	}
+	resp, err := http.Post(engine, "application/json", body)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "docker:", err)
 		return 1
@@ -162,13 +171,17 @@ func askEngine(engine string, args []string) int {
 // ServeHTTP does what docker compose does, as far as the pages use it.
 func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var args []string
-	if err := json.NewDecoder(r.Body).Decode(&args); err != nil || len(args) < 2 || args[0] != "compose" {
+	input := bufio.NewReader(r.Body)
+	asked, _ := input.ReadBytes('\n')
+	if err := json.Unmarshal(asked, &args); err != nil || len(args) < 2 || args[0] != "compose" {
 		http.Error(w, fmt.Sprintf("not part of this engine: docker %q", args), http.StatusBadRequest)
 		return
 	}
 	var flags, words []string
 	for i := 1; i < len(args); i++ {
 		switch {
+		case len(words) > 1 && words[0] == "exec": // all behind the service is the command
+			words = append(words, args[i])
 		case args[i] == "-p": // the project's name
 			i++
 		case strings.HasPrefix(args[i], "-"):
@@ -196,11 +209,41 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	case "logs":
-		for _, r := range s.w.Replicas {
-			_, _ = io.WriteString(w, s.w.Logs.Text(r.Name))
+		s.logs(w, services, !slices.Contains(flags, "--no-log-prefix"))
+	case "exec":
+		if len(services) < 2 || services[0] != "bouncer" || services[1] != "/mcpbouncer" || !slices.Contains(flags, "-T") {
+			http.Error(w, fmt.Sprintf("not part of this engine: exec %q %q", flags, services), http.StatusBadRequest)
+			return
 		}
+		var out bytes.Buffer
+		err := s.w.Replicas[0].Exec(input, &out, services[2:]...)
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = w.Write(out.Bytes())
 	default:
 		http.Error(w, "not part of this engine: docker compose "+command, http.StatusBadRequest)
+	}
+}
+
+// logs writes what the containers of services have logged, as docker compose logs does.
+func (s *stack) logs(w io.Writer, services []string, prefixed bool) {
+	for _, service := range services {
+		names := []string{service}
+		if service == "bouncer" {
+			names = nil
+			for _, r := range s.w.Replicas {
+				names = append(names, r.Name)
+			}
+		}
+		for i, name := range names {
+			for line := range strings.Lines(s.w.Logs.Text(name)) {
+				if prefixed {
+					line = fmt.Sprintf("%s-%d  | %s", service, i+1, line)
+				}
+				_, _ = io.WriteString(w, line)
+			}
+		}
 	}
 }
 

@@ -149,16 +149,30 @@ func (r *Replica) Process() string {
 func (r *Replica) Start(env map[string]string) {
 	r.t.Helper()
 	maps.Copy(r.env, env)
-	cmd := inImage(r.t, r.root)
-	cmd.Env = []string{"BOUNCER_LISTEN_ADDR=" + r.Addr, "BOUNCER_LOG_LEVEL=debug"}
-	for k, v := range r.env {
-		cmd.Env = append(cmd.Env, k+"="+v)
-	}
+	cmd := r.command("serve")
 	proc := StartProcess(r.t, r.logs, r.Name, cmd)
 	r.mu.Lock()
 	r.proc, r.old = proc, append(r.old, proc)
 	r.mu.Unlock()
 	r.proc.waitFor(r.t, r.logs, func() error { return expectStatus("http://"+r.Addr+"/healthz", http.StatusOK) })
+}
+
+func (r *Replica) command(args ...string) *exec.Cmd {
+	cmd := inImage(r.t, r.root, args...)
+	cmd.Env = []string{"BOUNCER_LISTEN_ADDR=" + r.Addr, "BOUNCER_LOG_LEVEL=debug"}
+	for k, v := range r.env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	return cmd
+}
+
+// Exec runs another command of the program in the image, with the variables of the replica, as
+// docker exec does.
+func (r *Replica) Exec(in io.Reader, out io.Writer, args ...string) error {
+	r.t.Helper()
+	cmd := r.command(args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
+	return cmd.Run()
 }
 
 // Kill ends the process at once.
@@ -342,12 +356,12 @@ var confinement = sync.OnceValue(func() []string {
 // permission.
 func Confined() bool { return confinement() != nil }
 
-func inImage(t T, root string) *exec.Cmd {
+func inImage(t T, root string, args ...string) *exec.Cmd {
 	t.Helper()
-	if args := confinement(); args != nil {
-		return exec.Command("unshare", append(slices.Clone(args), root, "/mcpbouncer", "serve")...)
+	if confined := confinement(); confined != nil {
+		return exec.Command("unshare", append(append(slices.Clone(confined), root, "/mcpbouncer"), args...)...)
 	}
-	cmd := exec.Command(filepath.Join(root, "mcpbouncer"), "serve")
+	cmd := exec.Command(filepath.Join(root, "mcpbouncer"), args...)
 	cmd.Dir = root
 	return cmd
 }
