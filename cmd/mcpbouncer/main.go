@@ -30,6 +30,7 @@ const usage = `usage: mcpbouncer [command]
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
   doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
   who           say which pseudonym of the log is which person: who < LOG; --help lists the flags
+  lint          read compose and Traefik files, and say what is wrong with them: lint FILE...; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health; --json as it was sent
   version       print the version
 
@@ -79,6 +80,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return runDoctor(args, in, out, os.Stderr)
 	case "who":
 		return runWho(args, in, out)
+	case "lint":
+		return runLint(args, out)
 	case "seal-secret":
 		return sealSecret(args, in, out)
 	case "healthcheck":

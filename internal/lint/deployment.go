@@ -1,0 +1,347 @@
+package lint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// deployment is what all files say together.
+type deployment struct {
+	services    []*service
+	routers     []*router
+	middlewares []*middleware
+	backends    map[string][]string // NAME@PROVIDER of Traefik's service → server URLs
+	static      *tree               // Traefik's own configuration; nil: not given
+	lines       map[string][]string // of each file, for the corrected line
+}
+
+// service is a container of Compose.
+type service struct {
+	name     string
+	env      map[string]value
+	envFile  bool // variables that lint does not see may be set
+	networks []string
+	host     bool // network_mode: host, or another that lint does not follow
+	ports    *tree
+	labels   map[string]value
+	place
+}
+
+type router struct {
+	name, provider string
+	rule           value
+	middlewares    value
+	names          []string // of the middlewares, with @PROVIDER
+	priority       int      // 0: the length of the rule
+	service        string   // NAME@PROVIDER, or the container's name
+	owner          *service // nil: of a file
+	place
+}
+
+type middleware struct {
+	name, provider string
+	kind           string // as Traefik names it, in small letters; plugin.NAME for a plugin
+	options        map[string]value
+	spelt          map[string]string // option as written
+	chain          []string
+	owner          *service
+	place
+}
+
+// read reads files that together are one deployment.
+func read(files []string) (*deployment, error) {
+	d := &deployment{backends: map[string][]string{}, lines: map[string][]string{}}
+	r := &reader{}
+	for _, file := range files {
+		if err := d.file(r, file); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return d, nil
+}
+
+func (d *deployment) file(r *reader, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(content) > maxFile {
+		return fmt.Errorf("the file is longer than %d bytes", maxFile)
+	}
+	if strings.HasSuffix(file, ".toml") {
+		return errors.New("TOML is not read: write the file as YAML, which Traefik takes as well")
+	}
+	d.lines[file] = strings.Split(string(content), "\n")
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	for known := false; ; known = true {
+		var node yaml.Node
+		if err := decoder.Decode(&node); err == io.EOF && known {
+			return nil
+		} else if err != nil {
+			return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		}
+		if err := d.document(r, file, &node); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
+	r.file, r.replace = file, nil
+	plain, err := r.read(node, 0)
+	if err != nil {
+		return err
+	}
+	switch {
+	case plain.has("services") && !plain.has("http"):
+		env := map[string]string{}
+		if content, err := os.ReadFile(filepath.Join(filepath.Dir(file), ".env")); err == nil {
+			env = parseEnv(string(content))
+		}
+		r.replace = func(text string) (string, bool) { return interpolate(text, env) }
+		compose, err := r.read(node, 0)
+		if err != nil {
+			return err
+		}
+		d.compose(compose)
+	case plain.has("http") || plain.has("tcp") || plain.has("udp") || plain.has("tls"):
+		d.dynamic(plain.get("http"))
+	case plain.has("entryPoints") || plain.has("providers") || plain.has("experimental"):
+		d.static = plain
+	case plain.has("apiVersion"):
+		return errors.New("line 1: Kubernetes manifests are not read yet")
+	case len(plain.keys) == 0:
+	default:
+		return fmt.Errorf("line %d: this is neither a compose file (services:), nor a dynamic file (http:) or the static configuration (entryPoints:) of Traefik", plain.line)
+	}
+	return nil
+}
+
+func (d *deployment) compose(file *tree) {
+	all := file.get("services")
+	for _, name := range all.keys {
+		s := &service{name: name, env: map[string]value{}, labels: map[string]value{}, place: all.at[name].keyed}
+		d.extend(s, all, all.at[name], 0)
+		if len(s.networks) == 0 && !s.host {
+			s.networks = []string{"default"}
+		}
+		d.services = append(d.services, s)
+		d.labels(s)
+	}
+}
+
+// extend adds what a service says itself to what the service of its `extends` says.
+func (d *deployment) extend(s *service, all, t *tree, depth int) {
+	if from := t.get("extends"); from != nil && depth < 10 && !from.has("file") {
+		base := from.text
+		if b := from.get("service"); b != nil {
+			base = b.text
+		}
+		if all.has(base) {
+			d.extend(s, all, all.at[base], depth+1)
+		}
+	}
+	pairs(t.get("environment"), func(name string, v value) {
+		if v.typed == nil { // NAME alone takes the variable of whoever runs Compose
+			v.unknown = true
+		}
+		s.env[name] = v
+	})
+	pairs(t.get("labels"), func(name string, v value) { s.labels[name] = v })
+	s.envFile = s.envFile || t.has("env_file") || t.get("extends").has("file")
+	if ports := t.get("ports"); ports != nil {
+		s.ports = ports
+	}
+	if networks := t.get("networks"); networks != nil {
+		s.networks = append(s.networks, networks.keys...)
+		for _, v := range networks.texts() {
+			s.networks = append(s.networks, v.text)
+		}
+	}
+	s.host = s.host || t.has("network_mode")
+}
+
+// pairs are a mapping, or a list of NAME=VALUE.
+func pairs(t *tree, found func(string, value)) {
+	if t == nil {
+		return
+	}
+	for _, key := range t.keys {
+		v := t.at[key].value
+		v.place = t.at[key].keyed
+		if t.at[key].number && len(v.text) > 15 { // Compose writes it as a float
+			if f, err := strconv.ParseFloat(v.text, 64); err == nil {
+				v.text = strconv.FormatFloat(f, 'g', -1, 64)
+				v.typed = v.text
+			}
+		}
+		found(key, v)
+	}
+	for _, item := range t.items {
+		name, text, ok := strings.Cut(item.text, "=")
+		v := item.value
+		v.text, v.typed = text, text
+		if !ok {
+			v.typed = nil
+		}
+		found(name, v)
+	}
+}
+
+// labels reads what Traefik's docker provider makes of a container.
+func (d *deployment) labels(s *service) {
+	routers, middlewares := map[string]*router{}, map[string]*middleware{}
+	for _, name := range slices.Sorted(maps.Keys(s.labels)) {
+		v := s.labels[name]
+		part := strings.Split(name, ".")
+		if len(part) < 5 || !strings.EqualFold(part[0], "traefik") || !strings.EqualFold(part[1], "http") {
+			continue
+		}
+		switch strings.ToLower(part[2]) {
+		case "routers":
+			t := routers[strings.ToLower(part[3])]
+			if t == nil {
+				t = &router{name: part[3], provider: "docker", service: s.name, owner: s}
+				routers[strings.ToLower(part[3])] = t
+				d.routers = append(d.routers, t)
+			}
+			t.set(strings.ToLower(part[4]), v)
+		case "middlewares":
+			m := middlewares[strings.ToLower(part[3])]
+			if m == nil {
+				m = &middleware{name: part[3], provider: "docker", owner: s, options: map[string]value{}, spelt: map[string]string{}, place: v.place}
+				middlewares[strings.ToLower(part[3])] = m
+				d.middlewares = append(d.middlewares, m)
+			}
+			if v.line < m.line {
+				m.place = v.place
+			}
+			m.label(part[4:], v)
+		}
+	}
+}
+
+func (t *router) set(member string, v value) {
+	if t.file == "" || v.line < t.line {
+		t.place = v.place
+	}
+	switch member {
+	case "rule":
+		t.rule = v
+	case "middlewares":
+		t.middlewares = v
+		for _, name := range strings.Split(v.text, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				t.names = append(t.names, qualified(name, t.provider))
+			}
+		}
+	case "priority":
+		t.priority, _ = strconv.Atoi(v.text)
+	case "service":
+		if t.owner == nil {
+			t.service = qualified(v.text, t.provider)
+		}
+	}
+}
+
+func qualified(name, provider string) string {
+	if name == "" || strings.Contains(name, "@") {
+		return name
+	}
+	return name + "@" + provider
+}
+
+func (m *middleware) label(part []string, v value) {
+	m.kind = strings.ToLower(part[0])
+	if m.kind == "chain" {
+		for _, name := range strings.Split(v.text, ",") {
+			m.chain = append(m.chain, qualified(strings.TrimSpace(name), m.provider))
+		}
+	}
+	if m.kind != "plugin" || len(part) < 3 {
+		return
+	}
+	m.kind = "plugin." + part[1]
+	m.setOption(strings.Join(part[2:], "."), v)
+}
+
+func (m *middleware) setOption(name string, v value) {
+	m.options[strings.ToLower(name)] = v
+	m.spelt[strings.ToLower(name)] = name
+}
+
+// dynamic reads a file of Traefik's file provider.
+func (d *deployment) dynamic(http *tree) {
+	if routers := http.get("routers"); routers != nil {
+		for _, name := range routers.keys {
+			t, from := &router{name: name, provider: "file"}, routers.at[name]
+			for _, member := range from.keys {
+				v := from.at[member].value
+				v.place = from.at[member].keyed
+				if items := from.at[member].items; items != nil {
+					names := []string{}
+					for _, item := range items {
+						names = append(names, item.text)
+					}
+					v.text = strings.Join(names, ",")
+				}
+				t.set(strings.ToLower(member), v)
+			}
+			t.place = from.keyed
+			d.routers = append(d.routers, t)
+		}
+	}
+	if middlewares := http.get("middlewares"); middlewares != nil {
+		for _, name := range middlewares.keys {
+			from := middlewares.at[name]
+			m := &middleware{name: name, provider: "file", options: map[string]value{}, spelt: map[string]string{}, place: from.keyed}
+			for _, kind := range from.keys {
+				m.kind = strings.ToLower(kind)
+				if m.kind == "chain" {
+					for _, v := range from.get(kind, "middlewares").texts() {
+						m.chain = append(m.chain, qualified(v.text, "file"))
+					}
+				}
+				if m.kind != "plugin" {
+					continue
+				}
+				for _, plugin := range from.at[kind].keys {
+					m.kind = "plugin." + plugin
+					options := from.at[kind].at[plugin]
+					for _, option := range options.keys {
+						v := options.at[option].value
+						v.place = options.at[option].keyed
+						m.setOption(option, v)
+					}
+				}
+			}
+			d.middlewares = append(d.middlewares, m)
+		}
+	}
+	if services := http.get("services"); services != nil {
+		for _, name := range services.keys {
+			if servers := services.get(name, "loadBalancer", "servers"); servers != nil {
+				for _, server := range servers.items {
+					if u := server.get("url"); u != nil {
+						d.backends[name+"@file"] = append(d.backends[name+"@file"], strings.TrimSuffix(u.text, "/"))
+					}
+				}
+			}
+		}
+	}
+}

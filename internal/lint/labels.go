@@ -1,0 +1,259 @@
+package lint
+
+import (
+	"net/url"
+	"reflect"
+	"regexp"
+	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/plugin"
+)
+
+// label is a field of plugin.Config.
+type label struct {
+	name, form string
+	field      int
+}
+
+// labels are the plugin's, by their names in small letters.
+var labels = func() map[string]label {
+	all := map[string]label{}
+	t := reflect.TypeFor[plugin.Config]()
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("json"); name != "-" {
+			all[strings.ToLower(name)] = label{name, t.Field(i).Tag.Get("form"), i}
+		}
+	}
+	return all
+}()
+
+func labelNames() []string {
+	names := []string{}
+	for _, key := range sortedKeys(labels) {
+		names = append(names, labels[key].name)
+	}
+	return names
+}
+
+func (c *checker) pluginName(m *middleware) {
+	name, isPlugin := strings.CutPrefix(m.kind, "plugin.")
+	if !isPlugin || strings.EqualFold(name, "mcpbouncer") || nearest(name, []string{"mcpbouncer"}) == "" {
+		return
+	}
+	c.found(m.place, finding{check: "plugin", expected: "plugin.mcpbouncer", seen: "plugin." + name, fault: report.Label, breaks: []string{report.EveryClient},
+		remedy: write(c.corrected(m.place, name, "mcpbouncer"), "write mcpbouncer in each label of "+m.title()), page: "docs/labels.md"})
+}
+
+// stand are values for labels that must be set, in place of those that variables hide.
+var stand = map[string]any{"resource": "unset", "providerissuer": "https://unset.invalid", "clientid": "unset", "clientsecret": "env:UNSET_CLIENT_SECRET", "sidecarurl": "http://unset.invalid"}
+
+// labelsOf asks the plugin's parser. It tells its first error only, so the label of that error is
+// taken out, and the parser is asked again.
+func (c *checker) labelsOf(t *tenant) {
+	set := map[string]any{}
+	for _, key := range sortedKeys(t.options) {
+		v := t.options[key]
+		name, _, _ := strings.Cut(strings.SplitN(key, ".", 2)[0], "[")
+		if _, known := labels[name]; !known {
+			spelt := t.spelt[key]
+			near := nearest(spelt, labelNames())
+			remedy := "remove it or correct its spelling"
+			if near != "" {
+				remedy = write(c.corrected(v.place, spelt, near), "write "+near)
+			}
+			c.found(v.place, finding{check: "labels", expected: "labels that exist", seen: "unknown label " + spelt + ": the route answers 503",
+				fault: report.Label, breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/configuration.md"})
+			continue
+		}
+		switch {
+		case key != name: // of an indexed label only the plugin sees the whole
+		case !v.unknown:
+			set[name] = v.typed
+		case stand[name] != nil:
+			set[name] = stand[name]
+		}
+	}
+	for range len(labels) {
+		err := plugin.Check(configOf(set))
+		if err == nil {
+			return
+		}
+		name := culprit(err.Error())
+		v, seen := t.options[name]
+		if !seen {
+			v.place = t.place
+		}
+		remedy := "correct the label in the way that is said here"
+		if line := c.otherSeparator(set, name, v); line != "" {
+			remedy = "write " + line
+		} else if !seen {
+			remedy = "add the label"
+		}
+		c.found(v.place, finding{check: "labels", expected: "labels that the plugin takes", seen: err.Error() + ": the route answers 503", fault: report.Label,
+			breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/labels.md"})
+		switch {
+		case name == "" || set[name] == nil && seen:
+			return // the parser would say the same again
+		case stand[name] != nil:
+			if reflect.DeepEqual(set[name], stand[name]) {
+				return
+			}
+			set[name] = stand[name]
+		case seen:
+			delete(set, name)
+		default:
+			return
+		}
+	}
+}
+
+func configOf(set map[string]any) *plugin.Config {
+	config := plugin.CreateConfig()
+	fields := reflect.ValueOf(config).Elem()
+	for name, v := range set {
+		if v != nil {
+			fields.Field(labels[name].field).Set(reflect.ValueOf(v))
+		}
+	}
+	return config
+}
+
+var labelInError = regexp.MustCompile(`(?:label|labels) ([A-Za-z]+)`)
+
+// culprit is the label that an error of the plugin names first, in small letters.
+func culprit(text string) string {
+	for _, found := range labelInError.FindAllStringSubmatch(text, -1) {
+		if _, known := labels[strings.ToLower(found[1])]; known {
+			return strings.ToLower(found[1])
+		}
+	}
+	return ""
+}
+
+// separators are what a list's form names, as one writes it.
+var separators = map[string]string{"list by spaces": " ", "list by commas or spaces": ", ", "list by commas": ", ", "list by semicolons": "; ", "list by semicolons or &": "; "}
+
+var otherSeparators = regexp.MustCompile(`\s*[,;]\s*`)
+
+// otherSeparator is the corrected line, if the right separator is all that the list needs.
+func (c *checker) otherSeparator(set map[string]any, name string, v value) string {
+	text, isText := v.typed.(string)
+	separator := separators[labels[name].form]
+	if !isText || separator == "" {
+		return ""
+	}
+	right := otherSeparators.ReplaceAllString(text, separator)
+	if right == text {
+		return ""
+	}
+	was := set[name]
+	set[name] = right
+	err := plugin.Check(configOf(set))
+	set[name] = was
+	if err != nil && culprit(err.Error()) == name {
+		return ""
+	}
+	return c.corrected(v.place, text, right)
+}
+
+// open are providers where anybody can make an account.
+var open = []string{"accounts.google.com", "gitlab.com", "login.microsoftonline.com", "appleid.apple.com", "www.linkedin.com", "github.com"}
+
+// access looks for a tenant that admits whoever can log in at its provider.
+func (c *checker) access(t *tenant) {
+	for _, rule := range []string{"allowedEmails", "allowedDomains", "allowedGroups", "allowedSubjects"} {
+		if v := t.option(rule); v.text != "" || v.unknown || v.typed != nil && v.typed != "" {
+			return
+		}
+	}
+	if t.option("requiredScopes").text != "" && t.option("scopeRules").text != "" {
+		return
+	}
+	issuer := t.option("providerIssuer")
+	at, err := url.Parse(issuer.text)
+	where := issuer.text
+	if issuer.unknown {
+		where = "the provider, which a variable names,"
+	}
+	f := finding{check: "access", expected: "a rule", seen: "no rule: everybody who can log in at " + where + " may come in", fault: report.Label, note: true,
+		remedy: "set allowedEmails, allowedDomains, allowedGroups or allowedSubjects, unless that is meant", page: "docs/access.md"}
+	if err == nil && !issuer.unknown {
+		for _, host := range open {
+			// A tenant of Microsoft's has its id in the path; these three take all accounts.
+			everybody := host != "login.microsoftonline.com" || regexp.MustCompile(`^/(common|consumers|organizations)\b`).MatchString(at.Path)
+			if strings.EqualFold(at.Hostname(), host) && everybody {
+				f.seen, f.note = "no rule, and anybody can have an account at "+host+": EVERYBODY may come in", false
+				f.remedy = write(c.corrected(issuer.place, c.spelt(issuer, t, "providerIssuer"), `allowedEmails: "you@example.com"`), "set allowedEmails")
+				f.remedy += " beside it, or another access rule"
+			}
+		}
+	}
+	c.found(issuer.place, f)
+}
+
+// spelt is a label with its value, as the line has it: from the label's name to the line's end.
+func (c *checker) spelt(v value, t *tenant, name string) string {
+	lines := c.lines[v.file]
+	if v.line < 1 || v.line > len(lines) {
+		return ""
+	}
+	line := strings.TrimSpace(lines[v.line-1])
+	at := strings.Index(line, t.spelt[strings.ToLower(name)])
+	if at < 0 || strings.HasPrefix(line, "- ") {
+		return ""
+	}
+	return line[at:]
+}
+
+func (c *checker) secret(t *tenant) {
+	v := t.option("clientSecret")
+	if v.text == "" || v.unknown || strings.HasPrefix(v.text, "mbs1_") {
+		return
+	}
+	name, fromEnv := strings.CutPrefix(v.text, "env:")
+	if !fromEnv {
+		// The secret is not shown: what lint prints ends in logs of CI.
+		c.found(v.place, finding{check: "secret", expected: "env:NAME or a sealed secret", seen: "the client secret in clear, which Traefik's dashboard shows", fault: report.Label,
+			remedy: `write clientSecret: "env:` + strings.ToUpper(regexp.MustCompile(`\W`).ReplaceAllString(t.name, "_")) + `_CLIENT_SECRET", set that variable of the sidecar, and make a new secret at the provider`, page: "docs/secrets.md"})
+		return
+	}
+	s := c.sidecarOf(t)
+	if s == nil || s.envFile {
+		return
+	}
+	if set, ok := s.env[name]; !ok || set.text == "" && !set.unknown {
+		c.found(s.place, finding{check: "secret", expected: "the variable " + name + " in the environment of " + s.name, seen: "it is not there, so that the provider refuses each login", fault: report.Sidecar,
+			breaks: []string{report.EveryClient}, remedy: "add to its environment " + name + ": ${" + name + ":?}", page: "docs/secrets.md"})
+	}
+}
+
+// sidecarOf is the service of the file that sidecarURL names.
+func (c *checker) sidecarOf(t *tenant) *service {
+	v := t.option("sidecarURL")
+	u, err := url.Parse(v.text)
+	if err != nil || v.unknown {
+		return nil
+	}
+	for _, s := range c.services {
+		if s.name == u.Hostname() {
+			return s
+		}
+	}
+	return nil
+}
+
+// traefik is the service of the file that has Traefik's hop key, or is called so.
+func (c *checker) traefik() *service {
+	for _, s := range c.services {
+		if strings.EqualFold(s.name, "traefik") {
+			return s
+		}
+	}
+	for _, s := range c.services {
+		if _, ok := s.env["BOUNCER_HOP_KEY"]; ok {
+			return s
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+// Package lint reads how MCPBouncer is deployed, and says what is wrong with it before anything
+// runs: compose files and Traefik's dynamic and static files, in YAML. It asks nobody.
+//
+// What a label means is the plugin's own parser's to say (plugin.Check). What a rule matches is
+// asked by evaluating it with the paths that clients ask for.
+package lint
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/internal/report"
+)
+
+// Run reads files that together are one deployment. A file that cannot be read makes the report's
+// Unable.
+func Run(files []string) *report.Report {
+	r := &report.Report{Subject: strings.Join(files, ", ")}
+	d, err := read(files)
+	if err != nil {
+		r.Unable = err.Error()
+		return r
+	}
+	c := &checker{deployment: d}
+	if c.tenants = c.findTenants(); len(c.tenants) == 0 {
+		c.found(place{}, finding{check: "tenants", seen: "no middleware with the plugin mcpbouncer", fault: report.Label,
+			expected: "at least one", remedy: "name all files of the deployment", page: "docs/labels.md"})
+	}
+	for _, m := range c.middlewares {
+		c.pluginName(m)
+	}
+	for _, t := range c.tenants {
+		c.labelsOf(t)
+		c.access(t)
+		c.secret(t)
+		c.sidecar(t)
+		c.routersOf(t)
+	}
+	c.twins()
+	c.namesOfMiddlewares()
+	c.static()
+	slices.SortStableFunc(c.findings, func(a, b report.Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	r.Add(c.findings...)
+	return r
+}
+
+type checker struct {
+	*deployment
+	tenants  []*tenant
+	findings []report.Finding
+}
+
+// tenant is a middleware of the plugin, and the routers that use it.
+type tenant struct {
+	*middleware
+	routers []*router
+}
+
+type finding struct {
+	check, expected, seen, remedy, page string
+	fault                               report.Fault
+	breaks                              []string
+	note                                bool
+}
+
+func (c *checker) found(at place, f finding) {
+	c.findings = append(c.findings, report.Finding{Check: f.check, Expected: f.expected, Seen: f.seen, Fault: f.fault, Note: f.note,
+		Breaks: f.breaks, Remedy: f.remedy, Page: f.page, File: at.file, Line: at.line})
+}
+
+// corrected is the line at a place with one text in place of another, ready to paste. Empty where
+// the old text does not stand in that line, as with an alias.
+func (c *checker) corrected(at place, old, with string) string {
+	lines := c.lines[at.file]
+	if at.line < 1 || at.line > len(lines) || old == "" || !strings.Contains(lines[at.line-1], old) {
+		return ""
+	}
+	line := strings.TrimSpace(lines[at.line-1])
+	i := strings.LastIndex(line, old)
+	return strings.TrimSpace(line[:i] + with + line[i+len(old):])
+}
+
+// write is a remedy: the corrected line, or in words what to do.
+func write(line, otherwise string) string {
+	if line == "" {
+		return otherwise
+	}
+	return "write " + line
+}
+
+func (c *checker) findTenants() []*tenant {
+	list := []*tenant{}
+	for _, m := range c.middlewares {
+		if strings.EqualFold(m.kind, "plugin.mcpbouncer") {
+			t := &tenant{middleware: m}
+			for _, r := range c.deployment.routers {
+				if slices.Contains(c.chainOf(r), qualified(m.name, m.provider)) {
+					t.routers = append(t.routers, r)
+				}
+			}
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+func (c *checker) middlewareNamed(name string) *middleware {
+	for _, m := range c.middlewares {
+		if strings.EqualFold(qualified(m.name, m.provider), name) {
+			return m
+		}
+	}
+	return nil
+}
+
+// chainOf are a router's middlewares in order, chains resolved.
+func (c *checker) chainOf(r *router) []string {
+	names := []string{}
+	var add func(string, int)
+	add = func(name string, depth int) {
+		m := c.middlewareNamed(name)
+		if m == nil || m.kind != "chain" || depth > 10 {
+			if m != nil {
+				name = qualified(m.name, m.provider)
+			}
+			names = append(names, name)
+			return
+		}
+		for _, inner := range m.chain {
+			add(inner, depth+1)
+		}
+	}
+	for _, name := range r.names {
+		add(name, 0)
+	}
+	return names
+}
+
+// option is a label's value; empty where it is not set.
+func (m *middleware) option(label string) value {
+	v := m.options[strings.ToLower(label)]
+	if v.file == "" {
+		v.place = m.place
+	}
+	return v
+}
+
+func (m *middleware) title() string { return qualified(m.name, m.provider) }
+
+// nearest is the name that needs the fewest changes, if it needs few.
+func nearest(name string, names []string) string {
+	best, least := "", 1+len(name)/3
+	for _, other := range names {
+		if d := distance(strings.ToLower(name), strings.ToLower(other)); d < least {
+			best, least = other, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's. Names are short, and longer ones are compared by their beginning.
+func distance(a, b string) int {
+	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
