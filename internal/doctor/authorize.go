@@ -94,6 +94,7 @@ func (d *doctor) authorization(ctx context.Context) {
 	failed := map[string][]string{}
 	findings := map[string]report.Finding{}
 	var worked int
+	unasked := ""       // a redirect URI to which a code went without a page
 	var one *registered // to try what must be refused
 	var oneProgram program
 	for _, p := range programs {
@@ -123,8 +124,10 @@ func (d *doctor) authorization(ctx context.Context) {
 			told, back := answered(a, redirect)
 			if back {
 				seen = "the client is told: " + told
-				if told == "" {
-					seen = "the answer goes to the client at once, and nobody was asked"
+				if told == "" { // clients work with it, so it breaks none
+					worked++
+					unasked = withoutQuery(redirect)
+					continue
 				}
 			}
 			if a.err == nil && !back && (a.status == http.StatusOK || a.status/100 == 3) {
@@ -158,7 +161,11 @@ func (d *doctor) authorization(ctx context.Context) {
 		}
 		d.found(f)
 	}
-	if worked > 0 {
+	switch {
+	case unasked != "":
+		d.found(report.Finding{Check: "consent", Expected: "a page to sign in or to allow, for " + unasked, Seen: "the answer goes to the client at once, and nobody was asked", Fault: d.fault(report.Sidecar),
+			Remedy: "let the authorization server ask the person: so anybody's program gets a token (a demonstration does this on purpose)"})
+	case worked > 0:
 		d.good("authorization", "a page for each redirect URI that was tried")
 	}
 	if one != nil {

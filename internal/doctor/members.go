@@ -155,6 +155,10 @@ func (d *doctor) scripts(ctx context.Context) {
 	case 0:
 		d.note("CORS", "no page of a browser may read this server's answers", "clients in browsers need it, others do not", d.page("docs/clients.md#clients-in-browsers"), pages...)
 	default:
+		remedy := "a middleware in front (headers) answers or changes CORS: take it out, or put it behind"
+		if !d.ours {
+			remedy = "let the server, or what stands in front of it, answer CORS here as it does elsewhere"
+		}
 		for _, o := range all {
 			if o.ok {
 				continue
@@ -168,7 +172,7 @@ func (d *doctor) scripts(ctx context.Context) {
 				seen += ", without Access-Control-Allow-Origin"
 			}
 			d.found(report.Finding{Check: "CORS of " + report.Printable(o.what, 200), Expected: "any origin is allowed", Seen: seen, Fault: d.fault(report.Traefik), Breaks: pages,
-				Remedy: "a middleware in front (headers) answers or changes CORS: take it out, or put it behind", Page: d.page("docs/clients.md#clients-in-browsers")})
+				Remedy: remedy, Page: d.page("docs/clients.md#clients-in-browsers")})
 		}
 	}
 }
