@@ -115,7 +115,7 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 // recordToken says with each token what is needed to tell later who is logged in.
 func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, scope, grantType string) {
 	now := s.Now()
-	in := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
+	in := func(d time.Duration) time.Time { return now.Add(d).UTC().Truncate(time.Second) }
 	facts := []any{"grant", grantType, "jti", at.id, "scope", scope, "seconds", int64(at.life / time.Second), "expires", in(at.life)}
 	event := audit.TokenIssued
 	switch {

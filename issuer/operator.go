@@ -40,8 +40,10 @@ func (s *Issuer) record(e audit.Event, a about, facts ...any) {
 	}
 	if a.client != "" {
 		args = append(args, "client", sealing.Fingerprint(a.client))
-		if _, err := checkDocumentURL(a.client); err == nil {
-			args = append(args, "document", a.client)
+		if isDocumentURL(a.client) { // other ids are long, and the check reads them whole
+			if _, err := checkDocumentURL(a.client); err == nil {
+				args = append(args, "document", a.client)
+			}
 		}
 	}
 	if a.request != "" {
