@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,9 +43,10 @@ var afterFunc = func(wait time.Duration, send func()) { time.AfterFunc(wait, sen
 type figures struct {
 	url string // base URL of the sidecar
 
-	mu        sync.Mutex // never held during a report
-	hop       *hopSealer // of the middleware that was made last
-	refusals  map[string]int64
+	mu        sync.Mutex        // never held during a report
+	hop       *hopSealer        // of the middleware that was made last
+	counted   map[string]*int64 // refusals by the text of their error; the map never changes
+	refusals  map[string]int64  // the others, and those that no report has told
 	failures  map[string]int64
 	presented []presentation  // bounded by maxPresented
 	more      int64           // logins that found no place there
@@ -69,7 +71,11 @@ type report struct {
 }
 
 func newFigures(url string) *figures {
-	return &figures{url: url, refusals: map[string]int64{}, failures: map[string]int64{}, known: map[string]bool{}}
+	counted := map[string]*int64{}
+	for text := range causes {
+		counted[text] = new(int64)
+	}
+	return &figures{url: url, counted: counted, refusals: map[string]int64{}, failures: map[string]int64{}, known: map[string]bool{}}
 }
 
 // causes names the errors for which a request is refused, by their texts. It is filled in init, as
@@ -90,13 +96,35 @@ func init() {
 	}
 }
 
-// countRefusal counts a request that is not let through.
+// countRefusal counts a request that is not let through. Strangers cause it as often as they like,
+// so only the first of a kind in each report takes the lock.
 func countRefusal(f *figures, err error) {
-	cause := causes[err.Error()]
-	if cause == "" {
-		cause = "other"
+	n := f.counted[err.Error()]
+	if n == nil {
+		countCause(f, "other")
+		return
 	}
-	countCause(f, cause)
+	if atomic.AddInt64(n, 1) == 1 {
+		armFor(f)
+	}
+}
+
+func armFor(f *figures) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	arm(f)
+	if !f.armed { // a pause: the next one has to be the first again
+		gather(f)
+	}
+}
+
+// gather moves what countRefusal has counted to the other refusals; f.mu is held.
+func gather(f *figures) {
+	for text, n := range f.counted {
+		if more := atomic.SwapInt64(n, 0); more > 0 {
+			add(f.refusals, causes[text], more)
+		}
+	}
 }
 
 // countCause is countRefusal for what has no error. Causes are constants of this package and never
@@ -222,6 +250,7 @@ func sendFigures(f *figures) {
 func takeReport(f *figures) (*hopSealer, *report) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	gather(f)
 	r := &report{Version: 1, Refusals: f.refusals, Failures: f.failures, More: f.more}
 	room := maxReported
 	n := 0
@@ -248,6 +277,7 @@ func landReport(f *figures, r *report, status int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.armed = false
+	gather(f)
 	if err == nil && status >= 200 && status < 300 {
 		if len(f.presented) > 0 || len(f.refusals) > 0 || len(f.failures) > 0 || f.more > 0 {
 			arm(f) // what was counted meanwhile, or did not fit

@@ -24,27 +24,21 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 	}
 	types := h["Content-Type"]
 	if (len(types) != 1 || types[0] != "application/json" || len(h["Content-Encoding"]) > 0) && !isPlainJSON(h) {
-		countCause(e.sidecar.figures, "media_type")
-		recordRefused(r, h, id, "")
-		refuseMessage(rw, req, http.StatusUnsupportedMediaType, mcp.CodeInvalid, "null", "send application/json in UTF-8, not encoded")
+		refuseMedia(r, rw, req, e, id)
 		return false, false
 	}
 	body, status := holdBody(req, maxMessage, s)
 	if status != 0 {
-		recordRefused(r, h, id, "")
-		refuseBody(e, rw, req, status)
+		refuseBody(r, rw, req, e, id, status)
 		return false, false
 	}
 	v := mcp.Inspect(r, h, body)
 	if v.Code != 0 {
-		recordRefused(r, h, id, v.Calls)
-		refuseVerdict(e, rw, req, v)
+		refuseVerdict(r, rw, req, e, id, v)
 		return false, false
 	}
 	if len(v.Needed) > 0 && !hasScopes(id.scopes, v.Needed) {
-		countCause(e.sidecar.figures, "scope_"+mcp.KindOf(body))
-		recordRefused(r, h, id, v.Calls)
-		refuseScopes(r, rw, req, e, id, v.Needed)
+		refuseScopes(r, rw, req, e, id, v, body)
 		return false, false
 	}
 	if v.Calls != "" {
@@ -68,16 +62,24 @@ func recordRefused(r *mcp.Rules, h http.Header, id *identity, calls string) {
 	h[callHeader] = []string{either(calls, "unreadable")}
 }
 
-func refuseVerdict(e *endpoint, rw http.ResponseWriter, req *http.Request, v *mcp.Verdict) {
+func refuseMedia(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+	countCause(e.sidecar.figures, "media_type")
+	recordRefused(r, req.Header, id, "")
+	refuseMessage(rw, req, http.StatusUnsupportedMediaType, mcp.CodeInvalid, "null", "send application/json in UTF-8, not encoded")
+}
+
+func refuseVerdict(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, v *mcp.Verdict) {
 	countCause(e.sidecar.figures, "message")
+	recordRefused(r, req.Header, id, v.Calls)
 	if v.Unknown != "" {
 		complainOfMethod(e.tenant.hop.name, v.Unknown)
 	}
 	refuseMessage(rw, req, v.Status, v.Code, v.ID, v.Message)
 }
 
-func refuseBody(e *endpoint, rw http.ResponseWriter, req *http.Request, status int) {
+func refuseBody(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, status int) {
 	countCause(e.sidecar.figures, "body")
+	recordRefused(r, req.Header, id, "")
 	if status == http.StatusRequestEntityTooLarge {
 		refuseMessage(rw, req, status, mcp.CodeInvalid, "null", "a message holds at most 1048576 bytes")
 		return
@@ -85,8 +87,10 @@ func refuseBody(e *endpoint, rw http.ResponseWriter, req *http.Request, status i
 	answerUnread(e.tenant.hop.name, rw, req, status)
 }
 
-func refuseScopes(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, needed []string) {
-	scope := mcp.StepUp(r, e.tenant.required, needed, id.scopes)
+func refuseScopes(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, v *mcp.Verdict, body []byte) {
+	countCause(e.sidecar.figures, "scope_"+mcp.KindOf(body))
+	recordRefused(r, req.Header, id, v.Calls)
+	scope := mcp.StepUp(r, e.tenant.required, v.Needed, id.scopes)
 	answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
 }
 

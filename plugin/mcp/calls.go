@@ -45,8 +45,8 @@ func encodeCalled(name string) string {
 	return url.PathEscape(name) // a comma too
 }
 
-// judgeNamed is judge for a call that plainCall has not read, and that is to be named. Nothing that
-// could be a tool, a prompt or a resource may be left out of the record.
+// judgeNamed is judge for a call that is to be named. Nothing that could be a tool, a prompt or a
+// resource may be left out of the record.
 func judgeNamed(r *Rules, headers http.Header, c *call, modern string) *Verdict {
 	v := judge(r, headers, c, modern)
 	v.Calls = nameCall(c)

@@ -128,11 +128,10 @@ func Inspect(r *Rules, headers http.Header, body []byte) *Verdict {
 	if c == nil {
 		return inspectClosely(r, headers, body, modern)
 	}
-	v := judge(r, headers, c, modern)
 	if r.calls {
-		v.Calls = nameCall(c)
+		return judgeNamed(r, headers, c, modern)
 	}
-	return v
+	return judge(r, headers, c, modern)
 }
 
 // inspectClosely reads a body that plainCall does not take.
