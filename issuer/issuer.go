@@ -51,6 +51,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -114,6 +115,9 @@ type Config struct {
 
 	// Metrics counts what happens. Default: nil, so nothing is counted.
 	Metrics *metrics.Metrics
+
+	// Trace records what a request did, and how long it took. Default: nil, so nothing is recorded.
+	Trace *trace.Tracer
 
 	// Version is what /healthz shows, other than on Lambda. Default: empty.
 	Version string
@@ -231,7 +235,7 @@ func New(c Config) (*Issuer, error) {
 // CloseIdleConnections gives up all connections that nothing is using. It is for a process that is
 // frozen between requests: the other end does not wait for it.
 func (s *Issuer) CloseIdleConnections() {
-	for _, client := range []any{s.Transport, s.Deny, s.ReplayGuard} {
+	for _, client := range []any{s.Transport, s.Deny, s.ReplayGuard, s.Trace} {
 		if c, ok := client.(interface{ CloseIdleConnections() }); ok {
 			c.CloseIdleConnections()
 		}

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -83,6 +84,10 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 			return
 		}
 		t := hop.tenant
+		// Nobody but the plugin begins a span, so a stranger with no hop header costs no trace.
+		w, r, span := s.Trace.Serve(w, r, cmp.Or(rt.path, "unknown"), t.Resource)
+		defer span.End()
+		t = t.tracedAs(span.TraceID())
 		restoreAuthorization(r.Header)
 		h := w.Header()
 		h[MarkHeader] = hop.mark

@@ -17,9 +17,12 @@ func TestLogHoldsNoSecret(t *testing.T) {
 	const fromEnvironment = "upstream-secret-from-a-variable"
 	for _, exchange := range []string{"token", "callback"} {
 		t.Run("exchange="+exchange, func(t *testing.T) {
+			tracer, traced := collected(t)
 			w := newWorld(t, nil, func(w *world) {
 				w.wiki.Exchange, w.wiki.ClientSecret = exchange, "env:WIKI_CLIENT_SECRET"
-				w.config = func(c *issuer.Config) { c.Getenv = func(string) string { return w.idp.Secret } }
+				w.config = func(c *issuer.Config) {
+					c.Getenv, c.Trace = func(string) string { return w.idp.Secret }, tracer
+				}
 			})
 			secrets := map[string]string{ // :: value → what it is
 				masterOne: "the master secret", w.hopKey: "the hop key", w.idp.Secret: "the upstream client's secret", fromEnvironment: "a variable",
@@ -143,6 +146,11 @@ func TestLogHoldsNoSecret(t *testing.T) {
 			if len(log) < 5000 || strings.Count(log, "token issued") < 6 || strings.Count(log, "request refused") < 30 {
 				t.Fatalf("this is no log of all that: %s", log)
 			}
+			spans := traced()
+			if strings.Count(spans, `"spanId"`) < 100 {
+				t.Fatalf("these are not the traces of all that: %s", spans)
+			}
+			log += spans
 			for v, what := range secrets {
 				if strings.Contains(log, v) {
 					at := strings.Index(log, v)

@@ -114,8 +114,9 @@ type tenant struct {
 	allScopes  []string // grantable()
 	claimNeeds provider.Needs
 	provider   provider.Client
+	traceID    string // of the request, where it is traced
 
-	metadataDocuments [2]serverDocument // without and with a revocation endpoint
+	metadataDocuments *[2]serverDocument // without and with a revocation endpoint
 }
 
 // complete checks a tenant that was decoded, and sets what follows from its labels. Its errors are
@@ -166,6 +167,7 @@ func (t *tenant) complete() error {
 	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
 		return badValue("upstreamCheckInterval", "must be from 0 to a day")
 	}
+	t.metadataDocuments = &[2]serverDocument{}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{
 		PublicURL: t.PublicURL, Resource: t.Resource, Audience: t.Audience,
@@ -183,7 +185,22 @@ func (t *tenant) complete() error {
 // named returns the attribute with which each log line about a tenant begins. Two middlewares may
 // give their resources one name, so the line has the public URL as well.
 func (t *tenant) named() slog.Attr {
-	return slog.GroupAttrs("", slog.String("tenant", t.Resource), slog.String("issuer", t.PublicURL))
+	facts := []slog.Attr{slog.String("tenant", t.Resource), slog.String("issuer", t.PublicURL)}
+	if t.traceID != "" {
+		facts = append(facts, slog.String("trace_id", t.traceID))
+	}
+	return slog.GroupAttrs("", facts...)
+}
+
+// tracedAs returns the tenant for one request, whose log lines name its trace.
+func (t *tenant) tracedAs(id string) *tenant {
+	if id == "" {
+		return t
+	}
+	traced := *t
+	traced.traceID = id
+	traced.provider.Named = traced.named()
+	return &traced
 }
 
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type

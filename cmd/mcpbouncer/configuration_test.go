@@ -17,6 +17,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
 )
 
@@ -77,6 +78,10 @@ A variable that is set to nothing, or to blanks alone, counts as not set.
 	groups := groupsOf(t, "environment.go", reflect.TypeFor[environment]())
 	groups[0].settings = append(groups[0].settings, clientSecrets)
 	writeGroups(&b, groups, "variable", func(s setting) (string, string) { return variables[s.field.Name], "" })
+	b.WriteString("\n### Traces\n\nVariables of OpenTelemetry, without the prefix of the others. [traces.md](traces.md) says what is sent.\n\n| variable | default | meaning |\n|---|---|---|\n")
+	for _, v := range trace.Variables {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.Name, v.Default, v.Meaning)
+	}
 	return b.String()
 }
 

@@ -60,7 +60,10 @@ func loadHandler(log *slog.Logger) (http.Handler, error) {
 		return nil, err
 	}
 	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs())
-	return atRest(iss.Handler(), iss.CloseIdleConnections), nil
+	return atRest(iss.Handler(), func() {
+		flushTraces(iss, freezeFlush)
+		iss.CloseIdleConnections()
+	}), nil
 }
 
 // atRest leaves no idle connection behind: the process is frozen then, and finds them dead when it

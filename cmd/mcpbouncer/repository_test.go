@@ -128,14 +128,15 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                    {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "sealing"},
+		"issuer":                    {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/weburl", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "issuer/trace", "sealing"},
 		"issuer/audit":              nil,
-		"issuer/clientdoc":          {"issuer/internal/weburl"},
-		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "sealing"},
+		"issuer/clientdoc":          {"issuer/internal/weburl", "issuer/trace"},
+		"issuer/deny":               {"issuer/internal/weburl", "issuer/outgoing", "issuer/redirecturi", "issuer/trace", "sealing"},
 		"issuer/metrics":            {"issuer/internal/forget"},
 		"issuer/outgoing":           {"issuer/internal/weburl"},
-		"issuer/provider":           {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/rsabits", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
-		"issuer/replay":             {"issuer/internal/forget", "issuer/internal/weburl", "issuer/outgoing", "sealing"},
+		"issuer/provider":           {"issuer/internal/forget", "issuer/internal/names", "issuer/internal/rsabits", "issuer/internal/weburl", "issuer/outgoing", "issuer/trace", "sealing"},
+		"issuer/replay":             {"issuer/internal/forget", "issuer/internal/weburl", "issuer/outgoing", "issuer/trace", "sealing"},
+		"issuer/trace":              {"issuer/outgoing"},
 		"issuer/redirecturi":        {"issuer/internal/weburl"},
 		"issuer/internal/forget":    nil,
 		"issuer/internal/names":     nil,

@@ -21,6 +21,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 const (
@@ -81,7 +82,22 @@ func serve(out io.Writer) error {
 	log.Info("stopping: running requests may finish")
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
+	defer flushTraces(iss, stopFlush)
 	return server.Shutdown(ctx)
+}
+
+const (
+	// stopFlush is how long a stop waits for the collector, and freezeFlush how long an invocation
+	// of Lambda does: the client waits too.
+	stopFlush   = 5 * time.Second
+	freezeFlush = 500 * time.Millisecond
+)
+
+// flushTraces sends the spans that wait.
+func flushTraces(iss *issuer.Issuer, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	defer cancel()
+	iss.Trace.Flush(ctx)
 }
 
 // serveMetrics serves /metrics at an address of its own: everybody reaches the other one through
@@ -115,6 +131,11 @@ func newIssuer(e *environment, log *slog.Logger) (*issuer.Issuer, error) {
 	config := e.issuerConfig(log)
 	if err := e.openStores(&config); err != nil {
 		return nil, err
+	}
+	// Nobody is refused a login because what watches it is set up wrongly.
+	var err error
+	if config.Trace, err = trace.Open(os.Getenv, log, version()); err != nil {
+		log.Warn("nothing is traced", "cause", err)
 	}
 	iss, err := issuer.New(config)
 	if err != nil {

@@ -42,6 +42,7 @@ The sidecar writes one JSON line for each decision. The attribute ` + "`event`" 
 - Lines without ` + "`event`" + ` are not decisions: warnings about the set-up, or how long a provider took. [troubleshooting.md](troubleshooting.md) has those.
 - No field holds a token, a code or a secret. A person is a pseudonym. Lines about labels hold what stands in the labels, other than secrets.
 - ` + "`BOUNCER_LOG_SUBJECTS=true`" + ` adds the provider's subject to each event that has the pseudonym. The log then says who somebody is: keep it accordingly.
+- With [traces](traces.md) on, an event of a traced request that names a tenant has ` + "`trace_id`" + ` too.
 - An event is written at its level. ` + "`BOUNCER_LOG_LEVEL=warn`" + ` drops most of them.
 - What happens between a client and the MCP server is not here: the sidecar does not see it. [calls.md](calls.md) has the calls.
 

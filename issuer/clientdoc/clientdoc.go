@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 const (
@@ -187,10 +188,17 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 	if source.keys {
 		limit = maxKeysBody
 	}
+	// The host was chosen by a stranger: it hears nothing of the trace.
+	ctx, span := trace.Step(ctx, "client document")
+	span.Note("server.address", weburl.HostOf(source.url))
 	body, age, err := f.fetch(ctx, source.url, limit)
 	if err == nil {
 		err = valid(body)
 	}
+	if err != nil {
+		span.Fail(resultOf(err))
+	}
+	span.End()
 	flight.body, flight.err = body, err
 	if f.Fetched != nil {
 		f.Fetched(resultOf(err))

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 const (
@@ -72,7 +74,9 @@ func (l *List) Current(ctx context.Context) (*Document, error) {
 		return nil, l.err
 	}
 	// A client that hangs up must not make this fail for those who wait.
-	next, err := l.Source.read(context.WithoutCancel(ctx), last)
+	reading, span := trace.Step(context.WithoutCancel(ctx), "deny document")
+	next, err := l.Source.read(reading, last)
+	span.EndWith(err)
 	if err == nil && last != nil && next.Serial < last.Serial {
 		err = fmt.Errorf("deny document: its serial went back from %d to %d", last.Serial, next.Serial)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 // document is a provider as its discovery document describes it (OpenID Connect Discovery §3). All
@@ -119,7 +120,7 @@ func (all *Providers) discover(ctx context.Context, issuer string, timeout time.
 func (all *Providers) httpClient(issuer string) *http.Client {
 	return &http.Client{
 		Timeout:       timeout,
-		Transport:     limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer).silence}},
+		Transport:     trace.Transport{Next: limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer).silence}}, Name: spanName, Wrong: wentWrong},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 // A provider publishes keys (RFC 7517), and any of them may have signed what it says. A library
@@ -136,7 +137,8 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	}
 	// Others wait with this request, so it does not end when its client hangs up. It holds nothing
 	// that a stranger has chosen.
-	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(withStep(context.Background(), "keys")), at)
+	shared := trace.Carry(context.Background(), ctx)
+	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(withStep(shared, "keys")), at)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {

@@ -135,17 +135,24 @@ func (a attentive) tell(ctx context.Context, took time.Duration, cause string) {
 	if a.all.Asked == nil {
 		return
 	}
-	name, ok := ctx.Value(step{}).(string)
-	if !ok {
-		name = "discovery"
-	}
-	a.all.Asked(weburl.HostOf(a.issuer), name, took, cause)
+	a.all.Asked(weburl.HostOf(a.issuer), stepOf(ctx), took, cause)
 }
+
+func stepOf(ctx context.Context) string {
+	if name, ok := ctx.Value(step{}).(string); ok {
+		return name
+	}
+	return "discovery"
+}
+
+func spanName(ctx context.Context) string { return "provider " + stepOf(ctx) }
 
 // wentWrong says in a word what was wrong with an answer, or with its absence.
 func wentWrong(resp *http.Response, err error) string {
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errPaused):
+		return "paused"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
 // Guard has the rules: what counts as a first use, and what is answered to a second. It is safe for
@@ -46,14 +48,14 @@ func (g *Guard) Use(ctx context.Context, code Key) (Use, error) {
 
 func (g *Guard) useAs(ctx context.Context, code Key, caller uint32) (Use, error) {
 	u := Use{guard: g, code: code, mark: caller}
-	known, first, err := g.store.Raise(ctx, code, 0, caller, nil, CodeLife)
+	known, first, err := g.raise(ctx, code, 0, caller, nil, CodeLife)
 	if err != nil || first || known.Note == nil {
 		u.First = first
 		return u, err
 	}
 	// As random as a caller's: of two that find the same, only one's mark stands there then.
 	u.mark = known.Number + 1 + rand.Uint32N(maxLeap)
-	_, u.First, err = g.store.Raise(ctx, code, known.Number, u.mark, nil, CodeLife)
+	_, u.First, err = g.raise(ctx, code, known.Number, u.mark, nil, CodeLife)
 	u.Left = known.Note
 	return u, err
 }
@@ -63,7 +65,7 @@ func (u Use) Undo(ctx context.Context) error {
 	if u.guard == nil {
 		return nil
 	}
-	return u.guard.store.Drop(ctx, u.code, u.mark)
+	return u.guard.drop(ctx, u.code, u.mark)
 }
 
 // Leave is for a use that has to stop half-way: the next one goes on with what it leaves, sealed,
@@ -82,7 +84,7 @@ func (g *Guard) leave(ctx context.Context, code Key, from, to uint32, learnt []b
 	if g == nil {
 		return errNoGuard
 	}
-	_, done, err := g.store.Raise(ctx, code, from, to, learnt, CodeLife)
+	_, done, err := g.raise(ctx, code, from, to, learnt, CodeLife)
 	if err == nil && !done {
 		err = errors.New("replay guard: another request has the code")
 	}
@@ -95,7 +97,7 @@ func (g *Guard) Found(ctx context.Context, code Key) (left, used bool, err error
 	if g == nil {
 		return false, false, nil
 	}
-	known, err := g.store.Look(ctx, code)
+	known, err := g.look(ctx, code)
 	return known.Note != nil, known.Note == nil && known.Number != 0, err
 }
 
@@ -135,7 +137,7 @@ func (g *Guard) Step(ctx context.Context, login Key, step uint32, answer []byte)
 	if g == nil {
 		return Fresh, nil, nil
 	}
-	known, done, err := g.store.Raise(ctx, login, step, step+1, answer, g.life)
+	known, done, err := g.raise(ctx, login, step, step+1, answer, g.life)
 	if err != nil || done {
 		return Fresh, nil, err
 	}
@@ -148,7 +150,7 @@ func (g *Guard) Look(ctx context.Context, login Key, step uint32) (Verdict, []by
 	if g == nil {
 		return Fresh, nil, nil
 	}
-	known, err := g.store.Look(ctx, login)
+	known, err := g.look(ctx, login)
 	if err != nil {
 		return Fresh, nil, err
 	}
@@ -161,7 +163,7 @@ func (g *Guard) End(ctx context.Context, login Key) error {
 	if g == nil {
 		return nil
 	}
-	_, _, err := g.store.Raise(ctx, login, loginEnded-1, loginEnded, nil, g.ended)
+	_, _, err := g.raise(ctx, login, loginEnded-1, loginEnded, nil, g.ended)
 	return err
 }
 
@@ -179,7 +181,7 @@ func (g *Guard) Lease(ctx context.Context, key Key) (Lease, error) {
 		return Lease{}, nil
 	}
 	l := Lease{guard: g, key: key, caller: newCaller()}
-	_, taken, err := g.store.Raise(ctx, key, 0, l.caller, nil, LeaseLife)
+	_, taken, err := g.raise(ctx, key, 0, l.caller, nil, LeaseLife)
 	if err != nil {
 		l.Release(ctx) // it may have been taken, and only the answer was lost
 		return Lease{}, err
@@ -195,5 +197,38 @@ func (l Lease) Release(ctx context.Context) error {
 	if l.guard == nil {
 		return nil
 	}
-	return l.guard.store.Drop(ctx, l.key, l.caller)
+	return l.guard.drop(ctx, l.key, l.caller)
+}
+
+// raise, look and drop ask the store, each in a span of its own.
+
+func (g *Guard) raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (Record, bool, error) {
+	ctx, span := g.step(ctx)
+	known, done, err := g.store.Raise(ctx, key, from, to, note, life)
+	span.EndWith(err)
+	return known, done, err
+}
+
+func (g *Guard) look(ctx context.Context, key Key) (Record, error) {
+	ctx, span := g.step(ctx)
+	known, err := g.store.Look(ctx, key)
+	span.EndWith(err)
+	return known, err
+}
+
+func (g *Guard) drop(ctx context.Context, key Key, number uint32) error {
+	ctx, span := g.step(ctx)
+	err := g.store.Drop(ctx, key, number)
+	span.EndWith(err)
+	return err
+}
+
+// step begins a span, but not for a store in this process, which nobody waits for.
+func (g *Guard) step(ctx context.Context) (context.Context, *trace.Span) {
+	if g.kind == "memory" {
+		return ctx, nil
+	}
+	ctx, span := trace.Step(ctx, "replay guard")
+	span.Note("mcpbouncer.store", g.kind)
+	return ctx, span
 }

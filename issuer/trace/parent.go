@@ -1,0 +1,92 @@
+package trace
+
+import (
+	"encoding/hex"
+	"net/http"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// parent is what the headers of a request say of its trace (W3C Trace Context).
+type parent struct {
+	trace   [16]byte
+	span    [8]byte // zero: the trace begins here
+	sampled bool
+	state   string // tracestate
+}
+
+const (
+	maxState   = 512 // characters, which all must be able to pass on (§3.3.1.5)
+	maxMembers = 32
+)
+
+// parseParent follows W3C Trace Context §3.2 and §3.3. What is not well-formed counts as absent.
+func parseParent(h http.Header) (p parent, ok bool) {
+	values := h["Traceparent"]
+	if len(values) != 1 {
+		return parent{}, false
+	}
+	// version-trace-parent-flags: a later version may go on behind a dash (§4.3)
+	v := values[0]
+	if len(v) < 55 || len(v) > 256 || v[2] != '-' || v[35] != '-' || v[52] != '-' || strings.ToLower(v) != v {
+		return parent{}, false
+	}
+	var version, flags [1]byte
+	for _, part := range []struct {
+		into []byte
+		text string
+	}{{version[:], v[:2]}, {p.trace[:], v[3:35]}, {p.span[:], v[36:52]}, {flags[:], v[53:55]}} {
+		if _, err := hex.Decode(part.into, []byte(part.text)); err != nil {
+			return parent{}, false
+		}
+	}
+	switch {
+	case version[0] == 0xff, version[0] == 0 && len(v) != 55, len(v) > 55 && v[55] != '-':
+		return parent{}, false
+	case p.trace == [16]byte{}, p.span == [8]byte{}:
+		return parent{}, false
+	}
+	p.sampled = flags[0]&1 == 1
+	p.state = parseState(h["Tracestate"])
+	return p, true
+}
+
+var (
+	stateKey   = regexp.MustCompile(`^(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})$`)
+	stateValue = regexp.MustCompile(`^[ -+\--<>-~]{0,255}[!-+\--<>-~]$`)
+)
+
+// parseState returns the list in one line; empty if any of it is not well-formed, or too long.
+func parseState(values []string) string {
+	joined := strings.Join(values, ",")
+	if len(joined) > maxState {
+		return ""
+	}
+	seen := map[string]bool{}
+	var kept []string
+	for member := range strings.SplitSeq(joined, ",") {
+		member = strings.Trim(member, " \t")
+		if member == "" {
+			continue
+		}
+		key, value, _ := strings.Cut(member, "=")
+		if seen[key] || len(kept) == maxMembers || !stateKey.MatchString(key) || !stateValue.MatchString(value) {
+			return ""
+		}
+		seen[key] = true
+		kept = append(kept, member)
+	}
+	return strings.Join(kept, ",")
+}
+
+// plain cuts a text, and makes it UTF-8, without which a collector refuses the whole batch.
+func plain(text string) string {
+	if len(text) > maxFact {
+		text = text[:maxFact]
+	}
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "_")
+	}
+	return text
+}
