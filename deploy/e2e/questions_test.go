@@ -47,7 +47,7 @@ func TestQuestionsOfADay(t *testing.T) {
 	// :: command, or the beginning of one → what it prints: regular expressions.
 	wants := [][]string{
 		{`(?m)^status +ok$`, `(?m)^masters +[0-9a-f]+$`, `(?m)^next key +\S+Z \(in [0-9.]+ days; epoch \d+ signs now\)$`, `guard`},
-		{`"grant":"authorization_code","tenant":"wiki"`, `"family":"` + editor.claims.Family + `"`, `"subject":"[\w-]{16}"`},
+		{`"event":"token.issued","tenant":"wiki"`, `"family":"` + editor.claims.Family + `"`, `"subject":"[\w-]{16}"`},
 		{`^4\n$`},
 		{`"RouterName":"wiki@docker".*"request_X-Mcp-Sub":"` + regexp.QuoteMeta(editor.claims.Subject) + `"`},
 		{`"msg":"request refused".*"issuer":"` + regexp.QuoteMeta(wiki.PublicHTTPS()) + `".*"cause":"`},
