@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ type deployment struct {
 	services    []*service
 	routers     []*router
 	middlewares []*middleware
-	backends    map[string][]string // NAME@PROVIDER of Traefik's service → server URLs
+	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
 	static      *tree               // Traefik's own configuration; nil: not given
 	lines       map[string][]string // of each file, for the corrected line
 }
@@ -34,6 +35,8 @@ type service struct {
 	host     bool // network_mode: host, or another that lint does not follow
 	ports    *tree
 	labels   map[string]value
+	listed   bool // labels are a list of NAME=VALUE
+	envList  bool // so is the environment
 	place
 }
 
@@ -43,7 +46,9 @@ type router struct {
 	middlewares    value
 	names          []string // of the middlewares, with @PROVIDER
 	priority       int      // 0: the length of the rule
-	service        string   // NAME@PROVIDER, or the container's name
+	service        string   // NAME@PROVIDER; empty: the container's only one
+	entryPoints    []string // nil: the default ones
+	tls            bool
 	owner          *service // nil: of a file
 	place
 }
@@ -162,6 +167,12 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 		}
 		s.env[name] = v
 	})
+	if labels := t.get("labels"); labels != nil {
+		s.listed = labels.items != nil
+	}
+	if env := t.get("environment"); env != nil {
+		s.envList = env.items != nil
+	}
 	pairs(t.get("labels"), func(name string, v value) { s.labels[name] = v })
 	s.envFile = s.envFile || t.has("env_file") || t.get("extends").has("file")
 	if ports := t.get("ports"); ports != nil {
@@ -205,7 +216,7 @@ func pairs(t *tree, found func(string, value)) {
 
 // labels reads what Traefik's docker provider makes of a container.
 func (d *deployment) labels(s *service) {
-	routers, middlewares := map[string]*router{}, map[string]*middleware{}
+	routers, middlewares, ports := map[string]*router{}, map[string]*middleware{}, map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.labels)) {
 		v := s.labels[name]
 		part := strings.Split(name, ".")
@@ -216,11 +227,19 @@ func (d *deployment) labels(s *service) {
 		case "routers":
 			t := routers[strings.ToLower(part[3])]
 			if t == nil {
-				t = &router{name: part[3], provider: "docker", service: s.name, owner: s}
+				t = &router{name: part[3], provider: "docker", owner: s}
 				routers[strings.ToLower(part[3])] = t
 				d.routers = append(d.routers, t)
 			}
-			t.set(strings.ToLower(part[4]), v)
+			if part[4] = strings.ToLower(part[4]); part[4] == "tls" && len(part) > 5 {
+				v.text = "true" // tls.certresolver and the like turn it on
+			}
+			t.set(part[4], v)
+		case "services":
+			key := qualified(strings.ToLower(part[3]), "docker")
+			if ports[key] += ""; strings.EqualFold(strings.Join(part[4:], "."), "loadbalancer.server.port") {
+				ports[key] = v.text
+			}
 		case "middlewares":
 			m := middlewares[strings.ToLower(part[3])]
 			if m == nil {
@@ -232,6 +251,17 @@ func (d *deployment) labels(s *service) {
 				m.place = v.place
 			}
 			m.label(part[4:], v)
+		}
+	}
+	if len(ports) == 0 { // Traefik makes a service of the container, with a port of the image
+		ports[qualified("container "+s.name, "docker")] = ""
+	}
+	for name, port := range ports {
+		d.backends[name] = append(d.backends[name], s.name+":"+port)
+	}
+	for _, t := range routers {
+		if t.service == "" && len(ports) == 1 {
+			t.service = slices.Collect(maps.Keys(ports))[0]
 		}
 	}
 }
@@ -253,9 +283,13 @@ func (t *router) set(member string, v value) {
 	case "priority":
 		t.priority, _ = strconv.Atoi(v.text)
 	case "service":
-		if t.owner == nil {
-			t.service = qualified(v.text, t.provider)
+		t.service = qualified(strings.ToLower(v.text), t.provider)
+	case "entrypoints":
+		for _, name := range strings.Split(v.text, ",") {
+			t.entryPoints = append(t.entryPoints, strings.ToLower(strings.TrimSpace(name)))
 		}
+	case "tls":
+		t.tls = v.text != "false"
 	}
 }
 
@@ -283,6 +317,19 @@ func (m *middleware) label(part []string, v value) {
 func (m *middleware) setOption(name string, v value) {
 	m.options[strings.ToLower(name)] = v
 	m.spelt[strings.ToLower(name)] = name
+}
+
+// serverOf is HOST:PORT of a server's URL: Traefik passes over its path.
+func serverOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return text
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "h2c": "80"}[u.Scheme]
+	}
+	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
 // dynamic reads a file of Traefik's file provider.
@@ -338,7 +385,8 @@ func (d *deployment) dynamic(http *tree) {
 			if servers := services.get(name, "loadBalancer", "servers"); servers != nil {
 				for _, server := range servers.items {
 					if u := server.get("url"); u != nil {
-						d.backends[name+"@file"] = append(d.backends[name+"@file"], strings.TrimSuffix(u.text, "/"))
+						key := qualified(strings.ToLower(name), "file")
+						d.backends[key] = append(d.backends[key], serverOf(u.text))
 					}
 				}
 			}

@@ -38,11 +38,16 @@ func labelNames() []string {
 
 func (c *checker) pluginName(m *middleware) {
 	name, isPlugin := strings.CutPrefix(m.kind, "plugin.")
-	if !isPlugin || strings.EqualFold(name, "mcpbouncer") || nearest(name, []string{"mcpbouncer"}) == "" {
+	right := "mcpbouncer"
+	names, modules := c.pluginNames()
+	if len(names) > 0 {
+		right = names[0]
+	}
+	if _, loaded := modules[strings.ToLower(name)]; loaded || !isPlugin || strings.EqualFold(name, right) || nearest(name, []string{right}) == "" {
 		return
 	}
-	c.found(m.place, finding{check: "plugin", expected: "plugin.mcpbouncer", seen: "plugin." + name, fault: report.Label, breaks: []string{report.EveryClient},
-		remedy: write(c.corrected(m.place, name, "mcpbouncer"), "write mcpbouncer in each label of "+m.title()), page: "docs/labels.md"})
+	c.found(m.place, finding{check: "plugin", expected: "plugin." + right, seen: "plugin." + name, fault: report.Label, breaks: []string{report.EveryClient},
+		remedy: write(c.corrected(m.place, name, right), "write "+right+" in each label of "+m.title()), page: "docs/labels.md"})
 }
 
 // stand are values for labels that must be set, in place of those that variables hide.
@@ -184,26 +189,11 @@ func (c *checker) access(t *tenant) {
 			everybody := host != "login.microsoftonline.com" || regexp.MustCompile(`^/(common|consumers|organizations)\b`).MatchString(at.Path)
 			if strings.EqualFold(at.Hostname(), host) && everybody {
 				f.seen, f.note = "no rule, and anybody can have an account at "+host+": EVERYBODY may come in", false
-				f.remedy = write(c.corrected(issuer.place, c.spelt(issuer, t, "providerIssuer"), `allowedEmails: "you@example.com"`), "set allowedEmails")
-				f.remedy += " beside it, or another access rule"
+				f.remedy = "write " + t.written("allowedEmails", `"you@example.com"`) + " beside it, or another access rule"
 			}
 		}
 	}
 	c.found(issuer.place, f)
-}
-
-// spelt is a label with its value, as the line has it: from the label's name to the line's end.
-func (c *checker) spelt(v value, t *tenant, name string) string {
-	lines := c.lines[v.file]
-	if v.line < 1 || v.line > len(lines) {
-		return ""
-	}
-	line := strings.TrimSpace(lines[v.line-1])
-	at := strings.Index(line, t.spelt[strings.ToLower(name)])
-	if at < 0 || strings.HasPrefix(line, "- ") {
-		return ""
-	}
-	return line[at:]
 }
 
 func (c *checker) secret(t *tenant) {
@@ -215,7 +205,7 @@ func (c *checker) secret(t *tenant) {
 	if !fromEnv {
 		// The secret is not shown: what lint prints ends in logs of CI.
 		c.found(v.place, finding{check: "secret", expected: "env:NAME or a sealed secret", seen: "the client secret in clear, which Traefik's dashboard shows", fault: report.Label,
-			remedy: `write clientSecret: "env:` + strings.ToUpper(regexp.MustCompile(`\W`).ReplaceAllString(t.name, "_")) + `_CLIENT_SECRET", set that variable of the sidecar, and make a new secret at the provider`, page: "docs/secrets.md"})
+			remedy: "write " + t.written("clientSecret", `"env:`+strings.ToUpper(regexp.MustCompile(`\W`).ReplaceAllString(t.name, "_"))+`_CLIENT_SECRET"`) + `, set that variable of the sidecar, and make a new secret at the provider`, page: "docs/secrets.md"})
 		return
 	}
 	s := c.sidecarOf(t)
@@ -224,7 +214,7 @@ func (c *checker) secret(t *tenant) {
 	}
 	if set, ok := s.env[name]; !ok || set.text == "" && !set.unknown {
 		c.found(s.place, finding{check: "secret", expected: "the variable " + name + " in the environment of " + s.name, seen: "it is not there, so that the provider refuses each login", fault: report.Sidecar,
-			breaks: []string{report.EveryClient}, remedy: "add to its environment " + name + ": ${" + name + ":?}", page: "docs/secrets.md"})
+			breaks: []string{report.EveryClient}, remedy: "add to its environment " + s.variable(name, "${"+name+":?}"), page: "docs/secrets.md"})
 	}
 }
 

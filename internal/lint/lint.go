@@ -84,6 +84,45 @@ func (c *checker) corrected(at place, old, with string) string {
 	return strings.TrimSpace(line[:i] + with + line[i+len(old):])
 }
 
+// labelLine is a label of a container as its file writes labels: a mapping or a list. The value is
+// quoted where a mapping needs quotes.
+func (s *service) labelLine(name, text string) string {
+	if !s.listed {
+		return name + ": " + text
+	}
+	return "- '" + name + "=" + strings.Trim(text, `"`) + "'"
+}
+
+// variable is the same of a variable of the environment.
+func (s *service) variable(name, text string) string {
+	if !s.envList {
+		return name + ": " + text
+	}
+	return "- " + name + "=" + text
+}
+
+// written is a router's member as its file writes it. A list has commas in a label.
+func (r *router) written(member, text string) string {
+	if r.owner != nil {
+		return r.owner.labelLine("traefik.http.routers."+r.name+"."+member, text)
+	}
+	switch member {
+	case "middlewares":
+		text = "[" + strings.ReplaceAll(text, ",", ", ") + "]"
+	case "priority":
+		text = strings.Trim(text, `"`)
+	}
+	return member + ": " + text
+}
+
+// written is an option of the plugin as the file writes it.
+func (m *middleware) written(option, text string) string {
+	if m.owner != nil {
+		return m.owner.labelLine("traefik.http.middlewares."+m.name+"."+m.kind+"."+option, text)
+	}
+	return option + ": " + text
+}
+
 // write is a remedy: the corrected line, or in words what to do.
 func write(line, otherwise string) string {
 	if line == "" {
@@ -95,7 +134,7 @@ func write(line, otherwise string) string {
 func (c *checker) findTenants() []*tenant {
 	list := []*tenant{}
 	for _, m := range c.middlewares {
-		if strings.EqualFold(m.kind, "plugin.mcpbouncer") {
+		if c.ours(m) {
 			t := &tenant{middleware: m}
 			for _, r := range c.deployment.routers {
 				if slices.Contains(c.chainOf(r), qualified(m.name, m.provider)) {
@@ -106,6 +145,49 @@ func (c *checker) findTenants() []*tenant {
 		}
 	}
 	return list
+}
+
+// pluginNames are what the static file calls this plugin; nil where that file is not given. Values
+// are the modules of all plugins there.
+func (c *checker) pluginNames() (ours []string, modules map[string]string) {
+	if c.deployment.static == nil {
+		return nil, nil
+	}
+	modules = map[string]string{}
+	for _, kind := range []string{"plugins", "localPlugins"} {
+		named := c.deployment.static.get("experimental", kind)
+		if named == nil {
+			continue
+		}
+		for _, name := range named.keys {
+			module := named.get(name, "moduleName")
+			small := strings.ToLower(name)
+			if modules[small] = ""; module != nil {
+				modules[small] = module.text
+			}
+			// A copy of the module has another address, and most likely the same name.
+			if small == "mcpbouncer" || strings.HasPrefix(modules[small], moduleOfPlugin) {
+				ours = append(ours, small)
+			}
+		}
+	}
+	return ours, modules
+}
+
+const moduleOfPlugin = "github.com/mcpbouncer/mcpbouncer"
+
+// ours says whether a middleware is this plugin: by the name that Traefik's static file gives it,
+// or where that is not given, by its usual name or by labels that another plugin does not have.
+// Another plugin, such as one that writes headers, lets everybody through.
+func (c *checker) ours(m *middleware) bool {
+	name, isPlugin := strings.CutPrefix(m.kind, "plugin.")
+	if !isPlugin {
+		return false
+	}
+	if names, _ := c.pluginNames(); len(names) > 0 {
+		return slices.Contains(names, strings.ToLower(name))
+	}
+	return strings.EqualFold(name, "mcpbouncer") || m.option("sidecarURL").text != "" && m.option("providerIssuer").text != ""
 }
 
 func (c *checker) middlewareNamed(name string) *middleware {

@@ -19,7 +19,7 @@ func (c *checker) sidecar(t *tenant) {
 	}
 	if key, ok := traefik.env["BOUNCER_HOP_KEY"]; t.option("hopKeyFile").text == "" && !traefik.envFile && (!ok || key.text == "" && !key.unknown) {
 		c.found(traefik.place, finding{check: "hop key", expected: "BOUNCER_HOP_KEY in the environment of " + traefik.name, seen: "it is not there: each login is answered 503", fault: report.Traefik,
-			breaks: []string{report.EveryClient}, remedy: "add to its environment BOUNCER_HOP_KEY: ${BOUNCER_HOP_KEY:?}", page: "docs/hop.md"})
+			breaks: []string{report.EveryClient}, remedy: "add to its environment " + traefik.variable("BOUNCER_HOP_KEY", "${BOUNCER_HOP_KEY:?}"), page: "docs/hop.md"})
 	}
 	if s == nil {
 		// A name with a dot is somewhere else, such as a function on AWS.
@@ -78,7 +78,7 @@ func asked(u *url.URL, endpoints []string) []request {
 func (c *checker) routersOf(t *tenant) {
 	if len(t.routers) == 0 {
 		c.found(t.place, finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label,
-			breaks: []string{report.EveryClient}, remedy: "name it in the router's label: traefik.http.routers.NAME.middlewares: " + t.title(), page: "docs/routes.md"})
+			breaks: []string{report.EveryClient}, remedy: "write " + (&router{name: "NAME", owner: t.owner}).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"})
 		return
 	}
 	rules := map[*router]rule{}
@@ -111,7 +111,7 @@ func (c *checker) routersOf(t *tenant) {
 	}
 	missed, first := []string{}, t.routers[0]
 	for _, q := range asked(u, endpoints) {
-		winner := c.winner(rules, q)
+		winner := c.winner(rules, q, t)
 		switch {
 		case slices.ContainsFunc(t.routers, func(r *router) bool { return rules[r] == nil }):
 			return // what Traefik or a variable makes of it is not known
@@ -119,7 +119,7 @@ func (c *checker) routersOf(t *tenant) {
 			missed = append(missed, q.path)
 		case !slices.Contains(t.routers, winner):
 			c.found(winner.place, finding{check: "router", expected: "the bouncer's router answers " + q.path, seen: fmt.Sprintf("router %s, which goes before it, answers, without %s", winner.name, t.title()), fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: fmt.Sprintf("write traefik.http.routers.%s.priority: \"%d\"", first.name, max(1000, winner.weight()+1)), page: "docs/routes.md"})
+				breaks: []string{report.EveryClient}, remedy: "write " + first.written("priority", fmt.Sprintf("\"%d\"", max(1000, winner.weight()+1))), page: "docs/routes.md"})
 			return
 		}
 	}
@@ -134,12 +134,8 @@ func (c *checker) routersOf(t *tenant) {
 		}
 		right += " && PathRegexp(`^(/\\.well-known/[a-z-]+)?" + strings.ReplaceAll(path, ".", `\.`) + "(/|" + dollar + ")`)"
 	}
-	key := "rule"
-	if first.owner != nil {
-		key = "traefik.http.routers." + first.name + ".rule"
-	}
 	c.found(first.rule.place, finding{check: "router", expected: "a rule that takes what clients ask for " + public.text, seen: "it misses " + strings.Join(missed, ", ") + " (404)", fault: report.Label,
-		breaks: []string{report.EveryClient}, remedy: "write " + key + ": " + right, page: "docs/routes.md"})
+		breaks: []string{report.EveryClient}, remedy: "write " + first.written("rule", right), page: "docs/routes.md"})
 }
 
 func (r *router) weight() int {
@@ -149,12 +145,23 @@ func (r *router) weight() int {
 	return len(r.rule.text)
 }
 
-// winner is the router that answers a request for certain; nil: none.
-func (c *checker) winner(rules map[*router]rule, q request) *router {
+// winner is the router that answers a request for certain where a tenant's routers listen; nil:
+// none. One place where the tenant answers is enough: elsewhere something else may be meant, such
+// as a redirect to https.
+func (c *checker) winner(rules map[*router]rule, q request, t *tenant) *router {
 	var best *router
-	for _, r := range c.routers {
-		if rules[r] != nil && rules[r](q) == yes && (best == nil || r.weight() > best.weight()) {
-			best = r
+	for _, own := range t.routers {
+		var here *router
+		for _, r := range c.routers {
+			if c.meet(own, r) && rules[r] != nil && rules[r](q) == yes && (here == nil || r.weight() > here.weight()) {
+				here = r
+			}
+		}
+		if here != nil && slices.Contains(t.routers, here) {
+			return here
+		}
+		if here != nil && best == nil {
+			best = here
 		}
 	}
 	return best
@@ -194,10 +201,7 @@ func (c *checker) before(t *tenant, r *router) {
 		}
 		right := slices.DeleteFunc(slices.Clone(chain), func(n string) bool { return n == name })
 		right = slices.Insert(right, slices.Index(right, t.title())+1, name)
-		written := "middlewares: [" + strings.Join(right, ", ") + "]"
-		if r.owner != nil {
-			written = "traefik.http.routers." + r.name + ".middlewares: " + strings.Join(right, ",")
-		}
+		written := r.written("middlewares", strings.Join(right, ","))
 		c.found(r.middlewares.place, finding{check: "middlewares", expected: t.title() + " first", seen: m.kind + " (" + name + ") before it, which " + harm[m.kind], fault: report.Label, note: !path,
 			breaks: breaks, remedy: "write " + written, page: "docs/middlewares.md"})
 	}
@@ -205,24 +209,24 @@ func (c *checker) before(t *tenant, r *router) {
 
 // unguarded looks for ways to the MCP server past the bouncer: another router, or a port.
 func (c *checker) unguarded(t *tenant) {
-	servers := func(r *router) []string {
-		if r.owner != nil {
-			return []string{"container " + r.owner.name}
-		}
-		return c.backends[r.service]
-	}
 	for _, guarded := range t.routers {
 		for _, r := range c.routers {
-			same := slices.ContainsFunc(servers(r), func(s string) bool { return slices.Contains(servers(guarded), s) })
+			same := slices.ContainsFunc(c.backends[r.service], func(s string) bool {
+				return slices.ContainsFunc(c.backends[guarded.service], func(g string) bool { return sameServer(s, g) })
+			})
 			if !same || c.guarded(r) {
 				continue
 			}
-			at, written := r.place, "middlewares: ["+t.title()+"]"
-			if r.owner != nil {
-				written = "traefik.http.routers." + r.name + ".middlewares: " + t.title()
+			at, written := r.place, r.written("middlewares", t.title())
+			if len(r.names) > 0 {
+				written = r.written("middlewares", t.title()+","+strings.Join(r.names, ","))
+			}
+			seen, other := "router "+r.name+" leads to the same server without it: THE SERVER IS OPEN TO EVERYBODY", c.otherGuard(r)
+			if other != "" {
+				seen = "router " + r.name + " leads to the same server without it; " + other + " is all that guards it"
 			}
 			if !slices.ContainsFunc(c.findings, func(f report.Finding) bool { return f.Line == at.line && f.File == at.file && f.Check == "way past" }) {
-				c.found(at, finding{check: "way past", expected: "the bouncer on each router to the MCP server", seen: "router " + r.name + " leads to the same server without it: THE SERVER IS OPEN TO EVERYBODY", fault: report.Label,
+				c.found(at, finding{check: "way past", expected: "the bouncer on each router to the MCP server", seen: seen, fault: report.Label, note: other != "",
 					remedy: "write " + written, page: "docs/routes.md"})
 			}
 		}
@@ -236,13 +240,88 @@ func (c *checker) unguarded(t *tenant) {
 	}
 }
 
-// guarded says whether any middleware of the plugin is on a router's way. One that Traefik cannot
-// find makes it drop the router, so nothing passes there.
+// sameServer compares HOST:PORT. A container whose labels name no port has one of its image's.
+// Lint does not know that one, so it is taken to be the same.
+func sameServer(a, b string) bool {
+	return a == b || strings.HasPrefix(a, b) && strings.HasSuffix(b, ":") || strings.HasPrefix(b, a) && strings.HasSuffix(a, ":")
+}
+
+// guarded says whether nobody passes a router without this plugin. A middleware or plugin that
+// Traefik cannot find makes it drop the router, and a redirect to https answers by itself where TLS
+// is not spoken.
 func (c *checker) guarded(r *router) bool {
+	names, modules := c.pluginNames()
 	return slices.ContainsFunc(c.chainOf(r), func(name string) bool {
 		m := c.middlewareNamed(name)
-		return m == nil || strings.HasPrefix(m.kind, "plugin.")
+		if m == nil || c.ours(m) || m.kind == "redirectscheme" && !c.speaksTLS(r) {
+			return true
+		}
+		plugin, isPlugin := strings.CutPrefix(m.kind, "plugin.")
+		_, loaded := modules[strings.ToLower(plugin)]
+		return isPlugin && len(names) > 0 && !loaded
 	})
+}
+
+// otherGuard is a middleware that asks who is there in its own way, so that a router without the
+// bouncer may be meant.
+func (c *checker) otherGuard(r *router) string {
+	for _, name := range c.chainOf(r) {
+		if m := c.middlewareNamed(name); m != nil && slices.Contains([]string{"basicauth", "digestauth", "forwardauth", "ipallowlist", "ipwhitelist"}, m.kind) {
+			return m.kind
+		}
+	}
+	return ""
+}
+
+// speaksTLS says whether a router takes https, by itself or by one of its entry points.
+func (c *checker) speaksTLS(r *router) bool {
+	return r.tls || slices.ContainsFunc(c.entryPoints(r), func(name string) bool { return c.entryPoint(name).get("http", "tls") != nil })
+}
+
+func (c *checker) entryPoint(name string) *tree {
+	all := c.deployment.static.get("entryPoints")
+	if all == nil {
+		return nil
+	}
+	for _, key := range all.keys {
+		if strings.EqualFold(key, name) {
+			return all.at[key]
+		}
+	}
+	return nil
+}
+
+// entryPoints are where a router listens: those it names, or the default ones of Traefik's static
+// file; nil: that file is not given.
+func (c *checker) entryPoints(r *router) []string {
+	all := c.deployment.static.get("entryPoints")
+	if r.entryPoints != nil || all == nil {
+		return r.entryPoints
+	}
+	usual, marked := []string{}, []string{}
+	for _, key := range all.keys {
+		name := strings.ToLower(key)
+		if by := all.get(key, "asDefault"); by != nil && by.text == "true" {
+			marked = append(marked, name)
+		}
+		if name != "traefik" {
+			usual = append(usual, name)
+		}
+	}
+	if len(marked) > 0 {
+		return marked
+	}
+	return usual
+}
+
+// meet says whether two routers can be asked the same request: on one entry point, and both with
+// TLS or both without. Where the static file is not given, a router that names none is everywhere.
+func (c *checker) meet(a, b *router) bool {
+	if c.speaksTLS(a) != c.speaksTLS(b) {
+		return false
+	}
+	here, there := c.entryPoints(a), c.entryPoints(b)
+	return here == nil || there == nil || slices.ContainsFunc(here, func(name string) bool { return slices.Contains(there, name) })
 }
 
 // twins are tenants that clients or tokens cannot tell apart.
@@ -311,7 +390,7 @@ func (c *checker) static() {
 		return
 	}
 	e := c.deployment.static.get("experimental")
-	if e.get("plugins", "mcpbouncer") == nil && e.get("localPlugins", "mcpbouncer") == nil {
+	if names, _ := c.pluginNames(); len(names) == 0 {
 		c.found(c.deployment.static.place, finding{check: "plugin", expected: "experimental.plugins.mcpbouncer or experimental.localPlugins.mcpbouncer", seen: "neither: Traefik drops each router that uses it", fault: report.Traefik,
 			breaks: []string{report.EveryClient}, remedy: "write experimental: {localPlugins: {mcpbouncer: {moduleName: github.com/mcpbouncer/mcpbouncer}}}", page: "deploy/compose/README.md"})
 	}
@@ -329,7 +408,7 @@ func (c *checker) static() {
 			named := slices.ContainsFunc(c.routers, func(r *router) bool { return r.owner == s })
 			if enable, ok := s.labels["traefik.enable"]; named && (!ok || !strings.EqualFold(enable.text, "true")) {
 				c.found(s.place, finding{check: "router", expected: "traefik.enable", seen: "exposedByDefault is false, and " + s.name + " has no traefik.enable: its labels are not read", fault: report.Label,
-					breaks: []string{report.EveryClient}, remedy: `write traefik.enable: "true"`, page: "docs/troubleshooting.md"})
+					breaks: []string{report.EveryClient}, remedy: "write " + s.labelLine("traefik.enable", `"true"`), page: "docs/troubleshooting.md"})
 			}
 		}
 	}
