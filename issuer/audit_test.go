@@ -97,6 +97,9 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 		}, all(where, fields{"request": some{}, "exchange": "callback", "subject": some{}})},
 		{"token.issued", "INFO", func(_ *testing.T, _ *world, _ denyFile, a *app) { a.login() },
 			all(where, who, lasting, fields{"grant": "authorization_code", "request": some{}})},
+		{"login.presented", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
+			w.figures(fmt.Sprintf(`{"v":1,"presented":[{"sid":"q83v","client_id":%q}]}`, a.id)).wants(t, 204, "")
+		}, all(where, fields{"client": some{}, "family": "q83v"})},
 		{"login.refreshed", "INFO", func(t *testing.T, _ *world, _ denyFile, a *app) {
 			refresh(a, a.login().text("refresh_token")).wants(t, 200, "")
 		},

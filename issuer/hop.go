@@ -255,6 +255,7 @@ func (s *Issuer) pluginRoutes() []route {
 		{"/hop/token", "POST", false, s.exchangeKey},
 		{"/hop/assertion", "POST", false, s.assertToBackend},
 		{"/hop/deny", "GET", false, s.hopDeny},
+		{"/hop/figures", "POST", false, s.takeFigures},
 	}
 }
 

@@ -160,6 +160,7 @@ type Issuer struct {
 	documents clientdoc.Fetcher
 	denied    *deny.List // nil: nothing is denied
 	announced forget.Once
+	presented forget.Once  // logins whose access token a plugin has seen
 	asking    atomic.Int32 // tenants whose provider is asked ahead of a login
 	met       lastTenants
 	epoch     atomic.Uint32 // whose key signed last, as far as the log says

@@ -22,7 +22,8 @@ import (
 const (
 	// mostFiles is how many files the root package of the issuer may have: the endpoints, and what
 	// they share. What can be understood without them is a room of its own.
-	mostFiles = 28
+	// The 29th is the endpoint of the plugin's figures.
+	mostFiles = 29
 	// mostFilesKnown is how many other files of its package a file of the issuer may know.
 	mostFilesKnown = 12
 )

@@ -104,6 +104,9 @@ var (
 	TokenIssued = Event{Name: "token.issued", Message: "token issued", Stage: "token",
 		Meaning: "A login begins: the client has the first access token.",
 		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends}}
+	LoginPresented = Event{Name: "login.presented", Message: "access token presented", Stage: "presented",
+		Meaning: "A client has come to the MCP server with an access token of this login. A process writes it once for each login, when a plugin tells it.",
+		Fields:  []Field{tenant, issuer, optional(client, "not where the `client_id` is longer than 2,048 characters"), document, login}}
 	LoginRefreshed = Event{Name: "login.refreshed", Message: "token issued", Stage: "refreshed",
 		Meaning: "A login goes on with another access token.",
 		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
@@ -156,7 +159,7 @@ var (
 // All are the events, in the order of a login.
 func All() []Event {
 	return []Event{
-		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginRefreshed, LoginBridged,
+		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginPresented, LoginRefreshed, LoginBridged,
 		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, PersonRefused, RequestDenied, RequestRefused, HopRefused,
 		DenyRead, LabelChanged, ResourceMoved, AccessAnnounced, KeyChanged,
 	}

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const (
 	Consented  = "consented"  // the person allowed, and was sent to the provider
 	Returned   = "returned"   // the person came back from the provider with a code
 	Token      = "token"      // the first access token was issued
+	Presented  = "presented"  // the plugin saw an access token of the login for the first time
 	Refreshed  = "refreshed"  // a refresh gave another one
 )
 
@@ -50,6 +52,8 @@ var (
 	hopRefusals      = declare("mcpbouncer_hop_refusals_total", "counter", "hop headers that were refused", "cause")
 	keyEpoch         = declare("mcpbouncer_signing_key_epoch", "gauge", "epoch of the key that signs")
 	keyNext          = declare("mcpbouncer_signing_key_next_seconds", "gauge", "time until the next key begins to sign")
+	pluginRefusals   = declare("mcpbouncer_plugin_refusals_total", "counter", "requests that the plugin did not let through", "tenant", "cause")
+	sidecarFailures  = declare("mcpbouncer_plugin_sidecar_failures_total", "counter", "times that the plugin asked the sidecar in vain", "tenant", "cause")
 	documents        = declare("mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", "result")
 	buildInfo        = declare("mcpbouncer_build_info", "gauge", "always 1; the version is in the label", "version")
 	accessTokenTTL   = declare("mcpbouncer_access_token_ttl_seconds", "gauge", "life of an access token (BOUNCER_ACCESS_TOKEN_TTL)")
@@ -122,9 +126,40 @@ func (m *Metrics) HopRefused(cause string) { m.count(hopRefusals, cause) }
 // Document counts a fetch of a client metadata document, or of its keys.
 func (m *Metrics) Document(result string) { m.count(documents, result) }
 
-func (m *Metrics) count(metric int, values ...string) {
+// RefusalCauses are the causes for which the plugin refuses a request, and FailureCauses those for
+// which it asks the sidecar in vain (docs/hop.md). What is in neither counts as Other.
+var (
+	RefusalCauses = []string{
+		"no_token", "repeated", "malformed", "type", "header", "algorithm", "issuer", "audience", "expired", "not_yet_valid",
+		"subject", "client", "unknown_key", "signature", "scope_required", "bearer_key", "ended", "sidecar_away",
+		"scope_tool", "scope_resource", "scope_prompt", "scope_method", "scope_batch", "message", "media_type", "body",
+		"not_found", "path", "other_host", "plain_http", "host", "headers", "query", "loop",
+	}
+	FailureCauses = []string{"hop_key", "hop_refused", "sidecar_fails", "not_sidecar", "signature", "timeout", "unreachable", "status"}
+)
+
+// PluginRefused counts requests that the plugin did not let through.
+func (m *Metrics) PluginRefused(tenant, cause string, n uint64) {
+	m.add(pluginRefusals, n, tenant, listed(RefusalCauses, cause))
+}
+
+// SidecarFailed counts how often the plugin asked the sidecar in vain.
+func (m *Metrics) SidecarFailed(tenant, cause string, n uint64) {
+	m.add(sidecarFailures, n, tenant, listed(FailureCauses, cause))
+}
+
+func listed(causes []string, cause string) string {
+	if slices.Contains(causes, cause) {
+		return cause
+	}
+	return Other
+}
+
+func (m *Metrics) count(metric int, values ...string) { m.add(metric, 1, values...) }
+
+func (m *Metrics) add(metric int, n uint64, values ...string) {
 	if m != nil {
-		m.set.GetOrCreateCounter(m.name(metric, values...)).Inc()
+		m.set.GetOrCreateCounter(m.name(metric, values...)).AddInt64(int64(n))
 	}
 }
 

@@ -68,6 +68,8 @@ func TestMetricsThatAreNilCountNothing(t *testing.T) {
 	m.DenyFailed()
 	m.HopRefused("key")
 	m.Document("read")
+	m.PluginRefused("wiki", "expired", 1)
+	m.SidecarFailed("wiki", "timeout", 1)
 	m.Show(metrics.Standing{})
 	m.Remember([32]byte{}, "claude")
 	if got := m.ProductOf([32]byte{}, "https://claude.ai/x"); got != "" {
