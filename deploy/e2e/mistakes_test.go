@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type mistake struct {
 	before  []string // middlewares in front
 	rule    string   // of the router; default: the recommended one
 	bare    bool     // the router has no middleware
+	plugin  string   // the plugin's name in the middleware; default: the right one
+	uses    string   // the middleware that the router names; default: its own
 
 	url    string
 	header http.Header
@@ -32,6 +35,7 @@ type mistake struct {
 	status  int
 	body    string // part of it
 	traefik string // part of a line that names the middleware; "" when there is none
+	itself  string // part of a line of Traefik's own
 	sidecar string // part of a line; "" when there is none about this route
 }
 
@@ -113,6 +117,11 @@ func TestMistakesOfOperators(t *testing.T) {
 		// What neither of the two programs can see: the request does not come to them.
 		{name: "no-well-known", rule: "Host(`mcp.localhost`) && PathPrefix(`/no-well-known`)", url: host + "/.well-known/oauth-authorization-server/no-well-known", status: 404,
 			body: "404 page not found", traefik: "answers; the first request will show"},
+		// Traefik itself says so, and has no router then: no request passes.
+		{name: "plugin-of-another-name", plugin: "mcpbounzer", url: host + "/plugin-of-another-name/mcp", status: 404,
+			body: "404 page not found", itself: "unknown plugin type: mcpbounzer"},
+		{name: "middleware-of-another-name", uses: "mcpb-middleware-of-no-name", url: host + "/middleware-of-another-name/mcp", status: 404,
+			body: "404 page not found", itself: `middleware \"mcpb-middleware-of-no-name@file\" does not exist`},
 		{name: "no-middleware", bare: true, url: host + "/no-middleware/anything", status: 200},
 	}
 
@@ -136,8 +145,8 @@ func TestMistakesOfOperators(t *testing.T) {
 		}
 		router := map[string]any{"rule": m.rule, "entryPoints": []string{"web", "websecure"}, "service": "mcp", "priority": 1000}
 		if !m.bare {
-			router["middlewares"] = append(append([]string{}, m.before...), "mcpb-"+m.name)
-			middlewares["mcpb-"+m.name] = map[string]any{"plugin": map[string]any{"mcpbouncer": options(m)}}
+			router["middlewares"] = append(append([]string{}, m.before...), cmp.Or(m.uses, "mcpb-"+m.name))
+			middlewares["mcpb-"+m.name] = map[string]any{"plugin": map[string]any{cmp.Or(m.plugin, "mcpbouncer"): options(m)}}
 		}
 		routers[m.name] = router
 	}
@@ -194,6 +203,9 @@ func TestMistakesOfOperators(t *testing.T) {
 			} else if err := inOneLine(w.Logs.Text("traefik"), naming, ""); err == nil {
 				t.Errorf("Traefik's log has a line of this middleware: change the table, and the page")
 			}
+			if m.itself != "" {
+				rig.WaitFor(t, "Traefik's log", func() error { return inOneLine(w.Logs.Text("traefik"), m.itself, m.name) })
+			}
 			if m.sidecar != "" {
 				// Some lines wait for the provider, whom no request waits for.
 				rig.WaitFor(t, "a sidecar's log", func() (err error) {
@@ -217,6 +229,35 @@ func TestMistakesOfOperators(t *testing.T) {
 		for _, found := range w.Secrets.In(w.Logs.Text(name)) {
 			t.Errorf("%s logged a %s", name, found)
 		}
+	}
+}
+
+// A replica of another master behind the same address refuses its share of the requests. The line
+// that names both keys stands in its own log, where the operator of that replica looks.
+func TestReplicaOfAnotherMasterIsNamedInItsOwnLog(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{})
+	w.Replicas[1].Restart(map[string]string{"BOUNCER_ENCRYPTION_KEY": rig.Keygen(t, w.Secrets).Encryption})
+	statuses := map[int]bool{}
+	for range 10 {
+		resp, err := w.HTTP().Get(w.Wiki.PublicHTTP() + "/.well-known/oauth-authorization-server")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		statuses[resp.StatusCode] = true
+	}
+	if !maps.Equal(statuses, map[int]bool{200: true, 503: true}) {
+		t.Errorf("statuses: %v", statuses)
+	}
+	rig.WaitFor(t, "the replica's log", func() error {
+		return inOneLine(w.Logs.Text(w.Replicas[1].Name), "hop header refused", "key id")
+	})
+	rig.WaitFor(t, "Traefik's log", func() error {
+		return inOneLine(w.Logs.Text("traefik"), `middleware \"mcpb-wiki@docker\": `, "its master secret is not that of this hop key")
+	})
+	if err := inOneLine(w.Logs.Text(w.Replicas[0].Name), "hop header refused"); err == nil {
+		t.Error("the replica with the right master refuses too")
 	}
 }
 
