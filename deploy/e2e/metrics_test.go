@@ -29,6 +29,8 @@ func TestMetricsAreReadByPrometheusParser(t *testing.T) {
 	m.DenyFailed()
 	m.HopRefused("key")
 	m.Document("read")
+	m.PluginRefused("wiki", "expired", 2)
+	m.SidecarFailed("wiki", "timeout", 1)
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if format := expfmt.ResponseFormat(w.Header()); format.FormatType() != expfmt.TypeTextPlain {
