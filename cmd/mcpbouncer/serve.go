@@ -46,15 +46,7 @@ func serve(out io.Writer) error {
 	if err := checkStores(iss, log); err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           iss.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    issuer.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
-	}
+	server := newServer(iss.Handler(), writeTimeout, log)
 	listener, err := net.Listen("tcp", e.ListenAddr)
 	if err != nil {
 		return fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give a free address such as :8080", e.ListenAddr, err)
@@ -86,6 +78,19 @@ func serve(out io.Writer) error {
 	return server.Shutdown(ctx)
 }
 
+// newServer bounds what a connection may take. write is counted from the end of the header.
+func newServer(handler http.Handler, write time.Duration, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      write,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    issuer.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
+	}
+}
+
 const (
 	// stopFlush is how long a stop waits for the collector, and freezeFlush how long an invocation
 	// of Lambda does: the client waits too.
@@ -107,17 +112,13 @@ func serveMetrics(addr string, m *metrics.Metrics, log *slog.Logger) (stop func(
 	if err != nil {
 		return nil, fmt.Errorf("BOUNCER_METRICS_ADDR=%q: %w; give a free address such as :9090, or none", addr, err)
 	}
-	server := &http.Server{
-		Handler:           m.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    issuer.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
-	}
+	server := newServer(m.Handler(), readTimeout, log)
 	log.Info("serving metrics", "addr", listener.Addr().String())
-	go server.Serve(listener)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the metrics are not served any more: restart the sidecar", "cause", err)
+		}
+	}()
 	return server.Close, nil
 }
 

@@ -20,8 +20,6 @@ type Event struct {
 	Raised  slog.Level
 	Meaning string
 	Fields  []Field
-	// Stage is the step of a login that the event counts as in the metrics; empty for none.
-	Stage string
 }
 
 // A Field is an attribute of the line.
@@ -85,29 +83,29 @@ var ended = []Field{because, tenant, issuer, client, document, subject, sub, log
 
 // The events. All has each of them.
 var (
-	ClientRegistered = Event{Name: "client.registered", Message: "client registered", Stage: "registered",
+	ClientRegistered = Event{Name: "client.registered", Message: "client registered",
 		Meaning: "A program has registered itself. Nobody has logged in.",
 		Fields: []Field{tenant, issuer, client, {Name: "name", Meaning: "the name that it gave itself"},
 			{Name: "redirect_uris", Meaning: "the first of those that it asked for"}, {Name: "auth", Meaning: "how it proves itself"}, remote}}
-	AuthorizationAsked = Event{Name: "authorization.asked", Message: "consent asked", Stage: "authorized",
+	AuthorizationAsked = Event{Name: "authorization.asked", Message: "consent asked",
 		Meaning: "A client has sent a person here, who sees the consent page.",
 		Fields: []Field{tenant, issuer, client, document, request, {Name: "redirect_host", Meaning: "host of the redirect URI, as the page shows it"},
 			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"}}}
-	ConsentGiven = Event{Name: "consent.given", Message: "consent given", Stage: "consented",
+	ConsentGiven = Event{Name: "consent.given", Message: "consent given",
 		Meaning: "The person has allowed the client to go on.", Fields: []Field{tenant, issuer, request, redirect, remote}}
 	ConsentDenied = Event{Name: "consent.denied", Message: "consent denied",
 		Meaning: "The person has refused the client.", Fields: []Field{tenant, issuer, request, redirect, remote}}
-	ProviderReturned = Event{Name: "provider.returned", Message: "code issued", Stage: "returned",
+	ProviderReturned = Event{Name: "provider.returned", Message: "code issued",
 		Meaning: "The person is back from the provider, and the client gets a code. A page that is loaded again gives another line.",
 		Fields: []Field{tenant, issuer, request, {Name: "exchange", Meaning: "where the provider's code is redeemed: `callback` or `token`"},
 			optional(subject, "with `callback` only"), sub}}
-	TokenIssued = Event{Name: "token.issued", Message: "token issued", Stage: "token",
+	TokenIssued = Event{Name: "token.issued", Message: "token issued",
 		Meaning: "A login begins: the client has the first access token.",
 		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends}}
-	LoginPresented = Event{Name: "login.presented", Message: "access token presented", Stage: "presented",
+	LoginPresented = Event{Name: "login.presented", Message: "access token presented",
 		Meaning: "A client has come to the MCP server with an access token of this login. A process writes it once for each login, when a plugin tells it.",
 		Fields:  []Field{tenant, issuer, optional(client, "not where the `client_id` is longer than 2,048 characters"), document, login}}
-	LoginRefreshed = Event{Name: "login.refreshed", Message: "token issued", Stage: "refreshed",
+	LoginRefreshed = Event{Name: "login.refreshed", Message: "token issued",
 		Meaning: "A login goes on with another access token.",
 		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
 			optional(until, "not where the refresh token stays as it is"), ends,
