@@ -19,7 +19,7 @@ test: lint unit fuzz tools e2e
 # minutes with each kind of replay guard, and for a minute at providers of each kind.
 nightly: tools
 	deploy/e2e/providers.sh
-	cd deploy/e2e && go test -count=1 -timeout 30m -run '^TestWholeProviders$$' . -providers all
+	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb

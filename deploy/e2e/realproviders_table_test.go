@@ -13,7 +13,12 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-var providersToRun = flag.String("providers", "oidc-provider,hydra", "the providers that TestWholeProviders logs in at: all, or some of "+strings.Join(providerNames(), ","))
+var providersToRun = flag.String("providers", "oidc-provider,hydra", "the providers of providers.sh that are used: all, or some of "+strings.Join(providerNames(), ","))
+
+// runsProvider is for those that every run of the tests does not install.
+func runsProvider(name string) bool {
+	return *providersToRun == "all" || slices.Contains(strings.Split(*providersToRun, ","), name)
+}
 
 // wholeProviders are the providers that can be had.
 var wholeProviders = []struct {
@@ -48,7 +53,7 @@ func TestWholeProviders(t *testing.T) {
 	rows := map[string]map[string]string{} // by provider and situation
 	t.Run("at", func(t *testing.T) {
 		for _, p := range wholeProviders {
-			if *providersToRun != "all" && !slices.Contains(strings.Split(*providersToRun, ","), p.name) {
+			if !runsProvider(p.name) {
 				continue
 			}
 			t.Run(p.name, func(t *testing.T) {
