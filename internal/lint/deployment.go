@@ -37,6 +37,9 @@ type service struct {
 	labels   map[string]value
 	listed   bool // labels are a list of NAME=VALUE
 	envList  bool // so is the environment
+	// partial says that more of the service stands elsewhere: there is neither an image nor how to
+	// build one, without which Compose starts nothing.
+	partial bool
 	place
 }
 
@@ -70,6 +73,11 @@ func read(files []string) (*deployment, error) {
 	for _, file := range files {
 		if err := d.file(r, file); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	for _, s := range d.services {
+		if on, set := s.enabled(); on || !set {
+			d.labels(s)
 		}
 	}
 	return d, nil
@@ -113,7 +121,7 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		return err
 	}
 	switch {
-	case plain.has("services") && !plain.has("http"):
+	case plain.has("services") && !plain.has("http"), plain.isLabels(), plain.get("labels").isLabels():
 		env := map[string]string{}
 		if content, err := os.ReadFile(filepath.Join(filepath.Dir(file), ".env")); err == nil {
 			env = parseEnv(string(content))
@@ -123,7 +131,14 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		d.compose(compose)
+		all := compose.get("services")
+		if all == nil { // labels alone, as an example on a page
+			if compose.has("labels") {
+				compose = compose.at["labels"]
+			}
+			all = &tree{keys: []string{""}, at: map[string]*tree{"": {at: map[string]*tree{"labels": compose}, keyed: plain.place}}}
+		}
+		d.compose(all)
 	case plain.has("http") || plain.has("tcp") || plain.has("udp") || plain.has("tls"):
 		d.dynamic(plain.get("http"))
 	case plain.has("entryPoints") || plain.has("providers") || plain.has("experimental"):
@@ -137,16 +152,24 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 	return nil
 }
 
-func (d *deployment) compose(file *tree) {
-	all := file.get("services")
+// isLabels says whether a mapping or list holds labels for Traefik and nothing else.
+func (t *tree) isLabels() bool {
+	if t == nil || len(t.keys)+len(t.items) == 0 {
+		return false
+	}
+	other := false
+	pairs(t, func(name string, v value) { other = other || !strings.HasPrefix(strings.ToLower(name), "traefik.") })
+	return !other
+}
+
+func (d *deployment) compose(all *tree) {
 	for _, name := range all.keys {
-		s := &service{name: name, env: map[string]value{}, labels: map[string]value{}, place: all.at[name].keyed}
+		s := &service{name: name, env: map[string]value{}, labels: map[string]value{}, partial: true, place: all.at[name].keyed}
 		d.extend(s, all, all.at[name], 0)
 		if len(s.networks) == 0 && !s.host {
 			s.networks = []string{"default"}
 		}
 		d.services = append(d.services, s)
-		d.labels(s)
 	}
 }
 
@@ -161,6 +184,7 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 			d.extend(s, all, all.at[base], depth+1)
 		}
 	}
+	s.partial = s.partial && !t.has("image") && !t.has("build")
 	pairs(t.get("environment"), func(name string, v value) {
 		if v.typed == nil { // NAME alone takes the variable of whoever runs Compose
 			v.unknown = true

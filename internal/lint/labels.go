@@ -79,12 +79,22 @@ func (c *checker) labelsOf(t *tenant) {
 			set[name] = stand[name]
 		}
 	}
-	for range len(labels) {
+	said, elsewhere := map[string]bool{}, []string{}
+	defer func() { c.elsewhere(t, elsewhere) }()
+	for range 2 * len(labels) {
 		err := plugin.Check(configOf(set))
 		if err == nil {
 			return
 		}
 		name := culprit(err.Error())
+		if said[err.Error()] { // what stands in for the label is refused as well
+			if set[name] == nil {
+				return
+			}
+			delete(set, name)
+			continue
+		}
+		said[err.Error()] = true
 		v, seen := t.options[name]
 		if !seen {
 			v.place = t.place
@@ -95,8 +105,12 @@ func (c *checker) labelsOf(t *tenant) {
 		} else if !seen {
 			remedy = "add the label"
 		}
-		c.found(v.place, finding{check: "labels", expected: "labels that the plugin takes", seen: err.Error() + ": the route answers 503", fault: report.Label,
-			breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/labels.md"})
+		if !seen && t.partial() {
+			elsewhere = append(elsewhere, labels[name].name)
+		} else {
+			c.found(v.place, finding{check: "labels", expected: "labels that the plugin takes", seen: err.Error() + ": the route answers 503", fault: report.Label,
+				breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/labels.md"})
+		}
 		switch {
 		case name == "" || set[name] == nil && seen:
 			return // the parser would say the same again
@@ -181,6 +195,9 @@ func (c *checker) access(t *tenant) {
 	if issuer.unknown {
 		where = "the provider, which a variable names,"
 	}
+	if where == "" {
+		where = "the provider"
+	}
 	f := finding{check: "access", expected: "a rule", seen: "no rule: everybody who can log in at " + where + " may come in", fault: report.Label, note: true,
 		remedy: "set allowedEmails, allowedDomains, allowedGroups or allowedSubjects, unless that is meant", page: "docs/access.md"}
 	if err == nil && !issuer.unknown {
@@ -188,7 +205,7 @@ func (c *checker) access(t *tenant) {
 			// A tenant of Microsoft's has its id in the path; these three take all accounts.
 			everybody := host != "login.microsoftonline.com" || regexp.MustCompile(`^/(common|consumers|organizations)\b`).MatchString(at.Path)
 			if strings.EqualFold(at.Hostname(), host) && everybody {
-				f.seen, f.note = "no rule, and anybody can have an account at "+host+": EVERYBODY may come in", false
+				f.seen, f.note = "no rule, and anybody can have an account at "+host+": EVERYBODY may come in", t.partial()
 				f.remedy = "write " + t.written("allowedEmails", `"you@example.com"`) + " beside it, or another access rule"
 			}
 		}

@@ -24,8 +24,9 @@ func Run(files []string) *report.Report {
 		return r
 	}
 	c := &checker{deployment: d}
+	c.switchedOff()
 	if c.tenants = c.findTenants(); len(c.tenants) == 0 {
-		c.found(place{}, finding{check: "tenants", seen: "no middleware with the plugin mcpbouncer", fault: report.Label,
+		c.found(place{}, finding{check: "tenants", seen: "no middleware with the plugin mcpbouncer", fault: report.Label, note: c.tenantElsewhere(),
 			expected: "at least one", remedy: "name all files of the deployment", page: "docs/labels.md"})
 	}
 	for _, m := range c.middlewares {

@@ -77,7 +77,7 @@ func asked(u *url.URL, endpoints []string) []request {
 // routersOf asks the rules with what clients ask for.
 func (c *checker) routersOf(t *tenant) {
 	if len(t.routers) == 0 {
-		c.found(t.place, finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label,
+		c.found(t.place, finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label, note: c.routerElsewhere(t),
 			breaks: []string{report.EveryClient}, remedy: "write " + (&router{name: "NAME", owner: t.owner}).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"})
 		return
 	}
@@ -214,6 +214,9 @@ func (c *checker) unguarded(t *tenant) {
 			same := slices.ContainsFunc(c.backends[r.service], func(s string) bool {
 				return slices.ContainsFunc(c.backends[guarded.service], func(g string) bool { return sameServer(s, g) })
 			})
+			if same && c.guarded(r) {
+				c.unseenGuard(r)
+			}
 			if !same || c.guarded(r) {
 				continue
 			}
@@ -367,7 +370,7 @@ func (c *checker) namesOfMiddlewares() {
 			if near := nearest(name, known); near != "" {
 				remedy = write(c.corrected(r.middlewares.place, old, near), "write "+near)
 			}
-			c.found(r.middlewares.place, finding{check: "middlewares", expected: "middlewares that are defined", seen: name + " is not: Traefik drops the router (404), or a wider one answers", fault: report.Label,
+			c.found(r.middlewares.place, finding{check: "middlewares", expected: "middlewares that are defined", seen: name + " is not: Traefik drops the router (404), or a wider one answers", fault: report.Label, note: r.partial() && !c.traefikGiven(),
 				breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/troubleshooting.md"})
 		}
 	}
