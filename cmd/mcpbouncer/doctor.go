@@ -28,7 +28,7 @@ Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 // waits for.
 func runDoctor(args []string, in io.Reader, out, errs io.Writer) error {
 	if asksForProvider(args) {
-		return runDoctorProvider(args, out, errs)
+		return runDoctorProvider(args, in, out, errs)
 	}
 	var o doctor.Options
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)

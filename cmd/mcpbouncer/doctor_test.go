@@ -72,6 +72,7 @@ func TestDoctorsCommandLineForAProvider(t *testing.T) {
 		{append(ours, "--client-auth", "digest"), "--client-auth is auto"},
 		{append(ours, "--refresh", "no"), "--refresh is auto"},
 		{append(ours, "--parameter", "prompt=none"), "must not hold prompt=none"},
+		{append(ours, "--login"), "--login needs --redirect-uri"},
 		{append(ours, "--rules", "allowedGroup"), `"allowedGroup" is none of`},
 	} {
 		if _, status, why := runs(t, c.args...); status != report.StatusUnable || !strings.Contains(why, c.why) || strings.Contains(why, idp.Secret) {
@@ -83,6 +84,11 @@ func TestDoctorsCommandLineForAProvider(t *testing.T) {
 	}
 	out, status, why := runs(t, append(ours, "--client-secret", "env:WIKI_CLIENT_SECRET", "--rules", "allowedDomains allowedGroups=a,b groupsClaim=roles")...)
 	if status != report.StatusGood || !strings.Contains(out, "ok    client secret: ") || !strings.Contains(out, "note  redirect URI: seen not looked at") {
+		t.Errorf("status %d, %q: %s", status, why, out)
+	}
+	// Nobody is there to paste anything.
+	out, status, why = runs(t, append(ours, "--client-secret", "env:WIKI_CLIENT_SECRET", "--login", "--redirect-uri", "https://mcp.localhost/wiki/oauth/callback", "--rules", "allowedSubjects")...)
+	if status != report.StatusGood || !strings.Contains(out, "note  login: seen nobody answers at standard input") {
 		t.Errorf("status %d, %q: %s", status, why, out)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/doctor"
@@ -18,9 +21,9 @@ import (
 )
 
 const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected, what was seen, whose fault it is
-and what to do. Give it what the labels of the tenant say. It logs nobody in: it reads the discovery document and the keys, sends at most
-three authorization requests that nobody finishes, and two made-up codes, the second with a made-up secret. The provider's log may show
-these as refused.
+and what to do. Give it what the labels of the tenant say. It logs nobody in without --login: it reads the discovery document and the keys,
+sends at most three authorization requests that nobody finishes, and two made-up codes, the second with a made-up secret. The provider's log
+may show these as refused.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
 
@@ -32,7 +35,7 @@ func asksForProvider(args []string) bool {
 	})
 }
 
-func runDoctorProvider(args []string, out, errs io.Writer) error {
+func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	var o doctor.ProviderOptions
 	c := &o.Client
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
@@ -48,7 +51,8 @@ func runDoctorProvider(args []string, out, errs io.Writer) error {
 	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
 	scopes := flags.String("scopes", "openid email", "the label scopes")
 	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
-	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedGroups groupsClaim=CLAIM name")
+	login := flags.Bool("login", false, "log in, in your browser: tokens, claims, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
+	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedSubjects allowedGroups groupsClaim=CLAIM name")
 	flags.Func("parameter", "one `NAME=VALUE` of the label providerParameters; may be repeated", func(text string) error {
 		c.Parameters = append(c.Parameters, text)
 		return nil
@@ -66,6 +70,8 @@ func runDoctorProvider(args []string, out, errs io.Writer) error {
 		return unable("doctor", errors.New("with --provider no URL of an MCP server: run doctor for each"))
 	case c.Issuer == "" || c.ID == "":
 		return unable("doctor", errors.New("give both, as the labels have them: mcpbouncer doctor --provider https://id.example.com --client-id mcp"))
+	case *login && c.RedirectURI == "":
+		return unable("doctor", errors.New("--login needs --redirect-uri: one that is registered for the client, http://127.0.0.1:PORT/PATH or the tenant's"))
 	case c.Secret != "" && *secretFile != "":
 		return unable("doctor", errors.New("give --client-secret or --client-secret-file, not both"))
 	case c.Secret != "" && !strings.HasPrefix(c.Secret, "env:") && !strings.HasPrefix(c.Secret, "mbs1_"):
@@ -110,6 +116,9 @@ func runDoctorProvider(args []string, out, errs io.Writer) error {
 	if !*asJSON {
 		o.Found = text.Finding
 	}
+	if *login {
+		o.Login = atTerminal(in, errs)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	return finish(doctor.RunProvider(ctx, o), out, text, *asJSON)
@@ -123,6 +132,7 @@ func needsOf(labels string) (provider.Needs, error) {
 		switch name {
 		case "allowedEmails", "allowedDomains":
 			n.Email = true
+		case "allowedSubjects": // sub is always there
 		case "allowedGroups":
 			groups = true
 			for group := range strings.SplitSeq(value, ",") {
@@ -135,7 +145,7 @@ func needsOf(labels string) (provider.Needs, error) {
 		case "name":
 			n.Name = true
 		default:
-			return n, fmt.Errorf("--rules: %q is none of allowedEmails, allowedDomains, allowedGroups, groupsClaim=CLAIM and name", label)
+			return n, fmt.Errorf("--rules: %q is none of allowedEmails, allowedDomains, allowedSubjects, allowedGroups, groupsClaim=CLAIM and name", label)
 		}
 	}
 	if groups {
@@ -145,4 +155,42 @@ func needsOf(labels string) (provider.Needs, error) {
 		n.GroupsClaim = claim
 	}
 	return n, nil
+}
+
+// atTerminal is the person who runs the command. Each line that they write is read once: a read
+// that nobody waits for any more takes the next one.
+func atTerminal(in io.Reader, errs io.Writer) *doctor.ProviderLogin {
+	lines := make(chan string)
+	failed := make(chan error, 1)
+	var begin sync.Once
+	read := func(ctx context.Context) (string, error) {
+		begin.Do(func() {
+			go func() {
+				scanner := bufio.NewScanner(in)
+				for scanner.Scan() {
+					lines <- scanner.Text()
+				}
+				failed <- cmp.Or(scanner.Err(), io.EOF)
+				close(failed)
+			}()
+		})
+		select {
+		case line := <-lines:
+			return line, nil
+		case <-failed:
+			return "", errors.New("nobody answers at standard input")
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+	return &doctor.ProviderLogin{
+		Visit: func(why, url string) {
+			fmt.Fprintln(errs, "Open this in your browser, if it does not open by itself ("+why+"):\n\n"+report.Printable(url, 1<<14)+"\n")
+			openBrowser(url)
+		},
+		Paste: func(ctx context.Context) (string, error) {
+			fmt.Fprintln(errs, "Log in, and paste the address at which the browser ends, also if the page there shows an error:")
+			return read(ctx)
+		},
+	}
 }

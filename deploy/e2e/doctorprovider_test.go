@@ -15,7 +15,7 @@ func doctorOfProvider(t *testing.T, replace ...string) (text string, failed bool
 	t.Helper()
 	var command string
 	for _, m := range doctorCommand.FindAllStringSubmatch(doctorPage(t), -1) {
-		if strings.Contains(m[0], "--provider") {
+		if strings.Contains(m[0], "--provider") && !strings.Contains(m[0], "--login") {
 			command = m[0]
 		}
 	}

@@ -3,13 +3,10 @@ package doctor
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,9 +15,6 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 )
-
-// patience is how long a person may take to log in.
-const patience = 5 * time.Minute
 
 // tokens is what the token endpoint answers (RFC 6749 section 5.1).
 type tokens struct {
@@ -75,31 +69,16 @@ func (d *doctor) loginFailed(step, seen string, f report.Finding) {
 // logIn takes the person through the login. The answer comes to a listener of this computer, which
 // ends with it.
 func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if d.RedirectURI != "" {
-		u, parseErr := url.Parse(d.RedirectURI)
-		if parseErr != nil || !isLoopback(u.Hostname()) || u.Scheme != "http" {
-			listener.Close()
-			d.note("login", "not tried: the answer has to come to this computer", "--redirect-uri http://127.0.0.1:PORT/PATH, as the client was created for", "")
-			return nil, nil
-		}
-		if u.Port() != "" {
-			listener.Close()
-			listener, err = net.Listen("tcp", net.JoinHostPort(strings.Trim(u.Hostname(), "[]"), u.Port()))
-		}
-	}
-	if err != nil {
+	at, err := listenAt(d.RedirectURI)
+	if errors.Is(err, errNotHere) {
+		d.note("login", "not tried: "+err.Error(), "--redirect-uri http://127.0.0.1:PORT/PATH, as the client was created for", "")
+		return nil, nil
+	} else if err != nil {
 		d.note("login", "not tried: "+err.Error(), "", "")
 		return nil, nil
 	}
-	defer listener.Close()
-	port := fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
-	l := &login{redirect: "http://127.0.0.1:" + port + "/callback"}
-	if d.RedirectURI != "" {
-		u, _ := url.Parse(d.RedirectURI)
-		u.Host = net.JoinHostPort(u.Hostname(), port)
-		l.redirect = u.String()
-	}
+	defer at.Close()
+	l := &login{redirect: at.redirect}
 	if d.ClientID != "" {
 		l.registered = &registered{ClientID: d.ClientID, ClientSecret: d.ClientSecret}
 	} else if d.server.Registration == "" {
@@ -140,7 +119,7 @@ func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
 		query[name] = values
 	}
 	authorization.RawQuery = query.Encode()
-	back := d.await(listener, l.redirect, state)
+	back := at.await(state)
 	d.say("")
 	d.Visit(authorization.String())
 	d.say("waiting for the login in the browser")
@@ -169,28 +148,6 @@ func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
 	}
 	d.good("login", "the person came back, and the code brought a token")
 	return l, t
-}
-
-// await serves the one answer of the browser that has our state. Others may ask the port, too.
-func (d *doctor) await(listener net.Listener, redirect, state string) <-chan url.Values {
-	back := make(chan url.Values, 1)
-	u, _ := url.Parse(redirect)
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		if r.URL.Path != u.Path || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(state)) != 1 {
-			http.Error(w, "not found", http.StatusNotFound)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'")
-		fmt.Fprint(w, "<!doctype html><title>mcpbouncer doctor</title><p>"+html.EscapeString("You can close this page. The terminal says how it goes on.")+"</p>")
-		select {
-		case back <- q:
-		default:
-		}
-	})}
-	go server.Serve(listener) //nolint: ends with the listener
-	return back
 }
 
 // token asks the token endpoint. What it is sent is worth a login, so it has to be where the

@@ -34,6 +34,8 @@ type ProviderOptions struct {
 	Getenv  func(string) string // reads env:NAME
 	CA      *x509.CertPool      // authorities beside those of the system; nil: none
 	Timeout time.Duration       // of one authorization request; default 10 s
+	// Login is a person who logs in; nil: nobody does.
+	Login *ProviderLogin
 
 	Found func(report.Finding) // told each line at once; may be nil
 	Say   func(string)         // told what a slow step waits for; may be nil
@@ -49,10 +51,10 @@ type examination struct {
 	p    *provider.Provider
 }
 
-// RunProvider looks at one provider, and logs nobody in. It sends one request for the discovery
-// document, one for the keys, at most three authorization requests, whose redirects are followed at
-// the provider itself, and at most two codes that nobody gave out, the second with a secret that
-// nobody has.
+// RunProvider looks at one provider, and without a Login logs nobody in. It sends one request for
+// the discovery document, one for the keys, at most three authorization requests, whose redirects
+// are followed at the provider itself, and at most two codes that nobody gave out, the second with
+// a secret that nobody has.
 func RunProvider(ctx context.Context, o ProviderOptions) *report.Report {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
@@ -198,8 +200,12 @@ func (e *examination) walk(ctx context.Context) {
 	e.offline(f)
 	e.revocation()
 	e.redirectURI(ctx)
-	if err == nil {
-		e.secret(ctx, f)
+	if err != nil {
+		return
+	}
+	e.secret(ctx, f)
+	if e.Login != nil {
+		e.withLogin(ctx)
 	}
 }
 

@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"encoding/base64"
 	"slices"
+	"strings"
 )
 
 // Facts are what a provider's document says and what is known of its kind: for an operator's tool,
@@ -16,7 +18,8 @@ type Facts struct {
 	VouchesByEdov bool     // xms_edov stands for email_verified
 	// ReuseEndsAll: a refresh token that comes twice ends all logins of its person.
 	ReuseEndsAll   bool
-	AsksForRefresh bool // the authorization request asks for a refresh token by name
+	AsksForRefresh bool   // the authorization request asks for a refresh token by name
+	NoRefreshToken string // what to do where it gives none
 }
 
 // Facts need the secret: AuthMethod depends on it, so they are those of Connect.
@@ -25,6 +28,7 @@ func (p *Provider) Facts() Facts {
 	f := Facts{
 		TokenEndpoint: p.endpoint.TokenURL, Scopes: p.scopesSupported, AuthMethods: p.authMethods, AuthMethod: p.clientAuth(),
 		VouchesByEdov: p.dialect.vouchesByEdov, ReuseEndsAll: p.dialect.reuseEndsAll, AsksForRefresh: slices.Contains(scopes, "offline_access") || len(options) > 0,
+		NoRefreshToken: p.noRefreshToken(),
 	}
 	if p.dialect != plain {
 		f.Kind = p.dialect.name
@@ -53,4 +57,37 @@ func (p *Provider) Keys(ctx context.Context) ([]Key, error) {
 		all = append(all, Key{ID: odd.kid, Type: odd.kty, PassedOver: odd.cause, Meant: odd.expected})
 	}
 	return all, nil
+}
+
+// Look says which claims came with a login in its id_token, which Redeem has verified, and which
+// stand at userinfo: each with the type of what came in it, and no value. A claim of the client's
+// Needs that is nested has its path. userinfo is nil if the provider has no such endpoint, or with
+// an error: nothing was verified where Redeem failed.
+func (p *Provider) Look(ctx context.Context, answer *Answer, subject string) (idToken, userinfo map[string]string, err error) {
+	_, payload, _ := strings.Cut(answer.IDToken, ".")
+	payload, _, _ = strings.Cut(payload, ".")
+	text, _ := base64.RawURLEncoding.DecodeString(payload)
+	said, _ := readClaims(text)
+	idToken = p.typesOf(said)
+	if p.userinfoURL == "" {
+		return idToken, nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	more, err := p.userinfo(ctx, answer.token(), subject)
+	if err != nil {
+		return idToken, nil, err
+	}
+	return idToken, p.typesOf(more), nil
+}
+
+func (p *Provider) typesOf(c claims) map[string]string {
+	types := map[string]string{}
+	for name, v := range c {
+		types[name] = typeOf(v)
+	}
+	if v, ok := c.find(p.client.Needs.GroupsClaim); ok {
+		types[p.client.Needs.GroupsClaim] = typeOf(v)
+	}
+	return types
 }
