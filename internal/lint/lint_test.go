@@ -213,6 +213,13 @@ func TestLintEvaluatesRules(t *testing.T) {
 		{"Header(`X`, `y`) && Path(`/x`)", "a", "/x", perhaps},
 		{"!Header(`X`, `y`)", "a", "/x", perhaps},
 		{"Header(`X`, `y`) && Path(`/x`)", "a", "/z", no},
+		{"Host(`*.b`) && !Host(`x.b`)", "a.b", "/", yes},
+		{"Host(`*.b`)", "a.c.b", "/", no},
+		{"Host(`a.b.`)", "a.b", "/", yes},
+		{"HostRegexp(`^(x)?$`)", "a", "/", yes}, // it takes nothing, and so everything
+		{"Host(`a`) &&\n// the endpoint\nPATH(\"/x\", /* only */)\n", "a", "/x", yes},
+		{strings.Repeat("(", 2000), "a", "/", perhaps},
+		{"Host(`a`)" + strings.Repeat(" ", 5000), "a", "/", perhaps},
 	} {
 		r, err := parseRule(c.rule)
 		if err != nil {
@@ -221,7 +228,8 @@ func TestLintEvaluatesRules(t *testing.T) {
 			t.Errorf("%s for %s%s: %v, want %v", c.rule, c.host, c.path, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", "Host(a)", "Host(`a`", "Host(`a`, `b`)", "Hots(`a`)", "Host(`a`) &&", "Host(`a`) Path(`/`)", "Path(`x`)", "PathRegexp(`(`)", strings.Repeat("(", 2000)} {
+	for _, bad := range []string{"", "Host(a)", "Host(`a`", "Host(`a`, `b`)", "Hots(`a`)", "Host(`a`) &&", "Host(`a`) Path(`/`)", "Path(`x`)", "PathRegexp(`(`)", "pathPrefix(`/`)", "Path(``)",
+		"Host(`a`)\n&& Path(`/`)", "Host\n(`a`)", "Host(`ä`)", "ClientIP(`a`)"} {
 		if _, err := parseRule(bad); err == nil {
 			t.Errorf("%.40q is taken", bad)
 		}
