@@ -67,7 +67,7 @@ func TestRealRegistrations(t *testing.T) {
 			[]string{"http://127.0.0.1:39123/callback"}, "client_secret_post"},
 		{"the TypeScript SDK", `{"redirect_uris":["http://localhost:8090/callback"],"client_name":"Simple OAuth MCP Client","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"client_secret_post","scope":"openid offline_access"}`,
 			[]string{"http://localhost:8090/callback"}, "client_secret_post"},
-		{"the Python SDK, with nulls", `{"redirect_uris":["http://localhost:3030/callback"],"token_endpoint_auth_method":null,"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":null,"client_name":"Simple Auth Client","client_uri":null,"logo_uri":null,"contacts":null,"tos_uri":null,"policy_uri":null,"jwks_uri":null,"jwks":null,"software_id":null,"software_version":null}`,
+		{"members that are null", `{"redirect_uris":["http://localhost:3030/callback"],"token_endpoint_auth_method":null,"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":null,"client_name":"Simple Auth Client","client_uri":null,"logo_uri":null,"contacts":null,"tos_uri":null,"policy_uri":null,"jwks_uri":null,"jwks":null,"software_id":null,"software_version":null}`,
 			[]string{"http://localhost:3030/callback"}, "client_secret_basic"},
 		{"one with jwt-bearer and no name", `{"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"grant_types":["urn:ietf:params:oauth:grant-type:jwt-bearer"],"token_endpoint_auth_method":"none"}`,
 			[]string{"https://claude.ai/api/mcp/auth_callback"}, "none"},

@@ -248,7 +248,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 		{name: "compressed", front: map[string]any{"compress": map[string]any{"minResponseBodyBytes": 1}}, note: true,
 			line: []string{"note  stream: seen answers are compressed (", "compress.excludedContentTypes"}},
 		{name: "head-is-lost", note: true, rule: "Host(`mcp.localhost`) && !Method(`HEAD`) && " + rig.PathRule("/head-is-lost"),
-			line: []string{"note  access without a token by HEAD: seen 404", "breaks: Gemini CLI"}},
+			line: []string{"note  access without a token by HEAD: seen 404", "hinders: Gemini CLI"}},
 		{name: "buffered", options: asWiki, path: "/wiki/mcp/", change: func(o *doctor.Options) { o.Token = token }, rule: "Host(`mcp.localhost`) && PathPrefix(`/wiki/mcp/`)", front: map[string]any{"buffering": map[string]any{"memRequestBodyBytes": 1}},
 			line: []string{"WRONG event stream: expected headers at once; seen no answer in time", "buffering"}},
 		{name: "untrusted", change: func(o *doctor.Options) { o.CA = nil },

@@ -91,7 +91,7 @@ func answered(a *answer, redirect string) (string, bool) {
 
 // authorization begins each client's login, with each of its redirect URIs, up to the first page.
 func (d *doctor) authorization(ctx context.Context) {
-	failed := map[string][]string{}
+	failed, hindered := map[string][]string{}, map[string][]string{}
 	findings := map[string]report.Finding{}
 	var worked int
 	unasked := ""       // a redirect URI to which a code went without a page
@@ -110,6 +110,8 @@ func (d *doctor) authorization(ctx context.Context) {
 				return
 			}
 		}
+		var whys []string // of this client's redirect URIs that are not taken
+		works := false
 		for _, redirect := range redirects {
 			// A client comes with what it has registered, on whatever port is free.
 			if !r.byDocument && d.ClientID == "" && !matches(r.RedirectURIs, redirect) {
@@ -125,28 +127,42 @@ func (d *doctor) authorization(ctx context.Context) {
 			if back {
 				seen = "the client is told: " + told
 				if told == "" { // clients work with it, so it breaks none
-					worked++
+					works = true
 					unasked = withoutQuery(redirect)
 					continue
 				}
 			}
 			if a.err == nil && !back && (a.status == http.StatusOK || a.status/100 == 3) {
-				worked++
+				works = true
 				continue
 			}
 			f := d.explain(a)
-			if back || a.err == nil && a.status/100 == 4 && isHTML(a) {
+			if code, _ := a.oauthError(); back || a.err == nil && a.status/100 == 4 && (a.status == http.StatusBadRequest || isHTML(a) || code != "") {
 				f = report.Finding{Fault: d.fault(report.Sidecar), Remedy: "the authorization server does not take this client's request: its log says why", Page: d.page("docs/troubleshooting.md#the-login-fails")}
 			}
 			f.Check, f.Expected, f.Seen = "authorization", "a page to sign in or to allow, for "+withoutQuery(redirect), seen
+			// RFC 8252 section 7.3: a loopback address is taken with any port.
+			if u, err := url.Parse(redirect); err == nil && isLoopback(u.Hostname()) && d.ClientID == "" && !r.byDocument && !slices.Contains(r.RedirectURIs, redirect) {
+				f.Expected += ", which was registered with another port"
+				f.Remedy = "let the authorization server take a loopback address with any port (RFC 8252 section 7.3): the registered one may not be free the next time"
+			}
 			if findings[seen].Check == "" {
 				findings[seen] = f
 			}
-			if !slices.Contains(failed[seen], p.name) {
-				failed[seen] = append(failed[seen], p.name)
-			}
-			if d.ClientID != "" {
+			if whys = append(whys, seen); d.ClientID != "" {
 				break
+			}
+		}
+		if works {
+			worked++
+		}
+		for _, seen := range whys {
+			names := failed
+			if works {
+				names = hindered
+			}
+			if !slices.Contains(names[seen], p.name) {
+				names[seen] = append(names[seen], p.name)
 			}
 		}
 		if d.ClientID != "" {
@@ -156,8 +172,9 @@ func (d *doctor) authorization(ctx context.Context) {
 	}
 	for _, seen := range sortedKeys(findings) {
 		f := findings[seen]
-		if f.Breaks = breaks(failed[seen]); d.ClientID != "" {
-			f.Breaks = []string{report.EveryClient}
+		f.Breaks, f.Hinders = breaks(failed[seen]), breaks(hindered[seen])
+		if d.ClientID != "" {
+			f.Breaks, f.Hinders = []string{report.EveryClient}, nil
 		}
 		d.found(f)
 	}

@@ -34,6 +34,9 @@ type program struct {
 	// A document that the 401 points to and that cannot be read ends its walk.
 	strict   bool
 	compares comparison
+	// goesOn says that it passes over a document whose resource is another, and then goes by the
+	// server's document at the root of the host.
+	goesOn bool
 	// Old ones go by the server's document at the root of the host and nothing else.
 	rootOnly bool
 	// sameOrigin says that it follows a 401 only within its own origin.
@@ -70,7 +73,7 @@ var programs = []program{
 		document: "https://chatgpt.com/oauth/client.json", wantsIss: true,
 		redirects:    []string{"https://chatgpt.com/connector_platform_oauth_redirect"},
 		registration: `{"client_name":"ChatGPT","redirect_uris":["https://chatgpt.com/connector_platform_oauth_redirect"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`},
-	{name: "VS Code", first: "POST", resource: spec, compares: exactly, keepsOne: true,
+	{name: "VS Code", first: "POST", resource: spec, compares: exactly, goesOn: true, keepsOne: true,
 		document: "https://vscode.dev/oauth/client-metadata.json", wantsNone: true,
 		redirects:    []string{"http://127.0.0.1:33418/", "http://127.0.0.1:51234/", "https://vscode.dev/redirect"},
 		registration: `{"client_name":"Visual Studio Code","client_uri":"https://code.visualstudio.com","grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],"redirect_uris":["https://insiders.vscode.dev/redirect","https://vscode.dev/redirect","http://127.0.0.1/","http://127.0.0.1:33418/"],"scope":"","token_endpoint_auth_method":"none","application_type":"native"}`},
@@ -95,7 +98,7 @@ var programs = []program{
 		registration: `{"redirect_uris":["http://localhost:8090/callback"],"client_name":"Simple OAuth MCP Client","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"client_secret_post","scope":"openid offline_access"}`},
 	{name: "Python SDK", first: "POST", resource: spec, compares: above,
 		redirects:    []string{"http://localhost:3030/callback"},
-		registration: `{"redirect_uris":["http://localhost:3030/callback"],"token_endpoint_auth_method":null,"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":null,"client_name":"Simple Auth Client","client_uri":null,"logo_uri":null,"contacts":null,"tos_uri":null,"policy_uri":null,"jwks_uri":null,"jwks":null,"software_id":null,"software_version":null}`},
+		registration: `{"redirect_uris":["http://localhost:3030/callback"],"token_endpoint_auth_method":"client_secret_post","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"Simple Auth Client"}`},
 	{name: "Go SDK", first: "POST", resource: spec, compares: exactly, offline: true,
 		redirects:    []string{"http://127.0.0.1:39123/callback"},
 		registration: `{"redirect_uris":["http://127.0.0.1:39123/callback"],"token_endpoint_auth_method":"client_secret_post","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"go client","application_type":"native"}`},

@@ -131,7 +131,7 @@ func (d *doctor) found(f report.Finding) {
 func (d *doctor) good(check, seen string) { d.found(report.Finding{Check: check, Seen: seen}) }
 
 func (d *doctor) note(check, seen, remedy, page string, of ...string) {
-	d.found(report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page, Breaks: of})
+	d.found(report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page, Hinders: of})
 }
 
 // fault is f of what stands at the server: Traefik where it is ours, else whoever runs it.

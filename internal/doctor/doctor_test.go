@@ -22,6 +22,8 @@ type foreign struct {
 	*httptest.Server
 	resource, server map[string]any
 	token            string // of its token endpoint
+	// everywhere answers before all, and says whether that is the whole answer.
+	everywhere func(http.ResponseWriter, *http.Request) bool
 
 	mu   sync.Mutex
 	seen []*http.Request
@@ -35,7 +37,9 @@ func newForeign(t *testing.T, spoil func(f *foreign, mux *http.ServeMux)) *forei
 		f.mu.Lock()
 		f.seen = append(f.seen, r)
 		f.mu.Unlock()
-		mux.ServeHTTP(w, r)
+		if f.everywhere == nil || !f.everywhere(w, r) {
+			mux.ServeHTTP(w, r)
+		}
 	}))
 	t.Cleanup(f.Close)
 	f.resource = map[string]any{"resource": f.URL + "/mcp", "authorization_servers": []string{f.URL}}
@@ -164,7 +168,7 @@ func TestDoctorNamesFaultsOfAnyServer(t *testing.T) {
 		{"resource of another", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = "https://other.example/mcp" },
 			[]string{"WRONG resource: expected ", "seen https://other.example/mcp"}, true},
 		{"resource above", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL },
-			[]string{"WRONG resource: ", "breaks: Claude, ChatGPT, VS Code, Gemini CLI, Go SDK;"}, true},
+			[]string{"WRONG resource: ", "breaks: Claude, ChatGPT, Gemini CLI, Go SDK; hinders: VS Code;"}, true},
 		{"no authorization server", func(f *foreign, _ *http.ServeMux) { f.resource["authorization_servers"] = []string{} },
 			[]string{"WRONG authorization_servers at "}, true},
 		{"token endpoint of plain http", func(f *foreign, _ *http.ServeMux) { f.server["token_endpoint"] = "http://as.example.com/token" },

@@ -138,6 +138,7 @@ func (d *doctor) documents(ctx context.Context) {
 		}
 		f.Check, f.Expected, f.Breaks = kinds[at]+" at "+report.Printable(withoutQuery(at), 200), "200 with a JSON object", breaks(failed[at])
 		if old[at] {
+			f.Breaks, f.Hinders = nil, f.Breaks
 			f.Note, f.Fault, f.Remedy, f.Page = true, "", "a host of its own, or the rule for the root, serves them too", "docs/clients.md#clients-that-look-at-the-root-only"
 		}
 		d.found(f)
@@ -150,7 +151,7 @@ func (d *doctor) documents(ctx context.Context) {
 			}
 		}
 	}
-	d.compare()
+	d.compare(ctx)
 	d.twoSlashes(ctx)
 }
 
@@ -261,9 +262,10 @@ func (d *doctor) findServer(ctx context.Context, p program, w *way, issuer strin
 }
 
 // compare compares `resource` as each client does.
-func (d *doctor) compare() {
+func (d *doctor) compare(ctx context.Context) {
 	typed := d.mcp.String()
-	failed := map[string][]string{} // by `resource`
+	var others []string
+	failed, hindered := map[string][]string{}, map[string][]string{} // by `resource`
 	for _, p := range programs {
 		w := d.ways[p.name]
 		if w.resource == nil {
@@ -277,11 +279,20 @@ func (d *doctor) compare() {
 			g, err := url.Parse(got)
 			ok = err == nil && origin(g) == origin(d.mcp) && strings.HasPrefix(strings.TrimSuffix(d.mcp.Path, "/")+"/", strings.TrimSuffix(g.Path, "/")+"/")
 		}
-		if !ok {
-			failed[got] = append(failed[got], p.name)
+		if ok {
+			continue
 		}
+		if !slices.Contains(others, got) {
+			others = append(others, got)
+		}
+		if s, err := d.readServer(ctx, wellKnown(d.mcp, nameServer, "")); err == nil && p.goesOn {
+			w.resource, w.server = nil, s
+			hindered[got] = append(hindered[got], p.name)
+			continue
+		}
+		failed[got] = append(failed[got], p.name)
 	}
-	for got, of := range failed {
+	for _, got := range others {
 		remedy := "let the document say the URL that clients use"
 		switch g, err := url.Parse(got); {
 		case err == nil && strings.TrimSuffix(got, "/") == strings.TrimSuffix(typed, "/"):
@@ -294,9 +305,9 @@ func (d *doctor) compare() {
 			remedy = "make the host of publicURL that of the URL that clients use"
 		}
 		fault := d.fault(report.Label)
-		d.found(report.Finding{Check: "resource", Expected: typed, Seen: got, Fault: fault, Breaks: breaks(of), Remedy: remedy, Page: d.page("docs/labels.md")})
+		d.found(report.Finding{Check: "resource", Expected: typed, Seen: got, Fault: fault, Breaks: breaks(failed[got]), Hinders: hindered[got], Remedy: remedy, Page: d.page("docs/labels.md")})
 	}
-	if d.resource != nil && len(failed) == 0 {
+	if d.resource != nil && len(others) == 0 {
 		d.good("resource", d.resource.Resource)
 	}
 }

@@ -1,6 +1,8 @@
 package doctor_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,5 +27,56 @@ func TestDoctorSaysThatNobodyWasAskedAndBreaksNoClient(t *testing.T) {
 	r, text := f.examine(t, nil)
 	if !hasLine(text, "WRONG consent", "nobody was asked", "fault: server") || slices.ContainsFunc(r.Verdicts, func(v report.Verdict) bool { return !v.Works && !strings.Contains(v.Client, "Raycast") }) {
 		t.Error(text)
+	}
+}
+
+// Each of these is another server's way that real clients live with.
+func TestDoctorSaysWhomAWayOfAnotherServerHinders(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(f *foreign, mux *http.ServeMux)
+		line  []string
+		works string // a client that works, but
+	}{
+		{"a loopback address with its own port only", func(_ *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) {
+				if uri := r.FormValue("redirect_uri"); strings.Contains(uri, ":49152/") || strings.Contains(uri, "attacker") {
+					w.WriteHeader(http.StatusBadRequest)
+					fmt.Fprint(w, `{"error":"invalid_request","error_description":"Unregistered redirect_uri"}`)
+				}
+			})
+		}, []string{"WRONG authorization: ", "for http://localhost:49152/callback, which was registered with another port", "fault: server; hinders: Claude Code;", "RFC 8252 section 7.3"}, "Claude Code"},
+		{"a resource above", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL },
+			[]string{"WRONG resource: ", "hinders: VS Code;"}, "VS Code"},
+		{"a challenge that pages do not see", func(f *foreign, mux *http.ServeMux) {
+			f.everywhere = func(w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("Access-Control-Allow-Origin", "*")
+				w.Header().Set("Access-Control-Allow-Headers", "authorization, content-type, mcp-protocol-version")
+				return r.Method == http.MethodOptions
+			}
+		}, []string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: MCP Inspector"}, "MCP Inspector"},
+		{"registrations without null", func(_ *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if strings.Contains(string(body), "null") {
+					w.WriteHeader(http.StatusBadRequest)
+					return
+				}
+				w.WriteHeader(http.StatusCreated)
+				fmt.Fprint(w, `{"client_id":"c1"}`)
+			})
+		}, nil, "Python SDK"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, text := newForeign(t, c.spoil).examine(t, nil)
+			if len(c.line) > 0 && !hasLine(text, c.line...) {
+				t.Errorf("no line with %q\n%s", c.line, text)
+			}
+			for _, v := range r.Verdicts {
+				if v.Client == c.works && (!v.Works || len(v.But) == 0 && len(c.line) > 0) {
+					t.Errorf("%+v\n%s", v, text)
+				}
+			}
+		})
 	}
 }

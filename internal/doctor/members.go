@@ -130,7 +130,8 @@ func (d *doctor) scripts(ctx context.Context) {
 	header.Set("Origin", from)
 	a := d.ask(ctx, "POST", d.mcp.String(), header, initialize)
 	exposed := strings.ToLower(strings.Join(a.header.Values("Access-Control-Expose-Headers"), ","))
-	add("401 of the MCP server", a, allows(a) && (strings.Contains(exposed, "www-authenticate") || exposed == "*"))
+	add("401 of the MCP server", a, allows(a))
+	hidden := allows(a) && !strings.Contains(exposed, "www-authenticate") && exposed != "*"
 	for _, at := range []string{atOf(d.resource), serverAt(d.server)} {
 		if at != "" {
 			a := d.ask(ctx, "GET", at, http.Header{"Origin": {from}}, "")
@@ -151,7 +152,11 @@ func (d *doctor) scripts(ctx context.Context) {
 	}
 	switch good {
 	case len(all):
-		d.good("CORS", "pages of browsers may read challenge, documents, registration and token")
+		if hidden { // RFC 9728 section 3.1 has the places that need no challenge
+			d.note("CORS", "pages of browsers may read documents, registration and token, and of the 401 everything but WWW-Authenticate", "let the server expose it (Access-Control-Expose-Headers): they then go by the well-known places, and see no scope", d.page("docs/clients.md#clients-in-browsers"), pages...)
+		} else {
+			d.good("CORS", "pages of browsers may read challenge, documents, registration and token")
+		}
 	case 0:
 		d.note("CORS", "no page of a browser may read this server's answers", "clients in browsers need it, others do not", d.page("docs/clients.md#clients-in-browsers"), pages...)
 	default:
@@ -188,7 +193,11 @@ func (d *doctor) stream(ctx context.Context) {
 		coded = a.header.Get("Content-Encoding")
 	}
 	if coded != "" {
-		d.note("stream", "answers are compressed ("+coded+")", "let what compresses leave out text/event-stream (compress.excludedContentTypes): it may hold events back; --login measures it", d.page("docs/middlewares.md"))
+		how := ""
+		if d.ours {
+			how = " (compress.excludedContentTypes)"
+		}
+		d.note("stream", "answers are compressed ("+coded+")", "let what compresses leave out text/event-stream"+how+": it may hold events back; --login measures it", d.page("docs/middlewares.md"))
 		return
 	}
 	d.good("stream", "nothing compresses answers; with --login or --token an event stream is tried")

@@ -85,7 +85,11 @@ func (d *doctor) registrations(ctx context.Context) {
 	}
 	for _, seen := range sortedKeys(findings) {
 		f := findings[seen]
-		f.Breaks = breaks(failed[seen])
+		if f.Note {
+			f.Hinders = failed[seen]
+		} else {
+			f.Breaks = breaks(failed[seen])
+		}
 		d.found(f)
 	}
 	switch {

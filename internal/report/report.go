@@ -37,7 +37,9 @@ type Finding struct {
 	Note bool `json:"note,omitempty"`
 	// Breaks names the clients that cannot work while this stands.
 	Breaks []string `json:"breaks,omitempty"`
-	Remedy string   `json:"remedy,omitempty"`
+	// Hinders names those that do without something, or work in some cases only.
+	Hinders []string `json:"hinders,omitempty"`
+	Remedy  string   `json:"remedy,omitempty"`
 	// Page is a page of the documentation, from the root of the repository.
 	Page string `json:"page,omitempty"`
 	File string `json:"file,omitempty"`
@@ -52,7 +54,7 @@ type Verdict struct {
 	Client string   `json:"client"`
 	Works  bool     `json:"works"`
 	Why    []string `json:"why,omitempty"` // the checks that break it
-	But    []string `json:"but,omitempty"` // the notes that name it: it may not work for somebody
+	But    []string `json:"but,omitempty"` // the checks that hinder it: it may fail for somebody
 }
 
 // Report is all that one run found.
@@ -73,11 +75,12 @@ func (r *Report) Judge(clients ...string) {
 	for _, client := range clients {
 		v := Verdict{Client: client, Works: true}
 		for _, f := range r.Findings {
-			if !slices.Contains(f.Breaks, client) && !slices.Contains(f.Breaks, EveryClient) {
+			breaks := slices.Contains(f.Breaks, client) || slices.Contains(f.Breaks, EveryClient)
+			if !breaks && !slices.Contains(f.Hinders, client) && !slices.Contains(f.Hinders, EveryClient) {
 				continue
 			}
 			checks := &v.But
-			if f.Wrong() {
+			if f.Wrong() && breaks {
 				v.Works, checks = false, &v.Why
 			}
 			if !slices.Contains(*checks, f.Check) {
@@ -137,9 +140,11 @@ func (f Finding) printable() Finding {
 	for _, text := range []*string{&f.Check, &f.Expected, &f.Seen, &f.Remedy, &f.Page, &f.File} {
 		*text = Printable(*text, maxText)
 	}
-	f.Breaks = slices.Clone(f.Breaks)
-	for i := range f.Breaks {
-		f.Breaks[i] = Printable(f.Breaks[i], maxText)
+	for _, names := range []*[]string{&f.Breaks, &f.Hinders} {
+		*names = slices.Clone(*names)
+		for i := range *names {
+			(*names)[i] = Printable((*names)[i], maxText)
+		}
 	}
 	return f
 }

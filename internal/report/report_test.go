@@ -60,7 +60,7 @@ func TestVerdictNamesTheChecksThatBreakAClient(t *testing.T) {
 	one, two, note := wrong, wrong, wrong
 	one.Check, one.Breaks = "root document", []string{"Raycast"}
 	two.Check, two.Breaks = "path document", []string{"Claude Code", "Raycast"}
-	note.Note, note.Breaks = true, []string{"Codex"}
+	note.Note, note.Breaks, note.Hinders = true, nil, []string{"Codex"}
 	r.Add(one, two, two, note)
 	r.Judge("Claude Code", "Raycast", "Codex")
 	for i, want := range []string{"path document", "root document, path document", ""} {

@@ -96,6 +96,9 @@ func (t *Text) Finding(f Finding) {
 	if len(f.Breaks) > 0 {
 		parts = append(parts, "breaks: "+strings.Join(f.Breaks, ", "))
 	}
+	if len(f.Hinders) > 0 {
+		parts = append(parts, "hinders: "+strings.Join(f.Hinders, ", "))
+	}
 	if f.Remedy != "" {
 		parts = append(parts, "remedy: "+f.Remedy)
 	}
