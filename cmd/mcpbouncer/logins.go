@@ -5,13 +5,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/logins"
 )
 
-const aboutLogins = `Says who is logged in, since when, with which client and until when, from the sidecar's log on standard input.
-Lines may be as the sidecar wrote them, or as docker compose logs, kubectl logs, Docker's files or Kubernetes' files have them.
+const aboutLogins = `Says who is logged in, since when, with which client and until when, from the sidecar's log: files, or standard input.
+Give it the log of each replica, as it is or as docker compose logs, kubectl logs, aws logs tail, Docker's files or Kubernetes' files have it.
 Give it the sidecar's lines alone: whatever else writes lines of that form could invent logins.
 `
 
@@ -22,17 +23,23 @@ func runLogins(args []string, in io.Reader, out io.Writer, now time.Time) error 
 	tenant := flags.String("tenant", "", "only `NAME`: a tenant as the log names it, or its public URL")
 	asJSON := flags.Bool("json", false, "write JSON, for programs")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(out, "usage: mcpbouncer logins [FLAGS] < LOG\n\n"+aboutLogins+"\n")
+		fmt.Fprint(out, "usage: mcpbouncer logins [FLAGS] [LOG...]\n       mcpbouncer logins [FLAGS] < LOG\n\n"+aboutLogins+"\n")
 		flags.SetOutput(out)
 		flags.PrintDefaults()
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return errors.New("logins: the log comes on standard input: docker compose logs bouncer | mcpbouncer logins")
+	logs := []logins.Log{{Text: in}}
+	for i, name := range flags.Args() {
+		file, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("logins: %w; flags stand before the logs", err)
+		}
+		defer file.Close()
+		logs = append(logs[:i], logins.Log{Name: name, Text: file})
 	}
-	list, err := logins.Read(in, now)
+	list, err := logins.Read(now, logs...)
 	if err != nil {
 		return fmt.Errorf("logins: %w", err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,9 +52,25 @@ traefik-1  | time="2026-11-30T08:00:00Z"
 		!list.Logins[0].Until.Equal(time.Date(2026, 12, 14, 8, 0, 0, 0, time.UTC)) || len(list.Unknown) == 0 {
 		t.Errorf("%v: %s", err, out.String())
 	}
-	for _, args := range [][]string{{"a-file.log"}, {"--nothing"}} {
-		if err := runLogins(args, strings.NewReader(log), &out, now); err == nil {
-			t.Errorf("%q is taken", args)
+	dir := t.TempDir()
+	var files []string
+	for i, line := range strings.SplitAfter(log, "\n")[:3] {
+		files = append(files, filepath.Join(dir, fmt.Sprint(i, ".log")))
+		if err := os.WriteFile(files[i], []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out.Reset()
+	if err := runLogins(append([]string{"--all"}, files...), strings.NewReader("nobody reads this"), &out, now); err != nil ||
+		!strings.Contains(out.String(), "logins: 1,") || !strings.Contains(out.String(), "skipped: 0") || !strings.Contains(out.String(), "its client revoked it") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{{[]string{filepath.Join(dir, "none.log")}, "none.log"}, {[]string{dir}, "directory"}, {[]string{files[0], "--all"}, "flags stand before the logs"}, {[]string{"--nothing"}, "nothing"}} {
+		if err := runLogins(c.args, strings.NewReader(log), &out, now); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v", c.args, err)
 		}
 	}
 }

@@ -28,7 +28,7 @@ const usage = `usage: mcpbouncer [command]
   key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
   inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
   deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
-  logins        say who is logged in, from the sidecar's log: logins < LOG; --help lists the flags
+  logins        say who is logged in, from the sidecar's log: logins [LOG...] < LOG; --help lists the flags
   doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
   who           say which pseudonym of the log is which person: who < LOG; --help lists the flags
   lint          read compose and Traefik files, and say what is wrong with them: lint FILE...; --help lists the flags

@@ -3,9 +3,15 @@ package logins
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 )
 
 var begin = time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
@@ -69,7 +75,7 @@ func TestLoginsOfALog(t *testing.T) {
 		{"nothing", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			list, err := Read(strings.NewReader(c.log), begin.Add(90*time.Minute))
+			list, err := Read(begin.Add(90*time.Minute), Log{Text: strings.NewReader(c.log)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,33 +101,243 @@ func TestLoginsReadEachFormOfLog(t *testing.T) {
 		return `{"log":` + string(mustMarshal(t, text+"\n")) + `,"stream":"stdout","time":"2026-11-30T08:00:00.1Z"}`
 	}
 	for _, c := range []struct {
-		name, text      string
-		logins, skipped int
+		name, text                  string
+		logins, skipped, unreadable int
 	}{
-		{"as it was written", plain, 1, 0},
-		{"docker compose logs", "bouncer-1  | " + plain, 1, 0},
-		{"docker compose logs -t", "mcpbouncer-bouncer-1  | 2026-11-30T08:00:00.123456789Z " + plain, 1, 0},
-		{"docker logs -t", "2026-11-30T08:00:00.123456789Z " + plain, 1, 0},
-		{"kubectl logs --prefix", "[pod/bouncer-5d8/bouncer] " + plain, 1, 0},
-		{"Docker's json-file", file(plain), 1, 0},
-		{"Kubernetes' files", "2026-11-30T08:00:00.123456789Z stdout F " + plain, 1, 0},
-		{"Kubernetes' files, in two parts", "2026-11-30T08:00:00.1Z stdout P " + plain[:40] + "\n2026-11-30T08:00:00.2Z stdout F " + plain[40:], 1, 0},
-		{"a part whose rest is lost", "2026-11-30T08:00:00.1Z stdout P " + plain[:40], 0, 1},
-		{"with carriage returns and empty lines", "\r\n" + plain + "\r\n\n", 1, 0},
-		{"a line of another program that cites one", "wiki-1  | error: " + plain, 0, 1},
-		{"a warning that is not an event", `{"time":"2026-11-30T08:00:00Z","level":"WARN","msg":"clocks differ"}`, 0, 1},
-		{"an event without a time", `{"event":"token.issued"}`, 0, 1},
-		{"a line that was cut", plain[:60], 0, 1},
-		{"a line that is too long", `{"x":"` + strings.Repeat("x", maxLine) + `"}` + "\n" + plain, 1, 1},
-		{"another type", `{"time":"2026-11-30T08:00:00Z","event":"token.issued","family":5}`, 0, 1},
-		{"Docker's file around text", file("hello"), 0, 1},
+		{"as it was written", plain, 1, 0, 0},
+		{"docker compose logs", "bouncer-1  | " + plain, 1, 0, 0},
+		{"docker compose logs -t", "mcpbouncer-bouncer-1  | 2026-11-30T08:00:00.123456789Z " + plain, 1, 0, 0},
+		{"docker logs -t", "2026-11-30T08:00:00.123456789Z " + plain, 1, 0, 0},
+		{"docker service logs", "mcp_bouncer.1.x7k2@node-1    | " + plain, 1, 0, 0},
+		{"kubectl logs --prefix", "[pod/bouncer-5d8/bouncer] " + plain, 1, 0, 0},
+		{"Docker's json-file", file(plain), 1, 0, 0},
+		{"Kubernetes' files", "2026-11-30T08:00:00.123456789Z stdout F " + plain, 1, 0, 0},
+		{"Kubernetes' files, in two parts", "2026-11-30T08:00:00.1Z stdout P " + plain[:40] + "\n2026-11-30T08:00:00.2Z stdout F " + plain[40:], 1, 0, 0},
+		{"aws logs tail", "2026-11-30T08:00:00.123000+00:00 2026/11/30/[$LATEST]0a1b2c " + plain, 1, 0, 0},
+		{"aws logs tail --format short", "2026-11-30T08:00:00 " + plain, 1, 0, 0},
+		{"with carriage returns and empty lines", "\r\n" + plain + "\r\n\n", 1, 0, 0},
+		{"a warning that is not an event", `{"time":"2026-11-30T08:00:00Z","level":"WARN","msg":"clocks differ"}`, 0, 1, 0},
+		{"a line of another program", `time="2026-11-30T08:00:00Z" level=info`, 0, 1, 0},
+		{"Docker's file around text", file("hello"), 0, 1, 0},
+		{"a part whose rest is lost", "2026-11-30T08:00:00.1Z stdout P " + plain[:40], 0, 0, 1},
+		{"a line of another program that cites one", "wiki-1  | error: " + plain, 0, 0, 1},
+		{"an event without a time", `{"event":"token.issued"}`, 0, 0, 1},
+		{"an event about a login that names none", at(0, "login.refreshed"), 0, 0, 1},
+		{"a line that was cut", plain[:60], 0, 0, 1},
+		{"a line whose beginning was cut", plain[20:], 0, 0, 1},
+		{"a line that was cut in Docker's file", file(plain[:160]), 0, 0, 1},
+		{"a line that is too long", `{"x":"` + strings.Repeat("x", maxLine) + `"}` + "\n" + plain, 1, 0, 1},
+		{"another type", `{"time":"2026-11-30T08:00:00Z","event":"token.issued","family":5}`, 0, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			list, err := Read(strings.NewReader(c.text), begin)
-			if err != nil || len(list.Logins) != c.logins || list.Skipped != c.skipped {
-				t.Errorf("logins %d, skipped %d, %v", len(list.Logins), list.Skipped, err)
+			list, err := Read(begin, Log{Name: "a.log", Text: strings.NewReader("\n" + c.text)})
+			if err != nil || len(list.Logins) != c.logins || list.Skipped != c.skipped || list.Unreadable != c.unreadable {
+				t.Errorf("logins %d, skipped %d, unreadable %d, %v", len(list.Logins), list.Skipped, list.Unreadable, err)
+			} else if c.unreadable > 0 && !strings.HasPrefix(list.UnreadableAt[0], "a.log:") {
+				t.Errorf("at %q", list.UnreadableAt)
 			}
 		})
+	}
+}
+
+// Lines are counted that say what this version cannot take in.
+func TestLoginsCountWhatTheyDoNotKnow(t *testing.T) {
+	log := issued(0, "a") + at(1, "login.paused\x1b[31m", "family", "a") + at(2, "login.paused\x1b[31m", "family", "a") + strings.Repeat(`{"time":"2026-`+"\n", 7)
+	list, err := Read(begin, Log{Text: strings.NewReader(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := list.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"logins: 1,", "events: 3, lines that were skipped: 0.",
+		"Lines that hold an event and cannot be read: 7 (line:4, line:5, line:6, line:7, line:8, …).",
+		"Events that this version does not know: login.paused·[31m (2).",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	var many strings.Builder
+	for i := range 2 * maxUnknown {
+		many.WriteString(at(0, fmt.Sprintf("new.event%d", i)))
+	}
+	if list, err = Read(begin, Log{Text: strings.NewReader(many.String())}); err != nil || len(list.UnknownEvents) != maxUnknown+1 || list.UnknownEvents["others"] != maxUnknown {
+		t.Errorf("%v: %v", err, list.UnknownEvents)
+	}
+}
+
+// Replicas whose clocks differ, each with a log of its own. The order in which they are read, and
+// whether they come in one log, does not matter.
+func TestLoginsOfSeveralReplicas(t *testing.T) {
+	ended := func(minutes int, because string) string {
+		return at(minutes, "login.ended", "family", "a", "because", because)
+	}
+	denied := func(minutes int) string {
+		return at(minutes, "request.denied", "family", "a", "error", "invalid_grant", "cause", "deny document")
+	}
+	for _, c := range []struct {
+		name  string
+		logs  []string
+		want  State
+		cause string
+		apart int
+	}{
+		{"one ends what another has given a token, whose clock is ahead", []string{issued(10, "a") + refreshed(12, "a"), ended(9, "reuse")}, Ended, "reuse", 180},
+		{"a refusal that seems to come before the end", []string{issued(0, "a") + ended(5, "its client revoked it"), at(4, "request.refused", "family", "a", "error", "invalid_grant", "description", "this login was ended")},
+			Ended, "its client revoked it", 0},
+		{"a login that another one lets in long after its end", []string{issued(0, "a") + ended(5, "reuse"), refreshed(12, "a")}, Unclear, "reuse; and yet a token was given at 2026-11-30T08:12:00Z", 0},
+		{"a token that was on its way when the login ended", []string{issued(0, "a") + ended(5, "reuse") + strings.Replace(refreshed(5, "a"), "08:05:00", "08:05:20", 1)}, Ended, "reuse", 0},
+		{"a replica that lets a login in after it ended it", []string{issued(0, "a") + ended(5, "reuse") + refreshed(6, "a")}, Unclear, "reuse; and yet a token was given at 2026-11-30T08:06:00Z", 0},
+		{"the same, and it ended again", []string{issued(0, "a") + ended(5, "reuse") + refreshed(6, "a") + ended(7, "the provider was asked")}, Ended, "the provider was asked", 0},
+		{"an end of which two replicas speak", []string{issued(0, "a") + ended(6, "again"), ended(5, "first")}, Ended, "first", 0},
+		{"a clock that was set back behind the end", []string{issued(8, "a") + ended(9, "reuse") + at(2, "deny.read", "serial", 1), refreshed(12, "a")}, Ended, "reuse", 180},
+		{"denied after all", []string{issued(0, "a") + refreshed(4, "a"), denied(5)}, Refused, "deny document", 0},
+		{"denied, and given a token within what clocks may differ", []string{issued(0, "a") + refreshed(7, "a"), denied(5)}, Unclear, "deny document; and yet a token was given at 2026-11-30T08:07:00Z", 0},
+		{"denied, and given a token long after", []string{issued(0, "a") + refreshed(20, "a"), denied(5)}, Living, "", 0},
+		{"denied by the replica that gave a token afterwards", []string{issued(0, "a") + denied(5) + refreshed(6, "a")}, Living, "", 0},
+		{"a client that is denied at another replica", []string{issued(0, "a"), at(5, "request.denied", "client", "c1", "error", "invalid_client", "cause", "deny document")}, Refused, "deny document", 0},
+		{"a label that is changed back", []string{issued(0, "a") + at(1, "label.changed", "label", "generation", "now", "1") + at(20, "label.changed", "label", "generation", "now", "0"),
+			at(2, "label.changed", "label", "generation", "now", "1") + refreshed(21, "a") + at(22, "label.changed", "label", "generation", "now", "0")}, Living, "", 0},
+		{"the same change of a label, another day", []string{at(1, "label.changed", "label", "generation", "now", "1") + at(20, "label.changed", "label", "generation", "now", "0") + issued(21, "a") +
+			at(40, "label.changed", "label", "generation", "now", "1")}, Ended, "the label generation was changed", 0},
+		{"a login that was presented", []string{issued(1, "a"), at(2, "login.presented", "family", "a")}, Living, "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var logs, composed []Log
+			compose := ""
+			for i, text := range c.logs {
+				logs = append(logs, Log{Text: strings.NewReader(text)})
+				for line := range strings.Lines(text) {
+					compose += fmt.Sprintf("bouncer-%d  | %s", i+1, line)
+				}
+			}
+			composed = []Log{{Text: strings.NewReader(compose)}}
+			var backwards []Log
+			for i := range c.logs {
+				backwards = append(backwards, Log{Text: strings.NewReader(c.logs[len(c.logs)-1-i])})
+			}
+			for how, logs := range map[string][]Log{"in order": logs, "backwards": backwards, "in one log": composed} {
+				list, err := Read(begin.Add(50*time.Minute), logs...)
+				if err != nil || len(list.Logins) != 1 {
+					t.Fatalf("%s: %v, %v", how, list, err)
+				}
+				if o := list.Logins[0]; o.State != c.want || o.Cause != c.cause || list.Apart != c.apart {
+					t.Errorf("%s: %s (%s), apart %d; want %s (%s), %d", how, o.State, o.Cause, list.Apart, c.want, c.cause, c.apart)
+				}
+			}
+		})
+	}
+}
+
+// What ended stays ended, in whatever order the lines are.
+func TestLoginsEndIsFinalInWhateverOrder(t *testing.T) {
+	lines := []string{issued(3, "a"), refreshed(4, "a"), refreshed(6, "a"), at(2, "login.revoked", "family", "a", "because", "its client revoked it"),
+		at(1, "request.refused", "family", "a", "error", "invalid_grant", "description", "this login was ended")}
+	n, unclear := 0, []string{}
+	var each func(left []string, log string)
+	each = func(left []string, log string) {
+		if len(left) == 0 {
+			n++
+			list, err := Read(begin.Add(time.Hour), Log{Text: strings.NewReader(log)})
+			if err != nil || len(list.Logins) != 1 {
+				t.Fatal(list, err)
+			}
+			if o := list.Logins[0]; o.Refreshes != 2 {
+				t.Errorf("%d refreshes:\n%s", o.Refreshes, log)
+			} else if o.State == Unclear {
+				unclear = append(unclear, log)
+			} else if o.State != Ended || !strings.Contains(o.Cause, "revoked") {
+				t.Errorf("%s (%s):\n%s", o.State, o.Cause, log)
+			}
+			return
+		}
+		for i := range left {
+			each(slices.Concat(left[:i], left[i+1:]), log+left[i])
+		}
+	}
+	each(lines, "")
+	// In one order nothing goes back in time: one replica may have written that, and then a token
+	// came long after the end.
+	if n != 120 || len(unclear) != 1 {
+		t.Errorf("of %d orders these are unclear: %q", n, unclear)
+	}
+}
+
+// docs/logins.md has each event, and says of each whether it changes the list.
+func TestLoginsPageSaysWhichEventsCount(t *testing.T) {
+	page, err := os.ReadFile("../../docs/logins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Which events count\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	read := func(log string) string {
+		list, err := Read(begin.Add(50*time.Minute), Log{Text: strings.NewReader(log)})
+		if err != nil || list.Unreadable > 0 || len(list.UnknownEvents) > 0 {
+			t.Fatalf("%v: %+v", err, list)
+		}
+		return string(mustMarshal(t, list.Logins))
+	}
+	before := read(issued(0, "a"))
+	rows := map[string]bool{}
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for i, event := range strings.Split(cells[1], "`") {
+			if i%2 == 0 {
+				continue
+			}
+			rows[event] = true
+			after := read(issued(0, "a") + at(9, event, "client", "c1", "subject", "anna", "family", "a", "name", "App", "because", "x", "cause", "y", "error", "invalid_grant",
+				"label", "generation", "now", "1", "request", "r", "expires", 70, "refresh_until", 310, "ends", 610))
+			if (after == before) != (strings.TrimSpace(cells[2]) == "nothing") {
+				t.Errorf("%s: the page says %q\n%s\n%s", event, cells[2], before, after)
+			}
+		}
+	}
+	for _, e := range audit.All() {
+		if !rows[e.Name] {
+			t.Errorf("the page has no %s", e.Name)
+		}
+	}
+}
+
+// repeated gives the same lines again and again, and notes how much memory is in use meanwhile.
+type repeated struct {
+	lines       string
+	left        int
+	sent, limit uint64
+}
+
+func (r *repeated) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	r.left--
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	r.limit = max(r.limit, m.HeapAlloc)
+	r.sent += uint64(len(r.lines))
+	return copy(b, r.lines), nil
+}
+
+// The memory is that of the logins, however long the log is.
+func TestLoginsKeepNoLines(t *testing.T) {
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	in := &repeated{lines: strings.Repeat(refreshed(1, "a")+refreshed(2, "b"), 100), left: 500}
+	list, err := Read(begin, Log{Text: in})
+	if err != nil || len(list.Logins) != 2 || list.Events != 100_000 || in.sent < 20<<20 {
+		t.Fatalf("%v: %d logins of %d events in %d bytes", err, len(list.Logins), list.Events, in.sent)
+	}
+	if more := in.limit - min(in.limit, before.HeapAlloc); more > 8<<20 {
+		t.Errorf("%d bytes of log take %d bytes of memory", in.sent, more)
 	}
 }
 
@@ -140,7 +356,7 @@ func TestLoginsAreWrittenForPeople(t *testing.T) {
 			"family", "b", "expires", 65, "refresh_until", 305, "ends", 605) +
 		issued(6, "c") + at(7, "login.ended", "family", "c", "because", "a refresh token was presented again") + "hello\n"
 	write := func(tenant string, all bool) string {
-		list, err := Read(strings.NewReader(log), begin.Add(30*time.Minute))
+		list, err := Read(begin.Add(30*time.Minute), Log{Text: strings.NewReader(log)})
 		if err != nil {
 			t.Fatal(err)
 		}

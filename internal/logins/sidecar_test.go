@@ -118,7 +118,7 @@ func TestLoginsAreThoseOfARealSidecar(t *testing.T) {
 	refresh(400, three)
 	refresh(400, two)
 
-	list, err := logins.Read(strings.NewReader(log.String()), clock.Now())
+	list, err := logins.Read(clock.Now(), logins.Log{Text: strings.NewReader(log.String())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestLoginsAreThoseOfARealSidecar(t *testing.T) {
 		after time.Duration
 		state logins.State
 	}{{14*24*time.Hour - 11*time.Minute, logins.Living}, {14 * 24 * time.Hour, logins.Expired}} {
-		later, err := logins.Read(strings.NewReader(log.String()), clock.Now().Add(c.after))
+		later, err := logins.Read(clock.Now().Add(c.after), logins.Log{Text: strings.NewReader(log.String())})
 		if err != nil {
 			t.Fatal(err)
 		}

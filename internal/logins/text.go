@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,20 +16,25 @@ import (
 // WriteText writes the list for people. Names in it come from strangers.
 func (l *List) WriteText(out io.Writer) error {
 	var b strings.Builder
-	people, living := map[[2]string]bool{}, 0
+	people, count := map[[2]string]bool{}, map[State]int{}
 	for _, o := range l.Logins {
+		count[o.State]++
 		if o.State == Living {
-			living++
 			people[[2]string{o.Issuer, o.Subject}] = true
 		}
 	}
 	if l.Events == 0 {
 		fmt.Fprintf(&b, "The log holds no event: give it all lines of the sidecar, at BOUNCER_LOG_LEVEL info or debug. Lines that were skipped: %d.\n", l.Skipped)
+		l.writeDoubts(&b)
 		_, err := io.WriteString(out, b.String())
 		return err
 	}
-	fmt.Fprintf(&b, "Logged in at %s: logins: %d, people and machines: %d.\n", moment(l.Now), living, len(people))
-	fmt.Fprintf(&b, "The log goes from %s to %s; events: %d, lines that were skipped: %d.\n", moment(l.From), moment(l.To), l.Events, l.Skipped)
+	fmt.Fprintf(&b, "Logged in at %s: logins: %d, people and machines: %d.\n", clock(l.Now), count[Living], len(people))
+	if n := count[Unclear]; n > 0 {
+		fmt.Fprintf(&b, "Logins of which the log says that they ended, and that they went on: %d.\n", n)
+	}
+	fmt.Fprintf(&b, "The log goes from %s to %s; events: %d, lines that were skipped: %d.\n", clock(l.From), clock(l.To), l.Events, l.Skipped)
+	l.writeDoubts(&b)
 	if len(l.Logins) > 0 {
 		b.WriteString("\n")
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -41,12 +48,12 @@ func (l *List) WriteText(out io.Writer) error {
 			if o.Machine && o.State == Living {
 				state = "machine"
 			}
-			since := moment(o.Since)
+			since := clock(o.Since)
 			if o.Since.IsZero() && o.ID != "" {
 				since = "before the log"
 			}
-			row := []string{state, name(cmp.Or(o.Sub, o.Subject)), name(o.Tenant), name(cmp.Or(o.Name, o.Client)), since, moment(o.Refreshed),
-				moment(until), moment(o.Ends), name(o.ID), report.Printable(o.Cause, 200)}
+			row := []string{state, name(cmp.Or(o.Sub, o.Subject)), name(o.Tenant), name(cmp.Or(o.Name, o.Client)), since, clock(o.Refreshed),
+				clock(until), clock(o.Ends), name(o.ID), report.Printable(o.Cause, 200)}
 			fmt.Fprintln(table, strings.TrimRight(strings.Join(row, "\t"), "\t "))
 		}
 		table.Flush()
@@ -59,10 +66,34 @@ func (l *List) WriteText(out io.Writer) error {
 	return err
 }
 
+// writeDoubts names what may be missing.
+func (l *List) writeDoubts(b *strings.Builder) {
+	if l.Unreadable > 0 {
+		places := make([]string, 0, len(l.UnreadableAt))
+		for _, place := range l.UnreadableAt {
+			places = append(places, report.Printable(place, 100))
+		}
+		if l.Unreadable > len(places) {
+			places = append(places, "…")
+		}
+		fmt.Fprintf(b, "Lines that hold an event and cannot be read: %d (%s). What they say is missing here.\n", l.Unreadable, strings.Join(places, ", "))
+	}
+	if len(l.UnknownEvents) > 0 {
+		var names []string
+		for _, event := range slices.Sorted(maps.Keys(l.UnknownEvents)) {
+			names = append(names, fmt.Sprintf("%s (%d)", name(event), l.UnknownEvents[event]))
+		}
+		fmt.Fprintf(b, "Events that this version does not know: %s. Use the version of the sidecar that wrote them.\n", strings.Join(names, ", "))
+	}
+	if l.Apart > 0 {
+		fmt.Fprintf(b, "Lines are up to %s older than what came before them: the clocks of replicas differ, or one was set. Times are wrong by that much.\n", time.Duration(l.Apart)*time.Second)
+	}
+}
+
 func name(text string) string { return cmp.Or(report.Printable(text, 60), "-") }
 
-// moment is short, and sorts.
-func moment(t time.Time) string {
+// clock is short, and sorts.
+func clock(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
