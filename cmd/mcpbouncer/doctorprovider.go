@@ -51,7 +51,8 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
 	scopes := flags.String("scopes", "openid email", "the label scopes")
 	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
-	login := flags.Bool("login", false, "log in, in your browser: tokens, claims, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
+	login := flags.Bool("login", false, "log in, in your browser, three to six times: tokens, claims, what comes twice, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
+	yes := flags.Bool("yes", false, "do not ask before refresh tokens are presented twice, which may end other logins of this person")
 	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedSubjects allowedGroups groupsClaim=CLAIM name")
 	flags.Func("parameter", "one `NAME=VALUE` of the label providerParameters; may be repeated", func(text string) error {
 		c.Parameters = append(c.Parameters, text)
@@ -117,7 +118,7 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 		o.Found = text.Finding
 	}
 	if *login {
-		o.Login = atTerminal(in, errs)
+		o.Login = atTerminal(in, errs, *yes)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -159,7 +160,7 @@ func needsOf(labels string) (provider.Needs, error) {
 
 // atTerminal is the person who runs the command. Each line that they write is read once: a read
 // that nobody waits for any more takes the next one.
-func atTerminal(in io.Reader, errs io.Writer) *doctor.ProviderLogin {
+func atTerminal(in io.Reader, errs io.Writer, yes bool) *doctor.ProviderLogin {
 	lines := make(chan string)
 	failed := make(chan error, 1)
 	var begin sync.Once
@@ -191,6 +192,14 @@ func atTerminal(in io.Reader, errs io.Writer) *doctor.ProviderLogin {
 		Paste: func(ctx context.Context) (string, error) {
 			fmt.Fprintln(errs, "Log in, and paste the address at which the browser ends, also if the page there shows an error:")
 			return read(ctx)
+		},
+		Confirm: func(ctx context.Context, question string) bool {
+			if yes {
+				return true
+			}
+			fmt.Fprint(errs, "\n"+question+" [y/N] ")
+			answer, _ := read(ctx)
+			return strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 		},
 	}
 }

@@ -49,6 +49,8 @@ type examination struct {
 	wire *wire
 	all  *provider.Providers
 	p    *provider.Provider
+
+	listsS256 bool
 }
 
 // RunProvider looks at one provider, and without a Login logs nobody in. It sends one request for
@@ -93,8 +95,24 @@ func oneTimeRing() (*sealing.Ring, error) {
 type wire struct {
 	next http.RoundTripper
 
-	mu   sync.Mutex // guards last for one access
-	last map[string]*seenAnswer
+	mu     sync.Mutex // guards what follows for one access
+	last   map[string]*seenAnswer
+	losing string // the address whose next answer gets lost; empty: none
+	lost   []byte // its body
+}
+
+// lose lets the next answer of an address get lost, when it has been given.
+func (w *wire) lose(address string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.losing, _, _ = strings.Cut(address, "?")
+	w.lost = nil
+}
+
+func (w *wire) wasLost() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
 }
 
 type seenAnswer struct {
@@ -125,7 +143,12 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.last == nil {
 		w.last = map[string]*seenAnswer{}
 	}
-	w.last[r.URL.Scheme+"://"+r.URL.Host+r.URL.Path] = a
+	address := r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
+	w.last[address] = a
+	if address == w.losing {
+		w.losing, w.lost = "", body
+		return nil, io.ErrUnexpectedEOF
+	}
 	return resp, nil
 }
 
@@ -308,6 +331,7 @@ func (e *examination) pkce(a *seenAnswer) {
 	case !slices.Contains(*document.Methods, "S256"):
 		e.note("PKCE", "the document lists no S256, which is sent: "+listed(*document.Methods), "let the provider take S256, so that a stolen code is worth nothing", "")
 	default:
+		e.listsS256 = true
 		e.good("PKCE", "S256 is listed")
 	}
 }

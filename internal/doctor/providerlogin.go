@@ -26,7 +26,9 @@ type ProviderLogin struct {
 	Visit func(why, address string)
 	// Paste reads the address at which the browser ended, where the redirect URI is not of this
 	// computer.
-	Paste    func(context.Context) (string, error)
+	Paste func(context.Context) (string, error)
+	// Confirm asks before logins may end that were not begun here; nil: they may not.
+	Confirm  func(ctx context.Context, question string) bool
 	Patience time.Duration // how long one login may take; default 5 minutes
 }
 
@@ -48,6 +50,9 @@ type visitor struct {
 	at     *callback // nil: the answers are pasted
 	logins []*upstreamLogin
 	labels []string // that this provider needs, as NAME=VALUE
+
+	rotates   bool // each refresh gives another refresh token
+	oneForAll bool // a login ends the one before
 }
 
 const (
@@ -80,10 +85,18 @@ func (e *examination) withLogin(ctx context.Context) {
 		return
 	}
 	v.claims(ctx, first)
-	if v.refreshes(ctx, first) {
+	refreshed := v.refreshes(ctx, first)
+	if refreshed {
 		v.otherMethod(ctx, first)
-		v.revoked(ctx, first)
 	}
+	v.twice(ctx, first)
+	if refreshed && v.rotates {
+		v.reuse(ctx)
+	}
+	if refreshed {
+		v.revoked(ctx)
+	}
+	v.end(ctx)
 	v.suggest()
 }
 
@@ -149,6 +162,8 @@ func (v *visitor) redeem(ctx context.Context, l *upstreamLogin) error {
 	l.who, l.answer, err = v.p.Redeem(ctx, l.seed, l.code, nil)
 	if err == nil {
 		v.logins = append(v.logins, l)
+	} else if l.answer != nil {
+		v.extra(l.answer)
 	}
 	return err
 }
@@ -184,6 +199,7 @@ func (v *visitor) first(ctx context.Context) *upstreamLogin {
 		remedy = "see the provider's log: the sidecar would answer 503"
 	}
 	v.wrong("login", "a login that the sidecar can use", err.Error(), fault, remedy, loginFails)
+	v.end(ctx)
 	v.suggest()
 	return nil
 }
@@ -484,7 +500,6 @@ func (v *visitor) refreshes(ctx context.Context, l *upstreamLogin) bool {
 	if l.who.RefreshToken == "" {
 		return false
 	}
-	rotates := false
 	for range 2 {
 		v.nextSecond(ctx, l)
 		before := l.who.RefreshToken
@@ -493,10 +508,10 @@ func (v *visitor) refreshes(ctx context.Context, l *upstreamLogin) bool {
 			v.label("refresh=session")
 			return false
 		}
-		rotates = rotates || l.who.RefreshToken != before
+		v.rotates = v.rotates || l.who.RefreshToken != before
 	}
 	seen := "the provider gives the same refresh token again"
-	if rotates {
+	if v.rotates {
 		seen = "the provider gives a new refresh token each time"
 	}
 	if _, again := v.members()["id_token"]; again {
@@ -509,7 +524,7 @@ func (v *visitor) refreshes(ctx context.Context, l *upstreamLogin) bool {
 		return true
 	}
 	v.good(check, seen)
-	if !rotates {
+	if !v.rotates {
 		v.note("used refresh token", "it is the newest too: a stolen one works until the login ends, and nobody notices", "turn on rotation there, or set BOUNCER_REPLAY_GUARD", replayPage+"#by-provider")
 		v.label("BOUNCER_REPLAY_GUARD")
 	}
@@ -550,9 +565,13 @@ func (v *visitor) otherMethod(ctx context.Context, l *upstreamLogin) {
 }
 
 // revoked ends a login at the provider, and asks whether it is over.
-func (v *visitor) revoked(ctx context.Context, l *upstreamLogin) {
+func (v *visitor) revoked(ctx context.Context) {
 	const check = "revoked login"
-	if !v.p.RevokesOneLogin() || l.over {
+	if !v.p.RevokesOneLogin() {
+		return
+	}
+	l := v.living(ctx, nil, "another login, to revoke it")
+	if l == nil {
 		return
 	}
 	if err := v.p.Revoke(ctx, l.who.RefreshToken); err != nil {

@@ -17,7 +17,8 @@ import (
 // personAt opens each address that doctor shows, as a person does who is signed in at the provider.
 func personAt(t *testing.T, idp *issuertest.Provider) *doctor.ProviderLogin {
 	client := &http.Client{Transport: idp.Transport}
-	return &doctor.ProviderLogin{Patience: 5 * time.Second, Visit: func(_, address string) {
+	yes := func(context.Context, string) bool { return true }
+	return &doctor.ProviderLogin{Patience: 5 * time.Second, Confirm: yes, Visit: func(_, address string) {
 		resp, err := client.Get(address)
 		if err != nil {
 			t.Error(err)
@@ -93,6 +94,9 @@ func TestDoctorsLoginAtAGoodProviderFindsNothing(t *testing.T) {
 		"ok    claim sub: seen 8 characters", "ok    claim email: seen an address that the provider vouches for, in the id_token", "ok    claim groups: seen in the id_token: a list", "ok    claim name: ",
 		"ok    refresh: seen the provider gives a new refresh token each time, and an id_token",
 		"ok    client authentication: seen client_secret_basic is taken, and client_secret_post too",
+		"ok    second login: seen the first one goes on", "ok    used code: seen refused; the first login goes on", "ok    wrong verifier: seen refused, and the code stays good for its owner",
+		"ok    code twice at once: seen one of two is given tokens; the login goes on", "ok    lost answer: seen the sidecar asks again, and the login goes on",
+		"ok    used refresh token: seen refused; the newest is over: thief and owner are out", "ok    other logins: seen another login of this person goes on",
 		"ok    revoked login: seen the refresh token is refused", "ok    labels: seen nothing to set but")
 	if strings.Contains(text, "person@example.com") || strings.Contains(text, "admins") {
 		t.Errorf("the report says who logged in:\n%s", text)
@@ -220,4 +224,94 @@ func TestDoctorTakesAPastedAnswer(t *testing.T) {
 	wantLines(t, run(func(s string) string { return " " + s + "#fragment\r" }), "ok    login: seen the person came back")
 	wantLines(t, run(func(string) string { return "https://mcp.localhost/wiki" }), "note  login: seen that is not the address of an answer")
 	wantLines(t, run(func(string) string { return tenantsRedirectURI + "?code=x&state=y" }), "note  login: seen that is the answer of another login")
+}
+
+// What comes twice: each line that the good provider does not have, at one that does so.
+func TestDoctorsLoginNamesWhatComesTwice(t *testing.T) {
+	t.Parallel()
+	with := func(change func(*issuertest.Behaviour)) issuertest.Behaviour {
+		b := kind()
+		change(&b)
+		return b
+	}
+	atLogin := func(number int, b issuertest.Behaviour) func(*issuertest.Provider, *doctor.ProviderOptions) {
+		return func(idp *issuertest.Provider, o *doctor.ProviderOptions) {
+			visit, n := o.Login.Visit, 0
+			o.Login.Visit = func(why, address string) {
+				visit(why, address)
+				if n++; n == number {
+					idp.Be(b)
+				}
+			}
+		}
+	}
+	noLeeway := with(func(b *issuertest.Behaviour) { b.Leeway = 0 })
+	for name, c := range map[string]struct {
+		how    issuertest.Behaviour
+		change func(*issuertest.Provider, *doctor.ProviderOptions)
+		want   []string
+	}{
+		"one refresh token for all": {with(func(b *issuertest.Behaviour) { b.Dex = true }), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "upstream" },
+			[]string{"WRONG second login: expected the first one goes on; seen it ends the first one: the provider answered 400 invalid_request", "fault: label; remedy: set refresh=session", "labels: seen for this provider: refresh=session"}},
+		"the second login fails": {kind(), atLogin(2, with(func(b *issuertest.Behaviour) { b.OmitIDToken = true })), []string{"WRONG second login: expected a login like the first; seen the provider sent no id_token; fault: provider"}},
+		"a code again": {with(func(b *issuertest.Behaviour) { b.CodeReuse = "allowed" }), nil,
+			[]string{"WRONG used code: expected a code that was used is refused; seen tokens again; the first login goes on; fault: provider", "WRONG code twice at once: expected one of two is given tokens; seen both are; fault: provider", "labels: seen for this provider: BOUNCER_REPLAY_GUARD"}},
+		"a code again ends a login": {with(func(b *issuertest.Behaviour) { b.CodeReuseEnds = true }), nil,
+			[]string{"note  used code: seen refused; the first login is over; remedy: a client that repeats its request", "note  code twice at once: seen one of two is given tokens; the login is over", "ok    other logins: "}},
+		"a code refused as the client": {with(func(b *issuertest.Behaviour) { b.CodeReuse = "unauthorized_client" }), nil, []string{"note  used code: seen refused, in words that are not known for that: the provider answered 400 unauthorized_client", "; the first login goes on"}},
+		"an outage at the code":        {kind(), atLogin(3, with(func(b *issuertest.Behaviour) { b.Status, b.Error = 503, "temporarily_unavailable" })), []string{"note  wrong verifier: seen not told apart: the provider answered 503"}},
+		"both refused": {kind(), atLogin(3, with(func(b *issuertest.Behaviour) { b.Status, b.Error = 400, "invalid_grant" })),
+			[]string{"ok    wrong verifier: seen refused, and the code is used up", "note  code twice at once: seen both are refused"}},
+		"any verifier": {with(func(b *issuertest.Behaviour) { b.IgnoreProof = true }), nil, []string{"note  wrong verifier: seen the provider takes it: a code that is stolen", "ok    code twice at once: "}},
+		"any verifier, though it lists S256": {with(func(b *issuertest.Behaviour) {
+			b.IgnoreProof, b.Discovery["code_challenge_methods_supported"] = true, []string{"S256"}
+		}), nil,
+			[]string{"WRONG wrong verifier: expected the code is refused, since the provider lists S256; seen the provider takes it"}},
+		"a wrong verifier uses up": {with(func(b *issuertest.Behaviour) { b.BurnOnWrongProof = true }), nil, []string{"ok    wrong verifier: seen refused, and the code is used up", "ok    code twice at once: seen one of two"}},
+		"no leeway":                {noLeeway, nil, []string{"note  lost answer: seen the login is over: asked again, the provider answered 400 invalid_grant", "leeway, grace period, reuse interval", "ok    used refresh token: seen refused; the newest is over: thief and owner are out"}},
+		"only the used one ends":   {with(func(b *issuertest.Behaviour) { b.KillOnReuse = false }), nil, []string{"ok    used refresh token: seen refused; the newest goes on"}},
+		"refused in odd words":     {with(func(b *issuertest.Behaviour) { b.Refusal = "gone_away" }), nil, []string{"used refresh token: seen refused in words that are not clear (the provider answered 400 gone_away"}},
+		"old ones stay good":       {with(func(b *issuertest.Behaviour) { b.Refresh = "keeps" }), nil, []string{"note  used refresh token: seen taken; the newest goes on: a stolen one works", "BOUNCER_REPLAY_GUARD"}},
+		"reuse ends all":           {with(func(b *issuertest.Behaviour) { b.KillPerson, b.Leeway = true, 0 }), nil, []string{"note  other logins: seen another login of this person is over: one refresh token that comes twice", "BOUNCER_REPLAY_GUARD with one store for all replicas"}},
+		"reuse ends all, and that is known": {with(func(b *issuertest.Behaviour) {
+			b.KillPerson, b.Leeway, b.Endpoints = true, 0, issuertest.Manners["better-auth 1.7"].Endpoints
+		}), nil,
+			[]string{"note  lost answer: seen the login is over: the provider's answer was lost, and to ask it again would end all logins", "note  other logins: "}},
+		"no permission": {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
+			o.Login.Confirm = func(context.Context, string) bool { return false }
+		}, []string{"note  used refresh token: seen not tried", "ok    revoked login"}},
+		"nothing to revoke with": {with(func(b *issuertest.Behaviour) { b.Revocation = false }), nil, []string{"note  logins left: seen "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text, r, _ := logInAt(t, c.how, c.change)
+			wantLines(t, text, c.want...)
+			if want := strings.Contains(text, "WRONG "); want != (r.Status() == report.StatusFound) {
+				t.Errorf("status %d:\n%s", r.Status(), text)
+			}
+		})
+	}
+}
+
+// Without permission no refresh token is presented twice, and what was begun is ended at the
+// provider.
+func TestDoctorsLoginEndsWhatItBeganAndNoMore(t *testing.T) {
+	t.Parallel()
+	asked := ""
+	_, _, idp := logInAt(t, kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
+		o.Login.Confirm = func(_ context.Context, question string) bool { asked = question; return false }
+	})
+	if !strings.Contains(asked, "end all logins of this person at this client, also those of MCP programs") {
+		t.Errorf("asked %q", asked)
+	}
+	seen := map[string]bool{}
+	for _, token := range idp.RefreshTokens() {
+		if seen[token] {
+			t.Error("a refresh token came twice")
+		}
+		seen[token] = true
+	}
+	if n := idp.Living(); n != 0 || len(seen) == 0 {
+		t.Errorf("%d logins are left, of %d refreshes", n, len(seen))
+	}
 }

@@ -72,11 +72,13 @@ type Behaviour struct {
 	// "basic", "post" or "private_key_jwt"; the first two if empty
 	AcceptOnly string
 	// "": refused with invalid_grant; "allowed"; else the error code that refuses it
-	CodeReuse string
+	CodeReuse     string
+	CodeReuseEnds bool // a code that comes twice ends the login that it gave (RFC 6749 §4.1.2)
 	// the error code for every code that is worth nothing; "invalid_grant" if empty
 	CodeRefusal      string
 	CodeRefusalText  string  // and its error_description
 	BurnOnWrongProof bool    // a wrong code_verifier uses the code up
+	IgnoreProof      bool    // any code_verifier will do
 	Status           int     // answers this status,
 	Error            string  // with this error code
 	Echo             bool    // whose description holds all that was sent
@@ -177,6 +179,7 @@ type upstreamCode struct {
 	form   url.Values // of the authorization request
 	person string
 	used   bool
+	gave   *family // its refresh token; nil if none
 }
 
 type family struct {
@@ -403,15 +406,31 @@ func (p *Provider) UserInfos() int {
 }
 
 // Refreshes is how often the token endpoint was asked for a refresh.
-func (p *Provider) Refreshes() (n int) {
+func (p *Provider) Refreshes() int { return len(p.RefreshTokens()) }
+
+// RefreshTokens are those that were presented for a refresh, in the order in which they came.
+func (p *Provider) RefreshTokens() (all []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, form := range p.posts {
 		if form.Get("grant_type") == "refresh_token" {
-			n++
+			all = append(all, form.Get("refresh_token"))
 		}
 	}
-	return n
+	return all
+}
+
+// Living is how many logins have a refresh token that is good.
+func (p *Provider) Living() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	living := map[*family]bool{}
+	for _, f := range p.refreshes {
+		if !f.dead {
+			living[f] = true
+		}
+	}
+	return len(living)
 }
 
 // Revoked are the tokens that the revocation endpoint was given.
@@ -752,12 +771,15 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 		refuse(refusal)
 		return
 	}
+	if code.used && b.CodeReuseEnds && code.gave != nil {
+		code.gave.dead = true
+	}
 	if code.used && b.CodeReuse != "allowed" {
 		refuse(cmp.Or(b.CodeReuse, refusal))
 		return
 	}
 	sum := sha256.Sum256([]byte(r.PostForm.Get("code_verifier")))
-	if base64.RawURLEncoding.EncodeToString(sum[:]) != code.form.Get("code_challenge") {
+	if base64.RawURLEncoding.EncodeToString(sum[:]) != code.form.Get("code_challenge") && !b.IgnoreProof {
 		code.used = code.used || b.BurnOnWrongProof
 		refuse(refusal)
 		return
@@ -772,7 +794,8 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
 		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		_, kid := keyAfter(p.rotations)
-		p.refreshes[token] = &family{current: token, person: code.person, keyID: kid}
+		code.gave = &family{current: token, person: code.person, keyID: kid}
+		p.refreshes[token] = code.gave
 		answer["refresh_token"] = token
 	}
 	if !b.OmitIDToken {
