@@ -26,11 +26,7 @@ func (w *world) figures(body string) reply {
 func newMeasuredWorld(t *testing.T) (*world, func() string) {
 	m := metrics.New()
 	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Metrics = m } })
-	return w, func() string {
-		got := httptest.NewRecorder()
-		m.Handler().ServeHTTP(got, httptest.NewRequest("GET", "/metrics", nil))
-		return got.Body.String()
-	}
+	return w, func() string { return scrape(t, m) }
 }
 
 // Two reports add up, and a login that both tell counts once.

@@ -1,10 +1,12 @@
 package issuer
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -24,5 +26,16 @@ func TestNewMeasuresAgesByTheWallClock(t *testing.T) {
 	}
 	if now := s.Now().String(); strings.Contains(now, "m=") {
 		t.Errorf("the clock is %s: it measures ages by the monotonic clock", now)
+	}
+}
+
+// An endpoint that the metrics do not list would be counted as other.
+func TestMetricsListEachEndpoint(t *testing.T) {
+	s := &Issuer{}
+	listed := metrics.Values("mcpbouncer_refusals_total", "endpoint")
+	for _, r := range append(s.routes(), s.pageRoutes()...) {
+		if path, below := splitDocument(r.path); !slices.Contains(listed, path) {
+			t.Errorf("%s%s is not listed", path, below)
+		}
 	}
 }

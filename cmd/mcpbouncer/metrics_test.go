@@ -21,12 +21,29 @@ func TestMetricsDocIsCurrent(t *testing.T) {
 	b.WriteString("| metric | type | labels | says |\n|---|---|---|---|\n")
 	for _, d := range metrics.Declarations {
 		labels := "none"
-		if len(d.Labels) > 0 {
-			labels = "`" + strings.Join(d.Labels, "`, `") + "`"
+		var names []string
+		for _, l := range d.Labels {
+			names = append(names, "`"+l.Name+"`")
+		}
+		if names != nil {
+			labels = strings.Join(names, ", ")
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.Name, d.Type, labels, d.Meaning)
 	}
-	fmt.Fprintf(&b, "\n`client` is one of `%s`.\n", strings.Join(metrics.Products(), "`, `"))
+	b.WriteString("\n| label | is one of |\n|---|---|\n")
+	said := map[string]bool{}
+	for _, d := range metrics.Declarations {
+		for _, l := range d.Labels {
+			row := "| `" + l.Name + "`"
+			if l.Name == "cause" {
+				row += " of `" + d.Name + "`"
+			}
+			if row += " | `" + strings.Join(l.Values, "`, `") + "` |\n"; l.Values != nil && !said[row] {
+				said[row] = true
+				b.WriteString(row)
+			}
+		}
+	}
 	page, err := os.ReadFile(metricsDoc)
 	if err != nil {
 		t.Fatal(err)

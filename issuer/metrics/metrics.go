@@ -34,40 +34,97 @@ const (
 // A Declaration says what a metric is. docs/metrics.md is written from Declarations.
 type Declaration struct {
 	Name, Type string
-	Labels     []string
 	Meaning    string // one line, which is the HELP too
+	Labels     []Label
+}
+
+// A Label has the values of a list, or else names that the operator gave. A value that the list
+// does not have counts as Other, and so does a name beyond the first mostValues.
+type Label struct {
+	Name   string
+	Values []string // nil: names
 }
 
 var (
-	logins           = declare("mcpbouncer_logins_total", "counter", "how many logins and clients have come to each stage", "tenant", "client", "stage")
-	refusals         = declare("mcpbouncer_refusals_total", "counter", "requests that the sidecar refused", "tenant", "endpoint", "cause")
-	loginsEnded      = declare("mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", "tenant", "cause")
-	providerDuration = declare("mcpbouncer_provider_request_duration_seconds", "histogram", "how long a provider took to begin its answer", "provider", "step")
-	providerErrors   = declare("mcpbouncer_provider_errors_total", "counter", "requests to a provider without an answer, or with one of status 400 or more", "provider", "step", "cause")
-	guardAnswers     = declare("mcpbouncer_guard_answers_total", "counter", "what the replay guard said of codes and refresh tokens", "answer")
-	guardFailures    = declare("mcpbouncer_guard_failures_total", "counter", "times that the replay guard could not be asked")
-	denyFailures     = declare("mcpbouncer_deny_failures_total", "counter", "times that the deny document could not be read")
-	denySerial       = declare("mcpbouncer_deny_serial", "gauge", "serial of the deny document that serves; absent until it was read")
-	denyAge          = declare("mcpbouncer_deny_age_seconds", "gauge", "time since the deny document was read or tried last; absent until it was read")
-	hopRefusals      = declare("mcpbouncer_hop_refusals_total", "counter", "hop headers that were refused", "cause")
-	keyEpoch         = declare("mcpbouncer_signing_key_epoch", "gauge", "epoch of the key that signs")
-	keyNext          = declare("mcpbouncer_signing_key_next_seconds", "gauge", "time until the next key begins to sign")
-	pluginRefusals   = declare("mcpbouncer_plugin_refusals_total", "counter", "requests that the plugin did not let through", "tenant", "cause")
-	sidecarFailures  = declare("mcpbouncer_plugin_sidecar_failures_total", "counter", "times that the plugin asked the sidecar in vain", "tenant", "cause")
-	documents        = declare("mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", "result")
-	buildInfo        = declare("mcpbouncer_build_info", "gauge", "always 1; the version is in the label", "version")
-	accessTokenTTL   = declare("mcpbouncer_access_token_ttl_seconds", "gauge", "life of an access token (BOUNCER_ACCESS_TOKEN_TTL)")
+	ofTenant   = Label{"tenant", nil}
+	ofProvider = Label{"provider", nil}
+	atStage    = Label{"stage", []string{Registered, Authorized, Consented, Returned, Token, Presented, Refreshed}}
+	ofClient   = Label{"client", Products()}
+	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "userinfo", "revoke"}}
+	atEndpoint = Label{"endpoint", []string{
+		"/oauth/register", "/oauth/authorize", "/oauth/consent", "/oauth/callback", "/oauth/token", "/oauth/revoke", "/oauth/jwks.json",
+		"/oauth/client-jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/oauth-protected-resource",
+		"/hop/token", "/hop/assertion", "/hop/deny", "/hop/figures", "unknown",
+	}}
+)
+
+// because is the label cause, whose list is another one for each metric.
+func because(causes ...string) Label { return Label{"cause", causes} }
+
+// Indices of Declarations.
+const (
+	logins = iota
+	refusals
+	loginsEnded
+	providerDuration
+	providerErrors
+	guardAnswers
+	guardFailures
+	denyFailures
+	denySerial
+	denyAge
+	hopRefusals
+	keyEpoch
+	keyNext
+	pluginRefusals
+	sidecarFailures
+	documents
+	buildInfo
+	accessTokenTTL
 )
 
 // Declarations are all metrics, in the order of the page.
-var Declarations []Declaration
-
-func declare(name, kind, meaning string, labels ...string) int {
-	Declarations = append(Declarations, Declaration{name, kind, labels, meaning})
-	return len(Declarations) - 1
+var Declarations = []Declaration{
+	logins: {"mcpbouncer_logins_total", "counter", "how many logins and clients have come to each stage", []Label{ofTenant, ofClient, atStage}},
+	refusals: {"mcpbouncer_refusals_total", "counter", "requests that the sidecar refused", []Label{ofTenant, atEndpoint, because(
+		"invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target", "invalid_redirect_uri", "invalid_client_metadata",
+		"unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "unsupported_token_type", "access_denied", "consent_required",
+		"request_not_supported", "request_uri_not_supported", "registration_not_supported", "not_found", "server_error", "temporarily_unavailable",
+		"denied", "not_admitted", "scope_withheld", "provider_away", "provider_set_up", "provider_refuses_us", "provider_answer", "provider_ended",
+		"document_unreadable", "document_withdrawn",
+	)}},
+	loginsEnded:      {"mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", []Label{ofTenant, because("provider", "reused", "revoked")}},
+	providerDuration: {"mcpbouncer_provider_request_duration_seconds", "histogram", "how long a provider took to begin its answer", []Label{ofProvider, atStep}},
+	providerErrors: {"mcpbouncer_provider_errors_total", "counter", "requests to a provider without an answer, or with one of status 400 or more", []Label{ofProvider, atStep,
+		because("refused", "busy", "server_error", "timeout", "unreachable", "paused", "canceled")}},
+	guardAnswers:    {"mcpbouncer_guard_answers_total", "counter", "what the replay guard said of codes and refresh tokens", []Label{{"answer", []string{"code_fresh", "code_used", "fresh", "repeated", "reused", "over"}}}},
+	guardFailures:   {"mcpbouncer_guard_failures_total", "counter", "times that the replay guard could not be asked", nil},
+	denyFailures:    {"mcpbouncer_deny_failures_total", "counter", "times that the deny document could not be read", nil},
+	denySerial:      {"mcpbouncer_deny_serial", "gauge", "serial of the deny document that serves; absent until it was read", nil},
+	denyAge:         {"mcpbouncer_deny_age_seconds", "gauge", "time since the deny document was read or tried last; absent until it was read", nil},
+	hopRefusals:     {"mcpbouncer_hop_refusals_total", "counter", "hop headers that were refused", []Label{because("missing", "malformed", "forged", "key", "clock", "version", "label", "value")}},
+	keyEpoch:        {"mcpbouncer_signing_key_epoch", "gauge", "epoch of the key that signs", nil},
+	keyNext:         {"mcpbouncer_signing_key_next_seconds", "gauge", "time until the next key begins to sign", nil},
+	pluginRefusals:  {"mcpbouncer_plugin_refusals_total", "counter", "requests that the plugin did not let through", []Label{ofTenant, because(RefusalCauses...)}},
+	sidecarFailures: {"mcpbouncer_plugin_sidecar_failures_total", "counter", "times that the plugin asked the sidecar in vain", []Label{ofTenant, because(FailureCauses...)}},
+	documents:       {"mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", []Label{{"result", []string{"read", "invalid", "withdrawn", "silent", "unreadable"}}}},
+	buildInfo:       {"mcpbouncer_build_info", "gauge", "always 1; the version is in the label", []Label{{"version", nil}}},
+	accessTokenTTL:  {"mcpbouncer_access_token_ttl_seconds", "gauge", "life of an access token (BOUNCER_ACCESS_TOKEN_TTL)", nil},
 }
 
-// mostValues is how many values a label takes; what comes later counts as other.
+// Values are what a label of a metric is one of; nil for names, and for what is not declared.
+func Values(metric, label string) []string {
+	for _, d := range Declarations {
+		for _, l := range d.Labels {
+			if d.Name == metric && l.Name == label {
+				return l.Values
+			}
+		}
+	}
+	return nil
+}
+
+// mostValues is how many names a label takes; what comes later counts as Other.
 const mostValues = 100
 
 // durations are the buckets: below a second nobody notices, and 8 s is the provider's timeout.
@@ -78,14 +135,14 @@ type Metrics struct {
 	set *metrics.Set
 
 	mu       sync.Mutex                 // guards the maps for one access
-	values   map[string]map[string]bool // label → its values
+	names    map[string]map[string]bool // label → its names
 	products map[[32]byte]string        // hash of a client_id → its product
 }
 
 // New returns metrics that have counted nothing.
 func New() *Metrics {
 	metrics.ExposeMetadata(true) // of the library: TYPE lines, and empty HELP lines
-	return &Metrics{set: metrics.NewSet(), values: map[string]map[string]bool{}}
+	return &Metrics{set: metrics.NewSet(), names: map[string]map[string]bool{}}
 }
 
 // Stage counts a login that has come to a stage. client is of Products.
@@ -140,19 +197,12 @@ var (
 
 // PluginRefused counts requests that the plugin did not let through.
 func (m *Metrics) PluginRefused(tenant, cause string, n uint64) {
-	m.add(pluginRefusals, n, tenant, listed(RefusalCauses, cause))
+	m.add(pluginRefusals, n, tenant, cause)
 }
 
 // SidecarFailed counts how often the plugin asked the sidecar in vain.
 func (m *Metrics) SidecarFailed(tenant, cause string, n uint64) {
-	m.add(sidecarFailures, n, tenant, listed(FailureCauses, cause))
-}
-
-func listed(causes []string, cause string) string {
-	if slices.Contains(causes, cause) {
-		return cause
-	}
-	return Other
+	m.add(sidecarFailures, n, tenant, cause)
 }
 
 func (m *Metrics) count(metric int, values ...string) { m.add(metric, 1, values...) }
@@ -203,9 +253,9 @@ func (m *Metrics) name(metric int, values ...string) string {
 	b.WriteString(d.Name)
 	for i, label := range d.Labels {
 		b.WriteByte(",{"[boolIndex(i == 0)])
-		b.WriteString(label)
+		b.WriteString(label.Name)
 		b.WriteString(`="`)
-		b.WriteString(m.bounded(d.Name+label, plain(values[i])))
+		b.WriteString(m.bounded(d.Name, label, values[i]))
 		b.WriteByte('"')
 	}
 	b.WriteByte('}')
@@ -219,24 +269,31 @@ func boolIndex(first bool) int {
 	return 0
 }
 
-// bounded returns the value, or other if the label has its most values already. It holds whatever
-// an endpoint gives it: a path or a cause may follow what a stranger sent.
-func (m *Metrics) bounded(label, value string) string {
+// bounded returns the value, or Other where the label has no room for it. It holds whatever an
+// endpoint gives it: a path or a cause may follow what a stranger sent.
+func (m *Metrics) bounded(metric string, label Label, value string) string {
+	if label.Values != nil {
+		if slices.Contains(label.Values, value) {
+			return value
+		}
+		return Other
+	}
+	name, key := plain(value), metric+label.Name
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	known := m.values[label]
-	if known[value] {
-		return value
+	known := m.names[key]
+	if known[name] {
+		return name
 	}
 	if len(known) >= mostValues {
-		return "other"
+		return Other
 	}
 	if known == nil {
 		known = map[string]bool{}
-		m.values[label] = known
+		m.names[key] = known
 	}
-	known[value] = true
-	return value
+	known[name] = true
+	return name
 }
 
 // plain keeps quotes, backslashes, braces and line breaks out of the exposition.

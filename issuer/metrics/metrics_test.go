@@ -25,13 +25,13 @@ func TestMetricsAreBoundedWhateverStrangersInvent(t *testing.T) {
 	m := metrics.New()
 	for i := range 1000 {
 		m.Stage(fmt.Sprintf("tenant %d", i), metrics.Other, metrics.Authorized)
-		m.Refused("wiki", fmt.Sprintf("/%d", i), "invalid_request")
+		m.Refused("wiki", fmt.Sprintf("/%d", i), fmt.Sprintf("cause %d", i))
 		m.Provider(fmt.Sprintf("op%d.example", i), "keys", time.Second, "busy")
 	}
 	text := scrape(t, m)
 	for _, want := range []string{
 		`mcpbouncer_logins_total{tenant="other",client="other",stage="authorized"} 900`,
-		`mcpbouncer_refusals_total{tenant="wiki",endpoint="other",cause="invalid_request"} 900`,
+		`mcpbouncer_refusals_total{tenant="wiki",endpoint="other",cause="other"} 1000`,
 		`mcpbouncer_provider_errors_total{provider="other",step="keys",cause="busy"} 900`,
 		`mcpbouncer_provider_request_duration_seconds_count{provider="other",step="keys"} 900`,
 	} {
