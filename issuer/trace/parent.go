@@ -52,10 +52,19 @@ func parseParent(h http.Header) (p parent, ok bool) {
 	return p, true
 }
 
+// Key and value of a list member (W3C Trace Context §3.3.1.3), without their lengths: a pattern
+// that counts to 256 takes half a megabyte.
 var (
-	stateKey   = regexp.MustCompile(`^(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})$`)
-	stateValue = regexp.MustCompile(`^[ -+\--<>-~]{0,255}[!-+\--<>-~]$`)
+	stateKey   = regexp.MustCompile(`^(?:[a-z][a-z0-9_*/-]*|[a-z0-9][a-z0-9_*/-]*@[a-z][a-z0-9_*/-]*)$`)
+	stateValue = regexp.MustCompile(`^[ -+\--<>-~]*[!-+\--<>-~]$`)
 )
+
+func isStateKey(key string) bool {
+	tenant, system, multi := strings.Cut(key, "@")
+	return len(key) <= 256 && (!multi || len(tenant) <= 241 && len(system) <= 14) && stateKey.MatchString(key)
+}
+
+func isStateValue(value string) bool { return len(value) <= 256 && stateValue.MatchString(value) }
 
 // parseState returns the list in one line; empty if any of it is not well-formed, or too long.
 func parseState(values []string) string {
@@ -71,7 +80,7 @@ func parseState(values []string) string {
 			continue
 		}
 		key, value, _ := strings.Cut(member, "=")
-		if seen[key] || len(kept) == maxMembers || !stateKey.MatchString(key) || !stateValue.MatchString(value) {
+		if seen[key] || len(kept) == maxMembers || !isStateKey(key) || !isStateValue(value) {
 			return ""
 		}
 		seen[key] = true

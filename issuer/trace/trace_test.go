@@ -69,6 +69,14 @@ func TestTracestateIsReadStrictly(t *testing.T) {
 		{[]string{"a"}, ""},
 		{[]string{"a=\x01"}, ""},
 		{[]string{"a=é"}, ""},
+		{[]string{"a=" + strings.Repeat("x", 256)}, "a=" + strings.Repeat("x", 256)},
+		{[]string{"a=" + strings.Repeat("x", 257)}, ""},
+		{[]string{strings.Repeat("k", 256) + "=1"}, strings.Repeat("k", 256) + "=1"},
+		{[]string{strings.Repeat("k", 257) + "=1"}, ""},
+		{[]string{strings.Repeat("k", 241) + "@" + strings.Repeat("s", 14) + "=1"}, strings.Repeat("k", 241) + "@" + strings.Repeat("s", 14) + "=1"},
+		{[]string{strings.Repeat("k", 242) + "@s=1"}, ""},
+		{[]string{"k@" + strings.Repeat("s", 15) + "=1"}, ""},
+		{[]string{"k@s@s=1"}, ""},
 		{[]string{"a=" + strings.Repeat("x", 600)}, ""},
 	} {
 		if p, _ := parseParent(http.Header{"Traceparent": {given}, "Tracestate": c.values}); p.state != c.want {

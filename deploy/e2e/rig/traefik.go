@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -51,6 +52,8 @@ type TraefikConfig struct {
 	Docker  *Docker
 	File    map[string]any // of the file provider
 	HopKey  string
+	// LogLevel is DEBUG if it is empty.
+	LogLevel string
 	// Plugin edits the plugin's sources, such as plugin/hop.go. Without it they are as here.
 	Plugin func(file, text string) string
 	Env    []string // further variables
@@ -191,7 +194,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	ping := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 	static := map[string]any{
 		"global": map[string]any{"checkNewVersion": false, "sendAnonymousUsage": false},
-		"log":    map[string]any{"level": "DEBUG"},
+		"log":    map[string]any{"level": cmp.Or(c.LogLevel, "DEBUG")},
 		"entryPoints": map[string]any{
 			"web": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", c.WebPort)},
 			"websecure": map[string]any{

@@ -23,6 +23,12 @@ func (r *Replica) Usage() Usage {
 	return r.proc.Usage(r.t)
 }
 
+// Usage of Traefik's process.
+func (tr *Traefik) Usage(t T) Usage {
+	t.Helper()
+	return tr.proc.Usage(t)
+}
+
 // Usage reads /proc. It fails the benchmark where there is none.
 func (p *Process) Usage(t T) Usage {
 	t.Helper()
