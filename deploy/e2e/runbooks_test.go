@@ -124,6 +124,32 @@ func TestRunbooks(t *testing.T) {
 			}
 		}
 	}
+	d.runAlerts()
+}
+
+// runAlerts runs the commands on the pages of alerts, line by line. They only look, and grep says
+// by its status 1 that there is nothing to see; TestLinesThatAlertsNameAreWritten looks at what
+// they look for.
+func (d *drill) runAlerts() {
+	seen := 0
+	for name, page := range pagesOfAlerts(d.T) {
+		blocks := blocksOf(d.T, page)
+		if len(blocks) == 0 {
+			d.Errorf("docs/runbooks/alerts/%s has no commands", name)
+		}
+		for line := range strings.Lines(strings.Join(blocks, "\n")) {
+			out, err := d.s.run(line, nil)
+			if err != nil && (out != "" || !strings.Contains(line, "| grep ")) {
+				d.Errorf("docs/runbooks/alerts/%s: %s: %v\n%s", name, line, err, out)
+			}
+			if out != "" {
+				seen++
+			}
+		}
+	}
+	if seen < 8 {
+		d.Errorf("the commands of the alerts' pages printed something %d times", seen)
+	}
 }
 
 // commandsOfRunbooks reads the blocks of commands of each page.

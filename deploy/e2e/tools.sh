@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, hydra,
-# yaegi, tflint, exampleop, everything-server, gosdk, mcpgo (and their -oldest), mcpbouncer,
-# mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has changed.
+# yaegi, tflint, prometheus, promtool, exampleop, everything-server, gosdk, mcpgo (and their
+# -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is
+# made of has changed.
 # What comes from npm is installed into the folders node, programs and browser, by their lock files;
 # chromium and redis-server come from the distribution. README.md says what the first run costs;
 # with a warm Go build cache it takes half a minute, and seconds when nothing changed.
@@ -59,6 +60,12 @@ make_tool yaegi "a first build takes a minute" \
 make_tool tflint "a first build takes up to 4 minutes" \
   "$(inputs tflint/go.mod tflint/go.sum)" \
   env CGO_ENABLED=0 go -C tflint build -trimpath -ldflags='-s -w' -o "$build/tflint" github.com/terraform-linters/tflint
+# Without the service discoveries that deploy/observe does not use, which are most of Prometheus.
+for tool in prometheus promtool; do
+  make_tool $tool "a first build takes up to 3 minutes" \
+    "$(inputs prometheus/go.mod prometheus/go.sum)" \
+    env CGO_ENABLED=0 go -C prometheus build -trimpath -tags remove_all_sd,enable_dns_sd -ldflags='-s -w' -o "$build/$tool" github.com/prometheus/prometheus/cmd/$tool
+done
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
