@@ -31,7 +31,7 @@ const usage = `usage: mcpbouncer [command]
   logins        say who is logged in, from the sidecar's log: logins [LOG...] < LOG; --help lists the flags
   doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
   who           say which pseudonym of the log is which person: who < LOG; --help lists the flags
-  lint          read compose and Traefik files, and say what is wrong with them: lint FILE...; --help lists the flags
+  lint          read a deployment's files or containers, and say what is wrong: lint FILE...; --help lists the flags
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health; --json as it was sent
   version       print the version
 

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,12 +24,19 @@ type deployment struct {
 	middlewares []*middleware
 	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
 	static      *tree               // Traefik's own configuration; nil: not given
+	staticFlags bool                // it is written as flags or variables
 	lines       map[string][]string // of each file, for the corrected line
 }
 
-// service is a container of Compose.
+// service is a container of Compose, or a running one.
 type service struct {
 	name     string
+	aliases  []string // other names in its networks
+	image    string
+	command  []value
+	mounts   string // targets of its volumes, and what leads there
+	running  bool
+	health   string // of a running one: empty or none, starting, healthy, unhealthy
 	env      map[string]value
 	envFile  bool // variables that lint does not see may be set
 	networks []string
@@ -66,8 +74,9 @@ type middleware struct {
 	place
 }
 
-// read reads files that together are one deployment.
-func read(files []string) (*deployment, error) {
+// read reads files, and containers where Docker's API has an address, that together are one
+// deployment.
+func read(ctx context.Context, files []string, docker string) (*deployment, error) {
 	d := &deployment{backends: map[string][]string{}, lines: map[string][]string{}}
 	r := &reader{}
 	for _, file := range files {
@@ -75,6 +84,15 @@ func read(files []string) (*deployment, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
+	if docker != "" {
+		if len(d.services) > 0 {
+			return nil, errors.New("a compose file and the containers that run say the same twice: name only one of them")
+		}
+		if err := d.docker(ctx, docker); err != nil {
+			return nil, err
+		}
+	}
+	d.readStatic()
 	for _, s := range d.services {
 		if on, set := s.enabled(); on || !set {
 			d.labels(s)
@@ -185,6 +203,25 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 		}
 	}
 	s.partial = s.partial && !t.has("image") && !t.has("build")
+	if image := t.get("image"); image != nil {
+		s.image = image.text
+	}
+	if command := t.get("command"); command != nil {
+		if s.command = command.texts(); command.items == nil { // one text, as a shell has it
+			s.command = nil
+			for _, word := range strings.Fields(command.text) {
+				s.command = append(s.command, value{text: strings.Trim(word, `"'`), place: command.place})
+			}
+		}
+	}
+	if volumes := t.get("volumes"); volumes != nil {
+		for _, v := range volumes.items {
+			s.mounts += " " + v.text
+			if target := v.get("target"); target != nil {
+				s.mounts += " " + target.text
+			}
+		}
+	}
 	pairs(t.get("environment"), func(name string, v value) {
 		if v.typed == nil { // NAME alone takes the variable of whoever runs Compose
 			v.unknown = true
@@ -259,6 +296,9 @@ func (d *deployment) labels(s *service) {
 				v.text = "true" // tls.certresolver and the like turn it on
 			}
 			t.set(part[4], v)
+			if s.running {
+				t.file = s.file + ": router " + t.name
+			}
 		case "services":
 			key := qualified(strings.ToLower(part[3]), "docker")
 			if ports[key] += ""; strings.EqualFold(strings.Join(part[4:], "."), "loadbalancer.server.port") {
@@ -273,6 +313,9 @@ func (d *deployment) labels(s *service) {
 			}
 			if v.line < m.line {
 				m.place = v.place
+			}
+			if s.running {
+				m.file = s.file + ": middleware " + m.name
 			}
 			m.label(part[4:], v)
 		}

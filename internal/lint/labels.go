@@ -243,7 +243,7 @@ func (c *checker) sidecarOf(t *tenant) *service {
 		return nil
 	}
 	for _, s := range c.services {
-		if s.name == u.Hostname() {
+		if s.called(u.Hostname()) {
 			return s
 		}
 	}
@@ -253,12 +253,17 @@ func (c *checker) sidecarOf(t *tenant) *service {
 // traefik is the service of the file that has Traefik's hop key, or is called so.
 func (c *checker) traefik() *service {
 	for _, s := range c.services {
-		if strings.EqualFold(s.name, "traefik") {
+		if s.called("traefik") {
 			return s
 		}
 	}
 	for _, s := range c.services {
 		if _, ok := s.env["BOUNCER_HOP_KEY"]; ok {
+			return s
+		}
+	}
+	for _, s := range c.services {
+		if s.isTraefik() {
 			return s
 		}
 	}

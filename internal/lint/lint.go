@@ -1,5 +1,5 @@
-// Package lint reads how MCPBouncer is deployed, and says what is wrong with it before anything
-// runs: compose files and Traefik's dynamic and static files, in YAML. It asks nobody.
+// Package lint reads how MCPBouncer is deployed, and says what is wrong with it: compose files and
+// Traefik's dynamic and static files, in YAML, or what runs in Docker. Of files it asks nobody.
 //
 // What a label means is the plugin's own parser's to say (plugin.Check). What a rule matches is
 // asked by evaluating it with the paths that clients ask for.
@@ -7,6 +7,7 @@ package lint
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -14,11 +15,24 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 )
 
+// Sources are where a deployment is written.
+type Sources struct {
+	Files  []string
+	Docker string // address of a Docker Engine API, as DOCKER_HOST has it; empty: nobody is asked
+}
+
 // Run reads files that together are one deployment. A file that cannot be read makes the report's
 // Unable.
-func Run(files []string) *report.Report {
-	r := &report.Report{Subject: strings.Join(files, ", ")}
-	d, err := read(files)
+func Run(files []string) *report.Report { return Sources{Files: files}.Run(context.Background()) }
+
+// Run reads all sources. One that cannot be read makes the report's Unable.
+func (s Sources) Run(ctx context.Context) *report.Report {
+	subjects := slices.Clone(s.Files)
+	if s.Docker != "" {
+		subjects = append(subjects, "the containers of "+s.Docker)
+	}
+	r := &report.Report{Subject: strings.Join(subjects, ", ")}
+	d, err := read(ctx, s.Files, s.Docker)
 	if err != nil {
 		r.Unable = err.Error()
 		return r
@@ -42,10 +56,17 @@ func Run(files []string) *report.Report {
 	c.twins()
 	c.namesOfMiddlewares()
 	c.static()
-	slices.SortStableFunc(c.findings, func(a, b report.Finding) int {
+	c.unhealthy()
+	order := make([]*report.Finding, len(c.findings))
+	for i := range order {
+		order[i] = &c.findings[i]
+	}
+	slices.SortStableFunc(order, func(a, b *report.Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
-	r.Add(c.findings...)
+	for _, f := range order {
+		r.Add(*f)
+	}
 	return r
 }
 
@@ -77,6 +98,9 @@ func (c *checker) found(at place, f finding) {
 // the old text does not stand in that line, as with an alias.
 func (c *checker) corrected(at place, old, with string) string {
 	lines := c.lines[at.file]
+	if at.line == 0 { // the label of a container, which is one line
+		at.line = 1
+	}
 	if at.line < 1 || at.line > len(lines) || old == "" || !strings.Contains(lines[at.line-1], old) {
 		return ""
 	}
@@ -88,6 +112,9 @@ func (c *checker) corrected(at place, old, with string) string {
 // labelLine is a label of a container as its file writes labels: a mapping or a list. The value is
 // quoted where a mapping needs quotes.
 func (s *service) labelLine(name, text string) string {
+	if s.running {
+		return name + "=" + strings.Trim(text, `"`)
+	}
 	if !s.listed {
 		return name + ": " + text
 	}
@@ -96,6 +123,9 @@ func (s *service) labelLine(name, text string) string {
 
 // variable is the same of a variable of the environment.
 func (s *service) variable(name, text string) string {
+	if s.running {
+		return name
+	}
 	if !s.envList {
 		return name + ": " + text
 	}

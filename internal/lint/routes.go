@@ -43,9 +43,9 @@ func (c *checker) sidecar(t *tenant) {
 		}
 		return
 	}
-	if !s.host && !traefik.host && !slices.ContainsFunc(s.networks, func(n string) bool { return slices.Contains(traefik.networks, n) }) {
+	if !s.meets(traefik) {
 		c.found(s.place, finding{check: "sidecar", expected: "a network that " + traefik.name + " and " + s.name + " share", seen: "none: logins are answered 502", fault: report.Sidecar,
-			breaks: []string{report.EveryClient}, remedy: "write networks: [" + strings.Join(append(slices.Clone(traefik.networks), s.networks[0]), ", ") + "] for " + traefik.name, page: "docs/troubleshooting.md"})
+			breaks: []string{report.EveryClient}, remedy: traefik.join(s), page: "docs/troubleshooting.md"})
 	}
 	master, key := s.env["BOUNCER_ENCRYPTION_KEY"], traefik.env["BOUNCER_HOP_KEY"]
 	if master.text == "" || key.text == "" || master.unknown || key.unknown {
@@ -129,7 +129,7 @@ func (c *checker) routersOf(t *tenant) {
 	right := "Host(`" + u.Hostname() + "`)"
 	if path := strings.TrimSuffix(u.Path, "/"); path != "" {
 		dollar := "$"
-		if first.owner != nil {
+		if first.owner != nil && !first.owner.running {
 			dollar = "$$" // Compose's spelling
 		}
 		right += " && PathRegexp(`^(/\\.well-known/[a-z-]+)?" + strings.ReplaceAll(path, ".", `\.`) + "(/|" + dollar + ")`)"
@@ -395,7 +395,7 @@ func (c *checker) static() {
 	e := c.deployment.static.get("experimental")
 	if names, _ := c.pluginNames(); len(names) == 0 {
 		c.found(c.deployment.static.place, finding{check: "plugin", expected: "experimental.plugins.mcpbouncer or experimental.localPlugins.mcpbouncer", seen: "neither: Traefik drops each router that uses it", fault: report.Traefik,
-			breaks: []string{report.EveryClient}, remedy: "write experimental: {localPlugins: {mcpbouncer: {moduleName: github.com/mcpbouncer/mcpbouncer}}}", page: "deploy/compose/README.md"})
+			breaks: []string{report.EveryClient}, remedy: c.staticLine("experimental: {localPlugins: {mcpbouncer: {moduleName: github.com/mcpbouncer/mcpbouncer}}}", "--experimental.localPlugins.mcpbouncer.moduleName=github.com/mcpbouncer/mcpbouncer"), page: "deploy/compose/README.md"})
 	}
 	if abort := e.get("abortOnPluginFailure"); abort == nil || abort.text != "true" {
 		at := c.deployment.static.place
@@ -403,7 +403,7 @@ func (c *checker) static() {
 			at = e.keyed
 		}
 		c.found(at, finding{check: "plugin", expected: "experimental.abortOnPluginFailure: true", seen: "Traefik starts without the plugin if that cannot be loaded, and wider routers answer in its place", fault: report.Traefik, note: true,
-			remedy: "write abortOnPluginFailure: true below experimental", page: "deploy/compose/README.md"})
+			remedy: c.staticLine("abortOnPluginFailure: true below experimental", "--experimental.abortOnPluginFailure=true"), page: "deploy/compose/README.md"})
 	}
 	docker := c.deployment.static.get("providers", "docker", "exposedByDefault")
 	if docker != nil && docker.text == "false" {

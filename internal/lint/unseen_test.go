@@ -104,7 +104,7 @@ func TestLintNotesWhatItWasNotGiven(t *testing.T) {
 	if r := lintText(t, alone); !hasLine(lines(r), "WRONG router: ", "none does") {
 		t.Errorf("no router beside Traefik: %q", lines(r))
 	}
-	alone = strings.ReplaceAll(strings.ReplaceAll(alone, "  traefik:", "  proxy:"), "BOUNCER_HOP_KEY", "OTHER")
+	alone = strings.ReplaceAll(strings.ReplaceAll(alone, "traefik:", "proxy:"), "BOUNCER_HOP_KEY", "OTHER")
 	if r := lintText(t, alone); r.Status() != report.StatusGood || !hasLine(lines(r), "note router: ", "none does") {
 		t.Errorf("no router and no Traefik: %q", lines(r))
 	}

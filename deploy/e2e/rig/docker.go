@@ -19,6 +19,11 @@ type Container struct {
 	Port     string   // exposed port
 	Networks []string // default: bridge
 	Labels   map[string]string
+	Health   string // of its health check: starting, healthy or unhealthy; empty: it has none
+
+	// What only `mcpbouncer lint` reads beside that.
+	Image     string
+	Args, Env []string
 }
 
 // Docker answers the few calls of the Docker Engine API that Traefik's docker provider makes, so
@@ -99,11 +104,16 @@ func (d *Docker) inspect(w http.ResponseWriter, id string) {
 		for _, name := range append([]string{"bridge"}, c.Networks...) {
 			networks[name] = map[string]any{"IPAddress": c.IP, "NetworkID": name}
 		}
+		state := map[string]any{"Status": "running", "Running": true}
+		if c.Health != "" {
+			state["Health"] = map[string]any{"Status": c.Health}
+		}
 		answer(w, map[string]any{
 			"Id": c.Name, "Name": "/" + c.Name,
-			"State":           map[string]any{"Status": "running", "Running": true},
+			"Args":            c.Args,
+			"State":           state,
 			"HostConfig":      map[string]any{"NetworkMode": "bridge"},
-			"Config":          map[string]any{"Labels": c.Labels},
+			"Config":          map[string]any{"Image": c.Image, "Env": c.Env, "Labels": c.Labels},
 			"NetworkSettings": map[string]any{"Ports": map[string]any{c.Port + "/tcp": []any{}}, "Networks": networks},
 		})
 		return
