@@ -63,7 +63,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	isKey := strings.HasPrefix(text, keyPrefix)
 	if isKey {
-		text, err = exchangeKey(req.Context(), t, text, addressOf(req))
+		text, err = exchangeKey(req.Context(), t, text, addressOf(req), traceparentOf(req))
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +83,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	// Everything that can be checked without the signing key is checked before it is looked up, so
 	// that garbage never causes a request to the sidecar.
-	key, err := findKey(req.Context(), t, token.kid)
+	key, err := findKey(req, t, token.kid)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
-	denied, err := findDenyList(req.Context(), t)
+	denied, err := findDenyList(req, t)
 	if err != nil {
 		return nil, err
 	}

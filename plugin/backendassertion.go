@@ -5,6 +5,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -29,12 +30,12 @@ type assertion struct {
 }
 
 // assertionFor returns the assertion for a request. It waits only when no assertion is good.
-func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []string) (string, error) {
-	text, inflight, err := a.current(t, credentials)
+func assertionFor(req *http.Request, t *tenant, a *assertion) (string, error) {
+	text, inflight, err := a.current(t, req)
 	if inflight == nil {
 		return text, err
 	}
-	if !inflight.wait(ctx) {
+	if !inflight.wait(req.Context()) {
 		return "", errKeysUnavailable
 	}
 	a.mu.Lock()
@@ -49,7 +50,7 @@ func assertionFor(ctx context.Context, t *tenant, a *assertion, credentials []st
 }
 
 // current returns the assertion, or an error, or a flight to wait for.
-func (a *assertion) current(t *tenant, credentials []string) (string, *flight, error) {
+func (a *assertion) current(t *tenant, req *http.Request) (string, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := now().Unix()
@@ -57,7 +58,7 @@ func (a *assertion) current(t *tenant, credentials []string) (string, *flight, e
 		return a.text, nil, nil
 	}
 	if a.inflight == nil && !during(a.pause, at) {
-		a.launch(t, credentials[0])
+		a.launch(t, req)
 	}
 	if during(a.good, at) {
 		return a.text, nil, nil
@@ -69,12 +70,14 @@ func (a *assertion) current(t *tenant, credentials []string) (string, *flight, e
 }
 
 // launch asks for an assertion; a.mu is held.
-func (a *assertion) launch(t *tenant, credentials string) {
+func (a *assertion) launch(t *tenant, req *http.Request) {
+	credentials := req.Header["Authorization"][0]
+	parent := traceparentOf(req)
 	a.inflight = newFlight()
 	text := ""
 	life := int64(0)
 	fly(func() error {
-		signed, seconds, err := askForAssertion(t, credentials)
+		signed, seconds, err := askForAssertion(t, credentials, parent)
 		text = signed
 		life = seconds
 		return err
@@ -101,10 +104,10 @@ func (a *assertion) land(text string, life int64, err error) {
 	a.young = period{from: at, until: at + life - early}
 }
 
-func askForAssertion(t *tenant, credentials string) (string, int64, error) {
+func askForAssertion(t *tenant, credentials, parent string) (string, int64, error) {
 	token, err := bearerToken([]string{credentials})
 	if err == nil && strings.HasPrefix(token, keyPrefix) {
-		token, err = exchangeKey(context.Background(), t, token, "")
+		token, err = exchangeKey(context.Background(), t, token, "", parent)
 	}
 	if err != nil {
 		return "", 0, err
@@ -113,7 +116,7 @@ func askForAssertion(t *tenant, credentials string) (string, int64, error) {
 		Assertion string `json:"assertion"`
 		Life      int64  `json:"expires_in"`
 	}
-	err = postToSidecar(t, "/hop/assertion", "access_token="+url.QueryEscape(token), &answer)
+	err = postToSidecar(t, "/hop/assertion", "access_token="+url.QueryEscape(token), parent, &answer)
 	// The sidecar gives a token no seconds of grace after its end.
 	if errors.Is(err, errRefusedBySidecar) {
 		return "", 0, errExpired

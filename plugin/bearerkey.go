@@ -58,6 +58,7 @@ type exchange struct {
 	tenant  *tenant
 	hash    [32]byte
 	key     string
+	parent  string // traceparentOf the request that asked first
 	strange bool   // the key is unknown, and needs a place
 	since   int64  // Unix seconds
 	token   string // written before the flight is done
@@ -67,13 +68,14 @@ func newBearerKeys() *bearerKeys {
 	return &bearerKeys{inflight: map[[32]byte]*exchange{}, waiting: map[string][]*exchange{}, good: map[[32]byte]bool{}, refused: map[[32]byte]period{}}
 }
 
-// exchangeKey returns an access token for a bearer key that came from an address.
-func exchangeKey(ctx context.Context, t *tenant, key, address string) (string, error) {
+// exchangeKey returns an access token for a bearer key that came from an address, in a request with
+// this traceparentOf.
+func exchangeKey(ctx context.Context, t *tenant, key, address, parent string) (string, error) {
 	blob, err := strictBase64.DecodeString(strings.TrimPrefix(key, keyPrefix))
 	if err != nil || len(key) > maxBearerKey || len(blob) < minBearerKey || blob[0] != 1 || strings.ContainsAny(key, "\r\n") {
 		return "", errKey
 	}
-	x, err := t.sidecar.bearer.launch(t, key, address)
+	x, err := t.sidecar.bearer.launch(t, key, address, parent)
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +104,7 @@ func addressOf(req *http.Request) string {
 
 // launch joins the exchange of a key or begins one, unless the key was refused lately, or too many
 // others wait. The latter is not a 401, since the key may be a good one.
-func (b *bearerKeys) launch(t *tenant, key, address string) (*exchange, error) {
+func (b *bearerKeys) launch(t *tenant, key, address, parent string) (*exchange, error) {
 	hash := sha256.Sum256([]byte(key))
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +116,7 @@ func (b *bearerKeys) launch(t *tenant, key, address string) (*exchange, error) {
 	if x != nil {
 		return x, nil
 	}
-	x = &exchange{tenant: t, hash: hash, key: key, strange: !b.good[hash], since: at, flight: newFlight()}
+	x = &exchange{tenant: t, hash: hash, key: key, parent: parent, strange: !b.good[hash], since: at, flight: newFlight()}
 	if !x.strange || b.strange < keyPlaces {
 		b.start(x)
 	} else if len(b.waiting[address]) < keysWaiting/2 && (b.queued < keysWaiting || b.makeRoom(address)) {
@@ -135,7 +137,7 @@ func (b *bearerKeys) start(x *exchange) {
 	}
 	token := ""
 	fly(func() error {
-		got, err := askForToken(x.tenant, x.key)
+		got, err := askForToken(x.tenant, x.key, x.parent)
 		token = got
 		return err
 	}, func(err error) { b.land(x, token, hideInternal(x.tenant.hop.name, err)) })
@@ -235,11 +237,11 @@ func (b *bearerKeys) land(x *exchange, token string, err error) {
 	}
 }
 
-func askForToken(t *tenant, key string) (string, error) {
+func askForToken(t *tenant, key, parent string) (string, error) {
 	var answer struct {
 		Token string `json:"access_token"`
 	}
-	err := postToSidecar(t, "/hop/token", "key="+url.QueryEscape(key), &answer)
+	err := postToSidecar(t, "/hop/token", "key="+url.QueryEscape(key), parent, &answer)
 	if errors.Is(err, errRefusedBySidecar) {
 		return "", errKey
 	}
@@ -258,8 +260,8 @@ var errRefusedBySidecar = errors.New("refused")
 // postToSidecar sends a form and decodes the answer. If the sidecar refuses the form as
 // invalid_grant, the error is errRefusedBySidecar. No other answer is a verdict: invalid_request
 // can also mean that the body was cut off on its way.
-func postToSidecar(t *tenant, path, form string, answer any) error {
-	got, err := askSidecar(t.hop, &question{method: http.MethodPost, url: t.sidecar.url + path, form: form, limit: maxAnswer, figures: t.sidecar.figures})
+func postToSidecar(t *tenant, path, form, parent string, answer any) error {
+	got, err := askSidecar(t.hop, &question{method: http.MethodPost, url: t.sidecar.url + path, form: form, limit: maxAnswer, parent: parent, figures: t.sidecar.figures})
 	if err != nil {
 		return err
 	}

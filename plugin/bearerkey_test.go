@@ -274,14 +274,14 @@ func TestBearerKeyFloodFromOneAddressWaits(t *testing.T) {
 	b.strange = keyPlaces
 	tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
 	for i := 0; i < keysWaiting/2; i++ {
-		if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), "198.51.100.7"); err != nil {
+		if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), "198.51.100.7", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.launch(tn, aKey("one too many"), "198.51.100.7"); err != errKeysUnavailable {
+	if _, err := b.launch(tn, aKey("one too many"), "198.51.100.7", ""); err != errKeysUnavailable {
 		t.Errorf("one too many: %v", err)
 	}
-	want, err := b.launch(tn, aKey("good"), "192.0.2.1")
+	want, err := b.launch(tn, aKey("good"), "192.0.2.1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,11 +309,11 @@ func TestBearerKeyFloodFromSomeAddressesLeavesRoom(t *testing.T) {
 		b.strange = keyPlaces
 		tn := &tenant{hop: &hopSealer{name: "wiki@docker"}}
 		for i := 0; i < keysWaiting; i++ {
-			if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), fmt.Sprint("stranger ", i%addresses)); err != nil {
+			if _, err := b.launch(tn, aKey(fmt.Sprint("invented-", i)), fmt.Sprint("stranger ", i%addresses), ""); err != nil {
 				t.Fatal(err)
 			}
 		}
-		good, err := b.launch(tn, aKey("good"), "192.0.2.1")
+		good, err := b.launch(tn, aKey("good"), "192.0.2.1", "")
 		if err != nil {
 			t.Errorf("%d addresses: %v", addresses, err)
 			continue
@@ -322,7 +322,7 @@ func TestBearerKeyFloodFromSomeAddressesLeavesRoom(t *testing.T) {
 			t.Errorf("%d addresses: %d wait of %d", addresses, b.queued, len(b.inflight))
 		}
 		// The other addresses take no place from each other, nor from this one.
-		if _, err := b.launch(tn, aKey("one too many"), "stranger 0"); addresses == 2 && err != errKeysUnavailable {
+		if _, err := b.launch(tn, aKey("one too many"), "stranger 0", ""); addresses == 2 && err != errKeysUnavailable {
 			t.Errorf("%d addresses: one too many: %v", addresses, err)
 		}
 		clock.Add(5)
@@ -404,9 +404,9 @@ func TestBearerKeyQuestionIsShared(t *testing.T) {
 	hop := &hopSealer{payload: []byte("{}")}
 	state := sidecarStateFor("test", "test", sidecar.server.URL, 300, hop)
 	tn := &tenant{hop: hop, sidecar: state}
-	first, err1 := state.bearer.launch(tn, aKey("ci"), "")
-	second, err2 := state.bearer.launch(tn, aKey("ci"), "")
-	other, err3 := state.bearer.launch(tn, aKey("other"), "")
+	first, err1 := state.bearer.launch(tn, aKey("ci"), "", "")
+	second, err2 := state.bearer.launch(tn, aKey("ci"), "", "")
+	other, err3 := state.bearer.launch(tn, aKey("other"), "", "")
 	if err1 != nil || err2 != nil || err3 != nil || first != second || first == other {
 		t.Errorf("%v, %v, %v; one flight for both: %t", err1, err2, err3, first == second)
 	}

@@ -3,7 +3,6 @@
 package plugin
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -138,8 +137,9 @@ func setOf(list []string) map[string]bool {
 	return set
 }
 
-// findDenyList returns the copy to judge by. It waits when there is no copy, or only an old one.
-func findDenyList(ctx context.Context, t *tenant) (*denyList, error) {
+// findDenyList returns the copy to judge a request by. It waits when there is no copy, or only an
+// old one.
+func findDenyList(req *http.Request, t *tenant) (*denyList, error) {
 	d := t.sidecar.deny
 	at := now().Unix()
 	d.mu.RLock()
@@ -149,19 +149,19 @@ func findDenyList(ctx context.Context, t *tenant) (*denyList, error) {
 	if list != nil && settled {
 		return list, nil
 	}
-	return d.find(ctx, t.hop)
+	return d.find(req, t.hop)
 }
 
 // find is findDenyList for the time when the document is due.
-func (d *denyCache) find(ctx context.Context, hop *hopSealer) (*denyList, error) {
+func (d *denyCache) find(req *http.Request, hop *hopSealer) (*denyList, error) {
 	d.mu.Lock()
 	at := now().Unix()
 	d.hop = hop
-	d.launch(at)
+	d.launch(at, req)
 	inflight := d.inflight
 	wait := d.overdue(at)
 	d.mu.Unlock()
-	if wait && inflight != nil && !inflight.wait(ctx) {
+	if wait && inflight != nil && !inflight.wait(req.Context()) {
 		return nil, errKeysUnavailable
 	}
 	d.mu.RLock()
@@ -178,7 +178,7 @@ func (d *denyCache) alive() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at := now().Unix()
-	d.launch(at)
+	d.launch(at, nil)
 	return !d.overdue(at)
 }
 
@@ -189,17 +189,19 @@ func (d *denyCache) overdue(at int64) bool {
 	return d.list == nil || !away && !during(d.fresh, at)
 }
 
-// launch starts a fetch when one is due and none is in the air; d.mu is held.
-func (d *denyCache) launch(at int64) {
+// launch starts a fetch when one is due and none is in the air; d.mu is held. req is the request
+// that may wait for it, or nil.
+func (d *denyCache) launch(at int64, req *http.Request) {
 	if during(d.pause, at) || d.inflight != nil {
 		return
 	}
 	d.inflight = newFlight()
 	hop := d.hop
 	last := d.list
+	parent := traceparentOf(req)
 	var list *denyList
 	fly(func() error {
-		got, err := d.download(hop, last)
+		got, err := d.download(hop, last, parent)
 		list = got
 		return err
 	}, func(err error) { d.land(hop, list, err) })
@@ -273,12 +275,12 @@ func (d *denyCache) confirmedLately() bool {
 // download returns the last copy itself when nothing has changed. It refuses a document with a
 // smaller serial, until nobody has confirmed the last copy for denyMemory: then the operator has
 // begun a new document.
-func (d *denyCache) download(hop *hopSealer, last *denyList) (*denyList, error) {
+func (d *denyCache) download(hop *hopSealer, last *denyList, parent string) (*denyList, error) {
 	etag := ""
 	if last != nil {
 		etag = last.etag
 	}
-	got, err := askSidecar(hop, &question{method: http.MethodGet, url: d.sidecar + "/hop/deny", etag: etag, limit: maxDenyBody, figures: d.figures})
+	got, err := askSidecar(hop, &question{method: http.MethodGet, url: d.sidecar + "/hop/deny", etag: etag, limit: maxDenyBody, parent: parent, figures: d.figures})
 	if err != nil {
 		return nil, err
 	}

@@ -118,6 +118,7 @@ func (b *bouncer) rewrite(p *httputil.ProxyRequest, hop, path string) {
 		delete(out.Header, name)
 	}
 	keepCookies(out.Header, true)
+	joinTrace(p.In.Context(), out.Header)
 	out.Header[hopHeader] = []string{hop}
 }
 

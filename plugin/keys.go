@@ -3,7 +3,6 @@
 package plugin
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
@@ -61,9 +60,9 @@ type keySet struct {
 	usedAt   int64      // Unix seconds of the last fetch or lookup in sidecarStates
 }
 
-// findKey returns the key with a kid. It waits only when no key is usable, or when the kid is
-// unknown and may be new.
-func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
+// findKey returns the key with a kid, for a request. It waits only when no key is usable, or when
+// the kid is unknown and may be new.
+func findKey(req *http.Request, t *tenant, kid string) (*verifyKey, error) {
 	k := t.sidecar.keys
 	at := now().Unix()
 	k.mu.RLock()
@@ -73,29 +72,29 @@ func findKey(ctx context.Context, t *tenant, kid string) (*verifyKey, error) {
 	if key != nil && settled {
 		return key, nil
 	}
-	return k.find(ctx, t.hop, kid)
+	return k.find(req, t.hop, kid)
 }
 
 // find is findKey for an unknown kid, and for a time when a fetch is due.
-func (k *keySet) find(ctx context.Context, hop *hopSealer, kid string) (*verifyKey, error) {
-	key, inflight, err := k.lookup(hop, kid)
+func (k *keySet) find(req *http.Request, hop *hopSealer, kid string) (*verifyKey, error) {
+	key, inflight, err := k.lookup(req, hop, kid)
 	if inflight == nil {
 		return key, err
 	}
-	if !inflight.wait(ctx) {
+	if !inflight.wait(req.Context()) {
 		return nil, errKeysUnavailable
 	}
 	return k.fetched(kid)
 }
 
 // lookup returns a key, or an error, or a flight to wait for.
-func (k *keySet) lookup(hop *hopSealer, kid string) (*verifyKey, *flight, error) {
+func (k *keySet) lookup(req *http.Request, hop *hopSealer, kid string) (*verifyKey, *flight, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at := now().Unix()
 	k.hop = hop
 	if !during(k.pause, at) {
-		k.launch(at)
+		k.launch(at, req)
 	}
 	usable := during(k.usable, at)
 	key := k.byID[kid]
@@ -104,7 +103,7 @@ func (k *keySet) lookup(hop *hopSealer, kid string) (*verifyKey, *flight, error)
 	}
 	if usable && k.failures == 0 && k.inflight == nil && !during(k.unknown, at) {
 		k.unknown = period{from: at, until: at + unknownPeriod}
-		k.launch(at)
+		k.launch(at, req)
 	}
 	if k.inflight != nil {
 		return nil, k.inflight, nil
@@ -139,7 +138,7 @@ func (k *keySet) alive() bool {
 	defer k.mu.Unlock()
 	at := now().Unix()
 	if !during(k.pause, at) {
-		k.launch(at)
+		k.launch(at, nil)
 	}
 	return during(k.usable, at)
 }
@@ -150,20 +149,22 @@ func (k *keySet) greet(hop *hopSealer) {
 	defer k.mu.Unlock()
 	k.hop = hop
 	k.ask = true
-	k.launch(now().Unix())
+	k.launch(now().Unix(), nil)
 }
 
-// launch starts a fetch unless one is in the air; k.mu is held.
-func (k *keySet) launch(at int64) {
+// launch starts a fetch unless one is in the air; k.mu is held. req is the request that may wait
+// for it, or nil.
+func (k *keySet) launch(at int64, req *http.Request) {
 	if k.inflight != nil {
 		return
 	}
 	k.usedAt = at
 	k.inflight = newFlight()
 	hop := k.hop
+	parent := traceparentOf(req)
 	var keys map[string]*verifyKey
 	fly(func() error {
-		got, err := k.download(hop)
+		got, err := k.download(hop, parent)
 		keys = got
 		return err
 	}, func(err error) { k.land(hop, keys, err) })
@@ -234,8 +235,8 @@ func (k *keySet) adopt(other *keySet) {
 }
 
 // download fetches the key set (RFC 7517 §5).
-func (k *keySet) download(hop *hopSealer) (map[string]*verifyKey, error) {
-	got, err := askSidecar(hop, &question{method: http.MethodGet, url: k.sidecar + "/oauth/jwks.json", limit: maxKeysBody, figures: k.figures})
+func (k *keySet) download(hop *hopSealer, parent string) (map[string]*verifyKey, error) {
+	got, err := askSidecar(hop, &question{method: http.MethodGet, url: k.sidecar + "/oauth/jwks.json", limit: maxKeysBody, parent: parent, figures: k.figures})
 	if err != nil {
 		return nil, err
 	}

@@ -139,10 +139,11 @@ type fakeSidecar struct {
 	last     *http.Request               // other than for the key set
 	hop      string                      // X-Mcpb-Hop of the last request of any kind
 	hold     chan struct{}               // key sets are not served before it is closed
+	parents  map[string]string           // path → traceparent of the last request
 }
 
 func startSidecar(t testing.TB) *fakeSidecar {
-	f := &fakeSidecar{jwks: jwksOf("k1"), deny: noDeny}
+	f := &fakeSidecar{jwks: jwksOf("k1"), deny: noDeny, parents: map[string]string{}}
 	f.server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(func() { f.server.Close() })
 	return f
@@ -151,6 +152,7 @@ func startSidecar(t testing.TB) *fakeSidecar {
 func (f *fakeSidecar) serve(rw http.ResponseWriter, req *http.Request) {
 	f.mu.Lock()
 	f.hop = strings.Join(req.Header[hopHeader], "|")
+	f.parents[req.URL.Path] = strings.Join(req.Header[parentHeader], "|")
 	jwks := f.jwks
 	deny := f.deny
 	answers := f.answers[req.URL.Path]

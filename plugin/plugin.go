@@ -317,7 +317,7 @@ func passSpecially(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) bool {
 	text := ""
 	if id.assertion != nil {
-		signed, err := assertionFor(req.Context(), e.tenant, id.assertion, req.Header["Authorization"])
+		signed, err := assertionFor(req, e.tenant, id.assertion)
 		if err != nil {
 			refuse(e, rw, req, err)
 			return false

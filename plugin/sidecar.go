@@ -27,6 +27,7 @@ type question struct {
 	report string // JSON, posted; empty: none
 	etag   string // makes the request conditional; empty: it is not
 	limit  int64  // bytes of the answer
+	parent string // traceparentOf; empty: no client's request waits for the answer
 	// Where a failure is counted; nil: nowhere. A hopSealer cannot know it: in Yaegi, two structs
 	// that hold pointers to each other cannot be assigned.
 	figures *figures
@@ -72,6 +73,9 @@ func sendQuestion(hop *hopSealer, ticket *hopTicket, q *question) (*sidecarAnswe
 	}
 	if q.etag != "" {
 		req.Header["If-None-Match"] = []string{q.etag}
+	}
+	if q.parent != "" {
+		req.Header[parentHeader] = []string{q.parent}
 	}
 	resp, err := hop.transport().RoundTrip(req)
 	if err != nil {

@@ -139,7 +139,7 @@ func reviveIdentity(t *tenant, req *http.Request) *identity {
 	if len(credentials) != 1 || !knows(t.sidecar.tokens, credentials[0]) {
 		return nil
 	}
-	if _, err := findDenyList(req.Context(), t); err != nil {
+	if _, err := findDenyList(req, t); err != nil {
 		return nil
 	}
 	return recallIdentity(t.sidecar, credentials)
