@@ -76,7 +76,7 @@ func Open(getenv func(string) string, log *slog.Logger, version string) (*Tracer
 	if variable == "OTEL_EXPORTER_OTLP_ENDPOINT" {
 		u = u.JoinPath("v1/traces")
 	}
-	t := &Tracer{collector: collector{url: u.String(), header: http.Header{}, timeout: 10 * time.Second, version: version, log: log, sending: make(chan struct{}, 1)}}
+	t := &Tracer{collector: collector{url: u.String(), header: http.Header{}, timeout: 10 * time.Second, version: version, log: log, now: time.Now, sending: make(chan struct{}, 1)}}
 	variable, headers := otlp("HEADERS")
 	pairs, ok := pairsOf(headers)
 	if !ok {

@@ -24,6 +24,7 @@ type collector struct {
 	about   []attribute // of the resource
 	version string
 	log     *slog.Logger
+	now     func() time.Time
 
 	sending chan struct{} // holds one while something is sent; all below is guarded by it
 	saidAt  time.Time
@@ -116,7 +117,7 @@ func (c *collector) asJSON(batch []*Span) ([]byte, error) {
 
 // send sends a batch once. What is not taken is lost: traces are no record.
 func (c *collector) send(ctx context.Context, batch []*Span, lost int) {
-	now := time.Now()
+	now := c.now()
 	c.unsent += lost
 	var err error
 	if now.Before(c.pausing) {
@@ -125,7 +126,7 @@ func (c *collector) send(ctx context.Context, batch []*Span, lost int) {
 	}
 	if err = c.post(ctx, batch); err != nil {
 		c.unsent += len(batch)
-		c.pausing = time.Now().Add(pause)
+		c.pausing = c.now().Add(pause)
 	}
 	if c.unsent > 0 && now.Sub(c.saidAt) >= sayAgain {
 		c.log.Warn("traces are lost: the collector does not take them, or there are too many", "spans", c.unsent, "cause", err)

@@ -63,7 +63,7 @@ func (t *Tracer) Serve(w http.ResponseWriter, r *http.Request, route, tenant str
 	}
 	p.sampled = t.samples(p, given)
 	method := methodOf(r.Method)
-	s := &Span{tracer: t, parent: p, name: method + " " + route, kind: serverKind, began: time.Now()}
+	s := &Span{tracer: t, parent: p, name: method + " " + route, kind: serverKind, began: t.now()}
 	rand.Read(s.id[:])
 	s.Note("http.request.method", method)
 	s.Note("http.route", route)
@@ -114,7 +114,7 @@ func Step(ctx context.Context, name string) (context.Context, *Span) {
 	}
 	p := above.parent
 	p.span = above.id
-	s := &Span{tracer: above.tracer, parent: p, name: name, kind: clientKind, began: time.Now()}
+	s := &Span{tracer: above.tracer, parent: p, name: name, kind: clientKind, began: above.tracer.now()}
 	rand.Read(s.id[:])
 	return context.WithValue(ctx, inContext{}, s), s
 }
@@ -158,7 +158,7 @@ func (s *Span) End() {
 	if s == nil || s.finished.Swap(true) || !s.parent.sampled {
 		return
 	}
-	s.took = time.Since(s.began)
+	s.took = s.tracer.now().Sub(s.began)
 	s.tracer.put(s)
 }
 

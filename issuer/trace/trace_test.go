@@ -255,6 +255,29 @@ func TestTracesThatAreNotTakenAreLostAndSaid(t *testing.T) {
 	}
 }
 
+// After a failure the collector is left alone for a while, and the log is told again only after a
+// longer one, with all that was lost meanwhile.
+func TestTracesPauseAfterAFailure(t *testing.T) {
+	asks := 0
+	tracer, log := opened(t, func(w http.ResponseWriter, r *http.Request) { asks++; w.WriteHeader(503) }, nil)
+	at := time.Unix(1800000000, 0)
+	tracer.now = func() time.Time { return at }
+	for _, c := range []struct {
+		after       time.Duration
+		asks, lines int
+	}{{0, 1, 1}, {pause - time.Second, 1, 1}, {time.Second, 2, 1}, {sayAgain, 3, 2}} {
+		at = at.Add(c.after)
+		tracer.one("")
+		tracer.Flush(t.Context())
+		if lines := strings.Count(log.String(), "traces are lost"); asks != c.asks || lines != c.lines {
+			t.Errorf("after %v more: asked %d times, said %d times", c.after, asks, lines)
+		}
+	}
+	if !strings.Contains(log.String(), "spans=3") {
+		t.Error(log)
+	}
+}
+
 // A redirect would take the headers of the collector elsewhere.
 func TestTraceExportFollowsNoRedirect(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
