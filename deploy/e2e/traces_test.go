@@ -4,16 +4,22 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 )
 
@@ -77,6 +83,272 @@ func TestTracesAreReadByOpenTelemetry(t *testing.T) {
 	for _, name := range []string{"http.request.method", "http.route", "http.response.status_code", "mcpbouncer.tenant", "service.name", "service.version", "team"} {
 		if facts[name] == "" {
 			t.Errorf("%s is absent: %v", name, facts)
+		}
+	}
+}
+
+// withCollector is a world whose sidecars send their spans to c, and whose Traefik does so too.
+func withCollector(c *collector, o rig.Options) rig.Options {
+	if o.Sidecar == nil {
+		o.Sidecar = map[string]string{}
+	}
+	o.Sidecar["OTEL_EXPORTER_OTLP_ENDPOINT"] = c.url
+	o.Static = map[string]any{"tracing": map[string]any{"otlp": map[string]any{"http": map[string]any{"endpoint": c.url + "/v1/traces"}}}}
+	return o
+}
+
+// The whole of it on real parts: Traefik, the sidecar, Dex and a provider that does everything, a
+// replay guard, a deny document, a client with a metadata document. Every span that the sidecar
+// knows arrives in the collector, as the child of what it belongs to, and tells nothing.
+func TestTraceGoesFromTraefikThroughTheSidecarToTheProvider(t *testing.T) {
+	t.Parallel()
+	c := startCollector(t, nil)
+	host, server := rig.StartDocumentHost(t), startToolServer(t, true)
+	everything := issuertest.NewProvider(t, nil)
+	const email = "person-whom-no-span-names@example.com"
+	good := issuertest.Behaviour{Revocation: true, UserInfo: map[string]any{"sub": "person-1", "email": email, "email_verified": true, "groups": []string{"staff"}}}
+	everything.Be(issuertest.Behaviour{DiscoveryStatus: http.StatusServiceUnavailable})
+	w := rig.New(t, withCollector(c, rig.Options{
+		Sidecar: map[string]string{
+			"BOUNCER_REPLAY_GUARD": rig.StartRedis(t, &rig.Logs{}).URL, "BOUNCER_DENY": "etc/deny.json",
+			"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem",
+			"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Basic%20for-the-collector-alone",
+		},
+		Image: map[string][]byte{"etc/documents.pem": host.CA, "etc/deny.json": []byte(`{"v":1,"serial":1}`)},
+		More:  []string{"every"},
+		Labels: map[string]string{
+			"wiki/toolScopes":      "search=wiki:read; *=wiki:write",
+			"wiki/scopeRules":      "*=wiki:read",
+			"wiki/identityHeaders": "assertion",
+			"every/providerIssuer": everything.Issuer, "every/clientID": everything.ClientID, "every/clientSecret": everything.Secret,
+			"every/allowedGroups": "staff", "every/refresh": "upstream", "every/upstreamCheckInterval": "0",
+		},
+		Servers: map[string]string{"wiki": server.port, "world": server.port},
+	}))
+	w.Front.Only("sidecar-a")
+	w.Secrets.Add("header of the collector", "for-the-collector-alone")
+	w.Secrets.Add("client secret", everything.Secret)
+
+	client := w.Wiki.Client()
+	tokens := client.Tokens(w.Wiki.Browser())
+	key, _ := w.Wiki.CreateKey("ci", "wiki:read", "1h")
+	for _, credential := range []string{tokens.Member("access_token"), key} {
+		if answer := client.Do(http.MethodPost, client.Public+"/mcp", messageHeader(credential), []byte(toolCall("search"))); answer.Status != http.StatusOK {
+			t.Fatalf("a call: %s", answer)
+		}
+	}
+	reached, _ := server.seen()
+	every := w.More["every"].Client()
+	every.ClientID = host.Publish(t, "/every.json", map[string]any{
+		"client_name": "Every", "redirect_uris": []string{every.Redirect}, "token_endpoint_auth_method": "none",
+		"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
+	})
+	// A sidecar reads the discovery document when it first hears of a tenant. So a request asks for
+	// it only where that failed.
+	rig.WaitFor(t, "a page without the discovery document", func() error {
+		if len(c.named("provider discovery")) == 0 {
+			every.Do(http.MethodGet, every.Begin().URL, nil, nil)
+			return errors.New("it was not asked for")
+		}
+		return nil
+	})
+	everything.Be(good)
+	rig.WaitFor(t, "a login with it", func() error {
+		_, err := w.More["every"].Browser().Visit(t.Context(), every.Begin().URL, every.Redirect)
+		return err
+	})
+	refreshed := every.Refresh(every.Tokens(w.More["every"].Browser()).Member("refresh_token"))
+	form := url.Values{"token": {refreshed.Member("refresh_token")}, "client_id": {every.ClientID}}
+	if answer := every.Do(http.MethodPost, every.Public+"/oauth/revoke", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())); answer.Status != http.StatusOK {
+		t.Fatalf("%s, then the revocation: %s", refreshed, answer)
+	}
+
+	// The client takes part, and one sends what is not a traceparent.
+	const clients = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for parent, path := range map[string]string{clients: "/oauth/a-client-takes-part", "garbage": "/oauth/garbage"} {
+		client.Do(http.MethodGet, client.Public+path, http.Header{"Traceparent": {parent}, "Tracestate": {"congo=t61rcWkgMzE"}}, nil)
+	}
+
+	var spans []collected
+	byID := map[string]collected{}
+	want := []string{
+		"GET /.well-known/oauth-authorization-server", "POST /oauth/register", "GET /oauth/authorize", "POST /oauth/consent", "GET /oauth/callback",
+		"POST /oauth/token", "POST /oauth/revoke", "GET unknown", "GET /oauth/jwks.json", "GET /hop/deny", "POST /hop/token", "POST /hop/assertion", "POST /hop/figures",
+		"provider discovery", "provider keys", "provider redeem", "provider userinfo", "provider refresh", "provider revoke",
+		"client document", "deny document", "replay guard",
+	}
+	rig.WaitFor(t, "the spans in the collector", func() error {
+		spans = c.spans()
+		for _, s := range spans {
+			byID[s.id] = s
+		}
+		for _, name := range want {
+			if c.named(name) == nil {
+				return fmt.Errorf("there is no %s", name)
+			}
+		}
+		for _, s := range spans {
+			if _, ok := byID[s.parent]; !ok && s.parent != "" && s.parent != clients[36:52] {
+				return fmt.Errorf("the parent of %s has not come", s.name)
+			}
+		}
+		if len(c.named("GET unknown")) < 2 {
+			return errors.New("there is one GET unknown")
+		}
+		return nil
+	})
+	for _, s := range spans {
+		if s.service != "mcpbouncer" {
+			continue
+		}
+		above, ok := byID[s.parent]
+		switch {
+		case s.name == "POST /hop/figures":
+			if s.parent != "" {
+				t.Errorf("%s, which no request waits for, has a parent", s.name)
+			}
+			continue
+		case s.kind == "Server" && s.parent == "" && (s.name == "GET /oauth/jwks.json" || s.name == "GET /hop/deny"):
+			continue // at the load, or by a request whose token was known
+		case !ok || above.trace != s.trace || above.kind != "Server":
+			t.Errorf("%s has the parent %+v", s.name, above)
+		case s.kind == "Server" && above.service != "traefik":
+			t.Errorf("%s is not a child of Traefik's span", s.name)
+		case s.kind == "Client" && above.service != "mcpbouncer":
+			t.Errorf("%s is not a child of the sidecar's span", s.name)
+		case s.start.Before(above.start) || s.end.After(above.end):
+			t.Errorf("%s is not within its parent", s.name)
+		}
+		if route, isForwarded := strings.CutPrefix(s.facts["http.route"], "/oauth/"); isForwarded && s.name != "GET /oauth/jwks.json" && !strings.HasSuffix(above.facts["url.path"], "/oauth/"+route) {
+			t.Errorf("%s is the child of the request of %s", s.name, above.facts["url.path"])
+		}
+		if wants := map[bool]string{true: "Client", false: "Server"}[s.facts["http.route"] == ""]; s.kind != wants {
+			t.Errorf("%s: kind %s", s.name, s.kind)
+		}
+		// Nothing else has failed than what the provider's 503 makes fail.
+		if failed := s.facts["http.response.status_code"] == "503"; failed != (s.status == "Error") || failed != (s.facts["error.type"] != "") {
+			t.Errorf("%s: status %s, %v", s.name, s.status, s.facts)
+		}
+	}
+	if discoveries := c.named("provider discovery"); discoveries[0].status != "Error" || discoveries[len(discoveries)-1].status != "Unset" {
+		t.Errorf("the discoveries: %+v", discoveries)
+	}
+	// What the plugin asked for a call belongs to the trace of the call.
+	for _, name := range []string{"GET /oauth/jwks.json", "GET /hop/deny", "POST /hop/token", "POST /hop/assertion"} {
+		if !slices.ContainsFunc(c.named(name), func(s collected) bool { return byID[s.parent].facts["url.path"] == "/wiki/mcp" }) {
+			t.Errorf("no %s belongs to a call", name)
+		}
+	}
+	// Traefik makes a span for the MCP server, which gets its id.
+	parent := reached.Get("Traceparent")
+	if len(parent) != 55 || byID[parent[36:52]].service != "traefik" || byID[parent[36:52]].kind != "Client" {
+		t.Errorf("the MCP server got traceparent %q", parent)
+	}
+	for _, s := range c.named("GET unknown") {
+		if s.trace == clients[3:35] && (s.state != "congo=t61rcWkgMzE" || byID[s.parent].parent != clients[36:52]) || s.trace != clients[3:35] && s.state != "" {
+			t.Errorf("%+v", s)
+		}
+	}
+	// The provider gets the id of the sidecar's span.
+	got := map[string]bool{}
+	for _, r := range w.Wiki.Provider.Requests() {
+		if parent := r.Header.Get("Traceparent"); parent != "" {
+			got[r.Path+" "+byID[parent[36:52]].name] = true
+			if r.Header.Get("Tracestate") != "" {
+				t.Errorf("the provider got tracestate at %s", r.Path)
+			}
+		}
+	}
+	if !got["/dex/token provider redeem"] || !got["/dex/keys provider keys"] {
+		t.Errorf("the provider got traceparent for %v", got)
+	}
+	// Nobody's secrets are in it. Traefik puts REDACTED for each parameter of a query.
+	for _, service := range []string{"mcpbouncer", "traefik"} {
+		text := c.text(t, service)
+		for _, found := range w.Secrets.In(text) {
+			t.Errorf("%.200s", found)
+		}
+		for _, person := range []string{email, w.Wiki.Provider.Username, "person-1"} {
+			if strings.Contains(text, person) {
+				t.Errorf("%s names %s", service, person)
+			}
+		}
+	}
+	if text := c.text(t, "mcpbouncer"); strings.Contains(text, "code=") || strings.Contains(text, "state=") || strings.Contains(text, "url.") {
+		t.Error("a span of the sidecar has a URL")
+	}
+	for _, s := range spans {
+		if s.service == "traefik" && strings.HasSuffix(s.facts["url.path"], "/oauth/callback") && s.facts["url.query"] != "code=REDACTED&state=REDACTED" {
+			t.Errorf("Traefik's span of the callback has the query %q", s.facts["url.query"])
+		}
+	}
+	for _, name := range w.Logs.Names() {
+		for _, found := range w.Secrets.In(w.Logs.Text(name)) {
+			if strings.HasPrefix(found, "header of the collector") {
+				t.Errorf("%s: %s", name, found)
+			}
+		}
+	}
+}
+
+// Without Traefik's tracing the client's trace goes on: past Traefik to the sidecar and the MCP
+// server, in headers and in messages, with rules for tools and without.
+func TestTraceOfAClientWhereTraefikTracesNothing(t *testing.T) {
+	t.Parallel()
+	c, server := startCollector(t, nil), startToolServer(t, true)
+	o := withCollector(c, rig.Options{
+		Labels:  map[string]string{"wiki/toolScopes": "search=wiki:read; *=wiki:write"},
+		Servers: map[string]string{"wiki": server.port, "world": server.port},
+	})
+	o.Static = nil
+	w := rig.New(t, o)
+	parents := map[string]string{ // trace id → parent
+		"00000000000000000000000000000001": "b7ad6b7169203331", "00000000000000000000000000000002": "b7ad6b7169203332",
+	}
+	for trace, id := range parents {
+		tn := map[string]*rig.Tenant{"b7ad6b7169203331": w.Wiki, "b7ad6b7169203332": w.World}[id]
+		client := tn.Client()
+		key, _ := tn.CreateKey("ci", "wiki:read", "1h")
+		header := messageHeader(key)
+		parent := "00-" + trace + "-" + id + "-01"
+		header.Set("Traceparent", parent)
+		header.Set("Tracestate", "congo=t61rcWkgMzE")
+		message := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{},"_meta":{"traceparent":"` + parent + `", "tracestate":"a=\u0031"}}}`
+		if answer := client.Do(http.MethodPost, client.Public+"/mcp", header, []byte(message)); answer.Status != http.StatusOK {
+			t.Fatalf("%s: %s", tn.Name, answer)
+		}
+		if got, body := server.seen(); body != message || got.Get("Traceparent") != parent || got.Get("Tracestate") != "congo=t61rcWkgMzE" {
+			t.Errorf("%s: the MCP server got %v %s", tn.Name, got, body)
+		}
+		client.Do(http.MethodGet, client.Public+"/oauth/a-page", header, nil)
+		header.Set("Traceparent", "garbage")
+		client.Do(http.MethodGet, client.Public+"/oauth/garbage", header, nil)
+		if answer := client.Do(http.MethodPost, client.Public+"/mcp", header, []byte(message)); answer.Status != http.StatusOK {
+			t.Errorf("%s, with garbage: %s", tn.Name, answer)
+		}
+	}
+	rig.WaitFor(t, "the spans in the collector", func() error {
+		if got := len(c.named("GET unknown")); got != 4 {
+			return fmt.Errorf("%d of the pages' spans have come", got)
+		}
+		return nil
+	})
+	found := map[string]bool{}
+	for _, s := range c.spans() {
+		if parent := parents[s.trace]; parent != "" && s.kind == "Server" {
+			if s.parent != parent || s.name == "GET unknown" && s.state != "congo=t61rcWkgMzE" {
+				t.Errorf("%+v", s)
+			}
+			found[s.trace+" "+s.name] = true
+		} else if s.name == "GET unknown" && (s.parent != "" || s.state != "") {
+			t.Errorf("garbage was continued: %+v", s)
+		}
+	}
+	for trace := range parents {
+		for _, name := range []string{"GET unknown", "POST /hop/token"} {
+			if !found[trace+" "+name] {
+				t.Errorf("no %s is in the trace of the client: %v", name, found)
+			}
 		}
 	}
 }

@@ -27,7 +27,7 @@ type MCPServer struct {
 	seen   []Seen
 }
 
-// Seen is one request as it reached the MCP server.
+// Seen is one request as it reached a server.
 type Seen struct {
 	Method string
 	Path   string

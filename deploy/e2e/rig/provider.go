@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type Provider struct {
 
 	mu      sync.Mutex
 	posts   []TokenPost
+	seen    []Seen
 	fault   http.Handler
 	rotated string // the client secret that is known instead of ClientSecret
 }
@@ -89,6 +91,13 @@ func (p *Provider) Posts(grant string) []TokenPost {
 		}
 	}
 	return of
+}
+
+// Requests lists the requests so far.
+func (p *Provider) Requests() []Seen {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.seen)
 }
 
 // Fault lets h answer at the token endpoint in the provider's place; nil ends that.
@@ -248,6 +257,9 @@ func (p *Provider) frontOver(t T, secrets *Secrets, backend, tokenPath string, o
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		p.mu.Lock()
+		p.seen = append(p.seen, Seen{r.Method, r.URL.Path, r.Header.Clone()})
+		p.mu.Unlock()
 		if r.URL.Path != tokenPath || r.Method != http.MethodPost {
 			proxy.ServeHTTP(w, r)
 			return
