@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -145,7 +146,7 @@ func badValue(member, what string) error {
 
 // parseTenant reads the payload of a hop header. Its errors are a *refusal.
 func parseTenant(payload []byte) (*tenant, error) {
-	t := &tenant{}
+	t := &tenant{sum: sha256.Sum256(payload)}
 	if err := decodeTenant(payload, t); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
 	"strings"
@@ -30,35 +31,40 @@ type about struct {
 // record is the one way by which a decision gets into the log. It names tenant, client, person and
 // login in all lines alike, so that lines can be joined.
 func (s *Issuer) record(e audit.Event, a about, facts ...any) {
-	ctx := context.Background()
-	if !s.Log.Enabled(ctx, e.Level) {
+	ctx, handler := context.Background(), s.Log.Handler()
+	if !handler.Enabled(ctx, e.Level) {
 		return
 	}
-	args := append(make([]any, 0, len(facts)+14), "event", e.Name)
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("event", e.Name))
 	if a.tenant != nil {
-		args = append(args, a.tenant.named())
+		attrs = append(attrs, a.tenant.named())
 	}
 	if a.client != "" {
-		args = append(args, "client", sealing.Fingerprint(a.client))
+		attrs = append(attrs, slog.String("client", sealing.Fingerprint(a.client)))
 		if isDocumentURL(a.client) { // other ids are long, and the check reads them whole
 			if _, err := checkDocumentURL(a.client); err == nil {
-				args = append(args, "document", a.client)
+				attrs = append(attrs, slog.String("document", a.client))
 			}
 		}
 	}
 	if a.request != "" {
-		args = append(args, "request", a.request)
+		attrs = append(attrs, slog.String("request", a.request))
 	}
 	if a.subject != "" {
-		args = append(args, "subject", s.Ring.Pseudonym(a.tenant.id, a.subject))
+		attrs = append(attrs, slog.String("subject", s.Ring.Pseudonym(a.tenant.id, a.subject)))
 		if s.LogSubjects {
-			args = append(args, "sub", a.subject)
+			attrs = append(attrs, slog.String("sub", a.subject))
 		}
 	}
 	if a.login != "" {
-		args = append(args, "family", a.login)
+		attrs = append(attrs, slog.String("family", a.login))
 	}
-	s.Log.Log(ctx, e.Level, e.Message, append(args, facts...)...)
+	// A line is made here and not by the logger, which would look for its caller each time.
+	line := slog.NewRecord(time.Now(), e.Level, e.Message, 0)
+	line.AddAttrs(attrs...)
+	line.Add(facts...)
+	_ = handler.Handle(ctx, line)
 }
 
 // announce tells the operator what else the first person who fails would find out. It does so when
@@ -140,7 +146,7 @@ func (s *Issuer) announceChange(t *tenant) {
 		s.record(audit.ResourceMoved, about{tenant: t}, "before", old.PublicURL)
 	}
 	old := s.met.replace("issuer "+t.PublicURL, t)
-	if old == nil {
+	if old == nil || old.sum == t.sum {
 		return
 	}
 	for i, now := range t.labels() {

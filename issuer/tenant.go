@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -107,6 +108,7 @@ type tenant struct {
 	// UpstreamCheckInterval is the label `upstreamCheckInterval` in seconds, 0 to 86,400.
 	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600" example:"0"`
 
+	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
 	secure     bool   // https

@@ -38,9 +38,11 @@ func Product(clientID string, redirectURIs []string, name string) string {
 	begins := func(text string, with []string) bool {
 		return slices.ContainsFunc(with, func(b string) bool { return strings.HasPrefix(text, b) })
 	}
-	for _, k := range known {
-		if begins(clientID, k.ids) {
-			return k.product
+	if strings.Contains(clientID[:min(len(clientID), len("machine:"))], ":") { // no other has one
+		for _, k := range known {
+			if begins(clientID, k.ids) {
+				return k.product
+			}
 		}
 	}
 	if strings.HasPrefix(clientID, "https://") { // its host vouches for it; its name does not
