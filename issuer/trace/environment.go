@@ -93,6 +93,7 @@ func Open(getenv func(string) string, log *slog.Logger, version string) (*Tracer
 		t.timeout = time.Duration(milliseconds) * time.Millisecond
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.TLSClientConfig = &tls.Config{Time: func() time.Time { return t.now() }}
 	if variable, file := otlp("CERTIFICATE"); file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -102,7 +103,7 @@ func Open(getenv func(string) string, log *slog.Logger, version string) (*Tracer
 		if !roots.AppendCertsFromPEM(text) {
 			return nil, fmt.Errorf("%s: %s holds no certificate in PEM", variable, file)
 		}
-		base.TLSClientConfig = &tls.Config{RootCAs: roots}
+		base.TLSClientConfig.RootCAs = roots
 	}
 	t.client = outgoing.NewClient(base, 0) // post has the timeout
 	if t.about, err = aboutService(get, version); err != nil {

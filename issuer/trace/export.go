@@ -3,8 +3,10 @@ package trace
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,7 +30,8 @@ type collector struct {
 
 	sending chan struct{} // holds one while something is sent; all below is guarded by it
 	saidAt  time.Time
-	unsent  int // spans since then
+	unsent  int   // spans since then
+	cause   error // of the last of them
 	pausing time.Time
 }
 
@@ -118,18 +121,24 @@ func (c *collector) asJSON(batch []*Span) ([]byte, error) {
 // send sends a batch once. What is not taken is lost: traces are no record.
 func (c *collector) send(ctx context.Context, batch []*Span, lost int) {
 	now := c.now()
-	c.unsent += lost
-	var err error
+	lose := func(spans int, cause error) {
+		if spans > 0 {
+			c.unsent, c.cause = c.unsent+spans, cause
+		}
+	}
+	lose(lost, errMany)
 	if now.Before(c.pausing) {
 		c.unsent += len(batch)
 		return
 	}
-	if err = c.post(ctx, batch); err != nil {
-		c.unsent += len(batch)
+	if refused, err := c.post(ctx, batch); err != nil {
+		lose(len(batch), err)
 		c.pausing = c.now().Add(pause)
+	} else {
+		lose(refused, errPartial)
 	}
 	if c.unsent > 0 && now.Sub(c.saidAt) >= sayAgain {
-		c.log.Warn("traces are lost: the collector does not take them, or there are too many", "spans", c.unsent, "cause", err)
+		c.log.Warn("traces are lost: the collector does not take them, or there are too many", "spans", c.unsent, "cause", c.cause, "remedy", remedyOf(c.cause))
 		c.saidAt, c.unsent = now, 0
 	}
 }
@@ -141,28 +150,81 @@ func (t *Tracer) CloseIdleConnections() {
 	}
 }
 
-func (c *collector) post(ctx context.Context, batch []*Span) error {
+var (
+	errMany = fmt.Errorf("more than %d spans waited", mostWaiting)
+	// What the collector says of it is not shown.
+	errPartial = errors.New("the collector took a part only")
+)
+
+// refusal is an HTTP status of the collector that is no success.
+type refusal int
+
+func (r refusal) Error() string { return fmt.Sprintf("the collector answered %d", int(r)) }
+
+// post returns how many spans of a batch were refused in an answer that is a success (OTLP/HTTP,
+// Partial Success).
+func (c *collector) post(ctx context.Context, batch []*Span) (refused int, err error) {
 	text, err := c.asJSON(batch)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(text))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.Header = c.header.Clone()
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "mcpbouncer")
 	resp, err := c.client.Do(r)
 	if err != nil {
-		return outgoing.Redact(err)
+		return 0, outgoing.Redact(err)
 	}
 	defer resp.Body.Close()
-	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("the collector answered %d", resp.StatusCode)
+		return 0, refusal(resp.StatusCode)
 	}
-	return nil
+	var answer struct {
+		Partial struct {
+			Rejected json.Number `json:"rejectedSpans"` // a number, or one in a text
+		} `json:"partialSuccess"`
+	}
+	json.Unmarshal(body, &answer) // an answer that is none says that all were taken
+	n, _ := answer.Partial.Rejected.Int64()
+	return int(min(max(n, 0), int64(len(batch)))), nil
+}
+
+// remedyOf says what the operator can do about spans that were lost.
+func remedyOf(cause error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		answered  refusal
+	)
+	switch {
+	case cause == errMany:
+		return "trace a share: set OTEL_TRACES_SAMPLER to traceidratio and OTEL_TRACES_SAMPLER_ARG to less than 1"
+	case cause == errPartial:
+		return "see the collector's log"
+	case errors.As(cause, &authority):
+		return "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file of the authority that signed the collector's certificate"
+	case errors.As(cause, &name):
+		return "give in OTEL_EXPORTER_OTLP_ENDPOINT the name that stands in the collector's certificate"
+	case errors.As(cause, &invalid):
+		return "renew the collector's certificate; if it is good, set the clocks (NTP)"
+	case errors.Is(cause, http.ErrSchemeMismatch):
+		return "the collector speaks no TLS: let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"
+	case !errors.As(cause, &answered):
+		return "see whether the collector runs, and whether OTEL_EXPORTER_OTLP_ENDPOINT is its address for HTTP: that has port 4318 as a rule, and 4317 is for gRPC"
+	}
+	switch answered {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "give the credential that the collector wants in OTEL_EXPORTER_OTLP_HEADERS"
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType:
+		return "what answers takes no OTLP/HTTP with JSON there: see scheme, port and path of OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken with its path"
+	}
+	return "see the collector's log"
 }

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
+	stdlog "log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +212,8 @@ func TestTraceSamplersDecide(t *testing.T) {
 		{"traceidratio", "0", false, false, false},
 		{"traceidratio", "1", true, true, true},
 		{"parentbased_traceidratio", "0", false, true, false},
+		{"parentbased_traceidratio", "1", true, true, false},
+		{"parentbased_traceidratio", "", true, true, false},
 	} {
 		tracer, _ := opened(t, func(http.ResponseWriter, *http.Request) {}, map[string]string{"OTEL_TRACES_SAMPLER": c.sampler, "OTEL_TRACES_SAMPLER_ARG": c.share})
 		for header, want := range map[string]bool{"": c.none, given: c.sampled, no: c.notSampled} {
@@ -274,6 +281,70 @@ func TestTracesPauseAfterAFailure(t *testing.T) {
 		}
 	}
 	if !strings.Contains(log.String(), "spans=3") {
+		t.Error(log)
+	}
+}
+
+// Whatever is wrong between here and the collector, the log says what to do, and shows neither a
+// header's value nor what was answered.
+func TestTracesThatAreLostHaveARemedy(t *testing.T) {
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer secure.Close()
+	secure.Config.ErrorLog = stdlog.New(io.Discard, "", 0)
+	answering := func(status int, body string) *httptest.Server {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			io.WriteString(w, body)
+		}))
+		t.Cleanup(s.Close)
+		return s
+	}
+	gone := answering(200, "")
+	gone.Close()
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := secure.Certificate().NotAfter.Add(time.Hour)
+	_, port, _ := net.SplitHostPort(secure.Listener.Addr().String())
+	for _, c := range []struct {
+		name, endpoint, certificate string
+		at                          time.Time
+		says                        string // empty: nothing is lost
+	}{
+		{"a good one", secure.URL, authority, time.Time{}, ""},
+		{"another authority", secure.URL, "", time.Time{}, "set OTEL_EXPORTER_OTLP_CERTIFICATE"},
+		{"another name", "https://localhost:" + port, authority, time.Time{}, "the name that stands in the collector's certificate"},
+		{"expired", secure.URL, authority, late, "renew the collector's certificate"},
+		{"no TLS", strings.Replace(answering(200, "{}").URL, "http:", "https:", 1), "", time.Time{}, "begin with http://"},
+		{"TLS", strings.Replace(secure.URL, "https:", "http:", 1), "", time.Time{}, "see scheme, port and path"},
+		{"nobody", gone.URL, "", time.Time{}, "see whether the collector runs"},
+		{"not allowed", answering(401, "secret words").URL, "", time.Time{}, "OTEL_EXPORTER_OTLP_HEADERS"},
+		{"another path", answering(404, "secret words").URL, "", time.Time{}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken with its path"},
+		{"in need", answering(503, "secret words").URL, "", time.Time{}, "see the collector's log"},
+		{"takes a part", answering(200, `{"partialSuccess":{"rejectedSpans":"1","errorMessage":"secret words"}}`).URL, "", time.Time{}, "took a part only"},
+		{"takes all", answering(200, `{"partialSuccess":{"rejectedSpans":0}}`).URL, "", time.Time{}, ""},
+		{"answers no JSON", answering(200, "secret words").URL, "", time.Time{}, ""},
+	} {
+		tracer, log := opened(t, nil, map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": c.endpoint, "OTEL_EXPORTER_OTLP_CERTIFICATE": c.certificate, "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Basic%20secret",
+		})
+		if !c.at.IsZero() {
+			tracer.now = func() time.Time { return c.at }
+		}
+		tracer.one("")
+		tracer.Flush(t.Context())
+		text := log.String()
+		if strings.Contains(text, "traces are lost") != (c.says != "") || !strings.Contains(text, c.says) || strings.Contains(text, "secret") {
+			t.Errorf("%s: %s", c.name, text)
+		}
+	}
+	many, log := opened(t, func(http.ResponseWriter, *http.Request) {}, nil)
+	many.lost = 1
+	many.one("")
+	many.Flush(t.Context())
+	if !strings.Contains(log.String(), "set OTEL_TRACES_SAMPLER to traceidratio") || !strings.Contains(log.String(), "more than 2048 spans waited") {
 		t.Error(log)
 	}
 }
