@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
@@ -21,6 +24,9 @@ import (
 type collector struct {
 	url  string
 	sink *consumertest.TracesSink
+
+	mu            sync.Mutex
+	authorization []string // of the last request, where the configuration includes metadata
 }
 
 // startCollector starts a receiver with what stands under `http` in its configuration, besides the
@@ -43,7 +49,16 @@ func startCollector(t *testing.T, http map[string]any) *collector {
 	if err := confmap.NewFromStringMap(map[string]any{"protocols": map[string]any{"http": options}}).Unmarshal(config); err != nil {
 		t.Fatal(err)
 	}
-	receiver, err := factory.CreateTraces(t.Context(), receivertest.NewNopSettings(factory.Type()), config, c.sink)
+	next, err := consumer.NewTraces(func(ctx context.Context, traces ptrace.Traces) error {
+		c.mu.Lock()
+		c.authorization = client.FromContext(ctx).Metadata.Get("authorization")
+		c.mu.Unlock()
+		return c.sink.ConsumeTraces(ctx, traces)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiver, err := factory.CreateTraces(t.Context(), receivertest.NewNopSettings(factory.Type()), config, next)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -350,5 +355,50 @@ func TestTraceOfAClientWhereTraefikTracesNothing(t *testing.T) {
 				t.Errorf("no %s is in the trace of the client: %v", name, found)
 			}
 		}
+	}
+}
+
+// The collector's certificate is verified, and its headers reach it alone.
+func TestTracesGoOnlyToACollectorThatProvesItself(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(nil) // has a certificate and its key
+	server.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(server.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: server.Certificate().Raw}, "key.pem": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := startCollector(t, map[string]any{
+		"tls":              map[string]any{"cert_file": filepath.Join(dir, "cert.pem"), "key_file": filepath.Join(dir, "key.pem")},
+		"include_metadata": true,
+	})
+	for authority, want := range map[string]int{"": 0, filepath.Join(dir, "cert.pem"): 1} {
+		variables := map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": c.url, "OTEL_EXPORTER_OTLP_CERTIFICATE": authority,
+			"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20for-the-collector-alone",
+		}
+		log := &bytes.Buffer{}
+		tracer, err := trace.Open(func(name string) string { return variables[name] }, slog.New(slog.NewTextHandler(log, nil)), "1.2.3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, span := tracer.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), "/", "wiki")
+		span.End()
+		tracer.Flush(t.Context())
+		if got := len(c.spans()); got != want {
+			t.Errorf("with authority %q: %d spans", authority, got)
+		}
+		if lost := strings.Contains(log.String(), "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file"); lost == (want > 0) || strings.Contains(log.String(), "for-the-collector-alone") {
+			t.Errorf("with authority %q: %s", authority, log)
+		}
+		c.sink.Reset()
+	}
+	if got := fmt.Sprint(c.authorization); got != "[Bearer for-the-collector-alone]" {
+		t.Errorf("the collector got Authorization %s", got)
 	}
 }
