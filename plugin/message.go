@@ -33,12 +33,8 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 		return false, false
 	}
 	v := mcp.Inspect(r, h, body)
-	if v.Code != 0 {
-		refuseVerdict(r, rw, req, e, id, v)
-		return false, false
-	}
-	if len(v.Needed) > 0 && !hasScopes(id.scopes, v.Needed) {
-		refuseScopes(r, rw, req, e, id, v, body)
+	if v.Code != 0 || v.Needed != nil && !hasScopes(id.scopes, v.Needed) {
+		refuseVerdict(r, rw, req, e, id, v, body)
 		return false, false
 	}
 	if v.Calls != "" {
@@ -68,7 +64,11 @@ func refuseMedia(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *end
 	refuseMessage(rw, req, http.StatusUnsupportedMediaType, mcp.CodeInvalid, "null", "send application/json in UTF-8, not encoded")
 }
 
-func refuseVerdict(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, v *mcp.Verdict) {
+func refuseVerdict(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, v *mcp.Verdict, body []byte) {
+	if v.Code == 0 {
+		refuseScopes(r, rw, req, e, id, v, body)
+		return
+	}
 	countCause(e.sidecar.figures, "message")
 	recordRefused(r, req.Header, id, v.Calls)
 	if v.Unknown != "" {

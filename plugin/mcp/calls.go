@@ -22,9 +22,15 @@ var plainInCalls = strings.NewReplacer(",", "", "%", "").Replace(visible)
 // URI of a resource, a task). Arguments are never in it. A client has chosen all of it, so whatever
 // is not visible US-ASCII is percent-encoded, and a longer name is cut and ends in "…".
 func nameCall(c *call) string {
-	if c.subject != "" && len(c.method)+len(c.subject) <= maxCalled && strings.Trim(c.method+c.subject, plainInCalls) == "" {
-		return c.method + " " + c.subject
+	text := c.method + c.subject
+	if c.subject == "" || len(text) > maxCalled || strings.Trim(text, plainInCalls) != "" {
+		return nameClosely(c)
 	}
+	return c.method + " " + c.subject
+}
+
+// nameClosely is nameCall for a call that is not named by two plain texts.
+func nameClosely(c *call) string {
 	names := []string{encodeCalled(c.method)}
 	if c.subject != "" {
 		names = append(names, encodeCalled(c.subject))
@@ -48,6 +54,13 @@ func encodeCalled(name string) string {
 // judgeNamed is judge for a call that is to be named. Nothing that could be a tool, a prompt or a
 // resource may be left out of the record.
 func judgeNamed(r *Rules, headers http.Header, c *call, modern string) *Verdict {
+	if !r.guards && c.subject != "" && modern == "" && headers["Mcp-Method"] == nil && headers["Mcp-Name"] == nil {
+		return &Verdict{Calls: nameCall(c)} // what judge would find of it
+	}
+	return judgeAndName(r, headers, c, modern)
+}
+
+func judgeAndName(r *Rules, headers http.Header, c *call, modern string) *Verdict {
 	v := judge(r, headers, c, modern)
 	v.Calls = nameCall(c)
 	if len(v.Calls) > maxCalls {

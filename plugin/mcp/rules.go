@@ -32,6 +32,7 @@ type Rules struct {
 	resources *ruleTable            // the one of resources
 	subjects  map[string]*ruleTable // by method: the table that guards its subject
 	scopes    string                // all that the rules name, each between blanks
+	guards    bool                  // there is a rule
 	calls     bool                  // Lists.Calls
 }
 
@@ -67,6 +68,7 @@ func NewRules(lists *Lists) *Rules {
 		}
 	}
 	named := append(append(scopesOf(methods), scopesOf(tools)...), append(scopesOf(resources), scopesOf(prompts)...)...)
+	r.guards = len(named) > 0
 	r.scopes = " " + strings.Join(named, " ") + " "
 	return r
 }
