@@ -15,7 +15,7 @@ import (
 )
 
 const aboutLint = `Reads FILEs that together are one deployment, and says what is wrong with it, with file, line and the corrected line: compose files,
-and Traefik's dynamic and static files, in YAML. Variables are taken from a file .env beside a compose file. It asks nobody.
+Traefik's dynamic and static files, Kubernetes manifests, in YAML. Variables are taken from a file .env beside a compose file. It asks nobody.
 With --docker it reads the running containers instead of a compose file: it asks the Docker API for two lists, and changes nothing.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `

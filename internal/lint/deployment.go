@@ -25,26 +25,30 @@ type deployment struct {
 	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
 	static      *tree               // Traefik's own configuration; nil: not given
 	staticFlags bool                // it is written as flags or variables
+	kube        kube
 	lines       map[string][]string // of each file, for the corrected line
 }
 
 // service is a container of Compose, or a running one.
 type service struct {
-	name     string
-	aliases  []string // other names in its networks
-	image    string
-	command  []value
-	mounts   string // targets of its volumes, and what leads there
-	running  bool
-	health   string // of a running one: empty or none, starting, healthy, unhealthy
-	env      map[string]value
-	envFile  bool // variables that lint does not see may be set
-	networks []string
-	host     bool // network_mode: host, or another that lint does not follow
-	ports    *tree
-	labels   map[string]value
-	listed   bool // labels are a list of NAME=VALUE
-	envList  bool // so is the environment
+	name    string
+	aliases []string // other names in its networks
+	// Of Kubernetes; empty elsewhere. pod are the labels that Services select.
+	namespace string
+	pod       *tree
+	image     string
+	command   []value
+	mounts    string // targets of its volumes, and what leads there
+	running   bool
+	health    string // of a running one: empty or none, starting, healthy, unhealthy
+	env       map[string]value
+	envFile   bool // variables that lint does not see may be set
+	networks  []string
+	host      bool // network_mode: host, or another that lint does not follow
+	ports     *tree
+	labels    map[string]value
+	listed    bool // labels are a list of NAME=VALUE
+	envList   bool // so is the environment
 	// partial says that more of the service stands elsewhere: there is neither an image nor how to
 	// build one, without which Compose starts nothing.
 	partial bool
@@ -61,6 +65,8 @@ type router struct {
 	entryPoints    []string // nil: the default ones
 	tls            bool
 	owner          *service // nil: of a file
+	namespace      string   // of a manifest
+	refs           map[string]*kubeName
 	place
 }
 
@@ -71,13 +77,15 @@ type middleware struct {
 	spelt          map[string]string // option as written
 	chain          []string
 	owner          *service
+	namespace      string // of a manifest
+	plugin         place  // of the plugin's name; empty in labels
 	place
 }
 
 // read reads files, and containers where Docker's API has an address, that together are one
 // deployment.
 func read(ctx context.Context, files []string, docker string) (*deployment, error) {
-	d := &deployment{backends: map[string][]string{}, lines: map[string][]string{}}
+	d := &deployment{backends: map[string][]string{}, lines: map[string][]string{}, kube: kube{services: map[string]*tree{}, refs: map[string]*kubeName{}}}
 	r := &reader{}
 	for _, file := range files {
 		if err := d.file(r, file); err != nil {
@@ -93,6 +101,7 @@ func read(ctx context.Context, files []string, docker string) (*deployment, erro
 		}
 	}
 	d.readStatic()
+	d.joinKube()
 	for _, s := range d.services {
 		if on, set := s.enabled(); on || !set {
 			d.labels(s)
@@ -139,6 +148,8 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		return err
 	}
 	switch {
+	case plain.has("apiVersion"):
+		d.manifest(plain)
 	case plain.has("services") && !plain.has("http"), plain.isLabels(), plain.get("labels").isLabels():
 		env := map[string]string{}
 		if content, err := os.ReadFile(filepath.Join(filepath.Dir(file), ".env")); err == nil {
@@ -161,11 +172,9 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		d.dynamic(plain.get("http"))
 	case plain.has("entryPoints") || plain.has("providers") || plain.has("experimental"):
 		d.static = plain
-	case plain.has("apiVersion"):
-		return errors.New("line 1: Kubernetes manifests are not read yet")
 	case len(plain.keys) == 0:
 	default:
-		return fmt.Errorf("line %d: this is neither a compose file (services:), nor a dynamic file (http:) or the static configuration (entryPoints:) of Traefik", plain.line)
+		return fmt.Errorf("line %d: this is neither a compose file (services:), nor a dynamic file (http:) or the static configuration (entryPoints:) of Traefik, nor a manifest (apiVersion:)", plain.line)
 	}
 	return nil
 }
@@ -392,11 +401,19 @@ func serverOf(text string) string {
 	if err != nil || u.Host == "" {
 		return text
 	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "h2c": "80"}[u.Scheme]
+	return strings.ToLower(u.Hostname()) + ":" + portOf(u)
+}
+
+func portOf(u *url.URL) string {
+	switch port := u.Port(); {
+	case port != "":
+		return port
+	case u.Scheme == "https":
+		return "443"
+	case u.Scheme == "http" || u.Scheme == "h2c":
+		return "80"
 	}
-	return strings.ToLower(u.Hostname()) + ":" + port
+	return ""
 }
 
 // dynamic reads a file of Traefik's file provider.
@@ -422,29 +439,7 @@ func (d *deployment) dynamic(http *tree) {
 	}
 	if middlewares := http.get("middlewares"); middlewares != nil {
 		for _, name := range middlewares.keys {
-			from := middlewares.at[name]
-			m := &middleware{name: name, provider: "file", options: map[string]value{}, spelt: map[string]string{}, place: from.keyed}
-			for _, kind := range from.keys {
-				m.kind = strings.ToLower(kind)
-				if m.kind == "chain" {
-					for _, v := range from.get(kind, "middlewares").texts() {
-						m.chain = append(m.chain, qualified(v.text, "file"))
-					}
-				}
-				if m.kind != "plugin" {
-					continue
-				}
-				for _, plugin := range from.at[kind].keys {
-					m.kind = "plugin." + plugin
-					options := from.at[kind].at[plugin]
-					for _, option := range options.keys {
-						v := options.at[option].value
-						v.place = options.at[option].keyed
-						m.setOption(option, v)
-					}
-				}
-			}
-			d.middlewares = append(d.middlewares, m)
+			d.middleware(&middleware{name: name, provider: "file", place: middlewares.at[name].keyed}, middlewares.at[name])
 		}
 	}
 	if services := http.get("services"); services != nil {
@@ -456,6 +451,43 @@ func (d *deployment) dynamic(http *tree) {
 						d.backends[key] = append(d.backends[key], serverOf(u.text))
 					}
 				}
+			}
+		}
+	}
+}
+
+// middleware reads a middleware of a file or of a manifest.
+func (d *deployment) middleware(m *middleware, from *tree) {
+	m.options, m.spelt = map[string]value{}, map[string]string{}
+	d.middlewares = append(d.middlewares, m)
+	if from == nil {
+		return
+	}
+	for _, kind := range from.keys {
+		m.kind = strings.ToLower(kind)
+		if m.kind == "chain" {
+			for _, item := range from.list(kind + ".middlewares") {
+				name := qualified(item.text, m.provider)
+				if m.provider == crd {
+					name = d.reference(m.namespace, item)
+				}
+				m.chain = append(m.chain, name)
+			}
+		}
+		if m.kind != "plugin" {
+			continue
+		}
+		for _, plugin := range from.at[kind].keys {
+			m.kind = "plugin." + plugin
+			options := from.at[kind].at[plugin]
+			m.plugin = options.keyed
+			for _, option := range options.keys {
+				v := options.at[option].value
+				v.place = options.at[option].keyed
+				if m.provider == crd {
+					v = kubeOption(options.at[option])
+				}
+				m.setOption(option, v)
 			}
 		}
 	}

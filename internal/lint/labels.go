@@ -46,8 +46,12 @@ func (c *checker) pluginName(m *middleware) {
 	if _, loaded := modules[strings.ToLower(name)]; loaded || !isPlugin || strings.EqualFold(name, right) || nearest(name, []string{right}) == "" {
 		return
 	}
-	c.found(m.place, finding{check: "plugin", expected: "plugin." + right, seen: "plugin." + name, fault: report.Label, breaks: []string{report.EveryClient},
-		remedy: write(c.corrected(m.place, name, right), "write "+right+" in each label of "+m.title()), page: "docs/labels.md"})
+	at := m.place
+	if m.plugin.file != "" {
+		at = m.plugin
+	}
+	c.found(at, finding{check: "plugin", expected: "plugin." + right, seen: "plugin." + name, fault: report.Label, breaks: []string{report.EveryClient},
+		remedy: write(c.corrected(at, name, right), "write "+right+" in each label of "+m.title()), page: "docs/labels.md"})
 }
 
 // stand are values for labels that must be set, in place of those that variables hide.

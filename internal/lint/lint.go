@@ -1,5 +1,6 @@
-// Package lint reads how MCPBouncer is deployed, and says what is wrong with it: compose files and
-// Traefik's dynamic and static files, in YAML, or what runs in Docker. Of files it asks nobody.
+// Package lint reads how MCPBouncer is deployed, and says what is wrong with it: compose files,
+// Traefik's dynamic and static files and Kubernetes manifests, in YAML, or what runs in Docker. Of
+// files it asks nobody.
 //
 // What a label means is the plugin's own parser's to say (plugin.Check). What a rule matches is
 // asked by evaluating it with the paths that clients ask for.
@@ -57,6 +58,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 	c.namesOfMiddlewares()
 	c.static()
 	c.unhealthy()
+	c.kubernetes()
 	order := make([]*report.Finding, len(c.findings))
 	for i := range order {
 		order[i] = &c.findings[i]
@@ -123,6 +125,9 @@ func (s *service) labelLine(name, text string) string {
 
 // variable is the same of a variable of the environment.
 func (s *service) variable(name, text string) string {
+	if s.namespace != "" {
+		return "- {name: " + name + ", valueFrom: {secretKeyRef: {name: SECRET, key: " + name + "}}}"
+	}
 	if s.running {
 		return name
 	}
@@ -136,6 +141,9 @@ func (s *service) variable(name, text string) string {
 func (r *router) written(member, text string) string {
 	if r.owner != nil {
 		return r.owner.labelLine("traefik.http.routers."+r.name+"."+member, text)
+	}
+	if r.refs != nil {
+		return r.kubeMember(member, text)
 	}
 	switch member {
 	case "middlewares":

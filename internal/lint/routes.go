@@ -21,6 +21,9 @@ func (c *checker) sidecar(t *tenant) {
 		c.found(traefik.place, finding{check: "hop key", expected: "BOUNCER_HOP_KEY in the environment of " + traefik.name, seen: "it is not there: each login is answered 503", fault: report.Traefik,
 			breaks: []string{report.EveryClient}, remedy: "add to its environment " + traefik.variable("BOUNCER_HOP_KEY", "${BOUNCER_HOP_KEY:?}"), page: "docs/hop.md"})
 	}
+	if s == nil && t.provider == crd {
+		return
+	}
 	if s == nil {
 		// A name with a dot is somewhere else, such as a function on AWS.
 		if host := u.Hostname(); host != "" && !strings.ContainsAny(host, ".:") {
@@ -78,7 +81,7 @@ func asked(u *url.URL, endpoints []string) []request {
 func (c *checker) routersOf(t *tenant) {
 	if len(t.routers) == 0 {
 		c.found(t.place, finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label, note: c.routerElsewhere(t),
-			breaks: []string{report.EveryClient}, remedy: "write " + (&router{name: "NAME", owner: t.owner}).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"})
+			breaks: []string{report.EveryClient}, remedy: "write " + c.routerFor(t).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"})
 		return
 	}
 	rules := map[*router]rule{}
@@ -358,7 +361,7 @@ func (c *checker) namesOfMiddlewares() {
 	for _, r := range c.routers {
 		for _, name := range c.chainOf(r) {
 			_, provider, _ := strings.Cut(name, "@")
-			if r.middlewares.unknown || !here[provider] || c.middlewareNamed(name) != nil {
+			if r.middlewares.unknown || !here[provider] && provider != ingress || c.middlewareNamed(name) != nil {
 				continue
 			}
 			bare, _, _ := strings.Cut(name, "@")
@@ -370,7 +373,11 @@ func (c *checker) namesOfMiddlewares() {
 			if near := nearest(name, known); near != "" {
 				remedy = write(c.corrected(r.middlewares.place, old, near), "write "+near)
 			}
-			c.found(r.middlewares.place, finding{check: "middlewares", expected: "middlewares that are defined", seen: name + " is not: Traefik drops the router (404), or a wider one answers", fault: report.Label, note: r.partial() && !c.traefikGiven(),
+			at, ofKube := c.misnamed(r, name)
+			if ofKube != "" {
+				remedy = ofKube
+			}
+			c.found(at, finding{check: "middlewares", expected: "middlewares that are defined", seen: name + " is not: Traefik drops the router (404), or a wider one answers", fault: report.Label, note: r.partial() && !c.traefikGiven(),
 				breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/troubleshooting.md"})
 		}
 	}

@@ -41,9 +41,14 @@ type tree struct {
 	value
 	// number says that YAML reads the text as a number, so that its digits may change.
 	number bool
+	plain  bool  // written without quotes
 	keyed  place // of the key
 }
 
+// get is what stands at a path. It is called in so many places that its copies in them would add
+// 20 KB to the program.
+//
+//go:noinline
 func (t *tree) get(path ...string) *tree {
 	for _, key := range path {
 		if t == nil {
@@ -52,6 +57,25 @@ func (t *tree) get(path ...string) *tree {
 		t = t.at[key]
 	}
 	return t
+}
+
+// in is what stands at a path of names with dots between them.
+func (t *tree) in(path string) *tree { return t.get(strings.Split(path, ".")...) }
+
+// str is its text; empty where there is none.
+func (t *tree) str(path string) string {
+	if t = t.in(path); t == nil {
+		return ""
+	}
+	return t.text
+}
+
+// list are its elements.
+func (t *tree) list(path string) []*tree {
+	if t = t.in(path); t == nil {
+		return nil
+	}
+	return t.items
 }
 
 func (t *tree) has(key string) bool { return t != nil && t.at[key] != nil }
@@ -102,7 +126,8 @@ func (r *reader) read(n *yaml.Node, depth int) (*tree, error) {
 		if n.Tag != "!!null" {
 			t.text = n.Value
 		}
-		t.number = n.Style == 0 && (n.Tag == "!!int" || n.Tag == "!!float")
+		t.plain = n.Style == 0
+		t.number = t.plain && (n.Tag == "!!int" || n.Tag == "!!float")
 		if r.replace != nil {
 			t.text, t.unknown = r.replace(t.text)
 		}
