@@ -4,24 +4,29 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
+// doctorOnPage returns the command of docs/doctor.md that has these flags.
+func doctorOnPage(t *testing.T, flags ...string) string {
+	t.Helper()
+	for _, m := range doctorCommand.FindAllStringSubmatch(doctorPage(t), -1) {
+		if !slices.ContainsFunc(flags, func(flag string) bool { return !strings.Contains(m[0], flag) }) {
+			return m[0]
+		}
+	}
+	t.Fatalf("no command with %v on the page", flags)
+	return ""
+}
+
 // doctorOfProvider runs a command of docs/doctor.md with a provider's own values in it.
 func doctorOfProvider(t *testing.T, replace ...string) (text string, failed bool) {
 	t.Helper()
-	var command string
-	for _, m := range doctorCommand.FindAllStringSubmatch(doctorPage(t), -1) {
-		if strings.Contains(m[0], "--provider") && !strings.Contains(m[0], "--login") {
-			command = m[0]
-		}
-	}
-	if command == "" {
-		t.Fatal("no command on the page")
-	}
+	command := doctorOnPage(t, "--provider", "--redirect-uri https://")
 	dir := t.TempDir()
 	if err := os.Symlink(rig.Tool(t, "mcpbouncer"), filepath.Join(dir, "mcpbouncer")); err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ type visitor struct {
 
 	rotates   bool // each refresh gives another refresh token
 	oneForAll bool // a login ends the one before
+	gone      bool // the person has not come back from a login, and is asked for no other one
 }
 
 const (
@@ -100,6 +101,7 @@ func (e *examination) withLogin(ctx context.Context) {
 	v.suggest()
 }
 
+//go:noinline
 func (v *visitor) label(text string) {
 	if !slices.Contains(v.labels, text) {
 		v.labels = append(v.labels, text)
@@ -107,12 +109,17 @@ func (v *visitor) label(text string) {
 }
 
 // amiss is a fault that somebody has to act on, and that a login gets past.
+//
+//go:noinline
 func (v *visitor) amiss(check, expected, seen string, fault report.Fault, remedy, page string) {
 	v.found(report.Finding{Check: check, Expected: expected, Seen: seen, Fault: fault, Remedy: remedy, Page: page})
 }
 
 // authorize takes the person to a code. It has said why where there is none.
 func (v *visitor) authorize(ctx context.Context, why string) *upstreamLogin {
+	if v.gone {
+		return nil
+	}
 	l := &upstreamLogin{seed: newSeed()}
 	rand.Read(l.id[:]) // never fails
 	ctx, cancel := context.WithTimeoutCause(ctx, v.Patience, errNobody)
@@ -136,6 +143,7 @@ func (v *visitor) authorize(ctx context.Context, why string) *upstreamLogin {
 			answer, err = pasted(address, l.seed.State())
 		}
 	}
+	v.gone = err != nil || answer.Get("error") != ""
 	switch {
 	case err != nil && ctx.Err() != nil && context.Cause(ctx) != errNobody: // interrupted
 		return nil
@@ -469,7 +477,10 @@ func (v *visitor) groups(l *upstreamLogin, claim string, where func(string) stri
 				others = append(others, name)
 			}
 		}
-		if len(others) > 0 {
+		if v.p.Lists(claim) && !slices.Contains(v.Client.Scopes, claim) {
+			remedy = "add the scope " + claim + " to the label scopes"
+			v.label("scopes=" + strings.Join(append(slices.Clone(v.Client.Scopes), claim), " "))
+		} else if len(others) > 0 {
 			remedy = "it sends " + others[0] + ": set the label groupsClaim=" + others[0]
 			v.label("groupsClaim=" + others[0])
 		}
@@ -592,9 +603,16 @@ func (v *visitor) revoked(ctx context.Context) {
 
 // suggest says which labels this provider needs, beside those that name it.
 func (v *visitor) suggest() {
+	seen := "for this provider: " + strings.Join(v.labels, "; ")
 	if len(v.labels) == 0 {
-		v.good("labels", "nothing to set but providerIssuer, clientID, clientSecret and who may come in")
-		return
+		seen = "nothing to set but providerIssuer, clientID, clientSecret and who may come in"
 	}
-	v.note("labels", "for this provider: "+strings.Join(v.labels, "; "), "see the lines above for each", "docs/configuration.md")
+	switch {
+	case v.gone:
+		v.note("labels", "not all was looked at; so far "+seen, "", "")
+	case len(v.labels) == 0:
+		v.good("labels", seen)
+	default:
+		v.note("labels", seen, "see the lines above for each", "docs/configuration.md")
+	}
 }

@@ -156,7 +156,7 @@ func TestDoctorsLoginNamesWhatAProviderDoesAmiss(t *testing.T) {
 		"no refresh token, upstream": {with(func(b *issuertest.Behaviour) { b.Refresh = "none" }), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "upstream" },
 			[]string{"WRONG login: expected a login that the sidecar can use; seen the label refresh=upstream wants a refresh token", "fault: label", "providerParameters=prompt=consent"}},
 		"a long refresh token":          {with(func(b *issuertest.Behaviour) { b.RefreshLength = 4090 }), nil, []string{"note  refresh token: seen 4090 characters; ", "or set refresh=session (docs/limits.md)"}},
-		"session":                       {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "session" }, []string{"ok    refresh token: seen none is kept: refresh=session means session here"}},
+		"session":                       {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "session" }, []string{"ok    refresh token: seen none is kept: refresh=session means session here", "ok    used code: seen refused; the first login: not seen without a refresh token"}},
 		"the same refresh token":        {with(func(b *issuertest.Behaviour) { b.Refresh = "static" }), nil, []string{"ok    refresh: seen the provider gives the same refresh token again", "note  used refresh token: seen it is the newest too: a stolen one works", "BOUNCER_REPLAY_GUARD"}},
 		"a refresh refused":             {with(func(b *issuertest.Behaviour) { b.RefreshStatus, b.RefreshError = 400, "unauthorized_client" }), nil, []string{"WRONG refresh: expected the provider takes the refresh token that it gave; seen the provider answered 400 unauthorized_client", "refresh=session"}},
 		"no id_token at refresh":        {with(func(b *issuertest.Behaviour) { b.OmitNewIDToken = true }), nil, []string{"each time, and no id_token"}},
@@ -176,7 +176,8 @@ func TestDoctorsLoginNamesWhatAProviderDoesAmiss(t *testing.T) {
 			idp.Be(b)
 		}, []string{"ok    claim email: seen an address that the provider vouches for, in the id_token and at userinfo"}},
 		"userinfo is away":        {with(func(b *issuertest.Behaviour) { b.UserInfoStatus = 403 }), nil, []string{"note  claims at userinfo: seen userinfo: the provider answered 403"}},
-		"no groups":               {claim("groups", nil), nil, []string{"WRONG claim groups: expected names of groups, since a rule looks at them; seen no such claim for this person; fault: label"}},
+		"no groups":               {claim("groups", nil), nil, []string{"WRONG claim groups: expected names of groups, since a rule looks at them; seen no such claim for this person; fault: label; breaks: every client; remedy: add the scope groups to the label scopes", "scopes=openid email groups"}},
+		"no groups, not listed":   {claim("groups", nil), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Needs.GroupsClaim = "teams" }, []string{"WRONG claim teams: ", "remedy: let the provider send it to this client"}},
 		"groups elsewhere":        {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Needs.GroupsClaim = "roles" }, []string{"WRONG claim roles: ", "remedy: it sends groups: set the label groupsClaim=groups", "labels: seen for this provider: groupsClaim=groups"}},
 		"groups in one string":    {claim("groups", "a,b"), nil, []string{"WRONG claim groups: ", "seen in the id_token: one string with commas in it, which is read as one name; fault: provider"}},
 		"another's groups":        {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Needs.Groups = []string{"staff"} }, []string{"note  claim groups: seen in the id_token, and none of the groups that the rules name"}},
@@ -290,6 +291,25 @@ func TestDoctorsLoginNamesWhatComesTwice(t *testing.T) {
 				t.Errorf("status %d:\n%s", r.Status(), text)
 			}
 		})
+	}
+}
+
+// Who does not come back from a login is not waited for again, and what was begun is ended.
+func TestDoctorsLoginWaitsOnceForWhoDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	logins := 0
+	text, r, idp := logInAt(t, kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
+		visit := o.Login.Visit
+		o.Login.Patience = 300 * time.Millisecond
+		o.Login.Visit = func(why, address string) {
+			if logins++; logins == 1 {
+				visit(why, address)
+			}
+		}
+	})
+	wantLines(t, text, "note  login: seen nobody came back in time", "ok    used refresh token: ", "note  labels: seen not all was looked at; so far nothing to set but")
+	if logins != 2 || r.Status() != report.StatusGood || idp.Living() != 0 {
+		t.Errorf("%d logins, %d left, status %d:\n%s", logins, idp.Living(), r.Status(), text)
 	}
 }
 

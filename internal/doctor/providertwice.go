@@ -60,15 +60,21 @@ func (v *visitor) secondLogin(ctx context.Context, first *upstreamLogin) {
 	v.label("refresh=session")
 }
 
-// fate says whether a login that something was done to goes on.
+// The fates of a login that something was done to.
+const (
+	goesOn = " goes on"
+	isOver = " is over"
+	unseen = ": not seen without a refresh token"
+)
+
 func (v *visitor) fate(ctx context.Context, l *upstreamLogin) string {
 	switch {
 	case l.who.RefreshToken == "":
-		return "not seen"
+		return unseen
 	case v.refresh(ctx, l) == nil:
-		return "goes on"
+		return goesOn
 	}
-	return "is over"
+	return isOver
 }
 
 // costs is what a code costs whose second use ends what the first one gave.
@@ -85,17 +91,17 @@ func (v *visitor) usedCode(ctx context.Context, l *upstreamLogin) {
 	fate := v.fate(ctx, l)
 	switch {
 	case again != nil:
-		v.amiss(check, "a code that was used is refused", "tokens again; the first login "+fate, report.Provider, "set BOUNCER_REPLAY_GUARD: without one a stolen code works as long as it lives", codesPage)
+		v.amiss(check, "a code that was used is refused", "tokens again; the first login"+fate, report.Provider, "set BOUNCER_REPLAY_GUARD: without one a stolen code works as long as it lives", codesPage)
 		v.label("BOUNCER_REPLAY_GUARD")
 	case errors.Is(err, provider.ErrOurFault):
-		v.note(check, "refused, in words that are not known for that: "+err.Error()+"; the first login "+fate, "a client that repeats its request hears server_error, until a code was taken before", codesPage)
+		v.note(check, "refused, in words that are not known for that: "+err.Error()+"; the first login"+fate, "a client that repeats its request hears server_error, until a code was taken before", codesPage)
 	case !errors.Is(err, provider.ErrCode):
-		v.note(check, "not told apart: "+err.Error()+"; the first login "+fate, "", codesPage)
-	case fate == "is over":
-		v.note(check, "refused; the first login is over", costs, replayPage+"#what-a-second-use-costs")
+		v.note(check, "not told apart: "+err.Error()+"; the first login"+fate, "", codesPage)
+	case fate == isOver:
+		v.note(check, "refused; the first login"+isOver, costs, replayPage+"#what-a-second-use-costs")
 		v.label("BOUNCER_REPLAY_GUARD")
 	default:
-		v.good(check, "refused; the first login "+fate)
+		v.good(check, "refused; the first login"+fate)
 	}
 }
 
@@ -160,10 +166,10 @@ func (v *visitor) atOnce(ctx context.Context, given []*upstreamLogin) {
 	case 0:
 		v.note(check, "both are refused: a client whose request arrives twice gets nothing", "set BOUNCER_REPLAY_GUARD, with one store for all replicas", codesPage)
 	case 1:
-		if fate := v.fate(ctx, given[0]); fate == "is over" {
-			v.note(check, "one of two is given tokens; the login is over", costs, replayPage+"#what-a-second-use-costs")
+		if fate := v.fate(ctx, given[0]); fate == isOver {
+			v.note(check, "one of two is given tokens; the login"+isOver, costs, replayPage+"#what-a-second-use-costs")
 		} else {
-			v.good(check, "one of two is given tokens; the login "+fate)
+			v.good(check, "one of two is given tokens; the login"+fate)
 		}
 	default:
 		v.amiss(check, "one of two is given tokens", "both are", report.Provider, "set BOUNCER_REPLAY_GUARD, with one store for all replicas: without one a stolen code works if it is fast", codesPage)
@@ -218,8 +224,8 @@ func (v *visitor) reuse(ctx context.Context) {
 	}
 	switch {
 	case stolen == nil:
-		fate := map[bool]string{true: "goes on", false: "is over"}[kept == nil]
-		v.note(check, "taken; the newest "+fate+": a stolen one works until the login ends, and nobody notices", "turn on rotation there that ends the used one, or set BOUNCER_REPLAY_GUARD", replayPage+"#by-provider")
+		fate := map[bool]string{true: goesOn, false: isOver}[kept == nil]
+		v.note(check, "taken; the newest"+fate+": a stolen one works until the login ends, and nobody notices", "turn on rotation there that ends the used one, or set BOUNCER_REPLAY_GUARD", replayPage+"#by-provider")
 		v.label("BOUNCER_REPLAY_GUARD")
 	case kept == nil:
 		v.good(check, words+"; the newest goes on")
