@@ -89,6 +89,20 @@ func answered(a *answer, redirect string) (string, bool) {
 	return strings.TrimSpace(u.Query().Get("error") + " " + u.Query().Get("error_description")), true
 }
 
+// answerIss looks whether an answer with a code has iss (RFC 9207).
+func (d *doctor) answerIss(location string) {
+	if u, err := url.Parse(location); err != nil || u.Query().Has("iss") || d.noIss {
+		return
+	}
+	d.noIss = true
+	f := report.Finding{Check: "iss", Expected: "iss in the answer with the code", Seen: "none", Fault: d.fault(report.Sidecar), Breaks: names(func(p program) bool { return p.wantsAnswerIss }),
+		Remedy: "send iss, and promise it in the metadata (RFC 9207): these clients want it, promised or not"}
+	if d.server.Iss { // section 2.4: a client must then refuse
+		f.Expected, f.Breaks, f.Remedy = "iss in the answer with the code, as the metadata promises", []string{report.EveryClient}, "send iss, or do not promise it"
+	}
+	d.found(f)
+}
+
 // authorization begins each client's login, with each of its redirect URIs, up to the first page.
 func (d *doctor) authorization(ctx context.Context) {
 	failed, hindered := map[string][]string{}, map[string][]string{}
@@ -113,8 +127,9 @@ func (d *doctor) authorization(ctx context.Context) {
 		var whys []string // of this client's redirect URIs that are not taken
 		works := false
 		for _, redirect := range redirects {
-			// A client comes with what it has registered, on whatever port is free.
-			if !r.byDocument && d.ClientID == "" && !matches(r.RedirectURIs, redirect) {
+			// A client comes with what it has registered. Most take the port that they have
+			// registered, and register again where it is not free.
+			if !r.byDocument && d.ClientID == "" && !slices.Contains(r.RedirectURIs, redirect) && !(p.anyPort && matches(r.RedirectURIs, redirect)) {
 				continue
 			}
 			_, challenge := pkce()
@@ -129,6 +144,7 @@ func (d *doctor) authorization(ctx context.Context) {
 				if told == "" { // clients work with it, so it breaks none
 					works = true
 					unasked = withoutQuery(redirect)
+					d.answerIss(a.header.Get("Location"))
 					continue
 				}
 			}

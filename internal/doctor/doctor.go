@@ -64,6 +64,7 @@ type doctor struct {
 	server     *serverDocument       // so
 	ways       map[string]*way       // by client
 	registered map[string]*registered
+	noIss      bool // an answer had none
 }
 
 // Run looks at one server. It never fails: what it could not do is in the report.

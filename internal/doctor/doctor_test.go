@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,18 @@ func TestDoctorFindsNothingWrongWithAnotherGoodServer(t *testing.T) {
 	}
 }
 
+func TestDoctorsPageSaysHowEachClientIsKnown(t *testing.T) {
+	page, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range doctor.Facts() {
+		if row := "\n| " + f.Client + " | " + f.Known + " |\n"; f.Known == "" || !strings.Contains(string(page), row) {
+			t.Errorf("docs/doctor.md has no row %q", row)
+		}
+	}
+}
+
 // Each fault is planted in a server that is not ours, and has its line.
 func TestDoctorNamesFaultsOfAnyServer(t *testing.T) {
 	for _, c := range []struct {
@@ -168,7 +181,7 @@ func TestDoctorNamesFaultsOfAnyServer(t *testing.T) {
 		{"resource of another", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = "https://other.example/mcp" },
 			[]string{"WRONG resource: expected ", "seen https://other.example/mcp"}, true},
 		{"resource above", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL },
-			[]string{"WRONG resource: ", "breaks: Claude, ChatGPT, Gemini CLI, Go SDK; hinders: VS Code;"}, true},
+			[]string{"WRONG resource: ", "breaks: Claude, ChatGPT, Gemini CLI; hinders: VS Code, Go SDK;"}, true},
 		{"no authorization server", func(f *foreign, _ *http.ServeMux) { f.resource["authorization_servers"] = []string{} },
 			[]string{"WRONG authorization_servers at "}, true},
 		{"token endpoint of plain http", func(f *foreign, _ *http.ServeMux) { f.server["token_endpoint"] = "http://as.example.com/token" },

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ func TestDoctorSaysThatNobodyWasAskedAndBreaksNoClient(t *testing.T) {
 				http.Error(w, "no", http.StatusBadRequest)
 				return
 			}
-			w.Header().Set("Location", q.Get("redirect_uri")+"?code=x&state="+q.Get("state"))
+			w.Header().Set("Location", q.Get("redirect_uri")+"?code=x&iss="+url.QueryEscape(f.URL)+"&state="+q.Get("state"))
 			w.WriteHeader(http.StatusFound)
 		})
 	})
@@ -28,6 +29,13 @@ func TestDoctorSaysThatNobodyWasAskedAndBreaksNoClient(t *testing.T) {
 	if !hasLine(text, "WRONG consent", "nobody was asked", "fault: server") || slices.ContainsFunc(r.Verdicts, func(v report.Verdict) bool { return !v.Works && !strings.Contains(v.Client, "Raycast") }) {
 		t.Error(text)
 	}
+}
+
+// answersAtOnce sends everybody back with a code.
+func answersAtOnce(mux *http.ServeMux) {
+	mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.FormValue("redirect_uri")+"?code=x&state="+r.FormValue("state"), http.StatusFound)
+	})
 }
 
 // Each of these is another server's way that real clients live with.
@@ -40,14 +48,20 @@ func TestDoctorSaysWhomAWayOfAnotherServerHinders(t *testing.T) {
 	}{
 		{"a loopback address with its own port only", func(_ *foreign, mux *http.ServeMux) {
 			mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) {
-				if uri := r.FormValue("redirect_uri"); strings.Contains(uri, ":49152/") || strings.Contains(uri, "attacker") {
+				if uri := r.FormValue("redirect_uri"); strings.Contains(uri, ":51234/") || strings.Contains(uri, "attacker") {
 					w.WriteHeader(http.StatusBadRequest)
 					fmt.Fprint(w, `{"error":"invalid_request","error_description":"Unregistered redirect_uri"}`)
 				}
 			})
-		}, []string{"WRONG authorization: ", "for http://localhost:49152/callback, which was registered with another port", "fault: server; hinders: Claude Code;", "RFC 8252 section 7.3"}, "Claude Code"},
+		}, []string{"WRONG authorization: ", "for http://127.0.0.1:51234/, which was registered with another port", "fault: server; hinders: VS Code;", "RFC 8252 section 7.3"}, "VS Code"},
+		{"answers without iss, which nobody promised", func(f *foreign, mux *http.ServeMux) {
+			delete(f.server, "authorization_response_iss_parameter_supported")
+			answersAtOnce(mux)
+		}, []string{"WRONG iss: expected iss in the answer with the code; seen none; fault: server; breaks: Gemini CLI;"}, ""},
+		{"answers without iss, which was promised", func(_ *foreign, mux *http.ServeMux) { answersAtOnce(mux) },
+			[]string{"WRONG iss: ", "as the metadata promises", "breaks: every client"}, ""},
 		{"a resource above", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL },
-			[]string{"WRONG resource: ", "hinders: VS Code;"}, "VS Code"},
+			[]string{"WRONG resource: ", "hinders: VS Code, Go SDK;"}, "Go SDK"},
 		{"a challenge that pages do not see", func(f *foreign, mux *http.ServeMux) {
 			f.everywhere = func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Access-Control-Allow-Origin", "*")

@@ -141,6 +141,7 @@ func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
 		d.loginFailed("iss", fmt.Sprintf("%q", iss), report.Finding{Expected: d.server.Issuer, Remedy: "send iss as the metadata's issuer says"})
 		return nil, nil
 	}
+	d.answerIss("?" + answer.Encode())
 	t, a := d.token(ctx, l, url.Values{"grant_type": {"authorization_code"}, "code": {answer.Get("code")}, "code_verifier": {verifier}, "redirect_uri": {l.redirect}})
 	if t == nil {
 		d.loginFailed("token", a.String(), report.Finding{Expected: "200 with an access token"})

@@ -49,7 +49,7 @@ func (d *doctor) members(ctx context.Context) {
 		d.note("metadata grant_types_supported", seenList(s.GrantTypes)+": no refresh, so people log in whenever a token ends", "", "")
 	}
 	if !s.Iss {
-		d.note("metadata authorization_response_iss_parameter_supported", "not promised", "clients cannot tell two servers' answers apart (RFC 9207); ChatGPT takes another redirect URI", "")
+		d.note("metadata authorization_response_iss_parameter_supported", "not promised", "clients cannot tell two servers' answers apart (RFC 9207); ChatGPT takes another redirect URI, and Gemini CLI refuses an answer without iss", "", names(func(p program) bool { return p.wantsAnswerIss })...)
 	}
 	d.waysToRegister()
 	if s.JWKS != "" {

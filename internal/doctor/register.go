@@ -50,7 +50,7 @@ func (d *doctor) registrations(ctx context.Context) {
 		if !d.Register || d.server.Registration == "" {
 			continue
 		}
-		a := d.ask(ctx, "POST", d.server.Registration, http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, p.registration)
+		a := d.ask(ctx, "POST", d.server.Registration, http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, d.bodyOf(p))
 		r, err := readRegistration(a)
 		if err != nil {
 			f := d.explain(a)
@@ -102,6 +102,16 @@ func (d *doctor) registrations(ctx context.Context) {
 	case made > 0:
 		d.note("registration", fmt.Sprintf("%d clients were registered with the bodies that real ones send, and %d taken back; the server may keep the others", made, removed), "--no-register leaves this out", "")
 	}
+}
+
+// bodyOf is the body of a client's registration at this server.
+func (d *doctor) bodyOf(p program) string {
+	scope := d.scopeOf(p)
+	if !p.namesScope || scope == "" {
+		return p.registration
+	}
+	member, _ := json.Marshal(scope)
+	return strings.TrimSuffix(p.registration, "}") + `,"scope":` + string(member) + "}"
 }
 
 func readRegistration(a *answer) (*registered, error) {
