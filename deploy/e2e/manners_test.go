@@ -103,6 +103,7 @@ func TestSwarmAtProviders(t *testing.T) {
 				s := newMannerSwarm(t, how, guard, atProviders(newSchedule(seed, *swarmLength, swarmClients, swarmReplicas), how, seed, *swarmLength))
 				s.run()
 				s.check()
+				s.checkLogins()
 			})
 		}
 	}

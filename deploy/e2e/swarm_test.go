@@ -37,7 +37,8 @@ const (
 // TestSwarm sets random clients on three replicas behind Traefik while everything breaks: replicas
 // are killed, clocks are up to two minutes apart and jump, signing keys turn every minute, the
 // master ring turns, store and provider fail. What each client was answered is then held against
-// the contract, which decides alone what was right.
+// the contract, which decides alone what was right. So is what `mcpbouncer logins` makes of their
+// logs.
 //
 //	go test -run TestSwarm -swarm 5m -guards none,memory,redis,dynamodb -seed 1 .
 func TestSwarm(t *testing.T) {
@@ -49,6 +50,7 @@ func TestSwarm(t *testing.T) {
 			s := newSwarm(t, guard, newSchedule(seed, *swarmLength, swarmClients, swarmReplicas))
 			s.run()
 			s.check()
+			s.checkLogins()
 		})
 	}
 }
@@ -545,17 +547,23 @@ func (c *swarmClient) call() {
 
 // expiry returns the claim exp of an access token, as a time of the record.
 func (c *swarmClient) expiry(token string) time.Duration {
-	var claims struct {
-		Expires int64 `json:"exp"`
-	}
+	return time.Unix(c.claims(token).Expires, 0).Sub(c.start)
+}
+
+type swarmClaims struct {
+	Expires int64  `json:"exp"`
+	Login   string `json:"sid"`
+}
+
+func (c *swarmClient) claims(token string) (claims swarmClaims) {
 	if parts := strings.Split(token, "."); len(parts) == 3 {
 		payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 		if err == nil && json.Unmarshal(payload, &claims) == nil {
-			return time.Unix(claims.Expires, 0).Sub(c.start)
+			return claims
 		}
 	}
 	c.t.Errorf("%s has an access token that is no JWT", c.name)
-	return 0
+	return swarmClaims{}
 }
 
 var formHeader = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -589,6 +597,7 @@ func (c *swarmClient) ask(op contract.Op, cut time.Duration, method, url string,
 			op.Outcome, detail = contract.Granted, ""
 			if op.Do == contract.Redeem || op.Do == contract.Refresh {
 				op.Gives = c.nameOf("token", answer.Member("refresh_token"))
+				op.Login = c.claims(answer.Member("access_token")).Login
 			}
 		case answer.Status >= 500 || answer.Status == http.StatusTooManyRequests:
 			op.Outcome = contract.Unanswered

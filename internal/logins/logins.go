@@ -35,7 +35,8 @@ type Login struct {
 	Over      time.Time `json:"over,omitzero"`          // when it was ended or refused
 	Cause     string    `json:"cause,omitempty"`
 
-	known    bool // by more than that it was presented
+	known    bool      // by more than that it was presented
+	named    time.Time // when a line had Subject
 	first    time.Time
 	granted  []moment // the last that each source has given it a token
 	ends     []ending // of each source
@@ -282,7 +283,10 @@ func (r *reader) refusal(e *line) {
 func (r *reader) login(e *line) *Login {
 	o := r.loginOf(e)
 	o.known, o.first = true, earlier(o.first, e.Time)
-	o.Subject, o.Sub = cmp.Or(o.Subject, e.Subject), cmp.Or(o.Sub, e.Sub)
+	if e.Subject != "" && !e.Time.Before(o.named) { // by the master of today
+		o.Subject, o.named = e.Subject, e.Time
+	}
+	o.Sub = cmp.Or(o.Sub, e.Sub)
 	o.Client, o.Name = cmp.Or(o.Client, e.Client), cmp.Or(o.Name, e.Document)
 	return o
 }

@@ -307,6 +307,18 @@ func TestLoginsPageSaysWhichEventsCount(t *testing.T) {
 	}
 }
 
+// Another master makes another pseudonym. The list has that of today, which the next line has too.
+func TestLoginsHaveTheNewestPseudonym(t *testing.T) {
+	logs := []string{issued(0, "a"), refreshed(30, "a", "subject", "anna2"), refreshed(20, "a")}
+	for range logs {
+		list, err := Read(begin, Log{Text: strings.NewReader(strings.Join(logs, ""))})
+		if err != nil || len(list.Logins) != 1 || list.Logins[0].Subject != "anna2" {
+			t.Errorf("%v: %+v", err, list.Logins)
+		}
+		logs = append(logs[1:], logs[0])
+	}
+}
+
 // repeated gives the same lines again and again, and notes how much memory is in use meanwhile.
 type repeated struct {
 	lines       string

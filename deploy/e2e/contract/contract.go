@@ -99,6 +99,7 @@ type Op struct {
 	Gives   string        // the refresh token in the answer; empty when there was none
 	Expires time.Duration // Call: when the access token ends
 	Process string        // which process answered, if known
+	Login   string        // the id of the login that the access token in the answer names
 	Who     string        // Redeem: whose login it is, if the contract asks for that
 	Cut     bool          // the client hung up by itself
 	Forged  bool          // Redeem: with a verifier that is not the code's

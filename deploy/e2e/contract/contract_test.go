@@ -340,6 +340,7 @@ func TestNotation(t *testing.T) {
 2.000-3.500 refresh r1 cut at a unanswered
 4.000-5.000 call r2 until 60.000 at b granted
 5.000-6.000 refresh r1 granted r2
+6.000-7.000 refresh r2 at a in L granted r3
 `
 	if got := parse(t, text).String(); got != text {
 		t.Errorf("got\n%swant\n%s", got, text)

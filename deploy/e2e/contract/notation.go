@@ -20,6 +20,7 @@ import (
 //	8-9 outage store                     or sidecar, provider; emptied for a store that forgot
 //	9 ends c by 10                       the operator ended the family of c
 //	0-1 redeem c of ada granted r1       ada's login
+//	0-1 redeem c in L granted r1         the access token names the login L
 //	8-9 ends of ada by 12                the provider ended hers
 //
 // Empty lines and lines that begin with # are nothing.
@@ -80,6 +81,8 @@ func (h *History) parse(fields []string) error {
 				op.Who = next()
 			case "at":
 				op.Process = next()
+			case "in":
+				op.Login = next()
 			case "until":
 				if op.Expires, err = seconds(next()); err != nil {
 					return err
@@ -132,6 +135,9 @@ func (op Op) String() string {
 	}
 	if op.Process != "" {
 		text += " at " + op.Process
+	}
+	if op.Login != "" {
+		text += " in " + op.Login
 	}
 	return strings.TrimSpace(text + " " + string(op.Outcome) + " " + op.Gives)
 }
