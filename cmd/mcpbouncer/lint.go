@@ -15,7 +15,7 @@ import (
 )
 
 const aboutLint = `Reads FILEs that together are one deployment, and says what is wrong with it, with file, line and the corrected line: compose files,
-Traefik's dynamic and static files, Kubernetes manifests, in YAML. Variables are taken from a file .env beside a compose file. It asks nobody.
+Traefik's dynamic and static files, Kubernetes manifests, in YAML. Variables are taken from a file .env beside a compose file. It asks nobody without --online.
 With --docker it reads the running containers instead of a compose file: it asks the Docker API for two lists, and changes nothing.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
@@ -47,9 +47,10 @@ func runLint(args []string, out io.Writer) error {
 	var docker dockerFlag
 	flags.Var(&docker, "docker", "read the running containers; `ADDRESS` of Docker's API if it is not that of DOCKER_HOST or "+usualSocket)
 	var s lint.Sources
+	flags.BoolVar(&s.Online, "online", false, "ask as well, from here: each sidecar for its health, provider for its discovery document, MCP server for its challenge")
 	for rest := args; ; { // flags before and behind the files
 		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, "usage: mcpbouncer lint [--json] FILE...\n       mcpbouncer lint [--json] --docker [ADDRESS] [FILE...]\n\n"+aboutLint+"\n")
+			fmt.Fprint(out, "usage: mcpbouncer lint [--json] [--online] FILE...\n       mcpbouncer lint [--json] [--online] --docker [ADDRESS] [FILE...]\n\n"+aboutLint+"\n")
 			flags.SetOutput(out)
 			flags.PrintDefaults()
 			return nil

@@ -31,6 +31,7 @@ type Options struct {
 	CA       *x509.CertPool // authorities beside those of the system; nil: none
 	Insecure bool           // any certificate
 
+	Brief    bool // the connection and the challenge alone
 	Register bool // register with the body of each client
 	// A client that the operator has created, and where its answers go.
 	ClientID, ClientSecret, RedirectURI string
@@ -78,7 +79,7 @@ func Run(ctx context.Context, o Options) *report.Report {
 		d.walk(ctx)
 	}
 	d.say("")
-	if d.Unable == "" {
+	if d.Unable == "" && !d.Brief {
 		d.Judge(allNames()...)
 		d.judgeOld()
 	}
@@ -100,7 +101,9 @@ func (d *doctor) walk(ctx context.Context) {
 	if !d.connection(ctx) {
 		return
 	}
-	d.guarded(ctx)
+	if d.guarded(ctx); d.Brief {
+		return
+	}
 	d.documents(ctx)
 	d.stream(ctx)
 	if d.server != nil {

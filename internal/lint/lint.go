@@ -20,6 +20,7 @@ import (
 type Sources struct {
 	Files  []string
 	Docker string // address of a Docker Engine API, as DOCKER_HOST has it; empty: nobody is asked
+	Online bool   // ask sidecar, provider and MCP server too; without it, nobody of these is
 }
 
 // Run reads files that together are one deployment. A file that cannot be read makes the report's
@@ -59,6 +60,9 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 	c.static()
 	c.unhealthy()
 	c.kubernetes()
+	if s.Online {
+		c.online(ctx)
+	}
 	order := make([]*report.Finding, len(c.findings))
 	for i := range order {
 		order[i] = &c.findings[i]
