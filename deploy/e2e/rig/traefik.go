@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -45,6 +46,13 @@ func (tr *Traefik) Restart(t T, hopKey string) {
 	tr.proc.Kill()
 	tr.start(t, hopKey)
 }
+
+// Stop asks Traefik to end, as docker stop does, and does not wait for it. Ended says whether it
+// has.
+func (tr *Traefik) Stop() { _ = tr.proc.cmd.Process.Signal(syscall.SIGTERM) }
+
+// Ended says whether the process has ended.
+func (tr *Traefik) Ended() bool { return tr.proc.Exited() }
 
 // TraefikConfig says where Traefik takes its dynamic configuration from: Docker, or File, or both.
 type TraefikConfig struct {
