@@ -114,6 +114,11 @@ type environment struct {
 	// never `BOUNCER_LISTEN_ADDR`. Not on AWS Lambda. Default: none, so nothing is counted.
 	MetricsAddr string `split_words:"true"`
 
+	// MetricsEMF is whether, on AWS Lambda, what was counted goes to the log in CloudWatch's
+	// embedded metric format, of which CloudWatch makes metrics that cost money. docs/metrics.md
+	// says which. Default: `false`.
+	MetricsEMF bool `split_words:"true"`
+
 	// LogLevel is the least level that is logged: `debug`, `info`, `warn` or `error`. Default:
 	// `info`.
 	LogLevel slog.Level `split_words:"true" default:"info"`
@@ -269,8 +274,14 @@ func (e *environment) logger(out io.Writer) *slog.Logger {
 
 func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 	var counted *metrics.Metrics
-	if e.MetricsAddr != "" && !onLambda() {
+	lambda := onLambda()
+	switch {
+	case lambda && e.MetricsEMF:
+		counted = metrics.NewForLines(os.Getenv("AWS_LAMBDA_FUNCTION_NAME"))
+	case !lambda && e.MetricsAddr != "":
 		counted = metrics.New()
+	case e.MetricsEMF || e.MetricsAddr != "":
+		log.Warn("nothing is counted: BOUNCER_METRICS_EMF is for AWS Lambda, and BOUNCER_METRICS_ADDR for everywhere else")
 	}
 	return issuer.Config{
 		Ring:    e.ring,

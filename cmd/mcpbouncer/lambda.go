@@ -39,7 +39,8 @@ func serveInvocations(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f := &function{streams: e.LambdaInvokeMode == streamMode, log: e.logger(out), now: time.Now, load: loadHandler}
+	f := &function{streams: e.LambdaInvokeMode == streamMode, log: e.logger(out), now: time.Now}
+	f.load = func(log *slog.Logger) (http.Handler, error) { return loadHandler(log, out) }
 	if !isReference(e.EncryptionKey) {
 		if f.handler, err = f.load(f.log); err != nil {
 			return err
@@ -49,8 +50,8 @@ func serveInvocations(out io.Writer) error {
 	return errors.New("the runtime API has gone away") // Start does not return
 }
 
-// loadHandler reads all variables and what they name.
-func loadHandler(log *slog.Logger) (http.Handler, error) {
+// loadHandler reads all variables and what they name. Lines of metrics go to out.
+func loadHandler(log *slog.Logger, out io.Writer) (http.Handler, error) {
 	e, err := loadEnvironment()
 	if err != nil {
 		return nil, err
@@ -61,16 +62,19 @@ func loadHandler(log *slog.Logger) (http.Handler, error) {
 	}
 	log.Info("serving invocations", "mode", e.LambdaInvokeMode, "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs())
 	return atRest(iss.Handler(), func() {
+		if err := iss.Metrics.WriteLines(out, iss.Now()); err != nil {
+			log.Error("what was counted cannot be written, and is lost", "cause", err)
+		}
 		flushTraces(iss, freezeFlush)
 		iss.CloseIdleConnections()
 	}), nil
 }
 
-// atRest leaves no idle connection behind: the process is frozen then, and finds them dead when it
-// wakes.
-func atRest(handler http.Handler, closeIdleConnections func()) http.Handler {
+// atRest leaves nothing to be done when the answer goes out: the process is frozen then, may never
+// wake, and finds idle connections dead if it does.
+func atRest(handler http.Handler, rest func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer closeIdleConnections()
+		defer rest()
 		handler.ServeHTTP(w, r)
 	})
 }

@@ -1,16 +1,23 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -87,4 +94,210 @@ func parsedMetrics(t *testing.T, name string) map[string]*dto.MetricFamily {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return read
+}
+
+// emfSchema is what a schema can say of CloudWatch's embedded metric format, by the specification
+// that docs/metrics.md names.
+const emfSchema = `{
+	"$schema": "https://json-schema.org/draft/2020-12/schema",
+	"type": "object",
+	"required": ["_aws"],
+	"properties": {
+		"_aws": {
+			"type": "object",
+			"required": ["Timestamp", "CloudWatchMetrics"],
+			"additionalProperties": false,
+			"properties": {
+				"Timestamp": {"type": "integer", "minimum": 1600000000000, "maximum": 9999999999999},
+				"CloudWatchMetrics": {
+					"type": "array",
+					"minItems": 1,
+					"items": {
+						"type": "object",
+						"required": ["Namespace", "Dimensions", "Metrics"],
+						"additionalProperties": false,
+						"properties": {
+							"Namespace": {"type": "string", "pattern": "^[0-9A-Za-z._/#:-]{1,255}$"},
+							"Dimensions": {
+								"type": "array",
+								"minItems": 1,
+								"items": {"type": "array", "maxItems": 30, "uniqueItems": true, "items": {"type": "string", "pattern": "^[!-9;-~][ -~]{0,249}$"}}
+							},
+							"Metrics": {
+								"type": "array",
+								"minItems": 1,
+								"maxItems": 100,
+								"items": {
+									"type": "object",
+									"required": ["Name"],
+									"additionalProperties": false,
+									"properties": {
+										"Name": {"type": "string", "minLength": 1, "maxLength": 255},
+										"Unit": {"enum": ["Seconds", "Microseconds", "Milliseconds", "Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes", "Bits", "Kilobits",
+											"Megabits", "Gigabits", "Terabits", "Percent", "Count", "Count/Second", "None"]},
+										"StorageResolution": {"enum": [1, 60]}
+									}
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}`
+
+// emfCount is what CloudWatch would add up: the sum of the numbers, or how many there are.
+type emfCount map[string]float64
+
+// readEMF reads a line by the rules of the specification that are words there, and adds it up by
+// the name and the values of the dimensions. It refuses what CloudWatch would drop.
+func (sums emfCount) readEMF(schema *jsonschema.Schema, line string) error {
+	if len(line) > 256<<10 {
+		return fmt.Errorf("%d bytes", len(line))
+	}
+	root, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+	if err != nil {
+		return err
+	}
+	if err := schema.Validate(root); err != nil {
+		return err
+	}
+	members := root.(map[string]any)
+	for _, each := range members["_aws"].(map[string]any)["CloudWatchMetrics"].([]any) {
+		directive := each.(map[string]any)
+		for _, set := range directive["Dimensions"].([]any) {
+			var of []string
+			for _, key := range set.([]any) {
+				value, ok := members[key.(string)].(string) // a target is a member of the root
+				odd := func(c rune) bool { return c < ' ' || c > '~' }
+				if !ok || strings.TrimSpace(value) == "" || len(value) > 1024 || strings.ContainsFunc(value, odd) {
+					return fmt.Errorf("dimension %s is %q", key, members[key.(string)])
+				}
+				of = append(of, value)
+			}
+			for _, each := range directive["Metrics"].([]any) {
+				name := each.(map[string]any)["Name"].(string)
+				numbers, isList := members[name].([]any)
+				if !isList {
+					numbers = []any{members[name]}
+				}
+				if len(numbers) == 0 || len(numbers) > 100 {
+					return fmt.Errorf("%s has %d numbers", name, len(numbers))
+				}
+				for _, number := range numbers {
+					n, ok := number.(json.Number)
+					value, err := n.Float64()
+					if !ok || err != nil || value < 0 {
+						return fmt.Errorf("%s is %v", name, number)
+					}
+					if isList {
+						value = 1
+					}
+					sums[strings.Join(append(of, name), " ")] += value
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func newEMFSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(emfSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("emf.json", document); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compiler.Compile("emf.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// What TestEMFOnLambda reads with sees the faults for which CloudWatch would drop a metric.
+func TestEMFReaderSeesFaults(t *testing.T) {
+	t.Parallel()
+	schema := newEMFSchema(t)
+	m := metrics.NewForLines("sidecar")
+	m.Stage("wiki", "claude", metrics.Token)
+	m.Provider("op.example", "redeem", time.Second, "")
+	var b strings.Builder
+	if err := m.WriteLines(&b, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	good := regexp.MustCompile(`"Timestamp":\d+`).ReplaceAllString(b.String(), `"Timestamp":1796040000000`)
+	for _, c := range []struct{ name, from, to string }{
+		{"nothing is wrong", "", ""},
+		{"a unit", `"Unit":"Count"`, `"Unit":"Counts"`},
+		{"no time", `"Timestamp"`, `"Time"`},
+		{"seconds instead of milliseconds", `1796040000000`, `1796040000`},
+		{"a number that is missing", `"logins_token":1`, `"logins":1`},
+		{"a number that is a text", `"logins_token":1`, `"logins_token":"1"`},
+		{"no number in a list", `[1]`, `[]`},
+		{"too many numbers", `[1]`, `[` + strings.Repeat("1,", 100) + `1]`},
+		{"a dimension that is missing", `"tenant":"wiki"`, `"resource":"wiki"`},
+		{"a dimension that is empty", `"tenant":"wiki"`, `"tenant":" "`},
+		{"a dimension that is not ASCII", `"tenant":"wiki"`, `"tenant":"wäki"`},
+		{"too many metrics", `{"Name":"logins_token","Unit":"Count"}`, strings.Repeat(`{"Name":"logins_token"},`, 100) + `{"Name":"logins_token"}`},
+		{"no namespace", `"Namespace":"mcpbouncer"`, `"Namespace":""`},
+		{"two lines in one", "\n", "{}\n"},
+		{"a line that is too long", `"tenant":"wiki"`, `"tenant":"wiki","more":"` + strings.Repeat("x", 256<<10) + `"`},
+	} {
+		line := strings.Replace(good, c.from, c.to, 1)
+		if err := (emfCount{}).readEMF(schema, line); (err == nil) != (line == good) || (line == good) != (c.from == "") {
+			t.Errorf("%s: %v: %.600s", c.name, err, line)
+		}
+	}
+}
+
+// A function writes what it counted before it is frozen, as lines that CloudWatch takes for
+// metrics. All environments together have counted each step of a login once, and the log around
+// the lines is as it was.
+func TestEMFOnLambda(t *testing.T) {
+	t.Parallel()
+	schema := newEMFSchema(t)
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Sidecar: map[string]string{"BOUNCER_METRICS_EMF": "true"}})
+	for _, tn := range w.Tenants() {
+		c := tn.Client()
+		loginAndRefresh(t, c, tn.Browser())
+		if answer := c.Refresh("nothing"); answer.Status != http.StatusBadRequest {
+			t.Errorf("a refresh token of nobody: %s", answer)
+		}
+	}
+	text := w.Logs.Text("lambda")
+	sums, lines, environments := emfCount{}, 0, len(w.Lambda.Environments())
+	for line := range strings.Lines(text) {
+		var members map[string]any
+		if err := json.Unmarshal([]byte(line), &members); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		switch {
+		case members["_aws"] != nil:
+			lines++
+			if err := sums.readEMF(schema, line); err != nil {
+				t.Errorf("%v: %s", err, line)
+			}
+		case members["time"] == nil || members["level"] == nil || members["msg"] == nil:
+			t.Errorf("neither metrics nor a line of the log: %s", line)
+		}
+	}
+	if n := w.Lambda.Requests(); lines == 0 || lines > n {
+		t.Errorf("%d lines of %d requests", lines, n)
+	}
+	for _, tn := range w.Tenants() {
+		for _, name := range []string{"logins_registered", "logins_authorized", "logins_consented", "logins_returned", "logins_token", "logins_refreshed", "refusals"} {
+			if got := sums["mcpbouncer "+tn.Name+" "+name]; got != 1 {
+				t.Errorf("%s of %s: %v, want 1", name, tn.Name, got)
+			}
+		}
+	}
+	if t.Failed() {
+		t.Log(slices.Sorted(maps.Keys(sums)))
+	}
+	t.Logf("%d lines of %d requests in %d environments, %d metrics", lines, w.Lambda.Requests(), environments, len(sums))
 }

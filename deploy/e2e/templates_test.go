@@ -56,7 +56,7 @@ func TestCloudFormationTemplate(t *testing.T) {
 	findings := validateTemplates(t, []templateRun{
 		{templateFile, full},
 		{templateFile, map[string]string{"CodeBucket": "bucket", "CodeKey": "key.zip", "EncryptionKey": base64.StdEncoding.EncodeToString(make([]byte, 32)), "UrlAuthType": "AWS_IAM",
-			"InvokerArn": "arn:aws:iam::123456789012:role/traefik", "InvokeMode": "RESPONSE_STREAM", "ReplayGuard": "yes", "Architecture": "x86_64", "ReservedConcurrency": "-1"}},
+			"InvokerArn": "arn:aws:iam::123456789012:role/traefik", "InvokeMode": "RESPONSE_STREAM", "ReplayGuard": "yes", "Metrics": "yes", "Architecture": "x86_64", "ReservedConcurrency": "-1"}},
 		{faulty, full},
 	})
 	found := map[string]bool{}
@@ -171,7 +171,7 @@ func TestTerraformIsTheSameAsCloudFormation(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 5 {
+	if a, b := names(string(cloudformation)), names(terraform.String()); !slices.Equal(a, b) || len(a) != 6 {
 		t.Errorf("variables differ: %q and %q", a, b)
 	}
 	for name, p := range parseCloudFormation(t).Parameters {

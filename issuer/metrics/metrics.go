@@ -43,23 +43,24 @@ type Declaration struct {
 type Label struct {
 	Name   string
 	Values []string // nil: names
+	Apart  bool     // in CloudWatch each value is a metric of its own (emf.go)
 }
 
 var (
-	ofTenant   = Label{"tenant", nil}
-	ofProvider = Label{"provider", nil}
-	atStage    = Label{"stage", []string{Registered, Authorized, Consented, Returned, Token, Presented, Refreshed}}
-	ofClient   = Label{"client", Products()}
-	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "userinfo", "revoke"}}
+	ofTenant   = Label{Name: "tenant"}
+	ofProvider = Label{Name: "provider"}
+	atStage    = Label{"stage", []string{Registered, Authorized, Consented, Returned, Token, Presented, Refreshed}, true}
+	ofClient   = Label{"client", Products(), false}
+	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "userinfo", "revoke"}, false}
 	atEndpoint = Label{"endpoint", []string{
 		"/oauth/register", "/oauth/authorize", "/oauth/consent", "/oauth/callback", "/oauth/token", "/oauth/revoke", "/oauth/jwks.json",
 		"/oauth/client-jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/oauth-protected-resource",
 		"/hop/token", "/hop/assertion", "/hop/deny", "/hop/figures", "unknown",
-	}}
+	}, false}
 )
 
 // because is the label cause, whose list is another one for each metric.
-func because(causes ...string) Label { return Label{"cause", causes} }
+func because(causes ...string) Label { return Label{"cause", causes, false} }
 
 // Indices of Declarations.
 const (
@@ -93,11 +94,11 @@ var Declarations = []Declaration{
 		"denied", "not_admitted", "scope_withheld", "provider_away", "provider_set_up", "provider_refuses_us", "provider_answer", "provider_ended",
 		"document_unreadable", "document_withdrawn",
 	)}},
-	loginsEnded:      {"mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", []Label{ofTenant, because("provider", "reused", "revoked")}},
-	providerDuration: {"mcpbouncer_provider_request_duration_seconds", "histogram", "how long a provider took to begin its answer", []Label{ofProvider, atStep}},
+	loginsEnded:      {"mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", []Label{ofTenant, {"cause", []string{"provider", "reused", "revoked"}, true}}},
+	providerDuration: {"mcpbouncer_provider_request_duration_seconds", "histogram", "how long a provider took to begin its answer", []Label{ofProvider, {"step", atStep.Values, true}}},
 	providerErrors: {"mcpbouncer_provider_errors_total", "counter", "requests to a provider without an answer, or with one of status 400 or more", []Label{ofProvider, atStep,
 		because("refused", "busy", "server_error", "timeout", "unreachable", "paused", "canceled")}},
-	guardAnswers:    {"mcpbouncer_guard_answers_total", "counter", "what the replay guard said of codes and refresh tokens", []Label{{"answer", []string{"code_fresh", "code_used", "fresh", "repeated", "reused", "over"}}}},
+	guardAnswers:    {"mcpbouncer_guard_answers_total", "counter", "what the replay guard said of codes and refresh tokens", []Label{{"answer", []string{"code_fresh", "code_used", "fresh", "repeated", "reused", "over"}, true}}},
 	guardFailures:   {"mcpbouncer_guard_failures_total", "counter", "times that the replay guard could not be asked", nil},
 	denyFailures:    {"mcpbouncer_deny_failures_total", "counter", "times that the deny document could not be read", nil},
 	denySerial:      {"mcpbouncer_deny_serial", "gauge", "serial of the deny document that serves; absent until it was read", nil},
@@ -107,8 +108,8 @@ var Declarations = []Declaration{
 	keyNext:         {"mcpbouncer_signing_key_next_seconds", "gauge", "time until the next key begins to sign", nil},
 	pluginRefusals:  {"mcpbouncer_plugin_refusals_total", "counter", "requests that the plugin did not let through", []Label{ofTenant, because(RefusalCauses...)}},
 	sidecarFailures: {"mcpbouncer_plugin_sidecar_failures_total", "counter", "times that the plugin asked the sidecar in vain", []Label{ofTenant, because(FailureCauses...)}},
-	documents:       {"mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", []Label{{"result", []string{"read", "invalid", "withdrawn", "silent", "unreadable"}}}},
-	buildInfo:       {"mcpbouncer_build_info", "gauge", "always 1; the version is in the label", []Label{{"version", nil}}},
+	documents:       {"mcpbouncer_client_documents_total", "counter", "client metadata documents and key sets that were fetched", []Label{{"result", []string{"read", "invalid", "withdrawn", "silent", "unreadable"}, true}}},
+	buildInfo:       {"mcpbouncer_build_info", "gauge", "always 1; the version is in the label", []Label{{Name: "version"}}},
 	accessTokenTTL:  {"mcpbouncer_access_token_ttl_seconds", "gauge", "life of an access token (BOUNCER_ACCESS_TOKEN_TTL)", nil},
 }
 
@@ -132,7 +133,8 @@ var durations = []float64{0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8}
 
 // Metrics is safe for concurrent use. Nil counts nothing.
 type Metrics struct {
-	set *metrics.Set
+	set   *metrics.Set // nil: lines
+	lines *lines       // nil: set
 
 	mu       sync.Mutex                 // guards the maps for one access
 	names    map[string]map[string]bool // label → its names
@@ -161,7 +163,7 @@ func (m *Metrics) Provider(provider, step string, took time.Duration, cause stri
 		return
 	}
 	if took >= 0 {
-		m.set.GetOrCreatePrometheusHistogramExt(m.name(providerDuration, provider, step), durations).Update(took.Seconds())
+		m.took(took.Seconds(), provider, step)
 	}
 	if cause != "" {
 		m.count(providerErrors, provider, step, cause)
@@ -208,9 +210,22 @@ func (m *Metrics) SidecarFailed(tenant, cause string, n uint64) {
 func (m *Metrics) count(metric int, values ...string) { m.add(metric, 1, values...) }
 
 func (m *Metrics) add(metric int, n uint64, values ...string) {
-	if m != nil {
-		m.set.GetOrCreateCounter(m.name(metric, values...)).AddInt64(int64(n))
+	if m == nil {
+		return
 	}
+	if m.lines != nil {
+		m.note(metric, values, n)
+		return
+	}
+	m.set.GetOrCreateCounter(m.series(metric, values)).AddInt64(int64(n))
+}
+
+func (m *Metrics) took(seconds float64, values ...string) {
+	if m.lines != nil {
+		m.note(providerDuration, values, 0, seconds)
+		return
+	}
+	m.set.GetOrCreatePrometheusHistogramExt(m.series(providerDuration, values), durations).Update(seconds)
 }
 
 // Standing is what is not counted but read when somebody asks.
@@ -223,13 +238,13 @@ type Standing struct {
 	Deny func() (serial uint64, age time.Duration, read bool)
 }
 
-// Show makes the gauges. It is called once.
+// Show makes the gauges. It is called once. Lines have none: they say what has happened.
 func (m *Metrics) Show(s Standing) {
-	if m == nil {
+	if m == nil || m.set == nil {
 		return
 	}
 	gauge := func(metric int, f func() float64, values ...string) {
-		m.set.NewGauge(m.name(metric, values...), f)
+		m.set.NewGauge(m.series(metric, values), f)
 	}
 	gauge(buildInfo, func() float64 { return 1 }, s.Version)
 	gauge(accessTokenTTL, s.AccessTokenTTL.Seconds)
@@ -237,16 +252,16 @@ func (m *Metrics) Show(s Standing) {
 	gauge(keyNext, func() float64 { _, next := s.Key(); return next.Seconds() })
 	m.set.RegisterMetricsWriter(func(w io.Writer) {
 		if serial, age, read := s.Deny(); read {
-			metrics.WriteGaugeUint64(w, m.name(denySerial), serial)
-			metrics.WriteGaugeFloat64(w, m.name(denyAge), age.Seconds())
+			metrics.WriteGaugeUint64(w, Declarations[denySerial].Name, serial)
+			metrics.WriteGaugeFloat64(w, Declarations[denyAge].Name, age.Seconds())
 		}
 	})
 }
 
-// name writes a metric with its labels.
-func (m *Metrics) name(metric int, values ...string) string {
+// series writes a metric with its labels, whose values it bounds.
+func (m *Metrics) series(metric int, values []string) string {
 	d := &Declarations[metric]
-	if len(values) == 0 {
+	if len(d.Labels) == 0 {
 		return d.Name
 	}
 	var b strings.Builder
@@ -255,7 +270,7 @@ func (m *Metrics) name(metric int, values ...string) string {
 		b.WriteByte(",{"[boolIndex(i == 0)])
 		b.WriteString(label.Name)
 		b.WriteString(`="`)
-		b.WriteString(m.bounded(d.Name, label, values[i]))
+		b.WriteString(m.bounded(metric, label, values[i]))
 		b.WriteByte('"')
 	}
 	b.WriteByte('}')
@@ -271,14 +286,14 @@ func boolIndex(first bool) int {
 
 // bounded returns the value, or Other where the label has no room for it. It holds whatever an
 // endpoint gives it: a path or a cause may follow what a stranger sent.
-func (m *Metrics) bounded(metric string, label Label, value string) string {
+func (m *Metrics) bounded(metric int, label Label, value string) string {
 	if label.Values != nil {
 		if slices.Contains(label.Values, value) {
 			return value
 		}
 		return Other
 	}
-	name, key := plain(value), metric+label.Name
+	name, key := plain(value), Declarations[metric].Name+label.Name
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known := m.names[key]

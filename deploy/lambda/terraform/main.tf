@@ -35,6 +35,7 @@ resource "aws_lambda_function" "sidecar" {
       BOUNCER_ENCRYPTION_KEY     = var.encryption_key == null ? var.encryption_key_reference : var.encryption_key
       BOUNCER_LAMBDA_INVOKE_MODE = var.invoke_mode
       BOUNCER_LOG_LEVEL          = var.log_level
+      BOUNCER_METRICS_EMF        = tostring(var.metrics)
       BOUNCER_REPLAY_GUARD       = var.replay_guard ? "dynamodb://${aws_dynamodb_table.guard[0].name}" : "none"
     })
   }

@@ -136,6 +136,12 @@ variable "replay_guard" {
   default     = false
 }
 
+variable "metrics" {
+  description = "BOUNCER_METRICS_EMF, custom metrics in CloudWatch, which cost money. docs/metrics.md says which."
+  type        = bool
+  default     = false
+}
+
 variable "alarm_topic_arn" {
   description = "SNS topic that alarms are sent to. Without one they are shown in CloudWatch only."
   type        = string
