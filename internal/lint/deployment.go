@@ -21,8 +21,10 @@ import (
 type deployment struct {
 	services    []*service
 	routers     []*router
+	tcp         []*router // name, place and service only
 	middlewares []*middleware
 	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
+	parts       map[string][]string // the same → services that it is made of
 	static      *tree               // Traefik's own configuration; nil: not given
 	staticFlags bool                // it is written as flags or variables
 	kube        kube
@@ -64,6 +66,9 @@ type router struct {
 	service        string   // NAME@PROVIDER; empty: the container's only one
 	entryPoints    []string // nil: the default ones
 	tls            bool
+	parents        []string // routers that it stands below, with @PROVIDER
+	syntax         string   // of the rule; empty: of version 3
+	automatic      bool     // Traefik makes it for a container that names none
 	owner          *service // nil: of a file
 	namespace      string   // of a manifest
 	refs           map[string]*kubeName
@@ -85,7 +90,7 @@ type middleware struct {
 // read reads files, and containers where Docker's API has an address, that together are one
 // deployment.
 func read(ctx context.Context, files []string, docker string) (*deployment, error) {
-	d := &deployment{backends: map[string][]string{}, lines: map[string][]string{}, kube: kube{services: map[string]*tree{}, refs: map[string]*kubeName{}}}
+	d := &deployment{backends: map[string][]string{}, parts: map[string][]string{}, lines: map[string][]string{}, kube: kube{services: map[string]*tree{}, refs: map[string]*kubeName{}}}
 	r := &reader{}
 	for _, file := range files {
 		if err := d.file(r, file); err != nil {
@@ -170,6 +175,7 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		d.compose(all)
 	case plain.has("http") || plain.has("tcp") || plain.has("udp") || plain.has("tls"):
 		d.dynamic(plain.get("http"))
+		d.dynamicTCP(plain.get("tcp"))
 	case plain.has("entryPoints") || plain.has("providers") || plain.has("experimental"):
 		d.static = plain
 	case len(plain.keys) == 0:
@@ -255,6 +261,23 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 		}
 	}
 	s.host = s.host || t.has("network_mode")
+	for _, name := range []string{"container_name", "hostname"} {
+		if t.has(name) {
+			s.aliases = append(s.aliases, t.get(name).text)
+		}
+	}
+	if networks := t.get("networks"); networks != nil {
+		for _, name := range networks.keys {
+			for _, v := range networks.get(name, "aliases").texts() {
+				s.aliases = append(s.aliases, v.text)
+			}
+			for _, address := range []string{"ipv4_address", "ipv6_address"} {
+				if networks.at[name].has(address) {
+					s.aliases = append(s.aliases, networks.get(name, address).text)
+				}
+			}
+		}
+	}
 }
 
 // pairs are a mapping, or a list of NAME=VALUE.
@@ -265,7 +288,8 @@ func pairs(t *tree, found func(string, value)) {
 	for _, key := range t.keys {
 		v := t.at[key].value
 		v.place = t.at[key].keyed
-		if t.at[key].number && len(v.text) > 15 { // Compose writes it as a float
+		// Compose writes a number of more than 64 bits, or with a fraction, as a float.
+		if _, err := strconv.ParseUint(v.text, 0, 64); t.at[key].number && err != nil {
 			if f, err := strconv.ParseFloat(v.text, 64); err == nil {
 				v.text = strconv.FormatFloat(f, 'g', -1, 64)
 				v.typed = v.text
@@ -287,9 +311,13 @@ func pairs(t *tree, found func(string, value)) {
 // labels reads what Traefik's docker provider makes of a container.
 func (d *deployment) labels(s *service) {
 	routers, middlewares, ports := map[string]*router{}, map[string]*middleware{}, map[string]string{}
+	services, tcp := map[string]string{}, []string{} // as they are spelt first; labels
 	for _, name := range slices.Sorted(maps.Keys(s.labels)) {
 		v := s.labels[name]
 		part := strings.Split(name, ".")
+		if len(part) >= 5 && strings.EqualFold(part[0], "traefik") && strings.EqualFold(part[1], "tcp") {
+			tcp = append(tcp, name)
+		}
 		if len(part) < 5 || !strings.EqualFold(part[0], "traefik") || !strings.EqualFold(part[1], "http") {
 			continue
 		}
@@ -309,7 +337,10 @@ func (d *deployment) labels(s *service) {
 				t.file = s.file + ": router " + t.name
 			}
 		case "services":
-			key := qualified(strings.ToLower(part[3]), "docker")
+			if services[strings.ToLower(part[3])] == "" {
+				services[strings.ToLower(part[3])] = part[3]
+			}
+			key := qualified(services[strings.ToLower(part[3])], "docker")
 			if ports[key] += ""; strings.EqualFold(strings.Join(part[4:], "."), "loadbalancer.server.port") {
 				ports[key] = v.text
 			}
@@ -329,17 +360,33 @@ func (d *deployment) labels(s *service) {
 			m.label(part[4:], v)
 		}
 	}
+	d.labelsTCP(s, tcp)
+	if len(tcp) > 0 && len(routers)+len(middlewares)+len(ports) == 0 {
+		return
+	}
 	if len(ports) == 0 { // Traefik makes a service of the container, with a port of the image
 		ports[qualified("container "+s.name, "docker")] = ""
 	}
 	for name, port := range ports {
 		d.backends[name] = append(d.backends[name], s.name+":"+port)
 	}
+	// A container without a router gets one, whose rule asks for the container's name.
+	if on, set := s.enabled(); (on || !set && d.exposes()) && len(routers) == 0 && len(ports) == 1 && s.name != "" {
+		made := &router{name: s.name, provider: "docker", automatic: true, owner: s, place: s.place}
+		routers[""], d.routers = made, append(d.routers, made)
+	}
 	for _, t := range routers {
 		if t.service == "" && len(ports) == 1 {
 			t.service = slices.Collect(maps.Keys(ports))[0]
 		}
 	}
+}
+
+// exposes says whether Traefik reads containers that do not ask for it.
+func (d *deployment) exposes() bool {
+	docker := d.static.get("providers", "docker")
+	by := docker.get("exposedByDefault")
+	return docker != nil && (by == nil || by.text != "false")
 }
 
 func (t *router) set(member string, v value) {
@@ -359,13 +406,19 @@ func (t *router) set(member string, v value) {
 	case "priority":
 		t.priority, _ = strconv.Atoi(v.text)
 	case "service":
-		t.service = qualified(strings.ToLower(v.text), t.provider)
+		t.service = qualified(v.text, t.provider)
 	case "entrypoints":
 		for _, name := range strings.Split(v.text, ",") {
-			t.entryPoints = append(t.entryPoints, strings.ToLower(strings.TrimSpace(name)))
+			t.entryPoints = append(t.entryPoints, strings.TrimSpace(name))
 		}
 	case "tls":
 		t.tls = v.text != "false"
+	case "rulesyntax":
+		t.syntax = strings.ToLower(v.text)
+	case "parentrefs":
+		for _, name := range strings.Split(v.text, ",") {
+			t.parents = append(t.parents, qualified(strings.TrimSpace(name), t.provider))
+		}
 	}
 }
 
@@ -382,6 +435,9 @@ func (m *middleware) label(part []string, v value) {
 		for _, name := range strings.Split(v.text, ",") {
 			m.chain = append(m.chain, qualified(strings.TrimSpace(name), m.provider))
 		}
+	}
+	if m.kind != "plugin" {
+		m.setOption(strings.Join(part[1:], "."), v)
 	}
 	if m.kind != "plugin" || len(part) < 3 {
 		return
@@ -424,12 +480,8 @@ func (d *deployment) dynamic(http *tree) {
 			for _, member := range from.keys {
 				v := from.at[member].value
 				v.place = from.at[member].keyed
-				if items := from.at[member].items; items != nil {
-					names := []string{}
-					for _, item := range items {
-						names = append(names, item.text)
-					}
-					v.text = strings.Join(names, ",")
+				if from.at[member].items != nil {
+					v.text = joined(from.at[member])
 				}
 				t.set(strings.ToLower(member), v)
 			}
@@ -444,13 +496,109 @@ func (d *deployment) dynamic(http *tree) {
 	}
 	if services := http.get("services"); services != nil {
 		for _, name := range services.keys {
+			key := qualified(name, "file")
+			d.backends[key] = append([]string{}, d.backends[key]...)
 			if servers := services.get(name, "loadBalancer", "servers"); servers != nil {
 				for _, server := range servers.items {
 					if u := server.get("url"); u != nil {
-						key := qualified(strings.ToLower(name), "file")
 						d.backends[key] = append(d.backends[key], serverOf(u.text))
 					}
 				}
+			}
+			for _, part := range partsOf(services.at[name]) {
+				d.parts[key] = append(d.parts[key], qualified(part, "file"))
+			}
+		}
+	}
+}
+
+// partsOf are the services of one that weighs, mirrors or fails over.
+func partsOf(t *tree) []string {
+	names := []string{}
+	for _, path := range [][]string{{"weighted", "services"}, {"highestRandomWeight", "services"}, {"mirroring", "mirrors"}} {
+		if list := t.get(path...); list != nil {
+			for _, item := range list.items {
+				for _, v := range item.get("name").texts() {
+					names = append(names, v.text)
+				}
+			}
+		}
+	}
+	for _, path := range [][]string{{"mirroring", "service"}, {"failover", "service"}, {"failover", "fallback"}} {
+		for _, v := range t.get(path...).texts() {
+			names = append(names, v.text)
+		}
+	}
+	return names
+}
+
+// joined is a list as a label has it.
+func joined(t *tree) string {
+	names := []string{}
+	for _, v := range t.texts() {
+		names = append(names, v.text)
+	}
+	return strings.Join(names, ",")
+}
+
+// Routers of TCP know no middleware of HTTP. Their services stand beside those of HTTP, under tcp:.
+
+func (d *deployment) dynamicTCP(tcp *tree) {
+	if routers := tcp.get("routers"); routers != nil {
+		for _, name := range routers.keys {
+			if service := routers.get(name, "service"); service != nil {
+				d.tcp = append(d.tcp, &router{name: name, provider: "file", service: "tcp:" + qualified(service.text, "file"), place: routers.at[name].keyed})
+			}
+		}
+	}
+	if services := tcp.get("services"); services != nil {
+		for _, name := range services.keys {
+			key := "tcp:" + qualified(name, "file")
+			if servers := services.get(name, "loadBalancer", "servers"); servers != nil {
+				for _, server := range servers.items {
+					for _, v := range server.get("address").texts() {
+						d.backends[key] = append(d.backends[key], strings.ToLower(v.text))
+					}
+				}
+			}
+			for _, part := range partsOf(services.at[name]) {
+				d.parts[key] = append(d.parts[key], "tcp:"+qualified(part, "file"))
+			}
+		}
+	}
+}
+
+func (d *deployment) labelsTCP(s *service, names []string) {
+	routers, ports := map[string]*router{}, map[string]string{}
+	for _, name := range names {
+		part, v := strings.Split(name, "."), s.labels[name]
+		key := strings.ToLower(part[3])
+		switch strings.ToLower(part[2]) {
+		case "routers":
+			if routers[key] == nil {
+				routers[key] = &router{name: part[3], provider: "docker", owner: s, place: v.place}
+				d.tcp = append(d.tcp, routers[key])
+			}
+			if strings.EqualFold(part[4], "service") {
+				routers[key].service = "tcp:" + qualified(v.text, "docker")
+			}
+		case "services":
+			if ports[key] += ""; strings.EqualFold(strings.Join(part[4:], "."), "loadbalancer.server.port") {
+				ports[key] = v.text
+			}
+		}
+	}
+	if len(routers) == 0 {
+		return
+	}
+	if len(ports) == 0 {
+		ports["container "+s.name] = ""
+	}
+	for name, port := range ports {
+		d.backends["tcp:"+qualified(name, "docker")] = append(d.backends["tcp:"+qualified(name, "docker")], s.name+":"+port)
+		for _, t := range routers {
+			if t.service == "" && len(ports) == 1 {
+				t.service = "tcp:" + qualified(name, "docker")
 			}
 		}
 	}
@@ -475,6 +623,13 @@ func (d *deployment) middleware(m *middleware, from *tree) {
 			}
 		}
 		if m.kind != "plugin" {
+			for _, option := range from.at[kind].keys {
+				v := from.at[kind].at[option].value
+				if v.text == "" {
+					v.text = joined(from.get(kind, option))
+				}
+				m.setOption(option, v)
+			}
 			continue
 		}
 		for _, plugin := range from.at[kind].keys {

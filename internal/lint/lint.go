@@ -55,6 +55,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 		c.sidecar(t)
 		c.routersOf(t)
 	}
+	c.refused()
 	c.twins()
 	c.namesOfMiddlewares()
 	c.static()
@@ -180,7 +181,7 @@ func (c *checker) findTenants() []*tenant {
 		if c.ours(m) {
 			t := &tenant{middleware: m}
 			for _, r := range c.deployment.routers {
-				if slices.Contains(c.chainOf(r), qualified(m.name, m.provider)) {
+				if slices.Contains(c.wholeChain(r), qualified(m.name, m.provider)) && !c.isParent(r) {
 					t.routers = append(t.routers, r)
 				}
 			}
@@ -235,23 +236,29 @@ func (c *checker) ours(m *middleware) bool {
 
 func (c *checker) middlewareNamed(name string) *middleware {
 	for _, m := range c.middlewares {
-		if strings.EqualFold(qualified(m.name, m.provider), name) {
+		if qualified(m.name, m.provider) == name {
 			return m
 		}
 	}
 	return nil
 }
 
-// chainOf are a router's middlewares in order, chains resolved.
+// chainOf are a router's own middlewares in order, chains resolved.
 func (c *checker) chainOf(r *router) []string {
+	names := []string{}
+	for _, name := range r.names {
+		names = append(names, c.resolved(name)...)
+	}
+	return names
+}
+
+// resolved is a middleware, or those of a chain.
+func (c *checker) resolved(name string) []string {
 	names := []string{}
 	var add func(string, int)
 	add = func(name string, depth int) {
 		m := c.middlewareNamed(name)
-		if m == nil || m.kind != "chain" || depth > 10 {
-			if m != nil {
-				name = qualified(m.name, m.provider)
-			}
+		if m == nil || m.kind != "chain" || depth > 10 || len(names) > 1000 {
 			names = append(names, name)
 			return
 		}
@@ -259,9 +266,7 @@ func (c *checker) chainOf(r *router) []string {
 			add(inner, depth+1)
 		}
 	}
-	for _, name := range r.names {
-		add(name, 0)
-	}
+	add(name, 0)
 	return names
 }
 

@@ -101,7 +101,7 @@ var planted = map[string]struct{ old, with, line, seen, remedy string }{
 	"rule that cannot be read":   {"Host(`mcp.example.com`)", "Host(mcp.example.com)", ".rule:", "backticks", "correct the rule"},
 	"plugin misspelt":            {"plugin.mcpbouncer.", "plugin.mcpbounce.", "publicURL:", "plugin.mcpbounce", "plugin.mcpbouncer.publicURL"},
 	"middleware misspelt":        {"middlewares: mcpb-wiki@docker", "middlewares: mcpb-wikki@docker", "routers.wiki.middlewares:", "mcpb-wikki@docker is not", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
-	"middlewares forgotten":      {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "publicURL:", "none does", "middlewares: mcpb-wiki@docker"},
+	"middlewares forgotten":      {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "routers.wiki.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
 	"middlewares by an index":    {"routers.wiki.middlewares:", "routers.wiki.middlewares[0]:", "middlewares[0]:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
 	"a way past the bouncer":     {"      traefik.http.services.wiki", "      traefik.http.routers.open.rule: Host(`open.example.com`)\n      traefik.http.services.wiki", "routers.open.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.open.middlewares: mcpb-wiki@docker"},
 	"published port":             {"    image: wiki\n", "    image: wiki\n    ports: [\"8000:8000\"]\n", "ports: [\"8000", "publishes a port", "delete ports:"},
@@ -109,7 +109,7 @@ var planted = map[string]struct{ old, with, line, seen, remedy string }{
 	"variable of the secret":     {"GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}", "OTHER: x", "  bouncer:", "it is not there", "GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}"},
 	"stripPrefix before":         {"middlewares: mcpb-wiki@docker\n", "middlewares: strip@docker,mcpb-wiki@docker\n      traefik.http.middlewares.strip.stripprefix.prefixes: /wiki\n", "routers.wiki.middlewares:", "stripprefix", "middlewares: mcpb-wiki@docker,strip@docker"},
 	"plain http":                 {"https://mcp.example.com/wiki", "http://mcp.example.com/wiki", "publicURL:", "plain http", "correct the label"},
-	"number without quotes":      {`"123.apps.googleusercontent.com"`, "259242039378444290", "clientID:", "label clientID", "correct the label"},
+	"number without quotes":      {`"123.apps.googleusercontent.com"`, "110169484474386276334", "clientID:", "label clientID", "correct the label"},
 	"a router that shadows":      {"      traefik.http.services.wiki", "      traefik.http.routers.all.rule: PathPrefix(`/`)\n      traefik.http.routers.all.middlewares: other@file\n      traefik.http.routers.all.priority: \"5000\"\n      traefik.http.services.wiki", "routers.all.", "router all", `traefik.http.routers.wiki.priority: "5001"`},
 }
 

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -79,9 +80,20 @@ func asked(u *url.URL, endpoints []string) []request {
 
 // routersOf asks the rules with what clients ask for.
 func (c *checker) routersOf(t *tenant) {
+	if c.broken(t.owner) {
+		return // Traefik reads none of its labels, and that is said already
+	}
 	if len(t.routers) == 0 {
-		c.found(t.place, finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label, note: c.routerElsewhere(t),
-			breaks: []string{report.EveryClient}, remedy: "write " + c.routerFor(t).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"})
+		f := finding{check: "router", expected: "a router that uses " + t.title(), seen: "none does: nothing is protected by it", fault: report.Label, note: c.routerElsewhere(t),
+			breaks: []string{report.EveryClient}, remedy: "write " + c.routerFor(t).written("middlewares", t.title()) + " for the router", page: "docs/routes.md"}
+		at := t.place
+		for _, r := range c.routers {
+			if t.owner != nil && r.owner == t.owner && r.owner != c.sidecarOf(t) && r.service != "" && !c.dropped(r) && !c.guarded(r) && c.otherGuard(r) == "" && !(r.automatic && f.note) {
+				at, f.note = r.place, false
+				f.seen, f.remedy = "none does: router "+r.name+" leads to the server without it, which is OPEN TO EVERYBODY", "write "+r.written("middlewares", t.title())
+			}
+		}
+		c.found(at, f)
 		return
 	}
 	rules := map[*router]rule{}
@@ -89,15 +101,25 @@ func (c *checker) routersOf(t *tenant) {
 		if r.rule.unknown && strings.Contains(r.rule.text, "unset") && !strings.Contains(r.rule.text, "`") {
 			continue // the whole rule is a variable
 		}
-		if parsed, err := parseRule(r.rule.text); err == nil {
+		if parsed, err := c.ruleOf(r); err == nil && !c.dropped(r) {
 			rules[r] = parsed
-		} else if slices.Contains(t.routers, r) && r.rule.text != "" {
+		} else if err != nil && slices.Contains(t.routers, r) {
 			c.found(r.rule.place, finding{check: "router", expected: "a rule that Traefik reads", seen: err.Error() + ": Traefik drops the router", fault: report.Label,
 				breaks: []string{report.EveryClient}, remedy: "correct the rule", page: "docs/routes.md"})
 		}
 	}
 	for _, r := range t.routers {
 		c.before(t, r)
+		if r.rule.text == "" && r.owner != nil && !r.automatic {
+			at := r.rule.place
+			if at.file == "" {
+				at = r.place
+			}
+			c.found(at, finding{check: "router", expected: "a rule", seen: "no rule: Traefik makes one of the container's name, which is not the host of clients", fault: report.Label,
+				note:   c.deployment.static == nil || c.deployment.static.get("providers", "docker").has("defaultRule"),
+				breaks: []string{report.EveryClient}, remedy: "write " + r.written("rule", "Host(`…`)"), page: "docs/routes.md"})
+			return
+		}
 	}
 	c.unguarded(t)
 	public := t.option("publicURL")
@@ -112,19 +134,30 @@ func (c *checker) routersOf(t *tenant) {
 	} else if v.unknown {
 		endpoints = nil
 	}
-	missed, first := []string{}, t.routers[0]
+	missed, unsure, first := []string{}, false, t.routers[0]
 	for _, q := range asked(u, endpoints) {
-		winner := c.winner(rules, q, t)
+		if slices.ContainsFunc(t.routers, func(r *router) bool { return rules[r] == nil }) {
+			return // what Traefik or a variable makes of it is not known, or that is said already
+		}
+		winner, equal := c.winner(rules, q, t)
 		switch {
-		case slices.ContainsFunc(t.routers, func(r *router) bool { return rules[r] == nil }):
-			return // what Traefik or a variable makes of it is not known
+		case winner == nil && slices.ContainsFunc(t.routers, func(r *router) bool { return rules[r](q) == perhaps }):
+			unsure = true
 		case winner == nil:
 			missed = append(missed, q.path)
+		case equal != nil:
+			c.found(equal.place, finding{check: "router", expected: "the bouncer's router answers " + q.path, seen: fmt.Sprintf("router %s has the same priority (%d): chance decides which of them answers", equal.name, equal.weight()), fault: report.Label,
+				breaks: []string{report.EveryClient}, remedy: "write " + first.written("priority", fmt.Sprintf("\"%d\"", max(1000, equal.weight()+1))), page: "docs/routes.md"})
+			return
 		case !slices.Contains(t.routers, winner):
 			c.found(winner.place, finding{check: "router", expected: "the bouncer's router answers " + q.path, seen: fmt.Sprintf("router %s, which goes before it, answers, without %s", winner.name, t.title()), fault: report.Label,
 				breaks: []string{report.EveryClient}, remedy: "write " + first.written("priority", fmt.Sprintf("\"%d\"", max(1000, winner.weight()+1))), page: "docs/routes.md"})
 			return
 		}
+	}
+	if unsure {
+		c.found(first.rule.place, finding{check: "router", expected: "a rule of host and path", seen: "only some clients are let to it: its rule asks for what lint does not know, such as Header, Query or ClientIP", fault: report.Label, note: true,
+			remedy: "take that out, unless it is meant", page: "docs/routes.md"})
 	}
 	if len(missed) == 0 {
 		return
@@ -148,26 +181,70 @@ func (r *router) weight() int {
 	return len(r.rule.text)
 }
 
+// ruleOf is a router's rule, together with those of the routers that it stands below.
+func (c *checker) ruleOf(r *router) (rule, error) {
+	switch {
+	case c.syntaxOf(r) == "v2", r.rule.text == "" && r.provider == "docker":
+		return unknowable, nil // read in another way, or made by Traefik
+	}
+	own, err := parseRule(r.rule.text)
+	if root := c.root(r); err == nil && root != r {
+		above, err := c.ruleOf(root)
+		return func(q request) answer { return min(above(q), own(q)) }, err
+	}
+	return own, err
+}
+
+func (c *checker) syntaxOf(r *router) string {
+	if by := c.deployment.static.get("core", "defaultRuleSyntax"); r.syntax == "" && by != nil {
+		return strings.ToLower(by.text)
+	}
+	return r.syntax
+}
+
+// dropped says whether Traefik is known to use a router not at all.
+func (c *checker) dropped(r *router) bool {
+	if c.broken(r.owner) || r.priority > math.MaxInt-1000 || c.twice(r) || c.nowhere(r) || c.noService(r) != "" {
+		return true
+	}
+	return slices.ContainsFunc(c.chainOf(r), func(name string) bool {
+		_, provider, _ := strings.Cut(name, "@")
+		return c.middlewareNamed(name) == nil && slices.ContainsFunc(c.middlewares, func(m *middleware) bool { return m.provider == provider })
+	})
+}
+
 // winner is the router that answers a request for certain where a tenant's routers listen; nil:
 // none. One place where the tenant answers is enough: elsewhere something else may be meant, such
-// as a redirect to https.
-func (c *checker) winner(rules map[*router]rule, q request, t *tenant) *router {
-	var best *router
+// as a redirect to https. equal is another one that may answer as well.
+func (c *checker) winner(rules map[*router]rule, q request, t *tenant) (best, equal *router) {
+	before := func(a, b *router) bool {
+		if c.root(a) != c.root(b) {
+			a, b = c.root(a), c.root(b)
+		}
+		return a.weight() > b.weight()
+	}
 	for _, own := range t.routers {
-		var here *router
+		var here, beside *router
 		for _, r := range c.routers {
-			if c.meet(own, r) && rules[r] != nil && rules[r](q) == yes && (here == nil || r.weight() > here.weight()) {
-				here = r
+			switch {
+			case !c.meet(own, r) || rules[r] == nil || rules[r](q) != yes:
+			case here == nil || before(r, here):
+				here, beside = r, nil
+			case !before(here, r) && slices.Contains(t.routers, here) != slices.Contains(t.routers, r):
+				beside = r
 			}
 		}
-		if here != nil && slices.Contains(t.routers, here) {
-			return here
+		if here != nil && slices.Contains(t.routers, here) && beside == nil {
+			return here, nil
+		}
+		if beside != nil && slices.Contains(t.routers, beside) {
+			here, beside = beside, here
 		}
 		if here != nil && best == nil {
-			best = here
+			best, equal = here, beside
 		}
 	}
-	return best
+	return best, equal
 }
 
 func (c *checker) plainHTTP(t *tenant, u *url.URL, public value) {
@@ -183,6 +260,7 @@ var harm = map[string]string{
 	"stripprefixregex": "takes the path away: 404",
 	"replacepath":      "replaces the path: 404",
 	"replacepathregex": "replaces the path: 404",
+	"addprefix":        "changes the path: 404",
 	"retry":            "sends a message a second time without its body: 503",
 	"buffering":        "holds event streams back until they end",
 	"errors":           "takes the challenge out of the 401",
@@ -190,144 +268,40 @@ var harm = map[string]string{
 }
 
 func (c *checker) before(t *tenant, r *router) {
-	chain := c.chainOf(r)
+	chain := c.wholeChain(r)
 	own := slices.Index(chain, t.title())
+	for i, name := range chain {
+		m := c.middlewareNamed(name)
+		switch {
+		case m == nil || i == own:
+		case c.ours(m):
+			c.found(r.middlewares.place, finding{check: "middlewares", expected: "the bouncer once", seen: name + " is the bouncer once more: the second one answers 401 to everybody", fault: report.Label,
+				breaks: []string{report.EveryClient}, remedy: "take one of the two out", page: "docs/middlewares.md"})
+			return
+		case m.kind == "basicauth" || m.kind == "digestauth":
+			c.found(r.middlewares.place, finding{check: "middlewares", expected: t.title() + " alone asks who is there", seen: m.kind + " (" + name + ") beside it takes each token for a wrong password: 401 for everybody", fault: report.Label,
+				breaks: []string{report.EveryClient}, remedy: "take " + name + " out", page: "docs/middlewares.md"})
+		}
+	}
 	for _, name := range chain[:own] {
 		m := c.middlewareNamed(name)
 		if m == nil || harm[m.kind] == "" {
 			continue
 		}
-		path := strings.HasPrefix(m.kind, "stripprefix") || strings.HasPrefix(m.kind, "replacepath")
+		path := strings.HasSuffix(harm[m.kind], ": 404")
 		breaks := []string{}
 		if path {
 			breaks = append(breaks, report.EveryClient)
 		}
-		right := slices.DeleteFunc(slices.Clone(chain), func(n string) bool { return n == name })
-		right = slices.Insert(right, slices.Index(right, t.title())+1, name)
-		written := r.written("middlewares", strings.Join(right, ","))
+		remedy := "put " + name + " behind it"
+		if right := c.chainOf(r); slices.Contains(right, name) && slices.Contains(right, t.title()) {
+			right = slices.DeleteFunc(right, func(n string) bool { return n == name })
+			right = slices.Insert(right, slices.Index(right, t.title())+1, name)
+			remedy = "write " + r.written("middlewares", strings.Join(right, ","))
+		}
 		c.found(r.middlewares.place, finding{check: "middlewares", expected: t.title() + " first", seen: m.kind + " (" + name + ") before it, which " + harm[m.kind], fault: report.Label, note: !path,
-			breaks: breaks, remedy: "write " + written, page: "docs/middlewares.md"})
+			breaks: breaks, remedy: remedy, page: "docs/middlewares.md"})
 	}
-}
-
-// unguarded looks for ways to the MCP server past the bouncer: another router, or a port.
-func (c *checker) unguarded(t *tenant) {
-	for _, guarded := range t.routers {
-		for _, r := range c.routers {
-			same := slices.ContainsFunc(c.backends[r.service], func(s string) bool {
-				return slices.ContainsFunc(c.backends[guarded.service], func(g string) bool { return sameServer(s, g) })
-			})
-			if same && c.guarded(r) {
-				c.unseenGuard(r)
-			}
-			if !same || c.guarded(r) {
-				continue
-			}
-			at, written := r.place, r.written("middlewares", t.title())
-			if len(r.names) > 0 {
-				written = r.written("middlewares", t.title()+","+strings.Join(r.names, ","))
-			}
-			seen, other := "router "+r.name+" leads to the same server without it: THE SERVER IS OPEN TO EVERYBODY", c.otherGuard(r)
-			if other != "" {
-				seen = "router " + r.name + " leads to the same server without it; " + other + " is all that guards it"
-			}
-			if !slices.ContainsFunc(c.findings, func(f report.Finding) bool { return f.Line == at.line && f.File == at.file && f.Check == "way past" }) {
-				c.found(at, finding{check: "way past", expected: "the bouncer on each router to the MCP server", seen: seen, fault: report.Label, note: other != "",
-					remedy: "write " + written, page: "docs/routes.md"})
-			}
-		}
-		if s := guarded.owner; s != nil && s != c.traefik() && s.ports != nil && len(s.ports.items) > 0 && s.ports.items[0].value.text != "" {
-			at := s.ports.keyed
-			if !slices.ContainsFunc(c.findings, func(f report.Finding) bool { return f.Line == at.line && f.File == at.file }) {
-				c.found(at, finding{check: "way past", expected: "no published port of the MCP server", seen: "service " + s.name + " publishes a port: whoever reaches it is asked for no token, and can be anybody there", fault: report.Label,
-					remedy: "delete ports: of " + s.name + "; Traefik reaches it by the network", page: "docs/identity.md"})
-			}
-		}
-	}
-}
-
-// sameServer compares HOST:PORT. A container whose labels name no port has one of its image's.
-// Lint does not know that one, so it is taken to be the same.
-func sameServer(a, b string) bool {
-	return a == b || strings.HasPrefix(a, b) && strings.HasSuffix(b, ":") || strings.HasPrefix(b, a) && strings.HasSuffix(a, ":")
-}
-
-// guarded says whether nobody passes a router without this plugin. A middleware or plugin that
-// Traefik cannot find makes it drop the router, and a redirect to https answers by itself where TLS
-// is not spoken.
-func (c *checker) guarded(r *router) bool {
-	names, modules := c.pluginNames()
-	return slices.ContainsFunc(c.chainOf(r), func(name string) bool {
-		m := c.middlewareNamed(name)
-		if m == nil || c.ours(m) || m.kind == "redirectscheme" && !c.speaksTLS(r) {
-			return true
-		}
-		plugin, isPlugin := strings.CutPrefix(m.kind, "plugin.")
-		_, loaded := modules[strings.ToLower(plugin)]
-		return isPlugin && len(names) > 0 && !loaded
-	})
-}
-
-// otherGuard is a middleware that asks who is there in its own way, so that a router without the
-// bouncer may be meant.
-func (c *checker) otherGuard(r *router) string {
-	for _, name := range c.chainOf(r) {
-		if m := c.middlewareNamed(name); m != nil && slices.Contains([]string{"basicauth", "digestauth", "forwardauth", "ipallowlist", "ipwhitelist"}, m.kind) {
-			return m.kind
-		}
-	}
-	return ""
-}
-
-// speaksTLS says whether a router takes https, by itself or by one of its entry points.
-func (c *checker) speaksTLS(r *router) bool {
-	return r.tls || slices.ContainsFunc(c.entryPoints(r), func(name string) bool { return c.entryPoint(name).get("http", "tls") != nil })
-}
-
-func (c *checker) entryPoint(name string) *tree {
-	all := c.deployment.static.get("entryPoints")
-	if all == nil {
-		return nil
-	}
-	for _, key := range all.keys {
-		if strings.EqualFold(key, name) {
-			return all.at[key]
-		}
-	}
-	return nil
-}
-
-// entryPoints are where a router listens: those it names, or the default ones of Traefik's static
-// file; nil: that file is not given.
-func (c *checker) entryPoints(r *router) []string {
-	all := c.deployment.static.get("entryPoints")
-	if r.entryPoints != nil || all == nil {
-		return r.entryPoints
-	}
-	usual, marked := []string{}, []string{}
-	for _, key := range all.keys {
-		name := strings.ToLower(key)
-		if by := all.get(key, "asDefault"); by != nil && by.text == "true" {
-			marked = append(marked, name)
-		}
-		if name != "traefik" {
-			usual = append(usual, name)
-		}
-	}
-	if len(marked) > 0 {
-		return marked
-	}
-	return usual
-}
-
-// meet says whether two routers can be asked the same request: on one entry point, and both with
-// TLS or both without. Where the static file is not given, a router that names none is everywhere.
-func (c *checker) meet(a, b *router) bool {
-	if c.speaksTLS(a) != c.speaksTLS(b) {
-		return false
-	}
-	here, there := c.entryPoints(a), c.entryPoints(b)
-	return here == nil || there == nil || slices.ContainsFunc(here, func(name string) bool { return slices.Contains(there, name) })
 }
 
 // twins are tenants that clients or tokens cannot tell apart.

@@ -59,7 +59,7 @@ func (c *checker) traefikGiven() bool { return c.deployment.static != nil || c.t
 // routerElsewhere says whether the router of a middleware may stand in a file that was not given:
 // there is none beside it, and nothing of Traefik.
 func (c *checker) routerElsewhere(m *tenant) bool {
-	return !c.traefikGiven() && !slices.ContainsFunc(c.routers, func(r *router) bool { return r.provider == m.provider && r.owner == m.owner })
+	return !c.traefikGiven() && (m.partial() || !slices.ContainsFunc(c.routers, func(r *router) bool { return r.provider == m.provider && r.owner == m.owner && !r.automatic }))
 }
 
 // tenantElsewhere says whether the plugin is at a container that is switched off, or may be among
@@ -68,7 +68,13 @@ func (c *checker) tenantElsewhere() bool {
 	if slices.ContainsFunc(c.services, func(s *service) bool { on, set := s.enabled(); return set && !on && s.hasPlugin() }) {
 		return true
 	}
-	return slices.ContainsFunc(c.routers, func(r *router) bool { return c.unseen(r) != "" })
+	if c.deployment.static != nil && !c.staticFlags && len(c.routers)+len(c.services) == 0 {
+		return true // Traefik's static file alone
+	}
+	if len(c.services) > 0 && len(c.middlewares) == 0 && !slices.ContainsFunc(c.routers, func(r *router) bool { return !r.partial() }) && !slices.ContainsFunc(c.services, func(s *service) bool { return !s.partial }) {
+		return true // some labels of Traefik alone
+	}
+	return slices.ContainsFunc(c.routers, func(r *router) bool { return r.partial() || c.unseen(r) != "" })
 }
 
 // elsewhere says which labels a part of a service lacks.

@@ -114,7 +114,7 @@ func TestLintWritesListsWhereTheFileHasLists(t *testing.T) {
 		"rule":        {"?/wiki(/|$$)", "?/wikis(/|$$)", "write - 'traefik.http.routers.wiki.rule=Host(`mcp.example.com`) && PathRegexp(`^(/\\.well-known/[a-z-]+)?/wiki(/|$$)`)'"},
 		"way past":    {"      traefik.http.services.wiki", "      traefik.http.routers.open.rule: Host(`o.example.com`)\n      traefik.http.services.wiki", "write - 'traefik.http.routers.open.middlewares=mcpb-wiki@docker'"},
 		"order":       {"middlewares: mcpb-wiki@docker\n", "middlewares: strip@docker,mcpb-wiki@docker\n      traefik.http.middlewares.strip.stripprefix.prefixes: /wiki\n", "write - 'traefik.http.routers.wiki.middlewares=mcpb-wiki@docker,strip@docker'"},
-		"no router":   {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "write - 'traefik.http.routers.NAME.middlewares=mcpb-wiki@docker'"},
+		"no router":   {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "write - 'traefik.http.routers.wiki.middlewares=mcpb-wiki@docker'"},
 		"access":      {"      " + optionOf + `allowedEmails: "you@example.com"` + "\n", "", "write - '" + optionOf + "allowedEmails=you@example.com'"},
 		"secret":      {"env:GOOGLE_CLIENT_SECRET", "GOCSPX-abc", "write - '" + optionOf + "clientSecret=env:MCPB_WIKI_CLIENT_SECRET'"},
 		"misspelt":    {"allowedEmails", "allowedEmail", "write - '" + optionOf + "allowedEmails=you@example.com'"},
@@ -132,6 +132,37 @@ func TestLintWritesListsWhereTheFileHasLists(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: %s %+v", name, r.Unable, r.Findings)
+		}
+	}
+}
+
+// Real Traefik does what each of these says (deploy/e2e, TestLintIsRightAboutFilesInRealTraefik).
+func TestLintNamesWhatTraefikLeavesOut(t *testing.T) {
+	const open = "routers.open.rule: Host(`o.example.com`)\n"
+	for name, c := range map[string]struct{ labels, begins, remedy string }{
+		"label of Traefik misspelt": {"routers.wiki.entrypoint: web", "WRONG router: Traefik knows no label traefik.http.routers.wiki.entrypoint: it passes over all labels of wiki", "write traefik.http.routers.wiki.entryPoints: web"},
+		"kind misspelt":             {"midlewares.a.headers.x: y", "WRONG middlewares: Traefik knows no label", "write traefik.http.middlewares.a.headers.x: y"},
+		"priority is no number":     {"routers.wiki.priority: high", "WRONG router: the priority high", `traefik.http.routers.wiki.priority: "1000"`},
+		"no such entry point":       {"routers.wiki.entrypoints: webb", "WRONG router: no entry point is called webb", "traefik.http.routers.wiki.entrypoints: web"},
+		"no such service":           {"routers.wiki.service: wikis", "WRONG router: no service is called wikis", "routers.wiki.service: NAME"},
+		"which service":             {"services.ui.loadbalancer.server.port: \"9\"", "WRONG router: wiki has 2 services, and the router names none", "routers.wiki.service: NAME"},
+		"the same priority":         {"routers.wiki.priority: \"77\"\nrouters.all.rule: PathPrefix(`/`)\nrouters.all.priority: \"77\"\nrouters.all.service: other@swarm", "WRONG router: router all has the same priority (77)", `traefik.http.routers.wiki.priority: "1000"`},
+		"a password":                {"routers.wiki.middlewares: who,mcpb-wiki\nmiddlewares.who.basicauth.users: \"a:b\"", "WRONG middlewares: basicauth (who@docker) beside it", "take who@docker out"},
+		"an error page":             {open + "routers.open.service: other@swarm\nrouters.open.middlewares: page\nmiddlewares.page.errors.service: wiki\nmiddlewares.page.errors.status: \"500\"", "WRONG way past: router open shows what the server says where an error page is due (page@docker)", "name another service"},
+		"all addresses":             {open + "routers.open.middlewares: list\nmiddlewares.list.ipallowlist.sourcerange: 0.0.0.0/1, 128.0.0.0/1", "WRONG way past: router open leads to the same server without it: THE SERVER IS OPEN", "middlewares: mcpb-wiki@docker,list@docker"},
+		"some addresses":            {open + "routers.open.middlewares: list\nmiddlewares.list.ipallowlist.sourcerange: 10.0.0.0/8", "note way past: router open leads to the same server without it; ipallowlist", "middlewares: mcpb-wiki@docker,list@docker"},
+	} {
+		compose := strings.Replace(goodFile(t), "      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", 1)
+		if !strings.Contains(c.labels, "routers.wiki.middlewares") {
+			c.labels += "\nrouters.wiki.middlewares: mcpb-wiki@docker"
+		}
+		more := ""
+		for _, line := range strings.Split(c.labels, "\n") {
+			more += "      traefik.http." + line + "\n"
+		}
+		r := lintWith(t, compose+more, staticOfTwoEntryPoints)
+		if !hasLine(lines(r), c.begins, c.remedy) {
+			t.Errorf("%s: %s %q", name, r.Unable, lines(r))
 		}
 	}
 }
