@@ -53,7 +53,7 @@ type visitor struct {
 
 	rotates   bool // each refresh gives another refresh token
 	oneForAll bool // a login ends the one before
-	gone      bool // the person has not come back from a login, and is asked for no other one
+	gone      bool // no login came of it, and the person is asked for no other one
 }
 
 const (
@@ -207,31 +207,47 @@ func (v *visitor) first(ctx context.Context) *upstreamLogin {
 		remedy = "see the provider's log: the sidecar would answer 503"
 	}
 	v.wrong("login", "a login that the sidecar can use", err.Error(), fault, remedy, loginFails)
+	v.gone = true
 	v.end(ctx)
 	v.suggest()
 	return nil
 }
 
-// byOtherMethod redeems a code once more, with the client's secret where the provider may want it.
-// A provider that refuses the client has not looked at the code, as a rule.
-func (v *visitor) byOtherMethod(ctx context.Context, l *upstreamLogin, refusal error) error {
-	method := v.other()
+// connectBy is the provider for a client that sends its secret so.
+func (v *visitor) connectBy(ctx context.Context, method string) *provider.Provider {
 	if method == "" {
-		return refusal
+		return nil
 	}
-	before := v.p
 	client := v.Client
 	client.Auth = method
 	p, err := v.all.Connect(ctx, &client)
 	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// byOtherMethod redeems a code once more, with the client's secret where the provider may want it.
+// A provider that refuses the client has not looked at the code, as a rule.
+func (v *visitor) byOtherMethod(ctx context.Context, l *upstreamLogin, refusal error) error {
+	method, before := v.other(), v.p
+	p := v.connectBy(ctx, method)
+	if p == nil {
 		return refusal
 	}
 	v.p = p
-	if err = v.redeem(ctx, l); err != nil && l.answer == nil {
+	err := v.redeem(ctx, l)
+	if errors.Is(err, provider.ErrCode) { // the refused client used it up
+		if next := v.authorize(ctx, "once more, since the client was refused: now its secret is sent as client_secret_"+method); next != nil {
+			*l = *next
+			err = v.redeem(ctx, l)
+		}
+	}
+	if l.answer == nil {
 		v.p = before
 		return refusal
 	}
-	v.wrong("client authentication", "the client is taken by client_secret_"+v.method(before), "it is refused, and the same code by client_secret_"+method+" brings tokens", report.Label, "set the label clientAuth="+method, "docs/configuration.md")
+	v.wrong("client authentication", "the client is taken by client_secret_"+v.method(before), "it is refused, and client_secret_"+method+" brings tokens", report.Label, "set the label clientAuth="+method, "docs/configuration.md")
 	v.label("clientAuth=" + method)
 	v.Client.Auth = method
 	return err
@@ -241,7 +257,25 @@ func (v *visitor) method(p *provider.Provider) string { return p.Facts().AuthMet
 
 // other is the other way to send a secret; empty where none is sent.
 func (v *visitor) other() string {
-	return map[string]string{"basic": "post", "post": "basic"}[v.method(v.p)]
+	switch v.method(v.p) {
+	case "basic":
+		return "post"
+	case "post":
+		return "basic"
+	}
+	return ""
+}
+
+func either(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
+}
+
+// withScope is the label scopes with one more.
+func (v *visitor) withScope(scope string) string {
+	return "scopes=" + strings.Join(v.Client.Scopes, " ") + " " + scope
 }
 
 // tokenAnswer says what the token endpoint answered, member by member (RFC 6749 section 5.1).
@@ -280,7 +314,7 @@ func (v *visitor) noRefresh() {
 	if remedy := v.p.Facts().NoRefreshToken; strings.Contains(remedy, "prompt=consent") {
 		v.label("providerParameters=prompt=consent")
 	} else if strings.Contains(remedy, "(offline_access)") {
-		v.label("scopes=" + strings.Join(append(slices.Clone(v.Client.Scopes), "offline_access"), " "))
+		v.label(v.withScope("offline_access"))
 	}
 }
 
@@ -312,40 +346,29 @@ func kindOf(raw json.RawMessage) string {
 // scopeAnswer compares what was granted with what was asked for.
 func (v *visitor) scopeAnswer(l *upstreamLogin, members map[string]json.RawMessage) {
 	const check = "granted scopes"
-	kind := kindOf(members["scope"])
-	asked := slices.DeleteFunc(slices.Clone(v.Client.Scopes), func(scope string) bool { return scope == "openid" })
-	if l.answer.Scope == nil {
-		var unlisted []string
-		for _, scope := range asked {
-			if !v.p.Lists(scope) && scope != "offline_access" {
-				unlisted = append(unlisted, scope)
-			}
-		}
-		if len(unlisted) > 0 && !v.p.RefusesForeignScopes() {
-			v.note(check, "the answer does not say; what the document does not list is not granted: "+listed(unlisted), "say by scopeRules who gets such a scope, and leave it out of the label scopes", grantsPage)
-			v.label("scopeRules=… for " + listed(unlisted))
+	seen, has := "the answer does not say: what the document lists counts as granted", v.p.Lists
+	if l.answer.Scope != nil {
+		granted := strings.Fields(*l.answer.Scope)
+		seen, has = listed(granted), func(scope string) bool { return slices.Contains(granted, scope) }
+		if kind := kindOf(members["scope"]); kind != "string" {
+			v.note(check, "scope is a "+kind+", not a string: read as "+seen, "", grantsPage)
 			return
 		}
-		v.good(check, "the answer does not say: what the document lists counts as granted")
-		return
+	} else if v.p.RefusesForeignScopes() {
+		has = func(string) bool { return true }
 	}
-	if kind != "string" {
-		v.note(check, "scope is a "+kind+", not a string: read as "+listed(strings.Fields(*l.answer.Scope)), "", grantsPage)
-		return
-	}
-	granted := strings.Fields(*l.answer.Scope)
-	var kept []string
-	for _, scope := range asked {
-		if !slices.Contains(granted, scope) && scope != "offline_access" {
-			kept = append(kept, scope)
+	var withheld []string
+	for _, scope := range v.Client.Scopes {
+		if scope != "openid" && scope != "offline_access" && !has(scope) {
+			withheld = append(withheld, scope)
 		}
 	}
-	if len(kept) > 0 {
-		v.note(check, listed(granted)+"; withheld: "+listed(kept), "let the client and the person have it there, or say by scopeRules who gets it and take it out of the label scopes", grantsPage)
-		v.label("scopeRules=… for " + listed(kept))
+	if len(withheld) == 0 {
+		v.good(check, seen)
 		return
 	}
-	v.good(check, listed(granted))
+	v.note(check, seen+"; withheld: "+listed(withheld), "let the client and the person have it there; or say by scopeRules who gets it, and take it out of the label scopes", grantsPage)
+	v.label("scopeRules=… for " + listed(withheld))
 }
 
 // idToken shows what stands in the id_token. Whether it is accepted says the sidecar's own check.
@@ -380,8 +403,7 @@ func (v *visitor) idToken(l *upstreamLogin) {
 		kid = fmt.Sprintf("kid %q", outgoing.PlainText(header.Kid, 40))
 	}
 	seen := fmt.Sprintf("%d characters, %s, %s, aud is a %s, iss is %s, nonce is %s", len(l.answer.IDToken), outgoing.PlainText(header.Alg, 12), kid, kindOf(c.Audience),
-		map[bool]string{true: "the label's", false: fmt.Sprintf("%q", outgoing.PlainText(c.Issuer, 120))}[c.Issuer == v.p.Issuer()],
-		map[bool]string{true: "the one sent", false: "another, or missing"}[c.Nonce == l.seed.Nonce()])
+		either(c.Issuer == v.p.Issuer(), "the label's", fmt.Sprintf("%q", outgoing.PlainText(c.Issuer, 120))), either(c.Nonce == l.seed.Nonce(), "the one sent", "another, or missing"))
 	if c.Expires > c.Issued && c.Issued > 0 {
 		seen += fmt.Sprintf(", lives %s", time.Duration(c.Expires-c.Issued)*time.Second)
 	}
@@ -452,8 +474,11 @@ func (v *visitor) email(l *upstreamLogin, where func(string) string, odd map[str
 	case l.who.Email != "":
 		v.good(check, "an address that the provider vouches for, "+where("email"))
 		return
+	case where("email") == "" && !slices.Contains(v.Client.Scopes, "email"):
+		seen, remedy, fault = "no claim email", "add the scope email to the label scopes", report.Label
+		v.label(v.withScope("email"))
 	case where("email") == "":
-		seen, remedy, fault = "no claim email", "add the scope email to the label scopes, and let the client there have it", report.Label
+		seen, remedy = "no claim email", "let the provider send email and email_verified to this client; or use allowedSubjects or allowedGroups"
 	case odd["email"] != "":
 		seen = "email is " + odd["email"]
 	case odd["email_verified"] != "":
@@ -466,23 +491,26 @@ func (v *visitor) email(l *upstreamLogin, where func(string) string, odd map[str
 	v.wrong(check, expected, seen, fault, remedy, claimsPage)
 }
 
+// groupClaims are where providers put groups, in the order in which they are suggested.
+var groupClaims = [...]string{"groups", "roles", "cognito:groups", "groups_direct", "urn:zitadel:iam:org:project:roles"}
+
 func (v *visitor) groups(l *upstreamLogin, claim string, where func(string) string, odd string, inToken, inUserinfo map[string]string) {
 	check, expected := "claim "+claim, "names of groups, since a rule looks at them"
 	switch {
 	case !l.who.Said.Groups:
 		remedy := "let the provider send it to this client"
-		var others []string
-		for _, name := range []string{"groups", "roles", "cognito:groups", "groups_direct", "urn:zitadel:iam:org:project:roles"} {
-			if name != claim && (inToken[name] != "" || inUserinfo[name] != "") {
-				others = append(others, name)
+		other := ""
+		for _, name := range groupClaims {
+			if other == "" && where(name) != "" {
+				other = name
 			}
 		}
 		if v.p.Lists(claim) && !slices.Contains(v.Client.Scopes, claim) {
 			remedy = "add the scope " + claim + " to the label scopes"
-			v.label("scopes=" + strings.Join(append(slices.Clone(v.Client.Scopes), claim), " "))
-		} else if len(others) > 0 {
-			remedy = "it sends " + others[0] + ": set the label groupsClaim=" + others[0]
-			v.label("groupsClaim=" + others[0])
+			v.label(v.withScope(claim))
+		} else if other != "" {
+			remedy = "it sends " + other + ": set the label groupsClaim=" + other
+			v.label("groupsClaim=" + other)
 		}
 		v.wrong(check, expected, "no such claim for this person", report.Label, remedy, claimsPage)
 	case odd != "":
@@ -554,24 +582,20 @@ func (v *visitor) nextSecond(ctx context.Context, l *upstreamLogin) {
 // otherMethod refreshes by the way of client authentication that the sidecar would not use.
 func (v *visitor) otherMethod(ctx context.Context, l *upstreamLogin) {
 	method := v.other()
-	if method == "" || l.over {
+	p := v.connectBy(ctx, method)
+	if p == nil || l.over {
 		return
 	}
-	client := v.Client
-	client.Auth = method
-	p, err := v.all.Connect(ctx, &client)
-	if err != nil {
-		return
-	}
+	seen := "client_secret_" + v.method(v.p) + " is taken, and client_secret_" + method
 	next, err := p.Refresh(ctx, l.id, l.who)
 	switch {
 	case err == nil:
 		l.who = next
-		v.good("client authentication", "client_secret_"+v.method(v.p)+" is taken, and client_secret_"+method+" too")
+		v.good("client authentication", seen+" too")
 	case errors.Is(err, provider.ErrOurFault):
-		v.good("client authentication", "client_secret_"+v.method(v.p)+" is taken, and client_secret_"+method+" refused: leave clientAuth="+v.Client.Auth)
+		v.good("client authentication", seen+" refused: leave clientAuth="+v.Client.Auth)
 	default:
-		v.note("client authentication", "client_secret_"+v.method(v.p)+" is taken; client_secret_"+method+" brought "+err.Error(), "", "")
+		v.note("client authentication", seen+" not told apart: "+err.Error(), "", "")
 	}
 }
 

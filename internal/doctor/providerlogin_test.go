@@ -127,7 +127,7 @@ func TestDoctorsLoginNamesWhatAProviderDoesAmiss(t *testing.T) {
 		want   []string
 	}{
 		"registered for post": {with(func(b *issuertest.Behaviour) { b.AcceptOnly = "post" }), nil, []string{
-			"WRONG client authentication: expected the client is taken by client_secret_basic; seen it is refused, and the same code by client_secret_post brings tokens; fault: label; breaks: every client; remedy: set the label clientAuth=post", "note  labels: seen for this provider: clientAuth=post", "ok    login: "}},
+			"WRONG client authentication: expected the client is taken by client_secret_basic; seen it is refused, and client_secret_post brings tokens; fault: label; breaks: every client; remedy: set the label clientAuth=post", "note  labels: seen for this provider: clientAuth=post", "ok    login: "}},
 		"registered for basic": {with(func(b *issuertest.Behaviour) { b.AcceptOnly = "basic" }), nil, []string{"ok    client authentication: seen client_secret_basic is taken, and client_secret_post refused: leave clientAuth=auto"}},
 		"wrong secret":         {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Secret = "wrong" }, []string{"WRONG login: expected a login that the sidecar can use; seen the provider answered 401 invalid_client", "fault: label"}},
 		"error":                {with(func(b *issuertest.Behaviour) { b.AuthError = "access_denied" }), nil, []string{"WRONG authorization: expected the provider's sign-in page; seen the provider answered access_denied"}},
@@ -150,7 +150,7 @@ func TestDoctorsLoginNamesWhatAProviderDoesAmiss(t *testing.T) {
 		"a scope withheld": {with(func(b *issuertest.Behaviour) { b.Scope = text("openid") }), nil, []string{"note  granted scopes: seen openid; withheld: email", "labels: seen for this provider: scopeRules=… for email"}},
 		"a scope not spoken of": {kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
 			o.Client.Scopes = append(o.Client.Scopes, "wiki:admin")
-		}, []string{"note  granted scopes: seen the answer does not say; what the document does not list is not granted: wiki:admin"}},
+		}, []string{"note  granted scopes: seen the answer does not say: what the document lists counts as granted; withheld: wiki:admin"}},
 		"no refresh token":             {with(func(b *issuertest.Behaviour) { b.Refresh = "none" }), nil, []string{"note  refresh token: seen none: logins live BOUNCER_SESSION_TTL", "providerParameters to prompt=consent", "labels: seen for this provider: providerParameters=prompt=consent"}},
 		"no refresh token, not listed": {with(func(b *issuertest.Behaviour) { b.Refresh, b.Discovery = "none", nil }), nil, []string{"note  refresh token: seen none", "scopes=openid email offline_access"}},
 		"no refresh token, upstream": {with(func(b *issuertest.Behaviour) { b.Refresh = "none" }), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "upstream" },
@@ -165,7 +165,15 @@ func TestDoctorsLoginNamesWhatAProviderDoesAmiss(t *testing.T) {
 			b := claim("email", nil)
 			b.UserInfo = map[string]any{"sub": "*"}
 			idp.Be(b)
-		}, []string{"WRONG claim email: expected an address that the provider vouches for, since a rule looks at it; seen no claim email; fault: label; breaks: every client; remedy: add the scope email"}},
+		}, []string{"WRONG claim email: expected an address that the provider vouches for, since a rule looks at it; seen no claim email; fault: provider; breaks: every client; remedy: let the provider send email and email_verified"}},
+		"no email, not asked for": {claim("email", nil), func(idp *issuertest.Provider, o *doctor.ProviderOptions) {
+			b := claim("email", nil)
+			b.UserInfo = map[string]any{"sub": "*"}
+			idp.Be(b)
+			o.Client.Scopes = []string{"openid"}
+		}, []string{"seen no claim email; fault: label; breaks: every client; remedy: add the scope email to the label scopes", "scopes=openid email"}},
+		"a refused client uses the code up": {with(func(b *issuertest.Behaviour) { b.AcceptOnly, b.BurnOnWrongClient = "post", true }), nil, []string{
+			"WRONG client authentication: expected the client is taken by client_secret_basic; seen it is refused, and client_secret_post brings tokens", "clientAuth=post", "ok    login: "}},
 		"nobody vouches":        {claim("email_verified", nil), nil, []string{"WRONG claim email: ", "seen an address in the id_token and at userinfo, and no email_verified: nobody vouches for it; fault: provider"}},
 		"not verified":          {claim("email_verified", false), nil, []string{"WRONG claim email: ", "seen email_verified says no"}},
 		"verified by a number":  {claim("email_verified", 1), nil, []string{"seen email_verified is a number that says neither yes nor no"}},

@@ -75,22 +75,23 @@ type Behaviour struct {
 	CodeReuse     string
 	CodeReuseEnds bool // a code that comes twice ends the login that it gave (RFC 6749 §4.1.2)
 	// the error code for every code that is worth nothing; "invalid_grant" if empty
-	CodeRefusal      string
-	CodeRefusalText  string  // and its error_description
-	BurnOnWrongProof bool    // a wrong code_verifier uses the code up
-	IgnoreProof      bool    // any code_verifier will do
-	Status           int     // answers this status,
-	Error            string  // with this error code
-	Echo             bool    // whose description holds all that was sent
-	Body             string  // or this body,
-	BodyType         string  // of this Content-Type; application/json if empty
-	Hang             bool    // answers when the asker has gone
-	Reset            bool    // hangs up after reading the request
-	OmitIDToken      bool    // missing id_token
-	Scope            *string // the scope member of every token response; none if nil
-	IDToken          string  // instead of the signed one
-	Unsigned         bool    // alg none
-	WrongKey         bool    // signed by somebody else under the published kid
+	CodeRefusal       string
+	CodeRefusalText   string  // and its error_description
+	BurnOnWrongProof  bool    // a wrong code_verifier uses the code up
+	IgnoreProof       bool    // any code_verifier will do
+	BurnOnWrongClient bool    // a client that is refused uses the code up
+	Status            int     // answers this status,
+	Error             string  // with this error code
+	Echo              bool    // whose description holds all that was sent
+	Body              string  // or this body,
+	BodyType          string  // of this Content-Type; application/json if empty
+	Hang              bool    // answers when the asker has gone
+	Reset             bool    // hangs up after reading the request
+	OmitIDToken       bool    // missing id_token
+	Scope             *string // the scope member of every token response; none if nil
+	IDToken           string  // instead of the signed one
+	Unsigned          bool    // alg none
+	WrongKey          bool    // signed by somebody else under the published kid
 	// of the signature: HS256 with the client's secret, or one of RSA; RS256 if empty
 	Alg        string
 	OmitKeyID  bool                 // the header has no kid
@@ -723,6 +724,9 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, b.Status, map[string]string{"error": b.Error, "error_description": words})
 		return
 	case !p.authenticated(r):
+		if code := p.codes[r.PostForm.Get("code")]; code != nil && b.BurnOnWrongClient {
+			code.used = true
+		}
 		writeJSON(w, 401, map[string]string{"error": "invalid_client"})
 		return
 	}
