@@ -119,6 +119,8 @@ func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, sco
 	facts := []any{"grant", grantType, "jti", at.id, "scope", scope, "seconds", int64(at.life / time.Second), "expires", in(at.life)}
 	event := audit.TokenIssued
 	switch {
+	case grantType == "jwt-bearer":
+		event = audit.AssertionRedeemed
 	case r.token == "":
 		event = audit.MachineAdmitted
 	case grantType == "refresh_token":

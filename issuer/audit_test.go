@@ -140,6 +140,11 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 			}
 			w.hop("/hop/token", url.Values{"key": {key.Key}}).wants(t, 200, "")
 		}, all(where, who, token, fields{"grant": "key"})},
+		{"assertion.redeemed", "INFO", func(t *testing.T, w *world, _ denyFile, _ *app) {
+			w.relabel(func(l *labels) { l.EnterpriseIssuers = []string{w.idp.Issuer} })
+			a := w.register(w.wiki.PublicURL, confidential)
+			a.redeem(w.idp.Assertion(a.base, a.id, nil, nil)).wants(t, 200, "")
+		}, all(where, who, token, fields{"grant": "jwt-bearer"})},
 		{"person.refused", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
 			token := a.login().text("refresh_token")
 			w.relabel(func(l *labels) { l.AllowedSubjects = []string{"nobody"} })

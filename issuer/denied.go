@@ -66,10 +66,15 @@ func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	if err != nil {
 		return err
 	}
-	because := d.Login(deny.Login{
+	login := deny.Login{
 		ID: g.loginID(), Born: g.Born, PublicURL: t.PublicURL, Provider: t.ProviderIssuer, Subject: g.Identity.Subject,
 		Client: base64.RawURLEncoding.EncodeToString(g.Client),
-	}, s.Now())
+	}
+	because := d.Login(login, s.Now())
+	if because == "" {
+		login.Provider, login.Subject = t.splitSubject(g.Identity.Subject)
+		because = d.Login(login, s.Now())
+	}
 	if because == "" {
 		return nil
 	}
@@ -94,7 +99,7 @@ func (s *Issuer) hopDeny(w http.ResponseWriter, r *http.Request, t *tenant) erro
 	if err != nil {
 		return err
 	}
-	body := must(json.Marshal(d.Part(t.PublicURL, t.ProviderIssuer, s.Now())))
+	body := must(json.Marshal(d.Part(t.PublicURL, t.ProviderIssuer, t.EnterpriseIssuers, s.Now())))
 	sum := sha256.Sum256(body)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	w.Header().Set("ETag", etag)

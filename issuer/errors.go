@@ -210,6 +210,8 @@ func providerError(err error) *Error {
 	switch {
 	case is(provider.ErrCode):
 		return invalidGrant("the authorization code is no longer valid; authorize again").because(err)
+	case is(provider.ErrAssertion):
+		return invalidGrant("the assertion is not accepted; the server's log says why").because(err)
 	case is(provider.ErrLost):
 		return invalidGrant("the sign-in provider's answer was lost; authorize again").because(err)
 	case is(provider.ErrNeverRead):

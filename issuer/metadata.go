@@ -42,6 +42,7 @@ type serverMetadata struct {
 	ResponseTypes            []string                  `json:"response_types_supported"`
 	ResponseModes            []string                  `json:"response_modes_supported"`
 	GrantTypes               []string                  `json:"grant_types_supported"`
+	GrantProfiles            []string                  `json:"authorization_grant_profiles_supported,omitempty"`
 	TokenEndpointAuthMethods []string                  `json:"token_endpoint_auth_methods_supported"`
 	CodeChallengeMethods     []string                  `json:"code_challenge_methods_supported"`
 	TokenEndpointSigningAlgs []jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg_values_supported"`
@@ -81,7 +82,8 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			ScopesSupported:          append(slices.Clone(t.advertised()), "offline_access"),
 			ResponseTypes:            []string{"code"},
 			ResponseModes:            []string{"query"},
-			GrantTypes:               grantTypes,
+			GrantTypes:               t.grantTypes(),
+			GrantProfiles:            t.grantProfiles(),
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: assertionAlgorithms,

@@ -27,6 +27,7 @@ func TestProviderErrorsHaveOneAnswer(t *testing.T) {
 		"ErrUnclear":       {provider.ErrUnclear, 503, "temporarily_unavailable", "no clear answer"},
 		"ErrUnreadable":    {provider.ErrUnreadable, 503, "temporarily_unavailable", "cannot be used"},
 		"ErrEnded":         {provider.ErrEnded, 400, "invalid_grant", "ended this login"},
+		"ErrAssertion":     {provider.ErrAssertion, 400, "invalid_grant", "the assertion is not accepted"},
 		"ErrCode":          {provider.ErrCode, 400, "invalid_grant", "the authorization code is no longer valid"},
 		"ErrLost":          {provider.ErrLost, 400, "invalid_grant", "answer was lost"},
 		"ErrNeverRead":     {provider.ErrNeverRead, 400, "invalid_grant", "were not accepted"},

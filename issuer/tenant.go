@@ -108,6 +108,9 @@ type tenant struct {
 	// UpstreamCheckInterval is the label `upstreamCheckInterval` in seconds, 0 to 86,400.
 	UpstreamCheckInterval int64 `json:"upstreamCheckInterval" default:"3600" example:"0"`
 
+	// EnterpriseIssuers are those of the label `enterpriseIssuers`.
+	EnterpriseIssuers []string `json:"enterpriseIssuers" default:"[]" example:"[\"https://idp.example.com\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -168,6 +171,9 @@ func (t *tenant) complete() error {
 	}
 	if t.UpstreamCheckInterval < 0 || t.UpstreamCheckInterval > 24*60*60 {
 		return badValue("upstreamCheckInterval", "must be from 0 to a day")
+	}
+	if slices.ContainsFunc(t.EnterpriseIssuers, func(issuer string) bool { return !provider.IsAssertionIssuer(issuer) }) {
+		return badValue("enterpriseIssuers", "must be https URLs")
 	}
 	t.metadataDocuments = &[2]serverDocument{}
 	t.origin = u.Scheme + "://" + u.Host

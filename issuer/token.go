@@ -8,28 +8,37 @@ import (
 )
 
 // grantTypes are what grant_type may be. The metadata lists the same.
-var grantTypes = []string{"authorization_code", "refresh_token", "client_credentials"}
+func (t *tenant) grantTypes() []string {
+	all := []string{"authorization_code", "refresh_token", "client_credentials"}
+	if len(t.EnterpriseIssuers) > 0 {
+		all = append(all, jwtBearerGrant)
+	}
+	return all
+}
 
 // token handles RFC 6749 §3.2 for each grant_type. The client has proved itself by then, before
 // anything that could be used up is looked at.
 func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c client, form url.Values) error {
 	grantType := form.Get("grant_type")
-	if slices.Contains(grantTypes, grantType) && c.machine() != (grantType == "client_credentials") {
+	offered := slices.Contains(t.grantTypes(), grantType)
+	if offered && c.machine() != (grantType == "client_credentials") {
 		return badRequest("unauthorized_client", "this client may not use this grant_type")
 	}
 	var resp tokenResponse
 	var err error
-	switch grantType {
-	case "authorization_code":
-		resp, err = s.redeemCode(r.Context(), t, c, form)
-	case "refresh_token":
-		resp, err = s.refresh(r.Context(), t, c, form)
-	case "client_credentials":
-		resp, err = s.clientCredentials(r.Context(), t, c, form)
-	case "":
+	switch {
+	case grantType == "":
 		err = invalidRequest("grant_type is missing")
+	case !offered:
+		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(t.grantTypes(), ", "))
+	case grantType == "authorization_code":
+		resp, err = s.redeemCode(r.Context(), t, c, form)
+	case grantType == "refresh_token":
+		resp, err = s.refresh(r.Context(), t, c, form)
+	case grantType == "client_credentials":
+		resp, err = s.clientCredentials(r.Context(), t, c, form)
 	default:
-		err = badRequest("unsupported_grant_type", "grant_type must be one of "+strings.Join(grantTypes, ", "))
+		resp, err = s.jwtBearer(r.Context(), t, c, form)
 	}
 	if err != nil {
 		return err

@@ -112,6 +112,12 @@ type Config struct {
 	// Default: no such rule.
 	AllowedSubjects any `json:"allowedSubjects" form:"list by commas or spaces"`
 
+	// EnterpriseIssuers are issuers of identity assertions (ID-JAG) that are believed, such as
+	// `https://idp.example.com`: who can log in there may come in through a client that proves
+	// itself, without a consent page, where the rules above let them. docs/enterprise.md explains
+	// it. Default: none.
+	EnterpriseIssuers any `json:"enterpriseIssuers" form:"list by commas or spaces"`
+
 	// GroupsClaim is the claim that holds a person's groups: a name, or a dotted path such as
 	// `realm_access.roles`. Default: `groups`.
 	GroupsClaim any `json:"groupsClaim"`
@@ -271,6 +277,7 @@ type labelTexts struct {
 	AllowedDomains        string
 	AllowedGroups         string
 	AllowedSubjects       string
+	EnterpriseIssuers     string
 	GroupsClaim           string
 	RequiredScopes        string
 	ScopeRules            string
@@ -568,6 +575,10 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil || interval < 0 || interval > 24*time.Hour {
 		return errors.New("label upstreamCheckInterval: give a duration from 0 to 24h, such as 15m")
 	}
+	enterprise, err := parseList("enterpriseIssuers", c.EnterpriseIssuers, byCommasOrSpaces, assertionIssuerFault)
+	if err != nil {
+		return err
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -603,6 +614,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		{"refresh", quote(refresh), `"auto"`},
 		// in seconds
 		{"upstreamCheckInterval", strconv.FormatInt(int64(interval/time.Second), 10), `3600`},
+		{"enterpriseIssuers", array(enterprise), `[]`},
 	}
 	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
@@ -665,6 +677,15 @@ func supportedScopeFault(scope string) string {
 func pathFault(path string) string {
 	if !isPlainPath(path) || strings.HasPrefix(path+"/", "/.well-known/") || strings.HasPrefix(path+"/", "/oauth/") {
 		return "not a path below pathPrefix: write paths such as /mcp, separated by commas; not below /oauth or /.well-known"
+	}
+	return ""
+}
+
+// assertionIssuerFault says what is wrong with an issuer of assertions.
+func assertionIssuerFault(issuer string) string {
+	u, err := absoluteURL(issuer)
+	if err != nil || len(issuer) > 200 || u.Scheme == "http" && !isLoopback(u.Host) {
+		return "not an issuer: give https URLs of at most 200 characters without user, query and fragment, as \"issuer\" in the discovery document"
 	}
 	return ""
 }

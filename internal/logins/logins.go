@@ -216,7 +216,7 @@ func (r *reader) read(e *line) {
 	switch e.Event {
 	case audit.ClientRegistered.Name:
 		r.names[e.Client] = e.Name
-	case audit.TokenIssued.Name, audit.LoginRefreshed.Name, audit.MachineAdmitted.Name:
+	case audit.TokenIssued.Name, audit.LoginRefreshed.Name, audit.MachineAdmitted.Name, audit.AssertionRedeemed.Name:
 		r.token(e)
 	case audit.LoginPresented.Name:
 		o := r.loginOf(e)
@@ -241,7 +241,7 @@ func (r *reader) token(e *line) {
 	o.Ends = later(o.Ends, e.Ends)
 	o.Until = later(o.Until, e.RefreshUntil)
 	switch {
-	case e.Event == audit.TokenIssued.Name:
+	case e.Event == audit.TokenIssued.Name, e.Event == audit.AssertionRedeemed.Name:
 		o.Since = earlier(o.Since, e.Time)
 	case e.Event == audit.MachineAdmitted.Name:
 		o.Machine = true

@@ -113,6 +113,9 @@ var (
 	MachineAdmitted = Event{Name: "machine.admitted", Message: "token issued",
 		Meaning: "A machine gets an access token: by `client_credentials`, or with a bearer key.",
 		Fields:  []Field{tenant, issuer, client, subject, sub, login, grant, jti, scope, seconds, expires}}
+	AssertionRedeemed = Event{Name: "assertion.redeemed", Message: "token issued",
+		Meaning: "A client gets an access token for a person by an identity assertion, and no refresh token. It is a login of its own, which lasts as long as the token.",
+		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires}}
 	LoginEnded = Event{Name: "login.ended", Message: "login ended", Level: slog.LevelWarn,
 		Meaning: "A login is over because of what its refresh token or the provider said. Its last access token lives on until it expires.", Fields: ended}
 	LoginRevoked = Event{Name: "login.revoked", Message: "login ended", Level: slog.LevelWarn,
@@ -158,7 +161,7 @@ var (
 func All() []Event {
 	return []Event{
 		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginPresented, LoginRefreshed, LoginBridged,
-		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, PersonRefused, RequestDenied, RequestRefused, HopRefused,
+		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, AssertionRedeemed, PersonRefused, RequestDenied, RequestRefused, HopRefused,
 		DenyRead, LabelChanged, ResourceMoved, AccessAnnounced, KeyChanged,
 	}
 }

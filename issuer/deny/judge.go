@@ -114,8 +114,9 @@ type Part struct {
 	Keys      []string `json:"keys"`
 }
 
-// Part returns what the plugin of a tenant must not let pass until it expires by itself.
-func (d *Document) Part(publicURL, provider string, now time.Time) Part {
+// Part returns what the plugin of a tenant must not let pass until it expires by itself. People of
+// the issuers of identity assertions that it believes have the issuer before their subject.
+func (d *Document) Part(publicURL, provider string, believed []string, now time.Time) Part {
 	list := func(entries Entries, prefixes ...string) []string {
 		found := []string{} // not null in JSON
 		for entry := range entries {
@@ -128,8 +129,15 @@ func (d *Document) Part(publicURL, provider string, now time.Time) Part {
 		slices.Sort(found)
 		return slices.Compact(found)
 	}
+	users := list(d.Users, usersOf(provider)...)
+	for _, issuer := range believed {
+		for _, subject := range list(d.Users, usersOf(issuer)...) {
+			users = append(users, issuer+"|"+subject)
+		}
+	}
+	slices.Sort(users)
 	return Part{
 		Version: 1, Serial: d.Serial, NotBefore: d.mark(publicURL),
-		Clients: list(d.Clients, ""), Users: list(d.Users, usersOf(provider)...), Logins: list(d.Logins, ""), Keys: list(d.Keys, ""),
+		Clients: list(d.Clients, ""), Users: users, Logins: list(d.Logins, ""), Keys: list(d.Keys, ""),
 	}
 }

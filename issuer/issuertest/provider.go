@@ -973,6 +973,45 @@ func (p *Provider) idToken(sub, nonce, kid string) string {
 	return p.sign(payload, kid)
 }
 
+// Assertion returns an identity assertion (ID-JAG) about the person person-1, for one client at one
+// authorization server. Claims and members of the header replace the usual ones; nil removes one.
+func (p *Provider) Assertion(audience, client string, claims, header map[string]any) string {
+	now := p.now().Unix()
+	whole := map[string]any{
+		"iss": p.Issuer, "sub": "person-1", "aud": audience, "client_id": client,
+		"jti": rand.Text(), "iat": now, "exp": now + 300,
+	}
+	p.mu.Lock()
+	key, kid := keyAfter(p.rotations)
+	p.mu.Unlock()
+	headers := map[string]any{"typ": "oauth-id-jag+jwt", "kid": kid}
+	for part, changes := range map[*map[string]any]map[string]any{&whole: claims, &headers: header} {
+		for name, v := range changes {
+			(*part)[name] = v
+			if v == nil {
+				delete(*part, name)
+			}
+		}
+	}
+	options := &jose.SignerOptions{ExtraHeaders: map[jose.HeaderKey]any{}}
+	for name, v := range headers {
+		options.ExtraHeaders[jose.HeaderKey(name)] = v
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, options)
+	if err != nil {
+		panic(err)
+	}
+	payload, err := json.Marshal(whole)
+	if err != nil {
+		panic(err)
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		panic(err)
+	}
+	return serialized(signed.CompactSerialize())
+}
+
 // sign makes a JWT of a payload, in the provider's own way.
 func (p *Provider) sign(payload []byte, kid string) string {
 	b := p.behaviour

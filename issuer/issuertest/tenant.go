@@ -31,4 +31,5 @@ type Tenant struct {
 	ProviderParameters    []string `json:"providerParameters"`
 	Refresh               string   `json:"refresh"`
 	UpstreamCheckInterval int64    `json:"upstreamCheckInterval" sent:"always"`
+	EnterpriseIssuers     []string `json:"enterpriseIssuers"`
 }

@@ -36,6 +36,8 @@ var (
 var (
 	// ErrCode is about an authorization code that is worth nothing.
 	ErrCode error = &kind{"the code is worth nothing", ErrEnded}
+	// ErrAssertion is about an identity assertion with which nothing can be had.
+	ErrAssertion error = &kind{"the assertion is worth nothing", ErrEnded}
 	// ErrLost is about an answer that got lost, where to ask again would end other logins.
 	ErrLost error = &kind{"the provider's answer was lost", ErrEnded}
 	// ErrNeverRead is about answers that could not be used for so long that nothing bridges it.

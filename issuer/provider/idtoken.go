@@ -109,7 +109,7 @@ func (p *Provider) readIDToken(ctx context.Context, raw string, anyKey bool) (id
 	}
 	needed := reading{claims: c}
 	iss, party, subject := needed.text("iss"), needed.text("azp"), needed.text("sub")
-	expires, notBefore, audience := needed.seconds("exp"), needed.seconds("nbf"), needed.audience()
+	expires, notBefore, audience := needed.seconds("exp"), needed.seconds("nbf"), needed.list("aud")
 	now := float64(p.all.Now().UnixMilli()) / 1e3
 	skew := sealing.Skew.Seconds()
 	switch {
@@ -212,11 +212,11 @@ func seconds(v any) (float64, bool) {
 	return n, ok && err == nil && !math.IsNaN(n) && !math.IsInf(n, 0)
 }
 
-// audience reads aud: a string, or a list of strings (RFC 7519 §4.1.3), each once.
-func (r *reading) audience() (all []string) {
-	list, isList := r.claims["aud"].([]any)
+// list reads a claim that is a string or a list of strings, as aud is (RFC 7519 §4.1.3): each once.
+func (r *reading) list(name string) (all []string) {
+	list, isList := r.claims[name].([]any)
 	if !isList {
-		if one := r.text("aud"); one != "" {
+		if one := r.text(name); one != "" {
 			all = append(all, one)
 		}
 		return all
@@ -224,7 +224,7 @@ func (r *reading) audience() (all []string) {
 	for _, entry := range list {
 		text, ok := entry.(string)
 		if !ok {
-			r.isOdd("aud", "a list with "+typeOf(entry)+" in it, not of strings")
+			r.isOdd(name, "a list with "+typeOf(entry)+" in it, not of strings")
 		}
 		if !slices.Contains(all, text) {
 			all = append(all, text)

@@ -1,0 +1,140 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
+)
+
+const (
+	jwtBearerGrant = "urn:ietf:params:oauth:grant-type:jwt-bearer" // RFC 7523 §2.1
+	// idJAGProfile is the kind of assertion that is taken, for clients that look
+	// (draft-ietf-oauth-identity-assertion-authz-grant-04 §7.2).
+	idJAGProfile = "urn:ietf:params:oauth:grant-profile:id-jag"
+)
+
+func (t *tenant) grantProfiles() []string {
+	if len(t.EnterpriseIssuers) == 0 {
+		return nil
+	}
+	return []string{idJAGProfile}
+}
+
+// jwtBearer redeems an identity assertion (ID-JAG §4.4): an issuer that the operator named lets
+// this client act for a person, who sees no page here. The client has proved itself. There is no
+// refresh token: the client asks the issuer for the next assertion, and so the issuer can end it
+// (§4.4.3).
+func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
+	none := func(why error) (tokenResponse, error) { return tokenResponse{}, why }
+	if c.AuthMethod == authNone || c.AuthMethod == authPrivateKeyJWT && !c.proved {
+		// Whoever finds an assertion could bring it, if the client did not prove itself (§4.4).
+		return none(badRequest("unauthorized_client", "this grant_type is for clients that prove themselves, with a secret or a key"))
+	}
+	raw := form.Get("assertion")
+	if raw == "" {
+		return none(invalidRequest("assertion is missing"))
+	}
+	refused := func(format string, args ...any) (tokenResponse, error) {
+		return none(invalidGrant("the assertion is not accepted; the server's log says why").because(fmt.Errorf("assertion: "+format, args...)))
+	}
+	iss, err := provider.AssertionIssuer(raw)
+	if err != nil {
+		return none(err)
+	}
+	if !slices.Contains(t.EnterpriseIssuers, iss) {
+		return refused("iss is %q, which the label enterpriseIssuers does not name", outgoing.PlainText(iss, 200))
+	}
+	from := t.provider
+	from.Issuer = iss
+	up, err := s.providers.Discover(ctx, &from)
+	if err != nil {
+		return none(err)
+	}
+	a, err := up.VerifyAssertion(ctx, raw, t.PublicURL)
+	if err != nil {
+		return none(err)
+	}
+	if a.ClientID != c.id {
+		return refused("client_id is another client's than the one that brings it: let the provider know this client under its client_id here")
+	}
+	granted, ok := t.matchResource(present(a.Resources))
+	if !ok {
+		return refused("resource is not one of this server")
+	}
+	resource, err := t.narrowResource(form, granted)
+	if err != nil {
+		return none(err)
+	}
+	g := grant{Identity: identityOf(a.Person), Resource: resource, Login: [16]byte(randomBytes(16)), Born: s.Now().Unix()}
+	g.Identity.Subject = t.joinSubject(iss, g.Identity.Subject)
+	withheld := t.withheldFromAssertion(a.Person.Said.Scope)
+	g.Scope = withoutScopes(strings.Join(t.grantable(), " "), withheld)
+	if err := s.loginDenied(ctx, t, g); err != nil {
+		return none(err)
+	}
+	if err := s.admitLogin(t, g.Identity, withheld); err != nil {
+		return none(err)
+	}
+	if err := t.givesScope(g, form.Get("scope")); err != nil {
+		return none(err)
+	}
+	// Last, so that nothing which is refused above fills the guard.
+	if err := s.markAssertion(ctx, t, iss, a.ID); err != nil {
+		return none(err)
+	}
+	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "jwt-bearer")
+}
+
+// joinSubject names a person of whom an issuer speaks. At the tenant's provider it is the one who
+// logs in there. Two other issuers may call two people by one name, so theirs stands in front.
+func (t *tenant) joinSubject(issuer, subject string) string {
+	if issuer == t.ProviderIssuer {
+		return subject
+	}
+	return issuer + "|" + subject
+}
+
+// splitSubject is the reverse of joinSubject.
+func (t *tenant) splitSubject(subject string) (issuer, rest string) {
+	for _, issuer := range t.EnterpriseIssuers {
+		if rest, ok := strings.CutPrefix(subject, issuer+"|"); ok && issuer != t.ProviderIssuer {
+			return issuer, rest
+		}
+	}
+	return t.ProviderIssuer, subject
+}
+
+// withheldFromAssertion are the scopes that an assertion does not give. One with a scope gives no
+// other. One without says nothing of rights: then whoever is believed gets what everybody gets, and
+// what rules give.
+func (t *tenant) withheldFromAssertion(scope *string) []string {
+	if scope == nil && len(t.rules) > 0 {
+		return nil
+	}
+	if scope == nil {
+		return t.rightsAskedFor(func(string) bool { return true })
+	}
+	said := strings.Fields(*scope)
+	return slices.DeleteFunc(slices.Clone(t.grantable()), func(scope string) bool { return slices.Contains(said, scope) })
+}
+
+// markAssertion wants that an assertion comes once (ID-JAG §4.4.1, jti). Without a guard a copy
+// works until the assertion expires, and only together with the client's secret or key.
+func (s *Issuer) markAssertion(ctx context.Context, t *tenant, iss, id string) error {
+	use, err := s.ReplayGuard.Use(ctx, sealing.ReplayMark(t.id, "assertion", iss+" "+id))
+	switch {
+	case err != nil:
+		s.guardFailed(t, err)
+		return temporarilyUnavailable("this server cannot tell at the moment whether the assertion was used before; try again with another", err)
+	case !use.First:
+		return invalidGrant("the assertion was used before").because(errors.New("assertion: its jti came before: a copy, or a client that sends one twice"))
+	}
+	return nil
+}
