@@ -3,11 +3,18 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -140,6 +147,8 @@ type planted struct {
 
 	path   string // of the URL that doctor is given; default: /NAME/mcp
 	change func(*doctor.Options)
+	host   string         // default: mcp.localhost
+	tls    map[string]any // of the router
 
 	// A line with all of these must be printed, and where clients are named, the verdict of each of
 	// them alone is that it breaks.
@@ -176,6 +185,18 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 	bare := func(rule, service string) map[string]any {
 		return map[string]any{"rule": rule, "entryPoints": []string{"websecure"}, "service": service, "priority": 2000}
 	}
+	behind := func(name, rule, service string) map[string]any {
+		r := bare(rule, service)
+		r["middlewares"] = []string{"mcpb-" + name}
+		return r
+	}
+	authority, certificates := plantedCertificates(t)
+	trusts := func(o *doctor.Options) { o.CA = authority }
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(hangs.Close)
 	inFront := func(rule string) map[string]any {
 		r := bare(rule, "mcp")
 		r["middlewares"] = []string{"front-block", "mcpb-registration-is-blocked"}
@@ -232,17 +253,36 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 		{name: "address-not-allowed", front: map[string]any{"ipAllowList": map[string]any{"sourceRange": []string{"192.0.2.1/32"}}},
 			line: []string{"WRONG access without a token: ", "403", "ipAllowList"}},
 		{name: "registration-is-blocked", more: inFront("Host(`mcp.localhost`) && Path(`/registration-is-blocked/oauth/register`)"),
-			line:   []string{"WRONG registration: ", "403", "breaks: Cursor, Gemini CLI, mcp-remote, MCP Inspector, TypeScript SDK, Python SDK, Go SDK, Rust SDK"},
-			breaks: []string{"Cursor", "Gemini CLI", "mcp-remote", "MCP Inspector", "TypeScript SDK", "Python SDK", "Go SDK", "Rust SDK"}},
+			line:   []string{"WRONG registration: ", "403", "breaks: Cursor, Gemini CLI, mcp-remote, MCP Inspector, TypeScript SDK, Python SDK, Go SDK, Rust SDK, use-mcp and other pages of browsers"},
+			breaks: []string{"Cursor", "Gemini CLI", "mcp-remote", "MCP Inspector", "TypeScript SDK", "Python SDK", "Go SDK", "Rust SDK", "use-mcp and other pages of browsers"}},
 		{name: "rate-limit", front: map[string]any{"rateLimit": map[string]any{"average": 1, "period": "1h", "burst": 4}},
 			line: []string{"WRONG ", "429", "a rate limit: put it in front of registration and nothing else", "docs/routes.md#a-rate-limit"}},
 		{name: "cors-of-another", front: map[string]any{"headers": map[string]any{"accessControlAllowOriginList": []string{"https://app.example.com"}, "accessControlAllowMethods": []string{"GET", "POST"}}},
-			line:   []string{"WRONG CORS of preflight of the MCP server: expected any origin is allowed", traefik, "breaks: MCP Inspector", "docs/clients.md#clients-in-browsers"},
-			breaks: []string{"MCP Inspector"}},
+			line:   []string{"WRONG CORS of preflight of the MCP server: expected any origin is allowed", traefik, "breaks: use-mcp and other pages of browsers", "docs/clients.md#clients-in-browsers"},
+			breaks: []string{"use-mcp and other pages of browsers"}},
 		{name: "error-pages", front: map[string]any{"errors": map[string]any{"status": []string{"400-599"}, "service": "stranger", "query": "/"}},
 			line: []string{"WRONG token endpoint: expected 400 or 401 with a JSON error", "text/html", "breaks: every client"}},
 		{name: "date", front: map[string]any{"headers": map[string]any{"customResponseHeaders": map[string]any{"Date": "Mon, 02 Jan 2006 15:04:05 GMT"}}},
 			line: []string{"WRONG clock: ", "the server's clock is ", "behind it", "set both clocks by NTP"}},
+		{name: "clock-ahead", front: map[string]any{"headers": map[string]any{"customResponseHeaders": map[string]any{"Date": time.Now().Add(5 * time.Minute).UTC().Format(http.TimeFormat)}}},
+			line: []string{"WRONG clock: ", "the server's clock is 4m", " ahead of it", "set both clocks by NTP"}},
+		{name: "expired", host: "expired.localhost", change: trusts,
+			line: []string{"WRONG certificate: expected one that is valid now; seen good from ", traefik, "breaks: every client", "renew it; Traefik's log says why its resolver did not"}},
+		{name: "not-yet-valid", host: "early.localhost", change: trusts,
+			line: []string{"WRONG certificate: expected one that is valid now; seen good from ", traefik}},
+		{name: "ends-soon", host: "soon.localhost", change: trusts, note: true,
+			line: []string{"note  certificate: seen of the authority that --ca names, which no client knows by itself; it ends on "}},
+		{name: "another-name", host: "other.localhost", change: trusts,
+			line: []string{"WRONG certificate: expected one for other.localhost; seen one for mcp.localhost localhost", traefik, "give the router a certificate of this name (tls.certresolver); Traefik shows its own default where it has none"}},
+		{name: "self-signed", host: "self.localhost", change: trusts,
+			line: []string{"WRONG certificate: expected one that clients trust; seen signed by CN=self.localhost, which is not trusted here", traefik, "breaks: every client", "docs/connect/README.md#a-certificate-that-no-public-authority-signed"}},
+		{name: "http1", host: "old.localhost", change: trusts, tls: map[string]any{"options": "old"}, note: true,
+			line: []string{"note  HTTP/2: seen HTTP/1.1 only", "let the proxy offer h2"}},
+		{name: "slow-sidecar", options: map[string]string{"sidecarURL": hangs.URL}, change: func(o *doctor.Options) { o.Timeout = 200 * time.Millisecond },
+			line: []string{"WRONG the resource's document at", "seen no answer in time", "fault: sidecar", "the sidecar does not answer in time"}},
+		{name: "stream-is-cut", options: asWiki, path: "/wiki/mcp", change: func(o *doctor.Options) { o.Token = token }, note: true,
+			more: behind("stream-is-cut", "Host(`mcp.localhost`) && Method(`GET`) && Path(`/wiki/mcp`)", "open"),
+			line: []string{"note  event stream: seen opens after ", "and is closed after ", "a proxy's time limit"}},
 		{name: "path-that-is-not-an-endpoint", path: "/path-that-is-not-an-endpoint/other",
 			line: []string{"WRONG the resource's document at", "404", labels}},
 		{name: "compressed", front: map[string]any{"compress": map[string]any{"minResponseBodyBytes": 1}}, note: true,
@@ -266,16 +306,22 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 	routers := map[string]any{}
 	middlewares := map[string]any{"front-block": map[string]any{"ipAllowList": map[string]any{"sourceRange": []string{"192.0.2.1/32"}}}}
 	for _, f := range faults {
+		if f.host == "" {
+			f.host = "mcp.localhost"
+		}
 		options := map[string]string{
 			"providerIssuer": w.Wiki.Provider.Issuer, "clientID": w.Wiki.Provider.ClientID, "clientSecret": "env:" + w.Wiki.Provider.SecretEnv,
-			"resource": f.name, "scopes": w.Wiki.Scopes, "sidecarURL": w.Front.URL, "publicURL": host + "/" + f.name,
+			"resource": f.name, "scopes": w.Wiki.Scopes, "sidecarURL": w.Front.URL, "publicURL": "https://" + f.host + "/" + f.name,
 		}
 		maps.Copy(options, f.options)
 		delete(options, f.without)
 		if f.rule == "" {
-			f.rule = "Host(`mcp.localhost`) && " + rig.PathRule("/"+f.name)
+			f.rule = "Host(`" + f.host + "`) && " + rig.PathRule("/"+f.name)
 		}
 		router := map[string]any{"rule": f.rule, "entryPoints": []string{"websecure"}, "service": "mcp", "priority": 1000}
+		if f.tls != nil {
+			router["tls"] = f.tls
+		}
 		if !f.bare {
 			names := []string{"mcpb-" + f.name}
 			if f.front != nil {
@@ -297,7 +343,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 		rw.Header().Set("Content-Type", "text/event-stream")
 	}))
 	t.Cleanup(open.Close)
-	w.Traefik.SetFile(t, "planted.yaml", map[string]any{"http": map[string]any{
+	w.Traefik.SetFile(t, "planted.yaml", map[string]any{"tls": map[string]any{"certificates": certificates, "options": map[string]any{"old": map[string]any{"alpnProtocols": []string{"http/1.1"}}}}, "http": map[string]any{
 		"routers": routers, "middlewares": middlewares, "services": map[string]any{"mcp": to(w.Wiki.MCP.URL), "stranger": to(stranger.URL), "open": to(open.URL)},
 	}})
 	rig.WaitFor(t, "Traefik to read the file", func() error {
@@ -318,7 +364,11 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			if path == "" {
 				path = "/" + f.name + "/mcp"
 			}
-			r, text := examine(t, w, host+path, f.change)
+			at := host
+			if f.host != "" {
+				at = "https://" + f.host
+			}
+			r, text := examine(t, w, at+path, f.change)
 			printed.WriteString(text)
 			if err := inOneLine(text, f.line...); err != nil {
 				t.Errorf("%v\n%s", err, text)
@@ -352,6 +402,58 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// plantedCertificates are of an authority of the test's own, but for the one that signed itself.
+func plantedCertificates(t *testing.T) (authority *x509.CertPool, files []map[string]string) {
+	t.Helper()
+	now := time.Now()
+	issue := func(name string, from, until time.Time, by *x509.Certificate, key *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until, BasicConstraintsValid: true}
+		if strings.HasSuffix(name, ".localhost") {
+			template.DNSNames, template.ExtKeyUsage = []string{name}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		} else {
+			template.IsCA, template.KeyUsage = true, x509.KeyUsageCertSign
+		}
+		if by == nil {
+			by, key = template, own
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, by, &own.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkcs8, err := x509.MarshalPKCS8PrivateKey(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair := map[string]string{"certFile": filepath.Join(t.TempDir(), "cert.pem"), "keyFile": filepath.Join(t.TempDir(), "key.pem")}
+		if err := errors.Join(os.WriteFile(pair["certFile"], pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+			os.WriteFile(pair["keyFile"], pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if !template.IsCA {
+			files = append(files, pair)
+		}
+		return made, own
+	}
+	const day = 24 * time.Hour
+	ca, key := issue("planted", now.Add(-400*day), now.Add(400*day), nil, nil)
+	issue("expired.localhost", now.Add(-90*day), now.Add(-day), ca, key)
+	issue("early.localhost", now.Add(day), now.Add(90*day), ca, key)
+	issue("soon.localhost", now.Add(-day), now.Add(50*time.Hour), ca, key)
+	issue("old.localhost", now.Add(-day), now.Add(90*day), ca, key)
+	issue("self.localhost", now.Add(-day), now.Add(90*day), nil, nil)
+	authority = x509.NewCertPool()
+	authority.AddCert(ca)
+	return authority, files
 }
 
 func doctorPage(t *testing.T) string {

@@ -130,7 +130,12 @@ type claim struct {
 
 var preflightOfPost = map[string]string{"Origin": "https://page.example.com", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
-// claims that some of the servers share
+// refuses is of a server that does not take a redirect URI.
+func refuses(redirect, client string) claim {
+	return claim{[]string{"WRONG registration: ", "Invalid redirect URI: " + redirect, "breaks: " + client}, func(s *seenAt) bool { return s.register("", redirect).StatusCode == http.StatusBadRequest }}
+}
+
+// Claims that some of the servers share.
 var (
 	isGuarded = claim{[]string{"ok    access without a token: seen 401 to POST"}, func(s *seenAt) bool { return s.ask("POST", s.url, nil, "{}").StatusCode == http.StatusUnauthorized }}
 	asksNoOne = claim{[]string{"WRONG consent: ", "nobody was asked", "fault: server"}, func(s *seenAt) bool {
@@ -174,7 +179,7 @@ func TestDoctorIsTrueOfOtherServers(t *testing.T) {
 				{[]string{"note  slash: seen the document of ", "/mcp/ says "}, func(s *seenAt) bool {
 					return strings.Contains(s.ask("GET", strings.Replace(s.url, "/mcp", "/.well-known/oauth-protected-resource/mcp/", 1), nil, "").body, `"resource":"`+s.url+`"`)
 				}},
-				{[]string{"WRONG CORS of preflight of the MCP server: ", "without Access-Control-Allow-Origin", "breaks: MCP Inspector"}, func(s *seenAt) bool {
+				{[]string{"WRONG CORS of preflight of the MCP server: ", "without Access-Control-Allow-Origin", "breaks: use-mcp and other pages of browsers"}, func(s *seenAt) bool {
 					return s.ask("OPTIONS", s.url, preflightOfPost, "").Header.Get(cors) == ""
 				}},
 				{[]string{"WRONG CORS of 401 of the MCP server: ", "without Access-Control-Allow-Origin"}, func(s *seenAt) bool {
@@ -187,7 +192,7 @@ func TestDoctorIsTrueOfOtherServers(t *testing.T) {
 				{[]string{"note  request for another resource: seen 302", "not refused on the first page"}, func(s *seenAt) bool {
 					return s.authorize([]string{anyLoopback}, "resource", "https://attacker.invalid/mcp").query().Get("code") != ""
 				}},
-			}, []string{"Gemini CLI", "MCP Inspector"}, []string{"Codex", "Claude Code", "Gemini CLI", "mcp-remote", "TypeScript SDK", "Go SDK"}},
+			}, []string{"Gemini CLI", "use-mcp and other pages of browsers"}, []string{"Codex", "Claude Code", "Gemini CLI", "mcp-remote", "MCP Inspector", "TypeScript SDK", "Go SDK"}},
 		{"Cloudflare's library", rig.StartCloudflaresLibrary,
 			[]string{"login: seen the person came back", "token: seen opaque, for 3600 s, scope mcp:read offline_access", "MCP tools/list: seen 1 tools", "MCP tools/call: seen whoami answered", "event stream: seen 405", "login: second refresh: seen the new access token opens", "login: revocation: seen the login is over"},
 			[]claim{isGuarded, asksNoOne, knowsRedirects, knowsClients, needsPKCE, hasNoSlash,
@@ -216,13 +221,12 @@ func TestDoctorIsTrueOfOtherServers(t *testing.T) {
 				{[]string{"note  metadata token_endpoint_auth_methods_supported: seen client_secret_basic client_secret_post: no public clients"}, func(s *seenAt) bool {
 					return !strings.Contains(fmt.Sprint(s.meta["token_endpoint_auth_methods_supported"]), "none")
 				}},
-				{[]string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: MCP Inspector"}, func(s *seenAt) bool {
+				{[]string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: use-mcp and other pages of browsers"}, func(s *seenAt) bool {
 					a := s.ask("POST", s.url, preflightOfPost, "{}")
 					return a.StatusCode == http.StatusUnauthorized && a.Header.Get(cors) == "*" && !strings.Contains(strings.ToLower(a.Header.Get("Access-Control-Expose-Headers")), "www-authenticate")
 				}},
-				{[]string{"WRONG registration: ", "Invalid redirect URI: https://claude.ai/api/mcp/auth_callback", "breaks: Claude;"}, func(s *seenAt) bool {
-					return s.register("", "https://claude.ai/api/mcp/auth_callback").StatusCode == http.StatusBadRequest
-				}},
+				refuses("https://claude.ai/api/mcp/auth_callback", "Claude"), refuses("https://chatgpt.com/connector_platform_oauth_redirect", "ChatGPT"),
+				refuses("https://insiders.vscode.dev/redirect", "VS Code"), refuses("cursor://anysphere.cursor-mcp/oauth/callback", "Cursor"), refuses("raycast://oauth?package_name=mcp_server_doctor", "Raycast, "),
 				{[]string{"note  request without PKCE: seen 200 text/html: not refused on the first page"}, func(s *seenAt) bool {
 					return s.authorize([]string{anyLoopback}, "code_challenge", "", "code_challenge_method", "").StatusCode == http.StatusOK
 				}},
@@ -313,6 +317,8 @@ func registrations(asked []rig.Passed) map[string]map[string]any {
 		if a.Method == http.MethodPost && a.Path == "/register" && json.Unmarshal(a.Body, &body) == nil {
 			name, _ := body["client_name"].(string)
 			name, _, _ = strings.Cut(name, " (")
+			// of mcp-remote, which has one for each of its programs
+			name = strings.TrimSuffix(strings.TrimSuffix(name, " Client"), " Proxy")
 			all[name] = body
 		}
 	}

@@ -3,9 +3,10 @@
 # yaegi, tflint, prometheus, promtool, exampleop, everything-server, gosdk, mcpgo (and their
 # -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is
 # made of has changed.
-# What comes from npm is installed into the folders node, programs and browser, by their lock files;
-# chromium and redis-server come from the distribution. README.md says what the first run costs;
-# with a warm Go build cache it takes half a minute, and seconds when nothing changed.
+# What comes from npm is installed into the folders node, programs, authservers and browser, by
+# their lock files; chromium and redis-server come from the distribution. README.md says what the
+# first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing
+# changed.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
@@ -93,6 +94,9 @@ node/install.sh
 
 # Whole programs that are MCP clients.
 programs/install.sh
+
+# Authorization servers of other projects.
+authservers/install.sh
 
 # The official validator of CloudFormation templates.
 cloudformation/install.sh

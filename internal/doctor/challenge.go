@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -181,6 +182,8 @@ func (d *doctor) explain(a *answer) report.Finding {
 		return report.Finding{Fault: fault, Remedy: remedy, Page: page}
 	}
 	switch {
+	case errors.Is(a.err, errNoAnswer) && d.ours:
+		return say(report.Sidecar, "the sidecar does not answer in time: see whether it hangs, what stands between it and Traefik, and its log", page)
 	case a.err != nil:
 		return say(d.fault(report.Traefik), "see whether the server runs, and what stands before it", "")
 	case code == "misconfigured":

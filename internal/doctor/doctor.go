@@ -252,6 +252,9 @@ func (d *doctor) connection(ctx context.Context) bool {
 	return true
 }
 
+// endsSoon is when a certificate should have been renewed: Traefik does that 30 days ahead.
+const endsSoon = 7 * 24 * time.Hour
+
 // certificate judges the server's chain as clients would.
 func (d *doctor) certificate(ctx context.Context) bool {
 	d.say("TLS with " + d.mcp.Hostname())
@@ -292,7 +295,7 @@ func (d *doctor) certificate(ctx context.Context) bool {
 		return d.Insecure
 	}
 	if verify(nil, d.mcp.Hostname()) == nil {
-		if left := leaf.NotAfter.Sub(now); left < 7*24*time.Hour {
+		if left := leaf.NotAfter.Sub(now); left < endsSoon {
 			d.note("certificate", fmt.Sprintf("it ends on %s, in %d hours", until, int(left.Hours())), "see why it was not renewed", "")
 		} else {
 			d.good("certificate", "of a public authority, until "+until)
@@ -301,7 +304,11 @@ func (d *doctor) certificate(ctx context.Context) bool {
 	}
 	err = verify(d.CA, d.mcp.Hostname())
 	if d.CA != nil && err == nil {
-		d.note("certificate", "of the authority that --ca names, which no client knows by itself",
+		seen := "of the authority that --ca names, which no client knows by itself"
+		if left := leaf.NotAfter.Sub(now); left < endsSoon {
+			seen += fmt.Sprintf("; it ends on %s, in %d hours", until, int(left.Hours()))
+		}
+		d.note("certificate", seen,
 			"programs on Node.js take NODE_EXTRA_CA_CERTS, others SSL_CERT_FILE or the system's list; hosted clients need a public authority",
 			"docs/connect/README.md#a-certificate-that-no-public-authority-signed", names(func(p program) bool { return p.hosted })...)
 		return true

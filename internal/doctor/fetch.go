@@ -31,6 +31,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	at     time.Time // when its headers were here
+	ended  bool      // by the server, and not by our patience
 	err    error
 }
 
@@ -154,6 +155,7 @@ func (d *doctor) ask(ctx context.Context, method, raw string, header http.Header
 	defer resp.Body.Close()
 	a.status, a.proto, a.header, a.at = resp.StatusCode, resp.ProtoMajor, resp.Header, time.Now()
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	a.ended = err == nil
 	if len(a.body) > maxBody {
 		a.err = fmt.Errorf("%d, with more than %d KB", a.status, maxBody>>10)
 	} else if err != nil && !isStream(a) { // a stream ends with our patience
@@ -164,13 +166,15 @@ func (d *doctor) ask(ctx context.Context, method, raw string, header http.Header
 
 func isStream(a *answer) bool { return a.mediaType() == "text/event-stream" }
 
+var errNoAnswer = errors.New("no answer in time (--timeout)")
+
 // plainError leaves out the URL, which the line has anyway.
 func plainError(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("no answer in time (--timeout)")
+		return errNoAnswer
 	}
 	return err
 }

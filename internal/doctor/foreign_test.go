@@ -68,7 +68,7 @@ func TestDoctorSaysWhomAWayOfAnotherServerHinders(t *testing.T) {
 				w.Header().Set("Access-Control-Allow-Headers", "authorization, content-type, mcp-protocol-version")
 				return r.Method == http.MethodOptions
 			}
-		}, []string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: MCP Inspector"}, "MCP Inspector"},
+		}, []string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: use-mcp and other pages of browsers"}, "use-mcp and other pages of browsers"},
 		{"registrations without null", func(_ *foreign, mux *http.ServeMux) {
 			mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)

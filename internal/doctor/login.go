@@ -319,6 +319,9 @@ func (d *doctor) eventStream(ctx context.Context, header http.Header) {
 	a := d.ask(ctx, "GET", d.mcp.String(), header, "")
 	d.Timeout = patient
 	switch {
+	case a.err == nil && isStream(a) && a.ended:
+		d.note("event stream", fmt.Sprintf("opens after %d ms, and is closed after %d ms", a.at.Sub(began).Milliseconds(), time.Since(began).Milliseconds()),
+			"clients open it again and again: see whether the MCP server closes it, or a proxy's time limit", d.page("docs/middlewares.md"))
 	case a.err == nil && isStream(a):
 		d.good("event stream", fmt.Sprintf("opens after %d ms", a.at.Sub(began).Milliseconds()))
 	case a.err == nil && (a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound):

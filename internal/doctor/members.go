@@ -107,7 +107,7 @@ func (d *doctor) waysToRegister() {
 // scripts looks at CORS: what a page of a browser may read.
 func (d *doctor) scripts(ctx context.Context) {
 	pages := names(func(p program) bool { return p.page })
-	const from = "http://localhost:6274" // the Inspector's page
+	const from = "http://localhost:5173" // a page of use-mcp
 	allows := func(a *answer) bool {
 		allowed := a.header.Values("Access-Control-Allow-Origin")
 		return a.err == nil && len(allowed) == 1 && (allowed[0] == "*" || allowed[0] == from)
