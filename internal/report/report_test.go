@@ -27,13 +27,35 @@ func TestReportWritesOneLineForEachFinding(t *testing.T) {
 compose.yaml:12: WRONG challenge: expected 401; seen 200; fault: label; breaks: every client; remedy: name the middleware in the label (docs/routes.md)
 note  stream: seen nothing without a token
 
-BREAKS Claude: challenge
-BREAKS Codex: challenge
+BREAKS every client: challenge
 
 3 checks of https://mcp.example.com/wiki, 1 wrong, 1 notes
+Begin with challenge (fault: label): name the middleware in the label (docs/routes.md)
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+// The last line is what a person reads first.
+func TestReportEndsWithWhatToBeginWith(t *testing.T) {
+	part := wrong
+	part.Check, part.Breaks, part.Fault, part.Page = "CORS", []string{"Codex"}, report.Traefik, ""
+	for _, c := range []struct {
+		findings []report.Finding
+		ends     string
+	}{
+		{[]report.Finding{part, wrong}, "\nBREAKS Claude: challenge\nBREAKS Codex: CORS, challenge\n\n2 checks of x, 2 wrong, 0 notes\nBegin with challenge (fault: label): name the middleware in the label (docs/routes.md)\n"},
+		{[]report.Finding{part}, "\nworks  Claude\nBREAKS Codex: CORS\n\n1 checks of x, 1 wrong, 0 notes\nBegin with CORS (fault: traefik): name the middleware in the label\n"},
+		{nil, "\nworks  Claude\nworks  Codex\n\n0 checks of x, 0 wrong, 0 notes\n"},
+	} {
+		r := &report.Report{Subject: "x"}
+		r.Add(c.findings...)
+		r.Judge("Claude", "Codex")
+		var out bytes.Buffer
+		if err := r.WriteText(&out); err != nil || !strings.HasSuffix(out.String(), c.ends) {
+			t.Errorf("%v: got\n%s\nwant at its end\n%s", err, out.String(), c.ends)
+		}
 	}
 }
 

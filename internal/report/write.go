@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -114,7 +115,12 @@ func (t *Text) End(r *Report) {
 	if len(r.Verdicts) > 0 {
 		t.write("\n")
 	}
-	for _, v := range r.Verdicts {
+	verdicts := r.Verdicts
+	if why, ok := r.oneReason(); ok {
+		t.write(t.paint(red, "BREAKS") + " " + EveryClient + ": " + Printable(why, maxText) + "\n")
+		verdicts = nil
+	}
+	for _, v := range verdicts {
 		switch {
 		case v.Works && len(v.But) > 0:
 			t.write(t.paint(yellow, "works") + "  " + v.Client + ", but see " + Printable(strings.Join(v.But, ", "), maxText) + "\n")
@@ -137,6 +143,39 @@ func (t *Text) End(r *Report) {
 		sum += "; could not go on: " + Printable(r.Unable, maxText)
 	}
 	t.write("\n" + sum + "\n")
+	// What is at the end of a terminal is read first.
+	if f, ok := r.first(); ok && len(r.Verdicts) > 0 {
+		f = f.printable()
+		begin := "Begin with " + t.paint(red, f.Check) + " (fault: " + string(f.Fault) + "): " + f.Remedy
+		if f.Page != "" {
+			begin += " (" + f.Page + ")"
+		}
+		t.write(begin + "\n")
+	}
+}
+
+// oneReason is why no client works, where it is the same for all.
+func (r *Report) oneReason() (why string, ok bool) {
+	for i, v := range r.Verdicts {
+		if v.Works || i > 0 && strings.Join(v.Why, ", ") != why {
+			return "", false
+		}
+		why = strings.Join(v.Why, ", ")
+	}
+	return why, len(r.Verdicts) > 1
+}
+
+// first is the finding to begin with: the first that breaks every client, or else the first of all.
+// Later ones often follow from it.
+func (r *Report) first() (Finding, bool) {
+	for _, breaksAll := range []bool{true, false} {
+		for _, f := range r.Findings {
+			if f.Wrong() && (!breaksAll || slices.Contains(f.Breaks, EveryClient)) {
+				return f, true
+			}
+		}
+	}
+	return Finding{}, false
 }
 
 // Terminal says whether a person watches.
