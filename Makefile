@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik test nightly providers unit yaegi fuzz e2e lint generate bench compare tools
+.PHONY: demo demo-traefik picture test nightly providers unit yaegi fuzz e2e lint generate bench compare tools
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -12,6 +12,10 @@ demo-traefik:
 	@echo 'Building Traefik: 4 to 14 minutes the first time, seconds afterwards.'
 	@deploy/e2e/traefik/build.sh build/traefik
 	@$(DEMO) -traefik
+
+# docs/images/dashboard.svg: the panels of deploy/observe, of a demo under load for four minutes.
+picture: tools
+	cd deploy/e2e && go run ./cmd/demo -addr $(ADDR) -picture $(CURDIR)/docs/images/dashboard.svg
 
 test: lint unit fuzz tools e2e
 

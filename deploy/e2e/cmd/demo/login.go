@@ -53,11 +53,10 @@ func scriptedLogin(ctx context.Context, public string) error {
 		"response_type": {"code"}, "client_id": {registered.text("client_id")}, "redirect_uri": {redirectURI}, "state": {state},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"}, "resource": {endpoint},
 	}.Encode()
-	jar, err := cookiejar.New(nil)
+	browser, err := newBrowser()
 	if err != nil {
 		return err
 	}
-	browser := &rig.Browser{Client: &http.Client{Jar: jar}, Username: username, Password: password}
 	back, err := browser.Visit(ctx, authorize, redirectURI)
 	for _, line := range browser.Steps {
 		fmt.Println("   browser  " + line)
@@ -92,6 +91,11 @@ func scriptedLogin(ctx context.Context, public string) error {
 		fmt.Println("\nThe scripted login worked.")
 	}
 	return s.err
+}
+
+func newBrowser() (*rig.Browser, error) {
+	jar, err := cookiejar.New(nil)
+	return &rig.Browser{Client: &http.Client{Jar: jar}, Username: username, Password: password}, err
 }
 
 // script keeps the first error; after it nothing more is sent.

@@ -1,15 +1,19 @@
 // Demo starts a whole MCPBouncer installation on this machine and logs in to it once, telling each
 // step.
 //
-//	demo [-once] [-traefik] [-addr localhost:8090]
+//	demo [-once] [-traefik] [-addr localhost:8090] [-picture FILE [-load 4m]]
 //
 // Everything runs in this process: an OpenID provider with two users, the sidecar, an MCP server,
 // and the plugin in front of it, compiled into a plain reverse proxy. With -traefik the plugin runs
 // in the real Traefik (build/traefik) instead, configured by a file as any Traefik is.
+//
+// With -picture the demo in the real Traefik is put under load, a real Prometheus looks on, and the
+// dashboard of deploy/observe is drawn of what it saw.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -28,6 +32,9 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -43,30 +50,36 @@ func main() {
 	once := flag.Bool("once", false, "end after the scripted login, with its result as exit status")
 	traefik := flag.Bool("traefik", false, "run the plugin in the real Traefik")
 	addr := flag.String("addr", "localhost:8090", "where the MCP server is reachable")
+	file := flag.String("picture", "", "draw the dashboard of a demo under load into this file, and end")
+	load := flag.Duration("load", 4*time.Minute, "how long the load lasts for -picture")
 	flag.Parse()
+	var shot *picture
+	if *file != "" {
+		shot, *traefik = &picture{file: *file, lasts: *load, figures: metrics.New()}, true
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx, *addr, *traefik, *once); err != nil {
+	if err := demo(ctx, *addr, *traefik, *once, shot); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(ctx context.Context, addr string, traefik, once bool) (err error) {
+func demo(ctx context.Context, addr string, traefik, once bool, shot *picture) (err error) {
 	t := &life{ctx: ctx}
 	defer t.end(&err)
 
 	public := "http://" + addr + "/wiki"
-	provider := startProvider(t, public+"/oauth/callback")
+	provider := startProvider(t, public+"/oauth/callback", shot)
 	keys := newKeys(t)
-	sidecar := startSidecar(t, keys)
+	sidecar := startSidecar(t, keys, shot)
 	mcp := rig.StartMCPServer(t, false)
 	labels := plugin.Config{
 		ProviderIssuer: provider, ClientID: clientID, ClientSecret: clientSecret,
 		Resource: "wiki", Scopes: "openid email profile offline_access", SidecarURL: sidecar,
 	}
 	if traefik {
-		startTraefik(t, addr, keys, labels, mcp)
+		startTraefik(t, addr, keys, labels, mcp, shot)
 	} else {
 		startProxy(t, addr, keys, labels, mcp)
 	}
@@ -83,6 +96,9 @@ MCPBouncer demo
 	if err := scriptedLogin(ctx, public); err != nil {
 		return err
 	}
+	if shot != nil {
+		return shot.take(t, public, sidecar)
+	}
 	if once {
 		return nil
 	}
@@ -91,7 +107,7 @@ MCPBouncer demo
 	return nil
 }
 
-func startProvider(t *life, callback string) string {
+func startProvider(t *life, callback string, shot *picture) string {
 	listener := listen(t, "127.0.0.1:0")
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	issuer := "http://localhost:" + port
@@ -99,7 +115,11 @@ func startProvider(t *life, callback string) string {
 	// names the users …@localhost
 	store := storage.NewStorage(storage.NewUserStore("http://localhost:0/"))
 	quiet := slog.New(slog.DiscardHandler)
-	serve(t, listener, exampleop.SetupServer(issuer, store, quiet, false))
+	var handler http.Handler = exampleop.SetupServer(issuer, store, quiet, false)
+	if shot != nil {
+		handler = shot.slow(handler)
+	}
+	serve(t, listener, handler)
 	return issuer
 }
 
@@ -117,12 +137,25 @@ func newKeys(t *life) keys {
 	return keys{ring, ring.HopKey()}
 }
 
-func startSidecar(t *life, k keys) string {
-	iss, err := issuer.New(issuer.Config{
+func startSidecar(t *life, k keys, shot *picture) string {
+	config := issuer.Config{
 		Ring: k.ring, Schedule: sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour},
 		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	}
+	if shot != nil {
+		figures := listen(t, "127.0.0.1:0")
+		config.Version, config.Metrics, config.Log = "demo", shot.figures, slog.New(slog.DiscardHandler)
+		var errs [2]error
+		config.ReplayGuard, errs[0] = replay.Open("memory", config.RefreshTokenTTL, config.RefreshTokenTTL, time.Now)
+		config.Deny, errs[1] = deny.Open(`{"v":1,"serial":17}`, http.DefaultTransport)
+		if err := errors.Join(errs[:]...); err != nil {
+			t.Fatalf("%v", err)
+		}
+		serve(t, figures, shot.figures.Handler())
+		shot.sidecar = figures.Addr().String()
+	}
+	iss, err := issuer.New(config)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -148,7 +181,7 @@ func startProxy(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCP
 	serve(t, listen(t, addr), handler)
 }
 
-func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer) {
+func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer, shot *picture) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatalf("-addr: %v", err)
@@ -158,7 +191,15 @@ func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.M
 		t.Fatalf("-addr: %v", err)
 	}
 	logs := &rig.Logs{}
-	rig.StartTraefik(t, logs, rig.TraefikConfig{WebPort: webPort, HopKey: k.hop, File: map[string]any{"http": map[string]any{
+	var static map[string]any
+	if shot != nil {
+		shot.traefik = fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))
+		static = map[string]any{
+			"metrics":     map[string]any{"prometheus": map[string]any{"addRoutersLabels": true}},
+			"entryPoints": map[string]any{"traefik": map[string]any{"address": shot.traefik}},
+		}
+	}
+	rig.StartTraefik(t, logs, rig.TraefikConfig{Static: static, WebPort: webPort, HopKey: k.hop, File: map[string]any{"http": map[string]any{
 		"routers": map[string]any{"wiki": map[string]any{
 			"rule": "Host(`" + host + "`) && " + rig.PathRule("/wiki"), "entryPoints": []string{"web"},
 			"middlewares": []string{"mcpb-wiki"}, "service": "wiki",
