@@ -100,7 +100,7 @@ func (d *doctor) answerIss(location string) {
 	if d.server.Iss { // section 2.4: a client must then refuse
 		f.Expected, f.Breaks, f.Remedy = "iss in the answer with the code, as the metadata promises", []string{report.EveryClient}, "send iss, or do not promise it"
 	}
-	d.found(f)
+	d.found(&f)
 }
 
 // authorization begins each client's login, with each of its redirect URIs, up to the first page.
@@ -192,11 +192,11 @@ func (d *doctor) authorization(ctx context.Context) {
 		if d.ClientID != "" {
 			f.Breaks, f.Hinders = []string{report.EveryClient}, nil
 		}
-		d.found(f)
+		d.found(&f)
 	}
 	switch {
 	case unasked != "":
-		d.found(report.Finding{Check: "consent", Expected: "a page to sign in or to allow, for " + unasked, Seen: "the answer goes to the client at once, and nobody was asked", Fault: d.fault(report.Sidecar),
+		d.found(&report.Finding{Check: "consent", Expected: "a page to sign in or to allow, for " + unasked, Seen: "the answer goes to the client at once, and nobody was asked", Fault: d.fault(report.Sidecar),
 			Remedy: "let the authorization server ask the person: so anybody's program gets a token (a demonstration does this on purpose)"})
 	case worked > 0:
 		d.good("authorization", "a page for each redirect URI that was tried")
@@ -234,7 +234,7 @@ func (d *doctor) refusals(ctx context.Context, p program, r *registered) {
 	a := d.authorize(ctx, d.request(p, r, unknown, challenge))
 	switch _, back := answered(a, unknown); {
 	case back:
-		d.found(report.Finding{Check: "unknown redirect URI", Expected: "a refusal on a page", Seen: "the answer goes there: anybody's link can take a person's login", Fault: d.fault(report.Sidecar),
+		d.found(&report.Finding{Check: "unknown redirect URI", Expected: "a refusal on a page", Seen: "the answer goes there: anybody's link can take a person's login", Fault: d.fault(report.Sidecar),
 			Breaks: []string{report.EveryClient}, Remedy: "let the authorization server compare redirect_uri with what the client registered"})
 	case a.err == nil && a.status/100 == 4:
 		d.good("unknown redirect URI", "refused with "+a.String())
@@ -276,6 +276,6 @@ func (d *doctor) tokenEndpoint(ctx context.Context) {
 	default:
 		f := d.explain(a)
 		f.Check, f.Expected, f.Seen, f.Breaks = "token endpoint", "400 or 401 with a JSON error", a.String(), []string{report.EveryClient}
-		d.found(f)
+		d.found(&f)
 	}
 }

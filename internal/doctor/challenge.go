@@ -59,7 +59,7 @@ func (d *doctor) guarded(ctx context.Context) {
 		f := d.explain(first)
 		f.Check, f.Expected, f.Seen = "access without a token", "401 to POST", first.String()
 		f.Breaks = []string{report.EveryClient}
-		d.found(f)
+		d.found(&f)
 	}
 	d.judgeChallenge("POST", first)
 	for _, method := range []string{"GET", "HEAD"} {
@@ -69,7 +69,7 @@ func (d *doctor) guarded(ctx context.Context) {
 		case a.err == nil && a.status == http.StatusUnauthorized:
 			d.good("access without a token by "+method, "401")
 		case a.err == nil && a.status == http.StatusOK && !isHTML(a):
-			d.found(report.Finding{Check: "access without a token by " + method, Expected: "401", Seen: a.String(), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
+			d.found(&report.Finding{Check: "access without a token by " + method, Expected: "401", Seen: a.String(), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 				Remedy: "this method reaches the server without a token: let one router with the middleware take all methods", Page: d.page("docs/routes.md")})
 		case first.status == http.StatusUnauthorized:
 			of := names(func(p program) bool { return p.first == method })
@@ -91,7 +91,7 @@ func (d *doctor) open(ctx context.Context, first *answer) {
 		} `json:"result"`
 	}
 	if message := lastMessage(first); message == nil || json.Unmarshal(message, &reply) != nil || reply.Result == nil {
-		d.found(report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: first.String() + ", which is not an MCP server's answer", Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: first.String() + ", which is not an MCP server's answer", Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 			Remedy: "another program answers here without a token: correct the URL, or the router's rule and its middlewares", Page: "docs/troubleshooting.md#404-421-or-400"})
 		return
 	}
@@ -105,7 +105,7 @@ func (d *doctor) open(ctx context.Context, first *answer) {
 		d.judgeChallenge("POST", tools)
 		return
 	}
-	d.found(report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: "200: THE SERVER IS OPEN TO EVERYBODY", Fault: report.Traefik, Breaks: []string{report.EveryClient},
+	d.found(&report.Finding{Check: "access without a token", Expected: "401 to POST", Seen: "200: THE SERVER IS OPEN TO EVERYBODY", Fault: report.Traefik, Breaks: []string{report.EveryClient},
 		Remedy: "name the middleware in the label `middlewares` of every router that leads to this server", Page: "docs/troubleshooting.md#404-421-or-400"})
 }
 
@@ -119,7 +119,7 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 	d.good("access without a token", "401 to POST")
 	pointing := names(func(p program) bool { return len(p.resource) > 0 && p.resource[0] == pointed })
 	wrong := func(expected, seen, remedy string, fault report.Fault, of []string) {
-		d.found(report.Finding{Check: "challenge", Expected: expected, Seen: seen, Fault: fault, Breaks: of, Remedy: remedy, Page: d.page("docs/middlewares.md")})
+		d.found(&report.Finding{Check: "challenge", Expected: expected, Seen: seen, Fault: fault, Breaks: of, Remedy: remedy, Page: d.page("docs/middlewares.md")})
 	}
 	switch metadata, err := url.Parse(c.metadata); {
 	case c.text == "": // RFC 9110 section 15.5.2 wants one. Whom that breaks, the documents show.

@@ -128,20 +128,20 @@ func (d *doctor) say(text string) {
 // the sidecar's program.
 //
 //go:noinline
-func (d *doctor) found(f report.Finding) {
-	d.Add(f)
+func (d *doctor) found(f *report.Finding) {
+	d.Add(*f)
 	if d.Found != nil {
 		d.say("")
-		d.Found(f)
+		d.Found(*f)
 	}
 }
 
 //go:noinline
-func (d *doctor) good(check, seen string) { d.found(report.Finding{Check: check, Seen: seen}) }
+func (d *doctor) good(check, seen string) { d.found(&report.Finding{Check: check, Seen: seen}) }
 
 //go:noinline
 func (d *doctor) note(check, seen, remedy, page string, of ...string) {
-	d.found(report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page, Hinders: of})
+	d.found(&report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page, Hinders: of})
 }
 
 // fault is f of what stands at the server: Traefik where it is ours, else whoever runs it.
@@ -173,7 +173,7 @@ func (d *doctor) address() bool {
 		u.Fragment, u.RawQuery = "", ""
 	}
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		d.found(report.Finding{Check: "address", Expected: "https", Seen: "plain http beyond this computer, which anybody on the way reads", Fault: report.Traefik,
+		d.found(&report.Finding{Check: "address", Expected: "https", Seen: "plain http beyond this computer, which anybody on the way reads", Fault: report.Traefik,
 			Breaks: []string{report.EveryClient}, Remedy: "give the router an entry point with TLS, and clients the https address", Page: "docs/routes.md"})
 		return false
 	}
@@ -197,7 +197,7 @@ func (d *doctor) name(ctx context.Context) bool {
 		addresses = []netip.Addr{a}
 	} else if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
 		if !isLoopback(host) {
-			d.found(report.Finding{Check: "name", Expected: "an address for " + host, Seen: plainError(err).Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
+			d.found(&report.Finding{Check: "name", Expected: "an address for " + host, Seen: plainError(err).Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
 				Remedy: "add the name to DNS, or correct it; --connect HOST:PORT looks at a server before its name is there"})
 			d.Unable = "the name " + host + " has no address"
 			return false
@@ -239,7 +239,7 @@ func (d *doctor) connection(ctx context.Context) bool {
 	d.client = &http.Client{Transport: d.transport(config), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	a := d.ask(ctx, "GET", d.mcp.String(), http.Header{"Accept": {"text/event-stream"}}, "")
 	if a.err != nil {
-		d.found(report.Finding{Check: "connection", Expected: "an answer", Seen: a.err.Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "connection", Expected: "an answer", Seen: a.err.Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
 			Remedy: "see whether the server runs, and whether its port is published and open"})
 		d.Unable = "the server does not answer"
 		return false
@@ -267,7 +267,7 @@ func (d *doctor) certificate(ctx context.Context) bool {
 	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, ServerName: d.mcp.Hostname(), NextProtos: []string{"h2", "http/1.1"}}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		d.found(report.Finding{Check: "certificate", Expected: "a TLS connection", Seen: plainError(err).Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "certificate", Expected: "a TLS connection", Seen: plainError(err).Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
 			Remedy: "see whether the server runs, whether its port is open, and whether it speaks TLS there"})
 		return false
 	}
@@ -283,7 +283,7 @@ func (d *doctor) certificate(ctx context.Context) bool {
 	}
 	until := leaf.NotAfter.UTC().Format(time.DateOnly)
 	wrong := func(expected, seen, remedy string) {
-		d.found(report.Finding{Check: "certificate", Expected: expected, Seen: seen, Fault: report.Traefik, Breaks: []string{report.EveryClient}, Remedy: remedy, Page: "docs/connect/README.md#a-certificate-that-no-public-authority-signed"})
+		d.found(&report.Finding{Check: "certificate", Expected: expected, Seen: seen, Fault: report.Traefik, Breaks: []string{report.EveryClient}, Remedy: remedy, Page: "docs/connect/README.md#a-certificate-that-no-public-authority-signed"})
 	}
 	now := time.Now()
 	if err := leaf.VerifyHostname(d.mcp.Hostname()); err != nil {
@@ -336,7 +336,7 @@ func (d *doctor) clock(a *answer) {
 		if skew < 0 {
 			which = "ahead of"
 		}
-		d.found(report.Finding{Check: "clock", Expected: "that of this computer", Seen: fmt.Sprintf("the server's clock is %s %s it", skew.Abs(), which), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "clock", Expected: "that of this computer", Seen: fmt.Sprintf("the server's clock is %s %s it", skew.Abs(), which), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 			Remedy: "set both clocks by NTP: tokens are over too early, or not good yet", Page: "docs/troubleshooting.md#500-to-508"})
 		return
 	}
@@ -368,7 +368,7 @@ func (d *doctor) plainHTTP(ctx context.Context) {
 	case resp.StatusCode/100 == 3 && strings.HasPrefix(resp.Header.Get("Location"), "https://"):
 		d.good("plain http", "redirected to https")
 	case resp.StatusCode == http.StatusOK:
-		d.found(report.Finding{Check: "plain http", Expected: "a redirect to https, or nothing", Seen: "200 without a token", Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "plain http", Expected: "a redirect to https, or nothing", Seen: "200 without a token", Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 			Remedy: "the router of the plain entry point lacks the middleware: redirect it to https", Page: d.page("docs/routes.md")})
 	default:
 		d.good("plain http", fmt.Sprint(resp.StatusCode))

@@ -141,7 +141,7 @@ func (d *doctor) documents(ctx context.Context) {
 			f.Breaks, f.Hinders = nil, f.Breaks
 			f.Note, f.Fault, f.Remedy, f.Page = true, "", "a host of its own, or the rule for the root, serves them too", "docs/clients.md#clients-that-look-at-the-root-only"
 		}
-		d.found(f)
+		d.found(&f)
 	}
 	for _, p := range programs {
 		for _, at := range d.ways[p.name].missed {
@@ -305,7 +305,7 @@ func (d *doctor) compare(ctx context.Context) {
 			remedy = "make the host of publicURL that of the URL that clients use"
 		}
 		fault := d.fault(report.Label)
-		d.found(report.Finding{Check: "resource", Expected: typed, Seen: got, Fault: fault, Breaks: breaks(failed[got]), Hinders: hindered[got], Remedy: remedy, Page: d.page("docs/labels.md")})
+		d.found(&report.Finding{Check: "resource", Expected: typed, Seen: got, Fault: fault, Breaks: breaks(failed[got]), Hinders: hindered[got], Remedy: remedy, Page: d.page("docs/labels.md")})
 	}
 	if d.resource != nil && len(others) == 0 {
 		d.good("resource", d.resource.Resource)

@@ -63,7 +63,7 @@ func (d *doctor) loginFailed(step, seen string, f report.Finding) {
 	if f.Remedy == "" {
 		f.Remedy, f.Page = "the authorization server's log says why", d.page("docs/troubleshooting.md#the-login-fails")
 	}
-	d.found(f)
+	d.found(&f)
 }
 
 // logIn takes the person through the login. The answer comes to a listener of this computer, which
@@ -261,7 +261,7 @@ func (d *doctor) useToken(ctx context.Context, token string) {
 				f = report.Finding{Fault: report.Server, Remedy: "the MCP server answers with an error: see its log"}
 			}
 			f.Check, f.Expected, f.Seen, f.Breaks = "MCP "+method, "200 with a result", a.String(), []string{report.EveryClient}
-			d.found(f)
+			d.found(&f)
 			return a, nil
 		}
 		return a, m.Result
@@ -327,7 +327,7 @@ func (d *doctor) eventStream(ctx context.Context, header http.Header) {
 	case a.err == nil && (a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound):
 		d.good("event stream", fmt.Sprintf("%d: this server has none, which MCP allows", a.status))
 	case a.err != nil:
-		d.found(report.Finding{Check: "event stream", Expected: "headers at once", Seen: a.err.Error(), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
+		d.found(&report.Finding{Check: "event stream", Expected: "headers at once", Seen: a.err.Error(), Fault: d.fault(report.Traefik), Breaks: []string{report.EveryClient},
 			Remedy: "a middleware or proxy holds the answer back (buffering, compress): take it off this route", Page: d.page("docs/middlewares.md")})
 	default:
 		d.note("event stream", a.String(), "", "")

@@ -14,7 +14,7 @@ import (
 func (d *doctor) members(ctx context.Context) {
 	s := d.server
 	wrong := func(member, expected, seen string, of []string) {
-		d.found(report.Finding{Check: "metadata " + member, Expected: expected, Seen: seen, Fault: d.fault(report.Sidecar), Breaks: breaks(of),
+		d.found(&report.Finding{Check: "metadata " + member, Expected: expected, Seen: seen, Fault: d.fault(report.Sidecar), Breaks: breaks(of),
 			Remedy: "correct the authorization server's metadata", Page: d.page("docs/clients.md")})
 	}
 	// RFC 8414 section 3.3
@@ -60,7 +60,7 @@ func (d *doctor) members(ctx context.Context) {
 		if err := a.object(&keys); err != nil || len(keys.Keys) == 0 {
 			f := d.explain(a)
 			f.Check, f.Expected, f.Seen, f.Note = "keys", "a JSON object with keys at jwks_uri", a.String(), true
-			d.found(f)
+			d.found(&f)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func (d *doctor) waysToRegister() {
 	case d.ClientID != "":
 		d.note("ways to a client_id", "none but the operator, for some", "give each person the client_id", "docs/connect/README.md#clients-without-a-person-and-clients-that-cannot-register", without...)
 	default:
-		d.found(report.Finding{Check: "ways to a client_id", Expected: "registration_endpoint, or metadata documents", Seen: "neither for some", Fault: d.fault(report.Sidecar), Breaks: breaks(without),
+		d.found(&report.Finding{Check: "ways to a client_id", Expected: "registration_endpoint, or metadata documents", Seen: "neither for some", Fault: d.fault(report.Sidecar), Breaks: breaks(without),
 			Remedy: "offer registration, or create a client for each and give people its client_id (--client-id looks at one)"})
 	}
 }
@@ -176,7 +176,7 @@ func (d *doctor) scripts(ctx context.Context) {
 			} else if o.a.err == nil {
 				seen += ", without Access-Control-Allow-Origin"
 			}
-			d.found(report.Finding{Check: "CORS of " + report.Printable(o.what, 200), Expected: "any origin is allowed", Seen: seen, Fault: d.fault(report.Traefik), Breaks: pages,
+			d.found(&report.Finding{Check: "CORS of " + report.Printable(o.what, 200), Expected: "any origin is allowed", Seen: seen, Fault: d.fault(report.Traefik), Breaks: pages,
 				Remedy: remedy, Page: d.page("docs/clients.md#clients-in-browsers")})
 		}
 	}

@@ -176,27 +176,27 @@ func (e *examination) say(text string) {
 // found and its like stay whole, as those in doctor.go do.
 //
 //go:noinline
-func (e *examination) found(f report.Finding) {
-	e.Add(f)
+func (e *examination) found(f *report.Finding) {
+	e.Add(*f)
 	if e.Found != nil {
 		e.say("")
-		e.Found(f)
+		e.Found(*f)
 	}
 }
 
 //go:noinline
-func (e *examination) good(check, seen string) { e.found(report.Finding{Check: check, Seen: seen}) }
+func (e *examination) good(check, seen string) { e.found(&report.Finding{Check: check, Seen: seen}) }
 
 //go:noinline
 func (e *examination) note(check, seen, remedy, page string) {
-	e.found(report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page})
+	e.found(&report.Finding{Check: check, Seen: seen, Note: true, Remedy: remedy, Page: page})
 }
 
 // wrong is a fault that no login gets past.
 //
 //go:noinline
 func (e *examination) wrong(check, expected, seen string, fault report.Fault, remedy, page string) {
-	e.found(report.Finding{Check: check, Expected: expected, Seen: seen, Fault: fault, Breaks: []string{report.EveryClient}, Remedy: remedy, Page: page})
+	e.found(&report.Finding{Check: check, Expected: expected, Seen: seen, Fault: fault, Breaks: []string{report.EveryClient}, Remedy: remedy, Page: page})
 }
 
 const (

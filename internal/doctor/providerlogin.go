@@ -48,6 +48,7 @@ type visitor struct {
 	*examination
 	*ProviderLogin
 	at     *callback // nil: the answers are pasted
+	facts  provider.Facts
 	logins []*upstreamLogin
 	labels []string // that this provider needs, as NAME=VALUE
 
@@ -66,7 +67,7 @@ const (
 // withLogin does what needs a person. It ends the logins that it began, where the provider can do
 // that.
 func (e *examination) withLogin(ctx context.Context) {
-	v := &visitor{examination: e, ProviderLogin: e.Login}
+	v := &visitor{examination: e, ProviderLogin: e.Login, facts: e.p.Facts()}
 	if v.Patience <= 0 {
 		v.Patience = patience
 	}
@@ -112,7 +113,7 @@ func (v *visitor) label(text string) {
 //
 //go:noinline
 func (v *visitor) amiss(check, expected, seen string, fault report.Fault, remedy, page string) {
-	v.found(report.Finding{Check: check, Expected: expected, Seen: seen, Fault: fault, Remedy: remedy, Page: page})
+	v.found(&report.Finding{Check: check, Expected: expected, Seen: seen, Fault: fault, Remedy: remedy, Page: page})
 }
 
 // authorize takes the person to a code. It has said why where there is none.
@@ -125,22 +126,24 @@ func (v *visitor) authorize(ctx context.Context, why string) *upstreamLogin {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.Patience, errNobody)
 	defer cancel()
 	v.say("")
+	address, state := v.p.AuthorizationURL(l.seed), l.seed.State()
+	var back <-chan url.Values // nil: the answer is pasted
+	if v.at != nil {
+		back = v.at.await(state)
+	}
+	v.Visit(why, address)
 	var answer url.Values
 	var err error
-	if v.at != nil {
-		back := v.at.await(l.seed.State())
-		v.Visit(why, v.p.AuthorizationURL(l.seed))
+	if back == nil {
+		if address, err = v.Paste(ctx); err == nil {
+			answer, err = pasted(address, state)
+		}
+	} else {
 		v.say("waiting for the login in the browser: " + why)
 		select {
 		case answer = <-back:
 		case <-ctx.Done():
 			err = context.Cause(ctx)
-		}
-	} else {
-		v.Visit(why, v.p.AuthorizationURL(l.seed))
-		var address string
-		if address, err = v.Paste(ctx); err == nil {
-			answer, err = pasted(address, l.seed.State())
 		}
 	}
 	v.gone = err != nil || answer.Get("error") != ""
@@ -163,15 +166,33 @@ func (v *visitor) authorize(ctx context.Context, why string) *upstreamLogin {
 
 var errNobody = errors.New("nobody came back in time")
 
-// redeem is what the sidecar does with a code.
+// redeem is what the sidecar does with a code. What a provider gave is kept, whatever came of it:
+// it is ended too.
 func (v *visitor) redeem(ctx context.Context, l *upstreamLogin) error {
 	v.say("the code at the token endpoint")
-	var err error
-	l.who, l.answer, err = v.p.Redeem(ctx, l.seed, l.code, nil)
-	if err == nil {
+	err := l.redeem(ctx, v.p)
+	if l.answer != nil {
 		v.logins = append(v.logins, l)
-	} else if l.answer != nil {
-		v.extra(l.answer)
+	}
+	return err
+}
+
+// redeem and refresh move a person, who is large: no copies of them are made.
+//
+//go:noinline
+func (l *upstreamLogin) redeem(ctx context.Context, p *provider.Provider) (err error) {
+	l.who, l.answer, err = p.Redeem(ctx, l.seed, l.code, nil)
+	if err != nil && l.answer != nil {
+		l.who.RefreshToken = l.answer.RefreshToken
+	}
+	return err
+}
+
+//go:noinline
+func (l *upstreamLogin) refresh(ctx context.Context, p *provider.Provider) error {
+	next, err := p.Refresh(ctx, l.id, l.who)
+	if err == nil {
+		l.who = next
 	}
 	return err
 }
@@ -201,7 +222,7 @@ func (v *visitor) first(ctx context.Context) *upstreamLogin {
 	case errors.Is(err, provider.ErrOurFault):
 		fault, remedy = report.Label, "check clientID and clientSecret, and the way in which the client is registered there (clientAuth)"
 	case l.answer != nil && l.answer.RefreshToken == "" && v.p.RefreshMode() == "upstream":
-		fault, remedy = report.Label, v.p.Facts().NoRefreshToken
+		fault, remedy = report.Label, v.facts.NoRefreshToken
 		v.noRefresh()
 	case errors.Is(err, provider.ErrAway):
 		remedy = "see the provider's log: the sidecar would answer 503"
@@ -266,6 +287,7 @@ func (v *visitor) other() string {
 	return ""
 }
 
+//go:noinline
 func either(is bool, yes, no string) string {
 	if is {
 		return yes
@@ -296,7 +318,7 @@ func (v *visitor) tokenAnswer(l *upstreamLogin) {
 	case v.p.RefreshMode() == "session":
 		v.good("refresh token", "none is kept: refresh="+v.Client.Refresh+" means session here")
 	case length == 0:
-		v.note("refresh token", "none: logins live BOUNCER_SESSION_TTL, and who is removed there stays in so long", v.p.Facts().NoRefreshToken+"; or set refresh=session", refreshLabel)
+		v.note("refresh token", "none: logins live BOUNCER_SESSION_TTL, and who is removed there stays in so long", v.facts.NoRefreshToken+"; or set refresh=session", refreshLabel)
 		v.noRefresh()
 	case length > provider.MaxValue-maxPerson:
 		v.note("refresh token", fmt.Sprintf("%d characters; with what is known of the person %d are carried, and without it logins live BOUNCER_SESSION_TTL", length, provider.MaxValue), "let the provider give shorter ones, or set refresh=session", "docs/limits.md")
@@ -311,7 +333,7 @@ const maxPerson = 512
 
 // noRefresh suggests what gets a refresh token.
 func (v *visitor) noRefresh() {
-	if remedy := v.p.Facts().NoRefreshToken; strings.Contains(remedy, "prompt=consent") {
+	if remedy := v.facts.NoRefreshToken; strings.Contains(remedy, "prompt=consent") {
 		v.label("providerParameters=prompt=consent")
 	} else if strings.Contains(remedy, "(offline_access)") {
 		v.label(v.withScope("offline_access"))
@@ -320,7 +342,7 @@ func (v *visitor) noRefresh() {
 
 // members are those of the last answer of the token endpoint.
 func (v *visitor) members() (all map[string]json.RawMessage) {
-	_ = json.Unmarshal(v.wire.seen(v.p.Facts().TokenEndpoint).body, &all)
+	_ = json.Unmarshal(v.wire.seen(v.facts.TokenEndpoint).body, &all)
 	return all
 }
 
@@ -524,13 +546,9 @@ func (v *visitor) groups(l *upstreamLogin, claim string, where func(string) stri
 
 // refresh is what the sidecar does when a check of a login is due.
 func (v *visitor) refresh(ctx context.Context, l *upstreamLogin) error {
-	next, err := v.p.Refresh(ctx, l.id, l.who)
-	if err != nil {
-		l.over = true
-		return err
-	}
-	l.who = next
-	return nil
+	err := l.refresh(ctx, v.p)
+	l.over = err != nil
+	return err
 }
 
 // refreshes refreshes twice. It says whether that can be done.
@@ -587,10 +605,8 @@ func (v *visitor) otherMethod(ctx context.Context, l *upstreamLogin) {
 		return
 	}
 	seen := "client_secret_" + v.method(v.p) + " is taken, and client_secret_" + method
-	next, err := p.Refresh(ctx, l.id, l.who)
-	switch {
+	switch err := l.refresh(ctx, p); {
 	case err == nil:
-		l.who = next
 		v.good("client authentication", seen+" too")
 	case errors.Is(err, provider.ErrOurFault):
 		v.good("client authentication", seen+" refused: leave clientAuth="+v.Client.Auth)

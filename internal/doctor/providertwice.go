@@ -83,14 +83,11 @@ const costs = "a client that repeats its request because the answer was lost log
 // usedCode presents a code that was redeemed a moment ago (RFC 6749 section 4.1.2).
 func (v *visitor) usedCode(ctx context.Context, l *upstreamLogin) {
 	const check = "used code"
-	v.say("the same code again")
-	_, again, err := v.p.Redeem(ctx, l.seed, l.code, nil)
-	if again != nil {
-		v.extra(again)
-	}
+	again := &upstreamLogin{seed: l.seed, code: l.code}
+	err := v.redeem(ctx, again)
 	fate := v.fate(ctx, l)
 	switch {
-	case again != nil:
+	case again.answer != nil:
 		v.amiss(check, "a code that was used is refused", "tokens again; the first login"+fate, report.Provider, "set BOUNCER_REPLAY_GUARD: without one a stolen code works as long as it lives", codesPage)
 		v.label("BOUNCER_REPLAY_GUARD")
 	case errors.Is(err, provider.ErrOurFault):
@@ -105,20 +102,14 @@ func (v *visitor) usedCode(ctx context.Context, l *upstreamLogin) {
 	}
 }
 
-// extra is what a provider gave that it should not have, or that nobody wanted: it is ended too.
-func (v *visitor) extra(a *provider.Answer) {
-	v.logins = append(v.logins, &upstreamLogin{answer: a, who: provider.Person{RefreshToken: a.RefreshToken}})
-}
-
 // wrongVerifier presents a code as somebody would who has seen it, and no more: without the
 // code_verifier (RFC 7636 section 4.6). It returns what the code brought afterwards, twice at once;
 // nil if it was used up.
 func (v *visitor) wrongVerifier(ctx context.Context, l *upstreamLogin) []*upstreamLogin {
 	const check = "wrong verifier"
-	v.say("a code with a wrong code_verifier")
-	_, taken, err := v.p.Redeem(ctx, newSeed(), l.code, nil)
-	if taken != nil {
-		v.extra(taken)
+	stranger := &upstreamLogin{seed: newSeed(), code: l.code}
+	err := v.redeem(ctx, stranger)
+	if stranger.answer != nil {
 		const seen, remedy = "the provider takes it: a code that is stolen on its way is worth tokens, until its nonce is looked at", "turn on PKCE for this client there"
 		if v.listsS256 {
 			v.amiss(check, "the code is refused, since the provider lists S256", seen, report.Provider, remedy, providersPage)
@@ -146,8 +137,8 @@ func (v *visitor) redeemTwice(ctx context.Context, l *upstreamLogin) (given []*u
 	var both sync.WaitGroup
 	for i := range all {
 		both.Go(func() {
-			all[i].seed, all[i].code, all[i].id = l.seed, l.code, l.id
-			all[i].who, all[i].answer, _ = v.p.Redeem(ctx, l.seed, l.code, nil)
+			all[i] = upstreamLogin{seed: l.seed, code: l.code, id: l.id}
+			_ = all[i].redeem(ctx, v.p) // one of the two is to be refused
 		})
 	}
 	both.Wait()
@@ -249,7 +240,7 @@ func (v *visitor) reuse(ctx context.Context) {
 func (v *visitor) lostAnswer(ctx context.Context, l *upstreamLogin) bool {
 	const check = "lost answer"
 	v.say("a refresh whose answer gets lost")
-	v.wire.lose(v.p.Facts().TokenEndpoint)
+	v.wire.lose(v.facts.TokenEndpoint)
 	err := v.refresh(ctx, l)
 	if err == nil {
 		v.good(check, "the sidecar asks again, and the login goes on")

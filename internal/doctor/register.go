@@ -90,7 +90,7 @@ func (d *doctor) registrations(ctx context.Context) {
 		} else {
 			f.Breaks = breaks(failed[seen])
 		}
-		d.found(f)
+		d.found(&f)
 	}
 	switch {
 	case d.ClientID != "":
