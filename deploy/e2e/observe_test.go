@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
@@ -284,14 +285,31 @@ func TestPictureShowsThePanelsOfTheDashboard(t *testing.T) {
 // and gives Grafana and Prometheus the files where they look for them.
 func TestObserveProfileOfTheComposeFile(t *testing.T) {
 	t.Parallel()
-	project := loadCompose(t, exampleEnv(), map[string]string{"GRAFANA_PASSWORD": "secret"})
+	// The first command of README.md writes what the second needs.
+	commands := strings.Split(blocksOf(t, observeFile(t, "README.md"))[0], "\n")
+	if len(commands) != 2 || commands[1] != "docker compose -p mcpbouncer --profile observe up -d" {
+		t.Fatalf("README.md has the commands %q", commands)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-eu", "-c", commands[0])
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	written, err := dotenv.Read(filepath.Join(dir, ".env"))
+	if err != nil || len(written["GRAFANA_PASSWORD"]) != 32 {
+		t.Fatalf("it writes %q: %v", written, err)
+	}
+	project := loadCompose(t, exampleEnv(), written)
+	if addr := project.Services["bouncer"].Environment["BOUNCER_METRICS_ADDR"]; addr == nil || *addr != ":9090" {
+		t.Error("the sidecar serves no metrics at port 9090")
+	}
 	for _, name := range []string{"prometheus", "grafana"} {
 		if _, on := project.Services[name]; on {
 			t.Errorf("%s starts without the profile", name)
 		}
 	}
-	project, err := project.WithProfiles([]string{"observe"})
-	if err != nil {
+	if project, err = project.WithProfiles([]string{"observe"}); err != nil {
 		t.Fatal(err)
 	}
 	server, grafana := project.Services["prometheus"], project.Services["grafana"]
@@ -314,6 +332,15 @@ func TestObserveProfileOfTheComposeFile(t *testing.T) {
 				t.Errorf("%s: %s: %v", s.Name, volume, err)
 			}
 		}
+	}
+	// The tests run this version of Prometheus: its Go module v0.316.0 is 3.16.0.
+	module, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "e2e", "prometheus", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`github.com/prometheus/prometheus v0\.(\d)(\d\d)\.(\d+)`).FindStringSubmatch(string(module))
+	if minor := strings.TrimPrefix(version[2], "0"); server.Image != "prom/prometheus:v"+version[1]+"."+minor+"."+version[3] {
+		t.Errorf("%s is not the version that is tested, %s", server.Image, version[0])
 	}
 	// Without the variable there is nothing to make the secret of, and no password that is known.
 	if secret := project.Secrets["grafana"]; secret.Environment != "GRAFANA_PASSWORD" || *grafana.Environment["GF_SECURITY_ADMIN_PASSWORD__FILE"] != "/run/secrets/grafana" {
