@@ -375,7 +375,7 @@ func TestTypedLabelsOfKubernetes(t *testing.T) {
 var kinds = map[string]string{
 	"ingressroutes": "IngressRoute", "ingressroutetcps": "IngressRouteTCP", "ingressrouteudps": "IngressRouteUDP", "middlewares": "Middleware", "middlewaretcps": "MiddlewareTCP",
 	"tlsoptions": "TLSOption", "tlsstores": "TLSStore", "traefikservices": "TraefikService", "serverstransports": "ServersTransport", "serverstransporttcps": "ServersTransportTCP",
-	"services": "Service", "secrets": "Secret", "configmaps": "ConfigMap", "endpointslices": "EndpointSlice", "nodes": "Node",
+	"ingresses": "Ingress", "services": "Service", "secrets": "Secret", "configmaps": "ConfigMap", "endpointslices": "EndpointSlice", "nodes": "Node",
 }
 
 // kubernetes answers what Traefik asks of Kubernetes' API: lists, and watches in which nothing

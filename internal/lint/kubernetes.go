@@ -218,6 +218,9 @@ func (d *deployment) references(r *router, list *tree) {
 func (d *deployment) reference(own string, t *tree) string {
 	name, namespace := t.get("name"), t.get("namespace")
 	if name == nil || strings.Contains(name.text, "@") {
+		if name != nil && strings.HasSuffix(name.text, "@"+crd) { // Traefik cannot see whose it is
+			d.kube.crossed = append(d.kube.crossed, name, name)
+		}
 		return t.str("name")
 	}
 	if namespace != nil && namespace.text != own {
@@ -339,7 +342,8 @@ func kubePort(s *tree, port string) *tree {
 	return nil
 }
 
-// json is a value as Kubernetes hands it on: numbers are floats.
+// json is a value as Kubernetes hands it on: numbers are floats, and words are booleans as in YAML
+// 1.1, which kubectl reads.
 func (t *tree) json() any {
 	switch {
 	case t.items != nil:
@@ -358,8 +362,8 @@ func (t *tree) json() any {
 		if f, err := strconv.ParseFloat(t.text, 64); err == nil {
 			return f
 		}
-	case t.plain && slices.Contains([]string{"true", "yes", "on", "false", "no", "off"}, strings.ToLower(t.text)):
-		return slices.Contains([]string{"true", "yes", "on"}, strings.ToLower(t.text))
+	case t.plain && slices.Contains([]string{"true", "yes", "on", "y", "false", "no", "off", "n"}, strings.ToLower(t.text)):
+		return slices.Contains([]string{"true", "yes", "on", "y"}, strings.ToLower(t.text))
 	case t.plain && t.text == "":
 		return nil
 	}
@@ -470,7 +474,7 @@ func (c *checker) kubernetes() {
 	for i := 0; i < len(c.kube.crossed); i += 2 {
 		name, namespace := c.kube.crossed[i], c.kube.crossed[i+1]
 		if c.deployment.static.str("providers.kubernetesCRD.allowCrossNamespace") != "true" {
-			c.says(namespace.place, "middlewares", "a middleware of the route's own namespace", name.text+" of "+namespace.text+": Traefik drops the route (404) unless allowCrossNamespace is set",
+			c.says(namespace.place, "middlewares", "the bare name of a middleware of the route's own namespace", name.text+" of "+namespace.text+": Traefik drops the route (404) unless allowCrossNamespace is set",
 				c.staticLine("providers: {kubernetesCRD: {allowCrossNamespace: true}}", "--providers.kubernetesCRD.allowCrossNamespace=true")+", or move it", page, c.deployment.static == nil)
 		}
 	}
