@@ -122,6 +122,9 @@ func spanKey(ctx context.Context) any {
 		}
 		around := at.FieldByName("Context")
 		if !around.IsValid() {
+			around = at.FieldByName("c") // context.WithoutCancel
+		}
+		if !around.IsValid() {
 			return nil
 		}
 		at = around
