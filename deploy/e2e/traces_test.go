@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -19,7 +20,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	oteltrace "go.opentelemetry.io/otel/trace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -401,4 +404,78 @@ func TestTracesGoOnlyToACollectorThatProvesItself(t *testing.T) {
 	if got := fmt.Sprint(c.authorization); got != "[Bearer for-the-collector-alone]" {
 		t.Errorf("the collector got Authorization %s", got)
 	}
+}
+
+// The plugin looks for OpenTelemetry's span among the contexts around a request, compiled and in
+// Yaegi, and hands on exactly that. Where none is there, the client's header stands.
+func TestSpanIsFoundInTheContextOfARequest(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	var got http.Header
+	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rig.MarkAnswer(benchHopKey, w, r)
+		if r.URL.Path == "/oauth/x" { // the others come at the load
+			got = r.Header.Clone()
+		}
+	}))
+	defer sidecar.Close()
+	both := handlers(t, (&authority{url: sidecar.URL}).labels(), http.NotFoundHandler())
+	const clients = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	const ours = "00-11111111111111111111111111111111-2222222222222222-"
+	state, err := oteltrace.ParseTraceState("congo=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := func(flags oteltrace.TraceFlags, state oteltrace.TraceState) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context {
+			return oteltrace.ContextWithSpanContext(ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{
+				TraceID: oteltrace.TraceID(bytes.Repeat([]byte{0x11}, 16)), SpanID: oteltrace.SpanID(bytes.Repeat([]byte{0x22}, 8)), TraceFlags: flags, TraceState: state,
+			}))
+		}
+	}
+	type key struct{}
+	deep := func(ctx context.Context) context.Context {
+		ctx, cancel := context.WithCancel(span(1, oteltrace.TraceState{})(ctx))
+		t.Cleanup(cancel)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(context.WithValue(ctx, key{}, 1)), time.Minute)
+		t.Cleanup(cancel)
+		for i := range 30 {
+			ctx = context.WithValue(ctx, key{}, i)
+		}
+		return ctx
+	}
+	for name, c := range map[string]struct {
+		around        func(context.Context) context.Context
+		parent, state string
+	}{
+		"none":    {func(ctx context.Context) context.Context { return ctx }, clients, "a=1"},
+		"sampled": {span(1, oteltrace.TraceState{}), ours + "01", ""},
+		"not":     {span(0, oteltrace.TraceState{}), ours + "00", ""},
+		"state":   {span(1, state), ours + "01", "congo=1"},
+		"deep":    {deep, ours + "01", ""},
+		"invalid": {func(ctx context.Context) context.Context { return oteltrace.ContextWithSpan(ctx, nil) }, clients, "a=1"},
+		"its text": {func(ctx context.Context) context.Context {
+			return context.WithValue(ctx, key{}, "trace.traceContextKeyType")
+		}, clients, "a=1"},
+		"of others": {func(ctx context.Context) context.Context {
+			return ownContext{context.WithValue(ctx, key{}, "trace.traceContextKeyType"), "trace.traceContextKeyType"}
+		}, clients, "a=1"},
+	} {
+		for how, h := range both {
+			r := get("")
+			r.URL.Path = "/wiki/oauth/x"
+			r.Header.Set("Traceparent", clients)
+			r.Header.Set("Tracestate", "a=1")
+			got = nil
+			h.ServeHTTP(httptest.NewRecorder(), r.WithContext(c.around(r.Context())))
+			if got.Get("Traceparent") != c.parent || got.Get("Tracestate") != c.state {
+				t.Errorf("%s, %s: %q %q", name, how, got["Traceparent"], got["Tracestate"])
+			}
+		}
+	}
+}
+
+// ownContext has a field with the name of one of the standard library's.
+type ownContext struct {
+	context.Context
+	key string
 }
