@@ -461,6 +461,8 @@ func (c *checker) misnamed(r *router, title string) (at place, remedy string) {
 }
 
 // says is a finding about a manifest.
+//
+//go:noinline
 func (c *checker) says(at place, check, expected, seen, remedy, page string, note bool) {
 	c.found(at, finding{check: check, expected: expected, seen: seen, remedy: remedy, page: page, note: note, fault: report.Label, breaks: []string{report.EveryClient}})
 }

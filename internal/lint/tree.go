@@ -45,8 +45,7 @@ type tree struct {
 	keyed  place // of the key
 }
 
-// get is what stands at a path. It is called in so many places that its copies in them would add
-// 20 KB to the program.
+// get is what stands at a path.
 //
 //go:noinline
 func (t *tree) get(path ...string) *tree {
@@ -63,6 +62,8 @@ func (t *tree) get(path ...string) *tree {
 func (t *tree) in(path string) *tree { return t.get(strings.Split(path, ".")...) }
 
 // str is its text; empty where there is none.
+//
+//go:noinline
 func (t *tree) str(path string) string {
 	if t = t.in(path); t == nil {
 		return ""
@@ -71,6 +72,8 @@ func (t *tree) str(path string) string {
 }
 
 // list are its elements.
+//
+//go:noinline
 func (t *tree) list(path string) []*tree {
 	if t = t.in(path); t == nil {
 		return nil
@@ -78,6 +81,7 @@ func (t *tree) list(path string) []*tree {
 	return t.items
 }
 
+//go:noinline
 func (t *tree) has(key string) bool { return t != nil && t.at[key] != nil }
 
 // texts are the elements of a list, or the text itself.
