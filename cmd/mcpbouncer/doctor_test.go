@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,5 +92,33 @@ func TestDoctorsCommandLineForAProvider(t *testing.T) {
 	out, status, why = runs(t, append(ours, "--client-secret", "env:WIKI_CLIENT_SECRET", "--login", "--redirect-uri", "https://mcp.localhost/wiki/oauth/callback", "--rules", "allowedSubjects")...)
 	if status != report.StatusGood || !strings.Contains(out, "note  login: seen nobody answers at standard input") {
 		t.Errorf("status %d, %q: %s", status, why, out)
+	}
+}
+
+// A line that the person writes answers what was asked last, and an end of the input is no.
+func TestDoctorsPersonAtATerminal(t *testing.T) {
+	var errs strings.Builder
+	address := "https://mcp.localhost/wiki/oauth/callback?code=x"
+	person := atTerminal(strings.NewReader(address+"\nY\n\n"), &errs, false)
+	if got, err := person.Paste(t.Context()); got != address || err != nil {
+		t.Errorf("pasted %q, %v", got, err)
+	}
+	for i, want := range []bool{true, false, false} {
+		if got := person.Confirm(t.Context(), "Go on?"); got != want {
+			t.Errorf("answer %d: %v", i+1, got)
+		}
+	}
+	if _, err := person.Paste(t.Context()); err == nil || !strings.Contains(errs.String(), "Go on? [y/N] ") {
+		t.Errorf("%v, after %q", err, errs.String())
+	}
+	waiting, cancel := context.WithCancel(t.Context())
+	cancel()
+	silent, w := io.Pipe()
+	defer w.Close()
+	if _, err := atTerminal(silent, &errs, false).Paste(waiting); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupt: %v", err)
+	}
+	if !atTerminal(strings.NewReader(""), &errs, true).Confirm(t.Context(), "Go on?") {
+		t.Error("--yes is no")
 	}
 }

@@ -231,6 +231,7 @@ func TestDoctorTakesAPastedAnswer(t *testing.T) {
 		return text
 	}
 	wantLines(t, run(func(s string) string { return " " + s + "#fragment\r" }), "ok    login: seen the person came back")
+	wantLines(t, run(func(s string) string { return s + "&iss=https%3A%2F%2Fid.example.com" }), `WRONG iss: expected http://127.0.0.1`, `seen "https://id.example.com"; fault: provider`)
 	wantLines(t, run(func(string) string { return "https://mcp.localhost/wiki" }), "note  login: seen that is not the address of an answer")
 	wantLines(t, run(func(string) string { return tenantsRedirectURI + "?code=x&state=y" }), "note  login: seen that is the answer of another login")
 }
@@ -261,7 +262,7 @@ func TestDoctorsLoginNamesWhatComesTwice(t *testing.T) {
 		want   []string
 	}{
 		"one refresh token for all": {with(func(b *issuertest.Behaviour) { b.Dex = true }), func(_ *issuertest.Provider, o *doctor.ProviderOptions) { o.Client.Refresh = "upstream" },
-			[]string{"WRONG second login: expected the first one goes on; seen it ends the first one: the provider answered 400 invalid_request", "fault: label; remedy: set refresh=session", "labels: seen for this provider: refresh=session"}},
+			[]string{"WRONG second login: expected the first one goes on; seen it ends the first one: the provider answered 400 invalid_request", "fault: label; remedy: set refresh=session", "ok    lost answer: ", "labels: seen for this provider: refresh=session"}},
 		"the second login fails": {kind(), atLogin(2, with(func(b *issuertest.Behaviour) { b.OmitIDToken = true })), []string{"WRONG second login: expected a login like the first; seen the provider sent no id_token; fault: provider"}},
 		"a code again": {with(func(b *issuertest.Behaviour) { b.CodeReuse = "allowed" }), nil,
 			[]string{"WRONG used code: expected a code that was used is refused; seen tokens again; the first login goes on; fault: provider", "WRONG code twice at once: expected one of two is given tokens; seen both are; fault: provider", "labels: seen for this provider: BOUNCER_REPLAY_GUARD"}},
@@ -276,12 +277,14 @@ func TestDoctorsLoginNamesWhatComesTwice(t *testing.T) {
 			b.IgnoreProof, b.Discovery["code_challenge_methods_supported"] = true, []string{"S256"}
 		}), nil,
 			[]string{"WRONG wrong verifier: expected the code is refused, since the provider lists S256; seen the provider takes it"}},
-		"a wrong verifier uses up": {with(func(b *issuertest.Behaviour) { b.BurnOnWrongProof = true }), nil, []string{"ok    wrong verifier: seen refused, and the code is used up", "ok    code twice at once: seen one of two"}},
-		"no leeway":                {noLeeway, nil, []string{"note  lost answer: seen the login is over: asked again, the provider answered 400 invalid_grant", "leeway, grace period, reuse interval", "ok    used refresh token: seen refused; the newest is over: thief and owner are out"}},
-		"only the used one ends":   {with(func(b *issuertest.Behaviour) { b.KillOnReuse = false }), nil, []string{"ok    used refresh token: seen refused; the newest goes on"}},
-		"refused in odd words":     {with(func(b *issuertest.Behaviour) { b.Refusal = "gone_away" }), nil, []string{"used refresh token: seen refused in words that are not clear (the provider answered 400 gone_away"}},
-		"old ones stay good":       {with(func(b *issuertest.Behaviour) { b.Refresh = "keeps" }), nil, []string{"note  used refresh token: seen taken; the newest goes on: a stolen one works", "BOUNCER_REPLAY_GUARD"}},
-		"reuse ends all":           {with(func(b *issuertest.Behaviour) { b.KillPerson, b.Leeway = true, 0 }), nil, []string{"note  other logins: seen another login of this person is over: one refresh token that comes twice", "BOUNCER_REPLAY_GUARD with one store for all replicas"}},
+		"a wrong verifier uses up":        {with(func(b *issuertest.Behaviour) { b.BurnOnWrongProof = true }), nil, []string{"ok    wrong verifier: seen refused, and the code is used up", "ok    code twice at once: seen one of two"}},
+		"no leeway":                       {noLeeway, nil, []string{"note  lost answer: seen the login is over: asked again, the provider answered 400 invalid_grant", "leeway, grace period, reuse interval", "ok    used refresh token: seen refused; the newest is over: thief and owner are out"}},
+		"only the used one ends":          {with(func(b *issuertest.Behaviour) { b.KillOnReuse = false }), nil, []string{"ok    used refresh token: seen refused; the newest goes on"}},
+		"only the used one ends, at once": {with(func(b *issuertest.Behaviour) { b.KillOnReuse, b.Leeway = false, 0 }), nil, []string{"note  lost answer: seen the login is over", "ok    used refresh token: seen refused; the newest goes on"}},
+		"refresh tokens of one second":    {with(func(b *issuertest.Behaviour) { b.RefreshSeconds = true }), nil, []string{"ok    refresh: seen the provider gives a new refresh token each time", "ok    used refresh token: seen refused; the newest is over"}},
+		"refused in odd words":            {with(func(b *issuertest.Behaviour) { b.Refusal = "gone_away" }), nil, []string{"used refresh token: seen refused in words that are not clear (the provider answered 400 gone_away"}},
+		"old ones stay good":              {with(func(b *issuertest.Behaviour) { b.Refresh = "keeps" }), nil, []string{"note  used refresh token: seen taken; the newest goes on: a stolen one works", "BOUNCER_REPLAY_GUARD"}},
+		"reuse ends all":                  {with(func(b *issuertest.Behaviour) { b.KillPerson, b.Leeway = true, 0 }), nil, []string{"note  other logins: seen another login of this person is over: one refresh token that comes twice", "BOUNCER_REPLAY_GUARD with one store for all replicas"}},
 		"reuse ends all, and that is known": {with(func(b *issuertest.Behaviour) {
 			b.KillPerson, b.Leeway, b.Endpoints = true, 0, issuertest.Manners["better-auth 1.7"].Endpoints
 		}), nil,
@@ -322,24 +325,35 @@ func TestDoctorsLoginWaitsOnceForWhoDoesNotComeBack(t *testing.T) {
 }
 
 // Without permission no refresh token is presented twice, and what was begun is ended at the
-// provider.
+// provider. One that was refused is not presented again either: at some providers that would end
+// all logins of the person.
 func TestDoctorsLoginEndsWhatItBeganAndNoMore(t *testing.T) {
 	t.Parallel()
-	asked := ""
-	_, _, idp := logInAt(t, kind(), func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
-		o.Login.Confirm = func(_ context.Context, question string) bool { asked = question; return false }
-	})
-	if !strings.Contains(asked, "end all logins of this person at this client, also those of MCP programs") {
-		t.Errorf("asked %q", asked)
-	}
-	seen := map[string]bool{}
-	for _, token := range idp.RefreshTokens() {
-		if seen[token] {
-			t.Error("a refresh token came twice")
-		}
-		seen[token] = true
-	}
-	if n := idp.Living(); n != 0 || len(seen) == 0 {
-		t.Errorf("%d logins are left, of %d refreshes", n, len(seen))
+	for name, change := range map[string]func(*issuertest.Behaviour){
+		"good": func(*issuertest.Behaviour) {}, "a used code ends its login": func(b *issuertest.Behaviour) { b.CodeReuseEnds = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := kind()
+			change(&b)
+			asked := ""
+			_, _, idp := logInAt(t, b, func(_ *issuertest.Provider, o *doctor.ProviderOptions) {
+				o.Login.Confirm = func(_ context.Context, question string) bool { asked = question; return false }
+			})
+			if !strings.Contains(asked, "end all logins of this person at this client, also those of MCP programs") {
+				t.Errorf("asked %q", asked)
+			}
+			seen := map[string]bool{}
+			for _, token := range append(idp.RefreshTokens(), idp.Revoked()...) {
+				// The one that was revoked is presented once more, to see that it is over.
+				if seen[token] && token != idp.Revoked()[0] {
+					t.Error("a refresh token came twice")
+				}
+				seen[token] = true
+			}
+			if n := idp.Living(); n != 0 || len(seen) < 4 {
+				t.Errorf("%d logins are left, of %d refresh tokens", n, len(seen))
+			}
+		})
 	}
 }

@@ -122,6 +122,7 @@ type Behaviour struct {
 	SubOnRefresh   string // another person's id_token
 	KeepKeyID      bool   // its id_token names the key of the login, whichever signs it (Hydra 2.3)
 	RefreshLength  int    // pads refresh tokens to this length
+	RefreshSeconds bool   // they look like JWTs, and two of one login and second are the same
 	RefreshStatus  int    // as Status, for refreshes only
 	RefreshError   string
 	RefreshMessage string
@@ -184,6 +185,7 @@ type upstreamCode struct {
 }
 
 type family struct {
+	id       string
 	current  string
 	person   string
 	keyID    string // that the login's id_token named
@@ -796,16 +798,23 @@ func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if b.Refresh != "none" && (!b.Dex || slices.Contains(strings.Fields(code.form.Get("scope")), "offline_access")) {
-		token := pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
 		_, kid := keyAfter(p.rotations)
-		code.gave = &family{current: token, person: code.person, keyID: kid}
-		p.refreshes[token] = code.gave
+		code.gave = &family{person: code.person, keyID: kid, id: rand.Text()}
+		token := p.refreshToken(code.gave)
+		code.gave.current, p.refreshes[token] = token, code.gave
 		answer["refresh_token"] = token
 	}
 	if !b.OmitIDToken {
 		answer["id_token"] = p.idToken(code.person, code.form.Get("nonce"), "")
 	}
 	p.answer(w, answer, code.person)
+}
+
+func (p *Provider) refreshToken(f *family) string {
+	if p.behaviour.RefreshSeconds {
+		return fmt.Sprintf("upstream-refresh.%s.%d", f.id, p.now().Unix())
+	}
+	return pad("upstream-refresh-"+rand.Text(), p.behaviour.RefreshLength)
 }
 
 func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
@@ -825,7 +834,7 @@ func (p *Provider) refresh(w http.ResponseWriter, r *http.Request) {
 	answer := map[string]any{"access_token": "upstream-access-" + rand.Text(), "token_type": "Bearer", "expires_in": 3600}
 	if b.Refresh == "" && !b.OmitNewRefresh && !again {
 		f.previous, f.replaced = f.current, p.now()
-		f.current = pad("upstream-refresh-"+rand.Text(), b.RefreshLength)
+		f.current = p.refreshToken(f)
 		p.refreshes[f.current] = f
 	}
 	if b.Refresh == "half" || b.Refresh == "keeps" {
