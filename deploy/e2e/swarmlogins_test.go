@@ -28,7 +28,7 @@ type loginsList struct {
 	Events     int
 	Unreadable int
 	Unknown    map[string]int `json:"unknown_events"`
-	Apart      int            `json:"clocks_apart_seconds"`
+	Apart      int            `json:"contradict_seconds"`
 }
 
 // causesInLog is how the log begins to say why a login ended.
@@ -61,7 +61,7 @@ func (s *swarm) checkLogins() {
 	}
 	list := s.loginsOf(logs)
 	differ := s.compareLogins(list, standings, unanswered)
-	s.t.Logf("mcpbouncer logins: %d events, clocks %d s apart, %d logins; of those of the answers %v", list.Events, list.Apart, len(list.Logins), count)
+	s.t.Logf("mcpbouncer logins: %d events that contradict each other by %d s, %d logins; of those of the answers %v", list.Events, list.Apart, len(list.Logins), count)
 	for i, text := range differ {
 		if i == 20 {
 			s.t.Errorf("logins: and %d more", len(differ)-i)
@@ -139,6 +139,7 @@ func (s *swarm) compareLogins(list loginsList, standings map[*rig.Tenant]map[str
 			continue
 		case standing.Fate == contract.Living && o.State != "living":
 			why("lives")
+		case standing.Fate == contract.Ended && o.State == "refused" && standing.Unheard:
 		case standing.Fate == contract.Ended && o.State != "ended":
 			why("ended")
 		case standing.Fate == contract.Ended && !slices.ContainsFunc(standing.Causes, func(c contract.Cause) bool { return strings.HasPrefix(o.Cause, causesInLog[c]) }):

@@ -75,7 +75,7 @@ type List struct {
 	UnknownEvents map[string]int `json:"unknown_events,omitempty"`
 	// Apart is the longest time, in seconds, by which a line is older than one that must have come
 	// before it.
-	Apart int `json:"clocks_apart_seconds,omitempty"`
+	Apart int `json:"contradict_seconds,omitempty"`
 }
 
 // A Log is lines of one replica or of several. Name is for messages.

@@ -142,7 +142,7 @@ func TestLoginsReadEachFormOfLog(t *testing.T) {
 
 // Lines are counted that say what this version cannot take in.
 func TestLoginsCountWhatTheyDoNotKnow(t *testing.T) {
-	log := issued(0, "a") + at(1, "login.paused\x1b[31m", "family", "a") + at(2, "login.paused\x1b[31m", "family", "a") + strings.Repeat(`{"time":"2026-`+"\n", 7)
+	log := issued(0, "a") + at(-3, "login.presented", "family", "a") + at(1, "login.paused\x1b[31m", "family", "a") + at(2, "login.paused\x1b[31m", "family", "a") + strings.Repeat(`{"time":"2026-`+"\n", 7)
 	list, err := Read(begin, Log{Text: strings.NewReader(log)})
 	if err != nil {
 		t.Fatal(err)
@@ -152,9 +152,10 @@ func TestLoginsCountWhatTheyDoNotKnow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"logins: 1,", "events: 3, lines that were skipped: 0.",
-		"Lines that hold an event and cannot be read: 7 (line:4, line:5, line:6, line:7, line:8, …).",
+		"logins: 1,", "events: 4, lines that were skipped: 0.",
+		"Lines that hold an event and cannot be read: 7 (line:5, line:6, line:7, line:8, line:9, …).",
 		"Events that this version does not know: login.paused·[31m (2).",
+		"Lines contradict each other by up to 3m0s:",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
@@ -203,6 +204,8 @@ func TestLoginsOfSeveralReplicas(t *testing.T) {
 			at(2, "label.changed", "label", "generation", "now", "1") + refreshed(21, "a") + at(22, "label.changed", "label", "generation", "now", "0")}, Living, "", 0},
 		{"the same change of a label, another day", []string{at(1, "label.changed", "label", "generation", "now", "1") + at(20, "label.changed", "label", "generation", "now", "0") + issued(21, "a") +
 			at(40, "label.changed", "label", "generation", "now", "1")}, Ended, "the label generation was changed", 0},
+		{"a refresh that seems to come before its login", []string{issued(8, "a"), refreshed(6, "a")}, Living, "", 120},
+		{"a token that seems to be presented before it was issued", []string{issued(8, "a"), at(7, "login.presented", "family", "a")}, Living, "", 60},
 		{"a login that was presented", []string{issued(1, "a"), at(2, "login.presented", "family", "a")}, Living, "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -86,7 +86,7 @@ func (l *List) writeDoubts(b *strings.Builder) {
 		fmt.Fprintf(b, "Events that this version does not know: %s. Use the version of the sidecar that wrote them.\n", strings.Join(names, ", "))
 	}
 	if l.Apart > 0 {
-		fmt.Fprintf(b, "Lines are up to %s older than what came before them: the clocks of replicas differ, or one was set. Times are wrong by that much.\n", time.Duration(l.Apart)*time.Second)
+		fmt.Fprintf(b, "Lines contradict each other by up to %s: the clocks of replicas differ, one was set, or replicas have no replay guard in common.\n", time.Duration(l.Apart)*time.Second)
 	}
 }
 

@@ -35,6 +35,9 @@ type Standing struct {
 	Tokens int     // how many refresh tokens clients were given for it
 	Lost   int     // how many refreshes had no answer
 	Last   *Op     // what was done with it last
+	// Unheard says that a revocation had no answer: whoever ended the login may have died before it
+	// wrote that down.
+	Unheard bool
 }
 
 // Standings returns every login of which a client was told, by id. Nothing is in it that only the
@@ -63,8 +66,12 @@ func (c Contract) Standings(h History) map[string]Standing {
 			if op.Gives != "" {
 				tokens[op.Gives] = true
 			}
-			if op.Do == Refresh && op.Outcome == Unanswered {
+			switch {
+			case op.Outcome != Unanswered:
+			case op.Do == Refresh:
 				s.Lost++
+			case op.Do == Revoke:
+				s.Unheard = true
 			}
 			for _, cause := range m.causes(op) {
 				causes[cause] = true
