@@ -119,7 +119,7 @@ func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, sco
 	facts := []any{"grant", grantType, "jti", at.id, "scope", scope, "seconds", int64(at.life / time.Second), "expires", in(at.life)}
 	event := audit.TokenIssued
 	switch {
-	case grantType == "jwt-bearer":
+	case grantType == "jwt-bearer" && !r.Identity.machine:
 		event = audit.AssertionRedeemed
 	case r.token == "":
 		event = audit.MachineAdmitted

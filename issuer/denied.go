@@ -99,7 +99,7 @@ func (s *Issuer) hopDeny(w http.ResponseWriter, r *http.Request, t *tenant) erro
 	if err != nil {
 		return err
 	}
-	body := must(json.Marshal(d.Part(t.PublicURL, t.ProviderIssuer, t.EnterpriseIssuers, s.Now())))
+	body := must(json.Marshal(d.Part(t.PublicURL, t.ProviderIssuer, t.believed, s.Now())))
 	sum := sha256.Sum256(body)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	w.Header().Set("ETag", etag)

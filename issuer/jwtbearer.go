@@ -2,12 +2,14 @@ package issuer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/workloadrule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -41,15 +43,12 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 	if raw == "" {
 		return none(invalidRequest("assertion is missing"))
 	}
-	refused := func(format string, args ...any) (tokenResponse, error) {
-		return none(invalidGrant("the assertion is not accepted; the server's log says why").because(fmt.Errorf("assertion: "+format, args...)))
-	}
 	iss, err := provider.AssertionIssuer(raw)
 	if err != nil {
 		return none(err)
 	}
 	if !slices.Contains(t.EnterpriseIssuers, iss) {
-		return refused("iss is %q, which the label enterpriseIssuers does not name", outgoing.PlainText(iss, 200))
+		return none(assertionRefused("iss is %q, which the label enterpriseIssuers does not name", outgoing.PlainText(iss, 200)))
 	}
 	from := t.provider
 	from.Issuer = iss
@@ -62,11 +61,11 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 		return none(err)
 	}
 	if a.ClientID != c.id {
-		return refused("client_id is another client's than the one that brings it: let the provider know this client under its client_id here")
+		return none(assertionRefused("client_id is another client's than the one that brings it: let the provider know this client under its client_id here"))
 	}
 	granted, ok := t.matchResource(present(a.Resources))
 	if !ok {
-		return refused("resource is not one of this server")
+		return none(assertionRefused("resource is not one of this server"))
 	}
 	resource, err := t.narrowResource(form, granted)
 	if err != nil {
@@ -92,8 +91,86 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "jwt-bearer")
 }
 
-// joinSubject names a person of whom an issuer speaks. At the tenant's provider it is the one who
-// logs in there. Two other issuers may call two people by one name, so theirs stands in front.
+// workload redeems the JWT of a machine (RFC 7523 §2.1): a job of a CI system or a service account
+// gets an access token for what its issuer says it is, and needs no secret. The client is not
+// authenticated: the JWT is all that it has (§3.1).
+func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values) (tokenResponse, error) {
+	none := func(why error) (tokenResponse, error) { return tokenResponse{}, why }
+	raw := form.Get("assertion")
+	iss, err := provider.WorkloadIssuer(raw)
+	if err != nil {
+		return none(err)
+	}
+	if !slices.ContainsFunc(t.workloads, func(r workloadrule.Rule) bool { return r.Issuer == iss }) {
+		return none(assertionRefused("iss is %q, which no rule of the label workloadIssuers names", outgoing.PlainText(iss, 200)))
+	}
+	from := t.provider
+	from.Issuer = iss
+	up, err := s.providers.DiscoverKeys(ctx, &from)
+	if err != nil {
+		return none(err)
+	}
+	who, err := up.VerifyWorkload(ctx, raw, t.PublicURL)
+	if err != nil {
+		return none(err)
+	}
+	var scopes, lacking []string
+	fits := false
+	for _, rule := range t.workloads {
+		if rule.Issuer != iss {
+			continue
+		}
+		missing := slices.DeleteFunc(slices.Clone(rule.Claims), func(c workloadrule.Claim) bool {
+			return slices.ContainsFunc(who.Values(c.Path), c.Fits)
+		})
+		if len(missing) > 0 {
+			lacking = append(lacking, missing[0].Path)
+			continue
+		}
+		fits, scopes = true, append(scopes, rule.Scopes...)
+	}
+	if !fits {
+		s.counters.add(notAdmitted)
+		return none(badRequest("access_denied", "this workload is not admitted to this server").because(fmt.Errorf("%w by the label workloadIssuers: no rule fits; of each, this claim does not: %s", errNotAdmitted, strings.Join(lacking, ", "))))
+	}
+	resource, err := t.narrowResource(form, t.PublicURL)
+	if err != nil {
+		return none(err)
+	}
+	subject := t.joinSubject(iss, who.Subject)
+	hash := sha256.Sum256([]byte("workload " + subject))
+	g := grant{
+		Identity: identity{Subject: subject, machine: true}, Scope: strings.Join(distinct(scopes), " "), Resource: resource,
+		// One login for as long as the issuer names it so: what ends that login ends the workload.
+		Login: [16]byte(hash[:16]), Born: s.Now().Unix(),
+	}
+	if err := s.loginDenied(ctx, t, g); err != nil {
+		return none(err)
+	}
+	if err := t.givesScope(g, form.Get("scope")); err != nil {
+		return none(err)
+	}
+	return s.issue(t, client{id: workloadClient + iss}, renewal{grant: g}, form.Get("scope"), "jwt-bearer")
+}
+
+// workloadClient stands before the issuer in the client_id of a workload's access token. No client
+// can register such an id.
+const workloadClient = "workload:"
+
+// bringsWorkload says whether a token request is a workload's: one that needs no client.
+func (t *tenant) bringsWorkload(form url.Values) bool {
+	return len(t.workloads) > 0 && form.Get("grant_type") == jwtBearerGrant && form.Get("assertion") != "" && !provider.IsAssertion(form.Get("assertion"))
+}
+
+// assertionRefused is the answer for an assertion that could be read and is not for here. The
+// client is told nothing of it: what does not fit is the operator's to know.
+func assertionRefused(format string, args ...any) error {
+	return invalidGrant("the assertion is not accepted; the server's log says why").because(fmt.Errorf("assertion: "+format, args...))
+}
+
+// joinSubject names a person or a workload of whom an issuer speaks. At the tenant's provider it is
+// the one who logs in there. Two other issuers may call two people by one name, so theirs stands in
+// front.
 func (t *tenant) joinSubject(issuer, subject string) string {
 	if issuer == t.ProviderIssuer {
 		return subject
@@ -103,7 +180,7 @@ func (t *tenant) joinSubject(issuer, subject string) string {
 
 // splitSubject is the reverse of joinSubject.
 func (t *tenant) splitSubject(subject string) (issuer, rest string) {
-	for _, issuer := range t.EnterpriseIssuers {
+	for _, issuer := range t.believed {
 		if rest, ok := strings.CutPrefix(subject, issuer+"|"); ok && issuer != t.ProviderIssuer {
 			return issuer, rest
 		}

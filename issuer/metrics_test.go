@@ -236,6 +236,11 @@ func TestMetricsAllHappen(t *testing.T) {
 		m.hop("/hop/token", url.Values{"key": {key.Key}}).wants(m.t, 200, "")
 	})
 
+	happens("a workload", func(m *measured) {
+		m.relabel(func(l *labels) { l.WorkloadIssuers = []string{m.idp.Issuer + " repository=acme/wiki => mcp:read"} })
+		m.bring(workloadToken(m.idp, nil)).wants(m.t, 200, "")
+	})
+
 	happens("a login, its refreshes, and its end by reuse", func(m *measured) {
 		code := m.code()
 		token := m.token(m.redemption(code)).wants(m.t, 200, "").text("refresh_token")

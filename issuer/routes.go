@@ -30,7 +30,7 @@ func (s *Issuer) routes() []route {
 func (s *Issuer) clientRoutes() []route {
 	return []route{
 		{"/oauth/register", "POST", true, s.register},
-		{"/oauth/token", "POST", true, s.authenticated(s.token)},
+		{"/oauth/token", "POST", true, s.tokenEndpoint},
 		{"/oauth/revoke", "POST", true, s.authenticated(s.revoke)},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/workloadrule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -111,11 +112,17 @@ type tenant struct {
 	// EnterpriseIssuers are those of the label `enterpriseIssuers`.
 	EnterpriseIssuers []string `json:"enterpriseIssuers" default:"[]" example:"[\"https://idp.example.com\"]"`
 
+	// WorkloadIssuers are the rules of the label `workloadIssuers`, each `ISSUER CLAIM=VALUE … =>
+	// SCOPES` as docs/access.md says. One that is not makes the sidecar refuse the header.
+	WorkloadIssuers []string `json:"workloadIssuers" default:"[]" example:"[\"https://ci.example.com repository=acme/wiki =\\u003e wiki:read\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
 	secure     bool   // https
 	rules      []scoperule.Rule
+	workloads  []workloadrule.Rule
+	believed   []string // issuers of enterpriseIssuers and workloadIssuers
 	allScopes  []string // grantable()
 	claimNeeds provider.Needs
 	provider   provider.Client
@@ -175,6 +182,15 @@ func (t *tenant) complete() error {
 	if slices.ContainsFunc(t.EnterpriseIssuers, func(issuer string) bool { return !provider.IsAssertionIssuer(issuer) }) {
 		return badValue("enterpriseIssuers", "must be https URLs")
 	}
+	if t.workloads, err = workloadrule.Parse(t.WorkloadIssuers); err != nil {
+		return badValue("workloadIssuers", err.Error())
+	}
+	t.believed = slices.Clone(t.EnterpriseIssuers)
+	for _, rule := range t.workloads {
+		t.believed = append(t.believed, rule.Issuer)
+	}
+	slices.Sort(t.believed)
+	t.believed = slices.Compact(t.believed)
 	t.metadataDocuments = &[2]serverDocument{}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{

@@ -10,10 +10,27 @@ import (
 // grantTypes are what grant_type may be. The metadata lists the same.
 func (t *tenant) grantTypes() []string {
 	all := []string{"authorization_code", "refresh_token", "client_credentials"}
-	if len(t.EnterpriseIssuers) > 0 {
+	if len(t.believed) > 0 {
 		all = append(all, jwtBearerGrant)
 	}
 	return all
+}
+
+// tokenEndpoint is token for a client that authenticates, and for a workload, which is no client.
+func (s *Issuer) tokenEndpoint(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	form, err := tokenForm(r)
+	if err != nil {
+		return err
+	}
+	if !t.bringsWorkload(form) {
+		return s.authenticated(s.token)(w, r, t)
+	}
+	resp, err := s.workload(r.Context(), t, form)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, resp)
+	return nil
 }
 
 // token handles RFC 6749 §3.2 for each grant_type. The client has proved itself by then, before

@@ -118,6 +118,13 @@ type Config struct {
 	// it. Default: none.
 	EnterpriseIssuers any `json:"enterpriseIssuers" form:"list by commas or spaces"`
 
+	// WorkloadIssuers are machines that come in with a JWT of their own, such as jobs of a CI
+	// system and service accounts: rules `ISSUER CLAIM=VALUE => SCOPES`, such as
+	// `https://token.actions.githubusercontent.com repository=acme/wiki => wiki:read`. A rule may
+	// have several claims, and all must fit. docs/access.md has a rule for each issuer. Default:
+	// none.
+	WorkloadIssuers any `json:"workloadIssuers" form:"list by semicolons"`
+
 	// GroupsClaim is the claim that holds a person's groups: a name, or a dotted path such as
 	// `realm_access.roles`. Default: `groups`.
 	GroupsClaim any `json:"groupsClaim"`
@@ -278,6 +285,7 @@ type labelTexts struct {
 	AllowedGroups         string
 	AllowedSubjects       string
 	EnterpriseIssuers     string
+	WorkloadIssuers       string
 	GroupsClaim           string
 	RequiredScopes        string
 	ScopeRules            string
@@ -579,6 +587,10 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil {
 		return err
 	}
+	workloads, err := parseList("workloadIssuers", c.WorkloadIssuers, bySemicolons, workloadFault)
+	if err != nil {
+		return err
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -615,6 +627,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		// in seconds
 		{"upstreamCheckInterval", strconv.FormatInt(int64(interval/time.Second), 10), `3600`},
 		{"enterpriseIssuers", array(enterprise), `[]`},
+		{"workloadIssuers", array(workloads), `[]`},
 	}
 	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"unicode"
@@ -382,4 +383,41 @@ func hasInvisible(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool {
 		return r != ' ' && unicode.IsSpace(r) || !unicode.IsGraphic(r) || r == '\ufffd'
 	}) >= 0
+}
+
+// workloadFault says what is wrong with a rule of workloadIssuers. The sidecar reads the same
+// grammar (package workloadrule); plugin/testdata/workloadrules holds the two together.
+func workloadFault(rule string) string {
+	const form = "write ISSUER CLAIM=VALUE => SCOPES, with semicolons between rules"
+	at := strings.Index(rule, " => ")
+	if at < 0 {
+		return "not a rule: " + form
+	}
+	scopes := strings.Fields(rule[at+len(" => "):])
+	words := strings.Fields(rule[:at])
+	if len(scopes) == 0 {
+		return "no scopes behind the =>: " + form
+	}
+	for _, scope := range scopes {
+		if comparedScopeFault(scope) != "" || strings.Contains(scope, "=") {
+			return scope + " is not a scope that a rule can give: they cannot hold =, commas, quotes, backslashes or non-ASCII"
+		}
+	}
+	if len(words) == 0 || assertionIssuerFault(words[0]) != "" {
+		return "it does not begin with an issuer, which is an https URL of at most 200 characters: " + form
+	}
+	if len(words) == 1 {
+		return "it names no claim, so every workload of this issuer would come in, also those of others: " + form
+	}
+	for _, word := range words[1:] {
+		equals := strings.Index(word, "=")
+		if equals < 1 {
+			return word + " is not CLAIM=VALUE; a blank in a value is written as %20"
+		}
+		value, err := url.PathUnescape(word[equals+1:])
+		if err != nil || strings.Trim(value, "*") == "" || strings.Contains(strings.TrimSuffix(value, "*"), "*") {
+			return word + " has no value that says which workloads: write the whole value, or a beginning of it with a * at the end"
+		}
+	}
+	return ""
 }

@@ -349,6 +349,21 @@ func TestScopeRuleVectorsAtThePlugin(t *testing.T) {
 	}
 }
 
+func TestWorkloadRuleVectorsAtThePlugin(t *testing.T) {
+	for name, v := range loadVectors(t, "workloadrules", "expect", "issuer", "claims", "scopes") {
+		rules, err := parseList("workloadIssuers", v["subject"], bySemicolons, workloadFault)
+		if v["expect"] == "refused" {
+			if err == nil || !strings.HasPrefix(err.Error(), "label workloadIssuers: ") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil || len(rules) != 1 || rules[0] != v["subject"] {
+			t.Errorf("%s: %v %v", name, rules, err)
+		}
+	}
+}
+
 // This joins any two elements that are good alone by every separator of another list.
 func TestListElementsDoNotSwallowTheirNeighbours(t *testing.T) {
 	tried := 0

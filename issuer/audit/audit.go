@@ -131,7 +131,7 @@ var (
 	RequestDenied = Event{Name: "request.denied", Message: "request refused",
 		Meaning: "The deny document refused a client, a redirect host, a login, a person or a key.", Fields: refusal}
 	PersonRefused = Event{Name: "person.refused", Message: "request refused",
-		Meaning: "An access rule refused a person, or the provider withheld a scope without which nothing can be done. The cause names the label.", Fields: refusal}
+		Meaning: "An access rule refused a person or a workload, or the provider withheld a scope without which nothing can be done. The cause names the label.", Fields: refusal}
 	HopRefused = Event{Name: "hop.refused", Message: "hop header refused", Level: slog.LevelWarn,
 		Meaning: "A request did not come from the plugin, or holds labels that cannot be served. Each cause is written once in 10 seconds.",
 		Fields:  []Field{cause, remote}}

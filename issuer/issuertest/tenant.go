@@ -32,4 +32,5 @@ type Tenant struct {
 	Refresh               string   `json:"refresh"`
 	UpstreamCheckInterval int64    `json:"upstreamCheckInterval" sent:"always"`
 	EnterpriseIssuers     []string `json:"enterpriseIssuers"`
+	WorkloadIssuers       []string `json:"workloadIssuers"`
 }

@@ -18,6 +18,7 @@ var known = []struct {
 }{
 	{"machine", []string{"machine:"}, nil, nil},
 	{"key", []string{"key:"}, nil, nil},
+	{"workload", []string{"workload:"}, nil, nil},
 	{"claude-code", []string{"https://claude.ai/oauth/claude-code-"}, nil, []string{"claude code"}},
 	{"claude", []string{"https://claude.ai/"}, []string{"https://claude.ai/", "https://claude.com/"}, []string{"claude"}},
 	{"codex", []string{"https://chatgpt.com/oauth/codex/"}, nil, []string{"codex"}},
@@ -38,7 +39,7 @@ func Product(clientID string, redirectURIs []string, name string) string {
 	begins := func(text string, with []string) bool {
 		return slices.ContainsFunc(with, func(b string) bool { return strings.HasPrefix(text, b) })
 	}
-	if strings.Contains(clientID[:min(len(clientID), len("machine:"))], ":") { // no other has one
+	if strings.Contains(clientID[:min(len(clientID), len("workload:"))], ":") { // no other has one
 		for _, k := range known {
 			if begins(clientID, k.ids) {
 				return k.product

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -94,16 +93,9 @@ func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience string) (A
 	if err != nil {
 		return Assertion{}, err
 	}
-	payload, err := p.keys.verify(ctx, token, false)
-	switch {
-	case errors.Is(err, errKeysUnread):
-		return Assertion{}, unanswered(err)
-	case err != nil:
-		return Assertion{}, worthless(err)
-	}
-	c, err := readClaims(payload)
+	c, err := p.verified(ctx, token)
 	if err != nil {
-		return Assertion{}, worthless(err)
+		return Assertion{}, err
 	}
 	needed := reading{claims: c}
 	iss, subject, id, client := needed.text("iss"), needed.text("sub"), needed.text("jti"), needed.text("client_id")
@@ -124,9 +116,7 @@ func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience string) (A
 		return refuse("%w", needed.odd)
 	case iss != p.issuer:
 		return refuse("iss is %s, and its keys are those of %q", issuerForm(iss), p.issuer)
-	case !slices.Equal(audiences, []string{audience}):
-		// One that is good elsewhere too could have been sent there first, and whoever got it there
-		// could present it here.
+	case !isFor(audiences, audience):
 		return refuse("aud is not this server alone: it must be %q", audience)
 	case subject == "" || len(subject) > 255: // OpenID Connect Core §2
 		return refuse("sub is missing, or has more than 255 bytes")
@@ -150,4 +140,27 @@ func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience string) (A
 		ID: id, ClientID: client, Resources: resources, Person: who,
 		Until: time.Unix(int64(expires), 0).Add(assertionLeeway + time.Second),
 	}, nil
+}
+
+// verified returns the claims of an assertion that a key of the provider has signed.
+func (p *Provider) verified(ctx context.Context, token *signedToken) (claims, error) {
+	payload, err := p.keys.verify(ctx, token, false)
+	switch {
+	case errors.Is(err, errKeysUnread):
+		return nil, unanswered(err)
+	case err != nil:
+		return nil, worthless(err)
+	}
+	c, err := readClaims(payload)
+	if err != nil {
+		return nil, worthless(err)
+	}
+	return c, nil
+}
+
+// isFor wants the audience alone. An assertion that is good elsewhere too could have been sent
+// there first, and whoever got it there could present it here. Programs that parse a URL give back
+// one with a slash where it has no path.
+func isFor(audiences []string, audience string) bool {
+	return len(audiences) == 1 && (audiences[0] == audience || audiences[0] == audience+"/")
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -27,8 +28,11 @@ import (
 // document is a provider as its discovery document describes it (OpenID Connect Discovery §3). All
 // tenants of the provider share it.
 type document struct {
-	endpoint  oauth2.Endpoint
-	issuer    string
+	endpoint oauth2.Endpoint
+	issuer   string
+	// Why nobody can log in there; nil if somebody can. Issuers of machines' tokens have keys and
+	// nothing else.
+	noLogin   error
 	sendsIss  bool
 	fetchedAt time.Time
 	dialect   *dialect
@@ -89,7 +93,7 @@ func (all *Providers) discover(ctx context.Context, issuer string, timeout time.
 		return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: "a member of its document is of another type than OpenID Connect Discovery says"})
 	}
 	endpoint := discovered.Endpoint()
-	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL, "jwks_uri": metadata.JWKSURI}
+	endpoints := map[string]string{"authorization_endpoint": endpoint.AuthURL, "token_endpoint": endpoint.TokenURL}
 	if metadata.UserInfo != "" {
 		endpoints["userinfo_endpoint"] = metadata.UserInfo
 	}
@@ -97,16 +101,26 @@ func (all *Providers) discover(ctx context.Context, issuer string, timeout time.
 		e, err := url.Parse(raw)
 		return err == nil && e.Host != "" && (e.Scheme == "https" || weburl.IsLocalHTTP(e) && weburl.IsLocalHTTP(u))
 	}
-	for name, raw := range endpoints {
-		if !safe(raw) {
-			return nil, fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: name + " is not an https URL in its document: set the provider's own public URL, also where a proxy in front of it ends TLS"})
+	fault := func(name, raw string) error {
+		if safe(raw) {
+			return nil
+		}
+		return fmt.Errorf("discovery of %s failed: %w", issuer, &unusable{why: name + " is not an https URL in its document: set the provider's own public URL, also where a proxy in front of it ends TLS"})
+	}
+	if err := fault("jwks_uri", metadata.JWKSURI); err != nil {
+		return nil, err
+	}
+	var noLogin error
+	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
+		if noLogin == nil {
+			noLogin = fault(name, endpoints[name])
 		}
 	}
 	if !safe(metadata.Revocation) {
 		metadata.Revocation = "" // as if there were none: it would be sent the secret
 	}
 	d := &document{
-		endpoint: endpoint, issuer: issuer, sendsIss: metadata.SendsIss,
+		endpoint: endpoint, issuer: issuer, noLogin: noLogin, sendsIss: metadata.SendsIss,
 		keys: all.newKeySet(issuer, metadata.JWKSURI), algorithms: readableAlgorithms(metadata.Algorithms), userinfoURL: metadata.UserInfo,
 		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes, promptsSupported: metadata.Prompts,
 		authMethods: metadata.AuthMethods, authAlgorithms: metadata.AuthAlgorithms,

@@ -131,7 +131,16 @@ func (c *documentCache) entry(issuer string) *documentEntry {
 // The first document is waited for. One that is older than an hour is fetched again by one request,
 // while the old one serves all others, and serves on when the provider does not answer.
 func (all *Providers) Discover(ctx context.Context, c *Client) (*Provider, error) {
-	d, err := all.document(ctx, c)
+	d, err := all.document(ctx, c, true)
+	if err != nil {
+		return nil, notDiscovered(err)
+	}
+	return &Provider{document: d, all: all, client: c}, nil
+}
+
+// DiscoverKeys is Discover for an issuer at which nobody needs to log in: only its keys are used.
+func (all *Providers) DiscoverKeys(ctx context.Context, c *Client) (*Provider, error) {
+	d, err := all.document(ctx, c, false)
 	if err != nil {
 		return nil, notDiscovered(err)
 	}
@@ -155,15 +164,22 @@ func (all *Providers) Connect(ctx context.Context, c *Client) (*Provider, error)
 // asked.
 func (all *Providers) Known(c *Client) *Provider {
 	d := all.documents.entry(c.Issuer).current.Load()
-	if d == nil {
+	if d == nil || d.noLogin != nil {
 		return nil
 	}
 	return &Provider{document: d, all: all, client: c}
 }
 
-func (all *Providers) document(ctx context.Context, c *Client) (*document, error) {
+// document returns the document of the client's issuer; with login one at which people can log in.
+func (all *Providers) document(ctx context.Context, c *Client, login bool) (*document, error) {
 	entry := all.documents.entry(c.Issuer)
-	old := entry.current.Load()
+	current := func() *document {
+		if d := entry.current.Load(); d != nil && (d.noLogin == nil || !login) {
+			return d
+		}
+		return nil
+	}
+	old := current()
 	if old != nil {
 		if all.Now().Sub(old.fetchedAt).Abs() < discoveryMaxAge || !entry.mu.TryLock() {
 			return old, nil
@@ -173,7 +189,7 @@ func (all *Providers) document(ctx context.Context, c *Client) (*document, error
 	}
 	defer entry.mu.Unlock()
 	now := all.Now()
-	if d := entry.current.Load(); d != nil && now.Sub(d.fetchedAt).Abs() < discoveryMaxAge {
+	if d := current(); d != nil && now.Sub(d.fetchedAt).Abs() < discoveryMaxAge {
 		return d, nil // another request was faster
 	}
 	timeout, retry := timeout, discoveryRetry
@@ -182,9 +198,14 @@ func (all *Providers) document(ctx context.Context, c *Client) (*document, error
 	}
 	if entry.err == nil || now.Sub(entry.failedAt).Abs() >= retry {
 		d, err := all.discover(ctx, c.Issuer, timeout, old == nil)
-		if entry.err = err; err == nil {
+		if err == nil && d.noLogin != nil && (login || old != nil && old.noLogin == nil) {
+			err = d.noLogin
+		}
+		if d != nil && (err == nil || entry.current.Load() == nil) {
 			d.fetchedAt = now
 			entry.current.Store(d)
+		}
+		if entry.err = err; err == nil {
 			return d, nil
 		}
 		entry.failedAt = all.Now()

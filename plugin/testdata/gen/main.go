@@ -43,6 +43,7 @@ func main() {
 	writeHops(filepath.Join(os.Args[1], "hop"), membersOf(os.Args[2]))
 	writeReasons(filepath.Join(os.Args[1], "reason"))
 	writeScopeRules(filepath.Join(os.Args[1], "scoperules"))
+	writeWorkloadRules(filepath.Join(os.Args[1], "workloadrules"))
 }
 
 func write(dir, name string, lines ...string) {
@@ -528,5 +529,50 @@ func writeScopeRules(dir string) {
 			continue
 		}
 		write(dir, c.file, "expect: ok", "who: "+c.who, "name: "+c.name, "scopes: "+c.scopes, "", c.rule)
+	}
+}
+
+// writeWorkloadRules writes rules of the label workloadIssuers, which plugin and sidecar must read
+// alike.
+func writeWorkloadRules(dir string) {
+	for _, c := range []struct{ file, issuer, claims, scopes, rule string }{
+		{"beginning", "https://ci.example.com", "sub=repo:acme/wiki:*", "wiki:read", "https://ci.example.com sub=repo:acme/wiki:* => wiki:read"},
+		{"blank-in-value", "https://ci.example.com", "workflow=Deploy now", "wiki:read", "https://ci.example.com workflow=Deploy%20now => wiki:read"},
+		{"equals-in-value", "https://ci.example.com", "name=a=b", "wiki:read", "https://ci.example.com name=a=b => wiki:read"},
+		{"issuer-with-path", "https://oidc.example.com/id/7", "sub=x", "wiki:read", "https://oidc.example.com/id/7 sub=x => wiki:read"},
+		{"localhost", "http://localhost:5556", "sub=x", "wiki:read", "http://localhost:5556 sub=x => wiki:read"},
+		{"more-blanks", "https://ci.example.com", "sub=x", "wiki:read", "https://ci.example.com   sub=x => wiki:read"},
+		{"one-claim", "https://ci.example.com", "repository=acme/wiki", "wiki:read", "https://ci.example.com repository=acme/wiki => wiki:read"},
+		{"path", "https://k8s.example.com", "kubernetes.io.namespace=ci", "wiki:read", "https://k8s.example.com kubernetes.io.namespace=ci => wiki:read"},
+		{"several-claims", "https://ci.example.com", "repository=acme/wiki environment=prod", "wiki:read wiki:write", "https://ci.example.com repository=acme/wiki environment=prod => wiki:read wiki:write"},
+		{"spiffe", "https://spire.example.org", "sub=spiffe://example.org/ci/*", "wiki:read", "https://spire.example.org sub=spiffe://example.org/ci/* => wiki:read"},
+		{"arrow-without-blanks", "", "", "", "https://ci.example.com sub=x=>wiki:read"},
+		{"cut-encoding", "", "", "", "https://ci.example.com workflow=Deploy%2 => wiki:read"},
+		{"empty-value", "", "", "", "https://ci.example.com sub= => wiki:read"},
+		{"encoded-star", "", "", "", "https://ci.example.com sub=%2A => wiki:read"},
+		{"everything", "", "", "", "https://ci.example.com sub=* => wiki:read"},
+		{"issuer-with-query", "", "", "", "https://ci.example.com?x=1 sub=x => wiki:read"},
+		{"issuer-with-user", "", "", "", "https://a@ci.example.com sub=x => wiki:read"},
+		{"no-arrow", "", "", "", "https://ci.example.com sub=x wiki:read"},
+		{"no-claim", "", "", "", "https://ci.example.com => wiki:read"},
+		{"no-issuer", "", "", "", "sub=x repository=acme/wiki => wiki:read"},
+		{"no-name", "", "", "", "https://ci.example.com =x => wiki:read"},
+		{"no-scopes", "", "", "", "https://ci.example.com sub=x => "},
+		{"offline-access", "", "", "", "https://ci.example.com sub=x => offline_access"},
+		{"plain-http", "", "", "", "http://ci.example.com sub=x => wiki:read"},
+		{"scope-with-equals", "", "", "", "https://ci.example.com sub=x => wiki=read"},
+		{"second-rule-by-comma", "", "", "", "https://ci.example.com sub=x => wiki:read, https://ci.example.com sub=y => wiki:write"},
+		{"star-as-scope", "", "", "", "https://ci.example.com sub=x => *"},
+		{"star-in-front", "", "", "", "https://ci.example.com sub=*:main => wiki:read"},
+		{"star-within", "", "", "", "https://ci.example.com sub=repo:*:main => wiki:read"},
+		{"two-stars", "", "", "", "https://ci.example.com sub=** => wiki:read"},
+		{"variable", "", "", "", "https://ci.example.com repository=${REPOSITORY} => wiki:read"},
+		{"word-without-equals", "", "", "", "https://ci.example.com sub => wiki:read"},
+	} {
+		if c.issuer == "" {
+			write(dir, c.file, "expect: refused", "issuer: -", "claims: -", "scopes: -", "", c.rule)
+			continue
+		}
+		write(dir, c.file, "expect: ok", "issuer: "+c.issuer, "claims: "+c.claims, "scopes: "+c.scopes, "", c.rule)
 	}
 }

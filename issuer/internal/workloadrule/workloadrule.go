@@ -1,0 +1,80 @@
+// Package workloadrule reads the label workloadIssuers: which machines of which issuers come in,
+// and with which scopes.
+//
+// It promises that it takes the rules that the plugin takes, and no others: the tests of both read
+// plugin/testdata/workloadrules. It does not know whom a rule fits, and it does not explain a
+// refusal: the plugin has told the operator by then.
+package workloadrule
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+)
+
+// A Rule gives scopes to the workloads of one issuer that have all of these claims.
+type Rule struct {
+	Issuer string
+	Claims []Claim // at least one
+	Scopes []string
+}
+
+// A Claim is a claim's name, or a dotted path, and what stands in it. A value that ends in "*"
+// stands for all that begin with the rest of it.
+type Claim struct{ Path, Value string }
+
+// Fits says whether a value is the one of the claim: as a whole, or by its whole beginning.
+func (c Claim) Fits(value string) bool {
+	if beginning, open := strings.CutSuffix(c.Value, "*"); open {
+		return strings.HasPrefix(value, beginning)
+	}
+	return value == c.Value
+}
+
+const maxIssuer = 200 // characters: the issuer is a part of the subject
+
+// Parse reads the rules as the plugin passes them on, one a text: "ISSUER CLAIM=VALUE … => SCOPES".
+// A blank in a value is written as %20.
+func Parse(texts []string) (rules []Rule, err error) {
+	for _, text := range texts {
+		rule, ok := parse(text)
+		if !ok {
+			return nil, fmt.Errorf("workloadIssuers: %q is not a rule", text)
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+func parse(text string) (rule Rule, ok bool) {
+	who, scopes, arrow := strings.Cut(text, " => ")
+	words := strings.Fields(who)
+	rule.Scopes = strings.Fields(scopes)
+	if !arrow || len(words) < 2 || len(rule.Scopes) == 0 || strings.Contains(text, "${") || slices.ContainsFunc(rule.Scopes, isNoScope) {
+		return rule, false
+	}
+	rule.Issuer = words[0]
+	u, err := url.Parse(rule.Issuer)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(rule.Issuer) > maxIssuer || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
+		return rule, false
+	}
+	for _, word := range words[1:] {
+		path, value, ok := strings.Cut(word, "=")
+		value, err := url.PathUnescape(value)
+		if !ok || err != nil || path == "" || value == "" || strings.Trim(value, "*") == "" || strings.Contains(strings.TrimSuffix(value, "*"), "*") {
+			return rule, false
+		}
+		rule.Claims = append(rule.Claims, Claim{path, value})
+	}
+	return rule, true
+}
+
+// isNoScope finds what cannot be a scope of a rule: see package scoperule.
+func isNoScope(scope string) bool {
+	return scope == "*" || scope == "offline_access" || strings.ContainsFunc(scope, func(r rune) bool {
+		return r < '!' || r > '~' || strings.ContainsRune(`"\,;=`, r)
+	})
+}

@@ -1,0 +1,215 @@
+package issuer_test
+
+import (
+	"encoding/base64"
+	"maps"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// newWorkloads returns a world and an issuer of workloads' tokens, for some of which it has rules.
+func newWorkloads(t *testing.T, rules func(issuer string) []string, change func(*world)) (*world, *issuertest.Provider) {
+	var ci *issuertest.Provider
+	w := newWorld(t, nil, func(w *world) {
+		ci = issuertest.NewProvider(t, &issuertest.Options{Now: w.clock.Now})
+		// As GitHub's and Kubernetes' documents are: nobody logs in there.
+		ci.Be(issuertest.Behaviour{Discovery: map[string]any{"authorization_endpoint": nil, "token_endpoint": nil, "userinfo_endpoint": nil}})
+		w.wiki.WorkloadIssuers = rules(ci.Issuer)
+		if change != nil {
+			change(w)
+		}
+	})
+	return w, ci
+}
+
+func oneRule(rule string) func(string) []string {
+	return func(issuer string) []string { return []string{issuer + " " + rule} }
+}
+
+// workloadToken is a JWT of a machine: claims replace the usual ones.
+func workloadToken(from *issuertest.Provider, claims map[string]any) string {
+	whole := map[string]any{"client_id": nil, "jti": nil, "sub": "repo:acme/wiki:ref:refs/heads/main", "repository": "acme/wiki", "environment": "prod"}
+	maps.Copy(whole, claims)
+	return from.Assertion("https://mcp.localhost/wiki", "", whole, map[string]any{"typ": "JWT"})
+}
+
+// bring presents it, without any client.
+func (w *world) bring(token string, more ...string) reply {
+	form := with(url.Values{"grant_type": {jwtBearerGrant}, "assertion": {token}}, more...)
+	return w.do(newRequest(w.t, "POST", w.wiki.PublicURL+"/oauth/token", formType, form.Encode()))
+}
+
+// Tokens of the shapes that issuers of workloads send come in by a rule, without a secret.
+func TestWorkloadsComeInByTheirOwnTokens(t *testing.T) {
+	for _, c := range []struct {
+		name, rule string
+		claims     map[string]any
+		header     map[string]any
+	}{
+		{"GitHub Actions", "repository=acme/wiki environment=prod => wiki:read", map[string]any{
+			"sub": "repo:acme/wiki:environment:prod", "repository": "acme/wiki", "repository_id": "74", "repository_owner": "acme", "environment": "prod", "ref": "refs/heads/main",
+			"workflow": "Deploy", "actor": "octocat", "event_name": "push", "job_workflow_ref": "acme/wiki/.github/workflows/deploy.yml@refs/heads/main", "jti": "example-id", "run_id": "12",
+		}, nil},
+		{"GitHub Actions, by subject", "sub=repo:acme/wiki:* => wiki:read", map[string]any{"sub": "repo:acme/wiki:ref:refs/heads/main"}, nil},
+		{"Kubernetes", "sub=system:serviceaccount:ci:runner => wiki:read", map[string]any{
+			"aud": []string{"https://mcp.localhost/wiki"}, "sub": "system:serviceaccount:ci:runner",
+			"kubernetes.io": map[string]any{"namespace": "ci", "pod": map[string]any{"name": "runner-1", "uid": "u"}, "serviceaccount": map[string]any{"name": "runner", "uid": "u"}, "warnafter": 1790004607},
+		}, map[string]any{"typ": nil}},
+		{"Kubernetes, by namespace", "kubernetes.io.namespace=ci => wiki:read", map[string]any{"sub": "system:serviceaccount:ci:x", "kubernetes.io": map[string]any{"namespace": "ci"}}, map[string]any{"typ": nil}},
+		{"Google Cloud", "sub=107517467455664443765 email_verified=true => wiki:read", map[string]any{
+			"sub": "107517467455664443765", "azp": "107517467455664443765", "email": "ci@acme.iam.gserviceaccount.com", "email_verified": true}, nil},
+		{"AWS", "sub=arn:aws:iam::123456789012:role/ci => wiki:read", map[string]any{
+			"sub": "arn:aws:iam::123456789012:role/ci", "https://sts.amazonaws.com/": map[string]any{"aws_account": "123456789012", "org_id": "o-1"}}, nil},
+		{"AWS, by account", "https://sts.amazonaws.com/.aws_account=123456789012 => wiki:read", map[string]any{
+			"sub": "arn:aws:iam::123456789012:role/ci", "https://sts.amazonaws.com/": map[string]any{"aws_account": "123456789012"}}, nil},
+		{"SPIFFE", "sub=spiffe://acme.example/ns/ci/* => wiki:read", map[string]any{"sub": "spiffe://acme.example/ns/ci/sa/runner", "aud": []string{"https://mcp.localhost/wiki"}, "iat": nil}, map[string]any{"typ": "JOSE"}},
+		{"a list", "groups=deployers => wiki:read", map[string]any{"groups": []string{"all", "deployers"}}, nil},
+		{"a number", "project_id=22 => wiki:read", map[string]any{"project_id": 22}, nil},
+		{"a blank", "workflow=Deploy%20now => wiki:read", map[string]any{"workflow": "Deploy now"}, nil},
+		{"an audience with a slash", "repository=acme/wiki => wiki:read", map[string]any{"aud": "https://mcp.localhost/wiki/", "repository": "acme/wiki"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, ci := newWorkloads(t, oneRule(c.rule), func(w *world) {
+				// Rules about people say nothing about a machine.
+				w.wiki.AllowedEmails, w.wiki.ScopeRules, w.wiki.IdentityClaims = []string{"a@b.example"}, []string{"group:x=other"}, []string{"email", "name", "groups"}
+			})
+			whole, header := map[string]any{"client_id": nil, "jti": nil, "sub": "somebody"}, map[string]any{"typ": "JWT"}
+			maps.Copy(whole, c.claims)
+			maps.Copy(header, c.header)
+			token := ci.Assertion("https://mcp.localhost/wiki", "", whole, header)
+			r := w.bring(token).wants(t, 200, "")
+			claims := w.verifiedToken(w.wiki.PublicURL, r.text("access_token"), w.clock.Now())
+			if claims["sub"] != ci.Issuer+"|"+whole["sub"].(string) || claims["client_id"] != "workload:"+ci.Issuer || claims["scope"] != "wiki:read" || claims["email"] != nil {
+				t.Errorf("%v", claims)
+			}
+			if _, sent := r.JSON["refresh_token"]; sent {
+				t.Errorf("a refresh token: %s", r.Body)
+			}
+			again := w.verifiedToken(w.wiki.PublicURL, w.bring(token).wants(t, 200, "").text("access_token"), w.clock.Now())
+			if again["sid"] != claims["sid"] || again["jti"] == claims["jti"] {
+				t.Errorf("the second time it is another login: %v, %v", claims, again)
+			}
+			line := eventsOf(t, w.log.String(), "machine.admitted")[0]
+			if line["grant"] != "jwt-bearer" || strings.Contains(w.log.String(), claims["sub"].(string)) {
+				t.Errorf("%v", line)
+			}
+		})
+	}
+}
+
+// Whatever is not exactly what a rule names, now and for this server, stays out, and the log says
+// why.
+func TestWorkloadsThatAreRefused(t *testing.T) {
+	const rule = "repository=acme/wiki environment=prod => wiki:read"
+	at := func(w *world, minutes int) int64 {
+		return w.clock.Now().Add(time.Duration(minutes) * time.Minute).Unix()
+	}
+	claims := func(of map[string]any) func(*world, *issuertest.Provider) string {
+		return func(_ *world, ci *issuertest.Provider) string { return workloadToken(ci, of) }
+	}
+	for _, c := range []struct {
+		name  string
+		make  func(*world, *issuertest.Provider) string
+		code  string
+		cause string
+	}{
+		{"another repository", claims(map[string]any{"repository": "evil/wiki"}), "access_denied", "no rule fits; of each, this claim does not: repository"},
+		{"a repository that begins so", claims(map[string]any{"repository": "acme/wiki-fork"}), "access_denied", "this claim does not: repository"},
+		{"another environment", claims(map[string]any{"environment": "test"}), "access_denied", "this claim does not: environment"},
+		{"no environment", claims(map[string]any{"environment": nil}), "access_denied", "this claim does not: environment"},
+		{"a claim of another type", claims(map[string]any{"repository": map[string]any{"acme/wiki": true}}), "access_denied", "repository"},
+		{"of the provider", func(w *world, _ *issuertest.Provider) string { return workloadToken(w.idp, nil) }, "invalid_grant", "which no rule of the label workloadIssuers names"},
+		{"for another server", claims(map[string]any{"aud": "https://mcp.localhost/world"}), "invalid_grant", "aud is not this server alone: ask the issuer for a token with the audience"},
+		{"for two servers", claims(map[string]any{"aud": []string{"https://mcp.localhost/wiki", "https://mcp.localhost/world"}}), "invalid_grant", "aud is not this server alone"},
+		{"expired", func(w *world, ci *issuertest.Provider) string {
+			return workloadToken(ci, map[string]any{"iat": at(w, -9), "exp": at(w, -2)})
+		}, "invalid_grant", "it expired 120 seconds ago"},
+		{"for two days", func(w *world, ci *issuertest.Provider) string {
+			return workloadToken(ci, map[string]any{"exp": at(w, 2*24*60)})
+		}, "invalid_grant", "it lives longer than a day"},
+		{"without exp", claims(map[string]any{"exp": nil}), "invalid_grant", "exp is missing"},
+		{"from the future", func(w *world, ci *issuertest.Provider) string {
+			return workloadToken(ci, map[string]any{"nbf": at(w, 7)})
+		}, "invalid_grant", "from the future"},
+		{"about nobody", claims(map[string]any{"sub": nil}), "invalid_grant", "sub is missing"},
+		{"an access token", func(w *world, ci *issuertest.Provider) string {
+			return ci.Assertion(w.wiki.PublicURL, "", map[string]any{"repository": "acme/wiki", "environment": "prod"}, map[string]any{"typ": "at+jwt"})
+		}, "invalid_grant", "its typ is that of something else"},
+		{"unsigned", func(*world, *issuertest.Provider) string {
+			return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + ".e30."
+		}, "invalid_grant", "it has no signature"},
+		{"changed", func(_ *world, ci *issuertest.Provider) string {
+			mine, theirs := strings.Split(workloadToken(ci, map[string]any{"repository": "evil/wiki"}), "."), strings.Split(workloadToken(ci, nil), ".")
+			return mine[0] + "." + theirs[1] + "." + mine[2]
+		}, "invalid_grant", "its signature does not fit"},
+		{"garbage", func(*world, *issuertest.Provider) string { return "x" }, "invalid_grant", "malformed"},
+		{"too long", func(*world, *issuertest.Provider) string { return strings.Repeat("x", 17<<10) }, "invalid_grant", "longer than 16384 characters"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, ci := newWorkloads(t, oneRule(rule), nil)
+			w.bring(c.make(w, ci)).wants(t, 400, c.code)
+			if !strings.Contains(w.log.last(), c.cause) {
+				t.Errorf("the log says %s, want %q", w.log.last(), c.cause)
+			}
+		})
+	}
+	w, ci := newWorkloads(t, func(string) []string { return nil }, nil)
+	w.bring(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
+}
+
+// Scopes of all rules that fit, and the client may ask for less.
+func TestWorkloadsGetTheScopesOfAllTheirRules(t *testing.T) {
+	w, ci := newWorkloads(t, func(issuer string) []string {
+		return []string{issuer + " repository=acme/wiki => r", issuer + " environment=prod => w", issuer + " environment=test => admin"}
+	}, nil)
+	for _, c := range []struct{ asked, want string }{{"", "r w"}, {"w", "w"}, {"w admin", "w"}} {
+		if r := w.bring(workloadToken(ci, nil), "scope", c.asked).wants(t, 200, ""); r.text("scope") != c.want {
+			t.Errorf("asked for %q, got %q", c.asked, r.text("scope"))
+		}
+	}
+	w.bring(workloadToken(ci, nil), "resource", "https://mcp.localhost/world").wants(t, 400, "invalid_target")
+}
+
+// A workload can be ended by its subject and by its login; an issuer that is away refuses nobody.
+func TestWorkloadsEndByTheDenyDocument(t *testing.T) {
+	f := denyFile{t.TempDir() + "/deny.json"}
+	f.write(t, `{"v":1,"serial":1}`)
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), func(w *world) {
+		w.config = func(c *issuer.Config) { c.Deny = must(deny.Open(f.name, nil)) }
+	})
+	token := func() string { return workloadToken(ci, nil) }
+	sid := w.verifiedToken(w.wiki.PublicURL, w.bring(token()).wants(t, 200, "").text("access_token"), w.clock.Now())["sid"].(string)
+	f.write(t, `{"v":1,"serial":2,"users":{"`+ci.Issuer+`|repo:acme/wiki:ref:refs/heads/main":""}}`)
+	w.clock.Add(time.Hour)
+	w.bring(token()).wants(t, 400, "invalid_grant")
+	f.write(t, `{"v":1,"serial":3,"families":{"`+sid+`":""}}`)
+	w.clock.Add(time.Hour)
+	w.bring(token()).wants(t, 400, "invalid_grant")
+	f.write(t, `{"v":1,"serial":4}`)
+	w.clock.Add(time.Hour)
+	w.bring(token()).wants(t, 200, "")
+	ci.Be(issuertest.Behaviour{DiscoveryStatus: 503})
+	w.restart = true
+	if r := w.bring(token()); r.Status != 503 || r.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", r.Status, r.Body)
+	}
+}
+
+// An issuer without endpoints for logins is one for machines only: nobody logs in there, and the
+// log says what its document lacks.
+func TestWorkloadIssuersAreNoLoginProviders(t *testing.T) {
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), nil)
+	w.bring(workloadToken(ci, nil)).wants(t, 200, "")
+	w.relabel(func(l *labels) { l.ProviderIssuer = ci.Issuer })
+	b := issuertest.NewBrowser(t, w.net)
+	page := b.Decide(b.Get(w.register(w.wiki.PublicURL, nil).authorizeURL()), "allow")
+	if page.Status != 503 || !strings.Contains(w.log.String(), "authorization_endpoint is not an https URL") {
+		t.Errorf("%d %s", page.Status, w.log.last())
+	}
+}
