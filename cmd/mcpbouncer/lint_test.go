@@ -25,6 +25,10 @@ func TestLintsCommandLine(t *testing.T) {
 	if err := os.WriteFile(static, []byte("entryPoints: {web: {address: \":80\"}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	toml := filepath.Join(t.TempDir(), "traefik.toml")
+	if err := os.WriteFile(toml, []byte("[entryPoints]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -34,6 +38,7 @@ func TestLintsCommandLine(t *testing.T) {
 		{nil, report.StatusUnable, "name the files of one deployment", 0},
 		{[]string{"--nonsense"}, report.StatusUnable, "flag provided but not defined: -nonsense", 0},
 		{[]string{"nowhere.yaml"}, report.StatusUnable, "nowhere.yaml", 0},
+		{[]string{toml}, report.StatusUnable, "TOML is not read: write the file as YAML, which Traefik takes as well", 0},
 		{[]string{static}, report.StatusFound, "localPlugins", 0},
 		{[]string{static, "--json"}, report.StatusFound, `"check": "plugin"`, 0},
 		{[]string{"--docker"}, report.StatusFound, "checks of the containers of " + address, 1},

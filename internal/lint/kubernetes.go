@@ -527,6 +527,9 @@ func (c *checker) kubeSidecar(t *tenant) {
 	if err != nil || u.Host == "" || v.unknown || t.provider != crd || len(c.kube.services) == 0 {
 		return
 	}
+	if host := u.Hostname(); host == "localhost" || strings.Contains(host, ":") {
+		return // a container of Traefik's own pod
+	}
 	part, namespace, traefik := strings.Split(u.Hostname(), "."), t.namespace, c.traefik()
 	if traefik != nil {
 		namespace = traefik.namespace

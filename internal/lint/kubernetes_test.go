@@ -155,6 +155,7 @@ func TestLintFindsNothingInGoodManifests(t *testing.T) {
 		"without namespaces":                    strings.Replace(strings.Replace(bare, "http://bouncer.mcp:8080", "http://bouncer:8080", 1), "name: traefik, namespace: traefik", "name: traefik", 1),
 		"a namespace that only a reference has": strings.Replace(strings.Replace(bare, "http://bouncer.mcp:8080", "http://bouncer.mcp.svc.cluster.local:8080", 1), "name: mcpb-wiki\n", "name: mcpb-wiki\n          namespace: mcp\n", 1)[:strings.Index(bare, "---\napiVersion: v1\nkind: List")],
 		"values from a Secret":                  strings.Replace(manifests, `"env:GOOGLE_CLIENT_SECRET"`, `"urn:k8s:secret:bouncer:google"`, 1),
+		"a sidecar in Traefik's pod":            strings.Replace(manifests, "http://bouncer.mcp:8080", "http://localhost:8080", 1),
 		"a sidecar elsewhere":                   strings.Replace(manifests, "http://bouncer.mcp:8080", "https://abc.lambda-url.eu-central-1.on.aws", 1),
 		"a chain":                               strings.Replace(manifests, "        - name: mcpb-wiki\n", "        - name: all\n", 1) + "---\napiVersion: traefik.io/v1alpha1\nkind: Middleware\nmetadata: {name: all, namespace: mcp}\nspec: {chain: {middlewares: [{name: mcpb-wiki}]}}\n",
 		"another server":                        manifests + "---\napiVersion: traefik.io/v1alpha1\nkind: IngressRoute\nmetadata: {name: ui, namespace: mcp}\nspec: {routes: [{match: Host(`ui.example.com`), services: [{name: ui, port: 80}]}]}\n",

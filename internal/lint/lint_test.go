@@ -77,6 +77,10 @@ func TestLintFindsNothingInGoodFiles(t *testing.T) {
 			t.Errorf("%s: %s %+v", name, r.Unable, r.Findings)
 		}
 	}
+	hostNetwork := strings.NewReplacer("    networks: [wiki, bouncer]\n", "    network_mode: host\n", "http://bouncer:8080", "http://localhost:8080").Replace(goodFile(t))
+	if r := lintText(t, hostNetwork); len(r.Findings) != 0 {
+		t.Errorf("Traefik in the host's network: %+v", r.Findings)
+	}
 	r := Run([]string{"../../deploy/compose/compose.yaml", "../../deploy/compose/traefik.yaml", "../../deploy/compose/dynamic.yaml"})
 	if r.Status() != report.StatusGood {
 		t.Errorf("deploy/compose: %s %+v", r.Unable, r.Findings)

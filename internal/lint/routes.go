@@ -27,7 +27,7 @@ func (c *checker) sidecar(t *tenant) {
 	}
 	if s == nil {
 		// A name with a dot is somewhere else, such as a function on AWS.
-		if host := u.Hostname(); host != "" && !strings.ContainsAny(host, ".:") {
+		if host := u.Hostname(); host != "" && !strings.ContainsAny(host, ".:") && !(traefik.host && host == "localhost") {
 			names := []string{}
 			for _, other := range c.services {
 				names = append(names, other.name)
