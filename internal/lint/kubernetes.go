@@ -547,7 +547,11 @@ func (c *checker) kubeSidecar(t *tenant) {
 		for _, p := range s.list("spec.ports") {
 			ports = append(ports, p.str("port"))
 		}
-		if slices.Contains(ports, port) || len(ports) == 0 {
+		switch right := slices.Contains(ports, port) || len(ports) == 0; {
+		case right && (len(part) > 1 || traefik != nil):
+			return
+		case right:
+			c.says(v.place, "sidecar", "a Service and port that Traefik reaches", part[0]+", which Traefik looks up in its own namespace; nobody said which that is", write(c.corrected(v.place, part[0], part[0]+"."+namespace), "name the namespace"), "docs/lint.md", true)
 			return
 		}
 		seen, old, with = "it has port "+strings.Join(ports, " and ")+", and not "+port, u.Host, u.Hostname()+":"+ports[0]
