@@ -3,8 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +42,11 @@ func TestMetricsAreReadByPrometheusParser(t *testing.T) {
 	}
 	seen := map[string]bool{} // "metric", and "metric label=value"
 	for _, answer := range answers {
-		for name, family := range parsedMetrics(t, answer) {
+		text, err := os.ReadFile(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, family := range parsedMetrics(t, metrics.ContentType, string(text)) {
 			i := slices.IndexFunc(metrics.Declarations, func(d metrics.Declaration) bool { return d.Name == name })
 			if i < 0 {
 				t.Errorf("%s is not declared", name)
@@ -76,24 +82,123 @@ func TestMetricsAreReadByPrometheusParser(t *testing.T) {
 	t.Logf("%d answers, %d metrics and values of their labels", len(answers), len(seen))
 }
 
-// parsedMetrics reads a file as Prometheus reads an answer of the format that ContentType names.
-func parsedMetrics(t *testing.T, name string) map[string]*dto.MetricFamily {
+// parsedMetrics reads an answer as Prometheus does.
+func parsedMetrics(t *testing.T, contentType, text string) map[string]*dto.MetricFamily {
 	t.Helper()
-	format := expfmt.ResponseFormat(map[string][]string{"Content-Type": {metrics.ContentType}})
-	if format.FormatType() != expfmt.TypeTextPlain {
+	if format := expfmt.ResponseFormat(http.Header{"Content-Type": {contentType}}); format.FormatType() != expfmt.TypeTextPlain {
 		t.Fatalf("the parser takes the Content-Type for %s", format)
 	}
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	read, err := parser.TextToMetricFamilies(file)
+	read, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%v: %s", err, text)
 	}
 	return read
+}
+
+// metricsAddresses are where the replicas serve /metrics, as they say in their logs.
+func metricsAddresses(t *testing.T, w *rig.World) (addresses []string) {
+	t.Helper()
+	for _, r := range w.Replicas {
+		m := regexp.MustCompile(`"msg":"serving metrics","addr":"([^"]+)"`).FindStringSubmatch(w.Logs.Text(r.Name))
+		if m == nil {
+			t.Fatalf("%s serves no metrics", r.Name)
+		}
+		addresses = append(addresses, m[1])
+	}
+	return addresses
+}
+
+// The whole way, with a real plugin, a real Redis and the address that Prometheus asks.
+func TestMetricsOfARealInstallation(t *testing.T) {
+	t.Parallel()
+	redis := rig.StartRedis(t, &rig.Logs{})
+	w := rig.New(t, rig.Options{Sidecar: map[string]string{
+		"BOUNCER_METRICS_ADDR": "127.0.0.1:0", "BOUNCER_REPLAY_GUARD": redis.URL, "BOUNCER_DENY": `{"v":1,"serial":7}`,
+	}})
+	addresses := metricsAddresses(t, w)
+	// value is the sum over both replicas; 0 where there is no such sample.
+	value := func(metric string, labels map[string]string) (sum float64) {
+		t.Helper()
+		for _, addr := range addresses {
+			resp, err := http.Get("http://" + addr + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK {
+				t.Fatalf("%s, %v", resp.Status, err)
+			}
+			for _, sample := range parsedMetrics(t, resp.Header.Get("Content-Type"), string(text))[metric].GetMetric() {
+				fits := 0
+				for _, label := range sample.GetLabel() {
+					if labels[label.GetName()] == label.GetValue() {
+						fits++
+					}
+				}
+				if fits == len(labels) {
+					sum += sample.GetCounter().GetValue() + sample.GetGauge().GetValue() + float64(sample.GetHistogram().GetSampleCount())
+				}
+			}
+		}
+		return sum
+	}
+
+	c := w.Wiki.Client()
+	f := c.Begin()
+	code := c.Login(w.Wiki.Browser(), f)
+	tokens := c.Redeem(code, f)
+	c.Redeem(code, f)
+	c.Get("/anything", tokens.Member("access_token"))
+	c.Get("/anything", "no token of ours")
+	first := tokens.Member("refresh_token")
+	second := c.Refresh(first).Member("refresh_token")
+	c.Refresh(first)
+	revoked := url.Values{"token": {second}, "client_id": {c.ClientID}}
+	c.Do(http.MethodPost, c.Meta.Issuer+"/oauth/revoke", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(revoked.Encode()))
+	c.Refresh(second)
+	redis.Kill()
+	c.Refresh(c.Redeem(c.Login(w.Wiki.Browser(), f), f).Member("refresh_token"))
+
+	wiki := map[string]string{"tenant": "wiki"}
+	with := func(more ...string) map[string]string {
+		labels := maps.Clone(wiki)
+		for i := 0; i < len(more); i += 2 {
+			labels[more[i]] = more[i+1]
+		}
+		return labels
+	}
+	for _, want := range []struct {
+		metric string
+		labels map[string]string
+		n      float64
+	}{
+		{"mcpbouncer_logins_total", with("stage", "registered"), 1}, {"mcpbouncer_logins_total", with("stage", "authorized"), 2},
+		{"mcpbouncer_logins_total", with("stage", "returned"), 2}, {"mcpbouncer_guard_answers_total", map[string]string{"answer": "code_fresh"}, 1},
+		{"mcpbouncer_guard_answers_total", map[string]string{"answer": "code_used"}, 1}, {"mcpbouncer_guard_answers_total", map[string]string{"answer": "fresh"}, 1},
+		{"mcpbouncer_guard_answers_total", map[string]string{"answer": "repeated"}, 1}, {"mcpbouncer_logins_ended_total", with("cause", "revoked"), 1},
+		{"mcpbouncer_deny_serial", nil, 2 * 7}, {"mcpbouncer_access_token_ttl_seconds", nil, 2 * 3600}, {"mcpbouncer_build_info", nil, 2},
+	} {
+		if got := value(want.metric, want.labels); got != want.n {
+			t.Errorf("%s %v: %v, want %v", want.metric, want.labels, got, want.n)
+		}
+	}
+	for metric, labels := range map[string]map[string]string{
+		"mcpbouncer_guard_failures_total": nil, "mcpbouncer_provider_request_duration_seconds": {"step": "redeem"}, "mcpbouncer_signing_key_epoch": nil,
+		"mcpbouncer_signing_key_next_seconds": nil, "mcpbouncer_refusals_total": with("endpoint", "/oauth/token", "cause", "invalid_grant"),
+	} {
+		if got := value(metric, labels); got < 1 {
+			t.Errorf("%s %v: %v", metric, labels, got)
+		}
+	}
+	rig.WaitFor(t, "the plugin's figures", func() error {
+		presented, refused := value("mcpbouncer_logins_total", with("stage", "presented")), value("mcpbouncer_plugin_refusals_total", with("cause", "malformed"))
+		if presented != 1 || refused != 1 {
+			return fmt.Errorf("presented %v, refused %v", presented, refused)
+		}
+		return nil
+	})
 }
 
 // emfSchema is what a schema can say of CloudWatch's embedded metric format, by the specification

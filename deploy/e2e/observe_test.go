@@ -457,15 +457,7 @@ func TestPrometheusEvaluatesAlertsAndDashboard(t *testing.T) {
 	// Where Traefik serves metrics by itself is port 8080 of its container.
 	static["entryPoints"] = map[string]any{"traefik": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", port)}}
 	w := rig.New(t, rig.Options{Static: static, Sidecar: map[string]string{"BOUNCER_METRICS_ADDR": "127.0.0.1:0", "BOUNCER_DENY": `{"v":1,"serial":17}`}})
-	var sidecars []string
-	for _, r := range w.Replicas {
-		m := regexp.MustCompile(`"msg":"serving metrics","addr":"([^"]+)"`).FindStringSubmatch(w.Logs.Text(r.Name))
-		if m == nil {
-			t.Fatalf("%s serves no metrics", r.Name)
-		}
-		sidecars = append(sidecars, m[1])
-	}
-	server := rig.StartPrometheus(t, w.Logs, sidecars, fmt.Sprintf("127.0.0.1:%d", port))
+	server := rig.StartPrometheus(t, w.Logs, metricsAddresses(t, w), fmt.Sprintf("127.0.0.1:%d", port))
 
 	for range 2 { // in between Prometheus sees that the counters are there
 		c := w.Wiki.Client()
