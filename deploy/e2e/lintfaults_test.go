@@ -182,10 +182,20 @@ var plantedFiles = []plantedFile{
 	{name: "another server", labels: openRouter + "routers.openNN.service: neighbour@file\n", answers: map[string]string{atOpen: theNeighbour}},
 }
 
-// Each fault that lint names is one in real Traefik: what lint says will happen does. And what lint
-// passes over in silence lets nobody in.
-func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
-	t.Parallel()
+// plantedWorld is one real Traefik with many deployments beside each other, and what lint says of
+// each.
+type plantedWorld struct {
+	*rig.World
+	t       *testing.T
+	server  *witness
+	sidecar *rig.Replica
+	ports   map[string]int // by entry point
+	api     string
+	reports []*report.Report
+	clients map[string]*http.Transport
+}
+
+func newPlantedWorld(t *testing.T, planted []plantedFile) *plantedWorld {
 	ports := map[string]int{}
 	entryPoints := map[string]any{}
 	for name, more := range map[string]map[string]any{
@@ -199,11 +209,11 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 		}
 		entryPoints[name] = more
 	}
-	w := &rig.World{Logs: &rig.Logs{}, Secrets: &rig.Secrets{}}
+	w := &plantedWorld{World: &rig.World{Logs: &rig.Logs{}, Secrets: &rig.Secrets{}}, t: t, ports: ports, clients: map[string]*http.Transport{}}
 	keys := rig.Keygen(t, w.Secrets)
-	sidecar := rig.StartReplica(t, w.Logs, "sidecar", map[string]string{"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "PLANTED_CLIENT_SECRET": "x"}, nil)
-	server := newWitness(t, "server")
-	at, err := url.Parse(server.url)
+	w.sidecar = rig.StartReplica(t, w.Logs, "sidecar", map[string]string{"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "PLANTED_CLIENT_SECRET": "x"}, nil)
+	w.server = newWitness(t, "server")
+	at, err := url.Parse(w.server.url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +221,7 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 	barrier.service("neighbour", says(t, theNeighbour))
 	barrier.service("nothing")
 	barrier.middlewares["barrier"] = map[string]any{"plugin": map[string]any{"mcpbouncer": map[string]any{
-		"resource": "barrier", "pathPrefix": "/", "providerIssuer": "https://sso.example.com", "clientID": "planted", "clientSecret": "env:PLANTED_CLIENT_SECRET", "allowedEmails": "you@example.com", "sidecarURL": "http://" + sidecar.Addr,
+		"resource": "barrier", "pathPrefix": "/", "providerIssuer": "https://sso.example.com", "clientID": "planted", "clientSecret": "env:PLANTED_CLIENT_SECRET", "allowedEmails": "you@example.com", "sidecarURL": "http://" + w.sidecar.Addr,
 	}}}
 	barrier.service("own", says(t, "own"))
 	barrier.router("barrier", "Host(`barrier.localhost`)", "own", "barrier")
@@ -219,11 +229,10 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer("PORT", at.Port(), "SERVER", server.url, "SIDECAR", "http://"+sidecar.Addr)
+	filled := strings.NewReplacer("PORT", at.Port(), "SERVER", w.server.url, "SIDECAR", "http://"+w.sidecar.Addr)
 
-	reports := make([]*report.Report, len(plantedFiles))
 	containers, texts := []rig.Container{}, map[string]string{}
-	for i, p := range plantedFiles {
+	for i, p := range planted {
 		dir, number := t.TempDir(), fmt.Sprint(i)
 		compose := plantedCompose
 		for j := 0; j < len(p.change); j += 2 {
@@ -251,76 +260,102 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 		} else {
 			texts["case-"+number+".yaml"] = fill(p.file)
 		}
-		reports[i] = lint.Run(files)
-		for _, s := range loadComposeIn(t, dir, map[string]string{"BOUNCER_HOP_KEY": "x"}).Services {
-			if s.Labels["traefik.enable"] == "true" {
-				containers = append(containers, rig.Container{Name: s.Name, IP: "127.0.0.1", Port: at.Port(), Labels: s.Labels})
+		w.reports = append(w.reports, lint.Run(files))
+		for _, s := range loadComposeIn(t, dir, map[string]string{"BOUNCER_HOP_KEY": "x", "BOUNCER_ENCRYPTION_KEY": "x"}).Services {
+			if len(s.Labels) > 0 {
+				port := "9" // of the image, where nothing answers
+				if s.Name == "wiki"+number {
+					port = at.Port()
+				}
+				containers = append(containers, rig.Container{Name: s.Name, IP: "127.0.0.1", Port: port, Labels: s.Labels})
 			}
 		}
 	}
+	ports["traefik"] = rig.FreePort(t)
+	w.api = fmt.Sprintf("http://127.0.0.1:%d", ports["traefik"])
+	entryPoints["traefik"] = map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", ports["traefik"])}
 	w.Traefik = rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: keys.Hop, Docker: rig.StartDocker(t, containers...), File: barrier.config(),
-		Static: map[string]any{"entryPoints": entryPoints}})
+		Static: map[string]any{"entryPoints": entryPoints, "api": map[string]any{"insecure": true}}})
 	texts["last.yaml"] = "http: {routers: {last: {rule: \"Host(`last.localhost`)\", service: neighbour, entryPoints: [web]}}}"
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		text := texts[name]
 		w.Traefik.SetText(t, name, text)
 	}
-	ask := func(question string) (string, error) {
-		part := strings.Fields(question)
-		host, path, _ := strings.Cut(part[2], "/")
-		to := w.Traefik.Web
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}}
-		defer transport.CloseIdleConnections()
-		switch part[0] {
-		case "websecure":
-			to = "https://" + w.Traefik.WebSecure
-		case "web":
-		default:
-			to = fmt.Sprintf("http://127.0.0.1:%d", ports[part[0]])
-		}
-		req, err := http.NewRequestWithContext(t.Context(), part[1], to+"/"+path, nil)
-		if err != nil {
-			return "", err
-		}
-		req.Host = host
-		req.Header.Set(routeHeader, question)
-		if part[0] == "trusting" {
-			req.Header.Set("X-Forwarded-Proto", "https")
-		}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		answer := &rig.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
-		said := who(answer)
-		switch {
-		case answer.Header.Get("X-Server") == "server" && answer.Status == http.StatusOK:
-			said = theServer
-		case answer.Header.Get("X-Server") == "server":
-			said = fmt.Sprintf("%d %s", answer.Status, theServer)
-		case said == answer.String(), said == theBouncer && !strings.HasPrefix(challengeOf(answer), "Bearer"):
-			said = fmt.Sprint(answer.Status)
-		}
-		return said, err
-	}
 	// All is read once the first container and the last file are.
 	for question, want := range map[string]string{"web POST c0.localhost/wiki/mcp": theBouncer, "web POST last.localhost/": theNeighbour} {
 		rig.WaitFor(t, question, func() error {
-			said, err := ask(question)
+			said, err := w.ask(question)
 			if err == nil && said != want {
 				err = errors.New(said)
 			}
 			return err
 		})
 	}
+	return w
+}
+
+// ask says who answers "ENTRYPOINT METHOD HOST/PATH". With tls: before the entry point, TLS is
+// spoken where that is not the entry point's own.
+func (w *plantedWorld) ask(question string) (string, error) {
+	part := strings.Fields(question)
+	host, path, _ := strings.Cut(part[2], "/")
+	entry, spoken := strings.CutPrefix(part[0], "tls:")
+	to := map[bool]string{false: "http://", true: "https://"}[spoken || entry == "websecure"]
+	switch entry {
+	case "direct":
+		to = w.server.url
+	case "websecure":
+		to += w.Traefik.WebSecure
+	case "web":
+		to += strings.TrimPrefix(w.Traefik.Web, "http://")
+	default:
+		to += fmt.Sprintf("127.0.0.1:%d", w.ports[entry])
+	}
+	if w.clients[to+host] == nil {
+		client := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}}
+		w.t.Cleanup(client.CloseIdleConnections)
+		w.clients[to+host] = client
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), part[1], to+"/"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Host = host
+	req.Header.Set(routeHeader, question)
+	if entry == "trusting" {
+		req.Header.Set("X-Forwarded-Proto", "https")
+	}
+	resp, err := w.clients[to+host].RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	answer := &rig.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+	said := who(answer)
+	switch {
+	case answer.Header.Get("X-Server") == "server" && answer.Status == http.StatusOK:
+		said = theServer
+	case answer.Header.Get("X-Server") == "server":
+		said = fmt.Sprintf("%d %s", answer.Status, theServer)
+	case said == answer.String(), said == theBouncer && !strings.HasPrefix(challengeOf(answer), "Bearer"):
+		said = fmt.Sprint(answer.Status)
+	}
+	return said, err
+}
+
+// Each fault that lint names is one in real Traefik: what lint says will happen does. And what lint
+// passes over in silence lets nobody in.
+func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
+	t.Parallel()
+	w := newPlantedWorld(t, plantedFiles)
+	server := w.server
 	for i, p := range plantedFiles {
 		t.Run(p.name, func(t *testing.T) {
 			number := fmt.Sprint(i)
 			for _, question := range slices.Sorted(maps.Keys(p.answers)) {
 				want, question := p.answers[question], strings.ReplaceAll(question, "NN", number)
-				said, err := ask(question)
+				said, err := w.ask(question)
 				wanted, asked := strings.CutSuffix(want, ", and the server was asked")
 				if err != nil || said != wanted {
 					t.Errorf("%s: %q %v, want %q", question, said, err, want)
@@ -342,7 +377,7 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			r, found, open := reports[i], p.finding == "", false
+			r, found, open := w.reports[i], p.finding == "", false
 			for _, f := range r.Findings {
 				said := f.Check + ": " + f.Seen
 				open = open || f.Check == "way past" || strings.Contains(said, "OPEN")

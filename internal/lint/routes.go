@@ -204,7 +204,10 @@ func (c *checker) syntaxOf(r *router) string {
 
 // dropped says whether Traefik is known to use a router not at all.
 func (c *checker) dropped(r *router) bool {
-	if c.broken(r.owner) || r.priority > math.MaxInt-1000 || c.twice(r) || c.nowhere(r) || c.noService(r) != "" {
+	if c.broken(r.owner) || r.priority > math.MaxInt-1000 && len(r.parents) == 0 || c.twice(r) || c.nowhere(r) || c.noService(r) != "" {
+		return true
+	}
+	if _, err := c.ruleOf(r); err != nil && !r.rule.unknown {
 		return true
 	}
 	return slices.ContainsFunc(c.chainOf(r), func(name string) bool {

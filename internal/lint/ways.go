@@ -121,8 +121,9 @@ func (c *checker) guarded(r *router) bool {
 		}
 		for _, entry := range c.listens(path[0]) {
 			at := c.entryPoint(entry)
-			if to := at.get("http", "redirections", "entryPoint"); to.has("to") && !to.has("priority") {
-				continue // it answers everything by a redirect
+			to := at.get("http", "redirections", "entryPoint")
+			if to.has("to") && !to.has("priority") && !path[0].tls && at.get("http", "tls") == nil {
+				continue // it answers everything by a redirect that is not asked by TLS
 			}
 			if !slices.ContainsFunc(append(c.chainAt(entry), chain...), func(name string) bool { return c.guards(name, path[0], at) }) {
 				return false
