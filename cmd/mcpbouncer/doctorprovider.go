@@ -51,7 +51,7 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
 	scopes := flags.String("scopes", "openid email", "the label scopes")
 	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
-	login := flags.Bool("login", false, "log in, in your browser, three to six times: tokens, claims, what comes twice, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
+	login := flags.Bool("login", false, "log in, in your browser, three times or more: tokens, claims, what comes twice, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
 	yes := flags.Bool("yes", false, "do not ask before refresh tokens are presented twice, which may end other logins of this person")
 	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedSubjects allowedGroups groupsClaim=CLAIM name")
 	flags.Func("parameter", "one `NAME=VALUE` of the label providerParameters; may be repeated", func(text string) error {
