@@ -3,12 +3,16 @@ package issuer
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // admit is the one place that decides who may come in. issue calls it for each grant, with the
@@ -237,4 +241,106 @@ func (t *tenant) needs(told []string) provider.Needs {
 	slices.Sort(n.Groups)
 	n.Groups = slices.Compact(n.Groups)
 	return n
+}
+
+// Which clients may ask at all is decided here, wherever a client is known: when it registers, when
+// it asks for consent, and at each of its token requests.
+
+// errClientNotAllowed is in the chain of each refusal of a client by a label.
+var errClientNotAllowed = errors.New("client not allowed")
+
+// The values of the label registration.
+const (
+	registrationOpen      = "open"
+	registrationDocuments = "documents"
+	registrationCreated   = "created"
+)
+
+// takesRegistrations refuses every registration where the label says so (RFC 7591 §3).
+func (t *tenant) takesRegistrations() error {
+	if t.Registration == registrationOpen {
+		return nil
+	}
+	how := "its operator makes the clients; ask whoever runs it for a client_id"
+	if t.Registration == registrationDocuments {
+		how = "use the URL of a client metadata document as client_id, or ask whoever runs it for a client_id"
+	}
+	return (&Error{Status: http.StatusForbidden, Code: "access_denied", Description: "this server takes no registrations: " + how}).
+		because(fmt.Errorf("%w: the label registration is %q", errClientNotAllowed, t.Registration))
+}
+
+// admitsClient refuses a client that the labels registration and allowedClients do not let in. A
+// machine has been let in by the operator who made it.
+func (t *tenant) admitsClient(c client) error {
+	refused := func(label, why string) error {
+		return badRequest("unauthorized_client", "This application is not one of those that may be used with this server. Ask whoever runs the server.").
+			because(fmt.Errorf("%w by the label %s: %s", errClientNotAllowed, label, why))
+	}
+	switch {
+	case c.machine() || t.Registration == registrationOpen && len(t.AllowedClients) == 0:
+		return nil
+	case t.Registration == registrationCreated && !c.Created:
+		return refused("registration", "the client was not made by `mcpbouncer client create`, or by a version before that was noted: make it again")
+	case t.Registration == registrationDocuments && !c.Created && !c.byDocument():
+		return refused("registration", "the client registered itself")
+	case len(t.AllowedClients) > 0 && !slices.ContainsFunc(t.AllowedClients, c.fitsEntry):
+		return refused("allowedClients", "no entry fits "+c.entries())
+	}
+	return nil
+}
+
+// fitsEntry says whether an entry of allowedClients means this client: the URL of its document, the
+// host of that, the host of all its redirect URIs, or its fingerprint.
+func (c client) fitsEntry(entry string) bool {
+	kind, value, _ := strings.Cut(entry, ":")
+	switch kind {
+	case "https":
+		return c.id == entry
+	case "document":
+		return c.byDocument() && weburl.HostOf(c.id) == names.LowerASCII(value)
+	case "redirect":
+		return len(c.RedirectURIs) > 0 && !slices.ContainsFunc(c.RedirectURIs, func(uri string) bool { return redirectHost(uri) != names.LowerASCII(value) })
+	case "client":
+		return sealing.Fingerprint(c.id) == value
+	}
+	return false
+}
+
+// redirectHost is the host of a redirect URI that a browser loads, without its port; empty for one
+// with a scheme of its own, which no host speaks for.
+func redirectHost(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || !weburl.IsWeb(uri) {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+// entries are those that would let the client in, for the operator's log.
+func (c client) entries() string {
+	all := []string{"client:" + sealing.Fingerprint(c.id)}
+	if c.byDocument() {
+		all = append(all, c.id, "document:"+weburl.HostOf(c.id))
+	}
+	if len(c.RedirectURIs) > 0 {
+		if host := redirectHost(c.RedirectURIs[0]); host != "" && c.fitsEntry("redirect:"+host) {
+			all = append(all, "redirect:"+host)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// allowedClientFault says what is wrong with an entry of allowedClients, as the plugin does.
+func allowedClientFault(entry string) bool {
+	kind, value, _ := strings.Cut(entry, ":")
+	switch kind {
+	case "https":
+		u, err := url.Parse(entry)
+		return err != nil || u.Host == "" || u.User != nil || u.Path == "" || u.Fragment != ""
+	case "document", "redirect":
+		return value == "" || strings.ContainsAny(value, "/@*?# ")
+	case "client":
+		return len(value) != 16
+	}
+	return true
 }

@@ -103,6 +103,9 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if err := s.clientDenied(r.Context(), c.id); err != nil {
 		return c, req, err
 	}
+	if err := t.admitsClient(c); err != nil {
+		return c, req, err
+	}
 	if err := s.redirectDenied(r.Context(), req.RedirectURI); err != nil {
 		return c, req, err
 	}

@@ -173,6 +173,9 @@ func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request,
 			return err
 		}
 		if err = s.clientDenied(r.Context(), c.id); err == nil {
+			err = t.admitsClient(c)
+		}
+		if err == nil {
 			err = endpoint(w, r, t, c, form)
 		}
 		if err != nil {

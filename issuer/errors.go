@@ -170,7 +170,7 @@ func refusalCause(e *Error) string {
 		kind error
 		word string
 	}{
-		{errDenied, "denied"}, {errWithheld, "scope_withheld"}, {errNotAdmitted, "not_admitted"},
+		{errDenied, "denied"}, {errClientNotAllowed, "client_not_allowed"}, {errWithheld, "scope_withheld"}, {errNotAdmitted, "not_admitted"},
 		{provider.ErrOurFault, "provider_refuses_us"}, {provider.ErrSetUp, "provider_set_up"}, {provider.ErrAway, "provider_away"},
 		{provider.ErrRefused, "provider_answer"}, {provider.ErrEnded, "provider_ended"},
 		{clientdoc.ErrUnreadable, "document_unreadable"}, {clientdoc.ErrWithdrawn, "document_withdrawn"},

@@ -22,13 +22,6 @@ const (
 	idJAGProfile = "urn:ietf:params:oauth:grant-profile:id-jag"
 )
 
-func (t *tenant) grantProfiles() []string {
-	if len(t.EnterpriseIssuers) == 0 {
-		return nil
-	}
-	return []string{idJAGProfile}
-}
-
 // jwtBearer redeems an identity assertion (ID-JAG §4.4): an issuer that the operator named lets
 // this client act for a person, who sees no page here. The client has proved itself. There is no
 // refresh token: the client asks the issuer for the next assertion, and so the issuer can end it

@@ -32,7 +32,7 @@ type serverMetadata struct {
 	Issuer                string `json:"issuer"`
 	AuthorizationEndpoint string `json:"authorization_endpoint"`
 	TokenEndpoint         string `json:"token_endpoint"`
-	RegistrationEndpoint  string `json:"registration_endpoint"`
+	RegistrationEndpoint  string `json:"registration_endpoint,omitempty"`
 	// RFC 7009
 	RevocationEndpoint       string                    `json:"revocation_endpoint,omitempty"`
 	RevocationAuthMethods    []string                  `json:"revocation_endpoint_auth_methods_supported,omitempty"`
@@ -77,7 +77,6 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			Issuer:                   t.PublicURL,
 			AuthorizationEndpoint:    t.PublicURL + "/oauth/authorize",
 			TokenEndpoint:            t.PublicURL + "/oauth/token",
-			RegistrationEndpoint:     t.PublicURL + "/oauth/register",
 			JWKSURI:                  t.PublicURL + "/oauth/jwks.json",
 			ScopesSupported:          append(slices.Clone(t.advertised()), "offline_access"),
 			ResponseTypes:            []string{"code"},
@@ -87,11 +86,14 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			TokenEndpointAuthMethods: authMethods,
 			CodeChallengeMethods:     []string{"S256"},
 			TokenEndpointSigningAlgs: assertionAlgorithms,
-			MetadataDocuments:        *s.MetadataDocuments,
+			MetadataDocuments:        *s.MetadataDocuments && t.Registration != registrationCreated,
 			IssParameterSupported:    true, // RFC 9207 §3: sent with every authorization response
 			SubjectTypes:             []string{"public"},
 			// OpenID Discovery requires the member, although no id_token is issued.
 			IDTokenSigningAlgs: []string{"EdDSA"},
+		}
+		if t.Registration == registrationOpen {
+			m.RegistrationEndpoint = t.PublicURL + "/oauth/register"
 		}
 		// An endpoint without effect would let a client believe that a login has ended.
 		if revocable {

@@ -29,6 +29,9 @@ type registration struct {
 	Scope   string `cbor:"5,keyasint,omitempty"`
 	Keys    []byte `cbor:"6,keyasint,omitempty"` // JWK Set
 
+	// Created says that the operator made the client, and nobody over the network.
+	Created bool `cbor:"7,keyasint,omitempty"`
+
 	keys *jose.JSONWebKeySet // of private_key_jwt
 
 	// A metadata document alone has these; they are never sealed.

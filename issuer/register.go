@@ -45,6 +45,9 @@ type ClientInformation struct {
 // register seals a registration into its client_id. Nothing is stored, so nobody can fill anything
 // up.
 func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	if err := t.takesRegistrations(); err != nil {
+		return err
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
@@ -58,8 +61,11 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err := json.Unmarshal(body, &metadata); err != nil {
 		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
 	}
-	info, err := RegisterClient(s.Ring, t.id, t.PrivateRedirectURIs, metadata, s.Now())
+	info, reg, err := registerClient(s.Ring, t.id, t.PrivateRedirectURIs, metadata, false, s.Now())
 	if err != nil {
+		return err
+	}
+	if err := t.admitsClient(client{registration: reg, id: info.ClientID}); err != nil {
 		return err
 	}
 	// Some clients ask later for the scopes of this answer (mcp-remote 0.1). So it has the scopes
@@ -71,23 +77,30 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	return nil
 }
 
-// RegisterClient seals client metadata into a client_id of the tenant and derives its secret.
+// RegisterClient seals client metadata into a client_id of the tenant and derives its secret, for
+// an operator: the label registration tells such clients from those that register themselves.
 // Nothing is kept: the same metadata registered twice makes two clients. private is the label
 // privateRedirectURIs. Errors are *Error with a code of RFC 7591 §3.2.2.
 func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, now time.Time) (ClientInformation, error) {
+	info, _, err := registerClient(ring, tenant, private, metadata, true, now)
+	return info, err
+}
+
+func registerClient(ring *sealing.Ring, tenant sealing.TenantID, private []string, metadata ClientMetadata, created bool, now time.Time) (ClientInformation, registration, error) {
 	reg, accepted, err := newRegistration(metadata, private, maxRedirectURIs)
 	if err != nil {
-		return ClientInformation{}, err
+		return ClientInformation{}, reg, err
 	}
+	reg.Created = created
 	if len(reg.RedirectURIs) > maxRedirectURIs { // they travel in every URL
-		return ClientInformation{}, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d, where ports of one loopback address count once", maxRedirectURIs))
+		return ClientInformation{}, reg, badRequest("invalid_redirect_uri", fmt.Sprintf("redirect_uris: at most %d, where ports of one loopback address count once", maxRedirectURIs))
 	}
 	id, secret, err := sealClient(ring, tenant, reg, now)
 	if err != nil {
-		return ClientInformation{}, err
+		return ClientInformation{}, reg, err
 	}
 	if len(id) > maxClientID {
-		return ClientInformation{}, invalidClientMetadata("redirect_uris: together too long")
+		return ClientInformation{}, reg, invalidClientMetadata("redirect_uris: together too long")
 	}
 	info := ClientInformation{
 		ClientID: id, ClientIDIssuedAt: now.Unix(),
@@ -98,7 +111,7 @@ func RegisterClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 	if secret != "" {
 		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
 	}
-	return info, nil
+	return info, reg, nil
 }
 
 // sealClient makes a client_id of a registration, and derives the secret if the client has one. A

@@ -116,6 +116,12 @@ type tenant struct {
 	// SCOPES` as docs/access.md says. One that is not makes the sidecar refuse the header.
 	WorkloadIssuers []string `json:"workloadIssuers" default:"[]" example:"[\"https://ci.example.com repository=acme/wiki =\\u003e wiki:read\"]"`
 
+	// Registration is `open`, `documents` or `created`.
+	Registration string `json:"registration" default:"open" example:"documents"`
+
+	// AllowedClients are those of the label `allowedClients`.
+	AllowedClients []string `json:"allowedClients" default:"[]" example:"[\"https://claude.ai/oauth/mcp-oauth-client-metadata\",\"redirect:chatgpt.com\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -191,6 +197,12 @@ func (t *tenant) complete() error {
 	}
 	slices.Sort(t.believed)
 	t.believed = slices.Compact(t.believed)
+	if !slices.Contains([]string{registrationOpen, registrationDocuments, registrationCreated}, t.Registration) {
+		return badValue("registration", "must be open, documents or created")
+	}
+	if slices.ContainsFunc(t.AllowedClients, allowedClientFault) {
+		return badValue("allowedClients", "must be https URLs, document:HOST, redirect:HOST or client:FINGERPRINT")
+	}
 	t.metadataDocuments = &[2]serverDocument{}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{

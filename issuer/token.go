@@ -16,6 +16,14 @@ func (t *tenant) grantTypes() []string {
 	return all
 }
 
+// grantProfiles are the kinds of assertion that are taken from clients.
+func (t *tenant) grantProfiles() []string {
+	if len(t.EnterpriseIssuers) == 0 {
+		return nil
+	}
+	return []string{idJAGProfile}
+}
+
 // tokenEndpoint is token for a client that authenticates, and for a workload, which is no client.
 func (s *Issuer) tokenEndpoint(w http.ResponseWriter, r *http.Request, t *tenant) error {
 	form, err := tokenForm(r)

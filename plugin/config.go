@@ -207,6 +207,17 @@ type Config struct {
 	// 3,000 characters, so that the page loads nothing. Default: none.
 	Logo any `json:"logo"`
 
+	// Registration is which clients may come: `open` (those that register themselves, those with a
+	// client metadata document, and those that you made), `documents` (not those that register
+	// themselves) or `created` (only those of `mcpbouncer client create`). Default: `open`.
+	Registration any `json:"registration"`
+
+	// AllowedClients are the only clients that may come, where it is set: the URL of a client
+	// metadata document, `document:HOST` for all on a host, `redirect:HOST` for clients whose
+	// redirect URIs are all on a host, or `client:FINGERPRINT` as the log names one. Machines and
+	// bearer keys are not meant. docs/clients.md explains it. Default: all.
+	AllowedClients any `json:"allowedClients" form:"list by commas or spaces"`
+
 	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as
 	// `myapp://login/callback`, and what lies below one. Clients that register may then use them;
 	// clients with a metadata document may not: docs/clients.md. Default: none, besides those of
@@ -301,6 +312,8 @@ type labelTexts struct {
 	Generation            string
 	DisplayName           string
 	Logo                  string
+	Registration          string
+	AllowedClients        string
 	PrivateRedirectURIs   string
 	IdentityHeaders       string
 	BackendAuthorization  string
@@ -591,6 +604,14 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil {
 		return err
 	}
+	registration := either(c.Registration, "open")
+	if registration != "open" && registration != "documents" && registration != "created" {
+		return errors.New("label registration: give open, documents or created")
+	}
+	clients, err := parseList("allowedClients", c.AllowedClients, byCommasOrSpaces, allowedClientFault)
+	if err != nil {
+		return err
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -628,6 +649,8 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		{"upstreamCheckInterval", strconv.FormatInt(int64(interval/time.Second), 10), `3600`},
 		{"enterpriseIssuers", array(enterprise), `[]`},
 		{"workloadIssuers", array(workloads), `[]`},
+		{"registration", quote(registration), `"open"`},
+		{"allowedClients", array(clients), `[]`},
 	}
 	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
@@ -699,6 +722,41 @@ func assertionIssuerFault(issuer string) string {
 	u, err := absoluteURL(issuer)
 	if err != nil || len(issuer) > 200 || u.Scheme == "http" && !isLoopback(u.Host) {
 		return "not an issuer: give https URLs of at most 200 characters without user, query and fragment, as \"issuer\" in the discovery document"
+	}
+	return ""
+}
+
+// allowedClientFault says what is wrong with an entry of allowedClients.
+func allowedClientFault(entry string) string {
+	colon := strings.Index(entry, ":")
+	if colon < 0 {
+		return "not a client: write the https URL of its metadata document, document:HOST, redirect:HOST or client:FINGERPRINT"
+	}
+	kind := entry[:colon]
+	value := entry[colon+1:]
+	switch kind {
+	case "https":
+		u, err := url.Parse(entry)
+		if err != nil || u.Host == "" || u.User != nil || u.Path == "" || u.Fragment != "" {
+			return "not the URL of a client metadata document"
+		}
+		return ""
+	case "document":
+		return hostFault(kind, value)
+	case "redirect":
+		return hostFault(kind, value)
+	case "client":
+		if len(value) != 16 {
+			return "write client: and the 16 characters by which the sidecar's log names the client"
+		}
+		return ""
+	}
+	return "not a client: write the https URL of its metadata document, document:HOST, redirect:HOST or client:FINGERPRINT"
+}
+
+func hostFault(kind, value string) string {
+	if value == "" || strings.ContainsAny(value, "/@*?# ") {
+		return "write " + kind + ": and a host, such as " + kind + ":claude.ai, without scheme, path and *"
 	}
 	return ""
 }

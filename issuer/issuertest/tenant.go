@@ -33,4 +33,6 @@ type Tenant struct {
 	UpstreamCheckInterval int64    `json:"upstreamCheckInterval" sent:"always"`
 	EnterpriseIssuers     []string `json:"enterpriseIssuers"`
 	WorkloadIssuers       []string `json:"workloadIssuers"`
+	Registration          string   `json:"registration"`
+	AllowedClients        []string `json:"allowedClients"`
 }

@@ -153,7 +153,7 @@ func read(b []byte) (holds any, rest []byte, err error) {
 // tables are the numbers and types of the page, by kind. A capital letter marks what is always
 // there: t text, b bytes, n integer, f flag, P packed, l array, i identity.
 var tables = map[string]map[int]string{
-	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b"},
+	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f"},
 	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f"},
 	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f"},
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b"},
@@ -369,6 +369,7 @@ func payloads() {
 	publicClient := ok("c", "client-public", "a program without secret, with three redirect URIs", "",
 		member{1, public}, member{2, 0}, member{3, "Ünïcode program"})
 	ok("c", "client-without-a-name", "the optional members are left out", "", member{1, []string{callback}}, member{2, 2})
+	ok("c", "client-created", "a client that the operator made", "", member{1, []string{callback}}, member{2, 1}, member{7, true})
 	ok("c", "client-machine", "a machine with a secret: member 1 is null", "",
 		member{1, nil}, member{2, 1}, member{3, "Nightly build"}, member{4, "ci"}, member{5, "mcp:read"})
 	ok("c", "client-machine-with-a-key", "a machine with a key, which may do nothing by name", "",
