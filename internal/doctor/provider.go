@@ -167,14 +167,15 @@ func (w *wire) seen(address string) *seenAnswer {
 	return &seenAnswer{header: http.Header{}}
 }
 
+// The functions that are marked so are as those in doctor.go.
+//
+//go:noinline
 func (e *examination) say(text string) {
 	if e.Say != nil {
 		e.Say(text)
 	}
 }
 
-// found and its like stay whole, as those in doctor.go do.
-//
 //go:noinline
 func (e *examination) found(f *report.Finding) {
 	e.Add(*f)
