@@ -134,8 +134,12 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 	case metadata.Scheme == "http" && d.mcp.Scheme == "https":
 		wrong("resource_metadata by https", c.metadata, "write https in the label publicURL; without that label, let Traefik trust the proxy before it (forwardedHeaders.trustedIPs)", d.fault(report.Label), breaks(pointing))
 	case origin(metadata) != origin(d.mcp):
-		wrong("resource_metadata on the server's own origin, "+origin(d.mcp), c.metadata, "make the host of publicURL that of the URL that clients use", d.fault(report.Label),
-			names(func(p program) bool { return p.sameOrigin }))
+		remedy := "let the 401 name the host of the URL that clients use"
+		if d.ours {
+			remedy += " (the label publicURL)"
+		}
+		d.found(&report.Finding{Check: "challenge", Expected: "resource_metadata on the server's own origin, " + origin(d.mcp), Seen: c.metadata, Fault: d.fault(report.Label), Page: d.page("docs/middlewares.md"),
+			Breaks: names(func(p program) bool { return p.ownOrigin }), Hinders: names(func(p program) bool { return p.sameOrigin }), Remedy: remedy})
 	default:
 		d.good("challenge", "Bearer with resource_metadata")
 	}

@@ -19,7 +19,7 @@ type comparison int
 
 const (
 	anything comparison = iota
-	above               // the same, or a path above it on the same origin
+	above               // the same, or a shorter path above it on the same origin
 	exactly             // to the byte (RFC 9728 section 3.3)
 )
 
@@ -39,8 +39,9 @@ type program struct {
 	goesOn bool
 	// Old ones go by the server's document at the root of the host and nothing else.
 	rootOnly bool
-	// sameOrigin says that it follows a 401 only within its own origin.
-	sameOrigin bool
+	// sameOrigin says that it passes over a 401 that points to another origin, ownOrigin that such
+	// a 401 ends its login.
+	sameOrigin, ownOrigin bool
 
 	// known is how its facts are: measured with that version, read in that source, or assumed where
 	// nothing says more than the specification.
@@ -87,11 +88,11 @@ var programs = []program{
 	{name: "Cursor", first: "POST", resource: spec, compares: above, keepsOne: true, strict: true, known: "users' reports of 2026",
 		redirects:    []string{"http://localhost:8787/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "cursor://anysphere.cursor-mcp/oauth/callback"},
 		registration: `{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback","https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`},
-	{name: "Codex", first: "GET", resource: spec, compares: anything, sameOrigin: true, known: "measured with 0.171.0", namesScope: true,
+	{name: "Codex", first: "GET", resource: spec, compares: above, sameOrigin: true, known: "measured with 0.171.0", namesScope: true,
 		document: "https://chatgpt.com/oauth/codex/client.json", wantsNone: true, wantsIss: true, offline: true,
 		redirects:    []string{"http://127.0.0.1:46121/callback", "http://localhost:46121/callback"},
 		registration: `{"client_name":"Codex","redirect_uris":["http://127.0.0.1:46121/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none","application_type":"native"}`},
-	{name: "Gemini CLI", first: "HEAD", resource: spec, compares: exactly, node: true, known: "measured with 0.61.0", namesScope: true, wantsAnswerIss: true,
+	{name: "Gemini CLI", first: "HEAD", resource: spec, compares: exactly, ownOrigin: true, node: true, known: "measured with 0.61.0", namesScope: true, wantsAnswerIss: true,
 		redirects:    []string{"http://localhost:40123/oauth/callback"},
 		registration: `{"client_name":"Gemini CLI MCP Client","redirect_uris":["http://localhost:40123/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`},
 	{name: "mcp-remote", first: "GET", resource: spec, compares: above, node: true, strict: true, offline: true, prompt: true, known: "measured with 0.15.1", namesScope: true,
@@ -109,7 +110,7 @@ var programs = []program{
 	{name: "Go SDK", first: "POST", resource: spec, compares: exactly, goesOn: true, offline: true, known: "measured with 1.8.0",
 		redirects:    []string{"http://127.0.0.1:39123/callback"},
 		registration: `{"redirect_uris":["http://127.0.0.1:39123/callback"],"token_endpoint_auth_method":"client_secret_post","grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"go client","application_type":"native"}`},
-	{name: "Rust SDK", first: "POST", resource: spec, compares: anything, sameOrigin: true, known: "its source of 2026",
+	{name: "Rust SDK", first: "POST", resource: spec, compares: above, sameOrigin: true, known: "Codex, which is made with it, and its source of 2026",
 		redirects:    []string{"http://127.0.0.1:8080/callback"},
 		registration: `{"client_name":"rmcp","redirect_uris":["http://127.0.0.1:8080/callback"],"grant_types":["authorization_code","refresh_token"],"token_endpoint_auth_method":"none","response_types":["code"]}`},
 	{name: "use-mcp and other pages of browsers", first: "POST", resource: spec, compares: above, strict: true, page: true, known: "measured with 0.0.21, in Chromium", namesScope: true,

@@ -182,6 +182,14 @@ func TestDoctorNamesFaultsOfAnyServer(t *testing.T) {
 			[]string{"WRONG resource: expected ", "seen https://other.example/mcp"}, true},
 		{"resource above", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL },
 			[]string{"WRONG resource: ", "breaks: Claude, ChatGPT, Gemini CLI; hinders: VS Code, Go SDK;"}, true},
+		{"resource with a slash more", func(f *foreign, _ *http.ServeMux) { f.resource["resource"] = f.URL + "/mcp/" },
+			[]string{"WRONG resource: ", "breaks: Claude, Claude Code, ChatGPT, Cursor, Codex, Gemini CLI, mcp-remote, MCP Inspector, TypeScript SDK, Python SDK, Rust SDK, use-mcp and other pages of browsers; hinders: VS Code, Go SDK;"}, true},
+		{"challenge to another origin", func(f *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("POST /mcp", func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="https://elsewhere.invalid/.well-known/oauth-protected-resource/mcp"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			})
+		}, []string{"WRONG challenge: expected resource_metadata on the server's own origin", "breaks: Gemini CLI; hinders: Codex, Rust SDK;"}, true},
 		{"no authorization server", func(f *foreign, _ *http.ServeMux) { f.resource["authorization_servers"] = []string{} },
 			[]string{"WRONG authorization_servers at "}, true},
 		{"token endpoint of plain http", func(f *foreign, _ *http.ServeMux) { f.server["token_endpoint"] = "http://as.example.com/token" },

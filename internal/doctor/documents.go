@@ -52,6 +52,7 @@ type way struct {
 	asked    []string // the places that failed it
 	missed   []string // those that it went on without
 	kind     string   // what it did not find
+	ended    bool     // by a 401 that points to another origin
 }
 
 // readResource reads a protected resource's document.
@@ -175,6 +176,9 @@ func (d *doctor) walkOf(ctx context.Context, p program) *way {
 	if !p.rootOnly {
 		d.findResource(ctx, p, w)
 	}
+	if w.ended {
+		return w
+	}
 	issuer := d.mcp.Scheme + "://" + d.mcp.Host // MCP 2025-03-26: the server's own host
 	if w.resource != nil {
 		if len(w.resource.Servers) == 0 {
@@ -208,8 +212,14 @@ func (d *doctor) findResource(ctx context.Context, p program, w *way) {
 			if c == nil || c.metadata == "" {
 				continue
 			}
-			if at = c.metadata; p.sameOrigin && !sameOrigin(at, d.mcp.String()) {
-				continue
+			if at = c.metadata; !sameOrigin(at, d.mcp.String()) {
+				if p.ownOrigin {
+					w.ended = true
+					return
+				}
+				if p.sameOrigin {
+					continue
+				}
 			}
 		case inserted:
 			at = wellKnown(d.mcp, nameResource, strings.TrimSuffix(d.mcp.Path, "/"))
@@ -277,7 +287,7 @@ func (d *doctor) compare(ctx context.Context) {
 		ok := p.compares == anything || got == typed || root && strings.TrimSuffix(got, "/") == strings.TrimSuffix(typed, "/")
 		if p.compares == above {
 			g, err := url.Parse(got)
-			ok = err == nil && origin(g) == origin(d.mcp) && strings.HasPrefix(strings.TrimSuffix(d.mcp.Path, "/")+"/", strings.TrimSuffix(g.Path, "/")+"/")
+			ok = err == nil && origin(g) == origin(d.mcp) && len(g.Path) <= max(1, len(d.mcp.Path)) && strings.HasPrefix(strings.TrimSuffix(d.mcp.Path, "/")+"/", strings.TrimSuffix(g.Path, "/")+"/")
 		}
 		if ok {
 			continue

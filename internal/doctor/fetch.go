@@ -135,7 +135,7 @@ func (d *doctor) ask(ctx context.Context, method, raw string, header http.Header
 		a.err = err
 		return a
 	}
-	d.say(method + " " + u.Redacted())
+	d.say(method + " " + withoutQuery(u.Redacted()))
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), strings.NewReader(body))

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
@@ -69,6 +70,17 @@ func TestDoctorSaysWhomAWayOfAnotherServerHinders(t *testing.T) {
 				return r.Method == http.MethodOptions
 			}
 		}, []string{"note  CORS: ", "of the 401 everything but WWW-Authenticate", "hinders: use-mcp and other pages of browsers"}, "use-mcp and other pages of browsers"},
+		{"a limit for registrations", func(_ *foreign, mux *http.ServeMux) {
+			var n atomic.Int32
+			mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
+				if n.Add(1) > 3 {
+					w.WriteHeader(http.StatusTooManyRequests)
+					return
+				}
+				w.WriteHeader(http.StatusCreated)
+				fmt.Fprint(w, `{"client_id":"c1"}`)
+			})
+		}, []string{"note  registration: ", "a rate limit (429) after 3 registrations of doctor's own", "hinders: VS Code, Cursor, Codex, "}, "Codex"},
 		{"registrations without null", func(_ *foreign, mux *http.ServeMux) {
 			mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)

@@ -88,6 +88,10 @@ func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
 		body, _ := json.Marshal(map[string]any{"client_name": "mcpbouncer doctor", "redirect_uris": []string{l.redirect}, "grant_types": []string{"authorization_code", "refresh_token"},
 			"response_types": []string{"code"}, "token_endpoint_auth_method": "none"})
 		a := d.ask(ctx, "POST", d.server.Registration, http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, string(body))
+		if a.status == http.StatusTooManyRequests {
+			d.note("login", "not tried: a rate limit (429) refuses a registration more", "wait until the limit is over, or add --no-register", d.page("docs/routes.md#a-rate-limit"))
+			return nil, nil
+		}
 		r, err := readRegistration(a)
 		if err != nil {
 			d.loginFailed("registration", err.Error(), d.explain(a))

@@ -27,6 +27,8 @@ type registered struct {
 // registrations gets each client its client_id, as it would itself.
 func (d *doctor) registrations(ctx context.Context) {
 	made, removed := 0, 0
+	isLimited := false
+	var limited []string            // clients that were not tried
 	failed := map[string][]string{} // by what was seen
 	findings := map[string]report.Finding{}
 	fail := func(p program, f report.Finding) {
@@ -50,7 +52,18 @@ func (d *doctor) registrations(ctx context.Context) {
 		if !d.Register || d.server.Registration == "" {
 			continue
 		}
-		a := d.ask(ctx, "POST", d.server.Registration, http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, d.bodyOf(p))
+		var a *answer
+		if !isLimited {
+			a = d.ask(ctx, "POST", d.server.Registration, http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}, d.bodyOf(p))
+			// What counts registrations has seen all of doctor's: that says nothing of one client.
+			isLimited = a.status == http.StatusTooManyRequests
+		}
+		if isLimited {
+			if !d.usesDocument(p) {
+				limited = append(limited, p.name)
+			}
+			continue
+		}
 		r, err := readRegistration(a)
 		if err != nil {
 			f := d.explain(a)
@@ -91,6 +104,9 @@ func (d *doctor) registrations(ctx context.Context) {
 			f.Breaks = breaks(failed[seen])
 		}
 		d.found(&f)
+	}
+	if isLimited {
+		d.note("registration", fmt.Sprintf("a rate limit (429) after %d registrations of doctor's own: these clients were not tried", made), "wait until the limit is over; --no-register leaves registrations out", d.page("docs/routes.md#a-rate-limit"), limited...)
 	}
 	switch {
 	case d.ClientID != "":
