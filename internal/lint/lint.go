@@ -105,6 +105,11 @@ func (c *checker) found(at place, f finding) {
 		Breaks: f.breaks, Remedy: f.remedy, Page: f.page, File: at.file, Line: at.line})
 }
 
+// breaks is a fault of labels for which nobody logs in.
+func (c *checker) breaks(at place, check, expected, seen, remedy, page string) {
+	c.found(at, finding{check: check, expected: expected, seen: seen, fault: report.Label, breaks: []string{report.EveryClient}, remedy: remedy, page: page})
+}
+
 // corrected is the line at a place with one text in place of another, ready to paste. Empty where
 // the old text does not stand in that line, as with an alias.
 func (c *checker) corrected(at place, old, with string) string {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mcpbouncer/mcpbouncer/internal/report"
 )
 
 // What Traefik refuses, it leaves out. A label that it does not know takes all labels of the
@@ -111,7 +109,6 @@ func (s *service) defines(name string) bool {
 
 // refused names what Traefik leaves out of what belongs to a tenant.
 func (c *checker) refused() {
-	every := []string{report.EveryClient}
 	for _, s := range c.services {
 		if on, set := s.enabled(); set && !on {
 			continue
@@ -127,11 +124,10 @@ func (c *checker) refused() {
 				if meant != "" {
 					remedy = write(c.corrected(v.place, part, meant), "write "+meant)
 				}
-				c.found(v.place, finding{check: check, expected: "labels that exist", seen: "Traefik knows no label " + name + ": it passes over all labels of " + s.name, fault: report.Label, breaks: every, remedy: remedy, page: "docs/troubleshooting.md"})
+				c.breaks(v.place, check, "labels that exist", "Traefik knows no label "+name+": it passes over all labels of "+s.name, remedy, "docs/troubleshooting.md")
 			}
 			if notANumber(name, v) {
-				c.found(v.place, finding{check: "router", expected: "a whole number", seen: "the priority " + v.text + " is no number: Traefik passes over all labels of " + s.name, fault: report.Label, breaks: every,
-					remedy: "write " + s.labelLine(name, `"1000"`), page: "docs/routes.md"})
+				c.breaks(v.place, "router", "a whole number", "the priority "+v.text+" is no number: Traefik passes over all labels of "+s.name, "write "+s.labelLine(name, `"1000"`), "docs/routes.md")
 			}
 		}
 	}
@@ -161,26 +157,23 @@ func (c *checker) refused() {
 			if near != "" {
 				remedy = "write " + r.written("entrypoints", near)
 			}
-			c.found(r.place, finding{check: "router", expected: "an entry point of the static file", seen: "no entry point is called " + name + ": Traefik does not use router " + r.name + " there", fault: report.Label, breaks: every, remedy: remedy, page: "docs/troubleshooting.md"})
+			c.breaks(r.place, "router", "an entry point of the static file", "no entry point is called "+name+": Traefik does not use router "+r.name+" there", remedy, "docs/troubleshooting.md")
 		}
 		if why := c.noService(r); why != "" {
-			c.found(r.place, finding{check: "router", expected: "a service that is defined", seen: why + ": Traefik drops router " + r.name + " (404), or a wider one answers", fault: report.Label, breaks: every,
-				remedy: "write " + r.written("service", "NAME") + " with the name of one", page: "docs/troubleshooting.md"})
+			c.breaks(r.place, "router", "a service that is defined", why+": Traefik drops router "+r.name+" (404), or a wider one answers", "write "+r.written("service", "NAME")+" with the name of one", "docs/troubleshooting.md")
 		}
 	}
 	for i, r := range c.routers {
 		for _, other := range c.routers[:i] {
 			if other.name == r.name && c.twice(r) && c.twice(other) && (slices.Contains(own, r) || slices.Contains(own, other)) {
-				c.found(r.place, finding{check: "router", expected: "another name", seen: other.owner.name + " and " + r.owner.name + " both define " + r.name + ", with different labels: Traefik drops it", fault: report.Label, breaks: every,
-					remedy: "give one of the two another name", page: "docs/middlewares.md"})
+				c.breaks(r.place, "router", "another name", other.owner.name+" and "+r.owner.name+" both define "+r.name+", with different labels: Traefik drops it", "give one of the two another name", "docs/middlewares.md")
 			}
 		}
 	}
 	for i, m := range c.middlewares {
 		for _, other := range c.middlewares[:i] {
 			if m.owner != nil && other.owner != nil && m.owner != other.owner && other.name == m.name && used[m.title()] && !m.same(other) {
-				c.found(m.place, finding{check: "middlewares", expected: "another name", seen: other.owner.name + " and " + m.owner.name + " both define " + m.name + ", with different labels: Traefik drops it, and each router that uses it", fault: report.Label, breaks: every,
-					remedy: "put its labels on one container", page: "docs/middlewares.md"})
+				c.breaks(m.place, "middlewares", "another name", other.owner.name+" and "+m.owner.name+" both define "+m.name+", with different labels: Traefik drops it, and each router that uses it", "put its labels on one container", "docs/middlewares.md")
 			}
 		}
 	}

@@ -42,8 +42,7 @@ func (c *checker) sidecar(t *tenant) {
 			if near != "" {
 				remedy = write(c.corrected(v.place, host, near), "write "+near)
 			}
-			c.found(v.place, finding{check: "sidecar", expected: "a service of the file", seen: "no service is called " + host + ": logins are answered 502", fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: remedy, page: "docs/troubleshooting.md"})
+			c.breaks(v.place, "sidecar", "a service of the file", "no service is called "+host+": logins are answered 502", remedy, "docs/troubleshooting.md")
 		}
 		return
 	}
@@ -104,8 +103,7 @@ func (c *checker) routersOf(t *tenant) {
 		if parsed, err := c.ruleOf(r); err == nil && !c.dropped(r) {
 			rules[r] = parsed
 		} else if err != nil && slices.Contains(t.routers, r) {
-			c.found(r.rule.place, finding{check: "router", expected: "a rule that Traefik reads", seen: err.Error() + ": Traefik drops the router", fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: "correct the rule", page: "docs/routes.md"})
+			c.breaks(r.rule.place, "router", "a rule that Traefik reads", err.Error()+": Traefik drops the router", "correct the rule", "docs/routes.md")
 		}
 	}
 	for _, r := range t.routers {
@@ -146,12 +144,10 @@ func (c *checker) routersOf(t *tenant) {
 		case winner == nil:
 			missed = append(missed, q.path)
 		case equal != nil:
-			c.found(equal.place, finding{check: "router", expected: "the bouncer's router answers " + q.path, seen: fmt.Sprintf("router %s has the same priority (%d): chance decides which of them answers", equal.name, equal.weight()), fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: "write " + first.written("priority", fmt.Sprintf("\"%d\"", max(1000, equal.weight()+1))), page: "docs/routes.md"})
+			c.breaks(equal.place, "router", "the bouncer's router answers "+q.path, fmt.Sprintf("router %s has the same priority (%d): chance decides which of them answers", equal.name, equal.weight()), "write "+first.written("priority", fmt.Sprintf("\"%d\"", max(1000, equal.weight()+1))), "docs/routes.md")
 			return
 		case !slices.Contains(t.routers, winner):
-			c.found(winner.place, finding{check: "router", expected: "the bouncer's router answers " + q.path, seen: fmt.Sprintf("router %s, which goes before it, answers, without %s", winner.name, t.title()), fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: "write " + first.written("priority", fmt.Sprintf("\"%d\"", max(1000, winner.weight()+1))), page: "docs/routes.md"})
+			c.breaks(winner.place, "router", "the bouncer's router answers "+q.path, fmt.Sprintf("router %s, which goes before it, answers, without %s", winner.name, t.title()), "write "+first.written("priority", fmt.Sprintf("\"%d\"", max(1000, winner.weight()+1))), "docs/routes.md")
 			return
 		}
 	}
@@ -170,8 +166,7 @@ func (c *checker) routersOf(t *tenant) {
 		}
 		right += " && PathRegexp(`^(/\\.well-known/[a-z-]+)?" + strings.ReplaceAll(path, ".", `\.`) + "(/|" + dollar + ")`)"
 	}
-	c.found(first.rule.place, finding{check: "router", expected: "a rule that takes what clients ask for " + public.text, seen: "it misses " + strings.Join(missed, ", ") + " (404)", fault: report.Label,
-		breaks: []string{report.EveryClient}, remedy: "write " + first.written("rule", right), page: "docs/routes.md"})
+	c.breaks(first.rule.place, "router", "a rule that takes what clients ask for "+public.text, "it misses "+strings.Join(missed, ", ")+" (404)", "write "+first.written("rule", right), "docs/routes.md")
 }
 
 func (r *router) weight() int {
@@ -278,12 +273,10 @@ func (c *checker) before(t *tenant, r *router) {
 		switch {
 		case m == nil || i == own:
 		case c.ours(m):
-			c.found(r.middlewares.place, finding{check: "middlewares", expected: "the bouncer once", seen: name + " is the bouncer once more: the second one answers 401 to everybody", fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: "take one of the two out", page: "docs/middlewares.md"})
+			c.breaks(r.middlewares.place, "middlewares", "the bouncer once", name+" is the bouncer once more: the second one answers 401 to everybody", "take one of the two out", "docs/middlewares.md")
 			return
 		case m.kind == "basicauth" || m.kind == "digestauth":
-			c.found(r.middlewares.place, finding{check: "middlewares", expected: t.title() + " alone asks who is there", seen: m.kind + " (" + name + ") beside it takes each token for a wrong password: 401 for everybody", fault: report.Label,
-				breaks: []string{report.EveryClient}, remedy: "take " + name + " out", page: "docs/middlewares.md"})
+			c.breaks(r.middlewares.place, "middlewares", t.title()+" alone asks who is there", m.kind+" ("+name+") beside it takes each token for a wrong password: 401 for everybody", "take "+name+" out", "docs/middlewares.md")
 		}
 	}
 	for _, name := range chain[:own] {
@@ -394,8 +387,7 @@ func (c *checker) static() {
 		for _, s := range c.services {
 			named := slices.ContainsFunc(c.routers, func(r *router) bool { return r.owner == s })
 			if enable, ok := s.labels["traefik.enable"]; named && (!ok || !strings.EqualFold(enable.text, "true")) {
-				c.found(s.place, finding{check: "router", expected: "traefik.enable", seen: "exposedByDefault is false, and " + s.name + " has no traefik.enable: its labels are not read", fault: report.Label,
-					breaks: []string{report.EveryClient}, remedy: "write " + s.labelLine("traefik.enable", `"true"`), page: "docs/troubleshooting.md"})
+				c.breaks(s.place, "router", "traefik.enable", "exposedByDefault is false, and "+s.name+" has no traefik.enable: its labels are not read", "write "+s.labelLine("traefik.enable", `"true"`), "docs/troubleshooting.md")
 			}
 		}
 	}

@@ -32,17 +32,15 @@ func (c *checker) unguarded(t *tenant) {
 		if c.dropped(r) || c.isParent(r) {
 			continue
 		}
-		if c.guarded(r) {
-			if there(r.service) {
-				c.unseenGuard(r)
-			}
+		other := c.otherGuard(r)
+		if page := c.pageOf(r, there); page != "" && other == "" && (!there(r.service) || c.guarded(r)) {
+			once(r.place, finding{expected: each, seen: "router " + r.name + " shows what the server says where an error page is due (" + page + "): THE SERVER IS OPEN TO EVERYBODY", remedy: "name another service in " + page, page: "docs/routes.md"})
+		}
+		if !there(r.service) {
 			continue
 		}
-		other := c.otherGuard(r)
-		if !there(r.service) {
-			if page := c.pageOf(r, there); page != "" && other == "" {
-				once(r.place, finding{expected: each, seen: "router " + r.name + " shows what the server says where an error page is due (" + page + "): THE SERVER IS OPEN TO EVERYBODY", remedy: "name another service in " + page, page: "docs/routes.md"})
-			}
+		if c.guarded(r) {
+			c.unseenGuard(r)
 			continue
 		}
 		written := r.written("middlewares", t.title())
@@ -101,11 +99,16 @@ func sameServer(a, b string) bool {
 	return a == b || strings.HasPrefix(a, b) && strings.HasSuffix(b, ":") || strings.HasPrefix(b, a) && strings.HasSuffix(a, ":")
 }
 
-// pageOf is a middleware of a router that fetches error pages from the MCP server. Such a page is
-// asked for without a token, at a path that the middleware names.
+// pageOf is a middleware of a router, not behind the bouncer, that fetches error pages from the MCP
+// server. Such a page is asked for without a token, at a path that the middleware names, and where
+// the bouncer answers 401, too.
 func (c *checker) pageOf(r *router, there func(string) bool) string {
 	for _, name := range c.wholeChain(r) {
-		if m := c.middlewareNamed(name); m != nil && m.kind == "errors" && there(qualified(m.option("service").text, m.provider)) {
+		m := c.middlewareNamed(name)
+		if m != nil && c.ours(m) {
+			break
+		}
+		if m != nil && m.kind == "errors" && there(qualified(m.option("service").text, m.provider)) {
 			return name
 		}
 	}
