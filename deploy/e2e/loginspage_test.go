@@ -64,7 +64,7 @@ func TestLoginsPageIsTrue(t *testing.T) {
 	if len(blocks) != len(wants) {
 		t.Fatalf("the page has %d blocks of commands, and this table %d", len(blocks), len(wants))
 	}
-	variables := map[string]string{}
+	variables := map[string]string{"LOGGROUP": "/aws/lambda/mcpbouncer"}
 	for i, block := range blocks {
 		rig.WaitFor(t, block, func() error { // Traefik writes its access log a little later
 			out, err := d.s.run(block, variables)
