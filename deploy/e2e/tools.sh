@@ -109,7 +109,7 @@ redis/install.sh
 
 # The product itself: go decides what is stale, and relinks in a second.
 echo "e2e tools: building mcpbouncer"
-CGO_ENABLED=0 go -C "$root" build -trimpath -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
+CGO_ENABLED=0 go -C "$root" build -trimpath -tags lambda.norpc -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
 
 # The same for AWS Lambda, for the processor of this machine.
 go -C "$root" run ./deploy/lambda/zip -arch "$(go env GOARCH)" -o "$build/lambda.zip"

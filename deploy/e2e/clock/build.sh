@@ -36,4 +36,4 @@ cat >"$work/overlay.json" <<JSON
   "$environment": "$work/environment.go"
 }}
 JSON
-CGO_ENABLED=0 go -C "$root" build -trimpath -overlay "$work/overlay.json" -ldflags='-s -w' -o "$out" ./cmd/mcpbouncer
+CGO_ENABLED=0 go -C "$root" build -trimpath -tags lambda.norpc -overlay "$work/overlay.json" -ldflags='-s -w' -o "$out" ./cmd/mcpbouncer

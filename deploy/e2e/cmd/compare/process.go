@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,11 @@ func compareProcesses(sides [2]revision, dir string) (over int, err error) {
 	var binaries [2]string
 	for i := range sides {
 		binaries[i] = filepath.Join(dir, fmt.Sprint("sidecar", i))
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binaries[i], "./cmd/mcpbouncer")
+		tags, err := tagsOfImage(sides[i].root)
+		if err != nil {
+			return 0, err
+		}
+		build := exec.Command("go", "build", "-trimpath", "-tags", tags, "-ldflags=-s -w", "-o", binaries[i], "./cmd/mcpbouncer")
 		build.Dir, build.Env = sides[i].root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("cmd/mcpbouncer: %v: %s", err, out)
@@ -78,6 +83,18 @@ func compareProcesses(sides [2]revision, dir string) (over int, err error) {
 		}
 	}
 	return over, nil
+}
+
+// tagsOfImage are the tags that a revision builds its image with: none, or one.
+func tagsOfImage(root string) (string, error) {
+	file, err := os.ReadFile(filepath.Join(root, "deploy", "compose", "Dockerfile"))
+	if err != nil {
+		return "", err
+	}
+	if found := regexp.MustCompile(`-tags (\S+) .*/cmd/mcpbouncer`).FindSubmatch(file); found != nil {
+		return string(found[1]), nil
+	}
+	return "", nil
 }
 
 func medianOf(all []process, of func(process) float64) float64 {
