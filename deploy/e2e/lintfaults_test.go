@@ -36,6 +36,8 @@ type plantedFile struct {
 	// What real Traefik answers: ENTRYPOINT METHOD HOST/PATH → who.
 	answers map[string]string
 	log     string // what stands in Traefik's log
+	sidecar string // what stands in the sidecar's
+	shown   string // what stands on Traefik's dashboard
 }
 
 // plantedCompose is a good deployment. NN is the number of the case.
@@ -86,6 +88,13 @@ const (
 	wayPast      = "way past: router openNN leads to the same server without it: THE SERVER IS OPEN TO EVERYBODY"
 )
 
+// plantedSidecar is the sidecar as a service, at the address that it has here.
+const plantedSidecar = "  bouncerNN:\n    image: mcpbouncer\n    container_name: 127.0.0.1\n    environment: {BOUNCER_ENCRYPTION_KEY: \"${BOUNCER_ENCRYPTION_KEY:?}\"}\n"
+
+// secondTenant is the MCP server's container once more, by other names.
+var secondTenant = strings.NewReplacer("  wikiNN:", "  twoNN:", "routers.wikiNN", "routers.twoNN", "services.wikiNN", "services.twoNN", "mcpb-NN", "mcpb-twoNN", "cNN", "eNN").
+	Replace(plantedCompose[strings.Index(plantedCompose, "  wikiNN:"):])
+
 var plantedFiles = []plantedFile{
 	{name: "good", answers: map[string]string{atWiki: theBouncer, atMetadata: theDocument}},
 
@@ -95,6 +104,12 @@ var plantedFiles = []plantedFile{
 	{name: "number without quotes", change: []string{`"planted"`, "110169484474386276334"}, finding: "labels: label clientID", answers: map[string]string{atWiki: "503"}, log: "label clientID: "},
 	{name: "plain http", change: []string{"http://cNN.localhost/wiki", "http://cNN.example.com/wiki"}, finding: "labels: label publicURL", answers: map[string]string{atWiki: "503"}, log: "label publicURL: "},
 	{name: "label missing", change: []string{"      traefik.http." + ofMiddleware + "resource: \"wikiNN\"\n", ""}, finding: "labels: label resource", answers: map[string]string{atWiki: "503"}, log: "label resource: "},
+
+	{name: "secret in clear", change: []string{"env:PLANTED_CLIENT_SECRET", "GOCSPX-planted"}, finding: "secret: the client secret in clear, which Traefik's dashboard shows", answers: map[string]string{atWiki: theBouncer}, shown: "GOCSPX-planted"},
+	{name: "variable of the secret", change: []string{"env:PLANTED_CLIENT_SECRET", "env:OTHER_CLIENT_SECRET"}, more: plantedSidecar, finding: "secret: it is not there", answers: map[string]string{atMetadata: theDocument}, sidecar: "there is no client secret for the provider"},
+	{name: "one resource twice", more: secondTenant, finding: "tenants: mcpb-NN@docker has wikiNN too", answers: map[string]string{atMetadata: theDocument, strings.Replace(atMetadata, "cNN", "eNN", 1): theDocument}, sidecar: "another public URL for the same resource"},
+	{name: "containers are not read", change: []string{"      traefik.enable: \"true\"\n", ""}, finding: "router: exposedByDefault is false, and wikiNN has no traefik.enable", answers: map[string]string{atWiki: nobody}},
+	{name: "enabled by another word", change: []string{"traefik.enable: \"true\"", "traefik.enable: \"yes\""}, finding: "router: yes: Traefik reads no label of wikiNN", answers: map[string]string{atWiki: nobody}},
 
 	// Rules.
 	{name: "rule without documents", change: []string{"PathRegexp(`^(/\\.well-known/[a-z-]+)?/wiki(/|$$)`)", "PathPrefix(`/wiki`)"}, finding: "router: it misses /.well-known/oauth-protected-resource/wiki/mcp", answers: map[string]string{atMetadata: nobody, atWiki: theBouncer}},
@@ -163,6 +178,7 @@ var plantedFiles = []plantedFile{
 	{name: "such a page before the bouncer", change: []string{"middlewares: mcpb-NN@docker", "middlewares: pageNN,mcpb-NN@docker"}, labels: "middlewares.pageNN.errors.status: \"401\"\nmiddlewares.pageNN.errors.service: wikiNN\nmiddlewares.pageNN.errors.query: /wiki/mcp\n",
 		finding: "way past: router wikiNN shows what the server says where an error page is due (pageNN@docker)", answers: map[string]string{atWiki: "401 " + theServer}},
 	{name: "such a page behind the bouncer", change: []string{"middlewares: mcpb-NN@docker", "middlewares: mcpb-NN@docker,pageNN"}, labels: "middlewares.pageNN.errors.status: \"401\"\nmiddlewares.pageNN.errors.service: wikiNN\nmiddlewares.pageNN.errors.query: /wiki/mcp\n", answers: map[string]string{atWiki: theBouncer}},
+	{name: "a published port", change: []string{"    image: wiki\n", "    image: wiki\n    ports: [\"8000:PORT\"]\n"}, finding: "way past: service wikiNN publishes a port", answers: map[string]string{"direct POST oNN.localhost/wiki/mcp": theServer}},
 	{name: "a router of TCP", labels: "traefik.tcp.routers.openNN.rule: HostSNI(`oNN.localhost`)\ntraefik.tcp.routers.openNN.entrypoints: websecure\ntraefik.tcp.routers.openNN.tls: \"true\"\ntraefik.tcp.services.openNN.loadbalancer.server.port: \"PORT\"\n",
 		finding: "way past: router openNN of TCP leads to the same server past every middleware", answers: map[string]string{"websecure POST oNN.localhost/wiki/mcp": theServer}},
 	{name: "a router of TCP in a file", file: "tcp:\n  routers:\n    openNN: {rule: \"HostSNI(`oNN.localhost`)\", entryPoints: [websecure], service: openNN, tls: {}}\n  services:\n    openNN: {loadBalancer: {servers: [{address: \"127.0.0.1:PORT\"}]}}\n",
@@ -214,6 +230,7 @@ func newPlantedWorld(t *testing.T, planted []plantedFile) *plantedWorld {
 	}
 	w := &plantedWorld{World: &rig.World{Logs: &rig.Logs{}, Secrets: &rig.Secrets{}}, t: t, ports: ports, clients: map[string]*http.Transport{}}
 	keys := rig.Keygen(t, w.Secrets)
+	w.Keys = keys
 	w.sidecar = rig.StartReplica(t, w.Logs, "sidecar", map[string]string{"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "PLANTED_CLIENT_SECRET": "x"}, nil)
 	w.server = newWitness(t, "server")
 	at, err := url.Parse(w.server.url)
@@ -380,6 +397,16 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if p.sidecar != "" {
+				if err := inOneLine(w.Logs.Text("sidecar"), p.sidecar, "c"+number+".localhost"); err != nil {
+					t.Error(err)
+				}
+			}
+			if p.shown != "" {
+				if err := inOneLine(w.dashboard(), p.shown); err != nil {
+					t.Error(err)
+				}
+			}
 			r, found, open := w.reports[i], p.finding == "", false
 			for _, f := range r.Findings {
 				said := f.Check + ": " + f.Seen
@@ -399,4 +426,50 @@ func TestLintIsRightAboutFilesInRealTraefik(t *testing.T) {
 			}
 		})
 	}
+
+	// Last, as all of the world is of one hop key.
+	compose := strings.NewReplacer("NN", "0", "PORT", "8000", "SIDECAR", "http://"+w.sidecar.Addr).Replace(plantedCompose + plantedSidecar)
+	const line = "    environment: {BOUNCER_HOP_KEY: \"${BOUNCER_HOP_KEY:?}\"}\n"
+	other := rig.Keygen(t, w.Secrets)
+	for _, c := range []struct{ name, key, line, finding string }{
+		{"hop key missing", "", "", "it is not there: each login is answered 503"},
+		{"hop key of another master", other.Hop, "    environment: {BOUNCER_HOP_KEY: \"" + other.Hop + "\"}\n", "a hop key of another master: each login is answered 503"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.Traefik.Restart(t, c.key)
+			rig.WaitFor(t, "the labels", func() error {
+				said, err := w.ask("web POST c0.localhost/wiki/mcp")
+				if err == nil && said != theBouncer {
+					err = errors.New(said)
+				}
+				return err
+			})
+			if said, err := w.ask("web GET c0.localhost/.well-known/oauth-authorization-server/wiki"); err != nil || said != "503" {
+				t.Errorf("the document: %q %v", said, err)
+			}
+			file := filepath.Join(t.TempDir(), "compose.yaml")
+			text := strings.Replace(strings.Replace(compose, line, c.line, 1), "${BOUNCER_ENCRYPTION_KEY:?}", w.Keys.Encryption, 1)
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := lint.Run([]string{file})
+			if !slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return f.Wrong() && f.Check == "hop key" && f.Seen == c.finding }) {
+				t.Errorf("lint does not find it: %s %+v", r.Unable, r.Findings)
+			}
+		})
+	}
+}
+
+// dashboard is what Traefik shows of the middlewares.
+func (w *plantedWorld) dashboard() string {
+	resp, err := http.Get(w.api + "/api/rawdata")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
 }
