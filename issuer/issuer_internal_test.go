@@ -1,6 +1,9 @@
 package issuer
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +39,37 @@ func TestMetricsListEachEndpoint(t *testing.T) {
 	for _, r := range append(s.routes(), s.pageRoutes()...) {
 		if path, below := splitDocument(r.path); !slices.Contains(listed, path) {
 			t.Errorf("%s%s is not listed", path, below)
+		}
+	}
+}
+
+// A refusal whose cause the metrics do not list would be counted as other. The codes and words are
+// those in the source.
+func TestMetricsListEachCauseOfARefusal(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, found := metrics.Values("mcpbouncer_refusals_total", "cause"), map[string]bool{}
+	cause := regexp.MustCompile(`(?:badRequest\(|redirected\(|Code: +|\{(?:\w+\.)?[eE]rr\w+, )"([a-z_]+)"`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, m := range cause.FindAllStringSubmatch(string(text), -1) {
+			if found[m[1]] = true; !slices.Contains(listed, m[1]) {
+				t.Errorf("%s: %s is not listed", file, m[1])
+			}
+		}
+	}
+	// one of each form
+	for _, one := range []string{"invalid_grant", "consent_required", "not_found", "denied", "document_withdrawn"} {
+		if !found[one] {
+			t.Errorf("%s was not found in the source", one)
 		}
 	}
 }

@@ -176,6 +176,10 @@ func TestMetricsAllHappen(t *testing.T) {
 			m.clock.Add(time.Minute)
 			m.bad(m.refreshment(token), 400, "invalid_grant")
 		},
+		"client_not_allowed": func(m *measured) {
+			m.relabel(func(l *labels) { l.AllowedClients = []string{"https://elsewhere.example/client.json"} })
+			m.page()
+		},
 		"not_admitted": func(m *measured) {
 			token := m.login().text("refresh_token")
 			m.relabel(func(l *labels) { l.AllowedSubjects = []string{"nobody"} })
