@@ -200,5 +200,5 @@ func (a *dockerAPI) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		err, remedy = errors.New("nobody listens there"), "start Docker, or name its address with --docker=ADDRESS or DOCKER_HOST"
 	}
-	return fmt.Errorf("Docker's API at %s: %w: %s", a.address, err, remedy)
+	return fmt.Errorf("the Docker API at %s: %w: %s", a.address, err, remedy)
 }

@@ -217,7 +217,7 @@ func TestLintSaysWhyDockerCannotBeRead(t *testing.T) {
 	}
 	many := "[" + strings.TrimSuffix(strings.Repeat(`{"Id":"a"},`, maxContainers+1), ",") + "]"
 	for name, c := range map[string]struct{ address, why string }{
-		"no socket":         {"unix:///nowhere/docker.sock", "Docker's API at unix:///nowhere/docker.sock: there is no such socket: start Docker, or name its address with --docker=ADDRESS or DOCKER_HOST"},
+		"no socket":         {"unix:///nowhere/docker.sock", "the Docker API at unix:///nowhere/docker.sock: there is no such socket: start Docker, or name its address with --docker=ADDRESS or DOCKER_HOST"},
 		"nobody listens":    {"tcp://" + closed.Addr().String(), "nobody listens there: start Docker"},
 		"a web page":        {status(200, "<html>secret page</html>"), "answers GET /containers/json with 200, and not as a Docker API: name the address"},
 		"an object":         {status(200, "{}"), "not as a Docker API"},
