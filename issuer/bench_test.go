@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -265,4 +267,49 @@ func refreshChain(b *testing.B, w *world, clients int) {
 	}
 	wait.Wait()
 	b.ReportMetric(float64(b.N)/time.Since(begun).Seconds(), "/s")
+}
+
+// The benchmark brings a new identity assertion each time (RS256), from a client with a secret. A
+// grant of client_credentials with private_key_jwt (RS256 too) is its measure: each verifies one
+// signature and makes one.
+func BenchmarkIdentityAssertion(b *testing.B) {
+	w := benchWorld(b, func(w *world) { w.wiki.EnterpriseIssuers = []string{w.idp.Issuer} })
+	a := w.register(w.wiki.PublicURL, confidential)
+	benchmarkForms(b, w, a, func() url.Values {
+		return url.Values{"grant_type": {jwtBearerGrant}, "assertion": {w.idp.Assertion(a.base, a.id, nil, nil)}}
+	})
+}
+
+func BenchmarkClientCredentialsKey(b *testing.B) {
+	w := benchWorld(b, nil)
+	set := []byte(mustJSON(b, jwks(rsaKey().Public())))
+	a := w.machine(issuer.Machine{Subject: "ci", Scope: "mcp:read mcp:write"}, "private_key_jwt", set).withKey(jose.RS256, rsaKey())
+	benchmarkForms(b, w, a, func() url.Values { return clientCredentials })
+}
+
+// benchmarkForms sends token requests that are made beforehand.
+func benchmarkForms(b *testing.B, w *world, a *app, form func() url.Values) {
+	b.Helper()
+	const ahead = 500
+	h := w.replica()
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	b.ReportAllocs()
+	for done := 0; done < b.N; done += ahead {
+		b.StopTimer()
+		requests := make([]*http.Request, min(ahead, b.N-done))
+		for i := range requests {
+			made := a.tokenRequest(form())
+			r := httptest.NewRequest("POST", "/oauth/token", made.Body)
+			r.Header = made.Header
+			r.Header.Set("X-Mcpb-Hop", hop)
+			requests[i] = r
+		}
+		b.StartTimer()
+		for _, r := range requests {
+			rec := httptest.NewRecorder()
+			if h.ServeHTTP(rec, r); rec.Code != http.StatusOK {
+				b.Fatalf("status %d: %s", rec.Code, rec.Body)
+			}
+		}
+	}
 }
