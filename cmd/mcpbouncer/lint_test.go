@@ -41,12 +41,12 @@ func TestLintsCommandLine(t *testing.T) {
 		{[]string{toml}, report.StatusUnable, "TOML is not read: write the file as YAML, which Traefik takes as well", 0},
 		{[]string{static}, report.StatusFound, "localPlugins", 0},
 		{[]string{static, "--json"}, report.StatusFound, `"check": "plugin"`, 0},
-		{[]string{"--docker"}, report.StatusFound, "checks of the containers of " + address, 1},
+		{[]string{"--docker"}, report.StatusFound, "the containers of " + address + ": ", 1},
 		{[]string{"--docker", "--json"}, report.StatusFound, `"check": "tenants"`, 1},
-		{[]string{"--docker=" + docker.URL}, report.StatusFound, "checks of the containers of " + docker.URL, 1},
-		{[]string{"--docker", docker.URL, static}, report.StatusFound, "checks of " + static + ", the containers of " + docker.URL, 1},
-		{[]string{static, "--docker"}, report.StatusFound, "checks of " + static + ", the containers of " + address, 1},
-		{[]string{"--docker=false", static}, report.StatusFound, "checks of " + static + ", ", 0},
+		{[]string{"--docker=" + docker.URL}, report.StatusFound, "the containers of " + docker.URL + ": ", 1},
+		{[]string{"--docker", docker.URL, static}, report.StatusFound, static + ", the containers of " + docker.URL + ": ", 1},
+		{[]string{static, "--docker"}, report.StatusFound, static + ", the containers of " + address + ": ", 1},
+		{[]string{"--docker=false", static}, report.StatusFound, "\n" + static + ": ", 0},
 		{[]string{"--help"}, report.StatusGood, "usage: mcpbouncer lint", 0},
 	} {
 		asked = 0

@@ -139,7 +139,6 @@ func (d *doctor) documents(ctx context.Context) {
 		}
 		f.Check, f.Expected, f.Breaks = kinds[at]+" at "+report.Printable(withoutQuery(at), 200), "200 with a JSON object", breaks(failed[at])
 		if old[at] {
-			f.Breaks, f.Hinders = nil, f.Breaks
 			f.Note, f.Fault, f.Remedy, f.Page = true, "", "a host of its own, or the rule for the root, serves them too", "docs/clients.md#clients-that-look-at-the-root-only"
 		}
 		d.found(&f)

@@ -29,7 +29,7 @@ note  stream: seen nothing without a token
 
 BREAKS every client: challenge
 
-3 checks of https://mcp.example.com/wiki, 1 wrong, 1 notes
+https://mcp.example.com/wiki: 3 checks, 1 wrong, 1 note
 Begin with challenge (fault: label): name the middleware in the label (docs/routes.md)
 `
 	if out.String() != want {
@@ -45,9 +45,9 @@ func TestReportEndsWithWhatToBeginWith(t *testing.T) {
 		findings []report.Finding
 		ends     string
 	}{
-		{[]report.Finding{part, wrong}, "\nBREAKS Claude: challenge\nBREAKS Codex: CORS, challenge\n\n2 checks of x, 2 wrong, 0 notes\nBegin with challenge (fault: label): name the middleware in the label (docs/routes.md)\n"},
-		{[]report.Finding{part}, "\nworks  Claude\nBREAKS Codex: CORS\n\n1 checks of x, 1 wrong, 0 notes\nBegin with CORS (fault: traefik): name the middleware in the label\n"},
-		{nil, "\nworks  Claude\nworks  Codex\n\n0 checks of x, 0 wrong, 0 notes\n"},
+		{[]report.Finding{part, wrong}, "\nBREAKS Claude: challenge\nBREAKS Codex: CORS, challenge\n\nx: 2 wrong\nBegin with challenge (fault: label): name the middleware in the label (docs/routes.md)\n"},
+		{[]report.Finding{part}, "\nworks  Claude\nBREAKS Codex: CORS\n\nx: 1 wrong\nBegin with CORS (fault: traefik): name the middleware in the label\n"},
+		{nil, "\nworks  Claude\nworks  Codex\n\nx: nothing wrong\n"},
 	} {
 		r := &report.Report{Subject: "x"}
 		r.Add(c.findings...)
@@ -55,6 +55,25 @@ func TestReportEndsWithWhatToBeginWith(t *testing.T) {
 		var out bytes.Buffer
 		if err := r.WriteText(&out); err != nil || !strings.HasSuffix(out.String(), c.ends) {
 			t.Errorf("%v: got\n%s\nwant at its end\n%s", err, out.String(), c.ends)
+		}
+	}
+}
+
+func TestReportSumsUpInOneLine(t *testing.T) {
+	good, note := report.Finding{Check: "clock"}, report.Finding{Check: "stream", Note: true}
+	for want, r := range map[string]report.Report{
+		"x: nothing wrong":                                    {},
+		"x: nothing wrong, 1 note":                            {Findings: []report.Finding{note}},
+		"x: 1 check, nothing wrong":                           {Findings: []report.Finding{good}},
+		"x: 3 checks, 1 wrong, 1 note":                        {Findings: []report.Finding{good, wrong, note}},
+		"x: 2 wrong, 2 notes":                                 {Findings: []report.Finding{wrong, note, wrong, note}},
+		"x: could not go on: no such host":                    {Unable: "no such host"},
+		"x: could not go on: no such host, 2 checks, 1 wrong": {Findings: []report.Finding{good, wrong}, Unable: "no such host"},
+	} {
+		r.Subject = "x"
+		var out bytes.Buffer
+		if err := r.WriteText(&out); err != nil || !strings.HasSuffix(out.String(), "\n"+want+"\n") {
+			t.Errorf("%v: got\n%s\nwant at its end\n%s", err, out.String(), want)
 		}
 	}
 }

@@ -38,11 +38,15 @@ func (r *Report) WriteText(out io.Writer) error {
 type Text struct {
 	out    io.Writer
 	colour bool
-	err    error
+	// tall gives fault and remedy lines of their own, for a person at a terminal. Anywhere else a
+	// finding is one line, which grep finds whole.
+	tall bool
+	err  error
 }
 
 func NewText(out io.Writer) *Text {
-	return &Text{out: out, colour: Terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	terminal := Terminal(out)
+	return &Text{out: out, tall: terminal, colour: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 const (
@@ -64,7 +68,8 @@ func (t *Text) write(text string) {
 	}
 }
 
-// Finding writes one line.
+// Finding writes one line; at a terminal, up to three. Lines are not broken further, so that what a
+// remedy says to write can be copied.
 func (t *Text) Finding(f Finding) {
 	f = f.printable()
 	var b strings.Builder
@@ -91,19 +96,28 @@ func (t *Text) Finding(f Finding) {
 	if f.Seen != "" {
 		parts = append(parts, "seen "+f.Seen)
 	}
+	var whose []string
 	if f.Fault != "" {
-		parts = append(parts, "fault: "+string(f.Fault))
+		whose = append(whose, "fault: "+string(f.Fault))
 	}
 	if len(f.Breaks) > 0 {
-		parts = append(parts, "breaks: "+strings.Join(f.Breaks, ", "))
+		whose = append(whose, "breaks: "+strings.Join(f.Breaks, ", "))
 	}
 	if len(f.Hinders) > 0 {
-		parts = append(parts, "hinders: "+strings.Join(f.Hinders, ", "))
+		whose = append(whose, "hinders: "+strings.Join(f.Hinders, ", "))
+	}
+	rows := []string{strings.Join(parts, "; ")}
+	if len(whose) > 0 {
+		rows = append(rows, strings.Join(whose, "; "))
 	}
 	if f.Remedy != "" {
-		parts = append(parts, "remedy: "+f.Remedy)
+		rows = append(rows, "remedy: "+f.Remedy)
 	}
-	b.WriteString(strings.Join(parts, "; "))
+	between := "; "
+	if t.tall {
+		between = "\n      "
+	}
+	b.WriteString(strings.Join(rows, between))
 	if f.Page != "" {
 		b.WriteString(" (" + f.Page + ")")
 	}
@@ -130,19 +144,7 @@ func (t *Text) End(r *Report) {
 			t.write(t.paint(red, "BREAKS") + " " + v.Client + ": " + Printable(strings.Join(v.Why, ", "), maxText) + "\n")
 		}
 	}
-	wrong, notes := 0, 0
-	for _, f := range r.Findings {
-		if f.Wrong() {
-			wrong++
-		} else if f.Note {
-			notes++
-		}
-	}
-	sum := fmt.Sprintf("%d checks of %s, %d wrong, %d notes", len(r.Findings), Printable(r.Subject, maxText), wrong, notes)
-	if r.Unable != "" {
-		sum += "; could not go on: " + Printable(r.Unable, maxText)
-	}
-	t.write("\n" + sum + "\n")
+	t.write("\n" + r.sum() + "\n")
 	// What is at the end of a terminal is read first.
 	if f, ok := r.first(); ok && len(r.Verdicts) > 0 {
 		f = f.printable()
@@ -152,6 +154,42 @@ func (t *Text) End(r *Report) {
 		}
 		t.write(begin + "\n")
 	}
+}
+
+// sum is the report in one line: what was looked at, and what that came to. lint tells of faults
+// alone, so there the number of its findings is no number of checks.
+func (r *Report) sum() string {
+	wrong, notes := 0, 0
+	for _, f := range r.Findings {
+		if f.Wrong() {
+			wrong++
+		} else if f.Note {
+			notes++
+		}
+	}
+	var parts []string
+	if r.Unable != "" {
+		parts = append(parts, "could not go on: "+Printable(r.Unable, maxText))
+	}
+	if n := len(r.Findings); n > wrong+notes {
+		parts = append(parts, count(n, "check"))
+	}
+	if wrong > 0 {
+		parts = append(parts, fmt.Sprint(wrong, " wrong"))
+	} else if r.Unable == "" {
+		parts = append(parts, "nothing wrong")
+	}
+	if notes > 0 {
+		parts = append(parts, count(notes, "note"))
+	}
+	return Printable(r.Subject, maxText) + ": " + strings.Join(parts, ", ")
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // oneReason is why no client works, where it is the same for all.
