@@ -20,21 +20,29 @@ import (
 
 const usage = `usage: mcpbouncer [command]
 
+Run it
   serve         answer requests (the default)
-  keygen        print a new master secret and its hop key
-  hop-key       print the hop key of BOUNCER_ENCRYPTION_KEY
-  seal-secret   seal an upstream client secret for a label: --issuer URL --client-id ID < secret
-  client create make a client_id and secret for one tenant; --help lists the flags
-  key create    make a bearer key for one tenant, for programs that can only send a header; --help lists the flags
-  inspect       explain an access token, a sealed value, a hop header or a deny document: inspect < VALUE; --help lists the flags
-  deny          end logins, clients, people or keys before their time: edits a deny document; --help lists how
-  logins        say who is logged in, from the sidecar's log: logins [LOG...] < LOG; --help lists the flags
-  doctor        walk the way of MCP clients to a server, and say where it ends and why: doctor URL; --help lists the flags
-  who           say which pseudonym of the log is which person: who < LOG; --help lists the flags
-  lint          read a deployment's files or containers, and say what is wrong: lint FILE...; --help lists the flags
-  healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health; --json as it was sent
+  healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health (--json)
   version       print the version
 
+Look at it
+  lint          what is wrong with these files or containers? lint FILE...
+  doctor        why can a client not connect, or log in? doctor URL
+  logins        who is logged in? logins < LOG
+  who           which pseudonym of the log is which person? who < LOG
+  inspect       what is this token, sealed value, hop header or deny document? inspect < VALUE
+
+Give access and take it
+  client create make a client_id and secret for one tenant
+  key create    make a bearer key for one tenant, for programs that can only send a header
+  deny          end logins, clients, people or keys before their time: edits a deny document
+
+Keys and secrets
+  keygen        print a new master secret and its hop key
+  hop-key       print the hop key of BOUNCER_ENCRYPTION_KEY
+  seal-secret   seal a client secret of the provider for a label: --issuer URL --client-id ID < secret
+
+mcpbouncer COMMAND --help lists the flags of a command.
 docs/configuration.md lists the environment variables.
 `
 
