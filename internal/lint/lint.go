@@ -80,6 +80,8 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 type checker struct {
 	*deployment
 	tenants  []*tenant
+	drops    map[*router]bool
+	ways     map[*router][][]*router
 	findings []report.Finding
 }
 

@@ -178,16 +178,25 @@ func (r *router) weight() int {
 
 // ruleOf is a router's rule, together with those of the routers that it stands below.
 func (c *checker) ruleOf(r *router) (rule, error) {
-	switch {
-	case c.syntaxOf(r) == "v2", r.rule.text == "" && r.provider == "docker":
-		return unknowable, nil // read in another way, or made by Traefik
+	all := []rule{}
+	for _, at := range c.paths(r)[0] {
+		if c.syntaxOf(at) == "v2" || at.rule.text == "" && at.provider == "docker" {
+			all = append(all, unknowable) // read in another way, or made by Traefik
+			continue
+		}
+		own, err := parseRule(at.rule.text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, own)
 	}
-	own, err := parseRule(r.rule.text)
-	if root := c.root(r); err == nil && root != r {
-		above, err := c.ruleOf(root)
-		return func(q request) answer { return min(above(q), own(q)) }, err
-	}
-	return own, err
+	return func(q request) answer {
+		least := yes
+		for _, one := range all {
+			least = min(least, one(q))
+		}
+		return least
+	}, nil
 }
 
 func (c *checker) syntaxOf(r *router) string {
@@ -199,6 +208,18 @@ func (c *checker) syntaxOf(r *router) string {
 
 // dropped says whether Traefik is known to use a router not at all.
 func (c *checker) dropped(r *router) bool {
+	known, asked := c.drops[r]
+	if !asked {
+		if c.drops == nil {
+			c.drops = map[*router]bool{}
+		}
+		known = c.isDropped(r)
+		c.drops[r] = known
+	}
+	return known
+}
+
+func (c *checker) isDropped(r *router) bool {
 	if c.broken(r.owner) || r.priority > math.MaxInt-1000 && len(r.parents) == 0 || c.twice(r) || c.nowhere(r) || c.noService(r) != "" {
 		return true
 	}

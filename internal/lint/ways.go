@@ -12,10 +12,10 @@ import (
 func (c *checker) unguarded(t *tenant) {
 	servers := []string{}
 	for _, r := range t.routers {
-		servers = append(servers, c.serversOf(r.service, 0)...)
+		servers = append(servers, c.serversOf(r.service)...)
 	}
 	there := func(service string) bool {
-		return slices.ContainsFunc(c.serversOf(service, 0), func(s string) bool {
+		return slices.ContainsFunc(c.serversOf(service), func(s string) bool {
 			return slices.ContainsFunc(servers, func(g string) bool { return sameServer(s, g) })
 		})
 	}
@@ -74,21 +74,23 @@ func (c *checker) unguarded(t *tenant) {
 
 // serversOf are HOST:PORT of a service's servers, those of its parts too. A container goes by the
 // name of its service in Compose.
-func (c *checker) serversOf(service string, depth int) []string {
-	list := []string{}
-	for _, server := range c.backends[service] {
-		host, port, _ := strings.Cut(server, ":")
-		for _, s := range c.services {
-			if s.called(host) {
-				server = s.name + ":" + port
+func (c *checker) serversOf(service string) []string {
+	list, seen := []string{}, map[string]bool{}
+	for ask := []string{service}; len(ask) > 0; ask = ask[1:] {
+		if seen[ask[0]] {
+			continue
+		}
+		seen[ask[0]] = true
+		for _, server := range c.backends[ask[0]] {
+			host, port, _ := strings.Cut(server, ":")
+			for _, s := range c.services {
+				if s.called(host) {
+					server = s.name + ":" + port
+				}
 			}
+			list = append(list, server)
 		}
-		list = append(list, server)
-	}
-	if depth < 10 {
-		for _, part := range c.parts[service] {
-			list = append(list, c.serversOf(part, depth+1)...)
-		}
+		ask = append(ask, c.parts[ask[0]]...)
 	}
 	return list
 }
@@ -117,7 +119,7 @@ func (c *checker) pageOf(r *router, there func(string) bool) string {
 
 // guarded says whether nobody passes a router without this plugin, wherever it listens.
 func (c *checker) guarded(r *router) bool {
-	for _, path := range c.paths(r, 0) {
+	for _, path := range c.paths(r) {
 		chain := []string{}
 		for _, at := range path {
 			chain = append(chain, c.chainOf(at)...)
@@ -242,27 +244,54 @@ func (c *checker) meet(a, b *router) bool {
 	return here == nil || there == nil || slices.ContainsFunc(here, func(name string) bool { return slices.Contains(there, name) })
 }
 
+// maxPaths bounds the ways to a router, as each router may stand below all others.
+const maxPaths = 100
+
 // paths are the ways from an entry point to a router: itself, below the routers that it stands
 // below. A request comes by the middlewares of them all.
-func (c *checker) paths(r *router, depth int) [][]*router {
-	list := [][]*router{}
-	for _, other := range c.routers {
-		if depth < 10 && other != r && slices.Contains(r.parents, qualified(other.name, other.provider)) {
-			for _, above := range c.paths(other, depth+1) {
-				list = append(list, append(above, r))
-			}
+func (c *checker) paths(r *router) [][]*router {
+	if c.ways[r] == nil {
+		if c.ways == nil {
+			c.ways = map[*router][][]*router{}
 		}
+		c.ways[r] = c.findPaths(r)
 	}
-	if len(list) == 0 {
-		return [][]*router{{r}}
-	}
-	return list
+	return c.ways[r]
 }
 
-func (c *checker) root(r *router) *router { return c.paths(r, 0)[0][0] }
+func (c *checker) findPaths(r *router) [][]*router {
+	done, open := [][]*router{}, [][]*router{{r}}
+	for len(open) > 0 && len(done)+len(open) < maxPaths {
+		path := open[0]
+		open = open[1:]
+		above := 0
+		for _, name := range path[0].parents {
+			if parent := c.routerNamed(name); parent != nil && !slices.Contains(path, parent) {
+				open = append(open, append([]*router{parent}, path...))
+				above++
+			}
+		}
+		if above == 0 {
+			done = append(done, path)
+		}
+	}
+	return append(done, open...)
+}
+
+func (c *checker) routerNamed(name string) *router {
+	for _, r := range c.routers {
+		if qualified(r.name, r.provider) == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func (c *checker) root(r *router) *router { return c.paths(r)[0][0] }
 
 func (c *checker) isParent(r *router) bool {
-	return slices.ContainsFunc(c.routers, func(other *router) bool { return slices.Contains(other.parents, qualified(r.name, r.provider)) })
+	name := qualified(r.name, r.provider)
+	return slices.ContainsFunc(c.routers, func(other *router) bool { return slices.Contains(other.parents, name) })
 }
 
 // chainAt are the middlewares of an entry point, which stand in front of every router's.
@@ -278,7 +307,7 @@ func (c *checker) chainAt(entry string) []string {
 
 // wholeChain are the middlewares that a request comes by at a router's first entry point, in order.
 func (c *checker) wholeChain(r *router) []string {
-	path := c.paths(r, 0)[0]
+	path := c.paths(r)[0]
 	chain := c.chainAt(c.listens(path[0])[0])
 	for _, at := range path {
 		chain = append(chain, c.chainOf(at)...)

@@ -3,6 +3,7 @@ package lint
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,5 +165,24 @@ func TestLintNamesWhatTraefikLeavesOut(t *testing.T) {
 		if !hasLine(lines(r), c.begins, c.remedy) {
 			t.Errorf("%s: %s %q", name, r.Unable, lines(r))
 		}
+	}
+}
+
+// Routers that all stand below each other, and services that are all made of each other.
+func TestLintEndsWithRoutersBelowEachOther(t *testing.T) {
+	routers, services, names := "", "", []string{}
+	for i := range 200 {
+		names = append(names, "r"+strconv.Itoa(i))
+	}
+	all := strings.Join(names, ", ")
+	for _, name := range names {
+		routers += "    " + name + ": {rule: \"Host(`a.example.com`)\", service: " + name + ", parentRefs: [" + all + "]}\n"
+		services += "    " + name + ": {weighted: {services: [{name: " + strings.Join(names[:60], "}, {name: ") + "}]}}\n"
+	}
+	services += "    s: {loadBalancer: {servers: [{url: \"http://wiki:8000\"}]}}\n    r0x: {weighted: {services: [{name: s}, {name: r0}]}}\n"
+	r := lintText(t, "http:\n  middlewares:\n    one: {plugin: {mcpbouncer: {resource: a}}}\n  routers:\n    own: {rule: \"Host(`a.example.com`)\", service: s, middlewares: [one]}\n"+
+		"    open: {rule: \"Host(`b.example.com`)\", service: r0x}\n"+routers+"  services:\n"+services)
+	if !hasLine(lines(r), "WRONG way past: router open") {
+		t.Errorf("%s %.500q", r.Unable, lines(r))
 	}
 }
