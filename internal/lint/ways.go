@@ -33,7 +33,7 @@ func (c *checker) unguarded(t *tenant) {
 			continue
 		}
 		other := c.otherGuard(r)
-		if page := c.pageOf(r, there); page != "" && other == "" && (!there(r.service) || c.guarded(r)) {
+		if page := c.pageOf(r, there); page != "" && (!there(r.service) || other != "" || c.guarded(r)) {
 			once(r.place, finding{expected: each, seen: "router " + r.name + " shows what the server says where an error page is due (" + page + "): THE SERVER IS OPEN TO EVERYBODY", remedy: "name another service in " + page, page: "docs/routes.md"})
 		}
 		if !there(r.service) {
@@ -101,13 +101,13 @@ func sameServer(a, b string) bool {
 	return a == b || strings.HasPrefix(a, b) && strings.HasSuffix(b, ":") || strings.HasPrefix(b, a) && strings.HasSuffix(a, ":")
 }
 
-// pageOf is a middleware of a router, not behind the bouncer, that fetches error pages from the MCP
-// server. Such a page is asked for without a token, at a path that the middleware names, and where
-// the bouncer answers 401, too.
+// pageOf is a middleware of a router, not behind the bouncer or another guard, that fetches error
+// pages from the MCP server. Such a page is asked for without a token, at a path that the
+// middleware names, and where a guard behind it answers 401 or 403, too.
 func (c *checker) pageOf(r *router, there func(string) bool) string {
 	for _, name := range c.wholeChain(r) {
 		m := c.middlewareNamed(name)
-		if m != nil && c.ours(m) {
+		if m != nil && (c.ours(m) || m.asks()) {
 			break
 		}
 		if m != nil && m.kind == "errors" && there(qualified(m.option("service").text, m.provider)) {
@@ -160,19 +160,22 @@ func (c *checker) guards(name string, root *router, entry *tree) bool {
 // bouncer may be meant.
 func (c *checker) otherGuard(r *router) string {
 	for _, name := range c.wholeChain(r) {
-		m := c.middlewareNamed(name)
-		if m == nil || !slices.Contains([]string{"basicauth", "digestauth", "forwardauth", "ipallowlist", "ipwhitelist", "redirectregex"}, m.kind) {
-			continue
-		}
-		everybody := slices.ContainsFunc(strings.Split(m.option("sourceRange").text, ","), func(text string) bool {
-			block, err := netip.ParsePrefix(strings.TrimSpace(text))
-			return err == nil && block.Bits() <= 1 // two halves are everybody, too
-		})
-		if !everybody {
+		if m := c.middlewareNamed(name); m != nil && m.asks() {
 			return m.kind
 		}
 	}
 	return ""
+}
+
+func (m *middleware) asks() bool {
+	if !slices.Contains([]string{"basicauth", "digestauth", "forwardauth", "ipallowlist", "ipwhitelist", "redirectregex"}, m.kind) {
+		return false
+	}
+	everybody := slices.ContainsFunc(strings.Split(m.option("sourceRange").text, ","), func(text string) bool {
+		block, err := netip.ParsePrefix(strings.TrimSpace(text))
+		return err == nil && block.Bits() <= 1 // two halves are everybody, too
+	})
+	return !everybody
 }
 
 // speaksTLS says whether a router takes https, by itself or by one of its entry points.
