@@ -2,11 +2,14 @@ package issuer_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
@@ -211,5 +214,46 @@ func TestWorkloadIssuersAreNoLoginProviders(t *testing.T) {
 	page := b.Decide(b.Get(w.register(w.wiki.PublicURL, nil).authorizeURL()), "allow")
 	if page.Status != 503 || !strings.Contains(w.log.String(), "authorization_endpoint is not an https URL") {
 		t.Errorf("%d %s", page.Status, w.log.last())
+	}
+}
+
+// Nobody needs a client to bring a JWT here. However many somebody makes up, the issuer is asked
+// for its keys now and then only; and a key that it has just changed is read soon.
+func TestMadeUpWorkloadsDoNotDriveTheirIssuer(t *testing.T) {
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), nil)
+	madeUp := func(kid any) string {
+		now := w.clock.Now().Unix()
+		return sign(t, jose.RS256, rsaKey(), map[string]any{"iss": ci.Issuer, "sub": "x", "aud": w.wiki.PublicURL, "exp": now + 60, "repository": "acme/wiki"}, map[string]any{"typ": "JWT", "kid": kid})
+	}
+	w.bring(madeUp("first")).wants(t, 400, "invalid_grant")
+	_, before, _ := ci.Counts()
+	for i := range 20 {
+		if r := w.bring(madeUp(fmt.Sprint(i))); r.Status != 503 || r.Header.Get("Retry-After") == "" {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		w.bring(madeUp(nil)).wants(t, 400, "invalid_grant")
+	}
+	w.bring(workloadToken(ci, nil)).wants(t, 200, "")
+	ci.RotateKeys()
+	if r := w.bring(workloadToken(ci, nil)); r.Status != 503 {
+		t.Errorf("a new key: %d %s", r.Status, r.Body)
+	}
+	if _, after, _ := ci.Counts(); after != before || before > 1 {
+		t.Errorf("%d fetches, then %d", before, after-before)
+	}
+	w.clock.Add(10 * time.Second)
+	w.bring(workloadToken(ci, nil)).wants(t, 200, "")
+
+	ci.RotateKeys()
+	ci.Be(issuertest.Behaviour{KeysStatus: 503})
+	w.clock.Add(10 * time.Second)
+	_, before, _ = ci.Counts()
+	for range 20 {
+		if r := w.bring(workloadToken(ci, nil)); r.Status != 503 {
+			t.Errorf("no keys: %d %s", r.Status, r.Body)
+		}
+	}
+	if _, after, _ := ci.Counts(); after-before > 3 {
+		t.Errorf("%d fetches of keys that cannot be had", after-before)
 	}
 }

@@ -39,6 +39,9 @@ const (
 	keysTried = 16
 	// oddKeysNamed bounds the lines in the log about one set.
 	oddKeysNamed = 10
+	// strangersPause is how long a set is not fetched again for what strangers bring: otherwise
+	// each JWT that somebody makes up would be a request to the issuer, until it answers nobody.
+	strangersPause = 10 * time.Second
 )
 
 // keySet is the set at one jwks_uri. It is safe for concurrent use.
@@ -46,9 +49,10 @@ type keySet struct {
 	all         *Providers
 	issuer, url string
 
-	mu    sync.Mutex    // guards last and fetch for one access
+	mu    sync.Mutex    // guards what follows for one access
 	last  *providerKeys // nil before the first that could be read
 	fetch *keyFetch     // under way; nil if there is none
+	asked time.Time     // when the newest fetch began
 }
 
 type keyFetch struct {
@@ -93,6 +97,32 @@ func (k *keySet) verify(ctx context.Context, token *signedToken, anyKey bool) ([
 	return payload, err
 }
 
+// verifyStrangers is verify for a JWT that anybody may have made up. It fetches the set once in
+// strangersPause, and a key that is not known until then cannot be read.
+func (k *keySet) verifyStrangers(ctx context.Context, token *signedToken) ([]byte, error) {
+	k.mu.Lock()
+	last, mayAsk := k.last, k.fetch != nil || k.all.Now().Sub(k.asked).Abs() >= strangersPause
+	k.mu.Unlock()
+	err := fmt.Errorf("%w: they were asked for just now", errKeysUnread)
+	if last != nil {
+		var payload []byte
+		if payload, err = k.verifiedBy(last, token, false); err == nil {
+			return payload, nil
+		}
+	}
+	if mayAsk {
+		fresh, failed := k.refetch(ctx)
+		if failed != nil {
+			return nil, failed
+		}
+		return k.verifiedBy(fresh, token, false)
+	}
+	if errors.Is(err, errKeyNotThere) { // it may have come since
+		return nil, fmt.Errorf("%w again so soon: %w", errKeysUnread, err)
+	}
+	return nil, err
+}
+
 func (k *keySet) verifiedBy(keys *providerKeys, token *signedToken, anyKey bool) ([]byte, error) {
 	payload, signer, err := keys.verify(token, anyKey)
 	if err == nil && token.kid != "" && signer != token.kid && k.all.oddKeys.First(k.issuer, "another kid", token.kid, signer) {
@@ -115,7 +145,7 @@ func (k *keySet) refetch(ctx context.Context) (*providerKeys, error) {
 	}
 	// This error is for those who wait, should ask panic.
 	mine := &keyFetch{done: make(chan struct{}), err: errKeysUnread}
-	k.fetch = mine
+	k.fetch, k.asked = mine, k.all.Now()
 	k.mu.Unlock()
 	defer func() {
 		k.mu.Lock()
