@@ -160,6 +160,12 @@ func presentedCredentials(r *http.Request, form url.Values) (credentials, error)
 	return p, nil
 }
 
+// bringsCredentials says whether a request proves a client, or tries to. A client_id proves none.
+func bringsCredentials(r *http.Request, form url.Values) bool {
+	p, err := presentedCredentials(r, form)
+	return err != nil || p.secret != "" || p.assertion != ""
+}
+
 // authenticated wraps an endpoint where a client authenticates. The log names the client with each
 // refusal there.
 func (s *Issuer) authenticated(endpoint func(http.ResponseWriter, *http.Request, *tenant, client, url.Values) error) func(http.ResponseWriter, *http.Request, *tenant) error {

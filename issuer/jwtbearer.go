@@ -137,13 +137,17 @@ func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values) (toke
 		// One login for as long as the issuer names it so: what ends that login ends the workload.
 		Login: [16]byte(hash[:16]), Born: s.Now().Unix(),
 	}
+	c := client{id: workloadClient + iss}
+	if err := s.clientDenied(ctx, c.id); err != nil {
+		return none(ofClient(c.id, err))
+	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return none(err)
 	}
 	if err := t.givesScope(g, form.Get("scope")); err != nil {
 		return none(err)
 	}
-	return s.issue(t, client{id: workloadClient + iss}, renewal{grant: g}, form.Get("scope"), "jwt-bearer")
+	return s.issue(t, c, renewal{grant: g}, form.Get("scope"), "jwt-bearer")
 }
 
 // workloadClient stands before the issuer in the client_id of a workload's access token. No client

@@ -173,6 +173,8 @@ func TestIdentityAssertionsThatAreRefused(t *testing.T) {
 		{"not yet", claim("nbf", minutes(7)), "it is from the future"},
 		{"exp is a text", claim("exp", "soon"), "exp is a string"},
 		{"scope is a number", claim("scope", 5), "scope is a number"},
+		{"bound to a key", claim("cnf", map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}), "it is bound to a key (cnf)"},
+		{"with authorization details", claim("authorization_details", []any{map[string]any{"type": "read"}}), "it has authorization_details"},
 		{"garbage", func(*world, *app, *issuertest.Provider) string { return "x.y.z" }, "malformed"},
 		{"encrypted", func(*world, *app, *issuertest.Provider) string { return "e30.e30.e30.e30.e30" }, "it is encrypted"},
 		{"too long", func(*world, *app, *issuertest.Provider) string { return strings.Repeat("x", 17<<10) }, "longer than 16384 characters"},

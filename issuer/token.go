@@ -30,9 +30,19 @@ func (s *Issuer) tokenEndpoint(w http.ResponseWriter, r *http.Request, t *tenant
 	if err != nil {
 		return err
 	}
-	if !t.bringsWorkload(form) {
+	switch {
+	case !t.bringsWorkload(form):
 		return s.authenticated(s.token)(w, r, t)
+	case bringsCredentials(r, form):
+		// They are not needed, and must be good where they come (RFC 7523 §3.1).
+		return s.authenticated(func(w http.ResponseWriter, r *http.Request, t *tenant, _ client, form url.Values) error {
+			return s.workloadToken(w, r, t, form)
+		})(w, r, t)
 	}
+	return s.workloadToken(w, r, t, form)
+}
+
+func (s *Issuer) workloadToken(w http.ResponseWriter, r *http.Request, t *tenant, form url.Values) error {
 	resp, err := s.workload(r.Context(), t, form)
 	if err != nil {
 		return err

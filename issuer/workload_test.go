@@ -14,6 +14,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // newWorkloads returns a world and an issuer of workloads' tokens, for some of which it has rules.
@@ -140,6 +141,7 @@ func TestWorkloadsThatAreRefused(t *testing.T) {
 		{"from the future", func(w *world, ci *issuertest.Provider) string {
 			return workloadToken(ci, map[string]any{"nbf": at(w, 7)})
 		}, "invalid_grant", "from the future"},
+		{"bound to a key", claims(map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), "invalid_grant", "it is bound to a key (cnf)"},
 		{"about nobody", claims(map[string]any{"sub": nil}), "invalid_grant", "sub is missing"},
 		{"an access token", func(w *world, ci *issuertest.Provider) string {
 			return ci.Assertion(w.wiki.PublicURL, "", map[string]any{"repository": "acme/wiki", "environment": "prod"}, map[string]any{"typ": "at+jwt"})
@@ -194,7 +196,10 @@ func TestWorkloadsEndByTheDenyDocument(t *testing.T) {
 	f.write(t, `{"v":1,"serial":3,"families":{"`+sid+`":""}}`)
 	w.clock.Add(time.Hour)
 	w.bring(token()).wants(t, 400, "invalid_grant")
-	f.write(t, `{"v":1,"serial":4}`)
+	f.write(t, `{"v":1,"serial":4,"clients":{"`+sealing.Fingerprint("workload:"+ci.Issuer)+`":""}}`)
+	w.clock.Add(time.Hour)
+	w.bring(token()).wants(t, 401, "invalid_client")
+	f.write(t, `{"v":1,"serial":5}`)
 	w.clock.Add(time.Hour)
 	w.bring(token()).wants(t, 200, "")
 	ci.Be(issuertest.Behaviour{DiscoveryStatus: 503})
@@ -256,4 +261,25 @@ func TestMadeUpWorkloadsDoNotDriveTheirIssuer(t *testing.T) {
 	if _, after, _ := ci.Counts(); after-before > 3 {
 		t.Errorf("%d fetches of keys that cannot be had", after-before)
 	}
+}
+
+// A workload needs no client. One that it brings must be good: a client that was denied, or whose
+// secret is wrong, is not passed over.
+func TestWorkloadsBringNoFalseClient(t *testing.T) {
+	f := denyFile{t.TempDir() + "/deny.json"}
+	f.write(t, `{"v":1,"serial":1}`)
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), func(w *world) {
+		w.config = func(c *issuer.Config) { c.Deny = must(deny.Open(f.name, nil)) }
+	})
+	a := w.register(w.wiki.PublicURL, confidential)
+	w.bring(workloadToken(ci, nil), "client_id", "anything").wants(t, 200, "")
+	a.redeem(workloadToken(ci, nil)).wants(t, 200, "")
+	wrong := *a
+	wrong.secret = "x"
+	wrong.redeem(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
+	w.bring(workloadToken(ci, nil), "client_id", a.id, "client_secret", "x").wants(t, 401, "invalid_client")
+	w.bring(workloadToken(ci, nil), "client_assertion", "x", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer").wants(t, 401, "invalid_client")
+	f.write(t, `{"v":1,"serial":2,"clients":{"`+sealing.Fingerprint(a.id)+`":""}}`)
+	w.clock.Add(time.Hour)
+	a.redeem(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
 }

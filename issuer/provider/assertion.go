@@ -37,6 +37,9 @@ const (
 	assertionLeeway = time.Minute
 	maxAssertion    = 16 << 10 // characters; real ones have up to 2,000
 	maxAssertionID  = 255      // bytes
+	// boundToKey is why a JWT with cnf is refused (RFC 7800 §3): whoever brings it would have to
+	// prove the key, and taken without that it would serve its thief.
+	boundToKey = "it is bound to a key (cnf), and this server checks no proof of one: let the issuer make it without"
 	// maxAssertionIssuer is in characters: the issuer is a part of the subject.
 	maxAssertionIssuer = 200
 )
@@ -132,6 +135,11 @@ func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience string) (A
 		return refuse("it expired %.0f seconds ago (exp), by this server's clock", min(now-expires, 1e10))
 	case issued > now+skew || notBefore > now+skew:
 		return refuse("it is from the future (iat or nbf), by this server's clock")
+	case c["cnf"] != nil:
+		return refuse(boundToKey)
+	case c["authorization_details"] != nil:
+		// They narrow what is granted, and nobody here would keep to them (RFC 9396 §5).
+		return refuse("it has authorization_details, which this server does not know: let the provider use scope")
 	}
 	who := p.personOf(subject, c)
 	who.CheckedAt = p.all.Now().Unix()

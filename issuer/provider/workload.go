@@ -124,6 +124,8 @@ func (p *Provider) VerifyWorkload(ctx context.Context, raw, audience string) (Wo
 		return refuse("it expired %.0f seconds ago (exp), by this server's clock", min(now-expires, 1e10))
 	case issued > now+skew || notBefore > now+skew:
 		return refuse("it is from the future (iat or nbf), by this server's clock")
+	case c["cnf"] != nil:
+		return refuse(boundToKey)
 	}
 	return Workload{subject, c}, nil
 }
