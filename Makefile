@@ -29,6 +29,7 @@ nightly: tools
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestFrozenFunctions$$' . -freeze 10s -logins 200
+	cd deploy/e2e && go test -count=1 -timeout 10m -v -run '^(TestLintReadsRulesAsTraefikDoes|TestLintMissesNoWayThatIsOpen)$$' . -seed $$(date +%s)
 
 # Every provider that can be had here, logged in at; docs/providers.md is what came of it.
 providers: tools
