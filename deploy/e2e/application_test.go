@@ -228,7 +228,7 @@ func loginBySDK(t *testing.T, tn *rig.Tenant, w *rig.World, env []string, way wa
 	name := strings.Join(append([]string{program, tn.Name, way.name}, args...), " ")
 	a := startApplication(t, w.Logs, name, sdkCommand(t, env, program, string(argument), args...), personAt(tn))
 	ready := a.answer()
-	if ready.Ready == nil || len(a.opened) == 0 {
+	if ready.Ready == nil || (len(a.opened) == 0) != (way.Grant != "") {
 		t.Fatalf("%s: %+v\n%s", name, ready, w.Logs.Tail(name, 30))
 	}
 	return loggedIn{a, ready.Ready}

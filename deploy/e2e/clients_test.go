@@ -36,6 +36,9 @@ type way struct {
 	Key          *jose.JSONWebKey `json:"key,omitempty"`
 	// of MCP, where the application insists
 	Revision string `json:"revision,omitempty"`
+	// of a client that shows no page: client_credentials, or id-jag with an enterprise
+	Grant      string         `json:"grant,omitempty"`
+	Enterprise *enterpriseWay `json:"enterprise,omitempty"`
 }
 
 // loginResult is what a client tells of its login, its tool call, its refresh and its second call.
@@ -296,11 +299,7 @@ func newWay(t *testing.T, tn *rig.Tenant, host *rig.DocumentHost, client, name s
 	case cimd:
 		w.MetadataURL = host.Publish(t, path+".json", document)
 	case cimdKey:
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Key = &jose.JSONWebKey{Key: key, KeyID: "1", Algorithm: string(jose.ES256), Use: "sig"}
+		w.Key = newClientKey(t)
 		document["token_endpoint_auth_method"] = "private_key_jwt"
 		document["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{w.Key.Public()}}
 		w.MetadataURL = host.Publish(t, path+"-key.json", document)
@@ -310,6 +309,16 @@ func newWay(t *testing.T, tn *rig.Tenant, host *rig.DocumentHost, client, name s
 		w.ClientID, w.ClientSecret = tn.CreateClient(client, "client_secret_basic", redirect)
 	}
 	return w
+}
+
+// newClientKey makes a key that a client proves itself with.
+func newClientKey(t *testing.T) *jose.JSONWebKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &jose.JSONWebKey{Key: key, KeyID: "1", Algorithm: string(jose.ES256), Use: "sig"}
 }
 
 // resulted is how a script of node ends.

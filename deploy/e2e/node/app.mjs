@@ -8,7 +8,9 @@
 //   metadataUrl              CIMD: the client_id
 //   clientId, clientSecret   pre-registered
 //   authMethod               what a registration asks for
-//   key                      CIMD: private JWK that authenticates the client
+//   key                      CIMD, client_credentials: private JWK that authenticates the client
+//   grant                    client_credentials, or id-jag: no login, no page
+//   enterprise               id-jag: issuer, clientId, clientSecret there, a person's idToken
 // Printed are lines of JSON: {"open": URL for the browser}, {"ready": …} after the login, and then
 // one answer for each line that is read: "call" calls the tool whoami, "refuse" damages the access
 // token that is kept, which the server then refuses while the SDK believes that it is good, "age"
@@ -63,7 +65,8 @@ export class Provider {
 
 /**
  * sdk: package, folder of node_modules, connect(provider, server) → [client, transport], finish(transport, provider, query, server),
- * whoami(client), revision(client, transport), auth, createPrivateKeyJwtAuth where it has that.
+ * whoami(client), revision(client, transport), auth, createPrivateKeyJwtAuth where it has that, withoutPage(way) → provider of the SDK's
+ * own for a grant that needs no login, where it has one.
  */
 export async function application(sdk) {
   const way = JSON.parse(process.argv[2]);
@@ -77,8 +80,8 @@ export async function application(sdk) {
   });
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
-  const provider = new Provider(sdk.package, way, `http://127.0.0.1:${listener.address().port}${way.redirect}`);
-  if (way.key) {
+  const provider = way.grant ? sdk.withoutPage(way) : new Provider(sdk.package, way, `http://127.0.0.1:${listener.address().port}${way.redirect}`);
+  if (way.key && !way.grant) {
     provider.addClientAuthentication = sdk.createPrivateKeyJwtAuth({
       issuer: way.metadataUrl, subject: way.metadataUrl, privateKey: way.key, alg: way.key.alg,
     });

@@ -1,5 +1,8 @@
 // A client on the TypeScript client 2.x, which asks for the newest revision of MCP first.
-import { auth, Client, createPrivateKeyJwtAuth, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import {
+  auth, Client, ClientCredentialsProvider, createPrivateKeyJwtAuth, CrossAppAccessProvider, discoverAndRequestJwtAuthGrant, PrivateKeyJwtProvider,
+  StreamableHTTPClientTransport,
+} from '@modelcontextprotocol/client';
 import { application, whoami } from './app.mjs';
 
 await application({
@@ -11,6 +14,20 @@ await application({
   },
   auth,
   createPrivateKeyJwtAuth,
+  withoutPage: ({ server, clientId, clientSecret, key, grant, enterprise }) => {
+    const expectedIssuer = server.replace(/\/mcp$/, '');
+    if (grant === 'id-jag') {
+      return new CrossAppAccessProvider({
+        clientId, clientSecret, expectedIssuer,
+        assertion: async ({ authorizationServerUrl, resourceUrl, scope, fetchFn }) => (await discoverAndRequestJwtAuthGrant({
+          idpUrl: enterprise.issuer, audience: authorizationServerUrl, resource: resourceUrl, scope, fetchFn,
+          idToken: enterprise.idToken, clientId: enterprise.clientId, clientSecret: enterprise.clientSecret,
+        })).jwtAuthGrant,
+      });
+    }
+    return key ? new PrivateKeyJwtProvider({ clientId, privateKey: key, algorithm: key.alg, expectedIssuer })
+      : new ClientCredentialsProvider({ clientId, clientSecret, expectedIssuer });
+  },
   finish: (transport, _provider, query) => transport.finishAuth(query),
   whoami,
   revision: (client) => client.getNegotiatedProtocolVersion(),

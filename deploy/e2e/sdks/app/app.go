@@ -33,6 +33,17 @@ type Way struct {
 	ClientSecret string `json:"clientSecret"`
 	AuthMethod   string `json:"authMethod"`
 	Revision     string `json:"revision"` // of MCP, where the application insists; mcp-go only
+	// Grant is "client_credentials", or "id-jag" with an enterprise's provider. Empty: a login.
+	Grant      string      `json:"grant"`
+	Enterprise *Enterprise `json:"enterprise"`
+}
+
+// Enterprise is the company's identity provider and the program's client there.
+type Enterprise struct {
+	Issuer       string `json:"issuer"`
+	ClientID     string `json:"clientId"`
+	ClientSecret string `json:"clientSecret"`
+	IDToken      string `json:"idToken"` // of a person who has logged in
 }
 
 // Session is a connection by the SDK.

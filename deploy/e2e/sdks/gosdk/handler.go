@@ -4,13 +4,30 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/sdks/app"
 	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/auth/extauth"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
+	"golang.org/x/oauth2"
 )
 
 func newHandler(a *app.App) (auth.OAuthHandler, error) {
+	here := &oauthex.ClientCredentials{ClientID: a.Way.ClientID, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: a.Way.ClientSecret}}
+	switch e := a.Way.Enterprise; a.Way.Grant {
+	case "client_credentials":
+		return extauth.NewClientCredentialsHandler(&extauth.ClientCredentialsHandlerConfig{Credentials: here})
+	case "id-jag":
+		return extauth.NewEnterpriseHandler(&extauth.EnterpriseHandlerConfig{
+			IdPIssuerURL:     e.Issuer,
+			IdPCredentials:   &oauthex.ClientCredentials{ClientID: e.ClientID, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: e.ClientSecret}},
+			MCPAuthServerURL: strings.TrimSuffix(a.Way.Server, "/mcp"), MCPResourceURI: a.Way.Server, MCPCredentials: here,
+			IDTokenFetcher: func(context.Context) (*oauth2.Token, error) {
+				return new(oauth2.Token).WithExtra(map[string]any{"id_token": e.IDToken}), nil
+			},
+		})
+	}
 	config := &auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: a.Redirect, RequestRefreshToken: true,
 		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 func newHandler(a *app.App) (auth.OAuthHandler, error) {
-	if a.Way.MetadataURL != "" || a.Way.ClientID != "" {
+	if a.Way.MetadataURL != "" || a.Way.ClientID != "" || a.Way.Grant != "" {
 		return nil, errors.New("the oldest is tried with registration only")
 	}
 	return auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{

@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+const (
+	machineSecret = "client_credentials, with a secret"
+	machineKey    = "client_credentials, with a key"
+	assertionWay  = "identity assertion"
+)
+
+// enterpriseWay is a client's at a company's identity provider, where a person has logged in.
+type enterpriseWay struct {
+	Issuer       string `json:"issuer"`
+	ClientID     string `json:"clientId"`
+	ClientSecret string `json:"clientSecret"`
+	IDToken      string `json:"idToken"`
+	authority    []byte // that the client trusts
+}
+
+// pagelessClients come in without a page: programs of a company whose identity provider decides,
+// and machines.
+var pagelessClients = []realClient{
+	{"Go SDK, `EnterpriseHandler`", []string{assertionWay}, usePageless("gosdk"), "works"},
+	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{assertionWay}, usePageless("client-v2.mjs"), "works"},
+	{"Go SDK, `ClientCredentialsHandler`", []string{machineSecret}, usePageless("gosdk"), "works"},
+	{"TypeScript client 2.x, `ClientCredentialsProvider`", []string{machineSecret}, usePageless("client-v2.mjs"), "works"},
+	{"TypeScript client 2.x, `PrivateKeyJwtProvider`", []string{machineKey}, usePageless("client-v2.mjs"), "works"},
+}
+
+// Real clients that show no page get in through real Traefik at both tenants and call a tool: by an
+// identity assertion of a company's provider, which is neither tenant's own, and by
+// client_credentials. docs/clients.md has the table of what they did.
+func TestClientsThatShowNoPage(t *testing.T) {
+	t.Parallel()
+	idp := rig.StartEnterprise(t)
+	w := rig.New(t, optionsForEnterprise(idp))
+	results := map[clientAndWay]map[string]pagelessResult{}
+	var mu sync.Mutex
+	t.Run("at", func(t *testing.T) {
+		for _, tn := range w.Tenants() {
+			t.Run(tn.Name, func(t *testing.T) {
+				t.Parallel()
+				for _, c := range pagelessClients {
+					for _, name := range c.ways {
+						t.Run(c.name+" by "+name, func(t *testing.T) {
+							got := watchPageless(t, tn, idp, func(way way) loginResult { return c.use(t, tn, w, way) }, newPagelessWay(t, w, tn, idp, c.name, name))
+							mu.Lock()
+							defer mu.Unlock()
+							r := clientAndWay{c.name, name}
+							if results[r] == nil {
+								results[r] = map[string]pagelessResult{}
+							}
+							results[r][tn.Name] = got
+						})
+					}
+				}
+			})
+		}
+	})
+	comparePageless(t, pagelessClients, results)
+}
+
+func optionsForEnterprise(idp *rig.Enterprise) rig.Options {
+	return rig.Options{
+		Sidecar:   map[string]string{"SSL_CERT_FILE": "etc/enterprise.pem"},
+		Image:     map[string][]byte{"etc/enterprise.pem": idp.CA},
+		Labels:    map[string]string{"requiredScopes": "docs:read", "enterpriseIssuers": idp.Issuer},
+		Stateless: []string{"world"},
+	}
+}
+
+// pagelessResult is a row of the table.
+type pagelessResult struct {
+	loginResult
+	exchange string // what it asks the company's provider for
+}
+
+// newPagelessWay makes the client, and lets the person log in at the company's provider.
+func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, client, name string) way {
+	t.Helper()
+	made := way{name: name, Server: tn.PublicHTTP() + "/mcp", Redirect: callbackPath, Grant: "client_credentials"}
+	switch name {
+	case machineSecret:
+		made.ClientID, made.ClientSecret = tn.CreateMachine("ci-bot", "docs:read")
+	case machineKey:
+		made.Key = newClientKey(t)
+		keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{made.Key.Public()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "jwks.json")
+		if err := os.WriteFile(file, keys, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		made.ClientID, _ = tn.CreateMachine("ci-bot", "docs:read", "--auth", "private_key_jwt", "--jwks", file)
+	default:
+		made.Grant = "id-jag"
+		made.ClientID, made.ClientSecret = tn.CreateClient(client, "client_secret_basic", "http://localhost"+callbackPath)
+		idp.Knows(tn.PublicHTTP(), made.ClientID)
+		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), idp.CA}
+	}
+	return made
+}
+
+// watchPageless lets a client come in, and checks who came: the person of the company's provider,
+// with its issuer in front, or the machine.
+func watchPageless(t *testing.T, tn *rig.Tenant, idp *rig.Enterprise, use func(way) loginResult, way way) (got pagelessResult) {
+	t.Helper()
+	requests, exchanges := len(tn.TokenRequests()), len(idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp")))
+	got.loginResult = use(way)
+	first := tn.TokenRequests()[requests]
+	got.Authentication = authenticationOf(first)
+	got.ask(first.Form)
+	want, grant := "ci-bot", "client_credentials"
+	if way.Grant == "id-jag" {
+		want, grant = idp.Issuer+"|"+idp.Subject, "urn:ietf:params:oauth:grant-type:jwt-bearer"
+		asked := idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp"))
+		if len(asked) == exchanges {
+			t.Fatal("nobody asked the company's provider")
+		}
+		got.exchange = "`" + strings.ReplaceAll(asked[exchanges].Get("resource"), strings.TrimSuffix(way.Server, "/mcp"), "…/NAME") + "`"
+		if scope := strings.Fields(asked[exchanges].Get("scope")); len(scope) > 0 {
+			slices.Sort(scope)
+			got.exchange += ", `" + strings.Join(scope, " ") + "`"
+		}
+	}
+	if got.Sub != want {
+		t.Errorf("%q called the tool, not %q", got.Sub, want)
+	}
+	if first.Status != http.StatusOK || first.Form.Get("grant_type") != grant {
+		t.Errorf("its first token request is %s, answered %d", first.Form.Get("grant_type"), first.Status)
+	}
+	if r := tn.TokenRequests()[requests:]; slices.ContainsFunc(r, func(r rig.TokenRequest) bool { return r.Form.Get("grant_type") != grant }) {
+		t.Errorf("%d token requests, one of another grant", len(r))
+	}
+	return got
+}
+
+// usePageless is useSDK for a client that shows no page.
+func usePageless(program string) func(*testing.T, *rig.Tenant, *rig.World, way) loginResult {
+	return func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
+		t.Helper()
+		var env []string
+		if way.Enterprise != nil {
+			authority := filepath.Join(t.TempDir(), "authority.pem")
+			if err := os.WriteFile(authority, way.Enterprise.authority, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			env = []string{"SSL_CERT_FILE=" + authority, "NODE_EXTRA_CA_CERTS=" + authority}
+		}
+		a := loginBySDK(t, tn, w, env, way, program)
+		got := *a.ready
+		got.Sub = a.call()
+		what := func(change string) string {
+			t.Helper()
+			before := len(tn.TokenRequests())
+			if done := a.tell(change); done.Done == "" {
+				t.Fatalf("%s: %s: %+v", a.process.Name, change, done)
+			}
+			switch answer := a.tell("call"); {
+			case answer.Called == nil:
+				return "fails, `" + lastPart(answer.Failed) + "`"
+			case answer.Called.Sub != got.Sub:
+				t.Errorf("%s, then %q called instead of %q", change, answer.Called.Sub, got.Sub)
+			case len(tn.TokenRequests()) == before:
+				return "goes on"
+			}
+			return "comes again"
+		}
+		got.Aged = what("age")
+		got.Refused = what("refuse")
+		return got
+	}
+}
+
+// comparePageless compares the table in docs/clients.md, or writes it.
+func comparePageless(t *testing.T, clients []realClient, results map[clientAndWay]map[string]pagelessResult) {
+	t.Helper()
+	var rows []string
+	complete := true
+	for _, c := range clients {
+		for _, way := range c.ways {
+			wiki, world := results[clientAndWay{c.name, way}]["wiki"], results[clientAndWay{c.name, way}]["world"]
+			if wiki.Sub == "" || world.Sub == "" {
+				complete = false
+				continue
+			}
+			old, current := wiki.Revision, world.Revision
+			wiki.Revision, world.Revision = "", ""
+			if wiki != world {
+				t.Errorf("%s by %s differs between the tenants: %+v and %+v", c.name, way, wiki, world)
+			}
+			asks, exchange := "nothing", "–"
+			if wiki.scopes != "" {
+				asks = "`" + wiki.scopes + "`"
+			}
+			if wiki.exchange != "" {
+				exchange = wiki.exchange
+			}
+			rows = append(rows, fmt.Sprintf("| %s (`%s`) | %s | %s | %s | %s | %s | %s, %s | %s, %s | %s | %s |\n",
+				c.name, wiki.Package, wiki.Version, way, exchange, wiki.Authentication, asks, c.does, old, c.does, current, wiki.Refused, wiki.Aged))
+		}
+	}
+	compareRows(t, "| client | version | way | asks the company's provider for | authenticates by | asks for | at wiki, server with sessions | at world, server without | token refused before its time | its time over |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|\n", rows, complete)
+}
