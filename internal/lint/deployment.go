@@ -115,18 +115,23 @@ func read(ctx context.Context, files []string, docker string) (*deployment, erro
 	return d, nil
 }
 
-func (d *deployment) file(r *reader, file string) error {
+func contentOf(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("the file is longer than %d bytes", maxFile)
+	}
+	return content, err
+}
+
+func (d *deployment) file(r *reader, file string) error {
+	content, err := contentOf(file)
 	if err != nil {
 		return err
-	}
-	if len(content) > maxFile {
-		return fmt.Errorf("the file is longer than %d bytes", maxFile)
 	}
 	if strings.HasSuffix(file, ".toml") {
 		return errors.New("TOML is not read: write the file as YAML, which Traefik takes as well")
@@ -157,7 +162,7 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		d.manifest(plain)
 	case plain.has("services") && !plain.has("http"), plain.isLabels(), plain.get("labels").isLabels():
 		env := map[string]string{}
-		if content, err := os.ReadFile(filepath.Join(filepath.Dir(file), ".env")); err == nil {
+		if content, err := contentOf(filepath.Join(filepath.Dir(file), ".env")); err == nil {
 			env = parseEnv(string(content))
 		}
 		r.replace = func(text string) (string, bool) { return interpolate(text, env) }

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -124,7 +125,32 @@ func (c *checker) corrected(at place, old, with string) string {
 	}
 	line := strings.TrimSpace(lines[at.line-1])
 	i := strings.LastIndex(line, old)
-	return strings.TrimSpace(line[:i] + with + line[i+len(old):])
+	return withoutSecrets(strings.TrimSpace(line[:i] + with + line[i+len(old):]))
+}
+
+// inClear are secrets as a line of a file has them: a member of such a name, whatever stands before
+// it and behind, and what a URL has before its host.
+var inClear = regexp.MustCompile(`(?i)(?:(?:client\w?sec|_secret|secret_|passw|encryption_key|hop_key)\w*["']?\s*[:=]\s*|://)(?:"[^"]*|'[^']*|[^\s"',}\]]+)`)
+
+// withoutSecrets keeps them out of a corrected line, which may hold more than what is wrong in it:
+// what lint prints ends in logs of CI.
+func withoutSecrets(line string) string {
+	return inClear.ReplaceAllStringFunc(line, func(found string) string {
+		if after, isURL := strings.CutPrefix(found, "://"); isURL {
+			if _, rest, ok := strings.Cut(after, "@"); ok {
+				return "://…@" + rest
+			}
+			return found
+		}
+		i := strings.IndexAny(found, ":=") + 1
+		text := strings.TrimLeft(found[i:], ` "'`)
+		for _, harmless := range []string{"env:", "mbs1_", "$", "{"} {
+			if strings.HasPrefix(text, harmless) {
+				return found
+			}
+		}
+		return found[:len(found)-len(text)] + "…"
+	})
 }
 
 // labelLine is a label of a container as its file writes labels: a mapping or a list. The value is

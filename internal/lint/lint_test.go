@@ -165,6 +165,42 @@ func TestLintFindsTwinsAndOtherFilesRouters(t *testing.T) {
 	}
 }
 
+// A corrected line may hold more than what is wrong in it.
+func TestLintShowsNoSecretInCorrectedLines(t *testing.T) {
+	const secret = "GOCSPX-1234567890"
+	option := func(label string) string { return optionOf + label + ": \"" + secret + "\"" }
+	given := option("clientSecret")
+	for name, c := range map[string]struct{ with, remedy string }{
+		"its label misspelt":       {option("clientSecrt"), optionOf + "clientSecret: \"…\""},
+		"a label above it":         {strings.Replace(given, "middlewares", "midlewares", 1), "traefik.http.middlewares.mcpb-wiki"},
+		"the plugin misspelt":      {strings.Replace(given, "mcpbouncer", "mcpbounce", 1), ""},
+		"a member of the same map": {"traefik.http.midlewares.x.headers: {clientSecret: " + secret + "}", ""},
+		"a URL":                    {optionOf + "clientSecret: \"env:X\"\n      " + optionOf + "sidecarurl: \"http://user:" + secret + "@bouncr:8080\"", "http://…@bouncer:8080"},
+	} {
+		content := strings.Replace(goodFile(t), optionOf+`clientSecret: "env:GOOGLE_CLIENT_SECRET"`, c.with, 1)
+		for as, content := range map[string]string{"mapping": content, "list": asList(content)} {
+			if name == "a URL" {
+				content = strings.Replace(content, "\n      "+optionOf+`sidecarURL: "http://bouncer:8080"`, "", 1)
+			}
+			r := lintText(t, content)
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			want := c.remedy
+			if as == "list" {
+				want = strings.ReplaceAll(want, ": \"…\"", "=…'")
+			}
+			if r.Status() != report.StatusFound || strings.Contains(text.String(), secret) || !strings.Contains(text.String(), want) {
+				t.Errorf("%s, %s: %s", name, as, text.String())
+			}
+		}
+	}
+	if line := `- {clientSecret: env:X, tls: {secretName: a}, hopKeyFile: /run/hop, url: "https://a.example/x"}`; withoutSecrets(line) != line {
+		t.Errorf("a line without secrets: %s", withoutSecrets(line))
+	}
+}
+
 func TestLintReplacesVariablesAsComposeDoes(t *testing.T) {
 	env := map[string]string{"A": "a", "EMPTY": ""}
 	for text, want := range map[string]string{
@@ -177,6 +213,10 @@ func TestLintReplacesVariablesAsComposeDoes(t *testing.T) {
 	if _, unknown := interpolate("${B:?}", env); !unknown {
 		t.Error("a variable that is not set is known")
 	}
+	long := map[string]string{"L": strings.Repeat("x", maxFile/2)}
+	if out, unknown := interpolate(strings.Repeat("$L", 100), long); len(out) > 2*maxFile || !unknown {
+		t.Errorf("a long variable, often: %d bytes, %v", len(out), unknown)
+	}
 }
 
 func TestLintSaysWhichFileCannotBeRead(t *testing.T) {
@@ -186,6 +226,7 @@ func TestLintSaysWhichFileCannotBeRead(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ content, want string }{
 		"aliases of aliases": {laughs, "with its aliases"},
+		"aliases of a text":  {"services:\n  a:\n    image: &a \"" + strings.Repeat("$$", 100_000) + "\"\n    command: [" + strings.Repeat("*a,", 10_000) + "]\n", "with its aliases and variables"},
 		"an alias of itself": {"services: &a {x: *a}\n", "line 1: "},
 		"deep nesting":       {"services: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "deep"},
 		"long":               {"#" + strings.Repeat("x", maxFile), "longer"},

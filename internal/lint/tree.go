@@ -12,6 +12,7 @@ import (
 const (
 	maxFile  = 1 << 20 // bytes
 	maxNodes = 100_000 // of all files together, aliases followed
+	maxTexts = 8 << 20 // bytes, the same, variables replaced
 	maxDepth = 100
 )
 
@@ -102,10 +103,12 @@ func (t *tree) texts() []value {
 	return list
 }
 
-// reader makes trees. It counts nodes over all files: an alias costs as much as what it stands for,
-// so that aliases of aliases end the reading and not the memory.
+// reader makes trees. It counts nodes and texts over all files: an alias costs as much as what it
+// stands for, so that aliases of aliases, or of one long text with variables, end the reading and
+// not the memory.
 type reader struct {
 	nodes   int
+	texts   int // bytes
 	file    string
 	replace func(string) (string, bool) // of Compose's variables; nil: the text as it is
 }
@@ -136,6 +139,9 @@ func (r *reader) read(n *yaml.Node, depth int) (*tree, error) {
 			t.text, t.unknown = r.replace(t.text)
 		}
 		t.typed = t.text
+		if r.texts += len(n.Value) + len(t.text); r.texts > maxTexts {
+			return nil, fmt.Errorf("line %d: with its aliases and variables, the files hold more than %d bytes", n.Line, maxTexts)
+		}
 	case yaml.SequenceNode:
 		t.items = []*tree{}
 		list := []any{}
@@ -191,9 +197,10 @@ func (r *reader) mapping(t *tree, n *yaml.Node, depth int) error {
 
 var variable = regexp.MustCompile(`\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))`)
 
-// interpolate replaces variables as Compose does. unknown: one of them is set neither here nor by
-// its default.
+// interpolate replaces variables as Compose does, until what they stand for is longer than a file
+// may be. unknown: one of them is set neither here nor by its default.
 func interpolate(text string, env map[string]string) (out string, unknown bool) {
+	left := maxFile
 	out = variable.ReplaceAllStringFunc(text, func(found string) string {
 		part := variable.FindStringSubmatch(found)
 		if part[1] == "$" {
@@ -210,9 +217,10 @@ func interpolate(text string, env map[string]string) (out string, unknown bool) 
 				return word
 			}
 			return ""
-		case ok:
+		case ok && len(set) <= left:
+			left -= len(set)
 			return set
-		case strings.HasSuffix(operator, "-"):
+		case !ok && strings.HasSuffix(operator, "-"):
 			return word
 		}
 		unknown = true
