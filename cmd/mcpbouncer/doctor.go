@@ -89,12 +89,18 @@ func runDoctor(args []string, in io.Reader, out, errs io.Writer) error {
 		o.Found = text.Finding
 	}
 	o.Visit = func(url string) {
+		progress.Say("")
 		fmt.Fprintln(errs, "Open this in your browser, if it does not open by itself:\n\n"+report.Printable(url, 1<<14)+"\n")
 		openBrowser(url)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	return finish(doctor.Run(ctx, o), out, text, *asJSON)
+	r := doctor.Run(ctx, o)
+	err = finish(r, out, text, *asJSON)
+	if !*asJSON && r.Unable == "" && !o.Login && o.Token == "" {
+		fmt.Fprintln(out, "Nobody logged in: --login goes on behind the first page, with provider, access rules, token and tools.")
+	}
+	return err
 }
 
 // finish writes what is left of a report, and makes its exit status.

@@ -137,7 +137,12 @@ func (d *doctor) logIn(ctx context.Context) (*login, *tokens) {
 		return nil, nil
 	}
 	if code := answer.Get("error"); code != "" {
-		d.loginFailed("answer", code+" "+answer.Get("error_description"), report.Finding{Expected: "a code"})
+		f := report.Finding{Expected: "a code"}
+		if code == "access_denied" && d.ours {
+			f.Fault, f.Page = report.Label, "docs/access.md#who-is-refused-and-how"
+			f.Remedy = "an access rule keeps this account out, or you pressed Deny: the sidecar's log has the cause in the line \"request refused\", or \"consent denied\""
+		}
+		d.loginFailed("answer", code+" "+answer.Get("error_description"), f)
 		return nil, nil
 	}
 	// RFC 9207 section 2.4: the answer of another server than the one that was asked.
