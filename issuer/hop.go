@@ -45,8 +45,9 @@ type openedHop struct {
 }
 
 // openHop returns the tenant that the plugin speaks for. It remembers opened headers: the plugin
-// sends the same one for some seconds. The error is a *refusal.
-func (s *Issuer) openHop(value string) (openedHop, error) {
+// sends the same one for some seconds. late says that the request may come from a middleware that
+// Traefik has replaced. The error is a *refusal.
+func (s *Issuer) openHop(value string, late bool) (openedHop, error) {
 	now := s.Now()
 	if known, ok := s.hops.get(value, now); ok {
 		return known, nil
@@ -69,6 +70,11 @@ func (s *Issuer) openHop(value string) (openedHop, error) {
 		s.warnOfDrift(age)
 	}
 	opened := openedHop{t, []string{hop.Mark()}, hop.IssuedAt}
+	if late && s.met.has(t) {
+		// Told as a change, labels of a moment ago would be the log's last word. The header is not
+		// remembered, so that a request of a person with it is still told.
+		return opened, nil
+	}
 	s.hops.put(value, opened)
 	s.announce(t)
 	s.announceKey()
@@ -249,6 +255,10 @@ func restoreAuthorization(h http.Header) {
 		}
 	}
 }
+
+// comesLate says whether the plugin asks this by itself: a middleware that was replaced does so for
+// its last figures, and for streams that are open.
+func comesLate(path string) bool { return path == "/hop/figures" || path == "/hop/deny" }
 
 // pluginRoutes are for the plugin itself, which forwards no client to them.
 func (s *Issuer) pluginRoutes() []route {

@@ -223,6 +223,12 @@ func (l *lastTenants) replace(key string, t *tenant) (old *tenant) {
 	return old
 }
 
+func (l *lastTenants) has(t *tenant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.m["issuer "+t.PublicURL] != nil
+}
+
 // loginEnded is the operator's record of the end of a login.
 func (s *Issuer) loginEnded(t *tenant, c client, g grant, cause, because string) {
 	s.Metrics.LoginEnded(t.Resource, cause)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,6 +149,37 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// When Traefik loads other labels, the middleware of the old ones tells its last figures, and asks
+// about streams that are open. The log must not end with labels that nobody has any more.
+func TestReplacedMiddlewareIsNoChangeOfLabels(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.hop("/hop/figures", nil) // the first that is heard of a tenant tells of it, whatever it is
+	if lines := eventsOf(t, w.log.String(), "access.announced"); len(lines) != 1 {
+		t.Errorf("%d lines: %v", len(lines), lines)
+	}
+	old, changed := w.wiki, w.wiki
+	changed.DisplayName = "Our wiki"
+	hop := func(labels issuertest.Tenant) string {
+		return issuertest.SealHop(w.hopKey, w.clock.Now(), labels.JSON())
+	}
+	as := func(header, method, path string) {
+		r := httptest.NewRequest(method, path, nil)
+		r.Header.Set("X-Mcpb-Hop", header)
+		issuertest.Serve(w.replica(), r)
+	}
+	as(hop(changed), "GET", "/oauth/jwks.json")
+	late := hop(old)
+	as(late, "POST", "/hop/figures")
+	as(late, "GET", "/hop/deny")
+	if lines := eventsOf(t, w.log.String(), "label.changed"); len(lines) != 1 || lines[0]["now"] != "Our wiki" {
+		t.Errorf("%d lines: %v", len(lines), lines)
+	}
+	as(late, "GET", "/oauth/jwks.json") // labels that are taken back are a change
+	if lines := eventsOf(t, w.log.String(), "label.changed"); len(lines) != 2 {
+		t.Errorf("%d lines: %v", len(lines), lines)
 	}
 }
 

@@ -78,7 +78,7 @@ func splitDocument(path string) (document, below string) {
 // errors.
 func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Request, *tenant, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hop, err := s.openHop(r.Header.Get(hopHeader))
+		hop, err := s.openHop(r.Header.Get(hopHeader), comesLate(rt.path))
 		if err != nil {
 			s.refuseHop(w, r, err)
 			return
