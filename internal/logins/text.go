@@ -38,7 +38,11 @@ func (l *List) WriteText(out io.Writer) error {
 	if len(l.Logins) > 0 {
 		b.WriteString("\n")
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "STATE\tWHO\tTENANT\tCLIENT\tSINCE\tLAST REFRESH\tUNTIL\tLATEST END\tLOGIN\tCAUSE")
+		head := "STATE\tWHO\tTENANT\tCLIENT\tSINCE\tLAST REFRESH\tUNTIL\tLATEST END\tLOGIN"
+		if slices.ContainsFunc(l.Logins, func(o *Login) bool { return o.Cause != "" }) {
+			head += "\tCAUSE"
+		}
+		fmt.Fprintln(table, head)
 		for _, o := range l.Logins {
 			until := later(o.Until, o.Token)
 			if o.State != Living {
