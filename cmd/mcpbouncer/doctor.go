@@ -97,7 +97,7 @@ func runDoctor(args []string, in io.Reader, out, errs io.Writer) error {
 	defer stop()
 	r := doctor.Run(ctx, o)
 	err = finish(r, out, text, *asJSON)
-	if !*asJSON && r.Unable == "" && !o.Login && o.Token == "" {
+	if !*asJSON && r.Status() == report.StatusGood && !o.Login && o.Token == "" {
 		fmt.Fprintln(out, "Nobody logged in: --login goes on behind the first page, with provider, access rules, token and tools.")
 	}
 	return err

@@ -64,6 +64,9 @@ func TestDoctorsCommandLineForAProvider(t *testing.T) {
 	idp := issuertest.NewProvider(t, nil)
 	t.Setenv("WIKI_CLIENT_SECRET", idp.Secret)
 	ours := []string{"doctor", "--provider", idp.Issuer, "--client-id", idp.ClientID}
+	if out, status, _ := runs(t, "doctor", "--provider", "--help"); status != 0 || !strings.Contains(out, "usage: mcpbouncer doctor --provider ISSUER") || !strings.Contains(out, "-redirect-uri URI") {
+		t.Errorf("status %d: %s", status, out)
+	}
 	for _, c := range []struct {
 		args []string
 		why  string

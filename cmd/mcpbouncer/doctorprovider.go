@@ -58,7 +58,11 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 		c.Parameters = append(c.Parameters, text)
 		return nil
 	})
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	err := flags.Parse(args)
+	if slices.ContainsFunc(args, asksForHelp) { // also where --provider has taken it for its value
+		err = flag.ErrHelp
+	}
+	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(out, "usage: mcpbouncer doctor --provider ISSUER --client-id ID [FLAGS]\n\n"+aboutDoctorProvider+"\n")
 		flags.SetOutput(out)
 		flags.PrintDefaults()
@@ -87,7 +91,6 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 		return unable("doctor", errors.New("--parameter: "+fault))
 	}
 	c.Scopes = strings.Fields(*scopes)
-	var err error
 	if c.Needs, err = needsOf(*rules); err != nil {
 		return unable("doctor", err)
 	}

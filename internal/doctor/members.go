@@ -99,8 +99,12 @@ func (d *doctor) waysToRegister() {
 	case d.ClientID != "":
 		d.note("ways to a client_id", "none but the operator, for some", "give each person the client_id", "docs/connect/README.md#clients-without-a-person-and-clients-that-cannot-register", without...)
 	default:
-		d.found(&report.Finding{Check: "ways to a client_id", Expected: "registration_endpoint, or metadata documents", Seen: "neither for some", Fault: d.fault(report.Sidecar), Breaks: breaks(without),
-			Remedy: "offer registration, or create a client for each and give people its client_id (--client-id looks at one)"})
+		f := report.Finding{Check: "ways to a client_id", Expected: "registration_endpoint, or metadata documents", Seen: "neither for some", Fault: d.fault(report.Label), Breaks: breaks(without),
+			Remedy: "offer registration, or create a client for each and give people its client_id (--client-id looks at one)", Page: d.page("docs/clients.md#which-clients-may-come")}
+		if d.ours {
+			f.Remedy = "the label registration is \"documents\" or \"created\": if that is meant, create a client for each and give people its client_id (--client-id looks at one); else take the label away"
+		}
+		d.found(&f)
 	}
 }
 

@@ -369,7 +369,7 @@ func (e *examination) authMethods(f provider.Facts) {
 		return
 	}
 	if len(f.AuthMethods) > 0 {
-		seen += ", of " + listed(f.AuthMethods)
+		seen += "; the provider lists " + strings.Join(f.AuthMethods, ", ")
 	}
 	e.good("client authentication", seen)
 }
