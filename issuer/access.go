@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,7 +89,11 @@ func (t *tenant) breaks(who identity) error {
 		}
 		return rule(label, why)
 	}
-	switch {
+	switch owner, _ := t.splitSubject(who.Subject); {
+	case owner != t.ProviderIssuer && who.issuer == "":
+		// At providers where people choose their sub, one could choose the name of a person of
+		// another issuer.
+		return fmt.Errorf("%w: the provider's sub begins as the people of %s are called, which enterpriseIssuers or workloadIssuers names", errNotAdmitted, owner)
 	case len(t.AllowedSubjects) > 0 && !slices.Contains(t.AllowedSubjects, who.Subject):
 		return rule("allowedSubjects", "the subject is not listed")
 	case len(t.AllowedEmails) > 0 && who.Email == "":
@@ -160,7 +165,7 @@ func (who identity) hasEmail(address string) bool {
 // domain returns the domain that vouches for a person. With Google it is the Workspace's (hd), and
 // not that of the e-mail address (provider.HasHostedDomains).
 func (who identity) domain(t *tenant) string {
-	if provider.HasHostedDomains(t.ProviderIssuer) {
+	if provider.HasHostedDomains(cmp.Or(who.issuer, t.ProviderIssuer)) {
 		return names.LowerASCII(who.HostedDomain)
 	}
 	return names.LowerASCII(who.Email[strings.LastIndexByte(who.Email, '@')+1:])

@@ -65,7 +65,10 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 		return none(err)
 	}
 	g := grant{Identity: identityOf(a.Person), Resource: resource, Login: [16]byte(randomBytes(16)), Born: s.Now().Unix()}
-	g.Identity.Subject = t.joinSubject(iss, g.Identity.Subject)
+	g.Identity.issuer = iss
+	if g.Identity.Subject, err = t.joinSubject(iss, g.Identity.Subject); err != nil {
+		return none(err)
+	}
 	withheld := t.withheldFromAssertion(a.Person.Said.Scope)
 	g.Scope = withoutScopes(strings.Join(t.grantable(), " "), withheld)
 	if err := s.loginDenied(ctx, t, g); err != nil {
@@ -130,7 +133,10 @@ func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values) (toke
 	if err != nil {
 		return none(err)
 	}
-	subject := t.joinSubject(iss, who.Subject)
+	subject, err := t.joinSubject(iss, who.Subject)
+	if err != nil {
+		return none(err)
+	}
 	hash := sha256.Sum256([]byte("workload " + subject))
 	g := grant{
 		Identity: identity{Subject: subject, machine: true}, Scope: strings.Join(distinct(scopes), " "), Resource: resource,
@@ -167,12 +173,16 @@ func assertionRefused(format string, args ...any) error {
 
 // joinSubject names a person or a workload of whom an issuer speaks. At the tenant's provider it is
 // the one who logs in there. Two other issuers may call two people by one name, so theirs stands in
-// front.
-func (t *tenant) joinSubject(issuer, subject string) string {
+// front. A name with which an issuer would speak of another's is refused.
+func (t *tenant) joinSubject(issuer, subject string) (string, error) {
+	joined := issuer + "|" + subject
 	if issuer == t.ProviderIssuer {
-		return subject
+		joined = subject
 	}
-	return issuer + "|" + subject
+	if owner, _ := t.splitSubject(joined); owner != issuer {
+		return "", assertionRefused("sub begins as the people of another issuer are called")
+	}
+	return joined, nil
 }
 
 // splitSubject is the reverse of joinSubject.

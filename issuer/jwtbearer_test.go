@@ -391,3 +391,34 @@ func TestIdentityAssertionsWaitForTheGuard(t *testing.T) {
 		t.Errorf("%d %s", r.Status, r.Body)
 	}
 }
+
+// A provider, or a person who chooses a sub there, cannot speak of people of another issuer.
+func TestPeopleAreNotNamedLikeThoseOfAnotherIssuer(t *testing.T) {
+	w, other := newEnterprise(t, nil)
+	a := w.register(w.wiki.PublicURL, confidential)
+	const cause = "begins as the people of"
+	name := other.Issuer + "|person-1"
+	a.redeem(w.idp.Assertion(a.base, a.id, map[string]any{"sub": name}, nil)).wants(t, 400, "invalid_grant")
+	if !strings.Contains(w.log.last(), "sub begins as the people of another issuer are called") {
+		t.Errorf("the log says %s", w.log.last())
+	}
+	a.redeem(other.Assertion(a.base, a.id, map[string]any{"sub": w.idp.Issuer + "|person-1"}, nil)).wants(t, 200, "")
+	// A login from before the label ends with it.
+	w.relabel(func(l *labels) { l.EnterpriseIssuers = nil })
+	w.idp.Be(issuertest.Behaviour{Claims: func(c map[string]any) { c["sub"] = name }})
+	token := a.login().text("refresh_token")
+	w.relabel(func(l *labels) { l.EnterpriseIssuers = []string{other.Issuer} })
+	a.token(a.refreshment(token)).wants(t, 400, "access_denied")
+	a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+	if !strings.Contains(w.log.last(), cause) {
+		t.Errorf("the log says %s", w.log.last())
+	}
+
+	ci, c := newWorkloads(t, func(issuer string) []string { return []string{issuer + " repository=acme/wiki => r"} }, nil)
+	ci.relabel(func(l *labels) {
+		l.EnterpriseIssuers = []string{"https://other.example"}
+		l.WorkloadIssuers = append(l.WorkloadIssuers, ci.idp.Issuer+" repository=acme/wiki => r")
+	})
+	ci.bring(workloadToken(ci.idp, map[string]any{"sub": c.Issuer + "|x"})).wants(t, 400, "invalid_grant")
+	ci.bring(workloadToken(ci.idp, map[string]any{"sub": "x"})).wants(t, 200, "")
+}

@@ -103,7 +103,8 @@ type identity struct {
 	// provider did not say that it granted them. When the rules go, nobody has them.
 	Unsaid string `cbor:"10,keyasint,omitempty"`
 
-	machine bool // a Machine, not a person: never sealed
+	machine bool   // a Machine, not a person: never sealed
+	issuer  string // of the identity assertion; empty for a login at the provider: never sealed
 
 	said provider.Said // never sealed
 }
