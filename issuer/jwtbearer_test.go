@@ -422,3 +422,25 @@ func TestPeopleAreNotNamedLikeThoseOfAnotherIssuer(t *testing.T) {
 	ci.bring(workloadToken(ci.idp, map[string]any{"sub": c.Issuer + "|x"})).wants(t, 400, "invalid_grant")
 	ci.bring(workloadToken(ci.idp, map[string]any{"sub": "x"})).wants(t, 200, "")
 }
+
+// A domain is vouched for as its issuer vouches for it: at Google by the Workspace alone, whoever
+// the tenant's own provider is.
+func TestDomainsOfIdentityAssertionsAreTheirIssuers(t *testing.T) {
+	const google = "https://accounts.google.com"
+	mail := map[string]any{"email": "anna@example.com", "email_verified": true}
+	w, _ := newEnterprise(t, func(w *world) {
+		w.wiki.ProviderIssuer, w.wiki.AllowedDomains = google, []string{"example.com"}
+	})
+	a := w.register(w.wiki.PublicURL, confidential)
+	a.redeem(w.idp.Assertion(a.base, a.id, mail, nil)).wants(t, 200, "")
+
+	w, other := newEnterprise(t, func(w *world) { w.asGoogle() })
+	w.relabel(func(l *labels) {
+		l.ProviderIssuer, l.EnterpriseIssuers, l.AllowedDomains = other.Issuer, []string{google}, []string{"example.com"}
+	})
+	a = w.register(w.wiki.PublicURL, confidential)
+	mail["iss"] = google
+	a.redeem(w.idp.Assertion(a.base, a.id, mail, nil)).wants(t, 400, "access_denied")
+	mail["hd"] = "example.com"
+	a.redeem(w.idp.Assertion(a.base, a.id, mail, nil)).wants(t, 200, "")
+}
