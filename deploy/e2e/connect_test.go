@@ -54,6 +54,9 @@ var typedLines = map[string][]string{
 		"claude mcp login wiki",
 		"claude mcp list",
 		"claude mcp add --transport http --client-id CLIENT_ID --callback-port 8123 wiki " + connectURL,
+		"claude mcp xaa setup --issuer https://idp.example.com --client-id IDP_CLIENT_ID --client-secret",
+		"claude mcp xaa login",
+		"claude mcp add --transport http --xaa --client-id CLIENT_ID --client-secret wiki " + connectURL,
 	},
 	"codex.md": {
 		"codex mcp add wiki --url " + connectURL,
@@ -134,6 +137,10 @@ func typed(t *testing.T, page, line string, skip int, w way) []string {
 			words[i] = w.ClientID
 		case "CLIENT_SECRET":
 			words[i] = w.ClientSecret
+		case "https://idp.example.com":
+			words[i] = w.Enterprise.Issuer
+		case "IDP_CLIENT_ID":
+			words[i] = w.Enterprise.ClientID
 		case "8123":
 			words[i] = fmt.Sprint(rig.FreePort(t))
 		}

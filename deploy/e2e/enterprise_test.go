@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ const (
 	machineSecret = "client_credentials, with a secret"
 	machineKey    = "client_credentials, with a key"
 	assertionWay  = "identity assertion"
+	assertionTLS  = "identity assertion, by https" // for programs that want that here too
 )
 
 // enterpriseWay is a client's at a company's identity provider, where a person has logged in.
@@ -35,6 +37,7 @@ type enterpriseWay struct {
 var pagelessClients = []realClient{
 	{"Go SDK, `EnterpriseHandler`", []string{assertionWay}, usePageless("gosdk"), "works"},
 	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{assertionWay}, usePageless("client-v2.mjs"), "works"},
+	{"Claude Code", []string{assertionTLS}, usePagelessProgram(installClaudeCodeAtWork), "lists tools"},
 	{"Go SDK, `ClientCredentialsHandler`", []string{machineSecret}, usePageless("gosdk"), "works"},
 	{"TypeScript client 2.x, `ClientCredentialsProvider`", []string{machineSecret}, usePageless("client-v2.mjs"), "works"},
 	{"TypeScript client 2.x, `PrivateKeyJwtProvider`", []string{machineKey}, usePageless("client-v2.mjs"), "works"},
@@ -107,10 +110,14 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 		}
 		made.ClientID, _ = tn.CreateMachine("ci-bot", "docs:read", "--auth", "private_key_jwt", "--jwks", file)
 	default:
-		made.Grant = "id-jag"
-		made.ClientID, made.ClientSecret = tn.CreateClient(client, "client_secret_basic", "http://localhost"+callbackPath)
-		idp.Knows(tn.PublicHTTP(), made.ClientID)
-		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), idp.CA}
+		public := tn.PublicHTTP()
+		if name == assertionTLS {
+			public = "https://" + strings.Replace(w.Traefik.WebSecure, "127.0.0.1", "localhost", 1) + "/" + tn.Name
+		}
+		made.Grant, made.Server = "id-jag", public+"/mcp"
+		made.ClientID, made.ClientSecret = tn.CreateClientAt(public, client, "http://localhost"+callbackPath)
+		idp.Knows(public, made.ClientID)
+		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), slices.Concat(idp.CA, w.Traefik.CA)}
 	}
 	return made
 }
@@ -153,15 +160,7 @@ func watchPageless(t *testing.T, tn *rig.Tenant, idp *rig.Enterprise, use func(w
 func usePageless(program string) func(*testing.T, *rig.Tenant, *rig.World, way) loginResult {
 	return func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
 		t.Helper()
-		var env []string
-		if way.Enterprise != nil {
-			authority := filepath.Join(t.TempDir(), "authority.pem")
-			if err := os.WriteFile(authority, way.Enterprise.authority, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			env = []string{"SSL_CERT_FILE=" + authority, "NODE_EXTRA_CA_CERTS=" + authority}
-		}
-		a := loginBySDK(t, tn, w, env, way, program)
+		a := loginBySDK(t, tn, w, way.trust(t), way, program)
 		got := *a.ready
 		got.Sub = a.call()
 		what := func(change string) string {
@@ -184,6 +183,74 @@ func usePageless(program string) func(*testing.T, *rig.Tenant, *rig.World, way) 
 		got.Refused = what("refuse")
 		return got
 	}
+}
+
+// trust returns what lets a program believe the certificates that it meets.
+func (w way) trust(t *testing.T) (env []string) {
+	t.Helper()
+	if w.Enterprise == nil {
+		return nil
+	}
+	file := filepath.Join(t.TempDir(), "authority.pem")
+	if err := os.WriteFile(file, w.Enterprise.authority, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"SSL_CERT_FILE=" + file, "NODE_EXTRA_CA_CERTS=" + file}
+}
+
+// Programs keep the person's id_token beside the access token, which these leave alone.
+var (
+	keptAccessToken = regexp.MustCompile(`("access_?[tT]oken": ?"eyJ[\w-]+\.[\w-]+\.)[\w-]{10}`)
+	keptExpiry      = regexp.MustCompile(`("access_?[tT]oken"[^{}]*"expires_?[aA]t": ?)\d+`)
+)
+
+// usePagelessProgram is the same for a whole program.
+func usePagelessProgram(install func(*testing.T, site, way) *installation) func(*testing.T, *rig.Tenant, *rig.World, way) loginResult {
+	return func(t *testing.T, tn *rig.Tenant, w *rig.World, way way) loginResult {
+		t.Helper()
+		p := install(t, siteOf(t, tn, w), way)
+		if !p.login() {
+			t.Fatalf("%s does not come in", p.name)
+		}
+		got := p.result(tn)
+		what := func() string {
+			before := len(tn.TokenRequests())
+			switch used := p.use(); {
+			case !used:
+				p.put(p.before)
+				return programGivesUp
+			case len(tn.TokenRequests()) == before:
+				return keepsOn
+			}
+			return "comes again"
+		}
+		p.rewrite(keptAccessToken, "${1}AAAAAAAAAA")
+		got.Refused = what()
+		p.rewrite(keptExpiry, "${1}1")
+		got.Aged = what()
+		return got
+	}
+}
+
+// installClaudeCodeAtWork sets Claude Code up for a company's provider. It keeps the id_token that
+// it is given, as after a login there.
+func installClaudeCodeAtWork(t *testing.T, s site, way way) *installation {
+	t.Helper()
+	p := install(t, s, way, "@anthropic-ai/claude-code", "claude-code-linux-*", append(way.trust(t),
+		"DISABLE_AUTOUPDATER=1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "TERM=xterm", "MCP_TIMEOUT=60000",
+		"CLAUDE_CODE_ENABLE_XAA=1", "MCP_XAA_IDP_CLIENT_SECRET="+way.Enterprise.ClientSecret, "MCP_CLIENT_SECRET="+way.ClientSecret)...)
+	run := func(line string, more ...string) bool {
+		return p.ends(p.start(p.command(claudeCode, append(typed(t, "claude-code.md", line, 1, way), more...)...)), "")
+	}
+	p.use = func() bool {
+		return p.ends(p.start(p.command(claudeCode, typed(t, "claude-code.md", "claude mcp list", 1, way)...)), "Connected")
+	}
+	p.login = func() bool {
+		return run("claude mcp xaa setup --issuer https://idp.example.com --client-id IDP_CLIENT_ID --client-secret") &&
+			run("claude mcp xaa login", "--id-token", way.Enterprise.IDToken) &&
+			run("claude mcp add --transport http --xaa --client-id CLIENT_ID --client-secret wiki "+connectURL) && p.use()
+	}
+	return p
 }
 
 // comparePageless compares the table in docs/clients.md, or writes it.

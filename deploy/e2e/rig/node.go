@@ -108,6 +108,12 @@ func (tn *Tenant) CreateClient(name, auth, redirectURI string) (id, secret strin
 	return tn.createClient("--redirect-uri", redirectURI, "--auth", auth, "--name", name)
 }
 
+// CreateClientAt is the same for another public URL of the tenant's, and HTTP Basic.
+func (tn *Tenant) CreateClientAt(public, name, redirectURI string) (id, secret string) {
+	tn.world.t.Helper()
+	return tn.createClient("--redirect-uri", redirectURI, "--name", name, "--public-url", public)
+}
+
 // CreateMachine is the same for a machine.
 func (tn *Tenant) CreateMachine(subject, scope string, more ...string) (id, secret string) {
 	tn.world.t.Helper()

@@ -34,6 +34,7 @@ type Traefik struct {
 	// mcp.localhost and localhost.
 	WebSecure string
 	Roots     *x509.CertPool
+	CA        []byte // the same, PEM
 
 	dynamic string // folder of the file provider
 	start   func(t T, hopKey string)
@@ -182,6 +183,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	if c.TLS != nil {
 		tr.Roots = x509.NewCertPool()
 		tr.Roots.AppendCertsFromPEM(c.CA)
+		tr.CA = c.CA
 	} else {
 		cert, key := tr.selfSigned(t, dir)
 		c.TLS = map[string]any{"tls": map[string]any{"stores": map[string]any{"default": map[string]any{
@@ -300,5 +302,6 @@ func (tr *Traefik) selfSigned(t T, dir string) (certFile, keyFile string) {
 	}
 	tr.Roots = x509.NewCertPool()
 	tr.Roots.AppendCertsFromPEM(certPEM)
+	tr.CA = certPEM
 	return certFile, keyFile
 }
