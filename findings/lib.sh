@@ -38,9 +38,9 @@ yaegi() {
 }
 
 # traefik ROUTES: starts the real Traefik v3.7.13 with a dynamic configuration, read from standard
-# input, and waits until it answers. Its entry point is http://127.0.0.1:$web, and $static holds
-# more of its static configuration. It is built once, into ../build; the first time takes up to 14
-# minutes.
+# input, and waits until it answers. Its entry point is http://127.0.0.1:$web; $static holds more of
+# its static configuration, and $providers more of its providers. It is built once, into ../build;
+# the first time takes up to 14 minutes.
 traefik() {
   web=$(free_port)
   local ping built=$findings/../build/traefik-of-findings
@@ -55,6 +55,7 @@ entryPoints:
 ping: {entryPoint: ping}
 providers:
   file: {filename: dynamic.yaml}
+${providers-}
 global: {checkNewVersion: false, sendAnonymousUsage: false}
 ${static-}
 YAML
@@ -79,4 +80,43 @@ backend() {
 # free_port: a port that nobody listens on.
 free_port() {
   node -e 'const s=require("net").createServer().listen(0,"127.0.0.1",()=>{console.log(s.address().port);s.close()})'
+}
+
+# kubernetes OBJECTS: starts an API of Kubernetes that has the objects of standard input, a JSON
+# list, and never another. $kubernetes is what Traefik's providers need to ask it.
+kubernetes() {
+  local api
+  api=$(free_port)
+  cat >objects.json
+  cat >kubernetes.mjs <<'JS'
+import fs from 'node:fs';
+import http from 'node:http';
+const objects = JSON.parse(fs.readFileSync('objects.json'));
+const kinds = [
+  'IngressRoute', 'IngressRouteTCP', 'IngressRouteUDP', 'Middleware', 'MiddlewareTCP', 'TLSOption', 'TLSStore', 'TraefikService', 'ServersTransport',
+  'ServersTransportTCP', 'Service', 'EndpointSlice', 'Secret', 'ConfigMap', 'Node', 'Ingress',
+];
+http.createServer((request, response) => {
+  const url = new URL(request.url, 'http://api');
+  const parts = url.pathname.split('/');
+  const asked = parts.at(-1);
+  response.setHeader('content-type', 'application/json');
+  // Who asks for a list inside of a watch gets none, and asks for a list.
+  if (url.searchParams.has('sendInitialEvents')) {
+    response.statusCode = 422;
+    return response.end('{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}');
+  }
+  if (url.searchParams.has('watch')) return response.flushHeaders();
+  if (asked === 'version') return response.end('{"major":"1","minor":"34","gitVersion":"v1.34.0"}');
+  const kind = kinds.find((kind) => asked === kind.toLowerCase() + (kind === 'Ingress' ? 'es' : 's'));
+  response.end(JSON.stringify({
+    kind: kind + 'List', apiVersion: parts[1] === 'apis' ? `${parts[2]}/${parts[3]}` : parts[2], metadata: { resourceVersion: '1' },
+    items: objects.filter((object) => object.kind === kind),
+  }));
+}).listen(process.argv[2], '127.0.0.1');
+JS
+  node kubernetes.mjs "$api" &
+  until curl -s -o /dev/null "http://127.0.0.1:$api/version"; do sleep 0.1; done
+  printf none >token
+  kubernetes="endpoint: \"http://127.0.0.1:$api\", token: \"$PWD/token\", allowExternalNameServices: true, disableClusterScopeResources: true"
 }
