@@ -25,6 +25,7 @@ type deployment struct {
 	middlewares []*middleware
 	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
 	parts       map[string][]string // the same → services that it is made of
+	notRead     []value             // files that others name
 	static      *tree               // Traefik's own configuration; nil: not given
 	staticFlags bool                // it is written as flags or variables
 	kube        kube
@@ -46,7 +47,8 @@ type service struct {
 	env       map[string]value
 	envFile   bool // variables that lint does not see may be set
 	networks  []string
-	host      bool // network_mode: host, or another that lint does not follow
+	host      bool  // network_mode: host, or another that lint does not follow
+	mode      value // network_mode as Compose has it; empty: networks
 	ports     *tree
 	labels    map[string]value
 	listed    bool // labels are a list of NAME=VALUE
@@ -178,6 +180,7 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 			all = &tree{keys: []string{""}, at: map[string]*tree{"": {at: map[string]*tree{"labels": compose}, keyed: plain.place}}}
 		}
 		d.compose(all)
+		d.names(compose.get("include"))
 	case plain.has("http") || plain.has("tcp") || plain.has("udp") || plain.has("tls"):
 		d.dynamic(plain.get("http"))
 		d.dynamicTCP(plain.get("tcp"))
@@ -265,7 +268,11 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 			s.networks = append(s.networks, v.text)
 		}
 	}
-	s.host = s.host || t.has("network_mode")
+	if mode := t.get("network_mode"); mode != nil {
+		s.host, s.mode = true, value{text: mode.text, place: mode.keyed}
+	}
+	d.names(t.get("label_file"))
+	d.names(t.get("extends", "file"))
 	for _, name := range []string{"container_name", "hostname"} {
 		if t.has(name) {
 			s.aliases = append(s.aliases, t.get(name).text)
@@ -282,6 +289,18 @@ func (d *deployment) extend(s *service, all, t *tree, depth int) {
 				}
 			}
 		}
+	}
+}
+
+// names notes what a member of a compose file names: a text, a list, or a list of mappings with
+// `path`.
+func (d *deployment) names(t *tree) {
+	d.notRead = append(d.notRead, t.texts()...)
+	if t == nil {
+		return
+	}
+	for _, item := range t.items {
+		d.notRead = append(d.notRead, item.get("path").texts()...)
 	}
 }
 

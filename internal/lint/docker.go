@@ -28,6 +28,7 @@ const (
 // container is what GET /containers/{id}/json says of one, as far as Traefik or lint reads it
 // (Docker Engine API v1.24 and newer).
 type container struct {
+	ID    string
 	Name  string
 	Args  []string
 	State struct {
@@ -91,6 +92,8 @@ func (d *deployment) running(c *container) *service {
 	slices.Sort(s.networks)
 	mode := c.HostConfig.NetworkMode
 	s.host = mode == "host" || strings.HasPrefix(mode, "container:")
+	s.mode = value{text: mode, place: place{file: s.file + ": network mode"}}
+	s.aliases = append(s.aliases, c.ID) // by which others share its network
 	for _, line := range c.Config.Env {
 		key, text, _ := strings.Cut(line, "=")
 		s.env[key] = value{text: text, place: s.place}

@@ -162,9 +162,15 @@ func TestLintFindsPlantedFaultsInDocker(t *testing.T) {
 		"no shared network":      {in("p-bouncer-1", "NetworkSettings", "Networks", object{"p_other": object{}}), "container p-bouncer-1", "WRONG sidecar: ", "none: logins", "docker network connect p_other p-traefik-1"},
 		"the default bridge": {both(in("p-bouncer-1", "NetworkSettings", "Networks", object{"bridge": object{}}), in("p-traefik-1", "NetworkSettings", "Networks", object{"bridge": object{}})),
 			"container p-bouncer-1", "WRONG sidecar: ", "none: logins", "--network NAME"},
-		"not exposed":           {label("traefik.enable", ""), "container wiki", "WRONG router: ", "exposedByDefault is false", "write traefik.enable=true"},
-		"switched off":          {label("traefik.enable", "false"), "container wiki: traefik.enable", "note router: ", "reads no label of wiki", "traefik.enable=true"},
-		"published port":        {in("wiki", "NetworkSettings", "Ports", object{"8000/tcp": []object{{"HostIp": "0.0.0.0", "HostPort": "8000"}}}), "container wiki: ports", "WRONG way past: ", "publishes a port", "delete ports:"},
+		"not exposed":         {label("traefik.enable", ""), "container wiki", "WRONG router: ", "exposedByDefault is false", "write traefik.enable=true"},
+		"switched off":        {label("traefik.enable", "false"), "container wiki: traefik.enable", "note router: ", "reads no label of wiki", "traefik.enable=true"},
+		"published port":      {in("wiki", "NetworkSettings", "Ports", object{"8000/tcp": []object{{"HostIp": "0.0.0.0", "HostPort": "8000"}}}), "container wiki: ports", "WRONG way past: ", "publishes a port", "delete ports:"},
+		"network of the host": {in("wiki", "HostConfig", object{"NetworkMode": "host"}), "container wiki: network mode", "WRONG way past: ", "in the network of the host", "delete network_mode:"},
+		"port of a shared network": {both(in("wiki", "HostConfig", object{"NetworkMode": "container:id-vpn"}), func(all map[string]object) {
+			all["vpn"] = inDocker(t)["wiki"]
+			all["vpn"]["Config"] = object{"Image": "vpn"}
+			all["vpn"]["NetworkSettings"] = object{"Ports": object{"8000/tcp": []object{{"HostIp": "0.0.0.0", "HostPort": "8000"}}}}
+		}), "container vpn: ports", "WRONG way past: ", "vpn publishes a port", "delete ports:"},
 		"a way past":            {label("traefik.http.routers.open.rule", "Host(`open.example.com`)"), "container wiki: router open", "WRONG way past: ", "router open", "write traefik.http.routers.open.middlewares=mcpb-wiki@docker"},
 		"stripPrefix before":    {both(label("traefik.http.routers.wiki.middlewares", "strip,mcpb-wiki"), label("traefik.http.middlewares.strip.stripprefix.prefixes", "/wiki")), "container wiki: traefik.http.routers.wiki.middlewares", "WRONG middlewares: ", "stripprefix", "middlewares=mcpb-wiki@docker,strip@docker"},
 		"unhealthy":             {in("wiki", "State", object{"Status": "running", "Health": object{"Status": "unhealthy"}}), "container wiki", "WRONG router: ", "its health is unhealthy", "docker inspect wiki"},

@@ -61,6 +61,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 	c.namesOfMiddlewares()
 	c.static()
 	c.unhealthy()
+	c.filesNotRead()
 	c.kubernetes()
 	if s.Online {
 		c.online(ctx)

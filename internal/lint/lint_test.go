@@ -81,6 +81,10 @@ func TestLintFindsNothingInGoodFiles(t *testing.T) {
 	if r := lintText(t, hostNetwork); len(r.Findings) != 0 {
 		t.Errorf("Traefik in the host's network: %+v", r.Findings)
 	}
+	rotated := strings.Replace(goodFile(t), master, masterOf("the next")+","+master, 1)
+	if r := lintText(t, rotated); len(r.Findings) != 0 {
+		t.Errorf("the hop key of the master before: %+v", r.Findings)
+	}
 	r := Run([]string{"../../deploy/compose/compose.yaml", "../../deploy/compose/traefik.yaml", "../../deploy/compose/dynamic.yaml"})
 	if r.Status() != report.StatusGood {
 		t.Errorf("deploy/compose: %s %+v", r.Unable, r.Findings)
@@ -97,6 +101,8 @@ var planted = map[string]struct{ old, with, line, seen, remedy string }{
 	"everybody at Google":        {"      " + optionOf + `allowedEmails: "you@example.com"` + "\n", "", "providerIssuer:", "EVERYBODY", optionOf + `allowedEmails: "you@example.com"`},
 	"hop key missing":            {`environment: {BOUNCER_HOP_KEY: "HOPKEY"}`, "", "  traefik:", "it is not there", "BOUNCER_HOP_KEY: ${BOUNCER_HOP_KEY:?}"},
 	"hop key of another master":  {`"HOPKEY"`, `"OTHER"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
+	"hop key with more in it":    {`"HOPKEY"`, `"BOUNCER_HOP_KEY=HOPKEY"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
+	"master secret cut off":      {`KEY: "MASTER"`, `KEY: "c2hvcnQ="`, "BOUNCER_ENCRYPTION_KEY", "not 32 bytes", "whole"},
 	"sidecar is not a service":   {"http://bouncer:8080", "http://bouncr:8080", "sidecarURL:", "no service is called bouncr", optionOf + `sidecarURL: "http://bouncer:8080"`},
 	"sidecar in another network": {"networks: [wiki, bouncer]", "networks: [wiki]", "  bouncer:", "none: logins are answered 502", "networks: [wiki, bouncer]"},
 	"rule without documents":     {"PathRegexp(`^(/\\.well-known/[a-z-]+)?/wiki(/|$$)`)", "PathPrefix(`/wiki`)", ".rule:", "/.well-known/oauth-authorization-server/wiki", `PathRegexp(` + "`" + `^(/\.well-known/[a-z-]+)?/wiki(/|$$)` + "`)"},
@@ -109,6 +115,8 @@ var planted = map[string]struct{ old, with, line, seen, remedy string }{
 	"middlewares by an index":    {"routers.wiki.middlewares:", "routers.wiki.middlewares[0]:", "middlewares[0]:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
 	"a way past the bouncer":     {"      traefik.http.services.wiki", "      traefik.http.routers.open.rule: Host(`open.example.com`)\n      traefik.http.services.wiki", "routers.open.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.open.middlewares: mcpb-wiki@docker"},
 	"published port":             {"    image: wiki\n", "    image: wiki\n    ports: [\"8000:8000\"]\n", "ports: [\"8000", "publishes a port", "delete ports:"},
+	"network of the host":        {"    networks: [wiki]\n    labels", "    network_mode: host\n    labels", "network_mode: host", "in the network of the host", "delete network_mode:"},
+	"port of a shared network":   {"  wiki:\n    image: wiki\n    networks: [wiki]\n", "  vpn:\n    image: vpn\n    ports: [\"8000:8000\"]\n  wiki:\n    image: wiki\n    network_mode: service:vpn\n", "ports: [\"8000", "service vpn publishes a port", "delete ports:"},
 	"secret in clear":            {"env:GOOGLE_CLIENT_SECRET", "GOCSPX-abc", "clientSecret:", "in clear", "env:MCPB_WIKI_CLIENT_SECRET"},
 	"variable of the secret":     {"GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}", "OTHER: x", "  bouncer:", "it is not there", "GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}"},
 	"stripPrefix before":         {"middlewares: mcpb-wiki@docker\n", "middlewares: strip@docker,mcpb-wiki@docker\n      traefik.http.middlewares.strip.stripprefix.prefixes: /wiki\n", "routers.wiki.middlewares:", "stripprefix", "middlewares: mcpb-wiki@docker,strip@docker"},

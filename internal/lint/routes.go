@@ -54,7 +54,16 @@ func (c *checker) sidecar(t *tenant) {
 	if master.text == "" || key.text == "" || master.unknown || key.unknown {
 		return
 	}
-	if ring, err := sealing.ParseRing(master.text); err == nil && !strings.HasSuffix(strings.TrimSpace(key.text), ring.HopKey()) {
+	if _, err := sealing.ParseRing(master.text); err != nil {
+		c.found(master.place, finding{check: "master secret", expected: "master secrets in BOUNCER_ENCRYPTION_KEY", seen: err.Error() + ": the sidecar does not start", fault: report.Sidecar,
+			breaks: []string{report.EveryClient}, remedy: "write one that is whole, without quotes inside the value", page: "docs/secrets.md"})
+		return
+	}
+	// The sidecar takes the hop key of each master of its ring.
+	if !slices.ContainsFunc(strings.Split(master.text, ","), func(one string) bool {
+		ring, err := sealing.ParseRing(one)
+		return err == nil && strings.TrimSpace(key.text) == ring.HopKey()
+	}) {
 		c.found(key.place, finding{check: "hop key", expected: "the one of the sidecar's master", seen: "a hop key of another master: each login is answered 503", fault: report.Traefik,
 			breaks: []string{report.EveryClient}, remedy: "write what `mcpbouncer hop-key` prints with this BOUNCER_ENCRYPTION_KEY", page: "docs/hop.md"})
 	}

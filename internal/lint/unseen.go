@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,17 @@ import (
 )
 
 // What stands in no file that was given may well be right, so it is a note at most.
+
+// filesNotRead names files that files name, and that are not given: each may hold a router that
+// leads past the bouncer.
+func (c *checker) filesNotRead() {
+	for _, v := range c.notRead {
+		if c.lines[filepath.Join(filepath.Dir(v.file), v.text)] == nil {
+			c.found(v.place, finding{check: "files", expected: "all files of the deployment", seen: v.text + " is named here, and lint does not read it: it may hold a router past the bouncer", fault: report.Label, note: true,
+				remedy: "name that file as well, or give lint what docker compose config prints", page: "docs/lint.md"})
+		}
+	}
+}
 
 // enabled is the label traefik.enable. Traefik takes the words of strconv.ParseBool, and reads no
 // label of a container with another one.

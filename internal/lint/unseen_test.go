@@ -110,6 +110,25 @@ func TestLintNotesWhatItWasNotGiven(t *testing.T) {
 	}
 }
 
+// A router past the bouncer may stand in a file that only a file names.
+func TestLintNamesFilesThatItDoesNotRead(t *testing.T) {
+	for name, c := range map[string]struct{ old, with, named string }{
+		"include":              {"services:\n", "include: [more/compose.yaml]\nservices:\n", "more/compose.yaml"},
+		"include with a path":  {"services:\n", "include:\n  - path: [a.yaml, b.yaml]\nservices:\n", "b.yaml"},
+		"a file of labels":     {"    image: wiki\n", "    image: wiki\n    label_file: wiki.labels\n", "wiki.labels"},
+		"extends another file": {"    image: wiki\n", "    image: wiki\n    extends: {file: base.yaml, service: wiki}\n", "base.yaml"},
+	} {
+		r := lintText(t, strings.Replace(goodFile(t), c.old, c.with, 1))
+		if r.Status() != report.StatusGood || !hasLine(lines(r), "note files: "+c.named+" is named here", "docker compose config") {
+			t.Errorf("%s: %s %q", name, r.Unable, lines(r))
+		}
+	}
+	// One that is given too is read.
+	if r := lintWith(t, "include: [traefik.yaml]\n"+goodFile(t), staticOfTwoEntryPoints); len(r.Findings) != 0 {
+		t.Errorf("given: %q", lines(r))
+	}
+}
+
 func TestLintNamesAMiddlewareThatItHasNotSeen(t *testing.T) {
 	r := lintText(t, another(t, "routers.open.rule: Host(`o.example.com`)\nrouters.open.middlewares: compress@file,who@file"))
 	if r.Status() != report.StatusGood || len(r.Findings) != 1 || !hasLine(lines(r), "note way past: ", "router open", "compress@file before it was not seen", "name the file") {

@@ -64,12 +64,33 @@ func (c *checker) unguarded(t *tenant) {
 	}
 	for _, s := range c.services {
 		behind := slices.ContainsFunc(servers, func(server string) bool { return strings.HasPrefix(server, s.name+":") })
-		if !behind || s == c.traefik() || s.ports == nil || len(s.ports.items) == 0 || s.ports.items[0].value.text == "" && len(s.ports.items[0].keys) == 0 {
+		if !behind || s == c.traefik() {
+			continue
+		}
+		if s.mode.text == "host" {
+			once(s.mode.place, finding{expected: "a network of its own for the MCP server", seen: "service " + s.name + " is in the network of the host: whoever reaches its port there is asked for no token, and can be anybody there",
+				remedy: "delete network_mode: of " + s.name + "; Traefik reaches it by a network that they share", page: "docs/identity.md"})
+		}
+		if at := c.sharing(s); at != nil {
+			s = at
+		}
+		if s.ports == nil || len(s.ports.items) == 0 || s.ports.items[0].value.text == "" && len(s.ports.items[0].keys) == 0 {
 			continue
 		}
 		once(s.ports.keyed, finding{expected: "no published port of the MCP server", seen: "service " + s.name + " publishes a port: whoever reaches it is asked for no token, and can be anybody there",
 			remedy: "delete ports: of " + s.name + "; Traefik reaches it by the network", page: "docs/identity.md"})
 	}
+}
+
+// sharing is the service whose network another one uses, with its published ports.
+func (c *checker) sharing(s *service) *service {
+	kind, name, _ := strings.Cut(s.mode.text, ":")
+	for _, other := range c.services {
+		if other != s && name != "" && (kind == "service" || kind == "container") && other.called(name) {
+			return other
+		}
+	}
+	return nil
 }
 
 // serversOf are HOST:PORT of a service's servers, those of its parts too. A container goes by the
