@@ -265,19 +265,19 @@ func (d *doctor) certificate(ctx context.Context) bool {
 	d.say("TLS with " + d.mcp.Hostname())
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
-	address := hostPort(d.mcp)
-	if d.Connect != "" {
-		address = d.Connect
+	plain, err := d.dial(ctx, "tcp", hostPort(d.mcp))
+	var conn *tls.Conn
+	if err == nil {
+		defer plain.Close()
+		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true, ServerName: d.mcp.Hostname(), NextProtos: []string{"h2", "http/1.1"}})
+		err = conn.HandshakeContext(ctx)
 	}
-	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, ServerName: d.mcp.Hostname(), NextProtos: []string{"h2", "http/1.1"}}}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		d.found(&report.Finding{Check: "certificate", Expected: "a TLS connection", Seen: plainError(err).Error(), Fault: report.Traefik, Breaks: []string{report.EveryClient},
 			Remedy: "see whether the server runs, whether its port is open, and whether it speaks TLS there"})
 		return false
 	}
-	defer conn.Close()
-	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	chain := conn.ConnectionState().PeerCertificates
 	leaf, between := chain[0], x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)

@@ -1,9 +1,11 @@
 package doctor_test
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -297,6 +299,111 @@ func TestDoctorIsSafeWithAHostileServer(t *testing.T) {
 	for _, r := range f.seen {
 		if r.Header.Get("Authorization") != "" && r.URL.Path != "/mcp" {
 			t.Errorf("the token went to %s", r.URL.Path)
+		}
+	}
+}
+
+// What doctor was given, and what it got, is in no line: those are sent to whoever shall help.
+func TestDoctorShowsNoSecretThatAServerRepeats(t *testing.T) {
+	repeat := func(w http.ResponseWriter, r *http.Request) {
+		r.ParseForm()
+		_, password, _ := r.BasicAuth()
+		w.Header().Set("WWW-Authenticate", `Bearer error_description="`+r.Header.Get("Authorization")+`"`)
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, "%s %s %v", password, r.Header.Get("Authorization"), r.Form)
+	}
+	for name, c := range map[string]struct {
+		spoil  func(f *foreign, mux *http.ServeMux)
+		change func(*doctor.Options)
+		line   string
+	}{
+		"a registration without client_id": {func(_ *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("POST /register", func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusCreated)
+				fmt.Fprint(w, `{"client_secret":"secret-of-it"}`)
+			})
+		}, nil, "WRONG registration: "},
+		"tokens with 201": {func(_ *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusCreated)
+				fmt.Fprint(w, `{"access_token":"secret-token"}`)
+			})
+		}, func(o *doctor.Options) { o.Login = true }, "WRONG login: token: "},
+		"code and client secret": {func(f *foreign, mux *http.ServeMux) {
+			f.server["token_endpoint_auth_methods_supported"] = []string{"client_secret_basic"}
+			mux.HandleFunc("POST /token", repeat)
+		}, func(o *doctor.Options) { o.Login, o.ClientID, o.ClientSecret = true, "c1", "secret-of-client" }, "WRONG login: token: "},
+		"an access token": {func(_ *foreign, mux *http.ServeMux) {
+			mux.HandleFunc("POST /mcp", func(w http.ResponseWriter, r *http.Request) { repeat(w, r) })
+		}, func(o *doctor.Options) { o.Token = "secret-token" }, "WRONG MCP initialize: "},
+	} {
+		f := newForeign(t, c.spoil)
+		_, text := f.examine(t, func(o *doctor.Options) {
+			o.Visit = func(raw string) {
+				u, _ := url.Parse(raw)
+				q := u.Query()
+				go http.Get(q.Get("redirect_uri") + "?code=secret-code&iss=" + url.QueryEscape(f.URL) + "&state=" + q.Get("state"))
+			}
+			if c.change != nil {
+				c.change(o)
+			}
+		})
+		if !hasLine(text, c.line) || strings.Contains(text, "secret-") || strings.Contains(text, "c2VjcmV0") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+// resolveBy answers each question for an IPv4 address with the next of these, and then with the
+// last.
+func resolveBy(t *testing.T, addresses ...[4]byte) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = before; server.Close() })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	go func() {
+		for asked := make([]byte, 512); ; {
+			n, from, err := server.ReadFrom(asked)
+			if err != nil {
+				return
+			}
+			end := 12 // RFC 1035 section 4.1: a header of 12 bytes, the name, type and class
+			for end < n && asked[end] != 0 {
+				end += 1 + int(asked[end])
+			}
+			said := append([]byte{asked[0], asked[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, asked[12:end+5]...)
+			if asked[end+2] == 1 { // A
+				said[7] = 1
+				said = append(said, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+				said = append(said, addresses[0][:]...)
+				addresses = addresses[min(1, len(addresses)-1):]
+			}
+			server.WriteTo(said, from)
+		}
+	}()
+}
+
+// Whoever has the name of the server cannot send doctor to an address of the operator's network,
+// nor get leave for that by an address that it has for a moment.
+func TestDoctorAsksANameWhereItWasLookedUp(t *testing.T) {
+	f := newForeign(t, nil)
+	_, port, _ := strings.Cut(strings.TrimPrefix(f.URL, "https://"), ":")
+	for name, c := range map[string]struct {
+		addresses [][4]byte
+		seen      string
+	}{
+		"a public one, then a private one": {[][4]byte{{8, 8, 8, 8}, {127, 0, 0, 1}}, "a private address, which is not asked"},
+		"a private one, then a public one": {[][4]byte{{127, 0, 0, 1}, {8, 8, 8, 8}}, "a name that has a private one too"},
+	} {
+		resolveBy(t, c.addresses...)
+		r, text := f.examine(t, func(o *doctor.Options) { o.URL, o.Connect = "https://example.com:"+port+"/mcp", "" })
+		if !hasLine(text, "WRONG connection: ", c.seen) || r.Status() != report.StatusUnable || len(f.seen) > 0 {
+			t.Errorf("%s: %d requests\n%s", name, len(f.seen), text)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 )
 
 // maxBody bounds what is read of one answer, in bytes: the server may be hostile.
@@ -39,10 +41,8 @@ type answer struct {
 const maxHeader = 64 << 10
 
 // transport never goes through a proxy of the environment's: what a proxy answers says nothing of
-// the server. It asks private addresses only where the MCP server itself has one, so that the
-// documents of a stranger's server do not lead it around in the operator's network.
+// the server.
 func (d *doctor) transport(config *tls.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: d.Timeout}
 	return &http.Transport{
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    d.Timeout,
@@ -51,21 +51,31 @@ func (d *doctor) transport(config *tls.Config) *http.Transport {
 		// Else a stream that a middleware compresses would look like one that is not.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			own := address == hostPort(d.mcp)
-			if own && d.Connect != "" {
-				address = d.Connect
-			}
-			to := *dialer
-			if !own && !d.private {
-				to.Control = publicOnly
-			}
-			return to.DialContext(ctx, network, address)
-		},
+		DialContext:        d.dial,
 	}
 }
 
-var errPrivate = errors.New("a private address, which is not asked for a server on the internet")
+// dial goes to private addresses only where the MCP server itself has one, so that the documents of
+// a stranger's server do not lead doctor around in the operator's network. Neither does its name:
+// one that has a private address, beside a public one or at another time, is asked there alone.
+func (d *doctor) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: d.Timeout}
+	own := address == hostPort(d.mcp)
+	switch {
+	case own && d.Connect != "": // the operator's word
+		address = d.Connect
+	case !d.private:
+		dialer.Control = publicOnly
+	case own:
+		dialer.Control = privateOnly
+	}
+	return dialer.DialContext(ctx, network, address)
+}
+
+var (
+	errPrivate = errors.New("a private address, which is not asked for a server on the internet")
+	errPublic  = errors.New("an address on the internet of a name that has a private one too: --connect HOST:PORT says which is meant")
+)
 
 // publicOnly refuses what a name has been resolved to, and so cannot be gone around by names.
 func publicOnly(_, address string, _ syscall.RawConn) error {
@@ -76,13 +86,15 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-func isPublic(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedAddresses.Contains(a)
+func privateOnly(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || isPublic(at.Addr()) {
+		return errPublic
+	}
+	return nil
 }
 
-// sharedAddresses are those behind a provider's address translation (RFC 6598).
-var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+func isPublic(a netip.Addr) bool { return clientdoc.CheckPublicAddress(a) == nil }
 
 // hostPort is the address that a URL is dialled at.
 func hostPort(u *url.URL) string {
@@ -161,7 +173,39 @@ func (d *doctor) ask(ctx context.Context, method, raw string, header http.Header
 	} else if err != nil && !isStream(a) { // a stream ends with our patience
 		a.err = fmt.Errorf("%d, and then %w", a.status, plainError(err))
 	}
+	if a.status/100 != 2 { // its words are shown, and may repeat what was sent
+		hide := hiding(header, body)
+		a.body = []byte(hide.Replace(string(a.body)))
+		for name, values := range a.header {
+			for i := range values {
+				a.header[name][i] = hide.Replace(values[i])
+			}
+		}
+	}
 	return a
+}
+
+// hiding takes what a request proves itself with out of a text.
+func hiding(header http.Header, body string) *strings.Replacer {
+	scheme, text, _ := strings.Cut(header.Get("Authorization"), " ")
+	secrets := []string{text}
+	if plain, err := base64.StdEncoding.DecodeString(text); err == nil && scheme == "Basic" {
+		_, password, _ := strings.Cut(string(plain), ":")
+		secrets = append(secrets, password)
+	}
+	if header.Get("Content-Type") == "application/x-www-form-urlencoded" {
+		form, _ := url.ParseQuery(body)
+		for _, name := range []string{"client_secret", "code", "code_verifier", "refresh_token", "token"} {
+			secrets = append(secrets, form.Get(name))
+		}
+	}
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) >= 8 { // a shorter one is made up, or would hide words
+			pairs = append(pairs, secret, "…", url.QueryEscape(secret), "…")
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 func isStream(a *answer) bool { return a.mediaType() == "text/event-stream" }
@@ -249,7 +293,7 @@ func (a *answer) String() string {
 	if title := between(words, "<title>", "</title>"); title != "" {
 		words = title
 	}
-	if words != "" && a.status != http.StatusOK {
+	if words != "" && a.status/100 != 2 { // a 201 may hold a token or a client's secret
 		text += ` "` + report.Printable(words, 120) + `"`
 	}
 	return text

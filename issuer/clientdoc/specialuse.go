@@ -50,8 +50,8 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 
 var errSpecialUse = errors.New("the address is not a public one")
 
-// checkPublicAddress judges an address that is about to be dialled.
-func checkPublicAddress(addr netip.Addr) error {
+// CheckPublicAddress judges an address that is about to be dialled.
+func CheckPublicAddress(addr netip.Addr) error {
 	addr = addr.Unmap() // ::ffff:127.0.0.1 is 127.0.0.1
 	if addr.Zone() != "" {
 		return errSpecialUse

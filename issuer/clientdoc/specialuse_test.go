@@ -58,7 +58,7 @@ func TestSpecialUseAddresses(t *testing.T) {
 		{"with a zone, which names an interface of this machine", "fe80::1%eth0 2606:4700:4700::1111%eth0 ::1%lo"},
 	} {
 		for _, text := range strings.Fields(c.addresses) {
-			if err := checkPublicAddress(netip.MustParseAddr(text)); !errors.Is(err, errSpecialUse) {
+			if err := CheckPublicAddress(netip.MustParseAddr(text)); !errors.Is(err, errSpecialUse) {
 				t.Errorf("%s: %s: %v, want %v", c.name, text, err, errSpecialUse)
 			}
 		}
@@ -71,7 +71,7 @@ func TestPublicAddresses(t *testing.T) {
 		169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 192.0.1.255 192.0.3.0 192.31.195.255 192.31.197.0 192.52.192.255 192.52.194.0 192.175.47.255 192.175.49.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0
 		198.17.255.255 198.20.0.0 198.51.99.255 198.51.101.0 203.0.112.255 203.0.114.0 223.255.255.255 160.79.104.10 ::ffff:8.8.8.8
 		2000:: 2001:200:: 2001:db7:ffff:ffff:ffff:ffff:ffff:ffff 2001:db9:: 2001:4860:4860::8888 2003:: 2606:4700:4700::1111 2620:4f:7fff:ffff:ffff:ffff:ffff:ffff 2620:4f:8001:: 3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff 3fff:1000::`) {
-		if err := checkPublicAddress(netip.MustParseAddr(text)); err != nil {
+		if err := CheckPublicAddress(netip.MustParseAddr(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

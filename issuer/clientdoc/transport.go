@@ -30,7 +30,7 @@ func NewTransport(trusted []string) http.RoundTripper {
 				if err != nil {
 					return errSpecialUse
 				}
-				return checkPublicAddress(addr.Addr())
+				return CheckPublicAddress(addr.Addr())
 			}
 		}
 		return dialer.DialContext(ctx, network, address)
