@@ -203,7 +203,11 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 		return client{}, refused(err.Error(), nil)
 	}
 	if p.id == "" {
-		return client{}, refused("client_id is missing", nil)
+		var why error
+		if form.Get("grant_type") == jwtBearerGrant {
+			why = errors.New("a workload's token needs the label workloadIssuers, and an identity assertion a client that proves itself")
+		}
+		return client{}, refused("client_id is missing", why)
 	}
 	c, err := s.openClient(r.Context(), t, p.id)
 	switch {

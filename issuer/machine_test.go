@@ -51,6 +51,24 @@ func (w *world) hop(path string, form url.Values) reply {
 	return w.read(issuertest.Serve(w.replica(), r))
 }
 
+// Whoever runs the server reads in the log how a client with another grant is made.
+func TestGrantThatAClientMayNotUseIsExplainedInTheLog(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	machine, person := w.machine(issuer.Machine{Subject: "ci-bot", Scope: "wiki:read"}, "client_secret_basic", nil), w.register(w.wiki.PublicURL, nil)
+	for _, c := range []struct {
+		from        *app
+		grant, says string
+	}{
+		{machine, "refresh_token", "make one without --grant"},
+		{person, "client_credentials", "client create --grant client_credentials"},
+	} {
+		c.from.token(url.Values{"grant_type": {c.grant}}).wants(t, 400, "unauthorized_client")
+		if !strings.Contains(w.log.last(), c.says) {
+			t.Errorf("%s: the log says %s", c.grant, w.log.last())
+		}
+	}
+}
+
 // A machine logs in with the credentials that the operator made, and is who the operator said,
 // whatever the rules about people are.
 func TestClientCredentials(t *testing.T) {

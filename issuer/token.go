@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -57,7 +58,11 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c clie
 	grantType := form.Get("grant_type")
 	offered := slices.Contains(t.grantTypes(), grantType)
 	if offered && c.machine() != (grantType == "client_credentials") {
-		return badRequest("unauthorized_client", "this client may not use this grant_type")
+		why := "it was made for client_credentials: for another grant make one without --grant"
+		if !c.machine() {
+			why = "client_credentials is for clients that `mcpbouncer client create --grant client_credentials` makes"
+		}
+		return badRequest("unauthorized_client", "this client may not use this grant_type").because(errors.New(why))
 	}
 	var resp tokenResponse
 	var err error

@@ -166,6 +166,9 @@ func TestWorkloadsThatAreRefused(t *testing.T) {
 	}
 	w, ci := newWorkloads(t, func(string) []string { return nil }, nil)
 	w.bring(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
+	if !strings.Contains(w.log.last(), "needs the label workloadIssuers") {
+		t.Errorf("the log says %s", w.log.last())
+	}
 }
 
 // Scopes of all rules that fit, and the client may ask for less.
