@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +33,7 @@ type enterpriseWay struct {
 	ClientSecret string `json:"clientSecret"`
 	IDToken      string `json:"idToken"`
 	authority    []byte // that the client trusts
+	idp          *rig.Enterprise
 }
 
 // pagelessClients come in without a page: programs of a company whose identity provider decides,
@@ -38,6 +42,7 @@ var pagelessClients = []realClient{
 	{"Go SDK, `EnterpriseHandler`", []string{assertionWay}, usePageless("gosdk"), "works"},
 	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{assertionWay}, usePageless("client-v2.mjs"), "works"},
 	{"Claude Code", []string{assertionTLS}, usePagelessProgram(installClaudeCodeAtWork), "lists tools"},
+	{"mcpdo, of the Inspector", []string{assertionWay}, usePagelessProgram(installMcpdoAtWork), "works"},
 	{"Go SDK, `ClientCredentialsHandler`", []string{machineSecret}, usePageless("gosdk"), "works"},
 	{"TypeScript client 2.x, `ClientCredentialsProvider`", []string{machineSecret}, usePageless("client-v2.mjs"), "works"},
 	{"TypeScript client 2.x, `PrivateKeyJwtProvider`", []string{machineKey}, usePageless("client-v2.mjs"), "works"},
@@ -117,7 +122,7 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 		made.Grant, made.Server = "id-jag", public+"/mcp"
 		made.ClientID, made.ClientSecret = tn.CreateClientAt(public, client, "http://localhost"+callbackPath)
 		idp.Knows(public, made.ClientID)
-		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), slices.Concat(idp.CA, w.Traefik.CA)}
+		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), slices.Concat(idp.CA, w.Traefik.CA), idp}
 	}
 	return made
 }
@@ -200,7 +205,7 @@ func (w way) trust(t *testing.T) (env []string) {
 
 // Programs keep the person's id_token beside the access token, which these leave alone.
 var (
-	keptAccessToken = regexp.MustCompile(`("access_?[tT]oken": ?"eyJ[\w-]+\.[\w-]+\.)[\w-]{10}`)
+	keptAccessToken = regexp.MustCompile(`("access_?[tT]oken\\?": ?\\?"eyJ[\w-]+\.[\w-]+\.)[\w-]{10}`)
 	keptExpiry      = regexp.MustCompile(`("access_?[tT]oken"[^{}]*"expires_?[aA]t": ?)\d+`)
 )
 
@@ -226,7 +231,9 @@ func usePagelessProgram(install func(*testing.T, site, way) *installation) func(
 		}
 		p.rewrite(keptAccessToken, "${1}AAAAAAAAAA")
 		got.Refused = what()
-		p.rewrite(keptExpiry, "${1}1")
+		if keptExpiry.Match(p.keeps().text) { // else it keeps no time
+			p.rewrite(keptExpiry, "${1}1")
+		}
 		got.Aged = what()
 		return got
 	}
@@ -249,6 +256,63 @@ func installClaudeCodeAtWork(t *testing.T, s site, way way) *installation {
 		return run("claude mcp xaa setup --issuer https://idp.example.com --client-id IDP_CLIENT_ID --client-secret") &&
 			run("claude mcp xaa login", "--id-token", way.Enterprise.IDToken) &&
 			run("claude mcp add --transport http --xaa --client-id CLIENT_ID --client-secret wiki "+connectURL) && p.use()
+	}
+	return p
+}
+
+// installMcpdoAtWork sets the Inspector's command up for a company's provider, and logs in there
+// with it.
+func installMcpdoAtWork(t *testing.T, s site, way way) *installation {
+	t.Helper()
+	e := way.Enterprise
+	s.allow = func(ctx context.Context, asked *url.URL) error {
+		browser := e.idp.Browser(t)
+		back, err := browser.Visit(ctx, asked.String(), asked.Query().Get("redirect_uri"))
+		if err == nil {
+			_, err = browser.Load(ctx, back.String())
+		}
+		return err
+	}
+	const name = "@modelcontextprotocol/inspector"
+	callback := loopback(t)
+	e.idp.Redirects(callback)
+	home := t.TempDir()
+	p := install(t, s, way, name, name, append(way.trust(t), "MCP_INSPECTOR_SECRET_STORE=file", "MCP_OAUTH_CALLBACK_URL="+callback, "MCP_CLIENT_CONFIG_PATH="+filepath.Join(home, "client.json"))...)
+	do := func(args ...string) *rig.Process {
+		return p.start(p.command("node_modules/"+name+"/clients/mcpdo/build/mcp-bin.js", append([]string{"--catalog", filepath.Join(home, "mcp.json")}, args...)...))
+	}
+	for file, config := range map[string]map[string]any{
+		"client.json": {"enterpriseManagedAuth": map[string]any{"idp": map[string]any{"issuer": e.Issuer, "clientId": e.ClientID, "clientSecret": e.ClientSecret}}},
+		"mcp.json": {"mcpServers": map[string]any{"mcp": map[string]any{
+			"type": "streamable-http", "url": way.Server, "protocolEra": "auto",
+			"oauth": map[string]any{"clientId": way.ClientID, "clientSecret": way.ClientSecret, "enterpriseManaged": true},
+		}}},
+	} {
+		text, err := json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(home, file), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.use = func() bool {
+		// or the daemon would go on with what it has
+		defer func() { p.attend(do("daemon", "stop"), nil) }()
+		return p.ends(do("connect", "mcp"), "") && p.calls(do("@mcp", "tools/call", "whoami"))
+	}
+	p.login = func() bool {
+		if !p.ends(do("auth/ema-login"), "") {
+			return false
+		}
+		rig.WaitFor(t, "mcpdo to be logged in", func() error {
+			status := do("auth/ema-status")
+			if !p.ends(status, "logged_in") {
+				return errors.New(s.logs.Text(status.Name))
+			}
+			return nil
+		})
+		return p.use()
 	}
 	return p
 }

@@ -398,7 +398,7 @@ func (p *installation) onTerminal(cmd *exec.Cmd) *rig.Process {
 
 // authorizationURL is what programs print for a person whose browser did not open. On a terminal it
 // may be a link (OSC 8), which ends with a control character; in JSON it is a string.
-var authorizationURL = regexp.MustCompile(`(http://localhost:\d+/(?:\w+/)*authorize\?[^\s"[:cntrl:]]+)["\s[:cntrl:]]`)
+var authorizationURL = regexp.MustCompile(`((?:http://localhost|https://127\.0\.0\.1):\d+/(?:\w+/)*authorize\?[^\s"[:cntrl:]]+)["\s[:cntrl:]]`)
 
 // attend waits until the process has ended, or until it has written what until matches, as somebody
 // does who opens the URL that it prints. It returns what it wrote.

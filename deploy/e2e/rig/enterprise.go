@@ -33,60 +33,66 @@ type Enterprise struct {
 	ClientID, ClientSecret string
 	Subject                string // of the person
 
-	library *op.Provider
-	store   *storage.Storage
-	client  *http.Client
-	mu      sync.Mutex
-	knows   map[string]string // audience → client_id there
-	asked   []url.Values
+	library   *op.Provider
+	store     *storage.Storage
+	client    *http.Client
+	redirects []string
+	knows     map[string]string // audience → client_id there
+	asked     []url.Values
 }
 
 const (
-	enterpriseClient   = "program"
 	enterpriseCallback = "http://127.0.0.1:33418/callback"
 	idJAG              = "urn:ietf:params:oauth:token-type:id-jag"
 	tokenExchange      = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
-// The library keeps clients in one map for all its providers, without a lock.
-var enterpriseSecret = sync.OnceValue(func() string {
-	secret := "idp-" + rand.Text()
-	storage.RegisterClients(storage.WebClient(enterpriseClient, secret, enterpriseCallback))
-	return secret
-})
+// The library keeps the clients of all its providers in one map without a lock, so one lock is
+// held while any of them is asked.
+var enterprises sync.Mutex
 
 // StartEnterprise starts it.
 func StartEnterprise(t T) *Enterprise {
 	t.Helper()
-	e := &Enterprise{ClientID: enterpriseClient, ClientSecret: enterpriseSecret(), Subject: "id1", knows: map[string]string{}}
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(e.serve))
-	srv.StartTLS()
+	e := &Enterprise{ClientID: "program-" + rand.Text(), ClientSecret: "idp-" + rand.Text(), Subject: "id1", knows: map[string]string{}}
+	e.Redirects(enterpriseCallback)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		enterprises.Lock()
+		defer enterprises.Unlock()
+		e.serve(w, r)
+	}))
 	t.Cleanup(srv.Close)
 	e.Issuer, e.client = srv.URL, srv.Client()
 	e.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 	// The store names its first user after the host of this URL.
 	e.store = storage.NewStorage(storage.NewUserStore("http://localhost:0/"))
-	library, err := op.NewProvider(&op.Config{CryptoKey: sha256.Sum256([]byte(e.ClientSecret)), CodeMethodS256: true, AuthMethodPost: true}, e.store, op.StaticIssuer(e.Issuer))
+	var err error
+	e.library, err = op.NewProvider(&op.Config{CryptoKey: sha256.Sum256([]byte(e.ClientSecret)), CodeMethodS256: true, AuthMethodPost: true}, e.store, op.StaticIssuer(e.Issuer))
 	if err != nil {
 		t.Fatalf("rig: enterprise: %v", err)
 	}
-	e.mu.Lock()
-	e.library = library
-	e.mu.Unlock()
 	return e
+}
+
+// Redirects lets the program have its answers at this address too.
+func (e *Enterprise) Redirects(uri string) {
+	enterprises.Lock()
+	defer enterprises.Unlock()
+	e.redirects = append(e.redirects, uri)
+	storage.RegisterClients(storage.WebClient(e.ClientID, e.ClientSecret, e.redirects...))
 }
 
 // Knows lets the program have assertions for a server, where it has this client_id.
 func (e *Enterprise) Knows(audience, clientID string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	enterprises.Lock()
+	defer enterprises.Unlock()
 	e.knows[audience] = clientID
 }
 
 // Exchanges lists what was asked for by an exchange for an audience.
 func (e *Enterprise) Exchanges(audience string) []url.Values {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	enterprises.Lock()
+	defer enterprises.Unlock()
 	var of []url.Values
 	for _, form := range e.asked {
 		if form.Get("audience") == audience {
@@ -100,12 +106,7 @@ func (e *Enterprise) Exchanges(audience string) []url.Values {
 func (e *Enterprise) IDToken(t T, secrets *Secrets) string {
 	t.Helper()
 	verifier := NewVerifier()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatalf("rig: enterprise: %v", err)
-	}
-	browser := &Browser{Client: &http.Client{Transport: e.client.Transport, Jar: jar}}
-	back, err := browser.Visit(t.Context(), e.Issuer+"/authorize?"+url.Values{
+	back, err := e.Browser(t).Visit(t.Context(), e.Issuer+"/authorize?"+url.Values{
 		"response_type": {"code"}, "client_id": {e.ClientID}, "redirect_uri": {enterpriseCallback}, "scope": {"openid email profile"},
 		"state": {rand.Text()}, "code_challenge": {oidc.NewSHACodeChallenge(verifier)}, "code_challenge_method": {"S256"},
 	}.Encode(), enterpriseCallback)
@@ -130,10 +131,17 @@ func (e *Enterprise) IDToken(t T, secrets *Secrets) string {
 	return answer.IDToken
 }
 
+// Browser returns a browser of the person's, in which nobody types a password.
+func (e *Enterprise) Browser(t T) *Browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatalf("rig: enterprise: %v", err)
+	}
+	return &Browser{Client: &http.Client{Transport: e.client.Transport, Jar: jar}}
+}
+
 func (e *Enterprise) serve(w http.ResponseWriter, r *http.Request) {
-	e.mu.Lock()
-	library := e.library
-	e.mu.Unlock()
 	switch {
 	case r.URL.Path == "/login/username":
 		// The person is logged in on this machine already.
@@ -142,7 +150,7 @@ func (e *Enterprise) serve(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		http.Redirect(w, r, op.AuthCallbackURL(library)(op.ContextWithIssuer(r.Context(), e.Issuer), id), http.StatusFound)
+		http.Redirect(w, r, op.AuthCallbackURL(e.library)(op.ContextWithIssuer(r.Context(), e.Issuer), id), http.StatusFound)
 	case r.Method == http.MethodPost && r.FormValue("grant_type") == tokenExchange:
 		w.Header().Set("Content-Type", "application/json")
 		answer, err := e.exchange(op.ContextWithIssuer(r.Context(), e.Issuer), r)
@@ -152,7 +160,7 @@ func (e *Enterprise) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	default:
-		library.ServeHTTP(w, r)
+		e.library.ServeHTTP(w, r)
 	}
 }
 
@@ -179,10 +187,8 @@ func (e *Enterprise) exchange(ctx context.Context, r *http.Request) (map[string]
 		return nil, errors.New("the id_token is another client's")
 	}
 	audience := strings.Join(request.Audience, " ")
-	e.mu.Lock()
 	e.asked = append(e.asked, r.PostForm)
 	client := e.knows[audience]
-	e.mu.Unlock()
 	if client == "" {
 		return nil, fmt.Errorf("this program may not use %q", audience)
 	}
