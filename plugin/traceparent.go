@@ -104,8 +104,10 @@ func textOf(v reflect.Value, method string) string {
 // nil where no context around the request has it.
 func spanKey(ctx context.Context) any {
 	// A context's text names the types of its keys. That is one native call; in Yaegi the loop
-	// costs more than all else of a refusal, and strangers' bearer keys come here too.
-	if !strings.Contains(fmt.Sprint(ctx), spanKeyName) {
+	// costs more than all else of a refusal, and strangers' bearer keys come here too. A context
+	// that makes no text of itself is not printed: what another middleware keeps in it, a map above
+	// all, may be written meanwhile, and Go ends a process for that.
+	if named, ok := ctx.(fmt.Stringer); ok && !strings.Contains(named.String(), spanKeyName) {
 		return nil
 	}
 	at := reflect.ValueOf(ctx)

@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -88,5 +89,35 @@ func TestQuestionsTakeNoTraceparentThatIsNotWellFormed(t *testing.T) {
 		if got := sidecar.parentAt("/oauth/jwks.json"); got != c.want {
 			t.Errorf("%.80q: the sidecar got %.80q", c.values, got)
 		}
+	}
+}
+
+// ownContext is the context of another middleware, with what that changes while it serves.
+type ownContext struct {
+	context.Context
+	State ownState
+}
+
+type ownState struct{ read *bool }
+
+func (s ownState) String() string {
+	*s.read = true
+	return ""
+}
+
+// To read what another middleware keeps in its context, while that writes it, could end the Traefik
+// process: Go lets nothing recover from a map that is read and written at once.
+func TestContextsOfOthersAreNotRead(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.PublicURL = wikiURL
+	h, _ := guard(t, config)
+	read := false
+	around := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		h.ServeHTTP(rw, req.WithContext(&ownContext{Context: req.Context(), State: ownState{&read}}))
+	})
+	if rec := ask(around, "POST", wikiURL+"/mcp", bearer(goodToken("k1", nil))...); rec.Code != 200 || read {
+		t.Errorf("status %d, read: %v", rec.Code, read)
 	}
 }
