@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +21,13 @@ import (
 // Lint and real Traefik read the same manifests. What lint says of one is what Traefik then
 // answers, and of a good one it says nothing.
 func TestLintReadsManifestsAsTraefikDoes(t *testing.T) {
+	for made, with := range map[string]bool{"default-NAME@kubernetescrd": false, "default_NAME@kubernetescrd": true} {
+		t.Run(made, func(t *testing.T) { readManifests(t, made, with) })
+	}
+}
+
+// made is how Traefik's provider calls a middleware, with safeNaming and without.
+func readManifests(t *testing.T, made string, safeNaming bool) {
 	const middleware, route, ingress = `apiVersion: traefik.io/v1alpha1
 kind: Middleware
 metadata: {name: NAME, namespace: default}
@@ -44,14 +53,17 @@ metadata:
   name: NAME
   namespace: default
   annotations:
-    traefik.ingress.kubernetes.io/router.middlewares: default-NAME@kubernetescrd
+    traefik.ingress.kubernetes.io/router.middlewares: MADE
     traefik.ingress.kubernetes.io/router.entrypoints: web
 spec:
   rules:
     - http:
         paths: [{path: /NAME, pathType: Prefix, backend: {service: {name: typed, port: {number: 80PORT}}}}, {path: /.well-known, pathType: Prefix, backend: {service: {name: typed, port: {number: 80PORT}}}}]
 `
-	good := middleware + route
+	good, other := middleware+route, "default_NAME@kubernetescrd" // in the other scheme
+	if safeNaming {
+		other = "default-NAME@kubernetescrd"
+	}
 	cases := map[string]struct {
 		objects, old, with string
 		path               string // default: /NAME/mcp
@@ -72,8 +84,9 @@ spec:
 		"no-service":    {objects: good, old: "services: [{name: typed", with: "services: [{name: typd", status: 404, says: []string{"note router: no Service of namespace default is called typd"}},
 		"narrow":        {objects: good, old: "RULE", with: "PathPrefix(`/NAME`)", path: "/.well-known/oauth-authorization-server/narrow", status: 404, says: []string{"WRONG router: it misses /.well-known/"}},
 		"by-ingress":    {objects: middleware + ingress, status: 401},
-		"ingress-bare":  {objects: middleware + ingress, old: "middlewares: default-NAME@kubernetescrd", with: "middlewares: NAME@kubernetescrd", status: 404, says: []string{"WRONG middlewares: ingress-bare@kubernetescrd is not"}},
-		"ingress-local": {objects: middleware + ingress, old: "middlewares: default-NAME@kubernetescrd", with: "middlewares: default-NAME", status: 404, says: []string{"WRONG middlewares: default-ingress-local@kubernetes is not"}},
+		"ingress-bare":  {objects: middleware + ingress, old: "middlewares: MADE", with: "middlewares: NAME@kubernetescrd", status: 404, says: []string{"WRONG middlewares: ingress-bare@kubernetescrd is not"}},
+		"ingress-other": {objects: middleware + ingress, old: "middlewares: MADE", with: "middlewares: " + other, status: 404, says: []string{"WRONG middlewares: " + strings.Replace(other, "NAME", "ingress-other", 1) + " is not"}},
+		"ingress-local": {objects: middleware + ingress, old: "middlewares: MADE", with: "middlewares: default-NAME", status: 404, says: []string{"WRONG middlewares: default-ingress-local@kubernetes is not"}},
 	}
 	w := newTypedWorld(t)
 	u, err := url.Parse(w.server.URL)
@@ -82,7 +95,7 @@ spec:
 	}
 	service := "---\napiVersion: v1\nkind: Service\nmetadata: {name: typed, namespace: default}\nspec: {type: ExternalName, externalName: 127.0.0.1, ports: [{port: 80PORT}]}\n"
 	static := filepath.Join(t.TempDir(), "traefik.yaml")
-	if err := os.WriteFile(static, []byte("entryPoints: {web: {address: \":80\"}}\nproviders: {kubernetesCRD: {}, kubernetesIngress: {}}\nexperimental: {abortOnPluginFailure: true, localPlugins: {mcpbouncer: {moduleName: "+rig.Module+"}}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(static, []byte("entryPoints: {web: {address: \":80\"}}\nproviders: {kubernetesCRD: {safeNaming: "+strconv.FormatBool(safeNaming)+"}, kubernetesIngress: {}}\nexperimental: {abortOnPluginFailure: true, localPlugins: {mcpbouncer: {moduleName: "+rig.Module+"}}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	manifests, objects := map[string]string{}, map[string][]any{}
@@ -91,7 +104,7 @@ spec:
 		for label, text := range w.base("/" + name) {
 			labels = append(labels, fmt.Sprintf("%s: %q", label, text))
 		}
-		fill := strings.NewReplacer("LABELS", strings.Join(labels, "\n      "), "NAME", name, "RULE", rig.PathRule("/"+name), "80PORT", u.Port())
+		fill := strings.NewReplacer("MADE", strings.Replace(made, "NAME", name, 1), "LABELS", strings.Join(labels, "\n      "), "NAME", name, "RULE", rig.PathRule("/"+name), "80PORT", u.Port())
 		whole := fill.Replace(c.objects)
 		text := strings.Replace(whole, fill.Replace(c.old), fill.Replace(c.with), 1)
 		if c.old != "" && text == whole {
@@ -123,7 +136,9 @@ spec:
 		t.Fatal(err)
 	}
 	provider := map[string]any{"endpoint": api.URL, "token": token, "allowExternalNameServices": true, "disableClusterScopeResources": true}
-	traefik := rig.StartTraefik(t, w.logs, rig.TraefikConfig{WebPort: w.port, HopKey: benchHopKey, Static: map[string]any{"providers": map[string]any{"kubernetesCRD": provider, "kubernetesIngress": provider}}})
+	crd := maps.Clone(provider)
+	crd["safeNaming"] = safeNaming
+	traefik := rig.StartTraefik(t, w.logs, rig.TraefikConfig{WebPort: w.port, HopKey: benchHopKey, Static: map[string]any{"providers": map[string]any{"kubernetesCRD": crd, "kubernetesIngress": provider}}})
 	status := func(path string) int {
 		resp, err := http.Get(traefik.Web + path)
 		if err != nil {

@@ -317,7 +317,46 @@ func (d *deployment) joinKube() {
 	for _, m := range d.middlewares {
 		d.adopt(m.chain)
 	}
+	d.safeNames()
 }
+
+// safeNames gives middlewares the names that they have with safeNaming. What Traefik makes of a
+// route's references changes likewise; what an Ingress writes is a name as it stands. Where the
+// static configuration is not given, it may be either.
+func (d *deployment) safeNames() {
+	safe, renamed := d.static.str("providers.kubernetesCRD.safeNaming") == "true", map[string]string{}
+	for _, m := range d.middlewares {
+		if own := d.kube.refs[m.title()]; own != nil && m.provider == crd {
+			old, title := m.title(), own.safe()+"@"+crd
+			if safe {
+				m.name, d.kube.refs[title] = own.safe(), own
+				renamed[old] = title
+			} else if d.static == nil {
+				renamed[title] = old
+			}
+		}
+	}
+	rename := func(names []string) {
+		for i, name := range names {
+			if other := renamed[name]; other != "" {
+				names[i] = other
+			}
+		}
+	}
+	for _, r := range d.routers {
+		if (r.provider == crd || r.provider == gateway) == safe {
+			rename(r.names)
+		}
+	}
+	for _, m := range d.middlewares {
+		if (m.provider == crd) == safe {
+			rename(m.chain)
+		}
+	}
+}
+
+// safe is the name that Traefik gives with safeNaming.
+func (own *kubeName) safe() string { return own.namespace + "_" + own.name }
 
 // adopt takes a middleware without a namespace for one of the namespace that a reference names.
 func (d *deployment) adopt(names []string) {
@@ -437,8 +476,9 @@ func (c *checker) misnamed(r *router, title string) (at place, remedy string) {
 			continue
 		}
 		names = append(names, own.name)
-		// An Ingress needs namespace and provider, which are forgotten easily.
-		if r.provider == ingress && (bare == m.name || bare == own.name) {
+		// An Ingress needs namespace and provider, which are forgotten easily, and what stands
+		// between namespace and name changes with safeNaming.
+		if r.provider == ingress && (bare == m.name || bare == own.name || bare == kubeTitle(own.namespace, own.name)) {
 			old := title
 			if !strings.Contains(r.middlewares.text, old) {
 				old = bare

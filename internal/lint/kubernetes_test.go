@@ -136,7 +136,14 @@ func withoutRoute() string {
 	return manifests[:from] + manifests[to:]
 }
 
+// safe are manifests in which Traefik has safeNaming.
+func safe(text string) string {
+	return strings.Replace(text, "--providers.kubernetescrd", "--providers.kubernetescrd.safeNaming=true", 1)
+}
+
 func TestLintFindsNothingInGoodManifests(t *testing.T) {
+	unknown := withoutRoute()
+	unknown = unknown[:strings.Index(unknown, "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: traefik")]
 	bare := strings.NewReplacer(", namespace: mcp}", "}", "  namespace: mcp\n", "").Replace(manifests)
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, namespace: NS, labels: {app: LABEL}}\nspec: {containers: [{name: x, image: x}]}\n---\n"
 	const rest = "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: rest, namespace: mcp}\nspec: {defaultBackend: {service: {name: ui, port: {number: 80}}}}\n"
@@ -150,6 +157,10 @@ func TestLintFindsNothingInGoodManifests(t *testing.T) {
 		"without TLS":                           manifests + before,
 		"a default backend":                     strings.NewReplacer(rule, "Host(`a.bc`)\n", "https://mcp.example.com/wiki", "https://a.bc", "  tls: {certResolver: le}\n", "").Replace(manifests) + rest,
 		"Ingress":                               withoutRoute() + "---\n" + ingressManifest,
+		"Ingress, with safeNaming":              strings.Replace(safe(withoutRoute()+"---\n"+ingressManifest), "mcp-mcpb-wiki@", "mcp_mcpb-wiki@", 1),
+		"Ingress, safeNaming perhaps":           strings.Replace(unknown+"---\n"+ingressManifest, "mcp-mcpb-wiki@", "mcp_mcpb-wiki@", 1),
+		"IngressRoute, with safeNaming":         safe(manifests),
+		"HTTPRoute, with safeNaming":            safe(withoutRoute() + "---\n" + gatewayManifest),
 		"HTTPRoute":                             withoutRoute() + "---\n" + gatewayManifest,
 		"a name of another provider":            strings.Replace(manifests, "        - name: mcpb-wiki\n", "        - name: compress@file\n        - name: mcpb-wiki\n", 1),
 		"without namespaces":                    strings.Replace(strings.Replace(bare, "http://bouncer.mcp:8080", "http://bouncer:8080", 1), "name: traefik, namespace: traefik", "name: traefik", 1),
@@ -215,6 +226,8 @@ func TestLintFindsPlantedFaultsInManifests(t *testing.T) {
 		"two of one public URL":            {manifests + twin, "resource: two}}}", "resource: two, providerIssuer: x}}}", "\"https://mcp.example.com/wiki\", resource: two", "WRONG tenants: ", "mcp-mcpb-wiki@kubernetescrd has", "or another name of its own"},
 		"an old apiVersion":                {"", "apiVersion: traefik.io/v1alpha1\nkind: IngressRoute", "apiVersion: traefik.containo.us/v1alpha1\nkind: IngressRoute", "traefik.containo.us", "WRONG router: ", "which Traefik 3 does not read", "write apiVersion: traefik.io/v1alpha1"},
 		"Ingress without namespace":        {withoutRoute() + "---\n" + ingressManifest, "middlewares: mcp-mcpb-wiki@kubernetescrd", "middlewares: mcpb-wiki@kubernetescrd", "router.middlewares:", "WRONG middlewares: ", "mcpb-wiki@kubernetescrd is not", "router.middlewares: mcp-mcpb-wiki@kubernetescrd"},
+		"Ingress, with safeNaming":         {withoutRoute() + "---\n" + ingressManifest, "--providers.kubernetescrd", "--providers.kubernetescrd.safeNaming", "router.middlewares:", "WRONG middlewares: ", "mcp-mcpb-wiki@kubernetescrd is not", "router.middlewares: mcp_mcpb-wiki@kubernetescrd"},
+		"Ingress, without safeNaming":      {withoutRoute() + "---\n" + ingressManifest, "mcp-mcpb-wiki@", "mcp_mcpb-wiki@", "router.middlewares:", "WRONG middlewares: ", "mcp_mcpb-wiki@kubernetescrd is not", "router.middlewares: mcp-mcpb-wiki@kubernetescrd"},
 		"Ingress without provider":         {withoutRoute() + "---\n" + ingressManifest, "middlewares: mcp-mcpb-wiki@kubernetescrd", "middlewares: mcp-mcpb-wiki", "router.middlewares:", "WRONG middlewares: ", "mcp-mcpb-wiki@kubernetes is not", "router.middlewares: mcp-mcpb-wiki@kubernetescrd"},
 		"Ingress with a narrow path":       {withoutRoute() + "---\n" + ingressManifest, "- path: /\n", "- path: /wiki\n", "- path: /wiki", "WRONG router: ", "it misses /.well-known/", "write an IngressRoute with match: Host("},
 		"HTTPRoute with a narrow path":     {withoutRoute() + "---\n" + gatewayManifest, "        - path: {type: RegularExpression, value: \"/\\\\.well-known/[a-z-]+/wiki(/.*)?$\"}\n", "", "- matches:", "WRONG router: ", "it misses /.well-known/", "write an IngressRoute with match: Host("},

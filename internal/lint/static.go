@@ -8,7 +8,7 @@ import (
 // staticNames are the members of Traefik's static configuration that lint asks for. Flags and
 // variables may write them in any letter case.
 var staticNames = []string{"entryPoints", "asDefault", "http", "tls", "providers", "docker", "exposedByDefault", "experimental", "plugins", "localPlugins", "moduleName", "abortOnPluginFailure",
-	"kubernetesCRD", "allowCrossNamespace", "middlewares", "redirections", "entryPoint", "to", "priority", "forwardedHeaders", "insecure", "core", "defaultRuleSyntax", "defaultRule"}
+	"kubernetesCRD", "allowCrossNamespace", "safeNaming", "middlewares", "redirections", "entryPoint", "to", "priority", "forwardedHeaders", "insecure", "core", "defaultRuleSyntax", "defaultRule"}
 
 // readStatic takes Traefik's static configuration from its command line, or from its variables, as
 // Traefik does: a file goes before both, and any flag goes before all variables.
