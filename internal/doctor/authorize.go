@@ -156,6 +156,9 @@ func (d *doctor) authorization(ctx context.Context) {
 			if code, _ := a.oauthError(); back || a.err == nil && a.status/100 == 4 && (a.status == http.StatusBadRequest || isHTML(a) || code != "") {
 				f = report.Finding{Fault: d.fault(report.Sidecar), Remedy: "the authorization server does not take this client's request: its log says why", Page: d.page("docs/troubleshooting.md#the-login-fails")}
 			}
+			if d.leftOut(a) {
+				f = byAllowedClients
+			}
 			f.Check, f.Expected, f.Seen = "authorization", "a page to sign in or to allow, for "+withoutQuery(redirect), seen
 			// RFC 8252 section 7.3: a loopback address is taken with any port.
 			if u, err := url.Parse(redirect); err == nil && isLoopback(u.Hostname()) && d.ClientID == "" && !r.byDocument && !slices.Contains(r.RedirectURIs, redirect) {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,6 +70,9 @@ func (d *doctor) registrations(ctx context.Context) {
 			f := d.explain(a)
 			if code, description := a.oauthError(); a.err == nil && a.status == http.StatusBadRequest && code != "" {
 				f = report.Finding{Fault: d.fault(report.Label), Remedy: "let the authorization server take this registration: " + report.Printable(description, 200), Page: d.page("docs/clients.md#applications-with-an-address-of-their-own")}
+			}
+			if d.leftOut(a) {
+				f = byAllowedClients
 			}
 			f.Check, f.Expected, f.Seen = "registration", "201 with a client_id", err.Error()
 			if d.usesDocument(p) {
@@ -166,4 +170,13 @@ func sortedKeys(m map[string]report.Finding) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// byAllowedClients is what stops a client that the operator did not name.
+var byAllowedClients = report.Finding{Fault: report.Label, Page: "docs/clients.md#which-clients-may-come",
+	Remedy: "the label allowedClients leaves it out: if that is not meant, add it; the sidecar's line \"request refused\" has the entries that would let it in"}
+
+// leftOut recognises the answer by its words, which stand in the page of a person too.
+func (d *doctor) leftOut(a *answer) bool {
+	return d.ours && a.err == nil && a.status == http.StatusBadRequest && bytes.Contains(a.body, []byte("This application is not one of those that may be used with this server."))
 }
