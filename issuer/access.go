@@ -294,6 +294,16 @@ func (t *tenant) admitsClient(c client) error {
 	return nil
 }
 
+// admitsDocument is admitsClient before the document at a client_id is read: nobody makes this
+// server fetch one that could not let its client in. Only an entry redirect:HOST needs the document.
+func (t *tenant) admitsDocument(id string) error {
+	byContent := func(entry string) bool { return strings.HasPrefix(entry, "redirect:") }
+	if !isDocumentURL(id) || t.Registration != registrationCreated && slices.ContainsFunc(t.AllowedClients, byContent) {
+		return nil
+	}
+	return t.admitsClient(client{id: id})
+}
+
 // fitsEntry says whether an entry of allowedClients means this client: the URL of its document, the
 // host of that, the host of all its redirect URIs, or its fingerprint.
 func (c client) fitsEntry(entry string) bool {

@@ -89,6 +89,9 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		// No document can allow it, so none is fetched.
 		return client{id: id}, authorizationRequest{}, errRedirectURI
 	}
+	if err := t.admitsDocument(id); err != nil {
+		return client{id: id}, authorizationRequest{}, err
+	}
 	c, err := s.openClient(r.Context(), t, id)
 	if err != nil {
 		return c, authorizationRequest{}, unknownClient(id, err)

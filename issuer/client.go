@@ -209,6 +209,9 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 		}
 		return client{}, refused("client_id is missing", why)
 	}
+	if err := t.admitsDocument(p.id); err != nil {
+		return client{}, ofClient(p.id, err)
+	}
 	c, err := s.openClient(r.Context(), t, p.id)
 	switch {
 	case errors.Is(err, clientdoc.ErrUnreadable):

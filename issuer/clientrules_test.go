@@ -128,3 +128,35 @@ func TestRedirectRulesMeanAllRedirectURIs(t *testing.T) {
 	}
 	w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", `{"redirect_uris":["https://APP.example:8443/callback"],"token_endpoint_auth_method":"none"}`)).wants(t, 201, "")
 }
+
+// No stranger makes this server read a document whose client could not come in, whatever it says.
+func TestDocumentsOfClientsThatMayNotComeAreNotRead(t *testing.T) {
+	const document = "https://app.example/client.json"
+	for _, c := range []struct {
+		name   string
+		labels func(*labels)
+		read   bool
+	}{
+		{"created", func(l *labels) { l.Registration = "created" }, false},
+		{"created, and the host of redirect URIs", func(l *labels) { l.Registration, l.AllowedClients = "created", []string{"redirect:app.example"} }, false},
+		{"another document", func(l *labels) { l.AllowedClients = []string{"https://app.example/other.json", "client:AAAAAAAAAAAAAAAA"} }, false},
+		{"another host", func(l *labels) { l.AllowedClients = []string{"document:other.example"} }, false},
+		{"this document", func(l *labels) { l.AllowedClients = []string{document} }, true},
+		{"its fingerprint", func(l *labels) { l.AllowedClients = []string{"client:" + sealing.Fingerprint(document)} }, true},
+		{"the host of redirect URIs", func(l *labels) { l.AllowedClients = []string{"redirect:other.example"} }, true},
+		{"documents", func(l *labels) { l.Registration = "documents" }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { c.labels(&w.wiki) })
+			a := w.publish(document, nil)
+			page := a.page()
+			token := a.token(a.refreshment("x"))
+			if read := w.docs.count("") > 0; read != c.read {
+				t.Errorf("read: %t", read)
+			}
+			if !c.read && (page.Status != 400 || !strings.Contains(page.Body, "not one of those that may be used") || token.text("error") != "unauthorized_client") {
+				t.Errorf("%d %s; %s", page.Status, page.Body, token.Body)
+			}
+		})
+	}
+}
