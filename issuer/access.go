@@ -295,7 +295,8 @@ func (t *tenant) admitsClient(c client) error {
 }
 
 // admitsDocument is admitsClient before the document at a client_id is read: nobody makes this
-// server fetch one that could not let its client in. Only an entry redirect:HOST needs the document.
+// server fetch one that could not let its client in. Only an entry redirect:HOST needs the
+// document.
 func (t *tenant) admitsDocument(id string) error {
 	byContent := func(entry string) bool { return strings.HasPrefix(entry, "redirect:") }
 	if !isDocumentURL(id) || t.Registration != registrationCreated && slices.ContainsFunc(t.AllowedClients, byContent) {
@@ -321,14 +322,18 @@ func (c client) fitsEntry(entry string) bool {
 	return false
 }
 
-// redirectHost is the host of a redirect URI that a browser loads, without its port; empty for one
-// with a scheme of its own, which no host speaks for.
+// redirectHost is the host of a redirect URI that a browser loads, without its port; an IPv6
+// address is in brackets. It is empty for one with a scheme of its own, which no host speaks for.
 func redirectHost(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || !weburl.IsWeb(uri) {
 		return ""
 	}
-	return strings.ToLower(u.Hostname())
+	host := strings.ToLower(u.Hostname())
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 // entries are those that would let the client in, for the operator's log.
@@ -351,11 +356,14 @@ func allowedClientFault(entry string) bool {
 	switch kind {
 	case "https":
 		u, err := url.Parse(entry)
-		return err != nil || u.Host == "" || u.User != nil || u.Path == "" || u.Fragment != ""
+		return err != nil || u.Host == "" || u.User != nil || u.Path == "" || strings.ContainsAny(entry, "#;{}")
 	case "document", "redirect":
-		return value == "" || strings.ContainsAny(value, "/@*?# ")
+		address := strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]")
+		return strings.Trim(value, alphanumeric+"._-:[]") != "" || value == "" || strings.HasSuffix(value, ".") || kind == "redirect" && strings.Contains(value, ":") && !address
 	case "client":
-		return len(value) != 16
+		return len(value) != 16 || strings.Trim(value, alphanumeric+"-_") != ""
 	}
 	return true
 }
+
+const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

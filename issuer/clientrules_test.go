@@ -127,6 +127,8 @@ func TestRedirectRulesMeanAllRedirectURIs(t *testing.T) {
 		}
 	}
 	w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", `{"redirect_uris":["https://APP.example:8443/callback"],"token_endpoint_auth_method":"none"}`)).wants(t, 201, "")
+	w.relabel(func(l *labels) { l.AllowedClients = []string{"redirect:[::1]"} })
+	w.do(newRequest(t, "POST", w.wiki.PublicURL+"/oauth/register", "application/json", `{"redirect_uris":["http://[::1]:33418/callback"],"token_endpoint_auth_method":"none"}`)).wants(t, 201, "")
 }
 
 // No stranger makes this server read a document whose client could not come in, whatever it says.
@@ -139,7 +141,9 @@ func TestDocumentsOfClientsThatMayNotComeAreNotRead(t *testing.T) {
 	}{
 		{"created", func(l *labels) { l.Registration = "created" }, false},
 		{"created, and the host of redirect URIs", func(l *labels) { l.Registration, l.AllowedClients = "created", []string{"redirect:app.example"} }, false},
-		{"another document", func(l *labels) { l.AllowedClients = []string{"https://app.example/other.json", "client:AAAAAAAAAAAAAAAA"} }, false},
+		{"another document", func(l *labels) {
+			l.AllowedClients = []string{"https://app.example/other.json", "client:AAAAAAAAAAAAAAAA"}
+		}, false},
 		{"another host", func(l *labels) { l.AllowedClients = []string{"document:other.example"} }, false},
 		{"this document", func(l *labels) { l.AllowedClients = []string{document} }, true},
 		{"its fingerprint", func(l *labels) { l.AllowedClients = []string{"client:" + sealing.Fingerprint(document)} }, true},

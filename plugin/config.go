@@ -720,7 +720,7 @@ func pathFault(path string) string {
 // assertionIssuerFault says what is wrong with an issuer of assertions.
 func assertionIssuerFault(issuer string) string {
 	u, err := absoluteURL(issuer)
-	if err != nil || len(issuer) > 200 || u.Scheme == "http" && !isLoopback(u.Host) {
+	if err != nil || strings.ContainsAny(issuer, ";|{}") || len(issuer) > 200 || u.Scheme == "http" && !isLoopback(u.Host) {
 		return "not an issuer: give https URLs of at most 200 characters without user, query and fragment, as \"issuer\" in the discovery document"
 	}
 	return ""
@@ -737,7 +737,7 @@ func allowedClientFault(entry string) string {
 	switch kind {
 	case "https":
 		u, err := url.Parse(entry)
-		if err != nil || u.Host == "" || u.User != nil || u.Path == "" || u.Fragment != "" {
+		if err != nil || u.Host == "" || u.User != nil || u.Path == "" || strings.ContainsAny(entry, "#;{}") {
 			return "not the URL of a client metadata document"
 		}
 		return ""
@@ -746,7 +746,7 @@ func allowedClientFault(entry string) string {
 	case "redirect":
 		return hostFault(kind, value)
 	case "client":
-		if len(value) != 16 {
+		if len(value) != 16 || strings.Trim(value, alphanumeric+"-_") != "" {
 			return "write client: and the 16 characters by which the sidecar's log names the client"
 		}
 		return ""
@@ -754,9 +754,12 @@ func allowedClientFault(entry string) string {
 	return "not a client: write the https URL of its metadata document, document:HOST, redirect:HOST or client:FINGERPRINT"
 }
 
+// hostFault refuses also what no redirect URI and no document has: other letters than ASCII's, a
+// dot at the end, and at redirect: a port, which does not count there.
 func hostFault(kind, value string) string {
-	if value == "" || strings.ContainsAny(value, "/@*?# ") {
-		return "write " + kind + ": and a host, such as " + kind + ":claude.ai, without scheme, path and *"
+	address := strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]")
+	if strings.Trim(value, alphanumeric+"._-:[]") != "" || value == "" || strings.HasSuffix(value, ".") || kind == "redirect" && strings.Contains(value, ":") && !address {
+		return "write " + kind + ": and a host, such as " + kind + ":claude.ai or " + kind + ":[::1], in ASCII, without scheme, path and *, and at redirect: without a port"
 	}
 	return ""
 }

@@ -264,7 +264,7 @@ func foreign(label string) []string {
 	case "allowedGroups":
 		return []string{";", "; ", "\n"}
 	}
-	if strings.HasSuffix(label, "Scopes") || label == "scopeRules" || label == "providerParameters" {
+	if strings.HasSuffix(label, "Scopes") || label == "scopeRules" || label == "providerParameters" || label == "workloadIssuers" {
 		return []string{",", ", ", " ", "\n", "\t"}
 	}
 	return []string{";", "; "}
@@ -379,6 +379,9 @@ func TestListElementsDoNotSwallowTheirNeighbours(t *testing.T) {
 		"allowedGroups":       {"admins", "Wiki Admins", "urn:a:b=c"},
 		"allowedSubjects":     {"abc", "CgNpZA==", "auth0|1"},
 		"identityHeaders":     {"email", "name=X-Name"},
+		"enterpriseIssuers":   {"https://idp.example.com", "https://a.example/b"},
+		"workloadIssuers":     {"https://ci.example.com sub=a* => r", "https://a.example b=c d=e => r w"},
+		"allowedClients":      {"https://claude.ai/client.json", "document:claude.ai", "redirect:[::1]", "client:AAAAAAAAAAAAAAAA"},
 		"scopeRules":          {"*=a", "group:Wiki Admins=b c", "group:cn=a,ou=b=c", "group:urn:a:b=c#d=e", "domain:example.com=a", "email:a=b@c.example=d", "sub:CgNpZA===x"},
 		"methodScopes":        {"*=a", "tools/call=b c", "resources/*=d"},
 		"toolScopes":          {"*=a", "delete_page=b c", "admin_*=d"},

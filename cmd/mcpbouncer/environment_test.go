@@ -21,7 +21,7 @@ const (
 )
 
 // clean removes every variable of the sidecar from the test's environment.
-func clean(t *testing.T, variables map[string]string) {
+func clean(t testing.TB, variables map[string]string) {
 	t.Helper()
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "BOUNCER_") {

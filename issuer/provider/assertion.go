@@ -62,7 +62,7 @@ func AssertionIssuer(raw string) (string, error) {
 // way could exchange prove nothing.
 func IsAssertionIssuer(issuer string) bool {
 	u, err := url.Parse(issuer)
-	return err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && len(issuer) <= maxAssertionIssuer && (u.Scheme == "https" || weburl.IsLocalHTTP(u))
+	return err == nil && u.Host != "" && u.User == nil && !strings.ContainsAny(issuer, "?#;|{}") && len(issuer) <= maxAssertionIssuer && (u.Scheme == "https" || weburl.IsLocalHTTP(u))
 }
 
 // worthless is about an assertion with which nothing can be had, however often it comes.

@@ -58,7 +58,7 @@ func parse(text string) (rule Rule, ok bool) {
 	}
 	rule.Issuer = words[0]
 	u, err := url.Parse(rule.Issuer)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(rule.Issuer) > maxIssuer || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
+	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(rule.Issuer, "?#;|{}") || len(rule.Issuer) > maxIssuer || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return rule, false
 	}
 	for _, word := range words[1:] {
