@@ -30,7 +30,7 @@ func clientCreate(args []string, out io.Writer) error {
 	var metadata issuer.ClientMetadata
 	var machine issuer.Machine
 	flags.StringVar(&metadata.ClientName, "name", "", "`name` that the consent page shows")
-	flags.StringVar(&metadata.TokenEndpointAuthMethod, "auth", "client_secret_basic", "`method`: none, client_secret_basic, client_secret_post or, for a machine, private_key_jwt")
+	flags.StringVar(&metadata.TokenEndpointAuthMethod, "auth", "client_secret_basic", "`method`: none, client_secret_basic, client_secret_post;\nfor a machine also private_key_jwt")
 	var uris list
 	flags.Var(&uris, "redirect-uri", "`URI` that codes go to; repeat for several")
 	var private list

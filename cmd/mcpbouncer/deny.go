@@ -20,8 +20,9 @@ import (
 
 const denyUsage = `usage: mcpbouncer deny [--file FILE] WHAT [--until TIME] [--at TIME] [--remove]
 
-Edits a deny document, which the sidecar reads (BOUNCER_DENY) and tells the plugin. Nothing else is needed for it to take effect;
-the sidecar's line "deny document read" has the serial that is printed here. What is denied already is never shortened.
+Edits a deny document, which the sidecar reads (BOUNCER_DENY) and tells the plugin. Nothing else is needed
+for it to take effect; the sidecar's line "deny document read" has the serial that is printed here.
+What is denied already is never shortened.
 
   all                      all logins until now
   tenant URL               all logins until now at the server with this public URL
@@ -175,7 +176,7 @@ func parseDeny(args []string, out io.Writer) (c denyCommand, help bool, err erro
 	if strings.Contains(source, "://") || strings.HasPrefix(source, "{") {
 		source = "" // no file
 	}
-	flags.StringVar(&c.file, "file", source, "`file` of the document; it is made if there is none, and else keeps its place, owner and mode. Default: BOUNCER_DENY, if that is a file")
+	flags.StringVar(&c.file, "file", source, "`file` of the document; it is made if there is none, and else keeps its place, owner and mode.\nDefault: BOUNCER_DENY, if that is a file")
 	flags.StringVar(&c.until, "until", "", "`time` at which the entry is over: 2027-01-31T12:00:00Z, or from now 90d or 12h. Default: never")
 	flags.StringVar(&c.at, "at", "", "`time` of the mark of all and tenant: logins that began before are over. Default: now")
 	flags.BoolVar(&c.remove, "remove", false, "take the entry out again")

@@ -18,9 +18,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 )
 
-const aboutDoctor = `Walks the way of MCP clients to the server at URL, and says for each check what was expected, what was seen, whose fault it is,
-which clients break and what to do; at the end, which clients work. It works against any MCP server, and knows more of MCPBouncer.
-It registers a client with the body of each real one (--no-register leaves that out), and logs nobody in without --login.
+const aboutDoctor = `Walks the way of MCP clients to the server at URL, and says for each check what was expected, what
+was seen, whose fault it is, which clients break and what to do; at the end, which clients work. It
+works against any MCP server, and knows more of MCPBouncer. It registers a client with the body of
+each real one (--no-register leaves that out), and logs nobody in without --login.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
 

@@ -20,10 +20,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected, what was seen, whose fault it is
-and what to do. Give it what the labels of the tenant say. It logs nobody in without --login: it reads the discovery document and the keys,
-sends at most three authorization requests that nobody finishes, and two made-up codes, the second with a made-up secret. The provider's log
-may show these as refused.
+const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected,
+what was seen, whose fault it is and what to do. Give it what the labels of the tenant say. It logs
+nobody in without --login: it reads the discovery document and the keys, sends at most three
+authorization requests that nobody finishes, and two made-up codes, the second with a made-up
+secret. The provider's log may show these as refused.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
 
@@ -51,9 +52,9 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
 	scopes := flags.String("scopes", "openid email", "the label scopes")
 	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
-	login := flags.Bool("login", false, "log in, in your browser, three times or more: tokens, claims, what comes twice, refresh, revocation. Where --redirect-uri is not of this computer, paste the address at which the browser ends")
+	login := flags.Bool("login", false, "log in, in your browser, three times or more: tokens, claims, what comes twice, refresh, revocation.\nWhere --redirect-uri is not of this computer, paste the address at which the browser ends")
 	yes := flags.Bool("yes", false, "do not ask before refresh tokens are presented twice, which may end other logins of this person")
-	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks: allowedEmails allowedDomains allowedSubjects allowedGroups groupsClaim=CLAIM name")
+	rules := flags.String("rules", "", "the `labels` whose claims are needed, separated by blanks:\nallowedEmails allowedDomains allowedSubjects allowedGroups groupsClaim=CLAIM name")
 	flags.Func("parameter", "one `NAME=VALUE` of the label providerParameters; may be repeated", func(text string) error {
 		c.Parameters = append(c.Parameters, text)
 		return nil

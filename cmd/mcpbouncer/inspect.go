@@ -17,10 +17,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-const aboutInspect = `Explains an access token, a sealed value (mb…), a hop header, or a deny document (its text, or the name of its file).
-Without VALUE, or with -, the value is read from standard input, where no shell history keeps it.
-The master secret in BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE opens sealed values and checks signatures, for the
-server of these labels. Status 0: nothing was found that refuses it; 1: it is refused; 2: it could not be explained.
+const aboutInspect = `Explains an access token, a sealed value (mb…), a hop header, or a deny document (its text, or the
+name of its file). Without VALUE, or with -, the value is read from standard input, where no shell
+history keeps it. The master secret in BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE opens
+sealed values and checks signatures, for the server of these labels. Status 0: nothing was found
+that refuses it; 1: it is refused; 2: it could not be explained.
 `
 
 // exit is an error that is not status 1. Empty: all was said on standard output.

@@ -14,9 +14,11 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 )
 
-const aboutLint = `Reads FILEs that together are one deployment, and says what is wrong with it, with file, line and the corrected line: compose files,
-Traefik's dynamic and static files, Kubernetes manifests, in YAML. Variables are taken from a file .env beside a compose file. It asks nobody without --online.
-With --docker it reads the running containers instead of a compose file: it asks the Docker API for two lists, and changes nothing.
+const aboutLint = `Reads FILEs that together are one deployment, and says what is wrong with it, with file, line and
+the corrected line: compose files, Traefik's dynamic and static files, Kubernetes manifests, in
+YAML. Variables are taken from a file .env beside a compose file. It asks nobody without --online.
+With --docker it reads the running containers instead of a compose file: it asks the Docker API for
+two lists, and changes nothing.
 Status 0: nothing wrong was found; 1: something was; 2: it could not run.
 `
 
@@ -45,9 +47,9 @@ func runLint(args []string, out io.Writer) error {
 	flags.SetOutput(io.Discard) // main prints the error; help goes where it was asked for
 	asJSON := flags.Bool("json", false, "write JSON, for programs")
 	var docker dockerFlag
-	flags.Var(&docker, "docker", "read the running containers; `ADDRESS` of Docker's API if it is not that of DOCKER_HOST or "+usualSocket)
+	flags.Var(&docker, "docker", "read the running containers; `ADDRESS` of Docker's API if it is not that of\nDOCKER_HOST or "+usualSocket)
 	var s lint.Sources
-	flags.BoolVar(&s.Online, "online", false, "ask as well, from here: each sidecar for its health, provider for its discovery document, MCP server for its challenge")
+	flags.BoolVar(&s.Online, "online", false, "ask as well, from here: each sidecar for its health, each provider for its discovery document,\neach MCP server for its challenge")
 	for rest := args; ; { // flags before and behind the files
 		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
 			fmt.Fprint(out, "usage: mcpbouncer lint [--json] [--online] FILE...\n       mcpbouncer lint [--json] [--online] --docker [ADDRESS] [FILE...]\n\n"+aboutLint+"\n")

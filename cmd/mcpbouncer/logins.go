@@ -11,9 +11,10 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/internal/logins"
 )
 
-const aboutLogins = `Says who is logged in, since when, with which client and until when, from the sidecar's log: files, or standard input.
-Give it the log of each replica, as it is or as docker compose logs, kubectl logs, aws logs tail, Docker's files or Kubernetes' files have it.
-Give it the sidecar's lines alone: whatever else writes lines of that form could invent logins.
+const aboutLogins = `Says who is logged in, since when, with which client and until when, from the sidecar's log: files,
+or standard input. Give it the log of each replica, as it is or as docker compose logs, kubectl
+logs, aws logs tail, Docker's files or Kubernetes' files have it. Give it the sidecar's lines alone:
+whatever else writes lines of that form could invent logins.
 `
 
 func runLogins(args []string, in io.Reader, out io.Writer, now time.Time) error {

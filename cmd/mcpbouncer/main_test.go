@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
@@ -327,12 +328,18 @@ func TestServeOnAnAddressThatIsTaken(t *testing.T) {
 // started.
 func TestHelpOfEachCommand(t *testing.T) {
 	clean(t, nil)
-	for _, command := range []string{"serve", "keygen", "hop-key", "healthcheck", "version", "seal-secret", "client create", "key create", "inspect", "deny", "who"} {
+	for _, command := range []string{"serve", "keygen", "hop-key", "healthcheck", "version", "seal-secret", "client create", "key create", "inspect", "deny", "who",
+		"doctor", "doctor --provider", "lint", "logins"} {
 		for _, flag := range []string{"--help", "-h"} {
 			var out strings.Builder
 			err := run(append(strings.Fields(command), flag), strings.NewReader(""), &out)
 			if err != nil || !strings.HasPrefix(out.String(), "usage: mcpbouncer ") || strings.Contains(out.String(), "BOUNCER_HOP_KEY=") {
 				t.Errorf("%s %s: %v, %s", command, flag, err, out.String())
+			}
+			for line := range strings.Lines(out.String()) {
+				if width := utf8.RuneCountInString(strings.ReplaceAll(line, "    \t", "        ")); width > 120 {
+					t.Errorf("%s %s: %d columns, more than a terminal has: %s", command, flag, width, line)
+				}
 			}
 		}
 	}

@@ -21,12 +21,14 @@ import (
 const whoUsage = `usage: mcpbouncer who --issuer URL --sub SUBJECT < LOG
        mcpbouncer who --pseudonym TEXT < LOG-AND-SUBJECTS
 
-The sidecar's log calls people by pseudonyms, other ones at each server. This says which person is which. It wants the master
-secret (BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE), and on standard input the sidecar's log: its lines "who may come in"
-name the servers. What docker compose logs, or another program, writes in front of a line is passed over.
+The sidecar's log calls people by pseudonyms, other ones at each server. This says which person is which.
+It wants the master secret (BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE), and on standard
+input the sidecar's log: its lines "who may come in" name the servers. What docker compose logs, or
+another program, writes in front of a line is passed over.
 
-With --pseudonym, standard input has the people to try as well, in any order: lines of Traefik's access log with X-Mcp-Sub, or
-subjects, one a line. The answer is the person, and the command that denies them.
+With --pseudonym, standard input has the people to try as well, in any order: lines of Traefik's
+access log with X-Mcp-Sub, or subjects, one a line. The answer is the person, and the command that
+denies them.
 
 `
 
