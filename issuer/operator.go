@@ -138,8 +138,8 @@ func (s *Issuer) announceSecret(t *tenant) {
 	}
 }
 
-// announceChange says what differs from a moment ago. Each change is said once: labels that go back
-// to what they were, or tenants that alternate, are not said again.
+// announceChange says what differs from a moment ago. Each change is said once a day: tenants that
+// alternate, as two middlewares of one public URL do, must not fill the log.
 func (s *Issuer) announceChange(t *tenant) {
 	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
 		s.announced.First("resource", t.Resource, old.PublicURL, t.PublicURL) {
@@ -149,9 +149,10 @@ func (s *Issuer) announceChange(t *tenant) {
 	if old == nil || old.sum == t.sum {
 		return
 	}
+	today := s.Now().UTC().Format(time.DateOnly)
 	for i, now := range t.labels() {
 		before := old.labels()[i]
-		if before != now && s.announced.First("change", t.PublicURL, now.name, before.value, now.value) {
+		if before != now && s.announced.First("change", today, t.PublicURL, now.name, before.value, now.value) {
 			s.record(audit.LabelChanged, about{tenant: t}, "label", now.name, "before", before.shown(), "now", now.shown())
 		}
 	}

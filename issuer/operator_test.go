@@ -152,6 +152,26 @@ func TestTenantIsAnnouncedWithChangedLabels(t *testing.T) {
 	}
 }
 
+// A change that is taken back and made again is a change, also where the sidecar runs for months.
+func TestChangeOfALabelIsToldOnceADay(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	old, changed := w.wiki, w.wiki
+	changed.AllowedEmails = []string{"anna@example.com"}
+	for _, want := range []int{2, 4} { // there and back
+		for range 3 {
+			for _, labels := range []issuertest.Tenant{old, changed} {
+				r := httptest.NewRequest("GET", "/oauth/jwks.json", nil)
+				r.Header.Set("X-Mcpb-Hop", issuertest.SealHop(w.hopKey, w.clock.Now(), labels.JSON()))
+				issuertest.Serve(w.replica(), r)
+			}
+		}
+		if lines := eventsOf(t, w.log.String(), "label.changed"); len(lines) != want {
+			t.Errorf("%d lines, want %d: %v", len(lines), want, lines)
+		}
+		w.clock.Add(24 * time.Hour)
+	}
+}
+
 // When Traefik loads other labels, the middleware of the old ones tells its last figures, and asks
 // about streams that are open. The log must not end with labels that nobody has any more.
 func TestReplacedMiddlewareIsNoChangeOfLabels(t *testing.T) {

@@ -102,7 +102,7 @@ MCPBouncer demo
 	if once {
 		return nil
 	}
-	fmt.Println("\nEverything goes on running. Connect a client of your own, or press Ctrl-C to end.")
+	fmt.Println("\nEverything goes on running. Connect a client of your own, or press Ctrl-C to end. What clients find here, in another terminal:\n  go run ./cmd/mcpbouncer doctor " + public + "/mcp")
 	<-ctx.Done()
 	return nil
 }
