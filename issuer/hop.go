@@ -19,6 +19,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -354,7 +355,7 @@ func (c *hopCache) put(value string, opened openedHop) {
 // remoteIP is for the log only; it decides nothing.
 func remoteIP(r *http.Request) string {
 	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ","); first != "" {
-		return strings.TrimSpace(first[:min(len(first), 64)]) // whoever asks has written it
+		return outgoing.PlainText(strings.TrimSpace(first), 64) // whoever asks has written it
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -319,6 +319,18 @@ func TestHopHeaderLinesAreBounded(t *testing.T) {
 	}
 }
 
+// A log is read at terminals. JSON escapes the control characters of ASCII alone, and terminals obey
+// others as well, or turn the direction of writing.
+func TestAddressesInTheLogHoldNothingThatATerminalObeys(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := newRequest(t, "GET", "http://sidecar/oauth/jwks.json", "", "")
+	r.Header.Set("X-Forwarded-For", "192.0.2.1\u009b31m\u202e\xff")
+	readReply(t, issuertest.Serve(w.replica(), r))
+	if line := w.log.String(); !strings.Contains(line, `"remote":"192.0.2.1?31m??"`) {
+		t.Errorf("%q", line)
+	}
+}
+
 // Strangers can invent key ids. Their log lines are bounded, and a refusal of the plugin's own
 // header is logged all the same.
 func TestHopHeadersThatAreInventedDoNotFillTheLog(t *testing.T) {

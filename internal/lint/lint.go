@@ -32,7 +32,7 @@ func Run(files []string) *report.Report { return Sources{Files: files}.Run(conte
 func (s Sources) Run(ctx context.Context) *report.Report {
 	subjects := slices.Clone(s.Files)
 	if s.Docker != "" {
-		subjects = append(subjects, "the containers of "+s.Docker)
+		subjects = append(subjects, "the containers of "+withoutSecrets(s.Docker))
 	}
 	r := &report.Report{Subject: strings.Join(subjects, ", ")}
 	d, err := read(ctx, s.Files, s.Docker)
