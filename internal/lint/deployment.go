@@ -26,6 +26,7 @@ type deployment struct {
 	backends    map[string][]string // NAME@PROVIDER of Traefik's service → HOST:PORT of servers
 	parts       map[string][]string // the same → services that it is made of
 	notRead     []value             // files that others name
+	dynamicRead bool                // a dynamic file of Traefik's was given
 	static      *tree               // Traefik's own configuration; nil: not given
 	staticFlags bool                // it is written as flags or variables
 	kube        kube
@@ -182,6 +183,7 @@ func (d *deployment) document(r *reader, file string, node *yaml.Node) error {
 		d.compose(all)
 		d.names(compose.get("include"))
 	case plain.has("http") || plain.has("tcp") || plain.has("udp") || plain.has("tls"):
+		d.dynamicRead = true
 		d.dynamic(plain.get("http"))
 		d.dynamicTCP(plain.get("tcp"))
 	case plain.has("entryPoints") || plain.has("providers") || plain.has("experimental"):

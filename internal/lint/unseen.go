@@ -20,7 +20,19 @@ func (c *checker) filesNotRead() {
 				remedy: "name that file as well, or give lint what docker compose config prints", page: "docs/lint.md"})
 		}
 	}
+	if providers := c.deployment.static.get("providers"); providers != nil {
+		for _, name := range providers.keys {
+			small := strings.ToLower(name)
+			if small == "file" && !c.dynamicRead || small == "docker" && len(c.services) == 0 || slices.Contains(otherProviders, small) {
+				c.found(providers.at[name].keyed, finding{check: "files", expected: "all that Traefik reads", seen: "Traefik also reads its provider " + name + ", and lint has not: it may hold a router past the bouncer", fault: report.Label, note: true,
+					remedy: "name its files as well; of what lint cannot read, look at the routers in Traefik's dashboard", page: "docs/lint.md"})
+			}
+		}
+	}
 }
+
+// otherProviders are those of Traefik that lint cannot read.
+var otherProviders = []string{"consul", "consulcatalog", "ecs", "etcd", "http", "knative", "nomad", "plugin", "redis", "rest", "swarm", "zookeeper"}
 
 // enabled is the label traefik.enable. Traefik takes the words of strconv.ParseBool, and reads no
 // label of a container with another one.

@@ -123,6 +123,16 @@ func TestLintNamesFilesThatItDoesNotRead(t *testing.T) {
 			t.Errorf("%s: %s %q", name, r.Unable, lines(r))
 		}
 	}
+	for provider, noted := range map[string]bool{"docker: {}": false, "file: {filename: /etc/traefik/dynamic.yaml}": true, "consulCatalog: {}": true, "swarm: {}": true, "providersThrottleDuration: 2s": false} {
+		name, _, _ := strings.Cut(provider, ":")
+		r := lintWith(t, goodFile(t), staticOfTwoEntryPoints+"providers: {"+provider+"}\n")
+		if r.Status() != report.StatusGood || hasLine(lines(r), "note files: Traefik also reads its provider "+name) != noted || noted != (len(r.Findings) > 0) {
+			t.Errorf("%s: %s %q", provider, r.Unable, lines(r))
+		}
+	}
+	if r := lintWith(t, "", staticOfTwoEntryPoints+"providers: {docker: {}}\n"); !hasLine(lines(r), "note files: Traefik also reads its provider docker") {
+		t.Errorf("Docker without containers: %q", lines(r))
+	}
 	// One that is given too is read.
 	if r := lintWith(t, "include: [traefik.yaml]\n"+goodFile(t), staticOfTwoEntryPoints); len(r.Findings) != 0 {
 		t.Errorf("given: %q", lines(r))
