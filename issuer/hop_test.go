@@ -319,8 +319,8 @@ func TestHopHeaderLinesAreBounded(t *testing.T) {
 	}
 }
 
-// A log is read at terminals. JSON escapes the control characters of ASCII alone, and terminals obey
-// others as well, or turn the direction of writing.
+// A log is read at terminals. JSON escapes the control characters of ASCII alone; terminals obey
+// others as well, and marks that turn the direction of writing.
 func TestAddressesInTheLogHoldNothingThatATerminalObeys(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := newRequest(t, "GET", "http://sidecar/oauth/jwks.json", "", "")
