@@ -36,9 +36,12 @@ type way struct {
 	Key          *jose.JSONWebKey `json:"key,omitempty"`
 	// of MCP, where the application insists
 	Revision string `json:"revision,omitempty"`
-	// of a client that shows no page: client_credentials, or id-jag with an enterprise
+	// of a client that shows no page: client_credentials, id-jag with an enterprise, or workload
+	// with an assertion
 	Grant      string         `json:"grant,omitempty"`
+	AuthServer string         `json:"authServer,omitempty"`
 	Enterprise *enterpriseWay `json:"enterprise,omitempty"`
+	Assertion  string         `json:"assertion,omitempty"`
 }
 
 // loginResult is what a client tells of its login, its tool call, its refresh and its second call.

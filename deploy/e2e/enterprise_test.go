@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
@@ -22,9 +23,12 @@ import (
 const (
 	machineSecret = "client_credentials, with a secret"
 	machineKey    = "client_credentials, with a key"
+	workloadWay   = "a workload's token"
 	assertionWay  = "identity assertion"
 	assertionTLS  = "identity assertion, by https" // for programs that want that here too
 )
+
+const workloadSubject = "repo:acme/wiki:ref:refs/heads/main"
 
 // enterpriseWay is a client's at a company's identity provider, where a person has logged in.
 type enterpriseWay struct {
@@ -46,11 +50,12 @@ var pagelessClients = []realClient{
 	{"Go SDK, `ClientCredentialsHandler`", []string{machineSecret}, usePageless("gosdk"), "works"},
 	{"TypeScript client 2.x, `ClientCredentialsProvider`", []string{machineSecret}, usePageless("client-v2.mjs"), "works"},
 	{"TypeScript client 2.x, `PrivateKeyJwtProvider`", []string{machineKey}, usePageless("client-v2.mjs"), "works"},
+	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{workloadWay}, usePageless("client-v2.mjs"), "works"},
 }
 
 // Real clients that show no page get in through real Traefik at both tenants and call a tool: by an
-// identity assertion of a company's provider, which is neither tenant's own, and by
-// client_credentials. docs/clients.md has the table of what they did.
+// identity assertion of a company's provider, which is neither tenant's own, by client_credentials,
+// and by the token of a workload. docs/clients.md has the table of what they did.
 func TestClientsThatShowNoPage(t *testing.T) {
 	t.Parallel()
 	idp := rig.StartEnterprise(t)
@@ -85,7 +90,7 @@ func optionsForEnterprise(idp *rig.Enterprise) rig.Options {
 	return rig.Options{
 		Sidecar:   map[string]string{"SSL_CERT_FILE": "etc/enterprise.pem"},
 		Image:     map[string][]byte{"etc/enterprise.pem": idp.CA},
-		Labels:    map[string]string{"requiredScopes": "docs:read", "enterpriseIssuers": idp.Issuer},
+		Labels:    map[string]string{"requiredScopes": "docs:read", "enterpriseIssuers": idp.Issuer, "workloadIssuers": idp.Issuer + " repository=acme/wiki => docs:read"},
 		Stateless: []string{"world"},
 	}
 }
@@ -99,7 +104,7 @@ type pagelessResult struct {
 // newPagelessWay makes the client, and lets the person log in at the company's provider.
 func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, client, name string) way {
 	t.Helper()
-	made := way{name: name, Server: tn.PublicHTTP() + "/mcp", Redirect: callbackPath, Grant: "client_credentials"}
+	made := way{name: name, Server: tn.PublicHTTP() + "/mcp", Redirect: callbackPath, Grant: "client_credentials", AuthServer: tn.PublicHTTP()}
 	switch name {
 	case machineSecret:
 		made.ClientID, made.ClientSecret = tn.CreateMachine("ci-bot", "docs:read")
@@ -114,12 +119,22 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 			t.Fatal(err)
 		}
 		made.ClientID, _ = tn.CreateMachine("ci-bot", "docs:read", "--auth", "private_key_jwt", "--jwks", file)
+	case workloadWay:
+		token, err := idp.Sign(t.Context(), "JWT", map[string]any{
+			"iss": idp.Issuer, "sub": workloadSubject, "aud": tn.PublicHTTP(), "repository": "acme/wiki",
+			"iat": time.Now().Unix(), "exp": time.Now().Add(5 * time.Minute).Unix(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The SDK wants a client_id. Nobody here knows this one.
+		made.Grant, made.ClientID, made.Assertion = "workload", "job", token
 	default:
 		public := tn.PublicHTTP()
 		if name == assertionTLS {
 			public = "https://" + strings.Replace(w.Traefik.WebSecure, "127.0.0.1", "localhost", 1) + "/" + tn.Name
 		}
-		made.Grant, made.Server = "id-jag", public+"/mcp"
+		made.Grant, made.Server, made.AuthServer = "id-jag", public+"/mcp", public
 		made.ClientID, made.ClientSecret = tn.CreateClientAt(public, client, "http://localhost"+callbackPath)
 		idp.Knows(public, made.ClientID)
 		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), slices.Concat(idp.CA, w.Traefik.CA), idp}
@@ -136,9 +151,13 @@ func watchPageless(t *testing.T, tn *rig.Tenant, idp *rig.Enterprise, use func(w
 	first := tn.TokenRequests()[requests]
 	got.Authentication = authenticationOf(first)
 	got.ask(first.Form)
+	const bearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	want, grant := "ci-bot", "client_credentials"
-	if way.Grant == "id-jag" {
-		want, grant = idp.Issuer+"|"+idp.Subject, "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	switch way.Grant {
+	case "workload":
+		want, grant = idp.Issuer+"|"+workloadSubject, bearer
+	case "id-jag":
+		want, grant = idp.Issuer+"|"+idp.Subject, bearer
 		asked := idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp"))
 		if len(asked) == exchanges {
 			t.Fatal("nobody asked the company's provider")

@@ -33,7 +33,7 @@ func TestWorkloadsComeInThroughTraefik(t *testing.T) {
 	t.Parallel()
 	ci := rig.StartEnterprise(t)
 	options := optionsForEnterprise(ci)
-	delete(options.Labels, "enterpriseIssuers")
+	options.Labels = map[string]string{"requiredScopes": "docs:read"}
 	options.Labels["wiki/workloadIssuers"] = ci.Issuer + " repository=acme/wiki environment=prod%20west => docs:read"
 	options.Labels["world/workloadIssuers"] = ci.Issuer + " kubernetes.io.namespace=ci sub=system:serviceaccount:ci:* => docs:read"
 	w := rig.New(t, options)

@@ -9,8 +9,11 @@
 //   clientId, clientSecret   pre-registered
 //   authMethod               what a registration asks for
 //   key                      CIMD, client_credentials: private JWK that authenticates the client
-//   grant                    client_credentials, or id-jag: no login, no page
-//   enterprise               id-jag: issuer, clientId, clientSecret there, a person's idToken
+//   grant                    client_credentials, id-jag or workload: no login, no page
+//   authServer               of these: issuer of the authorization server
+//   assertion                workload: the token that it has
+//   enterprise               id-jag: issuer (or tokenEndpoint), clientId, clientSecret there, and
+//                            a person's idToken
 // Printed are lines of JSON: {"open": URL for the browser}, {"ready": …} after the login, and then
 // one answer for each line that is read: "call" calls the tool whoami, "refuse" damages the access
 // token that is kept, which the server then refuses while the SDK believes that it is good, "age"

@@ -1,7 +1,7 @@
 // A client on the TypeScript client 2.x, which asks for the newest revision of MCP first.
 import {
   auth, Client, ClientCredentialsProvider, createPrivateKeyJwtAuth, CrossAppAccessProvider, discoverAndRequestJwtAuthGrant, PrivateKeyJwtProvider,
-  StreamableHTTPClientTransport,
+  requestJwtAuthorizationGrant, StreamableHTTPClientTransport,
 } from '@modelcontextprotocol/client';
 import { application, whoami } from './app.mjs';
 
@@ -14,15 +14,18 @@ await application({
   },
   auth,
   createPrivateKeyJwtAuth,
-  withoutPage: ({ server, clientId, clientSecret, key, grant, enterprise }) => {
-    const expectedIssuer = server.replace(/\/mcp$/, '');
+  withoutPage: ({ authServer: expectedIssuer, clientId, clientSecret, key, grant, enterprise, assertion }) => {
+    // The SDK has no provider for workloads. This one takes any assertion.
+    if (grant === 'workload') return new CrossAppAccessProvider({ clientId, expectedIssuer, assertion: async () => assertion });
     if (grant === 'id-jag') {
       return new CrossAppAccessProvider({
         clientId, clientSecret, expectedIssuer,
-        assertion: async ({ authorizationServerUrl, resourceUrl, scope, fetchFn }) => (await discoverAndRequestJwtAuthGrant({
-          idpUrl: enterprise.issuer, audience: authorizationServerUrl, resource: resourceUrl, scope, fetchFn,
-          idToken: enterprise.idToken, clientId: enterprise.clientId, clientSecret: enterprise.clientSecret,
-        })).jwtAuthGrant,
+        assertion: async ({ authorizationServerUrl: audience, resourceUrl: resource, scope, fetchFn }) => {
+          const { issuer: idpUrl, tokenEndpoint, ...known } = enterprise;
+          const asked = { ...known, audience, resource, scope, fetchFn };
+          const answer = tokenEndpoint ? requestJwtAuthorizationGrant({ ...asked, tokenEndpoint }) : discoverAndRequestJwtAuthGrant({ ...asked, idpUrl });
+          return (await answer).jwtAuthGrant;
+        },
       });
     }
     return key ? new PrivateKeyJwtProvider({ clientId, privateKey: key, algorithm: key.alg, expectedIssuer })

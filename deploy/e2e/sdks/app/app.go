@@ -36,6 +36,7 @@ type Way struct {
 	// Grant is "client_credentials", or "id-jag" with an enterprise's provider. Empty: a login.
 	Grant      string      `json:"grant"`
 	Enterprise *Enterprise `json:"enterprise"`
+	AuthServer string      `json:"authServer"` // of these: issuer of the authorization server
 }
 
 // Enterprise is the company's identity provider and the program's client there.

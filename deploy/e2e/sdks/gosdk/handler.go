@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/sdks/app"
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -19,10 +18,13 @@ func newHandler(a *app.App) (auth.OAuthHandler, error) {
 	case "client_credentials":
 		return extauth.NewClientCredentialsHandler(&extauth.ClientCredentialsHandlerConfig{Credentials: here})
 	case "id-jag":
+		atIdP := &oauthex.ClientCredentials{ClientID: e.ClientID}
+		if e.ClientSecret != "" {
+			atIdP.ClientSecretAuth = &oauthex.ClientSecretAuth{ClientSecret: e.ClientSecret}
+		}
 		return extauth.NewEnterpriseHandler(&extauth.EnterpriseHandlerConfig{
-			IdPIssuerURL:     e.Issuer,
-			IdPCredentials:   &oauthex.ClientCredentials{ClientID: e.ClientID, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: e.ClientSecret}},
-			MCPAuthServerURL: strings.TrimSuffix(a.Way.Server, "/mcp"), MCPResourceURI: a.Way.Server, MCPCredentials: here,
+			IdPIssuerURL: e.Issuer, IdPCredentials: atIdP,
+			MCPAuthServerURL: a.Way.AuthServer, MCPResourceURI: a.Way.Server, MCPCredentials: here,
 			IDTokenFetcher: func(context.Context) (*oauth2.Token, error) {
 				return new(oauth2.Token).WithExtra(map[string]any{"id_token": e.IDToken}), nil
 			},
