@@ -385,6 +385,20 @@ func hasInvisible(s string) bool {
 	}) >= 0
 }
 
+// sharedIssuers speak for everybody's workloads, and anybody can have one there. A rule must say
+// whose it means by one of whoseClaims: environment=prod fits a stranger's repository too, and so
+// does a beginning without a slash, since acme* is acme-evil. issuer/internal/workloadrule has the
+// same lists.
+const (
+	sharedIssuers = " https://token.actions.githubusercontent.com https://gitlab.com https://accounts.google.com "
+	whoseClaims   = " sub repository repository_id repository_owner repository_owner_id job_workflow_ref enterprise enterprise_id project_path project_id namespace_path namespace_id email hd "
+)
+
+// saysWhose says whether a claim of a rule tells one owner's workloads from those of others.
+func saysWhose(name, value string) bool {
+	return strings.Contains(whoseClaims, " "+name+" ") && (!strings.HasSuffix(value, "*") || strings.Contains(value, "/"))
+}
+
 // workloadFault says what is wrong with a rule of workloadIssuers. The sidecar reads the same
 // grammar (package workloadrule); plugin/testdata/workloadrules holds the two together.
 func workloadFault(rule string) string {
@@ -409,6 +423,7 @@ func workloadFault(rule string) string {
 	if len(words) == 1 {
 		return "it names no claim, so every workload of this issuer would come in, also those of others: " + form
 	}
+	owned := !strings.Contains(sharedIssuers, " "+strings.TrimSuffix(words[0], "/")+" ")
 	for _, word := range words[1:] {
 		equals := strings.Index(word, "=")
 		if equals < 1 {
@@ -418,6 +433,10 @@ func workloadFault(rule string) string {
 		if err != nil || strings.Trim(value, "*") == "" || strings.Contains(strings.TrimSuffix(value, "*"), "*") {
 			return word + " has no value that says which workloads: write the whole value, or a beginning of it with a * at the end"
 		}
+		owned = owned || saysWhose(word[:equals], value)
+	}
+	if !owned {
+		return "this issuer speaks for everybody's workloads, and no claim says whose are meant: add one such as sub, repository, repository_owner_id or project_path, whole or with a / before the *"
 	}
 	return ""
 }

@@ -75,6 +75,7 @@ func FuzzLabelsAreTakenAlike(f *testing.F) {
 	for _, text := range []string{
 		"https://ci.example.com repository=acme/wiki sub=a* => r w", "https://ci.example.com? a=b => r", "https://ci.example.com# a=b => r", "http://x.localhost:80 a=%2a => r",
 		"https://ci.example.com/a|b a=b => r", "http://127.0.0.1 a=b => r", "http://[::1] a=b => ${R}", "https:x a=b => r", "https://ci.example.com \u00a0a=\u0085b => r", "https://ci.example.com a=b => r => w",
+		"https://gitlab.com ref=main => r", "https://gitlab.com ref=main project_path=a/* => r", "https://gitlab.com// sub=a* => r", "https://accounts.google.com sub=%2a%2f* => r",
 		"https://idp.example.com", "https://idp.example.com?", "https://idp.example.com#", "HTTPS://idp.example.com/a", "https://idp.example.com/a|b", "https://${IDP}", "http://localhost", "https://a@b", "ftp://a", "https://a;https://b",
 		"https://claude.ai/client.json", "document:claude.ai", "document:claude.ai:8443", "redirect:claude.ai", "redirect:claude.ai:443", "redirect:[::1]", "redirect:::1", "redirect:\u0430pple.com", "redirect:${HOST}", "redirect:a;redirect:b",
 		"client:AAAAAAAAAAAAAAAA", "client:AAAAAAAAAAAAAAA;", "https://a/b;client:AAAAAAAAAAAAAAAA", "https:///x", "https://a/b#", "https://a/b#c", "https://${A}/b", "client:${AAAAAAAAAAAAA}", "redirect:", "document",

@@ -61,6 +61,7 @@ func parse(text string) (rule Rule, ok bool) {
 	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(rule.Issuer, "?#;|{}") || len(rule.Issuer) > maxIssuer || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return rule, false
 	}
+	owned := !strings.Contains(sharedIssuers, " "+strings.TrimSuffix(rule.Issuer, "/")+" ")
 	for _, word := range words[1:] {
 		path, value, ok := strings.Cut(word, "=")
 		value, err := url.PathUnescape(value)
@@ -68,8 +69,22 @@ func parse(text string) (rule Rule, ok bool) {
 			return rule, false
 		}
 		rule.Claims = append(rule.Claims, Claim{path, value})
+		owned = owned || saysWhose(path, value)
 	}
-	return rule, true
+	return rule, owned
+}
+
+// sharedIssuers speak for everybody's workloads: a rule says by one of whoseClaims whose it means.
+// The plugin has the same lists.
+const (
+	sharedIssuers = " https://token.actions.githubusercontent.com https://gitlab.com https://accounts.google.com "
+	whoseClaims   = " sub repository repository_id repository_owner repository_owner_id job_workflow_ref enterprise enterprise_id project_path project_id namespace_path namespace_id email hd "
+)
+
+// saysWhose says whether a claim tells one owner's workloads from those of others. A beginning does
+// so with a slash in it: acme* is acme-evil too.
+func saysWhose(name, value string) bool {
+	return strings.Contains(whoseClaims, " "+name+" ") && (!strings.HasSuffix(value, "*") || strings.Contains(value, "/"))
 }
 
 // isNoScope finds what cannot be a scope of a rule: see package scoperule.
