@@ -33,12 +33,12 @@ func (l *List) WriteText(out io.Writer) error {
 	if n := count[Unclear]; n > 0 {
 		fmt.Fprintf(&b, "Logins of which the log says that they ended, and that they went on: %d.\n", n)
 	}
-	fmt.Fprintf(&b, "The log goes from %s to %s; events: %d, lines that were skipped: %d.\n", clock(l.From), clock(l.To), l.Events, l.Skipped)
+	fmt.Fprintf(&b, "The log goes from %s to %s; events: %d, lines that were skipped: %d. Times are UTC.\n", clock(l.From), clock(l.To), l.Events, l.Skipped)
 	l.writeDoubts(&b)
 	if len(l.Logins) > 0 {
 		b.WriteString("\n")
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		head := "STATE\tWHO\tTENANT\tCLIENT\tSINCE\tLAST REFRESH\tUNTIL\tLATEST END\tLOGIN"
+		head := "STATE\tWHO\tTENANT\tCLIENT\tSINCE\tLAST REFRESH\tUNTIL\tLOGIN"
 		if slices.ContainsFunc(l.Logins, func(o *Login) bool { return o.Cause != "" }) {
 			head += "\tCAUSE"
 		}
@@ -52,12 +52,12 @@ func (l *List) WriteText(out io.Writer) error {
 			if o.Machine && o.State == Living {
 				state = "machine"
 			}
-			since := clock(o.Since)
+			since := short(o.Since)
 			if o.Since.IsZero() && o.ID != "" {
 				since = "before the log"
 			}
-			row := []string{state, name(cmp.Or(o.Sub, o.Subject)), name(o.Tenant), name(cmp.Or(o.Name, o.Client)), since, clock(o.Refreshed),
-				clock(until), clock(o.Ends), name(o.ID), report.Printable(o.Cause, 200)}
+			row := []string{state, name(cmp.Or(o.Sub, o.Subject)), name(o.Tenant), name(cmp.Or(o.Name, o.Client)), since, short(o.Refreshed),
+				short(until), name(o.ID), report.Printable(o.Cause, 200)}
 			fmt.Fprintln(table, strings.TrimRight(strings.Join(row, "\t"), "\t "))
 		}
 		table.Flush()
@@ -95,6 +95,9 @@ func (l *List) writeDoubts(b *strings.Builder) {
 }
 
 func name(text string) string { return cmp.Or(report.Printable(text, 60), "-") }
+
+// short is clock in the table, which has to fit a terminal: the line above it says UTC.
+func short(t time.Time) string { return strings.TrimSuffix(clock(t), "Z") }
 
 // clock is short, and sorts.
 func clock(t time.Time) string {
