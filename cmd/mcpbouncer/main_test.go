@@ -69,7 +69,7 @@ func TestCommands(t *testing.T) {
 		{"no secret", key, "seal-secret --issuer https://idp.example --client-id c", " \n", "", "mcpbouncer: seal-secret: no secret on standard input\n", 1},
 		{"a secret without a master", nil, "seal-secret --issuer https://idp.example --client-id c", "s", "", "mcpbouncer: BOUNCER_ENCRYPTION_KEY is not set", 1},
 		{"a secret that is too long", key, "seal-secret --issuer https://idp.example --client-id c", strings.Repeat("s", 4097), "", "mcpbouncer: seal-secret: the secret is longer than 4096 bytes\n", 1},
-		{"the health of nobody", map[string]string{"BOUNCER_LISTEN_ADDR": "127.0.0.1:1"}, "healthcheck", "", "", "mcpbouncer: Get \"http://127.0.0.1:1/healthz\": dial tcp 127.0.0.1:1: connect: connection refused\n", 1},
+		{"the health of nobody", map[string]string{"BOUNCER_LISTEN_ADDR": "127.0.0.1:1"}, "healthcheck", "", "", "mcpbouncer: healthcheck: no sidecar answers on BOUNCER_LISTEN_ADDR=\"127.0.0.1:1\": Get \"http://127.0.0.1:1/healthz\": dial tcp 127.0.0.1:1: connect: connection refused; run it where the sidecar runs, with its variables\n", 1},
 		{"the health of no address", map[string]string{"BOUNCER_LISTEN_ADDR": "here"}, "healthcheck", "", "", "mcpbouncer: BOUNCER_LISTEN_ADDR=\"here\": address here: missing port in address; give the address that serve listens on, such as :8080\n", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -184,7 +184,7 @@ func healthcheck(args []string, out io.Writer) error {
 	}
 	resp, err := client.Get("http://" + net.JoinHostPort(host, port) + "/healthz")
 	if err != nil {
-		return err
+		return fmt.Errorf("healthcheck: no sidecar answers on BOUNCER_LISTEN_ADDR=%q: %w; run it where the sidecar runs, with its variables", e.ListenAddr, err)
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get(issuer.MarkHeader) == "" {

@@ -59,6 +59,20 @@ func TestReportEndsWithWhatToBeginWith(t *testing.T) {
 	}
 }
 
+func TestReportNamesClientsThatBreakByTheSameInOneLine(t *testing.T) {
+	part := wrong
+	part.Check, part.Breaks = "document", []string{"Claude", "Codex"}
+	other := wrong
+	other.Check, other.Breaks = "CORS", []string{"use-mcp"}
+	r := &report.Report{Subject: "x"}
+	r.Add(part, other)
+	r.Judge("Claude", "Gemini CLI", "Codex", "use-mcp")
+	var out bytes.Buffer
+	if err := r.WriteText(&out); err != nil || !strings.Contains(out.String(), "\n\nBREAKS Claude, Codex: document\nworks  Gemini CLI\nBREAKS use-mcp: CORS\n\n") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
 func TestReportSumsUpInOneLine(t *testing.T) {
 	good, note := report.Finding{Check: "clock"}, report.Finding{Check: "stream", Note: true}
 	for want, r := range map[string]report.Report{

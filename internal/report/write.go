@@ -134,14 +134,22 @@ func (t *Text) End(r *Report) {
 		t.write(t.paint(red, "BREAKS") + " " + EveryClient + ": " + Printable(why, maxText) + "\n")
 		verdicts = nil
 	}
-	for _, v := range verdicts {
+	for i, v := range verdicts {
+		why := strings.Join(v.Why, ", ")
+		same := func(of Verdict) bool { return !of.Works && strings.Join(of.Why, ", ") == why }
 		switch {
 		case v.Works && len(v.But) > 0:
 			t.write(t.paint(yellow, "works") + "  " + v.Client + ", but see " + Printable(strings.Join(v.But, ", "), maxText) + "\n")
 		case v.Works:
 			t.write(t.paint(green, "works") + "  " + v.Client + "\n")
-		default:
-			t.write(t.paint(red, "BREAKS") + " " + v.Client + ": " + Printable(strings.Join(v.Why, ", "), maxText) + "\n")
+		case !slices.ContainsFunc(verdicts[:i], same): // one line for all that break by the same
+			var clients []string
+			for _, of := range verdicts[i:] {
+				if same(of) {
+					clients = append(clients, of.Client)
+				}
+			}
+			t.write(t.paint(red, "BREAKS") + " " + strings.Join(clients, ", ") + ": " + Printable(why, maxText) + "\n")
 		}
 	}
 	t.write("\n" + r.sum() + "\n")
