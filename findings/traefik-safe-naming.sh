@@ -28,15 +28,18 @@ kubernetes <<JSON
  {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "one", "namespace": "default"},
   "spec": {"type": "ExternalName", "externalName": "127.0.0.1", "ports": [{"port": $backend}]}}]
 JSON
-# answers OPTION: what Traefik answers at each route, when both providers have brought theirs.
+# answers OPTION: writes into `answered` what Traefik answers at each route, when both providers
+# have brought theirs.
 answers() {
   providers="  kubernetesCRD: {$kubernetes${1-}}
   kubernetesIngress: {$kubernetes}"
   traefik </dev/null
   until [ "$(curl -s "http://127.0.0.1:$web/loaded")" = unmarked ]; do sleep 0.1; done
-  for path in ready hyphen underscore; do curl -s "http://127.0.0.1:$web/$path"; echo; done | paste -sd ,
+  for path in ready hyphen underscore; do curl -s "http://127.0.0.1:$web/$path"; echo; done | paste -sd , >answered
 }
-seen "IngressRoute; Ingress, default-mark; Ingress, default_mark" "marked,marked,404 page not found," "$(answers)"
+answers
+seen "IngressRoute; Ingress, default-mark; Ingress, default_mark" "marked,marked,404 page not found," "$(cat answered)"
 seen "warnings that recommend it" "1" "$(grep -ac 'SafeNaming option, to `true` on new setups' traefik.log)"
-seen "the same, with safeNaming" "marked,404 page not found,,marked" "$(answers ', safeNaming: true')"
+answers ', safeNaming: true'
+seen "the same, with safeNaming" "marked,404 page not found,,marked" "$(cat answered)"
 done_with "Traefik v3.7.13"
