@@ -166,6 +166,21 @@ func TestIdentityAssertionsThatAreRefused(t *testing.T) {
 			return w.idp.Assertion(a.base, a.id, map[string]any{"iat": minutes(-9)(w), "exp": minutes(-2)(w)}, nil)
 		}, "it expired 120 seconds ago"},
 		{"for a day", claim("exp", minutes(24*60)), "it lives 86400 seconds, and may live 600"},
+		{"for more than ten minutes", func(w *world, a *app, _ *issuertest.Provider) string {
+			return w.idp.Assertion(a.base, a.id, map[string]any{"exp": w.clock.Now().Unix() + 601}, nil)
+		}, "it lives 601 seconds, and may live 600"},
+		{"of a typ that ends so", header("typ", "x+oauth-id-jag+jwt"), "its typ is not"},
+		{"with an extension that must be understood", header("crit", []string{"exp"}), "assertion: it"},
+		{"with a key of its own", func(w *world, a *app, _ *issuertest.Provider) string {
+			now := w.clock.Now().Unix()
+			key := rsaKey()
+			return sign(t, jose.RS256, key, map[string]any{"iss": w.idp.Issuer, "sub": "person-1", "aud": a.base, "client_id": a.id, "jti": "1", "iat": now, "exp": now + 60},
+				map[string]any{"typ": "oauth-id-jag+jwt", "kid": nil, "jwk": key.Public(), "jku": "https://evil.example/jwks.json"})
+		}, "its signature fits no key"},
+		{"with an algorithm that the issuer does not name", func(w *world, a *app, other *issuertest.Provider) string {
+			other.Be(issuertest.Behaviour{Discovery: map[string]any{"id_token_signing_alg_values_supported": []string{"ES256"}}})
+			return other.Assertion(a.base, a.id, nil, nil)
+		}, "it is signed with RS256, which is not one of the algorithms that the provider names"},
 		{"for ever", claim("exp", 1e300), "it lives 10000000000 seconds"},
 		{"from the future", func(w *world, a *app, _ *issuertest.Provider) string {
 			return w.idp.Assertion(a.base, a.id, map[string]any{"iat": minutes(7)(w), "exp": minutes(9)(w)}, nil)
@@ -443,4 +458,19 @@ func TestDomainsOfIdentityAssertionsAreTheirIssuers(t *testing.T) {
 	a.redeem(w.idp.Assertion(a.base, a.id, mail, nil)).wants(t, 400, "access_denied")
 	mail["hd"] = "example.com"
 	a.redeem(w.idp.Assertion(a.base, a.id, mail, nil)).wants(t, 200, "")
+}
+
+// A client that asks for a right which this person does not have hears so, and its assertion can
+// still be used.
+func TestIdentityAssertionsGiveNoScopeThatWasNotGranted(t *testing.T) {
+	w, _ := newEnterprise(t, func(w *world) {
+		w.guarded("shared")
+		w.wiki.ScopeRules = []string{"*=mcp:read mcp:write", "sub:nobody=admin"}
+	})
+	a := w.register(w.wiki.PublicURL, confidential)
+	assertion := w.idp.Assertion(a.base, a.id, nil, nil)
+	a.redeem(assertion, "scope", "admin").wants(t, 400, "invalid_scope")
+	if r := a.redeem(assertion, "scope", "mcp:read admin").wants(t, 200, ""); r.text("scope") != "mcp:read" {
+		t.Errorf("%s", r.Body)
+	}
 }

@@ -141,6 +141,7 @@ func TestWorkloadsThatAreRefused(t *testing.T) {
 		{"from the future", func(w *world, ci *issuertest.Provider) string {
 			return workloadToken(ci, map[string]any{"nbf": at(w, 7)})
 		}, "invalid_grant", "from the future"},
+		{"a long subject", claims(map[string]any{"sub": strings.Repeat("x", 256)}), "invalid_grant", "sub is missing, or has more than 255 bytes"},
 		{"bound to a key", claims(map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), "invalid_grant", "it is bound to a key (cnf)"},
 		{"about nobody", claims(map[string]any{"sub": nil}), "invalid_grant", "sub is missing"},
 		{"an access token", func(w *world, ci *issuertest.Provider) string {
@@ -285,4 +286,35 @@ func TestWorkloadsBringNoFalseClient(t *testing.T) {
 	f.write(t, `{"v":1,"serial":2,"clients":{"`+sealing.Fingerprint(a.id)+`":""}}`)
 	w.clock.Add(time.Hour)
 	a.redeem(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
+}
+
+// A rule is about its own issuer: what another one says of its workloads opens nothing by it.
+func TestWorkloadRulesAreOfOneIssuer(t *testing.T) {
+	w, ci := newWorkloads(t, func(issuer string) []string { return []string{issuer + " repository=acme/wiki => r"} }, nil)
+	w.relabel(func(l *labels) { l.WorkloadIssuers = append(l.WorkloadIssuers, w.idp.Issuer+" sub=x => w") })
+	w.bring(workloadToken(w.idp, nil)).wants(t, 400, "access_denied")
+	if r := w.bring(workloadToken(w.idp, map[string]any{"sub": "x"})).wants(t, 200, ""); r.text("scope") != "w" {
+		t.Errorf("%s", r.Body)
+	}
+	if r := w.bring(workloadToken(ci, nil)).wants(t, 200, ""); r.text("scope") != "r" {
+		t.Errorf("%s", r.Body)
+	}
+}
+
+// At a tenant with both labels, typ says which way a JWT goes; and each workload is a login of its
+// own, which can be ended alone.
+func TestWorkloadsAndPeopleComeBesideEachOther(t *testing.T) {
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), nil)
+	w.relabel(func(l *labels) { l.EnterpriseIssuers = []string{w.idp.Issuer, ci.Issuer} })
+	a := w.register(w.wiki.PublicURL, confidential)
+	a.redeem(w.idp.Assertion(a.base, a.id, nil, nil)).wants(t, 200, "")
+	w.bring(w.idp.Assertion(a.base, a.id, nil, nil)).wants(t, 401, "invalid_client")
+	w.bring(ci.Assertion(a.base, a.id, map[string]any{"repository": "acme/wiki"}, nil)).wants(t, 401, "invalid_client")
+	sid := func(subject string) any {
+		token := w.bring(workloadToken(ci, map[string]any{"sub": subject})).wants(t, 200, "").text("access_token")
+		return w.verifiedToken(w.wiki.PublicURL, token, w.clock.Now())["sid"]
+	}
+	if sid("one") == sid("two") {
+		t.Error("two workloads are one login")
+	}
 }

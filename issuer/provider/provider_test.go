@@ -196,3 +196,17 @@ func TestProviderThatTakesNoneOfOurKeysIsNotConnected(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A provider speaks in its own name only, whoever asks for its word.
+func TestAssertionsInTheNameOfAnotherAreRefused(t *testing.T) {
+	const audience = "https://mcp.localhost/wiki"
+	r := newRoom(t)
+	p := r.connect()
+	another := map[string]any{"iss": "https://other.example"}
+	if a, err := p.VerifyAssertion(t.Context(), r.idp.Assertion(audience, "c", another, nil), audience); !errors.Is(err, provider.ErrAssertion) {
+		t.Errorf("%+v %v", a, err)
+	}
+	if who, err := p.VerifyWorkload(t.Context(), r.idp.Assertion(audience, "c", another, map[string]any{"typ": nil}), audience); !errors.Is(err, provider.ErrAssertion) {
+		t.Errorf("%+v %v", who, err)
+	}
+}
