@@ -69,7 +69,7 @@ func TestClientsThatShowNoPage(t *testing.T) {
 				for _, c := range pagelessClients {
 					for _, name := range c.ways {
 						t.Run(c.name+" by "+name, func(t *testing.T) {
-							got := watchPageless(t, tn, idp, func(way way) loginResult { return c.use(t, tn, w, way) }, newPagelessWay(t, w, tn, idp, c.name, name))
+							got := watchPageless(t, w, tn, idp, func(way way) loginResult { return c.use(t, tn, w, way) }, newPagelessWay(t, w, tn, idp, c.name, name))
 							mu.Lock()
 							defer mu.Unlock()
 							r := clientAndWay{c.name, name}
@@ -83,6 +83,12 @@ func TestClientsThatShowNoPage(t *testing.T) {
 			})
 		}
 	})
+	if w.Secrets.Kinds()["assertion"] == 0 {
+		t.Error("no assertion was noted, so none is looked for in the logs")
+	}
+	for _, found := range w.Secrets.In(w.Logs.Text("traefik") + w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b")) {
+		t.Errorf("a log holds a %s", found)
+	}
 	comparePageless(t, pagelessClients, results)
 }
 
@@ -144,7 +150,7 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 
 // watchPageless lets a client come in, and checks who came: the person of the company's provider,
 // with its issuer in front, or the machine.
-func watchPageless(t *testing.T, tn *rig.Tenant, idp *rig.Enterprise, use func(way) loginResult, way way) (got pagelessResult) {
+func watchPageless(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, use func(way) loginResult, way way) (got pagelessResult) {
 	t.Helper()
 	requests, exchanges := len(tn.TokenRequests()), len(idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp")))
 	got.loginResult = use(way)
@@ -174,8 +180,11 @@ func watchPageless(t *testing.T, tn *rig.Tenant, idp *rig.Enterprise, use func(w
 	if first.Status != http.StatusOK || first.Form.Get("grant_type") != grant {
 		t.Errorf("its first token request is %s, answered %d", first.Form.Get("grant_type"), first.Status)
 	}
-	if r := tn.TokenRequests()[requests:]; slices.ContainsFunc(r, func(r rig.TokenRequest) bool { return r.Form.Get("grant_type") != grant }) {
-		t.Errorf("%d token requests, one of another grant", len(r))
+	for _, r := range tn.TokenRequests()[requests:] {
+		w.Secrets.Add("assertion", r.Form.Get("assertion"))
+		if other := r.Form.Get("grant_type"); other != grant {
+			t.Errorf("it asked for a token by %s too", other)
+		}
 	}
 	return got
 }
