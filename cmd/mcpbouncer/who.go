@@ -42,8 +42,10 @@ type people struct {
 	ring    *sealing.Ring
 	tenants []loggedTenant
 	known   map[loggedTenant]bool
-	// logins are those of a pseudonym, in the order of their first lines.
+	// logins are those of a pseudonym, in the order of their first lines; byID has the same, as a
+	// machine may have very many.
 	logins   map[string][]*loggedLogin
+	byID     map[[2]string]*loggedLogin // by pseudonym and id
 	subjects []string
 	offered  map[string]bool
 }
@@ -63,7 +65,7 @@ type loggedLogin struct {
 
 // runWho says which pseudonym is which person.
 func runWho(args []string, in io.Reader, out io.Writer) error {
-	p := &people{known: map[loggedTenant]bool{}, logins: map[string][]*loggedLogin{}, offered: map[string]bool{}}
+	p := &people{known: map[loggedTenant]bool{}, logins: map[string][]*loggedLogin{}, byID: map[[2]string]*loggedLogin{}, offered: map[string]bool{}}
 	flags := flag.NewFlagSet("who", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints the error; help goes where it was asked for
 	flags.StringVar(&p.issuer, "issuer", "", "the label providerIssuer")
@@ -167,14 +169,11 @@ func (p *people) meet(line logLine) {
 }
 
 func (p *people) note(line logLine) {
-	var l *loggedLogin
-	for _, known := range p.logins[line.Subject] {
-		if known.id == line.Login {
-			l = known
-		}
-	}
+	key := [2]string{line.Subject, line.Login}
+	l := p.byID[key]
 	if l == nil {
 		l = &loggedLogin{id: line.Login, client: line.Client}
+		p.byID[key] = l
 		p.logins[line.Subject] = append(p.logins[line.Subject], l)
 	}
 	// The lines of several replicas come in no order.

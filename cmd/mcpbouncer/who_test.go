@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -118,5 +119,25 @@ func TestPseudonymOfNobodySaysWhy(t *testing.T) {
 				t.Errorf("the logins that can be denied are not listed: %s", out)
 			}
 		})
+	}
+}
+
+// A machine has a login for each of its tokens, so a log may have very many of one pseudonym.
+func TestManyLoginsOfOneMachineAreReadInOneGo(t *testing.T) {
+	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
+	log, wiki, _ := whoLog(t, "")
+	name := ringOf(t, keyOne).Pseudonym(wiki, "ci")
+	var b strings.Builder
+	const many = 60_000 // which would take a minute if each were looked for among all
+	for i := range 2 * many {
+		fmt.Fprintf(&b, `{"time":"2026-11-30T07:00:00Z","msg":"token issued","subject":%q,"family":"f%d"}`+"\n", name, i%many)
+	}
+	begin := time.Now()
+	out, err := who(t, log+b.String(), "--issuer", "https://sso.example", "--sub", "ci")
+	if err != nil || strings.Count(out, "\n  login f") != many {
+		t.Errorf("%v: %d logins", err, strings.Count(out, "\n  login f"))
+	}
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
