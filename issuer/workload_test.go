@@ -141,6 +141,11 @@ func TestWorkloadsThatAreRefused(t *testing.T) {
 		{"from the future", func(w *world, ci *issuertest.Provider) string {
 			return workloadToken(ci, map[string]any{"nbf": at(w, 7)})
 		}, "invalid_grant", "from the future"},
+		{"iat is a text", claims(map[string]any{"iat": "soon"}), "invalid_grant", "iat is a string"},
+		{"with an algorithm that the issuer does not name", func(_ *world, ci *issuertest.Provider) string {
+			ci.Be(issuertest.Behaviour{Discovery: map[string]any{"id_token_signing_alg_values_supported": []string{"ES256"}}})
+			return workloadToken(ci, nil)
+		}, "invalid_grant", "it is signed with RS256, which is not one of the algorithms"},
 		{"a long subject", claims(map[string]any{"sub": strings.Repeat("x", 256)}), "invalid_grant", "sub is missing, or has more than 255 bytes"},
 		{"bound to a key", claims(map[string]any{"cnf": map[string]any{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}), "invalid_grant", "it is bound to a key (cnf)"},
 		{"about nobody", claims(map[string]any{"sub": nil}), "invalid_grant", "sub is missing"},
@@ -310,6 +315,14 @@ func TestWorkloadsAndPeopleComeBesideEachOther(t *testing.T) {
 	a.redeem(w.idp.Assertion(a.base, a.id, nil, nil)).wants(t, 200, "")
 	w.bring(w.idp.Assertion(a.base, a.id, nil, nil)).wants(t, 401, "invalid_client")
 	w.bring(ci.Assertion(a.base, a.id, map[string]any{"repository": "acme/wiki"}, nil)).wants(t, 401, "invalid_client")
+	w.relabel(func(l *labels) {
+		l.WorkloadIssuers = append(l.WorkloadIssuers, w.idp.Issuer+" repository=acme/wiki => r")
+		l.EnterpriseIssuers = []string{ci.Issuer}
+	})
+	a.redeem(w.idp.Assertion(a.base, a.id, map[string]any{"repository": "acme/wiki"}, nil)).wants(t, 400, "invalid_grant")
+	if !strings.Contains(w.log.last(), "which the label enterpriseIssuers does not name") {
+		t.Errorf("an issuer of machines speaks of people: %s", w.log.last())
+	}
 	sid := func(subject string) any {
 		token := w.bring(workloadToken(ci, map[string]any{"sub": subject})).wants(t, 200, "").text("access_token")
 		return w.verifiedToken(w.wiki.PublicURL, token, w.clock.Now())["sid"]
