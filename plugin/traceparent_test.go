@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 const clientsParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -94,9 +95,14 @@ func TestQuestionsTakeNoTraceparentThatIsNotWellFormed(t *testing.T) {
 
 // ownContext is the context of another middleware, with what that changes while it serves.
 type ownContext struct {
-	context.Context
-	State ownState
+	Context context.Context
+	State   ownState
 }
+
+func (c *ownContext) Deadline() (time.Time, bool) { return c.Context.Deadline() }
+func (c *ownContext) Done() <-chan struct{}       { return c.Context.Done() }
+func (c *ownContext) Err() error                  { return c.Context.Err() }
+func (c *ownContext) Value(key any) any           { return c.Context.Value(key) }
 
 type ownState struct{ read *bool }
 
