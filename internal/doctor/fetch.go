@@ -217,7 +217,8 @@ func plainError(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	// The transport's own limit may come first, with an error of its own for HTTP/1 and HTTP/2.
+	if late := (interface{ Timeout() bool })(nil); errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout() {
 		return errNoAnswer
 	}
 	return err
