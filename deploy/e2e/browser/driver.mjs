@@ -13,13 +13,15 @@ function check(condition, message) {
   if (!condition) throw new Error(message);
 }
 
-const browser = await chromium.launch({
+const launch = () => chromium.launch({
   executablePath: plan.chromium,
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--disable-lcd-text', `--host-resolver-rules=${plan.resolve}`,
   ],
 });
+
+let browser = await launch();
 
 // A person has one browser, with cookies of its own. complaints are what must not happen there.
 class Person {
@@ -565,7 +567,7 @@ const scenarios = {
   },
 };
 
-for (const { name, run, flows, ...more } of plan.scenarios) {
+async function play({ name, run, flows, ...more }) {
   const start = performance.now();
   const note = { references: [], callbacks: [] };
   const result = { name, ends: [] };
@@ -577,12 +579,28 @@ for (const { name, run, flows, ...more } of plan.scenarios) {
     const complaints = person.complaints.filter((c) => c !== allowedStranger);
     check(complaints.length === 0, complaints.join('\n'));
   } catch (error) {
+    if (!browser.isConnected()) throw error;
     const where = person.context.pages().map((p) => p.url().split('?')[0]).join(', ');
     result.error = `${error.message}\n${error.stack?.split('\n').filter((l) => l.includes('driver.mjs')).join('\n')}\npages: ${where}\n${person.complaints.join('\n')}`;
   }
   await person.leave();
   result.references = note.references;
   result.milliseconds = Math.round(performance.now() - start);
+  return result;
+}
+
+let crashes = 0;
+for (const scenario of plan.scenarios) {
+  let result;
+  try {
+    result = await play(scenario);
+  } catch (error) {
+    // Chromium itself has ended, which no page of ours brings about: once in a run it may.
+    if (browser.isConnected() || ++crashes > 1) throw error;
+    console.error(`Chromium ended in "${scenario.name}", which is played again`);
+    browser = await launch();
+    result = await play(scenario);
+  }
   console.log(JSON.stringify(result));
 }
 await browser.close();
