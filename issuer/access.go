@@ -207,6 +207,17 @@ func (t *tenant) whoMayComeIn() (words string, everybody bool) {
 	return "everybody who can log in at " + t.ProviderIssuer + t.howRequiredScopesCome(), true
 }
 
+// otherWaysIn says in words who comes in without a login at the provider.
+func (t *tenant) otherWaysIn() (words string) {
+	if len(t.EnterpriseIssuers) > 0 {
+		words = "; under the same rules whom " + strings.Join(t.EnterpriseIssuers, ", ") + " asserts (enterpriseIssuers)"
+	}
+	if len(t.WorkloadIssuers) > 0 {
+		words += "; workloads: " + strings.Join(t.WorkloadIssuers, "; ") + " (workloadIssuers)"
+	}
+	return words
+}
+
 // howRequiredScopesCome says in words why required scopes keep nobody out: an operator may take
 // them for a rule about people.
 func (t *tenant) howRequiredScopesCome() (words string) {

@@ -84,6 +84,7 @@ func (s *Issuer) announce(t *tenant) {
 // warnings, and hide the others.
 func (s *Issuer) announcePeople(t *tenant) {
 	words, everybody := t.whoMayComeIn()
+	words += t.otherWaysIn()
 	if !s.announced.First("people", t.PublicURL, t.ProviderIssuer, t.ClientID, t.ClientAuth, words, hex.EncodeToString(t.id[:])) {
 		return
 	}

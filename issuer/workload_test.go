@@ -152,6 +152,9 @@ func TestWorkloadsThatAreRefused(t *testing.T) {
 		{"an access token", func(w *world, ci *issuertest.Provider) string {
 			return ci.Assertion(w.wiki.PublicURL, "", map[string]any{"repository": "acme/wiki", "environment": "prod"}, map[string]any{"typ": "at+jwt"})
 		}, "invalid_grant", "its typ is that of something else"},
+		{"of a typ that is no text", func(w *world, ci *issuertest.Provider) string {
+			return ci.Assertion(w.wiki.PublicURL, "", map[string]any{"repository": "acme/wiki", "environment": "prod"}, map[string]any{"typ": 5})
+		}, "invalid_grant", "its typ is that of something else"},
 		{"unsigned", func(*world, *issuertest.Provider) string {
 			return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + ".e30."
 		}, "invalid_grant", "it has no signature"},
@@ -329,5 +332,18 @@ func TestWorkloadsAndPeopleComeBesideEachOther(t *testing.T) {
 	}
 	if sid("one") == sid("two") {
 		t.Error("two workloads are one login")
+	}
+}
+
+// Whoever comes in without a login at the provider is named where the log says who may come in.
+func TestLogSaysWhoElseMayComeIn(t *testing.T) {
+	w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), func(w *world) { w.wiki.EnterpriseIssuers = []string{"https://idp.example"} })
+	w.bring(workloadToken(ci, nil)).wants(t, 200, "")
+	waitFor(t, "who may come in", func() bool { return len(linesOf(t, w.log.String(), "who may come in")) == 1 })
+	who, _ := linesOf(t, w.log.String(), "who may come in")[0]["who"].(string)
+	for _, want := range []string{"; under the same rules whom https://idp.example asserts (enterpriseIssuers)", "; workloads: " + ci.Issuer + " repository=acme/wiki => r (workloadIssuers)"} {
+		if !strings.Contains(who, want) {
+			t.Errorf("the log says %q, and not %q", who, want)
+		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
@@ -99,16 +98,8 @@ func BenchmarkTraefikMessage(b *testing.B) {
 		}
 		return nil
 	}
-	for _, c := range cases { // routes may still be on their way
-		var err error
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-			if err = send(c.name); err == nil {
-				break
-			}
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
+	for _, c := range cases {
+		rig.WaitFor(b, "the route "+c.name, func() error { return send(c.name) })
 	}
 	took := map[string][]float64{}
 	b.ResetTimer()

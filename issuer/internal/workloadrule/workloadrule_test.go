@@ -1,38 +1,25 @@
 package workloadrule
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
 // The plugin's tests read the same files.
 func TestWorkloadRuleVectorsAtTheSidecar(t *testing.T) {
-	files, err := filepath.Glob("../../../plugin/testdata/workloadrules/*.txt")
-	if err != nil || len(files) < 30 {
-		t.Fatalf("%d vectors: %v", len(files), err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		head, text, _ := strings.Cut(strings.TrimSuffix(string(content), "\n"), "\n\n")
-		v := map[string]string{}
-		for line := range strings.Lines(head) {
-			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-			v[name] = value
-		}
+	for _, vector := range issuertest.Vectors(t, "../../../plugin/testdata/workloadrules/*.txt", 30) {
+		v, text := vector.Header, vector.Text
 		rules, err := Parse([]string{text})
 		if v["expect"] == "refused" {
 			if err == nil {
-				t.Errorf("%s: %q is taken: %+v", filepath.Base(file), text, rules)
+				t.Errorf("%s: %q is taken: %+v", vector.File, text, rules)
 			}
 			continue
 		}
 		if err != nil || len(rules) != 1 || v["expect"] != "ok" {
-			t.Errorf("%s: %q is read as %+v, %v", filepath.Base(file), text, rules, err)
+			t.Errorf("%s: %q is read as %+v, %v", vector.File, text, rules, err)
 			continue
 		}
 		var claims []string
@@ -40,7 +27,7 @@ func TestWorkloadRuleVectorsAtTheSidecar(t *testing.T) {
 			claims = append(claims, c.Path+"="+c.Value)
 		}
 		if rules[0].Issuer != v["issuer"] || strings.Join(claims, " ") != v["claims"] || strings.Join(rules[0].Scopes, " ") != v["scopes"] {
-			t.Errorf("%s: %q is read as %+v", filepath.Base(file), text, rules[0])
+			t.Errorf("%s: %q is read as %+v", vector.File, text, rules[0])
 		}
 	}
 }
