@@ -32,6 +32,10 @@ type registration struct {
 	// Created says that the operator made the client, and nobody over the network.
 	Created bool `cbor:"7,keyasint,omitempty"`
 
+	// DPoPBound says that the client always proves a key (RFC 9449 §5.2): without a proof it gets
+	// no token.
+	DPoPBound bool `cbor:"8,keyasint,omitempty"`
+
 	keys *jose.JSONWebKeySet // of private_key_jwt
 
 	// A metadata document alone has these; they are never sealed.
@@ -50,6 +54,8 @@ type authorizationRequest struct {
 	Resource    string            `cbor:"6,keyasint"`
 	// The client must prove itself with private_key_jwt.
 	KeyRequired bool `cbor:"10,keyasint,omitempty"`
+	// Thumbprint is dpop_jkt, decoded (RFC 9449 §10): the code is for whoever proves this key.
+	Thumbprint []byte `cbor:"12,keyasint,omitempty"`
 }
 
 // name is that of the request in the log. The client's challenge is another in each.
@@ -79,6 +85,7 @@ type authorizationCode struct {
 	// Mark is the guard's key of the provider's code, where that code is gone.
 	Mark        []byte `cbor:"11,keyasint,omitempty"`
 	KeyRequired bool   `cbor:"10,keyasint,omitempty"`
+	Thumbprint  []byte `cbor:"12,keyasint,omitempty"`
 }
 
 // identity is what the provider said of a person, and the token to ask it again with.
@@ -147,6 +154,10 @@ type grant struct {
 	// client_id of the same program may go on with it (refreshContext): whoever denies the first
 	// client_id ends the login.
 	Client []byte `cbor:"8,keyasint,omitempty"`
+
+	// Thumbprint is SHA-256 of the key that a public client has proved (RFC 9449 §5): whoever
+	// refreshes must prove it too.
+	Thumbprint []byte `cbor:"9,keyasint,omitempty"`
 
 	ends time.Time // of a bearer key: no token outlives it
 }

@@ -122,6 +122,9 @@ type tenant struct {
 	// AllowedClients are those of the label `allowedClients`.
 	AllowedClients []string `json:"allowedClients" default:"[]" example:"[\"https://claude.ai/oauth/mcp-oauth-client-metadata\",\"redirect:chatgpt.com\"]"`
 
+	// DPoP is `off`, `accept` or `require`.
+	DPoP string `json:"dpop" default:"off" example:"accept"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -136,6 +139,13 @@ type tenant struct {
 
 	metadataDocuments *[2]serverDocument // without and with a revocation endpoint
 }
+
+// The values of the label dpop.
+const (
+	dpopOff     = "off"
+	dpopAccept  = "accept"
+	dpopRequire = "require"
+)
 
 // complete checks a tenant that was decoded, and sets what follows from its labels. Its errors are
 // a *refusal.
@@ -202,6 +212,9 @@ func (t *tenant) complete() error {
 	}
 	if slices.ContainsFunc(t.AllowedClients, allowedClientFault) {
 		return badValue("allowedClients", "must be https URLs, document:HOST, redirect:HOST or client:FINGERPRINT")
+	}
+	if !slices.Contains([]string{dpopOff, dpopAccept, dpopRequire}, t.DPoP) {
+		return badValue("dpop", "must be off, accept or require")
 	}
 	t.metadataDocuments = &[2]serverDocument{}
 	t.origin = u.Scheme + "://" + u.Host

@@ -218,6 +218,12 @@ type Config struct {
 	// bearer keys are not meant. docs/clients.md explains it. Default: all.
 	AllowedClients any `json:"allowedClients" form:"list by commas or spaces"`
 
+	// DPoP is whether clients prove with each request that they hold the key that their tokens are
+	// bound to (RFC 9449), so that a copied token is worth nothing: `off`, `accept` (clients that
+	// can do it are bound, the others get bearer tokens) or `require` (no others come in).
+	// Default: `off`.
+	DPoP any `json:"dpop"`
+
 	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as
 	// `myapp://login/callback`, and what lies below one. Clients that register may then use them;
 	// clients with a metadata document may not: docs/clients.md. Default: none, besides those of
@@ -314,6 +320,7 @@ type labelTexts struct {
 	Logo                  string
 	Registration          string
 	AllowedClients        string
+	DPoP                  string
 	PrivateRedirectURIs   string
 	IdentityHeaders       string
 	BackendAuthorization  string
@@ -612,6 +619,10 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil {
 		return err
 	}
+	dpop := either(c.DPoP, "off")
+	if dpop != "off" && dpop != "accept" && dpop != "require" {
+		return errors.New("label dpop: give off, accept or require")
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -651,6 +662,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		{"workloadIssuers", array(workloads), `[]`},
 		{"registration", quote(registration), `"open"`},
 		{"allowedClients", array(clients), `[]`},
+		{"dpop", quote(dpop), `"off"`},
 	}
 	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)

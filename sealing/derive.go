@@ -34,7 +34,9 @@ const (
 	// HMAC over a hop header: what the answer to it bears
 	labelHopMark = "mcpbouncer/v1/hop-mark"
 	// AES-256 key from a hop header, and additional data: why it is refused
-	labelHopReason   = "mcpbouncer/v1/hop-reason"
+	labelHopReason = "mcpbouncer/v1/hop-reason"
+	// HMAC key from a hop key, of the nonces that a public URL gives to clients
+	labelDPoPNonce   = "mcpbouncer/v1/dpop-nonce"
 	labelFingerprint = "mcpbouncer/v1/fingerprint" // short public name of a client_id in logs
 	// 16 bytes: under which a replay store knows a code or a login
 	labelReplayMark = "mcpbouncer/v1/replay-mark"

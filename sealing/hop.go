@@ -114,6 +114,25 @@ func (h *Hop) mac(label string) []byte {
 	return mac.Sum(nil)
 }
 
+// DPoPNonceKeys are the keys of the nonces that clients of a public URL put into their DPoP proofs
+// (RFC 9449 §8), 32 bytes each: that of this header's hop key, which makes new ones, then those of
+// the ring's other hop keys. Plugin and sidecar have no other secret in common, and a client
+// remembers one nonce for both. A nonce of another public URL is worth nothing here.
+func (r *Ring) DPoPNonceKeys(h *Hop, publicURL string) [][]byte {
+	derive := func(hopKey []byte) []byte {
+		mac := hmac.New(sha256.New, hopKey)
+		mac.Write([]byte(labelDPoPNonce + publicURL))
+		return mac.Sum(nil)
+	}
+	keys := [][]byte{derive(h.key)}
+	for _, m := range r.masters {
+		if !hmac.Equal(m.hop, h.key) {
+			keys = append(keys, derive(m.hop))
+		}
+	}
+	return keys
+}
+
 // ReadHop reads the id of the key under which a hop header claims to be sealed, 6 hexadecimal
 // digits, and when it claims to have been made, without opening it: for the log, and for headers
 // that were opened before.

@@ -241,6 +241,29 @@ func TestReasonOfARefusalIsForTheHeaderThatWasSent(t *testing.T) {
 	}
 }
 
+// While Traefik changes over to a new hop key, clients hold nonces of either: new ones are made
+// under the plugin's key, whichever that is, and all are taken. No two public URLs share a key.
+func TestDPoPNonceKeysAreThePluginsFirst(t *testing.T) {
+	keysFor := func(plugin, publicURL string, masters ...string) [][]byte {
+		r := ring(t, masters...)
+		hop, err := r.OpenHop(sealHop(t, ring(t, plugin).HopKey(), now, configuration), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.DPoPNonceKeys(hop, publicURL)
+	}
+	before, after := keysFor("old", "https://mcp.localhost/wiki", "new", "old"), keysFor("new", "https://mcp.localhost/wiki", "new", "old")
+	if len(before) != 2 || len(after) != 2 || !bytes.Equal(before[0], after[1]) || !bytes.Equal(before[1], after[0]) || bytes.Equal(before[0], before[1]) {
+		t.Errorf("keys %x before, %x after", before, after)
+	}
+	if alone := keysFor("old", "https://mcp.localhost/wiki", "old"); len(alone) != 1 || !bytes.Equal(alone[0], before[0]) {
+		t.Errorf("a ring of the old master has %x", alone)
+	}
+	if other := keysFor("old", "https://mcp.localhost/wiki2", "old"); bytes.Equal(other[0], before[0]) {
+		t.Error("two public URLs share a key")
+	}
+}
+
 // The vectors of plugin/testdata have the mark of each header that authenticates.
 func TestHopMarkVectors(t *testing.T) {
 	files, err := filepath.Glob("../plugin/testdata/hop/*.txt")

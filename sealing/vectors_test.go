@@ -35,17 +35,18 @@ var valueHeaders = []string{"expect", "comment", "masters", "kind", "tenant", "c
 
 // derivations are the derivation vectors: inputs in the header, results in the body.
 var derivations = map[string]struct{ inputs, results []string }{
-	"tenant-id":     {[]string{"public-url", "resource", "audience", "upstream-issuer", "upstream-client-id", "generation"}, []string{"tenant"}},
-	"master-id":     {[]string{"masters"}, []string{"prk", "info", "master-id"}},
-	"sealing-key":   {[]string{"masters", "kind", "tenant", "period"}, []string{"info", "key"}},
-	"signing-key":   {[]string{"masters", "tenant", "rotation", "epoch"}, []string{"info", "seed", "public"}},
-	"hop-key":       {[]string{"masters"}, []string{"hop-key", "key-id"}},
-	"client-secret": {[]string{"masters", "tenant", "client-id"}, []string{"key", "client-secret"}},
-	"pseudonym":     {[]string{"masters", "tenant", "subject"}, []string{"key", "pseudonym"}},
-	"client-key":    {[]string{"masters", "upstream-issuer", "upstream-client-id"}, []string{"info", "wide", "scalar", "public"}},
-	"fingerprint":   {[]string{"client-id"}, []string{"fingerprint"}},
-	"replay-mark":   {[]string{"tenant", "use", "value"}, []string{"mark"}},
-	"login":         {[]string{"seed"}, []string{"state", "nonce", "code-verifier"}},
+	"tenant-id":      {[]string{"public-url", "resource", "audience", "upstream-issuer", "upstream-client-id", "generation"}, []string{"tenant"}},
+	"master-id":      {[]string{"masters"}, []string{"prk", "info", "master-id"}},
+	"sealing-key":    {[]string{"masters", "kind", "tenant", "period"}, []string{"info", "key"}},
+	"signing-key":    {[]string{"masters", "tenant", "rotation", "epoch"}, []string{"info", "seed", "public"}},
+	"hop-key":        {[]string{"masters"}, []string{"hop-key", "key-id"}},
+	"dpop-nonce-key": {[]string{"masters", "public-url"}, []string{"key"}},
+	"client-secret":  {[]string{"masters", "tenant", "client-id"}, []string{"key", "client-secret"}},
+	"pseudonym":      {[]string{"masters", "tenant", "subject"}, []string{"key", "pseudonym"}},
+	"client-key":     {[]string{"masters", "upstream-issuer", "upstream-client-id"}, []string{"info", "wide", "scalar", "public"}},
+	"fingerprint":    {[]string{"client-id"}, []string{"fingerprint"}},
+	"replay-mark":    {[]string{"tenant", "use", "value"}, []string{"mark"}},
+	"login":          {[]string{"seed"}, []string{"state", "nonce", "code-verifier"}},
 }
 
 func loadVectors(files fs.FS) ([]vector, error) {
@@ -207,6 +208,12 @@ func testDerivation(t *testing.T, v vector) {
 		if _, err := r.OpenHop(v, now); err != nil {
 			t.Error(err)
 		}
+	case "dpop-nonce-key":
+		hop, err := r.OpenHop(sealHop(t, r.HopKey(), now, configuration), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("key", hex.EncodeToString(r.DPoPNonceKeys(hop, v.header["public-url"])[0]))
 	case "client-secret":
 		got, err := r.ClientSecret(v.tenant(t), v.header["client-id"])
 		if err != nil {

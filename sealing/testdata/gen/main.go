@@ -398,6 +398,11 @@ func derivations() {
 		[]string{"masters", m.String()},
 		[]string{"hop-key", base64.StdEncoding.EncodeToString(hop), "key-id", hexOf(hash("mcpbouncer/v1/hop-key-id" + string(hop))[:3])})
 
+	const publicURL = "https://mcp.example/wiki"
+	derive("dpop-nonce-key", "HMAC-SHA-256 under the hop key, over the label and the public URL",
+		[]string{"masters", m.String(), "public-url", publicURL},
+		[]string{"key", hexOf(mac(hop, "mcpbouncer/v1/dpop-nonce"+publicURL))})
+
 	client := value{sealer: m, suite: 1, kind: "c", tenant: tenant, sealed: 1_790_000_000, payload: "\xa1\x01\x02"}
 	copy(client.nonce[:], hash("client-secret"))
 	key := m.expand(lp("mcpbouncer/v1/client-secret", tenant), 32)

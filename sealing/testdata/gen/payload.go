@@ -153,11 +153,11 @@ func read(b []byte) (holds any, rest []byte, err error) {
 // tables are the numbers and types of the page, by kind. A capital letter marks what is always
 // there: t text, b bytes, n integer, f flag, P packed, l array, i identity.
 var tables = map[string]map[int]string{
-	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f"},
-	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f"},
-	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f"},
-	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b"},
-	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b"},
+	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f", 8: "f"},
+	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b"},
+	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b"},
+	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
+	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
 	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t"},
 }
@@ -370,6 +370,7 @@ func payloads() {
 		member{1, public}, member{2, 0}, member{3, "Ünïcode program"})
 	ok("c", "client-without-a-name", "the optional members are left out", "", member{1, []string{callback}}, member{2, 2})
 	ok("c", "client-created", "a client that the operator made", "", member{1, []string{callback}}, member{2, 1}, member{7, true})
+	ok("c", "client-dpop-bound", "a program that always proves a key", "", member{1, []string{callback}}, member{2, 0}, member{8, true})
 	ok("c", "client-machine", "a machine with a secret: member 1 is null", "",
 		member{1, nil}, member{2, 1}, member{3, "Nightly build"}, member{4, "ci"}, member{5, "mcp:read"})
 	ok("c", "client-machine-with-a-key", "a machine with a key, which may do nothing by name", "",
@@ -386,6 +387,12 @@ func payloads() {
 	ok("f", "flow", "context is state at the provider", state, append(slices.Clone(request), member{7, seed})...)
 	ok("f", "flow-of-less", "no state and no scope; the client must prove itself with its key", state, append(slices.Clone(short), member{7, seed}, withKey)...)
 
+	// The thumbprint of RFC 9449 §6.1.
+	thumbprint := data("\xd1\x97\x0e\x08\xe4\x59\x35\x8c\xbe\x0d\x6a\x6a\xab\x7d\x23\x67\x22\x46\x1d\x33\x74\x77\x61\xe0\x94\x15\x77\xba\x28\x2e\x03\x82")
+	forKey := member{12, thumbprint}
+	ok("k", "consent-for-a-key", "the client sent dpop_jkt", consentID, append(slices.Clone(short), forKey)...)
+	ok("f", "flow-for-a-key", "the client sent dpop_jkt", state, append(slices.Clone(short), member{7, seed}, forKey)...)
+
 	person := []member{
 		{1, "248289761001"}, {2, packed(upstreamToken)}, {3, t - 60},
 		{4, "jane@example.com"}, {5, "example.com"}, {6, "Jane Doe"}, {7, []string{"admins", "staff"}},
@@ -397,6 +404,8 @@ func payloads() {
 		member{2, callback}, member{4, challenge}, member{5, scope}, member{6, publicURL}, member{7, seed}, member{8, packed(upstreamCode)}, withKey)
 	ok("a", "code-short", "a code of the provider that packing would not make shorter is a text", string(secretHash),
 		member{2, callback}, member{4, challenge}, member{6, publicURL}, member{7, seed}, member{8, packed("4/0")})
+	ok("a", "code-for-a-key", "whoever redeems it must prove the key", string(secretHash),
+		member{2, callback}, member{4, challenge}, member{6, publicURL}, member{7, seed}, member{8, packed(upstreamCode)}, forKey)
 	mark := data(hash(lp("mcpbouncer/v1/replay-mark", "code", tenant, upstreamCode))[:16])
 	ok("a", "code-redeemed", "the callback has redeemed the provider's code", string(secretHash),
 		member{2, callback}, member{4, challenge}, member{5, scope}, member{6, publicURL}, member{7, seed}, member{8, ""}, member{9, nobody}, member{11, mark})
@@ -413,6 +422,9 @@ func payloads() {
 		member{1, nobody}, member{3, publicURL}, member{4, login}, member{5, t - 60})
 	ok("r", "refresh-with-everything", "all members", string(secretHash),
 		member{1, person}, member{2, scope}, member{3, publicURL}, member{4, login}, member{5, t - 86400}, member{6, true}, member{7, 70000}, member{8, fingerprint})
+
+	ok("r", "refresh-for-a-key", "whoever refreshes must prove the key", "registration "+string(hash(string(meaning))),
+		member{1, nobody}, member{3, publicURL}, member{4, login}, member{5, t - 60}, member{8, fingerprint}, member{9, thumbprint})
 
 	id := data(hash("mcpbouncer test vector, bearer key")[:16])
 	ok("b", "bearer", "a bearer key that ends after a day", "", member{1, id}, member{2, "ci"}, member{3, "mcp:read"}, member{4, t + 86400})
