@@ -43,7 +43,7 @@ func TestPluginTestsInYaegi(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || !packages["plugin"] || !packages["plugin/mcp"] {
+	if err != nil || !packages["plugin"] || !packages["plugin/mcp"] || !packages["plugin/dpop"] {
 		t.Fatalf("packages %v: %v", packages, err)
 	}
 	for name, tested := range packages {
