@@ -12,8 +12,9 @@ import (
 // seed and from nothing else; how far the operations of different clients overlap is the machine's
 // affair.
 type schedule struct {
-	clients [][]step
-	faults  []fault
+	clients  [][]step
+	pageless [][]step // of the programs that show no page
+	faults   []fault
 }
 
 // step is one thing that a client does, no earlier than At.
@@ -32,15 +33,25 @@ type fault struct {
 	Skew    time.Duration // of the replica's clock from now on
 }
 
-// Steps and their weights. A thief and a revocation end a family, so that their client begins a new
-// one.
-var stepWeights = []struct {
+// stepKind is something that can be done, and how often compared with others.
+type stepKind struct {
 	do     string
 	weight int
-}{
+}
+
+// Steps and their weights. A thief and a revocation end a family, so that their client begins a new
+// one.
+var stepWeights = []stepKind{
 	{"refresh", 34}, {"call", 26}, {"refresh at once", 10}, {"refresh and hang up", 8}, {"refresh, and again", 8},
 	{"login", 4}, {"login, and redeem at once", 3}, {"login, and redeem again", 3}, {"replay", 2}, {"revoke", 2},
 }
+
+var pagelessWeights = []stepKind{
+	{"bring", 30}, {"call", 20}, {"bring at once", 10}, {"bring and hang up", 8}, {"bring, and again", 8}, {"bring what is not for it", 8},
+}
+
+// swarmPrograms is how many programs show no page: two at each tenant.
+const swarmPrograms = 4
 
 // maxSkew is how far from the real time a clock may be: two of them are twice as far apart.
 const maxSkew = time.Minute
@@ -50,13 +61,18 @@ const maxSkew = time.Minute
 func newSchedule(seed uint64, length time.Duration, clients, replicas int) schedule {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var s schedule
-	for range clients {
-		var steps []step
-		for at := between(rng, 0, time.Second); at < length-2*time.Second; at += between(rng, 200*time.Millisecond, 1200*time.Millisecond) {
-			steps = append(steps, step{At: at, Do: weighted(rng), N: 2 + rng.IntN(5), Cut: between(rng, time.Millisecond, 30*time.Millisecond)})
+	lives := func(rng *rand.Rand, n int, kinds []stepKind) (all [][]step) {
+		for range n {
+			var steps []step
+			for at := between(rng, 0, time.Second); at < length-2*time.Second; at += between(rng, 200*time.Millisecond, 1200*time.Millisecond) {
+				steps = append(steps, step{At: at, Do: weighted(rng, kinds), N: 2 + rng.IntN(5), Cut: between(rng, time.Millisecond, 30*time.Millisecond)})
+			}
+			all = append(all, steps)
 		}
-		s.clients = append(s.clients, steps)
+		return all
 	}
+	s.clients = lives(rng, clients, stepWeights)
+	s.pageless = lives(rand.New(rand.NewPCG(seed, 2)), swarmPrograms, pagelessWeights)
 	// The rare faults, once in each half minute; what is killed and how clocks go wrong fills the
 	// rest.
 	const round = 30 * time.Second
@@ -94,13 +110,13 @@ func between(rng *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(rng.Int64N(int64(most-least)))
 }
 
-func weighted(rng *rand.Rand) string {
+func weighted(rng *rand.Rand, kinds []stepKind) string {
 	sum := 0
-	for _, w := range stepWeights {
+	for _, w := range kinds {
 		sum += w.weight
 	}
 	n := rng.IntN(sum)
-	for _, w := range stepWeights {
+	for _, w := range kinds {
 		if n -= w.weight; n < 0 {
 			return w.do
 		}
@@ -120,13 +136,13 @@ func TestScheduleFollowsFromItsSeed(t *testing.T) {
 	// Whatever can happen does, in the short form of the run too.
 	for seed := range uint64(20) {
 		s, happens := newSchedule(seed, 30*time.Second, 12, 3), map[string]bool{}
-		for _, step := range slices.Concat(s.clients...) {
+		for _, step := range slices.Concat(slices.Concat(s.clients...), slices.Concat(s.pageless...)) {
 			happens[step.Do] = true
 		}
 		for _, f := range s.faults {
 			happens[f.Do] = true
 		}
-		for _, w := range stepWeights {
+		for _, w := range slices.Concat(stepWeights, pagelessWeights) {
 			if !happens[w.do] {
 				t.Errorf("seed %d: nobody does %q", seed, w.do)
 			}

@@ -70,6 +70,9 @@ type swarm struct {
 	guard guardKind
 	schedule
 
+	// whose assertions and workloads are believed; nil at others than Dex and exampleop
+	enterprise *rig.Enterprise
+
 	manner    *manner     // nil at Dex and exampleop
 	providers []*mannered // of the tenants wiki and world, with manners
 	record
@@ -78,7 +81,7 @@ type swarm struct {
 }
 
 func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
-	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard)}
+	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard), enterprise: rig.StartEnterprise(t)}
 	// Dex keeps one refresh token for each person, so each of its clients is another one. It takes
 	// a refresh token again for a minute: without that, no answer of the provider that is lost
 	// could ever be made good.
@@ -92,12 +95,17 @@ func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1",
 	}
 	maps.Copy(env, s.guard.env)
+	company := optionsForEnterprise(s.enterprise)
+	maps.Copy(env, company.Sidecar)
 	labels := map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"}
+	for _, label := range []string{"enterpriseIssuers", "workloadIssuers"} {
+		labels[label] = company.Labels[label]
+	}
 	if s.guard.shared {
 		labels["world/exchange"] = "callback" // so that nobody but the guard counts codes
 	}
 	s.w = rig.New(t, rig.Options{
-		Replicas: swarmReplicas, Clocks: true, Sidecar: env, Labels: labels,
+		Replicas: swarmReplicas, Clocks: true, Sidecar: env, Image: company.Image, Labels: labels,
 		Dex: map[string]any{"staticPasswords": users, "expiry": map[string]any{"refreshTokens": map[string]any{"reuseInterval": "1m"}}},
 	})
 	s.ring = []string{s.w.Keys.Encryption}
@@ -137,6 +145,11 @@ func (s *swarm) run() {
 			c.user = swarmUser(i)
 		}
 		clients.Go(func() { c.live(steps) })
+	}
+	if s.enterprise != nil {
+		for i, p := range s.newPageless() {
+			clients.Go(func() { p.live(s.pageless[i]) })
+		}
 	}
 	faults.Go(func() {
 		for _, f := range s.faults {
@@ -248,19 +261,29 @@ func (s *swarm) check() {
 	}
 	count := map[string]int{}
 	for _, op := range h.Ops {
-		count[string(op.Do)+" "+string(op.Outcome)]++
+		what := string(op.Do)
+		if op.Forged {
+			what += " forged"
+		}
+		count[what+" "+string(op.Outcome)]++
 	}
 	s.t.Logf("%d operations in %d outages, %d times somebody was removed: %v", len(h.Ops), len(h.Outages), len(h.Endings), count)
 	thieves := 0
 	if s.guard.shared {
 		thieves = 1 // was refused, and so was the owner afterwards
 	}
+	pageless := 0
+	if s.enterprise != nil {
+		pageless = 1
+	}
 	for _, least := range []struct {
 		what string
 		n    int
 	}{
-		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem refused", 3}, {"refresh refused", 2 * thieves},
+		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem forged refused", 3}, {"refresh refused", 2 * thieves},
 		{"refresh granted", 10 * swarmClients}, {"call granted", 5 * swarmClients}, {"refresh unanswered", 5},
+		{"assert granted", 10 * pageless}, {"assert refused", 2 * thieves * pageless}, {"assert forged refused", pageless},
+		{"work granted", 10 * pageless}, {"work forged refused", pageless},
 	} {
 		if count[least.what] < least.n {
 			s.t.Errorf("only %d times %s: the run proves nothing", count[least.what], least.what)
@@ -483,7 +506,7 @@ func (c *swarmClient) authorize() bool {
 
 // redeem presents the code with the verifier of a flow.
 func (c *swarmClient) redeem(flow *rig.Flow) (contract.Outcome, *tokens) {
-	return c.token(contract.Op{Do: contract.Redeem, Value: c.nameOf("code", c.code), Forged: flow != c.flow, Who: c.who}, 0, url.Values{
+	return c.token(contract.Op{Do: contract.Redeem, Value: c.nameOf("code", c.code), Forged: flow != c.flow, Who: c.who}, 0, formHeader, url.Values{
 		"grant_type": {"authorization_code"}, "code": {c.code}, "code_verifier": {flow.Verifier}, "client_id": {c.oauth.ClientID},
 		"redirect_uri": {c.oauth.Redirect}, "resource": {c.oauth.Resource},
 	})
@@ -491,7 +514,7 @@ func (c *swarmClient) redeem(flow *rig.Flow) (contract.Outcome, *tokens) {
 
 // present presents a refresh token, and hangs up after some time if that is not 0.
 func (c *swarmClient) present(token string, cut time.Duration) (contract.Outcome, *tokens) {
-	return c.token(contract.Op{Do: contract.Refresh, Value: c.nameOf("token", token)}, cut, url.Values{
+	return c.token(contract.Op{Do: contract.Refresh, Value: c.nameOf("token", token)}, cut, formHeader, url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.oauth.ClientID}, "resource": {c.oauth.Resource},
 	})
 }
@@ -568,8 +591,8 @@ func (c *swarmClient) claims(token string) (claims swarmClaims) {
 
 var formHeader = http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 
-func (c *swarmClient) token(op contract.Op, cut time.Duration, form url.Values) (contract.Outcome, *tokens) {
-	outcome, answer := c.ask(op, cut, http.MethodPost, c.oauth.Meta.TokenEndpoint, formHeader, form)
+func (c *swarmClient) token(op contract.Op, cut time.Duration, h http.Header, form url.Values) (contract.Outcome, *tokens) {
+	outcome, answer := c.ask(op, cut, http.MethodPost, c.oauth.Meta.TokenEndpoint, h, form)
 	if outcome != contract.Granted {
 		return outcome, nil
 	}
@@ -595,9 +618,12 @@ func (c *swarmClient) ask(op contract.Op, cut time.Duration, method, url string,
 		switch {
 		case answer.Status == http.StatusOK:
 			op.Outcome, detail = contract.Granted, ""
-			if op.Do == contract.Redeem || op.Do == contract.Refresh {
+			if access := answer.Member("access_token"); op.Do != contract.Call && op.Do != contract.Revoke {
 				op.Gives = c.nameOf("token", answer.Member("refresh_token"))
-				op.Login = c.claims(answer.Member("access_token")).Login
+				op.Login = c.claims(access).Login
+				if op.Do == contract.Assert || op.Do == contract.Work {
+					op.Expires = c.expiry(access)
+				}
 			}
 		case answer.Status >= 500 || answer.Status == http.StatusTooManyRequests:
 			op.Outcome = contract.Unanswered

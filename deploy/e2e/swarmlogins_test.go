@@ -54,7 +54,7 @@ func (s *swarm) checkLogins() {
 			count[standing.Fate]++
 		}
 		for _, op := range history.Ops {
-			if op.Do == contract.Redeem && op.Outcome == contract.Unanswered && !op.Forged {
+			if (op.Do == contract.Redeem || op.Do == contract.Assert) && op.Outcome == contract.Unanswered && !op.Forged {
 				unanswered++
 			}
 		}
@@ -101,7 +101,7 @@ func (s *swarm) checkLogins() {
 		login := ""
 		for _, of := range standings {
 			for id, standing := range of {
-				if standing.Fate == plant.fate {
+				if standing.Fate == plant.fate && standing.Until == 0 {
 					login = id
 				}
 			}
@@ -137,6 +137,7 @@ func (s *swarm) compareLogins(list loginsList, standings map[*rig.Tenant]map[str
 		case !told:
 			unheard++
 			continue
+		case standing.Until != 0 && standing.Until < s.now() && o.State == "expired":
 		case standing.Fate == contract.Living && o.State != "living":
 			why("lives")
 		case standing.Fate == contract.Ended && o.State == "refused" && standing.Unheard:

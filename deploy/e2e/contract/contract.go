@@ -66,13 +66,15 @@ type Contract struct {
 type Action string
 
 // The actions. Login is the way to a code, through browser and provider; Call uses the access token
-// that came with a refresh token.
+// that came with a refresh token, or in the answer to an assertion or a workload's JWT.
 const (
 	Login   Action = "login"
 	Redeem  Action = "redeem"
 	Refresh Action = "refresh"
 	Revoke  Action = "revoke"
 	Call    Action = "call"
+	Assert  Action = "assert" // brings an identity assertion
+	Work    Action = "work"   // brings a workload's JWT, which counts as often as it is brought
 )
 
 // Outcome is how it was answered.
@@ -91,18 +93,21 @@ const (
 type Op struct {
 	Start, End time.Duration
 	Do         Action
-	// the code or refresh token presented; for Call the refresh token it came with, for Login who
-	// logs in
+	// the code, refresh token, assertion or JWT presented; for Call the one it came with, for Login
+	// who logs in
 	Value   string
 	Outcome Outcome
 
 	Gives   string        // the refresh token in the answer; empty when there was none
-	Expires time.Duration // Call: when the access token ends
+	Expires time.Duration // Call, Assert, Work: when the access token ends
 	Process string        // which process answered, if known
 	Login   string        // the id of the login that the access token in the answer names
 	Who     string        // Redeem: whose login it is, if the contract asks for that
 	Cut     bool          // the client hung up by itself
-	Forged  bool          // Redeem: with a verifier that is not the code's
+	// Redeem: with a verifier that is not the code's. Refresh: of a token that is bound to a key,
+	// without that key. Assert: by another client than the one it names. Work: at another server
+	// than it is for.
+	Forged bool
 }
 
 // Part is a part of the installation that can be out of order.
@@ -180,9 +185,11 @@ func (c Contract) newModel(h History) *model {
 	// In the order of their ends whoever presents a token comes after the answer that it was in.
 	slices.SortStableFunc(m.ops, func(a, b *Op) int { return cmp.Compare(a.End, b.End) })
 	for _, op := range m.ops {
-		if op.Do == Redeem {
+		switch op.Do {
+		case Redeem:
+			m.family[op.Value], m.who[op.Value] = op.Value, op.Who
+		case Assert, Work:
 			m.family[op.Value] = op.Value
-			m.who[op.Value] = op.Who
 		}
 		f, known := m.family[op.Value]
 		if _, old := m.family[op.Gives]; known && op.moves() && !old {
@@ -193,7 +200,10 @@ func (c Contract) newModel(h History) *model {
 		}
 	}
 	for _, op := range m.ops {
-		if op.Do == Redeem || op.Do == Refresh {
+		if op.lacksKey() {
+			continue
+		}
+		if op.Do == Redeem || op.Do == Refresh || op.Do == Assert {
 			m.uses[op.Value] = append(m.uses[op.Value], op)
 		}
 		f := m.family[op.Value]
@@ -222,6 +232,17 @@ func (m *model) judge(op *Op) (says []string) {
 		wrong("a code was redeemed twice", m.mustBeSecond(op))
 	case op.Do == Redeem:
 		wrong("a code was refused without cause", !op.Forged && !m.mayBeSecond(op))
+	case op.Do == Assert && op.Outcome == Granted:
+		wrong("an assertion was taken from a client that it does not name", op.Forged)
+		wrong("an assertion was taken twice", m.mustBeKnown(op))
+	case op.Do == Assert:
+		wrong("an assertion was refused without cause", !op.Forged && !m.mayBeKnown(op))
+	case op.Do == Work && op.Outcome == Granted:
+		wrong("a workload's JWT was taken that is for another server", op.Forged)
+	case op.Do == Work:
+		wrong("a workload was refused without cause", !op.Forged)
+	case op.lacksKey():
+		wrong("a bound refresh token was taken without its key", op.Outcome == Granted)
 	case op.Do == Refresh && op.Outcome == Granted && !known:
 		wrong("a refresh token that was never given was accepted", true)
 	case op.Do == Refresh && op.Outcome == Granted:
@@ -242,6 +263,10 @@ func (m *model) judge(op *Op) (says []string) {
 
 // leeway is how long the plugin accepts an access token after its end (docs/decisions/0002).
 const leeway = time.Minute
+
+// lacksKey says whether somebody presented a bound refresh token without its key. That is refused,
+// and is no part of what happened: it uses nothing and ends nothing.
+func (op *Op) lacksKey() bool { return op.Do == Refresh && op.Forged }
 
 // moves says whether an operation certainly replaced what it presented: an answer without a new
 // token, or with the one presented, leaves a client with what it had, which must stay good.
@@ -280,7 +305,14 @@ func (m *model) mayBeUnanswered(op *Op) bool {
 	if op.Cut {
 		return true
 	}
-	for _, part := range []Part{Sidecar, Store, Emptied, Provider, Lost} {
+	parts := []Part{Sidecar, Store, Emptied, Provider, Lost}
+	switch op.Do {
+	case Assert: // the tenant's provider is not asked
+		parts = []Part{Sidecar, Store, Emptied}
+	case Work: // nor is the guard
+		parts = []Part{Sidecar}
+	}
+	for _, part := range parts {
 		if m.overlaps(part, op.Start, op.End) {
 			return true
 		}
@@ -312,6 +344,20 @@ func (m *model) mustBeSecond(op *Op) bool {
 func (m *model) mayBeSecond(op *Op) bool {
 	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
 		return other != op && !other.Forged && (other.Outcome == Granted || other.Outcome == Unanswered) && other.Start <= op.End
+	})
+}
+
+// mustBeKnown says whether an assertion was certainly taken before, by somebody who is remembered.
+func (m *model) mustBeKnown(op *Op) bool {
+	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
+		return other != op && other.Outcome == Granted && other.End <= op.End && m.mustKnow(op, other)
+	})
+}
+
+// mayBeKnown says whether that is possible.
+func (m *model) mayBeKnown(op *Op) bool {
+	return slices.ContainsFunc(m.uses[op.Value], func(other *Op) bool {
+		return other != op && !other.Forged && other.Start <= op.End && m.mayKnow(op, other)
 	})
 }
 

@@ -156,6 +156,64 @@ func TestModelRejects(t *testing.T) {
 		{"an access token that works for ever", []Guard{None, Memory, Shared}, `
 			0-1 redeem c granted r1
 			200-201 call r1 until 60 granted`, "an access token worked after its end"},
+		{"an assertion that is taken twice", []Guard{Shared}, `
+			0-1 assert j in L until 60 granted
+			2-3 assert j in M until 60 granted`, "an assertion was taken twice"},
+		{"an assertion that is taken twice at the same time", []Guard{Shared}, `
+			0-3 assert j in L until 60 granted
+			1-2 assert j in M until 60 granted`, "an assertion was taken twice"},
+		{"an assertion that is taken twice at one process", []Guard{Memory}, `
+			0-1 assert j at a in L until 60 granted
+			2-3 assert j at a in M until 60 granted`, "an assertion was taken twice"},
+		{"an assertion of another client's", []Guard{None, Memory, Shared}, `
+			0-1 assert j forged granted`, "an assertion was taken from a client that it does not name"},
+		{"a new assertion that is refused", []Guard{None, Memory, Shared}, `
+			0-1 assert j refused`, "an assertion was refused without cause"},
+		{"an assertion that another client has spoilt", []Guard{None, Memory, Shared}, `
+			0-1 assert j forged refused
+			2-3 assert j refused`, "an assertion was refused without cause"},
+		{"an assertion that another client has spoilt, whose answer was lost", []Guard{Memory, Shared}, `
+			0-1 assert j forged cut unanswered
+			2-3 assert j refused`, "an assertion was refused without cause"},
+		{"an assertion that is refused before its first use", []Guard{Memory, Shared}, `
+			0-1 assert j refused
+			2-3 assert j granted`, "an assertion was refused without cause"},
+		{"an assertion that is refused where nobody remembers it", []Guard{None}, `
+			0-1 assert j in L until 60 granted
+			2-3 assert j refused`, "an assertion was refused without cause"},
+		{"an assertion that another process has seen", []Guard{Memory}, `
+			0-1 assert j at a in L until 60 granted
+			2-3 assert j at b refused`, "an assertion was refused without cause"},
+		{"no answer to an assertion while the tenant's provider is away", []Guard{None, Memory, Shared}, `
+			0-5 outage provider
+			1-2 assert j unanswered`, "no answer, though everything worked"},
+		{"a workload that is refused", []Guard{None, Memory, Shared}, `
+			0-1 work w in L until 60 granted
+			2-3 work w refused`, "a workload was refused without cause"},
+		{"a workload of another server", []Guard{None, Memory, Shared}, `
+			0-1 work w forged granted`, "a workload's JWT was taken that is for another server"},
+		{"no answer to a workload while the store is away", []Guard{Shared}, `
+			0-5 outage store
+			1-2 work w unanswered`, "no answer, though everything worked"},
+		{"a machine's access token that is refused before its end", []Guard{None, Memory, Shared}, `
+			0-1 work w in L until 60 granted
+			2-3 call w until 60 refused`, "an access token was refused without cause"},
+		{"an assertion's access token that is refused because the provider ended somebody's login", []Guard{None, Memory, Shared}, `
+			0-1 assert j in L until 60 granted
+			2-3 ends of ada by 5
+			6-7 call j until 60 refused`, "an access token was refused without cause"},
+		{"a bound refresh token that works without its key", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 forged granted r2`, "a bound refresh token was taken without its key"},
+		{"a login that a thief without the key has ended", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			90-91 refresh r1 forged refused
+			92-93 refresh r2 refused`, "logged out without cause"},
+		{"a step that a thief without the key has used", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 forged cut unanswered
+			90-91 refresh r1 refused`, "logged out without cause"},
 	} {
 		for _, guard := range c.guards {
 			t.Run(c.name+", guard "+string(guard), func(t *testing.T) {
@@ -285,6 +343,32 @@ func TestModelPermits(t *testing.T) {
 			11-12 refresh r1 granted r2
 			13-14 call r2 until 60 refused
 			41-42 refresh r2 refused`},
+		{"an assertion, and its copy", []Guard{Memory, Shared}, `
+			0-1 assert j forged refused
+			0-1 assert j at a in L until 60 granted
+			2-3 assert j at a refused
+			4-5 call j until 60 granted`},
+		{"a copy where nobody remembers", []Guard{None}, `
+			0-1 assert j in L until 60 granted
+			2-3 assert j in M until 60 granted`},
+		{"a copy that the store has forgotten", []Guard{Shared}, `
+			0-1 assert j in L until 60 granted
+			1.5-1.5 outage emptied
+			2-3 assert j in M until 60 granted`},
+		{"an assertion whose answer was lost", []Guard{Memory, Shared}, `
+			0-1 assert j cut unanswered
+			2-3 assert j refused`},
+		{"a workload that comes again and again", []Guard{None, Memory, Shared}, `
+			0-1 work w in L until 60 granted
+			0-1 work w forged refused
+			2-3 work w in L until 62 granted
+			3-4 call w until 62 granted`},
+		{"a thief without the key, and an owner who goes on", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 refresh r1 granted r2
+			90-91 refresh r1 forged refused
+			91-92 refresh r2 forged refused
+			92-93 refresh r2 granted r3`},
 	} {
 		for _, guard := range c.guards {
 			t.Run(c.name+", guard "+string(guard), func(t *testing.T) {
@@ -341,6 +425,8 @@ func TestNotation(t *testing.T) {
 4.000-5.000 call r2 until 60.000 at b granted
 5.000-6.000 refresh r1 granted r2
 6.000-7.000 refresh r2 at a in L granted r3
+7.000-8.000 assert j until 60.000 at a in M granted
+8.000-9.000 work w forged refused
 `
 	if got := parse(t, text).String(); got != text {
 		t.Errorf("got\n%swant\n%s", got, text)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Fate is what the answers say of a login at the end of a record.
@@ -35,6 +36,8 @@ type Standing struct {
 	Tokens int     // how many refresh tokens clients were given for it
 	Lost   int     // how many refreshes had no answer
 	Last   *Op     // what was done with it last
+	// Until is when it is over by itself, where it has no refresh tokens.
+	Until time.Duration
 	// Unheard says that a revocation had no answer: whoever ended the login may have died before it
 	// wrote that down.
 	Unheard bool
@@ -53,7 +56,7 @@ func (c Contract) Standings(h History) map[string]Standing {
 		}
 	}
 	for _, op := range m.ops {
-		if id := login[op.Value]; id != "" && !slices.Contains(of[id], op) {
+		if id := login[op.Value]; id != "" && !op.lacksKey() && !slices.Contains(of[id], op) {
 			of[id] = append(of[id], op)
 		}
 	}
@@ -65,6 +68,9 @@ func (c Contract) Standings(h History) map[string]Standing {
 		for _, op := range ops {
 			if op.Gives != "" {
 				tokens[op.Gives] = true
+			}
+			if op.Do == Assert || op.Do == Work {
+				s.Until = max(s.Until, op.Expires)
 			}
 			switch {
 			case op.Outcome != Unanswered:

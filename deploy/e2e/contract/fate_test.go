@@ -71,6 +71,16 @@ func TestModelOfLogins(t *testing.T) {
 			0-1 redeem c at a in L granted r1
 			0-1 redeem c at b in M granted s1
 			2-3 revoke s1 granted`, "L living 1, M ended 1 client"},
+		{"one that a thief without the key tried", Shared, Lenient, `
+			0-1 redeem c in L granted r1
+			2-3 refresh r1 in L granted r2
+			90-91 refresh r1 forged refused`, "L living 2"},
+		{"those of an assertion, each its own", Shared, Lenient, `
+			0-1 assert j in L until 60 granted
+			2-3 assert k in M until 62 granted`, "L living 0, M living 0"},
+		{"a workload, which is one", Shared, Lenient, `
+			0-1 work w in L until 60 granted
+			2-3 work v in L until 62 granted`, "L living 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			of := contract[c.guard]

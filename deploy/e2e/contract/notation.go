@@ -15,6 +15,9 @@ import (
 //	2-3 refresh r1 at a granted r2       process a answered
 //	2-3 refresh r1 cut unanswered        the client hung up
 //	4-5 redeem c forged refused          with a wrong verifier
+//	4-5 refresh r1 forged refused        of a bound token, without its key
+//	4-5 assert j in L until 60 granted   an identity assertion; the access token ends at 60
+//	4-5 work w in L until 60 granted     a workload's JWT
 //	4-5 call r2 until 60 granted         with the access token that came with r2, which ends at 60
 //	6-7 revoke r2 granted
 //	8-9 outage store                     or sidecar, provider; emptied for a store that forgot
@@ -69,7 +72,7 @@ func (h *History) parse(fields []string) error {
 			}
 		}
 		h.Endings = append(h.Endings, e)
-	case string(Login), string(Redeem), string(Refresh), string(Revoke), string(Call):
+	case string(Login), string(Redeem), string(Refresh), string(Revoke), string(Call), string(Assert), string(Work):
 		op := Op{Start: from, End: to, Do: Action(fields[1]), Value: fields[2]}
 		for op.Outcome == "" {
 			switch word := next(); word {
@@ -124,7 +127,7 @@ func (op Op) String() string {
 	if op.Forged {
 		text += " forged"
 	}
-	if op.Do == Call {
+	if op.Do == Call || op.Expires != 0 {
 		text += fmt.Sprintf(" until %.3f", op.Expires.Seconds())
 	}
 	if op.Cut {
