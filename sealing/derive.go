@@ -9,9 +9,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
 	"math/big"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -151,10 +153,34 @@ func (m master) hopKey() []byte {
 	return m.expand(lp(nil, labelHop), 32)
 }
 
-func (m master) tenantMAC(label string, tenant TenantID, message string) []byte {
-	mac := hmac.New(sha256.New, m.expand(lp(lp(nil, label), string(tenant[:])), 32))
-	mac.Write([]byte(message))
-	return mac.Sum(nil)
+// macName is what an HMAC key of a tenant is derived for.
+type macName struct {
+	master [3]byte
+	label  string
+	tenant TenantID
+}
+
+// keyedMAC is HMAC-SHA-256 under one key, made ready once.
+type keyedMAC struct {
+	mu      sync.Mutex // guards all below for one message
+	mac     hash.Hash
+	message []byte
+}
+
+func (k *keyedMAC) of(message string) (sum [sha256.Size]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mac.Reset()
+	k.message = append(k.message[:0], message...)
+	k.mac.Write(k.message)
+	k.mac.Sum(sum[:0])
+	return sum
+}
+
+func (r *Ring) tenantMAC(m master, label string, tenant TenantID, message string) [sha256.Size]byte {
+	return r.macs.get(macName{m.id, label, tenant}, func() *keyedMAC {
+		return &keyedMAC{mac: hmac.New(sha256.New, m.expand(lp(lp(nil, label), string(tenant[:])), 32))}
+	}).of(message)
 }
 
 // ClientSecret is the secret of the confidential client that clientID registers: 43 characters,
@@ -169,7 +195,8 @@ func (r *Ring) ClientSecret(tenant TenantID, clientID string) (string, error) {
 	if !ok {
 		return "", ErrNotOpened
 	}
-	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelClientSecret, tenant, clientID)), nil
+	sum := r.tenantMAC(m, labelClientSecret, tenant, clientID)
+	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
 // ClientKeys are the P-256 keys (for ES256) with which the client of this id authenticates at this
@@ -201,7 +228,7 @@ func (m master) clientKey(issuer, clientID string) *ecdsa.PrivateKey {
 // Pseudonym names a subject in the log: 16 characters, the same for the same subject of the same
 // tenant until another master becomes the first, and useless to somebody who has only the log.
 func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
-	return r.masters[0].pseudonym(tenant, subject)
+	return r.pseudonym(r.masters[0], tenant, subject)
 }
 
 // Pseudonyms are what each master of the ring calls a subject, in the order of MasterIDs: the first
@@ -209,13 +236,14 @@ func (r *Ring) Pseudonym(tenant TenantID, subject string) string {
 func (r *Ring) Pseudonyms(tenant TenantID, subject string) []string {
 	all := make([]string, len(r.masters))
 	for i, m := range r.masters {
-		all[i] = m.pseudonym(tenant, subject)
+		all[i] = r.pseudonym(m, tenant, subject)
 	}
 	return all
 }
 
-func (m master) pseudonym(tenant TenantID, subject string) string {
-	return base64.RawURLEncoding.EncodeToString(m.tenantMAC(labelPseudonym, tenant, subject)[:12])
+func (r *Ring) pseudonym(m master, tenant TenantID, subject string) string {
+	sum := r.tenantMAC(m, labelPseudonym, tenant, subject)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 // Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key,

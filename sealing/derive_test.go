@@ -2,7 +2,9 @@ package sealing_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -115,6 +117,33 @@ func TestNamesInTheLog(t *testing.T) {
 	if sealing.Fingerprint("alice") == sealing.Fingerprint("bob") {
 		t.Error("fingerprints do not tell clients apart")
 	}
+}
+
+// Keys are kept and shared by all requests: no request may get a name that another asked for.
+func TestNamesMadeAtOnceAreThoseMadeAlone(t *testing.T) {
+	shared := ring(t, "new", "one")
+	tenants := []sealing.TenantID{wiki, world}
+	var at sync.WaitGroup
+	for n := range 32 {
+		tenant, subject := tenants[n%2], fmt.Sprint("subject ", n/2)
+		id := ring(t, []string{"new", "one"}[n%4/2]).Seal(sealing.KindClient, tenant, "", []byte(subject), now)
+		secret, err := ring(t, "new", "one").ClientSecret(tenant, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := ring(t, "new", "one").Pseudonyms(tenant, subject)
+		at.Go(func() {
+			for range 50 {
+				if got, err := shared.ClientSecret(tenant, id); got != secret || err != nil {
+					t.Errorf("secret %q, %v, alone %q", got, err, secret)
+				}
+				if got := shared.Pseudonyms(tenant, subject); !slices.Equal(got, names) || got[0] != shared.Pseudonym(tenant, subject) {
+					t.Errorf("pseudonyms %q, alone %q", got, names)
+				}
+			}
+		})
+	}
+	at.Wait()
 }
 
 // A replay store must not be able to read what it keeps, nor mistake one thing for another.

@@ -82,7 +82,7 @@ func OpenHopWith(hopKey, value string, now time.Time) (*Hop, error) {
 var ErrHopKey = errors.New("sealing: a hop key is 32 bytes in base64, as `mcpbouncer hop-key` prints it")
 
 func openHop(key []byte, value string, raw, header []byte, issuedAt, now time.Time) (*Hop, error) {
-	payload, err := newGCM(key).Open(nil, nil, raw[headerSize:], append([]byte(labelHop), header...))
+	payload, err := newGCM(key).Open(raw[headerSize:headerSize], nil, raw[headerSize:], append([]byte(labelHop), header...))
 	if err != nil {
 		return nil, ErrNotOpened
 	}

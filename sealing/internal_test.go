@@ -40,8 +40,9 @@ func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 		if i%16 == 0 {
 			r.VerificationKeys(tenant, s, now)
 		}
-		if len(r.aeads.m) > cacheLimit || len(r.signers.m) > cacheLimit {
-			t.Fatalf("%d and %d keys are cached, the limit is %d", len(r.aeads.m), len(r.signers.m), cacheLimit)
+		r.Pseudonym(tenant, "alice")
+		if len(r.aeads.m) > cacheLimit || len(r.signers.m) > cacheLimit || len(r.macs.m) > cacheLimit {
+			t.Fatalf("%d, %d and %d keys are cached, the limit is %d", len(r.aeads.m), len(r.signers.m), len(r.macs.m), cacheLimit)
 		}
 	}
 }

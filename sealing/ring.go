@@ -21,6 +21,7 @@ type Ring struct {
 	// Recently derived keys: deriving one costs more than using it.
 	aeads   cache[aeadName, cipher.AEAD]
 	signers cache[signerName, ed25519.PrivateKey]
+	macs    cache[macName, *keyedMAC]
 }
 
 type master struct {

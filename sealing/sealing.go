@@ -53,7 +53,7 @@ func (r *Ring) Seal(kind Kind, tenant TenantID, context string, payload []byte, 
 	binary.BigEndian.PutUint32(out[4:], uint32(now.Unix()))
 	aead := r.aead(m, kind, tenant, now.Unix())
 	out = aead.Seal(out, nil, payload, additionalData(out[:headerSize], kind, tenant, context))
-	return prefix(kind) + base64.RawURLEncoding.EncodeToString(out)
+	return encodePrefixed(prefix(kind), out)
 }
 
 // Open returns the payload of a value of exactly this kind, tenant and context, and when it was
@@ -74,7 +74,8 @@ func (r *Ring) Open(kind Kind, tenant TenantID, context, value string, now time.
 		return nil, time.Time{}, ErrNotOpened
 	}
 	aead := r.aead(m, kind, tenant, issuedAt.Unix())
-	payload, err := aead.Open(nil, nil, raw[headerSize:], additionalData(header, kind, tenant, context))
+	// The plaintext goes where the ciphertext was: nobody reads that again.
+	payload, err := aead.Open(raw[headerSize:headerSize], nil, raw[headerSize:], additionalData(header, kind, tenant, context))
 	if err != nil {
 		return nil, time.Time{}, ErrNotOpened
 	}
@@ -113,12 +114,21 @@ func decode(kind Kind, value string) (raw, header []byte, issuedAt time.Time, er
 	return decodePrefixed(prefix(kind), value)
 }
 
+// strictBase64 refuses a last character with bits that mean nothing. Strict makes a new encoding at
+// each call.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
+func encodePrefixed(prefix string, raw []byte) string {
+	text := make([]byte, 0, len(prefix)+base64.RawURLEncoding.EncodedLen(len(raw)))
+	return string(base64.RawURLEncoding.AppendEncode(append(text, prefix...), raw))
+}
+
 func decodePrefixed(prefix, value string) (raw, header []byte, issuedAt time.Time, err error) {
 	if len(value) > maxValueLen || len(value) < prefixSize || value[:prefixSize] != prefix {
 		return nil, nil, time.Time{}, ErrNotOpened
 	}
 	text := value[prefixSize:]
-	raw, err = base64.RawURLEncoding.Strict().DecodeString(text)
+	raw, err = strictBase64.DecodeString(text)
 	// Go's decoder skips CR and LF even in strict mode. One value must have one spelling, or
 	// a list of denied values could be dodged by respelling.
 	if err != nil || len(raw) < minDecoded || base64.RawURLEncoding.EncodedLen(len(raw)) != len(text) {
@@ -131,8 +141,10 @@ func decodePrefixed(prefix, value string) (raw, header []byte, issuedAt time.Tim
 }
 
 func additionalData(header []byte, kind Kind, tenant TenantID, context string) []byte {
-	b := append([]byte(labelSealAAD), header...)
-	return lp(lp(lp(b, kinds[kind].purpose), string(tenant[:])), context)
+	purpose := kinds[kind].purpose
+	b := make([]byte, 0, len(labelSealAAD)+len(header)+len(purpose)+len(tenant)+len(context)+3*2)
+	b = append(append(b, labelSealAAD...), header...)
+	return lp(lp(lp(b, purpose), string(tenant[:])), context)
 }
 
 // aeadName is what an AES key is derived for.
