@@ -74,11 +74,19 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 // written out here because go-jose's way there costs half as much again as the signature. JWTs that
 // others signed are never read like this.
 func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
-	key := s.Ring.SigningKey(t.id, s.Schedule, s.Now())
-	encode := base64.RawURLEncoding.EncodeToString
-	header := `{"alg":"EdDSA","kid":"` + keyID(key.Public().(ed25519.PublicKey)) + `","typ":"` + typ + `"}`
-	signed := encode([]byte(header)) + "." + encode(must(json.Marshal(claims)))
-	return signed + "." + encode(ed25519.Sign(key, []byte(signed)))
+	now := s.Now()
+	key := s.Ring.SigningKey(t.id, s.Schedule, now)
+	encoding := base64.RawURLEncoding
+	header := t.prepared.get(preparedName{what: typ, first: s.Schedule.Epoch(now)}, func() []byte {
+		kid := keyID(key.Public().(ed25519.PublicKey))
+		return encoding.AppendEncode(nil, []byte(`{"alg":"EdDSA","kid":"`+kid+`","typ":"`+typ+`"}`))
+	})
+	payload := must(json.Marshal(claims))
+	token := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+encoding.EncodedLen(ed25519.SignatureSize)+len(".."))
+	token = append(append(token, header...), '.')
+	token = encoding.AppendEncode(token, payload)
+	signature := ed25519.Sign(key, token)
+	return string(encoding.AppendEncode(append(token, '.'), signature))
 }
 
 // keyID is the first 16 characters of the key's RFC 7638 thumbprint, in base64url: it names the key

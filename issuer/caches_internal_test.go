@@ -12,6 +12,7 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 	var hops hopCache
 	var said forget.Once
 	var tenants lastTenants
+	var texts prepared
 	key := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
 	for _, c := range []struct {
 		name string
@@ -23,6 +24,8 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 		{"hop headers", hopsKept, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
 		{"words", forget.MostSaid, func(k string) { said.First(k) }, func() int { return said.Len() }, func(k string) bool { return !said.First(k) }},
 		{"tenants", tenantsMet, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
+		{"prepared texts", preparedKept, func(k string) { texts.get(preparedName{what: k}, func() []byte { return []byte(k) }) }, func() int { return len(texts.m) },
+			func(k string) bool { return string(texts.m[preparedName{what: k}]) == k }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for i := range c.most {

@@ -107,6 +107,6 @@ func (s *Issuer) hopDeny(w http.ResponseWriter, r *http.Request, t *tenant) erro
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	writeBody(w, http.StatusOK, "application/json", body)
+	writeBody(w, http.StatusOK, jsonType, body)
 	return nil
 }

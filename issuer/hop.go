@@ -284,7 +284,7 @@ func (s *Issuer) refuseHop(w http.ResponseWriter, r *http.Request, err error) {
 	if refused.sealed != "" {
 		h.Set(reasonHeader, refused.sealed)
 	}
-	writeBody(w, http.StatusForbidden, "application/json", []byte(`{"error":"forbidden"}`))
+	writeBody(w, http.StatusForbidden, jsonType, []byte(`{"error":"forbidden"}`))
 
 	// Strangers cause the lines about what does not authenticate: they have a limit of their own.
 	lines := &s.hopLines

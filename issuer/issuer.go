@@ -253,10 +253,9 @@ const (
 	maxState        = 1024 // of the client
 	// maxRequest is how many characters state, resource, scope and redirect URI have together:
 	// sealed, they fit a cookie of 4 KB.
-	maxRequest       = 2600
-	maxRedirectURIs  = 5
-	maxScopes        = 1024 // of a tenant, which codes and tokens carry
-	cacheableSeconds = "300"
+	maxRequest      = 2600
+	maxRedirectURIs = 5
+	maxScopes       = 1024 // of a tenant, which codes and tokens carry
 )
 
 // WallClock is time.Now without the monotonic clock, which stands still while a machine sleeps or

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
@@ -54,11 +55,36 @@ type serverMetadata struct {
 	RequestURI bool `json:"request_uri_parameter_supported"`
 }
 
-// serverDocument is the text of a serverMetadata, made once for a tenant.
-type serverDocument struct {
-	once sync.Once
-	json []byte
+// prepared are texts that follow from a tenant's labels and from what stands in their names, each
+// made once. They are the tenant's own and go with it and its hop header: none outlives a change of
+// a label, and no other tenant gets one.
+type prepared struct {
+	mu sync.RWMutex // guards m for one access
+	m  map[preparedName][]byte
 }
+
+type preparedName struct {
+	what        string
+	first, last uint32 // epochs of signing keys, where it holds what follows from them
+}
+
+// get returns a text that nobody may change.
+func (p *prepared) get(name preparedName, make func() []byte) []byte {
+	p.mu.RLock()
+	text, ok := p.m[name]
+	p.mu.RUnlock()
+	if ok {
+		return text
+	}
+	text = make()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	forget.Put(&p.m, name, text, preparedKept)
+	return text
+}
+
+// preparedKept is room for some twenty MCP endpoints. A tenant with more makes some texts again.
+const preparedKept = 64
 
 // metadata serves the same document below each MCP endpoint: clients older than RFC 9728 take the
 // endpoint's URL for the issuer's, as rmcp 0.8 does. A client that compares the two has learnt the
@@ -67,12 +93,11 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if _, err := t.documentPath(r); err != nil {
 		return err
 	}
-	document := &t.metadataDocuments[0]
-	revocable := s.revocable(t)
+	name, revocable := "metadata", s.revocable(t)
 	if revocable {
-		document = &t.metadataDocuments[1]
+		name = "metadata with revocation"
 	}
-	document.once.Do(func() {
+	document := t.prepared.get(preparedName{what: name}, func() []byte {
 		m := serverMetadata{
 			Issuer:                   t.PublicURL,
 			AuthorizationEndpoint:    t.PublicURL + "/oauth/authorize",
@@ -101,11 +126,16 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			// RFC 8414 §2: a MUST beside private_key_jwt
 			m.RevocationSigningAlgs = assertionAlgorithms
 		}
-		document.json = must(json.Marshal(m))
+		return must(json.Marshal(m))
 	})
-	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
-	writeBody(w, http.StatusOK, "application/json", document.json)
+	writeDocument(w, document)
 	return nil
+}
+
+// writeDocument answers with what anybody may read and keep for a while.
+func writeDocument(w http.ResponseWriter, document []byte) {
+	w.Header()["Cache-Control"] = cacheable
+	writeBody(w, http.StatusOK, jsonType, document)
 }
 
 // resourceMetadata is the document of RFC 9728 §2.
@@ -125,15 +155,16 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
-	writeJSON(w, http.StatusOK, resourceMetadata{
-		Resource:             t.resourceURL(path),
-		AuthorizationServers: []string{t.PublicURL},
-		ScopesSupported:      t.advertisedAtTheResource(),
-		BearerMethods:        []string{"header"},
-		// For people; parseTenant has made it Resource where the label is not set.
-		ResourceName: t.DisplayName,
-	})
+	writeDocument(w, t.prepared.get(preparedName{what: "resource " + path}, func() []byte {
+		return must(json.Marshal(resourceMetadata{
+			Resource:             t.resourceURL(path),
+			AuthorizationServers: []string{t.PublicURL},
+			ScopesSupported:      t.advertisedAtTheResource(),
+			BearerMethods:        []string{"header"},
+			// For people; parseTenant has made it Resource where the label is not set.
+			ResourceName: t.DisplayName,
+		}))
+	}))
 	return nil
 }
 
@@ -150,12 +181,15 @@ func (t *tenant) documentPath(r *http.Request) (string, error) {
 // jwks publishes the verification keys of all masters and of every epoch whose tokens may be alive,
 // and the next one, so that a verifier knows a key before it signs.
 func (s *Issuer) jwks(w http.ResponseWriter, r *http.Request, t *tenant) error {
-	set := jose.JSONWebKeySet{}
-	for _, key := range s.Ring.VerificationKeys(t.id, s.Schedule, s.Now()) {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key, KeyID: keyID(key), Algorithm: string(jose.EdDSA), Use: "sig"})
-	}
-	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
-	writeJSON(w, http.StatusOK, set)
+	now := s.Now()
+	first, last := s.Schedule.Published(now)
+	writeDocument(w, t.prepared.get(preparedName{"keys", first, last}, func() []byte {
+		set := jose.JSONWebKeySet{}
+		for _, key := range s.Ring.VerificationKeys(t.id, s.Schedule, now) {
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: key, KeyID: keyID(key), Algorithm: string(jose.EdDSA), Use: "sig"})
+		}
+		return must(json.Marshal(set))
+	}))
 	return nil
 }
 
@@ -164,8 +198,7 @@ func (s *Issuer) clientKeys(w http.ResponseWriter, _ *http.Request, t *tenant) e
 	if t.ClientAuth != provider.PrivateKeyJWT {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Description: "this server has no key at its sign-in provider"}
 	}
-	w.Header().Set("Cache-Control", "public, max-age="+cacheableSeconds)
-	writeJSON(w, http.StatusOK, s.providers.ClientKeys(&t.provider))
+	writeDocument(w, must(json.Marshal(s.providers.ClientKeys(&t.provider))))
 	return nil
 }
 

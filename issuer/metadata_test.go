@@ -1,12 +1,18 @@
 package issuer_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 func TestServerMetadata(t *testing.T) {
@@ -194,5 +200,58 @@ func TestCachingOfPublicDocumentsOnly(t *testing.T) {
 		if r.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("Cache-Control %q of status %d: %.80s", r.Header.Get("Cache-Control"), r.Status, r.Body)
 		}
+	}
+}
+
+// A replica keeps documents and the header of its tokens while a hop header serves. The keys move
+// on all the same, and a token names one that is published.
+func TestKeptDocumentsFollowTheKeys(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			c.AccessTokenTTL, c.Schedule = time.Minute, sealing.Schedule{Rotation: time.Minute, Overlap: 6 * time.Minute}
+		}
+	})
+	w.idp.Be(issuertest.Behaviour{Refresh: "static"})
+	a := w.register(w.wiki.PublicURL, nil)
+	token := a.login().text("refresh_token")
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	ask := func(method, path, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("X-Mcpb-Hop", hop)
+		r.Header.Set("Content-Type", formType)
+		rec := httptest.NewRecorder()
+		w.replica().ServeHTTP(rec, r)
+		if rec.Code != 200 {
+			t.Fatalf("%s: status %d: %s", path, rec.Code, rec.Body)
+		}
+		return rec
+	}
+	used, sets := map[string]bool{}, map[string]bool{}
+	for minute := range 5 {
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		form := with(a.refreshment(token), "client_id", a.id)
+		if err := json.Unmarshal(ask("POST", "/oauth/token", form.Encode()).Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		header, _, _ := strings.Cut(answer.AccessToken, ".")
+		text, err := base64.RawURLEncoding.DecodeString(header)
+		var named struct{ Kid string }
+		if err != nil || json.Unmarshal(text, &named) != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		for range 2 { // made, and kept
+			set := ask("GET", "/oauth/jwks.json", "").Body.String()
+			if !strings.Contains(set, `"`+named.Kid+`"`) {
+				t.Errorf("minute %d: the token's key %q is not in %s", minute, named.Kid, set)
+			}
+			sets[set] = true
+		}
+		used[named.Kid] = true
+		w.clock.Add(time.Minute)
+	}
+	if len(used) != 5 || len(sets) != 5 {
+		t.Errorf("%d keys signed and %d sets were published in 5 minutes of one key each", len(used), len(sets))
 	}
 }

@@ -143,7 +143,7 @@ func (p *page) render(w http.ResponseWriter, t *tenant) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	writeBody(w, status, "text/html; charset=utf-8", []byte(b.String()))
+	writeBody(w, status, htmlType, []byte(b.String()))
 	return nil
 }
 

@@ -145,11 +145,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic("issuer: internal error: " + err.Error())
 	}
-	writeBody(w, status, "application/json", body)
+	writeBody(w, status, jsonType, body)
 }
 
-func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
-	w.Header().Set("Content-Type", contentType)
+func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
+	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	w.Write(body)
 }
@@ -159,6 +159,10 @@ func writeBody(w http.ResponseWriter, status int, contentType string, body []byt
 var (
 	nosniff = []string{"nosniff"}
 	noStore = []string{"no-store"} // RFC 6749 §5.1; public documents replace it
+	// in seconds
+	cacheable = []string{"public, max-age=300"}
+	jsonType  = []string{"application/json"}
+	htmlType  = []string{"text/html; charset=utf-8"}
 	// All tenants' documents have one address here: a cache before the sidecar must not mix them
 	// up.
 	varyByHop      = []string{hopHeader}

@@ -137,7 +137,7 @@ type tenant struct {
 	provider   provider.Client
 	traceID    string // of the request, where it is traced
 
-	metadataDocuments *[2]serverDocument // without and with a revocation endpoint
+	prepared *prepared
 }
 
 // The values of the label dpop.
@@ -216,7 +216,7 @@ func (t *tenant) complete() error {
 	if !slices.Contains([]string{dpopOff, dpopAccept, dpopRequire}, t.DPoP) {
 		return badValue("dpop", "must be off, accept or require")
 	}
-	t.metadataDocuments = &[2]serverDocument{}
+	t.prepared = &prepared{}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{
 		PublicURL: t.PublicURL, Resource: t.Resource, Audience: t.Audience,
