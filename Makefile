@@ -20,9 +20,12 @@ picture: tools
 test: lint unit fuzz tools e2e
 
 # What takes too long for every change: every cell of the tables of clients, random clients for five
-# minutes with each kind of replay guard, and for a minute at providers of each kind.
+# minutes with each kind of replay guard, and for a minute at providers of each kind; a real API
+# server of Kubernetes, which takes 8 minutes to build.
 nightly: tools
 	deploy/e2e/providers.sh
+	deploy/e2e/kubernetes/install.sh
+	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run '^TestServiceAccountOfKubernetesComesIn$$' .
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
@@ -66,7 +69,7 @@ tools:
 # of it once with each version of Traefik in deploy/e2e/traefik/versions.txt.
 TRAEFIKS ?= $(shell grep -v '^\#' deploy/e2e/traefik/versions.txt)
 e2e:
-	cd deploy/e2e && go vet ./...
+	cd deploy/e2e && go vet ./... && go vet -tags kubernetes .
 	for version in $(TRAEFIKS); do \
 	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test -count=1 ./...) || exit 1; \
 	done

@@ -25,6 +25,31 @@ func (b withToken) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.to.RoundTrip(r)
 }
 
+// whoami calls a tool by the Go SDK, and returns what the MCP server learned of the caller.
+func whoami(t *testing.T, w *rig.World, tn *rig.Tenant, token string) (who rig.Identity) {
+	t.Helper()
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "job", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint: tn.PublicHTTP() + "/mcp", HTTPClient: &http.Client{Transport: withToken{token, w.HTTP().Transport}},
+		DisableStandaloneSSE: true, MaxRetries: -1,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "whoami"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(result.StructuredContent)
+	if err == nil {
+		err = json.Unmarshal(b, &who)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who
+}
+
 // A job of GitHub Actions and a service account of Kubernetes bring the tokens that they have
 // already, get in through real Traefik without a client, and call a tool by the Go SDK. The MCP
 // server learns issuer and subject. Tokens have the shapes that the two give out, and are signed by
@@ -70,20 +95,7 @@ func TestWorkloadsComeInThroughTraefik(t *testing.T) {
 		if answer.Status != http.StatusOK || answer.Member("scope") != "docs:read" || answer.Member("refresh_token") != "" {
 			t.Fatalf("%s: %s", c.tn.Name, answer)
 		}
-		session, err := mcp.NewClient(&mcp.Implementation{Name: "job", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{
-			Endpoint: c.tn.PublicHTTP() + "/mcp", HTTPClient: &http.Client{Transport: withToken{answer.Member("access_token"), w.HTTP().Transport}},
-			DisableStandaloneSSE: true, MaxRetries: -1,
-		}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "whoami"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		session.Close()
-		var who rig.Identity
-		if b, err := json.Marshal(result.StructuredContent); err != nil || json.Unmarshal(b, &who) != nil || who.Sub != c.sub || who.Scopes != "docs:read" || who.Authorization {
+		if who := whoami(t, w, c.tn, answer.Member("access_token")); who.Sub != c.sub || who.Scopes != "docs:read" || who.Authorization {
 			t.Errorf("%s: the MCP server saw %+v, not %q", c.tn.Name, who, c.sub)
 		}
 	}

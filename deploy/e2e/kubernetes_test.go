@@ -1,0 +1,254 @@
+//go:build kubernetes
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+)
+
+// What needs a real API server of Kubernetes (kubernetes/install.sh) runs in `make nightly`.
+
+// jsonOf reads what kubectl writes with -o json.
+func jsonOf[T any](t *testing.T, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+// jobPod is the pod of the page, as the API server has it.
+type jobPod struct {
+	Metadata struct{ UID string }
+	Spec     struct {
+		ServiceAccountName string
+		Volumes            []struct {
+			Projected struct {
+				Sources []struct {
+					ServiceAccountToken struct {
+						Audience, Path    string
+						ExpirationSeconds int
+					}
+				}
+			}
+		}
+		Containers []struct {
+			Env           []struct{ Name, Value string }
+			Command, Args []string
+			VolumeMounts  []struct{ MountPath string }
+		}
+	}
+}
+
+// A service account of a real API server comes in through real Traefik by what docs/access.md says,
+// to the letter but for names and addresses: kubectl runs its commands, the API server takes its
+// manifest, and a shell runs the pod's script, which needs curl and jq. There is no kubelet, so the
+// test asks for the pod's token in its place. Of every token the API server itself says whether it
+// is good.
+func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "access.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "#### A service account of Kubernetes\n")
+	section, _, _ = strings.Cut(section, "\n#### ")
+	one := func(pattern, in string) string {
+		t.Helper()
+		found := regexp.MustCompile(pattern).FindAllStringSubmatch(in, -1)
+		if len(found) != 1 {
+			t.Fatalf("the page has %d of %s", len(found), pattern)
+		}
+		return found[0][1]
+	}
+	logs := &rig.Logs{}
+	k := rig.StartKubernetes(t, logs)
+	shell := func(command string) string {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", command)
+		cmd.Env, cmd.Dir = k.Env(), t.TempDir()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+		if file, err := os.ReadFile(filepath.Join(cmd.Dir, "cluster.pem")); err == nil {
+			return string(file)
+		}
+		return string(out)
+	}
+
+	metadata := jsonOf[map[string]any](t, shell(one("`(kubectl get --raw [^`]+)`", section)))
+	issuer, _ := metadata["issuer"].(string)
+	if issuer != k.URL || metadata["jwks_uri"] == "" {
+		t.Fatalf("%v", metadata)
+	}
+	rule := strings.NewReplacer("https://kubernetes.default.svc.cluster.local", issuer, "…", "docs:read").Replace(one("\\| Kubernetes \\| `([^`]+)`", string(page)))
+	byNamespace := issuer + " " + one("`(kubernetes\\.io\\.[^`]+)`", section) + " => docs:read"
+	w := rig.New(t, rig.Options{
+		Labels:  map[string]string{"requiredScopes": "docs:read", "wiki/workloadIssuers": rule, "world/workloadIssuers": byNamespace},
+		Sidecar: map[string]string{"SSL_CERT_FILE": "etc/cluster.pem"},
+		Image:   map[string][]byte{"etc/cluster.pem": []byte(shell(one(`\$ (kubectl config view [^\n]+)`, section)))},
+		// The pod's script sends no initialize.
+		Stateless: []string{"wiki"},
+	})
+	bring := func(tn *rig.Tenant, token string) *rig.Answer {
+		t.Helper()
+		w.Secrets.Add("workload's token", token)
+		return tn.Client().Token(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {token}})
+	}
+	public := w.Wiki.PublicHTTP()
+	token := func(namespace, account string, flags ...string) string {
+		t.Helper()
+		return strings.TrimSpace(k.Kubectl(t, "", append([]string{"create", "token", account, "--namespace=" + namespace}, flags...)...))
+	}
+	// good asks the API server.
+	good := func(token, audience string) bool {
+		t.Helper()
+		review, _ := json.Marshal(map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": map[string]any{"token": token, "audiences": []string{audience}}})
+		return jsonOf[struct{ Status struct{ Authenticated bool } }](t, k.Kubectl(t, string(review), "create", "--output=json", "--filename=-")).Status.Authenticated
+	}
+	for _, namespace := range []string{"ci", "other"} {
+		k.Kubectl(t, "", "create", "namespace", namespace)
+		k.Kubectl(t, "", "create", "serviceaccount", "runner", "--namespace="+namespace)
+	}
+	k.Kubectl(t, "", "create", "serviceaccount", "deployer", "--namespace=ci")
+
+	// Nobody has let the sidecar read the documents so far.
+	sidecars := func() string { return w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b") }
+	if answer := bring(w.Wiki, token("ci", "runner", "--audience="+public)); answer.Status != http.StatusServiceUnavailable || !strings.Contains(sidecars(), "answers 403 application/json at .well-known/openid-configuration") {
+		t.Errorf("before the sidecar may read the issuer's documents: %s", answer)
+	}
+	shell(one(`\$ (kubectl create clusterrolebinding [^\n]+)`, section))
+
+	manifest := strings.ReplaceAll(one("(?s)   ```yml\n(.*?)   ```", section), "https://mcp.example.com/wiki", public)
+	pod := jsonOf[jobPod](t, k.Kubectl(t, strings.ReplaceAll("\n"+manifest, "\n   ", "\n"), "apply", "--output=json", "--filename=-"))
+	source, container := pod.Spec.Volumes[0].Projected.Sources[0].ServiceAccountToken, pod.Spec.Containers[0]
+	ofPod := token("ci", pod.Spec.ServiceAccountName, "--audience="+source.Audience, "--duration="+(time.Duration(source.ExpirationSeconds)*time.Second).String(),
+		"--bound-object-kind=Pod", "--bound-object-name=job", "--bound-object-uid="+pod.Metadata.UID)
+	volume := t.TempDir()
+	if err := os.WriteFile(filepath.Join(volume, source.Path), []byte(ofPod), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := append(append([]string{}, container.Command...), strings.ReplaceAll(strings.Join(container.Args, ""), container.VolumeMounts[0].MountPath, volume))
+	job := exec.Command(script[0], script[1:]...)
+	job.Env = []string{"PATH=" + os.Getenv("PATH"), container.Env[0].Name + "=" + container.Env[0].Value}
+	rig.WaitFor(t, "each sidecar has read the issuer's keys", func() error {
+		if answer := bring(w.Wiki, ofPod); answer.Status != http.StatusOK || strings.Count(sidecars(), `"path":"/openid/v1/jwks"`) < 2 {
+			return errors.New(answer.String())
+		}
+		return nil
+	})
+	if out, err := job.CombinedOutput(); err != nil || !strings.Contains(string(out), `"whoami"`) {
+		t.Errorf("the pod's script: %v: %s", err, out)
+	}
+	for _, c := range []struct {
+		tn    *rig.Tenant
+		token string
+		sub   string
+	}{
+		{w.Wiki, ofPod, "runner"},
+		{w.World, token("ci", "runner", "--audience="+w.World.PublicHTTP()), "runner"},
+		{w.World, token("ci", "deployer", "--audience="+w.World.PublicHTTP()), "deployer"},
+	} {
+		answer := bring(c.tn, c.token)
+		if answer.Status != http.StatusOK || answer.Member("scope") != "docs:read" || !good(c.token, c.tn.PublicHTTP()) {
+			t.Fatalf("%s: %s", c.tn.Name, answer)
+		}
+		if who := whoami(t, w, c.tn, answer.Member("access_token")); who.Sub != issuer+"|system:serviceaccount:ci:"+c.sub || who.Scopes != "docs:read" {
+			t.Errorf("%s: the MCP server saw %+v", c.tn.Name, who)
+		}
+	}
+
+	for _, c := range []struct {
+		what, token, audience string
+		tn                    *rig.Tenant
+		error, says           string
+	}{
+		{"another namespace's account", token("other", "runner", "--audience="+public), public, w.Wiki, "access_denied", "no rule fits; of each, this claim does not: sub"},
+		{"another account of the namespace", token("ci", "deployer", "--audience="+public), public, w.Wiki, "access_denied", "no rule fits; of each, this claim does not: sub"},
+		{"another namespace", token("other", "runner", "--audience="+w.World.PublicHTTP()), w.World.PublicHTTP(), w.World, "access_denied", "no rule fits; of each, this claim does not: kubernetes.io.namespace"},
+		{"for the other server", token("ci", "runner", "--audience="+w.World.PublicHTTP()), w.World.PublicHTTP(), w.Wiki, "invalid_grant", "aud is not this server alone"},
+		{"for both servers", token("ci", "runner", "--audience="+public, "--audience="+w.World.PublicHTTP()), public, w.Wiki, "invalid_grant", "aud is not this server alone"},
+		{"for the API server", token("ci", "runner"), issuer, w.Wiki, "invalid_grant", "aud is not this server alone"},
+		{"for two days", token("ci", "runner", "--audience="+public, "--duration=48h"), public, w.Wiki, "invalid_grant", "it lives longer than a day"},
+		// The API server makes none for less than ten minutes, so its key signs one here.
+		{"expired", aged(t, k, ofPod, 12*time.Minute), "", w.Wiki, "invalid_grant", "it expired 1"},
+	} {
+		before := strings.Count(sidecars(), c.says)
+		if good(c.token, c.audience) != (c.audience != "") {
+			t.Errorf("%s: the API server says otherwise of it than was meant", c.what)
+		}
+		answer := bring(c.tn, c.token)
+		if answer.Status != http.StatusBadRequest || answer.Member("error") != c.error || strings.Contains(answer.Body, c.says) {
+			t.Errorf("%s: %s", c.what, answer)
+		}
+		if strings.Count(sidecars(), c.says) == before {
+			t.Errorf("%s: no log says %q", c.what, c.says)
+		}
+	}
+	if younger := aged(t, k, ofPod, time.Minute); !good(younger, public) || bring(w.Wiki, younger).Status != http.StatusOK {
+		t.Error("a token of a minute ago is refused, so one that has expired may be refused for another reason")
+	}
+
+	// What the page says cannot be had.
+	k.Kubectl(t, "", "delete", "pod", "job", "--namespace=ci", "--grace-period=0", "--force")
+	k.Kubectl(t, "", "delete", "serviceaccount", "runner", "--namespace=ci")
+	rig.WaitFor(t, "the deleted account's token", func() error {
+		if good(ofPod, public) {
+			return errors.New("the API server takes it")
+		}
+		return nil
+	})
+	if answer := bring(w.Wiki, ofPod); answer.Status != http.StatusOK {
+		t.Errorf("a deleted account's token, before it expires: %s", answer)
+	}
+	if w.Secrets.Kinds()["workload's token"] == 0 {
+		t.Error("no token was noted, so none is looked for in the logs")
+	}
+	for _, found := range w.Secrets.In(w.Logs.Text("traefik") + sidecars()) {
+		t.Errorf("a log holds a %s", found)
+	}
+}
+
+// aged is a token as the API server would have made it so long ago.
+func aged(t *testing.T, k *rig.Kubernetes, token string, by time.Duration) string {
+	t.Helper()
+	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jsonOf[map[string]any](t, string(parsed.UnsafePayloadWithoutVerification()))
+	for _, name := range []string{"iat", "nbf", "exp"} {
+		claims[name] = int64(claims[name].(float64) - by.Seconds())
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: k.SigningKey, KeyID: parsed.Signatures[0].Header.KeyID}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compact
+}
