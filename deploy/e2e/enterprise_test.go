@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
 const (
@@ -26,7 +28,10 @@ const (
 	workloadWay   = "a workload's token"
 	assertionWay  = "identity assertion"
 	assertionTLS  = "identity assertion, by https" // for programs that want that here too
+	assertionCIMD = "identity assertion, CIMD with a key"
 )
+
+const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 const workloadSubject = "repo:acme/wiki:ref:refs/heads/main"
 
@@ -44,7 +49,7 @@ type enterpriseWay struct {
 // and machines.
 var pagelessClients = []realClient{
 	{"Go SDK, `EnterpriseHandler`", []string{assertionWay}, usePageless("gosdk"), "works"},
-	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{assertionWay}, usePageless("client-v2.mjs"), "works"},
+	{"TypeScript client 2.x, `CrossAppAccessProvider`", []string{assertionWay, assertionCIMD}, usePageless("client-v2.mjs"), "works"},
 	{"Claude Code", []string{assertionTLS}, usePagelessProgram(installClaudeCodeAtWork), "lists tools"},
 	{"mcpdo, of the Inspector", []string{assertionWay}, usePagelessProgram(installMcpdoAtWork), "works"},
 	{"Go SDK, `ClientCredentialsHandler`", []string{machineSecret}, usePageless("gosdk"), "works"},
@@ -58,8 +63,11 @@ var pagelessClients = []realClient{
 // and by the token of a workload. docs/clients.md has the table of what they did.
 func TestClientsThatShowNoPage(t *testing.T) {
 	t.Parallel()
-	idp := rig.StartEnterprise(t)
-	w := rig.New(t, optionsForEnterprise(idp))
+	idp, host := rig.StartEnterprise(t), rig.StartDocumentHost(t)
+	options := optionsForEnterprise(idp)
+	options.Sidecar["BOUNCER_TRUSTED_METADATA_HOSTS"] = host.Addr
+	options.Image["etc/enterprise.pem"] = slices.Concat(idp.CA, host.CA)
+	w := rig.New(t, options)
 	results := map[clientAndWay]map[string]pagelessResult{}
 	var mu sync.Mutex
 	t.Run("at", func(t *testing.T) {
@@ -69,7 +77,7 @@ func TestClientsThatShowNoPage(t *testing.T) {
 				for _, c := range pagelessClients {
 					for _, name := range c.ways {
 						t.Run(c.name+" by "+name, func(t *testing.T) {
-							got := watchPageless(t, w, tn, idp, func(way way) loginResult { return c.use(t, tn, w, way) }, newPagelessWay(t, w, tn, idp, c.name, name))
+							got := watchPageless(t, w, tn, idp, func(way way) loginResult { return c.use(t, tn, w, way) }, newPagelessWay(t, w, tn, idp, host, c.name, name))
 							mu.Lock()
 							defer mu.Unlock()
 							r := clientAndWay{c.name, name}
@@ -107,8 +115,9 @@ type pagelessResult struct {
 	exchange string // what it asks the company's provider for
 }
 
-// newPagelessWay makes the client, and lets the person log in at the company's provider.
-func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, client, name string) way {
+// newPagelessWay makes the client, and lets the person log in at the company's provider. The host
+// has the documents of those that have one.
+func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, host *rig.DocumentHost, client, name string) way {
 	t.Helper()
 	made := way{name: name, Server: tn.PublicHTTP() + "/mcp", Redirect: callbackPath, Grant: "client_credentials", AuthServer: tn.PublicHTTP()}
 	switch name {
@@ -141,7 +150,16 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 			public = "https://" + strings.Replace(w.Traefik.WebSecure, "127.0.0.1", "localhost", 1) + "/" + tn.Name
 		}
 		made.Grant, made.Server, made.AuthServer = "id-jag", public+"/mcp", public
-		made.ClientID, made.ClientSecret = tn.CreateClientAt(public, client, "http://localhost"+callbackPath)
+		if name == assertionCIMD {
+			made.Key = newClientKey(t)
+			made.ClientID = host.Publish(t, "/"+tn.Name+"-at-work.json", map[string]any{
+				"client_name": client, "redirect_uris": []string{"http://127.0.0.1" + callbackPath}, "token_endpoint_auth_method": "private_key_jwt",
+				"grant_types": []string{"urn:ietf:params:oauth:grant-type:jwt-bearer"},
+				"jwks":        jose.JSONWebKeySet{Keys: []jose.JSONWebKey{made.Key.Public()}},
+			})
+		} else {
+			made.ClientID, made.ClientSecret = tn.CreateClientAt(public, client, "http://localhost"+callbackPath)
+		}
 		idp.Knows(public, made.ClientID)
 		made.Enterprise = &enterpriseWay{idp.Issuer, idp.ClientID, idp.ClientSecret, idp.IDToken(t, w.Secrets), slices.Concat(idp.CA, w.Traefik.CA), idp}
 	}
@@ -149,7 +167,7 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 }
 
 // watchPageless lets a client come in, and checks who came: the person of the company's provider,
-// with its issuer in front, or the machine.
+// with its issuer in front unless it is the tenant's own, or the machine.
 func watchPageless(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterprise, use func(way) loginResult, way way) (got pagelessResult) {
 	t.Helper()
 	requests, exchanges := len(tn.TokenRequests()), len(idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp")))
@@ -157,13 +175,15 @@ func watchPageless(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpri
 	first := tn.TokenRequests()[requests]
 	got.Authentication = authenticationOf(first)
 	got.ask(first.Form)
-	const bearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	want, grant := "ci-bot", "client_credentials"
 	switch way.Grant {
 	case "workload":
-		want, grant = idp.Issuer+"|"+workloadSubject, bearer
+		want, grant = idp.Issuer+"|"+workloadSubject, jwtBearer
 	case "id-jag":
-		want, grant = idp.Issuer+"|"+idp.Subject, bearer
+		want, grant = idp.Issuer+"|"+idp.Subject, jwtBearer
+		if tn.Provider.Issuer == idp.Issuer {
+			want = idp.Subject
+		}
 		asked := idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp"))
 		if len(asked) == exchanges {
 			t.Fatal("nobody asked the company's provider")
@@ -187,6 +207,80 @@ func watchPageless(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpri
 		}
 	}
 	return got
+}
+
+// The company's provider is the tenant's own, and the tenant is at the root of its host. Whoever
+// logs in there on a page, and lets programs bring assertions, is one person: by the same sub at
+// the MCP server, and the same pseudonym in the log. The programs, and a client that reads no
+// answer but the documents, get in without a 401 that leads the way.
+func TestAssertionsOfTheTenantsProviderAreThePersonWhoLogsIn(t *testing.T) {
+	t.Parallel()
+	idp := rig.StartEnterprise(t)
+	options := optionsForEnterprise(idp)
+	options.More, options.OwnHost = []string{"own"}, "own"
+	options.Labels = map[string]string{"requiredScopes": "docs:read", "own/providerIssuer": idp.Issuer, "own/clientID": idp.ClientID, "own/clientSecret": idp.ClientSecret, "own/enterpriseIssuers": idp.Issuer}
+	w := rig.New(t, options)
+	w.Secrets.Add("client secret", idp.ClientSecret)
+	own := w.More["own"]
+	own.Provider = &rig.Provider{Issuer: idp.Issuer, ClientID: idp.ClientID}
+	idp.Redirects(own.PublicHTTP() + "/oauth/callback")
+
+	page, browser := own.Client(), idp.Browser(t)
+	flow := page.Begin()
+	answer := page.Redeem(page.Login(browser, flow), flow)
+	if who := whoami(t, w, own, answer.Member("access_token")); who.Sub != idp.Subject {
+		t.Errorf("by the page %q called, not %q", who.Sub, idp.Subject)
+	}
+
+	program := newPagelessWay(t, w, own, idp, nil, "Program", assertionWay)
+	resource, err := oauthex.GetProtectedResourceMetadata(t.Context(), own.PublicHTTP()+"/.well-known/oauth-protected-resource/mcp", program.Server, w.HTTP())
+	if err != nil || !slices.Equal(resource.AuthorizationServers, []string{own.PublicHTTP()}) {
+		t.Fatalf("%+v, %v", resource, err)
+	}
+	server, err := oauthex.GetAuthServerMeta(t.Context(), own.PublicHTTP()+"/.well-known/oauth-authorization-server", resource.AuthorizationServers[0], w.HTTP())
+	if err != nil || !slices.Contains(server.GrantTypesSupported, jwtBearer) {
+		t.Fatalf("%+v, %v", server, err)
+	}
+	assertion, err := idp.Sign(t.Context(), "oauth-id-jag+jwt", map[string]any{
+		"iss": idp.Issuer, "sub": idp.Subject, "aud": server.Issuer, "client_id": program.ClientID, "resource": resource.Resource, "jti": rand.Text(),
+		"iat": time.Now().Unix(), "exp": time.Now().Add(5 * time.Minute).Unix(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Secrets.Add("assertion", assertion)
+	answer = page.Do(http.MethodPost, server.TokenEndpoint, credentials{program.ClientID, program.ClientSecret}.header(), []byte(bearerForm(assertion).Encode()))
+	if answer.Status != http.StatusOK {
+		t.Fatal(answer)
+	}
+	if who := whoami(t, w, own, answer.Member("access_token")); who.Sub != idp.Subject {
+		t.Errorf("by an assertion %q called, not %q", who.Sub, idp.Subject)
+	}
+	for _, c := range []struct{ name, program string }{{"Go SDK", "gosdk"}, {"TypeScript", "client-v2.mjs"}} {
+		t.Run(c.name, func(t *testing.T) { // which checks who calls
+			watchPageless(t, w, own, idp, func(way way) loginResult { return usePageless(c.program)(t, own, w, way) }, newPagelessWay(t, w, own, idp, nil, c.name, assertionWay))
+		})
+	}
+
+	logs := map[string]string{}
+	for _, r := range w.Replicas {
+		logs[r.Name] = w.Logs.Text(r.Name)
+		for _, found := range w.Secrets.In(logs[r.Name]) {
+			t.Errorf("a log holds a %s", found)
+		}
+	}
+	people := map[string]int{}
+	for _, login := range listLogins(t, logs).Logins {
+		people[login.Subject]++
+	}
+	if len(people) != 1 || people[""] > 0 {
+		t.Errorf("logins by pseudonym: %v, want one", people)
+	}
+	for _, n := range people {
+		if n < 4 {
+			t.Errorf("%d logins in the log: that of the page, and one for each assertion", n)
+		}
+	}
 }
 
 // usePageless is useSDK for a client that shows no page.
@@ -325,8 +419,7 @@ func installMcpdoAtWork(t *testing.T, s site, way way) *installation {
 		}
 	}
 	p.use = func() bool {
-		// or the daemon would go on with what it has
-		defer func() { p.attend(do("daemon", "stop"), nil) }()
+		defer p.stopDaemon(do) // which would go on with what it has
 		return p.ends(do("connect", "mcp"), "") && p.calls(do("@mcp", "tools/call", "whoami"))
 	}
 	p.login = func() bool {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -692,7 +693,7 @@ func installMcpdo(t *testing.T, s site, way way) *installation {
 	p.write("mcp.json", string(catalog))
 	p.use = func() bool {
 		asked := len(p.asked)
-		defer func() { p.attend(do("daemon", "stop"), nil) }()
+		defer p.stopDaemon(do)
 		ok := p.ends(do("connect", "mcp"), "")
 		if len(p.asked) > asked {
 			ok = p.ends(do("connections/show", "@mcp"), "")
@@ -701,6 +702,21 @@ func installMcpdo(t *testing.T, s site, way way) *installation {
 	}
 	p.login = p.use
 	return p
+}
+
+// stopDaemon ends mcpdo's daemon. The command comes back before the daemon is gone, and the next
+// one would meet it at its end.
+func (p *installation) stopDaemon(do func(...string) *rig.Process) {
+	p.t.Helper()
+	p.attend(do("daemon", "stop"), nil)
+	rig.WaitFor(p.t, "mcpdo's daemon to be gone", func() error {
+		conn, err := net.Dial("unix", filepath.Join(p.home, ".mcp-inspector", "mcpdod.sock"))
+		if err != nil {
+			return nil
+		}
+		conn.Close()
+		return errors.New("it listens")
+	})
 }
 
 const codex = "node_modules/codex-linux-*/vendor/*/bin/codex"

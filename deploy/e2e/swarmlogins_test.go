@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/contract"
@@ -59,7 +60,7 @@ func (s *swarm) checkLogins() {
 			}
 		}
 	}
-	list := s.loginsOf(logs)
+	list := listLogins(s.t, logs)
 	differ := s.compareLogins(list, standings, unanswered)
 	s.t.Logf("mcpbouncer logins: %d events that contradict each other by %d s, %d logins; of those of the answers %v", list.Events, list.Apart, len(list.Logins), count)
 	for i, text := range differ {
@@ -69,7 +70,7 @@ func (s *swarm) checkLogins() {
 		}
 		s.t.Errorf("logins: %s", text)
 	}
-	for i, o := range s.loginsOf(map[string]string{"": compose(logs)}).Logins {
+	for i, o := range listLogins(s.t, map[string]string{"": compose(logs)}).Logins {
 		if i >= len(list.Logins) || o != list.Logins[i] {
 			s.t.Errorf("the logs in one, as docker compose logs writes them, give %+v instead of %+v", o, list.Logins[min(i, len(list.Logins)-1)])
 		}
@@ -111,7 +112,7 @@ func (s *swarm) checkLogins() {
 		}
 		edited := maps.Clone(logs)
 		plant.edit(edited, login)
-		if found := s.compareLogins(s.loginsOf(edited), standings, unanswered); !slices.ContainsFunc(found, func(text string) bool { return strings.HasPrefix(text, login) }) {
+		if found := s.compareLogins(listLogins(s.t, edited), standings, unanswered); !slices.ContainsFunc(found, func(text string) bool { return strings.HasPrefix(text, login) }) {
 			s.t.Errorf("%s, and nothing notices it: %q", plant.what, found)
 		}
 	}
@@ -166,23 +167,24 @@ func (s *swarm) compareLogins(list loginsList, standings map[*rig.Tenant]map[str
 	return differ
 }
 
-// loginsOf runs the command over logs, each in a file of its own.
-func (s *swarm) loginsOf(logs map[string]string) (list loginsList) {
-	dir := s.t.TempDir()
+// listLogins runs the command over logs, each in a file of its own.
+func listLogins(t *testing.T, logs map[string]string) (list loginsList) {
+	t.Helper()
+	dir := t.TempDir()
 	args := []string{"logins", "--all", "--json"}
 	for i, name := range slices.Sorted(maps.Keys(logs)) {
 		file := filepath.Join(dir, fmt.Sprint(i, ".log"))
 		if err := os.WriteFile(file, []byte(logs[name]), 0o600); err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 		args = append(args, file)
 	}
-	out, err := exec.Command(rig.Tool(s.t, "mcpbouncer"), args...).Output()
+	out, err := exec.Command(rig.Tool(t, "mcpbouncer"), args...).Output()
 	if err == nil {
 		err = json.Unmarshal(out, &list)
 	}
 	if err != nil {
-		s.t.Fatalf("mcpbouncer %q: %v\n%.1000s", args, err, out)
+		t.Fatalf("mcpbouncer %q: %v\n%.1000s", args, err, out)
 	}
 	return list
 }

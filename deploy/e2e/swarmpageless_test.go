@@ -133,5 +133,5 @@ func (p *swarmPageless) forged() {
 }
 
 func bearerForm(jwt string) url.Values {
-	return url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {jwt}}
+	return url.Values{"grant_type": {jwtBearer}, "assertion": {jwt}}
 }

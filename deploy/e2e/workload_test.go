@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +79,7 @@ func TestWorkloadsComeInThroughTraefik(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Secrets.Add("workload's token", token)
-		return tn.Client().Token(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {token}})
+		return tn.Client().Token(bearerForm(token))
 	}
 	for _, c := range []struct {
 		tn     *rig.Tenant

@@ -18,7 +18,7 @@ await application({
     // The SDK has no provider for workloads. This one takes any assertion.
     if (grant === 'workload') return new CrossAppAccessProvider({ clientId, expectedIssuer, assertion: async () => assertion });
     if (grant === 'id-jag') {
-      return new CrossAppAccessProvider({
+      const provider = new CrossAppAccessProvider({
         clientId, clientSecret, expectedIssuer,
         assertion: async ({ authorizationServerUrl: audience, resourceUrl: resource, scope, fetchFn }) => {
           const { issuer: idpUrl, tokenEndpoint, ...known } = enterprise;
@@ -27,6 +27,9 @@ await application({
           return (await answer).jwtAuthGrant;
         },
       });
+      // The SDK's provider knows secrets only. Where there is a key, the application proves that.
+      if (key) provider.addClientAuthentication = createPrivateKeyJwtAuth({ issuer: clientId, subject: clientId, privateKey: key, alg: key.alg });
+      return provider;
     }
     return key ? new PrivateKeyJwtProvider({ clientId, privateKey: key, algorithm: key.alg, expectedIssuer })
       : new ClientCredentialsProvider({ clientId, clientSecret, expectedIssuer });
