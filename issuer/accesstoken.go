@@ -5,8 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"net/http"
 	"slices"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -27,11 +32,17 @@ type accessTokenClaims struct {
 	Login     string   `json:"sid"` // the login, as the log names it
 	// AuthTime is the time of the login, however often it was refreshed (RFC 9068 §2.2.1).
 	AuthTime int64 `json:"auth_time"`
+	// Confirmation is the key that whoever presents the token must prove (RFC 9449 §6.1).
+	Confirmation *confirmation `json:"cnf,omitempty"`
 
 	// These are only what the tenant's identity headers ask for.
 	Email  string   `json:"email,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+}
+
+type confirmation struct {
+	Thumbprint string `json:"jkt"` // RFC 7638, SHA-256
 }
 
 type accessToken struct {
@@ -57,6 +68,9 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
 		Expires: expires.Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
 		ID: id, ClientID: c.id, Scope: scope, Login: g.loginID(), AuthTime: g.Born,
+	}
+	if c.thumbprint != "" {
+		claims.Confirmation = &confirmation{c.thumbprint}
 	}
 	if slices.Contains(t.IdentityClaims, "email") {
 		claims.Email = g.Identity.Email
@@ -117,7 +131,11 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 		stage = metrics.Refreshed
 	}
 	s.Metrics.Stage(t.Resource, c.product(), stage)
-	return tokenResponse{AccessToken: at.text, TokenType: "Bearer", ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
+	kind := "Bearer"
+	if c.thumbprint != "" {
+		kind = "DPoP" // RFC 9449 §5
+	}
+	return tokenResponse{AccessToken: at.text, TokenType: kind, ExpiresIn: int64(at.life / time.Second), Scope: scope, RefreshToken: r.token}, nil
 }
 
 // recordToken says with each token what is needed to tell later who is logged in.
@@ -144,6 +162,9 @@ func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, sco
 	if r.repeated {
 		facts = append(facts, "repeated", true)
 	}
+	if c.thumbprint != "" {
+		facts = append(facts, "jkt", c.thumbprint)
+	}
 	s.record(event, about{tenant: t, client: c.id, request: r.request, subject: r.Identity.Subject, login: r.loginID()}, facts...)
 }
 
@@ -154,4 +175,60 @@ type tokenResponse struct {
 	ExpiresIn    int64  `json:"expires_in"`
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope"`
+}
+
+const (
+	// backendAssertionType keeps an assertion from passing for an access token, and an access token
+	// from passing for an assertion (RFC 8725 §3.11).
+	backendAssertionType = "mcp-assertion+jwt"
+	backendAssertionLife = 5 * time.Minute
+)
+
+// backendAssertion is for an MCP server that verifies who calls instead of trusting a header: it
+// says what the access token says, signed for this server. The server never gets the access token
+// itself, with which it could call in the person's name.
+type backendAssertion struct {
+	Assertion string `json:"assertion"`
+	ExpiresIn int64  `json:"expires_in"`
+}
+
+// assertToBackend makes an assertion for the plugin from an access token of this tenant. The plugin
+// has verified the token, but nothing here relies on that.
+func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tenant) error {
+	form, err := tokenForm(r)
+	if err != nil {
+		return err
+	}
+	claims, err := s.verifyAccessToken(t, form.Get("access_token"))
+	if err != nil {
+		return invalidGrant("the access token is not one of this server, or too old").because(err)
+	}
+	now := s.Now()
+	expires := min(now.Add(backendAssertionLife).Unix(), claims.Expires)
+	claims.Audience, claims.IssuedAt, claims.NotBefore, claims.Expires = []string{t.PublicURL}, now.Unix(), now.Unix(), expires
+	claims.ID = base64.RawURLEncoding.EncodeToString(randomBytes(16))
+	claims.Confirmation = nil // the MCP server gets no proof, and must not ask for one
+	writeJSON(w, http.StatusOK, backendAssertion{s.sign(t, backendAssertionType, claims), expires - now.Unix()})
+	return nil
+}
+
+// verifyAccessToken applies RFC 9068 §4 to our own tokens. It does not look into the deny document:
+// the plugin does at each request.
+func (s *Issuer) verifyAccessToken(t *tenant, text string) (claims accessTokenClaims, err error) {
+	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil || len(token.Headers) != 1 || token.Headers[0].ExtraHeaders[jose.HeaderType] != accessTokenType {
+		return claims, errors.New("access_token: not a JWT of its type")
+	}
+	keys := s.Ring.VerificationKeys(t.id, s.Schedule, s.Now())
+	i := slices.IndexFunc(keys, func(key ed25519.PublicKey) bool { return keyID(key) == token.Headers[0].KeyID })
+	if i < 0 {
+		return claims, errors.New("access_token: signed with no key of this server")
+	}
+	if err := token.Claims(keys[i], &claims); err != nil {
+		return claims, errors.New("access_token: the signature is wrong")
+	}
+	if claims.Issuer != t.PublicURL || !slices.Contains(claims.Audience, t.Audience) || s.Now().Unix() >= claims.Expires {
+		return claims, errors.New("access_token: of another server, or expired")
+	}
+	return claims, nil
 }

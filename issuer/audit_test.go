@@ -72,6 +72,10 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 	lasting := all(token, fields{"refresh_until": some{}, "ends": some{}})
 	refused := all(where, fields{"endpoint": "/oauth/token", "remote": "192.0.2.7", "status": 400.0, "error": "invalid_grant", "description": some{}, "cause": some{}})
 	refresh := func(a *app, token string) reply { return a.token(a.refreshment(token)) }
+	proves := func(w *world, a *app) *app { // the same client, from now on with a key
+		w.relabel(func(l *labels) { l.DPoP = "accept" })
+		return a.by(newProver("ES256", w.clock.Now))
+	}
 	happened, optional := map[string]bool{}, map[string]bool{}
 	for _, c := range []struct {
 		event, level string
@@ -157,6 +161,21 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 			w.clock.Add(time.Minute)
 			refresh(a, token).wants(t, 400, "invalid_grant")
 		}, all(refused, who)},
+		{"login.refreshed", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
+			a = proves(w, a)
+			refresh(a, a.login().text("refresh_token")).wants(t, 200, "")
+		}, all(where, who, lasting, fields{"grant": "refresh_token", "jkt": some{}})},
+		{"proof.refused", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
+			proves(w, a)
+			r := a.tokenRequest(a.refreshment("x"))
+			r.Header.Set("DPoP", "x")
+			w.do(r).wants(t, 400, "invalid_dpop_proof")
+		}, all(refused, fields{"client": some{}, "error": "invalid_dpop_proof"})},
+		{"binding.broken", "WARN", func(t *testing.T, w *world, _ denyFile, a *app) {
+			refresh(a, proves(w, a).login().text("refresh_token")).wants(t, 400, "invalid_dpop_proof")
+		}, all(refused, who, fields{"error": "invalid_dpop_proof"})},
+		{"nonce.asked", "DEBUG", func(_ *testing.T, w *world, _ denyFile, a *app) { proves(w, a).login() },
+			all(refused, fields{"client": some{}, "error": "use_dpop_nonce"})},
 		{"request.refused", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
 			token := a.login().text("refresh_token")
 			w.clock.Add(15 * 24 * time.Hour)

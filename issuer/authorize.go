@@ -145,6 +145,11 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if req.Resource, ok = t.matchResource(present(query["resource"])); !ok {
 		return c, req, redirected("invalid_target", "resource is not served here")
 	}
+	if jkt := query.Get("dpop_jkt"); jkt != "" && t.DPoP != dpopOff {
+		if req.Thumbprint = decodeThumbprint(jkt); req.Thumbprint == nil {
+			return c, req, redirected("invalid_request", "dpop_jkt must be a SHA-256 thumbprint in base64url")
+		}
+	}
 	if query.Get("prompt") == "none" { // OpenID Connect Core §3.1.2.6: consent is always asked
 		return c, req, redirected("consent_required", "consent cannot be given without asking")
 	}

@@ -65,7 +65,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
-		Seed: login.Seed, UpstreamCode: packed.Text(upstreamCode), KeyRequired: req.KeyRequired,
+		Seed: login.Seed, UpstreamCode: packed.Text(upstreamCode), KeyRequired: req.KeyRequired, Thumbprint: req.Thumbprint,
 	}
 	mark := codeKey(t, upstreamCode)
 	done, err := s.redeeming.turn(r.Context(), mark)

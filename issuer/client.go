@@ -34,6 +34,8 @@ type client struct {
 	registration
 	id     string
 	proved bool // with private_key_jwt, in this request
+	// thumbprint is that of the key which this request proves (proven); empty: none.
+	thumbprint string
 
 	// binding is what its refresh tokens are bound to (refreshContext). It is set where the client
 	// has proved itself.
@@ -49,6 +51,12 @@ func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "h
 // keyRequired says whether the client must authenticate with its key. It is decided when consent is
 // asked and stays so for this login, whatever the document says later.
 func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }
+
+// public says whether the client has proved nothing in this request but that it knows its
+// client_id.
+func (c client) public() bool {
+	return c.AuthMethod == authNone || c.AuthMethod == authPrivateKeyJWT && !c.proved
+}
 
 // product is the client's in the metrics.
 func (c client) product() string {

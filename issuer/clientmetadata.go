@@ -33,6 +33,7 @@ type metadataDocument struct {
 	JWKSURI       string          `json:"jwks_uri"`
 	ClientSecret  *string         `json:"client_secret"`
 	SecretExpires *json.Number    `json:"client_secret_expires_at"`
+	DPoPBound     json.RawMessage `json:"dpop_bound_access_tokens"` // of whatever type
 }
 
 // checkDocumentURL applies §3 of the draft to the raw text: url.Parse forgives what a string
@@ -77,7 +78,7 @@ func parseDocument(clientID string, body []byte) (registration, error) {
 	if len(doc.RedirectURIs) > documentURIs {
 		return registration{}, fmt.Errorf("redirect_uris: at most %d", documentURIs)
 	}
-	reg, _, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName}, nil, documentURIs)
+	reg, _, err := newRegistration(ClientMetadata{RedirectURIs: doc.RedirectURIs, TokenEndpointAuthMethod: "none", ClientName: doc.ClientName, DPoPBound: string(doc.DPoPBound) == "true"}, nil, documentURIs)
 	if err != nil {
 		return registration{}, err
 	}

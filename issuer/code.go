@@ -32,6 +32,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if code.KeyRequired && !c.proved {
 		return tokenResponse{}, errKeyMissing
 	}
+	if err := c.holds(t, code.Thumbprint); err != nil { // RFC 9449 §10
+		return tokenResponse{}, err
+	}
 	// OAuth 2.1 §4.1.3 no longer asks for redirect_uri here. A client that sends it must send the
 	// same.
 	if uri := form.Get("redirect_uri"); uri != "" && !redirecturi.Same(uri, code.RedirectURI) {
@@ -71,6 +74,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
 	g := grant{Identity: who, Scope: code.Scope, Resource: code.Resource, Login: [16]byte(randomBytes(16)), Born: min(sealedAt.Unix(), s.Now().Unix()), KeyRequired: c.proved}
+	g.bind(c)
 	if c.interchangeable() {
 		g.Client, _ = base64.RawURLEncoding.DecodeString(sealing.Fingerprint(c.id))
 	}
@@ -384,11 +388,6 @@ func (code authorizationCode) mark(t *tenant) (mark replay.Key) {
 	copy(mark[:], code.Mark)
 	return mark
 }
-
-// The guard remembers a code for longer than any replica accepts it: the login's cookie, a skew
-// longer and from a replica that is a skew ahead; then our code, which it is wrapped in, and its
-// skew. A CodeLife that is shorter does not compile.
-const _ = uint64(replay.CodeLife - (cookieLife + time.Minute + 3*sealing.Skew))
 
 func codeKey(t *tenant, upstreamCode string) replay.Key {
 	return sealing.ReplayMark(t.id, "code", upstreamCode)

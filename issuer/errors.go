@@ -144,6 +144,12 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		event = audit.RequestDenied
 	case errors.Is(e, errNotAdmitted), errors.Is(e, errWithheld):
 		event = audit.PersonRefused
+	case errors.Is(e, errBinding):
+		event = audit.BindingBroken
+	case errors.Is(e, errProof):
+		event = audit.ProofRefused
+	case e.Code == "use_dpop_nonce":
+		event = audit.NonceAsked
 	}
 	endpoint := r.URL.Path
 	if e.Code == "not_found" {
@@ -170,7 +176,7 @@ func refusalCause(e *Error) string {
 		kind error
 		word string
 	}{
-		{errDenied, "denied"}, {errClientNotAllowed, "client_not_allowed"}, {errWithheld, "scope_withheld"}, {errNotAdmitted, "not_admitted"},
+		{errDenied, "denied"}, {errClientNotAllowed, "client_not_allowed"}, {errWithheld, "scope_withheld"}, {errNotAdmitted, "not_admitted"}, {errBinding, "binding_broken"},
 		{provider.ErrOurFault, "provider_refuses_us"}, {provider.ErrSetUp, "provider_set_up"}, {provider.ErrAway, "provider_away"},
 		{provider.ErrRefused, "provider_answer"}, {provider.ErrEnded, "provider_ended"},
 		{clientdoc.ErrUnreadable, "document_unreadable"}, {clientdoc.ErrWithdrawn, "document_withdrawn"},

@@ -20,6 +20,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -66,6 +67,9 @@ func (s *Issuer) openHop(value string, late bool) (openedHop, error) {
 		var r *refusal
 		errors.As(err, &r)
 		return openedHop{}, r.sealFor(hop)
+	}
+	if t.DPoP != dpopOff {
+		t.nonces = dpop.NewNonces(s.Ring.DPoPNonceKeys(hop, t.PublicURL)...)
 	}
 	if age > hopDrift+hopReuse || age < -hopDrift {
 		s.warnOfDrift(age)

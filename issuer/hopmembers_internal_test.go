@@ -94,6 +94,7 @@ func pageRows(t *testing.T) []string {
 }
 
 var (
+	initials      = strings.NewReplacer("Mcp", "MCP", "Dpop", "DPoP")
 	memberComment = regexp.MustCompile(`^(\w+) (?:is|are) (.+\.)$`)
 	pageName      = regexp.MustCompile(`docs/([a-z-]+\.md)`)
 	pageTypes     = map[string]string{"string": "string", "[]string": "array of strings", "uint32": "32-bit number", "int64": "number"}
@@ -153,7 +154,7 @@ func TestHopMembersOfTheKit(t *testing.T) {
 		if kind != "string" && standard != "`[]`" && standard != "`0`" {
 			sent = ` sent:"always"`
 		}
-		fmt.Fprintf(&b, "%s %s `json:%q%s`\n", strings.Replace(strings.ToUpper(name[:1])+name[1:], "Mcp", "MCP", 1), kitTypes[kind], name, sent)
+		fmt.Fprintf(&b, "%s %s `json:%q%s`\n", initials.Replace(strings.ToUpper(name[:1])+name[1:]), kitTypes[kind], name, sent)
 		members++
 	}
 	want, err := format.Source([]byte(b.String() + "}\n"))

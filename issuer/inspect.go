@@ -127,6 +127,9 @@ func (s *Issuer) inspectClient(t *tenant, value string) (i Inspection, err error
 		method = authMethods[c.AuthMethod]
 	}
 	i.Facts = append(i.Facts, Fact{Name: "authentication", Value: method, Meaning: "token_endpoint_auth_method"}, Fact{Name: "name", Value: orNone(c.Name), Meaning: "what people are shown"})
+	if c.DPoPBound {
+		i.Facts = append(i.Facts, Fact{Name: "DPoP", Value: "always", Meaning: "dpop_bound_access_tokens: it gets no token without a proof of a key"})
+	}
 	return i, nil
 }
 
@@ -164,6 +167,7 @@ func (s *Issuer) inspectRefresh(t *tenant, clientID, value string) (Inspection, 
 	if g.KeyRequired {
 		facts = append(facts, Fact{Name: "key required", Value: "yes", Meaning: "the client must refresh with private_key_jwt"})
 	}
+	facts = append(facts, boundTo(g.Thumbprint)...)
 	if g.Client != nil {
 		facts = append(facts, Fact{Name: "client", Value: base64.RawURLEncoding.EncodeToString(g.Client), Meaning: "fingerprint of the client_id that the login began with"})
 	}
@@ -194,7 +198,7 @@ func (req authorizationRequest) facts() []Fact {
 	if req.KeyRequired {
 		facts = append(facts, Fact{Name: "key required", Value: "yes", Meaning: "the client must prove itself with private_key_jwt"})
 	}
-	return facts
+	return append(facts, boundTo(req.Thumbprint)...)
 }
 
 func (login loginInProgress) facts() []Fact {
@@ -211,10 +215,19 @@ func (code authorizationCode) facts() []Fact {
 	if code.KeyRequired {
 		facts = append(facts, Fact{Name: "key required", Value: "yes", Meaning: "the client must redeem it with private_key_jwt"})
 	}
+	facts = append(facts, boundTo(code.Thumbprint)...)
 	if code.Identity == nil {
 		return append(facts, Fact{Name: "provider's code", Value: Masked(string(code.UpstreamCode)), Meaning: "is redeemed together with this code"})
 	}
 	return append(append(facts, Fact{Name: "provider's code", Value: "redeemed by the callback"}), code.Identity.facts()...)
+}
+
+// boundTo is the fact that a value is bound to a key; none if it is not.
+func boundTo(thumbprint []byte) []Fact {
+	if thumbprint == nil {
+		return nil
+	}
+	return []Fact{{Name: "jkt", Value: base64.RawURLEncoding.EncodeToString(thumbprint), Meaning: "thumbprint (RFC 7638) of the key that its client must prove with DPoP"}}
 }
 
 func (who identity) facts() []Fact {

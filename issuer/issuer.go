@@ -21,6 +21,7 @@
 //	    authorization_code                       code.go        RFC 6749 §4.1.3
 //	    refresh_token                            refresh.go     RFC 6749 §6
 //	    client_credentials                       machine.go     RFC 6749 §4.4
+//	    and the client's proof of a key          dpop.go        RFC 9449 §5
 //	/oauth/revoke                                revoke.go      RFC 7009
 //	/healthz                                     operator.go    no hop header needed
 //
@@ -28,8 +29,7 @@
 //
 //	/hop/deny                                    denied.go      whom the operator has shut out
 //	/hop/token                                   machine.go     an access token for a bearer key
-//	/hop/assertion                               backendassertion.go
-//	                                                            a JWT for the MCP server
+//	/hop/assertion                               accesstoken.go  a JWT for the MCP server
 //
 // docs/flow.md tells one login step by step.
 package issuer

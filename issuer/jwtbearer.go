@@ -28,7 +28,7 @@ const (
 // (§4.4.3).
 func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Values) (tokenResponse, error) {
 	none := func(why error) (tokenResponse, error) { return tokenResponse{}, why }
-	if c.AuthMethod == authNone || c.AuthMethod == authPrivateKeyJWT && !c.proved {
+	if c.public() {
 		// Whoever finds an assertion could bring it, if the client did not prove itself (§4.4).
 		return none(badRequest("unauthorized_client", "this grant_type is for clients that prove themselves, with a secret or a key"))
 	}
@@ -89,8 +89,9 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 
 // workload redeems the JWT of a machine (RFC 7523 §2.1): a job of a CI system or a service account
 // gets an access token for what its issuer says it is, and needs no secret. The client is not
-// authenticated: the JWT is all that it has (§3.1).
-func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values) (tokenResponse, error) {
+// authenticated: the JWT is all that it has (§3.1). thumbprint is that of the key that the request
+// proves; empty: none.
+func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values, thumbprint string) (tokenResponse, error) {
 	none := func(why error) (tokenResponse, error) { return tokenResponse{}, why }
 	raw := form.Get("assertion")
 	iss, err := provider.WorkloadIssuer(raw)
@@ -143,7 +144,7 @@ func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values) (toke
 		// One login for as long as the issuer names it so: what ends that login ends the workload.
 		Login: [16]byte(hash[:16]), Born: s.Now().Unix(),
 	}
-	c := client{id: workloadClient + iss}
+	c := client{id: workloadClient + iss, thumbprint: thumbprint}
 	if err := s.clientDenied(ctx, c.id); err != nil {
 		return none(ofClient(c.id, err))
 	}

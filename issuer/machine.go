@@ -159,6 +159,9 @@ func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) 
 	if err != nil {
 		return err
 	}
+	if t.DPoP == dpopRequire {
+		return invalidGrant("this server takes no bearer keys").because(errors.New("the label dpop is require, so nothing that works as a copy is taken: use a client of client_credentials that sends proofs, or set dpop to accept"))
+	}
 	payload, made, err := s.Ring.Open(sealing.KindBearer, t.id, "", form.Get("key"), s.Now())
 	var key bearerKey
 	if err != nil || payloadDecoding.Unmarshal(payload, &key) != nil || key.Subject == "" {

@@ -51,6 +51,8 @@ type serverMetadata struct {
 	MetadataDocuments        bool                      `json:"client_id_metadata_document_supported"`
 	SubjectTypes             []string                  `json:"subject_types_supported"`
 	IDTokenSigningAlgs       []string                  `json:"id_token_signing_alg_values_supported"`
+	// RFC 9449 §5.1
+	DPoPSigningAlgs []string `json:"dpop_signing_alg_values_supported,omitempty"`
 	// Left out, it would mean true.
 	RequestURI bool `json:"request_uri_parameter_supported"`
 }
@@ -116,6 +118,7 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			SubjectTypes:             []string{"public"},
 			// OpenID Discovery requires the member, although no id_token is issued.
 			IDTokenSigningAlgs: []string{"EdDSA"},
+			DPoPSigningAlgs:    t.proofAlgorithms(),
 		}
 		if t.Registration == registrationOpen {
 			m.RegistrationEndpoint = t.PublicURL + "/oauth/register"
@@ -145,6 +148,8 @@ type resourceMetadata struct {
 	ScopesSupported      []string `json:"scopes_supported,omitempty"`
 	BearerMethods        []string `json:"bearer_methods_supported"`
 	ResourceName         string   `json:"resource_name"`
+	DPoPSigningAlgs      []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	DPoPRequired         bool     `json:"dpop_bound_access_tokens_required,omitempty"`
 }
 
 // protectedResource describes the MCP endpoint that the path names. Clients compare `resource` with
@@ -162,7 +167,9 @@ func (s *Issuer) protectedResource(w http.ResponseWriter, r *http.Request, t *te
 			ScopesSupported:      t.advertisedAtTheResource(),
 			BearerMethods:        []string{"header"},
 			// For people; parseTenant has made it Resource where the label is not set.
-			ResourceName: t.DisplayName,
+			ResourceName:    t.DisplayName,
+			DPoPSigningAlgs: t.proofAlgorithms(),
+			DPoPRequired:    t.DPoP == dpopRequire,
 		}))
 	}))
 	return nil

@@ -154,6 +154,19 @@ func TestMetricsAllHappen(t *testing.T) {
 		"invalid_client_metadata": func(m *measured) {
 			m.do(newRequest(m.t, "POST", m.base+"/oauth/register", "application/json", `{"redirect_uris":1}`)).wants(m.t, 400, "invalid_client_metadata")
 		},
+		"invalid_dpop_proof": func(m *measured) {
+			m.relabel(func(l *labels) { l.DPoP = "require" })
+			m.bad(m.refreshment("x"), 400, "invalid_dpop_proof")
+		},
+		"use_dpop_nonce": func(m *measured) {
+			m.relabel(func(l *labels) { l.DPoP = "accept" })
+			m.do(m.proving("ES256").tokenRequest(m.refreshment("x"))).wants(m.t, 400, "use_dpop_nonce")
+		},
+		"binding_broken": func(m *measured) {
+			m.relabel(func(l *labels) { l.DPoP = "accept" })
+			token := m.proving("ES256").login().text("refresh_token")
+			m.by(nil).token(m.refreshment(token)).wants(m.t, 400, "invalid_dpop_proof")
+		},
 		"unauthorized_client":    func(m *measured) { m.bad(clientCredentials, 400, "unauthorized_client") },
 		"unsupported_grant_type": func(m *measured) { m.bad(url.Values{"grant_type": {"password"}}, 400, "unsupported_grant_type") },
 		"unsupported_token_type": func(m *measured) {

@@ -16,6 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -247,6 +248,11 @@ const (
 	// maxExpired is how many cookies one answer takes back: the header must not get too long.
 	maxExpired = 20
 )
+
+// The guard remembers a code for longer than any replica accepts it: the login's cookie, a skew
+// longer and from a replica that is a skew ahead; then our code, which it is wrapped in, and its
+// skew. A CodeLife that is shorter does not compile.
+const _ = uint64(replay.CodeLife - (cookieLife + time.Minute + 3*sealing.Skew))
 
 // cookieTag returns the part of an id that names its cookie.
 func cookieTag(id string) string { return id[:min(6, len(id))] }

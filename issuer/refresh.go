@@ -84,6 +84,8 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	// A login that began without a key is bound from here on, if the client has one now.
+	g.bind(c)
 	resource, err := t.narrowResource(form, g.Resource)
 	if err != nil {
 		return tokenResponse{}, err
@@ -114,6 +116,11 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	// The answer may be one that another request got with the same refresh token, when it was not
+	// bound yet: what that request got is for whoever holds its key.
+	if err := c.holds(t, next.Thumbprint); err != nil {
+		return tokenResponse{}, err
+	}
 	if due && t.breaks(next.Identity) == nil {
 		if err := t.takenBack(g, next.grant); err != nil {
 			return tokenResponse{}, err
@@ -139,6 +146,11 @@ func (s *Issuer) openAlive(t *tenant, c client, presented string) (grant, error)
 	}
 	if g.KeyRequired && !c.proved {
 		return g, errKeyMissing
+	}
+	// Before anything moves: a thief without the key uses nothing up, and is not taken for the
+	// client that comes a second time.
+	if err := c.holds(t, g.Thumbprint); err != nil {
+		return g, err
 	}
 	now := s.Now()
 	if now.After(time.Unix(g.Born, 0).Add(s.loginLife(g))) {

@@ -25,6 +25,8 @@ type ClientMetadata struct {
 	RedirectURIs            []string `json:"redirect_uris"`
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
 	ClientName              string   `json:"client_name"`
+	// DPoPBound says that the client proves a key in all of its token requests (RFC 9449 §5.2).
+	DPoPBound bool `json:"dpop_bound_access_tokens"`
 }
 
 // ClientInformation answers a registration (RFC 7591 §3.2.1) with what was registered, which may be
@@ -40,6 +42,7 @@ type ClientInformation struct {
 	ResponseTypes           []string `json:"response_types"`
 	ClientName              string   `json:"client_name,omitempty"`
 	Scope                   string   `json:"scope,omitempty"`
+	DPoPBound               bool     `json:"dpop_bound_access_tokens,omitempty"`
 }
 
 // register seals a registration into its client_id. Nothing is stored, so nobody can fill anything
@@ -60,6 +63,9 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	// go-jose's decoder: exact member names, no repeated ones.
 	if err := json.Unmarshal(body, &metadata); err != nil {
 		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
+	}
+	if t.DPoP == dpopOff { // a member that means nothing here
+		metadata.DPoPBound = false
 	}
 	info, reg, err := registerClient(s.Ring, t.id, t.PrivateRedirectURIs, metadata, false, s.Now())
 	if err != nil {
@@ -106,7 +112,7 @@ func registerClient(ring *sealing.Ring, tenant sealing.TenantID, private []strin
 		ClientID: id, ClientIDIssuedAt: now.Unix(),
 		RedirectURIs: accepted, TokenEndpointAuthMethod: authMethods[reg.AuthMethod],
 		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
-		ClientName: reg.Name,
+		ClientName: reg.Name, DPoPBound: reg.DPoPBound,
 	}
 	if secret != "" {
 		info.ClientSecret, info.ClientSecretExpiresAt = secret, new(int64)
@@ -169,6 +175,6 @@ func newRegistration(m ClientMetadata, private []string, most int) (reg registra
 	default:
 		return reg, nil, invalidClientMetadata("token_endpoint_auth_method: must be one of " + strings.Join(registrable, ", "))
 	}
-	reg.Name = names.Displayed(m.ClientName)
+	reg.Name, reg.DPoPBound = names.Displayed(m.ClientName), m.DPoPBound
 	return reg, accepted, nil
 }

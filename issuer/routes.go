@@ -97,6 +97,9 @@ func (s *Issuer) behindHop(rt route, fail func(http.ResponseWriter, *http.Reques
 		if rt.cors {
 			h["Access-Control-Allow-Origin"] = anyOrigin
 			h["Access-Control-Expose-Headers"] = exposedHeaders
+			if t.DPoP != dpopOff {
+				h["Access-Control-Expose-Headers"] = exposedWithNonce
+			}
 		}
 		switch {
 		case rt.method == "": // there is nothing here to have a method
@@ -168,8 +171,10 @@ var (
 	varyByHop      = []string{hopHeader}
 	anyOrigin      = []string{"*"} // no cookie counts there, so no origin is special
 	exposedHeaders = []string{"WWW-Authenticate"}
-	refusedHop     = []string{"refused"}
-	unboundMark    = []string{UnboundMark}
+	// RFC 9449 §8: a client in a browser must read the nonce.
+	exposedWithNonce = []string{"WWW-Authenticate, DPoP-Nonce"}
+	refusedHop       = []string{"refused"}
+	unboundMark      = []string{UnboundMark}
 )
 
 // tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL

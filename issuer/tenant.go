@@ -13,6 +13,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/workloadrule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -135,7 +136,8 @@ type tenant struct {
 	allScopes  []string // grantable()
 	claimNeeds provider.Needs
 	provider   provider.Client
-	traceID    string // of the request, where it is traced
+	traceID    string       // of the request, where it is traced
+	nonces     *dpop.Nonces // of proofs; nil while the label dpop is off
 
 	prepared *prepared
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
 )
 
 // grantTypes are what grant_type may be. The metadata lists the same.
@@ -23,6 +25,14 @@ func (t *tenant) grantProfiles() []string {
 		return nil
 	}
 	return []string{idJAGProfile}
+}
+
+// proofAlgorithms are what DPoP proofs may be signed with; nil: none are looked at.
+func (t *tenant) proofAlgorithms() []string {
+	if t.DPoP == dpopOff {
+		return nil
+	}
+	return strings.Fields(dpop.Algorithms)
 }
 
 // tokenEndpoint is token for a client that authenticates, and for a workload, which is no client.
@@ -44,7 +54,11 @@ func (s *Issuer) tokenEndpoint(w http.ResponseWriter, r *http.Request, t *tenant
 }
 
 func (s *Issuer) workloadToken(w http.ResponseWriter, r *http.Request, t *tenant, form url.Values) error {
-	resp, err := s.workload(r.Context(), t, form)
+	thumbprint, err := s.proven(w, r, t, client{})
+	if err != nil {
+		return err
+	}
+	resp, err := s.workload(r.Context(), t, form, thumbprint)
 	if err != nil {
 		return err
 	}
@@ -66,6 +80,9 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c clie
 	}
 	var resp tokenResponse
 	var err error
+	if c.thumbprint, err = s.proven(w, r, t, c); err != nil {
+		return err
+	}
 	switch {
 	case grantType == "":
 		err = invalidRequest("grant_type is missing")

@@ -260,6 +260,7 @@ type app struct {
 	verifier     string
 	state        string
 	assertion    func() string // of a client that has a key
+	prover       *prover       // of a client that sends DPoP proofs
 	registration reply
 }
 
@@ -357,12 +358,22 @@ func (a *app) tokenRequest(form url.Values) *http.Request {
 	if a.basic {
 		r.SetBasicAuth(a.id, a.secret)
 	}
+	if a.prover != nil {
+		r.Header.Set("DPoP", a.prover.proof(a.base+"/oauth/token", nil))
+	}
 	return r
 }
 
+// token sends a token request. A client that proves a key comes again when it is told a nonce (RFC
+// 9449 §8).
 func (a *app) token(form url.Values) reply {
 	a.w.t.Helper()
-	return a.w.do(a.tokenRequest(form))
+	r := a.w.do(a.tokenRequest(form))
+	if a.prover != nil && a.prover.learn(r.Header) && r.text("error") == "use_dpop_nonce" {
+		r = a.w.do(a.tokenRequest(form))
+		a.prover.learn(r.Header)
+	}
+	return r
 }
 
 // login runs a whole login, and returns the token response.

@@ -55,6 +55,7 @@ var (
 	seconds  = Field{Name: "seconds", Meaning: "life of the access token"}
 	expires  = Field{Name: "expires", Meaning: "end of the access token"}
 	until    = Field{Name: "refresh_until", Meaning: "until when the new refresh token is accepted if nobody uses it"}
+	jkt      = Field{Name: "jkt", Meaning: "thumbprint of the key that the access token is bound to, where it is", Optional: true}
 	ends     = Field{Name: "ends", Meaning: "from when on the login cannot be refreshed, however often it is used"}
 	because  = Field{Name: "because", Meaning: "the cause in words"}
 	cause    = Field{Name: "cause", Meaning: "the cause in words"}
@@ -101,7 +102,7 @@ var (
 			optional(subject, "with `callback` only"), sub}}
 	TokenIssued = Event{Name: "token.issued", Message: "token issued",
 		Meaning: "A login begins: the client has the first access token.",
-		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends}}
+		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends, jkt}}
 	LoginPresented = Event{Name: "login.presented", Message: "access token presented",
 		Meaning: "A client has come to the MCP server with an access token of this login. A process writes it once for each login, when a plugin tells it.",
 		Fields:  []Field{tenant, issuer, optional(client, "not where the `client_id` is longer than 2,048 characters"), document, login}}
@@ -109,13 +110,13 @@ var (
 		Meaning: "A login goes on with another access token.",
 		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
 			optional(until, "not where the refresh token stays as it is"), ends,
-			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}}}
+			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}, jkt}}
 	MachineAdmitted = Event{Name: "machine.admitted", Message: "token issued",
 		Meaning: "A machine gets an access token: by `client_credentials`, or with a bearer key.",
-		Fields:  []Field{tenant, issuer, client, subject, sub, login, grant, jti, scope, seconds, expires}}
+		Fields:  []Field{tenant, issuer, client, subject, sub, login, grant, jti, scope, seconds, expires, jkt}}
 	AssertionRedeemed = Event{Name: "assertion.redeemed", Message: "token issued",
 		Meaning: "A client gets an access token for a person by an identity assertion, and no refresh token. It is a login of its own, which lasts as long as the token.",
-		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires}}
+		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires, jkt}}
 	LoginEnded = Event{Name: "login.ended", Message: "login ended", Level: slog.LevelWarn,
 		Meaning: "A login is over because of what its refresh token or the provider said. Its last access token lives on until it expires.", Fields: ended}
 	LoginRevoked = Event{Name: "login.revoked", Message: "login ended", Level: slog.LevelWarn,
@@ -132,6 +133,12 @@ var (
 		Meaning: "The deny document refused a client, a redirect host, a login, a person or a key.", Fields: refusal}
 	PersonRefused = Event{Name: "person.refused", Message: "request refused",
 		Meaning: "An access rule refused a person or a workload, or the provider withheld a scope without which nothing can be done. The cause names the label.", Fields: refusal}
+	ProofRefused = Event{Name: "proof.refused", Message: "request refused",
+		Meaning: "A token request came without a DPoP proof that it needs, or with one that is not good. The cause says why.", Fields: refusal}
+	BindingBroken = Event{Name: "binding.broken", Message: "request refused", Level: slog.LevelWarn,
+		Meaning: "A refresh token or code that is bound to a key came without it. Somebody has a copy, or the client has lost its key. Nothing was used up: the login goes on with its key.", Fields: refusal}
+	NonceAsked = Event{Name: "nonce.asked", Message: "request refused", Level: slog.LevelDebug,
+		Meaning: "A DPoP proof came without a nonce, or with an old one. Clients then come again with the nonce of the answer.", Fields: refusal}
 	HopRefused = Event{Name: "hop.refused", Message: "hop header refused", Level: slog.LevelWarn,
 		Meaning: "A request did not come from the plugin, or holds labels that cannot be served. Each cause is written once in 10 seconds.",
 		Fields:  []Field{cause, remote}}
@@ -161,7 +168,8 @@ var (
 func All() []Event {
 	return []Event{
 		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginPresented, LoginRefreshed, LoginBridged,
-		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, AssertionRedeemed, PersonRefused, RequestDenied, RequestRefused, HopRefused,
+		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, AssertionRedeemed, PersonRefused, RequestDenied, ProofRefused, BindingBroken, NonceAsked,
+		RequestRefused, HopRefused,
 		DenyRead, LabelChanged, ResourceMoved, AccessAnnounced, KeyChanged,
 	}
 }

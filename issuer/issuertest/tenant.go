@@ -35,5 +35,5 @@ type Tenant struct {
 	WorkloadIssuers       []string `json:"workloadIssuers"`
 	Registration          string   `json:"registration"`
 	AllowedClients        []string `json:"allowedClients"`
-	Dpop                  string   `json:"dpop"`
+	DPoP                  string   `json:"dpop"`
 }

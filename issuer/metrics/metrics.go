@@ -89,9 +89,10 @@ var Declarations = []Declaration{
 	logins: {"mcpbouncer_logins_total", "counter", "how many logins and clients have come to each stage", []Label{ofTenant, ofClient, atStage}},
 	refusals: {"mcpbouncer_refusals_total", "counter", "requests that the sidecar refused", []Label{ofTenant, atEndpoint, because(
 		"invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target", "invalid_redirect_uri", "invalid_client_metadata",
+		"invalid_dpop_proof", "use_dpop_nonce",
 		"unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "unsupported_token_type", "access_denied", "consent_required",
 		"request_not_supported", "request_uri_not_supported", "registration_not_supported", "not_found", "server_error", "temporarily_unavailable",
-		"denied", "client_not_allowed", "not_admitted", "scope_withheld", "provider_away", "provider_set_up", "provider_refuses_us", "provider_answer", "provider_ended",
+		"denied", "client_not_allowed", "not_admitted", "scope_withheld", "binding_broken", "provider_away", "provider_set_up", "provider_refuses_us", "provider_answer", "provider_ended",
 		"document_unreadable", "document_withdrawn",
 	)}},
 	loginsEnded:      {"mcpbouncer_logins_ended_total", "counter", "logins that ended before their time", []Label{ofTenant, {"cause", []string{"provider", "reused", "revoked"}, true}}},
