@@ -21,8 +21,8 @@ func TestKindsListsEveryKind(t *testing.T) {
 	}
 }
 
-// A key is derived for a header before the header is authenticated, so strangers choose what is
-// cached.
+// A key is derived for a value before the value is authenticated, so strangers choose which. It is
+// cached only if the value opened, and they push no other out.
 func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	if err != nil {
@@ -30,13 +30,29 @@ func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 	}
 	now := time.Unix(1_790_000_000, 0)
 	s := Schedule{Rotation: time.Hour, Overlap: 24 * time.Hour}
-	for i := range 3 * cacheLimit {
-		var tenant TenantID
-		binary.BigEndian.PutUint32(tenant[:], uint32(i))
-		v := r.Seal(KindClient, tenant, "", nil, now.Add(time.Duration(i)*-time.Hour))
-		if _, _, err := r.Open(KindClient, tenant, "other", v, now); err != ErrNotOpened {
+	forged, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		v := forged.Seal(KindClient, TenantID{1}, "", nil, now.Add(time.Duration(i)*-365*24*time.Hour/4))
+		if _, _, err := r.Open(KindClient, TenantID{1}, "other", v, now); err != ErrNotOpened {
 			t.Fatalf("error %v, want ErrNotOpened", err)
 		}
+		if len(r.aeads.m) != 0 {
+			t.Fatal("the key of a forged value is cached")
+		}
+		if i == 0 {
+			continue
+		}
+		if _, _, err := forged.Open(KindClient, TenantID{1}, "", v, now); err != nil || len(forged.aeads.m) == 0 {
+			t.Fatalf("the key of a good value is not cached: %v", err)
+		}
+	}
+	for i := range cacheLimit + 500 {
+		var tenant TenantID
+		binary.BigEndian.PutUint32(tenant[:], uint32(i))
+		r.Seal(KindClient, tenant, "", nil, now)
 		if i%16 == 0 {
 			r.VerificationKeys(tenant, s, now)
 		}

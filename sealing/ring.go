@@ -114,16 +114,28 @@ type cache[K comparable, V any] struct {
 	m  map[K]V
 }
 
-const cacheLimit = 1024
+// cacheLimit is enough for a thousand tenants that are all in use, at about a KB for each key.
+// Strangers who forge values fill none of it. Those who invent hosts do, where publicURL is not
+// set: each host is a tenant.
+const cacheLimit = 16_384
 
 func (c *cache[K, V]) get(k K, derive func() V) V {
-	c.mu.RLock()
-	v, ok := c.m[k]
-	c.mu.RUnlock()
-	if ok {
-		return v
+	v, ok := c.find(k)
+	if !ok {
+		v = derive()
+		c.keep(k, v)
 	}
-	v = derive()
+	return v
+}
+
+func (c *cache[K, V]) find(k K) (V, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	v, ok := c.m[k]
+	return v, ok
+}
+
+func (c *cache[K, V]) keep(k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
@@ -137,5 +149,4 @@ func (c *cache[K, V]) get(k K, derive func() V) V {
 		delete(c.m, other)
 	}
 	c.m[k] = v
-	return v
 }

@@ -51,7 +51,8 @@ func (r *Ring) Seal(kind Kind, tenant TenantID, context string, payload []byte, 
 	out[0] = suite
 	copy(out[1:4], m.id[:])
 	binary.BigEndian.PutUint32(out[4:], uint32(now.Unix()))
-	aead := r.aead(m, kind, tenant, now.Unix())
+	name := nameOf(m, kind, tenant, now)
+	aead := r.aeads.get(name, func() cipher.AEAD { return m.aead(name) })
 	out = aead.Seal(out, nil, payload, additionalData(out[:headerSize], kind, tenant, context))
 	return encodePrefixed(prefix(kind), out)
 }
@@ -73,11 +74,18 @@ func (r *Ring) Open(kind Kind, tenant TenantID, context, value string, now time.
 	if !ok {
 		return nil, time.Time{}, ErrNotOpened
 	}
-	aead := r.aead(m, kind, tenant, issuedAt.Unix())
+	name := nameOf(m, kind, tenant, issuedAt)
+	aead, known := r.aeads.find(name)
+	if !known {
+		aead = m.aead(name)
+	}
 	// The plaintext goes where the ciphertext was: nobody reads that again.
 	payload, err := aead.Open(raw[headerSize:headerSize], nil, raw[headerSize:], additionalData(header, kind, tenant, context))
 	if err != nil {
 		return nil, time.Time{}, ErrNotOpened
+	}
+	if !known { // not before: strangers choose which key a value names
+		r.aeads.keep(name, aead)
 	}
 	return payload, issuedAt, nil
 }
@@ -155,16 +163,15 @@ type aeadName struct {
 	period uint32
 }
 
-func (r *Ring) aead(m master, kind Kind, tenant TenantID, issuedAt int64) cipher.AEAD {
+func nameOf(m master, kind Kind, tenant TenantID, issuedAt time.Time) aeadName {
 	facts, ok := kinds[kind]
 	if !ok {
 		panic("sealing: internal error: unknown kind")
 	}
-	period := uint32(issuedAt / int64(facts.period/time.Second))
-	return r.aeads.get(aeadName{m.id, kind, tenant, period}, func() cipher.AEAD {
-		return newGCM(m.sealingKey(kind, tenant, period))
-	})
+	return aeadName{m.id, kind, tenant, uint32(issuedAt.Unix() / int64(facts.period/time.Second))}
 }
+
+func (m master) aead(n aeadName) cipher.AEAD { return newGCM(m.sealingKey(n.kind, n.tenant, n.period)) }
 
 func newGCM(key []byte) cipher.AEAD {
 	block, err := aes.NewCipher(key)
