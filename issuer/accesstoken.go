@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
+	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 )
 
@@ -126,6 +127,10 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	scope := t.chosenScope(t.scopeOf(r.grant), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
 	s.recordToken(t, c, r, at, scope, grantType)
+	if c.byDocument() {
+		s.documents.Used(clientdoc.Document(c.id))
+		s.documents.Used(clientdoc.Keys(c.keysURL))
+	}
 	stage := metrics.Token
 	if grantType == "refresh_token" {
 		stage = metrics.Refreshed

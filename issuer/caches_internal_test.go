@@ -3,13 +3,13 @@ package issuer
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
 
-// A full cache loses one entry. If it lost all, every hop header would be opened anew.
+// A full cache loses one entry, not all.
 func TestFullCacheLosesOneEntry(t *testing.T) {
-	var hops hopCache
 	var said forget.Once
 	var tenants lastTenants
 	var texts prepared
@@ -21,7 +21,6 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 		len  func() int
 		has  func(key string) bool
 	}{
-		{"hop headers", hopsKept, func(k string) { hops.put(k, openedHop{}) }, func() int { return len(hops.m) }, func(k string) bool { _, ok := hops.m[k]; return ok }},
 		{"words", forget.MostSaid, func(k string) { said.First(k) }, func() int { return said.Len() }, func(k string) bool { return !said.First(k) }},
 		{"tenants", tenantsMet, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 		{"prepared texts", preparedKept, func(k string) { texts.get(preparedName{what: k}, func() []byte { return []byte(k) }) }, func() int { return len(texts.m) },
@@ -47,5 +46,40 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The hop headers of a thousand tenants are all remembered for as long as the plugin sends them,
+// and go then. Those of hosts that strangers invent push none out.
+func TestHopHeadersOfManyTenantsAreRemembered(t *testing.T) {
+	start := time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC)
+	var hops hopCache
+	name := func(second, tenant int) string { return fmt.Sprint(second, " ", tenant) }
+	known := func(second int, now time.Time) (n int) {
+		for i := range 1000 {
+			if _, ok := hops.get(name(second, i), now); ok {
+				n++
+			}
+		}
+		return n
+	}
+	for second := 0; second <= 600; second += 20 {
+		now := start.Add(time.Duration(second) * time.Second)
+		for i := range 1000 {
+			hops.put(name(second, i), openedHop{tenant: &tenant{}, issuedAt: now}, now)
+		}
+		if n := known(second, now.Add(hopReuse)); n != 1000 {
+			t.Fatalf("%d of 1,000 are known after %d seconds", n, second)
+		}
+		if hops.m.Len() > 4000 {
+			t.Fatalf("%d are remembered", hops.m.Len())
+		}
+	}
+	last := start.Add(601 * time.Second)
+	for i := range 2 * hopsKept {
+		hops.put(fmt.Sprint("invented ", i), openedHop{tenant: &tenant{}, issuedAt: last}, last)
+	}
+	if n := known(600, last); n != 1000 || hops.m.Len() != hopsKept {
+		t.Errorf("%d of 1,000 are known beside invented ones, %d in all", n, hops.m.Len())
 	}
 }

@@ -80,7 +80,7 @@ func (s *Issuer) openHop(value string, late bool) (openedHop, error) {
 		// remembered, so that a request of a person with it is still told.
 		return opened, nil
 	}
-	s.hops.put(value, opened)
+	s.hops.put(value, opened, now)
 	s.announce(t)
 	s.announceKey()
 	return opened, nil
@@ -334,26 +334,32 @@ func (l *lineLimit) allow(kind string, now time.Time, period time.Duration) bool
 	return true
 }
 
-// hopCache maps a hop header to what it says. Only headers that opened get in, so strangers cannot
-// fill it.
+// hopCache maps a hop header to what it says, for somewhat longer than the plugin sends it. Only
+// headers that opened get in. Strangers can fill it where publicURL is not set, and push nothing
+// out: a header without a place is opened anew each time.
 type hopCache struct {
 	mu sync.RWMutex // guards m for one map access
-	m  map[string]openedHop
+	m  forget.Aged[string, openedHop]
 }
 
-const hopsKept = 256
+// hopsKept is enough for 2,000 tenants that are all in use, by one Traefik.
+const hopsKept = 8192
 
 func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 	c.mu.RLock()
-	opened, ok := c.m[value]
+	opened := c.m.Get(value)
 	c.mu.RUnlock()
-	return opened, ok && !sealing.HopExpired(opened.issuedAt, now)
+	return opened, opened.tenant != nil && !sealing.HopExpired(opened.issuedAt, now)
 }
 
-func (c *hopCache) put(value string, opened openedHop) {
+func (c *hopCache) put(value string, opened openedHop, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	forget.Put(&c.m, value, opened, hopsKept)
+	c.m.Width = hopReuse + 5*time.Second
+	c.m.Turn(now)
+	if c.m.Len() < hopsKept {
+		c.m.Set(value, opened)
+	}
 }
 
 // remoteIP is for the log only; it decides nothing.

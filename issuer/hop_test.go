@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -686,5 +688,39 @@ func TestHandlerOverARealConnection(t *testing.T) {
 		if got := readReply(t, resp); got.Status != c.status || (got.Body != "") != c.length {
 			t.Errorf("%s %s: %d %s", c.method, c.path, got.Status, got.Body)
 		}
+	}
+}
+
+// tenantMemory is what docs/limits.md states for a tenant that is in use.
+const tenantMemory = 32 << 10
+
+func TestTenantInUseTakesAsMuchMemoryAsIsStated(t *testing.T) {
+	w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.Log = slog.New(slog.DiscardHandler) } })
+	const many = 200
+	use := func(from, until int) uint64 {
+		for i := from; i < until; i++ {
+			tn := w.tenant(fmt.Sprintf("https://mcp.localhost/server%d", i))
+			w.serve(tn)
+			w.register(tn.PublicURL, nil).login()
+		}
+		for range 3 {
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := use(0, 20) // what the first ones make for all
+	each := (use(20, 20+many) - before) / many
+	t.Logf("%d bytes for each tenant, with what the test itself holds", each)
+	if each > tenantMemory {
+		t.Errorf("%d bytes for each tenant, %d are stated", each, tenantMemory)
+	}
+	page, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("in the sidecar at most %d KB", tenantMemory>>10); !strings.Contains(string(page), want) {
+		t.Errorf("docs/limits.md lacks %q", want)
 	}
 }

@@ -208,8 +208,9 @@ func (s *Issuer) announceKey() {
 	}
 }
 
-// tenantsMet is how many tenants, under either key, can change and be told.
-const tenantsMet = 512
+// tenantsMet is how many tenants, under either key, can change and be told. Strangers who invent
+// hosts can fill it where publicURL is not set.
+const tenantsMet = 16_384
 
 // lastTenants holds the last tenant under each key. It forgets one when it is full.
 type lastTenants struct {

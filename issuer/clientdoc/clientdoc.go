@@ -86,6 +86,7 @@ type copied struct {
 	body  []byte    // of the last valid answer
 	until time.Time // fresh until then
 	tried time.Time // when it was last asked for, with or without success
+	used  bool      // somebody has logged in with its client
 }
 
 // fresh is never said of a copy that was read when the clock was far ahead.
@@ -209,14 +210,10 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 	kept, have := f.copies[source]
 	switch {
 	case err == nil:
-		for other := range f.copies {
-			if have || len(f.copies) < maxCopies {
-				break
-			}
-			// any one: a flood of documents must not take all the others at once
-			delete(f.copies, other)
+		if !have && len(f.copies) >= maxCopies {
+			f.dropOne()
 		}
-		f.copies[source] = copied{body, now.Add(age), now}
+		f.copies[source] = copied{body, now.Add(age), now, kept.used}
 	case errors.Is(err, ErrWithdrawn):
 		delete(f.copies, source)
 	case have:
@@ -225,6 +222,28 @@ func (f *Fetcher) fetchInto(ctx context.Context, flight *flight, source Source, 
 	}
 	if errors.Is(err, errSilent) {
 		f.pause(weburl.HostOf(source.url), now)
+	}
+}
+
+// dropOne makes room: any one copy goes with whose client nobody has logged in. Strangers who bring
+// a flood of documents push out only each other's. The caller holds mu.
+func (f *Fetcher) dropOne() {
+	victim := Source{}
+	for source, kept := range f.copies {
+		if victim = source; !kept.used {
+			break
+		}
+	}
+	delete(f.copies, victim)
+}
+
+// Used says that somebody has logged in with the client of a source.
+func (f *Fetcher) Used(source Source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if kept, ok := f.copies[source]; ok && !kept.used {
+		kept.used = true
+		f.copies[source] = kept
 	}
 }
 

@@ -126,8 +126,12 @@ func Values(metric, label string) []string {
 	return nil
 }
 
-// mostValues is how many names a label takes; what comes later counts as Other.
-const mostValues = 100
+// mostValues is how many names a label takes; what comes later counts as Other. Names are those of
+// the operator's labels, so this is for a mistake only. In CloudWatch each has its price.
+const (
+	mostValues       = 10_000
+	mostLambdaValues = 100
+)
 
 // durations are the buckets: below a second nobody notices, and 8 s is the provider's timeout.
 var durations = []float64{0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8}
@@ -301,7 +305,7 @@ func (m *Metrics) bounded(metric int, label Label, value string) string {
 	if known[name] {
 		return name
 	}
-	if len(known) >= mostValues {
+	if len(known) >= mostValues || m.lines != nil && len(known) >= mostLambdaValues {
 		return Other
 	}
 	if known == nil {

@@ -23,7 +23,7 @@ func scrape(t *testing.T, m *metrics.Metrics) string {
 
 func TestMetricsAreBoundedWhateverStrangersInvent(t *testing.T) {
 	m := metrics.New()
-	for i := range 1000 {
+	for i := range 10_900 {
 		m.Stage(fmt.Sprintf("tenant %d", i), metrics.Other, metrics.Authorized)
 		m.Refused("wiki", fmt.Sprintf("/%d", i), fmt.Sprintf("cause %d", i))
 		m.Provider(fmt.Sprintf("op%d.example", i), "keys", time.Second, "busy")
@@ -31,7 +31,7 @@ func TestMetricsAreBoundedWhateverStrangersInvent(t *testing.T) {
 	text := scrape(t, m)
 	for _, want := range []string{
 		`mcpbouncer_logins_total{tenant="other",client="other",stage="authorized"} 900`,
-		`mcpbouncer_refusals_total{tenant="wiki",endpoint="other",cause="other"} 1000`,
+		`mcpbouncer_refusals_total{tenant="wiki",endpoint="other",cause="other"} 10900`,
 		`mcpbouncer_provider_errors_total{provider="other",step="keys",cause="busy"} 900`,
 		`mcpbouncer_provider_request_duration_seconds_count{provider="other",step="keys"} 900`,
 	} {
@@ -39,8 +39,8 @@ func TestMetricsAreBoundedWhateverStrangersInvent(t *testing.T) {
 			t.Errorf("lacks %s", want)
 		}
 	}
-	if n := strings.Count(text, "mcpbouncer_logins_total{"); n != 101 {
-		t.Errorf("%d tenants, want 100 and other", n)
+	if n := strings.Count(text, "mcpbouncer_logins_total{"); n != 10_001 {
+		t.Errorf("%d tenants, want 10,000 and other", n)
 	}
 }
 

@@ -3,62 +3,34 @@ package provider
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
-// A full cache loses one entry. If it lost all, the providers of all tenants would be asked at
-// once.
-func TestProviderCacheThatIsFullLosesOneEntry(t *testing.T) {
+// What is known of a provider, and of how it treats a client, is kept however many providers the
+// operator has, for as long as somebody logs in there. It goes when nobody has for a week or two.
+func TestAllProvidersInUseAreKnown(t *testing.T) {
+	start := time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC)
 	var documents documentCache
-	var known standings
-	has := func(k string) bool {
-		n := len(known.m)
-		known.of(&Client{ID: k}, "")
-		return len(known.m) == n
+	var treatment standings
+	name := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
+	const many = 5000
+	entries, known := map[string]*documentEntry{}, map[string]*standing{}
+	for i := range many {
+		entries[name(i)] = documents.entry(name(i), start)
+		known[name(i)] = treatment.of(&Client{ID: name(i)}, "", start)
 	}
-	key := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
-	for _, c := range []struct {
-		name string
-		most int
-		add  func(key string)
-		len  func() int
-		has  func(key string) bool
-	}{
-		{"providers", documentsKept, func(k string) { documents.entry(k) }, func() int { return len(documents.m) }, func(k string) bool { return documents.m[k] != nil }},
-		{"standings", standingsKept, func(k string) { known.of(&Client{ID: k}, "") }, func() int { return len(known.m) }, has},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			for i := range c.most {
-				c.add(key(i))
+	for day := range 60 {
+		now := start.Add(time.Duration(day) * 24 * time.Hour)
+		for i := range many / 10 {
+			if documents.entry(name(i), now) != entries[name(i)] || treatment.of(&Client{ID: name(i)}, "", now) != known[name(i)] {
+				t.Fatalf("day %d: what was known of a provider in use is forgotten", day)
 			}
-			if c.len() != c.most {
-				t.Fatalf("%d entries, want %d", c.len(), c.most)
-			}
-			for range 3 { // what is there needs no room
-				c.add(key(7))
-			}
-			if c.len() != c.most {
-				t.Errorf("%d entries are left of %d by asking for one of them", c.len(), c.most)
-			}
-			for i := range 10 {
-				c.add(key(c.most + i))
-				if c.len() != c.most || !c.has(key(c.most+i)) {
-					t.Errorf("%d entries after one more, want %d", c.len(), c.most)
-				}
-			}
-		})
-	}
-}
-
-// The cache keeps a provider's document and silence while other providers come and go.
-func TestProviderCacheEntryStays(t *testing.T) {
-	var c documentCache
-	first := c.entry("https://idp.example")
-	for i := range documentsKept - 1 {
-		c.entry(fmt.Sprint("https://other.example/", i))
-	}
-	for range 100 {
-		if c.entry("https://idp.example") != first {
-			t.Fatal("a full cache forgets what is asked for")
 		}
+		if day == 6 && (documents.m.Len() != many || treatment.m.Len() != many) {
+			t.Errorf("after a week %d and %d are known", documents.m.Len(), treatment.m.Len())
+		}
+	}
+	if documents.m.Len() != many/10 || treatment.m.Len() != many/10 {
+		t.Errorf("after two months %d and %d are known, %d are in use", documents.m.Len(), treatment.m.Len(), many/10)
 	}
 }

@@ -144,9 +144,9 @@ func TestStandingForgetsWhatItMust(t *testing.T) {
 	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	var all standings
 	one, other := &Client{Issuer: "https://idp.example", ID: "a"}, &Client{Issuer: "https://idp.example", ID: "b"}
-	st := all.of(one, "secret")
+	st := all.of(one, "secret", now)
 	st.takesCode()
-	if all.of(one, "secret") != st || all.of(one, "another") == st || all.of(other, "secret") == st || all.of(one, "another").hasAccepted() {
+	if all.of(one, "secret", now) != st || all.of(one, "another", now) == st || all.of(other, "secret", now) == st || all.of(one, "another", now).hasAccepted() {
 		t.Error("what is known of one secret is known of another")
 	}
 	for i := range firstsKept + 5 {
@@ -166,7 +166,7 @@ func TestStandingForgetsWhatItMust(t *testing.T) {
 	if n := st.first.Len(); n != 1 {
 		t.Errorf("%d are kept for longer than they count", n)
 	}
-	st = all.of(other, "secret")
+	st = all.of(other, "secret", now)
 	since := func(token string, at time.Duration, want time.Duration) {
 		t.Helper()
 		if got := st.troubled(token, now.Add(at)); !got.Equal(now.Add(want)) {

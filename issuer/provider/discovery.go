@@ -134,7 +134,7 @@ func (all *Providers) discover(ctx context.Context, issuer string, timeout time.
 func (all *Providers) httpClient(issuer string) *http.Client {
 	return &http.Client{
 		Timeout:       timeout,
-		Transport:     trace.Transport{Next: limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer).silence}}, Name: spanName, Wrong: wentWrong},
+		Transport:     trace.Transport{Next: limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer, all.Now()).silence}}, Name: spanName, Wrong: wentWrong},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

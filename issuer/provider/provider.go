@@ -94,7 +94,10 @@ const (
 	// The same while an older document serves: nobody should wait long for what is not needed.
 	rediscoveryTimeout = 2 * time.Second
 	rediscoveryRetry   = time.Minute
-	documentsKept      = 256
+	// unusedFor is how long what is known of a provider, or of how it treats a client, stays
+	// without being used, and at most twice that. There are as many as the operator's labels name:
+	// strangers name none.
+	unusedFor = 7 * 24 * time.Hour
 )
 
 // MaxValue is how many characters a code or a refresh token may have, together with what is known
@@ -104,7 +107,7 @@ const MaxValue = 4096
 // documentCache maps an issuer to its discovery document. Losing it costs a request.
 type documentCache struct {
 	mu sync.Mutex // guards m for one map access; never held while asking a provider
-	m  map[string]*documentEntry
+	m  forget.Aged[string, *documentEntry]
 }
 
 type documentEntry struct {
@@ -115,13 +118,15 @@ type documentEntry struct {
 	failedAt time.Time
 }
 
-func (c *documentCache) entry(issuer string) *documentEntry {
+func (c *documentCache) entry(issuer string, now time.Time) *documentEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	entry, ok := c.m[issuer]
+	c.m.Width = unusedFor
+	c.m.Turn(now)
+	entry, ok := c.m.Use(issuer)
 	if !ok {
 		entry = &documentEntry{}
-		forget.Put(&c.m, issuer, entry, documentsKept)
+		c.m.Set(issuer, entry)
 	}
 	return entry
 }
@@ -163,7 +168,7 @@ func (all *Providers) Connect(ctx context.Context, c *Client) (*Provider, error)
 // Known returns the client's provider if its document was read before, and nil otherwise. Nobody is
 // asked.
 func (all *Providers) Known(c *Client) *Provider {
-	d := all.documents.entry(c.Issuer).current.Load()
+	d := all.documents.entry(c.Issuer, all.Now()).current.Load()
 	if d == nil || d.noLogin != nil {
 		return nil
 	}
@@ -172,7 +177,7 @@ func (all *Providers) Known(c *Client) *Provider {
 
 // document returns the document of the client's issuer; with login one at which people can log in.
 func (all *Providers) document(ctx context.Context, c *Client, login bool) (*document, error) {
-	entry := all.documents.entry(c.Issuer)
+	entry := all.documents.entry(c.Issuer, all.Now())
 	current := func() *document {
 		if d := entry.current.Load(); d != nil && (d.noLogin == nil || !login) {
 			return d

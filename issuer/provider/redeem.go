@@ -63,7 +63,7 @@ func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code stri
 		who, err := p.loginOf(ctx, seed, kept.token())
 		return who, kept, err
 	}
-	known := p.all.standings.of(p.client, p.secret)
+	known := p.all.standings.of(p.client, p.secret, p.all.Now())
 	token, err := p.postCode(ctx, p.config(), code, oauth2.VerifierOption(seed.CodeVerifier()))
 	if err != nil {
 		return Person{}, nil, p.codeError(known, err)

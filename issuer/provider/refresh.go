@@ -30,7 +30,7 @@ const StaleWindow = 2 * time.Hour
 func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Person, error) {
 	ctx, cancel := p.exchange(withStep(ctx, "refresh"))
 	defer cancel()
-	known := p.all.standings.of(p.client, p.secret)
+	known := p.all.standings.of(p.client, p.secret, p.all.Now())
 	token, err := p.postRefresh(ctx, p.config(), last.RefreshToken)
 	switch {
 	case errors.Is(err, ErrLost):

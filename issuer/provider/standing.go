@@ -27,25 +27,26 @@ type standing struct {
 	first forget.Aged[[16]byte, time.Time]
 }
 
-const (
-	standingsKept = 1024
-	firstsKept    = 10_000
-)
+// firstsKept is how many logins with troubled refreshes a standing knows, at about 100 bytes each.
+// For the others the trouble begins anew with each of them.
+const firstsKept = 100_000
 
 // standings hold one for each provider, client and secret: a secret that was replaced begins anew.
 type standings struct {
 	mu sync.Mutex // guards m for one access
-	m  map[[sha256.Size]byte]*standing
+	m  forget.Aged[[sha256.Size]byte, *standing]
 }
 
-func (s *standings) of(c *Client, secret string) *standing {
+func (s *standings) of(c *Client, secret string, now time.Time) *standing {
 	key := sha256.Sum256([]byte(c.Issuer + "\x00" + c.ID + "\x00" + secret))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, ok := s.m[key]
+	s.m.Width = unusedFor
+	s.m.Turn(now)
+	st, ok := s.m.Use(key)
 	if !ok {
 		st = &standing{first: forget.Aged[[16]byte, time.Time]{Width: forgetfulWindow}}
-		forget.Put(&s.m, key, st, standingsKept)
+		s.m.Set(key, st)
 	}
 	return st
 }

@@ -49,6 +49,17 @@ func (a *Aged[K, V]) Get(key K) V {
 	return a.previous[key]
 }
 
+// Use is Get for an entry that stays because it is used: it makes it the youngest.
+func (a *Aged[K, V]) Use(key K) (V, bool) {
+	v, ok := a.current[key]
+	if !ok {
+		if v, ok = a.previous[key]; ok {
+			a.Set(key, v)
+		}
+	}
+	return v, ok
+}
+
 // Set makes an entry the youngest.
 func (a *Aged[K, V]) Set(key K, v V) {
 	a.Delete(key)
@@ -99,22 +110,23 @@ func Put[K comparable, V any](m *map[K]V, key K, value V, most int) {
 // The zero value is ready, and safe for concurrent use.
 type Once struct {
 	mu sync.Mutex // guards m for one access
-	m  map[[sha256.Size]byte]bool
+	m  map[[16]byte]struct{}
 }
 
-// MostSaid is how many texts a Once remembers.
-const MostSaid = 1024
+// MostSaid is how many texts a Once remembers: some for each of thousands of tenants.
+const MostSaid = 65_536
 
 // First says whether these words have not been said together. It keeps a hash of them: a secret may
 // be among them.
 func (o *Once) First(words ...string) bool {
-	text := sha256.Sum256([]byte(strings.Join(words, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
+	text := [16]byte(sum[:])
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.m[text] {
+	if _, said := o.m[text]; said {
 		return false
 	}
-	Put(&o.m, text, true, MostSaid)
+	Put(&o.m, text, struct{}{}, MostSaid)
 	return true
 }
 

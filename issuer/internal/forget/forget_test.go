@@ -27,6 +27,24 @@ func TestAgedKeepsForItsWidth(t *testing.T) {
 	}
 }
 
+// An entry that is used stays, however long; others go meanwhile.
+func TestAgedKeepsWhatIsUsed(t *testing.T) {
+	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	a := Aged[string, int]{Width: time.Minute, Size: func(n int) int { return n }}
+	a.Turn(start)
+	a.Set("used", 1)
+	a.Set("other", 2)
+	for after := time.Duration(0); after < time.Hour; after += 59 * time.Second {
+		a.Turn(start.Add(after))
+		if n, ok := a.Use("used"); n != 1 || !ok {
+			t.Fatalf("it is gone after %v", after)
+		}
+	}
+	if _, ok := a.Use("other"); ok || a.Len() != 1 || a.Sizes() != 1 {
+		t.Errorf("%d entries of size %d", a.Len(), a.Sizes())
+	}
+}
+
 func TestAgedForgetsWhatIsDeleted(t *testing.T) {
 	start := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	a := Aged[string, int]{Width: time.Minute, Size: func(n int) int { return n }}
