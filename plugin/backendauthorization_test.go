@@ -183,7 +183,7 @@ func settled() bool {
 	sidecarStates.Lock()
 	defer sidecarStates.Unlock()
 	quiet := true
-	for _, s := range sidecarStates.byID {
+	for _, s := range allStates() {
 		s.tokens.mu.RLock()
 		for _, id := range s.tokens.young {
 			id.assertion.mu.Lock()

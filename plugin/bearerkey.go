@@ -31,7 +31,7 @@ const (
 	keysWaiting   = 1024 // unknown keys that wait; half as many from one address
 	refusedPeriod = 60   // seconds for which a refused key is not asked for again
 	maxRefused    = 1024
-	maxGoodKeys   = 2048
+	maxGoodKeys   = 2 * maxYoung
 )
 
 var errKey = errors.New("the bearer key is not valid here, has expired or was ended by the operator")

@@ -180,7 +180,7 @@ func TestBearerKeysThatAreInventedDoNotHammerTheSidecar(t *testing.T) {
 	bearerOfTheOne := func() *bearerKeys {
 		sidecarStates.Lock()
 		defer sidecarStates.Unlock()
-		for _, s := range sidecarStates.byID {
+		for _, s := range allStates() {
 			return s.bearer
 		}
 		return newBearerKeys()
@@ -402,7 +402,7 @@ func TestBearerKeyQuestionIsShared(t *testing.T) {
 	sidecar, m, _, _ := startKeys(t, map[string]string{aKey("ci"): "ci-bot", aKey("other"): "other-bot"})
 	m.hold = make(chan struct{})
 	hop := &hopSealer{payload: []byte("{}")}
-	state := sidecarStateFor("test", "test", sidecar.server.URL, 300, hop)
+	state, _ := sidecarStateFor("test", "test", sidecar.server.URL, 300, hop, true)
 	tn := &tenant{hop: hop, sidecar: state}
 	first, err1 := state.bearer.launch(tn, aKey("ci"), "", "")
 	second, err2 := state.bearer.launch(tn, aKey("ci"), "", "")
@@ -493,13 +493,17 @@ func TestBearerKeyMemoriesThatAreFullLoseOneEntry(t *testing.T) {
 		var hash [32]byte
 		hash[0] = byte(i)
 		hash[1] = byte(i >> 8)
+		hash[2] = byte(i >> 16)
 		return hash
 	}
-	for i := 0; i < maxGoodKeys+5; i++ {
+	for i := 0; i < maxGoodKeys-5; i++ {
+		b.good[name(i)] = true
+	}
+	for i := maxGoodKeys - 5; i < maxGoodKeys+5; i++ {
 		b.land(&exchange{hash: name(i), flight: newFlight()}, "token", nil)
 	}
 	for i := 0; i < maxRefused+5; i++ {
-		b.land(&exchange{hash: name(1<<15 + i), flight: newFlight()}, "", errKey)
+		b.land(&exchange{hash: name(1<<20 + i), flight: newFlight()}, "", errKey)
 	}
 	if len(b.good) != maxGoodKeys || len(b.refused) != maxRefused {
 		t.Errorf("%d good and %d refused keys are known, want %d and %d", len(b.good), len(b.refused), maxGoodKeys, maxRefused)

@@ -114,7 +114,7 @@ func flying() bool {
 	sidecarStates.Lock()
 	defer sidecarStates.Unlock()
 	found := false
-	for _, s := range sidecarStates.byID {
+	for _, s := range allStates() {
 		s.keys.mu.RLock()
 		found = found || s.keys.inflight != nil
 		s.keys.mu.RUnlock()
@@ -157,7 +157,7 @@ func TestDenyDocumentIsAskedForEvery30Seconds(t *testing.T) {
 	if n := sidecar.unchanged.Load(); n != 9 {
 		t.Errorf("%d of 9 answers said that nothing changed", n)
 	}
-	for _, s := range sidecarStates.byID {
+	for _, s := range allStates() {
 		if len(s.tokens.young) != 1 {
 			t.Errorf("%d tokens are remembered: an unchanged document must not forget them", len(s.tokens.young))
 		}

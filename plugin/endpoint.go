@@ -10,11 +10,14 @@ type endpoint struct {
 	sidecar   *sidecarState // of tenant: in Yaegi each step to a field costs
 	metadata  string        // resource_metadata
 	challenge string        // scope and resource_metadata, the end of each challenge
+	kept      bool          // a token was good there, or the labels name it
 }
 
-// maxEndpoints and maxAddress bound what a stranger who invents paths can fill.
+// maxEndpoints bounds what people whose tokens are good can fill, maxPassing what strangers can who
+// invent hosts and paths, and maxAddress one entry.
 const (
 	maxEndpoints = 256
+	maxPassing   = 64
 	maxAddress   = 512 // bytes
 )
 
@@ -35,18 +38,61 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 	return e
 }
 
-// addEndpoint remembers that an address is protected. path is relative to the prefix.
-func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoint {
+// newEndpoint makes what a request to a protected address needs, and remembers it. path is relative
+// to the prefix. A stranger may have invented path and host: such addresses push out only each
+// other.
+func (b *bouncer) newEndpoint(req *http.Request, t *tenant, path string) *endpoint {
 	e := &endpoint{tenant: t, sidecar: t.sidecar, metadata: t.metadata}
-	if own, ok := t.endpoints[path]; ok {
+	own, named := t.endpoints[path]
+	if named {
 		e.metadata = own
 	}
 	e.challenge = t.scope + e.metadata
+	host := req.Header.Get("X-Forwarded-Host")
+	if named && b.settings.publicURL != "" && (host == b.settings.host || host == b.settings.host+defaultPort(b.settings.publicURL)) {
+		keepEndpoint(b, req, e)
+		e.kept = true
+		return e
+	}
+	where := addressOfEndpoint(req)
+	if where == "" {
+		return e
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.passing) < maxPassing {
+		b.passing = append(b.passing, where)
+	} else {
+		old := b.passing[b.nextPassing]
+		if other := b.endpoints[old]; other != nil && !other.kept {
+			delete(b.endpoints, old)
+		}
+		b.passing[b.nextPassing] = where
+		b.nextPassing = (b.nextPassing + 1) % maxPassing
+	}
+	if b.endpoints[where] == nil {
+		b.endpoints[where] = e
+	}
+	return e
+}
+
+// addressOfEndpoint is the key of recallEndpoint; empty for an address that is not remembered.
+func addressOfEndpoint(req *http.Request) string {
 	scheme := req.Header.Get("X-Forwarded-Proto")
 	host := req.Header.Get("X-Forwarded-Host")
 	where := scheme + "\n" + host + "\n" + req.URL.Path
 	if len(where) > maxAddress || scheme == "" || host == "" {
-		return e
+		return ""
+	}
+	return where
+}
+
+// keepEndpoint keeps an address where a token was good or that the labels name, and its tenant.
+func keepEndpoint(b *bouncer, req *http.Request, e *endpoint) {
+	b.stay(e.tenant)
+	where := addressOfEndpoint(req)
+	if where == "" {
+		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,6 +102,21 @@ func (b *bouncer) addEndpoint(req *http.Request, t *tenant, path string) *endpoi
 		}
 		delete(b.endpoints, other)
 	}
-	b.endpoints[where] = e
-	return e
+	// Another one: e may be in use already.
+	b.endpoints[where] = &endpoint{tenant: e.tenant, sidecar: e.sidecar, metadata: e.metadata, challenge: e.challenge, kept: true}
+}
+
+// stay keeps a tenant for as long as the middleware: strangers who invent hosts push it out no
+// more.
+func (b *bouncer) stay(t *tenant) {
+	b.mu.Lock()
+	stays := b.byPublicURL[t.publicURL] != nil
+	if !stays {
+		b.byPublicURL[t.publicURL] = t
+		delete(b.strangers, t.publicURL)
+	}
+	b.mu.Unlock()
+	if !stays {
+		proveState(t.sidecar)
+	}
 }

@@ -26,7 +26,7 @@ const (
 	reportDelay   = 5 * time.Second // from the first thing counted to the report
 	figuresPause  = 600             // seconds without a report to a sidecar that has no such path
 	maxPresented  = 100             // logins that wait for a report
-	maxTold       = 2048            // logins that are remembered as reported
+	maxTold       = 2 * maxYoung    // logins that are remembered as reported
 	maxReport     = 16 << 10        // bytes; the sidecar takes no more
 	maxReported   = 12 << 10        // bytes of maxReport that logins may take
 	maxLoginID    = 64              // characters
@@ -187,8 +187,12 @@ func present(f *figures, c *claims) {
 		arm(f)
 		return
 	}
-	if len(f.known) >= maxTold {
-		f.known = map[string]bool{}
+	// Any one entry goes: without all of them, each login would count again.
+	for other := range f.known {
+		if len(f.known) < maxTold {
+			break
+		}
+		delete(f.known, other)
 	}
 	f.known[c.Login] = true
 	p := presentation{Login: c.Login, ClientID: c.ClientID}

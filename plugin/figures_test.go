@@ -225,7 +225,7 @@ func TestFiguresTellFailuresOfAskingTheSidecar(t *testing.T) {
 		t.Error("a failed report arms the next one")
 	}
 	state := &sidecarState{}
-	for _, s := range sidecarStates.byID {
+	for _, s := range allStates() {
 		state = s
 	}
 	if state.figures.failures["unreachable"] != 1 {
@@ -243,7 +243,7 @@ func TestFiguresAreBounded(t *testing.T) {
 	ask(h, "POST", wikiURL+"/mcp")
 	r.fire()
 	state := &sidecarState{}
-	for _, s := range sidecarStates.byID {
+	for _, s := range allStates() {
 		state = s
 	}
 	f := state.figures
@@ -270,13 +270,16 @@ func TestFiguresAreBounded(t *testing.T) {
 	if logins != maxPresented || more != "7" || len(f.refusals) != 0 {
 		t.Errorf("%d logins, more %q, %v", logins, more, f.refusals)
 	}
-	for i := 0; i < 2*maxTold; i++ {
+	for i := 0; i < maxTold-200; i++ {
+		f.known["told-"+strconv.Itoa(i)] = true
+	}
+	for i := 0; i < 400; i++ {
 		present(f, &claims{Login: "other-" + strconv.Itoa(i)})
 		if i%maxPresented == 0 {
 			r.fire()
 		}
 	}
-	if len(f.known) > maxTold || len(f.presented) > maxPresented {
+	if len(f.known) != maxTold || len(f.presented) > maxPresented {
 		t.Errorf("%d known, %d wait", len(f.known), len(f.presented))
 	}
 }

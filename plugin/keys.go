@@ -143,6 +143,13 @@ func (k *keySet) alive() bool {
 	return during(k.usable, at)
 }
 
+// usableAt says whether the keys may be used, or are just being fetched.
+func (k *keySet) usableAt(at int64) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.inflight != nil || during(k.usable, at)
+}
+
 // greet has the keys fetched now, and the outcome said in the log.
 func (k *keySet) greet(hop *hopSealer) {
 	k.mu.Lock()

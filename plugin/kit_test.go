@@ -35,6 +35,7 @@ var testHopKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 func init() {
 	checksAtLoad = false
 	afterFunc = func(wait time.Duration, send func()) {}
+	sweepLater = func(sweep func()) {}
 	clock.Store(1800000000)
 	now = func() time.Time { return time.Unix(clock.Load(), 0) }
 	os.Setenv(hopVariable, testHopKey)
@@ -71,8 +72,13 @@ func start(t testing.TB) *logged {
 	eventually(t, "the fetches of the test before end, which would complain in this one's log", func() bool { return !flying() })
 	clock.Store(1800000000)
 	sidecarStates.Lock()
-	sidecarStates.byID = map[string]*sidecarState{}
+	sidecarStates.named = map[string][]*sidecarState{}
+	sidecarStates.strangers = map[string]*sidecarState{}
 	sidecarStates.Unlock()
+	loads.Lock()
+	loads.seen = map[[32]byte]int64{}
+	loads.sweep = false
+	loads.Unlock()
 	complaints.Lock()
 	complaints.quiet = map[string]period{}
 	complaints.Unlock()
@@ -84,6 +90,18 @@ func start(t testing.TB) *logged {
 		}
 	})
 	return l
+}
+
+// allStates needs sidecarStates locked.
+func allStates() []*sidecarState {
+	all := []*sidecarState{}
+	for _, states := range sidecarStates.named {
+		all = append(all, states...)
+	}
+	for _, s := range sidecarStates.strangers {
+		all = append(all, s)
+	}
+	return all
 }
 
 // signingKey returns an Ed25519 key that depends only on its name, which is also its kid.

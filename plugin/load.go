@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // When a middleware is loaded, the log says whether hop key and sidecar answer. Otherwise the first
@@ -18,29 +19,116 @@ import (
 // checksAtLoad is false in tests that count requests to the sidecar.
 var checksAtLoad = true
 
-const maxChecked = 256
-
-// checked holds the configurations that were looked at. Traefik calls New once for each router and
-// again at each reload, mostly for a configuration that has not changed.
-var checked = struct {
+// loads tells one load of Traefik's configuration from the next: Traefik calls New once for each
+// router, for all of them in one go, and again at each reload.
+var loads = struct {
 	sync.Mutex
-	seen map[[32]byte]bool // bounded by maxChecked
-}{seen: map[[32]byte]bool{}}
+	number int64 // of the load that is the newest
+	last   int64 // Unix seconds of the last call of New
+	// configurations → the load that last had them; those of the last two
+	seen  map[[32]byte]int64
+	sweep bool // a timer for sweepStates runs
+}{seen: map[[32]byte]int64{}}
 
-// firstCheck says whether a configuration is new.
-func firstCheck(name string, s *settings) bool {
-	payload := encodePayload(payloadFor(s, s.publicURL))
-	id := sha256.Sum256([]byte(strconv.Quote(name) + keysFrom(s, s.publicURL) + string(payload)))
-	checked.Lock()
-	defer checked.Unlock()
-	if checked.seen[id] {
-		return false
+const (
+	loadPause = 10              // seconds without a call of New, after which another load begins
+	sweepWait = keysUsable + 60 // seconds from a load until what it left behind goes
+)
+
+// sweepLater is the timer of sweepStates. Tests set it.
+var sweepLater = func(sweep func()) { time.AfterFunc(sweepWait*time.Second, sweep) }
+
+func currentLoad() int64 {
+	loads.Lock()
+	defer loads.Unlock()
+	return loads.number
+}
+
+// noteLoad notes that a middleware was made, and says whether its configuration is new.
+func noteLoad(name string, s *settings) bool {
+	payload := payloadFor(s, s.publicURL)
+	origin := keysFrom(s, s.publicURL)
+	id := sha256.Sum256([]byte(strconv.Quote(name) + origin + string(encodePayload(payload))))
+	load, isNew := countLoad(id)
+	if s.publicURL != "" {
+		sidecarStates.Lock()
+		state := namedState(origin, stateID(s, origin, payload))
+		if state != nil {
+			state.load = load
+		}
+		sidecarStates.Unlock()
 	}
-	if len(checked.seen) >= maxChecked {
-		checked.seen = map[[32]byte]bool{}
+	return isNew
+}
+
+// countLoad returns the number of the load, and whether a configuration is new in it.
+func countLoad(id [32]byte) (int64, bool) {
+	at := now().Unix()
+	loads.Lock()
+	defer loads.Unlock()
+	if !during(period{from: loads.last, until: loads.last + loadPause}, at) {
+		for other, load := range loads.seen {
+			if load < loads.number {
+				delete(loads.seen, other)
+			}
+		}
+		loads.number++
+		armSweep()
 	}
-	checked.seen[id] = true
-	return true
+	loads.last = at
+	_, known := loads.seen[id]
+	loads.seen[id] = loads.number
+	return loads.number, !known
+}
+
+// armSweep needs loads locked.
+func armSweep() {
+	if !loads.sweep {
+		loads.sweep = true
+		sweepLater(sweepStates)
+	}
+}
+
+// sweepStates drops the states that nobody has asked for since the newest load, once their keys are
+// of no use: their middlewares are gone, and did not come back within an hour. It runs in a
+// goroutine of the timer, in which a panic would end the Traefik process.
+func sweepStates() {
+	defer func() {
+		if r := recover(); r != nil {
+			complain("", "internal", fmt.Sprintf("internal error: %v", r))
+		}
+	}()
+	loads.Lock()
+	load := loads.number
+	loads.sweep = false
+	loads.Unlock()
+	if sweepOlder(load, now().Unix()) {
+		loads.Lock()
+		armSweep()
+		loads.Unlock()
+	}
+}
+
+// sweepOlder says whether some states are left that a later sweep may drop.
+func sweepOlder(load, at int64) bool {
+	sidecarStates.Lock()
+	defer sidecarStates.Unlock()
+	left := false
+	for origin, states := range sidecarStates.named {
+		kept := []*sidecarState{}
+		for _, s := range states {
+			if s.load >= load || s.keys.usableAt(at) {
+				left = left || s.load < load
+				kept = append(kept, s)
+			}
+		}
+		if len(kept) == 0 {
+			delete(sidecarStates.named, origin)
+		} else {
+			sidecarStates.named[origin] = kept
+		}
+	}
+	return left
 }
 
 // check runs in a goroutine of its own, in which a panic would end the Traefik process.

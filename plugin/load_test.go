@@ -37,7 +37,6 @@ func TestAtLoadTheLogSaysWhetherHopKeyAndSidecarAnswer(t *testing.T) {
 		{"something else, without publicURL", "", testHopKey, func(f *fakeSidecar) string { return stranger.URL }, "is not the sidecar"},
 	} {
 		log := start(t)
-		checked.seen = map[[32]byte]bool{}
 		sidecar := startSidecar(t)
 		sidecar.on("/healthz", func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set(markHeader, "1")
@@ -60,7 +59,6 @@ func TestAtLoadTheLogSaysWhetherHopKeyAndSidecarAnswer(t *testing.T) {
 // Traefik makes each middleware several times, and again at each reload.
 func TestAtLoadEachConfigurationIsCheckedOnce(t *testing.T) {
 	log := start(t)
-	checked.seen = map[[32]byte]bool{}
 	sidecar := startSidecar(t)
 	config := wikiConfig(sidecar.server.URL)
 	config.PublicURL = wikiURL
@@ -85,7 +83,6 @@ func TestAtLoadEachConfigurationIsCheckedOnce(t *testing.T) {
 // The sidecar may be started after Traefik. The log then says so as soon as it answers.
 func TestSidecarThatComesLaterIsSaid(t *testing.T) {
 	log := start(t)
-	checked.seen = map[[32]byte]bool{}
 	sidecar := startSidecar(t)
 	sidecar.serveKeys("not JSON")
 	config := wikiConfig(sidecar.server.URL)
@@ -104,7 +101,6 @@ func TestSidecarThatComesLaterIsSaid(t *testing.T) {
 // New may not wait: Traefik loads all its configuration in one goroutine.
 func TestLoadingDoesNotWaitForTheSidecar(t *testing.T) {
 	start(t)
-	checked.seen = map[[32]byte]bool{}
 	sidecar := startSidecar(t)
 	hold := make(chan struct{})
 	sidecar.mu.Lock()

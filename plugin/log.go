@@ -20,15 +20,16 @@ func during(p period, at int64) bool { return at >= p.from && at < p.until }
 
 const (
 	quietPeriod   = 10 // seconds
-	maxComplaints = 4096
+	minComplaints = 1024
 	maxLine       = 4096 // bytes of one line's text
 )
 
 // complaints holds for how long no line is written about a cause, for each middleware.
 var complaints = struct {
 	sync.Mutex
-	quiet map[string]period // middleware and cause; bounded by maxComplaints
-}{quiet: map[string]period{}}
+	quiet map[string]period // by middleware and cause: as many as there are, for quietPeriod
+	sweep int               // how many there may be before those that are over go
+}{quiet: map[string]period{}, sweep: minComplaints}
 
 // complain logs a line for the operator. Strangers can cause it, so there is one line in ten
 // seconds for each cause and middleware, whatever its text is. With a line for each text, whoever
@@ -39,8 +40,8 @@ func complain(middleware, cause, text string) {
 	at := now().Unix()
 	quiet := during(complaints.quiet[key], at)
 	if !quiet {
-		if len(complaints.quiet) >= maxComplaints {
-			complaints.quiet = map[string]period{}
+		if len(complaints.quiet) >= complaints.sweep {
+			sweepComplaints(at)
 		}
 		complaints.quiet[key] = period{from: at, until: at + quietPeriod}
 	}
@@ -48,6 +49,16 @@ func complain(middleware, cause, text string) {
 	if !quiet {
 		log.Printf("mcpbouncer: middleware %q: %s", middleware, plainLine(text))
 	}
+}
+
+// sweepComplaints needs complaints locked.
+func sweepComplaints(at int64) {
+	for key, quiet := range complaints.quiet {
+		if !during(quiet, at) {
+			delete(complaints.quiet, key)
+		}
+	}
+	complaints.sweep = 2*len(complaints.quiet) + minComplaints
 }
 
 // plainLine cuts a text, and shows characters that are not printable as "?". Whatever answers at

@@ -51,11 +51,14 @@ type bouncer struct {
 	special  bool        // of settings
 
 	mu          sync.RWMutex
-	byPublicURL map[string]*tenant // bounded by maxTenants
-	// scheme and host as the request spelt them → tenant; bounded by maxTenants
+	byPublicURL map[string]*tenant // that the operator has named, or where a token was good
+	strangers   map[string]*tenant // the others, by public URL; bounded by maxTenants
+	// scheme and host as the request spelt them → one of byPublicURL; plain spellings only
 	tenants map[string]*tenant
-	// address as the request spelt it → protected endpoint; bounded by maxEndpoints
-	endpoints map[string]*endpoint
+	// address as the request spelt it → protected endpoint; bounded by maxEndpoints + maxPassing
+	endpoints   map[string]*endpoint
+	passing     []string // addresses at which no token was good yet; bounded by maxPassing
+	nextPassing int      // of which the next one goes
 }
 
 // New makes the middleware. Traefik calls it in its only configuration goroutine, again at each
@@ -75,7 +78,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 		return misconfigured(name, problem), nil
 	}
 	b := newBouncer(name, next, s)
-	if checksAtLoad && firstCheck(name, s) {
+	if noteLoad(name, s) && checksAtLoad {
 		go b.check()
 	}
 	return b, nil
@@ -152,11 +155,14 @@ func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	case kind == routeProtected && req.Method == http.MethodOptions && isPreflight(req.Header):
 		answerPreflight(rw, req.Header)
 	case kind == routeProtected:
-		e := b.addEndpoint(req, t, path)
+		e := b.newEndpoint(req, t, path)
 		id := recallIdentity(e.sidecar, req.Header["Authorization"])
 		if id == nil {
 			protect(b, rw, req, e)
 			return
+		}
+		if !e.kept {
+			keepEndpoint(b, req, e)
 		}
 		pass(b, rw, req, e, id)
 	case kind == routeSidecar:
@@ -246,6 +252,9 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 			return
 		}
 		id = verified
+	}
+	if !e.kept {
+		keepEndpoint(b, req, e)
 	}
 	pass(b, rw, req, e, id)
 	complainOfOwnChallenge(b, rw.Header(), e)

@@ -224,46 +224,6 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
-func TestTenantMemoryIsNotFilledByInventedHosts(t *testing.T) {
-	start(t)
-	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newBouncer("wiki@docker", http.NotFoundHandler(), s)
-	for i := 0; i < 200; i++ {
-		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
-	}
-	for i := 0; i < 600; i++ {
-		ask(b, "GET", fmt.Sprintf("https://mcp.localhost/wiki/%d", i), "X-Forwarded-Host", "mcp.localhost")
-	}
-	if len(b.endpoints) == 0 || len(b.endpoints) > maxEndpoints {
-		t.Errorf("%d endpoints", len(b.endpoints))
-	}
-	if len(b.tenants) > maxTenants || len(b.byPublicURL) > maxTenants || len(sidecarStates.byID) > maxSidecarStates {
-		t.Errorf("%d tenants, %d key sets", len(b.tenants), len(sidecarStates.byID))
-	}
-}
-
-// Such requests push out one entry each, and not all others.
-func TestTenantMemoryLosesOneEntryToEachInventedHost(t *testing.T) {
-	start(t)
-	s, err := parseConfig(wikiConfig("http://127.0.0.1:1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newBouncer("wiki@docker", http.NotFoundHandler(), s)
-	for i := 0; i < maxTenants+3; i++ {
-		ask(b, "GET", fmt.Sprintf("https://h%d.example/wiki", i))
-	}
-	for i := 0; i < maxEndpoints+3; i++ {
-		ask(b, "GET", fmt.Sprintf("https://mcp.localhost/wiki/%d", i), "X-Forwarded-Host", "mcp.localhost")
-	}
-	if len(b.tenants) != maxTenants || len(b.byPublicURL) != maxTenants || len(b.endpoints) != maxEndpoints {
-		t.Errorf("%d and %d tenants, %d endpoints are left", len(b.tenants), len(b.byPublicURL), len(b.endpoints))
-	}
-}
-
 // Clients choose the spelling of the host. They must not choose how often a header is sealed under
 // the hop key.
 func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
@@ -286,8 +246,8 @@ func TestSpellingsOfOneHostAreOneTenant(t *testing.T) {
 		}
 		ask(b, "GET", "https://"+string(host)+"/wiki")
 	}
-	if len(b.byPublicURL) != 1 {
-		t.Errorf("%d tenants for one host", len(b.byPublicURL))
+	if len(b.strangers) != 1 {
+		t.Errorf("%d tenants for one host", len(b.strangers))
 	}
 }
 

@@ -8,59 +8,73 @@ import (
 	"sync"
 )
 
-const maxSidecarStates = 64
+// maxStrangers bounds the states of hosts that nobody but a request has named.
+const maxStrangers = 64
 
 // sidecarState is what the plugin has learned from the sidecar for one tenant. Each part has a lock
 // of its own. keys and deny call tokens while they hold theirs, and never the other way round.
 type sidecarState struct {
 	url    string // base URL of the sidecar
 	origin string // what keysFrom says
+	id     string // of sidecarStateFor
 	keys   *keySet
 	deny   *denyCache
 	tokens *tokenCache
 	bearer *bearerKeys
 
 	figures *figures
+
+	load int64 // the load in which it was last asked for; guarded by sidecarStates
 }
 
 // sidecarStates outlive the middlewares, because Traefik makes new ones at each reload.
 var sidecarStates = struct {
 	sync.Mutex
-	byID map[string]*sidecarState // bounded by maxSidecarStates
-}{byID: map[string]*sidecarState{}}
+	// by origin: the states of tenants that the operator has named (publicURL), and of hosts for
+	// which a token was good. There are as many as the operator has; see sweepStates.
+	named map[string][]*sidecarState
+	// by id: those of other hosts, which strangers invent; bounded by maxStrangers
+	strangers map[string]*sidecarState
+}{named: map[string][]*sidecarState{}, strangers: map[string]*sidecarState{}}
 
-func newSidecarState(origin, url string) *sidecarState {
+func newSidecarState(origin, id, url string) *sidecarState {
 	tokens := newTokenCache()
 	counts := newFigures(url)
-	return &sidecarState{url: url, origin: origin, tokens: tokens, bearer: newBearerKeys(), figures: counts,
+	return &sidecarState{url: url, origin: origin, id: id, tokens: tokens, bearer: newBearerKeys(), figures: counts,
 		keys: &keySet{sidecar: url, tokens: tokens, figures: counts}, deny: &denyCache{sidecar: url, tokens: tokens, figures: counts}}
 }
 
-// sidecarStateFor returns the state of a tenant. origin identifies keys and deny document; id also
-// identifies what tokens are verified for. When there are too many states, the one that was unused
-// for longest goes. States without any good token go first, because strangers choose hosts where
-// publicURL is not set.
+// sidecarStateFor returns the state of a tenant, and whether it is one of those that stay. origin
+// identifies keys and deny document; id also identifies what tokens are verified for. named says
+// that the operator has named the tenant's URL.
 //
 // A new state begins with the keys and the deny document of another state of its origin: a change
 // of labels while the sidecar is away must not throw good keys away.
-func sidecarStateFor(origin, id, url string, ttl int64, hop *hopSealer) *sidecarState {
+func sidecarStateFor(origin, id, url string, ttl int64, hop *hopSealer, named bool) (*sidecarState, bool) {
+	load := currentLoad()
 	at := now().Unix()
 	sidecarStates.Lock()
 	defer sidecarStates.Unlock()
-	s := sidecarStates.byID[id]
-	if s == nil {
-		s = newSidecarState(origin, url)
-		for _, other := range sidecarStates.byID {
-			if other.origin == origin {
+	s := namedState(origin, id)
+	if s != nil {
+		named = true
+	} else {
+		s = sidecarStates.strangers[id]
+		if s == nil {
+			s = newSidecarState(origin, id, url)
+			for _, other := range sidecarStates.named[origin] {
 				s.keys.adopt(other.keys)
 				s.deny.adopt(other.deny)
 			}
 		}
-		if len(sidecarStates.byID) >= maxSidecarStates {
-			evictSidecarState(at)
+		if named {
+			nameState(s)
+		} else if sidecarStates.strangers[id] == nil {
+			dropStranger(at)
+			sidecarStates.strangers[id] = s
 		}
-		sidecarStates.byID[id] = s
 	}
+	s.load = load
 	s.figures.mu.Lock()
 	s.figures.hop = hop
 	s.figures.mu.Unlock()
@@ -72,32 +86,58 @@ func sidecarStateFor(origin, id, url string, ttl int64, hop *hopSealer) *sidecar
 	s.deny.mu.Lock()
 	s.deny.hop = hop
 	s.deny.mu.Unlock()
-	return s
+	return s, named
 }
 
-// evictSidecarState needs sidecarStates locked.
-func evictSidecarState(at int64) {
+// namedState needs sidecarStates locked.
+func namedState(origin, id string) *sidecarState {
+	for _, s := range sidecarStates.named[origin] {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// nameState needs sidecarStates locked. It has the state stay, unless another has its id.
+func nameState(s *sidecarState) {
+	delete(sidecarStates.strangers, s.id)
+	if namedState(s.origin, s.id) == nil {
+		sidecarStates.named[s.origin] = append(sidecarStates.named[s.origin], s)
+	}
+}
+
+// proveState has the state of a host stay for which a token was good: nobody has one for a host
+// that somebody has invented.
+func proveState(s *sidecarState) {
+	load := currentLoad()
+	sidecarStates.Lock()
+	s.load = load
+	nameState(s)
+	sidecarStates.Unlock()
+}
+
+// dropStranger makes room for another invented host: the one that was unused for longest goes. It
+// needs sidecarStates locked.
+func dropStranger(at int64) {
+	if len(sidecarStates.strangers) < maxStrangers {
+		return
+	}
 	victim := ""
 	var oldest int64
-	for id, s := range sidecarStates.byID {
+	for id, s := range sidecarStates.strangers {
 		s.keys.mu.RLock()
 		usedAt := s.keys.usedAt
 		s.keys.mu.RUnlock()
-		s.tokens.mu.RLock()
-		proven := s.tokens.proven
-		s.tokens.mu.RUnlock()
 		if usedAt > at { // the clock was set back since: the state is not in use
 			usedAt = 0
-		}
-		if !proven {
-			usedAt -= maxDate
 		}
 		if victim == "" || usedAt < oldest {
 			victim = id
 			oldest = usedAt
 		}
 	}
-	delete(sidecarStates.byID, victim)
+	delete(sidecarStates.strangers, victim)
 }
 
 // recallIdentity returns who sends a request if its credentials were verified before, have not

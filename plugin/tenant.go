@@ -35,7 +35,7 @@ var (
 	errMisdirected = errors.New("this host is not the one of the public URL")
 )
 
-// maxTenants bounds what a stranger who invents Host headers can fill.
+// maxTenants bounds what a stranger who invents Host headers can fill, in each middleware.
 const maxTenants = 32
 
 // tenantOf finds the tenant that a request addresses. Traefik has removed or vouched for
@@ -88,19 +88,28 @@ func (b *bouncer) addTenant(where, scheme, host string) (*tenant, error) {
 		b.complainOfTLS(host)
 	}
 	// A host has many spellings, and the client chooses among them. They all share one tenant and
-	// one hop header.
+	// one hop header, and only the plain ones of a tenant that stays are remembered.
 	t := b.tenantAt(publicURL)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	// Any one entry goes, and not all: strangers choose hosts.
-	for other := range b.tenants {
-		if len(b.tenants) < maxTenants {
-			break
+	if plainScheme(where, scheme) && plainHost(where, scheme, host) {
+		b.mu.Lock()
+		if b.byPublicURL[publicURL] == t {
+			b.tenants[where] = t
 		}
-		delete(b.tenants, other)
+		b.mu.Unlock()
 	}
-	b.tenants[where] = t
 	return t, nil
+}
+
+// plainScheme says whether a request was said to come by http, https, ws or wss and nothing else.
+func plainScheme(where, scheme string) bool {
+	return strings.HasPrefix(where, scheme+"://") || strings.HasPrefix(where, strings.Replace(scheme, "http", "ws", 1)+"://")
+}
+
+// plainHost says whether a host was spelt as canonicalHost spells it, with the default port or
+// without.
+func plainHost(where, scheme, canonical string) bool {
+	_, host, _ := strings.Cut(where, "://")
+	return host == canonical || host == canonical+defaultPort(scheme)
 }
 
 // tenantAt returns the only tenant that this middleware has under a public URL.
@@ -109,27 +118,40 @@ func (b *bouncer) tenantAt(publicURL string) *tenant {
 	defer b.mu.Unlock()
 	t := b.byPublicURL[publicURL]
 	if t == nil {
-		t = newTenant(b.settings, publicURL, b.name)
-		for other := range b.byPublicURL {
-			if len(b.byPublicURL) < maxTenants {
-				break
-			}
-			delete(b.byPublicURL, other)
-		}
-		b.byPublicURL[publicURL] = t
+		t = b.strangers[publicURL]
 	}
+	if t != nil {
+		return t
+	}
+	t, stays := newTenant(b.settings, publicURL, b.name)
+	if stays {
+		b.byPublicURL[publicURL] = t
+		return t
+	}
+	if b.strangers == nil {
+		b.strangers = map[string]*tenant{}
+	}
+	for other := range b.strangers { // any one goes, and not all
+		if len(b.strangers) < maxTenants {
+			break
+		}
+		delete(b.strangers, other)
+	}
+	b.strangers[publicURL] = t
 	return t
 }
 
-func newTenant(s *settings, publicURL, name string) *tenant {
+// newTenant also says whether the tenant stays: the operator has named its URL, or a token was good
+// there.
+func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 	payload := payloadFor(s, publicURL)
 	t := &tenant{publicURL: publicURL, audience: s.audience, required: s.required}
 	t.hop = &hopSealer{payload: encodePayload(payload), sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
 	t.providerIssuer = s.providerIssuer
 	t.identityHeaders = s.identityHeaders
 	origin := keysFrom(s, publicURL)
-	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(payload)))
-	t.sidecar = sidecarStateFor(origin, string(id[:]), s.sidecar.String(), s.keysTTL, t.hop)
+	state, stays := sidecarStateFor(origin, stateID(s, origin, payload), s.sidecar.String(), s.keysTTL, t.hop, s.publicURL != "")
+	t.sidecar = state
 
 	scope := ""
 	if len(t.required) > 0 {
@@ -148,7 +170,13 @@ func newTenant(s *settings, publicURL, name string) *tenant {
 		// Clients compare the resource with the URL as it was typed.
 		t.endpoints[path+"/"] = metadata + path + `/"`
 	}
-	return t
+	return t, stays
+}
+
+// stateID identifies what tokens are verified for.
+func stateID(s *settings, origin string, payload []hopMember) string {
+	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(payload)))
+	return string(id[:])
 }
 
 // keysFrom says whose keys and whose deny document a tenant uses: from what the sidecar derives

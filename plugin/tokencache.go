@@ -7,8 +7,12 @@ import (
 	"sync"
 )
 
-// maxYoung is half of what a tokenCache holds at most.
-const maxYoung = 2048
+const (
+	// maxYoung is half of what a tokenCache holds at most.
+	maxYoung = 32768
+	// maxAge is for how many seconds a generation is young. Few tokens live longer.
+	maxAge = 3600
+)
 
 // tokenCache maps the SHA-256 of verified credentials (the Authorization header) to their identity.
 // The key is a hash so that no token stays in memory longer than its request.
@@ -17,12 +21,14 @@ const maxYoung = 2048
 // the tokens go, so that each is judged anew. keySet and denyCache call in here with their own lock
 // held; the cache never calls them.
 //
-// The cache has two generations. When the young one is full, it becomes the old one, and the old
-// one goes. Only tokens whose signature was right get in, so a stranger cannot push them out.
+// The cache has two generations. When the young one is full or an hour old, it becomes the old one,
+// and the old one goes. Only tokens whose signature was right get in, so a stranger cannot push
+// them out.
 type tokenCache struct {
 	mu    sync.RWMutex
 	young map[[32]byte]*identity
 	old   map[[32]byte]*identity
+	since int64 // Unix seconds in which young was empty
 	// Unix seconds. Until nextDue no fetch is due, and the tokens are good without a look at keys
 	// and deny document; unless the clock is set back to before dueFrom. See settle.
 	nextDue int64
@@ -32,7 +38,6 @@ type tokenCache struct {
 	denied  *denyList             // that of denyCache
 	keysDue period                // keySet needs no fetch
 	denyDue period                // denyCache needs no fetch
-	proven  bool                  // a token was once remembered
 }
 
 func newTokenCache() *tokenCache {
@@ -41,9 +46,11 @@ func newTokenCache() *tokenCache {
 
 // addToken needs c.mu.
 func addToken(c *tokenCache, hash [32]byte, id *identity) {
-	if len(c.young) >= maxYoung {
+	at := now().Unix()
+	if len(c.young) >= maxYoung || !during(period{from: c.since, until: c.since + maxAge}, at) {
 		c.old = c.young
 		c.young = map[[32]byte]*identity{}
+		c.since = at
 	}
 	c.young[hash] = id
 }
@@ -67,7 +74,6 @@ func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, d
 	if c.keys[key.kid] != key || c.denied != denied {
 		return id
 	}
-	c.proven = true
 	other := c.young[hash]
 	if other != nil && other.expires == id.expires {
 		return other

@@ -366,7 +366,8 @@ func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 		}
 	}
 	const want = `{"v":1,"publicURL":"https://mcp.localhost/wiki","resource":"wiki","providerIssuer":"https://accounts.google.com","clientID":"client.apps.googleusercontent.com","clientSecret":"secret-of-the-upstream-client"}`
-	if got := string(newTenant(s, wikiURL, "wiki@docker").hop.payload); got != want {
+	named, _ := newTenant(s, wikiURL, "wiki@docker")
+	if got := string(named.hop.payload); got != want {
 		t.Errorf("without any label that has a default: %s", got)
 	}
 }

@@ -105,7 +105,7 @@ func newConstants(t *testing.T) *constants {
 var (
 	limitRow = regexp.MustCompile("^\\| .+ \\| ([0-9][0-9,]*)(?: ([^|]*?))? \\| `([A-Za-z.]+)` \\|$")
 	// :: unit → what a number of it counts in a constant without a type
-	units = map[string]int64{"KB": 1 << 10, "MB": 1 << 20, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600, "day": 86400}
+	units = map[string]int64{"KB": 1 << 10, "MB": 1 << 20, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600, "day": 86400, "days": 86400}
 )
 
 // A number on a page equals the one in the code.
