@@ -133,9 +133,9 @@ func authorizationScenarios(t *testing.T, w *rig.World, tn *rig.Tenant) {
 // so it is no custom of this project's. What a client does not pass is its own.
 func TestConformanceOfClientsThatShowNoPage(t *testing.T) {
 	t.Parallel()
-	// The checks that the scenarios are for. The Go SDK takes the document of the suite's identity
-	// provider for one of a server without PKCE, and goes no further.
-	want := map[string]map[string][]string{
+	// The Go SDK takes the document of the suite's identity provider for one of a server without
+	// PKCE, and goes no further.
+	clientScenarios(t, map[string]map[string][]string{
 		"client-v2.mjs": {
 			"client-credentials-basic":         {"client-credentials-basic-auth"},
 			"client-credentials-jwt":           {"client-credentials-jwt-verified"},
@@ -143,7 +143,23 @@ func TestConformanceOfClientsThatShowNoPage(t *testing.T) {
 			"wif-jwt-bearer":                   {"wif-assertion-verified"},
 		},
 		"gosdk": {"client-credentials-basic": {"client-credentials-basic-auth"}},
-	}
+	})
+}
+
+// The same of clients whose tokens are bound to a key. The suite's server wants a nonce at each
+// endpoint, as this one does, or none.
+func TestConformanceOfAClientThatProvesItsKey(t *testing.T) {
+	t.Parallel()
+	each := []string{"sep-1932-client-token-request-proof", "sep-1932-client-dpop-auth-scheme", "sep-1932-client-fresh-proof"}
+	clientScenarios(t, map[string]map[string][]string{"client-v2.mjs": {
+		"dpop":       each,
+		"dpop-nonce": append([]string{"sep-1932-client-as-nonce", "sep-1932-client-rs-nonce"}, each...),
+	}})
+}
+
+// clientScenarios runs scenarios of the suite with clients, and wants that the checks which they
+// are for succeed and that none fails or warns.
+func clientScenarios(t *testing.T, want map[string]map[string][]string) {
 	for program, scenarios := range want {
 		for scenario, ids := range scenarios {
 			t.Run(program+" "+scenario, func(t *testing.T) {
@@ -163,7 +179,7 @@ func TestConformanceOfClientsThatShowNoPage(t *testing.T) {
 					}
 				}
 				if n := count(all); n["FAILURE"]+n["WARNING"] > 0 || t.Failed() {
-					t.Errorf("%v\n%s", n, logs.Text("suite"))
+					t.Errorf("%v %+v\n%s", n, all, logs.Text("suite"))
 				}
 			})
 		}

@@ -9,6 +9,7 @@
 //   clientId, clientSecret   pre-registered
 //   authMethod               what a registration asks for
 //   key                      CIMD, client_credentials: private JWK that authenticates the client
+//   dpop                     algorithm of a key to which the tokens are bound (RFC 9449)
 //   grant                    client_credentials, id-jag or workload: no login, no page
 //   authServer               of these: issuer of the authorization server
 //   assertion                workload: the token that it has
@@ -18,7 +19,8 @@
 // one answer for each line that is read: "call" calls the tool whoami, "refuse" damages the access
 // token that is kept, which the server then refuses while the SDK believes that it is good, "age"
 // lets the access token's time be over, "refresh" is an application that refreshes without being
-// asked to. "end", or the end of what there is to read, ends the program.
+// asked to, "tokens" shows what is kept. "end", or the end of what there is to read, ends the
+// program.
 import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -68,8 +70,8 @@ export class Provider {
 
 /**
  * sdk: package, folder of node_modules, connect(provider, server) → [client, transport], finish(transport, provider, query, server),
- * whoami(client), revision(client, transport), auth, createPrivateKeyJwtAuth where it has that, withoutPage(way) → provider of the SDK's
- * own for a grant that needs no login, where it has one.
+ * whoami(client), revision(client, transport), auth, createPrivateKeyJwtAuth where it has that, session(algorithm) → its DPoP session,
+ * withoutPage(way) → provider of the SDK's own for a grant that needs no login, where it has one.
  */
 export async function application(sdk) {
   const way = JSON.parse(process.argv[2]);
@@ -88,6 +90,11 @@ export async function application(sdk) {
     provider.addClientAuthentication = sdk.createPrivateKeyJwtAuth({
       issuer: way.metadataUrl, subject: way.metadataUrl, privateKey: way.key, alg: way.key.alg,
     });
+  }
+
+  if (way.dpop) {
+    const session = await sdk.session(way.dpop);
+    provider.dpop = () => session;
   }
 
   let client, transport;
@@ -142,6 +149,9 @@ export async function application(sdk) {
       case 'age':
         provider.saveTokens({ ...tokens, expires_in: 0, expires_at: 1 });
         print({ done: command });
+        break;
+      case 'tokens':
+        print({ tokens });
         break;
       case 'refresh':
         await answered('done', sdk.auth(provider, { serverUrl: way.server }).then((result) => {

@@ -1,7 +1,7 @@
 // A client on the TypeScript client 2.x, which asks for the newest revision of MCP first.
 import {
-  auth, Client, ClientCredentialsProvider, createPrivateKeyJwtAuth, CrossAppAccessProvider, discoverAndRequestJwtAuthGrant, PrivateKeyJwtProvider,
-  requestJwtAuthorizationGrant, StreamableHTTPClientTransport,
+  auth, Client, ClientCredentialsProvider, createPrivateKeyJwtAuth, CrossAppAccessProvider, discoverAndRequestJwtAuthGrant, DpopSession,
+  PrivateKeyJwtProvider, requestJwtAuthorizationGrant, StreamableHTTPClientTransport,
 } from '@modelcontextprotocol/client';
 import { application, whoami } from './app.mjs';
 
@@ -14,6 +14,7 @@ await application({
   },
   auth,
   createPrivateKeyJwtAuth,
+  session: (alg) => DpopSession.create({ alg }),
   withoutPage: ({ authServer: expectedIssuer, clientId, clientSecret, key, grant, enterprise, assertion }) => {
     // The SDK has no provider for workloads. This one takes any assertion.
     if (grant === 'workload') return new CrossAppAccessProvider({ clientId, expectedIssuer, assertion: async () => assertion });

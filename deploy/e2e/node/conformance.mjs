@@ -2,12 +2,14 @@
 // SDK (app.mjs, ../sdks/app), which connects and ends.
 //
 //   node conformance.mjs PROGRAM… SERVER
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 
 const [program, ...rest] = process.argv.slice(2);
 const server = rest.pop();
-const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT);
+const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
 const scenario = process.env.MCP_CONFORMANCE_SCENARIO;
 
 // The Go SDK wants to be told which authorization server there is, so somebody has to look.
@@ -25,10 +27,21 @@ switch (scenario) {
     way.grant = 'workload';
     way.assertion = context.valid_jwt;
     break;
+  case 'auth/dpop':
+  case 'auth/dpop-nonce':
+    way.dpop = 'ES256';
+    break;
   default:
     way.grant = 'client_credentials';
 }
 if (context.private_key_pem) {
   way.key = { ...createPrivateKey(context.private_key_pem).export({ format: 'jwk' }), alg: context.signing_algorithm };
 }
-process.exit(spawnSync(program, [...rest, JSON.stringify(way)], { stdio: ['ignore', 'inherit', 'inherit'] }).status ?? 1);
+const child = spawn(program, [...rest, JSON.stringify(way)], { stdio: ['ignore', 'pipe', 'inherit'] });
+for await (const line of createInterface({ input: child.stdout })) {
+  console.log(line);
+  // The suite's authorization server has no page, and answers at the client's callback.
+  if (line.startsWith('{"open":')) await fetch(JSON.parse(line).open);
+}
+if (child.exitCode === null) await once(child, 'exit');
+process.exit(child.exitCode ?? 1);
