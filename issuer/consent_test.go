@@ -414,7 +414,7 @@ func TestCookies(t *testing.T) {
 func TestConsentCookieHoldsTheLongestRequest(t *testing.T) {
 	endpoint := "/" + strings.Repeat("b", 511-len("https://mcp.localhost/wiki"))
 	w := newWorld(t, nil, func(w *world) {
-		w.wiki.MCPPaths = []string{endpoint}
+		w.wiki.MCPPaths, w.wiki.DPoP = []string{endpoint}, "accept"
 		w.wiki.RequiredScopes = nil
 		for i := range 10 {
 			w.wiki.RequiredScopes = append(w.wiki.RequiredScopes, fmt.Sprintf("mcp:%d:", i)+strings.Repeat("s", 90))
@@ -426,12 +426,14 @@ func TestConsentCookieHoldsTheLongestRequest(t *testing.T) {
 	a.state = strings.Repeat("s", 2600-len(scope)-len(a.redirect)-len(resource))
 	a.wantsErrorRedirect(t, w.get(a.authorizeURL("resource", resource, "state", a.state+"s")), "invalid_request", a.state+"s")
 	b := issuertest.NewBrowser(t, w.net)
-	code := a.codeIn(b, "resource", resource)
-	a.token(a.redemption(code)).wants(t, 200, "")
+	a.proving("ES256")
+	jkt := a.prover.Thumbprint()
+	code := a.codeIn(b, "resource", resource, "dpop_jkt", jkt)
+	a.boundTo(a.token(a.redemption(code)))
 	// Many such cookies do not shut the browser out either: a request with too long headers would
 	// be refused before anybody could delete a cookie.
 	for range 9 {
-		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource)), "allow"))
+		b.Upstream(b.Decide(b.Get(a.authorizeURL("resource", resource, "dpop_jkt", jkt)), "allow"))
 		cookies := b.Cookies(a.base)
 		if longest := slices.MaxFunc(cookies, func(x, y string) int { return len(x) - len(y) }); len(longest) > 4000 {
 			t.Fatalf("a cookie has %d bytes", len(longest))

@@ -37,6 +37,10 @@ func TestInspectOfEachKind(t *testing.T) {
 	login := grant{Identity: who, Scope: "mcp", Resource: labels.PublicURL, Born: at.Unix() - 3600, Step: 3}
 	unchecked := login
 	unchecked.Identity.RefreshToken = ""
+	const boundToIt = "jkt=0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	thumbprint := decodeThumbprint(boundToIt[len("jkt="):])
+	bound := login
+	bound.Thumbprint = thumbprint
 	hash := func(id string) string { return clientContext(sha256.Sum256([]byte(id))) }
 	for _, c := range []struct {
 		name   string
@@ -57,6 +61,10 @@ func TestInspectOfEachKind(t *testing.T) {
 		{"a refresh token of earlier builds", sealing.KindRefresh, seal(sealing.KindRefresh, hash(registered), login), Beside{ClientID: registered}, "step=3", at.Add(14 * 24 * time.Hour)},
 		{"a refresh token of a document's client", sealing.KindRefresh, seal(sealing.KindRefresh, hash(document), login), Beside{ClientID: document}, "sub=person-1", at.Add(14 * 24 * time.Hour)},
 		{"a login without checks", sealing.KindRefresh, seal(sealing.KindRefresh, hash(document), unchecked), Beside{ClientID: document}, "provider's refresh token=none", at.Add(23 * time.Hour)},
+		{"a client that always proves a key", sealing.KindClient, seal(sealing.KindClient, "", registration{RedirectURIs: []string{"https://app.example/cb"}, DPoPBound: true}), Beside{}, "DPoP=always", time.Time{}},
+		{"a consent for a key", sealing.KindConsent, seal(sealing.KindConsent, "the-id", authorizationRequest{Thumbprint: thumbprint}), Beside{Consent: "the-id"}, boundToIt, time.Time{}},
+		{"a code for a key", sealing.KindCode, seal(sealing.KindCode, hash(document), authorizationCode{Thumbprint: thumbprint}), Beside{ClientID: document}, boundToIt, time.Time{}},
+		{"a refresh token for a key", sealing.KindRefresh, seal(sealing.KindRefresh, hash(document), bound), Beside{ClientID: document}, boundToIt, at.Add(14 * 24 * time.Hour)},
 		{"a client secret", sealing.KindSecret, provider.SealSecret(ring, labels.UpstreamIssuer, "c", "clie"+mark+"-and-more-than-24-characters", at), Beside{}, "client secret=38 characters, the first are clie", time.Time{}},
 		{"a bearer key", sealing.KindBearer, seal(sealing.KindBearer, "", bearerKey{ID: [16]byte{1}, Subject: "ci-bot", Expires: at.Unix() + 60}), Beside{}, "key_id=AQAAAAAAAAAAAAAAAAAAAA subject=ci-bot scope=none", at.Add(time.Minute)},
 	} {

@@ -221,7 +221,7 @@ type Config struct {
 	// DPoP is whether clients prove with each request that they hold the key that their tokens are
 	// bound to (RFC 9449), so that a copied token is worth nothing: `off`, `accept` (clients that
 	// can do it are bound, the others get bearer tokens) or `require` (no others come in).
-	// Default: `off`.
+	// docs/dpop.md explains it. Default: `off`.
 	DPoP any `json:"dpop"`
 
 	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as

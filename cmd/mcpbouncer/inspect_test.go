@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -207,6 +208,21 @@ func TestInspectOfALogin(t *testing.T) {
 				t.Errorf("no master: status %d\n%s", status, out)
 			}
 		})
+	}
+}
+
+// A token that is bound to a key is refused without it, which nobody sees by the token alone.
+func TestInspectOfABoundToken(t *testing.T) {
+	clean(t, nil)
+	encode := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	now := time.Now()
+	value := encode(`{"alg":"EdDSA","kid":"k","typ":"at+jwt"}`) + "." +
+		encode(fmt.Sprintf(`{"iss":"https://mcp.localhost/wiki","sub":"person-1","aud":"wiki","client_id":"c","exp":%d,"iat":%[1]d,"cnf":{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}`, now.Unix())) + ".AA"
+	out, status := inspect(t, now, "Authorization: DPoP "+value)
+	for _, want := range []string{"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", "whoever presents it must prove", "not checked: the proof of its key"} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("status %d, it does not say %q:\n%s", status, want, out)
+		}
 	}
 }
 

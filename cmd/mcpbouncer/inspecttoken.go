@@ -32,6 +32,7 @@ type tokenClaims struct {
 	NotBefore float64 `json:"nbf"`
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
+	Bound     any     `json:"cnf"`
 }
 
 var claimMeanings = []struct{ name, meaning string }{
@@ -46,6 +47,7 @@ var claimMeanings = []struct{ name, meaning string }{
 	{"auth_time", "the login began"},
 	{"sid", `the login: "family" in the log`},
 	{"jti", "its own name, in the log"},
+	{"cnf", "the key that whoever presents it must prove (DPoP)"},
 	{"email", "for identity headers"},
 	{"name", "for identity headers"},
 	{"groups", "for identity headers"},
@@ -137,6 +139,9 @@ func (i *inspection) judge(r *explanation, text string, parts []string, head []b
 		return
 	}
 	i.judgeClaims(r, c, refuse)
+	if c.Bound != nil {
+		r.Unchecked = append(r.Unchecked, "the proof of its key, which each request brings beside it; without one it is refused")
+	}
 	signature, err := []byte(nil), error(nil)
 	if len(parts) > 2 {
 		signature, err = strictBase64.DecodeString(parts[2])
