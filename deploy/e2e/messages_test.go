@@ -2,10 +2,7 @@ package e2e
 
 import (
 	"bufio"
-	"crypto/ed25519"
 	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,57 +10,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
-
-// denier is an authority that also has a deny document, which the test writes.
-type denier struct {
-	authority
-	document atomic.Value // string
-}
-
-func newDenier(t *testing.T) *denier {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &denier{authority: authority{kid: "k1", key: private}}
-	d.document.Store(`{"v":1,"serial":0,"notBefore":0}`)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rig.MarkAnswer(benchHopKey, w, r)
-		switch r.URL.Path {
-		case "/oauth/jwks.json":
-			_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{map[string]any{
-				"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "k1", "x": base64.RawURLEncoding.EncodeToString(public)}}})
-		case "/hop/deny":
-			_, _ = io.WriteString(w, d.document.Load().(string))
-		default:
-			http.NotFound(w, r)
-		}
-	}))
-	t.Cleanup(srv.Close)
-	d.url = srv.URL
-	return d
-}
-
-// tokenOf returns an access token of a person that ends in so many seconds.
-func (d *denier) tokenOf(person string, left time.Duration) string {
-	segment := func(v any) string {
-		b, _ := json.Marshal(v)
-		return base64.RawURLEncoding.EncodeToString(b)
-	}
-	now := time.Now()
-	signed := segment(map[string]any{"alg": "EdDSA", "kid": d.kid, "typ": "at+jwt"}) + "." + segment(map[string]any{
-		"iss": "https://mcp.localhost/wiki", "sub": person, "aud": []string{"wiki", "https://mcp.localhost/wiki/mcp"}, "jti": person,
-		"exp": now.Add(left).Unix(), "iat": now.Add(-time.Hour).Unix(), "nbf": now.Add(-time.Hour).Unix(), "client_id": "c", "scope": "openid",
-	})
-	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(d.key, []byte(signed)))
-}
 
 // arrived is what reached the MCP server.
 type arrived struct {
@@ -116,7 +67,7 @@ type route struct {
 
 // startRoutes starts Traefik with the file provider. "bouncer" in a chain stands for a bouncer
 // with the route's labels.
-func startRoutes(t *testing.T, d *denier, servers []string, middlewares map[string]any, routes ...route) (*rig.Traefik, func(more map[string]any)) {
+func startRoutes(t *testing.T, d *authority, servers []string, middlewares map[string]any, routes ...route) (*rig.Traefik, func(more map[string]any)) {
 	t.Helper()
 	routers := map[string]any{}
 	all := map[string]any{}
@@ -126,7 +77,7 @@ func startRoutes(t *testing.T, d *denier, servers []string, middlewares map[stri
 	for i, r := range routes {
 		own := fmt.Sprintf("bouncer-%d", i)
 		labels := map[string]any{"providerIssuer": "https://accounts.google.com", "clientID": "client", "clientSecret": "env:GOOGLE_CLIENT_SECRET",
-			"resource": "wiki", "sidecarURL": d.url, "publicURL": "https://mcp.localhost/wiki"}
+			"resource": "wiki", "sidecarURL": d.URL, "publicURL": "https://mcp.localhost/wiki"}
 		for name, value := range r.labels {
 			labels[name] = value
 		}
@@ -192,7 +143,7 @@ func tryMessage(tr *rig.Traefik, routeName, token, body string, length int) (int
 // A server of two is away, and retry stands somewhere in the chain: no message reaches the other
 // one empty or cut.
 func TestRetryNeverTurnsAMessageIntoAnEmptyOne(t *testing.T) {
-	d := newDenier(t)
+	d := newAuthority(t)
 	server := &recorder{}
 	up := httptest.NewServer(server)
 	t.Cleanup(up.Close)
@@ -256,7 +207,7 @@ func TestRetryNeverTurnsAMessageIntoAnEmptyOne(t *testing.T) {
 // Whatever a client asks a connection to become, the MCP server hears of WebSockets alone, and
 // always of who asks.
 func TestUpgradesAndTrailersInTraefik(t *testing.T) {
-	d := newDenier(t)
+	d := newAuthority(t)
 	server := &recorder{}
 	up := httptest.NewServer(server)
 	t.Cleanup(up.Close)
@@ -347,7 +298,7 @@ func openEcho(t *testing.T, tr *rig.Traefik, token string) func() bool {
 // An open WebSocket ends with its token and with its login, also after Traefik has read its
 // configuration anew; others live on.
 func TestOpenWebSocketsEndInTraefik(t *testing.T) {
-	d := newDenier(t)
+	d := newAuthority(t)
 	up := httptest.NewServer(&recorder{})
 	t.Cleanup(up.Close)
 	tr, reload := startRoutes(t, d, []string{up.URL}, nil, route{"plain", []string{"bouncer"}, nil})
@@ -358,7 +309,7 @@ func TestOpenWebSocketsEndInTraefik(t *testing.T) {
 	if !ending() || !denied() || !good() {
 		t.Fatal("a WebSocket does not echo")
 	}
-	d.document.Store(`{"v":1,"serial":1,"notBefore":0,"users":["denied"]}`)
+	d.Deny(`{"v":1,"serial":1,"notBefore":0,"users":["denied"]}`)
 	reload(map[string]any{"http": map[string]any{"middlewares": map[string]any{"other": map[string]any{"stripPrefix": map[string]any{"prefixes": []string{"/a"}}}},
 		"routers": map[string]any{"other": map[string]any{"rule": "PathPrefix(`/other`)", "service": "mcp", "middlewares": []string{"other"}}}}})
 	open := func(echoes func() bool) func() error {

@@ -418,7 +418,7 @@ func TestSpanIsFoundInTheContextOfARequest(t *testing.T) {
 		}
 	}))
 	defer sidecar.Close()
-	both := handlers(t, (&authority{url: sidecar.URL}).labels(), http.NotFoundHandler())
+	both := handlers(t, (&authority{&rig.Authority{URL: sidecar.URL}}).labels(), http.NotFoundHandler())
 	const clients = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	const ours = "00-11111111111111111111111111111111-2222222222222222-"
 	state, err := oteltrace.ParseTraceState("congo=1")

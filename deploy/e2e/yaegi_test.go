@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -127,61 +124,28 @@ func setLabels(config reflect.Value, labels map[string]string) {
 	}
 }
 
-// authority is a sidecar that only publishes keys, and the maker of tokens to them.
-type authority struct {
-	url string
-	kid string
-	key ed25519.PrivateKey
-}
+// authority makes tokens of one tenant.
+type authority struct{ *rig.Authority }
 
-func newAuthority(tb testing.TB) *authority {
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	a := &authority{kid: "bench", key: private}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rig.MarkAnswer(benchHopKey, w, r)
-		if r.URL.Path == "/hop/deny" {
-			fmt.Fprint(w, `{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`)
-			return
-		}
-		if r.URL.Path != "/oauth/jwks.json" {
-			http.NotFound(w, r)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{map[string]any{
-			"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": a.kid,
-			"x": base64.RawURLEncoding.EncodeToString(public),
-		}}})
-	}))
-	tb.Cleanup(srv.Close)
-	a.url = srv.URL
-	return a
-}
+func newAuthority(tb testing.TB) *authority { return &authority{rig.StartAuthority(tb)} }
 
-// token returns an access token as RFC 9068 wants it; each n gives another one.
-func (a *authority) token(n int) string {
-	now := time.Now().Unix()
-	segment := func(v any) string {
-		b, _ := json.Marshal(v)
-		return base64.RawURLEncoding.EncodeToString(b)
-	}
-	signed := segment(map[string]any{"alg": "EdDSA", "kid": a.kid, "typ": "at+jwt"}) + "." + segment(map[string]any{
-		"iss": "https://mcp.localhost/wiki", "sub": "bench", "aud": []string{"wiki", "https://mcp.localhost/wiki/mcp"},
-		"exp": now + 3600, "iat": now, "nbf": now, "jti": fmt.Sprintf("token-%d", n), "client_id": "bench", "scope": "openid email",
-	})
-	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(a.key, []byte(signed)))
+// token returns an access token; each n gives another one.
+func (a *authority) token(n int) string { return a.Token("https://mcp.localhost/wiki", "bench", n) }
+
+// tokenOf returns an access token of a person that ends in so much time.
+func (a *authority) tokenOf(person string, left time.Duration) string {
+	now := time.Now()
+	return a.TokenOf("https://mcp.localhost/wiki", person, person, now.Add(-time.Hour), now.Add(left))
 }
 
 func (a *authority) labels() map[string]string {
 	return map[string]string{
 		"ProviderIssuer": "https://accounts.google.com", "ClientID": "client", "ClientSecret": "env:GOOGLE_CLIENT_SECRET",
-		"Resource": "wiki", "SidecarURL": a.url, "PublicURL": "https://mcp.localhost/wiki",
+		"Resource": "wiki", "SidecarURL": a.URL, "PublicURL": "https://mcp.localhost/wiki",
 	}
 }
 
-const benchHopKey = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+const benchHopKey = rig.AuthorityHopKey
 
 func get(token string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "https://mcp.localhost/wiki/anything", nil)

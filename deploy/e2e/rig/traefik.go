@@ -63,6 +63,11 @@ type TraefikConfig struct {
 	HopKey  string
 	// LogLevel is DEBUG if it is empty.
 	LogLevel string
+	// PluginRoot is the root of another revision, whose plugin is taken; empty for this one.
+	PluginRoot string
+	// Others are further local plugins: the source of the only file, by the last element of the
+	// module's name, which is also the plugin's.
+	Others map[string]string
 	// Plugin edits the plugin's sources, such as plugin/hop.go. Without it they are as here.
 	Plugin func(file, text string) string
 	Env    []string // further variables
@@ -81,7 +86,12 @@ type TraefikConfig struct {
 // along on request.
 func PutPlugin(t T, gopath string, tests bool) {
 	t.Helper()
-	root, to := Root(), filepath.Join(gopath, "src", filepath.FromSlash(Module))
+	putPlugin(t, Root(), gopath, tests)
+}
+
+func putPlugin(t T, root, gopath string, tests bool) {
+	t.Helper()
+	to := filepath.Join(gopath, "src", filepath.FromSlash(Module))
 	put := func(name string) error {
 		b, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
@@ -107,6 +117,22 @@ func PutPlugin(t T, gopath string, tests bool) {
 			}
 			return put(path)
 		})
+	}
+	if err != nil {
+		t.Fatalf("rig: plugin: %v", err)
+	}
+}
+
+func putOther(t T, dir, module, source string) {
+	t.Helper()
+	err := os.MkdirAll(dir, 0o755)
+	for name, text := range map[string]string{
+		"go.mod": "module " + module + "\n", "main.go": source,
+		".traefik.yml": "displayName: " + module + "\nsummary: " + module + "\ntype: middleware\nimport: " + module + "\ntestData: {}\n",
+	} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)
+		}
 	}
 	if err != nil {
 		t.Fatalf("rig: plugin: %v", err)
@@ -168,9 +194,16 @@ func TraefikTool(t T) string {
 func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	t.Helper()
 	dir := t.TempDir()
-	PutPlugin(t, filepath.Join(dir, "plugins-local"), false)
+	plugins := filepath.Join(dir, "plugins-local")
+	putPlugin(t, cmp.Or(c.PluginRoot, Root()), plugins, false)
+	local := map[string]any{"mcpbouncer": map[string]any{"moduleName": Module}}
+	for name, source := range c.Others {
+		module := "example.com/" + name
+		putOther(t, filepath.Join(plugins, "src", module), module, source)
+		local[name] = map[string]any{"moduleName": module}
+	}
 	if c.Plugin != nil {
-		editPlugin(t, filepath.Join(dir, "plugins-local", "src", filepath.FromSlash(Module)), c.Plugin)
+		editPlugin(t, filepath.Join(plugins, "src", filepath.FromSlash(Module)), c.Plugin)
 	}
 	tr := &Traefik{
 		Web:       fmt.Sprintf("http://localhost:%d", c.WebPort),
@@ -216,7 +249,7 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		"providers": providers,
 		"experimental": map[string]any{
 			"abortOnPluginFailure": true,
-			"localPlugins":         map[string]any{"mcpbouncer": map[string]any{"moduleName": Module}},
+			"localPlugins":         local,
 		},
 	}
 	static = merge(c.Static, static)

@@ -43,7 +43,7 @@ func (p *picture) slow(next http.Handler) http.Handler {
 }
 
 // take puts load on the demo while Prometheus looks, and writes the picture.
-func (p *picture) take(t *life, public, sidecar string) error {
+func (p *picture) take(t *rig.Life, public, sidecar string) error {
 	logs := &rig.Logs{}
 	server := rig.StartPrometheus(t, logs, []string{p.sidecar}, p.traefik)
 	fmt.Printf("\nLoad for %v, at which %s looks.\n", p.lasts, server.URL)
@@ -71,7 +71,7 @@ func (p *picture) take(t *life, public, sidecar string) error {
 
 // login is one person with one program, as they come: some give up, some programs forget their
 // token, some come with an old one.
-func (p *picture) login(t *life, c rig.OAuthClient, sidecar, name string) {
+func (p *picture) login(t *rig.Life, c rig.OAuthClient, sidecar, name string) {
 	c.Get("/anything", "") // how every client begins
 	c.Redirect = "http://127.0.0.1:49152/callback"
 	c.ClientID = c.Register(map[string]any{"client_name": name, "redirect_uris": []string{c.Redirect}, "token_endpoint_auth_method": "none"}).Member("client_id")
@@ -84,7 +84,7 @@ func (p *picture) login(t *life, c rig.OAuthClient, sidecar, name string) {
 		browser.Decision = "deny"
 	}
 	f := c.Begin()
-	back, err := browser.Visit(t.ctx, f.URL, c.Redirect)
+	back, err := browser.Visit(t.Context(), f.URL, c.Redirect)
 	if err != nil || back.Query().Get("code") == "" {
 		return
 	}

@@ -13,6 +13,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -66,8 +68,8 @@ func main() {
 }
 
 func demo(ctx context.Context, addr string, traefik, once bool, shot *picture) (err error) {
-	t := &life{ctx: ctx}
-	defer t.end(&err)
+	t := rig.NewLife(ctx, "demo")
+	defer t.End(&err)
 
 	public := "http://" + addr + "/wiki"
 	provider := startProvider(t, public+"/oauth/callback", shot)
@@ -107,7 +109,7 @@ MCPBouncer demo
 	return nil
 }
 
-func startProvider(t *life, callback string, shot *picture) string {
+func startProvider(t *rig.Life, callback string, shot *picture) string {
 	listener := listen(t, "127.0.0.1:0")
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	issuer := "http://localhost:" + port
@@ -129,7 +131,7 @@ type keys struct {
 	hop  string
 }
 
-func newKeys(t *life) keys {
+func newKeys(t *rig.Life) keys {
 	ring, err := sealing.ParseRing(newMasterSecret())
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -137,7 +139,7 @@ func newKeys(t *life) keys {
 	return keys{ring, ring.HopKey()}
 }
 
-func startSidecar(t *life, k keys, shot *picture) string {
+func startSidecar(t *rig.Life, k keys, shot *picture) string {
 	config := issuer.Config{
 		Ring: k.ring, Schedule: sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour},
 		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
@@ -165,7 +167,7 @@ func startSidecar(t *life, k keys, shot *picture) string {
 }
 
 // startProxy puts the plugin, compiled, where Traefik would run it.
-func startProxy(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer) {
+func startProxy(t *rig.Life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer) {
 	if err := os.Setenv("BOUNCER_HOP_KEY", k.hop); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -174,14 +176,14 @@ func startProxy(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCP
 		t.Fatalf("%v", err)
 	}
 	next := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(backend); r.SetXForwarded() }, FlushInterval: -1}
-	handler, err := plugin.New(t.ctx, next, &labels, "demo")
+	handler, err := plugin.New(t.Context(), next, &labels, "demo")
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	serve(t, listen(t, addr), handler)
 }
 
-func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer, shot *picture) {
+func startTraefik(t *rig.Life, addr string, k keys, labels plugin.Config, mcp *rig.MCPServer, shot *picture) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatalf("-addr: %v", err)
@@ -221,4 +223,24 @@ func startTraefik(t *life, addr string, k keys, labels plugin.Config, mcp *rig.M
 		}
 		return nil
 	})
+}
+
+func listen(l *rig.Life, addr string) net.Listener {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		l.Fatalf("%v (choose another address with ADDR=localhost:PORT)", err)
+	}
+	return listener
+}
+
+func serve(l *rig.Life, listener net.Listener, handler http.Handler) {
+	server := &http.Server{Handler: handler}
+	l.Cleanup(func() { _ = server.Close() })
+	go func() { _ = server.Serve(listener) }()
+}
+
+func newMasterSecret() string {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	return base64.StdEncoding.EncodeToString(secret)
 }

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+)
+
+// installation is a sidecar with one tenant and its provider, and a front that does what the plugin
+// does to a path.
+type installation struct {
+	t        rig.T
+	replica  *rig.Replica
+	provider *rig.Provider
+	public   string
+	hopKey   string
+	payload  []byte
+
+	mu   sync.Mutex
+	hop  string
+	made time.Time
+}
+
+// install starts the sidecar of a side with a replay guard.
+func (b *bench) install(s *side, guard string) *installation {
+	secrets, logs := &rig.Secrets{}, &rig.Logs{}
+	keys := rig.Keygen(b.t, secrets)
+	in := &installation{t: b.t, hopKey: keys.Hop}
+	transport := &http.Transport{}
+	b.t.Cleanup(transport.CloseIdleConnections)
+	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(&url.URL{Scheme: "http", Host: in.replica.Addr})
+		p.Out.URL.Path = strings.TrimPrefix(p.In.URL.Path, "/wiki")
+		p.Out.Header.Set("X-Mcpb-Hop", in.hopHeader())
+	}}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := rig.Hold(r); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	b.t.Cleanup(front.Close)
+	in.public = strings.Replace(front.URL, "127.0.0.1", "localhost", 1) + "/wiki"
+	in.provider = rig.StartExampleOP(b.t, logs, secrets, []string{in.public + "/oauth/callback"})
+	env := map[string]string{
+		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "info",
+		in.provider.SecretEnv: in.provider.ClientSecret, "BOUNCER_REPLAY_GUARD": guard,
+	}
+	switch guard {
+	case "redis":
+		env["BOUNCER_REPLAY_GUARD"] = rig.StartRedis(b.t, logs, "--appendfsync", "everysec").URL
+	case "dynamodb":
+		table := rig.StartDynamoDB(b.t, logs)
+		env["BOUNCER_REPLAY_GUARD"] = table.URL
+		for name, value := range table.Env {
+			env[name] = value
+		}
+	}
+	in.replica = rig.StartReplica(b.t, logs, "sidecar", env, nil)
+	in.replica.Replace(s.sidecar(b.t))
+	in.payload = issuertest.Tenant{
+		PublicURL: in.public, Resource: "wiki", Audience: "wiki", ProviderIssuer: in.provider.Issuer, ClientID: in.provider.ClientID,
+		ClientSecret: "env:" + in.provider.SecretEnv, Scopes: []string{"openid"}, MCPPaths: []string{"/mcp", "/sse"}, Exchange: "token", UpstreamCheckInterval: 3600,
+	}.JSON()
+	return in
+}
+
+// hopHeader is made anew every 20 seconds, as the plugin does.
+func (in *installation) hopHeader() string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if time.Since(in.made) > 20*time.Second {
+		in.made = time.Now()
+		var err error
+		if in.hop, err = rig.SealHop(in.hopKey, in.made, in.payload); err != nil {
+			in.t.Fatalf("%v", err)
+		}
+	}
+	return in.hop
+}
+
+func (in *installation) browser() *rig.Browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		in.t.Fatalf("%v", err)
+	}
+	return &rig.Browser{Client: &http.Client{Jar: jar}, Username: in.provider.Username, Password: in.provider.Password}
+}
+
+// request to the sidecar, as the plugin passes it on.
+func (in *installation) request(method, path, contentType, body string) []byte {
+	headers := []string{"X-Mcpb-Hop", in.hopHeader(), "User-Agent", "node", "Accept", "*/*", "X-Forwarded-For", "203.0.113.9"}
+	if contentType != "" {
+		headers = append(headers, "Content-Type", contentType)
+	}
+	return text(method, path, mcpHost, body, headers...)
+}
+
+func (in *installation) register() []byte {
+	return in.request(http.MethodPost, "/oauth/register", "application/json",
+		`{"client_name":"Load","redirect_uris":["http://127.0.0.1:33418/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`)
+}
+
+// sidecarConnections are enough that the process never waits, and few enough that they share the
+// machine.
+const sidecarConnections, sidecarEach = 4, 150
+
+// refresher refreshes one login on each connection. Each token is used once, as clients do: one
+// that is presented again costs less.
+type refresher struct {
+	in       *installation
+	clientID string
+	tokens   [sidecarConnections]string
+}
+
+func newRefresher(in *installation) *refresher {
+	r := &refresher{in: in}
+	client := rig.NewOAuthClient(in.t, http.DefaultClient, in.public)
+	r.clientID = client.ClientID
+	for w := range r.tokens {
+		r.tokens[w] = client.Tokens(in.browser()).Member("refresh_token")
+	}
+	return r
+}
+
+func (r *refresher) request(c int) []byte {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {r.tokens[c]}, "client_id": {r.clientID}}.Encode()
+	return r.in.request(http.MethodPost, "/oauth/token", "application/x-www-form-urlencoded", form)
+}
+
+func (r *refresher) took(c int, body []byte, status string) error {
+	var answer struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.RefreshToken == "" || answer.RefreshToken == r.tokens[c] {
+		return fmt.Errorf("%s, or the same token again: %v", status, err)
+	}
+	r.tokens[c] = answer.RefreshToken
+	return nil
+}
+
+var guards = []string{"none", "memory", "redis", "dynamodb"}
+
+func (b *bench) sidecar() {
+	names := []string{
+		"sidecar/without a hop header", "sidecar/metadata", "sidecar/keys", "sidecar/register", "sidecar/login",
+	}
+	for _, guard := range guards {
+		names = append(names, "sidecar/refresh, guard "+guard)
+	}
+	installed := map[string]map[*side]*installation{}
+	refreshers := map[*installation]*refresher{}
+	for i, guard := range guards {
+		installed[guard] = map[*side]*installation{}
+		for _, s := range b.sides {
+			if guard == "none" || b.wants(names[5+i]) {
+				in := b.install(s, guard)
+				installed[guard][s], refreshers[in] = in, newRefresher(in)
+			}
+		}
+	}
+	clients := map[*side]*rig.OAuthClient{}
+	for _, s := range b.sides {
+		clients[s] = rig.NewOAuthClient(b.t, http.DefaultClient, installed["none"][s].public)
+	}
+	b.turns(names, func(round, i int, s *side) {
+		in := installed["none"][s]
+		l := &load{addr: in.replica.Addr, connections: sidecarConnections, each: sidecarEach}
+		switch i {
+		case 0:
+			l.status = http.StatusForbidden
+			l.request = func(int, int) []byte { return text(http.MethodGet, "/oauth/authorize", mcpHost, "") }
+		case 1:
+			l.status = http.StatusOK
+			l.request = func(int, int) []byte {
+				return in.request(http.MethodGet, "/.well-known/oauth-authorization-server", "", "")
+			}
+		case 2:
+			l.status = http.StatusOK
+			l.request = func(int, int) []byte { return in.request(http.MethodGet, "/oauth/jwks.json", "", "") }
+		case 3:
+			l.status = http.StatusCreated
+			l.request = func(int, int) []byte { return in.register() }
+		case 4:
+			b.logins(s, names[i], round == 0, in, clients[s])
+			return
+		default:
+			in = installed[guards[i-5]][s]
+			r := refreshers[in]
+			l.addr, l.status = in.replica.Addr, http.StatusOK
+			l.request = func(c, _ int) []byte { return r.request(c) }
+			l.body = func(c int, status string, body []byte) error { return r.took(c, body, status) }
+		}
+		b.loaded(s, names[i], round == 0, in.replica.Usage, l)
+	})
+	for i, guard := range guards {
+		for s, in := range installed[guard] {
+			if b.wants(names[5+i]) {
+				b.note(s, names[5+i], "rss_mb", float64(in.replica.Usage().RSS)/1e6)
+			}
+		}
+	}
+}
+
+// logins are authorize, consent, callback and token, of four people at a time.
+func (b *bench) logins(s *side, name string, warmUp bool, in *installation, client *rig.OAuthClient) {
+	const each = 6
+	before := in.replica.Usage()
+	at := time.Now()
+	_ = together(sidecarConnections, func(int) error {
+		for range each {
+			client.Tokens(in.browser())
+		}
+		return nil
+	})
+	took, after := time.Since(at), in.replica.Usage()
+	if !warmUp {
+		b.note(s, name, "cpu_us", float64((after.CPU-before.CPU).Nanoseconds())/1000/sidecarConnections/each)
+		b.note(s, name, "per_second", sidecarConnections*each/took.Seconds())
+	}
+}
+
+// strangers are those who never log in: 20,000 registrations, and as many requests of garbage. What
+// they leave behind in the sidecar is memory, or nothing.
+func (b *bench) strangers() {
+	const times = 20_000
+	for _, c := range []struct {
+		name    string
+		request func(in *installation, n int) []byte
+		check   func(status int) bool
+	}{
+		{"strangers/20,000 registrations", func(in *installation, _ int) []byte { return in.register() },
+			func(status int) bool { return status == http.StatusCreated }},
+		{"strangers/20,000 requests of garbage", garbage,
+			func(status int) bool { return status >= 400 && status < 500 }},
+	} {
+		for _, s := range b.sides {
+			if !b.wants(c.name) {
+				continue
+			}
+			in := b.install(s, "memory")
+			l := &load{addr: in.replica.Addr, connections: sidecarConnections, each: 500}
+			l.request = func(connection, i int) []byte { return c.request(in, i) }
+			l.check = func(_, i int, answer *http.Response) error {
+				if !c.check(answer.StatusCode) {
+					return errors.New(answer.Status)
+				}
+				return nil
+			}
+			if _, err := l.run(); err != nil { // buffers and the garbage collector find their size
+				b.t.Fatalf("%s: %v", c.name, err)
+			}
+			before := in.replica.Usage()
+			l.each = times / sidecarConnections
+			b.loaded(s, c.name, false, in.replica.Usage, l)
+			b.note(s, c.name, "grown_mb", float64(in.replica.Usage().RSS-before.RSS)/1e6)
+			if err := in.replica.WroteNothing(); err != nil {
+				b.t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+	}
+}
+
+// garbage is what strangers send: hop headers that nobody sealed, and, through the plugin, clients,
+// codes and tokens that nobody has.
+func garbage(in *installation, n int) []byte {
+	form := func(v url.Values) []byte {
+		return in.request(http.MethodPost, "/oauth/token", "application/x-www-form-urlencoded", v.Encode())
+	}
+	switch n % 5 {
+	case 0:
+		return text(http.MethodGet, "/oauth/authorize", mcpHost, "", "X-Mcpb-Hop", "mbh1_"+rand.Text()+rand.Text())
+	case 1:
+		return form(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"mbr1_" + rand.Text()}, "client_id": {rand.Text()}})
+	case 2:
+		return form(url.Values{"grant_type": {"authorization_code"}, "code": {rand.Text()}, "client_id": {rand.Text()}, "code_verifier": {rand.Text()}})
+	case 3:
+		return in.request(http.MethodGet, "/oauth/authorize?response_type=code&client_id="+rand.Text()+"&redirect_uri=https://"+strings.ToLower(rand.Text())+".example/", "", "")
+	default:
+		return in.request(http.MethodPost, "/oauth/register", "application/json", `{"redirect_uris":["`+rand.Text()+`"]}`)
+	}
+}

@@ -1,0 +1,78 @@
+package rig
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"time"
+)
+
+// AuthorityHopKey is the hop key of everybody who talks to an [Authority].
+const AuthorityHopKey = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+
+// Authority is a sidecar that only publishes keys, and the maker of tokens to them.
+type Authority struct {
+	URL string
+
+	key    ed25519.PrivateKey
+	denied atomic.Value // string
+}
+
+const authorityKeyID = "bench"
+
+// StartAuthority starts it.
+func StartAuthority(t T) *Authority {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatalf("rig: authority: %v", err)
+	}
+	a := &Authority{key: private}
+	a.Deny(`{"v":1,"serial":0,"notBefore":0,"clients":[],"users":[],"families":[],"keys":[]}`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		MarkAnswer(AuthorityHopKey, w, r)
+		if r.URL.Path == "/hop/deny" {
+			_, _ = io.WriteString(w, a.denied.Load().(string))
+			return
+		}
+		if r.URL.Path != "/oauth/jwks.json" {
+			http.NotFound(w, r)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{map[string]any{
+			"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": authorityKeyID,
+			"x": base64.RawURLEncoding.EncodeToString(public),
+		}}})
+	}))
+	t.Cleanup(server.Close)
+	a.URL = server.URL
+	return a
+}
+
+// Deny sets the document of the deny list.
+func (a *Authority) Deny(document string) { a.denied.Store(document) }
+
+// Token returns an access token as RFC 9068 wants it, for an hour, of the tenant with this public
+// URL, whose resource is "wiki"; each n gives another one.
+func (a *Authority) Token(public, subject string, n int) string {
+	now := time.Now()
+	return a.TokenOf(public, subject, fmt.Sprintf("token-%d", n), now, now.Add(time.Hour))
+}
+
+// TokenOf returns one with an identifier and times of its own.
+func (a *Authority) TokenOf(public, subject, id string, issued, expires time.Time) string {
+	segment := func(v any) string {
+		b, _ := json.Marshal(v)
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	signed := segment(map[string]any{"alg": "EdDSA", "kid": authorityKeyID, "typ": "at+jwt"}) + "." + segment(map[string]any{
+		"iss": public, "sub": subject, "aud": []string{"wiki", public + "/mcp"},
+		"exp": expires.Unix(), "iat": issued.Unix(), "nbf": issued.Unix(), "jti": id, "client_id": "bench", "scope": "openid email",
+	})
+	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(a.key, []byte(signed)))
+}
