@@ -37,7 +37,7 @@ quick: lint
 nightly: tools
 	deploy/e2e/providers.sh
 	deploy/e2e/kubernetes/install.sh
-	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run '^TestServiceAccountOfKubernetesComesIn$$' .
+	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run 'Kubernetes' .
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix

@@ -82,6 +82,8 @@ func TestVersionsOfTraefik(t *testing.T) {
 	for _, c := range []struct{ file, says string }{
 		{"README.md", supported},
 		{"deploy/compose/README.md", supported},
+		{"deploy/kubernetes/README.md", supported},
+		{"deploy/kubernetes/README.md", "FROM traefik:" + newest + "\n"},
 		{"docs/decisions/0023-traefik-versions.md", "The oldest supported version is " + oldest},
 		{"deploy/compose/compose.yaml", "image: traefik:" + newest + "\n"},
 	} {

@@ -5,12 +5,14 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,7 +228,7 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 // aged is a token as the API server would have made it so long ago.
 func aged(t *testing.T, k *rig.Kubernetes, token string, by time.Duration) string {
 	t.Helper()
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,4 +253,141 @@ func aged(t *testing.T, k *rig.Kubernetes, token string, by time.Duration) strin
 		t.Fatal(err)
 	}
 	return compact
+}
+
+// traefikOf lets Traefik read a cluster, with the definitions and the rights that its own pages
+// have. It returns the options of its provider.
+func traefikOf(t *testing.T, k *rig.Kubernetes) map[string]any {
+	t.Helper()
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/traefik/traefik/v3")
+	list.Dir = filepath.Join(rig.Root(), "deploy", "e2e", "traefik")
+	module, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"kubernetes-crd-definition-v1.yml", "kubernetes-crd-rbac.yml"} {
+		k.Kubectl(t, "", "apply", "--server-side", "--filename="+filepath.Join(strings.TrimSpace(string(module)), "docs", "content", "reference", "dynamic-configuration", file))
+	}
+	k.Kubectl(t, "", "create", "serviceaccount", "traefik-ingress-controller")
+	dir := t.TempDir()
+	files := map[string]string{"token": strings.TrimSpace(k.Kubectl(t, "", "create", "token", "traefik-ingress-controller")), "ca.pem": string(k.CA)}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return map[string]any{"endpoint": k.URL, "token": filepath.Join(dir, "token"), "certAuthFilePath": filepath.Join(dir, "ca.pem"), "allowExternalNameServices": true}
+}
+
+// What a real API server keeps of a Middleware reaches the plugin as docs/labels.md says.
+func TestTypedLabelsOfARealKubernetes(t *testing.T) {
+	w := newTypedWorld(t)
+	k := rig.StartKubernetes(t, w.logs)
+	provider := traefikOf(t, k)
+	cases := casesOfKubernetes()
+	var items []any
+	for _, objects := range w.objects(cases) {
+		items = append(items, objects...)
+	}
+	list, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Kubectl(t, string(list), "create", "--filename=-")
+	w.start(rig.TraefikConfig{Static: map[string]any{"providers": map[string]any{"kubernetesCRD": provider}}})
+	w.check(cases, asKubernetes)
+}
+
+// deploy/kubernetes leads to logins: its commands are run, a real API server takes its manifest
+// without a warning, and real Traefik reads it there, with the static configuration of the compose
+// file. A second server has values that are no texts. Names and addresses are replaced, and the
+// endpoints of services are the test's, since there are no nodes.
+func TestLoginThroughKubernetes(t *testing.T) {
+	folder := filepath.Join(rig.Root(), "deploy", "kubernetes")
+	readme, err := os.ReadFile(filepath.Join(folder, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(folder, "wiki.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := &rig.Logs{}
+	k := rig.StartKubernetes(t, logs)
+	provider := traefikOf(t, k)
+	k.Kubectl(t, "", "create", "namespace", "traefik")
+	blocks := regexp.MustCompile("(?s)   ```sh\n(.*?)   ```").FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("README.md has %d blocks of commands", len(blocks))
+	}
+	dir := t.TempDir()
+	run := func(commands string, files map[string]string) {
+		t.Helper()
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("sh", "-ec", commands)
+		cmd.Env, cmd.Dir = k.Env(), dir
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "Warning") {
+			t.Fatalf("%s: %v: %s", commands, err, out)
+		}
+	}
+	run(blocks[0][1], map[string]string{"client.env": "GOOGLE_CLIENT_SECRET=from-google\n"})
+	for of, want := range map[string][]string{"mcp/bouncer": {"BOUNCER_ENCRYPTION_KEY", "GOOGLE_CLIENT_SECRET"}, "traefik/bouncer-hop": {"BOUNCER_HOP_KEY"}} {
+		namespace, name, _ := strings.Cut(of, "/")
+		secret := jsonOf[struct{ Data map[string][]byte }](t, k.Kubectl(t, "", "get", "secret", name, "--namespace="+namespace, "--output=json"))
+		if got := slices.Sorted(maps.Keys(secret.Data)); !slices.Equal(got, want) {
+			t.Errorf("the secret %s holds %q, want %q", of, got, want)
+		}
+	}
+	k.Kubectl(t, "", "label", "namespace", "mcp", "pod-security.kubernetes.io/warn=restricted")
+	run(blocks[1][1], map[string]string{"wiki.yaml": string(manifest)}) // to the letter
+
+	static := composeStatic(t)
+	static["providers"] = map[string]any{"kubernetesCRD": provider}
+	w := rig.New(t, rig.Options{Static: static, Containers: func(w *rig.World) []rig.Container {
+		for _, tn := range w.Tenants() {
+			text := strings.NewReplacer("mcp.example.com", "mcp.localhost", "https://accounts.google.com", tn.Provider.Issuer,
+				"1234.apps.googleusercontent.com", tn.Provider.ClientID, "env:GOOGLE_CLIENT_SECRET", "env:"+tn.Provider.SecretEnv,
+				"http://bouncer.mcp.svc:8080", w.Front.URL, "you@example.com", tn.Provider.Username).Replace(string(manifest))
+			if tn == w.World {
+				text = strings.ReplaceAll(text, "wiki", "world")
+				typed := "generation: 3\n      hideTools: true\n      requiredScopes: [docs:read]\n      toolScopes: [delete_page=docs:write]\n"
+				text = strings.Replace(text, "allowedEmails: ["+tn.Provider.Username+"]\n", typed, 1)
+			}
+			k.Kubectl(t, text, "apply", "--filename=-")
+			k.Endpoints(t, "mcp", tn.Name, tn.MCP.URL)
+		}
+		return nil
+	}})
+	for _, tn := range w.Tenants() {
+		t.Run(tn.Name, func(t *testing.T) { callWhoami(t, tn, tn.PublicHTTPS()) })
+	}
+	session, _, err := w.World.DialMCP(t.Context(), w.World.PublicHTTPS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	tools, err := session.ListTools(t.Context(), nil)
+	if err != nil || len(tools.Tools) != 1 || tools.Tools[0].Name != "whoami" {
+		t.Errorf("with typed values one sees the tools %v: %v", tools, err)
+	}
+
+	k.Kubectl(t, "", "delete", "middleware", "mcpb-wiki", "--namespace=mcp")
+	rig.WaitFor(t, "the route without its middleware", func() error {
+		resp, err := w.HTTP().Get(w.Wiki.PublicHTTPS() + "/mcp")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusNotFound {
+			return nil
+		}
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Fatalf("meanwhile it answers %s", resp.Status)
+		}
+		return errors.New(resp.Status)
+	})
 }

@@ -339,14 +339,20 @@ func TestTypedLabelsInAKeyValueStore(t *testing.T) {
 	w.check(cases, func(c typedCase) int { return cmp.Or(c.store, c.want) })
 }
 
-func TestTypedLabelsOfKubernetes(t *testing.T) {
-	w := newTypedWorld(t)
-	cases := append(slices.Clone(typedCases), typedCase{name: "a list of lists", json: `"requiredScopes": [["a"], "b"]`, want: 503, log: "label requiredScopes: element 1 of the list is not a text"},
+// casesOfKubernetes are typedCases and what only JSON can hold.
+func casesOfKubernetes() []typedCase {
+	return append(slices.Clone(typedCases), typedCase{name: "a list of lists", json: `"requiredScopes": [["a"], "b"]`, want: 503, log: "label requiredScopes: element 1 of the list is not a text"},
 		typedCase{name: "a list with nothing in it", json: `"requiredScopes": ["a", null]`, want: 503, log: "label requiredScopes: element 2 of the list is not a text"},
 		typedCase{name: "a boolean for a text", json: `"resource": true`, want: 503, log: "label resource: a boolean cannot stand here"})
+}
+
+func asKubernetes(c typedCase) int { return cmp.Or(c.kube, c.want) }
+
+// objects are a route and a middleware for each case, and their service.
+func (w *typedWorld) objects(cases []typedCase) map[string][]any {
 	u, err := url.Parse(w.server.URL)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	var routes, middlewares []any
 	for i, c := range cases {
@@ -359,7 +365,13 @@ func TestTypedLabelsOfKubernetes(t *testing.T) {
 	}
 	service := map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "typed", "namespace": "default"},
 		"spec": map[string]any{"type": "ExternalName", "externalName": "127.0.0.1", "ports": []any{map[string]any{"port": json.RawMessage(u.Port())}}}}
-	api := httptest.NewServer(kubernetes(map[string][]any{"ingressroutes": routes, "middlewares": middlewares, "services": {service}}))
+	return map[string][]any{"ingressroutes": routes, "middlewares": middlewares, "services": {service}}
+}
+
+func TestTypedLabelsOfKubernetes(t *testing.T) {
+	w := newTypedWorld(t)
+	cases := casesOfKubernetes()
+	api := httptest.NewServer(kubernetes(w.objects(cases)))
 	t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
 	token := t.TempDir() + "/token"
 	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
@@ -368,7 +380,7 @@ func TestTypedLabelsOfKubernetes(t *testing.T) {
 	w.start(rig.TraefikConfig{Static: map[string]any{"providers": map[string]any{"kubernetesCRD": map[string]any{
 		"endpoint": api.URL, "token": token, "allowExternalNameServices": true, "disableClusterScopeResources": true, "namespaces": []string{"default"},
 	}}}})
-	w.check(cases, func(c typedCase) int { return cmp.Or(c.kube, c.want) })
+	w.check(cases, asKubernetes)
 }
 
 // kinds are those that Traefik asks for.

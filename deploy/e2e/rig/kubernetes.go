@@ -8,10 +8,15 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -87,4 +92,43 @@ func (k *Kubernetes) Kubectl(t T, in string, args ...string) string {
 // Env are the variables of an administrator, who finds kubectl in the PATH.
 func (k *Kubernetes) Env() []string {
 	return []string{"KUBECONFIG=" + filepath.Join(k.home, "kubeconfig"), "HOME=" + k.home, "PATH=" + filepath.Join(Root(), "build") + ":" + os.Getenv("PATH")}
+}
+
+// Endpoints gives a service with one port a pod: what listens at backend, a URL of this machine. A
+// loopback address is none of a pod's, so a proxy stands on another one.
+func (k *Kubernetes) Endpoints(t T, namespace, service, backend string) {
+	t.Helper()
+	to, err := url.Parse(backend)
+	if err != nil {
+		t.Fatalf("rig: kubernetes: %v", err)
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatalf("rig: kubernetes: %v", err)
+	}
+	i := slices.IndexFunc(addresses, func(a net.Addr) bool {
+		n, is := a.(*net.IPNet)
+		return is && n.IP.To4() != nil && n.IP.IsGlobalUnicast()
+	})
+	if i < 0 {
+		t.Fatalf("rig: kubernetes: this machine has no IPv4 address but loopback, and no service can have that")
+	}
+	listener, err := net.Listen("tcp4", net.JoinHostPort(addresses[i].(*net.IPNet).IP.String(), "0"))
+	if err != nil {
+		t.Fatalf("rig: kubernetes: %v", err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.Transport, proxy.FlushInterval = frontTransport, -1
+	srv := &httptest.Server{Listener: listener, Config: &http.Server{Handler: proxy}}
+	srv.Start()
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	host, port, _ := net.SplitHostPort(listener.Addr().String())
+	k.Kubectl(t, fmt.Sprintf(`
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-1, namespace: %[2]s, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: IPv4
+endpoints: [{addresses: [%[3]s]}]
+ports: [{name: "", port: %[4]s}]
+`, service, namespace, host, port), "apply", "--filename=-")
 }
