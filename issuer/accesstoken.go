@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -147,7 +148,8 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, scope, grantType string) {
 	now := s.Now()
 	in := func(d time.Duration) time.Time { return now.Add(d).UTC().Truncate(time.Second) }
-	facts := []any{"grant", grantType, "jti", at.id, "scope", scope, "seconds", int64(at.life / time.Second), "expires", in(at.life)}
+	facts := append(make([]slog.Attr, 0, 9), slog.String("grant", grantType), slog.String("jti", at.id), slog.String("scope", scope),
+		slog.Int64("seconds", int64(at.life/time.Second)), slog.Time("expires", in(at.life)))
 	event := audit.TokenIssued
 	switch {
 	case grantType == "jwt-bearer" && !r.Identity.machine:
@@ -160,17 +162,17 @@ func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, sco
 	if r.token != "" {
 		left := time.Unix(r.Born, 0).Add(s.loginLife(r.grant)).Sub(now)
 		if r.outcome != unchangedShort && !r.repeated {
-			facts = append(facts, "refresh_until", in(min(left, s.RefreshIdleTTL)))
+			facts = append(facts, slog.Time("refresh_until", in(min(left, s.RefreshIdleTTL))))
 		}
-		facts = append(facts, "ends", in(left))
+		facts = append(facts, slog.Time("ends", in(left)))
 	}
 	if r.repeated {
-		facts = append(facts, "repeated", true)
+		facts = append(facts, slog.Bool("repeated", true))
 	}
 	if c.thumbprint != "" {
-		facts = append(facts, "jkt", c.thumbprint)
+		facts = append(facts, slog.String("jkt", c.thumbprint))
 	}
-	s.record(event, about{tenant: t, client: c.id, request: r.request, subject: r.Identity.Subject, login: r.loginID()}, facts...)
+	s.recordAttrs(event, about{tenant: t, client: c.id, request: r.request, subject: r.Identity.Subject, login: r.loginID()}, facts...)
 }
 
 // tokenResponse is the answer of RFC 6749 §5.1.

@@ -31,14 +31,29 @@ type about struct {
 // record is the one way by which a decision gets into the log. It names tenant, client, person and
 // login in all lines alike, so that lines can be joined.
 func (s *Issuer) record(e audit.Event, a about, facts ...any) {
-	ctx, handler := context.Background(), s.Log.Handler()
-	if !handler.Enabled(ctx, e.Level) {
-		return
+	if ctx, handler := context.Background(), s.Log.Handler(); handler.Enabled(ctx, e.Level) {
+		line := s.line(e, a)
+		line.Add(facts...)
+		_ = handler.Handle(ctx, line)
 	}
+}
+
+// recordAttrs is record for lines of which there are many: facts that are attributes already take
+// no memory each.
+func (s *Issuer) recordAttrs(e audit.Event, a about, facts ...slog.Attr) {
+	if ctx, handler := context.Background(), s.Log.Handler(); handler.Enabled(ctx, e.Level) {
+		line := s.line(e, a)
+		line.AddAttrs(facts...)
+		_ = handler.Handle(ctx, line)
+	}
+}
+
+// line is what all lines have in common.
+func (s *Issuer) line(e audit.Event, a about) slog.Record {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("event", e.Name))
 	if a.tenant != nil {
-		attrs = append(attrs, a.tenant.named())
+		attrs = append(attrs, a.tenant.provider.Named)
 	}
 	if a.client != "" {
 		attrs = append(attrs, slog.String("client", sealing.Fingerprint(a.client)))
@@ -63,8 +78,7 @@ func (s *Issuer) record(e audit.Event, a about, facts ...any) {
 	// A line is made here and not by the logger, which would look for its caller each time.
 	line := slog.NewRecord(time.Now(), e.Level, e.Message, 0)
 	line.AddAttrs(attrs...)
-	line.Add(facts...)
-	_ = handler.Handle(ctx, line)
+	return line
 }
 
 // announce tells the operator what else the first person who fails would find out. It does so when

@@ -29,14 +29,33 @@ const MaxLength = 4096
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+// sixBits :: character of the alphabet → its place in it; any other → 64
+var sixBits = func() (table [256]byte) {
+	for c := range table {
+		table[c] = byte(len(alphabet))
+	}
+	for i, c := range []byte(alphabet) {
+		table[c] = byte(i)
+	}
+	return table
+}()
+
+// run is how many characters at the beginning are in the alphabet, or are not.
+func run(s string, inAlphabet bool) (n int) {
+	for n < len(s) && (int(sixBits[s[n]]) < len(alphabet)) == inAlphabet {
+		n++
+	}
+	return n
+}
+
 func pack(s string) []byte {
-	out := make([]byte, 0, len(s))
+	out := make([]byte, 0, len(s)+2)
 	for len(s) > 0 {
-		n := len(s) - len(strings.TrimLeft(s, alphabet))
+		n := run(s, true)
 		out = binary.AppendUvarint(out, uint64(n))
 		bits, waiting := uint(0), 0
 		for _, c := range []byte(s[:n]) {
-			bits, waiting = bits<<6|uint(strings.IndexByte(alphabet, c)), waiting+6
+			bits, waiting = bits<<6|uint(sixBits[c]), waiting+6
 			if waiting >= 8 {
 				waiting -= 8
 				out = append(out, byte(bits>>waiting))
@@ -48,9 +67,7 @@ func pack(s string) []byte {
 		if s = s[n:]; s == "" {
 			break
 		}
-		if n = strings.IndexAny(s, alphabet); n < 0 {
-			n = len(s)
-		}
+		n = run(s, false)
 		out = append(binary.AppendUvarint(out, uint64(n)), s[:n]...)
 		s = s[n:]
 	}
@@ -62,6 +79,7 @@ var errPacked = errors.New("packed: not what pack writes")
 // unpack is the reverse of pack, for what pack writes and nothing else.
 func unpack(b []byte) (string, error) {
 	var out strings.Builder
+	out.Grow(len(b)*8/6 + 1)
 	rest := b
 	for inAlphabet := true; len(rest) > 0; inAlphabet = !inAlphabet {
 		n, size := binary.Uvarint(rest)
@@ -105,6 +123,9 @@ func (t Text) MarshalCBOR() ([]byte, error) {
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (t *Text) UnmarshalCBOR(data []byte) error {
+	if len(data) > 0 && data[0]>>5 == 3 { // a text string: RFC 8949 §3.1
+		return decoding.Unmarshal(data, (*string)(t))
+	}
 	var b []byte
 	if err := decoding.Unmarshal(data, &b); err == nil {
 		s, err := unpack(b)
