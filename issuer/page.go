@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	_ "embed"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
@@ -136,17 +138,29 @@ func (p *page) render(w http.ResponseWriter, t *tenant) error {
 		// Checked before: html/template would drop a client's private-use scheme.
 		p.data["Next"] = template.URL(p.next)
 	}
-	var b strings.Builder
-	if err := p.template.Execute(&b, p.data); err != nil {
+	b := pageBuffers.Get().(*bytes.Buffer)
+	defer func() {
+		if b.Cap() <= maxPageBuffer {
+			b.Reset()
+			pageBuffers.Put(b)
+		}
+	}()
+	if err := p.template.Execute(b, p.data); err != nil {
 		return err
 	}
 	status := p.status
 	if status == 0 {
 		status = http.StatusOK
 	}
-	writeBody(w, status, htmlType, []byte(b.String()))
+	writeBody(w, status, htmlType, b.Bytes())
 	return nil
 }
+
+// pageBuffers are for pages that are being made. Whoever writes an answer keeps nothing of it.
+var pageBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPageBuffer is more than a page with a logo has.
+const maxPageBuffer = 64 << 10
 
 // errorPage is the only place where an error becomes a page or a redirect.
 //

@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
@@ -189,4 +191,34 @@ func TestErrorPages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Pages are made in buffers that are used again: no person may see a piece of another's.
+func TestPagesMadeAtOnceDoNotMix(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	h := w.replica()
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	var at sync.WaitGroup
+	for n := range 8 {
+		name := fmt.Sprintf("App %d", n) + strings.Repeat("x", n)
+		a := w.register(w.wiki.PublicURL, map[string]any{"redirect_uris": []string{callback}, "token_endpoint_auth_method": "none", "client_name": name})
+		u, err := url.Parse(a.authorizeURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.Go(func() {
+			for range 30 {
+				r := httptest.NewRequest("GET", "/oauth/authorize?"+u.RawQuery, nil)
+				r.Header.Set("X-Mcpb-Hop", hop)
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, r)
+				page := rec.Body.String()
+				if rec.Code != 200 || strings.Count(page, "App ") != 2 || strings.Count(page, "“"+name+"”") != 1 || strings.Count(page, "</html>") != 1 {
+					t.Errorf("status %d, and not the page of %q: %s", rec.Code, name, page)
+					return
+				}
+			}
+		})
+	}
+	at.Wait()
 }

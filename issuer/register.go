@@ -3,7 +3,6 @@ package issuer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -51,7 +50,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	if err := t.takesRegistrations(); err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRegistration))
+	r.Body = http.MaxBytesReader(w, r.Body, maxRegistration)
+	body, err := readBody(r)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
 	} else if err != nil {

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -178,26 +179,44 @@ var (
 )
 
 // tokenForm reads parameters from the body only, each at most once (RFC 6749 §3.2): one in the URL
-// would stand in logs.
+// would stand in logs. It can be called again for the same request.
 func tokenForm(r *http.Request) (url.Values, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return nil, invalidRequest("the body must be application/x-www-form-urlencoded")
+	if contentType := r.Header.Get("Content-Type"); contentType != formType {
+		mediaType, _, err := mime.ParseMediaType(contentType)
+		if err != nil || mediaType != formType {
+			return nil, invalidRequest("the body must be " + formType)
+		}
 	}
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters belong into the body")
 	}
-	if err := r.ParseForm(); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, err
-		}
+	if r.PostForm != nil {
+		return r.PostForm, nil
+	}
+	body, err := readBody(r)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, err
+	}
+	form, errForm := url.ParseQuery(string(body))
+	if err != nil || errForm != nil {
 		return nil, invalidRequest("the body is not a well-formed form")
 	}
-	for name, values := range r.PostForm {
+	for name, values := range form {
 		if len(values) > 1 && name != "resource" {
 			return nil, invalidRequest("a parameter is repeated")
 		}
 	}
-	return r.PostForm, nil
+	r.PostForm = form
+	return form, nil
+}
+
+const formType = "application/x-www-form-urlencoded"
+
+// readBody reads a body, whose size the caller has bounded. Room is made for what the client
+// announces, up to a page: whoever announces more gets it as the bytes come.
+func readBody(r *http.Request) ([]byte, error) {
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), 4<<10)) + bytes.MinRead)
+	_, err := body.ReadFrom(r.Body)
+	return body.Bytes(), err
 }
