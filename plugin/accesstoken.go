@@ -48,6 +48,8 @@ type identity struct {
 	subject string // as X-Mcp-Sub carries it
 	scopes  string // separated by spaces
 	expires int64  // Unix seconds, skew included
+	// of the key that the token is bound to; empty: none
+	thumbprint string
 
 	more      []headerValue // what the label identityHeaders asks for
 	assertion *assertion    // nil: the label asks for none
@@ -61,13 +63,22 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	isKey := strings.HasPrefix(text, keyPrefix)
-	if isKey {
-		text, err = exchangeKey(req.Context(), t, text, addressOf(req), traceparentOf(req))
-		if err != nil {
-			return nil, err
-		}
+	if !strings.HasPrefix(text, keyPrefix) {
+		return verifyToken(t, req, credentials[0], text, asBearer)
 	}
+	if err := refuseKey(t); err != nil {
+		return nil, err
+	}
+	text, err = exchangeKey(req.Context(), t, text, addressOf(req), traceparentOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return verifyToken(t, req, credentials[0], text, asKey)
+}
+
+// verifyToken verifies an access token that came in one of the ways of dpop.go. name is under what
+// it is remembered.
+func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*identity, error) {
 	at := now().Unix()
 	token, err := readAccessToken(text, t.publicURL, t.audience, at)
 	if err != nil {
@@ -75,7 +86,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	// The access token may end together with its key, and the plugin gets another one at any time:
 	// there are no seconds of grace.
-	if isKey {
+	if way == asKey {
 		token.identity.expires -= expirySkew
 		if at >= token.identity.expires {
 			return nil, errExpired
@@ -89,6 +100,11 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	}
 	if err := checkSignature(token, key); err != nil {
 		return nil, err
+	}
+	if t.dpop != proofsOff || token.claims.Confirmation != nil {
+		if err := bind(t, token, way); err != nil {
+			return nil, err
+		}
 	}
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
@@ -107,7 +123,7 @@ func authenticate(t *tenant, req *http.Request) (*identity, error) {
 		}
 	}
 	present(t.sidecar.figures, &token.claims)
-	return remember(t.sidecar.tokens, credentials[0], token.identity, key, denied), nil
+	return remember(t.sidecar.tokens, name, token.identity, key, denied), nil
 }
 
 // bearerToken takes the token from the Authorization header, and from nowhere else. MCP forbids
@@ -126,6 +142,9 @@ func bearerToken(values []string) (string, error) {
 	value := values[0]
 	if !strings.HasPrefix(value, "Bearer ") {
 		scheme, rest, _ := strings.Cut(value, " ")
+		if strings.EqualFold(scheme, "DPoP") { // where proofs are taken, protect goes another way
+			return "", errProofsAreOff
+		}
 		if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: schemes ignore case
 			return "", errNoToken
 		}
@@ -157,6 +176,9 @@ type claims struct {
 	NotBefore float64 `json:"nbf"`
 	ClientID  string  `json:"client_id"`
 	Scope     string  `json:"scope"`
+
+	// RFC 7800 §3.1; RFC 9449 §6.1
+	Confirmation any `json:"cnf"`
 
 	Login    string  `json:"sid"`
 	AuthTime float64 `json:"auth_time"`

@@ -15,21 +15,26 @@ import (
 // signing keys cannot be fetched.
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	countRefusal(e.sidecar.figures, err)
+	if e.proofs {
+		refuseAsProver(e, rw, req, err)
+		return
+	}
 	switch {
 	case errors.Is(err, errKeysUnavailable):
 		answerUnavailable(rw, req, http.StatusServiceUnavailable)
 	case errors.Is(err, errNoToken):
 		// RFC 6750 §3.1: no error code when there was no authentication information
 		complainOfTwo(e, req)
-		answerChallenge(rw, req, http.StatusUnauthorized, challengeWithoutToken(req, e), `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, []string{challengeWithoutToken(req, e)}, `{"error":"unauthorized"}`)
 	case errors.Is(err, errRepeated):
 		// RFC 6750 §3.1: more than one way to send a token is a malformed request
-		answerChallenge(rw, req, http.StatusBadRequest, `Bearer error="invalid_request", error_description="`+err.Error()+`", `+e.challenge, `{"error":"invalid_request"}`)
+		answerChallenge(rw, req, http.StatusBadRequest, []string{`Bearer error="invalid_request", error_description="` + err.Error() + `", ` + e.challenge}, `{"error":"invalid_request"}`)
 	case errors.Is(err, errScope):
-		answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", `+e.challenge, `{"error":"insufficient_scope"}`)
+		answerChallenge(rw, req, http.StatusForbidden, []string{`Bearer error="insufficient_scope", ` + e.challenge}, `{"error":"insufficient_scope"}`)
 	default:
 		complainOfTwo(e, req)
-		answerChallenge(rw, req, http.StatusUnauthorized, `Bearer error="invalid_token", error_description="`+err.Error()+`", `+e.challenge, `{"error":"unauthorized"}`)
+		complainOfProofs(e.tenant, err)
+		answerChallenge(rw, req, http.StatusUnauthorized, []string{`Bearer error="invalid_token", error_description="` + err.Error() + `", ` + e.challenge}, `{"error":"unauthorized"}`)
 	}
 }
 
@@ -44,23 +49,23 @@ func challengeWithoutToken(req *http.Request, e *endpoint) string {
 	return "Bearer " + e.challenge
 }
 
-// answerChallenge sends a challenge. Over HTTP/1.1 it assigns the map key, because Header().Set
-// would send "Www-Authenticate". From HTTP/2 on all names are sent in small letters (RFC 9113
-// §8.2.1), so the key is the canonical one of Go, under which Traefik's access log and middlewares
-// find the header. CORS headers are added only if a browser asks: a script must be able to read the
-// challenge.
-func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenge, body string) {
+// answerChallenge sends challenges, each in a line of its own. Over HTTP/1.1 it assigns the map
+// key, because Header().Set would send "Www-Authenticate". From HTTP/2 on all names are sent in
+// small letters (RFC 9113 §8.2.1), so the key is the canonical one of Go, under which Traefik's
+// access log and middlewares find the header. CORS headers are added only if a browser asks: a
+// script must be able to read the challenge.
+func answerChallenge(rw http.ResponseWriter, req *http.Request, status int, challenges []string, body string) {
 	name := "WWW-Authenticate"
 	if req.ProtoMajor >= 2 {
 		name = "Www-Authenticate"
 	}
-	rw.Header()[name] = []string{challenge}
+	rw.Header()[name] = challenges
 	answer(rw, req, status, body)
 }
 
 // exposedHeaders are the headers of an answer that MCP clients in browsers read, besides those that
 // every script may read.
-const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After"
+const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version, Retry-After, DPoP-Nonce"
 
 // shareWithScripts lets the scripts of any page read an answer. Without a token the answer holds
 // nothing, and "*" never goes together with cookies.
@@ -128,7 +133,7 @@ func isPreflight(h http.Header) bool {
 }
 
 // allowedHeaders are what MCP clients in browsers send.
-const allowedHeaders = "Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name"
+const allowedHeaders = "Authorization, DPoP, Content-Type, Accept, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name"
 
 // answerPreflight allows requests from any origin. A request still needs its token, and browsers
 // never send cookies to "*".

@@ -222,7 +222,7 @@ type Config struct {
 	// bound to (RFC 9449), so that a copied token is worth nothing: `off`, `accept` (clients that
 	// can do it are bound, the others get bearer tokens) or `require` (no others come in).
 	// docs/dpop.md explains it. Default: `off`.
-	DPoP any `json:"dpop"`
+	DPoP any `json:"dpop" form:"word or off"`
 
 	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as
 	// `myapp://login/callback`, and what lies below one. Clients that register may then use them;
@@ -363,6 +363,7 @@ type settings struct {
 	hide    bool           // label hideTools
 	backend *backendSecret // nil: the MCP server gets no Authorization header
 	cors    bool           // label cors
+	dpop    string         // label
 	// rules, an assertion, backend or cors: a request takes the longer way
 	special bool
 }
@@ -619,8 +620,8 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	if err != nil {
 		return err
 	}
-	dpop := either(c.DPoP, "off")
-	if dpop != "off" && dpop != "accept" && dpop != "require" {
+	s.dpop = either(c.DPoP, proofsOff)
+	if s.dpop != proofsOff && s.dpop != proofsAccept && s.dpop != proofsRequire {
 		return errors.New("label dpop: give off, accept or require")
 	}
 	s.resource = c.Resource
@@ -662,7 +663,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		{"workloadIssuers", array(workloads), `[]`},
 		{"registration", quote(registration), `"open"`},
 		{"allowedClients", array(clients), `[]`},
-		{"dpop", quote(dpop), `"off"`},
+		{"dpop", quote(s.dpop), `"off"`},
 	}
 	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
 		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)

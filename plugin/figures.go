@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
 )
 
 // The plugin counts what the sidecar cannot see: refusals, failures to ask the sidecar, and logins
@@ -90,7 +92,14 @@ func init() {
 		"client": errClient, "unknown_key": errKeyUnknown, "signature": errSignature,
 		"scope_required": errScope, "bearer_key": errKey, "ended": errDenied,
 		"sidecar_away": errKeysUnavailable,
-		"other_host":   errMisdirected, "plain_http": errPlainHTTP, "host": errHostSyntax, "loop": errLeadsBack,
+		"bound":        errBound, "proofs_off": errProofsAreOff, "unbound": errUnbound, "only_bound": errOnlyBound, "only_proof": errOnlyProof,
+		"nonce_none": dpop.ErrNoNonce, "nonce_foreign": dpop.ErrNonce, "nonce_old": dpop.ErrNonceOld, "nonce_future": dpop.ErrNonceFuture,
+		"proof_none": dpop.ErrNone, "proof_repeated": dpop.ErrRepeated, "proof_size": dpop.ErrTooLong, "proof_malformed": dpop.ErrMalformed,
+		"proof_type": dpop.ErrType, "proof_header": dpop.ErrHeader, "proof_algorithm": dpop.ErrAlgorithm, "proof_key": dpop.ErrKey,
+		"proof_private_key": dpop.ErrPrivateKey, "proof_id": dpop.ErrID, "proof_method": dpop.ErrMethod, "proof_url": dpop.ErrURL,
+		"proof_issued": dpop.ErrIssued, "proof_token": dpop.ErrToken, "proof_signature": dpop.ErrSignature,
+		"proof_other_key": errOtherKey, "proof_replayed": errReplayed,
+		"other_host": errMisdirected, "plain_http": errPlainHTTP, "host": errHostSyntax, "loop": errLeadsBack,
 	} {
 		causes[err.Error()] = cause
 	}

@@ -133,6 +133,7 @@ var separators = strings.NewReplacer("!", "-", "#", "-", "$", "-", "%", "-", "&"
 // request, with which the server could ask as that person.
 func identify(h http.Header, id *identity) {
 	delete(h, "Authorization")
+	delete(h, proofHeader)
 	if h["Cookie"] != nil {
 		keepCookies(h, false)
 	}

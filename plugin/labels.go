@@ -93,6 +93,8 @@ func (r *labelReader) read(label, form string, value any) string {
 		return r.identifier(label, value)
 	case "boolean":
 		return r.boolean(label, value)
+	case "word or off":
+		return r.wordOrOff(label, value)
 	}
 	separators := separatorsOf[form]
 	if separators == "" {
@@ -182,6 +184,15 @@ func (r *labelReader) boolean(label string, value any) string {
 		return text
 	}
 	return r.refuse(label, "give true or false")
+}
+
+// wordOrOff is text where off is one of the words. YAML 1.1 and Kubernetes read off as false.
+func (r *labelReader) wordOrOff(label string, value any) string {
+	v := reflect.ValueOf(value)
+	if v.IsValid() && v.Kind() == reflect.Bool && !v.Bool() {
+		return "off"
+	}
+	return r.text(label, value)
 }
 
 // list joins the elements of a list as the label's own text has them. An element that holds a

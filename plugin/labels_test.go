@@ -39,6 +39,7 @@ func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 		{"upstreamCheckInterval", 0, "0"},
 		{"displayName", float64(2026), "2026"},
 		{"resource", 2026, "2026"},
+		{"dpop", false, "off"},
 	} {
 		if c.label == "allowedSubjects" { // the text alone would be refused: see below
 			c.same = "110169484474386268160,110169484474386268160"

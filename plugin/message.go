@@ -91,7 +91,7 @@ func refuseScopes(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *en
 	countCause(e.sidecar.figures, "scope_"+mcp.KindOf(body))
 	recordRefused(r, req.Header, id, v.Calls)
 	scope := mcp.StepUp(r, e.tenant.required, v.Needed, id.scopes)
-	answerChallenge(rw, req, http.StatusForbidden, `Bearer error="insufficient_scope", scope="`+scope+`", `+e.metadata, `{"error":"insufficient_scope"}`)
+	answerChallenge(rw, req, http.StatusForbidden, challengeFor(id, `error="insufficient_scope", scope="`+scope+`", `+e.metadata), `{"error":"insufficient_scope"}`)
 }
 
 // carriesMessage says whether a request may hold a message. Some servers do not look at the method,

@@ -185,7 +185,7 @@ func isPlainRead(req *http.Request) bool {
 // passPublic hands on a request for a document that anybody may read. The request has no identity,
 // because nobody was asked for a token.
 func passPublic(b *bouncer, rw http.ResponseWriter, req *http.Request) {
-	for _, name := range []string{"Authorization", "Cookie", subjectHeader} {
+	for _, name := range []string{"Authorization", proofHeader, "Cookie", subjectHeader} {
 		delete(req.Header, name)
 	}
 	dropUpgrade(req.Header)
@@ -243,7 +243,11 @@ func (a *publicAnswer) Write(p []byte) (int, error) {
 func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
 	var id *identity
 	if req.Header["Authorization"] != nil {
-		id = reviveIdentity(e.tenant, req)
+		if e.proofs && comesWithProof(req.Header["Authorization"]) {
+			protectByProof(b, rw, req, e)
+			return
+		}
+		id = reviveIdentity(e.tenant, req, req.Header["Authorization"])
 	}
 	if id == nil {
 		verified, err := authenticate(e.tenant, req)

@@ -21,6 +21,7 @@ type sidecarState struct {
 	deny   *denyCache
 	tokens *tokenCache
 	bearer *bearerKeys
+	proofs *proofMemory
 
 	figures *figures
 
@@ -40,7 +41,7 @@ var sidecarStates = struct {
 func newSidecarState(origin, id, url string) *sidecarState {
 	tokens := newTokenCache()
 	counts := newFigures(url)
-	return &sidecarState{url: url, origin: origin, id: id, tokens: tokens, bearer: newBearerKeys(), figures: counts,
+	return &sidecarState{url: url, origin: origin, id: id, tokens: tokens, bearer: newBearerKeys(), proofs: newProofMemory(now().Unix()), figures: counts,
 		keys: &keySet{sidecar: url, tokens: tokens, figures: counts}, deny: &denyCache{sidecar: url, tokens: tokens, figures: counts}}
 }
 
@@ -174,8 +175,7 @@ func (s *sidecarState) alive() bool {
 
 // reviveIdentity is recallIdentity for credentials that are remembered, at a time when a fetch is
 // overdue. It waits for that.
-func reviveIdentity(t *tenant, req *http.Request) *identity {
-	credentials := req.Header["Authorization"]
+func reviveIdentity(t *tenant, req *http.Request, credentials []string) *identity {
 	if len(credentials) != 1 || !knows(t.sidecar.tokens, credentials[0]) {
 		return nil
 	}

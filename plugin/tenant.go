@@ -25,6 +25,9 @@ type tenant struct {
 	hop       *hopSealer
 	sidecar   *sidecarState
 
+	dpop   string // label
+	origin string // of publicURL
+
 	providerIssuer  string
 	identityHeaders []identityHeader
 }
@@ -147,6 +150,8 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 	payload := payloadFor(s, publicURL)
 	t := &tenant{publicURL: publicURL, audience: s.audience, required: s.required}
 	t.hop = &hopSealer{payload: encodePayload(payload), sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
+	t.dpop = s.dpop
+	t.origin = strings.TrimSuffix(publicURL, s.prefix)
 	t.providerIssuer = s.providerIssuer
 	t.identityHeaders = s.identityHeaders
 	origin := keysFrom(s, publicURL)

@@ -118,12 +118,15 @@ func watch(ctx context.Context, cancel context.CancelFunc, after func(time.Durat
 
 // stillGood judges credentials as ServeHTTP does.
 func stillGood(ctx context.Context, t *tenant, credentials []string) (*identity, error) {
+	req := (&http.Request{Header: http.Header{"Authorization": credentials}}).WithContext(ctx)
+	if t.dpop != proofsOff && comesWithProof(credentials) { // its proof came with the handshake
+		return identityOfBound(t, req, boundToken(credentials))
+	}
 	id := recallIdentity(t.sidecar, credentials)
 	if id != nil {
 		return id, nil
 	}
-	req := (&http.Request{Header: http.Header{"Authorization": credentials}}).WithContext(ctx)
-	id = reviveIdentity(t, req)
+	id = reviveIdentity(t, req, credentials)
 	if id != nil {
 		return id, nil
 	}

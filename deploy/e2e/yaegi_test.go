@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop/dpoptest"
 	"github.com/traefik/yaegi/interp"
 	"github.com/traefik/yaegi/stdlib"
 )
@@ -132,6 +135,11 @@ func newAuthority(tb testing.TB) *authority { return &authority{rig.StartAuthori
 // token returns an access token; each n gives another one.
 func (a *authority) token(n int) string { return a.Token("https://mcp.localhost/wiki", "bench", n) }
 
+// bound returns an access token that is bound to a key (RFC 9449 §6.1).
+func (a *authority) bound(key *dpoptest.Key) string {
+	return a.Bound("https://mcp.localhost/wiki", "bench", key.Thumbprint())
+}
+
 // tokenOf returns an access token of a person that ends in so much time.
 func (a *authority) tokenOf(person string, left time.Duration) string {
 	now := time.Now()
@@ -154,6 +162,18 @@ func get(token string) *http.Request {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
+	return r
+}
+
+// proven is get with a bound token and a proof of its key, under a nonce that a plugin takes from
+// its first moment on.
+func proven(key *dpoptest.Key, token string) *http.Request {
+	r := get(token)
+	hopKey, _ := base64.StdEncoding.DecodeString(benchHopKey)
+	at := time.Now().Unix()
+	nonce := dpop.NewNonces(dpop.NonceKey(hopKey, "https://mcp.localhost/wiki")).Make(at + dpop.Apart + 1)
+	r.Header.Set("Authorization", "DPoP "+token)
+	r.Header.Set("DPoP", key.Proof(r.Method, r.URL.String(), token, nonce, at))
 	return r
 }
 

@@ -67,9 +67,6 @@ type Want struct {
 	AccessToken string
 	Nonces      *Nonces
 	Now         int64 // Unix seconds
-	// Oldest is the time of the oldest nonce that is taken, in Unix seconds, where the age of a
-	// nonce alone would still let it pass.
-	Oldest int64
 }
 
 // Proof is what a proof that was verified says.
@@ -138,9 +135,6 @@ func Verify(proof string, want *Want) (*Proof, error) {
 	made, err := readNonce(want.Nonces, nonce, want.Now)
 	if err != nil {
 		return nil, err
-	}
-	if made < want.Oldest {
-		return nil, ErrNonceOld
 	}
 	signature, err := strictBase64.DecodeString(parts[2])
 	if err != nil {

@@ -188,18 +188,6 @@ func text(part string) string {
 	return string(b)
 }
 
-func TestNonceBeforeTheOldestIsOld(t *testing.T) {
-	k := dpoptest.NewKey("ES256")
-	w := want()
-	w.Oldest = at
-	if _, err := dpop.Verify(proofOf(k, "claims", "nonce", nonce(at-1)), w); !errors.Is(err, dpop.ErrNonceOld) {
-		t.Errorf("a second before: %v", err)
-	}
-	if _, err := dpop.Verify(proofOf(k, "claims", "nonce", nonce(at)), w); err != nil {
-		t.Errorf("the oldest: %v", err)
-	}
-}
-
 func TestNoncesOfEachKeyAreTaken(t *testing.T) {
 	k := dpoptest.NewKey("ES256")
 	first := dpop.NonceKey(hopKey(1), wikiURL)

@@ -66,13 +66,30 @@ func (a *Authority) Token(public, subject string, n int) string {
 
 // TokenOf returns one with an identifier and times of its own.
 func (a *Authority) TokenOf(public, subject, id string, issued, expires time.Time) string {
+	return a.sign(claims(public, subject, id, issued, expires))
+}
+
+// Bound returns a token like one of [Authority.Token], bound to the key with this thumbprint (RFC
+// 9449 §6.1).
+func (a *Authority) Bound(public, subject, thumbprint string) string {
+	now := time.Now()
+	c := claims(public, subject, "bound", now, now.Add(time.Hour))
+	c["cnf"] = map[string]any{"jkt": thumbprint}
+	return a.sign(c)
+}
+
+func claims(public, subject, id string, issued, expires time.Time) map[string]any {
+	return map[string]any{
+		"iss": public, "sub": subject, "aud": []string{"wiki", public + "/mcp"},
+		"exp": expires.Unix(), "iat": issued.Unix(), "nbf": issued.Unix(), "jti": id, "client_id": "bench", "scope": "openid email",
+	}
+}
+
+func (a *Authority) sign(claims map[string]any) string {
 	segment := func(v any) string {
 		b, _ := json.Marshal(v)
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	signed := segment(map[string]any{"alg": "EdDSA", "kid": authorityKeyID, "typ": "at+jwt"}) + "." + segment(map[string]any{
-		"iss": public, "sub": subject, "aud": []string{"wiki", public + "/mcp"},
-		"exp": expires.Unix(), "iat": issued.Unix(), "nbf": issued.Unix(), "jti": id, "client_id": "bench", "scope": "openid email",
-	})
+	signed := segment(map[string]any{"alg": "EdDSA", "kid": authorityKeyID, "typ": "at+jwt"}) + "." + segment(claims)
 	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(a.key, []byte(signed)))
 }
