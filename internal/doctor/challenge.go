@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
@@ -17,6 +18,7 @@ import (
 type challenge struct {
 	text     string
 	bearer   bool // the first challenge is Bearer's: some clients read no other
+	dpop     bool // it is DPoP's (RFC 9449 section 7.1)
 	metadata string
 	scope    string
 }
@@ -26,6 +28,7 @@ var parameter = regexp.MustCompile(`(?i)\b(resource_metadata|scope)=(?:"([^"]*)"
 func parseChallenge(values []string) *challenge {
 	c := &challenge{text: strings.Join(values, ", ")}
 	c.bearer = strings.EqualFold(strings.TrimSpace(c.text), "bearer") || len(c.text) > 6 && strings.EqualFold(c.text[:7], "bearer ")
+	c.dpop = len(c.text) > 4 && strings.EqualFold(c.text[:5], "dpop ")
 	for _, m := range parameter.FindAllStringSubmatch(c.text, -1) {
 		if value := m[2] + m[3]; strings.EqualFold(m[1], "scope") {
 			c.scope = value
@@ -125,7 +128,7 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 	case c.text == "": // RFC 9110 section 15.5.2 wants one. Whom that breaks, the documents show.
 		wrong("WWW-Authenticate with Bearer", "a 401 without it, so that clients are left to the well-known places",
 			"something in front takes the header out, or answers 401 itself: see what stands before the MCP server's authorization", d.fault(report.Traefik), nil)
-	case !c.bearer:
+	case !c.bearer && !c.dpop:
 		wrong("a challenge that begins with Bearer", c.text, "what stands in front (basicAuth, forwardAuth) answers first: take it off this route", d.fault(report.Traefik), nil)
 	case c.metadata == "":
 		d.note("challenge", c.text+", without resource_metadata", "clients then look at the well-known places", "")
@@ -140,10 +143,13 @@ func (d *doctor) judgeChallenge(method string, a *answer) {
 		}
 		d.found(&report.Finding{Check: "challenge", Expected: "resource_metadata on the server's own origin, " + origin(d.mcp), Seen: c.metadata, Fault: d.fault(report.Label), Page: d.page("docs/middlewares.md"),
 			Breaks: names(func(p program) bool { return p.ownOrigin }), Hinders: names(func(p program) bool { return p.sameOrigin }), Remedy: remedy})
+	case c.dpop:
+		d.good("challenge", "DPoP with resource_metadata")
 	default:
 		d.good("challenge", "Bearer with resource_metadata")
 	}
-	if len(a.header.Values("WWW-Authenticate")) > 1 {
+	others := slices.DeleteFunc(slices.Clone(a.header.Values("WWW-Authenticate")), func(value string) bool { return parseChallenge([]string{value}).dpop })
+	if len(others) > 1 {
 		d.note("challenge", fmt.Sprintf("%d challenges in one answer", len(a.header.Values("WWW-Authenticate"))), "some clients read the first one only", "")
 	}
 }

@@ -63,7 +63,8 @@ type doctor struct {
 	challenges map[string]*challenge // by method
 	resource   *resourceDocument     // the first that was found
 	server     *serverDocument       // so
-	ways       map[string]*way       // by client
+	prover     prover
+	ways       map[string]*way // by client
 	registered map[string]*registered
 	noIss      bool // an answer had none
 }

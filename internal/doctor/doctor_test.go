@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/internal/doctor"
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
 )
 
 // foreign is another MCP server with its authorization server, which a test spoils. Nothing of it
@@ -490,6 +491,82 @@ func TestDoctorSaysThatATokenIsRefused(t *testing.T) {
 	}
 	if strings.Contains(text, "expired-token") {
 		t.Error("the token is printed")
+	}
+}
+
+// A server that takes no tokens but bound ones gets a login with proofs by a key of doctor's own.
+// The verdict is that of the clients, which have no such key.
+func TestDoctorProvesAKeyWhereTheServerDemandsIt(t *testing.T) {
+	nonces := dpop.NewNonces(make([]byte, 32))
+	var key string
+	// proved checks a proof as a server does, and sends the client back for the nonce.
+	proved := func(w http.ResponseWriter, r *http.Request, url, token string, status int) bool {
+		proof, err := dpop.Verify(r.Header.Get("DPoP"), &dpop.Want{Method: r.Method, URL: url, AccessToken: token, Nonces: nonces, Now: time.Now().Unix()})
+		if err == nil && (key == "" || key == proof.Thumbprint) {
+			key = proof.Thumbprint
+			return true
+		}
+		w.Header().Set("DPoP-Nonce", nonces.Make(time.Now().Unix()))
+		code := "invalid_dpop_proof"
+		if dpop.WantsNonce(err) {
+			code = "use_dpop_nonce"
+		}
+		w.Header().Set("WWW-Authenticate", `DPoP error="`+code+`"`)
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"error":%q}`, code)
+		return false
+	}
+	for _, spoilt := range []bool{false, true} {
+		key = ""
+		f := newForeign(t, func(f *foreign, _ *http.ServeMux) { f.resource["dpop_bound_access_tokens_required"] = true })
+		f.everywhere = func(w http.ResponseWriter, r *http.Request) bool {
+			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			switch {
+			case r.URL.Path == "/token" && r.FormValue("client_id") == "c1":
+				if proved(w, r, f.URL+"/token", "", http.StatusBadRequest) {
+					kind := "DPoP"
+					if spoilt {
+						kind = "Bearer"
+					}
+					json.NewEncoder(w).Encode(map[string]any{"access_token": f.token, "token_type": kind, "expires_in": 60})
+				}
+				return true
+			case r.URL.Path == "/mcp" && scheme != "DPoP":
+				w.Header().Set("WWW-Authenticate", `DPoP resource_metadata="`+f.URL+`/.well-known/oauth-protected-resource/mcp"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			case r.URL.Path == "/mcp":
+				if token != f.token || !proved(w, r, f.URL+"/mcp", token, http.StatusUnauthorized) {
+					return true
+				}
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			return false
+		}
+		_, text := f.examine(t, func(o *doctor.Options) {
+			o.Login = true
+			o.Visit = func(raw string) {
+				u, _ := url.Parse(raw)
+				q := u.Query()
+				go http.Get(q.Get("redirect_uri") + "?code=x&iss=" + url.QueryEscape(f.URL) + "&state=" + q.Get("state"))
+			}
+		})
+		for _, line := range [][]string{
+			{"ok    challenge: seen DPoP with resource_metadata"},
+			{"WRONG metadata dpop_bound_access_tokens_required: expected false", "breaks: every client", "the label dpop"},
+			{"ok    login: seen the person came back, and the code brought a token"},
+			{"ok    MCP tools/list: seen 0 tools"},
+		} {
+			if !hasLine(text, line...) {
+				t.Errorf("no line with %q\n%s", line, text)
+			}
+		}
+		if hasLine(text, "WRONG login: token_type: expected DPoP; seen Bearer") != spoilt {
+			t.Errorf("spoilt %v\n%s", spoilt, text)
+		}
+		if _, text = f.examine(t, func(o *doctor.Options) { o.Token = "somebodys-token" }); !hasLine(text, "note  login: seen not tried", "only from whoever has its key") {
+			t.Error(text)
+		}
 	}
 }
 

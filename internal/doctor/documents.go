@@ -17,6 +17,7 @@ type resourceDocument struct {
 	Servers  []string `json:"authorization_servers"`
 	Scopes   []string `json:"scopes_supported"`
 	Bearer   []string `json:"bearer_methods_supported"`
+	Bound    bool     `json:"dpop_bound_access_tokens_required"`
 
 	at string
 }

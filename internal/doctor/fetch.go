@@ -139,8 +139,13 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// ask sends one request and follows nothing. Every answer comes from here.
+// ask sends one request and follows nothing.
 func (d *doctor) ask(ctx context.Context, method, raw string, header http.Header, body string) *answer {
+	return d.askWithProof(ctx, method, raw, header, body)
+}
+
+// askOnce is ask for a header that is whole. Every answer comes from here.
+func (d *doctor) askOnce(ctx context.Context, method, raw string, header http.Header, body string) *answer {
 	a := &answer{url: raw, header: http.Header{}}
 	u, err := d.checkTarget(raw)
 	if err != nil {

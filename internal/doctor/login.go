@@ -37,6 +37,10 @@ func (d *doctor) withToken(ctx context.Context) {
 		d.note("login", "not tried: the certificate is not good, and a token would go to whoever is there", "--ca names the authority", "")
 		return
 	}
+	if d.Token != "" && d.demandsProofs() {
+		d.note("login", "not tried: the server takes a token only from whoever has its key (DPoP)", "leave --token out: doctor then logs in with a key of its own", d.page("docs/dpop.md"))
+		return
+	}
 	if d.Token != "" {
 		d.useToken(ctx, d.Token)
 		return
@@ -195,8 +199,12 @@ func (a *answer) secret() *answer {
 
 // shape says what the token is. Its signature is the MCP server's to check.
 func (d *doctor) shape(token string, t *tokens) {
-	if t != nil && !strings.EqualFold(t.Type, "Bearer") {
-		d.loginFailed("token_type", t.Type, report.Finding{Expected: "Bearer"})
+	kind := "Bearer"
+	if d.demandsProofs() {
+		kind = "DPoP"
+	}
+	if t != nil && !strings.EqualFold(t.Type, kind) {
+		d.loginFailed("token_type", t.Type, report.Finding{Expected: kind})
 	}
 	if t != nil && t.Refresh == "" {
 		d.note("token", "no refresh token: people log in whenever the access token ends", "", "docs/replay.md#the-label-refresh")

@@ -23,6 +23,10 @@ func (d *doctor) members(ctx context.Context) {
 	} else {
 		d.good("metadata issuer", s.Issuer)
 	}
+	if d.demandsProofs() {
+		d.found(&report.Finding{Check: "metadata dpop_bound_access_tokens_required", Expected: "false, as none of the clients here proves a key", Seen: "true", Fault: d.fault(report.Label), Breaks: breaks(allNames()),
+			Remedy: "the label dpop: accept lets them in, and binds those that can do it; leave it at require if only others are to come", Page: d.page("docs/dpop.md")})
+	}
 	for _, e := range []struct {
 		name, value string
 		optional    bool
