@@ -74,6 +74,8 @@ func TestBenchMeasuresTheRowsThatAreWanted(t *testing.T) {
 		{"traefik/GET", "traefik/1 KB, bare", false},
 		{"traefik/|sidecar/refresh", "sidecar", true},
 		{"traefik/|sidecar/refresh", "start", false},
+		{"sidecar/(keys|login)", "sidecar", true},
+		{"sidecar/(keys|login)", "lambda", false},
 		{"refresh", "sidecar", true},
 		{"refresh", "sidecar/register", false},
 		{"^code/yaegi", "code", true},

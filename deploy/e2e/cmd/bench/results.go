@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
@@ -22,6 +23,7 @@ type bench struct {
 	rounds int
 	wanted *regexp.Regexp
 	rows   []*samples
+	more   time.Duration // spent in further rounds
 }
 
 // samples are what the rounds of one row gave, by unit and side.
@@ -36,13 +38,30 @@ func (b *bench) wants(name string) bool {
 		return b.wanted.MatchString(name)
 	}
 	// A group begins like its rows. An alternative that names another group does not want it.
-	for alternative := range strings.SplitSeq(b.wanted.String(), "|") {
+	for _, alternative := range alternatives(b.wanted.String()) {
 		group, _, named := strings.Cut(strings.TrimPrefix(alternative, "^"), "/")
 		if is, err := regexp.MatchString("^(?:"+group+")$", name); !named || err != nil || is {
 			return true
 		}
 	}
 	return false
+}
+
+// alternatives of a regular expression, without those in parentheses.
+func alternatives(pattern string) (found []string) {
+	from, depth := 0, 0
+	for i, c := range pattern + "|" {
+		switch {
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == '|' && (depth == 0 || i == len(pattern)):
+			found = append(found, pattern[from:i])
+			from = i + 1
+		}
+	}
+	return found
 }
 
 // note keeps a figure of one side.
