@@ -346,6 +346,62 @@ func TestDPoPStolenRefreshToken(t *testing.T) {
 	}
 }
 
+// A JWT that is bound to a key by its issuer counts for whoever proves that key.
+func TestDPoPAssertionsThatAreBound(t *testing.T) {
+	for _, c := range []struct {
+		name, label string
+		cnf         func(mine string) map[string]any
+		proves      bool
+		ok          bool
+	}{
+		{"the key that the request proves", "accept", func(mine string) map[string]any { return map[string]any{"jkt": mine} }, true, true},
+		{"the same, and the request proves none", "accept", func(mine string) map[string]any { return map[string]any{"jkt": mine} }, false, false},
+		{"the same, while the label is off", "off", func(mine string) map[string]any { return map[string]any{"jkt": mine} }, true, false},
+		{"another key", "accept", func(string) map[string]any { return map[string]any{"jkt": newProver("ES256", nil).Thumbprint()} }, true, false},
+		{"the key, and something that is not known", "accept", func(mine string) map[string]any { return map[string]any{"jkt": mine, "x5t#S256": "x"} }, true, false},
+		{"nothing", "accept", func(string) map[string]any { return map[string]any{} }, true, false},
+	} {
+		check := func(t *testing.T, w *world, got reply) {
+			t.Helper()
+			if c.ok {
+				got.wants(t, 200, "")
+				return
+			}
+			got.wants(t, 400, "invalid_grant")
+			if !strings.Contains(w.log.last(), "it is bound to a key (cnf)") {
+				t.Errorf("the log says %s", w.log.last())
+			}
+		}
+		t.Run("assertion, "+c.name, func(t *testing.T) {
+			w := newProving(t, c.label, nil)
+			w.relabel(func(l *labels) { l.EnterpriseIssuers = []string{w.idp.Issuer} })
+			a := w.register(w.wiki.PublicURL, confidential)
+			key := newProver("ES256", w.clock.Now)
+			if c.proves {
+				a.prover = key
+			}
+			check(t, w, a.redeem(w.idp.Assertion(a.base, a.id, map[string]any{"cnf": c.cnf(key.Thumbprint())}, nil)))
+		})
+		t.Run("workload, "+c.name, func(t *testing.T) {
+			w, ci := newWorkloads(t, oneRule("repository=acme/wiki => mcp:read mcp:write"), func(w *world) { w.wiki.DPoP = c.label })
+			key := newProver("ES256", w.clock.Now)
+			form := url.Values{"grant_type": {jwtBearerGrant}, "assertion": {workloadToken(ci, map[string]any{"cnf": c.cnf(key.Thumbprint())})}}
+			send := func() reply {
+				r := newRequest(t, "POST", w.wiki.PublicURL+"/oauth/token", formType, form.Encode())
+				if c.proves {
+					r.Header.Set("DPoP", key.proof(w.wiki.PublicURL+"/oauth/token", nil))
+				}
+				return w.do(r)
+			}
+			got := send()
+			if key.learn(got.Header) && got.text("error") == "use_dpop_nonce" {
+				got = send()
+			}
+			check(t, w, got)
+		})
+	}
+}
+
 // Who else than a public client is bound to what.
 func TestDPoPRefreshTokensAreBoundWhereTheClientIsPublic(t *testing.T) {
 	key := ecKey()

@@ -49,7 +49,7 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 	if err != nil {
 		return none(err)
 	}
-	a, err := up.VerifyAssertion(ctx, raw, t.PublicURL)
+	a, err := up.VerifyAssertion(ctx, raw, t.PublicURL, c.thumbprint)
 	if err != nil {
 		return none(err)
 	}
@@ -107,7 +107,7 @@ func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values, thumb
 	if err != nil {
 		return none(err)
 	}
-	who, err := up.VerifyWorkload(ctx, raw, t.PublicURL)
+	who, err := up.VerifyWorkload(ctx, raw, t.PublicURL, thumbprint)
 	if err != nil {
 		return none(err)
 	}

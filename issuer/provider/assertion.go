@@ -54,10 +54,11 @@ func IsAssertionIssuer(issuer string) bool {
 
 // VerifyAssertion checks an assertion of this provider for the authorization server whose issuer
 // identifier is audience (draft §4.4.1). Whether it is for the client that brings it, for a
-// resource of the server, and new, is the caller's to check. The error is ErrAssertion, or one of
-// ErrAway where the keys cannot be read.
-func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience string) (Assertion, error) {
-	g, err := p.verifyGrant(ctx, idJAG, raw, audience)
+// resource of the server, and new, is the caller's to check. thumbprint is that of the key which
+// the request proves; empty: none. The error is ErrAssertion, or one of ErrAway where the keys
+// cannot be read.
+func (p *Provider) VerifyAssertion(ctx context.Context, raw, audience, thumbprint string) (Assertion, error) {
+	g, err := p.verifyGrant(ctx, idJAG, raw, audience, thumbprint)
 	if err != nil {
 		return Assertion{}, err
 	}

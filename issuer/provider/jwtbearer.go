@@ -72,9 +72,10 @@ type jwtGrant struct {
 	issued, expires float64
 }
 
-// verifyGrant checks the signature, and each claim that both kinds need. The error is ErrAssertion,
-// or one of ErrAway where the keys cannot be read.
-func (p *Provider) verifyGrant(ctx context.Context, kind grantKind, raw, audience string) (*jwtGrant, error) {
+// verifyGrant checks the signature, and each claim that both kinds need. thumbprint is that of the
+// key which the request proves; empty: none. The error is ErrAssertion, or one of ErrAway where the
+// keys cannot be read.
+func (p *Provider) verifyGrant(ctx context.Context, kind grantKind, raw, audience, thumbprint string) (*jwtGrant, error) {
 	token, _, err := kind.read(raw, p.algorithms)
 	if err != nil {
 		return nil, err
@@ -110,15 +111,22 @@ func (p *Provider) verifyGrant(ctx context.Context, kind grantKind, raw, audienc
 		err = fmt.Errorf("it expired %.0f seconds ago (exp), by this server's clock", min(now-g.expires, 1e10))
 	case g.issued > now+skew || notBefore > now+skew:
 		err = errors.New("it is from the future (iat or nbf), by this server's clock")
-	case c["cnf"] != nil:
-		// RFC 7800 §3: whoever brings it would have to prove the key, and taken without that it
-		// would serve its thief.
-		err = errors.New("it is bound to a key (cnf), and this server checks no proof of one: let the issuer make it without")
+	case c["cnf"] != nil && !isForKey(c["cnf"], thumbprint):
+		// RFC 7800 §3: whoever brings it has to prove the key; taken without that it would serve
+		// its thief.
+		err = errors.New("it is bound to a key (cnf), and the request proves none, or another: whoever brings it must send a DPoP proof by that key, and the label dpop must not be off")
 	}
 	if err != nil {
 		return nil, worthless(err)
 	}
 	return g, nil
+}
+
+// isForKey says whether a JWT is bound to this key and to nothing else (RFC 9449 §6.1): what a
+// confirmation says beside its thumbprint is not known here.
+func isForKey(cnf any, thumbprint string) bool {
+	confirmation, _ := cnf.(map[string]any)
+	return thumbprint != "" && len(confirmation) == 1 && confirmation["jkt"] == thumbprint
 }
 
 // isFor wants the audience alone. An assertion that is good elsewhere too could have been sent

@@ -203,10 +203,10 @@ func TestAssertionsInTheNameOfAnotherAreRefused(t *testing.T) {
 	r := newRoom(t)
 	p := r.connect()
 	another := map[string]any{"iss": "https://other.example"}
-	if a, err := p.VerifyAssertion(t.Context(), r.idp.Assertion(audience, "c", another, nil), audience); !errors.Is(err, provider.ErrAssertion) {
+	if a, err := p.VerifyAssertion(t.Context(), r.idp.Assertion(audience, "c", another, nil), audience, ""); !errors.Is(err, provider.ErrAssertion) {
 		t.Errorf("%+v %v", a, err)
 	}
-	if who, err := p.VerifyWorkload(t.Context(), r.idp.Assertion(audience, "c", another, map[string]any{"typ": nil}), audience); !errors.Is(err, provider.ErrAssertion) {
+	if who, err := p.VerifyWorkload(t.Context(), r.idp.Assertion(audience, "c", another, map[string]any{"typ": nil}), audience, ""); !errors.Is(err, provider.ErrAssertion) {
 		t.Errorf("%+v %v", who, err)
 	}
 }

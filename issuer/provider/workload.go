@@ -51,10 +51,11 @@ func WorkloadIssuer(raw string) (string, error) { return workloadJWT.issuer(raw)
 
 // VerifyWorkload checks the JWT of a workload for the authorization server whose issuer identifier
 // is audience. Whether the workload may come in is the caller's to say. It is not checked that the
-// JWT comes only once: a service account's lies in a file and is used until it is replaced. The
-// error is ErrAssertion, or one of ErrAway where the keys cannot be read.
-func (p *Provider) VerifyWorkload(ctx context.Context, raw, audience string) (Workload, error) {
-	g, err := p.verifyGrant(ctx, workloadJWT, raw, audience)
+// JWT comes only once: a service account's lies in a file and is used until it is replaced.
+// thumbprint is that of the key which the request proves; empty: none. The error is ErrAssertion,
+// or one of ErrAway where the keys cannot be read.
+func (p *Provider) VerifyWorkload(ctx context.Context, raw, audience, thumbprint string) (Workload, error) {
+	g, err := p.verifyGrant(ctx, workloadJWT, raw, audience, thumbprint)
 	if err != nil {
 		return Workload{}, err
 	}
