@@ -276,7 +276,7 @@ func traefikOf(t *testing.T, k *rig.Kubernetes) map[string]any {
 			t.Fatal(err)
 		}
 	}
-	return map[string]any{"endpoint": k.URL, "token": filepath.Join(dir, "token"), "certAuthFilePath": filepath.Join(dir, "ca.pem"), "allowExternalNameServices": true}
+	return map[string]any{"endpoint": k.URL, "token": filepath.Join(dir, "token"), "certAuthFilePath": filepath.Join(dir, "ca.pem")}
 }
 
 // What a real API server keeps of a Middleware reaches the plugin as docs/labels.md says.
@@ -294,8 +294,24 @@ func TestTypedLabelsOfARealKubernetes(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Kubectl(t, string(list), "create", "--filename=-")
+	provider["allowExternalNameServices"] = true
 	w.start(rig.TraefikConfig{Static: map[string]any{"providers": map[string]any{"kubernetesCRD": provider}}})
 	w.check(cases, asKubernetes)
+}
+
+// What lint says of manifests is what Traefik answers where a real API server has taken them.
+func TestLintReadsManifestsAsARealKubernetesDoes(t *testing.T) {
+	k := rig.StartKubernetes(t, &rig.Logs{})
+	provider := traefikOf(t, k)
+	k.Kubectl(t, "", "create", "namespace", "other")
+	for made, with := range namings {
+		t.Run(made, func(t *testing.T) {
+			readManifests(t, made, with, func(t *testing.T, manifests string) map[string]any {
+				k.Kubectl(t, manifests, "apply", "--filename=-")
+				return maps.Clone(provider)
+			})
+		})
+	}
 }
 
 // deploy/kubernetes leads to logins: its commands are run, a real API server takes its manifest

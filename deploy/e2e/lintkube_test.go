@@ -21,13 +21,38 @@ import (
 // Lint and real Traefik read the same manifests. What lint says of one is what Traefik then
 // answers, and of a good one it says nothing.
 func TestLintReadsManifestsAsTraefikDoes(t *testing.T) {
-	for made, with := range map[string]bool{"default-NAME@kubernetescrd": false, "default_NAME@kubernetescrd": true} {
-		t.Run(made, func(t *testing.T) { readManifests(t, made, with) })
+	for made, with := range namings {
+		t.Run(made, func(t *testing.T) { readManifests(t, made, with, inNoCluster) })
 	}
 }
 
-// made is how Traefik's provider calls a middleware, with safeNaming and without.
-func readManifests(t *testing.T, made string, safeNaming bool) {
+// namings says how Traefik's provider calls a middleware, without safeNaming and with it.
+var namings = map[string]bool{"default-NAME@kubernetescrd": false, "default_NAME@kubernetescrd": true}
+
+// inNoCluster serves manifests as the API server would, and returns Traefik's options for that.
+func inNoCluster(t *testing.T, manifests string) map[string]any {
+	objects := map[string][]any{}
+	for decoder := yaml.NewDecoder(strings.NewReader(manifests)); ; {
+		var object map[string]any
+		if decoder.Decode(&object) != nil {
+			break
+		}
+		for plural, kind := range kinds {
+			if kind == object["kind"] {
+				objects[plural] = append(objects[plural], object)
+			}
+		}
+	}
+	api := httptest.NewServer(kubernetes(objects))
+	t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
+	token := t.TempDir() + "/token"
+	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]any{"endpoint": api.URL, "token": token, "disableClusterScopeResources": true}
+}
+
+func readManifests(t *testing.T, made string, safeNaming bool, serve func(t *testing.T, manifests string) map[string]any) {
 	const middleware, route, ingress = `apiVersion: traefik.io/v1alpha1
 kind: Middleware
 metadata: {name: NAME, namespace: default}
@@ -98,7 +123,7 @@ spec:
 	if err := os.WriteFile(static, []byte("entryPoints: {web: {address: \":80\"}}\nproviders: {kubernetesCRD: {safeNaming: "+strconv.FormatBool(safeNaming)+"}, kubernetesIngress: {}}\nexperimental: {abortOnPluginFailure: true, localPlugins: {mcpbouncer: {moduleName: "+rig.Module+"}}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	manifests, objects := map[string]string{}, map[string][]any{}
+	manifests, all := map[string]string{}, strings.ReplaceAll(service, "80PORT", u.Port())
 	for name, c := range cases {
 		labels := []string{}
 		for label, text := range w.base("/" + name) {
@@ -111,31 +136,10 @@ spec:
 			t.Fatalf("%s: nothing was replaced", name)
 		}
 		manifests[name] = text + fill.Replace(service)
-		decoder := yaml.NewDecoder(strings.NewReader(text))
-		for {
-			var object map[string]any
-			if decoder.Decode(&object) != nil {
-				break
-			}
-			for plural, kind := range kinds {
-				if kind == object["kind"] {
-					objects[plural] = append(objects[plural], object)
-				}
-			}
-		}
+		all += "---\n" + text
 	}
-	var typed map[string]any
-	if err := yaml.Unmarshal([]byte(strings.NewReplacer("80PORT", u.Port(), "---", "").Replace(service)), &typed); err != nil {
-		t.Fatal(err)
-	}
-	objects["services"] = []any{typed}
-	api := httptest.NewServer(kubernetes(objects))
-	t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
-	token := t.TempDir() + "/token"
-	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	provider := map[string]any{"endpoint": api.URL, "token": token, "allowExternalNameServices": true, "disableClusterScopeResources": true}
+	provider := serve(t, all)
+	provider["allowExternalNameServices"] = true
 	crd := maps.Clone(provider)
 	crd["safeNaming"] = safeNaming
 	traefik := rig.StartTraefik(t, w.logs, rig.TraefikConfig{WebPort: w.port, HopKey: benchHopKey, Static: map[string]any{"providers": map[string]any{"kubernetesCRD": crd, "kubernetesIngress": provider}}})
