@@ -44,7 +44,7 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 		return none(assertionRefused("iss is %q, which the label enterpriseIssuers does not name", outgoing.PlainText(iss, 200)))
 	}
 	from := t.provider
-	from.Issuer = iss
+	from.Issuer, from.IssuerLabel = iss, "enterpriseIssuers"
 	up, err := s.providers.Discover(ctx, &from)
 	if err != nil {
 		return none(err)
@@ -102,7 +102,7 @@ func (s *Issuer) workload(ctx context.Context, t *tenant, form url.Values, thumb
 		return none(assertionRefused("iss is %q, which no rule of the label workloadIssuers names", outgoing.PlainText(iss, 200)))
 	}
 	from := t.provider
-	from.Issuer = iss
+	from.Issuer, from.IssuerLabel = iss, "workloadIssuers"
 	up, err := s.providers.DiscoverKeys(ctx, &from)
 	if err != nil {
 		return none(err)

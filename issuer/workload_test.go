@@ -296,6 +296,26 @@ func TestWorkloadsBringNoFalseClient(t *testing.T) {
 	a.redeem(workloadToken(ci, nil)).wants(t, 401, "invalid_client")
 }
 
+// Where the document of an issuer cannot be had, the log names the label that names the issuer.
+func TestLogNamesTheLabelOfAnIssuer(t *testing.T) {
+	for what, behaviour := range map[string]issuertest.Behaviour{
+		"see the label %s:": {DiscoveryStatus: 403}, "label %s is": {Discovery: map[string]any{"issuer": "https://other.example"}}, "the label %s need not be wrong": {DiscoveryStatus: 502},
+	} {
+		w, ci := newWorkloads(t, oneRule("repository=acme/wiki => r"), nil)
+		ci.Be(behaviour)
+		if r := w.bring(workloadToken(ci, nil)); r.Status != 503 || !strings.Contains(w.log.last(), fmt.Sprintf(what, "workloadIssuers")) {
+			t.Errorf("%d, and the log says %s", r.Status, w.log.last())
+		}
+		w, ci = newWorkloads(t, oneRule("repository=acme/wiki => r"), nil)
+		ci.Be(behaviour)
+		w.relabel(func(l *labels) { l.EnterpriseIssuers = []string{ci.Issuer} })
+		a := w.register(w.wiki.PublicURL, confidential)
+		if r := a.redeem(ci.Assertion(a.base, a.id, nil, nil)); r.Status != 503 || !strings.Contains(w.log.last(), fmt.Sprintf(what, "enterpriseIssuers")) {
+			t.Errorf("%d, and the log says %s", r.Status, w.log.last())
+		}
+	}
+}
+
 // A rule is about its own issuer: what another one says of its workloads opens nothing by it.
 func TestWorkloadRulesAreOfOneIssuer(t *testing.T) {
 	w, ci := newWorkloads(t, func(issuer string) []string { return []string{issuer + " repository=acme/wiki => r"} }, nil)

@@ -130,7 +130,7 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 
 	// Nobody has let the sidecar read the documents so far.
 	sidecars := func() string { return w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b") }
-	if answer := bring(w.Wiki, token("ci", "runner", "--audience="+public)); answer.Status != http.StatusServiceUnavailable || !strings.Contains(sidecars(), "answers 403 application/json at .well-known/openid-configuration") {
+	if answer := bring(w.Wiki, token("ci", "runner", "--audience="+public)); answer.Status != http.StatusServiceUnavailable || !strings.Contains(sidecars(), "or see the label workloadIssuers: the path is not") {
 		t.Errorf("before the sidecar may read the issuer's documents: %s", answer)
 	}
 	shell(one(`\$ (kubectl create clusterrolebinding [^\n]+)`, section))

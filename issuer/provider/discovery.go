@@ -66,9 +66,10 @@ type discoveryMembers struct {
 	AuthAlgorithms []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 }
 
-// discover reads the document of an issuer. wanted says that there is no older one: then a login
-// waits for it, and the login's client comes once.
-func (all *Providers) discover(ctx context.Context, issuer string, timeout time.Duration, wanted bool) (*document, error) {
+// discover reads the document of the client's issuer. wanted says that there is no older one: then
+// a login waits for it, and the login's client comes once.
+func (all *Providers) discover(ctx context.Context, c *Client, timeout time.Duration, wanted bool) (*document, error) {
+	issuer := c.Issuer
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !weburl.IsLocalHTTP(u) {
 		return nil, &unusable{why: "providerIssuer must be an https URL"}
@@ -77,7 +78,7 @@ func (all *Providers) discover(ctx context.Context, issuer string, timeout time.
 	ctx, cancel := context.WithTimeout(outgoing.WithSecondTry(context.WithoutCancel(ctx)), timeout)
 	defer cancel()
 	client := all.httpClient(issuer)
-	answer := &discoveryAnswer{next: client.Transport}
+	answer := &discoveryAnswer{next: client.Transport, label: cmp.Or(c.IssuerLabel, "providerIssuer")}
 	client.Transport = rewritten{answer, func(_ *http.Response, body []byte) ([]byte, error) { return readableDiscovery(body), nil }}
 	client.CheckRedirect = sameOriginOnly
 	ask := func() (*oidc.Provider, error) { return oidc.NewProvider(oidc.ClientContext(ctx, client), issuer) }
@@ -154,7 +155,7 @@ func (l limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // An operator whose discovery failed is told what was received, not what a library says of it, and
-// what to do. Almost always the fault is in the label providerIssuer.
+// what to do. Almost always the fault is in the label that names the issuer.
 
 // unusable is why a provider that has answered, or a label, cannot be used.
 type unusable struct {
@@ -186,7 +187,8 @@ func sameOriginOnly(r *http.Request, via []*http.Request) error {
 // discoveryAnswer remembers what came last. It serves one discovery, whose requests follow each
 // other.
 type discoveryAnswer struct {
-	next http.RoundTripper
+	next  http.RoundTripper
+	label string // that names the issuer
 
 	status      int // 0: nothing came
 	contentType string
@@ -198,7 +200,7 @@ type discoveryAnswer struct {
 
 // RoundTrip is http.RoundTripper's.
 func (a *discoveryAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
-	*a = discoveryAnswer{next: a.next}
+	*a = discoveryAnswer{next: a.next, label: a.label}
 	resp, err := a.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -242,7 +244,7 @@ func (a *discoveryAnswer) mayPass(err error) bool {
 func (a *discoveryAnswer) explain(err error) error {
 	var mismatch *oidc.IssuerMismatchError
 	if errors.As(err, &mismatch) { // OpenID Connect Discovery §4.3: they must be equal
-		return &unusable{why: explainMismatch(mismatch.Provided, mismatch.Discovered)}
+		return &unusable{why: explainMismatch(a.label, mismatch.Provided, mismatch.Discovered)}
 	}
 	if a.status == 0 {
 		return explainSilence(err)
@@ -251,7 +253,7 @@ func (a *discoveryAnswer) explain(err error) error {
 		return &unusable{why: fmt.Sprintf("the provider's answer %d broke off after %d bytes, or took too long", a.status, a.size), passes: true}
 	}
 	came := fmt.Sprintf("the provider answers %d %s at %s below it", a.status, cmp.Or(outgoing.PlainText(a.contentType, 80), "without a content type"), strings.TrimPrefix(discoveryPath, "/"))
-	const label = "see the label providerIssuer: "
+	label := "see the label " + a.label + ": "
 	var remedy string
 	passes := a.status == http.StatusTooManyRequests || a.status >= http.StatusInternalServerError
 	switch {
@@ -262,7 +264,7 @@ func (a *discoveryAnswer) explain(err error) error {
 	case a.location != "":
 		remedy = fmt.Sprintf("it redirects to %s, and a redirect is followed only within scheme, host and port of the label; %sit must be exactly what \"issuer\" in the document says, or what answers there is a login page", outgoing.PlainText(a.location, 200), label)
 	case passes:
-		remedy = "the provider, or what stands in front of it, is out of order; the label providerIssuer need not be wrong"
+		remedy = "the provider, or what stands in front of it, is out of order; the label " + a.label + " need not be wrong"
 	case a.status != http.StatusOK:
 		remedy = label + "that is no answer of a discovery document"
 	case a.size >= maxBody:
@@ -278,19 +280,19 @@ func (a *discoveryAnswer) explain(err error) error {
 }
 
 // explainMismatch says in what the label and the document differ.
-func explainMismatch(label, document string) string {
-	text := fmt.Sprintf("label providerIssuer is %q, and the provider calls itself %.300q: ", label, document)
+func explainMismatch(label, value, document string) string {
+	text := fmt.Sprintf("label %s is %q, and the provider calls itself %.300q: ", label, value, document)
 	withoutScheme := func(s string) string { _, rest, _ := strings.Cut(s, "://"); return strings.TrimSuffix(rest, "/") }
 	switch {
 	case document == "":
 		return text + "a document without \"issuer\" is no discovery document; copy the issuer from the provider's own page"
 	case strings.Contains(document, "{"): // Entra ID's common and organizations
 		return text + "name one directory in the label: tokens are of that one's issuer"
-	case strings.TrimSuffix(label, "/") == strings.TrimSuffix(document, "/"):
+	case strings.TrimSuffix(value, "/") == strings.TrimSuffix(document, "/"):
 		return text + "copy that into the label, to the last slash"
-	case withoutScheme(label) == withoutScheme(document) && strings.HasPrefix(document, "http://"):
+	case withoutScheme(value) == withoutScheme(document) && strings.HasPrefix(document, "http://"):
 		return text + "tell the provider that its public URL is https; it stands behind a proxy that ends TLS, and does not know it"
-	case withoutScheme(label) == withoutScheme(document):
+	case withoutScheme(value) == withoutScheme(document):
 		return text + "copy that into the label"
 	}
 	return text + "copy that into the label, and let the sidecar reach the provider under this name; another name that it has inside your network does not do"

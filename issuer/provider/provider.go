@@ -38,6 +38,7 @@ import (
 // what that tenant wants to know of a person.
 type Client struct {
 	Issuer      string   // label providerIssuer
+	IssuerLabel string   // another label that names the issuer; empty: providerIssuer
 	ID          string   // label clientID
 	Secret      string   // label clientSecret: a text, env:NAME, or a sealed secret
 	Auth        string   // label clientAuth
@@ -202,7 +203,7 @@ func (all *Providers) document(ctx context.Context, c *Client, login bool) (*doc
 		timeout, retry = rediscoveryTimeout, rediscoveryRetry
 	}
 	if entry.err == nil || now.Sub(entry.failedAt).Abs() >= retry {
-		d, err := all.discover(ctx, c.Issuer, timeout, old == nil)
+		d, err := all.discover(ctx, c, timeout, old == nil)
 		if err == nil && d.noLogin != nil && (login || old != nil && old.noLogin == nil) {
 			err = d.noLogin
 		}
