@@ -31,6 +31,7 @@ type Provider struct {
 	Username     string
 	Password     string
 
+	proc   *Process
 	server *httptest.Server // the front
 
 	mu      sync.Mutex
@@ -237,6 +238,7 @@ func (p *Provider) Disable(t T, user string) {
 
 func (p *Provider) ready(t T, proc *Process, logs *Logs) {
 	t.Helper()
+	p.proc = proc
 	proc.waitFor(t, logs, func() error {
 		return expect(p.Client(), p.Issuer+"/.well-known/openid-configuration", http.StatusOK)
 	})

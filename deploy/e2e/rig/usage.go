@@ -29,6 +29,24 @@ func (tr *Traefik) Usage(t T) Usage {
 	return tr.proc.Usage(t)
 }
 
+// Usage of the server's process.
+func (r *Redis) Usage() Usage {
+	r.t.Helper()
+	return r.proc.Usage(r.t)
+}
+
+// Usage of the service's process.
+func (d *DynamoDB) Usage() Usage {
+	d.t.Helper()
+	return d.proc.Usage(d.t)
+}
+
+// Usage of the provider's process.
+func (p *Provider) Usage(t T) Usage {
+	t.Helper()
+	return p.proc.Usage(t)
+}
+
 // Usage reads /proc. It fails the benchmark where there is none.
 func (p *Process) Usage(t T) Usage {
 	t.Helper()
