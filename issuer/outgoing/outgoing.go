@@ -26,6 +26,10 @@ const (
 	// which Node's servers close theirs. net/http compares it by the wall clock, so that a freeze
 	// counts.
 	IdleLimit = 4 * time.Second
+	// idlePerHost is how many connections to one provider wait for the next request. net/http has
+	// two wait: of more people who log in or refresh at once, each further one would pay for a
+	// connection of its own, with TLS.
+	idlePerHost = 32
 	// An HTTP/2 connection that stays silent for pingAfter while it is used is asked whether it
 	// lives, and given up after pingTimeout. The request then still has time for another one.
 	pingAfter   = 2 * time.Second
@@ -49,7 +53,7 @@ func NewTransport(base http.RoundTripper) *Transport {
 		return &Transport{kept: base, fresh: base}
 	}
 	kept, fresh := t.Clone(), t.Clone()
-	kept.IdleConnTimeout = IdleLimit
+	kept.IdleConnTimeout, kept.MaxIdleConnsPerHost = IdleLimit, idlePerHost
 	kept.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
 	fresh.DisableKeepAlives = true
 	return &Transport{kept, fresh}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -199,5 +200,45 @@ func TestOutgoingHasTheCallersTwoWays(t *testing.T) {
 	}
 	if base.IdleConnTimeout != 0 || base.DisableKeepAlives {
 		t.Error("the caller's transport has changed")
+	}
+}
+
+// People who log in or refresh at once use the connections that they opened before, up to a bound.
+func TestOutgoingKeepsTheConnectionsOfManyAtOnce(t *testing.T) {
+	const atOnce = idlePerHost + 5
+	var opened atomic.Int32
+	var all sync.WaitGroup // who asks waits for the others, so that each needs a connection
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		all.Done()
+		all.Wait()
+		io.WriteString(w, "ok")
+	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	client := NewClient(&http.Transport{}, 10*time.Second)
+	t.Cleanup(client.CloseIdleConnections)
+	for wave, want := range []int32{atOnce, atOnce + 5} {
+		all.Add(atOnce)
+		var asked sync.WaitGroup
+		for range atOnce {
+			asked.Go(func() {
+				resp, err := client.Get(s.URL)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			})
+		}
+		asked.Wait()
+		if got := opened.Load(); got != want {
+			t.Errorf("%d connections after wave %d of %d requests, want %d", got, wave, atOnce, want)
+		}
 	}
 }
