@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -210,6 +211,44 @@ next key  \S+Z \(in \d+\.\d days; epoch \d+ signs now\)
 since this process began:
 (  [a-z_]+ +0
 )+$`)
+
+// The ballast makes the garbage collector wait, takes no memory, and gives way to GOGC.
+func TestBallastTakesNoMemory(t *testing.T) {
+	t.Setenv("GOGC", "")
+	resident := func() (pages int) {
+		if runtime.GOOS != "linux" {
+			return 0
+		}
+		text, err := os.ReadFile("/proc/self/statm")
+		var size int
+		if _, errScan := fmt.Sscan(string(text), &size, &pages); err != nil || errScan != nil {
+			t.Fatal(err, errScan)
+		}
+		return pages
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	pages := resident()
+	const blocks = 8
+	var kept [blocks][]byte
+	for i := range kept {
+		kept[i] = newBallast()
+	}
+	if grown := (resident() - pages) * os.Getpagesize(); grown > blocks*ballastSize/4 {
+		t.Errorf("%d blocks of %d bytes take %d bytes", blocks, ballastSize, grown)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if later := after.NextGC - before.NextGC; later < blocks*ballastSize {
+		t.Errorf("the garbage collector waits for %d bytes more, want at least %d", later, blocks*ballastSize)
+	}
+	runtime.KeepAlive(&kept)
+	t.Setenv("GOGC", "100")
+	if newBallast() != nil {
+		t.Error("GOGC is overruled")
+	}
+}
 
 // The test runs a sidecar from its first line to SIGTERM, while a request is under way.
 func TestServe(t *testing.T) {
