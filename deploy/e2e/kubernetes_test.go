@@ -86,7 +86,7 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v: %s", command, err, out)
 		}
-		if file, err := os.ReadFile(filepath.Join(cmd.Dir, "cluster.pem")); err == nil {
+		if file, err := os.ReadFile(filepath.Join(cmd.Dir, "provider.pem")); err == nil {
 			return string(file)
 		}
 		return string(out)
@@ -101,8 +101,8 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 	byNamespace := issuer + " " + one("`(kubernetes\\.io\\.[^`]+)`", section) + " => docs:read"
 	w := rig.New(t, rig.Options{
 		Labels:  map[string]string{"requiredScopes": "docs:read", "wiki/workloadIssuers": rule, "world/workloadIssuers": byNamespace},
-		Sidecar: map[string]string{"SSL_CERT_FILE": "etc/cluster.pem"},
-		Image:   map[string][]byte{"etc/cluster.pem": []byte(shell(one(`\$ (kubectl config view [^\n]+)`, section)))},
+		Sidecar: map[string]string{"SSL_CERT_FILE": "etc/provider.pem"},
+		Image:   map[string][]byte{"etc/provider.pem": []byte(shell(one(`\$ (kubectl config view [^\n]+)`, section)))},
 		// The pod's script sends no initialize.
 		Stateless: []string{"wiki"},
 	})
@@ -360,6 +360,37 @@ func TestLoginThroughKubernetes(t *testing.T) {
 	}
 	k.Kubectl(t, "", "label", "namespace", "mcp", "pod-security.kubernetes.io/warn=restricted")
 	run(blocks[1][1], map[string]string{"wiki.yaml": string(manifest)}) // to the letter
+	recipes, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "recipes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile("`(kubectl [^`]+)`").FindAllStringSubmatch(string(recipes), -1)
+	if len(commands) != 2 {
+		t.Fatalf("docs/recipes.md has %d commands of kubectl", len(commands))
+	}
+	run(commands[0][1]+"\n"+commands[1][1], map[string]string{"provider.pem": "of an authority"})
+	// The sidecar finds it where the variable says.
+	spec := jsonOf[struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Containers []struct {
+						Env          []struct{ Name, Value string }
+						VolumeMounts []struct{ Name, MountPath string }
+					}
+					Volumes []struct {
+						Name      string
+						ConfigMap struct{ Name string }
+					}
+				}
+			}
+		}
+	}](t, k.Kubectl(t, "", "get", "deployment", "bouncer", "--namespace=mcp", "--output=json")).Spec.Template.Spec
+	mount, variable := spec.Containers[0].VolumeMounts[0], spec.Containers[0].Env[0]
+	files := jsonOf[struct{ Data map[string]string }](t, k.Kubectl(t, "", "get", "configmap", spec.Volumes[0].ConfigMap.Name, "--namespace=mcp", "--output=json")).Data
+	if variable.Name != "SSL_CERT_FILE" || mount.Name != spec.Volumes[0].Name || files[strings.TrimPrefix(variable.Value, mount.MountPath+"/")] != "of an authority" {
+		t.Errorf("%v %v %v", variable, mount, files)
+	}
 
 	static := composeStatic(t)
 	static["providers"] = map[string]any{"kubernetesCRD": provider}
