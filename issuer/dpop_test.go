@@ -359,6 +359,7 @@ func TestDPoPAssertionsThatAreBound(t *testing.T) {
 		{"the same, while the label is off", "off", func(mine string) map[string]any { return map[string]any{"jkt": mine} }, true, false},
 		{"another key", "accept", func(string) map[string]any { return map[string]any{"jkt": newProver("ES256", nil).Thumbprint()} }, true, false},
 		{"the key, and something that is not known", "accept", func(mine string) map[string]any { return map[string]any{"jkt": mine, "x5t#S256": "x"} }, true, false},
+		{"an empty thumbprint, and the request proves no key", "accept", func(string) map[string]any { return map[string]any{"jkt": ""} }, false, false},
 		{"nothing", "accept", func(string) map[string]any { return map[string]any{} }, true, false},
 	} {
 		check := func(t *testing.T, w *world, got reply) {

@@ -95,6 +95,33 @@ func TestDoctorFindsNothingWhereAllIsWell(t *testing.T) {
 	}
 }
 
+// Where tokens may be bound to a key nothing changes for clients that have none. Where they must
+// be, doctor says so, and goes the whole way with a key of its own.
+func TestDoctorWhereTokensAreBoundToAKey(t *testing.T) {
+	t.Parallel()
+	w := rig.New(t, rig.Options{Labels: map[string]string{"wiki/dpop": "accept", "world/dpop": "require"}})
+	for _, tn := range w.Tenants() {
+		browser := tn.Browser()
+		r, text := examine(t, w, tn.PublicHTTPS()+"/mcp", func(o *doctor.Options) {
+			o.Login, o.Call = true, "whoami"
+			o.Visit = func(url string) { go visitAndLoad(t.Context(), browser, url) }
+		})
+		demanded := "WRONG metadata dpop_bound_access_tokens_required: expected false"
+		if tn == w.Wiki {
+			nothingWrong(t, r, text)
+		} else if !strings.Contains(text, demanded) || strings.Count(text, "WRONG") != 1 {
+			t.Errorf("not this alone is wrong: %s", demanded)
+		}
+		for _, line := range []string{"login: seen the person came back", "MCP tools/list: seen 2 tools", "whoami answered", "event stream: ",
+			"login: refresh: seen the new access token opens", "login: second refresh: seen the new access token opens", "login: revocation: seen "} {
+			if !strings.Contains(text, line) {
+				t.Errorf("no line with %q", line)
+			}
+		}
+		t.Log(text)
+	}
+}
+
 // A server with its host to itself also serves those that look at the root only.
 func TestDoctorFindsNothingAtAHostOfItsOwn(t *testing.T) {
 	t.Parallel()
