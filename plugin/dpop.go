@@ -292,6 +292,15 @@ func newProofMemory(at int64) *proofMemory {
 	return m
 }
 
+// prepareForProofs gives a tenant its memory of proofs, unless another middleware has done so.
+func prepareForProofs(s *sidecarState) {
+	sidecarStates.Lock()
+	defer sidecarStates.Unlock()
+	if s.proofs == nil {
+		s.proofs = newProofMemory(now().Unix())
+	}
+}
+
 // useProof lets a proof through, once.
 func useProof(m *proofMemory, p *dpop.Proof, at int64) error {
 	name := nameOf(p)

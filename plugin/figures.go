@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,8 +75,10 @@ type report struct {
 
 func newFigures(url string) *figures {
 	counted := map[string]*int64{}
-	for text := range causes {
-		counted[text] = new(int64)
+	for text, cause := range causes {
+		if !strings.HasPrefix(cause, "proof_") { // most tenants take no proofs
+			counted[text] = new(int64)
+		}
 	}
 	return &figures{url: url, counted: counted, refusals: map[string]int64{}, failures: map[string]int64{}, known: map[string]bool{}}
 }
@@ -110,7 +113,7 @@ func init() {
 func countRefusal(f *figures, err error) {
 	n := f.counted[err.Error()]
 	if n == nil {
-		countCause(f, "other")
+		countCause(f, either(causes[err.Error()], "other"))
 		return
 	}
 	if atomic.AddInt64(n, 1) == 1 {

@@ -21,7 +21,7 @@ type sidecarState struct {
 	deny   *denyCache
 	tokens *tokenCache
 	bearer *bearerKeys
-	proofs *proofMemory
+	proofs *proofMemory // nil: no proofs are taken
 
 	figures *figures
 
@@ -41,7 +41,7 @@ var sidecarStates = struct {
 func newSidecarState(origin, id, url string) *sidecarState {
 	tokens := newTokenCache()
 	counts := newFigures(url)
-	return &sidecarState{url: url, origin: origin, id: id, tokens: tokens, bearer: newBearerKeys(), proofs: newProofMemory(now().Unix()), figures: counts,
+	return &sidecarState{url: url, origin: origin, id: id, tokens: tokens, bearer: newBearerKeys(), figures: counts,
 		keys: &keySet{sidecar: url, tokens: tokens, figures: counts}, deny: &denyCache{sidecar: url, tokens: tokens, figures: counts}}
 }
 

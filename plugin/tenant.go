@@ -156,6 +156,9 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 	t.identityHeaders = s.identityHeaders
 	origin := keysFrom(s, publicURL)
 	state, stays := sidecarStateFor(origin, stateID(s, origin, payload), s.sidecar.String(), s.keysTTL, t.hop, s.publicURL != "")
+	if t.dpop != proofsOff {
+		prepareForProofs(state)
+	}
 	t.sidecar = state
 
 	scope := ""
