@@ -39,7 +39,7 @@ nightly: tools
 	deploy/e2e/kubernetes/install.sh
 	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run 'Kubernetes' .
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
-	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK)$$' . -matrix
+	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK|TestClientsWhereKeysAreProven)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis

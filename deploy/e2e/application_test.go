@@ -57,6 +57,14 @@ type said struct {
 	Called *struct{ Sub string }
 	Failed string
 	Done   string
+	Tokens *keptTokens
+}
+
+// keptTokens are what an application keeps, as the token endpoint has answered.
+type keptTokens struct {
+	Access  string `json:"access_token"`
+	Refresh string `json:"refresh_token"`
+	Type    string `json:"token_type"`
 }
 
 // answer waits for the application's next line that is not a URL to open. It opens the URLs. An

@@ -34,6 +34,8 @@ type way struct {
 	ClientSecret string           `json:"clientSecret,omitempty"`
 	AuthMethod   string           `json:"authMethod,omitempty"`
 	Key          *jose.JSONWebKey `json:"key,omitempty"`
+	// algorithm of a key that the tokens are bound to
+	DPoP string `json:"dpop,omitempty"`
 	// of MCP, where the application insists
 	Revision string `json:"revision,omitempty"`
 	// of a client that shows no page: client_credentials, id-jag with an enterprise, or workload

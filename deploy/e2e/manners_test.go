@@ -144,7 +144,7 @@ func newMannerSwarm(t *testing.T, how manner, guard string, schedule schedule) *
 		"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1",
 	}
 	maps.Copy(env, s.guard.env)
-	labels := map[string]string{"jwksCacheTTLSeconds": "2", "refresh": "upstream"}
+	labels := map[string]string{"jwksCacheTTLSeconds": "2", "refresh": "upstream", "dpop": "accept"}
 	for i, name := range []string{"wiki", "world"} {
 		p := &mannered{Provider: issuertest.NewProvider(t, nil), base: how.Behaviour}
 		p.base.Revocation = name == "wiki" || p.base.Revocation

@@ -39,11 +39,12 @@ type stepKind struct {
 	weight int
 }
 
-// Steps and their weights. A thief and a revocation end a family, so that their client begins a new
-// one.
+// Steps and their weights. A thief with the key, if there is one, and a revocation end a family, so
+// that their client begins a new one.
 var stepWeights = []stepKind{
 	{"refresh", 34}, {"call", 26}, {"refresh at once", 10}, {"refresh and hang up", 8}, {"refresh, and again", 8},
 	{"login", 4}, {"login, and redeem at once", 3}, {"login, and redeem again", 3}, {"replay", 2}, {"revoke", 2},
+	{"is robbed", 4}, {"call, and the same again", 6},
 }
 
 var pagelessWeights = []stepKind{

@@ -71,7 +71,7 @@ func TestRequiredScopesWithEachSDK(t *testing.T) {
 						if !*matrix && !sdk.sample {
 							continue
 						}
-						version, got := tryToCall(t, tn, w, sdk, place)
+						version, got := tryToCall(t, tn, w, sdk, place, way{AuthMethod: "none"})
 						t.Logf("%s, %s, %s: %s", sdk.name, rule.name, place, got)
 						table.set([]string{sdk.name, version}, rule.name+", "+place, got)
 					}
@@ -87,9 +87,10 @@ func TestRequiredScopesWithEachSDK(t *testing.T) {
 }
 
 // tryToCall says what a person sees who logs in with an application and calls a tool.
-func tryToCall(t *testing.T, tn *rig.Tenant, w *rig.World, sdk sdkOnBadDays, place string) (version, got string) {
+func tryToCall(t *testing.T, tn *rig.Tenant, w *rig.World, sdk sdkOnBadDays, place string, by way) (version, got string) {
 	t.Helper()
-	argument, err := json.Marshal(way{Server: tn.PublicHTTP() + "/mcp", Redirect: callbackPath, AuthMethod: "none"})
+	by.Server, by.Redirect = tn.PublicHTTP()+"/mcp", callbackPath
+	argument, err := json.Marshal(by)
 	if err != nil {
 		t.Fatal(err)
 	}

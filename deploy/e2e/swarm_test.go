@@ -97,7 +97,7 @@ func newSwarm(t *testing.T, guard string, schedule schedule) *swarm {
 	maps.Copy(env, s.guard.env)
 	company := optionsForEnterprise(s.enterprise)
 	maps.Copy(env, company.Sidecar)
-	labels := map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s"}
+	labels := map[string]string{"jwksCacheTTLSeconds": "2", "wiki/refresh": "upstream", "wiki/upstreamCheckInterval": "10s", "dpop": "accept"}
 	for _, label := range []string{"enterpriseIssuers", "workloadIssuers"} {
 		labels[label] = company.Labels[label]
 	}
@@ -138,6 +138,9 @@ func (s *swarm) run() {
 	for i, steps := range s.clients {
 		tn := s.w.Tenants()[i%2]
 		c := &swarmClient{swarm: s, tn: tn, oauth: tn.Client(), name: fmt.Sprintf("client-%d", i)}
+		if i%4 < 2 {
+			c.oauth.Prover = rig.NewProver([]string{"ES256", "EdDSA"}[i%2])
+		}
 		switch {
 		case s.manner != nil:
 			c.who = s.person(i)
@@ -282,6 +285,7 @@ func (s *swarm) check() {
 	}{
 		{"login granted", swarmClients}, {"redeem granted", swarmClients}, {"redeem forged refused", 3}, {"refresh refused", 2 * thieves},
 		{"refresh granted", 10 * swarmClients}, {"call granted", 5 * swarmClients}, {"refresh unanswered", 5},
+		{"refresh forged refused", 2}, {"call forged refused", 5},
 		{"assert granted", 10 * pageless}, {"assert refused", 2 * thieves * pageless}, {"assert forged refused", pageless},
 		{"work granted", 10 * pageless}, {"work forged refused", pageless},
 	} {
@@ -364,6 +368,7 @@ type swarmClient struct {
 	tn    *rig.Tenant
 	oauth *rig.OAuthClient
 	name  string
+	thief bool   // has what a client holds, and not its key
 	user  string // of the tenant's usual one when empty
 	who   string // person at a provider with manners
 
@@ -416,6 +421,11 @@ func (c *swarmClient) live(steps []step) {
 			c.login(1)
 			c.redeem(c.flow)
 			c.renew()
+		case "is robbed":
+			c.isRobbed()
+			c.renew()
+		case "call, and the same again":
+			c.callAgain()
 		case "is removed":
 			c.isRemoved()
 		case "replay":
@@ -514,7 +524,7 @@ func (c *swarmClient) redeem(flow *rig.Flow) (contract.Outcome, *tokens) {
 
 // present presents a refresh token, and hangs up after some time if that is not 0.
 func (c *swarmClient) present(token string, cut time.Duration) (contract.Outcome, *tokens) {
-	return c.token(contract.Op{Do: contract.Refresh, Value: c.nameOf("token", token)}, cut, formHeader, url.Values{
+	return c.token(contract.Op{Do: contract.Refresh, Value: c.nameOf("token", token), Forged: c.thief}, cut, formHeader, url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.oauth.ClientID}, "resource": {c.oauth.Resource},
 	})
 }
@@ -563,9 +573,44 @@ func (c *swarmClient) revoke() {
 	})
 }
 
-func (c *swarmClient) call() {
-	op := contract.Op{Do: contract.Call, Value: c.nameOf("token", c.accessOf), Expires: c.expiry(c.access)}
-	c.ask(op, 0, http.MethodGet, c.oauth.Public+"/anything", http.Header{"Authorization": {"Bearer " + c.access}}, nil)
+// isRobbed lets a thief without the key have the newest tokens, and those of before. Without a key
+// nobody could tell who is the thief.
+func (c *swarmClient) isRobbed() {
+	if c.oauth.Prover == nil {
+		return
+	}
+	for _, prover := range []*rig.Prover{nil, rig.NewProver("ES256")} {
+		thief, oauth := *c, *c.oauth
+		oauth.Prover = prover
+		thief.thief, thief.oauth = true, &oauth
+		thief.call()
+		thief.present(c.refresh, 0)
+		if len(c.spent) > 0 {
+			thief.present(c.spent[0], 0)
+		}
+	}
+}
+
+func (c *swarmClient) call() contract.Outcome {
+	return c.callWith(c.oauth.Authorization(c.access), c.thief)
+}
+
+func (c *swarmClient) callWith(h http.Header, forged bool) contract.Outcome {
+	op := contract.Op{Do: contract.Call, Value: c.nameOf("token", c.accessOf), Expires: c.expiry(c.access), Forged: forged}
+	outcome, _ := c.ask(op, 0, http.MethodGet, c.oauth.Public+"/anything", h, nil)
+	return outcome
+}
+
+// callAgain sends a request once more, proof and all. The call before it brings a nonce that the
+// plugin takes.
+func (c *swarmClient) callAgain() {
+	if c.call() != contract.Granted || c.oauth.Prover == nil {
+		return
+	}
+	h := c.oauth.Authorization(c.access)
+	h.Set("DPoP", c.oauth.Prover.Proof(http.MethodGet, c.oauth.Public+"/anything", c.access))
+	c.callWith(h, false)
+	c.callWith(h, true)
 }
 
 // expiry returns the claim exp of an access token, as a time of the record.
@@ -628,7 +673,8 @@ func (c *swarmClient) ask(op contract.Op, cut time.Duration, method, url string,
 		case answer.Status >= 500 || answer.Status == http.StatusTooManyRequests:
 			op.Outcome = contract.Unanswered
 		case op.Do == contract.Call && answer.Status == http.StatusUnauthorized,
-			answer.Status == http.StatusBadRequest && answer.Member("error") == "invalid_grant":
+			answer.Status == http.StatusBadRequest && answer.Member("error") == "invalid_grant",
+			op.Forged && answer.Status == http.StatusBadRequest && answer.Member("error") == "invalid_dpop_proof":
 			op.Outcome = contract.Refused
 		default:
 			op.Outcome = contract.Broken

@@ -104,9 +104,9 @@ type Op struct {
 	Login   string        // the id of the login that the access token in the answer names
 	Who     string        // Redeem: whose login it is, if the contract asks for that
 	Cut     bool          // the client hung up by itself
-	// Redeem: with a verifier that is not the code's. Refresh: of a token that is bound to a key,
-	// without that key. Assert: by another client than the one it names. Work: at another server
-	// than it is for.
+	// Redeem: with a verifier that is not the code's. Refresh and Call: of a token that is bound to
+	// a key, without that key; Call also with a proof that was used. Assert: by another client than
+	// the one it names. Work: at another server than it is for.
 	Forged bool
 }
 
@@ -253,6 +253,8 @@ func (m *model) judge(op *Op) (says []string) {
 		wrong("logged out without cause", known && !m.mayBeStale(op) && !m.mayHaveEnded(op))
 	case op.Do == Revoke:
 		wrong("a revocation was refused", op.Outcome == Refused)
+	case op.Do == Call && op.Forged:
+		wrong("a bound access token was taken without its key, or with a proof that was used", op.Outcome == Granted)
 	case op.Do == Call && op.Outcome == Granted:
 		wrong("an access token worked after its end", op.Start > op.Expires+leeway)
 	case op.Do == Call:

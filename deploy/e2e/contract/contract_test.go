@@ -205,6 +205,9 @@ func TestModelRejects(t *testing.T) {
 		{"a bound refresh token that works without its key", []Guard{None, Memory, Shared}, `
 			0-1 redeem c granted r1
 			2-3 refresh r1 forged granted r2`, "a bound refresh token was taken without its key"},
+		{"a bound access token that works without its key", []Guard{None, Memory, Shared}, `
+			0-1 redeem c granted r1
+			2-3 call r1 until 60 forged granted`, "a bound access token was taken without its key, or with a proof that was used"},
 		{"a login that a thief without the key has ended", []Guard{None, Memory, Shared}, `
 			0-1 redeem c granted r1
 			2-3 refresh r1 granted r2
@@ -368,6 +371,7 @@ func TestModelPermits(t *testing.T) {
 			2-3 refresh r1 granted r2
 			90-91 refresh r1 forged refused
 			91-92 refresh r2 forged refused
+			91-92 call r2 until 150 forged refused
 			92-93 refresh r2 granted r3`},
 	} {
 		for _, guard := range c.guards {
@@ -427,6 +431,7 @@ func TestNotation(t *testing.T) {
 6.000-7.000 refresh r2 at a in L granted r3
 7.000-8.000 assert j until 60.000 at a in M granted
 8.000-9.000 work w forged refused
+9.000-10.000 call r3 forged until 60.000 refused
 `
 	if got := parse(t, text).String(); got != text {
 		t.Errorf("got\n%swant\n%s", got, text)

@@ -15,7 +15,7 @@ import (
 //	2-3 refresh r1 at a granted r2       process a answered
 //	2-3 refresh r1 cut unanswered        the client hung up
 //	4-5 redeem c forged refused          with a wrong verifier
-//	4-5 refresh r1 forged refused        of a bound token, without its key
+//	4-5 refresh r1 forged refused        of a bound token, without its key; so is a call
 //	4-5 assert j in L until 60 granted   an identity assertion; the access token ends at 60
 //	4-5 work w in L until 60 granted     a workload's JWT
 //	4-5 call r2 until 60 granted         with the access token that came with r2, which ends at 60

@@ -21,6 +21,7 @@ type OAuthClient struct {
 	Resource string // what it asks a token for
 	Redirect string
 	ClientID string
+	Prover   *Prover // nil: its tokens are bound to no key
 
 	Meta struct {
 		Issuer                string `json:"issuer"`
@@ -168,9 +169,18 @@ func (c *OAuthClient) Get(path, token string) *Answer {
 	c.t.Helper()
 	h := http.Header{}
 	if token != "" {
-		h.Set("Authorization", "Bearer "+token)
+		h = c.Authorization(token)
 	}
 	return c.Do(http.MethodGet, c.Public+path, h, nil)
+}
+
+// Authorization is the header of a request with an access token.
+func (c *OAuthClient) Authorization(token string) http.Header {
+	scheme := "Bearer "
+	if c.Prover != nil {
+		scheme = "DPoP "
+	}
+	return http.Header{"Authorization": {scheme + token}}
 }
 
 // Do sends a request and follows nothing.
@@ -183,8 +193,28 @@ func (c *OAuthClient) Do(method, u string, h http.Header, body []byte) *Answer {
 	return answer
 }
 
-// Try is Do for those who expect an error.
+// Try is Do for those who expect an error. A client with a key proves it where its tokens are made
+// and used, unless a proof is among the headers, and comes again once if it is asked for a nonce.
 func (c *OAuthClient) Try(ctx context.Context, method, u string, h http.Header, body []byte) (*Answer, error) {
+	token, bound := strings.CutPrefix(h.Get("Authorization"), "DPoP ")
+	if c.Prover == nil || h.Get("DPoP") != "" || !bound && u != c.Meta.TokenEndpoint {
+		return c.send(ctx, method, u, h, body)
+	}
+	h = h.Clone()
+	for again := true; ; again = false {
+		h.Set("DPoP", c.Prover.Proof(method, u, token))
+		answer, err := c.send(ctx, method, u, h, body)
+		if err != nil {
+			return nil, err
+		}
+		c.Prover.observe(answer.Header)
+		if !again || !answer.wantsNonce() {
+			return answer, nil
+		}
+	}
+}
+
+func (c *OAuthClient) send(ctx context.Context, method, u string, h http.Header, body []byte) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
