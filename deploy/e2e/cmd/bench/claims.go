@@ -55,7 +55,7 @@ type measure struct {
 	OfBase bool `json:"of_base,omitempty"`
 }
 
-var errNoBase = errors.New("the results have no base")
+var errNoBase = errors.New("the results have no base for it")
 
 func (m measure) value(r results) (float64, error) {
 	v, err := m.of(r)
@@ -71,7 +71,7 @@ func (m measure) value(r results) (float64, error) {
 	}
 	before, err := m.of(old)
 	if err != nil {
-		return 0, fmt.Errorf("revision %s: %w", r.Base, err)
+		return 0, fmt.Errorf("%w: revision %s: %w", errNoBase, r.Base, err)
 	}
 	return v / before, nil
 }
@@ -205,7 +205,7 @@ func (p claims) budgets(r results) (string, error) {
 		}
 		v, err := one.value(r)
 		if errors.Is(err, errNoBase) {
-			fmt.Fprintf(&b, "| %s | %s%g | | not measured: the run had no base |\n", one.What, word, limit)
+			fmt.Fprintf(&b, "| %s | %s%g | | not measured: the run had no base, or not for this |\n", one.What, word, limit)
 			continue
 		}
 		if err != nil {

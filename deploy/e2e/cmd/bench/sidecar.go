@@ -6,97 +6,50 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
-	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
 
-// installation is a sidecar with one tenant and its provider, and a front that does what the plugin
-// does to a path.
+// installation is one of which the processor time is known that others spend for it.
 type installation struct {
-	t        rig.T
-	replica  *rig.Replica
-	provider *rig.Provider
-	public   string
-	hopKey   string
-	payload  []byte
+	*rig.Installation
 	// asked is the processor time of whom the sidecar asks: the store of its guard, or else its
 	// provider.
 	asked func() time.Duration
-
-	mu   sync.Mutex
-	hop  string
-	made time.Time
 }
 
 // install starts the sidecar of a side with a replay guard.
 func (b *bench) install(s *side, guard string) *installation {
-	secrets, logs := &rig.Secrets{}, &rig.Logs{}
-	keys := rig.Keygen(b.t, secrets)
-	in := &installation{t: b.t, hopKey: keys.Hop}
-	transport := &http.Transport{}
-	b.t.Cleanup(transport.CloseIdleConnections)
-	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
-		p.SetURL(&url.URL{Scheme: "http", Host: in.replica.Addr})
-		p.Out.URL.Path = strings.TrimPrefix(p.In.URL.Path, "/wiki")
-		p.Out.Header.Set("X-Mcpb-Hop", in.hopHeader())
-	}}
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := rig.Hold(r); err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	b.t.Cleanup(front.Close)
-	in.public = strings.Replace(front.URL, "127.0.0.1", "localhost", 1) + "/wiki"
-	in.provider = rig.StartExampleOP(b.t, logs, secrets, []string{in.public + "/oauth/callback"})
-	env := map[string]string{
-		"BOUNCER_ENCRYPTION_KEY": keys.Encryption, "BOUNCER_LOG_LEVEL": "info",
-		in.provider.SecretEnv: in.provider.ClientSecret, "BOUNCER_REPLAY_GUARD": guard,
-	}
-	in.asked = func() time.Duration { return in.provider.Usage(b.t).CPU }
+	in := &installation{}
+	in.asked = func() time.Duration { return in.Provider.Usage(b.t).CPU }
+	env := map[string]string{"BOUNCER_REPLAY_GUARD": guard}
 	switch guard {
 	case "redis":
-		store := rig.StartRedis(b.t, logs, "--appendfsync", "everysec")
+		store := rig.StartRedis(b.t, &rig.Logs{}, "--appendfsync", "everysec")
 		env["BOUNCER_REPLAY_GUARD"] = store.URL
 		in.asked = func() time.Duration { return store.Usage().CPU }
 	case "dynamodb":
-		table := rig.StartDynamoDB(b.t, logs)
+		table := rig.StartDynamoDB(b.t, &rig.Logs{})
 		env["BOUNCER_REPLAY_GUARD"] = table.URL
 		in.asked = func() time.Duration { return table.Usage().CPU }
 		for name, value := range table.Env {
 			env[name] = value
 		}
 	}
-	in.replica = rig.StartReplica(b.t, logs, "sidecar", env, nil)
-	in.replica.Replace(s.sidecar(b.t))
-	tenant := issuertest.Tenant{
-		PublicURL: in.public, Resource: "wiki", Audience: "wiki", ProviderIssuer: in.provider.Issuer, ClientID: in.provider.ClientID,
-		ClientSecret: "env:" + in.provider.SecretEnv, Scopes: []string{"openid"}, MCPPaths: []string{"/mcp", "/sse"}, Exchange: "token", UpstreamCheckInterval: 3600,
+	in.Installation = rig.StartInstallation(b.t, env)
+	in.Replica.Replace(s.sidecar(b.t))
+	answer, err := http.Get(in.Public + "/.well-known/oauth-authorization-server")
+	if err != nil {
+		b.t.Fatalf("%v", err)
 	}
-	if in.payload = tenant.JSON(); in.refused() {
-		in.payload = complete(in.payload)
+	answer.Body.Close()
+	if answer.StatusCode == http.StatusForbidden { // it does not take the hop header
+		in.SetPayload(complete(in.Payload()))
 	}
 	return in
-}
-
-// refused says whether the sidecar does not take the hop header.
-func (in *installation) refused() bool {
-	answer, err := http.Get(in.public + "/.well-known/oauth-authorization-server")
-	if err != nil {
-		in.t.Fatalf("%v", err)
-	}
-	defer answer.Body.Close()
-	in.made = time.Time{} // the next one is made anew
-	return answer.StatusCode == http.StatusForbidden
 }
 
 // complete is the payload for builds before 2026-11-25, which want to be told everything, whether
@@ -113,31 +66,9 @@ func complete(payload []byte) []byte {
 	return payload
 }
 
-// hopHeader is made anew every 20 seconds, as the plugin does.
-func (in *installation) hopHeader() string {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if time.Since(in.made) > 20*time.Second {
-		in.made = time.Now()
-		var err error
-		if in.hop, err = rig.SealHop(in.hopKey, in.made, in.payload); err != nil {
-			in.t.Fatalf("%v", err)
-		}
-	}
-	return in.hop
-}
-
-func (in *installation) browser() *rig.Browser {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		in.t.Fatalf("%v", err)
-	}
-	return &rig.Browser{Client: &http.Client{Jar: jar}, Username: in.provider.Username, Password: in.provider.Password}
-}
-
 // request to the sidecar, as the plugin passes it on.
 func (in *installation) request(method, path, contentType, body string) []byte {
-	headers := []string{"X-Mcpb-Hop", in.hopHeader(), "User-Agent", "node", "Accept", "*/*", "X-Forwarded-For", "203.0.113.9"}
+	headers := []string{"X-Mcpb-Hop", in.HopHeader(), "User-Agent", "node", "Accept", "*/*", "X-Forwarded-For", "203.0.113.9"}
 	if contentType != "" {
 		headers = append(headers, "Content-Type", contentType)
 	}
@@ -161,12 +92,12 @@ type refresher struct {
 	tokens   [sidecarConnections]string
 }
 
-func newRefresher(in *installation) *refresher {
+func newRefresher(t rig.T, in *installation) *refresher {
 	r := &refresher{in: in}
-	client := rig.NewOAuthClient(in.t, http.DefaultClient, in.public)
+	client := rig.NewOAuthClient(t, http.DefaultClient, in.Public)
 	r.clientID = client.ClientID
 	for w := range r.tokens {
-		r.tokens[w] = client.Tokens(in.browser()).Member("refresh_token")
+		r.tokens[w] = client.Tokens(in.Browser()).Member("refresh_token")
 	}
 	return r
 }
@@ -203,17 +134,17 @@ func (b *bench) sidecar() {
 		for _, s := range b.sides {
 			if guard == "none" || b.wants(names[5+i]) {
 				in := b.install(s, guard)
-				installed[guard][s], refreshers[in] = in, newRefresher(in)
+				installed[guard][s], refreshers[in] = in, newRefresher(b.t, in)
 			}
 		}
 	}
 	clients := map[*side]*rig.OAuthClient{}
 	for _, s := range b.sides {
-		clients[s] = rig.NewOAuthClient(b.t, http.DefaultClient, installed["none"][s].public)
+		clients[s] = rig.NewOAuthClient(b.t, http.DefaultClient, installed["none"][s].Public)
 	}
 	b.turns(names, func(round, i int, s *side) {
 		in := installed["none"][s]
-		l := &load{addr: in.replica.Addr, connections: sidecarConnections, each: 4 * sidecarEach}
+		l := &load{addr: in.Replica.Addr, connections: sidecarConnections, each: 4 * sidecarEach}
 		switch i {
 		case 0:
 			l.status = http.StatusForbidden
@@ -235,12 +166,12 @@ func (b *bench) sidecar() {
 		default:
 			in = installed[guards[i-5]][s]
 			r := refreshers[in]
-			l.addr, l.each, l.status = in.replica.Addr, sidecarEach, http.StatusOK
+			l.addr, l.each, l.status = in.Replica.Addr, sidecarEach, http.StatusOK
 			l.request = func(c, _ int) []byte { return r.request(c) }
 			l.body = func(c int, status string, body []byte) error { return r.took(c, body, status) }
 		}
 		asked := in.asked()
-		b.loaded(s, names[i], round == 0, in.replica.Usage, l)
+		b.loaded(s, names[i], round == 0, in.Replica.Usage, l)
 		if round > 0 && i >= 7 { // the guards that have a store
 			// the first request of each connection, which is not measured, is in it too
 			b.note(s, names[i], "helper_us", float64((in.asked()-asked).Nanoseconds())/1000/(l.requests()+sidecarConnections))
@@ -249,7 +180,7 @@ func (b *bench) sidecar() {
 	for i, guard := range guards {
 		for s, in := range installed[guard] {
 			if b.wants(names[5+i]) {
-				b.note(s, names[5+i], "rss_mb", float64(in.replica.Usage().RSS)/1e6)
+				b.note(s, names[5+i], "rss_mb", float64(in.Replica.Usage().RSS)/1e6)
 			}
 		}
 	}
@@ -258,15 +189,15 @@ func (b *bench) sidecar() {
 // logins are authorize, consent, callback and token, of four people at a time.
 func (b *bench) logins(s *side, name string, warmUp bool, in *installation, client *rig.OAuthClient) {
 	const each = 6
-	before, asked := in.replica.Usage(), in.asked()
+	before, asked := in.Replica.Usage(), in.asked()
 	at := time.Now()
 	_ = together(sidecarConnections, func(int) error {
 		for range each {
-			client.Tokens(in.browser())
+			client.Tokens(in.Browser())
 		}
 		return nil
 	})
-	took, after := time.Since(at), in.replica.Usage()
+	took, after := time.Since(at), in.Replica.Usage()
 	if !warmUp {
 		b.note(s, name, "helper_us", float64((in.asked()-asked).Nanoseconds())/1000/sidecarConnections/each)
 		b.note(s, name, "cpu_us", float64((after.CPU-before.CPU).Nanoseconds())/1000/sidecarConnections/each)
@@ -293,7 +224,7 @@ func (b *bench) strangers() {
 				continue
 			}
 			in := b.install(s, "memory")
-			l := &load{addr: in.replica.Addr, connections: sidecarConnections, each: 500}
+			l := &load{addr: in.Replica.Addr, connections: sidecarConnections, each: 500}
 			l.request = func(connection, i int) []byte { return c.request(in, i) }
 			l.check = func(_, i int, answer *http.Response) error {
 				if !c.check(answer.StatusCode) {
@@ -304,11 +235,11 @@ func (b *bench) strangers() {
 			if _, err := l.run(); err != nil { // buffers and the garbage collector find their size
 				b.t.Fatalf("%s: %v", c.name, err)
 			}
-			before := in.replica.Usage()
+			before := in.Replica.Usage()
 			l.each = times / sidecarConnections
-			b.loaded(s, c.name, false, in.replica.Usage, l)
-			b.note(s, c.name, "grown_mb", float64(in.replica.Usage().RSS-before.RSS)/1e6)
-			if err := in.replica.WroteNothing(); err != nil {
+			b.loaded(s, c.name, false, in.Replica.Usage, l)
+			b.note(s, c.name, "grown_mb", float64(in.Replica.Usage().RSS-before.RSS)/1e6)
+			if err := in.Replica.WroteNothing(); err != nil {
 				b.t.Fatalf("%s: %v", c.name, err)
 			}
 		}
