@@ -150,13 +150,14 @@ func (k *keySet) usableAt(at int64) bool {
 	return k.inflight != nil || during(k.usable, at)
 }
 
-// greet has the keys fetched now, and the outcome said in the log.
-func (k *keySet) greet(hop *hopSealer) {
+// greet has the keys fetched now, and the outcome said in the log. It returns the flight.
+func (k *keySet) greet(hop *hopSealer) *flight {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.hop = hop
 	k.ask = true
 	k.launch(now().Unix(), nil)
+	return k.inflight
 }
 
 // launch starts a fetch unless one is in the air; k.mu is held. req is the request that may wait

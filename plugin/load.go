@@ -131,6 +131,53 @@ func sweepOlder(load, at int64) bool {
 	return left
 }
 
+// checksAtATime bounds what a load asks the sidecar at once: each question holds a connection, and
+// in Yaegi some 40 KB.
+const checksAtATime = 4
+
+// checks are the middlewares that were loaded and not checked yet.
+var checks = struct {
+	sync.Mutex
+	waiting []*bouncer
+	running int
+}{}
+
+// startCheck has a middleware checked, after those that came before.
+func startCheck(b *bouncer) {
+	checks.Lock()
+	defer checks.Unlock()
+	checks.waiting = append(checks.waiting, b)
+	if checks.running < checksAtATime {
+		checks.running++
+		go runChecks()
+	}
+}
+
+// runChecks checks one middleware after the other, until none waits.
+func runChecks() {
+	for {
+		b := nextCheck()
+		if b == nil {
+			return
+		}
+		b.check()
+	}
+}
+
+func nextCheck() *bouncer {
+	checks.Lock()
+	defer checks.Unlock()
+	if len(checks.waiting) == 0 {
+		checks.waiting = nil
+		checks.running--
+		return nil
+	}
+	b := checks.waiting[0]
+	checks.waiting[0] = nil
+	checks.waiting = checks.waiting[1:]
+	return b
+}
+
 // check runs in a goroutine of its own, in which a panic would end the Traefik process.
 func (b *bouncer) check() {
 	defer func() {
@@ -140,7 +187,10 @@ func (b *bouncer) check() {
 	}()
 	if b.settings.publicURL != "" {
 		t := b.tenantAt(b.settings.publicURL)
-		t.sidecar.keys.greet(t.hop)
+		inflight := t.sidecar.keys.greet(t.hop)
+		if inflight != nil {
+			inflight.wait(context.Background())
+		}
 		return
 	}
 	// Without publicURL only a request tells the tenant, so the sidecar cannot be asked in its

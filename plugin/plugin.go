@@ -79,7 +79,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	}
 	b := newBouncer(name, next, s)
 	if noteLoad(name, s) && checksAtLoad {
-		go b.check()
+		startCheck(b)
 	}
 	return b, nil
 }
