@@ -82,6 +82,17 @@ func BenchmarkRefreshSession(b *testing.B) {
 	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), nil, 200)
 }
 
+// BenchmarkRefreshBound measures the same with a refresh token that is bound to a key: what a proof
+// costs beside it.
+func BenchmarkRefreshBound(b *testing.B) {
+	w := benchWorld(b, func(w *world) { w.wiki.DPoP = "require" })
+	w.idp.Be(issuertest.Behaviour{Refresh: "none"})
+	a := w.register(w.wiki.PublicURL, nil).proving("ES256")
+	form := with(a.refreshment(a.login().text("refresh_token")), "client_id", a.id)
+	proof := http.Header{"Dpop": {a.prover.proof(a.base+"/oauth/token", nil)}}
+	benchmark(b, w, "POST", "/oauth/token", formType, form.Encode(), proof, 200)
+}
+
 // BenchmarkRefreshChecked measures a refresh at which the provider is asked: all of the sidecar's
 // work, and of the provider's side only the bytes of the answer. The answer has no id_token,
 // because its signature would cost most.
