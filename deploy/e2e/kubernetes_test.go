@@ -205,6 +205,24 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 		t.Error("a token of a minute ago is refused, so one that has expired may be refused for another reason")
 	}
 
+	// The API server's keys turn.
+	k.Rotate()
+	rotated := token("ci", "runner", "--audience="+public)
+	if answer := bring(w.Wiki, ofPod); answer.Status != http.StatusOK {
+		t.Errorf("a token of the old key: %s", answer)
+	}
+	rig.WaitFor(t, "the new key", func() error {
+		switch answer := bring(w.Wiki, rotated); answer.Status {
+		case http.StatusOK:
+			return nil
+		case http.StatusServiceUnavailable: // the page says for how long
+			return errors.New(answer.String())
+		default:
+			t.Fatalf("a token of a new key: %s", answer)
+			return nil
+		}
+	})
+
 	// What the page says cannot be had.
 	k.Kubectl(t, "", "delete", "pod", "job", "--namespace=ci", "--grace-period=0", "--force")
 	k.Kubectl(t, "", "delete", "serviceaccount", "runner", "--namespace=ci")

@@ -27,6 +27,9 @@ type Kubernetes struct {
 	URL        string          // with TLS; also the issuer of its service accounts' tokens
 	CA         []byte          // the authority of its certificate, PEM
 	SigningKey *rsa.PrivateKey // of those tokens
+	// Rotate starts the API server anew, with another key for tokens. Those of earlier keys stay
+	// good.
+	Rotate func()
 
 	home string // of the administrator
 }
@@ -44,27 +47,37 @@ func StartKubernetes(t T, logs *Logs) *Kubernetes {
 
 	const admin = "an-administrator-of-a-test"
 	k := &Kubernetes{URL: "https://" + server, home: dir}
-	var err error
-	if k.SigningKey, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
-		t.Fatalf("rig: kubernetes: %v", err)
-	}
-	key := writeFile(t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k.SigningKey)})))
 	_, port, _ := strings.Cut(server, ":")
 	certificates := filepath.Join(dir, "certificates") // it makes its own
-	proc := StartProcess(t, logs, "kube-apiserver", exec.Command(Tool(t, "kube-apiserver"), "--etcd-servers="+store,
-		"--bind-address=127.0.0.1", "--secure-port="+port, "--cert-dir="+certificates,
-		"--authorization-mode=RBAC", "--token-auth-file="+writeFile(t, filepath.Join(dir, "tokens.csv"), admin+",admin,1,system:masters\n"),
-		"--service-account-issuer="+k.URL, "--service-account-jwks-uri="+k.URL+"/openid/v1/jwks",
-		"--service-account-signing-key-file="+key, "--service-account-key-file="+key))
-	proc.waitFor(t, logs, func() error {
-		if k.CA, err = os.ReadFile(filepath.Join(certificates, "apiserver.crt")); err != nil {
-			return err
+	tokens := writeFile(t, filepath.Join(dir, "tokens.csv"), admin+",admin,1,system:masters\n")
+	var keys []string // flags, of all keys so far
+	var proc *Process
+	k.Rotate = func() {
+		t.Helper()
+		var err error
+		if k.SigningKey, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			t.Fatalf("rig: kubernetes: %v", err)
 		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(k.CA)
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-		return expect(client, k.URL+"/readyz", http.StatusOK)
-	})
+		key := writeFile(t, filepath.Join(dir, fmt.Sprintf("key-%d.pem", len(keys))),
+			string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k.SigningKey)})))
+		keys = append(keys, "--service-account-key-file="+key)
+		if proc != nil {
+			proc.Kill()
+		}
+		proc = StartProcess(t, logs, "kube-apiserver", exec.Command(Tool(t, "kube-apiserver"), append([]string{"--etcd-servers=" + store,
+			"--bind-address=127.0.0.1", "--secure-port=" + port, "--cert-dir=" + certificates, "--authorization-mode=RBAC", "--token-auth-file=" + tokens,
+			"--service-account-issuer=" + k.URL, "--service-account-jwks-uri=" + k.URL + "/openid/v1/jwks", "--service-account-signing-key-file=" + key}, keys...)...))
+		proc.waitFor(t, logs, func() error {
+			if k.CA, err = os.ReadFile(filepath.Join(certificates, "apiserver.crt")); err != nil {
+				return err
+			}
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM(k.CA)
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+			return expect(client, k.URL+"/readyz", http.StatusOK)
+		})
+	}
+	k.Rotate()
 	config, _ := json.Marshal(map[string]any{ // strings alone
 		"apiVersion": "v1", "kind": "Config", "current-context": "rig",
 		"contexts": []any{map[string]any{"name": "rig", "context": map[string]any{"cluster": "rig", "user": "rig"}}},
