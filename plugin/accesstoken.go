@@ -53,6 +53,7 @@ type identity struct {
 
 	more      []headerValue // what the label identityHeaders asks for
 	assertion *assertion    // nil: the label asks for none
+	life      *lifetime     // nil until it is remembered: see tokenCache
 }
 
 // authenticate finds out who sends a request. Its errors are those above, errKey, errDenied and

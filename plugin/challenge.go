@@ -25,7 +25,7 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, errNoToken):
 		// RFC 6750 §3.1: no error code when there was no authentication information
 		complainOfTwo(e, req)
-		answerChallenge(rw, req, http.StatusUnauthorized, []string{challengeWithoutToken(req, e)}, `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, []string{challengeWithoutToken(req, e)}, unauthorized)
 	case errors.Is(err, errRepeated):
 		// RFC 6750 §3.1: more than one way to send a token is a malformed request
 		answerChallenge(rw, req, http.StatusBadRequest, []string{`Bearer error="invalid_request", error_description="` + err.Error() + `", ` + e.challenge}, `{"error":"invalid_request"}`)
@@ -34,9 +34,11 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	default:
 		complainOfTwo(e, req)
 		complainOfProofs(e.tenant, err)
-		answerChallenge(rw, req, http.StatusUnauthorized, []string{`Bearer error="invalid_token", error_description="` + err.Error() + `", ` + e.challenge}, `{"error":"unauthorized"}`)
+		answerChallenge(rw, req, http.StatusUnauthorized, []string{`Bearer error="invalid_token", error_description="` + err.Error() + `", ` + e.challenge}, unauthorized)
 	}
 }
+
+const unauthorized = `{"error":"unauthorized"}`
 
 // challengeWithoutToken has no parameters for HEAD, which MCP does not use. Qwen Code and older
 // Gemini CLI begin a login with HEAD, and those that find resource_metadata there forget the

@@ -12,6 +12,7 @@ type endpoint struct {
 	challenge string        // scope and resource_metadata, the end of each challenge
 	kept      bool          // a token was good there, or the labels name it
 	proofs    bool          // label dpop is accept or require
+	anonymous *int64        // counts requests without a token: see countRefusal
 }
 
 // maxEndpoints bounds what people whose tokens are good can fill, maxPassing what strangers can who
@@ -43,7 +44,7 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 // to the prefix. A stranger may have invented path and host: such addresses push out only each
 // other.
 func (b *bouncer) newEndpoint(req *http.Request, t *tenant, path string) *endpoint {
-	e := &endpoint{tenant: t, sidecar: t.sidecar, metadata: t.metadata, proofs: t.dpop != proofsOff}
+	e := &endpoint{tenant: t, sidecar: t.sidecar, metadata: t.metadata, proofs: t.dpop != proofsOff, anonymous: t.sidecar.figures.counted[errNoToken.Error()]}
 	own, named := t.endpoints[path]
 	if named {
 		e.metadata = own
@@ -104,7 +105,7 @@ func keepEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 		delete(b.endpoints, other)
 	}
 	// Another one: e may be in use already.
-	b.endpoints[where] = &endpoint{tenant: e.tenant, sidecar: e.sidecar, metadata: e.metadata, challenge: e.challenge, kept: true, proofs: e.proofs}
+	b.endpoints[where] = &endpoint{tenant: e.tenant, sidecar: e.sidecar, metadata: e.metadata, challenge: e.challenge, kept: true, proofs: e.proofs, anonymous: e.anonymous}
 }
 
 // stay keeps a tenant for as long as the middleware: strangers who invent hosts push it out no

@@ -20,7 +20,7 @@ import (
 // The plugin counts what the sidecar cannot see: refusals, failures to ask the sidecar, and logins
 // whose access token comes for the first time. It tells the sidecar by POST /hop/figures
 // (docs/hop.md), which has the metrics of both. Nothing is counted on the short way of a request:
-// see ServeHTTP.
+// see shortWay.
 //
 // A timer that fires once is armed by what is counted. Nothing else runs between requests: Traefik
 // never tells a middleware that a reload has replaced it, so whatever ran on would run for ever.

@@ -38,6 +38,7 @@ func init() {
 	sweepLater = func(sweep func()) {}
 	clock.Store(1800000000)
 	now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	since = func(then time.Time) time.Duration { return now().Sub(then) }
 	os.Setenv(hopVariable, testHopKey)
 }
 
@@ -334,6 +335,9 @@ func ask(h http.Handler, method, url string, headers ...string) *httptest.Respon
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1])
+	}
+	if req.Header["X-Forwarded-Host"] == nil { // as Traefik does, without which nothing is known
+		req.Header["X-Forwarded-Host"] = []string{req.Host}
 	}
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, req)

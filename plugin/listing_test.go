@@ -101,10 +101,9 @@ func TestListingHidesToolsThatMayNotBeCalled(t *testing.T) {
 		{"an event that cannot be read is left out", stream, 200, []string{"data: {\"tools\": delete_page\n\n", ": ping\n\n"}, ": ping\n\n"},
 		{"an event that is too long is left out", stream, 200, []string{": ping\n\n", "data: {", strings.Repeat("x", maxListing), "}\n\n"}, ": ping\n\n"},
 	} {
-		h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 		l := &lister{header: c.header, status: c.status, parts: c.parts, early: true}
 		var next http.Handler = l
-		h.(*bouncer).next = next
+		h := ruledBefore(t, next, func(config *Config) { config.HideTools = "true" })
 		rec := post(h, scopes, listRequest, "Accept-Encoding", "gzip")
 		if c.want == "502" {
 			if rec.Code != 502 || strings.Contains(rec.Body.String(), "delete_page") || !strings.Contains(rec.Body.String(), `"code":-32603`) {
@@ -141,10 +140,9 @@ func (a *asker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // A message that is not the answer reaches the client while the server still waits.
 func TestListingPassesQuestionsOnAtOnce(t *testing.T) {
 	start(t)
-	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 	asked := make(chan bool, 1)
 	var next http.Handler = &asker{asked: asked}
-	h.(*bouncer).next = next
+	h := ruledBefore(t, next, func(config *Config) { config.HideTools = "true" })
 	server := httptest.NewServer(h)
 	defer server.Close()
 	req, _ := http.NewRequest("POST", server.URL+"/wiki/mcp", strings.NewReader(listRequest))
@@ -171,9 +169,8 @@ func TestListingPassesQuestionsOnAtOnce(t *testing.T) {
 
 func TestListingThatBreaksOff(t *testing.T) {
 	log := start(t)
-	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 	var next http.Handler = &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{"{"}, panics: true}
-	h.(*bouncer).next = next
+	h := ruledBefore(t, next, func(config *Config) { config.HideTools = "true" })
 	rec := post(h, "mcp", listRequest)
 	if rec.Code != 502 || !strings.Contains(log.String(), "label hideTools: the answer to tools/list is not passed on: it broke off") {
 		t.Errorf("status %d, log %q", rec.Code, log)
@@ -188,13 +185,12 @@ func TestListingIsTheOnlyAnswerThatIsHeld(t *testing.T) {
 		{"a call with the label", "true", toolCall("search")},
 		{"a list of resources", "true", `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`},
 	} {
-		h, _ := ruled(t, func(config *Config) {
+		l := &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{tools("delete_page")}}
+		var next http.Handler = l
+		h := ruledBefore(t, next, func(config *Config) {
 			config.HideTools = c.hide
 			config.MethodScopes = ""
 		})
-		l := &lister{header: http.Header{"Content-Type": {"application/json"}}, status: 200, parts: []string{tools("delete_page")}}
-		var next http.Handler = l
-		h.(*bouncer).next = next
 		rec := post(h, "mcp wiki:read", c.body, "Accept-Encoding", "gzip")
 		if rec.Code != 200 || rec.Body.String() != tools("delete_page") || l.accepted != "gzip" || !l.flusher {
 			t.Errorf("%s: %d %s; Accept-Encoding %s, Flusher %t", c.name, rec.Code, rec.Body, l.accepted, l.flusher)
@@ -307,10 +303,9 @@ func (l *talker) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // so at once.
 func TestListingWithAnEventThatIsTooLong(t *testing.T) {
 	log := start(t)
-	h, _ := ruled(t, func(config *Config) { config.HideTools = "true" })
 	server := &talker{parts: []string{"data: {}\n\n", "data: " + strings.Repeat("x", maxListing)}, ended: make(chan bool, 1)}
 	var next http.Handler = server
-	h.(*bouncer).next = next
+	h := ruledBefore(t, next, func(config *Config) { config.HideTools = "true" })
 	rec := post(h, "mcp", listRequest)
 	if !<-server.ended || rec.Body.String() != "data: {}\n\n" || !strings.Contains(log.String(), "it is longer than 4 MB") {
 		t.Errorf("%.100q, logged %q", rec.Body, log)

@@ -32,6 +32,14 @@ func (r *reader) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // ruled is a middleware with rules for every kind of operation, in front of a reader.
 func ruled(t testing.TB, labels func(*Config)) (http.Handler, *reader) {
 	t.Helper()
+	behind := &reader{}
+	var next http.Handler = behind
+	return ruledBefore(t, next, labels), behind
+}
+
+// ruledBefore is ruled for another MCP server.
+func ruledBefore(t testing.TB, next http.Handler, labels func(*Config)) http.Handler {
+	t.Helper()
 	sidecar := startSidecar(t)
 	c := wikiConfig(sidecar.server.URL)
 	c.RequiredScopes = "mcp"
@@ -42,13 +50,11 @@ func ruled(t testing.TB, labels func(*Config)) (http.Handler, *reader) {
 	if labels != nil {
 		labels(c)
 	}
-	behind := &reader{}
-	var next http.Handler = behind
 	h, err := New(context.Background(), next, c, "wiki@docker")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h, behind
+	return h
 }
 
 // post sends a message with a token that has these scopes. headers are pairs.

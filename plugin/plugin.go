@@ -59,6 +59,8 @@ type bouncer struct {
 	endpoints   map[string]*endpoint
 	passing     []string // addresses at which no token was good yet; bounded by maxPassing
 	nextPassing int      // of which the next one goes
+
+	known *knownRequests
 }
 
 // New makes the middleware. Traefik calls it in its only configuration goroutine, again at each
@@ -81,11 +83,11 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if noteLoad(name, s) && checksAtLoad {
 		startCheck(b)
 	}
-	return b, nil
+	return shortWay(b), nil
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}}
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests()}
 }
 
 // misconfigured answers 503 to all requests. Only the operator is told the reason.
@@ -98,14 +100,16 @@ func misconfigured(name string, reason error) http.Handler {
 	})
 }
 
-// ServeHTTP decides which kind a request is. Forged headers are dropped first, so that no route can
-// pass them on.
+// serve decides which kind a request is. Forged headers are dropped first, so that no route can
+// pass them on. Requests whose outcome is known take the short way instead (known.go).
 //
-// Most requests of an MCP client bring a known token to a known address. They take the short way,
-// through functions and not methods: in Yaegi a call costs an allocation for each variable and each
-// intermediate result of the callee, and a method call also makes a new function by reflection.
-// Branches that are not taken count too, so rare cases stand in functions of their own.
-func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+// What most requests need is done by functions and not by methods: in Yaegi a call costs an
+// allocation for each variable and each intermediate result of the callee, and a method call also
+// makes a new function by reflection.
+func serve(b *bouncer, rw http.ResponseWriter, req *http.Request) {
+	if req.Header["Authorization"] == nil && refuseKnown(b, rw, req) {
+		return
+	}
 	if tooManyHeaders(req.Header) { // before any loop over them
 		refuseSize(b, rw, req)
 		return
@@ -127,6 +131,7 @@ func (b *bouncer) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		protect(b, rw, req, e)
 		return
 	}
+	learn(b, req, e, id)
 	pass(b, rw, req, e, id)
 }
 
@@ -139,7 +144,7 @@ func refuseLoop(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	answer(rw, req, http.StatusLoopDetected, `{"error":"loop_detected","error_description":"a request for the authorization server came back"}`)
 }
 
-// serveFirst is ServeHTTP for an address that is not known to be protected. It makes the whole
+// serveFirst is serve for an address that is not known to be protected. It makes the whole
 // decision.
 func serveFirst(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	t, err := b.tenantOf(req)
@@ -252,6 +257,9 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 	if id == nil {
 		verified, err := authenticate(e.tenant, req)
 		if err != nil {
+			if err == errNoToken {
+				learnRefusal(b, req, e)
+			}
 			refuse(e, rw, req, err)
 			return
 		}

@@ -142,7 +142,7 @@ func dropStranger(at int64) {
 }
 
 // recallIdentity returns who sends a request if its credentials were verified before, have not
-// expired, and may still be used. It is part of the short way of a request: see ServeHTTP.
+// expired, and may still be used.
 func recallIdentity(s *sidecarState, credentials []string) *identity {
 	if len(credentials) != 1 {
 		return nil

@@ -59,14 +59,14 @@ func TestInventedHostsAndPathsPushNothingOut(t *testing.T) {
 	b := newBouncer("wiki@docker", next, s)
 	token := bearer(goodToken("k1", nil))
 	known := func(b *bouncer) int {
-		var h http.Handler = b
+		var h http.Handler = shortWay(b)
 		return ask(h, "POST", wikiURL+"/mcp", append([]string{"X-Forwarded-Host", "mcp.localhost"}, token...)...).Code
 	}
 	if status := known(b); status != 200 {
 		t.Fatalf("status %d", status)
 	}
 	clock.Add(10)
-	var h http.Handler = b
+	var h http.Handler = shortWay(b)
 	for i := 0; i < 3*maxStrangers; i++ {
 		host := fmt.Sprintf("h%d.example", i)
 		invented := bearer(goodToken("k9", map[string]any{"iss": "https://" + host + "/wiki"}))
@@ -105,7 +105,7 @@ func TestAddressesOfPeopleAreBounded(t *testing.T) {
 	}
 	var next http.Handler = &backend{}
 	b := newBouncer("wiki@docker", next, s)
-	var h http.Handler = b
+	var h http.Handler = shortWay(b)
 	token := append([]string{"X-Forwarded-Host", "mcp.localhost"}, bearer(goodToken("k1", nil))...)
 	for i := 0; i < maxEndpoints+3; i++ {
 		if rec := ask(h, "POST", fmt.Sprintf("%s/%d", wikiURL, i), token...); rec.Code != 200 {

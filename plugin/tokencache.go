@@ -38,10 +38,11 @@ type tokenCache struct {
 	denied  *denyList             // that of denyCache
 	keysDue period                // keySet needs no fetch
 	denyDue period                // denyCache needs no fetch
+	life    *lifetime             // of the tokens that are remembered now: see knownRequests
 }
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{young: map[[32]byte]*identity{}, old: map[[32]byte]*identity{}}
+	return &tokenCache{life: &lifetime{}, young: map[[32]byte]*identity{}, old: map[[32]byte]*identity{}}
 }
 
 // addToken needs c.mu.
@@ -78,6 +79,7 @@ func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, d
 	if other != nil && other.expires == id.expires {
 		return other
 	}
+	id.life = c.life
 	addToken(c, hash, id)
 	return id
 }
@@ -115,6 +117,8 @@ func (c *tokenCache) useDenied(list *denyList, due period) {
 func (c *tokenCache) forget() {
 	c.young = map[[32]byte]*identity{}
 	c.old = map[[32]byte]*identity{}
+	settleLife(c.life, 0, 0)
+	c.life = &lifetime{}
 }
 
 // settle finds the time in which neither keys nor deny document need a fetch; c.mu is held.
@@ -127,4 +131,5 @@ func (c *tokenCache) settle() {
 	if c.denyDue.from > c.dueFrom {
 		c.dueFrom = c.denyDue.from
 	}
+	settleLife(c.life, c.dueFrom, c.nextDue)
 }

@@ -1,0 +1,307 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file is the short way of a request, and says why it is fast. Nearly all requests of an MCP
+// client differ from the one before only in headers that change nothing here. For them everything
+// has been decided before, and shortWay looks the decision up.
+//
+// What is slow in Yaegi: each variable, each intermediate result and each method that a function
+// names is an allocation at every call of it, whether or not the branch is taken. A call of an
+// interpreted function is a new frame; a call of a native one goes through reflection, and costs as
+// much as six variables. A loop over the headers of a request costs as much as five native calls.
+//
+// So shortWay is one closure, which finds what was prepared in captured variables. Rare branches
+// stand in functions of their own. One native call looks at all headers: Header.WriteSubset leaves
+// out the names that are known to change nothing (plain), and writes what is left. Of an ordinary
+// request these are the lines of Authorization, X-Forwarded-Host and X-Forwarded-Proto. Any other
+// header makes the text one that is not known. Then the request takes the long way (serve), where
+// each header is judged by its name.
+//
+// The tables here only repeat what the long way has decided: a request that is not in them loses
+// time, and nothing else.
+
+// knownRequests are the requests of one middleware that were let through. knownLock guards them.
+type knownRequests struct {
+	plain map[string]bool // names that change nothing, as clients spell them
+	// by path, then by the SHA-256 of what WriteSubset leaves: no token stays in memory longer than
+	// its request. Bounded by maxKnown, in all.
+	byPath map[string]map[[32]byte]*knownRequest
+	size   int
+
+	// by path, then by what WriteSubset leaves: requests without a token. Bounded by maxEndpoints,
+	// of which strangers, who may have invented host and path, can fill maxPassing.
+	refused     map[string]map[string]*endpoint
+	refusedSize int
+}
+
+// knownRequest is a decision.
+type knownRequest struct {
+	endpoint *endpoint
+	id       *identity
+	subject  string // of id
+	scopes   string
+	expires  time.Duration // of id
+	life     *lifetime     // of id
+
+	// Content-Length of requests that are passed on as they are: 0, or noLength where labels
+	// ask for more than subject and scopes.
+	length int64
+}
+
+// lifetime is the time in which the verified tokens of a tenant are good without a look at keys and
+// deny document: since 1970, as since(epoch) says it. It moves on with each fetch. When a key or
+// the deny document changes, the tokens get a new one, and the old one is over for ever.
+type lifetime struct{ from, until time.Duration }
+
+// knownLock guards all knownRequests and lifetimes. Nothing is called under it that waits.
+var knownLock sync.RWMutex
+
+// since is the clock of the short way: one native call, where now().Unix() is two. Tests set it.
+var since = time.Since
+
+// epoch holds no monotonic time, so since(epoch) is a reading of the wall clock.
+var epoch = time.Unix(0, 0)
+
+const (
+	maxKnown = maxYoung
+	// maxPlain leaves room below maxHeaders for what is never plain.
+	maxPlain = 150
+	noLength = -2 // no request has it
+	// usualLines is the length of the lines of most requests, in bytes.
+	usualLines = 896
+	// maxKnownDate is the year 2242 in Unix seconds. Later dates do not fit a time.Duration.
+	maxKnownDate = 1 << 33
+)
+
+// neverPlain are the headers on which the way of a request depends, besides those that a client
+// may not send at all (forgeable, ownHeaders). They are spelt as net/http spells them, which is how
+// the rest of the package looks for them.
+var neverPlain = map[string]bool{
+	// what is looked up
+	"Authorization": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true,
+	// isPreflight, passConnection, keepCookies
+	"Access-Control-Request-Method": true, "Connection": true, "Upgrade": true, "Http2-Settings": true, "Cookie": true,
+	// protectByProof
+	proofHeader: true,
+}
+
+// usualHeaders are plain from the beginning, so that a request without a token may be known too.
+// They are those of MCP's SDKs, of browsers and of Traefik.
+var usualHeaders = []string{
+	"Accept", "Accept-Encoding", "Accept-Language", "Baggage", "Cache-Control", "Content-Length", "Content-Type", "Dnt", "Last-Event-Id",
+	"Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "Mcp-Session-Id", "Origin", "Pragma", "Priority", "Referer", "Sec-Ch-Ua",
+	"Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Gpc", "Traceparent", "Tracestate",
+	"User-Agent", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip", "X-Request-Id",
+}
+
+func newKnownRequests() *knownRequests {
+	k := &knownRequests{plain: map[string]bool{}, byPath: map[string]map[[32]byte]*knownRequest{}, refused: map[string]map[string]*endpoint{}}
+	for _, name := range usualHeaders {
+		k.plain[name] = true
+	}
+	return k
+}
+
+// shortWay returns the handler of a middleware: serve, and what serve would do for a request that
+// is known.
+//
+// Two requests with the same path and the same lines have the same outcome: learn sees to it that
+// only such are known. WriteSubset takes blanks off both ends of a value, which are no part of it
+// (RFC 9110 §5.5), and leaves no line break in one, so no two sets of headers have the same lines.
+func shortWay(b *bouncer) http.Handler {
+	next := b.next
+	plain := b.known.plain
+	byPath := b.known.byPath
+	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		h := req.Header
+		var lines bytes.Buffer
+		lines.Grow(usualLines)
+		knownLock.RLock()
+		_ = h.WriteSubset(&lines, plain)
+		k := byPath[req.URL.Path][sha256.Sum256(lines.Bytes())]
+		at := since(epoch)
+		// In Yaegi "if" within "if" needs fewer variables than "&&".
+		if k != nil {
+			if at < k.expires {
+				if at < k.life.until {
+					if at >= k.life.from {
+						if req.URL.RawPath == "" { // as in recallEndpoint
+							knownLock.RUnlock()
+							if req.ContentLength != k.length {
+								pass(b, rw, req, k.endpoint, k.id)
+								return
+							}
+							// identify, for a request without cookies
+							delete(h, "Authorization")
+							h[subjectHeader] = []string{k.subject}
+							h[scopesHeader] = []string{k.scopes}
+							next.ServeHTTP(rw, req)
+							return
+						}
+					}
+				}
+			}
+		}
+		knownLock.RUnlock()
+		serve(b, rw, req)
+	})
+}
+
+// learn makes a request known whose token was remembered before, at an endpoint that was. It is
+// called before the request is changed. It learns the names of headers too: a client sends the same
+// ones again and again. Only those who have a token teach it any, and no more than maxPlain.
+func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
+	h := req.Header
+	if id.life == nil || id.expires > maxKnownDate || h["Cookie"] != nil {
+		return
+	}
+	k := &knownRequest{endpoint: e, id: id, subject: id.subject, scopes: id.scopes, life: id.life}
+	k.expires = time.Duration(id.expires) * time.Second
+	if b.special || id.more != nil || id.assertion != nil {
+		k.length = noLength
+	}
+	var lines bytes.Buffer
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	if !learnNames(b, h) {
+		return
+	}
+	_ = h.WriteSubset(&lines, b.known.plain)
+	put(b.known, req.URL.Path, sha256.Sum256(lines.Bytes()), k)
+}
+
+// learnNames says whether all headers of a request are plain, or are looked up. It learns new
+// names. knownLock is held.
+func learnNames(b *bouncer, h http.Header) bool {
+	plain := b.known.plain
+	all := true
+	for name := range h {
+		if plain[name] {
+			continue
+		}
+		if neverPlain[name] {
+			all = all && (name == "Authorization" || name == "X-Forwarded-Host" || name == "X-Forwarded-Proto")
+			continue
+		}
+		folded := foldHeader(name)
+		if forgeable[folded] || b.own != nil && b.own.folded[folded] || len(name) > maxHeaderName || len(plain) >= maxPlain {
+			all = false
+			continue
+		}
+		plain[name] = true
+	}
+	return all
+}
+
+// put adds a decision to the tables; knownLock is held. When they are full they are emptied, and
+// each request takes the long way once more.
+func put(known *knownRequests, path string, hash [32]byte, k *knownRequest) {
+	if known.size >= maxKnown {
+		for other := range known.byPath {
+			delete(known.byPath, other)
+		}
+		known.size = 0
+	}
+	byHash := known.byPath[path]
+	if byHash == nil {
+		byHash = map[[32]byte]*knownRequest{}
+		known.byPath[path] = byHash
+	}
+	if byHash[hash] == nil {
+		known.size++
+	}
+	byHash[hash] = k
+}
+
+// refuseKnown answers a request without a token as refuse does, if such a request was refused
+// before. It says whether it has. A request that names a method of its own for a challenge is not
+// known: see challengeWithoutToken.
+func refuseKnown(b *bouncer, rw http.ResponseWriter, req *http.Request) bool {
+	if req.Method == "HEAD" || req.URL.RawPath != "" {
+		return false
+	}
+	var lines bytes.Buffer
+	knownLock.RLock()
+	_ = req.Header.WriteSubset(&lines, b.known.plain)
+	e := b.known.refused[req.URL.Path][lines.String()]
+	knownLock.RUnlock()
+	if e == nil {
+		return false
+	}
+	if atomic.AddInt64(e.anonymous, 1) == 1 {
+		armFor(e.sidecar.figures)
+	}
+	name := "WWW-Authenticate"
+	if req.ProtoMajor >= 2 {
+		name = "Www-Authenticate"
+	}
+	h := rw.Header()
+	h[name] = []string{"Bearer " + e.challenge}
+	if req.Header["Origin"] != nil {
+		shareWithScripts(rw, req)
+	}
+	h["Content-Type"] = []string{"application/json"}
+	h["Cache-Control"] = []string{"no-store"}
+	rw.WriteHeader(http.StatusUnauthorized)
+	_, _ = io.WriteString(rw, unauthorized)
+	return true
+}
+
+// learnRefusal makes a request without a token known. Nothing is learned from one with a header
+// that is not plain: strangers send what they like. Where proofs are taken, there are more
+// challenges.
+func learnRefusal(b *bouncer, req *http.Request, e *endpoint) {
+	h := req.Header
+	host := h.Get("X-Forwarded-Host")
+	scheme := h.Get("X-Forwarded-Proto")
+	path := req.URL.Path
+	if e.proofs || req.URL.RawPath != "" || host == "" || scheme == "" || len(host)+len(scheme)+len(path) > maxAddress {
+		return
+	}
+	var lines bytes.Buffer
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	known := b.known
+	_ = h.WriteSubset(&lines, known.plain)
+	text := lines.String()
+	if text != "X-Forwarded-Host: "+host+"\r\nX-Forwarded-Proto: "+scheme+"\r\n" {
+		return
+	}
+	if !e.kept && known.refusedSize >= maxPassing {
+		return
+	}
+	if known.refusedSize >= maxEndpoints {
+		for other := range known.refused {
+			delete(known.refused, other)
+		}
+		known.refusedSize = 0
+	}
+	byLines := known.refused[path]
+	if byLines == nil {
+		byLines = map[string]*endpoint{}
+		known.refused[path] = byLines
+	}
+	if byLines[text] == nil {
+		known.refusedSize++
+	}
+	byLines[text] = e
+}
+
+// settleLife moves a lifetime on. Times are Unix seconds; from is beyond until when a fetch is due.
+func settleLife(l *lifetime, from, until int64) {
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	l.from = time.Duration(from) * time.Second
+	l.until = time.Duration(until) * time.Second
+}

@@ -1,0 +1,282 @@
+//go:build go1.21
+
+package plugin
+
+import (
+	"fmt"
+	"io"
+	"math/rand"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// twin is one of two middlewares that are asked the same, with a sidecar of its own.
+type twin struct {
+	b       *bouncer
+	h       http.Handler
+	sidecar *fakeSidecar
+	behind  *backend
+}
+
+func newTwin(t *testing.T, labels func(*Config)) *twin {
+	sidecar := startSidecar(t)
+	c := wikiConfig(sidecar.server.URL)
+	labels(c)
+	s, err := parseConfig(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := &backend{}
+	var next http.Handler = behind
+	b := newBouncer("wiki@docker", next, s)
+	return &twin{b: b, h: shortWay(b), sidecar: sidecar, behind: behind}
+}
+
+// ask sends a copy of a request, and returns all that came of it.
+func (w *twin) ask(req *http.Request, body string, long bool) string {
+	copied := req.Clone(req.Context())
+	copied.Body = io.NopCloser(strings.NewReader(body))
+	w.behind.mu.Lock()
+	w.behind.last = nil
+	w.behind.mu.Unlock()
+	rec := httptest.NewRecorder()
+	if long {
+		w.b.known = newKnownRequests() // nothing is known
+		serve(w.b, rec, copied)
+	} else {
+		w.h.ServeHTTP(rec, copied)
+	}
+	w.behind.mu.Lock()
+	defer w.behind.mu.Unlock()
+	return fmt.Sprint(rec.Code, rec.Header(), rec.Body, "; the server behind got ", w.behind.calls, w.behind.last)
+}
+
+// A request that is known has the outcome that it would have if nothing were known, whatever
+// headers it has, and whatever has happened meanwhile to clock, keys and deny document.
+func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
+	for name, labels := range map[string]func(*Config){
+		"no label":         func(c *Config) {},
+		"identity headers": func(c *Config) { c.IdentityHeaders = "email=X-Forwarded-User,name" },
+		"rules and CORS": func(c *Config) {
+			c.ToolScopes = "delete_page=wiki:write"
+			c.CORS = "true"
+		},
+		"a public URL and scopes": func(c *Config) {
+			c.PublicURL = wikiURL
+			c.RequiredScopes = "mcp"
+		},
+		"proofs": func(c *Config) { c.DPoP = "accept" },
+	} {
+		start(t)
+		short := newTwin(t, labels)
+		long := newTwin(t, labels)
+		random := rand.New(rand.NewSource(1))
+		credentials := []string{"Basic dXNlcg==", "Bearer x.y.z", "DPoP x.y.z"}
+		for i := 0; i < 6; i++ {
+			key := "k" + strconv.Itoa(1+i%2)
+			credentials = append(credentials, "Bearer "+goodToken(key, map[string]any{"sub": "user-" + strconv.Itoa(i), "email": "e@example.com",
+				"exp": clock.Load() + int64(400*i*i), "scope": []string{"mcp", "openid", "mcp wiki:write"}[i%3]}))
+		}
+		serial := 0
+		known := 0
+		for i := 0; i < 900; i++ {
+			switch random.Intn(150) {
+			case 0:
+				clock.Add(int64(random.Intn(40)))
+			case 1:
+				clock.Add(int64(random.Intn(600)) - 300)
+			case 2:
+				serial++
+				deny := strings.Replace(noDeny, `"serial":0`, `"serial":`+strconv.Itoa(serial), 1)
+				deny = strings.Replace(deny, `"users":[]`, `"users":["user-`+strconv.Itoa(random.Intn(16))+`"]`, 1)
+				short.sidecar.setDeny(deny)
+				long.sidecar.setDeny(deny)
+			case 3:
+				keys := jwksOf([]string{"k1", "k2"}[random.Intn(2)])
+				if random.Intn(2) == 0 {
+					keys = jwksOf("k1", "k2")
+				}
+				short.sidecar.serveKeys(keys)
+				long.sidecar.serveKeys(keys)
+			case 4:
+				short.sidecar.setDeny("500")
+				long.sidecar.setDeny("500")
+			}
+			// A token that is verified while a fetch is in the air may be remembered or not.
+			askSidecars(t)
+			req, body := randomRequest(random, credentials)
+			told := fmt.Sprintf("%s %s%s %v", req.Method, req.URL.RawPath, req.URL.Path, req.Header)
+			before := short.b.known.size
+			got := short.ask(req, body, false)
+			want := long.ask(req, body, true)
+			if got != want {
+				t.Fatalf("%s: request %d: %s:\n%s, want\n%s", name, i, told, got, want)
+			}
+			known += short.b.known.size - before
+		}
+		if known < 6 || !short.b.known.plain["X-Custom-1"] {
+			t.Errorf("%s: only %d requests were known, names %v", name, known, short.b.known.plain)
+		}
+	}
+}
+
+// askSidecars makes the fetches that are due.
+func askSidecars(t *testing.T) {
+	states := []*sidecarState{}
+	sidecarStates.Lock()
+	for _, named := range sidecarStates.named {
+		states = append(states, named...)
+	}
+	for _, s := range sidecarStates.strangers {
+		states = append(states, s)
+	}
+	sidecarStates.Unlock()
+	for _, s := range states {
+		s.alive()
+	}
+	eventually(t, "the fetches end", func() bool { return !flying() })
+}
+
+// randomRequest returns a request and its body. Most of them are good ones of a few clients.
+func randomRequest(random *rand.Rand, credentials []string) (*http.Request, string) {
+	pick := func(from ...string) string { return from[random.Intn(len(from))] }
+	h := http.Header{"Accept": {"application/json"}, "User-Agent": {"node"}, "X-Custom-1": {strconv.Itoa(random.Intn(9))},
+		"X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}}
+	req := &http.Request{Method: "GET", Host: "mcp.localhost", URL: &url.URL{Path: "/wiki/mcp"}, Header: h, ProtoMajor: 1}
+	if random.Intn(8) > 0 {
+		h["Authorization"] = []string{credentials[random.Intn(len(credentials))]}
+	}
+	body := ""
+	if random.Intn(3) == 0 {
+		body = pick(toolCall("search"), toolCall("delete_page"), "{", listRequest)
+		req.Method = "POST"
+		req.ContentLength = int64(len(body))
+		h["Content-Type"] = []string{"application/json"}
+	}
+	if random.Intn(2) > 0 {
+		return req, body
+	}
+	switch random.Intn(12) {
+	case 0:
+		req.Method = pick("HEAD", "OPTIONS", "DELETE")
+	case 1:
+		req.URL.Path = pick("/wiki", "/wiki/x", "/wikileaks", "/", "/wiki//x")
+	case 2:
+		req.URL.RawPath = pick("/wiki/%6dcp", "/wiki%2Fmcp")
+	case 3:
+		h["X-Forwarded-Host"] = []string{pick("MCP.localhost", "other.example", "a b", "")}
+	case 4:
+		h["X-Forwarded-Proto"] = [][]string{{"http"}, {"https", "http"}, nil}[random.Intn(3)]
+	case 5:
+		h["Authorization"] = append(h["Authorization"], credentials[random.Intn(len(credentials))])
+	case 6:
+		h["Cookie"] = []string{pick("a=1", "mcpb-login=1; a=2", "__Host-mcpb-x=1")}
+	case 7:
+		h["Connection"] = []string{pick("X-Mcp-Sub", "Upgrade", "close")}
+	case 8:
+		h["Upgrade"] = []string{pick("websocket", "h2c")}
+	case 9:
+		req.Method = "OPTIONS"
+		h["Origin"] = []string{"https://app.example"}
+		h["Access-Control-Request-Method"] = []string{"POST"}
+	case 10:
+		h["Origin"] = []string{"https://app.example"}
+		req.ProtoMajor = 2
+		delete(h, "Authorization")
+	case 11:
+		delete(h, "X-Forwarded-Host")
+	}
+	for i := random.Intn(2); i > 0; i-- {
+		name := pick("X-Mcp-Sub", "X_mcp_sub", "X.Mcp.Scopes", "x-mcp-email", "X-Mcp-Call", "X-Mcpb-Hop", "X-Forwarded-User", "X_forwarded_user",
+			"X-Custom-2", "X-Mcp-Other", "Dpop", "Traceparent", "Content-Encoding", "Te", "Via")
+		h[name] = append(h[name], pick("mallory", "1"))
+	}
+	return req, body
+}
+
+// Whoever has a token can ask for as many addresses, and send as many names of headers, as he
+// likes. Whoever has none teaches no names.
+func TestKnownRequestsAreBounded(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	good := bearer(goodToken("k1", nil))
+	usual := len(w.b.known.plain)
+	ask(w.h, "GET", wikiURL+"/mcp", "X-Mine", "1")
+	if len(w.b.known.plain) != usual {
+		t.Error("a stranger has taught a name")
+	}
+	ask(w.h, "GET", wikiURL+"/mcp", good...)
+	for i := 0; i < 2*maxPlain; i++ {
+		ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mine-" + strconv.Itoa(i), "1"}, good...)...)
+	}
+	if n := len(w.b.known.plain); n != maxPlain {
+		t.Errorf("%d names, want %d", n, maxPlain)
+	}
+	for i := 0; i < maxEndpoints+5; i++ {
+		ask(w.h, "GET", wikiURL+"/"+strconv.Itoa(i))
+	}
+	if n := w.b.known.refusedSize; n == 0 || n > maxEndpoints {
+		t.Errorf("%d refusals", n)
+	}
+	ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mcp-Sub", "mallory", "X_mcp_sub", "mallory"}, good...)...)
+	if w.b.known.plain["X-Mcp-Sub"] || w.b.known.plain["X_mcp_sub"] {
+		t.Error("a name that only the bouncer may set was learned")
+	}
+	k := &knownRequest{}
+	for i := 0; i < maxKnown+5; i++ {
+		put(w.b.known, strconv.Itoa(i%7), [32]byte{byte(i), byte(i >> 8)}, k)
+	}
+	n := 0
+	for _, byHash := range w.b.known.byPath {
+		n += len(byHash)
+	}
+	if n == 0 || n > maxKnown || n != w.b.known.size {
+		t.Errorf("%d requests, counted as %d", n, w.b.known.size)
+	}
+}
+
+// A request that is known asks the sidecar as often as others do, also when the clock is set back.
+func TestKnownRequestsFetchWhatIsDue(t *testing.T) {
+	for _, moves := range []int64{denyPeriod + 1, -200} {
+		start(t)
+		w := newTwin(t, func(c *Config) {})
+		good := bearer(goodToken("k1", nil))
+		for i := 0; i < 3; i++ {
+			ask(w.h, "GET", wikiURL+"/mcp", good...)
+		}
+		before := w.sidecar.denyFetches.Load()
+		clock.Add(moves)
+		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 200 || w.b.known.size != 1 {
+			t.Errorf("%d seconds later: status %d, %d are known", moves, rec.Code, w.b.known.size)
+		}
+		eventually(t, "the deny document is fetched again", func() bool { return w.sidecar.denyFetches.Load() > before })
+	}
+}
+
+// The MCP server may change the headers that it is given.
+func TestKnownRequestsShareNoHeader(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	for i := 0; i < 5; i++ {
+		ask(w.h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
+	}
+	if w.b.known.size != 1 {
+		t.Fatalf("%d requests are known", w.b.known.size)
+	}
+	seen := []http.Header{}
+	w.b.next = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { seen = append(seen, req.Header) })
+	h := shortWay(w.b)
+	for i := 0; i < 2; i++ {
+		ask(h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
+	}
+	seen[0][subjectHeader][0] = "mallory"
+	seen[0][scopesHeader][0] = "admin"
+	if !reflect.DeepEqual(seen[1][subjectHeader], []string{"user-1"}) || !reflect.DeepEqual(seen[1][scopesHeader], []string{"openid mcp"}) {
+		t.Errorf("the second request had %v", seen[1])
+	}
+}
