@@ -63,6 +63,7 @@ func TestLoginsOfALog(t *testing.T) {
 		{"the provider is away", issued(0, "a") + at(9, "request.refused", "family", "a", "error", "temporarily_unavailable"), "living a 0 refreshes"},
 		{"a bridge", issued(0, "a") + at(9, "login.bridged", "family", "a", "cause", "away") + refreshed(9, "a"), "living a 1 refreshes"},
 		{"another scope", issued(0, "a") + at(9, "request.refused", "family", "a", "error", "invalid_scope"), "living a 0 refreshes"},
+		{"a thief without the key that it is bound to", issued(0, "a") + at(9, "binding.broken", "family", "a", "error", "invalid_grant", "cause", "bound to a key"), "living a 0 refreshes"},
 		{"a rule keeps the person out", issued(0, "a") + at(9, "person.refused", "family", "a", "error", "access_denied", "cause", "by the label allowedGroups"), "refused a 0 refreshes: by the label allowedGroups"},
 		{"a rule that was mended", issued(0, "a") + at(9, "person.refused", "family", "a", "error", "access_denied", "cause", "x") + refreshed(12, "a", "refresh_until", 312), "living a 1 refreshes"},
 		{"a person who never came in", at(9, "person.refused", "subject", "ben", "error", "access_denied", "cause", "by the label allowedEmails"), "refused  0 refreshes: by the label allowedEmails"},
