@@ -8,9 +8,10 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // A route is a path with its one method. Cross-origin scripts may read the routes with cors. The
@@ -134,7 +135,7 @@ func allowedHeaders(asked []string) string {
 	}
 	for name := range strings.SplitSeq(names, ",") {
 		name = strings.TrimSpace(name)
-		if len(name) <= 64 && len(allowed) < 32 && headerName.MatchString(name) {
+		if len(name) <= 64 && len(allowed) < 32 && headerName.Get().MatchString(name) {
 			allowed = append(allowed, name)
 		}
 	}
@@ -142,7 +143,7 @@ func allowedHeaders(asked []string) string {
 }
 
 // headerName is a token of RFC 9110 §5.6.2.
-var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+var headerName = lazyregexp.Regexp{Text: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"}
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)

@@ -10,11 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -365,14 +365,14 @@ func (c denyCommand) user(d *deny.Document, provider, sub string, until deny.Unt
 		return said, true, nil
 	}
 	said, changed, err = c.entry(d, kind, entry, until)
-	if err == nil && pseudonym.MatchString(sub) {
+	if err == nil && pseudonym.Get().MatchString(sub) {
 		said += "; if this sub was copied from the log, it is a pseudonym and denies nobody: sub is what MCP servers get as X-Mcp-Sub"
 	}
 	return said, changed, err
 }
 
 // pseudonym is what people are called in the log.
-var pseudonym = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
+var pseudonym = lazyregexp.Regexp{Text: `^[A-Za-z0-9_-]{16}$`}
 
 // redirectHost writes the host as browsers read it. Entries of before may be spelt in other ways.
 func (c denyCommand) redirectHost(d *deny.Document, text string, until deny.Until, now time.Time) (said string, changed bool, err error) {

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -192,14 +192,14 @@ func (i *inspection) input(words []string, in io.Reader) (string, error) {
 	return text, nil
 }
 
-var headerNames = regexp.MustCompile(`(?i)^(authorization:\s*|x-mcpb-hop:\s*|x-mcpb-reason:\s*|bearer\s+|dpop\s+|(__host-)?mcpb-flow-[A-Za-z0-9_-]+=)`)
+var headerNames = lazyregexp.Regexp{Text: `(?i)^(authorization:\s*|x-mcpb-hop:\s*|x-mcpb-reason:\s*|bearer\s+|dpop\s+|(__host-)?mcpb-flow-[A-Za-z0-9_-]+=)`}
 
 // bare takes off what is copied along with a value: a header's or cookie's name, the scheme,
 // quotes.
 func bare(text string) string {
 	for {
 		before := text
-		text = strings.TrimSpace(strings.Trim(headerNames.ReplaceAllString(text, ""), `"'`))
+		text = strings.TrimSpace(strings.Trim(headerNames.Get().ReplaceAllString(text, ""), `"'`))
 		if text == before {
 			return text
 		}
@@ -207,8 +207,8 @@ func bare(text string) string {
 }
 
 var (
-	valueForm  = regexp.MustCompile(`^mb[a-z][0-9]_`)
-	secretForm = regexp.MustCompile(`mb[a-z][0-9]_[A-Za-z0-9_-]{8,}|eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,4}`)
+	valueForm  = lazyregexp.Regexp{Text: `^mb[a-z][0-9]_`}
+	secretForm = lazyregexp.Regexp{Text: `mb[a-z][0-9]_[A-Za-z0-9_-]{8,}|eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,4}`}
 )
 
 func isDocument(text string) bool {
@@ -217,7 +217,7 @@ func isDocument(text string) bool {
 
 func looksLikeValue(text string) bool {
 	text = bare(text)
-	return valueForm.MatchString(text) || isDocument(text) || strings.Count(text, ".") >= 2 && strings.HasPrefix(text, "ey")
+	return valueForm.Get().MatchString(text) || isDocument(text) || strings.Count(text, ".") >= 2 && strings.HasPrefix(text, "ey")
 }
 
 // explain finds out what a value is by what it looks like. What it is is decided when it opens.
@@ -229,7 +229,7 @@ func (i *inspection) explain(value string) *explanation {
 		return i.hopHeader(value)
 	case strings.HasPrefix(value, "mbe1_"):
 		return &explanation{What: "reason of a refusal (X-Mcpb-Reason)", Verdict: unexplained, Why: []string{"only the plugin that sent the hop header can read it: Traefik's log says it in words"}}
-	case valueForm.MatchString(value):
+	case valueForm.Get().MatchString(value):
 		return i.sealedValue(value)
 	case strings.Count(value, ".") == 4:
 		return &explanation{What: "encrypted token (JWE)", Verdict: unexplained, Why: []string{"this is not a token of MCPBouncer: its access tokens are signed and have three parts"}}
@@ -241,18 +241,18 @@ func (i *inspection) explain(value string) *explanation {
 	return &explanation{What: "unknown", Verdict: unexplained, Why: []string{guess(value)}}
 }
 
-var plainID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+var plainID = lazyregexp.Regexp{Text: `^[A-Za-z0-9_-]+$`}
 
 // guess helps with what has no mark of its own.
 func guess(value string) string {
 	switch {
 	case strings.HasPrefix(value, "https://"):
 		return "this is a URL. As a client_id it is that of a client metadata document, which a browser shows"
-	case plainID.MatchString(value) && len(value) == 16:
+	case plainID.Get().MatchString(value) && len(value) == 16:
 		return "16 characters: a fingerprint of a client_id, a pseudonym or a kid. None can be opened; look for it in the sidecar's log"
-	case plainID.MatchString(value) && len(value) == 22:
+	case plainID.Get().MatchString(value) && len(value) == 22:
 		return `22 characters: perhaps the id of a login or of a bearer key. It cannot be opened; look for it in the sidecar's log as "family"`
-	case plainID.MatchString(value) && len(value) == 43:
+	case plainID.Get().MatchString(value) && len(value) == 43:
 		return "43 characters: perhaps a client_secret or a code_verifier. Neither can be opened"
 	}
 	return fmt.Sprintf("%d bytes that are neither an access token, nor a sealed value (mb…), a hop header, a deny document or the name of a file. A value that was cut at its beginning looks like this", len(value))
@@ -285,7 +285,7 @@ func (r *explanation) finish() {
 // withoutSecrets cuts down whatever looks like a token or a sealed value, wherever it stands: a
 // client's name, a claim or a list of the operator may hold one by mistake.
 func withoutSecrets(text string) string {
-	return secretForm.ReplaceAllStringFunc(text, func(secret string) string {
+	return secretForm.Get().ReplaceAllStringFunc(text, func(secret string) string {
 		return fmt.Sprintf("%s… (%d characters)", secret[:4], len(secret))
 	})
 }

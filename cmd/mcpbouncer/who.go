@@ -85,7 +85,7 @@ func runWho(args []string, in io.Reader, out io.Writer) error {
 		return fmt.Errorf("who: %q stands behind the flags; --help lists them", flags.Arg(0))
 	case named == (p.pseudonym != ""), !named && p.issuer+p.sub != "":
 		return errors.New("who: give either --issuer and --sub, or --pseudonym")
-	case p.pseudonym != "" && !pseudonym.MatchString(p.pseudonym):
+	case p.pseudonym != "" && !pseudonym.Get().MatchString(p.pseudonym):
 		return fmt.Errorf("who: --pseudonym %q is not one: 16 letters, digits, - or _, as \"subject\" in the log", report.Printable(p.pseudonym, 40))
 	}
 	e, err := loadEnvironment()

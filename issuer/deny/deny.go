@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -77,11 +77,11 @@ const (
 )
 
 var (
-	fingerprintForm = regexp.MustCompile(`^[A-Za-z0-9_-]{16}$`)
-	loginForm       = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
-	userForm        = regexp.MustCompile(`^https?://[^| ]+\|[^\x00-\x1f]+$`)
-	hostForm        = regexp.MustCompile(`^[a-z0-9+_-]+(\.[a-z0-9+_-]+)*$`)
-	keyForm         = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
+	fingerprintForm = lazyregexp.Regexp{Text: `^[A-Za-z0-9_-]{16}$`}
+	loginForm       = lazyregexp.Regexp{Text: `^[A-Za-z0-9_-]{22}$`}
+	userForm        = lazyregexp.Regexp{Text: `^https?://[^| ]+\|[^\x00-\x1f]+$`}
+	hostForm        = lazyregexp.Regexp{Text: `^[a-z0-9+_-]+(\.[a-z0-9+_-]+)*$`}
+	keyForm         = lazyregexp.Regexp{Text: `^[A-Za-z0-9._~-]+$`}
 )
 
 // list is one of a document's lists: its JSON name and what an entry of it looks like.
@@ -93,15 +93,15 @@ type list struct {
 
 func (d *Document) lists() []list {
 	return []list{
-		{"clients", &d.Clients, fingerprintForm.MatchString}, {"users", &d.Users, userForm.MatchString}, {"families", &d.Logins, loginForm.MatchString},
-		{"redirectHosts", &d.RedirectHosts, isHost}, {"keys", &d.Keys, keyForm.MatchString},
+		{"clients", &d.Clients, fingerprintForm.Get().MatchString}, {"users", &d.Users, userForm.Get().MatchString}, {"families", &d.Logins, loginForm.Get().MatchString},
+		{"redirectHosts", &d.RedirectHosts, isHost}, {"keys", &d.Keys, keyForm.Get().MatchString},
 	}
 }
 
 // isHost takes what can be a redirect URI's host, or its scheme: no port.
 func isHost(entry string) bool {
 	_, err := netip.ParseAddr(entry)
-	return hostForm.MatchString(entry) || err == nil
+	return hostForm.Get().MatchString(entry) || err == nil
 }
 
 // HostEntry writes a host as entries of redirectHosts are, or says what to write instead.

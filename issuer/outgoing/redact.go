@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // Redact keeps what was sent to others, and what they answered, out of the log. A URL may be a
@@ -52,11 +52,11 @@ func PlainText(text string, most int) string {
 	return string(clean)
 }
 
-var errorCode = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+var errorCode = lazyregexp.Regexp{Text: `^[a-zA-Z0-9_.-]+$`}
 
 // SafeCode returns somebody's error code as it may stand in a log.
 func SafeCode(code string) string {
-	if len(code) <= 40 && errorCode.MatchString(code) {
+	if len(code) <= 40 && errorCode.Get().MatchString(code) {
 		return code
 	}
 	return "an error code that is not one"

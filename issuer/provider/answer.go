@@ -7,8 +7,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"regexp"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
@@ -39,13 +39,13 @@ func (a *strangeAnswer) passes() bool {
 	return a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests
 }
 
-var mediaTypeForm = regexp.MustCompile(`^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$`)
+var mediaTypeForm = lazyregexp.Regexp{Text: `^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$`}
 
 const maxMediaType = 81 // bytes of one that the log shows
 
 func mediaTypeOf(header http.Header) string {
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	if err != nil || len(media) > maxMediaType || !mediaTypeForm.MatchString(media) {
+	if err != nil || len(media) > maxMediaType || !mediaTypeForm.Get().MatchString(media) {
 		return ""
 	}
 	return media

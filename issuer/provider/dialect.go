@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // This file holds what each provider does in its own way. One table has everything that tells them
@@ -344,13 +345,13 @@ func describe(answer *oauth2.RetrieveError) error {
 		return fmt.Errorf("%w, with an empty body", said)
 	}
 	kind, _, _ := mime.ParseMediaType(answer.Response.Header.Get("Content-Type"))
-	if len(kind) > 40 || !mediaType.MatchString(kind) {
+	if len(kind) > 40 || !mediaType.Get().MatchString(kind) {
 		kind = "no known type"
 	}
 	return fmt.Errorf("%w, in %s", said, kind)
 }
 
-var mediaType = regexp.MustCompile(`^[a-z0-9.+-]+/[a-z0-9.+-]+$`)
+var mediaType = lazyregexp.Regexp{Text: `^[a-z0-9.+-]+/[a-z0-9.+-]+$`}
 
 // codeError says what an error of the token endpoint means for an authorization code.
 func (p *Provider) codeError(st *standing, err error) error {

@@ -2,10 +2,10 @@ package provider
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -23,7 +23,7 @@ var ownParameters = []string{
 const maxParameters = 1000 // characters of all
 
 // parameterName is made of the name-char of RFC 6749 appendix A.
-var parameterName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var parameterName = lazyregexp.Regexp{Text: `^[A-Za-z0-9._-]+$`}
 
 // ParametersFault says what is wrong with the label providerParameters; empty if nothing is.
 func ParametersFault(parameters []string) string {
@@ -31,7 +31,7 @@ func ParametersFault(parameters []string) string {
 	for _, parameter := range parameters {
 		name, value, ok := strings.Cut(parameter, "=")
 		switch {
-		case !ok || !parameterName.MatchString(name):
+		case !ok || !parameterName.Get().MatchString(name):
 			return "must be NAME=VALUE each"
 		case slices.Contains(ownParameters, strings.ToLower(name)):
 			return name + " is said by the sidecar itself"

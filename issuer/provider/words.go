@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
@@ -79,23 +79,23 @@ func providerWords(text string, secrets []string) string {
 		}
 	}
 	text = beginning(text, 16*maxProviderWords)
-	text = tokenLike.ReplaceAllStringFunc(text, func(run string) string {
-		if strings.ContainsAny(run, "0123456789") && !uuid.MatchString(run) {
+	text = tokenLike.Get().ReplaceAllStringFunc(text, func(run string) string {
+		if strings.ContainsAny(run, "0123456789") && !uuid.Get().MatchString(run) {
 			return "…"
 		}
 		return run
 	})
-	text = emailLike.ReplaceAllString(text, "…@…")
+	text = emailLike.Get().ReplaceAllString(text, "…@…")
 	return strings.TrimSpace(outgoing.PlainText(text, maxProviderWords))
 }
 
 var (
 	// tokenLike is longer than any word of an explanation. Names of parameters may be as long, but
 	// hold no digits.
-	tokenLike = regexp.MustCompile(`[A-Za-z0-9_~+=-]{16,}`)
-	emailLike = regexp.MustCompile(`[^\s@"'<>()]+@[^\s@"'<>()]+`)
+	tokenLike = lazyregexp.Regexp{Text: `[A-Za-z0-9_~+=-]{16,}`}
+	emailLike = lazyregexp.Regexp{Text: `[^\s@"'<>()]+@[^\s@"'<>()]+`}
 	// uuid names a request in the logs of some providers, or an application.
-	uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	uuid = lazyregexp.Regexp{Text: `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`}
 )
 
 func isTokenRune(r rune) bool {

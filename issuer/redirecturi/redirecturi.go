@@ -8,12 +8,12 @@ package redirecturi
 import (
 	"errors"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // MaxLength is how many characters a redirect URI may have.
@@ -94,10 +94,10 @@ func atOrBelow(raw string, uris []string) bool {
 // PlainHost says whether the host of a URI is written in plain ASCII. url.Parse decodes a
 // percent-encoded host: %D0%B0pple.com would be shown as аpple.com, with a Cyrillic а, and lead
 // elsewhere. A URI without a host is plain: CheckAuthority refuses it where one is needed.
-func PlainHost(raw string) bool { return plainHost.MatchString(rawAuthority(raw)) }
+func PlainHost(raw string) bool { return plainHost.Get().MatchString(rawAuthority(raw)) }
 
 // plainHost is host[:port] as it stands in a URI.
-var plainHost = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]*$`)
+var plainHost = lazyregexp.Regexp{Text: `^[A-Za-z0-9._:\[\]-]*$`}
 
 // rawAuthority returns what stands between "//" and the path, as it was written.
 func rawAuthority(raw string) string {

@@ -10,13 +10,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
@@ -45,10 +45,10 @@ const (
 	dynamoDrift = 5
 )
 
-var dynamoTable = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+var dynamoTable = lazyregexp.Regexp{Text: `^[A-Za-z0-9_.-]+$`}
 
 func newDynamoStore(table string, getenv func(string) string, now func() time.Time, transport http.RoundTripper) (*dynamoStore, error) {
-	if len(table) < 3 || len(table) > 255 || !dynamoTable.MatchString(table) {
+	if len(table) < 3 || len(table) > 255 || !dynamoTable.Get().MatchString(table) {
 		return nil, errors.New("dynamodb:// and the name of a table, of 3 to 255 characters")
 	}
 	first := func(names ...string) string {

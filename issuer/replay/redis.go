@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 )
 
@@ -33,10 +33,10 @@ const (
 // forgotten would answer a PING with silence.
 var errIdle = errors.New("redis: idle for too long")
 
-var redisDatabase = regexp.MustCompile(`^/?[0-9]*$`)
+var redisDatabase = lazyregexp.Regexp{Text: `^/?[0-9]*$`}
 
 func newRedisStore(address string) (*redisStore, error) {
-	if u, err := url.Parse(address); err != nil || u.Host == "" || !redisDatabase.MatchString(u.Path) {
+	if u, err := url.Parse(address); err != nil || u.Host == "" || !redisDatabase.Get().MatchString(u.Path) {
 		// the address may hold a password
 		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0")
 	}

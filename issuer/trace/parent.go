@@ -3,9 +3,10 @@ package trace
 import (
 	"encoding/hex"
 	"net/http"
-	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // parent is what the headers of a request say of its trace (W3C Trace Context).
@@ -55,16 +56,16 @@ func parseParent(h http.Header) (p parent, ok bool) {
 // Key and value of a list member (W3C Trace Context §3.3.1.3), without their lengths: a pattern
 // that counts to 256 takes half a megabyte.
 var (
-	stateKey   = regexp.MustCompile(`^(?:[a-z][a-z0-9_*/-]*|[a-z0-9][a-z0-9_*/-]*@[a-z][a-z0-9_*/-]*)$`)
-	stateValue = regexp.MustCompile(`^[ -+\--<>-~]*[!-+\--<>-~]$`)
+	stateKey   = lazyregexp.Regexp{Text: `^(?:[a-z][a-z0-9_*/-]*|[a-z0-9][a-z0-9_*/-]*@[a-z][a-z0-9_*/-]*)$`}
+	stateValue = lazyregexp.Regexp{Text: `^[ -+\--<>-~]*[!-+\--<>-~]$`}
 )
 
 func isStateKey(key string) bool {
 	tenant, system, multi := strings.Cut(key, "@")
-	return len(key) <= 256 && (!multi || len(tenant) <= 241 && len(system) <= 14) && stateKey.MatchString(key)
+	return len(key) <= 256 && (!multi || len(tenant) <= 241 && len(system) <= 14) && stateKey.Get().MatchString(key)
 }
 
-func isStateValue(value string) bool { return len(value) <= 256 && stateValue.MatchString(value) }
+func isStateValue(value string) bool { return len(value) <= 256 && stateValue.Get().MatchString(value) }
 
 // parseState returns the list in one line; empty if any of it is not well-formed, or too long.
 func parseState(values []string) string {

@@ -1,11 +1,12 @@
 package scoperule
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // These say what the WHO of a scope rule may hold, as the plugin's list.go does:
@@ -15,20 +16,20 @@ import (
 
 var (
 	// secondWho is a WHO behind a blank.
-	secondWho = regexp.MustCompile(`\s(\*|(group|domain|email|sub):)`)
+	secondWho = lazyregexp.Regexp{Text: `\s(\*|(group|domain|email|sub):)`}
 
 	// rdn is one part of a distinguished name (RFC 4514), after escaped characters have been
 	// removed. It has only attributes by which groups and people are named, because any other would
 	// let a swallowed rule pass. It is in small letters.
-	rdn     = regexp.MustCompile(`^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`)
-	escaped = regexp.MustCompile(`\\.`)
+	rdn     = lazyregexp.Regexp{Text: `^\s*(cn|ou|dc|o|c|l|st|street|uid|gid|gidnumber|uidnumber|name|sn|mail|e|emailaddress|serialnumber|entryuuid|nsuniqueid|ipauniqueid|samaccountname|userprincipalname|[0-9]+(\.[0-9]+)+)=[^=]+$`}
+	escaped = lazyregexp.Regexp{Text: `\\.`}
 
 	// urn is one with a single "=" (AARC-G002), as urn:geant:example.org:group:wiki:role=member.
-	urn = regexp.MustCompile(`^(?i:urn:)[A-Za-z0-9._~:/?#@!$&'()+%-]*=[A-Za-z0-9._~:/?#@!$&'()+%-]*$`)
+	urn = lazyregexp.Regexp{Text: `^(?i:urn:)[A-Za-z0-9._~:/?#@!$&'()+%-]*=[A-Za-z0-9._~:/?#@!$&'()+%-]*$`}
 
 	// ruleScope is the grammar of a scope (RFC 6749 §3.3) without the separators of scopes and
 	// rules.
-	ruleScope = regexp.MustCompile(`^[!#-+\--:<>-\[\]-~]+$`)
+	ruleScope = lazyregexp.Regexp{Text: `^[!#-+\--:<>-\[\]-~]+$`}
 )
 
 // isWho says whether kind and name can be somebody.
@@ -50,13 +51,13 @@ func isWho(kind, name string) bool {
 }
 
 func isGroup(name string) bool {
-	return urn.MatchString(name) || isDistinguishedName(name) ||
-		name != "" && !secondWho.MatchString(name) && !strings.ContainsAny(name, "=,;*") && !hasInvisible(name)
+	return urn.Get().MatchString(name) || isDistinguishedName(name) ||
+		name != "" && !secondWho.Get().MatchString(name) && !strings.ContainsAny(name, "=,;*") && !hasInvisible(name)
 }
 
 func isSubject(name string) bool {
 	padded := strings.TrimRight(name, "=")
-	return urn.MatchString(name) || isDistinguishedName(name) ||
+	return urn.Get().MatchString(name) || isDistinguishedName(name) ||
 		padded != "" && len(name)-len(padded) <= 2 && !strings.ContainsAny(padded, "=,;*") && !hasBlank(name)
 }
 
@@ -84,15 +85,15 @@ func isInLabel(r rune) bool {
 }
 
 func isDistinguishedName(name string) bool {
-	parts := strings.Split(escaped.ReplaceAllString(name, "x"), ",")
-	return !hasInvisible(name) && !strings.ContainsAny(name, ";*") && !secondWho.MatchString(name) &&
-		!slices.ContainsFunc(parts, func(part string) bool { return !rdn.MatchString(strings.ToLower(part)) })
+	parts := strings.Split(escaped.Get().ReplaceAllString(name, "x"), ",")
+	return !hasInvisible(name) && !strings.ContainsAny(name, ";*") && !secondWho.Get().MatchString(name) &&
+		!slices.ContainsFunc(parts, func(part string) bool { return !rdn.Get().MatchString(strings.ToLower(part)) })
 }
 
 // isRuleScope refuses also the star, which stands for itself, and the variable that nobody
 // replaced.
 func isRuleScope(scope string) bool {
-	return ruleScope.MatchString(scope) && scope != "*" && !strings.Contains(scope, "${")
+	return ruleScope.Get().MatchString(scope) && scope != "*" && !strings.Contains(scope, "${")
 }
 
 // hasBlank finds white space of any kind, and what cannot be seen.
