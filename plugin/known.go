@@ -123,6 +123,7 @@ func shortWay(b *bouncer) http.Handler {
 	next := b.next
 	plain := b.known.plain
 	byPath := b.known.byPath
+	more := asksForMore(b)
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		h := req.Header
 		var lines bytes.Buffer
@@ -139,7 +140,11 @@ func shortWay(b *bouncer) http.Handler {
 						if req.URL.RawPath == "" { // as in recallEndpoint
 							knownLock.RUnlock()
 							if req.ContentLength != k.length {
-								pass(b, rw, req, k.endpoint, k.id)
+								if more {
+									passMore(b, rw, req, k)
+									return
+								}
+								passMessage(b, rw, req, k)
 								return
 							}
 							// identify, for a request without cookies
@@ -158,6 +163,42 @@ func shortWay(b *bouncer) http.Handler {
 	})
 }
 
+// asksForMore says whether labels ask for more than subject and scopes.
+func asksForMore(b *bouncer) bool { return b.special || len(b.settings.identityHeaders) > 0 }
+
+// passMore is pass for a request that is known, where labels ask for more.
+func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	n := req.ContentLength
+	if !b.special || n < 0 || n > maxUncounted {
+		pass(b, rw, req, k.endpoint, k.id)
+		return
+	}
+	passSpecially(b, rw, req, k.endpoint, k.id, nil)
+}
+
+// passMessage is pass for a request that is known and has a body.
+func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	n := req.ContentLength
+	if n < 0 || n > maxUncounted || req.Body == nil {
+		pass(b, rw, req, k.endpoint, k.id)
+		return
+	}
+	// holdBody, for a body that is not counted
+	body := make([]byte, n+1)
+	got, err := io.ReadFull(req.Body, body)
+	if int64(got) != n {
+		answerUnread(b.name, rw, req, misread(err))
+		return
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body[:n]))
+	req.Trailer = nil
+	h := req.Header
+	delete(h, "Authorization")
+	h[subjectHeader] = []string{k.subject}
+	h[scopesHeader] = []string{k.scopes}
+	b.next.ServeHTTP(rw, req)
+}
+
 // learn makes a request known whose token was remembered before, at an endpoint that was. It is
 // called before the request is changed. It learns the names of headers too: a client sends the same
 // ones again and again. Only those who have a token teach it any, and no more than maxPlain.
@@ -168,7 +209,7 @@ func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 	}
 	k := &knownRequest{endpoint: e, id: id, subject: id.subject, scopes: id.scopes, life: id.life}
 	k.expires = time.Duration(id.expires) * time.Second
-	if b.special || id.more != nil || id.assertion != nil {
+	if asksForMore(b) {
 		k.length = noLength
 	}
 	var lines bytes.Buffer
