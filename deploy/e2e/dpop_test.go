@@ -64,6 +64,35 @@ func TestClientThatProvesItsKey(t *testing.T) {
 	}
 }
 
+// A machine whose application gives the SDK a key comes in where keys must be proven, and one that
+// gives none does not. A program of a company, and a workload, bring assertions with proofs too.
+func TestProgramsThatShowNoPageProveTheirKey(t *testing.T) {
+	t.Parallel()
+	idp := rig.StartEnterprise(t)
+	options := optionsForEnterprise(idp)
+	options.Labels["dpop"] = "require"
+	w := rig.New(t, options)
+	for _, tn := range w.Tenants() {
+		for _, name := range []string{machineSecret, machineKey, workloadWay, assertionWay} {
+			by := newPagelessWay(t, w, tn, idp, nil, "Program", name)
+			by.DPoP = "ES256"
+			watchPageless(t, w, tn, idp, func(way way) loginResult {
+				a := loginBySDK(t, tn, w, way.trust(t), way, "client-v2.mjs")
+				got := *a.ready
+				got.Sub = a.call()
+				if kept := a.tell("tokens").Tokens; kept == nil || kept.Type != "DPoP" || kept.Refresh != "" {
+					t.Errorf("%s by %s: it keeps %+v", tn.Name, name, kept)
+				}
+				return got
+			}, by)
+		}
+		c := tn.Client()
+		id, secret := tn.CreateMachine("ci-bot", "docs:read")
+		answer := c.Do(http.MethodPost, c.Meta.TokenEndpoint, credentials{id, secret}.header(), []byte("grant_type=client_credentials"))
+		wantOAuthError(t, tn.Name+": without a key", answer, "invalid_dpop_proof")
+	}
+}
+
 // expectChallenge wants that a request without a token is told where to log in.
 func expectChallenge(w *rig.World, tn *rig.Tenant) error {
 	resp, err := w.HTTP().Get(tn.PublicHTTP() + "/anything")

@@ -172,6 +172,9 @@ func watchPageless(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpri
 	t.Helper()
 	requests, exchanges := len(tn.TokenRequests()), len(idp.Exchanges(strings.TrimSuffix(way.Server, "/mcp")))
 	got.loginResult = use(way)
+	if way.DPoP != "" { // the first answer gives it a nonce
+		requests++
+	}
 	first := tn.TokenRequests()[requests]
 	got.Authentication = authenticationOf(first)
 	got.ask(first.Form)

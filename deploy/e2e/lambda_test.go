@@ -18,18 +18,21 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// The whole login and a refresh, in each way in which requests can reach a function. Every request
-// meets another environment than the one before; half of them are new, and all are frozen in
-// between.
+// The whole login and a refresh, in each way in which requests can reach a function, also with
+// tokens that are bound to a key. Every request meets another environment than the one before; half
+// of them are new, and all are frozen in between.
 func TestLoginOnLambda(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Lambda: true, Alone: true})
+	w := rig.New(t, rig.Options{Lambda: true, Alone: true, Labels: map[string]string{"dpop": "accept"}})
 	for _, shape := range rig.Shapes {
 		t.Run(shape.Name, func(t *testing.T) {
 			w.Lambda.Deliver(shape)
 			for _, tn := range w.Tenants() {
 				callWhoami(t, tn, tn.PublicHTTP())
 				loginAndRefresh(t, tn.Client(), tn.Browser())
+				bound := tn.Client()
+				bound.Prover = rig.NewProver("ES256")
+				loginAndRefresh(t, bound, tn.Browser())
 			}
 			c := w.Wiki.Client()
 			basicChallenge(t, c)
