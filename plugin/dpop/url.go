@@ -5,6 +5,7 @@ package dpop
 import (
 	"net/url"
 	"strings"
+	"sync"
 )
 
 // sameURL compares two URLs as RFC 9449 §4.3 asks for htu: without query and fragment, and by the
@@ -31,12 +32,20 @@ func normalURL(text string) string {
 	if path == "" {
 		path = "/"
 	}
-	return u.Scheme + "://" + host + escapes.Replace(path)
+	if strings.Contains(path, "%") {
+		filled.Do(fillEscapes)
+		path = escapes.Replace(path)
+	}
+	return u.Scheme + "://" + host + path
 }
 
-// escapes maps each percent-encoding to its one spelling. It is filled in init, because a loop over
-// a path in Yaegi costs more than this.
-var escapes *strings.Replacer
+// escapes maps each percent-encoding to its one spelling, because a loop over a path in Yaegi costs
+// more than this. It is filled for the first path that needs it: hardly any does, and each start
+// would pay for it.
+var (
+	filled  sync.Once
+	escapes *strings.Replacer
+)
 
 const (
 	unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -44,7 +53,7 @@ const (
 	digits     = "0123456789abcdef"
 )
 
-func init() {
+func fillEscapes() {
 	pairs := []string{}
 	for i := 0; i < 256; i++ {
 		to := "%" + capitals[i/16:i/16+1] + capitals[i%16:i%16+1]
