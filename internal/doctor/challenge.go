@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // challenge is what a client learns of a 401 (RFC 6750 section 3, RFC 9728 section 5.1).
@@ -23,13 +23,13 @@ type challenge struct {
 	scope    string
 }
 
-var parameter = regexp.MustCompile(`(?i)\b(resource_metadata|scope)=(?:"([^"]*)"|([^\s",]+))`)
+var parameter = lazyregexp.Regexp{Text: `(?i)\b(resource_metadata|scope)=(?:"([^"]*)"|([^\s",]+))`}
 
 func parseChallenge(values []string) *challenge {
 	c := &challenge{text: strings.Join(values, ", ")}
 	c.bearer = strings.EqualFold(strings.TrimSpace(c.text), "bearer") || len(c.text) > 6 && strings.EqualFold(c.text[:7], "bearer ")
 	c.dpop = len(c.text) > 4 && strings.EqualFold(c.text[:5], "dpop ")
-	for _, m := range parameter.FindAllStringSubmatch(c.text, -1) {
+	for _, m := range parameter.Get().FindAllStringSubmatch(c.text, -1) {
 		if value := m[2] + m[3]; strings.EqualFold(m[1], "scope") {
 			c.scope = value
 		} else if c.metadata == "" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
 )
 
@@ -142,11 +143,11 @@ func configOf(set map[string]any) *plugin.Config {
 	return config
 }
 
-var labelInError = regexp.MustCompile(`(?:label|labels) ([A-Za-z]+)`)
+var labelInError = lazyregexp.Regexp{Text: `(?:label|labels) ([A-Za-z]+)`}
 
 // culprit is the label that an error of the plugin names first, in small letters.
 func culprit(text string) string {
-	for _, found := range labelInError.FindAllStringSubmatch(text, -1) {
+	for _, found := range labelInError.Get().FindAllStringSubmatch(text, -1) {
 		if _, known := labels[strings.ToLower(found[1])]; known {
 			return strings.ToLower(found[1])
 		}
@@ -157,7 +158,7 @@ func culprit(text string) string {
 // separators are what a list's form names, as one writes it.
 var separators = map[string]string{"list by spaces": " ", "list by commas or spaces": ", ", "list by commas": ", ", "list by semicolons": "; ", "list by semicolons or &": "; "}
 
-var otherSeparators = regexp.MustCompile(`\s*[,;]\s*`)
+var otherSeparators = lazyregexp.Regexp{Text: `\s*[,;]\s*`}
 
 // otherSeparator is the corrected line, if the right separator is all that the list needs.
 func (c *checker) otherSeparator(set map[string]any, name string, v value) string {
@@ -166,7 +167,7 @@ func (c *checker) otherSeparator(set map[string]any, name string, v value) strin
 	if !isText || separator == "" {
 		return ""
 	}
-	right := otherSeparators.ReplaceAllString(text, separator)
+	right := otherSeparators.Get().ReplaceAllString(text, separator)
 	if right == text {
 		return ""
 	}

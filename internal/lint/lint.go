@@ -10,11 +10,11 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // Sources are where a deployment is written.
@@ -131,12 +131,12 @@ func (c *checker) corrected(at place, old, with string) string {
 
 // inClear are secrets as a line of a file has them: a member of such a name, whatever stands before
 // it and behind, and what a URL has before its host.
-var inClear = regexp.MustCompile(`(?i)(?:(?:client\w?sec|_secret|secret_|passw|encryption_key|hop_key)\w*["']?\s*[:=]\s*|://)(?:"[^"]*|'[^']*|[^\s"',}\]]+)`)
+var inClear = lazyregexp.Regexp{Text: `(?i)(?:(?:client\w?sec|_secret|secret_|passw|encryption_key|hop_key)\w*["']?\s*[:=]\s*|://)(?:"[^"]*|'[^']*|[^\s"',}\]]+)`}
 
 // withoutSecrets keeps them out of a corrected line, which may hold more than what is wrong in it:
 // what lint prints ends in logs of CI.
 func withoutSecrets(line string) string {
-	return inClear.ReplaceAllStringFunc(line, func(found string) string {
+	return inClear.Get().ReplaceAllStringFunc(line, func(found string) string {
 		if after, isURL := strings.CutPrefix(found, "://"); isURL {
 			if _, rest, ok := strings.Cut(after, "@"); ok {
 				return "://…@" + rest

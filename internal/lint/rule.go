@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // answer is what a rule says of a request. Some matchers look at what lint does not know, such as
@@ -146,10 +148,10 @@ func (p *ruleParser) unary(depth int) (rule, error) {
 	return p.matcher()
 }
 
-var matcherName = regexp.MustCompile(`^[\pL_][\pL\pN_]*`)
+var matcherName = lazyregexp.Regexp{Text: `^[\pL_][\pL\pN_]*`}
 
 func (p *ruleParser) matcher() (rule, error) {
-	name := matcherName.FindString(p.blank())
+	name := matcherName.Get().FindString(p.blank())
 	if name == "" {
 		return nil, fmt.Errorf("a matcher such as Host(`…`) is expected at %q", p.rest)
 	}

@@ -2,10 +2,11 @@ package lint
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // Bounds against a file that means no good. A file of Traefik or Compose is far below each.
@@ -195,14 +196,14 @@ func (r *reader) mapping(t *tree, n *yaml.Node, depth int) error {
 	return nil
 }
 
-var variable = regexp.MustCompile(`\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))`)
+var variable = lazyregexp.Regexp{Text: `\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))`}
 
 // interpolate replaces variables as Compose does, until what they stand for is longer than a file
 // may be. unknown: one of them is set neither here nor by its default.
 func interpolate(text string, env map[string]string) (out string, unknown bool) {
 	left := maxFile
-	out = variable.ReplaceAllStringFunc(text, func(found string) string {
-		part := variable.FindStringSubmatch(found)
+	out = variable.Get().ReplaceAllStringFunc(text, func(found string) string {
+		part := variable.Get().FindStringSubmatch(found)
 		if part[1] == "$" {
 			return "$"
 		}

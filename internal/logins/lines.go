@@ -8,8 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // line is what is read of an event (docs/audit.md).
@@ -82,11 +83,11 @@ const maxLine = 1 << 20
 // prefixes stand before a line, and may name who wrote it: that of docker compose or of kubectl,
 // then a time, then the stream's name of aws logs tail. A text that only contains an event
 // somewhere is not one: whoever can make another program log something could invent logins.
-var prefixes = regexp.MustCompile(`^(?:([\w.@-]+) +\| |\[pod/([\w./-]+)\] )?(?:\d{4}-\d\d-\d\dT\S+ (?:([\w.$/[\]-]*/[\w.$/[\]-]*) )?)?`)
+var prefixes = lazyregexp.Regexp{Text: `^(?:([\w.@-]+) +\| |\[pod/([\w./-]+)\] )?(?:\d{4}-\d\d-\d\dT\S+ (?:([\w.$/[\]-]*/[\w.$/[\]-]*) )?)?`}
 
 // inFile is the rest of a line in Kubernetes' files (CRI), whose time prefixes has taken: P is a
 // part that the next line of the stream goes on with, F the last one.
-var inFile = regexp.MustCompile(`^(?:stdout|stderr) ([FP])(?::\S*)? `)
+var inFile = lazyregexp.Regexp{Text: `^(?:stdout|stderr) ([FP])(?::\S*)? `}
 
 // maxPlaces is how many lines that cannot be read are named.
 const maxPlaces = 5
@@ -117,7 +118,7 @@ func (l *List) readLines(log Log, event func(*line)) error {
 		if len(text) == 0 && !long {
 			continue
 		}
-		found := prefixes.FindSubmatchIndex(text)
+		found := prefixes.Get().FindSubmatchIndex(text)
 		name := ""
 		for i := 2; i < len(found); i += 2 {
 			if found[i] >= 0 {
@@ -125,7 +126,7 @@ func (l *List) readLines(log Log, event func(*line)) error {
 			}
 		}
 		text = text[found[1]:]
-		if found := inFile.FindSubmatch(text); found != nil {
+		if found := inFile.Get().FindSubmatch(text); found != nil {
 			text = text[len(found[0]):]
 			if len(parts)+len(text) > maxLine {
 				parts, long = nil, true
@@ -174,7 +175,7 @@ func readLine(in *bufio.Reader) (text []byte, long bool, err error) {
 }
 
 // hasEvent stands in each event as the sidecar writes it, and as Docker's json-file quotes it.
-var hasEvent = regexp.MustCompile(`\\?"event\\?":`)
+var hasEvent = lazyregexp.Regexp{Text: `\\?"event\\?":`}
 
 // readEvent returns nil for what is not an event. broken says that it is a piece of one, or one
 // that says less than its kind does.
@@ -190,7 +191,7 @@ func readEvent(text []byte) (e *line, broken bool) {
 		}
 	}
 	if len(text) == 0 || text[0] != '{' || json.Unmarshal(text, &e) != nil {
-		return nil, len(whole) > 0 && whole[0] == '{' && !json.Valid(whole) || hasEvent.Match(whole)
+		return nil, len(whole) > 0 && whole[0] == '{' && !json.Valid(whole) || hasEvent.Get().Match(whole)
 	}
 	if e.Event == "" {
 		return nil, false
