@@ -634,7 +634,7 @@ func TestDPoPRequestThatIsSentAgain(t *testing.T) {
 // the ring.
 func TestDPoPNonces(t *testing.T) {
 	t.Run("replicas", func(t *testing.T) {
-		w := newProving(t, "require", func(w *world) { w.skews = []time.Duration{0, 25 * time.Second, -25 * time.Second} })
+		w := newProving(t, "require", func(w *world) { w.skews = []time.Duration{0, 2 * time.Minute, -2 * time.Minute} })
 		a := w.register(w.wiki.PublicURL, nil).proving("ES256")
 		token := a.login().text("refresh_token")
 		for range 6 {

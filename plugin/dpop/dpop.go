@@ -67,6 +67,9 @@ type Want struct {
 	AccessToken string
 	Nonces      *Nonces
 	Now         int64 // Unix seconds
+	// Ahead is how far ahead of Now a nonce may be, in seconds. 0: NonceAhead, for whoever keeps
+	// what Verify returns as long as the nonce is good.
+	Ahead int64
 }
 
 // Proof is what a proof that was verified says.
@@ -132,7 +135,11 @@ func Verify(proof string, want *Want) (*Proof, error) {
 	if nonce == "" {
 		return nil, ErrNoNonce
 	}
-	made, err := readNonce(want.Nonces, nonce, want.Now)
+	ahead := want.Ahead
+	if ahead == 0 {
+		ahead = NonceAhead
+	}
+	made, err := readNonce(want.Nonces, nonce, want.Now, ahead)
 	if err != nil {
 		return nil, err
 	}

@@ -188,6 +188,18 @@ func text(part string) string {
 	return string(b)
 }
 
+func TestNonceMayBeFurtherAheadWhereThatIsWanted(t *testing.T) {
+	k := dpoptest.NewKey("ES256")
+	w := want()
+	w.Ahead = 300
+	if _, err := dpop.Verify(proofOf(k, "claims", "nonce", nonce(at+300)), w); err != nil {
+		t.Errorf("by so much: %v", err)
+	}
+	if _, err := dpop.Verify(proofOf(k, "claims", "nonce", nonce(at+301)), w); !errors.Is(err, dpop.ErrNonceFuture) {
+		t.Errorf("by more: %v", err)
+	}
+}
+
 func TestNoncesOfEachKeyAreTaken(t *testing.T) {
 	k := dpoptest.NewKey("ES256")
 	first := dpop.NonceKey(hopKey(1), wikiURL)

@@ -55,8 +55,8 @@ func (n *Nonces) Make(at int64) string {
 	return base64.RawURLEncoding.EncodeToString(append(blob, macOf(n.keys[0], string(blob))[:macSize]...))
 }
 
-// readNonce returns when a nonce was made.
-func readNonce(n *Nonces, nonce string, at int64) (int64, error) {
+// readNonce returns when a nonce was made, which may be so many seconds ahead.
+func readNonce(n *Nonces, nonce string, at, ahead int64) (int64, error) {
 	if len(nonce) != nonceLength {
 		return 0, ErrNonce
 	}
@@ -68,7 +68,7 @@ func readNonce(n *Nonces, nonce string, at int64) (int64, error) {
 	if at-made >= NonceLife {
 		return 0, ErrNonceOld
 	}
-	if made-at > NonceAhead {
+	if made-at > ahead {
 		return 0, ErrNonceFuture
 	}
 	return made, nil
