@@ -191,7 +191,10 @@ func TestHostileRequestsWithProofsAreRefused(t *testing.T) {
 			other := bound(k, map[string]any{"iss": "https://mcp.localhost/docs"})
 			return proven(other, proofFor(k, other))
 		}, "invalid_token", errIssuer, "issuer"},
-		{"a token that is too long", "", func(k *dpoptest.Key, token string) []string { return proven(strings.Repeat("a", maxToken+1), "proof") }, "invalid_token", errMalformed, "malformed"},
+		{"a token that is too long", "", func(k *dpoptest.Key, token string) []string {
+			long := bound(k, map[string]any{"name": strings.Repeat("a", maxToken)})
+			return proven(long, proofFor(k, long))
+		}, "invalid_token", errMalformed, "malformed"},
 		{"a bound token as a bearer token", "", func(k *dpoptest.Key, token string) []string { return bearer(token) }, "invalid_token", errBound, "bound"},
 		{"a bound token as a bearer token, with its proof", "", func(k *dpoptest.Key, token string) []string { return append(bearer(token), "Dpop", proofFor(k, token)) }, "invalid_token", errBound, "bound"},
 		{"a bound token as a bearer token", "require", func(k *dpoptest.Key, token string) []string { return bearer(token) }, "invalid_token", errBound, "bound"},
@@ -630,6 +633,72 @@ func TestBoundTokenEndsAsOthersDo(t *testing.T) {
 	clock.Add(7200)
 	if send() != 401 {
 		t.Error("an expired token comes in")
+	}
+}
+
+// The proof of the handshake is not asked for again, and what else ends a WebSocket ends this one.
+func TestWebSocketOfABoundTokenStaysOpenWithIt(t *testing.T) {
+	start(t)
+	_, _, config := startProving(t, "require")
+	k := dpoptest.NewKey("ES256")
+	token := bound(k, map[string]any{"exp": clock.Load() + 600})
+	at := clock.Load()
+	s, looks := openSocketWith(t, config, proven(token, k.Proof("GET", mcpURL, token, testNonces().Make(at), at)))
+	clock.Add(500)
+	if !isOpen(s, looks) {
+		t.Error("it is ended while its token is good")
+	}
+	clock.Add(200)
+	if isOpen(s, looks) {
+		t.Error("it outlives its token")
+	}
+}
+
+// An address that is kept after a good token, of either kind, takes both kinds from then on.
+func TestAddressThatIsKeptTakesProofs(t *testing.T) {
+	start(t)
+	h, _, _ := startProving(t, "accept")
+	k := dpoptest.NewKey("EdDSA")
+	token := bound(k, nil)
+	for i, path := range []string{"/one", "/two"} {
+		prove := func() int {
+			at := clock.Load()
+			return ask(h, "GET", wikiURL+path, "X-Forwarded-Host", "mcp.localhost", "Authorization", "DPoP "+token, "Dpop", k.Proof("GET", wikiURL+path, token, testNonces().Make(at), at)).Code
+		}
+		bare := func() int {
+			return ask(h, "GET", wikiURL+path, "X-Forwarded-Host", "mcp.localhost", "Authorization", "Bearer "+goodToken("k1", nil)).Code
+		}
+		first, second := prove, bare
+		if i == 1 {
+			first, second = bare, prove
+		}
+		for round := 0; round < 2; round++ {
+			if one, two := first(), second(); one != 200 || two != 200 {
+				t.Errorf("%s, round %d: %d and %d", path, round, one, two)
+			}
+		}
+		e := h.(*bouncer).endpoints["https\nmcp.localhost\n/wiki"+path]
+		if e == nil || !e.kept {
+			t.Errorf("%s is not kept", path)
+		}
+		if got := len(challenges(ask(h, "GET", wikiURL+path, "X-Forwarded-Host", "mcp.localhost"))); got != 2 {
+			t.Errorf("%s: %d challenges", path, got)
+		}
+	}
+}
+
+// A document for everybody needs no proof, and its server gets none.
+func TestProofDoesNotReachTheServerOfADocument(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.PublicURL = wikiURL
+	config.DPoP = "accept"
+	config.WellKnown = "agent-card.json"
+	h, behind := guard(t, config)
+	rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json", proven("token", "proof")...)
+	if rec.Code != 200 || behind.count() != 1 || behind.last["Dpop"] != nil || behind.last["Authorization"] != nil {
+		t.Errorf("%d, the server gets %v", rec.Code, behind.last)
 	}
 }
 

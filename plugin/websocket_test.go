@@ -31,6 +31,12 @@ func (s *socket) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 // middleware look at it once more.
 func openSocket(t *testing.T, c *Config, credentials string) (*socket, chan time.Time) {
 	t.Helper()
+	return openSocketWith(t, c, bearer(credentials))
+}
+
+// openSocketWith is openSocket with other headers, in pairs.
+func openSocketWith(t *testing.T, c *Config, headers []string) (*socket, chan time.Time) {
+	t.Helper()
 	looks := make(chan time.Time)
 	// A name of its own: an end of the test before may still wait on the other.
 	wait := func(_ time.Duration) <-chan time.Time { return looks }
@@ -46,14 +52,16 @@ func openSocket(t *testing.T, c *Config, credentials string) (*socket, chan time
 	req.TLS = nil
 	req.Header.Set("X-Forwarded-Proto", "https")
 	req.Header.Set("X-Forwarded-Host", "mcp.localhost")
-	req.Header.Set("Authorization", "Bearer "+credentials)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	req.Header.Set("Connection", "keep-alive, Upgrade")
 	req.Header.Set("Upgrade", "websocket")
 	rw := httptest.NewRecorder()
 	go serveSocket(h, rw, req, s)
 	select {
 	case header := <-s.opened:
-		if strings.Join(header["Upgrade"], "|") != "websocket" || strings.Join(header["Connection"], "|") != "Upgrade" || header["X-Mcp-Sub"] == nil || header["Authorization"] != nil {
+		if strings.Join(header["Upgrade"], "|") != "websocket" || strings.Join(header["Connection"], "|") != "Upgrade" || header["X-Mcp-Sub"] == nil || header["Authorization"] != nil || header["Dpop"] != nil {
 			t.Fatalf("the MCP server got %v", header)
 		}
 	case <-s.done:

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/dpop/dpoptest"
 )
 
 // In Yaegi each call, variable and intermediate result is an allocation, so their number says what
@@ -64,6 +66,53 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 			t.Logf("%s, %s: %.0f allocations", c.name, how, took-made)
 			if took-made > limit {
 				t.Errorf("%s, %s: the limit is %.0f", c.name, how, limit)
+			}
+		}
+	}
+}
+
+// A request with a known token and a proof takes at most 1.5 times what the first sight of a token
+// takes, and the thousandth no more than the first: proofs are remembered, and nothing else is.
+func TestProofCostsWhatItCost(t *testing.T) {
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(t)
+	labels := a.labels()
+	labels["DPoP"] = "accept"
+	const many = 1000
+	for how, h := range handlers(t, labels, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) {
+		w := &discard{header: http.Header{}}
+		allocations := func(requests []*http.Request) float64 {
+			next := 0
+			return testing.AllocsPerRun(len(requests)-1, func() {
+				w.status = http.StatusOK
+				clear(w.header)
+				h.ServeHTTP(w, requests[next])
+				next++
+				if w.status != http.StatusOK {
+					t.Fatalf("%s: status %d %v", how, w.status, w.header)
+				}
+			})
+		}
+		var first []*http.Request
+		for i := range many {
+			first = append(first, get(a.token(i)))
+		}
+		allocations(first[:100]) // the keys are fetched
+		sight := allocations(first[100:])
+		for _, alg := range []string{"ES256", "EdDSA"} {
+			key := dpoptest.NewKey(alg)
+			token := a.bound(key)
+			requests := make([]*http.Request, 3*many)
+			for i := range requests {
+				requests[i] = proven(key, token)
+			}
+			allocations(requests[:100])
+			early := allocations(requests[100:many])
+			allocations(requests[many : 2*many])
+			late := allocations(requests[2*many:])
+			t.Logf("%s, %s: %.0f allocations, later %.0f; the first sight of a token %.0f", alg, how, early, late, sight)
+			if how == "yaegi" && early > 1.5*sight || late > 1.02*early {
+				t.Errorf("%s, %s: that is too many", alg, how)
 			}
 		}
 	}

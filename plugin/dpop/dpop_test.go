@@ -101,6 +101,10 @@ func TestHostileProofsAreRefused(t *testing.T) {
 	offCurve["y"] = offCurve["x"]
 	sloppy := ed.JWK()
 	sloppy["x"] = sloppy["x"].(string) + "="
+	broken := k.JWK()
+	broken["x"] = broken["x"].(string)[:9] + "\n" + broken["x"].(string)[9:]
+	brokenOKP := ed.JWK()
+	brokenOKP["x"] = brokenOKP["x"].(string)[:9] + "\r" + brokenOKP["x"].(string)[9:]
 	otherCurve := k.JWK()
 	otherCurve["crv"] = "P-384"
 	good := proofOf(k, "", "", "x")
@@ -134,6 +138,7 @@ func TestHostileProofsAreRefused(t *testing.T) {
 		"with a nonce of another server":   {proofOf(k, "claims", "nonce", foreign), dpop.ErrNonce},
 		"with a nonce of its own":          {proofOf(k, "claims", "nonce", strings.Repeat("A", 32)), dpop.ErrNonce},
 		"with a long nonce":                {proofOf(k, "claims", "nonce", nonce(at)+"A"), dpop.ErrNonce},
+		"with a break in the nonce":        {proofOf(k, "claims", "nonce", nonce(at)[:9]+"\n"+nonce(at)[9:]), dpop.ErrNonce},
 		"with a nonce in another spelling": {proofOf(k, "claims", "nonce", nonce(at)[:31]+"\n"), dpop.ErrNonce},
 		"of another type":                  {proofOf(k, "header", "typ", "at+jwt"), dpop.ErrType},
 		"of no type":                       {proofOf(k, "header", "typ", nil), dpop.ErrType},
@@ -150,12 +155,15 @@ func TestHostileProofsAreRefused(t *testing.T) {
 		"with a point off the curve":       {proofOf(k, "header", "jwk", offCurve), dpop.ErrKey},
 		"with a key of another curve":      {proofOf(k, "header", "jwk", otherCurve), dpop.ErrKey},
 		"with a key in another spelling":   {proofOf(ed, "header", "jwk", sloppy), dpop.ErrKey},
+		"with a key that holds a break":    {proofOf(k, "header", "jwk", broken), dpop.ErrKey},
+		"with an OKP key and a break":      {proofOf(ed, "header", "jwk", brokenOKP), dpop.ErrKey},
 		"with a key of another algorithm":  {proofOf(k, "header", "jwk", ed.JWK()), dpop.ErrKey},
 		"of an algorithm of another key":   {proofOf(k, "header", "alg", "EdDSA"), dpop.ErrKey},
 		"with another's key":               {proofOf(k, "header", "jwk", dpoptest.NewKey("ES256").JWK()), dpop.ErrSignature},
 		"with a changed signature":         {parts[0] + "." + parts[1] + "." + strings.Repeat("A", 86), dpop.ErrSignature},
 		"with half a signature":            {good[:len(good)-42], dpop.ErrSignature},
 		"with no signature":                {parts[0] + "." + parts[1] + ".", dpop.ErrSignature},
+		"with a zero in the signature":     {withZero(good), dpop.ErrSignature},
 		"with a signature of ASN.1's":      {good + "AAAA", dpop.ErrSignature},
 		"that is too long":                 {good + strings.Repeat("A", dpop.MaxProof), dpop.ErrTooLong},
 		"that is no JWT":                   {"proof", dpop.ErrMalformed},
@@ -181,6 +189,13 @@ func TestHostileProofsAreRefused(t *testing.T) {
 			t.Errorf("a proof %s: %q cannot be sent", name, err.Error())
 		}
 	}
+}
+
+// withZero makes the signature of an ES256 proof a byte longer, and changes neither number.
+func withZero(proof string) string {
+	at := strings.LastIndex(proof, ".") + 1
+	signature, _ := base64.RawURLEncoding.DecodeString(proof[at:])
+	return proof[:at] + base64.RawURLEncoding.EncodeToString(append(append(append([]byte{}, signature[:32]...), 0), signature[32:]...))
 }
 
 func text(part string) string {
