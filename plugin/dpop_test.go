@@ -500,6 +500,7 @@ func TestClockThatWasSetBackShutsNobodyOut(t *testing.T) {
 
 // The challenges of a server that takes proofs. off is compared byte for byte in TestChallenges.
 func TestChallengesOfAServerThatTakesProofs(t *testing.T) {
+	start(t) // tokens are made by its clock
 	const metadata = `resource_metadata="https://mcp.localhost/wiki/.well-known/oauth-protected-resource/mcp"`
 	const algorithms = `algs="ES256 EdDSA"`
 	for _, c := range []struct {
