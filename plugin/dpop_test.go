@@ -658,7 +658,11 @@ func TestWebSocketOfABoundTokenStaysOpenWithIt(t *testing.T) {
 // An address that is kept after a good token, of either kind, takes both kinds from then on.
 func TestAddressThatIsKeptTakesProofs(t *testing.T) {
 	start(t)
-	h, _, _ := startProving(t, "accept")
+	_, _, config := startProving(t, "accept")
+	s, _ := parseConfig(config)
+	var next http.Handler = &backend{}
+	b := newBouncer("wiki@docker", next, s)
+	h := shortWay(b)
 	k := dpoptest.NewKey("EdDSA")
 	token := bound(k, nil)
 	for i, path := range []string{"/one", "/two"} {
@@ -678,7 +682,7 @@ func TestAddressThatIsKeptTakesProofs(t *testing.T) {
 				t.Errorf("%s, round %d: %d and %d", path, round, one, two)
 			}
 		}
-		e := h.(*bouncer).endpoints["https\nmcp.localhost\n/wiki"+path]
+		e := b.endpoints["https\nmcp.localhost\n/wiki"+path]
 		if e == nil || !e.kept {
 			t.Errorf("%s is not kept", path)
 		}
