@@ -115,3 +115,27 @@ func TestLoadingDoesNotWaitForTheSidecar(t *testing.T) {
 	}
 	close(hold)
 }
+
+// A Traefik with many middlewares asks the sidecar for all their keys when it loads them: some at a
+// time, so that the answers to none come too late.
+func TestAtLoadTheSidecarIsAskedForAFewTenantsAtATime(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	hold := make(chan struct{})
+	sidecar.mu.Lock()
+	sidecar.hold = hold
+	sidecar.mu.Unlock()
+	const many = 30
+	for i := 0; i < many; i++ {
+		config, _, _ := tenantConfig(sidecar.server.URL, i)
+		load(t, config)
+	}
+	waiting := func() int {
+		checks.Lock()
+		defer checks.Unlock()
+		return len(checks.waiting)
+	}
+	eventually(t, "the first are asked for", func() bool { return sidecar.fetches.Load() == checksAtATime && waiting() == many-checksAtATime })
+	close(hold)
+	eventually(t, "all are asked for", func() bool { return sidecar.fetches.Load() == many && waiting() == 0 && !flying() })
+}
