@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -22,22 +23,24 @@ type prover struct {
 
 // proof proves the key for one request; token is empty where none comes along.
 func (p *prover) proof(method, url, token string) string {
-	if p.key == nil {
-		p.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // never fails with this reader
+	for p.key == nil { // which a random number is, but for one in 2^32
+		scalar := make([]byte, 32)
+		rand.Read(scalar)
+		p.key, _ = ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar)
 	}
 	point, _ := p.key.PublicKey.Bytes() // 4, x, y
 	encode := base64.RawURLEncoding.EncodeToString
-	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": withoutQuery(url), "iat": time.Now().Unix()}
+	claims := fmt.Sprintf(`"jti":%q,"htm":%q,"htu":%q,"iat":%d`, rand.Text(), method, withoutQuery(url), time.Now().Unix())
 	if p.nonce != "" {
-		claims["nonce"] = p.nonce
+		nonce, _ := json.Marshal(p.nonce) // whatever the server wrote
+		claims += `,"nonce":` + string(nonce)
 	}
 	if token != "" {
 		hash := sha256.Sum256([]byte(token))
-		claims["ath"] = encode(hash[:])
+		claims += `,"ath":"` + encode(hash[:]) + `"`
 	}
-	head, _ := json.Marshal(map[string]any{"typ": "dpop+jwt", "alg": "ES256", "jwk": map[string]string{"kty": "EC", "crv": "P-256", "x": encode(point[1:33]), "y": encode(point[33:])}})
-	body, _ := json.Marshal(claims)
-	text := encode(head) + "." + encode(body)
+	head := `{"typ":"dpop+jwt","alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"` + encode(point[1:33]) + `","y":"` + encode(point[33:]) + `"}}`
+	text := encode([]byte(head)) + "." + encode([]byte("{"+claims+"}"))
 	hash := sha256.Sum256([]byte(text))
 	r, s, err := ecdsa.Sign(rand.Reader, p.key, hash[:])
 	if err != nil {
