@@ -35,6 +35,11 @@ func TestClientThatProvesItsKey(t *testing.T) {
 						t.Fatalf("%s: the refresh: %+v", tn.Name, done)
 					}
 					a.call()
+					// A token that is refused before its time is refreshed as well.
+					if done := a.tell("refuse"); done.Done == "" {
+						t.Fatalf("%s: %+v", tn.Name, done)
+					}
+					a.call()
 					if len(a.opened) != 1 {
 						t.Errorf("%s: the person was asked %d times", tn.Name, len(a.opened))
 					}
