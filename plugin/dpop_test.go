@@ -677,6 +677,10 @@ func TestAddressThatIsKeptTakesProofs(t *testing.T) {
 		if i == 1 {
 			first, second = bare, prove
 		}
+		alone := first()
+		if e := b.endpoints["https\nmcp.localhost\n/wiki"+path]; alone != 200 || e == nil || !e.kept {
+			t.Errorf("%s: %d, and it is not kept", path, alone)
+		}
 		for round := 0; round < 2; round++ {
 			if one, two := first(), second(); one != 200 || two != 200 {
 				t.Errorf("%s, round %d: %d and %d", path, round, one, two)
