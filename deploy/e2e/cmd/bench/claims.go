@@ -213,7 +213,7 @@ func (p claims) budgets(r results) (string, error) {
 		}
 		verdict := "kept"
 		if one.AtMost > 0 && v > limit || one.AtLeast > 0 && v < limit {
-			verdict = fmt.Sprintf("**missed**, by %.0f %%", 100*math.Abs(v-limit)/limit)
+			verdict = fmt.Sprintf("**missed**, by %s %%", figure(100*math.Abs(v-limit)/limit))
 		}
 		fmt.Fprintf(&b, "| %s | %s%g | %s | %s |\n", one.What, word, limit, figure(v), verdict)
 	}
