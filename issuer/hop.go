@@ -339,7 +339,7 @@ func (l *lineLimit) allow(kind string, now time.Time, period time.Duration) bool
 // out: a header without a place is opened anew each time.
 type hopCache struct {
 	mu sync.RWMutex // guards m for one map access
-	m  forget.Aged[string, openedHop]
+	m  forget.Aged[string, *openedHop]
 }
 
 // hopsKept is enough for 2,000 tenants that are all in use, by one Traefik.
@@ -349,7 +349,10 @@ func (c *hopCache) get(value string, now time.Time) (openedHop, bool) {
 	c.mu.RLock()
 	opened := c.m.Get(value)
 	c.mu.RUnlock()
-	return opened, opened.tenant != nil && !sealing.HopExpired(opened.issuedAt, now)
+	if opened == nil || sealing.HopExpired(opened.issuedAt, now) {
+		return openedHop{}, false
+	}
+	return *opened, true
 }
 
 func (c *hopCache) put(value string, opened openedHop, now time.Time) {
@@ -358,7 +361,7 @@ func (c *hopCache) put(value string, opened openedHop, now time.Time) {
 	c.m.Width = hopReuse + 5*time.Second
 	c.m.Turn(now)
 	if c.m.Len() < hopsKept {
-		c.m.Set(value, opened)
+		c.m.Set(value, &opened)
 	}
 }
 

@@ -34,11 +34,12 @@ const firstsKept = 100_000
 // standings hold one for each provider, client and secret: a secret that was replaced begins anew.
 type standings struct {
 	mu sync.Mutex // guards m for one access
-	m  forget.Aged[[sha256.Size]byte, *standing]
+	m  forget.Aged[string, *standing]
 }
 
 func (s *standings) of(c *Client, secret string, now time.Time) *standing {
-	key := sha256.Sum256([]byte(c.Issuer + "\x00" + c.ID + "\x00" + secret))
+	sum := sha256.Sum256([]byte(c.Issuer + "\x00" + c.ID + "\x00" + secret))
+	key := string(sum[:])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.m.Width = unusedFor
