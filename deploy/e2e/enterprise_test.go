@@ -154,7 +154,7 @@ func newPagelessWay(t *testing.T, w *rig.World, tn *rig.Tenant, idp *rig.Enterpr
 			made.Key = newClientKey(t)
 			made.ClientID = host.Publish(t, "/"+tn.Name+"-at-work.json", map[string]any{
 				"client_name": client, "redirect_uris": []string{"http://127.0.0.1" + callbackPath}, "token_endpoint_auth_method": "private_key_jwt",
-				"grant_types": []string{"urn:ietf:params:oauth:grant-type:jwt-bearer"},
+				"grant_types": []string{jwtBearer},
 				"jwks":        jose.JSONWebKeySet{Keys: []jose.JSONWebKey{made.Key.Public()}},
 			})
 		} else {

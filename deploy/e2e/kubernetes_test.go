@@ -7,7 +7,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,7 +108,7 @@ func TestServiceAccountOfKubernetesComesIn(t *testing.T) {
 	bring := func(tn *rig.Tenant, token string) *rig.Answer {
 		t.Helper()
 		w.Secrets.Add("workload's token", token)
-		return tn.Client().Token(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {token}})
+		return tn.Client().Token(bearerForm(token))
 	}
 	public := w.Wiki.PublicHTTP()
 	token := func(namespace, account string, flags ...string) string {

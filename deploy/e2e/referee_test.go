@@ -16,7 +16,7 @@ import (
 // Go SDK's readers.
 func TestMetadataBeforeReferees(t *testing.T) {
 	t.Parallel()
-	w := rig.New(t, rig.Options{Labels: map[string]string{"privateRedirectURIs": "myapp://login/callback"}})
+	w := rig.New(t, rig.Options{Labels: map[string]string{"privateRedirectURIs": "myapp://login/callback", "dpop": "require"}})
 	documents := map[string][]json.RawMessage{}
 	judged := 0
 	for _, tn := range w.Tenants() {

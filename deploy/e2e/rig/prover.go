@@ -21,9 +21,6 @@ type Prover struct {
 // NewProver makes a key for ES256 or EdDSA.
 func NewProver(alg string) *Prover { return &Prover{key: dpoptest.NewKey(alg)} }
 
-// Thumbprint of the key, as tokens name it.
-func (p *Prover) Thumbprint() string { return p.key.Thumbprint() }
-
 // Proof makes a proof for a request, with the newest nonce. Without a token there is no ath.
 func (p *Prover) Proof(method, address, token string) string {
 	p.mu.Lock()
