@@ -95,9 +95,12 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	}
 	// Everything that can be checked without the signing key is checked before it is looked up, so
 	// that garbage never causes a request to the sidecar.
-	key, err := findKey(req, t, token.kid)
-	if err != nil {
-		return nil, err
+	key, denied := judges(t.sidecar.tokens, token.kid, at)
+	if key == nil {
+		key, err = findKey(req, t, token.kid)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if err := checkSignature(token, key); err != nil {
 		return nil, err
@@ -110,9 +113,11 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
 	}
-	denied, err := findDenyList(req, t)
-	if err != nil {
-		return nil, err
+	if denied == nil {
+		denied, err = findDenyList(req, t)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if denied.denies(&token.claims) {
 		return nil, errDenied

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +40,11 @@ type knownRequests struct {
 	byPath map[string]map[[32]byte]*knownRequest
 	size   int
 
-	// by path, then by what WriteSubset leaves: requests without a token. Bounded by maxEndpoints,
-	// of which strangers, who may have invented host and path, can fill maxPassing.
-	refused     map[string]map[string]*endpoint
-	refusedSize int
+	// by path, then by what WriteSubset leaves besides Authorization: endpoints that requests with
+	// plain headers address. Bounded by maxEndpoints, of which strangers, who may have invented
+	// host and path, can fill maxPassing.
+	endpoints    map[string]map[string]*endpoint
+	endpointsNow int
 }
 
 // knownRequest is a decision.
@@ -106,7 +108,7 @@ var usualHeaders = []string{
 }
 
 func newKnownRequests() *knownRequests {
-	k := &knownRequests{plain: map[string]bool{}, byPath: map[string]map[[32]byte]*knownRequest{}, refused: map[string]map[string]*endpoint{}}
+	k := &knownRequests{plain: map[string]bool{}, byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]map[string]*endpoint{}}
 	for _, name := range usualHeaders {
 		k.plain[name] = true
 	}
@@ -265,20 +267,29 @@ func put(known *knownRequests, path string, hash [32]byte, k *knownRequest) {
 	byHash[hash] = k
 }
 
-// refuseKnown answers a request without a token as refuse does, if such a request was refused
-// before. It says whether it has. A request that names a method of its own for a challenge is not
-// known: see challengeWithoutToken.
-func refuseKnown(b *bouncer, rw http.ResponseWriter, req *http.Request) bool {
-	if req.Method == "HEAD" || req.URL.RawPath != "" {
-		return false
+// plainEndpoint is recallEndpoint for a request of which all headers are plain. No such request
+// needs to be searched for headers that only the bouncer may set, and it has few of them.
+func plainEndpoint(b *bouncer, req *http.Request) *endpoint {
+	if req.URL.RawPath != "" || req.Method == "OPTIONS" {
+		return nil
 	}
 	var lines bytes.Buffer
 	knownLock.RLock()
 	_ = req.Header.WriteSubset(&lines, b.known.plain)
-	e := b.known.refused[req.URL.Path][lines.String()]
+	text := lines.String()
+	if req.Header["Authorization"] != nil { // which is the first line, or the text is not known
+		text = text[strings.Index(text, "\n")+1:]
+	}
+	e := b.known.endpoints[req.URL.Path][text]
 	knownLock.RUnlock()
-	if e == nil {
-		return false
+	return e
+}
+
+// refusePlain is refuse for a request with plain headers and without a token.
+func refusePlain(e *endpoint, rw http.ResponseWriter, req *http.Request) {
+	if req.Method == "HEAD" || e.proofs { // another challenge, or more
+		refuse(e, rw, req, errNoToken)
+		return
 	}
 	if atomic.AddInt64(e.anonymous, 1) == 1 {
 		armFor(e.sidecar.figures)
@@ -296,18 +307,16 @@ func refuseKnown(b *bouncer, rw http.ResponseWriter, req *http.Request) bool {
 	h["Cache-Control"] = []string{"no-store"}
 	rw.WriteHeader(http.StatusUnauthorized)
 	_, _ = io.WriteString(rw, unauthorized)
-	return true
 }
 
-// learnRefusal makes a request without a token known. Nothing is learned from one with a header
-// that is not plain: strangers send what they like. Where proofs are taken, there are more
-// challenges.
-func learnRefusal(b *bouncer, req *http.Request, e *endpoint) {
+// learnEndpoint makes the endpoint of a request known to plainEndpoint, if its headers are plain.
+// It learns no names: strangers send what they like.
+func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 	h := req.Header
 	host := h.Get("X-Forwarded-Host")
 	scheme := h.Get("X-Forwarded-Proto")
 	path := req.URL.Path
-	if e.proofs || req.URL.RawPath != "" || host == "" || scheme == "" || len(host)+len(scheme)+len(path) > maxAddress {
+	if req.URL.RawPath != "" || req.Method == "OPTIONS" || host == "" || scheme == "" || len(host)+len(scheme)+len(path) > maxAddress {
 		return
 	}
 	var lines bytes.Buffer
@@ -316,25 +325,28 @@ func learnRefusal(b *bouncer, req *http.Request, e *endpoint) {
 	known := b.known
 	_ = h.WriteSubset(&lines, known.plain)
 	text := lines.String()
+	if h["Authorization"] != nil {
+		text = text[strings.Index(text, "\n")+1:]
+	}
 	if text != "X-Forwarded-Host: "+host+"\r\nX-Forwarded-Proto: "+scheme+"\r\n" {
 		return
 	}
-	if !e.kept && known.refusedSize >= maxPassing {
+	if !e.kept && known.endpointsNow >= maxPassing {
 		return
 	}
-	if known.refusedSize >= maxEndpoints {
-		for other := range known.refused {
-			delete(known.refused, other)
+	if known.endpointsNow >= maxEndpoints {
+		for other := range known.endpoints {
+			delete(known.endpoints, other)
 		}
-		known.refusedSize = 0
+		known.endpointsNow = 0
 	}
-	byLines := known.refused[path]
+	byLines := known.endpoints[path]
 	if byLines == nil {
 		byLines = map[string]*endpoint{}
-		known.refused[path] = byLines
+		known.endpoints[path] = byLines
 	}
 	if byLines[text] == nil {
-		known.refusedSize++
+		known.endpointsNow++
 	}
 	byLines[text] = e
 }

@@ -107,7 +107,8 @@ func misconfigured(name string, reason error) http.Handler {
 // allocation for each variable and each intermediate result of the callee, and a method call also
 // makes a new function by reflection.
 func serve(b *bouncer, rw http.ResponseWriter, req *http.Request) {
-	if req.Header["Authorization"] == nil && refuseKnown(b, rw, req) {
+	if e := plainEndpoint(b, req); e != nil {
+		servePlain(b, rw, req, e)
 		return
 	}
 	if tooManyHeaders(req.Header) { // before any loop over them
@@ -126,9 +127,32 @@ func serve(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 		serveFirst(b, rw, req)
 		return
 	}
+	if e.kept && req.Header["Cookie"] == nil && req.Header[proofHeader] == nil {
+		learnEndpoint(b, req, e)
+	}
 	id := recallIdentity(e.sidecar, req.Header["Authorization"])
 	if id == nil {
 		protect(b, rw, req, e)
+		return
+	}
+	learn(b, req, e, id)
+	pass(b, rw, req, e, id)
+}
+
+// servePlain is serve for a request of which plainEndpoint has found the endpoint.
+func servePlain(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
+	credentials := req.Header["Authorization"]
+	if credentials == nil {
+		refusePlain(e, rw, req)
+		return
+	}
+	id, known := recall(e.sidecar, credentials)
+	if id == nil {
+		if known || e.proofs {
+			protect(b, rw, req, e)
+			return
+		}
+		admit(b, rw, req, e)
 		return
 	}
 	learn(b, req, e, id)
@@ -255,15 +279,25 @@ func protect(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint)
 		id = reviveIdentity(e.tenant, req, req.Header["Authorization"])
 	}
 	if id == nil {
-		verified, err := authenticate(e.tenant, req)
-		if err != nil {
-			if err == errNoToken {
-				learnRefusal(b, req, e)
-			}
-			refuse(e, rw, req, err)
-			return
+		admit(b, rw, req, e)
+		return
+	}
+	if !e.kept {
+		keepEndpoint(b, req, e)
+	}
+	pass(b, rw, req, e, id)
+	complainOfOwnChallenge(b, rw.Header(), e)
+}
+
+// admit is protect for a token that is not remembered.
+func admit(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
+	id, err := authenticate(e.tenant, req)
+	if err != nil {
+		if err == errNoToken {
+			learnEndpoint(b, req, e)
 		}
-		id = verified
+		refuse(e, rw, req, err)
+		return
 	}
 	if !e.kept {
 		keepEndpoint(b, req, e)

@@ -144,8 +144,14 @@ func dropStranger(at int64) {
 // recallIdentity returns who sends a request if its credentials were verified before, have not
 // expired, and may still be used.
 func recallIdentity(s *sidecarState, credentials []string) *identity {
+	id, _ := recall(s, credentials)
+	return id
+}
+
+// recall is recallIdentity. It also says whether the credentials are remembered at all.
+func recall(s *sidecarState, credentials []string) (*identity, bool) {
 	if len(credentials) != 1 {
-		return nil
+		return nil, false
 	}
 	hash := sha256.Sum256([]byte(credentials[0]))
 	c := s.tokens
@@ -157,13 +163,16 @@ func recallIdentity(s *sidecarState, credentials []string) *identity {
 	}
 	settled := at < c.nextDue && at >= c.dueFrom
 	c.mu.RUnlock()
-	if id == nil || at >= id.expires {
-		return nil
+	if id == nil {
+		return nil, false
+	}
+	if at >= id.expires {
+		return nil, true
 	}
 	if !settled && !s.alive() {
-		return nil
+		return nil, true
 	}
-	return id
+	return id, true
 }
 
 // alive says whether remembered tokens may still be used. It starts the fetches that are due.

@@ -65,6 +65,17 @@ func knows(c *tokenCache, credentials string) bool {
 	return known
 }
 
+// judges returns the key with a kid and the deny document while no fetch of either is due, and
+// otherwise nothing. It is findKey and findDenyList in one.
+func judges(c *tokenCache, kid string, at int64) (*verifyKey, *denyList) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if at >= c.nextDue || at < c.dueFrom {
+		return nil, nil
+	}
+	return c.keys[kid], c.denied
+}
+
 // remember keeps the outcome of a verification, unless the key or the deny document changed
 // meanwhile. It returns the identity that is remembered: requests that bring a new token at the
 // same time all go on with one identity.
