@@ -71,7 +71,7 @@ func (a *assertion) current(t *tenant, req *http.Request) (string, *flight, erro
 
 // launch asks for an assertion; a.mu is held.
 func (a *assertion) launch(t *tenant, req *http.Request) {
-	credentials := req.Header["Authorization"][0]
+	credentials := req.Header["Authorization"]
 	parent := traceparentOf(req)
 	a.inflight = newFlight()
 	text := ""
@@ -104,8 +104,14 @@ func (a *assertion) land(text string, life int64, err error) {
 	a.young = period{from: at, until: at + life - early}
 }
 
-func askForAssertion(t *tenant, credentials, parent string) (string, int64, error) {
-	token, err := bearerToken([]string{credentials})
+func askForAssertion(t *tenant, credentials []string, parent string) (string, int64, error) {
+	token := ""
+	var err error
+	if comesWithProof(credentials) { // which was checked before
+		token = boundToken(credentials)
+	} else {
+		token, err = bearerToken(credentials)
+	}
 	if err == nil && strings.HasPrefix(token, keyPrefix) {
 		token, err = exchangeKey(context.Background(), t, token, "", parent)
 	}

@@ -246,12 +246,14 @@ func challengeFor(id *identity, parameters string) []string {
 }
 
 // proofMemory knows each proof that was let through, for as long as its nonce would let it through
-// again. A sidecarState has one, so a reload of Traefik's configuration does not clear it.
+// again. The sidecarStates of one origin have one, so neither a reload of Traefik's configuration
+// nor a change of labels clears it.
 //
 // What it holds to: a proof whose nonce is not older than oldest and was let through is in young or
 // old. To forget, it makes oldest later. Then clients whose nonces are older are asked to come
-// again with a new one. So nothing that is full, new or set back lets a copied proof pass, and
-// nobody has to log in again.
+// again with a new one. So nothing that is full or new lets a copied proof pass, and nobody has to
+// log in again. Where the clock was set back by minutes it must forget too, or all would be shut
+// out until their time comes again: only then may a copy pass once more.
 //
 // A proof belongs to young or old by the time of its nonce, and nonces are good for less than
 // generationLife: what has left both is refused by its age.
@@ -292,13 +294,28 @@ func newProofMemory(at int64) *proofMemory {
 	return m
 }
 
-// prepareForProofs gives a tenant its memory of proofs, unless another middleware has done so.
+// prepareForProofs gives a state a memory of proofs: that of its origin, if another state has one.
+// A proof is for a URL and a token, and both may come to middlewares with other labels: on another
+// router, or before and after a change.
 func prepareForProofs(s *sidecarState) {
 	sidecarStates.Lock()
 	defer sidecarStates.Unlock()
-	if s.proofs == nil {
-		s.proofs = newProofMemory(now().Unix())
+	if s.proofs != nil {
+		return
 	}
+	for _, other := range sidecarStates.named[s.origin] {
+		if other.proofs != nil {
+			s.proofs = other.proofs
+			return
+		}
+	}
+	for _, other := range sidecarStates.strangers {
+		if other.origin == s.origin && other.proofs != nil {
+			s.proofs = other.proofs
+			return
+		}
+	}
+	s.proofs = newProofMemory(now().Unix())
 }
 
 // useProof lets a proof through, once.
