@@ -1,11 +1,13 @@
 package issuer_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -600,6 +602,56 @@ func TestDPoPOldCopyOfAnUnboundRefreshToken(t *testing.T) {
 		owner.boundTo(owner.token(owner.refreshment(token)))
 		thief.token(thief.refreshment(token)).wants(t, 400, "invalid_grant")
 	})
+}
+
+// While nobody can be asked about a login its refresh token stays as it is. So somebody who tries a
+// copy of it with a key, at the same moment, binds nothing and keeps nobody out.
+func TestDPoPOldCopyWhileTheProviderIsAway(t *testing.T) {
+	for _, guard := range []string{"none", "memory"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			var away atomic.Bool
+			asked, release := make(chan struct{}, 9), make(chan struct{})
+			w := newProving(t, "accept", func(w *world) {
+				w.guarded(guard)
+				guarded, next := w.config, w.idp.Transport
+				w.config = func(c *issuer.Config) {
+					guarded(c)
+					c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path != "/token" || !away.Load() {
+							return next.RoundTrip(r)
+						}
+						asked <- struct{}{}
+						<-release
+						return nil, errors.New("away")
+					})
+				}
+			})
+			owner := w.register(w.wiki.PublicURL, nil)
+			token := owner.boundTo(owner.login()).text("refresh_token")
+			w.clock.Add(time.Hour)
+			thief := owner.by(newProver("ES256", w.clock.Now))
+			thief.prover.nonce = w.nonce(owner)
+			away.Store(true)
+			send := func(a *app) chan reply {
+				done, r := make(chan reply, 1), a.tokenRequest(a.refreshment(token))
+				go func() { done <- w.do(r) }()
+				return done
+			}
+			first := send(thief)
+			<-asked
+			second := send(owner)
+			select {
+			case got := <-second:
+				t.Fatalf("the second did not wait: %d %s", got.Status, got.Body)
+			case <-time.After(100 * time.Millisecond):
+			}
+			close(release)
+			thief.boundTo(<-first)
+			if got := owner.boundTo(<-second); got.text("refresh_token") != token {
+				t.Error("the refresh token is another one")
+			}
+		})
+	}
 }
 
 // A whole token request that is recorded and sent again, proof and all, gets nothing that its

@@ -117,9 +117,12 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 		return tokenResponse{}, err
 	}
 	// The answer may be one that another request got with the same refresh token, when it was not
-	// bound yet: what that request got is for whoever holds its key.
-	if err := c.holds(t, next.Thumbprint); err != nil {
-		return tokenResponse{}, err
+	// bound yet: what that request got is for whoever holds its key. Where nothing has moved it got
+	// nothing, and the refresh token that was presented stays what it is.
+	if next.token != presented {
+		if err := c.holds(t, next.Thumbprint); err != nil {
+			return tokenResponse{}, err
+		}
 	}
 	if due && t.breaks(next.Identity) == nil {
 		if err := t.takenBack(g, next.grant); err != nil {
