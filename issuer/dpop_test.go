@@ -176,7 +176,6 @@ func TestDPoPInTheMetadata(t *testing.T) {
 // the log says the cause.
 func TestDPoPHostileTokenRequests(t *testing.T) {
 	const elsewhere = "https://elsewhere.example/wiki/oauth/token"
-	type change = func(header, claims map[string]any)
 	for _, c := range []struct {
 		name   string
 		label  string

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,7 +40,8 @@ func serve(out io.Writer) error {
 		return err
 	}
 	log := e.logger(out)
-	ballast = newBallast()
+	ballast := newBallast()
+	defer runtime.KeepAlive(ballast)
 	iss, err := newIssuer(e, log)
 	if err != nil {
 		return err
@@ -78,9 +80,6 @@ func serve(out io.Writer) error {
 	defer flushTraces(iss, stopFlush)
 	return server.Shutdown(ctx)
 }
-
-// ballast is kept for as long as the process runs.
-var ballast []byte
 
 // newBallast makes a block that nobody writes into, so that it takes address space and no memory.
 // The garbage collector runs when the heap has doubled: with the block in it that is once in some

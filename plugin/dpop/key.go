@@ -78,6 +78,7 @@ func readEC(jwk map[string]any) (*key, error) {
 	if err != nil || len(y) != 32 {
 		return nil, ErrKey
 	}
+	//lint:ignore SA1019 Yaegi does not know ecdsa.ParseUncompressedPublicKey
 	k := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(point), Y: new(big.Int).SetBytes(y)}
 	// The point must be on the curve. ecdh is asked, because elliptic's own test is deprecated.
 	_, err = ecdh.P256().NewPublicKey(append(append([]byte{4}, point...), y...))
