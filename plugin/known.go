@@ -55,10 +55,6 @@ type knownRequest struct {
 	scopes   string
 	expires  time.Duration // of id
 	life     *lifetime     // of id
-
-	// Content-Length of requests that are passed on as they are: 0, or noLength where labels
-	// ask for more than subject and scopes.
-	length int64
 }
 
 // lifetime is the time in which the verified tokens of a tenant are good without a look at keys and
@@ -79,7 +75,6 @@ const (
 	maxKnown = maxYoung
 	// maxPlain leaves room below maxHeaders for what is never plain.
 	maxPlain = 150
-	noLength = -2 // no request has it
 	// usualLines is the length of the lines of most requests, in bytes.
 	usualLines = 896
 	// maxKnownDate is the year 2242 in Unix seconds. Later dates do not fit a time.Duration.
@@ -141,11 +136,11 @@ func shortWay(b *bouncer) http.Handler {
 					if at >= k.life.from {
 						if req.URL.RawPath == "" { // as in recallEndpoint
 							knownLock.RUnlock()
-							if req.ContentLength != k.length {
-								if more {
-									passMore(b, rw, req, k)
-									return
-								}
+							if more {
+								passMore(b, rw, req, k)
+								return
+							}
+							if req.ContentLength != 0 {
 								passMessage(b, rw, req, k)
 								return
 							}
@@ -211,9 +206,6 @@ func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 	}
 	k := &knownRequest{endpoint: e, id: id, subject: id.subject, scopes: id.scopes, life: id.life}
 	k.expires = time.Duration(id.expires) * time.Second
-	if asksForMore(b) {
-		k.length = noLength
-	}
 	var lines bytes.Buffer
 	knownLock.Lock()
 	defer knownLock.Unlock()

@@ -258,6 +258,30 @@ func TestKnownRequestsFetchWhatIsDue(t *testing.T) {
 	}
 }
 
+// net/http gives no request a length below -1. Whatever does, the rules still judge the message.
+func TestKnownRequestsOfOddLengthsAreJudged(t *testing.T) {
+	for name, labels := range map[string]func(*Config){
+		"identity headers": func(c *Config) { c.IdentityHeaders = "email" },
+		"rules":            func(c *Config) { c.ToolScopes = "delete_page=wiki:write" },
+	} {
+		start(t)
+		short := newTwin(t, labels)
+		long := newTwin(t, labels)
+		good := "Bearer " + goodToken("k1", map[string]any{"email": "e@example.com"})
+		for _, length := range []int64{0, 0, 0, -1, -2, -3, -1 << 63} {
+			h := http.Header{"Content-Type": {"application/json"}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {good}}
+			req := &http.Request{Method: "POST", URL: &url.URL{Path: "/wiki/mcp"}, Header: h, ProtoMajor: 1, ContentLength: length}
+			body := toolCall("delete_page")
+			if got, want := short.ask(req, body, false), long.ask(req, body, true); got != want {
+				t.Errorf("%s: length %d: %s, want %s", name, length, got, want)
+			}
+		}
+		if short.b.known.size != 1 {
+			t.Errorf("%s: %d requests are known", name, short.b.known.size)
+		}
+	}
+}
+
 // The MCP server may change the headers that it is given.
 func TestKnownRequestsShareNoHeader(t *testing.T) {
 	start(t)
