@@ -174,8 +174,15 @@ func (k *keyedMAC) of(message string) (sum [sha256.Size]byte) {
 	k.message = append(k.message[:0], message...)
 	k.mac.Write(k.message)
 	k.mac.Sum(sum[:0])
+	if cap(k.message) > keptMessage {
+		k.message = nil
+	}
 	return sum
 }
+
+// keptMessage is the longest message whose room is kept for the next one, in bytes. Strangers
+// register clients whose ids are twenty times as long, and each tenant has a keyedMAC.
+const keptMessage = 512
 
 func (r *Ring) tenantMAC(m master, label string, tenant TenantID, message string) [sha256.Size]byte {
 	return r.macs.get(macName{m.id, label, tenant}, func() *keyedMAC {

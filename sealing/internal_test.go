@@ -3,6 +3,7 @@ package sealing
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -59,6 +60,25 @@ func TestCacheIsNotGrownByForgedValues(t *testing.T) {
 		r.Pseudonym(tenant, "alice")
 		if len(r.aeads.m) > cacheLimit || len(r.signers.m) > cacheLimit || len(r.macs.m) > cacheLimit {
 			t.Fatalf("%d, %d and %d keys are cached, the limit is %d", len(r.aeads.m), len(r.signers.m), len(r.macs.m), cacheLimit)
+		}
+	}
+}
+
+// A long client_id leaves no memory behind at its tenant.
+func TestKeyedMACKeepsNoLongMessage(t *testing.T) {
+	r, err := ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{10, 3000, 10} {
+		subject := strings.Repeat("a", size)
+		if r.Pseudonym(TenantID{1}, subject) == r.Pseudonym(TenantID{1}, subject+"a") {
+			t.Fatalf("two subjects of %d characters have one name", size)
+		}
+		for _, mac := range r.macs.m {
+			if cap(mac.message) > 512 {
+				t.Errorf("%d bytes are kept after a message of %d", cap(mac.message), size)
+			}
 		}
 	}
 }
