@@ -1,5 +1,5 @@
 // Package lazyregexp has patterns that are compiled at their first use. A process of AWS Lambda
-// would else wait at each start for the patterns of all the operator's tools.
+// would otherwise wait at each start for the patterns of all the operator's tools.
 //
 // It promises what package regexp does, except that a pattern that is none shows at its first use.
 package lazyregexp

@@ -34,8 +34,9 @@ const (
 //	base64url( Unix seconds 8 ‖ HMAC-SHA-256( key, Unix seconds 8 )[:16] )
 //
 // Whoever has the hop key has the same nonces: the plugin, and each replica of the sidecar. A
-// client remembers one nonce for an origin (§8.2), and token endpoint and MCP server have one
-// origin. A nonce is no secret: whoever has one can do nothing with it but make a proof.
+// client keeps one nonce for each server (§8, §9). Clients tell servers by their origin, and token
+// endpoint and MCP server have one origin. A nonce is no secret: whoever has one can do nothing
+// with it but make a proof.
 type Nonces struct {
 	keys [][]byte
 }

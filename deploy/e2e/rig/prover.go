@@ -10,7 +10,7 @@ import (
 )
 
 // Prover is a client's key, to which its tokens are bound (RFC 9449), and what the client remembers
-// of the server: one nonce for the origin, as §8.2 says.
+// of the server: one nonce for the origin, and always the newest (§8.2).
 type Prover struct {
 	key *dpoptest.Key
 
