@@ -258,6 +258,26 @@ func TestKnownRequestsFetchWhatIsDue(t *testing.T) {
 	}
 }
 
+// A request is known no longer than its token is good, to the second, also where nothing else is
+// due.
+func TestKnownRequestsEndWithTheirTokens(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	good := bearer(goodToken("k1", map[string]any{"exp": clock.Load() + 100}))
+	for i := 0; i < 3; i++ {
+		ask(w.h, "GET", wikiURL+"/mcp", good...)
+	}
+	clock.Add(100 + expirySkew - 1)
+	askSidecars(t)
+	if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 200 || w.b.known.size != 1 {
+		t.Fatalf("a second before: status %d, %d are known", rec.Code, w.b.known.size)
+	}
+	clock.Add(1)
+	if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 401 {
+		t.Errorf("status %d", rec.Code)
+	}
+}
+
 // net/http gives no request a length below -1. Whatever does, the rules still judge the message.
 func TestKnownRequestsOfOddLengthsAreJudged(t *testing.T) {
 	for name, labels := range map[string]func(*Config){
