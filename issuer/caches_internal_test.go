@@ -2,6 +2,9 @@ package issuer
 
 import (
 	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +50,34 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Hosts that strangers invent are tenants where publicURL is not set. What stays of them when their
+// hop headers are gone must not be what a small container dies of.
+func TestInventedHostsLeaveLittleBehind(t *testing.T) {
+	iss := &Issuer{Config: Config{Log: slog.New(slog.DiscardHandler), Now: time.Now}}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	logo := strings.Repeat("A", 2900)
+	for i := range 20_000 {
+		invented, err := parseTenant(fmt.Appendf(nil, `{"v":1,"publicURL":"https://host-%d.example/wiki","resource":"wiki","providerIssuer":"https://idp.example","clientID":"wiki","logo":"data:image/png;base64,%s"}`, i, logo))
+		if err != nil {
+			t.Fatal(err)
+		}
+		iss.announceChange(invented)
+		for _, document := range []string{"metadata", "resource", "keys"} {
+			invented.prepared.get(preparedName{what: document}, func() []byte { return make([]byte, 1000) })
+		}
+	}
+	if left := int64(heap() - before); left > 24<<20 {
+		t.Errorf("20,000 invented hosts have left %d MB behind", left>>20)
+	}
+	runtime.KeepAlive(iss)
 }
 
 // The hop headers of a thousand tenants are all remembered for as long as the plugin sends them,

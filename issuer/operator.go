@@ -156,6 +156,7 @@ func (s *Issuer) announceSecret(t *tenant) {
 // announceChange says what differs from a moment ago. Each change is said once a day: tenants that
 // alternate, as two middlewares of one public URL do, must not fill the log.
 func (s *Issuer) announceChange(t *tenant) {
+	t = t.withoutTexts()
 	if old := s.met.replace("resource "+t.Resource, t); old != nil && old.PublicURL != t.PublicURL &&
 		s.announced.First("resource", t.Resource, old.PublicURL, t.PublicURL) {
 		s.record(audit.ResourceMoved, about{tenant: t}, "before", old.PublicURL)
@@ -222,9 +223,10 @@ func (s *Issuer) announceKey() {
 	}
 }
 
-// tenantsMet is how many tenants, under either key, can change and be told. Strangers who invent
-// hosts can fill it where publicURL is not set.
-const tenantsMet = 16_384
+// tenantsMet is how many tenants, under either key, can change and be told: 2,000 that are all in
+// use. Strangers who invent hosts can fill it where publicURL is not set, and it is never emptied.
+// So it is small, and what was prepared for a tenant does not stay in it.
+const tenantsMet = 4_096
 
 // lastTenants holds the last tenant under each key. It forgets one when it is full.
 type lastTenants struct {

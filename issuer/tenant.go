@@ -254,6 +254,13 @@ func (t *tenant) tracedAs(id string) *tenant {
 	return &traced
 }
 
+// withoutTexts returns the tenant without what is made for its answers: to be compared only.
+func (t *tenant) withoutTexts() *tenant {
+	bare := *t
+	bare.prepared, bare.nonces = nil, nil
+	return &bare
+}
+
 // resourceURL maps the path below the public URL to the resource identifier, as the user would type
 // it.
 func (t *tenant) resourceURL(path string) string { return t.PublicURL + path }
