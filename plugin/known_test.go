@@ -302,6 +302,25 @@ func TestKnownRequestsOfOddLengthsAreJudged(t *testing.T) {
 	}
 }
 
+// A known token ends at its second, also while nothing has to be asked of the sidecar.
+func TestKnownRequestEndsWithItsToken(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	good := bearer(goodToken("k1", map[string]any{"exp": clock.Load() + 5 - expirySkew}))
+	for i := 0; i < 3; i++ {
+		ask(w.h, "GET", wikiURL+"/mcp", good...)
+	}
+	for _, step := range []struct {
+		seconds int64
+		want    int
+	}{{4, 200}, {1, 401}} {
+		clock.Add(step.seconds)
+		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != step.want || w.b.known.size != 1 {
+			t.Errorf("at %d: status %d, want %d; %d are known", clock.Load(), rec.Code, step.want, w.b.known.size)
+		}
+	}
+}
+
 // The MCP server may change the headers that it is given.
 func TestKnownRequestsShareNoHeader(t *testing.T) {
 	start(t)
