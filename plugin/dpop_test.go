@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -195,6 +196,10 @@ func TestHostileRequestsWithProofsAreRefused(t *testing.T) {
 			long := bound(k, map[string]any{"name": strings.Repeat("a", maxToken)})
 			return proven(long, proofFor(k, long))
 		}, "invalid_token", errMalformed, "malformed"},
+		{"a good token that is longer than any", "", func(k *dpoptest.Key, token string) []string {
+			long := bound(k, map[string]any{"x": strings.Repeat("x", maxToken)})
+			return proven(long, proofFor(k, long))
+		}, "invalid_token", errMalformed, "malformed"},
 		{"a bound token as a bearer token", "", func(k *dpoptest.Key, token string) []string { return bearer(token) }, "invalid_token", errBound, "bound"},
 		{"a bound token as a bearer token, with its proof", "", func(k *dpoptest.Key, token string) []string { return append(bearer(token), "Dpop", proofFor(k, token)) }, "invalid_token", errBound, "bound"},
 		{"a bound token as a bearer token", "require", func(k *dpoptest.Key, token string) []string { return bearer(token) }, "invalid_token", errBound, "bound"},
@@ -308,6 +313,21 @@ func TestProofIsLetThroughOnceAlsoAfterAReload(t *testing.T) {
 	}
 	if rec := ask(h, "POST", mcpURL, proven(theirs, other.Sign(other.Header(), claims))...); rec.Code != 200 {
 		t.Errorf("the jti of another client is taken for this one's: %q", challenges(rec))
+	}
+}
+
+// Two servers share nothing: a memory knows the nonces of one, and is filled by the clients of one.
+func TestServersOfOneHostHaveMemoriesOfTheirOwn(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.DPoP = "accept" // and no publicURL: they are known only by requests
+	s, _ := parseConfig(config)
+	one, _ := newTenant(s, wikiURL, "test")
+	same, _ := newTenant(s, wikiURL, "test")
+	other, _ := newTenant(s, "https://docs.localhost/wiki", "test")
+	if one.sidecar.proofs != same.sidecar.proofs || one.sidecar.proofs == other.sidecar.proofs {
+		t.Error("the memory of another server")
 	}
 }
 
@@ -430,6 +450,39 @@ func TestFullMemoryOfProofsAsksForNewNonces(t *testing.T) {
 	}
 	if behind.count() != let {
 		t.Error("the MCP server was reached")
+	}
+}
+
+// Somebody who fills the memory again and again within a second must not move the nonces of all
+// others to where no machine takes them.
+func TestMemoryOfProofsThatIsFilledAgainAndAgainAsksForNoNonceOfTheFuture(t *testing.T) {
+	m := newProofMemory(1800000000)
+	m.most = 1
+	at := int64(1800000040)
+	passed := 0
+	for i := 0; i < 1000; i++ {
+		nonce := newestNonce(m, at)
+		if nonce < at || nonce > at+dpop.NonceAhead {
+			t.Fatalf("round %d: clients are given a nonce of %d seconds ahead", i, nonce-at)
+		}
+		if useProof(m, &dpop.Proof{Thumbprint: strings.Repeat("t", 43), ID: strconv.Itoa(i), NonceTime: nonce}, at) == nil {
+			passed++
+		}
+	}
+	if passed < dpop.Apart || passed > dpop.NonceAhead+1 {
+		t.Errorf("%d passed", passed)
+	}
+	at++ // and a second later others come in
+	if err := useProof(m, &dpop.Proof{Thumbprint: strings.Repeat("o", 43), ID: "one", NonceTime: newestNonce(m, at)}, at); err != nil {
+		err = useProof(m, &dpop.Proof{Thumbprint: strings.Repeat("o", 43), ID: "two", NonceTime: newestNonce(m, at)}, at)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	// What a machine made whose clock is ahead is nothing that clients are given.
+	m.oldest = at + dpop.NonceAhead + 1
+	if nonce := newestNonce(m, at); nonce != at {
+		t.Errorf("%d seconds ahead", nonce-at)
 	}
 }
 
@@ -599,6 +652,7 @@ func TestProofIsForTheAddressOfTheRequest(t *testing.T) {
 		{wikiURL + "/a/b", wikiURL + "/a%2Fb", 400}, // no such path is served
 		{wikiURL + "/gr%c3%bcn", wikiURL + "/gr%C3%BCn", 200},
 		{wikiURL + "/gr%25C3%25BCn", wikiURL + "/gr%C3%BCn", 401},
+		{wikiURL + "/gr%C3%BCn", wikiURL + "/gr%25C3%25BCn", 400},
 		{wikiURL + "/mcp/", mcpURL, 401},
 	} {
 		for i := 0; i < 2; i++ { // the second time at a known address
@@ -751,6 +805,45 @@ func TestProofDoesNotReachTheServerOfADocument(t *testing.T) {
 	rec := ask(h, "GET", wikiURL+"/.well-known/agent-card.json", proven("token", "proof")...)
 	if rec.Code != 200 || behind.count() != 1 || behind.last["Dpop"] != nil || behind.last["Authorization"] != nil {
 		t.Errorf("%d, the server gets %v", rec.Code, behind.last)
+	}
+}
+
+// A hop key that changes changes the nonces, without a reload.
+func TestNoncesChangeWithTheHopKey(t *testing.T) {
+	start(t)
+	h, _, _ := startProving(t, "accept")
+	k := dpoptest.NewKey("ES256")
+	token := bound(k, nil)
+	ask(h, "POST", mcpURL, proven(token, proofFor(k, token))...)
+	// t.Setenv sets another environment than Yaegi's
+	os.Setenv(hopVariable, strings.Replace(testHopKey, "B", "C", 1))
+	defer os.Setenv(hopVariable, testHopKey)
+	clock.Add(hopReuse)
+	rec := ask(h, "POST", mcpURL, proven(token, proofFor(k, token))...)
+	if rec.Code != 401 || !strings.Contains(strings.Join(challenges(rec), ""), dpop.ErrNonce.Error()) {
+		t.Fatalf("a nonce of the key before: %d %q", rec.Code, challenges(rec))
+	}
+	at := clock.Load()
+	rec = ask(h, "POST", mcpURL, proven(token, k.Proof("POST", mcpURL, token, rec.Header().Get("DPoP-Nonce"), at))...)
+	if rec.Code != 200 {
+		t.Errorf("with the nonce of the answer: %d %q", rec.Code, challenges(rec))
+	}
+}
+
+// A server that has a challenge of its own is named in the log, whatever the scheme of the request.
+func TestOwnChallengeToABoundTokenIsNamed(t *testing.T) {
+	log := start(t)
+	_, _, config := startProving(t, "require")
+	var next http.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		rw.Header().Set("WWW-Authenticate", `Bearer realm="own"`)
+		rw.WriteHeader(http.StatusUnauthorized)
+	})
+	h, _ := New(context.Background(), next, config, "wiki@docker")
+	k := dpoptest.NewKey("ES256")
+	token := bound(k, nil)
+	rec := ask(h, "POST", mcpURL, proven(token, proofFor(k, token))...)
+	if rec.Code != 401 || !strings.Contains(log.String(), `a challenge of its own (WWW-Authenticate: Bearer realm="own")`) {
+		t.Errorf("%d, the log says %s", rec.Code, log)
 	}
 }
 

@@ -105,6 +105,16 @@ func TestHostileProofsAreRefused(t *testing.T) {
 	broken["x"] = broken["x"].(string)[:9] + "\n" + broken["x"].(string)[9:]
 	brokenOKP := ed.JWK()
 	brokenOKP["x"] = brokenOKP["x"].(string)[:9] + "\r" + brokenOKP["x"].(string)[9:]
+	otherType := k.JWK()
+	otherType["kty"] = "OKP"
+	edOtherType := ed.JWK()
+	edOtherType["kty"] = "EC"
+	edOtherCurve := ed.JWK()
+	edOtherCurve["crv"] = "X25519"
+	otherEnd := []byte(nonce(at)) // its last 6 bits are the end of the MAC
+	if otherEnd[31]++; !bytes.ContainsAny(otherEnd[31:], "BCDEFGHIJKLMNOPQRSTUVWXYZbcdefghijklmnopqrstuvwxyz123456789") {
+		otherEnd[31] = 'B'
+	}
 	otherCurve := k.JWK()
 	otherCurve["crv"] = "P-384"
 	good := proofOf(k, "", "", "x")
@@ -153,7 +163,11 @@ func TestHostileProofsAreRefused(t *testing.T) {
 		"with a text for a key":            {proofOf(k, "header", "jwk", "key"), dpop.ErrKey},
 		"with its private key":             {proofOf(k, "header", "jwk", private), dpop.ErrPrivateKey},
 		"with a point off the curve":       {proofOf(k, "header", "jwk", offCurve), dpop.ErrKey},
+		"with a nonce that ends otherwise": {proofOf(k, "claims", "nonce", string(otherEnd)), dpop.ErrNonce},
 		"with a key of another curve":      {proofOf(k, "header", "jwk", otherCurve), dpop.ErrKey},
+		"with a key of another type":       {proofOf(k, "header", "jwk", otherType), dpop.ErrKey},
+		"with an OKP key of another curve": {proofOf(ed, "header", "jwk", edOtherCurve), dpop.ErrKey},
+		"with an OKP key of another type":  {proofOf(ed, "header", "jwk", edOtherType), dpop.ErrKey},
 		"with a key in another spelling":   {proofOf(ed, "header", "jwk", sloppy), dpop.ErrKey},
 		"with a key that holds a break":    {proofOf(k, "header", "jwk", broken), dpop.ErrKey},
 		"with an OKP key and a break":      {proofOf(ed, "header", "jwk", brokenOKP), dpop.ErrKey},
@@ -293,7 +307,7 @@ func TestURLsAreComparedByTheirMeaning(t *testing.T) {
 
 func TestThumbprintsHaveOneForm(t *testing.T) {
 	good := dpoptest.NewKey("ES256").Thumbprint()
-	for _, bad := range []string{"", good[:42], good + "A", good + "=", good[:42] + "\n", strings.Repeat("!", 43), good[:42] + "B"} {
+	for _, bad := range []string{"", good[:42], good + "A", good + "=", good[:42] + "\n", good + "\n", strings.Repeat("!", 43), good[:42] + "B"} {
 		if dpop.IsThumbprint(bad) {
 			t.Errorf("%q is taken", bad)
 		}
