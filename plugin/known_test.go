@@ -211,6 +211,10 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 		t.Error("a stranger has taught a name")
 	}
 	ask(w.h, "GET", wikiURL+"/mcp", good...)
+	ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mcp-Sub", "mallory", "X_mcp_sub", "mallory"}, good...)...)
+	if w.b.known.plain["X-Mcp-Sub"] || w.b.known.plain["X_mcp_sub"] {
+		t.Error("a name that only the bouncer may set was learned")
+	}
 	for i := 0; i < 2*maxPlain; i++ {
 		ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mine-" + strconv.Itoa(i), "1"}, good...)...)
 	}
@@ -222,10 +226,6 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 	}
 	if n := w.b.known.endpointsNow; n == 0 || n > maxPassing+1 {
 		t.Errorf("%d endpoints", n)
-	}
-	ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mcp-Sub", "mallory", "X_mcp_sub", "mallory"}, good...)...)
-	if w.b.known.plain["X-Mcp-Sub"] || w.b.known.plain["X_mcp_sub"] {
-		t.Error("a name that only the bouncer may set was learned")
 	}
 	k := &knownRequest{}
 	for i := 0; i < maxKnown+5; i++ {
@@ -275,6 +275,33 @@ func TestKnownRequestsEndWithTheirTokens(t *testing.T) {
 	clock.Add(1)
 	if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 401 {
 		t.Errorf("status %d", rec.Code)
+	}
+}
+
+// A request is known no longer when its client is denied, or when the key of its token is gone.
+func TestKnownRequestsEndWithWhatTheyRestOn(t *testing.T) {
+	for name, change := range map[string]func(f *fakeSidecar){
+		"a denied client": func(f *fakeSidecar) {
+			f.setDeny(strings.Replace(noDeny, `"serial":0,"notBefore":0,"clients":[]`, `"serial":1,"notBefore":0,"clients":["`+fingerprint("client-1")+`"]`, 1))
+		},
+		"a key that is gone": func(f *fakeSidecar) { f.serveKeys(jwksOf("k2")) },
+	} {
+		start(t)
+		w := newTwin(t, func(c *Config) {})
+		good := bearer(goodToken("k1", map[string]any{"exp": clock.Load() + 90000}))
+		for i := 0; i < 3; i++ {
+			ask(w.h, "GET", wikiURL+"/mcp", good...)
+		}
+		change(w.sidecar)
+		clock.Add(3500)
+		askSidecars(t)
+		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 401 || w.b.known.size != 1 {
+			t.Errorf("%s: status %d, %d are known", name, rec.Code, w.b.known.size)
+		}
+		clock.Add(-3499) // to when the request was known
+		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 401 {
+			t.Errorf("%s, and the clock is set back: status %d", name, rec.Code)
+		}
 	}
 }
 
