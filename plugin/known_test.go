@@ -221,7 +221,7 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 	if n := len(w.b.known.plain); n != maxPlain {
 		t.Errorf("%d names, want %d", n, maxPlain)
 	}
-	for i := 0; i < maxEndpoints+5; i++ {
+	for i := 0; i < maxEndpoints/2; i++ {
 		ask(w.h, "GET", wikiURL+"/"+strconv.Itoa(i))
 	}
 	if n := w.b.known.endpointsNow; n == 0 || n > maxPassing+1 {
@@ -302,6 +302,38 @@ func TestKnownRequestsEndWithWhatTheyRestOn(t *testing.T) {
 		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 401 {
 			t.Errorf("%s, and the clock is set back: status %d", name, rec.Code)
 		}
+	}
+}
+
+// A message of a known request is held as others are: whole, and without trailers.
+func TestKnownRequestsAreHeldWhole(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	good := "Bearer " + goodToken("k1", nil)
+	for i := 0; i < 3; i++ {
+		ask(w.h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
+	}
+	passed := 0
+	w.b.next = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		passed++
+		if req.Trailer != nil {
+			t.Errorf("trailers %v", req.Trailer)
+		}
+	})
+	h := shortWay(w.b)
+	for _, body := range []string{"{}", "{", "{}{}", ""} {
+		req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader(body))
+		req.Header = http.Header{"X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {good}}
+		req.ContentLength = 2
+		req.Trailer = http.Header{"X-Mcp-Sub": nil}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if whole := body == "{}"; whole && rec.Code != 200 || !whole && rec.Code != 503 {
+			t.Errorf("%q of 2 bytes: status %d", body, rec.Code)
+		}
+	}
+	if passed != 1 || w.b.known.size != 1 {
+		t.Errorf("%d messages have passed, %d requests are known", passed, w.b.known.size)
 	}
 }
 
