@@ -108,8 +108,11 @@ func (c *collector) spans() []collected {
 }
 
 // named lists the sidecar's spans of one name.
-func (c *collector) named(name string) (all []collected) {
-	for _, s := range c.spans() {
+func (c *collector) named(name string) []collected { return named(c.spans(), name) }
+
+// named returns the sidecar's spans of this name among those that had come at one time.
+func named(spans []collected, name string) (all []collected) {
+	for _, s := range spans {
 		if s.service == "mcpbouncer" && s.name == name {
 			all = append(all, s)
 		}

@@ -191,7 +191,7 @@ func TestTraceGoesFromTraefikThroughTheSidecarToTheProvider(t *testing.T) {
 			byID[s.id] = s
 		}
 		for _, name := range want {
-			if c.named(name) == nil {
+			if named(spans, name) == nil {
 				return fmt.Errorf("there is no %s", name)
 			}
 		}
@@ -200,7 +200,7 @@ func TestTraceGoesFromTraefikThroughTheSidecarToTheProvider(t *testing.T) {
 				return fmt.Errorf("the parent of %s has not come", s.name)
 			}
 		}
-		if len(c.named("GET unknown")) < 2 {
+		if len(named(spans, "GET unknown")) < 2 {
 			return errors.New("there is one GET unknown")
 		}
 		return nil
@@ -238,12 +238,12 @@ func TestTraceGoesFromTraefikThroughTheSidecarToTheProvider(t *testing.T) {
 			t.Errorf("%s: status %s, %v", s.name, s.status, s.facts)
 		}
 	}
-	if discoveries := c.named("provider discovery"); discoveries[0].status != "Error" || discoveries[len(discoveries)-1].status != "Unset" {
+	if discoveries := named(spans, "provider discovery"); discoveries[0].status != "Error" || discoveries[len(discoveries)-1].status != "Unset" {
 		t.Errorf("the discoveries: %+v", discoveries)
 	}
 	// What the plugin asked for a call belongs to the trace of the call.
 	for _, name := range []string{"GET /oauth/jwks.json", "GET /hop/deny", "POST /hop/token", "POST /hop/assertion"} {
-		if !slices.ContainsFunc(c.named(name), func(s collected) bool { return byID[s.parent].facts["url.path"] == "/wiki/mcp" }) {
+		if !slices.ContainsFunc(named(spans, name), func(s collected) bool { return byID[s.parent].facts["url.path"] == "/wiki/mcp" }) {
 			t.Errorf("no %s belongs to a call", name)
 		}
 	}
@@ -252,7 +252,7 @@ func TestTraceGoesFromTraefikThroughTheSidecarToTheProvider(t *testing.T) {
 	if len(parent) != 55 || byID[parent[36:52]].service != "traefik" || byID[parent[36:52]].kind != "Client" {
 		t.Errorf("the MCP server got traceparent %q", parent)
 	}
-	for _, s := range c.named("GET unknown") {
+	for _, s := range named(spans, "GET unknown") {
 		if s.trace == clients[3:35] && (s.state != "congo=t61rcWkgMzE" || byID[s.parent].parent != clients[36:52]) || s.trace != clients[3:35] && s.state != "" {
 			t.Errorf("%+v", s)
 		}

@@ -38,15 +38,16 @@ type Lambda struct {
 	env    []string
 	verify func(*http.Request, []byte) error // AuthType AWS_IAM; nil: AuthType NONE
 
-	mu     sync.Mutex
-	launch string // the program of cmd/launcher; empty: none
-	shape  Shape
-	twice  func(*http.Request) bool
-	settle bool
-	all    []*Environment
-	warm   []*Environment // frozen, longest unused first
-	last   *Environment
-	served int
+	mu         sync.Mutex
+	launch     string // the program of cmd/launcher; empty: none
+	shape      Shape
+	twice      func(*http.Request) bool
+	settle     bool
+	all        []*Environment
+	warm       []*Environment // frozen, longest unused first
+	generation int            // of environments that may get another event: see retire
+	last       *Environment
+	served     int
 }
 
 // maxWarm is how many frozen environments are kept. Lambda ends them when it likes.
@@ -150,7 +151,7 @@ func (l *Lambda) Deliver(shape Shape) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shape = shape
-	l.warm = nil // their BOUNCER_LAMBDA_INVOKE_MODE may be another
+	l.retire() // their BOUNCER_LAMBDA_INVOKE_MODE may be another
 }
 
 // Twice chooses requests that are delivered to two environments, one after the other. The first
@@ -166,7 +167,15 @@ func (l *Lambda) Twice(choose func(*http.Request) bool) {
 func (l *Lambda) Settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settle, l.warm = true, nil
+	l.settle = true
+	l.retire()
+}
+
+// retire gives no event to the environments of today, nor to those of them that are busy just now.
+// It needs l locked.
+func (l *Lambda) retire() {
+	l.warm = nil
+	l.generation++
 }
 
 // Requests counts what was served.
@@ -243,6 +252,10 @@ func (l *Lambda) take() *Environment {
 func (l *Lambda) giveBack(e *Environment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e.generation != l.generation {
+		e.End()
+		return
+	}
 	l.warm = append(l.warm, e)
 	if len(l.warm) > maxWarm {
 		l.warm[0].End()
@@ -259,7 +272,7 @@ func (l *Lambda) Cold() *Environment {
 
 // start needs l locked.
 func (l *Lambda) start() *Environment {
-	e := &Environment{t: l.t, idle: make(chan time.Time, 1), events: make(chan []byte), answers: make(chan Invocation, 1)}
+	e := &Environment{t: l.t, generation: l.generation, idle: make(chan time.Time, 1), events: make(chan []byte), answers: make(chan Invocation, 1)}
 	api := httptest.NewServer(e)
 	l.t.Cleanup(func() { api.CloseClientConnections(); api.Close() })
 	command := []string{filepath.Join(l.dir, "bootstrap")}
@@ -297,12 +310,13 @@ type Invocation struct {
 type Environment struct {
 	Init time.Duration // from exec to its first call for work
 
-	t        T
-	proc     *Process
-	launched Usage          // what its process had used before the exec
-	idle     chan time.Time // it has asked for work
-	events   chan []byte
-	answers  chan Invocation
+	t          T
+	generation int
+	proc       *Process
+	launched   Usage          // what its process had used before the exec
+	idle       chan time.Time // it has asked for work
+	events     chan []byte
+	answers    chan Invocation
 }
 
 // Invoke thaws the environment, gives it an event, waits for the answer and freezes it again.
