@@ -14,7 +14,7 @@ const (
 	sidecarChecked  = 110.0 // what asking the provider adds to a refresh
 	sidecarLogin    = 1158.0
 	sidecarRegister = 57.0
-	sidecarPoll     = 45.0 // keys or deny document, which have not changed
+	sidecarPoll     = 30.0 // keys or deny document, which have not changed; 22 to 45 by the run
 )
 
 // Bytes.

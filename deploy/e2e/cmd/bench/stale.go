@@ -40,14 +40,15 @@ func stale(r results, allocations map[string]float64, programMB float64, traefik
 	return why
 }
 
-// count runs the benchmarks of this tree that are named as rows are, for a moment each.
+// count runs the benchmarks of this tree that are named as rows are, for a moment each, and often
+// enough that what the first runs prepare for the others does not count.
 func count(t rig.T, named []string) map[string]float64 {
 	here := &side{root: rig.Root(), dir: t.TempDir()}
 	counted := map[string]float64{}
 	for _, one := range named {
 		name, benchmark, _ := strings.Cut(strings.TrimPrefix(one, "code/"), " ")
 		here.testProgram(t, name)
-		found, err := here.runBenchmark(name, "^Benchmark"+benchmark+"$", "300x")
+		found, err := here.runBenchmark(name, "^Benchmark"+benchmark+"$", "3000x")
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: %d rows, %v", one, len(found), err)
 		}
