@@ -30,7 +30,11 @@ func TestOutgoingAsksASecondTime(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	// Without the panic it would answer when the client hangs up, and sometimes be heard.
+	silent := func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	}
 	// Over HTTP/2 this ends the stream and not the connection.
 	resets := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	for _, c := range []struct {
