@@ -60,6 +60,10 @@ type identity struct {
 // errKeysUnavailable.
 func authenticate(t *tenant, req *http.Request) (*identity, error) {
 	credentials := req.Header["Authorization"]
+	// Where proofs are taken, protect goes another way.
+	if comesWithProof(credentials) {
+		return refuseScheme(t, req, credentials)
+	}
 	text, err := bearerToken(credentials)
 	if err != nil {
 		return nil, err
@@ -105,7 +109,7 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	if err := checkSignature(token, key); err != nil {
 		return nil, err
 	}
-	if t.dpop != proofsOff || token.claims.Confirmation != nil {
+	if t.dpop != proofsOff || token.claims.Confirmation != nil || way == proofKnown {
 		if err := bind(t, token, way); err != nil {
 			return nil, err
 		}
@@ -148,9 +152,6 @@ func bearerToken(values []string) (string, error) {
 	value := values[0]
 	if !strings.HasPrefix(value, "Bearer ") {
 		scheme, rest, _ := strings.Cut(value, " ")
-		if strings.EqualFold(scheme, "DPoP") { // where proofs are taken, protect goes another way
-			return "", errProofsAreOff
-		}
 		if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: schemes ignore case
 			return "", errNoToken
 		}

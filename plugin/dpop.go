@@ -148,7 +148,7 @@ const (
 )
 
 // bind compares how a token came with what it is bound to (RFC 9449 §6.1, §7.1). It is not called
-// for a token without cnf where no proofs are taken.
+// for a bearer token without cnf where no proofs are taken.
 func bind(t *tenant, token *accessToken, way int) error {
 	thumbprint := ""
 	if token.claims.Confirmation != nil {
@@ -170,6 +170,16 @@ func bind(t *tenant, token *accessToken, way int) error {
 	}
 	token.identity.thumbprint = thumbprint
 	return nil
+}
+
+// refuseScheme says why a token with the scheme DPoP is refused where no proofs are taken. The
+// token is verified first: nobody without one may make the log say that the label was taken back.
+func refuseScheme(t *tenant, req *http.Request, credentials []string) (*identity, error) {
+	token := boundToken(credentials)
+	if len(token) > maxToken {
+		return nil, errMalformed
+	}
+	return verifyToken(t, req, boundName(token)[0], token, proofKnown)
 }
 
 // complainOfProofs tells the operator what a token that is bound does at a server that takes no

@@ -902,3 +902,19 @@ func TestProofPassesOnceAmongManyAtATime(t *testing.T) {
 
 // startRace is a function of its own: Yaegi has one loop variable for all rounds.
 func startRace(f func()) { go f() }
+
+// Where no proofs are taken, only whoever has a token that is bound makes the log speak of the
+// label: a stranger's header looks the same.
+func TestSchemeOfProofsIsJudgedByItsToken(t *testing.T) {
+	log := start(t)
+	h, _, _ := startProving(t, "off")
+	for token, want := range map[string]error{"garbage": errMalformed, "": errMalformed, goodToken("k1", nil): errUnbound} {
+		rec := ask(h, "POST", wikiURL+"/mcp", "Authorization", "DPoP "+token)
+		if got := strings.Join(challenges(rec), ""); rec.Code != 401 || !strings.Contains(got, want.Error()) {
+			t.Errorf("%q: status %d, challenge %q, want %q", token, rec.Code, got, want)
+		}
+	}
+	if strings.Contains(log.String(), "the label dpop is off") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
