@@ -5,7 +5,6 @@ package plugin
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 )
@@ -61,7 +60,7 @@ func (s *backendSecret) header(at int64) (string, error) {
 	}
 	s.readAt = at
 	s.value = ""
-	text := os.Getenv(s.variable)
+	text := variable(s.variable)
 	var err error
 	if s.file != "" {
 		text, err = readStart(s.file)

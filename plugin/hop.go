@@ -131,7 +131,7 @@ func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 // the place and the remedy.
 func readHopKey(file string) ([]byte, error) {
 	if file == "" {
-		key, ok := parseHopKey(os.Getenv(hopVariable))
+		key, ok := parseHopKey(variable(hopVariable))
 		if !ok {
 			return nil, fmt.Errorf("the variable %s of Traefik holds no hop key (32 bytes in base64): set it to what `mcpbouncer keygen` prints, or set the label hopKeyFile", hopVariable)
 		}
@@ -153,6 +153,10 @@ func readHopKey(file string) ([]byte, error) {
 	}
 	return key, nil
 }
+
+// variable reads one of Traefik's variables, and nothing else does: one that is set to nothing or
+// to blanks counts as not set, and line breaks around a value mean nothing.
+func variable(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
 func readStart(file string) (string, error) {
 	info, err := os.Stat(file)

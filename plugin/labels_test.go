@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -181,6 +182,32 @@ func TestLabelsHaveNoTypeThatADecoderCouldRefuse(t *testing.T) {
 		putLabel(t, config, label, map[string]any{"a": "b"})
 		if _, err := readLabels(config); err == nil || !strings.HasPrefix(err.Error(), "label "+label+": ") {
 			t.Errorf("%s is read under another name: %v", label, err)
+		}
+	}
+}
+
+// Compose files and charts leave labels empty: each one that is set to nothing is as if it were not
+// there. A required one is then missing.
+func TestLabelsSetToNothingAreNotSet(t *testing.T) {
+	read := func(c *Config) string {
+		s, err := parseConfig(c)
+		if err != nil {
+			return err.Error()
+		}
+		s.sidecar = nil // of which the address in memory would be printed
+		return fmt.Sprintf("%s %+v", encodePayload(payloadFor(s, wikiURL)), *s)
+	}
+	for _, f := range labelFields {
+		config := wikiConfig("http://127.0.0.1:1")
+		field := reflect.ValueOf(config).Elem().Field(f.from)
+		field.Set(reflect.Zero(field.Type()))
+		want := read(config)
+		for _, nothing := range []string{"", " ", " \t\n"} {
+			config := wikiConfig("http://127.0.0.1:1")
+			putLabel(t, config, f.label, nothing)
+			if got := read(config); got != want {
+				t.Errorf("%s=%q is read as %s\nwant %s", f.label, nothing, got, want)
+			}
 		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"sort"
 	"strings"
 	"sync"
@@ -39,7 +38,7 @@ func newAWSSigner(host string) (*awsSigner, error) {
 	_, after, isURL := strings.Cut(host, "."+awsService+"-url.")
 	region, _, _ := strings.Cut(after, ".")
 	if !isURL {
-		region = either(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))
+		region = either(variable("AWS_REGION"), variable("AWS_DEFAULT_REGION"))
 	}
 	if region == "" || strings.Trim(region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		return nil, errors.New("label sidecarAuth: the region is neither in sidecarURL (https://ID.lambda-url.REGION.on.aws) nor in Traefik's variable AWS_REGION")
@@ -191,10 +190,10 @@ var awsCache = struct {
 // currentAWSCredentials takes the credentials from the environment or, if it has none, from the
 // endpoint of the container (ECS, EKS Pod Identity).
 func currentAWSCredentials(at int64) (*awsCredentials, error) {
-	id := os.Getenv("AWS_ACCESS_KEY_ID")
-	secret := os.Getenv("AWS_SECRET_ACCESS_KEY")
+	id := variable("AWS_ACCESS_KEY_ID")
+	secret := variable("AWS_SECRET_ACCESS_KEY")
 	if id != "" && secret != "" {
-		return &awsCredentials{id: id, secret: secret, token: os.Getenv("AWS_SESSION_TOKEN")}, nil
+		return &awsCredentials{id: id, secret: secret, token: variable("AWS_SESSION_TOKEN")}, nil
 	}
 	awsCache.Lock()
 	defer awsCache.Unlock()
@@ -224,8 +223,8 @@ func currentAWSCredentials(at int64) (*awsCredentials, error) {
 var awsTransport = &http.Transport{Proxy: nil, DialContext: dial, ResponseHeaderTimeout: awsDeadline, IdleConnTimeout: time.Minute, DisableKeepAlives: true}
 
 func fetchAWSCredentials() (*awsCredentials, error) {
-	endpoint := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-	if path := os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); path != "" {
+	endpoint := variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+	if path := variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); path != "" {
 		endpoint = "http://169.254.170.2" + path
 	}
 	if endpoint == "" {
@@ -234,9 +233,9 @@ func fetchAWSCredentials() (*awsCredentials, error) {
 	if !mayGiveAWSCredentials(endpoint) {
 		return nil, errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI is neither https nor on this machine")
 	}
-	token := os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+	token := variable("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 	var err error
-	if file := os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); file != "" {
+	if file := variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); file != "" {
 		token, err = readStart(file)
 		if err != nil {
 			return nil, fmt.Errorf("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: %v", err)

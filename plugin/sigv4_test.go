@@ -299,6 +299,36 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	expect("the environment goes first", "AKIDEXAMPLE", asked)
 }
 
+func TestVariablesOfAWSSetToNothingAreNotSet(t *testing.T) {
+	for _, nothing := range []string{"", " ", " \t\n"} {
+		start(t)
+		e := &credentialsEndpoint{expiry: clock.Load() + 3600}
+		server := httptest.NewServer(e)
+		awsVariables(t, "AWS_ACCESS_KEY_ID", nothing, "AWS_SECRET_ACCESS_KEY", nothing, "AWS_SESSION_TOKEN", nothing, "AWS_REGION", nothing, "AWS_DEFAULT_REGION", "eu-west-1",
+			"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", nothing, "AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL,
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", nothing, "AWS_CONTAINER_AUTHORIZATION_TOKEN", "of the container")
+		cred, err := currentAWSCredentials(clock.Load())
+		if err != nil || cred.id != "ASIA1" || e.token != "of the container" {
+			t.Errorf("%q: %v, %v, token %q", nothing, cred, err, e.token)
+		}
+		signer, err := newAWSSigner("sidecar.example")
+		if err != nil || signer.region != "eu-west-1" {
+			t.Errorf("%q: %v, %v", nothing, signer, err)
+		}
+		os.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", nothing)
+		os.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", nothing)
+		if _, err := fetchAWSCredentials(); err == nil || !strings.Contains(err.Error(), "give its container a role") {
+			t.Errorf("%q, and no endpoint: %v", nothing, err)
+		}
+		os.Setenv("AWS_ACCESS_KEY_ID", " AKIDEXAMPLE\n")
+		os.Setenv("AWS_SECRET_ACCESS_KEY", "secret\r\n")
+		if cred, err := currentAWSCredentials(clock.Load()); err != nil || cred.id != "AKIDEXAMPLE" || cred.secret != "secret" || cred.token != "" {
+			t.Errorf("%q, with keys: %v, %v", nothing, cred, err)
+		}
+		server.Close()
+	}
+}
+
 func TestContainersThatGiveNoCredentials(t *testing.T) {
 	const missing = "the container's endpoint does not answer with AccessKeyId, SecretAccessKey and Expiration"
 	for _, c := range []struct{ name, answer, want string }{

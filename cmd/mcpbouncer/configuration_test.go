@@ -72,7 +72,7 @@ be meant, is refused by name: the route then answers 503, and Traefik's log says
 	b.WriteString(`
 ## Environment variables of the sidecar
 
-A variable that is set to nothing, or to blanks alone, counts as not set.
+A variable that is set to nothing, or to blanks alone, counts as not set. That holds for all commands, for variables of AWS and OpenTelemetry, and for those that the plugin reads in Traefik.
 `)
 	variables := variablesOf(t)
 	groups := groupsOf(t, "environment.go", reflect.TypeFor[environment]())

@@ -169,7 +169,6 @@ func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 
 // readEnvironment reads the variables without the secrets' files.
 func readEnvironment() (*environment, error) {
-	forgetEmpty()
 	e := &environment{extension: newExtension()}
 	if err := envconfig.Process(variablePrefix, e); err != nil {
 		var parse *envconfig.ParseError
@@ -181,12 +180,14 @@ func readEnvironment() (*environment, error) {
 	return e, nil
 }
 
-// forgetEmpty unsets what is set to nothing or to blanks. `BOUNCER_LISTEN_ADDR: ${ADDR:-}` in a
-// compose file means that nobody has set it.
+// forgetEmpty unsets every variable that is set to nothing or to blanks, whoever reads it: ours,
+// those of AWS and OpenTelemetry, and those of Go's libraries. `BOUNCER_LISTEN_ADDR: ${ADDR:-}` in
+// a compose file means that nobody has set it. An empty TZ stays, because Go takes it for UTC and
+// none for the machine's zone.
 func forgetEmpty() {
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, strings.ToUpper(variablePrefix)+"_") && strings.TrimSpace(value) == "" {
+		if strings.TrimSpace(value) == "" && name != "TZ" {
 			os.Unsetenv(name)
 		}
 	}
@@ -333,8 +334,7 @@ func (e *environment) openStores(c *issuer.Config) (err error) {
 	return nil
 }
 
-// secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none. A
-// variable that is set to nothing or to blanks counts as not set.
+// secretVariable is a secret in NAME, or where NAME or NAME_FILE says; empty when there is none.
 func (e *environment) secretVariable(name string) (string, error) {
 	if value := os.Getenv(name); isReference(value) {
 		return e.extension.read(value)
@@ -343,7 +343,7 @@ func (e *environment) secretVariable(name string) (string, error) {
 		return secret, nil
 	}
 	file := os.Getenv(name + "_FILE")
-	if strings.TrimSpace(file) == "" {
+	if file == "" {
 		return "", nil
 	}
 	content, err := os.ReadFile(file)

@@ -1,11 +1,13 @@
 package main
 
 import (
-	"fmt"
+	"bufio"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +22,7 @@ const (
 	fragment = "c2VjcmV0" // stands in every wrong key below
 )
 
-// clean removes every variable of the sidecar from the test's environment.
+// clean removes every variable of the sidecar from the test's environment, and sets these.
 func clean(t testing.TB, variables map[string]string) {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -32,6 +34,7 @@ func clean(t testing.TB, variables map[string]string) {
 	for name, v := range variables {
 		t.Setenv(name, v)
 	}
+	forgetEmpty() // as the program does before anything else
 }
 
 func write(t *testing.T, content string) string {
@@ -101,40 +104,95 @@ func TestGoodEnvironments(t *testing.T) {
 	}
 }
 
-// `${X:-}` in a compose file sets a variable to nothing. All of them are tried, so that a new one
-// is too.
-func TestVariablesSetToNothingAreNotSet(t *testing.T) {
-	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne})
-	read := func() string {
-		e, err := loadEnvironment()
+// namesOfVariables are all that the page names, and those that nothing but the code does.
+func namesOfVariables(t *testing.T) (names []string) {
+	t.Helper()
+	for line := range strings.Lines(configuration(t)) {
+		if name, _, found := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); found && name == strings.ToUpper(name) {
+			names = append(names, strings.Replace(name, "…", "WIKI_", 1))
+		}
+	}
+	for _, dir := range []string{".", "../../issuer", "../../internal"} {
+		err := filepath.WalkDir(dir, func(file string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
+			}
+			source, err := os.ReadFile(file)
+			for _, found := range readVariable.FindAllStringSubmatch(string(source), -1) {
+				names = append(names, found[1])
+			}
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.ring, e.extension = nil, nil
-		return fmt.Sprintf("%+v", *e)
 	}
-	want := read()
-	tried := 0
-	for line := range strings.Lines(configuration(t)) {
-		name, _, found := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
-		if !found || !strings.HasPrefix(name, "BOUNCER_") || name == "BOUNCER_ENCRYPTION_KEY" {
-			continue
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+var readVariable = regexp.MustCompile(`(?:(?i:getenv)\(|= |first\(|, )"([A-Z][A-Z0-9]*_[A-Z0-9_]+|GOGC)"`)
+
+// `${X:-}` in a compose file sets a variable to nothing. All of them are tried, so that a new one
+// is too.
+func TestVariablesSetToNothingAreNotSet(t *testing.T) {
+	names := namesOfVariables(t)
+	for _, name := range []string{
+		"BOUNCER_LISTEN_ADDR", "BOUNCER_DB_PATH", "WIKI_CLIENT_SECRET", "OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_SESSION_TOKEN",
+		"PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "DOCKER_HOST", "GOGC",
+	} {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is not among %q", name, names)
 		}
-		for _, nothing := range []string{"", " ", " \t\n"} {
-			t.Run(fmt.Sprintf("%s=%q", name, nothing), func(t *testing.T) {
-				t.Setenv(name, nothing)
-				if got := read(); got != want {
-					t.Errorf("read as %s\nwant    %s", got, want)
-				}
-			})
+	}
+	names = append(names, "WIKI_CLIENT_SECRET_FILE", "SSL_CERT_FILE", "HTTPS_PROXY") // read by Go
+	for _, nothing := range []string{"", " ", " \t\n"} {
+		clean(t, nil)
+		for _, name := range names {
+			t.Setenv(name, nothing)
 		}
-		tried++
+		if err := run([]string{"version"}, strings.NewReader(""), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if value, set := os.LookupEnv(name); set {
+				t.Errorf("%s=%q is read as %q", name, nothing, value)
+			}
+		}
 	}
-	if tried < 15 {
-		t.Errorf("%d variables were tried", tried)
+}
+
+// The sidecar serves as if nothing were set, and its log has no other line.
+func TestServeWithEverythingSetToNothing(t *testing.T) {
+	variables := map[string]string{}
+	for _, name := range namesOfVariables(t) {
+		variables[name] = " "
 	}
+	variables["BOUNCER_ENCRYPTION_KEY"], variables["BOUNCER_LISTEN_ADDR"] = keyOne, "127.0.0.1:0"
+	p := program(variables)
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	_ = p.Process.Kill()
+	_ = p.Wait()
+	if err != nil || !strings.Contains(line, `"msg":"serving"`) || !strings.Contains(line, `"replay_guard":"memory"`) {
+		t.Errorf("%q, %v", line, err)
+	}
+	// which looks at the default address
+	text, _ := program(map[string]string{"BOUNCER_LISTEN_ADDR": ""}, "healthcheck").CombinedOutput()
+	if strings.Contains(string(text), "BOUNCER_LISTEN_ADDR") && !strings.Contains(string(text), `BOUNCER_LISTEN_ADDR=":8080"`) {
+		t.Errorf("healthcheck: %s", text)
+	}
+}
+
+func TestKeySetToNothingIsNotSet(t *testing.T) {
 	for name, key := range map[string]string{"empty": "", "blank": " \n"} {
-		t.Run("the key, "+name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": key})
 			_, err := loadEnvironment()
 			wantsError(t, err, "BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
@@ -143,6 +201,28 @@ func TestVariablesSetToNothingAreNotSet(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Each variable of Traefik is read through the function that lets blanks count as nothing.
+func TestPluginReadsVariablesInOnePlace(t *testing.T) {
+	files, err := filepath.Glob("../../plugin/*.go")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	reads := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reads += strings.Count(string(source), "os.Getenv") + strings.Count(string(source), "os.LookupEnv") + strings.Count(string(source), "os.Environ")
+	}
+	if reads != 1 {
+		t.Errorf("variables are read in %d places", reads)
 	}
 }
 

@@ -60,6 +60,7 @@ func main() {
 }
 
 func run(args []string, in io.Reader, out io.Writer) error {
+	forgetEmpty() // before anything reads a variable
 	command := "serve"
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
