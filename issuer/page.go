@@ -24,7 +24,7 @@ import (
 
 // page is what a person's browser gets: a page or, without a template, a redirect to next.
 type page struct {
-	template *template.Template
+	template string // name in pages.html
 	data     map[string]any
 	next     string // where a redirect or the continue page leads: the caller has proven it
 	status   int    // 200 if zero
@@ -38,12 +38,17 @@ var pagesHTML string
 //go:embed pages.css
 var stylesheet template.CSS
 
-var (
-	templates        = template.Must(template.New("pages").Parse(pagesHTML))
-	consentTemplate  = templates.Lookup("consent")
-	continueTemplate = templates.Lookup("continue")
-	errorTemplate    = templates.Lookup("error")
+const (
+	consentTemplate  = "consent"
+	continueTemplate = "continue"
+	errorTemplate    = "error"
 )
+
+// templates are parsed for the first page and not when the program starts: a function of AWS
+// Lambda starts again and again, mostly for a request that needs none.
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("pages").Parse(pagesHTML))
+})
 
 // contentSecurityPolicy allows one style sheet and one form, to ourselves. Our pages have no
 // scripts.
@@ -89,14 +94,14 @@ func (s *Issuer) asPage(handle func(*http.Request, *tenant) (*page, error)) func
 		} else if p.refused != nil {
 			s.logError(r, t, p.refused, "")
 		}
-		if p.template == nil && !weburl.IsWeb(p.next) {
+		if p.template == "" && !weburl.IsWeb(p.next) {
 			// A redirect to a private-use scheme leaves the browser on the page before: the
 			// provider's, or none.
 			p.template, p.data = continueTemplate, map[string]any{"Title": "Back to the application", "Text": "Your browser may ask whether to open the application. This page can be closed then."}
 		}
 		h := w.Header()
 		policy := contentSecurityPolicy
-		if p.template != nil && t.Logo != "" {
+		if p.template != "" && t.Logo != "" {
 			policy += "; img-src data:"
 		}
 		h.Set("Content-Security-Policy", policy)
@@ -108,7 +113,7 @@ func (s *Issuer) asPage(handle func(*http.Request, *tenant) (*page, error)) func
 		for _, c := range p.cookies {
 			http.SetCookie(w, c)
 		}
-		if p.template == nil {
+		if p.template == "" {
 			h.Set("Location", p.next)
 			w.WriteHeader(http.StatusSeeOther) // RFC 9700 §4.12: never 307
 			return nil
@@ -145,7 +150,7 @@ func (p *page) render(w http.ResponseWriter, t *tenant) error {
 			pageBuffers.Put(b)
 		}
 	}()
-	if err := p.template.Execute(b, p.data); err != nil {
+	if err := templates().ExecuteTemplate(b, p.template, p.data); err != nil {
 		return err
 	}
 	status := p.status
