@@ -1,3 +1,5 @@
+//go:build !onlyserve
+
 package main
 
 import (

@@ -1,3 +1,5 @@
+//go:build !onlyserve
+
 package main
 
 import (
@@ -23,14 +25,6 @@ history keeps it. The master secret in BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPT
 sealed values and checks signatures, for the server of these labels. Status 0: nothing was found
 that refuses it; 1: it is refused; 2: it could not be explained.
 `
-
-// exit is an error that is not status 1. Empty: all was said on standard output.
-type exit struct {
-	status int
-	why    string
-}
-
-func (e *exit) Error() string { return e.why }
 
 const (
 	exitRefused     = 1

@@ -120,12 +120,13 @@ func median(d []time.Duration) time.Duration {
 }
 
 // build makes a program of the folder cmd, as the zip's is made.
-func build(b *testing.B, name string) string {
-	program := filepath.Join(b.TempDir(), name)
+func build(t rig.T, name string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", program, "./cmd/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
+		t.Fatalf("%v: %s", err, out)
 	}
 	return program
 }

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -313,9 +315,72 @@ func TestZipIsReproducibleAndSmall(t *testing.T) {
 	if !bytes.Equal(first, second) {
 		t.Error("two builds differ")
 	}
-	if limit := 5_500_000; len(first) > limit {
+	if limit := 4_800_000; len(first) > limit {
 		t.Errorf("the zip has %d bytes, more than %d", len(first), limit)
 	}
+}
+
+// What a cold start takes is mostly new pages and what packages make, and neither depends on what
+// else the machine does: a table or a pattern that only an operator's tool needs shows here.
+func TestFunctionStartsWithLittle(t *testing.T) {
+	t.Parallel()
+	const mostPages, mostBytes = 90, 150_000
+	launcher := build(t, "launcher")
+	least := func(program string) int {
+		l := rig.StartLambda(t, &rig.Logs{}, lambdaKey(t), nil)
+		if program != "" {
+			l.Replace(t, program)
+		}
+		l.Launch(launcher)
+		var pages []int
+		for range 7 {
+			e := l.Cold()
+			pages = append(pages, e.Usage().Faults)
+			e.End()
+		}
+		return slices.Min(pages)
+	}
+	nothing, ours := least(build(t, "nothing")), least("")
+	t.Logf("new pages: %d, a function that does nothing %d", ours, nothing)
+	if nothing <= 0 || ours <= nothing || ours-nothing > mostPages {
+		t.Errorf("the start takes %d new pages more than nothing, and may take %d", ours-nothing, mostPages)
+	}
+
+	out := bootstrap(t, []string{"GODEBUG=inittrace=1", "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1"})
+	sum, packages := 0, 0
+	for _, found := range regexp.MustCompile(`(?m)^init \S+ @.*, (\d+) bytes, \d+ allocs$`).FindAllStringSubmatch(out, -1) {
+		bytes, err := strconv.Atoi(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, packages = sum+bytes, packages+1
+	}
+	t.Logf("%d packages make %d bytes", packages, sum)
+	if packages < 50 || sum > mostBytes {
+		t.Errorf("%d packages make %d bytes when the program starts, and may make %d:\n%s", packages, sum, mostBytes, out)
+	}
+}
+
+// Who looks for the operator's tools in the zip is told where they are.
+func TestFunctionOnlyServes(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"lint", "doctor", "keygen", "inspect"} {
+		if out := bootstrap(t, nil, command); !strings.Contains(out, "only serves") {
+			t.Errorf("%s: %s", command, out)
+		}
+	}
+	if out := bootstrap(t, nil, "version"); strings.Contains(out, "only serves") || strings.TrimSpace(out) == "" {
+		t.Errorf("version: %q", out)
+	}
+}
+
+// bootstrap runs the program of the zip until it ends, and returns all that it says.
+func bootstrap(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(rig.Bootstrap(t), args...)
+	cmd.Env = env
+	out, _ := cmd.CombinedOutput() // most that it is asked for here is an error
+	return string(out)
 }
 
 func goarch(t *testing.T) string {

@@ -93,6 +93,14 @@ func LambdaZip(t T) string {
 	return Tool(t, "lambda.zip")
 }
 
+// Bootstrap unpacks the zip and names its program.
+func Bootstrap(t T) string {
+	t.Helper()
+	dir := t.TempDir()
+	unzip(t, LambdaZip(t), dir)
+	return filepath.Join(dir, "bootstrap")
+}
+
 // unzip keeps the modes: without its x a bootstrap does not start.
 func unzip(t T, file, dir string) {
 	t.Helper()

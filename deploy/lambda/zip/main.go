@@ -63,9 +63,9 @@ func run(arch, release, out string) error {
 	return nil
 }
 
-// tags leave out what a function has no use for: the protocol of a retired runtime, and HTTP/2,
-// since providers are asked a few times for each login.
-const tags = "lambda.norpc,nethttpomithttp2"
+// tags leave out what a function has no use for: the protocol of a retired runtime, HTTP/2, since
+// providers are asked a few times for each login, and the operator's tools.
+const tags = "lambda.norpc,nethttpomithttp2,onlyserve"
 
 // build compiles with nothing of this machine in it: no paths, no commit, no flags from the
 // environment.
