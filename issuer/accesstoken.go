@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/jsontext"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 )
 
@@ -41,6 +41,26 @@ type accessTokenClaims struct {
 	Email  string   `json:"email,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+}
+
+// written is what encoding/json makes of the claims, which takes five times as long.
+func (c accessTokenClaims) written() []byte {
+	o := make(jsontext.Object, 0, 1024).String("iss", c.Issuer).String("sub", c.Subject).Strings("aud", c.Audience).
+		Int("exp", c.Expires).Int("iat", c.IssuedAt).Int("nbf", c.NotBefore).String("jti", c.ID).
+		String("client_id", c.ClientID).String("scope", c.Scope).String("sid", c.Login).Int("auth_time", c.AuthTime)
+	if c.Confirmation != nil {
+		o = o.Object("cnf", jsontext.Object{}.String("jkt", c.Confirmation.Thumbprint))
+	}
+	if c.Email != "" {
+		o = o.String("email", c.Email)
+	}
+	if c.Name != "" {
+		o = o.String("name", c.Name)
+	}
+	if len(c.Groups) > 0 {
+		o = o.Strings("groups", c.Groups)
+	}
+	return o.End()
 }
 
 type confirmation struct {
@@ -97,7 +117,7 @@ func (s *Issuer) sign(t *tenant, typ string, claims accessTokenClaims) string {
 		kid := keyID(key.Public().(ed25519.PublicKey))
 		return encoding.AppendEncode(nil, []byte(`{"alg":"EdDSA","kid":"`+kid+`","typ":"`+typ+`"}`))
 	})
-	payload := must(json.Marshal(claims))
+	payload := claims.written()
 	token := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+encoding.EncodedLen(ed25519.SignatureSize)+len(".."))
 	token = append(append(token, header...), '.')
 	token = encoding.AppendEncode(token, payload)
@@ -182,6 +202,15 @@ type tokenResponse struct {
 	ExpiresIn    int64  `json:"expires_in"`
 	RefreshToken string `json:"refresh_token,omitempty"`
 	Scope        string `json:"scope"`
+}
+
+func (a tokenResponse) written() []byte {
+	o := make(jsontext.Object, 0, 192+len(a.AccessToken)+len(a.RefreshToken)+len(a.Scope)).
+		String("access_token", a.AccessToken).String("token_type", a.TokenType).Int("expires_in", a.ExpiresIn)
+	if a.RefreshToken != "" {
+		o = o.String("refresh_token", a.RefreshToken)
+	}
+	return o.String("scope", a.Scope).End()
 }
 
 const (

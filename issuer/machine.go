@@ -186,6 +186,6 @@ func (s *Issuer) exchangeKey(w http.ResponseWriter, r *http.Request, t *tenant) 
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, resp)
+	writeBody(w, http.StatusOK, jsonType, resp.written())
 	return nil
 }

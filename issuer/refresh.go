@@ -105,9 +105,13 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	}
 	// From here on something moves, at the guard or the provider. A client that hangs up must not
 	// lose half of it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	due := g.Identity.RefreshToken != "" && (unread || s.checkDue(t, g))
+	if due || !s.ReplayGuard.InProcess() { // nothing else waits for anybody
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+	}
 	renew := s.renew
 	if due {
 		renew = s.renewChecked

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/jsontext"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -42,6 +43,28 @@ type ClientInformation struct {
 	ClientName              string   `json:"client_name,omitempty"`
 	Scope                   string   `json:"scope,omitempty"`
 	DPoPBound               bool     `json:"dpop_bound_access_tokens,omitempty"`
+}
+
+func (c ClientInformation) written() []byte {
+	o := make(jsontext.Object, 0, 1024).String("client_id", c.ClientID).Int("client_id_issued_at", c.ClientIDIssuedAt)
+	if c.ClientSecret != "" {
+		o = o.String("client_secret", c.ClientSecret)
+	}
+	if c.ClientSecretExpiresAt != nil {
+		o = o.Int("client_secret_expires_at", *c.ClientSecretExpiresAt)
+	}
+	o = o.Strings("redirect_uris", c.RedirectURIs).String("token_endpoint_auth_method", c.TokenEndpointAuthMethod).
+		Strings("grant_types", c.GrantTypes).Strings("response_types", c.ResponseTypes)
+	if c.ClientName != "" {
+		o = o.String("client_name", c.ClientName)
+	}
+	if c.Scope != "" {
+		o = o.String("scope", c.Scope)
+	}
+	if c.DPoPBound {
+		o = o.Bool("dpop_bound_access_tokens", true)
+	}
+	return o.End()
 }
 
 // register seals a registration into its client_id. Nothing is stored, so nobody can fill anything
@@ -79,7 +102,7 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
 	s.record(audit.ClientRegistered, about{tenant: t, client: info.ClientID}, "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
 	s.Metrics.Stage(t.Resource, metrics.Product("", info.RedirectURIs, info.ClientName), metrics.Registered)
-	writeJSON(w, http.StatusCreated, info)
+	writeBody(w, http.StatusCreated, jsonType, info.written())
 	return nil
 }
 

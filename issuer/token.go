@@ -62,7 +62,7 @@ func (s *Issuer) workloadToken(w http.ResponseWriter, r *http.Request, t *tenant
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, resp)
+	writeBody(w, http.StatusOK, jsonType, resp.written())
 	return nil
 }
 
@@ -100,6 +100,6 @@ func (s *Issuer) token(w http.ResponseWriter, r *http.Request, t *tenant, c clie
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, resp)
+	writeBody(w, http.StatusOK, jsonType, resp.written())
 	return nil
 }

@@ -265,7 +265,8 @@ func Fingerprint(clientID string) string {
 // It needs no key, so that it stays the same while the ring turns; the values are random and too
 // long to guess.
 func ReplayMark(tenant TenantID, use, value string) [16]byte {
-	sum := sha256.Sum256(lp(lp(lp(lp(nil, labelReplayMark), use), string(tenant[:])), value))
+	b := make([]byte, 0, len(labelReplayMark)+len(use)+len(tenant)+len(value)+4*2)
+	sum := sha256.Sum256(lp(lp(lp(lp(b, labelReplayMark), use), string(tenant[:])), value))
 	return [16]byte(sum[:16])
 }
 
@@ -284,8 +285,18 @@ func OpenAnswer(tenant TenantID, presented string, sealed []byte) ([]byte, error
 	return answer, nil
 }
 
+// saltless are HMACs for HKDF-Extract without a salt (RFC 5869 §2.2), made ready once. None that
+// waits here holds anything of what it was used for.
+var saltless = sync.Pool{New: func() any { return hmac.New(sha256.New, nil) }}
+
 func answerKey(tenant TenantID, presented string) []byte {
-	key, err := hkdf.Key(sha256.New, []byte(presented), nil, string(lp(lp(nil, labelReplayAnswer), string(tenant[:]))), 32)
+	mac := saltless.Get().(hash.Hash)
+	mac.Write([]byte(presented))
+	extracted := mac.Sum(nil)
+	mac.Reset()
+	saltless.Put(mac)
+	info := make([]byte, 0, len(labelReplayAnswer)+len(tenant)+2*2)
+	key, err := hkdf.Expand(sha256.New, extracted, string(lp(lp(info, labelReplayAnswer), string(tenant[:]))), 32)
 	if err != nil {
 		panic("sealing: internal error: " + err.Error())
 	}

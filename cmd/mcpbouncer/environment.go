@@ -15,6 +15,7 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
+	"github.com/mcpbouncer/mcpbouncer/internal/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -270,7 +271,7 @@ func keyOf(text string) string {
 }
 
 func (e *environment) logger(out io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: e.LogLevel}))
+	return slog.New(jsonlog.New(out, e.LogLevel))
 }
 
 func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {

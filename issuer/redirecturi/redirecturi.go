@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
-	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 )
 
 // MaxLength is how many characters a redirect URI may have.
@@ -94,10 +93,15 @@ func atOrBelow(raw string, uris []string) bool {
 // PlainHost says whether the host of a URI is written in plain ASCII. url.Parse decodes a
 // percent-encoded host: %D0%B0pple.com would be shown as аpple.com, with a Cyrillic а, and lead
 // elsewhere. A URI without a host is plain: CheckAuthority refuses it where one is needed.
-func PlainHost(raw string) bool { return plainHost.Get().MatchString(rawAuthority(raw)) }
-
-// plainHost is host[:port] as it stands in a URI.
-var plainHost = lazyregexp.Regexp{Text: `^[A-Za-z0-9._:\[\]-]*$`}
+func PlainHost(raw string) bool {
+	for _, c := range []byte(rawAuthority(raw)) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (c < '0' || c > '9') && strings.IndexByte("._:[]-", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // rawAuthority returns what stands between "//" and the path, as it was written.
 func rawAuthority(raw string) string {
@@ -133,6 +137,9 @@ func CheckAuthority(u *url.URL) error {
 // checkQuery keeps the parameters of an authorization response unambiguous: a client that reads the
 // first `iss` must read ours (RFC 9207).
 func checkQuery(raw string) error {
+	if raw == "" {
+		return nil
+	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
 		return errors.New("must have a well-formed query")

@@ -200,3 +200,12 @@ func (g *Guard) Kind() string {
 	}
 	return g.kind
 }
+
+// InProcess says whether the guard asks nobody outside of this process.
+func (g *Guard) InProcess() bool {
+	if g == nil {
+		return true
+	}
+	_, own := g.store.(*memoryStore)
+	return own
+}
