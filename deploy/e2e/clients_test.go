@@ -402,7 +402,7 @@ func TestClientsThatFollowThe401(t *testing.T) {
 			t.Errorf("docs/clients.md does not say where %s looks", c.name)
 		}
 		// which never follow it
-		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" && c.name != "mcp-use" {
+		if !strings.HasPrefix(c.name, "TypeScript") && c.name != "Claude Code" && c.name != "mcp-go" && c.name != "mcp-use" && isInstalled(c.name) {
 			c.ways = []string{dcrPublic}
 			follow = append(follow, c)
 		}

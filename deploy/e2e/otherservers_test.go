@@ -354,6 +354,9 @@ func realClientsAgree(t *testing.T, logs *rig.Logs, server *rig.OtherServer, nam
 	}
 	sdks := map[string]string{"TypeScript SDK": "client-v1.mjs", "Go SDK": "gosdk"}
 	for _, name := range names {
+		if !isInstalled(name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			before, version := len(server.Asked(0)), ""
 			reached = 0

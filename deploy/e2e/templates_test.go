@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -590,33 +589,5 @@ func TestTerraformCanPlanWhatItDoesNotKnowYet(t *testing.T) {
 				t.Errorf("the planted fault %s is not found: %#v, %v, %v", fault, v, diags, more)
 			}
 		}
-	}
-}
-
-func TestTerraformIsLinted(t *testing.T) {
-	t.Parallel()
-	config := filepath.Join(t.TempDir(), "tflint.hcl")
-	if err := os.WriteFile(config, []byte("plugin \"terraform\" {\n  enabled = true\n  preset  = \"all\"\n}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	lint := func(dir string) (string, error) {
-		cmd := exec.Command(rig.Tool(t, "tflint"), "--config", config, "--chdir", dir)
-		cmd.Env = append(os.Environ(), "TFLINT_PLUGIN_DIR="+t.TempDir(), "NO_COLOR=1")
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
-	dir := filepath.Join(rig.Root(), "deploy", "lambda", "terraform")
-	if out, err := lint(dir); err != nil || out != "" {
-		t.Errorf("%v: %s", err, out)
-	}
-	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(copied, "variables.tf"), []byte("variable \"unused\" {}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := lint(copied); err == nil || !strings.Contains(out, "terraform_unused_declarations") {
-		t.Errorf("a planted fault is not found: %v, %s", err, out)
 	}
 }

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, hydra,
-# yaegi, tflint, prometheus, promtool, exampleop, everything-server, gosdk, mcpgo (and their
-# -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is
-# made of has changed.
+# yaegi, prometheus, promtool, exampleop, everything-server, gosdk, mcpgo (and their -oldest),
+# mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has
+# changed.
 # What comes from npm is installed into the folders node, programs, authservers and browser, by
 # their lock files; chromium and redis-server come from the distribution. README.md says what the
 # first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing
 # changed.
+# Programs of others are built as `go test` builds here, without cgo and with paths: another flag is
+# another copy of the standard library and of each module that two of them have.
 set -euo pipefail
+export CGO_ENABLED=0
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 build=$root/build
@@ -35,7 +38,7 @@ make_tool() {
   echo "e2e tools: built $name in $((SECONDS - start)) s"
 }
 
-# The big five: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be
+# The big ones: what they are made of is fixed by go.mod and go.sum. Of Traefik there may be
 # several versions: the newest is build/traefik, another one build/traefik-VERSION.
 newest=$(grep -v '^#' traefik/versions.txt | tail -n 1)
 for version in $(grep -v '^#' traefik/versions.txt); do
@@ -51,49 +54,48 @@ for version in $(grep -v '^#' traefik/versions.txt); do
 done
 make_tool dex "a first build takes up to 3 minutes" \
   "$(inputs dex/go.mod dex/go.sum)" \
-  env CGO_ENABLED=0 go -C dex build -trimpath -ldflags='-s -w' -o "$build/dex" github.com/dexidp/dex/cmd/dex
+  go -C dex build -ldflags='-s -w' -o "$build/dex" github.com/dexidp/dex/cmd/dex
+# SQLite is C, which an optimizing compiler works on for a minute. netgo and osusergo leave the
+# packages above the network as the others have them.
 make_tool hydra "a first build takes up to 5 minutes" \
   "$(inputs hydra/go.mod hydra/go.sum)" \
-  env CGO_ENABLED=1 go -C hydra build -trimpath -tags sqlite,sqlite_omit_load_extension -ldflags='-s -w' -o "$build/hydra" github.com/ory/hydra/v2
+  env CGO_ENABLED=1 CGO_CFLAGS=-O0 go -C hydra build -tags netgo,osusergo,sqlite,sqlite_omit_load_extension -ldflags='-s -w' -o "$build/hydra" github.com/ory/hydra/v2
 make_tool yaegi "a first build takes a minute" \
   "$(inputs go.mod go.sum)" \
-  env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi
-make_tool tflint "a first build takes up to 4 minutes" \
-  "$(inputs tflint/go.mod tflint/go.sum)" \
-  env CGO_ENABLED=0 go -C tflint build -trimpath -ldflags='-s -w' -o "$build/tflint" github.com/terraform-linters/tflint
+  go build -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi
 # Without the service discoveries that deploy/observe does not use, which are most of Prometheus.
 for tool in prometheus promtool; do
   make_tool $tool "a first build takes up to 3 minutes" \
     "$(inputs prometheus/go.mod prometheus/go.sum)" \
-    env CGO_ENABLED=0 go -C prometheus build -trimpath -tags remove_all_sd,enable_dns_sd -ldflags='-s -w' -o "$build/$tool" github.com/prometheus/prometheus/cmd/$tool
+    go -C prometheus build -tags remove_all_sd,enable_dns_sd -ldflags='-s -w' -o "$build/$tool" github.com/prometheus/prometheus/cmd/$tool
 done
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
-  env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
+  go build -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
 
 # Applications on MCP SDKs, each with the newest and the oldest version of its SDK.
 for sdk in gosdk mcpgo; do
   make_tool "$sdk" "a few seconds" "$(inputs sdks/go.mod sdks/go.sum sdks/*/*.go)" \
-    env CGO_ENABLED=0 go -C sdks build -trimpath -ldflags='-s -w' -o "$build/$sdk" "./$sdk"
+    go -C sdks build -ldflags='-s -w' -o "$build/$sdk" "./$sdk"
   # Version 1.4 of the Go SDK has its client for OAuth behind a tag.
   make_tool "$sdk-oldest" "a few seconds" "$(inputs sdks/oldest.mod sdks/oldest.sum sdks/*/*.go)" \
-    env CGO_ENABLED=0 go -C sdks build -modfile oldest.mod -tags oldest,mcp_go_client_oauth -trimpath -ldflags='-s -w' -o "$build/$sdk-oldest" "./$sdk"
+    go -C sdks build -modfile oldest.mod -tags oldest,mcp_go_client_oauth -ldflags='-s -w' -o "$build/$sdk-oldest" "./$sdk"
 done
 
 # The example of docs/connect/sdks.md.
 make_tool gosdk-example "a few seconds" "$(inputs sdks/go.mod sdks/go.sum sdks/example/*.go)" \
-  env CGO_ENABLED=0 go -C sdks build -trimpath -ldflags='-s -w' -o "$build/gosdk-example" ./example
+  go -C sdks build -ldflags='-s -w' -o "$build/gosdk-example" ./example
 
 # The MCP server of the conformance suite's choice, from the Go SDK.
 make_tool everything-server "a few seconds" \
   "$(inputs go.mod go.sum)" \
-  env CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/everything-server" github.com/modelcontextprotocol/go-sdk/conformance/everything-server
+  go build -ldflags='-s -w' -o "$build/everything-server" github.com/modelcontextprotocol/go-sdk/conformance/everything-server
 
 # The conformance suite, the TypeScript clients and the Node.js that they run on.
 node/install.sh
 
-# Whole programs that are MCP clients.
-programs/install.sh
+# Whole programs that are MCP clients; with the argument "big" all of them.
+programs/install.sh "${1:-}"
 
 # Authorization servers of other projects.
 authservers/install.sh
@@ -109,7 +111,7 @@ redis/install.sh
 
 # The product itself: go decides what is stale, and relinks in a second.
 echo "e2e tools: building mcpbouncer"
-CGO_ENABLED=0 go -C "$root" build -trimpath -tags lambda.norpc -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
+go -C "$root" build -trimpath -tags lambda.norpc -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
 
 # The same for AWS Lambda, for the processor of this machine.
 go -C "$root" run ./deploy/lambda/zip -arch "$(go env GOARCH)" -o "$build/lambda.zip"

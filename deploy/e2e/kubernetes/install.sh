@@ -13,7 +13,7 @@ for program in go.etcd.io/etcd/server/v3 k8s.io/kubernetes/cmd/kube-apiserver k8
   [ "$name" != v3 ] || name=etcd
   if [ ! -x "$build/$name" ] || [ "$(cat "$build/.$name.inputs" 2>/dev/null)" != "$hash" ]; then
     echo "e2e tools: building $name"
-    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$build/$name" "$program"
+    CGO_ENABLED=0 go build -ldflags='-s -w' -o "$build/$name" "$program"
     echo "$hash" >"$build/.$name.inputs"
   fi
   echo "e2e tools: $name is current"

@@ -29,5 +29,5 @@ if [ ! -f "$folder/.stamp-$lego" ]; then
   cp patch/zz_gen_dns_providers.go.txt "$folder/providers/dns/zz_gen_dns_providers.go"
   touch "$folder/.stamp-$lego"
 fi
-go build -trimpath -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
+CGO_ENABLED=0 go build -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
   -o "$out" github.com/traefik/traefik/v3/cmd/traefik
