@@ -104,6 +104,44 @@ type environment struct {
 	// public addresses. Default: none.
 	TrustedMetadataHosts []string `split_words:"true"`
 
+	// # Without the plugin
+	//
+	// For people without Traefik: docs/gateway.md, and for other proxies docs/forward-auth.md.
+
+	// Tenants is the path of the tenants file. `mcpbouncer gateway` stands before these MCP
+	// servers; `mcpbouncer serve` answers other proxies at `/forward-auth/NAME`. It is read again
+	// when it changes. Required by `gateway`; without it `serve` answers plugins only.
+	Tenants string `split_words:"true"`
+
+	// GatewayAddr is the address on which `mcpbouncer gateway` listens for clients. Default:
+	// `:443`; without TLS `:8000`.
+	GatewayAddr string `split_words:"true"`
+
+	// TLSCert is a file with the gateway's certificate and its chain, PEM. It is read again when it
+	// changes. It needs `BOUNCER_TLS_KEY`, and excludes `BOUNCER_ACME_DIR` and
+	// `BOUNCER_TLS_ELSEWHERE`. Default: none.
+	TLSCert string `split_words:"true"`
+
+	// TLSKey is the file with the key of that certificate, PEM. Default: none.
+	TLSKey string `split_words:"true"`
+
+	// ACMEDir is a folder for certificates that the gateway gets by ACME (RFC 8555) for the hosts
+	// of its tenants. The authority must reach the gateway at port 443. Setting it accepts the
+	// authority's terms. Default: none.
+	ACMEDir string `split_words:"true"`
+
+	// ACMEServer is the directory URL of the authority. Default:
+	// `https://acme-v02.api.letsencrypt.org/directory`.
+	ACMEServer string `split_words:"true"`
+
+	// ACMEEmail is the address that the authority may write to. Default: none.
+	ACMEEmail string `split_words:"true"`
+
+	// TLSElsewhere is whether TLS ends at a proxy of yours before the gateway. What that proxy says
+	// of the client's address is then believed, so let nobody else reach the gateway. Default:
+	// `false`.
+	TLSElsewhere bool `split_words:"true"`
+
 	// # The process
 	//
 	// Where it listens, what it logs, and how AWS Lambda calls it.

@@ -14,6 +14,7 @@ const usage = `usage: mcpbouncer [command]
 
 Run it
   serve         answer requests (the default)
+  gateway       serve, and be the proxy before the MCP servers: for people without Traefik
   healthcheck   ask the sidecar on BOUNCER_LISTEN_ADDR whether it serves, and print its health (--json)
   version       print the version
 
@@ -74,6 +75,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 			return serveInvocations(out)
 		}
 		return serve(out)
+	case "gateway":
+		return runGateway(out)
 	case "healthcheck":
 		return healthcheck(args, out)
 	case "version":
@@ -87,7 +90,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 }
 
 // plain are the commands without flags, whose help is the list of all.
-var plain = []string{"serve", "keygen", "hop-key", "healthcheck", "version"}
+var plain = []string{"serve", "gateway", "keygen", "hop-key", "healthcheck", "version"}
 
 func asksForHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 

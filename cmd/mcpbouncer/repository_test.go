@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,6 +38,24 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 				if strings.Contains(path, ".") && !inner {
 					t.Errorf("%s imports %s", file, path)
 				}
+			}
+		}
+	}
+}
+
+// A cold start of AWS Lambda loads what is in the program. Builds with the tag of deploy/lambda/zip
+// have no gateway, and nothing that it brings along.
+func TestLambdaCarriesNoGateway(t *testing.T) {
+	for tags, has := range map[string]bool{"lambda.norpc": false, "lambda.norpc,gateway": true, "none": true} {
+		list := exec.Command("go", "list", "-deps", "-tags", tags, "./cmd/mcpbouncer")
+		list.Dir = root
+		out, err := list.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{module + "/internal/gateway", "golang.org/x/crypto/acme/autocert"} {
+			if slices.Contains(strings.Fields(string(out)), name) != has {
+				t.Errorf("-tags %s: %s is in it: %v, want %v", tags, name, !has, has)
 			}
 		}
 	}

@@ -42,43 +42,71 @@ func serve(out io.Writer) error {
 	log := e.logger(out)
 	ballast := newBallast()
 	defer runtime.KeepAlive(ballast)
-	iss, err := newIssuer(e, log)
+	side, err := newSidecar(e, log)
 	if err != nil {
 		return err
 	}
-	if err := checkStores(iss, log); err != nil {
-		return err
-	}
-	server := newServer(iss.Handler(), writeTimeout, log)
-	listener, err := net.Listen("tcp", e.ListenAddr)
-	if err != nil {
-		return fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give a free address such as :8080", e.ListenAddr, err)
-	}
-	if iss.Metrics != nil {
-		stop, err := serveMetrics(e.MetricsAddr, iss.Metrics, log)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
+	defer side.stop()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if e.DBPath != "" {
-		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
+	if e.Tenants != "" {
+		if err := side.answerProxies(ctx, e, log); err != nil {
+			return err
+		}
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs(), "replay_guard", iss.ReplayGuard.Kind(), "days to the next key", daysToNextKey(iss))
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	side.start()
 	select {
-	case err := <-failed:
+	case err := <-side.failed:
 		return err
 	case <-ctx.Done():
 	}
 	log.Info("stopping: running requests may finish")
+	return side.drain()
+}
+
+// sidecar is what `serve` and `gateway` both run.
+type sidecar struct {
+	iss      *issuer.Issuer
+	server   *http.Server
+	listener net.Listener
+	failed   chan error
+	stop     func() error // ends the metrics
+}
+
+// newSidecar listens and does not serve yet: what its addresses say is known, and wrong ones end
+// the start.
+func newSidecar(e *environment, log *slog.Logger) (*sidecar, error) {
+	iss, err := newIssuer(e, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStores(iss, log); err != nil {
+		return nil, err
+	}
+	s := &sidecar{iss: iss, server: newServer(iss.Handler(), writeTimeout, log), failed: make(chan error, 1), stop: func() error { return nil }}
+	if s.listener, err = net.Listen("tcp", e.ListenAddr); err != nil {
+		return nil, fmt.Errorf("BOUNCER_LISTEN_ADDR=%q: %w; give a free address such as :8080", e.ListenAddr, err)
+	}
+	if iss.Metrics != nil {
+		if s.stop, err = serveMetrics(e.MetricsAddr, iss.Metrics, log); err != nil {
+			return nil, err
+		}
+	}
+	if e.DBPath != "" {
+		log.Info("BOUNCER_DB_PATH is set and ignored: no database is kept")
+	}
+	log.Info("serving", "addr", s.listener.Addr().String(), "version", version(), "masters", e.ring.MasterIDs(), "hop_keys", e.ring.HopKeyIDs(), "replay_guard", iss.ReplayGuard.Kind(), "days to the next key", daysToNextKey(iss))
+	return s, nil
+}
+
+func (s *sidecar) start() { go func() { s.failed <- s.server.Serve(s.listener) }() }
+
+// drain lets running requests finish.
+func (s *sidecar) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	defer flushTraces(iss, stopFlush)
-	return server.Shutdown(ctx)
+	defer flushTraces(s.iss, stopFlush)
+	return s.server.Shutdown(ctx)
 }
 
 // newBallast makes a block that nobody writes into, so that it takes address space and no memory.

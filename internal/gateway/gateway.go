@@ -1,0 +1,229 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds against clients that are slow or send too much.
+const (
+	headerTimeout = 10 * time.Second
+	// bodyTimeout is for the messages that the plugin holds. What goes to the MCP server as it
+	// comes has a token, and may take its time.
+	bodyTimeout    = 60 * time.Second
+	writeTimeout   = 60 * time.Second // for one write: a stream may be open for days
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
+
+// Gateway is a reverse proxy with the plugin before each tenant's backend.
+type Gateway struct {
+	File    string // tenants file
+	Sidecar string // URL of the sidecar of this process
+	Log     *slog.Logger
+	// Behind says that TLS ends at a proxy of the operator, through which every request comes.
+	Behind bool
+
+	table atomic.Pointer[table]
+	lines lines
+}
+
+// Load takes the content of the tenants file. One with a fault changes nothing.
+func (g *Gateway) Load(content []byte) error {
+	tenants, err := ParseTenants(g.File, content, g.Sidecar, Proxying)
+	if err != nil {
+		return err
+	}
+	t, err := newTable(tenants, g.backend)
+	if err != nil {
+		return err
+	}
+	g.table.Store(t)
+	g.Log.Info("tenants", "file", g.File, "tenants", namesOf(tenants))
+	return nil
+}
+
+func namesOf(tenants []*Tenant) []string {
+	names := []string{}
+	for _, t := range tenants {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// NeedsTLS names a tenant whose public URL is https; empty where there is none.
+func (g *Gateway) NeedsTLS() string {
+	for name, r := range g.table.Load().byName {
+		if r.scheme == "https" {
+			return name
+		}
+	}
+	return ""
+}
+
+// Serves says whether a tenant has this host, without a port. It is the policy by which
+// certificates are asked for: otherwise whoever invents host names would use up the authority's
+// limits.
+func (g *Gateway) Serves(_ context.Context, host string) error {
+	for at := range g.table.Load().byHost {
+		name, _, err := net.SplitHostPort(at)
+		if at == host || err == nil && name == host {
+			return nil
+		}
+	}
+	return errors.New("no tenant has this host")
+}
+
+// Server is ready to serve. Its time-outs let no client hold a connection by being slow.
+func (g *Gateway) Server() *http.Server {
+	return &http.Server{
+		Handler:           g,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		// strangers cause these lines
+		ErrorLog: slog.NewLogLogger(g.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// ServeHTTP answers a host or a path that no tenant has without a word about those that there are.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	route, known := g.table.Load().find(r.Host, r.URL.Path)
+	if route == nil {
+		status := http.StatusNotFound
+		if !known {
+			status = http.StatusMisdirectedRequest // RFC 9110 §15.5.20
+		}
+		refuse(w, status, "not_found")
+		return
+	}
+	vouch(r.Header, route, g.Behind)
+	control := http.NewResponseController(w)
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	route.handler.ServeHTTP(&steadyWriter{w, control}, r)
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	h := w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Cache-Control"] = []string{"no-store"}
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(`{"error":"` + code + `"}`))
+}
+
+// steadyWriter ends an answer whose client does not read on. A stream that is silent goes on.
+type steadyWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+// Unwrap lets http.ResponseController find what the server's own writer can do.
+func (s *steadyWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+func (s *steadyWriter) Write(p []byte) (int, error) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := s.ResponseWriter.Write(p)
+	_ = s.control.SetWriteDeadline(time.Time{}) // HTTP/2 would end a stream that only waits
+	return n, err
+}
+
+// FlushError is called by http.ResponseController.
+func (s *steadyWriter) FlushError() error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	err := s.control.Flush()
+	_ = s.control.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// backendTransport carries requests to all MCP servers. There is no limit for the time to an
+// answer: a tool may take minutes, and the client may always go away.
+var backendTransport = &http.Transport{
+	Proxy:               nil, // HTTP_PROXY is for the way to the provider
+	DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+	TLSHandshakeTimeout: 5 * time.Second,
+	IdleConnTimeout:     60 * time.Second,
+	MaxIdleConns:        1024,
+	MaxIdleConnsPerHost: 256,
+	DisableCompression:  true,
+	ForceAttemptHTTP2:   true,
+}
+
+// backend is what stands behind the plugin: the way to the MCP server.
+func (g *Gateway) backend(t *Tenant) http.Handler {
+	proxy := &httputil.ReverseProxy{
+		Transport:     backendTransport,
+		FlushInterval: -1, // at once: an event that waits is late
+		BufferPool:    buffers{},
+		ErrorLog:      slog.NewLogLogger(g.Log.Handler(), slog.LevelDebug),
+		Rewrite: func(p *httputil.ProxyRequest) {
+			out := p.Out
+			p.SetURL(t.Backend)
+			out.Host = p.In.Host // as Traefik does: servers compare it
+			// as it came: ReverseProxy would leave out what it cannot read
+			out.URL.RawQuery = p.In.URL.RawQuery
+			if before := p.In.Header["X-Forwarded-For"]; before != nil {
+				out.Header["X-Forwarded-For"] = before
+			}
+			p.SetXForwarded()
+			out.Header["X-Forwarded-Host"] = []string{t.host}
+			out.Header["X-Forwarded-Proto"] = []string{t.scheme}
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil { // otherwise the client went away
+				if g.lines.allow(t.Name + " backend") {
+					g.Log.Error("the MCP server cannot be reached", "tenant", t.Name, "backend", t.Backend.String(), "cause", err.Error())
+				}
+			}
+			refuse(w, http.StatusBadGateway, "bad_gateway")
+		},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		}
+		if t.StripPrefix && t.prefix != "" && strings.HasPrefix(r.URL.Path, t.prefix) {
+			r.URL.Path = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, t.prefix), "/")
+			r.URL.RawPath = ""
+			r.Header["X-Forwarded-Prefix"] = []string{t.prefix}
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// buffers are those by which answers are copied.
+type buffers struct{}
+
+var bufferPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+func (buffers) Get() []byte  { return bufferPool.Get().(*[32 << 10]byte)[:] }
+func (buffers) Put(b []byte) { bufferPool.Put((*[32 << 10]byte)(b)) }
+
+// lines keeps strangers from filling the log: one line of a kind in ten seconds. Kinds are few.
+type lines struct {
+	mu      sync.Mutex
+	written map[string]time.Time
+}
+
+func (l *lines) allow(kind string) bool {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if age := now.Sub(l.written[kind]); age >= 0 && age < 10*time.Second {
+		return false
+	}
+	if l.written == nil {
+		l.written = map[string]time.Time{}
+	}
+	l.written[kind] = now
+	return true
+}

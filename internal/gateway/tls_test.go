@@ -1,0 +1,83 @@
+package gateway_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/internal/gateway"
+)
+
+// writeCertificate writes another certificate, by its serial number.
+func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mcp.example.com"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: text}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// A certificate that was renewed is used within ten seconds. One that cannot be read is not, and
+// the log says so.
+func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, log: &lockedBuffer{}}
+		cert, key := writeCertificate(t, dir, 1)
+		c, err := gateway.OpenCertificate(cert, key, w.logger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect := func(serial int64) {
+			t.Helper()
+			got, err := c.Get(nil)
+			if err != nil || got.Leaf.SerialNumber.Int64() != serial {
+				t.Errorf("%v, %v; want serial %d", got.Leaf.SerialNumber, err, serial)
+			}
+		}
+		expect(1)
+		writeCertificate(t, dir, 2)
+		expect(1)
+		time.Sleep(11 * time.Second)
+		expect(2)
+		if err := os.WriteFile(key, []byte("half a"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(11 * time.Second)
+		expect(2)
+		if !strings.Contains(w.log.String(), "the one of before is used") {
+			t.Error(w.log)
+		}
+		writeCertificate(t, dir, 3)
+		time.Sleep(11 * time.Second)
+		expect(3)
+	})
+	if _, err := gateway.OpenCertificate(filepath.Join(dir, "none"), "", nil); err == nil || !strings.Contains(err.Error(), "BOUNCER_TLS_CERT") {
+		t.Error(err)
+	}
+}

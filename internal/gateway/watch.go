@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Watcher loads a tenants file again when its content has changed. A file with a fault changes
+// nothing, and the log says so until it is mended: a tenant that was to be shut out is still
+// served.
+type Watcher struct {
+	File string
+	// Content is what is loaded.
+	Content []byte
+	// Load takes other content, or refuses it.
+	Load func(content []byte) error
+	Log  *slog.Logger
+
+	fault error
+	said  time.Time
+}
+
+// Between two looks at a file, and between two lines about one that has a fault.
+const (
+	lookEvery   = 5 * time.Second
+	remindEvery = time.Minute
+)
+
+// Run looks every five seconds, and at once when hangup tells. It returns when the context ends.
+func (w *Watcher) Run(ctx context.Context, hangup <-chan os.Signal) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			w.Look(time.Now(), true)
+		case <-tick.C:
+			w.Look(time.Now(), false)
+		}
+	}
+}
+
+// Look looks once. asked says that somebody waits for an answer in the log, also where nothing has
+// changed.
+//
+// The content is compared and not the time: a ConfigMap of Kubernetes is a link to a folder that is
+// replaced, and its time may go back.
+func (w *Watcher) Look(now time.Time, asked bool) {
+	content, err := ReadFile(w.File)
+	switch {
+	case err != nil:
+		w.fault = err
+	case bytes.Equal(content, w.Content) && !asked && (w.fault == nil || !w.said.IsZero()):
+		// nothing new
+	default:
+		w.fault = w.Load(content)
+		w.Content, w.said = content, time.Time{}
+	}
+	if w.fault == nil {
+		w.said = time.Time{}
+		return
+	}
+	if asked || w.said.IsZero() || now.Sub(w.said) >= remindEvery {
+		w.said = now
+		w.Log.Error("the tenants file has a fault: the tenants stay as they were", "cause", w.fault.Error())
+	}
+}
