@@ -29,6 +29,9 @@ func productionFiles(t *testing.T) map[string]*ast.File {
 			t.Fatal(err)
 		}
 		folder, _, _ := strings.Cut(filepath.ToSlash(rel), "/")
+		if strings.HasPrefix(filepath.ToSlash(rel), "internal/gateway/") {
+			folder = "cmd" // it runs, and writes a log
+		}
 		if folder != "issuer" && folder != "plugin" && folder != "cmd" && folder != "sealing" || !strings.HasSuffix(path, ".go") ||
 			strings.HasSuffix(path, "_test.go") || strings.Contains(rel, "testdata") || strings.Contains(rel, "issuertest") || strings.Contains(rel, "_test/") {
 			return

@@ -138,7 +138,7 @@ func (a *ForwardAuth) original(r *http.Request, route *route) (req *http.Request
 // refuse answers 403, which each proxy takes for a refusal. The client is not told why.
 func (a *ForwardAuth) refuse(w http.ResponseWriter, kind, why string, args ...any) {
 	if a.lines.allow(kind + " " + why) {
-		a.Log.Warn("refused at "+Path, append(args, "cause", why)...)
+		a.Log.Warn("refused at /forward-auth/", append(args, "cause", why)...)
 	}
 	refuse(w, http.StatusForbidden, "forbidden")
 }

@@ -178,8 +178,8 @@ func TestGatewayTakesNoSmuggledRequests(t *testing.T) {
 				t.Errorf("%s: the server saw %s %v", name, seen.URL, seen.Header)
 			}
 		}
-		// Of a length and chunks net/http reads the chunks, as RFC 9112 §6.3 has it: what follows is
-		// a request of its own, without a token.
+		// Of a length and chunks net/http reads the chunks, as RFC 9112 §6.3 has it: what follows
+		// is a request of its own, without a token.
 		if n := strings.Count(answer, "HTTP/1.1 "); n > 1 && name != "a length and chunks" || strings.Count(answer, "HTTP/1.1 200") > 1 {
 			t.Errorf("%s: %d answers: %q", name, n, answer)
 		}
