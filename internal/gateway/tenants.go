@@ -91,7 +91,7 @@ func ParseTenants(file string, content []byte, sidecar string, use Use) ([]*Tena
 		return nil, fmt.Errorf("BOUNCER_TENANTS: %s holds more than one document: write all tenants into the first", file)
 	}
 	if len(read.Tenants) == 0 {
-		return nil, fmt.Errorf("BOUNCER_TENANTS: %s holds no tenant: write at least one below tenants:", file)
+		return nil, fmt.Errorf("BOUNCER_TENANTS: %s holds no tenant: write at least one below the word tenants", file)
 	}
 	var all []*Tenant
 	byURL := map[string]string{} // :: public URL → tenant
