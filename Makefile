@@ -38,7 +38,8 @@ quick: lint
 	@began=$$(date +%s); go test ./... && cd deploy/e2e && go vet ./... && echo "== quick $$(($$(date +%s) - began)) s"
 
 # What takes too long for every change: every cell of the tables of clients, random clients for five
-# minutes with each kind of replay guard, and for a minute at providers of each kind; a real API
+# minutes with each kind of replay guard, for two while plugin and sidecar go one version back and
+# forth, and for a minute at providers of each kind; a real API
 # server of Kubernetes, which takes 8 minutes to build.
 nightly: tools
 	deploy/e2e/providers.sh
@@ -48,6 +49,7 @@ nightly: tools
 	cd deploy/e2e && go test -tags big -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK|TestClientsWhereKeysAreProven)$$' . -matrix
 	cd deploy/e2e && go test -tags big -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarm$$' . -swarm 5m -guards none,memory,redis,dynamodb
+	cd deploy/e2e && go test -count=1 -timeout 20m -v -tags rolling -run '^TestSwarmWhileVersionsAreReplaced$$' . -swarm 2m -rollingguards none,memory,redis
 	cd deploy/e2e && go test -count=1 -timeout 40m -v -run '^TestSwarmAtProviders$$' . -swarm 1m -manners all -mannerguards none,redis
 	cd deploy/e2e && go test -count=1 -timeout 20m -v -run '^TestFrozenFunctions$$' . -freeze 10s -logins 200
 	cd deploy/e2e && go test -count=1 -timeout 10m -v -run '^(TestLintReadsRulesAsTraefikDoes|TestLintMissesNoWayThatIsOpen)$$' . -seed $$(date +%s)
@@ -87,7 +89,7 @@ tools:
 # of it once with each version of Traefik in deploy/e2e/traefik/versions.txt.
 TRAEFIKS ?= $(shell grep -v '^\#' deploy/e2e/traefik/versions.txt)
 e2e:
-	cd deploy/e2e && go vet ./... && go vet -tags kubernetes,big .
+	cd deploy/e2e && go vet ./... && go vet -tags kubernetes,big,rolling .
 	cd deploy/e2e/tflint && go test -count=1 .
 	for version in $(TRAEFIKS); do \
 	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test -count=1 $(WITH_BIG) ./...) || exit 1; \

@@ -137,7 +137,7 @@ func atProviders(s schedule, how manner, seed uint64, length time.Duration) sche
 var checkedEvery = [2]time.Duration{2 * time.Second, 0}
 
 func newMannerSwarm(t *testing.T, how manner, guard string, schedule schedule) *swarm {
-	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard), manner: &how}
+	s := &swarm{t: t, schedule: schedule, guard: newGuardKind(t, guard), manner: &how, keys: true}
 	env := map[string]string{
 		"BOUNCER_ACCESS_TOKEN_TTL": "2m",
 		// minutes: Options.Clocks

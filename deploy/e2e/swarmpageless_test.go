@@ -38,7 +38,7 @@ func (c credentials) header() http.Header {
 func (s *swarm) newPageless() (all []*swarmPageless) {
 	for i, tn := range s.w.Tenants()[:2] {
 		oauth, other := tn.Client(), s.w.Tenants()[1-i]
-		if i == 1 {
+		if s.keys && i == 1 {
 			oauth.Prover = rig.NewProver("ES256")
 		}
 		for _, does := range []contract.Action{contract.Assert, contract.Work} {

@@ -65,33 +65,60 @@ type fleet struct {
 
 	mu   sync.Mutex
 	next int
-	all  []string // addresses
+	all  []string       // addresses
+	open map[string]int // connections, by address
 }
 
 func newFleet(t *testing.T, w *rig.World, others ...*rig.Traefik) *fleet {
-	f := &fleet{t: t, w: w}
+	f := &fleet{t: t, w: w, open: map[string]int{}}
 	for _, traefik := range append([]*rig.Traefik{w.Traefik}, others...) {
 		f.all = append(f.all, strings.TrimPrefix(traefik.Web, "http://"))
 	}
 	first := f.all[0]
 	// No connection is kept, so each request is a turn.
 	f.transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if addr == first {
-			f.mu.Lock()
-			addr = f.all[f.next%len(f.all)]
-			f.next++
-			f.mu.Unlock()
+		if addr != first {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
 		}
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
+		f.mu.Lock()
+		to := f.all[f.next%len(f.all)]
+		f.next++
+		f.open[to]++
+		f.mu.Unlock()
+		ended := sync.OnceFunc(func() {
+			f.mu.Lock()
+			f.open[to]--
+			f.mu.Unlock()
+		})
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, to)
+		if err != nil {
+			ended()
+			return nil, err
+		}
+		return connOfFleet{conn, ended}, nil
 	}}
 	return f
 }
 
-// only sends everything to one Traefik from now on.
-func (f *fleet) only(traefik *rig.Traefik) {
+// connOfFleet is a connection that says when it is closed.
+type connOfFleet struct {
+	net.Conn
+	ended func()
+}
+
+func (c connOfFleet) Close() error {
+	c.ended()
+	return c.Conn.Close()
+}
+
+// only sends everything to these Traefiks from now on.
+func (f *fleet) only(these ...*rig.Traefik) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all = []string{strings.TrimPrefix(traefik.Web, "http://")}
+	f.all = nil
+	for _, traefik := range these {
+		f.all = append(f.all, strings.TrimPrefix(traefik.Web, "http://"))
+	}
 }
 
 func (f *fleet) client(tn *rig.Tenant) *rig.OAuthClient {
@@ -144,19 +171,20 @@ func TestVersionsAreReplacedOneByOneUnderRunningLogins(t *testing.T) {
 	t.Parallel()
 	edited := map[string]int{}
 	more := rig.BuildSidecar(t, map[string]func(string) string{"issuer/tenant.go": withOneLabelMore})
+	last := rig.BuildBefore(t)
 	w := rig.New(t, rig.Options{})
 	this := rig.Tool(t, "mcpbouncer")
-	start := func(plugin func(file, text string) string) *rig.Traefik {
-		return rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: w.Keys.Hop, Docker: w.Docker, Plugin: plugin})
+	start := func(root string, plugin func(file, text string) string) *rig.Traefik {
+		return rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: w.Keys.Hop, Docker: w.Docker, PluginRoot: root, Plugin: plugin})
 	}
-	before, after := start(pluginOfNovember(t)), start(successorPlugin(edited))
+	first, before, after := start("", pluginOfNovember(t)), start(last.Root, nil), start("", successorPlugin(edited))
 	if edited["plugin/config.go"] != 3 {
 		t.Fatalf("the successor is not made: %v", edited)
 	}
-	for _, traefik := range []*rig.Traefik{before, after} {
+	for _, traefik := range []*rig.Traefik{first, before, after} {
 		rig.WaitFor(t, "the routes", func() error { return statusIs(traefik.Web+"/wiki/anything", http.StatusUnauthorized) })
 	}
-	f := newFleet(t, w, before, after)
+	f := newFleet(t, w, first, before, after)
 	c := f.client(w.Wiki)
 	lasting := c.Redeem(f.begin(c, w.Wiki).callbackFor(f))
 	for _, step := range []struct {
@@ -167,10 +195,18 @@ func TestVersionsAreReplacedOneByOneUnderRunningLogins(t *testing.T) {
 		{"the first replica has a label more", more, 0},
 		{"both have it", more, 1},
 		{"the second goes back", this, 1},
-		{"both are as before", this, 0},
+		{"both are as at the beginning", this, 0},
+		{"the first is the version before", last.Sidecar, 0},
+		{"both are the version before", last.Sidecar, 1},
+		{"the second goes forth again", this, 1},
+		{"both are of today", this, 0},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			f.t = t
+			if step.program == last.Sidecar && !first.Ended() { // which is older than one version
+				f.only(w.Traefik, before, after)
+				first.Terminate(t)
+			}
 			atProvider, withCode := f.begin(c, w.Wiki), f.begin(c, w.Wiki)
 			code := withCode.callback()
 			fresh := c.Redeem(f.begin(c, w.Wiki).callbackFor(f))
@@ -189,7 +225,7 @@ func TestVersionsAreReplacedOneByOneUnderRunningLogins(t *testing.T) {
 				if name == "a login from the beginning" {
 					lasting = tokens
 				}
-				for range 3 { // each Traefik
+				for range 4 { // each Traefik
 					if answer := c.Get("/anything", tokens.Member("access_token")); answer.Status != http.StatusOK {
 						t.Errorf("%s, with the token: %s", name, answer)
 					}
@@ -284,6 +320,93 @@ func TestLabelThatTheSidecarDoesNotKnowIsNamed(t *testing.T) {
 		if answer := metadata(world); answer.Status != http.StatusOK {
 			t.Errorf("both know the label: %s", answer)
 		}
+	}
+}
+
+// The version before knows nothing of the label dpop. Its sidecar refuses this plugin where the
+// label is set, and its plugin refuses the label itself: each time by name, with 503, and the
+// server of that tenant is open to nobody. Without the label they serve. Going back costs the
+// logins that the label has sealed, and no others.
+func TestVersionBeforeRefusesALabelOfTodayByName(t *testing.T) {
+	t.Parallel()
+	last := rig.BuildBefore(t)
+	w := rig.New(t, rig.Options{})
+	for _, replica := range w.Replicas {
+		replica.Replace(last.Sidecar)
+	}
+	old := rig.StartTraefik(t, w.Logs, rig.TraefikConfig{WebPort: rig.FreePort(t), HopKey: w.Keys.Hop, Docker: w.Docker, PluginRoot: last.Root})
+	for _, tn := range w.Tenants() {
+		rig.WaitFor(t, "the routes", func() error { return statusIs(old.Web+"/"+tn.Name+"/anything", http.StatusUnauthorized) })
+	}
+	world := w.World.Client()
+	tokens := world.Tokens(w.World.Browser())
+
+	w.Relabel(w.World, rig.Options{Labels: map[string]string{"world/dpop": "require"}})
+	metadata := func(tn *rig.Tenant) *rig.Answer {
+		return world.Do(http.MethodGet, tn.PublicHTTP()+"/.well-known/oauth-authorization-server", nil, nil)
+	}
+	rig.WaitFor(t, "the label to be read", func() error {
+		if answer := metadata(w.World); answer.Status != http.StatusServiceUnavailable || answer.Member("error") != "temporarily_unavailable" {
+			return fmt.Errorf("%s", answer)
+		}
+		return nil
+	})
+	if answer := metadata(w.Wiki); answer.Status != http.StatusOK {
+		t.Errorf("the tenant without the label: %s", answer)
+	}
+	if answer := world.Refresh(tokens.Member("refresh_token")); answer.Status != http.StatusServiceUnavailable {
+		t.Errorf("a refresh where the label is set: %s", answer)
+	}
+	if answer := world.Get("/anything", tokens.Member("access_token")); answer.Status == http.StatusOK {
+		t.Errorf("a token without a key, where the label asks for one: %s", answer)
+	}
+	rig.WaitFor(t, "the plugin before to refuse the label", func() error { return statusIs(old.Web+"/world/anything", http.StatusServiceUnavailable) })
+	if err := statusIs(old.Web+"/wiki/anything", http.StatusUnauthorized); err != nil {
+		t.Errorf("the plugin before, at the tenant without the label: %v", err)
+	}
+	traefik := strings.ReplaceAll(w.Logs.Text("traefik"), `\"`, `"`)
+	for _, line := range []string{
+		// this plugin, and the one before
+		`it does not know the label "dpop", which is set here: upgrade the sidecar first, or remove the label`,
+		`unknown label "dpop"`,
+	} {
+		if !strings.Contains(traefik, line) {
+			t.Errorf("Traefik's log lacks %q:\n%s", line, w.Logs.Tail("traefik", 20))
+		}
+	}
+	if strings.Contains(traefik, "give Traefik the BOUNCER_HOP_KEY") {
+		t.Error("Traefik's log blames the hop key")
+	}
+	sidecars := strings.ReplaceAll(w.Logs.Text(w.Replicas[0].Name)+w.Logs.Text(w.Replicas[1].Name), `\"`, `"`)
+	if !strings.Contains(sidecars, `label "dpop" is not known to this version of the sidecar: upgrade the sidecar first, then the plugin`) {
+		t.Errorf("no sidecar's log names the label:\n%s", w.Logs.Tail(w.Replicas[0].Name, 20))
+	}
+
+	for _, replica := range w.Replicas {
+		replica.Replace(rig.Tool(t, "mcpbouncer"))
+	}
+	works := func() error {
+		if answer := metadata(w.World); answer.Status != http.StatusOK {
+			return fmt.Errorf("%s", answer)
+		}
+		return nil
+	}
+	rig.WaitFor(t, "sidecars that know the label", works)
+
+	// What the label has sealed, the version before does not open; all else it does.
+	bound := w.World.Client()
+	bound.Prover = rig.NewProver("ES256")
+	sealed := bound.Tokens(w.World.Browser()).Member("refresh_token")
+	w.Relabel(w.World, rig.Options{})
+	for _, replica := range w.Replicas {
+		replica.Replace(last.Sidecar)
+	}
+	rig.WaitFor(t, "the label to be gone", works)
+	if answer := bound.Refresh(sealed); answer.Status != http.StatusBadRequest || answer.Member("error") != "invalid_grant" {
+		t.Errorf("a login of the label, at the version before: %s", answer)
+	}
+	if answer := world.Refresh(tokens.Member("refresh_token")); answer.Status != http.StatusOK {
+		t.Errorf("a login without the label, at the version before: %s", answer)
 	}
 }
 

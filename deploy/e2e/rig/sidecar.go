@@ -196,6 +196,22 @@ func (r *Replica) Restart(env map[string]string) {
 func (r *Replica) Replace(program string) {
 	r.t.Helper()
 	r.Kill()
+	r.put(program)
+	r.Start(nil)
+}
+
+// Upgrade is Replace as a container engine does it: the process may finish what it has begun.
+func (r *Replica) Upgrade(program string) {
+	r.t.Helper()
+	if status := r.Terminate(); status != 0 {
+		r.t.Fatalf("rig: %s ended with status %d", r.Name, status)
+	}
+	r.put(program)
+	r.Start(nil)
+}
+
+func (r *Replica) put(program string) {
+	r.t.Helper()
 	name := filepath.Join(r.root, "mcpbouncer")
 	text, err := os.ReadFile(program)
 	if err == nil {
@@ -213,7 +229,6 @@ func (r *Replica) Replace(program string) {
 	if err != nil {
 		r.t.Fatalf("rig: program: %v", err)
 	}
-	r.Start(nil)
 }
 
 // BuildSidecar builds the sidecar with some of its sources edited; files are relative to the
@@ -388,6 +403,8 @@ type Front struct {
 	before func(n int, r *http.Request)
 	only   string
 	n      int
+	out    string         // gets no request
+	busy   map[string]int // requests under way, by sidecar
 	hops   []string
 	asked  []string
 	tokens []TokenRequest
@@ -402,7 +419,7 @@ type TokenRequest struct {
 
 // StartFront starts the front.
 func StartFront(t T, secrets *Secrets, sidecars ...Sidecar) *Front {
-	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), sidecars: sidecars}
+	f := &Front{t: t, secrets: secrets, addr: fmt.Sprintf("127.0.0.1:%d", FreePort(t)), sidecars: sidecars, busy: map[string]int{}}
 	f.URL = "http://" + f.addr
 	f.Up()
 	t.Cleanup(f.Down)
@@ -439,6 +456,23 @@ func (f *Front) Only(name string) {
 	f.only = name
 }
 
+// Drain sends nothing to the named sidecar from now on, and returns when it has answered what it
+// had. "" ends that.
+func (f *Front) Drain(name string) {
+	f.t.Helper()
+	f.mu.Lock()
+	f.out = name
+	f.mu.Unlock()
+	WaitFor(f.t, name+" to be drained", func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if n := f.busy[name]; n > 0 {
+			return fmt.Errorf("%d requests are under way", n)
+		}
+		return nil
+	})
+}
+
 // Hops lists the hop headers that the plugin has sent.
 func (f *Front) Hops() []string {
 	f.mu.Lock()
@@ -464,6 +498,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n, before := f.n, f.before
 	f.n++
 	to := f.sidecars[n%len(f.sidecars)]
+	if to.Name == f.out {
+		to = f.sidecars[(n+1)%len(f.sidecars)]
+	}
 	for _, sidecar := range f.sidecars {
 		if sidecar.Name == f.only {
 			to = sidecar
@@ -473,7 +510,13 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if hop := r.Header.Get("X-Mcpb-Hop"); hop != "" {
 		f.hops = append(f.hops, hop)
 	}
+	f.busy[to.Name]++
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.busy[to.Name]--
+		f.mu.Unlock()
+	}()
 	f.secrets.addHeader(r.Header)
 	if before != nil {
 		f.turn.Lock()

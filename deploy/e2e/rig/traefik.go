@@ -52,6 +52,12 @@ func (tr *Traefik) Restart(t T, hopKey string) {
 // has.
 func (tr *Traefik) Stop() { _ = tr.proc.cmd.Process.Signal(syscall.SIGTERM) }
 
+// Terminate asks Traefik to end and waits until it is gone.
+func (tr *Traefik) Terminate(t T) {
+	t.Helper()
+	tr.proc.Terminate(t)
+}
+
 // Ended says whether the process has ended.
 func (tr *Traefik) Ended() bool { return tr.proc.Exited() }
 

@@ -342,6 +342,11 @@ func (w *World) transport() *http.Transport {
 // Relabel makes a tenant's container anew, with the labels that the options say.
 func (w *World) Relabel(tn *Tenant, o Options) { w.Docker.Run(tn.container(o)) }
 
+// Through makes the world's clients and browsers reach Traefik by another way.
+func (w *World) Through(transport http.RoundTripper) {
+	w.http = &http.Client{Transport: w.Secrets.Watch(transport)}
+}
+
 // HTTP returns a client that reaches both entry points and has no cookies.
 func (w *World) HTTP() *http.Client { return w.http }
 
