@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: demo demo-traefik picture test quick nightly providers unit yaegi fuzz e2e lint generate bench tools
+.PHONY: release demo demo-traefik picture test quick nightly providers unit yaegi fuzz e2e lint generate bench tools ship
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -28,7 +28,7 @@ WITH_BIG = $(if $(BIG),-tags big)
 nightly: BIG = 1
 
 # Each part says what it cost, and at the end all of them do.
-PARTS = lint unit fuzz tools e2e
+PARTS = lint unit fuzz ship tools e2e
 test:
 	@MAKE='$(MAKE)' .ci/parts $(PARTS)
 
@@ -42,6 +42,8 @@ quick: lint
 # forth, and for a minute at providers of each kind; a real API
 # server of Kubernetes, which takes 8 minutes to build.
 nightly: tools
+	command -v qemu-aarch64-static qemu-x86_64-static >/dev/null || { apt-get update && apt-get install -y --no-install-recommends qemu-user-static; }
+	cd deploy/release && go test -count=1 -timeout 60m -v . -all
 	deploy/e2e/providers.sh
 	deploy/e2e/kubernetes/install.sh
 	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run 'Kubernetes' .
@@ -61,6 +63,16 @@ providers: tools
 
 unit:
 	CGO_ENABLED=1 go test -race ./...
+
+# All that a release consists of, as docs/releasing.md says: make release VERSION=v0.1.0 OUT=dist
+VERSION ?=
+OUT ?= dist
+release:
+	go -C deploy/release run . build -version '$(VERSION)' -out '$(abspath $(OUT))'
+
+# A release for this machine's platform, made twice and run, and all that its form depends on.
+ship:
+	cd deploy/release && go vet ./... && go test -count=1 ./...
 
 # What is written from comments, tags and tables: pages, the kit's Tenant, vectors. Tests say when
 # one of them is stale.

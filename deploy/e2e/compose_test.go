@@ -162,20 +162,7 @@ func TestProviderOfAPrivateAuthority(t *testing.T) {
 		Image:   map[string][]byte{strings.TrimPrefix(trusted, "/"): nil, public: nil},
 		Labels:  map[string]string{"world/providerIssuer": provider.Issuer, "world/clientID": provider.ClientID, "world/clientSecret": provider.Secret},
 	})
-	login := func() error {
-		c, browser := w.World.Client(), w.World.Browser()
-		// the test is not about whether the person trusts the certificate
-		browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-		flow := c.Begin()
-		back, err := browser.Visit(t.Context(), flow.URL, c.Redirect)
-		if err != nil {
-			return err
-		}
-		if answer := c.Redeem(back.Query().Get("code"), flow); answer.Status != http.StatusOK {
-			return errors.New(answer.String())
-		}
-		return nil
-	}
+	login := func() error { return loginOverTLS(t, w.World) }
 	if err := login(); err == nil {
 		t.Error("a certificate that nobody vouches for is trusted")
 	}
@@ -197,6 +184,22 @@ func TestProviderOfAPrivateAuthority(t *testing.T) {
 	if err := login(); err != nil {
 		t.Errorf("the public authorities count no more: %v", err)
 	}
+}
+
+// loginOverTLS logs in at a provider whose certificate the person does not look at.
+func loginOverTLS(t *testing.T, tn *rig.Tenant) error {
+	t.Helper()
+	c, browser := tn.Client(), tn.Browser()
+	browser.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	flow := c.Begin()
+	back, err := browser.Visit(t.Context(), flow.URL, c.Redirect)
+	if err != nil {
+		return err
+	}
+	if answer := c.Redeem(back.Query().Get("code"), flow); answer.Status != http.StatusOK {
+		return errors.New(answer.String())
+	}
+	return nil
 }
 
 // certificateOf returns the certificate that a server shows, in PEM.

@@ -38,27 +38,28 @@ func wanted() string {
 	return here.String()
 }
 
+var scratch string // for what tests share
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	var err error
+	if scratch, err = os.MkdirTemp("", "mcpbouncer-release-test-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
 // built is a release of this source, made once.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "mcpbouncer-release-test-")
-	if err != nil {
-		return "", err
-	}
+	dir := filepath.Join(scratch, "built")
 	r, err := newRelease(source, version, "0123456789abcdef", false)
 	if err != nil {
 		return "", err
 	}
 	return dir, r.build(dir, wanted())
 })
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if dir, err := built(); err == nil {
-		os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
 
 func releaseOf(t *testing.T) string {
 	t.Helper()

@@ -76,7 +76,7 @@ func TestReleaseIsPreparedInThePages(t *testing.T) {
 	}
 	put("CHANGELOG.md", "# Changelog\n\n## Unreleased\n\nThere is no release yet. All of this is new.\n\n* It [works](docs/flow.md#so), see [there](https://example.com/a).\n")
 	put("README.md", "# A\n\nB\n\nThere is no release yet: build it.\n\nC\n")
-	put("docs/a.md", "There is no release yet.\n")
+	put("sub/a.md", "There is no release yet.\n")
 	const day = "2026-12-01"
 	if _, err := newRelease(root, "v0.1.0", "", true); err == nil || !strings.Contains(err.Error(), "has no part v0.1.0") {
 		t.Errorf("what is not prepared is released: %v", err)
@@ -94,8 +94,8 @@ func TestReleaseIsPreparedInThePages(t *testing.T) {
 	if got := get("README.md"); got != "# A\n\nB\n\nC\n" {
 		t.Errorf("README.md is %q", got)
 	}
-	if got := get("docs/a.md"); got != "" {
-		t.Errorf("docs/a.md is %q", got)
+	if got := get("sub/a.md"); got != "" {
+		t.Errorf("sub/a.md is %q", got)
 	}
 	r, err := newRelease(root, "v0.1.0", "none", false)
 	if err != nil {

@@ -123,13 +123,13 @@ func (r *release) labels() map[string]string {
 	return labels
 }
 
-// authorities are the certificates that Mozilla trusts for servers, in PEM. One that is trusted only
-// for what it signed until some day is left out: a file cannot say that day.
+// authorities are the certificates that Mozilla trusts for servers, in PEM. One that is trusted
+// only for what it signed until some day is left out: a file cannot say that day.
 func authorities() []byte {
 	var text bytes.Buffer
 	for root := range bundle.Roots() {
 		if root.Constraint == nil {
-			pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a Buffer takes all
+			pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate})
 		}
 	}
 	return text.Bytes()

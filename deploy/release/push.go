@@ -43,8 +43,8 @@ func push(dir, to string) (string, error) {
 	return tag.Context().Digest(digest.String()).String(), nil
 }
 
-// isAbsent: a registry answers 404 for what it does not have, and ghcr.io 403 for a name that it has
-// never had. Where 403 means that we may not write, writing fails too.
+// isAbsent: a registry answers 404 for what it does not have, and ghcr.io 403 for a name that it
+// has never had. Where 403 means that we may not write, writing fails too.
 func isAbsent(err error) bool {
 	refused, ok := errors.AsType[*transport.Error](err)
 	return ok && (refused.StatusCode == http.StatusNotFound || refused.StatusCode == http.StatusForbidden)

@@ -72,7 +72,8 @@ type Replica struct {
 	old  []*Process
 }
 
-// StartReplica starts a sidecar. more are files of its image, by path without a leading slash.
+// StartReplica starts a sidecar. more are files of its image, by path without a leading slash; one
+// that is named mcpbouncer is the program.
 func StartReplica(t T, logs *Logs, name string, env map[string]string, more map[string][]byte) *Replica {
 	t.Helper()
 	r := &Replica{
@@ -308,6 +309,9 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 	t.Helper()
 	root := t.TempDir()
 	program, err := os.ReadFile(Tool(t, tool))
+	if other := more["mcpbouncer"]; other != nil {
+		program = other
+	}
 	if err == nil {
 		err = writeProgram(filepath.Join(root, "mcpbouncer"), program, 0o555)
 	}
@@ -321,6 +325,9 @@ func imageRoot(t T, tool string, more map[string][]byte) string {
 		err = os.WriteFile(filepath.Join(root, "etc", "resolv.conf"), []byte("nameserver 127.0.0.1\n"), 0o444)
 	}
 	for path, content := range more {
+		if path == "mcpbouncer" {
+			continue
+		}
 		if err == nil {
 			err = os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755)
 		}
