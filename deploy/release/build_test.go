@@ -105,8 +105,11 @@ func TestReleaseHasTheSameBytesInAnotherFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home, _ := os.UserHomeDir()
-	for _, path := range []string{there, home + "/", runtime.GOROOT() + "/src"} {
+	goroot, err := r.output("go", "env", "GOROOT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{there, r.root, goroot + "/src"} {
 		if bytes.Contains(content, []byte(path)) {
 			t.Errorf("the program has %s in it", path)
 		}
@@ -177,7 +180,8 @@ func programIn(t *testing.T, release string, p platform) string {
 	return filepath.Join(dir, program)
 }
 
-// The commands of docs/releasing.md for those who install a program.
+// The commands of docs/releasing.md for those who install a program. It has the gateway, which
+// builds with another tag leave out.
 func TestProgramOfAReleaseShowsItsVersion(t *testing.T) {
 	release := releaseOf(t)
 	check := exec.Command("sha256sum", "-c", "SHA256SUMS")
@@ -185,9 +189,14 @@ func TestProgramOfAReleaseShowsItsVersion(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	out, err := exec.Command(programIn(t, release, here), "version").CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != version {
+	file := programIn(t, release, here)
+	if out, err := exec.Command(file, "version").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != version {
 		t.Errorf("%s %v", out, err)
+	}
+	gateway := exec.Command(file, "gateway")
+	gateway.Env = []string{"BOUNCER_ENCRYPTION_KEY=" + strings.Repeat("A", 43) + "="}
+	if out, err := gateway.CombinedOutput(); err == nil || !strings.Contains(string(out), "BOUNCER_TENANTS") {
+		t.Errorf("the gateway says %s %v", out, err)
 	}
 }
 
