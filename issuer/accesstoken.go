@@ -45,7 +45,7 @@ type accessTokenClaims struct {
 
 // written is what encoding/json makes of the claims, which takes five times as long.
 func (c accessTokenClaims) written() []byte {
-	o := make(jsontext.Object, 0, 1024).String("iss", c.Issuer).String("sub", c.Subject).Strings("aud", c.Audience).
+	o := make(jsontext.Object, 0, 768).String("iss", c.Issuer).String("sub", c.Subject).Strings("aud", c.Audience).
 		Int("exp", c.Expires).Int("iat", c.IssuedAt).Int("nbf", c.NotBefore).String("jti", c.ID).
 		String("client_id", c.ClientID).String("scope", c.Scope).String("sid", c.Login).Int("auth_time", c.AuthTime)
 	if c.Confirmation != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/mcpbouncer/mcpbouncer/internal/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
@@ -48,7 +49,7 @@ func benchmark(b *testing.B, w *world, method, path, contentType, body string, h
 func benchWorld(b *testing.B, change func(*world)) *world {
 	return newWorld(b, nil, func(w *world) {
 		w.config = func(c *issuer.Config) {
-			c.Log, c.Metrics = slog.New(slog.NewJSONHandler(io.Discard, nil)), metrics.New()
+			c.Log, c.Metrics = slog.New(jsonlog.New(io.Discard, slog.LevelInfo)), metrics.New()
 		}
 		if change != nil {
 			change(w)
@@ -112,7 +113,7 @@ func benchmarkRefreshChecked(b *testing.B, provider issuertest.Behaviour) {
 	w := benchWorld(b, func(w *world) {
 		w.wiki.UpstreamCheckInterval = 1
 		w.config = func(c *issuer.Config) {
-			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+			c.Log = slog.New(jsonlog.New(io.Discard, slog.LevelInfo))
 			memory.next = c.Transport
 			c.Transport = memory
 		}
@@ -160,7 +161,7 @@ func BenchmarkCodeExchange(b *testing.B) {
 	memory := &memoryProvider{}
 	w := benchWorld(b, func(w *world) {
 		w.config = func(c *issuer.Config) {
-			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+			c.Log = slog.New(jsonlog.New(io.Discard, slog.LevelInfo))
 			memory.next = c.Transport
 			c.Transport = memory
 		}
@@ -239,7 +240,7 @@ func guardedBench(b *testing.B) *world {
 		guarded := w.config
 		w.config = func(c *issuer.Config) {
 			guarded(c)
-			c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+			c.Log = slog.New(jsonlog.New(io.Discard, slog.LevelInfo))
 		}
 	})
 }

@@ -46,7 +46,7 @@ type ClientInformation struct {
 }
 
 func (c ClientInformation) written() []byte {
-	o := make(jsontext.Object, 0, 1024).String("client_id", c.ClientID).Int("client_id_issued_at", c.ClientIDIssuedAt)
+	o := make(jsontext.Object, 0, 768).String("client_id", c.ClientID).Int("client_id_issued_at", c.ClientIDIssuedAt)
 	if c.ClientSecret != "" {
 		o = o.String("client_secret", c.ClientSecret)
 	}
@@ -82,9 +82,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 		// ours is broken.
 		return invalidRequest("the body is not complete").because(err)
 	}
-	var metadata ClientMetadata
-	// go-jose's decoder: exact member names, no repeated ones.
-	if err := json.Unmarshal(body, &metadata); err != nil {
+	metadata, err := readMetadata(body)
+	if err != nil {
 		return invalidClientMetadata("the body must be one JSON object of client metadata").because(errors.New("not JSON, a repeated member or a wrong type"))
 	}
 	if t.DPoP == dpopOff { // a member that means nothing here
@@ -105,6 +104,31 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	writeBody(w, http.StatusCreated, jsonType, info.written())
 	return nil
 }
+
+// readMetadata is go-jose's decoder: exact member names, no repeated ones. The plain text that
+// programs send is read without it.
+func readMetadata(body []byte) (m ClientMetadata, err error) {
+	members, plain := jsontext.Plain(string(body))
+	for _, member := range members {
+		switch {
+		case member.Name == "redirect_uris" && member.List != nil:
+			m.RedirectURIs = member.List
+		case member.Name == "token_endpoint_auth_method" && member.IsText:
+			m.TokenEndpointAuthMethod = member.Text
+		case member.Name == "client_name" && member.IsText:
+			m.ClientName = member.Text
+		case slices.Contains(metadataMembers, member.Name): // of another type, or a rare one
+			plain = false
+		}
+	}
+	if !plain {
+		m = ClientMetadata{}
+		err = json.Unmarshal(body, &m)
+	}
+	return m, err
+}
+
+var metadataMembers = []string{"redirect_uris", "token_endpoint_auth_method", "client_name", "dpop_bound_access_tokens"}
 
 // RegisterClient seals client metadata into a client_id of the tenant and derives its secret, for
 // an operator: the label registration tells such clients from those that register themselves.
