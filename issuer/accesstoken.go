@@ -156,7 +156,9 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if grantType == "refresh_token" {
 		stage = metrics.Refreshed
 	}
-	s.Metrics.Stage(t.Resource, c.product(), stage)
+	if s.Metrics != nil {
+		s.Metrics.Stage(t.Resource, c.product(), stage)
+	}
 	kind := "Bearer"
 	if c.thumbprint != "" {
 		kind = "DPoP" // RFC 9449 §5

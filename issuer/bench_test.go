@@ -15,9 +15,9 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/mcpbouncer/mcpbouncer/internal/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 )
 

@@ -1,6 +1,9 @@
 package issuer
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -9,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // A full cache loses one entry, not all.
@@ -16,6 +20,8 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 	var said forget.Once
 	var tenants lastTenants
 	var texts prepared
+	var opened openedClients
+	name := func(k string) [sha256.Size]byte { return sha256.Sum256([]byte(k)) }
 	key := func(i int) string { return fmt.Sprint("https://idp.example/", i) }
 	for _, c := range []struct {
 		name string
@@ -28,6 +34,8 @@ func TestFullCacheLosesOneEntry(t *testing.T) {
 		{"tenants", tenantsMet, func(k string) { tenants.replace(k, &tenant{}) }, func() int { return len(tenants.m) }, func(k string) bool { return tenants.m[k] != nil }},
 		{"prepared texts", preparedKept, func(k string) { texts.get(preparedName{what: k}, func() []byte { return []byte(k) }) }, func() int { return len(texts.m) },
 			func(k string) bool { return string(texts.m[preparedName{what: k}]) == k }},
+		{"opened clients", clientsKept, func(k string) { opened.put(name(k), client{id: k}) }, func() int { return len(opened.m) },
+			func(k string) bool { c, ok := opened.get(name(k)); return ok && c.id == k }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for i := range c.most {
@@ -112,5 +120,66 @@ func TestHopHeadersOfManyTenantsAreRemembered(t *testing.T) {
 	}
 	if n := known(600, last); n != 1000 || hops.m.Len() != hopsKept {
 		t.Errorf("%d of 1,000 are known beside invented ones, %d in all", n, hops.m.Len())
+	}
+}
+
+// A client_id that is open here opens nowhere else, and not any longer once a label is against it.
+func TestOpenedClientIsThatOfItsLabels(t *testing.T) {
+	ring, err := sealing.ParseRing("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC)
+	iss := &Issuer{Config: Config{Ring: ring, Now: func() time.Time { return now }}}
+	tenantOf := func(resource, more string) *tenant {
+		parsed, err := parseTenant([]byte(`{"v":1,"publicURL":"https://mcp.example/wiki","resource":"` + resource + `","providerIssuer":"https://idp.example","clientID":"wiki"` + more + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	const private = `,"privateRedirectURIs":["myapp://login"]`
+	wiki := tenantOf("wiki", private)
+	public := registration{RedirectURIs: []string{"myapp://login"}}
+	id, _, err := sealClient(ring, wiki.id, public, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine, _, err := sealClient(ring, wiki.id, registration{Subject: "ci", AuthMethod: authBasic, Created: true}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(tenant *tenant, id string) error {
+		c, err := iss.openClient(context.Background(), tenant, id)
+		if err == nil && (c.id != id || c.binding != "" || c.proved) {
+			t.Errorf("%+v", c)
+		}
+		return err
+	}
+	for range 3 {
+		if err := open(wiki, id); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(wiki, machine); err != nil {
+			t.Fatal(err)
+		}
+		// The same labels under another hop header.
+		if err := open(tenantOf("wiki", private), id); err != nil {
+			t.Fatal(err)
+		}
+		if len(iss.opened.m) != 1 {
+			t.Fatalf("%d are kept", len(iss.opened.m))
+		}
+		for what, other := range map[string]*tenant{"another resource": tenantOf("files", private), "a generation later": tenantOf("wiki", private+`,"generation":1`)} {
+			if err := open(other, id); !errors.Is(err, sealing.ErrNotOpened) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := open(tenantOf("wiki", ""), id); err == nil || errors.Is(err, sealing.ErrNotOpened) {
+			t.Errorf("without the label: %v", err)
+		}
+		if err := open(wiki, id[:len(id)-1]); !errors.Is(err, sealing.ErrNotOpened) {
+			t.Errorf("a part of it: %v", err)
+		}
 	}
 }

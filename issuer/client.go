@@ -9,8 +9,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
@@ -40,6 +42,8 @@ type client struct {
 	// binding is what its refresh tokens are bound to (refreshContext). It is set where the client
 	// has proved itself.
 	binding string
+	// context is what binding will be, where that was found before.
+	context string
 }
 
 // byDocument says whether the client_id is the URL of a metadata document. Then the document's host
@@ -98,6 +102,10 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 	if len(id) > maxClientID {
 		return c, sealing.ErrNotOpened
 	}
+	name := nameOpened(t, id)
+	if known, ok := s.opened.get(name); ok {
+		return known, nil
+	}
 	if err := s.open(sealing.KindClient, t, "", id, &c.registration); err != nil {
 		return c, err
 	}
@@ -114,7 +122,40 @@ func (s *Issuer) openClient(ctx context.Context, t *tenant, id string) (c client
 			return c, err
 		}
 	}
+	c.context = refreshContext(c)
+	s.opened.put(name, c)
 	return c, nil
+}
+
+// openedClients are registrations that were opened and checked. Many people log in with the
+// client_id of one hosted application, and nothing that it says changes while the labels stay. What
+// is denied is asked at each use, and so is a secret. No document and no machine is among them.
+type openedClients struct {
+	mu sync.RWMutex // guards m for one access
+	m  map[[sha256.Size]byte]client
+}
+
+// clientsKept bounds what strangers can fill with clients that they registered: half a megabyte.
+const clientsKept = 512
+
+// nameOpened names a client_id under all labels of a tenant, and not only under those that make its
+// keys: privateRedirectURIs, too, decides what opens.
+func nameOpened(t *tenant, id string) [sha256.Size]byte {
+	b := make([]byte, 0, len(t.sum)+len(id))
+	return sha256.Sum256(append(append(b, t.sum[:]...), id...))
+}
+
+func (o *openedClients) get(name [sha256.Size]byte) (client, bool) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	c, ok := o.m[name]
+	return c, ok
+}
+
+func (o *openedClients) put(name [sha256.Size]byte, c client) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	forget.Put(&o.m, name, c, clientsKept)
 }
 
 // unknownClient tells a person why an application cannot be asked about.
@@ -255,7 +296,9 @@ func (s *Issuer) authenticateClient(r *http.Request, t *tenant, form url.Values)
 			return client{}, refused("client authentication failed", errors.New("wrong or missing client_secret"))
 		}
 	}
-	c.binding = refreshContext(c)
+	if c.binding = c.context; c.binding == "" {
+		c.binding = refreshContext(c)
+	}
 	return c, nil
 }
 

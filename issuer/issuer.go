@@ -152,7 +152,8 @@ type Config struct {
 // Issuer answers for all tenants. It is safe for concurrent use.
 type Issuer struct {
 	Config
-	hops hopCache
+	hops   hopCache
+	opened openedClients
 	// hopLines and strangerLines bound the lines about hop headers that are refused.
 	hopLines, strangerLines lineLimit
 

@@ -100,7 +100,9 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	// that open the door, and no more.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
 	s.record(audit.ClientRegistered, about{tenant: t, client: info.ClientID}, "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
-	s.Metrics.Stage(t.Resource, metrics.Product("", info.RedirectURIs, info.ClientName), metrics.Registered)
+	if s.Metrics != nil {
+		s.Metrics.Stage(t.Resource, metrics.Product("", info.RedirectURIs, info.ClientName), metrics.Registered)
+	}
 	writeBody(w, http.StatusCreated, jsonType, info.written())
 	return nil
 }

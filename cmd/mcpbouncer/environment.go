@@ -15,9 +15,9 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
-	"github.com/mcpbouncer/mcpbouncer/internal/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
+	"github.com/mcpbouncer/mcpbouncer/issuer/jsonlog"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"

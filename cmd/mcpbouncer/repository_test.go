@@ -162,6 +162,7 @@ func TestRoomsOfTheIssuer(t *testing.T) {
 		"issuer/lazyregexp":            nil,
 		"issuer/internal/forget":       nil,
 		"issuer/internal/jsontext":     nil,
+		"issuer/jsonlog":               nil,
 		"issuer/internal/names":        nil,
 		"issuer/internal/packed":       nil,
 		"issuer/internal/rsabits":      nil,
