@@ -208,10 +208,10 @@ func (r *release) build(out, only string) error {
 		}
 		r.log("image %s", digest)
 	}
-	if err := r.writeNotes(filepath.Join(out, "NOTES.md"), digest); err != nil {
+	if err := checksums(out); err != nil {
 		return err
 	}
-	return checksums(out)
+	return r.writeNotes(filepath.Join(out, "NOTES.md"), digest)
 }
 
 func (r *release) writeNotes(file, digest string) error {
