@@ -64,8 +64,15 @@ type exchange struct {
 	token   string // written before the flight is done
 }
 
-func newBearerKeys() *bearerKeys {
-	return &bearerKeys{inflight: map[[32]byte]*exchange{}, waiting: map[string][]*exchange{}, good: map[[32]byte]bool{}, refused: map[[32]byte]period{}}
+// newBearerKeys leaves the maps to the first key: most tenants never see one.
+func newBearerKeys() *bearerKeys { return &bearerKeys{} }
+
+// prepare needs b.mu.
+func (b *bearerKeys) prepare() {
+	b.inflight = map[[32]byte]*exchange{}
+	b.waiting = map[string][]*exchange{}
+	b.good = map[[32]byte]bool{}
+	b.refused = map[[32]byte]period{}
 }
 
 // exchangeKey returns an access token for a bearer key that came from an address, in a request with
@@ -109,6 +116,9 @@ func (b *bearerKeys) launch(t *tenant, key, address, parent string) (*exchange, 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := now().Unix()
+	if b.inflight == nil {
+		b.prepare()
+	}
 	if during(b.refused[hash], at) {
 		return nil, errKey
 	}

@@ -489,6 +489,7 @@ func TestBearerKeyWhoseTokenHasExpired(t *testing.T) {
 // A new entry, of a stranger's key or of a good one, pushes out one other entry and not all.
 func TestBearerKeyMemoriesThatAreFullLoseOneEntry(t *testing.T) {
 	b := newBearerKeys()
+	b.prepare()
 	name := func(i int) [32]byte {
 		var hash [32]byte
 		hash[0] = byte(i)

@@ -346,8 +346,13 @@ type settings struct {
 	keysTTL    int64      // seconds
 	hopKeyFile string
 
-	// What the sidecar is told, without publicURL, which payloadFor adds.
-	payload []hopMember
+	// What the sidecar is told, as encodeMembers writes it: without publicURL, which encodePayload
+	// adds.
+	told string
+	// What of it the outcome of a verification depends on: accessOf. 32 bytes.
+	access string
+	// What keysFrom says of publicURL.
+	origin string
 	// The members of it that the plugin uses itself.
 	resource, audience, providerIssuer, clientID string
 	generation                                   int64
@@ -378,15 +383,30 @@ const maxScopes = 1024
 // parseConfig turns labels into settings. An error names the label and says what to do, and holds
 // no secret.
 func parseConfig(config *Config) (*settings, error) {
-	if config == nil {
-		return nil, errNoLabels
-	}
-	c, err := readLabels(config)
+	s, members, err := parseLabels(config)
 	if err != nil {
 		return nil, err
 	}
+	s.told = encodeMembers(members)
+	if len(encodePayload(`""`, s.told)) > maxPayload {
+		return nil, fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
+	}
+	s.access = accessOf(s.identityHeaders, members)
+	s.origin = keysFrom(s, s.publicURL)
+	return s, nil
+}
+
+// parseLabels also returns the members of the payload, of which most are at their defaults.
+func parseLabels(config *Config) (*settings, []hopMember, error) {
+	if config == nil {
+		return nil, nil, errNoLabels
+	}
+	c, err := readLabels(config)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := parseClientAuth(c); err != nil { // first: whether there must be a secret hangs on it
-		return nil, err
+		return nil, nil, err
 	}
 	for _, l := range []struct{ name, value string }{
 		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
@@ -396,24 +416,25 @@ func parseConfig(config *Config) (*settings, error) {
 			continue
 		}
 		if strings.TrimSpace(l.value) == "" {
-			return nil, fmt.Errorf("label %s: required, set it", l.name)
+			return nil, nil, fmt.Errorf("label %s: required, set it", l.name)
 		}
 	}
 	s := &settings{hopKeyFile: c.HopKeyFile}
 	if err := s.parseAddresses(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := s.parseTenant(c); err != nil {
-		return nil, err
+	members, err := s.parseTenant(c)
+	if err != nil {
+		return nil, nil, err
 	}
 	backend, err := parseBackendAuthorization(c.BackendAuthorization)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.backend = backend
 	rules, err := parseRules(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.rules = rules
 	s.hide = c.HideTools == "true"
@@ -421,13 +442,13 @@ func parseConfig(config *Config) (*settings, error) {
 	s.special = rules != nil || backend != nil || s.cors || asksFor(s.identityHeaders, "assertion")
 	ttl, err := strconv.ParseInt(either(c.JWKSCacheTTLSeconds, "300"), 10, 64)
 	if err != nil || ttl < 1 || ttl > maxKeysTTL {
-		return nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
+		return nil, nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
 	}
 	s.keysTTL = ttl
 	for _, name := range insertedNames {
 		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
 	}
-	return s, nil
+	return s, members, nil
 }
 
 // parseClientAuth leaves the label clientAuth in its one spelling.
@@ -526,103 +547,104 @@ func hostAndPort(u *url.URL) string {
 	return name + port
 }
 
-// parseTenant reads the labels that the sidecar is told, in the hop header.
-func (s *settings) parseTenant(c *labelTexts) error {
+// parseTenant reads the labels that the sidecar is told, in the hop header, as members of its
+// payload.
+func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	generation, err := strconv.ParseInt(either(c.Generation, "0"), 10, 64)
 	if err != nil || generation < 0 || generation > 1<<31-1 {
-		return errors.New("label generation: give a whole number from 0 to 2147483647")
+		return nil, errors.New("label generation: give a whole number from 0 to 2147483647")
 	}
 	exchange := either(c.Exchange, "auto")
 	if exchange != "auto" && exchange != "token" && exchange != "callback" {
-		return errors.New("label exchange: give auto, token or callback")
+		return nil, errors.New("label exchange: give auto, token or callback")
 	}
 	for _, l := range []struct{ name, value string }{
 		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
 	} {
 		if strings.Trim(l.value, printable) != "" {
-			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
+			return nil, fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
 	parameters, err := parseProviderParameters(c.ProviderParameters)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if strings.ContainsAny(c.GroupsClaim, ",;") || hasInvisible(strings.TrimSpace(c.GroupsClaim)) {
-		return errors.New("label groupsClaim: give one claim's name or dotted path, without commas and semicolons")
+		return nil, errors.New("label groupsClaim: give one claim's name or dotted path, without commas and semicolons")
 	}
 	if len([]rune(c.DisplayName)) > 64 {
-		return errors.New("label displayName: at most 64 characters")
+		return nil, errors.New("label displayName: at most 64 characters")
 	}
 	if c.Logo != "" && (!strings.HasPrefix(c.Logo, "data:image/") || len(c.Logo) > 3000 || strings.Trim(c.Logo, printable) != "") {
-		return errors.New("label logo: give a data URI of at most 3000 characters, such as data:image/png;base64,…")
+		return nil, errors.New("label logo: give a data URI of at most 3000 characters, such as data:image/png;base64,…")
 	}
 	scopes, err := parseList("scopes", either(c.Scopes, "openid"), bySpaces, scopeFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	required, err := parseList("requiredScopes", c.RequiredScopes, bySpaces, comparedScopeFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(strings.Join(scopes, " "))+len(strings.Join(required, " ")) > maxScopes {
-		return fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
+		return nil, fmt.Errorf("labels scopes and requiredScopes: together at most %d characters, since they travel in codes and tokens", maxScopes)
 	}
 	paths, err := parseList("mcpPaths", either(c.MCPPaths, "/mcp,/sse"), byCommasOrSpaces, pathFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names, err := parseList("wellKnown", c.WellKnown, byCommasOrSpaces, wellKnownFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range names {
 		s.wellKnown = append(s.wellKnown, "/.well-known/"+name)
 	}
 	access, err := parseAccess(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	headers, err := parseIdentityHeaders(c.IdentityHeaders)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.identityHeaders = headers
 	s.own = newOwnHeaders(headers)
 	supported, err := parseList("scopesSupported", c.ScopesSupported, bySpaces, supportedScopeFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	private, err := parsePrivateRedirectURIs(c.PrivateRedirectURIs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	refresh := either(c.Refresh, "auto")
 	if refresh != "auto" && refresh != "upstream" && refresh != "session" {
-		return errors.New("label refresh: give auto, upstream or session")
+		return nil, errors.New("label refresh: give auto, upstream or session")
 	}
 	interval, err := time.ParseDuration(either(c.UpstreamCheckInterval, "1h"))
 	if err != nil || interval < 0 || interval > 24*time.Hour {
-		return errors.New("label upstreamCheckInterval: give a duration from 0 to 24h, such as 15m")
+		return nil, errors.New("label upstreamCheckInterval: give a duration from 0 to 24h, such as 15m")
 	}
 	enterprise, err := parseList("enterpriseIssuers", c.EnterpriseIssuers, byCommasOrSpaces, assertionIssuerFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	workloads, err := parseList("workloadIssuers", c.WorkloadIssuers, bySemicolons, workloadFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	registration := either(c.Registration, "open")
 	if registration != "open" && registration != "documents" && registration != "created" {
-		return errors.New("label registration: give open, documents or created")
+		return nil, errors.New("label registration: give open, documents or created")
 	}
 	clients, err := parseList("allowedClients", c.AllowedClients, byCommasOrSpaces, allowedClientFault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.dpop = either(c.DPoP, proofsOff)
 	if s.dpop != proofsOff && s.dpop != proofsAccept && s.dpop != proofsRequire {
-		return errors.New("label dpop: give off, accept or require")
+		return nil, errors.New("label dpop: give off, accept or require")
 	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
@@ -632,7 +654,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 	s.required = required
 	s.mcpPaths = paths
 	// In the order of docs/hop.md: the vectors hold the bytes. A label that is added comes last.
-	s.payload = []hopMember{
+	return []hopMember{
 		{"resource", quote(c.Resource), ""},
 		{"audience", quote(s.audience), quote(c.Resource)},
 		{"providerIssuer", quote(c.ProviderIssuer), ""},
@@ -664,11 +686,7 @@ func (s *settings) parseTenant(c *labelTexts) error {
 		{"registration", quote(registration), `"open"`},
 		{"allowedClients", array(clients), `[]`},
 		{"dpop", quote(s.dpop), `"off"`},
-	}
-	if len(encodePayload(payloadFor(s, ""))) > maxPayload {
-		return fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
-	}
-	return nil
+	}, nil
 }
 
 // accessLists say who may come in and who gets which scopes. The sidecar decides what the rules
@@ -683,7 +701,7 @@ func parseAccess(c *labelTexts) (*accessLists, error) {
 		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
 		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
 	} {
-		if isOnlySeparators(l.value) {
+		if l.value != "" && isOnlySeparators(l.value) {
 			return nil, fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)
 		}
 	}

@@ -129,7 +129,11 @@ func unknownDenial(body []byte) string {
 	return ""
 }
 
+// setOf returns nil for an empty list.
 func setOf(list []string) map[string]bool {
+	if len(list) == 0 {
+		return nil
+	}
 	set := make(map[string]bool, len(list))
 	for _, s := range list {
 		set[s] = true

@@ -267,9 +267,9 @@ func counted(config *Config, cause string) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.refusals[cause]
-	for text, c := range f.counted {
+	for text, at := range countedAt {
 		if causes[text] == cause {
-			n += *c
+			n += f.counted[at]
 		}
 	}
 	return n

@@ -44,11 +44,9 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 // to the prefix. A stranger may have invented path and host: such addresses push out only each
 // other.
 func (b *bouncer) newEndpoint(req *http.Request, t *tenant, path string) *endpoint {
-	e := &endpoint{tenant: t, sidecar: t.sidecar, metadata: t.metadata, proofs: t.dpop != proofsOff, anonymous: t.sidecar.figures.counted[errNoToken.Error()]}
-	own, named := t.endpoints[path]
-	if named {
-		e.metadata = own
-	}
+	e := &endpoint{tenant: t, sidecar: t.sidecar, proofs: t.dpop != proofsOff, anonymous: counterOf(t.sidecar.figures, errNoToken.Error())}
+	metadata, named := t.metadataOf(path)
+	e.metadata = metadata
 	e.challenge = t.scope + e.metadata
 	host := req.Header.Get("X-Forwarded-Host")
 	if named && b.settings.publicURL != "" && (host == b.settings.host || host == b.settings.host+defaultPort(b.settings.publicURL)) {

@@ -46,10 +46,11 @@ var afterFunc = func(wait time.Duration, send func()) { time.AfterFunc(wait, sen
 type figures struct {
 	url string // base URL of the sidecar
 
-	mu        sync.Mutex        // never held during a report
-	hop       *hopSealer        // of the middleware that was made last
-	counted   map[string]*int64 // refusals by the text of their error; the map never changes
-	refusals  map[string]int64  // the others, and those that no report has told
+	mu      sync.Mutex // never held during a report
+	hop     *hopSealer // of the middleware that was made last
+	counted []int64    // refusals by the places of countedAt; each is changed atomically
+	// the others, and those that no report has told; nil while empty, as each map here may be
+	refusals  map[string]int64
 	failures  map[string]int64
 	presented []presentation  // bounded by maxPresented
 	more      int64           // logins that found no place there
@@ -74,18 +75,16 @@ type report struct {
 }
 
 func newFigures(url string) *figures {
-	counted := map[string]*int64{}
-	for text, cause := range causes {
-		if !strings.HasPrefix(cause, "proof_") { // most tenants take no proofs
-			counted[text] = new(int64)
-		}
-	}
-	return &figures{url: url, counted: counted, refusals: map[string]int64{}, failures: map[string]int64{}, known: map[string]bool{}}
+	return &figures{url: url, counted: make([]int64, len(countedAt))}
 }
 
 // causes names the errors for which a request is refused, by their texts. It is filled in init, as
 // forgeable is.
 var causes = map[string]string{}
+
+// countedAt gives a place to each error that is counted without a lock, by its text: all but those
+// of proofs, which most tenants do not take.
+var countedAt = map[string]int{}
 
 func init() {
 	for cause, err := range map[string]error{
@@ -105,13 +104,25 @@ func init() {
 		"other_host": errMisdirected, "plain_http": errPlainHTTP, "host": errHostSyntax, "loop": errLeadsBack,
 	} {
 		causes[err.Error()] = cause
+		if !strings.HasPrefix(cause, "proof_") {
+			countedAt[err.Error()] = len(countedAt)
+		}
 	}
+}
+
+// counterOf returns where refusals for an error are counted, by its text; nil: nowhere of its own.
+func counterOf(f *figures, text string) *int64 {
+	at, counted := countedAt[text]
+	if !counted {
+		return nil
+	}
+	return &f.counted[at]
 }
 
 // countRefusal counts a request that is not let through. Strangers cause it as often as they like,
 // so only the first of a kind in each report takes the lock.
 func countRefusal(f *figures, err error) {
-	n := f.counted[err.Error()]
+	n := counterOf(f, err.Error())
 	if n == nil {
 		countCause(f, either(causes[err.Error()], "other"))
 		return
@@ -132,9 +143,9 @@ func armFor(f *figures) {
 
 // gather moves what countRefusal has counted to the other refusals; f.mu is held.
 func gather(f *figures) {
-	for text, n := range f.counted {
-		if more := atomic.SwapInt64(n, 0); more > 0 {
-			add(f.refusals, causes[text], more)
+	for text, at := range countedAt {
+		if more := atomic.SwapInt64(&f.counted[at], 0); more > 0 {
+			f.refusals = add(f.refusals, causes[text], more)
 		}
 	}
 }
@@ -144,7 +155,7 @@ func gather(f *figures) {
 func countCause(f *figures, cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	add(f.refusals, cause, 1)
+	f.refusals = add(f.refusals, cause, 1)
 	arm(f)
 }
 
@@ -162,7 +173,7 @@ func (b *bouncer) countAstray(cause string) {
 func countFailure(f *figures, cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	add(f.failures, cause, 1)
+	f.failures = add(f.failures, cause, 1)
 	arm(f)
 }
 
@@ -206,6 +217,9 @@ func present(f *figures, c *claims) {
 		}
 		delete(f.known, other)
 	}
+	if f.known == nil {
+		f.known = map[string]bool{}
+	}
 	f.known[c.Login] = true
 	p := presentation{Login: c.Login, ClientID: c.ClientID}
 	if len(p.ClientID) > maxClientID {
@@ -222,11 +236,16 @@ func capped(n int64) int64 {
 	return n
 }
 
-func add(counts map[string]int64, cause string, n int64) {
+// add returns the map, which it makes when it is nil.
+func add(counts map[string]int64, cause string, n int64) map[string]int64 {
+	if counts == nil {
+		counts = map[string]int64{}
+	}
 	if _, there := counts[cause]; !there && len(counts) >= maxCauses {
 		cause = "other"
 	}
 	counts[cause] = capped(counts[cause] + n)
+	return counts
 }
 
 // arm sees to it that a report is made; f.mu is held.
@@ -280,8 +299,8 @@ func takeReport(f *figures) (*hopSealer, *report) {
 	}
 	r.Presented = f.presented[:n]
 	f.presented = append([]presentation{}, f.presented[n:]...)
-	f.refusals = map[string]int64{}
-	f.failures = map[string]int64{}
+	f.refusals = nil
+	f.failures = nil
 	f.more = 0
 	return f.hop, r
 }
@@ -309,10 +328,10 @@ func landReport(f *figures, r *report, status int, err error) {
 		return // it would not take them the next time
 	}
 	for cause, n := range r.Refusals {
-		add(f.refusals, cause, n)
+		f.refusals = add(f.refusals, cause, n)
 	}
 	for cause, n := range r.Failures {
-		add(f.failures, cause, n)
+		f.failures = add(f.failures, cause, n)
 	}
 	f.more = capped(f.more + r.More)
 	both := append(append([]presentation{}, r.Presented...), f.presented...)

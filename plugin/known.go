@@ -320,7 +320,9 @@ func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 	if h["Authorization"] != nil {
 		text = text[strings.Index(text, "\n")+1:]
 	}
-	if text != "X-Forwarded-Host: "+host+"\r\nX-Forwarded-Proto: "+scheme+"\r\n" {
+	// The key is not cut out of the lines: it would keep all of them in memory, and the token.
+	key := "X-Forwarded-Host: " + host + "\r\nX-Forwarded-Proto: " + scheme + "\r\n"
+	if text != key {
 		return
 	}
 	if !e.kept && known.endpointsNow >= maxPassing {
@@ -337,10 +339,10 @@ func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 		byLines = map[string]*endpoint{}
 		known.endpoints[path] = byLines
 	}
-	if byLines[text] == nil {
+	if byLines[key] == nil {
 		known.endpointsNow++
 	}
-	byLines[text] = e
+	byLines[key] = e
 }
 
 // settleLife moves a lifetime on. Times are Unix seconds; from is beyond until when a fetch is due.

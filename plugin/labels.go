@@ -27,15 +27,15 @@ func readLabels(c *Config) (*labelTexts, error) {
 	values := reflect.ValueOf(c).Elem()
 	texts := reflect.ValueOf(l).Elem()
 	for _, f := range labelFields {
-		value := values.Field(f.from)
-		if value.IsNil() {
+		value := values.Field(f.from).Interface()
+		if value == nil {
 			continue
 		}
 		if f.into < 0 { // a label that nobody reads must not be passed over
 			r.refuse(f.label, "labelTexts has no field of this name")
 			continue
 		}
-		texts.Field(f.into).SetString(r.read(f.label, f.form, value.Interface()))
+		texts.Field(f.into).SetString(r.read(f.label, f.form, value))
 	}
 	return l, r.err
 }
@@ -86,6 +86,10 @@ var separatorsOf = map[string]string{
 // read reads a value in the form that the label's tag names. A form that does not exist would make
 // a label mean something else than its field says, so it is refused.
 func (r *labelReader) read(label, form string, value any) string {
+	word, ok := value.(string)
+	if ok && (form == "" || form == "identifier") { // as nearly all are, without reflection
+		return r.word(label, word, form == "identifier")
+	}
 	switch form {
 	case "":
 		return r.text(label, value)
@@ -137,13 +141,7 @@ func (r *labelReader) scalar(label string, value any, identifier bool) string {
 		return r.refuse(label, "give one text, and quote the value")
 	}
 	if v.Kind() == reflect.String {
-		if isChangedNumber(v.String(), identifier) {
-			return r.refuse(label, changedNumber)
-		}
-		if strings.TrimSpace(v.String()) == "" {
-			return ""
-		}
-		return v.String()
+		return r.word(label, v.String(), identifier)
 	}
 	number, whole := wholeNumber(v)
 	switch {
@@ -155,6 +153,17 @@ func (r *labelReader) scalar(label string, value any, identifier bool) string {
 		return r.refuse(label, "a boolean cannot stand here: quote the value")
 	}
 	return r.refuse(label, "a list or a table cannot stand here: give one text, and quote the value")
+}
+
+// word is scalar for a text.
+func (r *labelReader) word(label, text string, identifier bool) string {
+	if isChangedNumber(text, identifier) {
+		return r.refuse(label, changedNumber)
+	}
+	if strings.TrimSpace(text) == "" {
+		return ""
+	}
+	return text
 }
 
 // boolean takes true, false, 1 and 0, as Kubernetes writes booleans, and in any letter case.
@@ -251,6 +260,9 @@ var (
 // changedNumber says what to do then.
 func isChangedNumber(text string, identifier bool) bool {
 	text = strings.TrimSpace(text)
+	if text == "" || strings.IndexByte("+-0123456789N", text[0]) < 0 { // as most labels
+		return false
+	}
 	if exponent.MatchString(text) || sixthOf.MatchString(text) {
 		return true
 	}

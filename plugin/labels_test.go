@@ -58,8 +58,8 @@ func TestTypedLabelsAreTakenAsWhatTheyMean(t *testing.T) {
 			t.Errorf("%s %v: %v; as text: %v", c.label, c.value, err, errPlain)
 			continue
 		}
-		if !reflect.DeepEqual(one.payload, two.payload) || !reflect.DeepEqual(one.rules, two.rules) || !reflect.DeepEqual(one.identityHeaders, two.identityHeaders) || one.hide != two.hide || one.keysTTL != two.keysTTL {
-			t.Errorf("%s %v: %+v, as text %+v", c.label, c.value, one.payload, two.payload)
+		if one.told != two.told || !reflect.DeepEqual(one.rules, two.rules) || !reflect.DeepEqual(one.identityHeaders, two.identityHeaders) || one.hide != two.hide || one.keysTTL != two.keysTTL {
+			t.Errorf("%s %v: %s, as text %s", c.label, c.value, one.told, two.told)
 		}
 	}
 	for _, c := range []struct {
@@ -195,7 +195,7 @@ func TestLabelsSetToNothingAreNotSet(t *testing.T) {
 			return err.Error()
 		}
 		s.sidecar = nil // of which the address in memory would be printed
-		return fmt.Sprintf("%s %+v", encodePayload(payloadFor(s, wikiURL)), *s)
+		return fmt.Sprintf("%s %+v", encodePayload(quote(wikiURL), s.told), *s)
 	}
 	for _, f := range labelFields {
 		config := wikiConfig("http://127.0.0.1:1")

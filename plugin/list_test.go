@@ -177,12 +177,12 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 	} {
 		config := wikiConfig("http://127.0.0.1:1")
 		putLabel(t, config, c.label, c.value)
-		s, err := parseConfig(config)
+		s, members, err := parseLabels(config)
 		if err != nil {
 			t.Errorf("%s %q: %v", c.label, c.value, err)
 			continue
 		}
-		if got := strings.Join(meaning(s, config, c.label), " | "); got != c.want {
+		if got := strings.Join(meaning(s, members, config, c.label), " | "); got != c.want {
 			t.Errorf("%s %q:\nmeans %s\nwant  %s", c.label, c.value, got, c.want)
 		}
 	}
@@ -190,9 +190,9 @@ func TestListsMeanWhatStandsThere(t *testing.T) {
 
 // meaning returns what was read from a list, one text for each element, in the spelling of the
 // naive reader below. Rules by name come sorted.
-func meaning(s *settings, config *Config, label string) []string {
+func meaning(s *settings, members []hopMember, config *Config, label string) []string {
 	list := []string{}
-	for _, m := range s.payload {
+	for _, m := range members {
 		if m.name == label {
 			json.Unmarshal([]byte(m.value), &list)
 			return list
@@ -289,14 +289,14 @@ func FuzzLists(f *testing.F) {
 			config := wikiConfig("http://127.0.0.1:1")
 			config.RequiredScopes = "r"
 			putLabel(t, config, label, text)
-			s, err := parseConfig(config)
+			s, members, err := parseLabels(config)
 			if err != nil {
 				if !strings.HasPrefix(err.Error(), "label "+label+": ") && !strings.HasPrefix(err.Error(), "labels scopes and requiredScopes: ") && !strings.HasPrefix(err.Error(), "the labels together") {
 					t.Errorf("%s %q: %v", label, text, err)
 				}
 				return nil, false
 			}
-			return meaning(s, config, label), true
+			return meaning(s, members, config, label), true
 		}
 		first, ok := read(one)
 		if !ok || strings.TrimSpace(one) == "" || label == "mcpPaths" && len(naive(label, one)) == 0 {

@@ -46,13 +46,11 @@ func currentLoad() int64 {
 
 // noteLoad notes that a middleware was made, and says whether its configuration is new.
 func noteLoad(name string, s *settings) bool {
-	payload := payloadFor(s, s.publicURL)
-	origin := keysFrom(s, s.publicURL)
-	id := sha256.Sum256([]byte(strconv.Quote(name) + origin + string(encodePayload(payload))))
-	load, isNew := countLoad(id)
+	load, isNew := countLoad(sha256.Sum256([]byte(strconv.Quote(name) + s.origin + s.told)))
 	if s.publicURL != "" {
+		id := stateID(s, s.origin)
 		sidecarStates.Lock()
-		state := namedState(origin, stateID(s, origin, payload))
+		state := namedState(s.origin, id)
 		if state != nil {
 			state.load = load
 		}

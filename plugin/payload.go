@@ -22,21 +22,22 @@ type hopMember struct {
 	standard string
 }
 
-// payloadFor returns the tenant's configuration as the sidecar receives it.
-func payloadFor(s *settings, publicURL string) []hopMember {
-	return append([]hopMember{{"publicURL", quote(publicURL), ""}}, s.payload...)
+// encodePayload writes a tenant's configuration as the sidecar receives it: its public URL as JSON,
+// and the other members as encodeMembers writes them.
+func encodePayload(publicURL, told string) []byte {
+	return []byte(`{"v":` + strconv.Itoa(hopVersion) + `,"publicURL":` + publicURL + told + "}")
 }
 
-// encodePayload writes the payload. A member at its default is left out, so that a sidecar that
-// does not know the member yet can serve every tenant that does not use it.
-func encodePayload(members []hopMember) []byte {
-	text := `{"v":` + strconv.Itoa(hopVersion)
+// encodeMembers writes members, each behind a comma. A member at its default is left out, so that a
+// sidecar that does not know the member yet can serve every tenant that does not use it.
+func encodeMembers(members []hopMember) string {
+	text := ""
 	for _, m := range members {
 		if m.value != m.standard {
 			text += `,"` + m.name + `":` + m.value
 		}
 	}
-	return []byte(text + "}")
+	return text
 }
 
 // quote cannot fail: bytes that are not UTF-8 are replaced.

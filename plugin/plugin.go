@@ -83,7 +83,16 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if noteLoad(name, s) && checksAtLoad {
 		startCheck(b)
 	}
-	return shortWay(b), nil
+	return handlerOf(b), nil
+}
+
+// handlerOf is shortWay in a variable. In Yaegi a function that is made keeps the variables of all
+// functions that were running then, for as long as the middleware lives; but not of those that have
+// called one in a variable of the package.
+var handlerOf func(b *bouncer) http.Handler
+
+func init() {
+	handlerOf = func(b *bouncer) http.Handler { return shortWay(b) }
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {

@@ -48,6 +48,9 @@ func parseRules(c *labelTexts) (*mcp.Rules, error) {
 
 // readRules reads a label of PATTERN=SCOPES rules.
 func readRules(label, text string) ([]mcp.Rule, error) {
+	if text == "" { // as most labels
+		return nil, nil
+	}
 	if isOnlySeparators(text) {
 		return nil, fmt.Errorf("label %s: holds no rule: write NAME=SCOPES, or leave the label out", label)
 	}

@@ -5,9 +5,9 @@ package plugin
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 )
 
@@ -19,9 +19,10 @@ type tenant struct {
 	required  []string // scopes
 	// parameter of each challenge, with the comma after it; empty when no scope is required
 	scope    string
-	metadata string // resource_metadata, the end of each challenge
-	// path below the prefix → resource_metadata, for the endpoints with a document of their own
-	endpoints map[string]string
+	metadata string // the beginning of resource_metadata: see metadataOf
+	// endpoints with a document of their own: mcpPaths and, with namesRoot, "/"
+	mcpPaths  []string
+	namesRoot bool
 	hop       *hopSealer
 	sidecar   *sidecarState
 
@@ -147,15 +148,18 @@ func (b *bouncer) tenantAt(publicURL string) *tenant {
 // newTenant also says whether the tenant stays: the operator has named its URL, or a token was good
 // there.
 func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
-	payload := payloadFor(s, publicURL)
-	t := &tenant{publicURL: publicURL, audience: s.audience, required: s.required}
-	t.hop = &hopSealer{payload: encodePayload(payload), sidecar: s.sidecar.String(), keyFile: s.hopKeyFile, signer: s.signer, name: name}
+	address := s.sidecar.String()
+	t := &tenant{publicURL: publicURL, audience: s.audience, required: s.required, mcpPaths: s.mcpPaths}
+	t.hop = &hopSealer{payload: encodePayload(quote(publicURL), s.told), sidecar: address, keyFile: s.hopKeyFile, signer: s.signer, name: name}
 	t.dpop = s.dpop
 	t.origin = strings.TrimSuffix(publicURL, s.prefix)
 	t.providerIssuer = s.providerIssuer
 	t.identityHeaders = s.identityHeaders
-	origin := keysFrom(s, publicURL)
-	state, stays := sidecarStateFor(origin, stateID(s, origin, payload), s.sidecar.String(), s.keysTTL, t.hop, s.publicURL != "")
+	origin := s.origin
+	if s.publicURL == "" {
+		origin = keysFrom(s, publicURL)
+	}
+	state, stays := sidecarStateFor(origin, stateID(s, origin), address, s.keysTTL, t.hop, s.publicURL != "")
 	if t.dpop != proofsOff {
 		prepareForProofs(state)
 	}
@@ -166,35 +170,38 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 		scope = `scope="` + strings.Join(t.required, " ") + `", `
 	}
 	t.scope = scope
-	metadata := `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
-	t.metadata = metadata + `"`
-	t.endpoints = map[string]string{}
+	t.metadata = `resource_metadata="` + publicURL + `/.well-known/oauth-protected-resource`
 	// Requests for a host without a path and with "/" look alike, so it is unknown which was typed.
-	if s.prefix != "" {
-		t.endpoints["/"] = metadata + `/"`
-	}
-	for _, path := range s.mcpPaths {
-		t.endpoints[path] = metadata + path + `"`
-		// Clients compare the resource with the URL as it was typed.
-		t.endpoints[path+"/"] = metadata + path + `/"`
-	}
+	t.namesRoot = s.prefix != ""
 	return t, stays
 }
 
-// stateID identifies what tokens are verified for.
-func stateID(s *settings, origin string, payload []hopMember) string {
-	id := sha256.Sum256([]byte(origin + namesOf(s.identityHeaders) + accessOf(payload)))
+// metadataOf returns resource_metadata for a path below the prefix, and whether the path is an
+// endpoint with a document of its own. Clients compare the resource with the URL as it was typed.
+func (t *tenant) metadataOf(path string) (string, bool) {
+	named := path == "/" && t.namesRoot
+	for _, endpoint := range t.mcpPaths {
+		named = named || path == endpoint || path == endpoint+"/"
+	}
+	if !named {
+		path = ""
+	}
+	return t.metadata + path + `"`, named
+}
+
+// stateID identifies what tokens are verified for. It returns 32 bytes.
+func stateID(s *settings, origin string) string {
+	id := sha256.Sum256([]byte(origin + s.access))
 	return string(id[:])
 }
 
 // keysFrom says whose keys and whose deny document a tenant uses: from what the sidecar derives
-// keys (docs/sealed-values.md), where the sidecar is, and which secrets show it who asks.
+// keys (docs/sealed-values.md), where the sidecar is, and which secrets show it who asks. It
+// returns 32 bytes.
 func keysFrom(s *settings, publicURL string) string {
-	origin := strconv.FormatBool(s.signer != nil) + strconv.FormatInt(s.generation, 10)
-	for _, text := range []string{s.sidecar.String(), s.hopKeyFile, publicURL, s.resource, s.audience, s.providerIssuer, s.clientID} {
-		origin += strconv.Quote(text)
-	}
-	return origin
+	text := fmt.Sprintf("%t%d%q%q%q%q%q%q%q", s.signer != nil, s.generation, s.sidecar.String(), s.hopKeyFile, publicURL, s.resource, s.audience, s.providerIssuer, s.clientID)
+	origin := sha256.Sum256([]byte(text))
+	return string(origin[:])
 }
 
 // aside are the members of the payload that say nothing about who may do what, or are part of
@@ -206,16 +213,18 @@ var aside = map[string]bool{
 }
 
 // accessOf is the part of a tenant's configuration on which the outcome of a verification can
-// depend. Tenants in which it is equal share verified tokens and keys. Where it changes, each token
-// is judged anew. A label that is added later counts, unless somebody puts it into aside.
-func accessOf(payload []hopMember) string {
-	text := ""
+// depend. Tenants in which it and keysFrom are equal share verified tokens and keys. Where it
+// changes, each token is judged anew. A label that is added later counts, unless somebody puts it
+// into aside. It returns 32 bytes.
+func accessOf(headers []identityHeader, payload []hopMember) string {
+	text := namesOf(headers)
 	for _, m := range payload {
-		if !aside[m.name] {
+		if m.value != m.standard && !aside[m.name] {
 			text += m.name + m.value
 		}
 	}
-	return text
+	access := sha256.Sum256([]byte(text))
+	return string(access[:])
 }
 
 // schemeOf reads X-Forwarded-Proto. Traefik says ws and wss there for the request of a WebSocket.

@@ -265,7 +265,7 @@ func TestTenantTakesAsMuchMemoryAsIsStated(t *testing.T) {
 }
 
 const (
-	tenantMemory = 20 << 10
+	tenantMemory = 14 << 10
 	tokenMemory  = 512
 )
 

@@ -42,7 +42,7 @@ type tokenCache struct {
 }
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{life: &lifetime{}, young: map[[32]byte]*identity{}, old: map[[32]byte]*identity{}}
+	return &tokenCache{life: &lifetime{}, young: map[[32]byte]*identity{}}
 }
 
 // addToken needs c.mu.
@@ -127,7 +127,7 @@ func (c *tokenCache) useDenied(list *denyList, due period) {
 // forget needs c.mu.
 func (c *tokenCache) forget() {
 	c.young = map[[32]byte]*identity{}
-	c.old = map[[32]byte]*identity{}
+	c.old = nil
 	settleLife(c.life, 0, 0)
 	c.life = &lifetime{}
 }
