@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -69,6 +71,61 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Traefik makes each middleware anew at each change of its configuration, and keeps it until the
+// next. What one takes is counted from its making to its third request, with the questions to the
+// sidecar.
+func TestMiddlewaresTakeLittle(t *testing.T) {
+	const many, mostAllocations, mostBytes = 200, 12_500, 12_000
+	t.Setenv("BOUNCER_HOP_KEY", benchHopKey)
+	a := newAuthority(t)
+	labels := a.labels()
+	make := interpreter(t)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	var handlers []http.Handler
+	var requests []func() *http.Request
+	for n := range many + 1 {
+		host := fmt.Sprintf("t%d.localhost", n)
+		token := a.Token("https://"+host+"/wiki", "bench", n)
+		requests = append(requests, func() *http.Request {
+			r := get(token)
+			r.Header.Set("X-Forwarded-Host", host)
+			return r
+		})
+	}
+	use := func(from, until int) {
+		for n := from; n < until; n++ {
+			labels["PublicURL"] = fmt.Sprintf("https://t%d.localhost/wiki", n)
+			handlers = append(handlers, make(labels, next, fmt.Sprint("t", n)))
+		}
+		for range 3 {
+			for n := from; n < until; n++ {
+				w := &discard{header: http.Header{}, status: http.StatusOK}
+				if handlers[n].ServeHTTP(w, requests[n]()); w.status != http.StatusOK {
+					t.Fatalf("tenant %d: status %d", n, w.status)
+				}
+			}
+		}
+	}
+	memory := func() (m runtime.MemStats) {
+		for range 3 { // what a finalizer holds goes with the second
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m
+	}
+	use(0, 1) // what the first one makes for all
+	before := memory()
+	use(1, many+1)
+	after := memory()
+	allocations := (after.Mallocs - before.Mallocs) / many
+	bytes := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / many
+	t.Logf("%d allocations, and %d bytes that stay", allocations, bytes)
+	if allocations > mostAllocations || bytes > mostBytes {
+		t.Errorf("the limits are %d allocations and %d bytes", mostAllocations, mostBytes)
+	}
+	runtime.KeepAlive(handlers)
 }
 
 // A request with a known token and a proof takes at most 1.5 times what the first sight of a token

@@ -99,6 +99,13 @@ func handlers(tb testing.TB, labels map[string]string, next http.Handler) map[st
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return map[string]http.Handler{"native": native, "yaegi": interpreter(tb)(labels, next, "yaegi")}
+}
+
+// interpreter reads the plugin as Traefik does, once for all middlewares, and returns what makes
+// one of labels and a name.
+func interpreter(tb testing.TB) func(labels map[string]string, next http.Handler, name string) http.Handler {
+	tb.Helper()
 	gopath := tb.TempDir()
 	rig.PutPlugin(tb, gopath, false)
 	i := interp.New(interp.Options{GoPath: gopath, Env: os.Environ()})
@@ -113,12 +120,13 @@ func handlers(tb testing.TB, labels map[string]string, next http.Handler) map[st
 		return v
 	}
 	eval(fmt.Sprintf("import %q", rig.Module+"/plugin"))
-	interpreted := eval("plugin.CreateConfig").Call(nil)[0]
-	setLabels(interpreted.Elem(), labels)
-	made := eval("plugin.New").Call([]reflect.Value{
-		reflect.ValueOf(tb.Context()), reflect.ValueOf(next), interpreted, reflect.ValueOf("yaegi"),
-	})
-	return map[string]http.Handler{"native": native, "yaegi": made[0].Interface().(http.Handler)}
+	create, make := eval("plugin.CreateConfig"), eval("plugin.New")
+	return func(labels map[string]string, next http.Handler, name string) http.Handler {
+		config := create.Call(nil)[0]
+		setLabels(config.Elem(), labels)
+		made := make.Call([]reflect.Value{reflect.ValueOf(tb.Context()), reflect.ValueOf(next), config, reflect.ValueOf(name)})
+		return made[0].Interface().(http.Handler)
+	}
 }
 
 func setLabels(config reflect.Value, labels map[string]string) {
