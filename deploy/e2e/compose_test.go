@@ -36,15 +36,19 @@ func loadCompose(t *testing.T, envs ...map[string]string) *types.Project {
 	return loadComposeIn(t, filepath.Join(rig.Root(), "deploy", "compose"), all)
 }
 
-func loadComposeIn(t *testing.T, dir string, env map[string]string) *types.Project {
+// loadComposeIn reads compose.yaml of a folder, or files of it that lie over each other.
+func loadComposeIn(t *testing.T, dir string, env map[string]string, files ...string) *types.Project {
 	t.Helper()
-	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
-		WorkingDir:  dir,
-		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(dir, "compose.yaml")}},
-		Environment: env,
-	}, func(o *loader.Options) { o.SetProjectName("mcpbouncer", true) })
+	if len(files) == 0 {
+		files = []string{"compose.yaml"}
+	}
+	details := types.ConfigDetails{WorkingDir: dir, Environment: env}
+	for _, file := range files {
+		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: filepath.Join(dir, file)})
+	}
+	project, err := loader.LoadWithContext(t.Context(), details, func(o *loader.Options) { o.SetProjectName("mcpbouncer", true) })
 	if err != nil {
-		t.Fatalf("compose.yaml: %v", err)
+		t.Fatalf("%s: %v", files, err)
 	}
 	return project
 }
@@ -55,6 +59,7 @@ func exampleEnv() map[string]string {
 		"BOUNCER_ENCRYPTION_KEY": "master", "BOUNCER_HOP_KEY": "hop", "WORLD_ISSUER": "https://example.zitadel.cloud",
 		"GOOGLE_CLIENT_ID": "google", "GOOGLE_CLIENT_SECRET": "google-secret", "WIKI_EMAILS": "ada@example.com",
 		"ZITADEL_CLIENT_ID": "zitadel", "ZITADEL_CLIENT_SECRET": "zitadel-secret",
+		"WIKI_IMAGE": "mcpbouncer-example", "WORLD_IMAGE": "mcpbouncer-example",
 	}
 }
 
@@ -71,7 +76,7 @@ func TestLoginWithTheLabelsOfTheComposeFile(t *testing.T) {
 	}
 	w := rig.New(t, rig.Options{Static: composeStatic(t), Host: host, TLS: dynamicTLS, CA: ca, Containers: func(w *rig.World) []rig.Container {
 		google, zitadel := w.Wiki.Provider, w.World.Provider
-		project := loadCompose(t, map[string]string{
+		project := loadCompose(t, exampleEnv(), map[string]string{
 			"BOUNCER_ENCRYPTION_KEY": w.Keys.Encryption, "BOUNCER_HOP_KEY": w.Keys.Hop, "MCP_HOST": host,
 			"WIKI_ISSUER": google.Issuer, "GOOGLE_CLIENT_ID": google.ClientID, "GOOGLE_CLIENT_SECRET": google.ClientSecret, "WIKI_EMAILS": google.Username,
 			"WORLD_ISSUER": zitadel.Issuer, "ZITADEL_CLIENT_ID": zitadel.ClientID, "ZITADEL_CLIENT_SECRET": zitadel.ClientSecret,
@@ -348,7 +353,9 @@ func TestImageKnowsItsVersion(t *testing.T) {
 	if build == nil || !strings.Contains(string(text), "\nARG VERSION") {
 		t.Fatal("the Dockerfile does not build the sidecar of a version")
 	}
-	project := loadCompose(t, map[string]string{"VERSION": "v1.2.3"}, exampleEnv())
+	env := exampleEnv()
+	env["VERSION"] = "v1.2.3"
+	project := loadComposeIn(t, filepath.Join(rig.Root(), "deploy", "compose"), env, "compose.yaml", "compose.dev.yaml")
 	version := project.Services["bouncer"].Build.Args["VERSION"]
 	if version == nil || *version != "v1.2.3" {
 		t.Fatalf("the image is built with VERSION %v", version)
@@ -430,18 +437,37 @@ func TestExampleAsksAPublicAuthority(t *testing.T) {
 	})
 }
 
-// composeStatic returns deploy/compose/traefik.yaml. The file provider reads the rig's folder.
+// composeStatic returns deploy/compose/traefik.yaml with the plugin of the checkout, made as the
+// page says. The file provider reads the rig's folder.
 func composeStatic(t *testing.T) (static map[string]any) {
 	t.Helper()
-	file, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "compose", "traefik.yaml"))
-	if err == nil {
-		err = yaml.Unmarshal(file, &static)
-	}
-	if err != nil {
-		t.Fatalf("traefik.yaml: %v", err)
-	}
+	static = madeBySed(t, "traefik.dev.yaml")
 	delete(static["providers"].(map[string]any), "file")
 	return static
+}
+
+// madeBySed runs the command of deploy/compose/README.md that makes a file out of traefik.yaml.
+func madeBySed(t *testing.T, name string) (made map[string]any) {
+	t.Helper()
+	dir := filepath.Join(rig.Root(), "deploy", "compose")
+	page, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^(sed .* traefik\.yaml) > ` + regexp.QuoteMeta(name) + `\b`).FindStringSubmatch(string(page))
+	if found == nil {
+		t.Fatalf("README.md has no command that makes %s", name)
+	}
+	cmd := exec.Command("sh", "-c", found[1])
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err == nil {
+		err = yaml.Unmarshal(out, &made)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", found[1], err, out)
+	}
+	return made
 }
 
 // composeContainers returns the MCP servers of a compose file, with the rig's ports and addresses.
