@@ -281,7 +281,7 @@ func testsAndPages(t *testing.T) (tests map[string]bool, pages map[string]string
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "build" || d.Name() == "node_modules" || d.Name() == ".lego") {
+		if d.IsDir() && isOfOthers(d.Name()) {
 			return filepath.SkipDir
 		}
 		isTest := strings.HasSuffix(path, "_test.go")
@@ -477,7 +477,7 @@ func TestPagesPromiseNothingThatNobodyCanHold(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "build" || d.Name() == "node_modules" || d.Name() == ".lego") {
+		if d.IsDir() && isOfOthers(d.Name()) {
 			return filepath.SkipDir
 		}
 		if filepath.Ext(path) != ".md" {
@@ -541,6 +541,11 @@ func TestCommentsAreWrapped(t *testing.T) {
 	}
 }
 
+// isOfOthers says whether a folder holds what was built, loaded or installed, which is not ours.
+func isOfOthers(folder string) bool {
+	return slices.Contains([]string{".git", "build", "node_modules", ".lego", ".source"}, folder)
+}
+
 // walkSources calls f with each file of the repository that programs or configures.
 func walkSources(t *testing.T, f func(path string, text []byte)) {
 	kinds := []string{".go", ".sh", ".js", ".mjs", ".ts", ".yml", ".yaml", ".py", ".rb", ".php", ".toml"}
@@ -549,8 +554,7 @@ func walkSources(t *testing.T, f func(path string, text []byte)) {
 			return err
 		}
 		if d.IsDir() {
-			// These folders hold what was built or installed, which is not ours.
-			if name := d.Name(); name == "node_modules" || name == "build" || name == ".git" || name == ".lego" {
+			if isOfOthers(d.Name()) {
 				return filepath.SkipDir
 			}
 			return nil

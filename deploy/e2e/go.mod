@@ -151,3 +151,7 @@ require (
 	golang.org/x/text v0.44.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 )
+
+replace github.com/klauspost/compress => github.com/klauspost/compress v1.19.1
+
+replace github.com/pierrec/lz4/v4 => ./stubs/lz4

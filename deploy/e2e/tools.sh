@@ -52,9 +52,17 @@ for version in $(grep -v '^#' traefik/versions.txt); do
     "$(inputs "$mod.mod" "$mod.sum" traefik/build.sh traefik/ext/* traefik/patch/*)" \
     traefik/build.sh "$build/$name" "$version"
 done
+# trimmed FOLDER MODULE OUTPUT ARGUMENT...: builds without the packages that FOLDER/without has.
+trimmed() {
+  local folder=$1 module=$2 out=$3
+  shift 3
+  ./without.sh "$folder" "$module"
+  go -C "$folder" build -buildvcs=false -ldflags='-s -w' -o "$out" "$@"
+}
+
 make_tool dex "a first build takes up to 3 minutes" \
-  "$(inputs dex/go.mod dex/go.sum)" \
-  go -C dex build -ldflags='-s -w' -o "$build/dex" github.com/dexidp/dex/cmd/dex
+  "$(inputs dex/go.mod dex/go.sum $(find dex/without -type f | sort))" \
+  trimmed dex github.com/dexidp/dex "$build/dex" github.com/dexidp/dex/cmd/dex
 # SQLite is C, which an optimizing compiler works on for a minute. netgo and osusergo leave the
 # packages above the network as the others have them.
 make_tool hydra "a first build takes up to 5 minutes" \
@@ -66,8 +74,8 @@ make_tool yaegi "a first build takes a minute" \
 # Without the service discoveries that deploy/observe does not use, which are most of Prometheus.
 for tool in prometheus promtool; do
   make_tool $tool "a first build takes up to 3 minutes" \
-    "$(inputs prometheus/go.mod prometheus/go.sum)" \
-    go -C prometheus build -tags remove_all_sd,enable_dns_sd -ldflags='-s -w' -o "$build/$tool" github.com/prometheus/prometheus/cmd/$tool
+    "$(inputs prometheus/go.mod prometheus/go.sum $(find prometheus/without stubs/client-go -type f | sort))" \
+    trimmed prometheus github.com/prometheus/prometheus "$build/$tool" -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$tool
 done
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
