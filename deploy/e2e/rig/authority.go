@@ -2,6 +2,7 @@ package rig
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -37,7 +38,15 @@ func StartAuthority(t T) *Authority {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		MarkAnswer(AuthorityHopKey, w, r)
 		if r.URL.Path == "/hop/deny" {
-			_, _ = io.WriteString(w, a.denied.Load().(string))
+			// As the sidecar answers: otherwise each token would be verified anew every 30 seconds.
+			document := a.denied.Load().(string)
+			tag := fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(document)))
+			w.Header().Set("ETag", tag)
+			if r.Header.Get("If-None-Match") == tag {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			_, _ = io.WriteString(w, document)
 			return
 		}
 		if r.URL.Path != "/oauth/jwks.json" {
