@@ -80,6 +80,9 @@ func start(t testing.TB) *logged {
 	loads.seen = map[[32]byte]int64{}
 	loads.sweep = false
 	loads.Unlock()
+	knownLock.Lock()
+	sharedPlain = usualNames()
+	knownLock.Unlock()
 	complaints.Lock()
 	complaints.quiet = map[string]period{}
 	complaints.Unlock()

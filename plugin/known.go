@@ -34,7 +34,8 @@ import (
 
 // knownRequests are the requests of one middleware that were let through. knownLock guards them.
 type knownRequests struct {
-	plain map[string]bool // names that change nothing, as clients spell them
+	plain  map[string]bool // names that change nothing, as clients spell them
+	taught int             // of plain, by requests to this middleware; bounded by maxTaught
 	// by path, then by the SHA-256 of what WriteSubset leaves: no token stays in memory longer than
 	// its request. Bounded by maxKnown, in all.
 	byPath map[string]map[[32]byte]*knownRequest
@@ -75,6 +76,8 @@ const (
 	maxKnown = maxYoung
 	// maxPlain leaves room below maxHeaders for what is never plain.
 	maxPlain = 150
+	// maxTaught leaves room in sharedPlain for the people of other middlewares.
+	maxTaught = 30
 	// usualLines is the length of the lines of most requests, in bytes.
 	usualLines = 896
 	// maxKnownDate is the year 2242 in Unix seconds. Later dates do not fit a time.Duration.
@@ -102,11 +105,31 @@ var usualHeaders = []string{
 	"User-Agent", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip", "X-Request-Id",
 }
 
-func newKnownRequests() *knownRequests {
-	k := &knownRequests{plain: map[string]bool{}, byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]map[string]*endpoint{}}
+// sharedPlain are the plain names of all middlewares but those whose labels choose headers. What is
+// plain to one is so to all, and a thousand maps that say the same take a processor's cache from
+// one another. knownLock guards it.
+var sharedPlain = usualNames()
+
+func usualNames() map[string]bool {
+	names := map[string]bool{}
 	for _, name := range usualHeaders {
-		k.plain[name] = true
+		names[name] = true
 	}
+	return names
+}
+
+func newKnownRequests(own *ownHeaders) *knownRequests {
+	k := &knownRequests{byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]map[string]*endpoint{}}
+	if own != nil {
+		k.plain = usualNames()
+		return k
+	}
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	if len(sharedPlain) >= maxPlain { // whoever has filled it does not do so for ever
+		sharedPlain = usualNames()
+	}
+	k.plain = sharedPlain
 	return k
 }
 
@@ -198,7 +221,7 @@ func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *known
 
 // learn makes a request known whose token was remembered before, at an endpoint that was. It is
 // called before the request is changed. It learns the names of headers too: a client sends the same
-// ones again and again. Only those who have a token teach it any, and no more than maxPlain.
+// ones again and again. Only those who have a token teach it any, and no more than maxTaught.
 func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 	h := req.Header
 	if id.life == nil || id.expires > maxKnownDate || h["Cookie"] != nil {
@@ -230,11 +253,12 @@ func learnNames(b *bouncer, h http.Header) bool {
 			continue
 		}
 		folded := foldHeader(name)
-		if forgeable[folded] || b.own != nil && b.own.folded[folded] || len(name) > maxHeaderName || len(plain) >= maxPlain {
+		if forgeable[folded] || b.own != nil && b.own.folded[folded] || len(name) > maxHeaderName || len(plain) >= maxPlain || b.known.taught >= maxTaught {
 			all = false
 			continue
 		}
 		plain[name] = true
+		b.known.taught++
 	}
 	return all
 }

@@ -46,7 +46,7 @@ func (w *twin) ask(req *http.Request, body string, long bool) string {
 	w.behind.mu.Unlock()
 	rec := httptest.NewRecorder()
 	if long {
-		w.b.known = newKnownRequests() // nothing is known
+		w.b.known = newKnownRequests(w.b.own) // nothing is known
 		serve(w.b, rec, copied)
 	} else {
 		w.h.ServeHTTP(rec, copied)
@@ -215,11 +215,27 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 	if w.b.known.plain["X-Mcp-Sub"] || w.b.known.plain["X_mcp_sub"] {
 		t.Error("a name that only the bouncer may set was learned")
 	}
-	for i := 0; i < 2*maxPlain; i++ {
-		ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mine-" + strconv.Itoa(i), "1"}, good...)...)
+	teach := func(w *twin, name string) {
+		for i := 0; i < 2*maxTaught; i++ {
+			ask(w.h, "GET", wikiURL+"/mcp", append([]string{name + strconv.Itoa(i), "1"}, good...)...)
+		}
+	}
+	teach(w, "X-Mine-")
+	if n := len(w.b.known.plain); n != usual+maxTaught {
+		t.Errorf("%d names, want %d", n, usual+maxTaught)
+	}
+	choosy := newTwin(t, func(c *Config) { c.IdentityHeaders = "email=X-Mine-1" })
+	if len(choosy.b.known.plain) != usual {
+		t.Error("a name that the label chooses is plain because another middleware has learned it")
+	}
+	for i := 0; i < (maxPlain-usual)/maxTaught; i++ {
+		teach(newTwin(t, func(c *Config) {}), fmt.Sprintf("X-Mine-%d-", i))
 	}
 	if n := len(w.b.known.plain); n != maxPlain {
 		t.Errorf("%d names, want %d", n, maxPlain)
+	}
+	if n := len(newTwin(t, func(c *Config) {}).b.known.plain); n != usual {
+		t.Errorf("a middleware that is made later begins with %d names, want %d", n, usual)
 	}
 	for i := 0; i < maxEndpoints/2; i++ {
 		ask(w.h, "GET", wikiURL+"/"+strconv.Itoa(i))

@@ -96,7 +96,7 @@ func init() {
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests()}
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own)}
 }
 
 // misconfigured answers 503 to all requests. Only the operator is told the reason.

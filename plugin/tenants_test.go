@@ -265,7 +265,7 @@ func TestTenantTakesAsMuchMemoryAsIsStated(t *testing.T) {
 }
 
 const (
-	tenantMemory = 14 << 10
+	tenantMemory = 12 << 10
 	tokenMemory  = 512
 )
 
