@@ -19,7 +19,7 @@ const (
 
 // Bytes.
 const (
-	tenantBytes   = 14 << 10 // in the plugin
+	tenantBytes   = 12 << 10 // in the plugin
 	tokenBytes    = 512
 	tokensKept    = 65_536    // of a tenant, in two generations
 	guardLogins   = 1_048_576 // of the guard memory
