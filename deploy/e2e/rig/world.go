@@ -42,6 +42,7 @@ type World struct {
 	Front     *Front
 	Traefik   *Traefik
 	Docker    *Docker // nil with the file provider
+	Edge      *Edge   // nil with the plugin in Traefik
 	Wiki      *Tenant // Dex
 	World     *Tenant // exampleop, or oidc-provider
 	More      map[string]*Tenant
@@ -81,6 +82,10 @@ type Options struct {
 	Servers map[string]string
 
 	// Lambda puts the function beside the replicas; with Alone there are none beside it.
+	// Proxy is what stands before the MCP servers without the plugin in Traefik: gateway, or
+	// traefik, caddy or nginx that ask the sidecar. There is one sidecar, no front, and no TLS.
+	Proxy string
+
 	Lambda bool
 	Alone  bool
 	Named  bool // the function's variables name its secrets, and the extension reads them
@@ -152,6 +157,10 @@ func New(t T, o Options) *World {
 		op.SecretEnv:             op.ClientSecret,
 	}
 	maps.Copy(env, o.Sidecar)
+	if o.Proxy != "" {
+		w.startWithoutPlugin(o, webPort, env)
+		return w
+	}
 	start := StartReplica
 	if o.Clocks {
 		start = StartClockReplica
@@ -226,7 +235,9 @@ func (tn *Tenant) options(o Options) map[string]string {
 		"clientSecret":   "env:" + tn.Provider.SecretEnv,
 		"resource":       tn.Name,
 		"scopes":         tn.Scopes,
-		"sidecarURL":     tn.world.Front.URL,
+	}
+	if tn.world.Front != nil {
+		m["sidecarURL"] = tn.world.Front.URL
 	}
 	if tn.Provider.Keyed {
 		delete(m, "clientSecret")
@@ -248,6 +259,9 @@ func (tn *Tenant) options(o Options) map[string]string {
 func (tn *Tenant) TokenRequests() []TokenRequest {
 	t, f := tn.world.t, tn.world.Front
 	t.Helper()
+	if tn.world.Edge != nil {
+		return tn.world.Edge.tokenRequests(tn.Name)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var of []TokenRequest
