@@ -47,6 +47,8 @@ nightly: tools
 	deploy/e2e/providers.sh
 	deploy/e2e/kubernetes/install.sh
 	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run 'Kubernetes' .
+	deploy/e2e/proxies/install.sh
+	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags proxies -run '^TestProxiesThatAsk$$' .
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
 	cd deploy/e2e && go test -tags big -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK|TestClientsWhereKeysAreProven)$$' . -matrix
 	cd deploy/e2e && go test -tags big -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix
@@ -101,7 +103,7 @@ tools:
 # of it once with each version of Traefik in deploy/e2e/traefik/versions.txt.
 TRAEFIKS ?= $(shell grep -v '^\#' deploy/e2e/traefik/versions.txt)
 e2e:
-	cd deploy/e2e && go vet ./... && go vet -tags kubernetes,big,rolling .
+	cd deploy/e2e && go vet ./... && go vet -tags kubernetes,big,rolling,proxies .
 	cd deploy/e2e/tflint && go test -count=1 .
 	for version in $(TRAEFIKS); do \
 	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test -count=1 $(WITH_BIG) ./...) || exit 1; \

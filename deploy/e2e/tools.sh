@@ -121,6 +121,9 @@ redis/install.sh
 echo "e2e tools: building mcpbouncer"
 go -C "$root" build -trimpath -tags lambda.norpc -ldflags='-s -w' -o "$build/mcpbouncer" ./cmd/mcpbouncer
 
+# The same with the gateway and the answers for other proxies.
+go -C "$root" build -trimpath -tags lambda.norpc,gateway -ldflags='-s -w' -o "$build/mcpbouncer-gateway" ./cmd/mcpbouncer
+
 # The same for AWS Lambda, for the processor of this machine.
 go -C "$root" run ./deploy/lambda/zip -arch "$(go env GOARCH)" -o "$build/lambda.zip"
 
