@@ -41,8 +41,8 @@ func logInWithoutPlugin(t *testing.T, proxy string) {
 	t.Run("strangers", func(t *testing.T) { refuseStrangers(t, w) })
 }
 
-// Real clients do without the plugin what they do with it, in every way that they know: log in, call
-// a tool, refresh and call again. The table of docs/clients.md says what that is.
+// Real clients do without the plugin what they do with it, in every way that they know: log in,
+// call a tool, refresh and call again. The table of docs/clients.md says what that is.
 func TestRealClientsWithoutThePlugin(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range withoutPlugin {

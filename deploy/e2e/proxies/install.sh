@@ -17,7 +17,7 @@ program() {
   hash=$({ go version; cat "$1/go.mod" "$1/go.sum"; } | sha256sum | cut -d' ' -f1)
   if [ ! -x "$build/$name" ] || [ "$(cat "$build/.$name.inputs" 2>/dev/null)" != "$hash" ]; then
     echo "e2e tools: building $name"
-    CGO_ENABLED=0 go -C "$1" build -trimpath -ldflags='-s -w' -o "$build/$name" "$2"
+    CGO_ENABLED=0 go -C "$1" build -ldflags='-s -w' -o "$build/$name" "$2"
     echo "$hash" >"$build/.$name.inputs"
   fi
   echo "e2e tools: $name is current"

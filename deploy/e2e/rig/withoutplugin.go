@@ -15,8 +15,8 @@ import (
 	"sync"
 )
 
-// Edge stands before a proxy that has no plugin and keeps what was asked of the token endpoints. The
-// public URLs of the tenants are on it.
+// Edge stands before a proxy that has no plugin, and keeps what was asked of the token endpoints.
+// The public URLs of the tenants are on it.
 type Edge struct {
 	// Proxy is host:port of the proxy itself, for requests as a stranger sends them.
 	Proxy string
