@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,6 +133,9 @@ func prepare(root, version, date string) error {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return err
 	}
+	if err := renameVersion(root, cmp.Or(newest(all), firstVersion), version); err != nil {
+		return err
+	}
 	pages, err := pagesWithoutRelease(root)
 	if err != nil {
 		return err
@@ -143,27 +148,72 @@ func prepare(root, version, date string) error {
 	return nil
 }
 
-// pagesWithoutRelease are the pages that have a line which begins with noRelease.
-func pagesWithoutRelease(root string) ([]string, error) {
-	var pages []string
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+// firstVersion is what pages and examples name before there is a release.
+const firstVersion = "v0.1.0"
+
+func newest(all []part) string {
+	if len(all) < 2 {
+		return ""
+	}
+	return all[1].version
+}
+
+// ours are the lines that name our version: others' versions may be the same.
+var ours = regexp.MustCompile(`mcpbouncer|# that of the sidecar|VERSION=|-version |git tag `)
+
+// renameVersion names the new version where pages and examples name the old one, with and without
+// its v. What tells of the past stays: CHANGELOG.md, decisions, and what tests are made of.
+func renameVersion(root, old, new string) error {
+	name := regexp.MustCompile(`\b(v?)` + regexp.QuoteMeta(strings.TrimPrefix(old, "v")) + `\b`)
+	return eachFile(root, func(path, text string) error {
+		folder := strings.SplitN(path, "/", 3)
+		if path == "CHANGELOG.md" || slices.Contains(folder, "decisions") || slices.Contains(folder, "e2e") || slices.Contains(folder, "release") {
+			return nil
+		}
+		lines := strings.Split(text, "\n")
+		for i, line := range lines {
+			if ours.MatchString(line) {
+				lines[i] = name.ReplaceAllString(line, "${1}"+strings.TrimPrefix(new, "v"))
+			}
+		}
+		if renamed := strings.Join(lines, "\n"); renamed != text {
+			return os.WriteFile(filepath.Join(root, path), []byte(renamed), 0o644)
+		}
+		return nil
+	})
+}
+
+// eachFile reads the pages and the files of configuration; paths are relative, with slashes.
+func eachFile(root string, f func(path, text string) error) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "build" || d.Name() == "node_modules") {
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "build" || d.Name() == "node_modules" || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
-		if filepath.Ext(path) != ".md" {
+		switch filepath.Ext(path) {
+		case ".md", ".yaml", ".yml", ".tf", ".tpl":
+		default:
 			return nil
 		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		if strings.Contains("\n"+string(text), "\n"+noRelease) {
-			page, err := filepath.Rel(root, path)
-			pages = append(pages, page)
+		name, err := filepath.Rel(root, path)
+		if err != nil {
 			return err
+		}
+		return f(filepath.ToSlash(name), string(text))
+	})
+}
+
+// pagesWithoutRelease are the pages that have a line which begins with noRelease.
+func pagesWithoutRelease(root string) (pages []string, err error) {
+	err = eachFile(root, func(path, text string) error {
+		if strings.HasSuffix(path, ".md") && strings.Contains("\n"+text, "\n"+noRelease) {
+			pages = append(pages, path)
 		}
 		return nil
 	})

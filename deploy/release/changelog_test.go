@@ -77,6 +77,8 @@ func TestReleaseIsPreparedInThePages(t *testing.T) {
 	put("CHANGELOG.md", "# Changelog\n\n## Unreleased\n\nThere is no release yet. All of this is new.\n\n* It [works](docs/flow.md#so), see [there](https://example.com/a).\n")
 	put("README.md", "# A\n\nB\n\nThere is no release yet: build it.\n\nC\n")
 	put("sub/a.md", "There is no release yet.\n")
+	put("deploy/compose.yaml", "image: ghcr.io/mcpbouncer/mcpbouncer:v0.1.0\nimage: other:v0.1.0\n")
+	put("sub/decisions/1.md", "mcpbouncer v0.1.0\n")
 	const day = "2026-12-01"
 	if _, err := newRelease(root, "v0.1.0", "", true); err == nil || !strings.Contains(err.Error(), "has no part v0.1.0") {
 		t.Errorf("what is not prepared is released: %v", err)
@@ -116,8 +118,21 @@ func TestReleaseIsPreparedInThePages(t *testing.T) {
 			t.Errorf("%s after v0.1.0: %v", old, err)
 		}
 	}
+	if got := get("deploy/compose.yaml"); !strings.Contains(got, "mcpbouncer:v0.1.0\n") {
+		t.Errorf("the first version is named\n%s", got)
+	}
+	put("deploy/traefik.yaml", "version: v0.1.0 # that of the sidecar\nx: mcpbouncer-0.1.0/deploy, v0.1.01 of mcpbouncer, 10.1.0\n")
 	if err := prepare(root, "v0.2.0", "2026-12-03"); err != nil {
 		t.Error(err)
+	}
+	for file, want := range map[string]string{
+		"deploy/compose.yaml": "image: ghcr.io/mcpbouncer/mcpbouncer:v0.2.0\nimage: other:v0.1.0\n",
+		"deploy/traefik.yaml": "version: v0.2.0 # that of the sidecar\nx: mcpbouncer-0.2.0/deploy, v0.1.01 of mcpbouncer, 10.1.0\n",
+		"sub/decisions/1.md":  "mcpbouncer v0.1.0\n",
+	} {
+		if got := get(file); got != want {
+			t.Errorf("%s is %q", file, got)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@
 //
 //	go -C deploy/release run . build -version v0.1.0 -out DIR
 //	go -C deploy/release run . push -layout DIR/image -to ghcr.io/mcpbouncer/mcpbouncer:v0.1.0
+//	go -C deploy/release run . module -version v0.1.0 -out mcpbouncer.zip
 //	go -C deploy/release run . prepare -version v0.1.0
 package main
 
@@ -23,7 +24,7 @@ import (
 const (
 	module  = "github.com/mcpbouncer/mcpbouncer"
 	program = "mcpbouncer"
-	usage   = "usage: release build|push|prepare FLAGS"
+	usage   = "usage: release build|push|module|prepare FLAGS"
 )
 
 func main() {
@@ -65,6 +66,21 @@ func run(args []string) error {
 			fmt.Println(digest)
 		}
 		return err
+	case "module":
+		version := flags.String("version", "", "`version`, such as v0.1.0")
+		out := flags.String("out", "", "`file` to write: the source as Traefik fetches it from the plugin catalog")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		r, err := newRelease(*root, *version, "", false)
+		if err != nil {
+			return err
+		}
+		text, err := r.moduleZip()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(*out, text, 0o644)
 	case "prepare":
 		version := flags.String("version", "", "`version`, such as v0.1.0")
 		date := flags.String("date", time.Now().UTC().Format(time.DateOnly), "`day` of the release")
