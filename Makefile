@@ -1,5 +1,5 @@
 # Two commands are for everybody: `make demo` and `make test`. README.md says what each needs.
-.PHONY: release demo demo-traefik picture test quick nightly providers unit yaegi fuzz e2e lint generate bench tools ship
+.PHONY: release demo demo-clients demo-traefik picture test quick nightly providers unit yaegi fuzz e2e lint generate bench tools ship
 
 ADDR ?= localhost:8090
 ONCE ?=
@@ -11,6 +11,10 @@ DEMO = cd deploy/e2e && go run ./cmd/demo -addr $(ADDR) $(if $(ONCE),-once)
 
 demo:
 	@$(DEMO)
+
+# The commands that add the demo to clients; it says when one has logged in.
+demo-clients:
+	@$(DEMO) -clients
 
 demo-traefik:
 	@echo 'Building Traefik: 4 to 14 minutes the first time, seconds afterwards.'

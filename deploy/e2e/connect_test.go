@@ -15,31 +15,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/connect"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
 // connectURL is the MCP URL of the pages of docs/connect.
-const connectURL = "https://mcp.example.com/wiki/mcp"
+const connectURL = connect.URL
 
 // connectPage returns the text of a page of docs/connect.
 func connectPage(t *testing.T, page string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "connect", page))
+	text, err := connect.Page(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return text
 }
-
-var (
-	shellBlock = regexp.MustCompile("(?s)\n```sh\n(.*?)\n```")
-	jsonBlock  = regexp.MustCompile("(?s)\n```json\n(.*?)\n```")
-)
 
 // shellLines returns the commands that a page shows.
 func shellLines(page string) (lines []string) {
-	for _, block := range shellBlock.FindAllStringSubmatch(page, -1) {
-		lines = append(lines, strings.Split(block[1], "\n")...)
+	for _, block := range connect.Shell(page) {
+		lines = append(lines, block...)
 	}
 	return lines
 }
@@ -149,11 +145,11 @@ func typed(t *testing.T, page, line string, skip int, w way) []string {
 // that has the words.
 func shownJSON(t *testing.T, page, words string, w way) (config map[string]any) {
 	t.Helper()
-	for _, block := range jsonBlock.FindAllStringSubmatch(connectPage(t, page), -1) {
-		if !strings.Contains(block[1], words) {
+	for _, block := range connect.JSON(connectPage(t, page)) {
+		if !strings.Contains(block, words) {
 			continue
 		}
-		if err := json.Unmarshal([]byte(strings.ReplaceAll(block[1], connectURL, w.Server)), &config); err != nil {
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(block, connectURL, w.Server)), &config); err != nil {
 			t.Fatalf("docs/connect/%s: %v", page, err)
 		}
 		return config

@@ -1,11 +1,14 @@
 // Demo starts a whole MCPBouncer installation on this machine and logs in to it once, telling each
 // step.
 //
-//	demo [-once] [-traefik] [-addr localhost:8090] [-picture FILE [-load 4m]]
+//	demo [-once] [-clients] [-traefik] [-addr localhost:8090] [-picture FILE [-load 4m]]
 //
 // Everything runs in this process: an OpenID provider with two users, the sidecar, an MCP server,
 // and the plugin in front of it, compiled into a plain reverse proxy. With -traefik the plugin runs
 // in the real Traefik (build/traefik) instead, configured by a file as any Traefik is.
+//
+// With -clients it logs in to nothing itself: it prints how Claude Code, Codex, VS Code and the MCP
+// Inspector are added to it, and says when one of them has logged in.
 //
 // With -picture the demo in the real Traefik is put under load, a real Prometheus looks on, and the
 // dashboard of deploy/observe is drawn of what it saw.
@@ -50,6 +53,8 @@ const (
 
 func main() {
 	once := flag.Bool("once", false, "end after the scripted login, with its result as exit status")
+	clients := flag.Bool("clients", false, "print how clients are added, and say when they have logged in")
+	documents := flag.Bool("documents", true, "whether clients may introduce themselves by documents on the internet; without it they register")
 	traefik := flag.Bool("traefik", false, "run the plugin in the real Traefik")
 	addr := flag.String("addr", "localhost:8090", "where the MCP server is reachable")
 	file := flag.String("picture", "", "draw the dashboard of a demo under load into this file, and end")
@@ -61,20 +66,24 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx, *addr, *traefik, *once, shot); err != nil {
+	var waiting *arrivals
+	if *clients {
+		waiting = newArrivals()
+	}
+	if err := demo(ctx, *addr, *traefik, *once, *documents, waiting, shot); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(ctx context.Context, addr string, traefik, once bool, shot *picture) (err error) {
+func demo(ctx context.Context, addr string, traefik, once, documents bool, waiting *arrivals, shot *picture) (err error) {
 	t := rig.NewLife(ctx, "demo")
 	defer t.End(&err)
 
 	public := "http://" + addr + "/wiki"
 	provider := startProvider(t, public+"/oauth/callback", shot)
 	keys := newKeys(t)
-	sidecar := startSidecar(t, keys, shot)
+	sidecar := startSidecar(t, keys, documents, waiting, shot)
 	mcp := rig.StartMCPServer(t, false)
 	labels := plugin.Config{
 		ProviderIssuer: provider, ClientID: clientID, ClientSecret: clientSecret,
@@ -95,6 +104,13 @@ MCPBouncer demo
   plugin            in %s
 `, public, username, password, provider, sidecar, map[bool]string{true: "the real Traefik", false: "a plain reverse proxy"}[traefik])
 
+	if waiting != nil {
+		if err := showClients(public + "/mcp"); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
 	if err := scriptedLogin(ctx, public); err != nil {
 		return err
 	}
@@ -139,11 +155,15 @@ func newKeys(t *rig.Life) keys {
 	return keys{ring, ring.HopKey()}
 }
 
-func startSidecar(t *rig.Life, k keys, shot *picture) string {
+func startSidecar(t *rig.Life, k keys, documents bool, waiting *arrivals, shot *picture) string {
 	config := issuer.Config{
 		Ring: k.ring, Schedule: sealing.Schedule{Rotation: 30 * 24 * time.Hour, Overlap: 24 * time.Hour},
 		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log:               slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		MetadataDocuments: &documents,
+	}
+	if waiting != nil {
+		config.Log = slog.New(slog.NewJSONHandler(waiting, nil))
 	}
 	if shot != nil {
 		figures := listen(t, "127.0.0.1:0")
