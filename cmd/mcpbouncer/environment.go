@@ -318,10 +318,10 @@ func (e *environment) issuerConfig(log *slog.Logger) issuer.Config {
 	switch {
 	case lambda && e.MetricsEMF:
 		counted = metrics.NewForLines(os.Getenv("AWS_LAMBDA_FUNCTION_NAME"))
-	case !lambda && e.MetricsAddr != "":
+	case !lambda && metrics.Served && e.MetricsAddr != "":
 		counted = metrics.New()
 	case e.MetricsEMF || e.MetricsAddr != "":
-		log.Warn("nothing is counted: BOUNCER_METRICS_EMF is for AWS Lambda, and BOUNCER_METRICS_ADDR for everywhere else")
+		log.Warn("nothing is counted: BOUNCER_METRICS_EMF is for AWS Lambda, and BOUNCER_METRICS_ADDR for everywhere else, where the program is not that of the zip")
 	}
 	return issuer.Config{
 		Ring:    e.ring,

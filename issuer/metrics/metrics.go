@@ -8,14 +8,11 @@ package metrics
 
 import (
 	"bytes"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
 )
@@ -138,8 +135,8 @@ var durations = []float64{0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8}
 
 // Metrics is safe for concurrent use. Nil counts nothing.
 type Metrics struct {
-	set   *metrics.Set // nil: lines
-	lines *lines       // nil: set
+	set   *set   // nil: lines
+	lines *lines // nil: set
 
 	mu       sync.Mutex                 // guards the maps for one access
 	names    map[string]map[string]bool // label → its names
@@ -148,8 +145,7 @@ type Metrics struct {
 
 // New returns metrics that have counted nothing.
 func New() *Metrics {
-	metrics.ExposeMetadata(true) // of the library: TYPE lines, and empty HELP lines
-	return &Metrics{set: metrics.NewSet(), names: map[string]map[string]bool{}}
+	return &Metrics{set: newSet(), names: map[string]map[string]bool{}}
 }
 
 // Stage counts a login that has come to a stage. client is of Products.
@@ -226,7 +222,7 @@ func (m *Metrics) add(metric int, n uint64, values ...string) {
 		m.note(metric, values, n)
 		return
 	}
-	m.set.GetOrCreateCounter(m.series(metric, values)).AddInt64(int64(n))
+	m.set.add(m.series(metric, values), n)
 }
 
 func (m *Metrics) took(seconds float64, values ...string) {
@@ -234,7 +230,7 @@ func (m *Metrics) took(seconds float64, values ...string) {
 		m.note(providerDuration, values, 0, seconds)
 		return
 	}
-	m.set.GetOrCreatePrometheusHistogramExt(m.series(providerDuration, values), durations).Update(seconds)
+	m.set.took(m.series(providerDuration, values), seconds)
 }
 
 // Standing is what is not counted but read when somebody asks.
@@ -253,18 +249,13 @@ func (m *Metrics) Show(s Standing) {
 		return
 	}
 	gauge := func(metric int, f func() float64, values ...string) {
-		m.set.NewGauge(m.series(metric, values), f)
+		m.set.gauge(m.series(metric, values), f)
 	}
 	gauge(buildInfo, func() float64 { return 1 }, s.Version)
 	gauge(accessTokenTTL, s.AccessTokenTTL.Seconds)
 	gauge(keyEpoch, func() float64 { epoch, _ := s.Key(); return float64(epoch) })
 	gauge(keyNext, func() float64 { _, next := s.Key(); return next.Seconds() })
-	m.set.RegisterMetricsWriter(func(w io.Writer) {
-		if serial, age, read := s.Deny(); read {
-			metrics.WriteGaugeUint64(w, Declarations[denySerial].Name, serial)
-			metrics.WriteGaugeFloat64(w, Declarations[denyAge].Name, age.Seconds())
-		}
-	})
+	m.set.denied(s.Deny)
 }
 
 // series writes a metric with its labels, whose values it bounds.
@@ -353,7 +344,7 @@ func (m *Metrics) Handler() http.Handler {
 // exposition is what the library writes, with our words in its HELP lines.
 func (m *Metrics) exposition() []byte {
 	var b bytes.Buffer
-	m.set.WritePrometheus(&b)
+	m.set.write(&b)
 	text := b.Bytes()
 	for _, d := range Declarations {
 		text = bytes.Replace(text, []byte("# HELP "+d.Name+"\n"), []byte("# HELP "+d.Name+" "+d.Meaning+"\n"), 1)
