@@ -324,7 +324,7 @@ func TestZipIsReproducibleAndSmall(t *testing.T) {
 // else the machine does: a table or a pattern that only an operator's tool needs shows here.
 func TestFunctionStartsWithLittle(t *testing.T) {
 	t.Parallel()
-	const mostPages, mostBytes = 90, 150_000
+	const mostPages, mostBytes = 100, 105_000
 	launcher := build(t, "launcher")
 	least := func(program string) int {
 		l := rig.StartLambda(t, &rig.Logs{}, lambdaKey(t), nil)
