@@ -479,6 +479,13 @@ func TestDPoPClientThatAlwaysProves(t *testing.T) {
 		"with a document": func(w *world) *app {
 			return w.publish(documentURL, map[string]any{"dpop_bound_access_tokens": true})
 		},
+		"made by the operator": func(w *world) *app {
+			info, err := issuer.RegisterClient(newRing(w.t, masterOne), w.id(w.wiki), nil, issuer.ClientMetadata{RedirectURIs: []string{callback}, TokenEndpointAuthMethod: "none", DPoPBound: true}, w.clock.Now())
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return &app{w: w, base: w.wiki.PublicURL, id: info.ClientID, redirect: callback, verifier: newVerifier(), state: "client-state"}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newProving(t, "accept", nil)

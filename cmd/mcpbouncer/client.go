@@ -37,6 +37,7 @@ func clientCreate(args []string, out io.Writer) error {
 	flags.Var(&uris, "redirect-uri", "`URI` that codes go to; repeat for several")
 	var private list
 	flags.Var(&private, "private-redirect-uri", "one of the `label` privateRedirectURIs, which allows such a URI; repeat for several")
+	flags.BoolVar(&metadata.DPoPBound, "dpop-bound", false, "give a person's client no token without a proof of its key (dpop_bound_access_tokens),\nwhere the label dpop is accept")
 	grant := flags.String("grant", "authorization_code", "`type`: authorization_code for people's clients, client_credentials for a machine")
 	flags.StringVar(&machine.Subject, "subject", "", "`sub` of the machine; choose one that the provider gives to nobody")
 	flags.StringVar(&machine.Scope, "scope", "", "`scopes` of the machine, separated by blanks")
@@ -64,6 +65,9 @@ func clientCreate(args []string, out io.Writer) error {
 		if flags.Lookup(name).Value.String() != "" {
 			return fmt.Errorf("--%s does not go with --grant %s", name, *grant)
 		}
+	}
+	if metadata.DPoPBound && *grant == "client_credentials" {
+		return errors.New("--dpop-bound does not go with --grant client_credentials: set the label dpop to require")
 	}
 	tenant, err := flags.id()
 	if err != nil {

@@ -164,6 +164,7 @@ func TestClientsThatAreNotCreated(t *testing.T) {
 		{"no redirect URI", append([]string{"create"}, good[:8]...), "client create: --redirect-uri missing"},
 		{"no public URL", append([]string{"create"}, good[2:]...), "client create: --public-url missing"},
 		{"an unknown flag", append([]string{"create", "--scopes", "x"}, good...), "client create: flag provided but not defined: -scopes"},
+		{"a machine that always proves a key", append(append([]string{"create"}, good[:8]...), "--grant", "client_credentials", "--subject", "robot", "--dpop-bound"), "client create: --dpop-bound does not go with --grant client_credentials"},
 		{"a word too many", append([]string{"create"}, append(good, "now")...), `client create: "now" is no flag`},
 		{"a generation that is no number", append([]string{"create", "--generation", "two"}, good...), "client create: invalid value"},
 		{"a generation beyond the label's", append([]string{"create", "--generation", "4294967296"}, good...), "client create: --generation must be at most"},
@@ -193,6 +194,27 @@ func TestClientsThatAreNotCreated(t *testing.T) {
 	})
 }
 
+// What it means at the token endpoint is TestDPoPClientThatAlwaysProves.
+func TestClientThatIsCreatedMayBeBoundToItsKey(t *testing.T) {
+	for _, bound := range []bool{false, true} {
+		b := newBench(t)
+		args := []string{"--redirect-uri", "https://copilot.example/callback"}
+		if bound {
+			args = append(args, "--dpop-bound")
+		}
+		var out strings.Builder
+		if err := run(b.flags(args...), nil, &out); err != nil {
+			t.Fatal(err)
+		}
+		var info struct {
+			Bound bool `json:"dpop_bound_access_tokens"`
+		}
+		if err := json.Unmarshal([]byte(out.String()), &info); err != nil || info.Bound != bound {
+			t.Errorf("%q made %s (%v)", args, out.String(), err)
+		}
+	}
+}
+
 func TestHelpOfClientCreate(t *testing.T) {
 	clean(t, nil)
 	for _, flag := range []string{"--help", "-h"} {
@@ -200,7 +222,7 @@ func TestHelpOfClientCreate(t *testing.T) {
 		if err := run([]string{"client", "create", flag}, nil, &out); err != nil {
 			t.Errorf("%s: %v", flag, err)
 		}
-		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-private-redirect-uri label", "-grant type", "-subject sub", "-scope scopes", "-jwks file"} {
+		for _, name := range []string{"-public-url URL", "-resource label", "-audience label", "-provider-issuer label", "-provider-client-id label", "-generation label", "-name name", "-auth method", "-redirect-uri URI", "-private-redirect-uri label", "-grant type", "-subject sub", "-scope scopes", "-jwks file", "-dpop-bound"} {
 			if !strings.Contains(out.String(), "  "+name+"\n") {
 				t.Errorf("%s does not explain %s: %s", flag, name, out.String())
 			}
