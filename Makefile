@@ -44,7 +44,7 @@ quick: lint
 # What takes too long for every change: every cell of the tables of clients, random clients for five
 # minutes with each kind of replay guard, for two while plugin and sidecar go one version back and
 # forth, and for a minute at providers of each kind; a real API
-# server of Kubernetes, which takes 8 minutes to build.
+# server of Kubernetes, which takes 9 minutes to build.
 nightly: tools
 	command -v qemu-aarch64-static qemu-x86_64-static >/dev/null || { apt-get update && apt-get install -y --no-install-recommends qemu-user-static; }
 	cd deploy/release && go test -count=1 -timeout 60m -v . -all

@@ -127,6 +127,8 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 	for _, c := range []struct{ file, seconds string }{
 		{"plugin/outgoing.go", `ResponseHeaderTimeout: +(\d+) \* time\.Second`},
 		{"deploy/compose/compose.yaml", `stop_grace_period: (\d+)s`},
+		// The first 5 seconds are those of preStop.
+		{"deploy/kubernetes/chart/templates/sidecar.yaml", `terminationGracePeriodSeconds: (\d+)`},
 		{"deploy/lambda/template.yaml", `(?m)^ +Timeout: (\d+)`},
 		{"deploy/lambda/terraform/main.tf", `(?m)^ +timeout += (\d+)`},
 	} {

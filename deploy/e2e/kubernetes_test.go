@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -22,15 +23,6 @@ import (
 )
 
 // What needs a real API server of Kubernetes (kubernetes/install.sh) runs in `make nightly`.
-
-// jsonOf reads what kubectl writes with -o json.
-func jsonOf[T any](t *testing.T, text string) (v T) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
-	return v
-}
 
 // jobPod is the pod of the page, as the API server has it.
 type jobPod struct {
@@ -276,14 +268,9 @@ func aged(t *testing.T, k *rig.Kubernetes, token string, by time.Duration) strin
 // have. It returns the options of its provider.
 func traefikOf(t *testing.T, k *rig.Kubernetes) map[string]any {
 	t.Helper()
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/traefik/traefik/v3")
-	list.Dir = filepath.Join(rig.Root(), "deploy", "e2e", "traefik")
-	module, err := list.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{"kubernetes-crd-definition-v1.yml", "kubernetes-crd-rbac.yml"} {
-		k.Kubectl(t, "", "apply", "--server-side", "--filename="+filepath.Join(strings.TrimSpace(string(module)), "docs", "content", "reference", "dynamic-configuration", file))
+	definitions := traefikDefinitions(t)
+	for _, file := range []string{definitions, filepath.Join(filepath.Dir(definitions), "kubernetes-crd-rbac.yml")} {
+		k.Kubectl(t, "", "apply", "--server-side", "--filename="+file)
 	}
 	k.Kubectl(t, "", "create", "serviceaccount", "traefik-ingress-controller")
 	dir := t.TempDir()
@@ -331,44 +318,50 @@ func TestLintReadsManifestsAsARealKubernetesDoes(t *testing.T) {
 	}
 }
 
-// deploy/kubernetes leads to logins: its commands are run, a real API server takes its manifest
-// without a warning, and real Traefik reads it there, with the static configuration of the compose
-// file. A second server has values that are no texts. Names and addresses are replaced, and the
-// endpoints of services are the test's, since there are no nodes.
-func TestLoginThroughKubernetes(t *testing.T) {
-	folder := filepath.Join(rig.Root(), "deploy", "kubernetes")
-	readme, err := os.ReadFile(filepath.Join(folder, "README.md"))
+// pageCommands are the blocks of commands in deploy/kubernetes/README.md: keys, with Helm, without
+// Helm, and an upgrade.
+func pageCommands(t *testing.T) (keys, withHelm, without, upgrade string) {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(rig.Root(), "deploy", "kubernetes", "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := os.ReadFile(filepath.Join(folder, "wiki.yaml"))
+	blocks := regexp.MustCompile("(?s) *```sh\n(.*?) *```").FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) != 4 {
+		t.Fatalf("README.md has %d blocks of commands", len(blocks))
+	}
+	return blocks[0][1], blocks[1][1], blocks[2][1], blocks[3][1]
+}
+
+// inPage runs commands to the letter, in a copy of the page's folder. Kubernetes may warn of
+// nothing.
+func inPage(t *testing.T, k *rig.Kubernetes, commands string, files map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	err := os.CopyFS(dir, os.DirFS(filepath.Join(rig.Root(), "deploy", "kubernetes")))
+	for name, text := range files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs := &rig.Logs{}
+	cmd := exec.Command("sh", "-ec", commands)
+	cmd.Env, cmd.Dir = k.Env(), dir
+	if out, err := cmd.CombinedOutput(); err != nil || regexp.MustCompile("(?i)warn|violate|deprecated").Match(out) {
+		t.Fatalf("%s: %v: %s", commands, err, out)
+	}
+}
+
+// startPage is a cluster after the page's second step, whose namespaces are to be of Pod Security
+// `restricted`.
+func startPage(t *testing.T, logs *rig.Logs) (*rig.Kubernetes, map[string]any) {
+	t.Helper()
 	k := rig.StartKubernetes(t, logs)
 	provider := traefikOf(t, k)
 	k.Kubectl(t, "", "create", "namespace", "traefik")
-	blocks := regexp.MustCompile("(?s)   ```sh\n(.*?)   ```").FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("README.md has %d blocks of commands", len(blocks))
-	}
-	dir := t.TempDir()
-	run := func(commands string, files map[string]string) {
-		t.Helper()
-		for name, text := range files {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cmd := exec.Command("sh", "-ec", commands)
-		cmd.Env, cmd.Dir = k.Env(), dir
-		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "Warning") {
-			t.Fatalf("%s: %v: %s", commands, err, out)
-		}
-	}
-	run(blocks[0][1], map[string]string{"client.env": "GOOGLE_CLIENT_SECRET=from-google\n"})
-	for of, want := range map[string][]string{"mcp/bouncer": {"BOUNCER_ENCRYPTION_KEY", "GOOGLE_CLIENT_SECRET"}, "traefik/bouncer-hop": {"BOUNCER_HOP_KEY"}} {
+	keys, _, _, _ := pageCommands(t)
+	inPage(t, k, keys, map[string]string{"client.env": "GOOGLE_CLIENT_SECRET=from-google\nKEYCLOAK_CLIENT_SECRET=from-keycloak\n"})
+	for of, want := range map[string][]string{"mcp/bouncer": {"BOUNCER_ENCRYPTION_KEY", "GOOGLE_CLIENT_SECRET", "KEYCLOAK_CLIENT_SECRET"}, "traefik/bouncer-hop": {"BOUNCER_HOP_KEY"}} {
 		namespace, name, _ := strings.Cut(of, "/")
 		secret := jsonOf[struct{ Data map[string][]byte }](t, k.Kubectl(t, "", "get", "secret", name, "--namespace="+namespace, "--output=json"))
 		if got := slices.Sorted(maps.Keys(secret.Data)); !slices.Equal(got, want) {
@@ -376,7 +369,56 @@ func TestLoginThroughKubernetes(t *testing.T) {
 		}
 	}
 	k.Kubectl(t, "", "label", "namespace", "mcp", "pod-security.kubernetes.io/warn=restricted")
-	run(blocks[1][1], map[string]string{"wiki.yaml": string(manifest)}) // to the letter
+	return k, provider
+}
+
+// deployed is what the API server has of the sidecar.
+type deployed struct {
+	Spec struct {
+		Replicas int
+		Template struct {
+			Spec struct {
+				Containers []struct {
+					Image         string
+					Command, Args []string
+					Env           []struct{ Name, Value string }
+					EnvFrom       []struct{ SecretRef struct{ Name string } }
+					VolumeMounts  []struct{ Name, MountPath string }
+				}
+				Volumes []struct {
+					Name      string
+					ConfigMap struct{ Name string }
+				}
+			}
+		}
+	}
+}
+
+func deployedIn(t *testing.T, k *rig.Kubernetes) deployed {
+	t.Helper()
+	return jsonOf[deployed](t, k.Kubectl(t, "", "get", "deployment", "bouncer", "--namespace=mcp", "--output=json"))
+}
+
+// deploy/kubernetes leads to logins, with Helm and without: its commands are run, a real API server
+// takes what they send without a warning, and real Traefik reads it there, with the static
+// configuration of the compose file. Names and addresses are replaced. There are no nodes, so the
+// endpoints of services are the test's, and it starts the sidecars itself, with the variables that
+// the Deployment has.
+func TestLoginThroughKubernetes(t *testing.T) {
+	for name, ofHelm := range map[string]bool{"helm": true, "plain": false} {
+		t.Run(name, func(t *testing.T) { loginThroughKubernetes(t, ofHelm) })
+	}
+}
+
+func loginThroughKubernetes(t *testing.T, ofHelm bool) {
+	logs := &rig.Logs{}
+	k, provider := startPage(t, logs)
+	_, withHelm, without, upgrade := pageCommands(t)
+	first := without
+	if ofHelm {
+		first = withHelm
+	}
+	inPage(t, k, first, nil)
 	recipes, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "recipes.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -385,43 +427,44 @@ func TestLoginThroughKubernetes(t *testing.T) {
 	if len(commands) != 2 {
 		t.Fatalf("docs/recipes.md has %d commands of kubectl", len(commands))
 	}
-	run(commands[0][1]+"\n"+commands[1][1], map[string]string{"provider.pem": "of an authority"})
+	inPage(t, k, commands[0][1]+"\n"+commands[1][1], map[string]string{"provider.pem": "of an authority"})
 	// The sidecar finds it where the variable says.
-	spec := jsonOf[struct {
-		Spec struct {
-			Template struct {
-				Spec struct {
-					Containers []struct {
-						Env          []struct{ Name, Value string }
-						VolumeMounts []struct{ Name, MountPath string }
-					}
-					Volumes []struct {
-						Name      string
-						ConfigMap struct{ Name string }
-					}
-				}
-			}
-		}
-	}](t, k.Kubectl(t, "", "get", "deployment", "bouncer", "--namespace=mcp", "--output=json")).Spec.Template.Spec
-	mount, variable := spec.Containers[0].VolumeMounts[0], spec.Containers[0].Env[0]
-	files := jsonOf[struct{ Data map[string]string }](t, k.Kubectl(t, "", "get", "configmap", spec.Volumes[0].ConfigMap.Name, "--namespace=mcp", "--output=json")).Data
-	if variable.Name != "SSL_CERT_FILE" || mount.Name != spec.Volumes[0].Name || files[strings.TrimPrefix(variable.Value, mount.MountPath+"/")] != "of an authority" {
+	pod := deployedIn(t, k).Spec.Template.Spec
+	container := pod.Containers[0]
+	if len(container.Command)+len(container.Args) > 0 || container.EnvFrom[0].SecretRef.Name != "bouncer" {
+		t.Errorf("the sidecar is started by %q %q, with %v", container.Command, container.Args, container.EnvFrom)
+	}
+	mount, variable := container.VolumeMounts[0], container.Env[0]
+	files := jsonOf[struct{ Data map[string]string }](t, k.Kubectl(t, "", "get", "configmap", pod.Volumes[0].ConfigMap.Name, "--namespace=mcp", "--output=json")).Data
+	if variable.Name != "SSL_CERT_FILE" || mount.Name != pod.Volumes[0].Name || files[strings.TrimPrefix(variable.Value, mount.MountPath+"/")] != "of an authority" {
 		t.Errorf("%v %v %v", variable, mount, files)
+	}
+	variables := map[string]string{}
+	for _, variable := range container.Env {
+		variables[variable.Name] = variable.Value
 	}
 
 	static := composeStatic(t)
 	static["providers"] = map[string]any{"kubernetesCRD": provider}
-	w := rig.New(t, rig.Options{Static: static, Containers: func(w *rig.World) []rig.Container {
+	folder, edited := filepath.Join(rig.Root(), "deploy", "kubernetes"), ""
+	w := rig.New(t, rig.Options{Static: static, Sidecar: variables, Containers: func(w *rig.World) []rig.Container {
+		replace := strings.NewReplacer("mcp.example.com", "mcp.localhost", "https://accounts.google.com", w.Wiki.Provider.Issuer, "https://login.example.com:8443/realms/acme", w.World.Provider.Issuer,
+			"1234.apps.googleusercontent.com", w.Wiki.Provider.ClientID, "mcp-world", w.World.Provider.ClientID,
+			"env:GOOGLE_CLIENT_SECRET", "env:"+w.Wiki.Provider.SecretEnv, "env:KEYCLOAK_CLIENT_SECRET", "env:"+w.World.Provider.SecretEnv,
+			"you@example.com", w.Wiki.Provider.Username)
+		file, commands := "manifests.yaml", without[strings.Index(without, "kubectl"):]
+		if ofHelm {
+			file, commands = "values.yaml", upgrade
+		}
+		text, err := os.ReadFile(filepath.Join(folder, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		edited = replace.Replace(string(text))
+		inPage(t, k, commands, map[string]string{file: edited})
 		for _, tn := range w.Tenants() {
-			text := strings.NewReplacer("mcp.example.com", "mcp.localhost", "https://accounts.google.com", tn.Provider.Issuer,
-				"1234.apps.googleusercontent.com", tn.Provider.ClientID, "env:GOOGLE_CLIENT_SECRET", "env:"+tn.Provider.SecretEnv,
-				"http://bouncer.mcp.svc:8080", w.Front.URL, "you@example.com", tn.Provider.Username).Replace(string(manifest))
-			if tn == w.World {
-				text = strings.ReplaceAll(text, "wiki", "world")
-				typed := "generation: 3\n      hideTools: true\n      requiredScopes: [docs:read]\n      toolScopes: [delete_page=docs:write]\n"
-				text = strings.Replace(text, "allowedEmails: ["+tn.Provider.Username+"]\n", typed, 1)
-			}
-			k.Kubectl(t, text, "apply", "--filename=-")
+			k.Kubectl(t, `{"spec": {"plugin": {"mcpbouncer": {"sidecarURL": "`+w.Front.URL+`"}}}}`, "patch", "middleware", "bouncer-tenant-"+tn.Name, "--namespace=mcp", "--type=merge", "--patch-file=/dev/stdin")
+			k.Kubectl(t, fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: mcp}\nspec: {ports: [{port: 8000}]}\n", tn.Name), "apply", "--filename=-")
 			k.Endpoints(t, "mcp", tn.Name, tn.MCP.URL)
 		}
 		return nil
@@ -438,8 +481,26 @@ func TestLoginThroughKubernetes(t *testing.T) {
 	if err != nil || len(tools.Tools) != 1 || tools.Tools[0].Name != "whoami" {
 		t.Errorf("with typed values one sees the tools %v: %v", tools, err)
 	}
+	// Beyond the limit nobody registers, and all else goes on.
+	limited := false
+	for range 90 {
+		resp, err := w.HTTP().Post(w.Wiki.PublicHTTPS()+"/oauth/register", "application/json", strings.NewReader(`{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		limited = limited || resp.StatusCode == http.StatusTooManyRequests
+	}
+	if !limited {
+		t.Error("90 clients may register at once")
+	}
 
-	k.Kubectl(t, "", "delete", "middleware", "mcpb-wiki", "--namespace=mcp")
+	if ofHelm {
+		inPage(t, k, strings.TrimSpace(upgrade)+" --force-conflicts --set tenants.wiki=null", map[string]string{"values.yaml": edited})
+		k.Kubectl(t, "", "get", "middleware", "bouncer-tenant-world", "--namespace=mcp")
+	} else {
+		k.Kubectl(t, "", "delete", "middleware", "bouncer-tenant-wiki", "--namespace=mcp")
+	}
 	rig.WaitFor(t, "the route without its middleware", func() error {
 		resp, err := w.HTTP().Get(w.Wiki.PublicHTTPS() + "/mcp")
 		if err != nil {
@@ -454,4 +515,84 @@ func TestLoginThroughKubernetes(t *testing.T) {
 		}
 		return errors.New(resp.Status)
 	})
+}
+
+// Real Helm renders what its packages render for `make test`, and the API server takes all that the
+// chart can make, in a namespace that lets no other pods in. An upgrade changes what was changed,
+// and takes away what is gone. A release that is refused leaves the one before as it was.
+func TestChartInARealKubernetes(t *testing.T) {
+	k, _ := startPage(t, &rig.Logs{})
+	k.Kubectl(t, "", "apply", "--server-side", "--filename="+serviceMonitorDefinition(t))
+	k.Kubectl(t, "", "create", "namespace", "other")
+	k.Kubectl(t, "", "label", "--overwrite", "namespace", "mcp", "pod-security.kubernetes.io/enforce=restricted")
+	helm := func(args ...string) (string, error) {
+		t.Helper()
+		cmd := exec.Command(rig.Tool(t, "helm"), append(args, "bouncer", chartFolder(), "--namespace=mcp", "--values="+twoServers())...)
+		cmd.Env = k.Env()
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, flags := range [][]string{nil, allValues} {
+		if out, err := helm(append([]string{"template"}, flags...)...); err != nil || out != mustRender(t, append([]string{"--values=" + twoServers()}, flags...)...) {
+			t.Errorf("helm renders something else: %v", err)
+		}
+	}
+	if out, err := helm("install"); err != nil || !strings.Contains(out, "wiki: https://mcp.example.com/wiki") || strings.Contains(out, "would violate") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// The pod of the Deployment, which no controller makes here.
+	pod := jsonOf[map[string]any](t, k.Kubectl(t, "", "get", "deployment", "bouncer", "--namespace=mcp", "--output=json"))
+	template := at(t, pod, "spec", "template").(map[string]any)
+	template["apiVersion"], template["kind"] = "v1", "Pod"
+	template["metadata"] = map[string]any{"name": "bouncer-1", "namespace": "mcp"}
+	k.Kubectl(t, "", "create", "serviceaccount", "default", "--namespace=mcp")
+	text, _ := json.Marshal(template)
+	k.Kubectl(t, string(text), "create", "--filename=-")
+
+	if out, err := helm(append([]string{"upgrade"}, allValues...)...); err != nil || strings.Contains(out, "would violate") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	names := func(kind, namespace string) []string {
+		t.Helper()
+		return strings.Fields(k.Kubectl(t, "", "get", kind, "--namespace="+namespace, "--output=jsonpath={.items[*].metadata.name}"))
+	}
+	env := func() map[string]string {
+		all := map[string]string{}
+		for _, variable := range deployedIn(t, k).Spec.Template.Spec.Containers[0].Env {
+			all[variable.Name] = variable.Value
+		}
+		return all
+	}
+	if got := env(); got["BOUNCER_LOG_LEVEL"] != "debug" || got["BOUNCER_REPLAY_GUARD"] != "redis://redis.data.svc:6380" || got["BOUNCER_METRICS_ADDR"] != ":9090" {
+		t.Errorf("after the upgrade the sidecar has %v", got)
+	}
+	for what, want := range map[string][]string{"servicemonitor mcp": {"bouncer"}, "hpa mcp": {"bouncer"}, "middleware other": {"bouncer-limit-world", "bouncer-tenant-world"}, "middleware mcp": {"bouncer-limit-wiki", "bouncer-tenant-wiki"}} {
+		kind, namespace, _ := strings.Cut(what, " ")
+		if got := names(kind, namespace); !slices.Equal(got, want) {
+			t.Errorf("%s are %v, want %v", what, got, want)
+		}
+	}
+	if out, err := helm("upgrade", "--set=replicas=3,tenants.world=null"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for what, want := range map[string][]string{"servicemonitor mcp": nil, "hpa mcp": nil, "middleware other": nil, "networkpolicy mcp": {"bouncer", "bouncer-tenant-wiki"}} {
+		kind, namespace, _ := strings.Cut(what, " ")
+		if got := names(kind, namespace); !slices.Equal(got, want) {
+			t.Errorf("%s are %v, want %v", what, got, want)
+		}
+	}
+	if got, want := deployedIn(t, k).Spec.Replicas, 3; got != want {
+		t.Errorf("%d replicas, want %d", got, want)
+	}
+	if out, err := helm("upgrade", "--set=replicas=0"); err == nil || !strings.Contains(out, "at '/replicas'") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if got, want := deployedIn(t, k).Spec.Replicas, 3; got != want {
+		t.Errorf("after a refused upgrade %d replicas, want %d", got, want)
+	}
+	// Nothing that Helm keeps of a release is a secret of ours.
+	secrets := k.Kubectl(t, "", "get", "secret", "bouncer", "--namespace=mcp", "--output=jsonpath={.metadata.annotations}{.metadata.labels}")
+	if strings.Contains(secrets, "helm") {
+		t.Errorf("Helm took the Secret for its own: %s", secrets)
+	}
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, hydra,
-# yaegi, prometheus, promtool, exampleop, everything-server, gosdk, mcpgo (and their -oldest),
-# mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has
-# changed.
+# yaegi, prometheus, promtool, chart, exampleop, everything-server, gosdk, mcpgo (and their
+# -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is
+# made of has changed.
 # What comes from npm is installed into the folders node, programs, authservers and browser, by
 # their lock files; chromium and redis-server come from the distribution. README.md says what the
 # first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing
@@ -77,6 +77,10 @@ for tool in prometheus promtool; do
     "$(inputs prometheus/go.mod prometheus/go.sum $(find prometheus/without stubs/client-go -type f | sort))" \
     trimmed prometheus github.com/prometheus/prometheus "$build/$tool" -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$tool
 done
+# With the versions that Traefik has of the packages that are most of it.
+make_tool chart "a few seconds" \
+  "$(inputs helm/go.mod helm/go.sum helm/*.go)" \
+  go -C helm build -ldflags='-s -w' -o "$build/chart" .
 make_tool exampleop "a few seconds" \
   "$(inputs go.mod go.sum cmd/exampleop/*.go)" \
   go build -ldflags='-s -w' -o "$build/exampleop" ./cmd/exampleop
