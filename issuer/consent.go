@@ -76,6 +76,10 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	if err := up.KeyFault(); err != nil { // the login could not be finished
 		return nil, err
 	}
+	// Not where the process is frozen when it has answered: the keys would come too late, or never.
+	if ahead := up.KeysAhead(r.Context()); ahead != nil && !s.OnLambda {
+		s.Background(ahead)
+	}
 	login := loginInProgress{authorizationRequest: req, Seed: sealing.LoginSeed(randomBytes(32))}
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)

@@ -111,8 +111,8 @@ func TestUnfinishedLoginThatIsTooLong(t *testing.T) {
 			w := newWorld(t, nil, func(w *world) { w.wiki.Exchange = exchange })
 			a := w.register(w.wiki.PublicURL, nil)
 			b := issuertest.NewBrowser(t, w.net)
-			back := a.begun(b)
 			w.idp.Be(issuertest.Behaviour{KeysStatus: 500, Claims: func(m map[string]any) { m["much"] = strings.Repeat("x", 40<<10) }})
+			back := a.begun(b)
 			if exchange == "callback" {
 				a.wantsErrorRedirect(t, seen(b.Get(back)), "access_denied", a.state)
 			} else {

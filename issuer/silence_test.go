@@ -254,7 +254,7 @@ func TestProviderThatIsSlowIsNamedOnceInTenMinutes(t *testing.T) {
 	if lines := linesOf(t, w.log.String(), warning); len(lines) != 0 {
 		t.Fatalf("%v", lines)
 	}
-	if lines := linesOf(t, w.log.String(), "provider asked"); len(lines) != 3 || lines[1]["milliseconds"] != 1999.0 || lines[1]["path"] != "/token" || lines[1]["provider"] != w.idp.Issuer || lines[1]["answered"] != true {
+	if lines := linesOf(t, w.log.String(), "provider asked"); len(lines) != 3 || lines[2]["milliseconds"] != 1999.0 || lines[2]["path"] != "/token" || lines[2]["provider"] != w.idp.Issuer || lines[2]["answered"] != true {
 		t.Fatalf("%v", lines)
 	}
 	s.takes = 2 * time.Second
@@ -268,5 +268,44 @@ func TestProviderThatIsSlowIsNamedOnceInTenMinutes(t *testing.T) {
 	a.login()
 	if lines := linesOf(t, w.log.String(), warning); len(lines) != 2 {
 		t.Errorf("%v", lines)
+	}
+}
+
+// What a login needs of the provider is read while the person signs in there, and not when the
+// client waits for its token. A process that is frozen meanwhile would not get it.
+func TestKeysAreReadAheadOfALogin(t *testing.T) {
+	for _, lambda := range []bool{false, true} {
+		w := newWorld(t, nil, func(w *world) { w.config = func(c *issuer.Config) { c.OnLambda = lambda } })
+		read := func() (n int) {
+			for _, line := range linesOf(t, w.log.String(), "provider asked") {
+				if line["path"] == "/keys" {
+					n++
+				}
+			}
+			return n
+		}
+		ahead := 1
+		if lambda {
+			ahead = 0
+		}
+		a := w.register(w.wiki.PublicURL, nil)
+		w.idp.Be(issuertest.Behaviour{KeysStatus: 500})
+		for range 3 { // a stranger begins logins while the keys cannot be read
+			a.begun(issuertest.NewBrowser(t, w.net))
+		}
+		if n := read(); n != ahead {
+			t.Errorf("lambda %v: read %d times at once", lambda, n)
+		}
+		w.clock.Add(10 * time.Second)
+		w.idp.Be(issuertest.Behaviour{})
+		code := a.code()
+		if n := read(); n != 2*ahead {
+			t.Errorf("lambda %v: read %d times before the code is redeemed", lambda, n)
+		}
+		a.token(a.redemption(code)).wants(t, 200, "")
+		a.login()
+		if n := read(); n != ahead+1 {
+			t.Errorf("lambda %v: read %d times in all", lambda, n)
+		}
 	}
 }

@@ -73,6 +73,20 @@ var errKeyNotThere = errors.New("the provider publishes no key")
 // refused.
 var errKeysUnread = errors.New("the provider's keys cannot be read")
 
+// KeysAhead reads the provider's keys for a login that has just begun, so that its end waits for
+// one answer and not for two. It is nil where they are known. Strangers begin logins too: a set
+// that cannot be read is asked for once in strangersPause, and an error is told where keys are
+// needed. ctx may have ended: only the trace is taken from it.
+func (p *Provider) KeysAhead(ctx context.Context) func() {
+	k := p.keys
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.last != nil || k.fetch != nil || k.all.Now().Sub(k.asked).Abs() < strangersPause {
+		return nil
+	}
+	return func() { _, _ = k.refetch(context.WithoutCancel(ctx)) }
+}
+
 // verify returns what a key of the provider signed. A key that is not known may be new, and a cache
 // may serve a set that is older than the key: the set is fetched again, past caches, and once more
 // after a moment. anyKey tries other keys than the named one too.
