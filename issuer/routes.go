@@ -1,10 +1,10 @@
 package issuer
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -216,8 +216,19 @@ const formType = "application/x-www-form-urlencoded"
 // readBody reads a body, whose size the caller has bounded. Room is made for what the client
 // announces, up to a page: whoever announces more gets it as the bytes come.
 func readBody(r *http.Request) ([]byte, error) {
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), 4<<10)) + bytes.MinRead)
-	_, err := body.ReadFrom(r.Body)
-	return body.Bytes(), err
+	// One byte more than announced, so that the end is found without more room.
+	body := make([]byte, 0, min(max(r.ContentLength, 0), 4<<10)+1)
+	for {
+		n, err := r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			return body, nil
+		}
+		if err != nil {
+			return body, err
+		}
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+	}
 }

@@ -14,7 +14,7 @@ import (
 // Tokens and answers are written member by member. A member that is added to one of these types and
 // forgotten there would be in none.
 func TestAnswersAreWrittenAsTheirTypesSay(t *testing.T) {
-	checkWritten(t, accessTokenClaims.written)
+	checkWritten(t, func(c accessTokenClaims) []byte { return c.written(nil) })
 	checkWritten(t, tokenResponse.written)
 	checkWritten(t, ClientInformation.written)
 }

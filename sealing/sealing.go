@@ -127,7 +127,7 @@ func decode(kind Kind, value string) (raw, header []byte, issuedAt time.Time, er
 var strictBase64 = base64.RawURLEncoding.Strict()
 
 func encodePrefixed(prefix string, raw []byte) string {
-	text := make([]byte, 0, len(prefix)+base64.RawURLEncoding.EncodedLen(len(raw)))
+	text := make([]byte, 0, 512) // on the stack: most values are shorter
 	return string(base64.RawURLEncoding.AppendEncode(append(text, prefix...), raw))
 }
 
