@@ -110,7 +110,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
-	route.handler.ServeHTTP(&steadyWriter{w, control}, r)
+	route.handler.ServeHTTP(&steadyWriter{ResponseWriter: w, control: control}, r)
 }
 
 func refuse(w http.ResponseWriter, status int, code string) {
@@ -125,25 +125,41 @@ func refuse(w http.ResponseWriter, status int, code string) {
 type steadyWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	written int
 }
+
+// unread is what a client's side of a connection takes without reading, in bytes. Up to there no
+// write waits, and a deadline would cost as much as the write.
+const unread = 8 << 10
 
 // Unwrap lets http.ResponseController find what the server's own writer can do.
 func (s *steadyWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 func (s *steadyWriter) Write(p []byte) (int, error) {
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if s.written += len(p); s.written <= unread {
+		return s.ResponseWriter.Write(p)
+	}
+	s.hurry()
 	n, err := s.ResponseWriter.Write(p)
-	_ = s.control.SetWriteDeadline(time.Time{}) // HTTP/2 would end a stream that only waits
+	s.calm()
 	return n, err
 }
 
 // FlushError is called by http.ResponseController.
 func (s *steadyWriter) FlushError() error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if s.written <= unread {
+		return s.control.Flush()
+	}
+	s.hurry()
 	err := s.control.Flush()
-	_ = s.control.SetWriteDeadline(time.Time{})
+	s.calm()
 	return err
 }
+
+func (s *steadyWriter) hurry() { _ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+
+// calm takes the deadline away: HTTP/2 would end a stream that only waits.
+func (s *steadyWriter) calm() { _ = s.control.SetWriteDeadline(time.Time{}) }
 
 // backendTransport carries requests to all MCP servers. There is no limit for the time to an
 // answer: a tool may take minutes, and the client may always go away.
@@ -161,10 +177,10 @@ var backendTransport = &http.Transport{
 // backend is what stands behind the plugin: the way to the MCP server.
 func (g *Gateway) backend(t *Tenant) http.Handler {
 	proxy := &httputil.ReverseProxy{
-		Transport:     backendTransport,
-		FlushInterval: -1, // at once: an event that waits is late
-		BufferPool:    buffers{},
-		ErrorLog:      slog.NewLogLogger(g.Log.Handler(), slog.LevelDebug),
+		Transport: backendTransport,
+		// Events, and whatever has no length, are flushed at once by ReverseProxy itself.
+		BufferPool: buffers{},
+		ErrorLog:   slog.NewLogLogger(g.Log.Handler(), slog.LevelDebug),
 		Rewrite: func(p *httputil.ProxyRequest) {
 			out := p.Out
 			p.SetURL(t.Backend)

@@ -194,6 +194,9 @@ func (p claims) text() (string, error) {
 	return b.String(), err
 }
 
+// notYet stands for a group of rows that is newer than the results.
+const notYet = "not measured yet: the last whole run was before it was added"
+
 // budgets is the table of what is aimed at: what is missed stands there as what is kept.
 func (p claims) budgets(r results) (string, error) {
 	var b strings.Builder
@@ -202,6 +205,10 @@ func (p claims) budgets(r results) (string, error) {
 		limit, word := one.AtMost, "at most "
 		if one.AtLeast > 0 {
 			limit, word = one.AtLeast, "at least "
+		}
+		if group, _, _ := strings.Cut(one.Row, "/"); len(r.Rows) > 0 && strings.Contains(one.Row, "/") && len(r.group(group)) == 0 {
+			fmt.Fprintf(&b, "| %s | %s%g | | %s |\n", one.What, word, limit, notYet)
+			continue
 		}
 		v, err := one.value(r)
 		if errors.Is(err, errNoBase) {
