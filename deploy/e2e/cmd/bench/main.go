@@ -6,7 +6,8 @@
 // A row is named group/what. The groups: traefik, what a request costs in a real Traefik;
 // middlewares, how that and memory grow with their number; reloads, streams and identities, the
 // same Traefik under strain; start, sidecar, strangers, the sidecar as a process; lambda, the same
-// there; gateway, what does without the plugin in Traefik; code, the Go benchmarks of all packages, compiled and in Yaegi.
+// there; gateway, what does without the plugin in Traefik; code, the Go benchmarks of all packages,
+// compiled and in Yaegi.
 //
 // In each round each row has its turn, so that other work on the machine meets all of them, and a
 // figure is the median of the rounds. With a base both revisions are built and driven by this
