@@ -52,7 +52,7 @@ nightly: tools
 	deploy/e2e/kubernetes/install.sh
 	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags kubernetes -run 'Kubernetes' .
 	deploy/e2e/proxies/install.sh
-	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags proxies -run '^TestProxiesThatAsk$$' .
+	cd deploy/e2e && go test -count=1 -timeout 10m -v -tags proxies -run '^(TestProxiesThatAsk|TestGatewayGetsItsCertificateByACME)$$' .
 	cd deploy/e2e && go test -count=1 -timeout 30m -run '^(TestWholeProviders|TestDoctorOnRealProviders)$$' . -providers all
 	cd deploy/e2e && go test -tags big -count=1 -timeout 20m -v -run '^(TestSDKsOnBadDays|TestRequiredScopesWithEachSDK|TestClientsWhereKeysAreProven)$$' . -matrix
 	cd deploy/e2e && go test -tags big -count=1 -timeout 40m -v -run '^(TestRealPrograms|TestProgramsOnBadDays)$$' . -matrix

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -192,9 +193,11 @@ func (e *environment) tlsConfig(g *gateway.Gateway, log *slog.Logger) (*tls.Conf
 		config := m.TLSConfig()
 		config.MinVersion = tls.VersionTLS12
 		get := config.GetCertificate
+		var said atomic.Int64 // Unix seconds: strangers cause the lines
 		config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			cert, err := get(hello)
-			if err != nil && g.Serves(context.Background(), hello.ServerName) == nil {
+			if now := time.Now().Unix(); err != nil && g.Serves(context.Background(), hello.ServerName) == nil && now-said.Load() >= 10 {
+				said.Store(now)
 				log.Error("no certificate by ACME", "host", hello.ServerName, "cause", err.Error())
 			}
 			return cert, err

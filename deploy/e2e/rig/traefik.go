@@ -347,3 +347,9 @@ func (tr *Traefik) selfSigned(t T, dir string) (certFile, keyFile string) {
 	tr.CA = certPEM
 	return certFile, keyFile
 }
+
+// SelfSigned writes a certificate for localhost, of which it is the authority itself, and its key.
+func SelfSigned(t T, dir string) (certFile, keyFile string) {
+	t.Helper()
+	return (&Traefik{}).selfSigned(t, dir)
+}
