@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,17 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
+
+// proxy is Go's own reverse proxy, which checks nothing: no gateway that is made of it takes less.
+func proxy(addr, backend string) error {
+	u, err := url.Parse(backend)
+	if err != nil {
+		return err
+	}
+	// as the gateway's: connections to the server stay open
+	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
+	return http.ListenAndServe(addr, &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }})
+}
 
 // gateway compares what puts a bouncer before a server: Traefik with the plugin, `mcpbouncer
 // gateway`, and Traefik that asks a server of forwardAuth, ours or oauth2-proxy. Processor time is
@@ -50,8 +63,9 @@ func (b *bench) gateway() {
 		b.listens(sidecar)
 		return process, sidecar, addr
 	}
-	proxy, _, gatewayAddr := ours("gateway", "    backend: "+server+"\n")
+	gateway, _, gatewayAddr := ours("gateway", "    backend: "+server+"\n")
 	asked, askedAddr, _ := ours("serve", "")
+	bare, bareAddr := b.self("proxy", server)
 	b.listens(gatewayAddr)
 	other, otherAddr, otherToken := b.oauth2Proxy(logs)
 	forward := func(address string) map[string]any {
@@ -68,12 +82,13 @@ func (b *bench) gateway() {
 	d := b.open(b.sides[0], server, ways)
 	rows := []struct {
 		name, addr, token string
-		helper            *rig.Process
+		own, helper       *rig.Process // without one of its own, it is Traefik's
 	}{
-		{"Traefik with the plugin", d.addr["plugin"], authority.Token(public, "bench", 0), nil},
-		{"the gateway", gatewayAddr, made.Key, nil},
-		{"forwardAuth by the sidecar", d.addr["sidecar"], made.Key, asked},
-		{"forwardAuth by oauth2-proxy", d.addr["oauth2-proxy"], otherToken, other},
+		{"Traefik with the plugin", d.addr["plugin"], authority.Token(public, "bench", 0), nil, nil},
+		{"the gateway", gatewayAddr, made.Key, gateway, nil},
+		{"Go's reverse proxy, which checks nothing", bareAddr, made.Key, bare, nil},
+		{"forwardAuth by the sidecar", d.addr["sidecar"], made.Key, nil, asked},
+		{"forwardAuth by oauth2-proxy", d.addr["oauth2-proxy"], otherToken, nil, other},
 	}
 	var names []string
 	for _, kind := range []string{"GET", "1 KB"} {
@@ -92,8 +107,8 @@ func (b *bench) gateway() {
 		same := request(mcpHost, r.token, message)
 		l := &load{addr: r.addr, connections: connections, each: 4 * requestsEach, status: http.StatusOK, request: func(int, int) []byte { return same }}
 		use := func() rig.Usage { return d.Usage(b.t) }
-		if r.addr == gatewayAddr {
-			use = func() rig.Usage { return proxy.Usage(b.t) }
+		if r.own != nil {
+			use = func() rig.Usage { return r.own.Usage(b.t) }
 		}
 		var before, after time.Duration
 		read := false

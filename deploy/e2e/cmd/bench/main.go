@@ -43,6 +43,9 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "answer" {
 		log.Fatal(answer(os.Args[2]))
 	}
+	if len(os.Args) == 4 && os.Args[1] == "proxy" {
+		log.Fatal(proxy(os.Args[2], os.Args[3]))
+	}
 	base := flag.String("base", "", "revision to compare with")
 	rows := flag.String("rows", ".", "rows to measure, a regular expression")
 	times := flag.Int("rounds", rounds, "how often each row has its turn")

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -196,20 +195,17 @@ func answer(addr string) error {
 	}))
 }
 
-func (b *bench) answerer() (*rig.Process, string) {
-	self, err := os.Executable()
+func (b *bench) answerer() (*rig.Process, string) { return b.self("answer") }
+
+// self starts this program once more: what, an address to listen at, and further arguments.
+func (b *bench) self(what string, args ...string) (process *rig.Process, addr string) {
+	program, err := os.Executable()
 	if err != nil {
 		b.t.Fatalf("%v", err)
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePort(b.t))
-	process := rig.StartProcess(b.t, &rig.Logs{}, "answer", exec.Command(self, "answer", addr))
-	rig.WaitFor(b.t, "the server of forwardAuth", func() error {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
+	addr = fmt.Sprintf("127.0.0.1:%d", rig.FreePort(b.t))
+	process = rig.StartProcess(b.t, &rig.Logs{}, what, exec.Command(program, append([]string{what, addr}, args...)...))
+	b.listens(addr)
 	return process, addr
 }
 
