@@ -16,8 +16,8 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// What needs the programs of programs/big runs in .ci/run and in `make nightly`: they are three
-// quarters of what all programs are to load.
+// What needs the programs of programs/big, or Hydra, runs in .ci/run and in `make nightly`: the
+// programs are nine tenths of what all are to load.
 const bigToo = true
 
 // The browser is on another machine, so nobody brings its answer to the port on which the program

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, hydra,
-# yaegi, prometheus, promtool, chart, exampleop, everything-server, gosdk, mcpgo (and their
-# -oldest), mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is
-# made of has changed.
+# Builds the programs that the end-to-end tests start, into <repository>/build: traefik, dex, yaegi,
+# prometheus, promtool, chart, exampleop, everything-server, gosdk, mcpgo (and their -oldest),
+# mcpbouncer, mcpbouncer-clock and lambda.zip. Each is built again only when what it is made of has
+# changed. With the argument "big" also what only tests with -tags big start: hydra, programs/big.
 # What comes from npm is installed into the folders node, programs, authservers and browser, by
 # their lock files; chromium and redis-server come from the distribution. README.md says what the
 # first run costs; with a warm Go build cache it takes half a minute, and seconds when nothing
@@ -49,7 +49,7 @@ for version in $(grep -v '^#' traefik/versions.txt); do
     mod=traefik/go
   fi
   make_tool "$name" "Traefik $version: a first build takes 4 to 14 minutes" \
-    "$(inputs "$mod.mod" "$mod.sum" traefik/build.sh traefik/ext/* traefik/patch/*)" \
+    "$(inputs "$mod.mod" "$mod.sum" traefik/build.sh traefik/ext/* traefik/patch/* $(find traefik/without -type f | sort))" \
     traefik/build.sh "$build/$name" "$version"
 done
 # trimmed FOLDER MODULE OUTPUT ARGUMENT...: builds without the packages that FOLDER/without has.
@@ -63,11 +63,13 @@ trimmed() {
 make_tool dex "a first build takes up to 3 minutes" \
   "$(inputs dex/go.mod dex/go.sum $(find dex/without -type f | sort))" \
   trimmed dex github.com/dexidp/dex "$build/dex" github.com/dexidp/dex/cmd/dex
-# SQLite is C, which an optimizing compiler works on for a minute. netgo and osusergo leave the
-# packages above the network as the others have them.
-make_tool hydra "a first build takes up to 5 minutes" \
-  "$(inputs hydra/go.mod hydra/go.sum)" \
-  env CGO_ENABLED=1 CGO_CFLAGS=-O0 go -C hydra build -tags netgo,osusergo,sqlite,sqlite_omit_load_extension -ldflags='-s -w' -o "$build/hydra" github.com/ory/hydra/v2
+if [ "${1:-}" = big ]; then
+  # SQLite is C, which an optimizing compiler works on for a minute. netgo and osusergo leave the
+  # packages above the network as the others have them.
+  make_tool hydra "a first build takes up to 5 minutes" \
+    "$(inputs hydra/go.mod hydra/go.sum)" \
+    env CGO_ENABLED=1 CGO_CFLAGS=-O0 go -C hydra build -tags netgo,osusergo,sqlite,sqlite_omit_load_extension -ldflags='-s -w' -o "$build/hydra" github.com/ory/hydra/v2
+fi
 make_tool yaegi "a first build takes a minute" \
   "$(inputs go.mod go.sum)" \
   go build -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi

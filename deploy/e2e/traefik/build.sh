@@ -29,5 +29,6 @@ if [ ! -f "$folder/.stamp-$lego" ]; then
   cp patch/zz_gen_dns_providers.go.txt "$folder/providers/dns/zz_gen_dns_providers.go"
   touch "$folder/.stamp-$lego"
 fi
-CGO_ENABLED=0 go build -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
+../without.sh traefik github.com/traefik/traefik/v3 "$mod"
+CGO_ENABLED=0 go build -buildvcs=false -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
   -o "$out" github.com/traefik/traefik/v3/cmd/traefik

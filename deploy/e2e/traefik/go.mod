@@ -248,6 +248,8 @@ replace (
 	github.com/abbot/go-http-auth => github.com/containous/go-http-auth v0.4.1-0.20200324110947-a37a7636d23e
 	// lego without its DNS providers, made by build.sh: a hundred SDK modules less
 	github.com/go-acme/lego/v5 => ./.lego
+	// Traefik without the provider of Amazon ECS, made by without.sh
+	github.com/traefik/traefik/v3 => ./.source
 	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59
 	// a nested module that the zip of traefik leaves out: two empty structs
 	github.com/traefik/traefik/dynamic/ext => ./ext
