@@ -123,17 +123,20 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 			return nil, err
 		}
 	}
-	if denied.denies(&token.claims) {
+	if denies(denied, &token.claims) {
 		return nil, errDenied
 	}
 	if len(t.identityHeaders) > 0 {
-		token.identity.more = identityValues(t, token)
-		if asksFor(t.identityHeaders, "assertion") {
-			token.identity.assertion = &assertion{}
-		}
+		identifyMore(t, &token.claims, token.identity)
 	}
-	present(t.sidecar.figures, &token.claims)
-	return remember(t.sidecar.tokens, name, token.identity, key, denied), nil
+	if token.claims.Login != "" {
+		present(t.sidecar.figures, &token.claims)
+	}
+	id := remember(t.sidecar.tokens, name, token.identity, key, denied)
+	if t.sight != nil && id.life != nil {
+		acquaint(id.life, name, key, denied, id.scopes)
+	}
+	return id, nil
 }
 
 // bearerToken takes the token from the Authorization header, and from nowhere else. MCP forbids
@@ -175,14 +178,14 @@ type accessToken struct {
 // §2). A claim that decodes to the zero value counts as absent. encoding/json also takes "ISS" for
 // "iss". That is for the signer to decide, since no claim is believed before the signature.
 type claims struct {
-	Issuer    string  `json:"iss"`
-	Subject   string  `json:"sub"`
-	Audience  any     `json:"aud"`
-	Expires   float64 `json:"exp"`
-	Issued    float64 `json:"iat"`
-	NotBefore float64 `json:"nbf"`
-	ClientID  string  `json:"client_id"`
-	Scope     string  `json:"scope"`
+	Issuer    string          `json:"iss"`
+	Subject   string          `json:"sub"`
+	Audience  json.RawMessage `json:"aud"`
+	Expires   float64         `json:"exp"`
+	Issued    float64         `json:"iat"`
+	NotBefore float64         `json:"nbf"`
+	ClientID  string          `json:"client_id"`
+	Scope     string          `json:"scope"`
 
 	// RFC 7800 §3.1; RFC 9449 §6.1
 	Confirmation any `json:"cnf"`
@@ -242,7 +245,7 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 	if c.Issuer != issuer {
 		return nil, errIssuer
 	}
-	if c.Audience != audience && !namesAudience(c.Audience, audience) {
+	if !namesAudience(c.Audience, audience) {
 		return nil, errAudience
 	}
 	if c.Expires < 1 || c.Expires > maxDate || c.Issued < 1 || c.Issued > maxDate || c.NotBefore > maxDate {
@@ -302,7 +305,14 @@ func checkSignature(t *accessToken, key *verifyKey) error {
 var strictBase64 = base64.RawURLEncoding.Strict()
 
 // namesAudience accepts both forms of aud: a string, and an array (RFC 7519 §4.1.3).
-func namesAudience(claim any, audience string) bool {
+func namesAudience(text []byte, audience string) bool {
+	var claim any
+	if len(text) == 0 || json.Unmarshal(text, &claim) != nil {
+		return false
+	}
+	if claim == audience {
+		return true
+	}
 	list, _ := claim.([]any)
 	for _, a := range list {
 		if a == audience {

@@ -184,13 +184,13 @@ func settled() bool {
 	defer sidecarStates.Unlock()
 	quiet := true
 	for _, s := range allStates() {
-		s.tokens.mu.RLock()
+		knownLock.RLock()
 		for _, id := range s.tokens.young {
 			id.assertion.mu.Lock()
 			quiet = quiet && id.assertion.inflight == nil
 			id.assertion.mu.Unlock()
 		}
-		s.tokens.mu.RUnlock()
+		knownLock.RUnlock()
 	}
 	return quiet
 }

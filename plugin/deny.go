@@ -62,7 +62,7 @@ var errDenied = errors.New("the login of the access token was ended by the opera
 // denies says whether the operator has ended the login to which a token belongs. notBefore is
 // compared with the beginning of the login, and not with that of the token, which a thief renews by
 // refreshing.
-func (d *denyList) denies(c *claims) bool {
+func denies(d *denyList, c *claims) bool {
 	born := c.AuthTime
 	if born == 0 {
 		born = c.Issued
@@ -71,6 +71,11 @@ func (d *denyList) denies(c *claims) bool {
 		return true
 	}
 	return len(d.clients) > 0 && d.clients[fingerprint(c.ClientID)]
+}
+
+// isEmpty says that the document denies nobody.
+func (d *denyList) isEmpty() bool {
+	return d.notBefore == 0 && len(d.users)+len(d.logins)+len(d.keys)+len(d.clients) == 0
 }
 
 // fingerprint returns the name of a client_id in the document (docs/sealed-values.md).

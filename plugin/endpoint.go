@@ -13,6 +13,7 @@ type endpoint struct {
 	kept      bool          // a token was good there, or the labels name it
 	proofs    bool          // label dpop is accept or require
 	anonymous *int64        // counts requests without a token: see countRefusal
+	sight     *sight        // of tenant
 }
 
 // maxEndpoints bounds what people whose tokens are good can fill, maxPassing what strangers can who
@@ -44,7 +45,7 @@ func recallEndpoint(b *bouncer, req *http.Request) *endpoint {
 // to the prefix. A stranger may have invented path and host: such addresses push out only each
 // other.
 func (b *bouncer) newEndpoint(req *http.Request, t *tenant, path string) *endpoint {
-	e := &endpoint{tenant: t, sidecar: t.sidecar, proofs: t.dpop != proofsOff, anonymous: counterOf(t.sidecar.figures, errNoToken.Error())}
+	e := &endpoint{tenant: t, sidecar: t.sidecar, proofs: t.dpop != proofsOff, sight: t.sight, anonymous: counterOf(t.sidecar.figures, errNoToken.Error())}
 	metadata, named := t.metadataOf(path)
 	e.metadata = metadata
 	e.challenge = t.scope + e.metadata
@@ -103,7 +104,7 @@ func keepEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 		delete(b.endpoints, other)
 	}
 	// Another one: e may be in use already.
-	b.endpoints[where] = &endpoint{tenant: e.tenant, sidecar: e.sidecar, metadata: e.metadata, challenge: e.challenge, kept: true, proofs: e.proofs, anonymous: e.anonymous}
+	b.endpoints[where] = &endpoint{tenant: e.tenant, sidecar: e.sidecar, metadata: e.metadata, challenge: e.challenge, kept: true, proofs: e.proofs, sight: e.sight, anonymous: e.anonymous}
 }
 
 // stay keeps a tenant for as long as the middleware: strangers who invent hosts push it out no

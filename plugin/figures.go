@@ -197,6 +197,16 @@ func failureOf(err error) string {
 // present notes that an access token of a login was verified for the first time. More tokens of the
 // same login come with each refresh, and all come again when keys or deny document change.
 func present(f *figures, c *claims) {
+	f.mu.Lock()
+	known := f.known[c.Login]
+	f.mu.Unlock()
+	if !known {
+		presentFirst(f, c)
+	}
+}
+
+// presentFirst is present for a login that is not known to be counted.
+func presentFirst(f *figures, c *claims) {
 	if c.Login == "" || len(c.Login) > maxLoginID {
 		return
 	}

@@ -25,21 +25,21 @@ type identityClaim struct {
 
 	// value is the value of the header, as it is sent, for a token that was verified. For "" no
 	// header is sent.
-	value func(t *tenant, token *accessToken) string
+	value func(t *tenant, c *claims, id *identity) string
 }
 
 // identityTable is the one list of these claims. The error texts of the label, the headers that are
 // dropped from every request and the members of the hop are computed from it. So are the tests.
 var identityTable = []identityClaim{
-	{claim: "sub", header: subjectHeader, value: func(t *tenant, token *accessToken) string { return token.identity.subject }},
-	{claim: "scopes", header: scopesHeader, value: func(t *tenant, token *accessToken) string { return token.identity.scopes }},
-	{claim: "email", header: "X-Mcp-Email", carry: true, value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.Email) }},
-	{claim: "name", header: "X-Mcp-Name", carry: true, value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.Name) }},
-	{claim: "groups", header: "X-Mcp-Groups", carry: true, value: func(t *tenant, token *accessToken) string { return encodeGroups(token.claims.Groups) }},
-	{claim: "client_id", header: "X-Mcp-Client-Id", value: func(t *tenant, token *accessToken) string { return encodeValue(token.claims.ClientID) }},
-	{claim: "issuer", header: "X-Mcp-Issuer", value: func(t *tenant, token *accessToken) string { return encodeValue(t.providerIssuer) }},
+	{claim: "sub", header: subjectHeader, value: func(t *tenant, c *claims, id *identity) string { return id.subject }},
+	{claim: "scopes", header: scopesHeader, value: func(t *tenant, c *claims, id *identity) string { return id.scopes }},
+	{claim: "email", header: "X-Mcp-Email", carry: true, value: func(t *tenant, c *claims, id *identity) string { return encodeValue(c.Email) }},
+	{claim: "name", header: "X-Mcp-Name", carry: true, value: func(t *tenant, c *claims, id *identity) string { return encodeValue(c.Name) }},
+	{claim: "groups", header: "X-Mcp-Groups", carry: true, value: func(t *tenant, c *claims, id *identity) string { return encodeGroups(c.Groups) }},
+	{claim: "client_id", header: "X-Mcp-Client-Id", value: func(t *tenant, c *claims, id *identity) string { return encodeValue(c.ClientID) }},
+	{claim: "issuer", header: "X-Mcp-Issuer", value: func(t *tenant, c *claims, id *identity) string { return encodeValue(t.providerIssuer) }},
 	// The assertion is another token, which is made for each request (backendassertion.go).
-	{claim: "assertion", header: "X-Mcp-Assertion", value: func(t *tenant, token *accessToken) string { return "" }},
+	{claim: "assertion", header: "X-Mcp-Assertion", value: func(t *tenant, c *claims, id *identity) string { return "" }},
 }
 
 // identityClaimOf returns the row of a claim, and whether there is one.
@@ -168,18 +168,21 @@ func asksFor(headers []identityHeader, claim string) bool {
 // headerValue is a header as it is sent.
 type headerValue struct{ name, value string }
 
-// identityValues returns the headers that the label asks for, with the values from a token. A claim
-// that the token lacks makes no header.
-func identityValues(t *tenant, token *accessToken) []headerValue {
+// identifyMore gives an identity what the label identityHeaders asks for. A claim that the token
+// lacks makes no header.
+func identifyMore(t *tenant, c *claims, id *identity) {
 	values := []headerValue{}
 	for _, h := range t.identityHeaders {
 		row, _ := identityClaimOf(h.claim) // parseIdentityHeaders has refused all others
-		value := row.value(t, token)
+		value := row.value(t, c, id)
 		if value != "" {
 			values = append(values, headerValue{name: h.name, value: value})
 		}
 	}
-	return values
+	id.more = values
+	if asksFor(t.identityHeaders, "assertion") {
+		id.assertion = &assertion{}
+	}
 }
 
 // encodeValue makes a claim fit for a header: percent-encoded UTF-8 (RFC 3986 §2.1) if any

@@ -4,7 +4,9 @@ package plugin
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -17,10 +19,11 @@ import (
 // client differ from the one before only in headers that change nothing here. For them everything
 // has been decided before, and shortWay looks the decision up.
 //
-// What is slow in Yaegi: each variable, each intermediate result and each method that a function
-// names is an allocation at every call of it, whether or not the branch is taken. A call of an
-// interpreted function is a new frame; a call of a native one goes through reflection, and costs as
-// much as six variables. A loop over the headers of a request costs as much as five native calls.
+// What is slow in Yaegi: each variable, each intermediate result (a field, an element, "||", "!")
+// and each method or function of another package that a function names is an allocation at every
+// call of it, whether or not the branch is taken. A call of an interpreted function is a new frame;
+// a call of a native one goes through reflection, and costs as much as six variables. A loop over
+// the headers of a request costs as much as five native calls.
 //
 // So shortWay is one closure, which finds what was prepared in captured variables. Rare branches
 // stand in functions of their own. One native call looks at all headers: Header.WriteSubset leaves
@@ -28,6 +31,9 @@ import (
 // request these are the lines of Authorization, X-Forwarded-Host and X-Forwarded-Proto. Any other
 // header makes the text one that is not known. Then the request takes the long way (serve), where
 // each header is judged by its name.
+//
+// A token that comes for the first time has a short way too: firstsight.go. What takes neither is
+// served by serve, and costs several times as much.
 //
 // The tables here only repeat what the long way has decided: a request that is not in them loses
 // time, and nothing else.
@@ -40,6 +46,7 @@ type knownRequests struct {
 	// its request. Bounded by maxKnown, in all.
 	byPath map[string]map[[32]byte]*knownRequest
 	size   int
+	usual  int // bytes that WriteSubset has left of the request that was learned last; or maxUsual
 
 	// by path, then by what WriteSubset leaves besides Authorization: endpoints that requests with
 	// plain headers address. Bounded by maxEndpoints, of which strangers, who may have invented
@@ -61,10 +68,25 @@ type knownRequest struct {
 // lifetime is the time in which the verified tokens of a tenant are good without a look at keys and
 // deny document: since 1970, as since(epoch) says it. It moves on with each fetch. When a key or
 // the deny document changes, the tokens get a new one, and the old one is over for ever.
-type lifetime struct{ from, until time.Duration }
+type lifetime struct {
+	from, until time.Duration
+	headers     map[string]*spelling // of tokens that were verified: see firstSight
+}
 
-// knownLock guards all knownRequests and lifetimes. Nothing is called under it that waits.
+// knownLock guards all knownRequests, lifetimes and tokenCaches. Nothing is called under it that
+// waits.
 var knownLock sync.RWMutex
+
+// These functions have names without a package, since in Yaegi each selector is one more variable.
+var (
+	sha256Sum     = sha256.Sum256
+	split         = strings.Split
+	trim          = strings.Trim
+	containsAny   = strings.ContainsAny
+	hasPrefix     = bytes.HasPrefix
+	unmarshal     = json.Unmarshal
+	ed25519Verify = ed25519.Verify
+)
 
 // since is the clock of the short way: one native call, where now().Unix() is two. Tests set it.
 var since = time.Since
@@ -78,8 +100,8 @@ const (
 	maxPlain = 150
 	// maxTaught leaves room in sharedPlain for the people of other middlewares.
 	maxTaught = 30
-	// usualLines is the length of the lines of most requests, in bytes.
-	usualLines = 896
+	// maxUsual bounds what is set aside for the lines of a request before they are known, in bytes.
+	maxUsual = 4096
 	// maxKnownDate is the year 2242 in Unix seconds. Later dates do not fit a time.Duration.
 	maxKnownDate = 1 << 33
 )
@@ -143,14 +165,15 @@ func shortWay(b *bouncer) http.Handler {
 	next := b.next
 	plain := b.known.plain
 	byPath := b.known.byPath
-	more := asksForMore(b)
+	known := b.known
+	more := b.more
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		h := req.Header
-		var lines bytes.Buffer
-		lines.Grow(usualLines)
+		lines := new(bytes.Buffer)
 		knownLock.RLock()
-		_ = h.WriteSubset(&lines, plain)
-		k := byPath[req.URL.Path][sha256.Sum256(lines.Bytes())]
+		lines.Grow(known.usual)
+		h.WriteSubset(lines, plain) // which cannot fail
+		k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
 		at := since(epoch)
 		// In Yaegi "if" within "if" needs fewer variables than "&&".
 		if k != nil {
@@ -178,13 +201,9 @@ func shortWay(b *bouncer) http.Handler {
 				}
 			}
 		}
-		knownLock.RUnlock()
-		serve(b, rw, req)
+		serveUnknown(b, rw, req, lines, at)
 	})
 }
-
-// asksForMore says whether labels ask for more than subject and scopes.
-func asksForMore(b *bouncer) bool { return b.special || len(b.settings.identityHeaders) > 0 }
 
 // passMore is pass for a request that is known, where labels ask for more.
 func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
@@ -236,6 +255,10 @@ func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 		return
 	}
 	_ = h.WriteSubset(&lines, b.known.plain)
+	b.known.usual = lines.Len()
+	if b.known.usual > maxUsual {
+		b.known.usual = maxUsual
+	}
 	put(b.known, req.URL.Path, sha256.Sum256(lines.Bytes()), k)
 }
 
@@ -283,22 +306,60 @@ func put(known *knownRequests, path string, hash [32]byte, k *knownRequest) {
 	byHash[hash] = k
 }
 
-// plainEndpoint is recallEndpoint for a request of which all headers are plain. No such request
-// needs to be searched for headers that only the bouncer may set, and it has few of them.
-func plainEndpoint(b *bouncer, req *http.Request) *endpoint {
-	if req.URL.RawPath != "" || req.Method == "OPTIONS" {
-		return nil
+// serveUnknown is serve for a request that is not known, of which all headers may be plain. lines
+// is what WriteSubset leaves of them, and at the time since 1970. knownLock is held; it is given
+// back. A request with plain headers needs not be searched for headers that only the bouncer may
+// set, and it has few of them.
+func serveUnknown(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer, at time.Duration) {
+	h := req.Header
+	credentials := h["Authorization"]
+	if credentials != nil { // which is the first line, or what follows is not known
+		_, _ = lines.ReadString('\n')
 	}
-	var lines bytes.Buffer
-	knownLock.RLock()
-	_ = req.Header.WriteSubset(&lines, b.known.plain)
-	text := lines.String()
-	if req.Header["Authorization"] != nil { // which is the first line, or the text is not known
-		text = text[strings.Index(text, "\n")+1:]
-	}
-	e := b.known.endpoints[req.URL.Path][text]
+	e := b.known.endpoints[req.URL.Path][lines.String()]
 	knownLock.RUnlock()
-	return e
+	if e == nil {
+		serve(b, rw, req)
+		return
+	}
+	if req.URL.RawPath != "" {
+		serve(b, rw, req)
+		return
+	}
+	if credentials == nil {
+		refusePlain(e, rw, req)
+		return
+	}
+	id := firstSight(e.sight, credentials[0], at)
+	if id == nil {
+		servePlainly(b, rw, req, e)
+		return
+	}
+	if id == forged {
+		refuse(e, rw, req, errSignature)
+		return
+	}
+	passFirst(b, rw, req, e, id)
+}
+
+// passFirst is pass for the first request with a token, of which all headers are plain.
+func passFirst(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
+	if e.kept {
+	} else {
+		keepEndpoint(b, req, e)
+	}
+	if b.more || req.ContentLength != 0 {
+		pass(b, rw, req, e, id)
+	} else { // as in shortWay
+		h := req.Header
+		delete(h, "Authorization")
+		h[subjectHeader] = []string{id.subject}
+		h[scopesHeader] = []string{id.scopes}
+		b.next.ServeHTTP(rw, req)
+	}
+	if rw.Header()["Www-Authenticate"] != nil {
+		complainOfOwnChallenge(b, rw.Header(), e)
+	}
 }
 
 // refusePlain is refuse for a request with plain headers and without a token.
@@ -370,9 +431,8 @@ func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 }
 
 // settleLife moves a lifetime on. Times are Unix seconds; from is beyond until when a fetch is due.
+// knownLock is held.
 func settleLife(l *lifetime, from, until int64) {
-	knownLock.Lock()
-	defer knownLock.Unlock()
 	l.from = time.Duration(from) * time.Second
 	l.until = time.Duration(until) * time.Second
 }

@@ -23,7 +23,7 @@ type twin struct {
 	behind  *backend
 }
 
-func newTwin(t *testing.T, labels func(*Config)) *twin {
+func newTwin(t testing.TB, labels func(*Config)) *twin {
 	sidecar := startSidecar(t)
 	c := wikiConfig(sidecar.server.URL)
 	labels(c)
@@ -126,7 +126,7 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 }
 
 // askSidecars makes the fetches that are due.
-func askSidecars(t *testing.T) {
+func askSidecars(t testing.TB) {
 	states := []*sidecarState{}
 	sidecarStates.Lock()
 	for _, named := range sidecarStates.named {

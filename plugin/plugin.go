@@ -49,6 +49,7 @@ type bouncer struct {
 	settings *settings
 	own      *ownHeaders // of settings: in Yaegi each step to a field costs
 	special  bool        // of settings
+	more     bool        // labels ask for more than subject and scopes
 
 	mu          sync.RWMutex
 	byPublicURL map[string]*tenant // that the operator has named, or where a token was good
@@ -96,7 +97,7 @@ func init() {
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own)}
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own)}
 }
 
 // misconfigured answers 503 to all requests. Only the operator is told the reason.
@@ -116,10 +117,6 @@ func misconfigured(name string, reason error) http.Handler {
 // allocation for each variable and each intermediate result of the callee, and a method call also
 // makes a new function by reflection.
 func serve(b *bouncer, rw http.ResponseWriter, req *http.Request) {
-	if e := plainEndpoint(b, req); e != nil {
-		servePlain(b, rw, req, e)
-		return
-	}
 	if tooManyHeaders(req.Header) { // before any loop over them
 		refuseSize(b, rw, req)
 		return
@@ -148,14 +145,10 @@ func serve(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	pass(b, rw, req, e, id)
 }
 
-// servePlain is serve for a request of which plainEndpoint has found the endpoint.
-func servePlain(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
-	credentials := req.Header["Authorization"]
-	if credentials == nil {
-		refusePlain(e, rw, req)
-		return
-	}
-	id, known := recall(e.sidecar, credentials)
+// servePlainly is serve for a request with plain headers and with credentials, of which
+// plainEndpoint has found the endpoint.
+func servePlainly(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint) {
+	id, known := recall(e.sidecar, req.Header["Authorization"])
 	if id == nil {
 		if known || e.proofs {
 			protect(b, rw, req, e)

@@ -156,13 +156,13 @@ func recall(s *sidecarState, credentials []string) (*identity, bool) {
 	hash := sha256.Sum256([]byte(credentials[0]))
 	c := s.tokens
 	at := now().Unix()
-	c.mu.RLock()
+	knownLock.RLock()
 	id := c.young[hash]
 	if id == nil {
 		id = c.old[hash]
 	}
 	settled := at < c.nextDue && at >= c.dueFrom
-	c.mu.RUnlock()
+	knownLock.RUnlock()
 	if id == nil {
 		return nil, false
 	}

@@ -25,6 +25,7 @@ type tenant struct {
 	namesRoot bool
 	hop       *hopSealer
 	sidecar   *sidecarState
+	sight     *sight // nil: no token is verified by firstSight
 
 	dpop   string // label
 	origin string // of publicURL
@@ -164,6 +165,7 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 		prepareForProofs(state)
 	}
 	t.sidecar = state
+	t.sight = newSight(t)
 
 	scope := ""
 	if len(t.required) > 0 {

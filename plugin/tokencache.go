@@ -2,10 +2,7 @@
 
 package plugin
 
-import (
-	"crypto/sha256"
-	"sync"
-)
+import "crypto/sha256"
 
 const (
 	// maxYoung is half of what a tokenCache holds at most.
@@ -15,7 +12,8 @@ const (
 )
 
 // tokenCache maps the SHA-256 of verified credentials (the Authorization header) to their identity.
-// The key is a hash so that no token stays in memory longer than its request.
+// The key is a hash so that no token stays in memory longer than its request. knownLock guards all
+// tokenCaches.
 //
 // Each token in it was verified by one of keys and judged by denied. When keys or denied change,
 // the tokens go, so that each is judged anew. keySet and denyCache call in here with their own lock
@@ -25,7 +23,6 @@ const (
 // and the old one goes. Only tokens whose signature was right get in, so a stranger cannot push
 // them out.
 type tokenCache struct {
-	mu    sync.RWMutex
 	young map[[32]byte]*identity
 	old   map[[32]byte]*identity
 	since int64 // Unix seconds in which young was empty
@@ -45,31 +42,36 @@ func newTokenCache() *tokenCache {
 	return &tokenCache{life: &lifetime{}, young: map[[32]byte]*identity{}}
 }
 
-// addToken needs c.mu.
+// addToken needs knownLock.
 func addToken(c *tokenCache, hash [32]byte, id *identity) {
+	turnOld(c)
+	c.young[hash] = id
+}
+
+// turnOld makes the young generation the old one when it is full or an hour old. knownLock is held.
+func turnOld(c *tokenCache) {
 	at := now().Unix()
 	if len(c.young) >= maxYoung || !during(period{from: c.since, until: c.since + maxAge}, at) {
 		c.old = c.young
 		c.young = map[[32]byte]*identity{}
 		c.since = at
 	}
-	c.young[hash] = id
 }
 
 // knows says whether credentials are remembered. They may be out of date.
 func knows(c *tokenCache, credentials string) bool {
 	hash := sha256.Sum256([]byte(credentials))
-	c.mu.RLock()
+	knownLock.RLock()
 	known := c.young[hash] != nil || c.old[hash] != nil
-	c.mu.RUnlock()
+	knownLock.RUnlock()
 	return known
 }
 
 // judges returns the key with a kid and the deny document while no fetch of either is due, and
 // otherwise nothing. It is findKey and findDenyList in one.
 func judges(c *tokenCache, kid string, at int64) (*verifyKey, *denyList) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	knownLock.RLock()
+	defer knownLock.RUnlock()
 	if at >= c.nextDue || at < c.dueFrom {
 		return nil, nil
 	}
@@ -81,8 +83,8 @@ func judges(c *tokenCache, kid string, at int64) (*verifyKey, *denyList) {
 // same time all go on with one identity.
 func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, denied *denyList) *identity {
 	hash := sha256.Sum256([]byte(credentials))
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	knownLock.Lock()
+	defer knownLock.Unlock()
 	if c.keys[key.kid] != key || c.denied != denied {
 		return id
 	}
@@ -99,8 +101,8 @@ func remember(c *tokenCache, credentials string, id *identity, key *verifyKey, d
 // need no fetch; it is empty after a failure. Tokens stay only if each key that could have verified
 // them is still there, unchanged.
 func (c *tokenCache) useKeys(keys map[string]*verifyKey, due period) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	knownLock.Lock()
+	defer knownLock.Unlock()
 	for kid, key := range c.keys {
 		if keys[kid] != key {
 			c.forget()
@@ -114,8 +116,8 @@ func (c *tokenCache) useKeys(keys map[string]*verifyKey, due period) {
 
 // useDenied takes the deny document by which tokens are judged from now on. due is as in useKeys.
 func (c *tokenCache) useDenied(list *denyList, due period) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	knownLock.Lock()
+	defer knownLock.Unlock()
 	if c.denied != list {
 		c.forget()
 	}
@@ -124,7 +126,7 @@ func (c *tokenCache) useDenied(list *denyList, due period) {
 	c.settle()
 }
 
-// forget needs c.mu.
+// forget needs knownLock.
 func (c *tokenCache) forget() {
 	c.young = map[[32]byte]*identity{}
 	c.old = nil
@@ -132,7 +134,7 @@ func (c *tokenCache) forget() {
 	c.life = &lifetime{}
 }
 
-// settle finds the time in which neither keys nor deny document need a fetch; c.mu is held.
+// settle finds the time in which neither keys nor deny document need a fetch; knownLock is held.
 func (c *tokenCache) settle() {
 	c.nextDue = c.keysDue.until
 	if c.denyDue.until < c.nextDue {
@@ -143,4 +145,5 @@ func (c *tokenCache) settle() {
 		c.dueFrom = c.denyDue.from
 	}
 	settleLife(c.life, c.dueFrom, c.nextDue)
+	turnOld(c) // firstSight does not look at the age
 }
