@@ -46,6 +46,8 @@ type knownRequests struct {
 	// its request. Bounded by maxKnown, in all.
 	byPath map[string]map[[32]byte]*knownRequest
 	size   int
+	// by scopes and sketch of a message: what the rules let through; bounded by maxJudged
+	judged map[string]*judged
 	usual  int // bytes that WriteSubset has left of the request that was learned last; or maxUsual
 
 	// by path, then by what WriteSubset leaves besides Authorization: endpoints that requests with
@@ -86,6 +88,9 @@ var (
 	hasPrefix     = bytes.HasPrefix
 	unmarshal     = json.Unmarshal
 	ed25519Verify = ed25519.Verify
+	readFull      = io.ReadFull
+	nopCloser     = io.NopCloser
+	newReader     = bytes.NewReader
 )
 
 // since is the clock of the short way: one native call, where now().Unix() is two. Tests set it.
@@ -167,6 +172,7 @@ func shortWay(b *bouncer) http.Handler {
 	byPath := b.known.byPath
 	known := b.known
 	more := b.more
+	judges := judgesAlone(b.settings)
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		h := req.Header
 		lines := new(bytes.Buffer)
@@ -183,6 +189,10 @@ func shortWay(b *bouncer) http.Handler {
 						if req.URL.RawPath == "" { // as in recallEndpoint
 							knownLock.RUnlock()
 							if more {
+								if judges {
+									passJudged(b, rw, req, k)
+									return
+								}
 								passMore(b, rw, req, k)
 								return
 							}
@@ -219,17 +229,40 @@ func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownReq
 func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
 	n := req.ContentLength
 	if n < 0 || n > maxUncounted || req.Body == nil {
-		pass(b, rw, req, k.endpoint, k.id)
+		passLong(b, rw, req, k)
 		return
 	}
 	// holdBody, for a body that is not counted
 	body := make([]byte, n+1)
-	got, err := io.ReadFull(req.Body, body)
+	got, err := readFull(req.Body, body)
 	if int64(got) != n {
 		answerUnread(b.name, rw, req, misread(err))
 		return
 	}
-	req.Body = io.NopCloser(bytes.NewReader(body[:n]))
+	req.Body = nopCloser(newReader(body[:n]))
+	req.Trailer = nil
+	h := req.Header
+	delete(h, "Authorization")
+	h[subjectHeader] = []string{k.subject}
+	h[scopesHeader] = []string{k.scopes}
+	b.next.ServeHTTP(rw, req)
+}
+
+// passLong is passMessage for a message that is counted.
+func passLong(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	n := req.ContentLength
+	if n < 0 || n > maxMessage || req.Body == nil {
+		pass(b, rw, req, k.endpoint, k.id)
+		return
+	}
+	s := &share{of: messageBudget}
+	defer func() { giveBack(s) }() // see passCounted
+	body, status := readBody(req, maxMessage, s)
+	if status != 0 {
+		answerUnread(b.name, rw, req, status)
+		return
+	}
+	req.Body = nopCloser(newReader(body))
 	req.Trailer = nil
 	h := req.Header
 	delete(h, "Authorization")

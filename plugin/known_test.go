@@ -66,6 +66,17 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 			c.ToolScopes = "delete_page=wiki:write"
 			c.CORS = "true"
 		},
+		"rules": func(c *Config) {
+			c.ToolScopes = "delete_page=wiki:write"
+			c.ResourceScopes = "file:///secret/*=wiki:write"
+		},
+		"rules, calls and identity headers": func(c *Config) {
+			c.ToolScopes = "delete_page=wiki:write"
+			c.AuditCalls = "true"
+			c.IdentityHeaders = "email=X-Forwarded-User,name"
+		},
+		"calls":            func(c *Config) { c.AuditCalls = "true" },
+		"rules and hiding": func(c *Config) { c.ToolScopes = "delete_page=wiki:write"; c.HideTools = "true" },
 		"a public URL and scopes": func(c *Config) {
 			c.PublicURL = wikiURL
 			c.RequiredScopes = "mcp"
@@ -142,6 +153,20 @@ func askSidecars(t testing.TB) {
 	eventually(t, "the fetches end", func() bool { return !flying() })
 }
 
+var oddMessages = []string{
+	`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///secret/a"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/../secret/a"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///public/a"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","uri":"delete_page"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"delete_page"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_page "}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"Tools/call","params":{"name":"delete_page"}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"resources/made-up","params":{"name":"delete_page"}}`,
+	`{"jsonrpc":"2.0","method":"notifications/initialized","params":{}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"file:///secret/a"}}}`,
+}
+
 // randomRequest returns a request and its body. Most of them are good ones of a few clients.
 func randomRequest(random *rand.Rand, credentials []string) (*http.Request, string) {
 	pick := func(from ...string) string { return from[random.Intn(len(from))] }
@@ -153,10 +178,31 @@ func randomRequest(random *rand.Rand, credentials []string) (*http.Request, stri
 	}
 	body := ""
 	if random.Intn(3) == 0 {
-		body = pick(toolCall("search"), toolCall("delete_page"), "{", listRequest)
+		body = pick(toolCall("search"), toolCall("delete_page"), toolCall("delete_page"), toolCall("DELETE_page"), "{", listRequest, "["+toolCall("delete_page")+"]", oddMessages[random.Intn(len(oddMessages))])
 		req.Method = "POST"
 		req.ContentLength = int64(len(body))
 		h["Content-Type"] = []string{"application/json"}
+		switch random.Intn(12) {
+		case 0:
+			req.ContentLength += int64(random.Intn(3) - 1) // the body is shorter or longer
+		case 1:
+			h["Content-Type"] = [][]string{{"text/plain"}, {"application/json; charset=utf-7"}, {"application/json", "text/plain"}, nil}[random.Intn(4)]
+		case 2:
+			h["Content-Encoding"] = []string{pick("gzip", "identity")}
+		case 3:
+			h["Mcp-Method"] = []string{pick("tools/call", "tools/list")}
+		case 4:
+			h["Mcp-Name"] = []string{pick("search", "delete_page")}
+		case 5:
+			h["Mcp-Protocol-Version"] = [][]string{{"2025-11-25"}, {"2026-07-28"}, {"2025-11-25", "2025-11-25"}}[random.Intn(3)]
+		case 6:
+			body += strings.Repeat("\n", []int{1, maxUncounted, maxMessage}[random.Intn(3)])
+			req.ContentLength = int64(len(body))
+		case 7:
+			req.Method = pick("PUT", "GET", "DELETE")
+		case 8:
+			req.Trailer = http.Header{"X-Mcp-Sub": nil}
+		}
 	}
 	if random.Intn(2) > 0 {
 		return req, body
@@ -323,13 +369,27 @@ func TestKnownRequestsEndWithWhatTheyRestOn(t *testing.T) {
 
 // A message of a known request is held as others are: whole, and without trailers.
 func TestKnownRequestsAreHeldWhole(t *testing.T) {
+	long := strings.Repeat(" ", maxUncounted)
+	heldWhole(t, func(c *Config) {}, "{}", []string{"{}", "{", "{}{}", ""})
+	heldWhole(t, func(c *Config) {}, long+"{}", []string{long + "{}", long + "{", long + "{}{}", "{}", ""})
+	ping := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{}}`
+	heldWhole(t, func(c *Config) { c.ToolScopes = "delete_page=wiki:write" }, ping, []string{ping, ping, ping[1:], ping + " ", ""})
+	messageBudget.Lock()
+	defer messageBudget.Unlock()
+	if messageBudget.held != 0 {
+		t.Errorf("%d bytes are still counted", messageBudget.held)
+	}
+}
+
+// heldWhole sends bodies that are all said to be as long as a whole one.
+func heldWhole(t *testing.T, labels func(*Config), whole string, bodies []string) {
 	start(t)
-	w := newTwin(t, func(c *Config) {})
+	w := newTwin(t, labels)
 	good := "Bearer " + goodToken("k1", nil)
 	for i := 0; i < 3; i++ {
 		ask(w.h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
 	}
-	passed := 0
+	passed, want := 0, 0
 	w.b.next = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		passed++
 		if req.Trailer != nil {
@@ -337,18 +397,22 @@ func TestKnownRequestsAreHeldWhole(t *testing.T) {
 		}
 	})
 	h := shortWay(w.b)
-	for _, body := range []string{"{}", "{", "{}{}", ""} {
+	for _, body := range bodies {
 		req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader(body))
 		req.Header = http.Header{"X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {good}}
-		req.ContentLength = 2
+		req.Header["Content-Type"] = []string{"application/json"}
+		req.ContentLength = int64(len(whole))
 		req.Trailer = http.Header{"X-Mcp-Sub": nil}
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, req)
-		if whole := body == "{}"; whole && rec.Code != 200 || !whole && rec.Code != 503 {
-			t.Errorf("%q of 2 bytes: status %d", body, rec.Code)
+		if body == whole {
+			want++
+		}
+		if body == whole && rec.Code != 200 || body != whole && rec.Code != 503 {
+			t.Errorf("%q of %d bytes: status %d", strings.TrimSpace(body), len(whole), rec.Code)
 		}
 	}
-	if passed != 1 || w.b.known.size != 1 {
+	if passed != want || w.b.known.size != 1 {
 		t.Errorf("%d messages have passed, %d requests are known", passed, w.b.known.size)
 	}
 }
@@ -416,5 +480,87 @@ func TestKnownRequestsShareNoHeader(t *testing.T) {
 	seen[0][scopesHeader][0] = "admin"
 	if !reflect.DeepEqual(seen[1][subjectHeader], []string{"user-1"}) || !reflect.DeepEqual(seen[1][scopesHeader], []string{"openid mcp"}) {
 		t.Errorf("the second request had %v", seen[1])
+	}
+}
+
+// What the rules let through is remembered, within bounds; what they refuse is not.
+func TestJudgedMessagesAreBounded(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) { c.ToolScopes = "delete_page=wiki:write; admin_*=wiki:admin" })
+	call := func(tool string) int {
+		body := toolCall(tool)
+		req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader(body))
+		req.Header = http.Header{"X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Content-Type": {"application/json"},
+			"Authorization": bearer(goodToken("k1", nil))[1:]}
+		rec := httptest.NewRecorder()
+		w.h.ServeHTTP(rec, req)
+		return rec.Code
+	}
+	for i := 0; i < 4; i++ {
+		call("search")
+	}
+	if len(w.b.known.judged) != 1 {
+		t.Fatalf("%d messages are known, want 1", len(w.b.known.judged))
+	}
+	if call("delete_page") != 403 || call("admin_x") != 403 || call(strings.Repeat("x", maxSketch)) != 200 || len(w.b.known.judged) != 1 {
+		t.Errorf("a message that was refused, or a long one, is known: %v", w.b.known.judged)
+	}
+	for i := 0; i < 2*maxJudged; i++ {
+		if call("tool-"+strconv.Itoa(i)) != 200 || len(w.b.known.judged) > maxJudged {
+			t.Fatalf("%d messages are known", len(w.b.known.judged))
+		}
+	}
+}
+
+// A message that is known by its sketch has the outcome that it would have if nothing were known,
+// whatever headers it has, and whatever else labels ask for.
+func TestJudgedMessagesAreJudgedAsUnknownOnes(t *testing.T) {
+	t.Setenv("WIKI_BACKEND_AUTHORIZATION", "Bearer of-the-server")
+	for name, labels := range map[string]func(*Config){
+		"rules":          func(c *Config) { c.ToolScopes = "delete_page=wiki:write" },
+		"calls":          func(c *Config) { c.AuditCalls = "true" },
+		"rules and CORS": func(c *Config) { c.ToolScopes = "delete_page=wiki:write"; c.CORS = "true" },
+		"rules and a secret": func(c *Config) {
+			c.ToolScopes = "delete_page=wiki:write"
+			c.BackendAuthorization = "env:WIKI_BACKEND_AUTHORIZATION"
+		},
+		"rules and identity": func(c *Config) { c.ToolScopes = "delete_page=wiki:write"; c.IdentityHeaders = "email" },
+	} {
+		start(t)
+		short := newTwin(t, labels)
+		long := newTwin(t, labels)
+		good := "Bearer " + goodToken("k1", map[string]any{"email": "e@example.com"})
+		judges := false
+		compare := func(what string, more http.Header, trailer http.Header) {
+			for i := 0; i < 4; i++ {
+				h := http.Header{"Content-Type": {"application/json"}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {good}}
+				for name, values := range more {
+					h[name] = values
+				}
+				body := toolCall("search")
+				req := &http.Request{Method: "POST", URL: &url.URL{Path: "/wiki/mcp"}, Header: h, ProtoMajor: 1, ContentLength: int64(len(body)), Trailer: trailer}
+				if got, want := short.ask(req, body, false), long.ask(req, body, true); got != want {
+					t.Errorf("%s: %s: \n%s, want\n%s", name, what, got, want)
+				}
+			}
+			judges = judges || len(short.b.known.judged) == 1
+		}
+		compare("as usual", nil, nil)
+		for header, all := range map[string][][]string{
+			"Mcp-Method":           {{"tools/call"}, {"tools/list"}, {"", "tools/call"}, {}},
+			"Mcp-Name":             {{"search"}, {"delete_page"}, {"search", "search"}},
+			"Mcp-Protocol-Version": {{"2025-11-25"}, {"2026-07-28"}, {"9"}, {"2025-11-25", "2025-11-25"}, {}, {""}},
+			"Content-Type":         {{"text/plain"}, {"application/json", "application/json"}, {"application/json", "text/plain"}, {"application/json; charset=utf-7"}, {}, nil},
+			"Content-Encoding":     {{"gzip"}, {"identity"}, {}},
+			"Origin":               {{"https://app.example"}},
+		} {
+			for _, values := range all {
+				compare(fmt.Sprint(header, values), http.Header{header: values}, nil)
+			}
+		}
+		compare("trailers", nil, http.Header{"X-Mcp-Sub": nil})
+		if judges != (name == "rules" || name == "calls" || name == "rules and identity") {
+			t.Errorf("%s: messages are known by their sketch: %t", name, judges)
+		}
 	}
 }

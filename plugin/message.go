@@ -43,6 +43,114 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 	return true, v.Lists
 }
 
+// judged is the outcome of a message that the rules let through.
+type judged struct{ calls string } // Verdict.Calls
+
+// maxJudged bounds what a middleware remembers of them, and maxSketch the name of one.
+const (
+	maxJudged = 256
+	maxSketch = 256 // bytes
+)
+
+// judgesAlone says that labels ask for nothing of a message but that rules judge it.
+func judgesAlone(s *settings) bool {
+	return s.rules != nil && !s.hide && !s.cors && s.backend == nil && !asksFor(s.identityHeaders, "assertion")
+}
+
+// passJudged is passMore for a middleware that judgesAlone. A message is read and judged as in
+// permit, but what the rules say of its method and subject, with these scopes, is looked up: it has
+// been decided before.
+func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	h := req.Header
+	if !isUsualMessage(req, h) {
+		passMore(b, rw, req, k)
+		return
+	}
+	n := req.ContentLength
+	body := make([]byte, n+1)
+	got, err := readFull(req.Body, body)
+	if int64(got) != n {
+		refuseBody(b.settings.rules, rw, req, k.endpoint, k.id, misread(err))
+		return
+	}
+	body = body[:n]
+	req.Body = nopCloser(newReader(body))
+	name := k.scopes + "\n" + mcp.Sketch(body)
+	knownLock.RLock()
+	j := b.known.judged[name]
+	knownLock.RUnlock()
+	if j == nil {
+		passUnjudged(b, rw, req, k, name, body)
+		return
+	}
+	req.Trailer = nil
+	if j.calls != "" {
+		h[callHeader] = []string{j.calls}
+	}
+	// identify, for a request without cookies
+	delete(h, "Authorization")
+	h[subjectHeader] = []string{k.subject}
+	h[scopesHeader] = []string{k.scopes}
+	if k.id.more != nil {
+		identify(h, k.id)
+	}
+	b.next.ServeHTTP(rw, req)
+}
+
+// isUsualMessage says whether a message may be looked up. Headers that repeat the body are compared
+// by Inspect.
+func isUsualMessage(req *http.Request, h http.Header) bool {
+	if req.Method != "POST" {
+		return false
+	}
+	if req.ContentLength <= 0 {
+		return false
+	}
+	if req.ContentLength > maxUncounted {
+		return false
+	}
+	if req.Body == nil {
+		return false
+	}
+	types := h["Content-Type"]
+	if len(types) != 1 {
+		return false
+	}
+	if types[0] != "application/json" {
+		return false
+	}
+	if h["Content-Encoding"] != nil {
+		return false
+	}
+	if h["Mcp-Method"] != nil {
+		return false
+	}
+	if h["Mcp-Name"] != nil {
+		return false
+	}
+	version := h["Mcp-Protocol-Version"]
+	if version != nil {
+		return len(version) == 1 && version[0] < mcp.VersionWithHeaders
+	}
+	return true
+}
+
+// passUnjudged is passJudged for a message that is not known under its name.
+func passUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest, name string, body []byte) {
+	if len(name) <= maxSketch && !strings.HasSuffix(name, "\n") {
+		v := mcp.Inspect(b.settings.rules, req.Header, body)
+		if v.Code == 0 && hasScopes(k.scopes, v.Needed) {
+			knownLock.Lock()
+			if b.known.judged == nil || len(b.known.judged) >= maxJudged {
+				b.known.judged = map[string]*judged{}
+			}
+			b.known.judged[name] = &judged{calls: v.Calls}
+			knownLock.Unlock()
+		}
+	}
+	passSpecially(b, rw, req, k.endpoint, k.id, nil)
+}
+
 // callHeader names what a message asks for, where the label auditCalls asks for that. It goes to
 // the MCP server with the identity, and Traefik's access log can keep it: Traefik logs a request's
 // headers as middlewares have left them. The message decides, and never Mcp-Method and Mcp-Name,

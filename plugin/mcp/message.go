@@ -58,8 +58,8 @@ const (
 	codeHeaderMismatch = -32020
 )
 
-// versionWithHeaders is the first version of MCP in which Mcp-Method and Mcp-Name repeat the body.
-const versionWithHeaders = "2026-07-28"
+// VersionWithHeaders is the first version of MCP in which Mcp-Method and Mcp-Name repeat the body.
+const VersionWithHeaders = "2026-07-28"
 
 // Sets of characters, for strings.Trim(s, set) == "": in Yaegi one native call costs less than a
 // loop over the bytes.
@@ -118,7 +118,7 @@ var deciding = map[string]string{
 func Inspect(r *Rules, headers http.Header, body []byte) *Verdict {
 	version := headers["Mcp-Protocol-Version"]
 	modern := "" // the MCP version where headers repeat the body
-	if len(version) > 0 && version[0] >= versionWithHeaders {
+	if len(version) > 0 && version[0] >= VersionWithHeaders {
 		modern = version[0]
 	}
 	if len(version) > 1 {
@@ -331,47 +331,87 @@ type plainParams struct {
 //
 // encoding/json keeps the last of two members of one name, and ignores unknown ones. Both are found
 // by the length: the members that were decoded, written again, must be as long as the body.
+//
+// Each check stands alone, because "||" is a variable in Yaegi, and each variable costs.
 func plainCall(body []byte) *call {
-	body = bytes.TrimRight(body, "\n")
-	var m plainMessage
-	if !utf8.Valid(body) || json.Unmarshal(body, &m) != nil || m.Params == nil || m.Method == "" {
+	text := trimRight(body, "\n")
+	if !valid(text) {
+		return nil
+	}
+	m := new(plainMessage)
+	if unmarshal(text, m) != nil {
 		return nil
 	}
 	p := m.Params
-	inner := 0
+	if p == nil {
+		return nil
+	}
+	if m.Version == "" {
+		return nil
+	}
+	left := len(text) - roomOfRest - len(m.Version) - len(m.ID) - len(m.Method) - len(p.Name) - len(p.URI) - len(p.Arguments) - len(p.Meta)
+	if m.ID != nil {
+		left -= roomOfID
+	}
+	none := 0 // what is left then
 	if p.Name != "" {
-		inner += len(p.Name) + roomOfName
+		left -= roomOfName
+		none = -1 // there is no comma behind the last member
 	}
 	if p.URI != "" {
-		inner += len(p.URI) + roomOfURI
+		left -= roomOfURI
+		none = -1
 	}
 	if p.Arguments != nil {
-		inner += len(p.Arguments) + roomOfArguments
+		left -= roomOfArguments
+		none = -1
 	}
 	if p.Meta != nil {
-		inner += len(p.Meta) + roomOfMeta
+		left -= roomOfMeta
+		none = -1
 	}
-	if inner > 0 {
-		inner-- // there is no comma behind the last member
-	}
-	length := len(m.Version) + len(m.Method) + inner + roomOfRest
-	if m.ID != nil {
-		length += len(m.ID) + roomOfID
+	if left != none {
+		return nil
 	}
 	subject := p.Name
 	if !actsOnName[m.Method] {
-		if !isReadOnce(m.Method) {
-			return nil
-		}
-		subject = ""
-		if actsOnURI(m.Method) {
-			subject = p.URI
-		}
+		subject = otherSubject(m.Method, p.URI)
 	}
-	if length != len(body) || m.Version == "" || strings.Trim(m.Method+subject, visible) != "" {
+	if trim(m.Method+subject, visible) != "" {
 		return nil
 	}
 	return &call{id: m.ID, method: m.Method, subject: subject, meta: p.Meta}
+}
+
+// otherSubject is the subject of a call that does not act on a name. It is not visible where
+// plainCall does not find everything that a call of the method is judged by.
+func otherSubject(method, uri string) string {
+	if !isReadOnce(method) {
+		return " "
+	}
+	if actsOnURI(method) {
+		return uri
+	}
+	return ""
+}
+
+// These functions have names without a package, since in Yaegi each selector is one more variable.
+var (
+	trim      = strings.Trim
+	trimRight = bytes.TrimRight
+	unmarshal = json.Unmarshal
+	valid     = utf8.Valid
+)
+
+// Sketch returns the method of a message and, after a blank, its subject; "" for a message that is
+// not in the form that clients send nearly always. Two messages with the same sketch, and without
+// headers that repeat the body, have the same verdict by the same rules, but for the id in it.
+func Sketch(body []byte) string {
+	c := plainCall(body)
+	if c == nil {
+		return ""
+	}
+	return c.method + " " + c.subject
 }
 
 // The bytes that each member takes besides its value.

@@ -235,7 +235,7 @@ func FuzzPlainCall(f *testing.F) {
 		if err := json.Compact(&compact, text); err != nil {
 			t.Fatal(err)
 		}
-		for _, version := range []string{"", "2025-11-25", versionWithHeaders} {
+		for _, version := range []string{"", "2025-11-25", VersionWithHeaders} {
 			for _, h := range []http.Header{{}, {"Mcp-Method": {"tools/call"}, "Mcp-Name": {"a"}}, {"Mcp-Method": {c.method}, "Mcp-Name": {c.subject}}} {
 				quick := *judge(r, h, c, version)
 				thorough := *inspectMessage(r, h, compact.Bytes(), version)
