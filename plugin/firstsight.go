@@ -8,10 +8,10 @@ import (
 )
 
 // This file is the short way of an access token that comes for the first time (known.go says what
-// is slow in Yaegi). The sidecar writes all tokens of a tenant alike: with one header, one beginning
-// of aud, and few scopes. So these are not read and judged again, but compared with what the long
-// way (verifyToken) has found good, where the header also leads to the key. What is left is to
-// decode the claims, to look at the clock, and to verify the signature.
+// is slow in Yaegi). The sidecar writes all tokens of a tenant alike: with one header, one
+// beginning of aud, and few scopes. So these are not read and judged again, but compared with what
+// the long way (verifyToken) has found good, where the header also leads to the key. What is left
+// is to decode the claims, to look at the clock, and to verify the signature.
 //
 // firstSight accepts only what verifyToken would accept, with the same identity, and refuses
 // nothing but a signature. In all other cases it returns nil, and verifyToken decides.
@@ -50,8 +50,8 @@ const (
 	maxSpelling  = 1024
 )
 
-// acquaint makes the header and the scopes of a token known that was verified in a lifetime. name is
-// its Authorization header.
+// acquaint makes the header and the scopes of a token known that was verified in a lifetime. name
+// is its Authorization header.
 //
 // A header is known up to its dot, with the scheme before it. So neither a bearer key nor a bound
 // token has one.
@@ -179,8 +179,8 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	if err != nil {
 		return nil
 	}
-	// If the signature had another length, Verify would refuse it whatever it is for. A known header
-	// and these claims are longer than a signature.
+	// If the signature had another length, Verify would refuse it whatever it is for. A known
+	// header and these claims are longer than a signature.
 	if !ed25519Verify(known.key.ed25519, text[len("Bearer "):len(text)-signatureLength-1], signature) {
 		return forged
 	}
