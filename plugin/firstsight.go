@@ -98,7 +98,7 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	c := s.tokens
 	text := []byte(credentials)
 	hash := sha256Sum(text)
-	parts := split(credentials, ".")
+	parts := splitN(credentials, ".", 4) // of a stranger: it may be nothing but dots
 	knownLock.RLock()
 	life := c.life
 	known := life.headers[parts[0]]

@@ -10,6 +10,7 @@ import (
 	"math/rand"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -318,5 +319,20 @@ func TestFirstSightRemembersTokens(t *testing.T) {
 	}
 	if len(c.young) != 0 || len(c.old) != 4 {
 		t.Errorf("after an hour %d tokens are young, %d old", len(c.young), len(c.old))
+	}
+}
+
+// What a stranger sends costs no more than a few copies of it.
+func TestFirstSightTakesLittleForAStranger(t *testing.T) {
+	l := newLookers(t, func(*Config) {})
+	credentials := "Bearer " + strings.Repeat(".", 200_000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if firstSight(l.a.sight, credentials, since(epoch)) != nil {
+		t.Error("accepted")
+	}
+	runtime.ReadMemStats(&after)
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 3*uint64(len(credentials)) {
+		t.Errorf("%d bytes for credentials of %d", bytes, len(credentials))
 	}
 }

@@ -82,7 +82,7 @@ var knownLock sync.RWMutex
 // These functions have names without a package, since in Yaegi each selector is one more variable.
 var (
 	sha256Sum     = sha256.Sum256
-	split         = strings.Split
+	splitN        = strings.SplitN
 	trim          = strings.Trim
 	containsAny   = strings.ContainsAny
 	hasPrefix     = bytes.HasPrefix
