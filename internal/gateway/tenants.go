@@ -79,24 +79,22 @@ var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 // ParseTenants checks the content of a tenants file. Its errors name file, line, tenant, label,
 // cause and remedy, and never a secret. sidecar is the URL of the sidecar of this process.
 func ParseTenants(file string, content []byte, sidecar string, use Use) ([]*Tenant, error) {
-	var read struct {
-		Tenants map[string]map[string]yaml.Node `yaml:"tenants"`
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&read); err != nil && !errors.Is(err, io.EOF) {
+	nodes, err := readTenants(content)
+	if err != nil {
 		return nil, fmt.Errorf("BOUNCER_TENANTS: %s: %w", file, err)
 	}
-	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) { // would be passed over
-		return nil, fmt.Errorf("BOUNCER_TENANTS: %s holds more than one document: write all tenants into the first", file)
-	}
-	if len(read.Tenants) == 0 {
+	if len(nodes) == 0 {
 		return nil, fmt.Errorf("BOUNCER_TENANTS: %s holds no tenant: write at least one below the word tenants", file)
 	}
 	var all []*Tenant
 	byURL := map[string]string{} // :: public URL → tenant
-	for _, name := range slices.Sorted(maps.Keys(read.Tenants)) {
-		t, line, err := newTenant(name, read.Tenants[name], sidecar, use)
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		node := nodes[name]
+		entries, err := tableOf(&node, "write its labels below its name, indented")
+		if err != nil {
+			return nil, fmt.Errorf("BOUNCER_TENANTS: %s: tenant %q: %w", file, name, err)
+		}
+		t, line, err := newTenant(name, entries, node.Line, sidecar, use)
 		if err != nil {
 			return nil, fmt.Errorf("BOUNCER_TENANTS: %s, line %d: tenant %q: %w", file, line, name, err)
 		}
@@ -110,17 +108,55 @@ func ParseTenants(file string, content []byte, sidecar string, use Use) ([]*Tena
 	return all, nil
 }
 
+// readTenants finds the table of each tenant.
+func readTenants(content []byte) (map[string]yaml.Node, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	var document yaml.Node
+	if err := decoder.Decode(&document); errors.Is(err, io.EOF) { // an empty file
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("%w: write it as docs/gateway.md shows, indented by spaces and not by tabs", err)
+	}
+	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) { // would be passed over
+		return nil, errors.New("it holds more than one document: write all tenants into the first")
+	}
+	top, err := tableOf(document.Content[0], "begin the file with the word tenants, and write the names of tenants below it")
+	if err != nil {
+		return nil, err
+	}
+	for _, word := range slices.Sorted(maps.Keys(top)) {
+		if word != "tenants" { // would be passed over
+			return nil, fmt.Errorf("line %d: what stands below %q means nothing: write all tenants below the word tenants", top[word].Line, word)
+		}
+	}
+	tenants := top["tenants"]
+	return tableOf(&tenants, "write the name of each tenant here, and its labels below that")
+}
+
+// tableOf is the table that stands at a node, and empty for nothing. remedy says what to write in
+// place of anything else.
+func tableOf(node *yaml.Node, remedy string) (map[string]yaml.Node, error) {
+	table := node
+	if table.Kind == yaml.AliasNode {
+		table = table.Alias
+	}
+	if table.Kind != yaml.MappingNode && table.Kind != 0 && table.Tag != "!!null" {
+		return nil, fmt.Errorf("line %d: %s", node.Line, remedy)
+	}
+	var entries map[string]yaml.Node
+	err := table.Decode(&entries)
+	if wrong, ok := errors.AsType[*yaml.TypeError](err); ok { // a key that is there twice
+		err = errors.New(strings.Join(wrong.Errors, "; "))
+	}
+	return entries, err
+}
+
 // labelInError is the label that an error of the plugin names.
 var labelInError = regexp.MustCompile(`labels? "?([A-Za-z]+)`)
 
-// newTenant also returns the line of what its error is about.
-func newTenant(name string, entries map[string]yaml.Node, sidecar string, use Use) (*Tenant, int, error) {
-	first := 0
-	for _, node := range entries {
-		if first == 0 || node.Line < first {
-			first = node.Line
-		}
-	}
+// newTenant also returns the line of what its error is about, or of the public URL. first is the
+// tenant's own.
+func newTenant(name string, entries map[string]yaml.Node, first int, sidecar string, use Use) (*Tenant, int, error) {
 	fail := func(label string, err error) (*Tenant, int, error) {
 		if node, written := entries[label]; written {
 			return nil, node.Line, err
@@ -165,7 +201,7 @@ func newTenant(name string, entries map[string]yaml.Node, sidecar string, use Us
 			t.own = append(t.own, fold(header))
 		}
 	}
-	return t, 0, nil
+	return t, entries["publicURL"].Line, nil
 }
 
 // valueOf is a value as it is written, whatever YAML would make of it: 0123 and a number of twenty

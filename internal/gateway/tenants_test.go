@@ -28,11 +28,16 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 	}{
 		{"no tenants", "tenants: {}\n", gateway.Proxying, []string{"t.yaml holds no tenant", "write at least one"}},
 		{"an empty file", "", gateway.Proxying, []string{"holds no tenant"}},
-		{"another word at the top", "tenant:\n  wiki: {}\n", gateway.Proxying, []string{"t.yaml", "line 1", "tenant"}},
+		{"another word at the top", "tenant:\n  wiki: {}\n", gateway.Proxying, []string{"line 2", `below "tenant" means nothing`, "below the word tenants"}},
 		{"two documents", wikiTenant + backend + "---\n" + wikiTenant, gateway.Proxying, []string{"more than one document"}},
-		{"no YAML", "tenants: [\n", gateway.Proxying, []string{"t.yaml", "line"}},
+		{"no YAML", "tenants: [\n", gateway.Proxying, []string{"line", "as docs/gateway.md shows"}},
+		{"tabs", strings.Replace(wikiTenant, "  wiki", "\twiki", 1), gateway.Proxying, []string{"line 2", "by spaces and not by tabs"}},
+		{"text alone", "wiki\n", gateway.Proxying, []string{"line 1", "begin the file with the word tenants"}},
+		{"a list of tenants", "tenants:\n- name: wiki\n", gateway.Proxying, []string{"line 2", "write the name of each tenant here"}},
+		{"an address in place of labels", "tenants:\n  wiki: http://wiki:8000\n", gateway.Proxying, []string{"line 2", `tenant "wiki": line 2: write its labels below its name`}},
+		{"one name for two", wikiTenant + backend + strings.TrimPrefix(wikiTenant, "tenants:\n"), gateway.Proxying, []string{"line 9", `"wiki" already defined at line 2`}},
 		{"a label twice", wikiTenant + backend + "    resource: other\n", gateway.Proxying, []string{"line", "resource", "already"}},
-		{"a tenant without labels", "tenants:\n  wiki:\n", gateway.Proxying, []string{`tenant "wiki"`}},
+		{"a tenant without labels", "tenants:\n  wiki:\n", gateway.Proxying, []string{"line 2", `tenant "wiki"`}},
 		{"a misspelt label", wikiTenant + backend + "    requiredScope: read\n", gateway.Proxying, []string{"line 9", `tenant "wiki"`, "requiredScope"}},
 		{"no backend", wikiTenant, gateway.Proxying, []string{"line 3", `tenant "wiki": backend: say where`, "http://wiki:8000"}},
 		{"a backend without a scheme", wikiTenant + "    backend: wiki:8000\n", gateway.Proxying, []string{"line 8", "backend: give an http(s) URL"}},
@@ -42,7 +47,7 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 		{"no public URL", strings.Replace(wikiTenant, "    publicURL: https://mcp.example.com/wiki\n", "", 1) + backend, gateway.Proxying, []string{"label publicURL: say under which URL"}},
 		{"plain http", strings.Replace(wikiTenant, "https://mcp", "http://mcp", 1) + backend, gateway.Proxying, []string{"line 3", "label publicURL: plain http"}},
 		{"one public URL for two", wikiTenant + backend + strings.TrimPrefix(strings.Replace(wikiTenant, "  wiki:", "  wiki2:", 1), "tenants:\n") + backend, gateway.Proxying,
-			[]string{`tenant "wiki2": label publicURL: the tenant "wiki" has it too`, "give each its own"}},
+			[]string{`line 10: tenant "wiki2": label publicURL: the tenant "wiki" has it too`, "give each its own"}},
 		{"a table", wikiTenant + backend + "    scopes: {a: b}\n", gateway.Proxying, []string{"line 9", "label scopes: a table cannot stand here"}},
 		{"a list of lists", wikiTenant + backend + "    scopes: [[a]]\n", gateway.Proxying, []string{"line 9", "label scopes: give texts"}},
 		{"a name with a slash", strings.Replace(wikiTenant, "  wiki:", "  a/b:", 1) + backend, gateway.Proxying, []string{`tenant "a/b": give a name`}},
@@ -65,6 +70,9 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("%q does not say %q", err, part)
 				}
+			}
+			if strings.Contains(err.Error(), "yaml.Node") || strings.Contains(err.Error(), "line 0") {
+				t.Errorf("%q helps nobody", err)
 			}
 		})
 	}
