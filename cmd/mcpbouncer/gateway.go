@@ -50,16 +50,14 @@ func runGateway(out io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	g := &gateway.Gateway{File: e.Tenants, Sidecar: side.url(), Log: log, Behind: e.TLSElsewhere}
-	side.start() // the plugin asks it as soon as it is loaded
-	if err := watchTenants(ctx, e, log, g.Load); err != nil {
-		return err
-	}
 	server := g.Server()
 	if server.TLSConfig, err = e.tlsConfig(g, log); err != nil {
 		return err
 	}
-	if name := g.NeedsTLS(); name != "" && server.TLSConfig == nil && !e.TLSElsewhere {
-		return fmt.Errorf("tenant %q has a public URL with https, and the gateway has no certificate: set BOUNCER_TLS_CERT and BOUNCER_TLS_KEY, or BOUNCER_ACME_DIR, or BOUNCER_TLS_ELSEWHERE=true where a proxy before it ends TLS", name)
+	g.TLS = server.TLSConfig != nil
+	side.start() // the plugin asks it as soon as it is loaded
+	if err := watchTenants(ctx, e, log, g.Load); err != nil {
+		return err
 	}
 	standard := ":8000"
 	if server.TLSConfig != nil {
@@ -180,7 +178,7 @@ func (e *environment) checkTLS() error {
 func (e *environment) tlsConfig(g *gateway.Gateway, log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case e.TLSCert != "":
-		c, err := gateway.OpenCertificate(e.TLSCert, e.TLSKey, log)
+		c, err := gateway.OpenCertificate(e.TLSCert, e.TLSKey, g.Serves, log)
 		return &tls.Config{GetCertificate: c.Get, MinVersion: tls.VersionTLS12}, err
 	case e.ACMEDir != "":
 		if err := os.MkdirAll(e.ACMEDir, 0o700); err != nil {

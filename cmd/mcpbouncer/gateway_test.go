@@ -36,6 +36,7 @@ func TestGatewayRefusesToStart(t *testing.T) {
 		{"a file that is not there", map[string]string{"BOUNCER_TENANTS": "/nowhere.yaml"}, []string{"BOUNCER_TENANTS", "/nowhere.yaml", "no such file"}},
 		{"a file with a fault", map[string]string{"BOUNCER_TENANTS": tenantsFile(t, "https://mcp.example.com/wiki", "")}, []string{"line 3", `tenant "wiki"`, "backend"}},
 		{"https and no certificate", map[string]string{"BOUNCER_TENANTS": secure}, []string{`tenant "wiki"`, "set BOUNCER_TLS_CERT and BOUNCER_TLS_KEY, or BOUNCER_ACME_DIR, or BOUNCER_TLS_ELSEWHERE=true"}},
+		{"http and a certificate", map[string]string{"BOUNCER_TENANTS": tenantsFile(t, "http://localhost/wiki", backend), "BOUNCER_ACME_DIR": t.TempDir()}, []string{`tenant "wiki"`, "speaks TLS alone", "write https there"}},
 		{"a certificate without its key", map[string]string{"BOUNCER_TENANTS": secure, "BOUNCER_TLS_CERT": "cert.pem"}, []string{"BOUNCER_TLS_KEY", "set both"}},
 		{"a certificate that is not there", map[string]string{"BOUNCER_TENANTS": secure, "BOUNCER_TLS_CERT": "/none.pem", "BOUNCER_TLS_KEY": "/none.key"}, []string{"BOUNCER_TLS_CERT", "/none.pem", "name a certificate"}},
 		{"two ways to TLS", map[string]string{"BOUNCER_TENANTS": secure, "BOUNCER_ACME_DIR": "/tmp/acme", "BOUNCER_TLS_ELSEWHERE": "true"}, []string{"BOUNCER_ACME_DIR", "BOUNCER_TLS_ELSEWHERE", "keep one"}},

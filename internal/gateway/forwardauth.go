@@ -78,7 +78,7 @@ type questionKey struct{}
 
 func (a *ForwardAuth) answer(w http.ResponseWriter, r *http.Request, route *route, name string) {
 	if route == nil {
-		a.refuse(w, "unknown", "a proxy asks for a tenant that the tenants file does not have", "path", Path+name)
+		a.refuse(w, "unknown", "a proxy asks for a tenant that the tenants file does not have: make the name in its configuration and that in the file agree", "path", cut(Path+name))
 		return
 	}
 	req, fault := a.original(r, route)
@@ -104,7 +104,7 @@ func (a *ForwardAuth) original(r *http.Request, route *route) (req *http.Request
 	}
 	u, err := url.ParseRequestURI(said["X-Forwarded-Uri"])
 	if err != nil || !strings.HasPrefix(said["X-Forwarded-Uri"], "/") {
-		return nil, "X-Forwarded-Uri is no path with a query"
+		return nil, "X-Forwarded-Uri is no path with a query: the proxy must send it as the client did: see docs/forward-auth.md"
 	}
 	if strings.Contains(u.Path, "/.well-known/") || strings.HasPrefix(u.Path, route.prefix+"/oauth/") {
 		// The answer to these is the sidecar's own, and never that a server may answer.
@@ -162,7 +162,7 @@ func (a *ForwardAuth) verdict(t *Tenant) http.Handler {
 		// them in one, so a request that has any is refused as a whole.
 		for name, values := range q.asked {
 			if !slices.Contains(consumed, name) && !slices.Equal(r.Header[name], values) {
-				a.refuse(w, t.Name, forged, "tenant", t.Name, "header", printable(name))
+				a.refuse(w, t.Name, forged, "tenant", t.Name, "header", cut(name))
 				return
 			}
 		}
@@ -177,9 +177,8 @@ func (a *ForwardAuth) verdict(t *Tenant) http.Handler {
 	})
 }
 
-// printable cuts the name of a header, which a client has chosen. net/http takes letters, digits
-// and some marks only.
-func printable(name string) string { return name[:min(len(name), 64)] }
+// cut bounds what a client has chosen, for the log.
+func cut(text string) string { return text[:min(len(text), 64)] }
 
 // answerWriter takes care that nothing but a verdict lets a request through: to a proxy, any status
 // from 200 to 299 means yes. The plugin answers some requests itself (a preflight).

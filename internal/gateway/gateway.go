@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +30,8 @@ type Gateway struct {
 	File    string // tenants file
 	Sidecar string // URL of the sidecar of this process
 	Log     *slog.Logger
+	// TLS says that this process ends TLS.
+	TLS bool
 	// Behind says that TLS ends at a proxy of the operator, through which every request comes.
 	Behind bool
 
@@ -41,6 +44,14 @@ func (g *Gateway) Load(content []byte) error {
 	tenants, err := ParseTenants(g.File, content, g.Sidecar, Proxying)
 	if err != nil {
 		return err
+	}
+	for _, t := range tenants {
+		switch {
+		case t.scheme == "https" && !g.TLS && !g.Behind:
+			return fmt.Errorf("BOUNCER_TENANTS: %s: tenant %q has a public URL with https, and the gateway has no certificate: set BOUNCER_TLS_CERT and BOUNCER_TLS_KEY, or BOUNCER_ACME_DIR, or BOUNCER_TLS_ELSEWHERE=true where a proxy before it ends TLS", g.File, t.Name)
+		case t.scheme == "http" && g.TLS:
+			return fmt.Errorf("BOUNCER_TENANTS: %s: tenant %q has a public URL with http, and the gateway speaks TLS alone: write https there, or take the variables BOUNCER_TLS_… and BOUNCER_ACME_… away", g.File, t.Name)
+		}
 	}
 	t, err := newTable(tenants, g.backend)
 	if err != nil {
@@ -57,16 +68,6 @@ func namesOf(tenants []*Tenant) []string {
 		names = append(names, t.Name)
 	}
 	return names
-}
-
-// NeedsTLS names a tenant whose public URL is https; empty where there is none.
-func (g *Gateway) NeedsTLS() string {
-	for name, r := range g.table.Load().byName {
-		if r.scheme == "https" {
-			return name
-		}
-	}
-	return ""
 }
 
 // Serves says whether a tenant has this host, without a port. It is the policy by which
@@ -98,9 +99,13 @@ func (g *Gateway) Server() *http.Server {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route, known := g.table.Load().find(r.Host, r.URL.Path)
 	if route == nil {
-		status := http.StatusNotFound
-		if !known {
-			status = http.StatusMisdirectedRequest // RFC 9110 §15.5.20
+		status, cause := http.StatusNotFound, "no tenant at this host has this path"
+		if !known { // RFC 9110 §15.5.20
+			status, cause = http.StatusMisdirectedRequest, "no tenant has this host and port"
+		}
+		if g.lines.allow(cause) {
+			g.Log.Info("a request is for no tenant", "host", cut(r.Host), "path", cut(r.URL.Path), "status", status,
+				"cause", cause+": if it is from a client of yours, make publicURL and what the client asks for agree")
 		}
 		refuse(w, status, "not_found")
 		return

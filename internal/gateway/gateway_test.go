@@ -76,6 +76,11 @@ func TestGatewayPutsThePluginBeforeEachTenant(t *testing.T) {
 			}
 		})
 	}
+	for cause, host := range map[string]string{"no tenant has this host and port": "elsewhere.example.com", "no tenant at this host has this path": wikiHost} {
+		if log := w.log.String(); strings.Count(log, cause) != 1 || !strings.Contains(log, "host="+host) {
+			t.Errorf("%q stands %d times in the log", cause, strings.Count(log, cause))
+		}
+	}
 }
 
 // What a stranger says of the way, or of himself, reaches nobody.
@@ -338,6 +343,10 @@ func TestGatewayPassesMessagesOn(t *testing.T) {
 func TestGatewayAsksForCertificatesOfTenantsOnly(t *testing.T) {
 	w := newWorld(t)
 	g := &gateway.Gateway{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger()}
+	if err := g.Load([]byte(w.tenants())); err == nil || !strings.Contains(err.Error(), "has no certificate") {
+		t.Errorf("public URLs with https need no certificate: %v", err)
+	}
+	g.TLS = true
 	if err := g.Load([]byte(w.tenants())); err != nil {
 		t.Fatal(err)
 	}
@@ -345,8 +354,5 @@ func TestGatewayAsksForCertificatesOfTenantsOnly(t *testing.T) {
 		if err := g.Serves(context.Background(), host); err == nil != serves {
 			t.Errorf("%q: %v", host, err)
 		}
-	}
-	if g.NeedsTLS() == "" {
-		t.Error("public URLs with https need no certificate")
 	}
 }

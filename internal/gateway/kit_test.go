@@ -106,10 +106,10 @@ func (w *world) tenants(more ...string) string {
 
 func (w *world) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w.log, nil)) }
 
-// start serves a gateway over plain http, as behind a proxy that ends TLS.
+// start serves a gateway over plain http, as behind a listener that ends TLS.
 func (w *world) start(content string, change func(*http.Server)) (addr string) {
 	w.t.Helper()
-	g := &gateway.Gateway{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger()}
+	g := &gateway.Gateway{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger(), TLS: true}
 	if err := g.Load([]byte(content)); err != nil {
 		w.t.Fatal(err)
 	}

@@ -179,7 +179,7 @@ var errBad = badFile{}
 // tokens.
 func TestGatewayServesTheTenantsOfTheNewFile(t *testing.T) {
 	w := newWorld(t)
-	g := &gateway.Gateway{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger()}
+	g := &gateway.Gateway{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger(), TLS: true}
 	load := func(content string) error { return g.Load([]byte(content)) }
 	if err := load(w.tenants()); err != nil {
 		t.Fatal(err)

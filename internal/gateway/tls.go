@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +15,9 @@ import (
 // changed: whatever renews them need not know of this process.
 type Certificate struct {
 	cert, key string
+	serves    func(ctx context.Context, host string) error
 	log       *slog.Logger
+	lines     lines
 
 	mu     sync.Mutex // guards all below; files are read under it
 	loaded *tls.Certificate
@@ -23,22 +27,41 @@ type Certificate struct {
 
 const certificateEvery = 10 * time.Second
 
-// OpenCertificate reads the files. Its errors name the variable, the cause and the remedy.
-func OpenCertificate(cert, key string, log *slog.Logger) (*Certificate, error) {
-	c := &Certificate{cert: cert, key: key, log: log}
+// OpenCertificate reads the files. Its errors name the variable, the cause and the remedy. serves
+// returns an error for a host that no tenant has.
+func OpenCertificate(cert, key string, serves func(ctx context.Context, host string) error, log *slog.Logger) (*Certificate, error) {
+	c := &Certificate{cert: cert, key: key, serves: serves, log: log}
 	return c, c.read(time.Now())
 }
 
 // Get is for tls.Config.GetCertificate.
-func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *Certificate) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.looked) >= certificateEvery || now.Before(c.looked) {
+	now := time.Now()
+	if now.Sub(c.looked) >= certificateEvery || now.Before(c.looked) {
 		if err := c.read(now); err != nil { // one file may be new and the other not yet
 			c.log.Error("the certificate cannot be read: the one of before is used", "cause", err.Error())
 		}
 	}
+	if cause := refusal(c.loaded.Leaf, hello.ServerName, now); cause != "" && c.serves(context.Background(), hello.ServerName) == nil && c.lines.allow(cause) {
+		c.log.Error("clients refuse the certificate", "host", hello.ServerName, "cause", cause)
+	}
 	return c.loaded, nil
+}
+
+// refusal says why clients refuse a certificate whoever has signed it, and what to do.
+func refusal(leaf *x509.Certificate, host string, now time.Time) string {
+	if now.After(leaf.NotAfter) {
+		return "it has expired at " + leaf.NotAfter.UTC().Format(time.RFC3339) + ": renew it; it is read again by itself"
+	}
+	if now.Before(leaf.NotBefore) {
+		return "it begins at " + leaf.NotBefore.UTC().Format(time.RFC3339) + ": set the clock of this machine, or wait"
+	}
+	if err := leaf.VerifyHostname(host); err != nil {
+		return err.Error() + ": name one for all hosts of the tenants"
+	}
+	return ""
 }
 
 // read needs c locked, or not yet shared. It reads nothing where nothing has changed.

@@ -1,11 +1,14 @@
 package gateway_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -42,6 +45,46 @@ func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string)
 	return cert, key
 }
 
+// servesExample says that tenants have mcp.example.com and wiki.example.com.
+func servesExample(_ context.Context, host string) error {
+	if host == "mcp.example.com" || host == "wiki.example.com" {
+		return nil
+	}
+	return errors.New("no tenant has it")
+}
+
+// A certificate that clients refuse is named in the log with cause and remedy, and none where a
+// stranger asks for a host that no tenant has.
+func TestGatewayNamesACertificateThatClientsRefuse(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, log: &lockedBuffer{}}
+		cert, key := writeCertificate(t, dir, 1)
+		c, err := gateway.OpenCertificate(cert, key, servesExample, w.logger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect := func(host, says string) {
+			t.Helper()
+			before := len(w.log.String())
+			if _, err := c.Get(&tls.ClientHelloInfo{ServerName: host}); err != nil {
+				t.Fatal(err)
+			}
+			if said := w.log.String()[before:]; !strings.Contains(said, says) || (says == "") != (said == "") {
+				t.Errorf("%q: %q, want %q", host, said, says)
+			}
+		}
+		expect("mcp.example.com", "")
+		expect("stranger.example.com", "")
+		expect("", "")
+		expect("wiki.example.com", "valid for mcp.example.com, not wiki.example.com: name one for all hosts")
+		expect("wiki.example.com", "") // said already
+		time.Sleep(2 * time.Hour)
+		expect("stranger.example.com", "")
+		expect("mcp.example.com", "it has expired at 2000-01-01T01:00:00Z: renew it")
+	})
+}
+
 // A certificate that was renewed is used within ten seconds. One that cannot be read is not, and
 // the log says so.
 func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
@@ -49,13 +92,13 @@ func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, log: &lockedBuffer{}}
 		cert, key := writeCertificate(t, dir, 1)
-		c, err := gateway.OpenCertificate(cert, key, w.logger())
+		c, err := gateway.OpenCertificate(cert, key, servesExample, w.logger())
 		if err != nil {
 			t.Fatal(err)
 		}
 		expect := func(serial int64) {
 			t.Helper()
-			got, err := c.Get(nil)
+			got, err := c.Get(&tls.ClientHelloInfo{ServerName: "mcp.example.com"})
 			if err != nil || got.Leaf.SerialNumber.Int64() != serial {
 				t.Errorf("%v, %v; want serial %d", got.Leaf.SerialNumber, err, serial)
 			}
@@ -77,7 +120,7 @@ func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		expect(3)
 	})
-	if _, err := gateway.OpenCertificate(filepath.Join(dir, "none"), "", nil); err == nil || !strings.Contains(err.Error(), "BOUNCER_TLS_CERT") {
+	if _, err := gateway.OpenCertificate(filepath.Join(dir, "none"), "", nil, nil); err == nil || !strings.Contains(err.Error(), "BOUNCER_TLS_CERT") {
 		t.Error(err)
 	}
 }
