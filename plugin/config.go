@@ -699,7 +699,7 @@ type accessLists struct {
 func parseAccess(c *labelTexts) (*accessLists, error) {
 	for _, l := range []struct{ name, value string }{
 		{"allowedEmails", c.AllowedEmails}, {"allowedDomains", c.AllowedDomains}, {"allowedGroups", c.AllowedGroups},
-		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules},
+		{"allowedSubjects", c.AllowedSubjects}, {"scopeRules", c.ScopeRules}, {"allowedClients", c.AllowedClients},
 	} {
 		if l.value != "" && isOnlySeparators(l.value) {
 			return nil, fmt.Errorf("label %s: names nobody, and no rule would let everybody in: name somebody, or leave the label out", l.name)

@@ -97,6 +97,7 @@ func TestTypedLabelsThatCannotBeMeantAreRefusedByName(t *testing.T) {
 		{"allowedEmails", []any{""}, "names nobody"},
 		{"allowedSubjects", []string{" "}, "names nobody"},
 		{"scopeRules", []any{""}, "names nobody"},
+		{"allowedClients", []any{}, "names nobody"},
 		{"toolScopes", []any{}, "holds no rule"},
 		{"toolScopes", []any{""}, "holds no rule"},
 		{"allowedGroups", []any{"cn=admins,ou=wiki"}, "holds what separates"},

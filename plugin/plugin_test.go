@@ -78,6 +78,7 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"allowedDomains of a comma", func(c *Config) { c.AllowedDomains = "," }, "label allowedDomains: names nobody"},
 		{"allowedGroups of a comma", func(c *Config) { c.AllowedGroups = "," }, "label allowedGroups: names nobody"},
 		{"allowedSubjects of a comma", func(c *Config) { c.AllowedSubjects = " ,," }, "label allowedSubjects: names nobody"},
+		{"allowedClients of two empty variables", func(c *Config) { c.AllowedClients = ", " }, "label allowedClients: names nobody"},
 		{"scopeRules of a semicolon", func(c *Config) { c.ScopeRules = ";" }, "label scopeRules: names nobody"},
 		{"toolScopes of a semicolon", func(c *Config) { c.ToolScopes = "; " }, "label toolScopes: holds no rule"},
 		{"scopesSupported with offline_access", func(c *Config) { c.ScopesSupported = "docs:read offline_access" }, "label scopesSupported: \"offline_access\": no right"},

@@ -253,15 +253,21 @@ func (t *Tenant) set(key string, value any, use Use) error {
 	if reason := cannot[key]; reason != "" && use == Answering && value != nil && !strings.EqualFold(textOf(value), "false") {
 		return fmt.Errorf("label %s: a proxy that asks at /forward-auth %s: remove the label, or use `mcpbouncer gateway` or the plugin", key, reason)
 	}
-	if value == nil {
-		return nil
-	}
 	fields := reflect.ValueOf(t.Labels).Elem()
 	for i := range fields.NumField() {
-		if fields.Type().Field(i).Tag.Get("json") == key {
-			fields.Field(i).Set(reflect.ValueOf(value))
-			return nil
+		label := fields.Type().Field(i).Tag
+		if label.Get("json") != key {
+			continue
 		}
+		// A list whose last line was taken out is empty, and not left out: without allowedEmails
+		// everybody would be let in.
+		if value == nil && strings.HasPrefix(label.Get("form"), "list ") {
+			value = []any{}
+		}
+		if value != nil {
+			fields.Field(i).Set(reflect.ValueOf(value))
+		}
+		return nil
 	}
 	if t.Labels.Extra == nil {
 		t.Labels.Extra = map[string]any{}

@@ -39,6 +39,8 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 		{"a label twice", wikiTenant + backend + "    resource: other\n", gateway.Proxying, []string{"line", "resource", "already"}},
 		{"a tenant without labels", "tenants:\n  wiki:\n", gateway.Proxying, []string{"line 2", `tenant "wiki"`}},
 		{"a misspelt label", wikiTenant + backend + "    requiredScope: read\n", gateway.Proxying, []string{"line 9", `tenant "wiki"`, "requiredScope"}},
+		{"a misspelt label without a value", wikiTenant + backend + "    allowedEmail:\n", gateway.Proxying, []string{`tenant "wiki"`, "allowedEmail"}},
+		{"a list of people without any", wikiTenant + backend + "    allowedEmails:\n    # - you@example.com\n", gateway.Proxying, []string{"line 9", "label allowedEmails: names nobody"}},
 		{"no backend", wikiTenant, gateway.Proxying, []string{"line 3", `tenant "wiki": backend: say where`, "http://wiki:8000"}},
 		{"a backend without a scheme", wikiTenant + "    backend: wiki:8000\n", gateway.Proxying, []string{"line 8", "backend: give an http(s) URL"}},
 		{"a backend for another proxy", wikiTenant + backend, gateway.Answering, []string{"line 8", "backend: it is for `mcpbouncer gateway`", "remove it"}},
