@@ -124,6 +124,9 @@ func refuseStrangers(t *testing.T, w *rig.World) {
 		send("GET", "/wiki/forged", "", http.Header{name: {"spoofed"}})
 	}
 	send("GET", "/wiki/forged", token, http.Header{"X-Mcp-Sub": {"spoofed", "spoofed"}})
+	// A header that Connection names is deleted on the way on (RFC 9110 §7.6.1), also by a proxy
+	// that has set it itself.
+	send("GET", "/wiki/forged", token, http.Header{"Connection": {"close, X-Mcp-Sub, X-Mcp-Scopes"}})
 	if status, _ := send("GET", "/wiki/forged", token, nil); status != 200 {
 		t.Errorf("an honest request: %d", status)
 	}
