@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,8 +84,9 @@ func readText(t *testing.T, file string) string {
 	return string(text)
 }
 
-// entries starts a program, and returns a function that waits for a line of its log.
-func entries(t *testing.T, p *exec.Cmd) func(message string) map[string]any {
+// entries starts a program, and returns a function that waits for a line of its log with one of
+// these messages.
+func entries(t *testing.T, p *exec.Cmd) func(messages ...string) map[string]any {
 	t.Helper()
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -95,15 +97,16 @@ func entries(t *testing.T, p *exec.Cmd) func(message string) map[string]any {
 	}
 	t.Cleanup(func() { _ = p.Process.Kill() })
 	lines := bufio.NewReader(out)
-	return func(message string) map[string]any {
+	return func(messages ...string) map[string]any {
 		t.Helper()
 		for {
 			line, err := lines.ReadString('\n')
 			var entry map[string]any
 			if err != nil {
-				t.Fatalf("no line %q: %v", message, err)
+				t.Fatalf("no line %q: %v", messages, err)
 			}
-			if json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == message {
+			_ = json.Unmarshal([]byte(line), &entry) // other lines have no message
+			if message, _ := entry["msg"].(string); slices.Contains(messages, message) {
 				return entry
 			}
 		}
@@ -126,8 +129,13 @@ func TestGatewayServesUntilSIGTERM(t *testing.T) {
 	p := program(map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "BOUNCER_LISTEN_ADDR": "127.0.0.1:0", "BOUNCER_GATEWAY_ADDR": "127.0.0.1:0", "BOUNCER_TENANTS": file}, "gateway")
 	next := entries(t, p)
 	sidecar := next("serving")["addr"].(string)
-	addr := next("gateway")["addr"].(string)
-	if says := next("plugin")["says"].(string); !strings.Contains(says, "answers and accepts the hop key") {
+	said := map[string]map[string]any{}
+	for range 2 { // whichever comes first
+		entry := next("gateway", "plugin")
+		said[entry["msg"].(string)] = entry
+	}
+	addr := said["gateway"]["addr"].(string)
+	if says := said["plugin"]["says"].(string); !strings.Contains(says, "answers and accepts the hop key") {
 		t.Error(says)
 	}
 	if out, err := program(map[string]string{"BOUNCER_LISTEN_ADDR": sidecar}, "healthcheck").CombinedOutput(); err != nil {

@@ -87,7 +87,10 @@ func (a *ForwardAuth) answer(w http.ResponseWriter, r *http.Request, route *rout
 		return
 	}
 	q := &question{asked: req.Header.Clone()}
-	route.handler.ServeHTTP(&answerWriter{ResponseWriter: w, question: q}, req.WithContext(context.WithValue(req.Context(), questionKey{}, q)))
+	answer := &answerWriter{ResponseWriter: w, question: q}
+	route.handler.ServeHTTP(answer, req.WithContext(context.WithValue(req.Context(), questionKey{}, q)))
+	// Where nothing was said, net/http would say 200.
+	answer.WriteHeader(http.StatusOK)
 }
 
 // original is the request that the proxy asks about. Each of its parts is said by one header that

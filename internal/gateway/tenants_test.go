@@ -80,6 +80,16 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 	}
 }
 
+// A secret that stands where a tenant should is not cited.
+func TestTenantsFileWithASecretInTheWrongPlace(t *testing.T) {
+	for _, secret := range []string{"hunter2", "'hun`ter2'", "GOCSPX-hunter2"} {
+		_, err := gateway.ParseTenants("t.yaml", []byte(wikiTenant+"  clientSecret: "+secret+"\n"), "http://127.0.0.1:8080", gateway.Answering)
+		if err == nil || !strings.Contains(err.Error(), "t.yaml") || !strings.Contains(err.Error(), "line 8") || strings.Contains(err.Error(), "hun") || strings.Contains(err.Error(), "GOCSPX") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 // A value means what is written, whatever YAML would make of it, and what many tenants share is
 // written once.
 func TestTenantsFileTakesValuesAsTheyAreWritten(t *testing.T) {
