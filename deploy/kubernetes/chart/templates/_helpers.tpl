@@ -55,5 +55,9 @@ labels: {{ include "mcpbouncer.selector" . }}
 {{- fail (printf "tenants.%s.labels.%s: required" $name .) -}}
 {{- end -}}
 {{- end -}}
+{{- /* Not by the schema: its errors show the value. */ -}}
+{{- if not (regexMatch "^(env:.|mbs1_|$)" (get $labels "clientSecret" | default "")) -}}
+{{- fail (printf "tenants.%s.labels.clientSecret: name a key of the Secret, as env:NAME, or give what `mcpbouncer seal-secret` prints: whoever may read a Middleware would read a secret that stands here" $name) -}}
+{{- end -}}
 {{- toRawJson $labels -}}
 {{- end }}
