@@ -101,6 +101,12 @@ func vouch(h http.Header, r *route, behind bool) {
 			delete(h, name)
 		}
 	}
+	// The plugin shares what strangers can use up by this address. That of the proxy would be the
+	// same for all.
+	if said := h["X-Forwarded-For"]; behind && len(said) > 0 {
+		last := said[len(said)-1]
+		h["X-Real-Ip"] = []string{strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])}
+	}
 	h["X-Forwarded-Host"] = []string{r.host}
 	h["X-Forwarded-Proto"] = []string{r.scheme}
 }
