@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +180,20 @@ func TestTenantsFileIsReadAgain(t *testing.T) {
 	look(5*time.Second, false, "two two two", 5)
 	w.write("three")
 	look(5*time.Second, false, "two two two three", 5)
+	if err := os.Remove(w.file); err != nil { // as some programs do before they write
+		t.Fatal(err)
+	}
+	look(5*time.Second, false, "two two two three", 6)
+	w.write("three")
+	look(time.Hour, false, "two two two three", 6)
+	w.write("bad")
+	look(5*time.Second, false, "two two two three", 7)
+	if err := os.Remove(w.file); err != nil {
+		t.Fatal(err)
+	}
+	look(time.Hour, false, "two two two three", 8)
+	w.write("bad") // and so it still has a fault
+	look(time.Hour, false, "two two two three", 9)
 }
 
 type badFile struct{}

@@ -19,7 +19,7 @@ type Watcher struct {
 	Load func(content []byte) error
 	Log  *slog.Logger
 
-	fault error
+	fault error // of Content
 	said  time.Time
 }
 
@@ -52,21 +52,19 @@ func (w *Watcher) Run(ctx context.Context, hangup <-chan os.Signal) {
 // replaced, and its time may go back.
 func (w *Watcher) Look(now time.Time, asked bool) {
 	content, err := ReadFile(w.File)
-	switch {
-	case err != nil:
-		w.fault = err
-	case bytes.Equal(content, w.Content) && !asked && (w.fault == nil || !w.said.IsZero()):
-		// nothing new
-	default:
+	if err == nil && (asked || !bytes.Equal(content, w.Content)) {
 		w.fault = w.Load(content)
 		w.Content, w.said = content, time.Time{}
 	}
-	if w.fault == nil {
+	if err == nil { // a file that cannot be read says nothing about the one that was loaded
+		err = w.fault
+	}
+	if err == nil {
 		w.said = time.Time{}
 		return
 	}
 	if asked || w.said.IsZero() || now.Sub(w.said) >= remindEvery {
 		w.said = now
-		w.Log.Error("the tenants file has a fault: the tenants stay as they were", "cause", w.fault.Error())
+		w.Log.Error("the tenants file has a fault: the tenants stay as they were", "cause", err.Error())
 	}
 }
