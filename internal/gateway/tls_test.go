@@ -53,17 +53,24 @@ func servesExample(_ context.Context, host string) error {
 	return errors.New("no tenant has it")
 }
 
+// openCertificate opens one with the serial number 1, with a log.
+func openCertificate(t *testing.T, dir string) (w *world, c *gateway.Certificate, key string) {
+	t.Helper()
+	w = &world{t: t, log: &lockedBuffer{}}
+	cert, key := writeCertificate(t, dir, 1)
+	c, err := gateway.OpenCertificate(cert, key, servesExample, w.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, c, key
+}
+
 // A certificate that clients refuse is named in the log with cause and remedy, and none where a
 // stranger asks for a host that no tenant has.
 func TestGatewayNamesACertificateThatClientsRefuse(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, log: &lockedBuffer{}}
-		cert, key := writeCertificate(t, dir, 1)
-		c, err := gateway.OpenCertificate(cert, key, servesExample, w.logger())
-		if err != nil {
-			t.Fatal(err)
-		}
+		w, c, _ := openCertificate(t, dir)
 		expect := func(host, says string) {
 			t.Helper()
 			before := len(w.log.String())
@@ -90,12 +97,7 @@ func TestGatewayNamesACertificateThatClientsRefuse(t *testing.T) {
 func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, log: &lockedBuffer{}}
-		cert, key := writeCertificate(t, dir, 1)
-		c, err := gateway.OpenCertificate(cert, key, servesExample, w.logger())
-		if err != nil {
-			t.Fatal(err)
-		}
+		w, c, key := openCertificate(t, dir)
 		expect := func(serial int64) {
 			t.Helper()
 			got, err := c.Get(&tls.ClientHelloInfo{ServerName: "mcp.example.com"})

@@ -1,6 +1,7 @@
 // Package jsontext writes JSON objects whose members are known beforehand, without reflection: the
 // answers and tokens of which a sidecar makes thousands. It promises the bytes that encoding/json
-// writes for the same members. It does not check that a member is written once.
+// writes for the same members. It does not check that a member is written once. Of objects it reads
+// the simplest (plain.go).
 package jsontext
 
 import (
