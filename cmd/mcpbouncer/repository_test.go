@@ -61,6 +61,17 @@ func TestLambdaCarriesNoGateway(t *testing.T) {
 	}
 }
 
+// The image of a checkout holds the program that a release's image has: what a page says of one is
+// true of both.
+func TestImageOfACheckoutHasTheProgramOfARelease(t *testing.T) {
+	const tags = "lambda.norpc,gateway"
+	for file, line := range map[string]string{"deploy/release/programs.go": `const tags = "` + tags + `"`, "deploy/compose/Dockerfile": "go build -trimpath -tags " + tags + " "} {
+		if text, err := os.ReadFile(filepath.Join(root, file)); err != nil || !strings.Contains(string(text), line) {
+			t.Errorf("%s builds with other tags: %v", file, err)
+		}
+	}
+}
+
 // findings/README.md names each script once, and no other.
 func TestFindingsAreListed(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "findings", "README.md"))
