@@ -251,7 +251,7 @@ var (
 	exponent = regexp.MustCompile(`^[+-]?[0-9](\.[0-9]+)?e[+-][0-9]{2,}$|^[+-]Inf$|^NaN$`)
 	sixthOf  = regexp.MustCompile(`^[+-]?[0-9]+\.[0-9]{6}$`)
 	fraction = regexp.MustCompile(`^[+-]?[0-9]+\.[0-9]+$`)
-	digits   = regexp.MustCompile(`^[0-9]{20,}$`)
+	digits   = regexp.MustCompile(`^[0-9]+$`)
 )
 
 // isChangedNumber finds text that was a number on its way here and is another one now. An
@@ -269,7 +269,7 @@ func isChangedNumber(text string, identifier bool) bool {
 	if !identifier {
 		return false
 	}
-	if !digits.MatchString(text) {
+	if len(text) < 20 || !digits.MatchString(text) {
 		return fraction.MatchString(text)
 	}
 	f, err := strconv.ParseFloat(text, 64)

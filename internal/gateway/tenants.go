@@ -74,7 +74,7 @@ func ReadFile(file string) ([]byte, error) {
 }
 
 // tenantName is what may stand in the path of /forward-auth/NAME.
-var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 // ParseTenants checks the content of a tenants file. Its errors name file, line, tenant, label,
 // cause and remedy, and never a secret. sidecar is the URL of the sidecar of this process.
@@ -163,7 +163,7 @@ func newTenant(name string, entries map[string]yaml.Node, first int, sidecar str
 		}
 		return nil, first, err
 	}
-	if !tenantName.MatchString(name) {
+	if len(name) > 63 || !tenantName.MatchString(name) {
 		return fail("", errors.New("give a name of at most 63 letters, digits and -._ that begins with a letter or digit"))
 	}
 	t := &Tenant{Name: name, Labels: plugin.CreateConfig()}
