@@ -19,7 +19,8 @@ type Watcher struct {
 	Load func(content []byte) error
 	Log  *slog.Logger
 
-	fault error // of Content
+	last  []byte // of the last look
+	fault error  // of Content
 	said  time.Time
 }
 
@@ -48,11 +49,17 @@ func (w *Watcher) Run(ctx context.Context, hangup <-chan os.Signal) {
 // Look looks once. asked says that somebody waits for an answer in the log, also where nothing has
 // changed.
 //
+// A change is taken when it is there at two looks, or asked for.
+//
 // The content is compared and not the time: a ConfigMap of Kubernetes is a link to a folder that is
 // replaced, and its time may go back.
 func (w *Watcher) Look(now time.Time, asked bool) {
 	content, err := ReadFile(w.File)
-	if err == nil && (asked || !bytes.Equal(content, w.Content)) {
+	// Whoever writes the file may be in the middle of it: a list of who may come in that ends early
+	// may let others in.
+	settled := asked || bytes.Equal(content, w.last)
+	w.last = content
+	if err == nil && settled && (asked || !bytes.Equal(content, w.Content)) {
 		w.fault = w.Load(content)
 		w.Content, w.said = content, time.Time{}
 	}
