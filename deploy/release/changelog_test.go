@@ -188,7 +188,7 @@ func TestBuildsThatAreRefused(t *testing.T) {
 		want string
 	}{
 		{"nothing", nil, "usage"},
-		{"another command", []string{"publish"}, "unknown command"},
+		{"another command", []string{"publish"}, `"publish" is no command`},
 		{"no version", []string{"build", "-out", t.TempDir()}, "vX.Y.Z"},
 		{"a version without v", []string{"build", "-version", "0.1.0", "-out", t.TempDir()}, "vX.Y.Z"},
 		{"a version of two numbers", []string{"build", "-version", "v0.1", "-out", t.TempDir()}, "vX.Y.Z"},
@@ -196,6 +196,8 @@ func TestBuildsThatAreRefused(t *testing.T) {
 		{"no folder", []string{"build", "-version", "v0.1.0"}, "-out is missing"},
 		{"a folder with something in it", []string{"build", "-version", "v0.1.0", "-out", full}, "is not empty"},
 		{"another platform", []string{"build", "-version", "v0.1.0", "-out", t.TempDir(), "-only", "plan9/amd64"}, "-only"},
+		{"a word that is no flag", []string{"build", "v0.1.0", "-out", t.TempDir()}, `"v0.1.0" is no flag`},
+		{"a module without a file", []string{"module", "-version", "v0.1.0"}, "-out is missing"},
 		{"push without a name", []string{"push", "-layout", full}, "needs -layout and -to"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -28,7 +28,8 @@ const (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	// what flag.ErrHelp says is printed already
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}
@@ -40,6 +41,15 @@ func run(args []string) error {
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	root := flags.String("root", "../..", "`folder` of the source")
+	parse := func() error {
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		if flags.NArg() > 0 { // what stands behind it would be passed over
+			return fmt.Errorf("%q is no flag: %s -help lists them", flags.Arg(0), args[0])
+		}
+		return nil
+	}
 	switch args[0] {
 	case "build":
 		version := flags.String("version", "", "`version`, such as v0.1.0")
@@ -47,7 +57,7 @@ func run(args []string) error {
 		only := flags.String("only", "", "build for these `platforms` alone, such as linux/amd64,linux/arm64")
 		revision := flags.String("revision", "", "`commit` that the image names (default: HEAD, where there is one)")
 		final := flags.Bool("final", false, "refuse what is good for a trial alone: changes that are not committed, a version that CHANGELOG.md does not have, pages that say that there is no release")
-		if err := flags.Parse(args[1:]); err != nil {
+		if err := parse(); err != nil {
 			return err
 		}
 		r, err := newRelease(*root, *version, *revision, *final)
@@ -58,7 +68,7 @@ func run(args []string) error {
 	case "push":
 		layout := flags.String("layout", "", "`folder` of the image")
 		to := flags.String("to", "", "`name` of the image, with its tag")
-		if err := flags.Parse(args[1:]); err != nil {
+		if err := parse(); err != nil {
 			return err
 		}
 		digest, err := push(*layout, *to)
@@ -69,8 +79,11 @@ func run(args []string) error {
 	case "module":
 		version := flags.String("version", "", "`version`, such as v0.1.0")
 		out := flags.String("out", "", "`file` to write: the source as Traefik fetches it from the plugin catalog")
-		if err := flags.Parse(args[1:]); err != nil {
+		if err := parse(); err != nil {
 			return err
+		}
+		if *out == "" {
+			return errors.New("-out is missing")
 		}
 		r, err := newRelease(*root, *version, "", false)
 		if err != nil {
@@ -84,12 +97,12 @@ func run(args []string) error {
 	case "prepare":
 		version := flags.String("version", "", "`version`, such as v0.1.0")
 		date := flags.String("date", time.Now().UTC().Format(time.DateOnly), "`day` of the release")
-		if err := flags.Parse(args[1:]); err != nil {
+		if err := parse(); err != nil {
 			return err
 		}
 		return prepare(*root, *version, *date)
 	}
-	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	return fmt.Errorf("%q is no command\n%s; COMMAND -help lists its flags", args[0], usage)
 }
 
 // versionForm is what the plugin catalog takes as a tag: it stops at any other.
