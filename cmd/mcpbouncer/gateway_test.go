@@ -2,17 +2,30 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func tenantsFile(t *testing.T, public, backend string) string {
@@ -196,5 +209,93 @@ func TestGatewayServesUntilSIGTERM(t *testing.T) {
 	}
 	if err := p.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// acmeCertificate puts a certificate for a host where the gateway keeps those that it got by ACME,
+// as golang.org/x/crypto/acme/autocert's DirCache does. It is good for longer than the time at
+// which it is renewed.
+func acmeCertificate(t *testing.T, dir, host string) *x509.CertPool {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, 80), DNSNames: []string{host}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	overwrite(t, filepath.Join(dir, host), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))+string(cert))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return pool
+}
+
+// The three steps of docs/gateway.md and the question at their end, as they stand there, in an
+// empty folder. Only the certificate is there already, and the addresses are of this test.
+func TestGatewayStartsAsItsPageSays(t *testing.T) {
+	page := readText(t, "../../docs/gateway.md")
+	block := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(page, 3)
+	asked := regexp.MustCompile("`curl (https://([^/`]+)/[^`]+)` says `([^`]+), …`").FindStringSubmatch(page)
+	if len(block) != 3 || block[0][1] != "sh" || block[1][1] != "yaml" || block[2][1] != "sh" || asked == nil {
+		t.Fatalf("the page has other steps, or another question: %q, %q", block, asked)
+	}
+	dir, bin := t.TempDir(), t.TempDir()
+	self, err := filepath.Abs(os.Args[0])
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(bin, "mcpbouncer"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := func(commands string) *exec.Cmd {
+		c := exec.Command("sh", "-e", "-c", commands)
+		c.Dir = dir
+		// Let's Encrypt is not to hear of a certificate that was not found in the folder.
+		c.Env = []string{"MCPBOUNCER_IS_THE_PROGRAM=1", "PATH=" + bin + ":" + os.Getenv("PATH"),
+			"BOUNCER_LISTEN_ADDR=127.0.0.1:0", "BOUNCER_GATEWAY_ADDR=127.0.0.1:0", "BOUNCER_ACME_SERVER=https://127.0.0.1:1"}
+		return c
+	}
+	if out, err := shell(block[0][2]).CombinedOutput(); err != nil || len(out) != 0 {
+		t.Fatalf("%v %s", err, out)
+	}
+	if info, err := os.Stat(filepath.Join(dir, ".env")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the secrets: %v, %v", info, err)
+	}
+	overwrite(t, filepath.Join(dir, "tenants.yaml"), block[1][2])
+	authority := acmeCertificate(t, filepath.Join(dir, "acme"), asked[2])
+	// exec: the test ends the gateway and not a shell before it
+	start := shell(strings.Replace(block[2][2], "\nmcpbouncer gateway\n", "\nexec mcpbouncer gateway\n", 1))
+	var errs bytes.Buffer
+	start.Stderr = &errs
+	next := entries(t, start)
+	addr := next("gateway")["addr"].(string)
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: authority},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+	}}
+	resp, err := client.Get(asked[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), asked[3]) {
+		t.Errorf("%s says %s %s, %v; the page says %s", asked[1], resp.Status, body, err, asked[3])
+	}
+	_ = start.Process.Signal(syscall.SIGTERM)
+	if err := start.Wait(); err != nil || errs.Len() != 0 {
+		t.Errorf("its end: %v %s", err, &errs)
 	}
 }
