@@ -146,44 +146,57 @@ func TestCopiedProofsAreRefused(t *testing.T) {
 	w := rig.New(t, rig.Options{Labels: map[string]string{"dpop": "accept"}})
 	for _, tn := range w.Tenants() {
 		for _, public := range []string{tn.PublicHTTP(), tn.PublicHTTPS()} {
-			c := rig.NewOAuthClient(t, w.HTTP(), public)
-			c.Prover = rig.NewProver("EdDSA")
-			token := c.Tokens(tn.Browser()).Member("access_token")
-			if answer := c.Get("/anything?a=b", token); answer.Status != http.StatusOK {
-				t.Fatalf("%s: %s", public, answer)
-			}
-			here := public + "/anything"
-			with := func(proof string) http.Header {
-				h := c.Authorization(token)
-				h.Set("DPoP", proof)
-				return h
-			}
-			good := with(c.Prover.Proof(http.MethodGet, here, token))
-			if answer := c.Do(http.MethodGet, here, good, nil); answer.Status != http.StatusOK {
-				t.Errorf("%s: the request itself: %s", public, answer)
-			}
-			for what, h := range map[string]http.Header{
-				"the same again":         good,
-				"of another method":      with(c.Prover.Proof(http.MethodPost, here, token)),
-				"of another path":        with(c.Prover.Proof(http.MethodGet, public+"/mcp", token)),
-				"of another server":      with(c.Prover.Proof(http.MethodGet, "https://evil.example/anything", token)),
-				"of another token":       with(c.Prover.Proof(http.MethodGet, here, token+"x")),
-				"of a token request":     with(c.Prover.Proof(http.MethodPost, c.Meta.TokenEndpoint, "")),
-				"of a forwarded address": forwarded(with(c.Prover.Proof(http.MethodGet, "https://evil.example/anything", token))),
-			} {
-				answer := c.Do(http.MethodGet, here, h, nil)
-				if challenge := answer.Header.Get("WWW-Authenticate"); answer.Status != http.StatusUnauthorized || !strings.HasPrefix(challenge, `DPoP error="invalid_dpop_proof"`) {
-					t.Errorf("%s: a proof %s: %s, %s", public, what, answer, challenge)
-				}
-			}
-			if answer := c.Get("/anything", token); answer.Status != http.StatusOK {
-				t.Errorf("%s: the owner afterwards: %s", public, answer)
-			}
+			copiedProofsAreRefused(t, w, tn, public)
 		}
-		for _, seen := range tn.MCP.Requests("") {
-			if seen.Header.Get("DPoP") != "" || seen.Header.Get("Authorization") != "" {
-				t.Errorf("%s: the MCP server saw %v", tn.Name, seen.Header)
-			}
+		seesNoProofs(t, tn)
+	}
+}
+
+// copiedProofsAreRefused plays a client at one public URL of a tenant, and a thief who has copies
+// of its requests.
+func copiedProofsAreRefused(t *testing.T, w *rig.World, tn *rig.Tenant, public string) {
+	t.Helper()
+	c := rig.NewOAuthClient(t, w.HTTP(), public)
+	c.Prover = rig.NewProver("EdDSA")
+	token := c.Tokens(tn.Browser()).Member("access_token")
+	if answer := c.Get("/anything?a=b", token); answer.Status != http.StatusOK {
+		t.Fatalf("%s: %s", public, answer)
+	}
+	here := public + "/anything"
+	with := func(proof string) http.Header {
+		h := c.Authorization(token)
+		h.Set("DPoP", proof)
+		return h
+	}
+	good := with(c.Prover.Proof(http.MethodGet, here, token))
+	if answer := c.Do(http.MethodGet, here, good, nil); answer.Status != http.StatusOK {
+		t.Errorf("%s: the request itself: %s", public, answer)
+	}
+	for what, h := range map[string]http.Header{
+		"the same again":         good,
+		"of another method":      with(c.Prover.Proof(http.MethodPost, here, token)),
+		"of another path":        with(c.Prover.Proof(http.MethodGet, public+"/mcp", token)),
+		"of another server":      with(c.Prover.Proof(http.MethodGet, "https://evil.example/anything", token)),
+		"of another token":       with(c.Prover.Proof(http.MethodGet, here, token+"x")),
+		"of a token request":     with(c.Prover.Proof(http.MethodPost, c.Meta.TokenEndpoint, "")),
+		"of a forwarded address": forwarded(with(c.Prover.Proof(http.MethodGet, "https://evil.example/anything", token))),
+	} {
+		answer := c.Do(http.MethodGet, here, h, nil)
+		if challenge := answer.Header.Get("WWW-Authenticate"); answer.Status != http.StatusUnauthorized || !strings.HasPrefix(challenge, `DPoP error="invalid_dpop_proof"`) {
+			t.Errorf("%s: a proof %s: %s, %s", public, what, answer, challenge)
+		}
+	}
+	if answer := c.Get("/anything", token); answer.Status != http.StatusOK {
+		t.Errorf("%s: the owner afterwards: %s", public, answer)
+	}
+}
+
+// seesNoProofs wants that an MCP server was shown neither tokens nor proofs.
+func seesNoProofs(t *testing.T, tn *rig.Tenant) {
+	t.Helper()
+	for _, seen := range tn.MCP.Requests("") {
+		if seen.Header.Get("DPoP") != "" || seen.Header.Get("Authorization") != "" {
+			t.Errorf("%s: the MCP server saw %v", tn.Name, seen.Header)
 		}
 	}
 }

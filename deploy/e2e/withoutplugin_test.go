@@ -71,6 +71,48 @@ func clientsWithoutPlugin(t *testing.T, proxy string) {
 	}
 }
 
+// Where keys must be proven, a proof is for one request, by its method and the address that the
+// client used, and counts once: also for the proxies, of which one only says what was asked.
+func TestProofsWithoutThePlugin(t *testing.T) {
+	t.Parallel()
+	for _, proxy := range withoutPlugin {
+		t.Run(proxy, func(t *testing.T) {
+			t.Parallel()
+			w := rig.New(t, rig.Options{Proxy: proxy, Labels: map[string]string{"dpop": "require"}})
+			for _, tn := range w.Tenants() {
+				copiedProofsAreRefused(t, w, tn, tn.PublicHTTP())
+				key, _ := tn.CreateKey("robot", "docs:read", "1d")
+				if answer := tn.Client().Get("/anything", key); answer.Status != http.StatusUnauthorized {
+					t.Errorf("%s: a key that is proven by nothing: %s", tn.Name, answer)
+				}
+				seesNoProofs(t, tn)
+			}
+		})
+	}
+}
+
+// A whole program, as people install it, logs in and calls a tool by its own commands.
+func TestProgramLogsInWithoutThePlugin(t *testing.T) {
+	t.Parallel()
+	const name = "MCP Inspector"
+	for _, proxy := range withoutPlugin {
+		t.Run(proxy, func(t *testing.T) {
+			t.Parallel()
+			w := rig.New(t, rig.Options{Proxy: proxy, Labels: map[string]string{"requiredScopes": "docs:read"}})
+			for _, program := range programs {
+				if program.name == name {
+					got := program.use(t, w.Wiki, w, newWay(t, w.Wiki, nil, name, dcrPublic))
+					if got.Sub == "" {
+						t.Errorf("nobody has called the tool: %+v", got)
+					}
+					return
+				}
+			}
+			t.Errorf("there is no program %s", name)
+		})
+	}
+}
+
 // refuseStrangers sends to the proxy itself what nobody who is honest sends.
 func refuseStrangers(t *testing.T, w *rig.World) {
 	c := w.Wiki.Client()
