@@ -124,3 +124,30 @@ func TestClaudeCodeInAnOutageOfTheProvider(t *testing.T) {
 		t.Errorf("%d more refreshes with a token that is good", n-first)
 	}
 }
+
+// docs/enterprise.md says that Codex wants its vendor's account for this, so it is not among the
+// clients above. The day on which it no longer does, it belongs there.
+func TestCodexWantsAnAccountForTheCompanysProvider(t *testing.T) {
+	t.Parallel()
+	logs := &rig.Logs{}
+	p := install(t, site{name: "nowhere", logs: logs}, way{}, "@openai/codex", "big/node_modules/codex-linux-*")
+	p.write(".codex/config.toml", `check_for_update_on_startup = false
+[mcp_enterprise_managed_auth.idp]
+issuer = "https://idp.example.com"
+client_id = "codex"
+client_secret = "secret"
+[mcp_servers.wiki]
+url = "`+connectURL+`"
+auth = "ema_auth"
+[mcp_servers.wiki.oauth]
+client_id = "client"
+`)
+	login := p.start(p.command(codex, "mcp", "login", "wiki"))
+	const says = "Enterprise MCP authorization is managed by Codex account sign-in"
+	if said := p.attend(login, nil); login.Wait(t) == 0 || !strings.Contains(said, says) {
+		t.Errorf("it does not say %q:\n%s", says, said)
+	}
+	if doc, err := os.ReadFile(filepath.Join(rig.Root(), "docs", "enterprise.md")); err != nil || !strings.Contains(string(doc), says) {
+		t.Errorf("docs/enterprise.md does not say so: %v", err)
+	}
+}

@@ -60,7 +60,8 @@ func newStack(t *testing.T) *stack {
 		Containers: func(w *rig.World) []rig.Container {
 			google, zitadel := w.Wiki.Provider, w.World.Provider
 			s.write(".env", fmt.Sprintf("BOUNCER_ENCRYPTION_KEY=%s\nBOUNCER_HOP_KEY=%s\n"+
-				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWIKI_EMAILS=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n",
+				"WIKI_ISSUER=%s\nGOOGLE_CLIENT_ID=%s\nGOOGLE_CLIENT_SECRET=%s\nWIKI_EMAILS=%s\nWORLD_ISSUER=%s\nZITADEL_CLIENT_ID=%s\nZITADEL_CLIENT_SECRET=%s\n"+
+				"WIKI_IMAGE=wiki\nWORLD_IMAGE=world\n",
 				w.Keys.Encryption, w.Keys.Hop, google.Issuer, google.ClientID, google.ClientSecret, "admin@example.com second@example.com", zitadel.Issuer, zitadel.ClientID, zitadel.ClientSecret))
 			s.w = w
 			return composeContainers(t, w, s.project())
