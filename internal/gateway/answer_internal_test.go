@@ -30,6 +30,17 @@ func TestSilenceIsNoYesToAProxy(t *testing.T) {
 	}
 }
 
+// Traefik shows the body with forwardBody, and takes it for a failure where nobody reads all of it.
+func TestBodyThatAProxyShowsIsReadToItsEnd(t *testing.T) {
+	a := &ForwardAuth{Log: slog.New(slog.DiscardHandler)}
+	a.table.Store(&table{byName: map[string]*route{}})
+	body := strings.NewReader(strings.Repeat("x", 1<<20))
+	a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", Path+"wiki", body))
+	if body.Len() > 0 {
+		t.Errorf("%d bytes are left", body.Len())
+	}
+}
+
 // The address of a client is what the proxy before has seen, and never what the client says: the
 // plugin lets no address use up more than its share.
 func TestAddressOfAClientIsWhatTheProxySays(t *testing.T) {

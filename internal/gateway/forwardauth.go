@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -68,6 +69,9 @@ func (a *ForwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route.handler.ServeHTTP(w, r)
 }
 
+// maxShown bounds the body that is passed over, in bytes.
+const maxShown = 16 << 20
+
 // question is a request that a proxy asks about.
 type question struct {
 	asked http.Header // as the client sent it
@@ -77,6 +81,8 @@ type question struct {
 type questionKey struct{}
 
 func (a *ForwardAuth) answer(w http.ResponseWriter, r *http.Request, route *route, name string) {
+	// Traefik shows the body with forwardBody, and fails where it cannot write all of it.
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxShown))
 	if route == nil {
 		a.refuse(w, "unknown", "a proxy asks for a tenant that the tenants file does not have: make the name in its configuration and that in the file agree", "path", cut(Path+name))
 		return
