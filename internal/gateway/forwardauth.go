@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Path is where a proxy asks: Path, and the name of a tenant. The name stands in the proxy's own
@@ -146,7 +147,7 @@ func (a *ForwardAuth) original(r *http.Request, route *route) (req *http.Request
 
 // refuse answers 403, which each proxy takes for a refusal. The client is not told why.
 func (a *ForwardAuth) refuse(w http.ResponseWriter, kind, why string, args ...any) {
-	if a.lines.allow(kind + " " + why) {
+	if a.lines.allow(kind+" "+why, time.Now()) {
 		a.Log.Warn("refused at /forward-auth/", append(args, "cause", why)...)
 	}
 	refuse(w, http.StatusForbidden, "forbidden")

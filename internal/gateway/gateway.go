@@ -103,7 +103,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !known { // RFC 9110 §15.5.20
 			status, cause = http.StatusMisdirectedRequest, "no tenant has this host and port"
 		}
-		if g.lines.allow(cause) {
+		if g.lines.allow(cause, time.Now()) {
 			g.Log.Info("a request is for no tenant", "host", cut(r.Host), "path", cut(r.URL.Path), "status", status,
 				"cause", cause+": if it is from a client of yours, make publicURL and what the client asks for agree")
 		}
@@ -201,7 +201,7 @@ func (g *Gateway) backend(t *Tenant) http.Handler {
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil { // otherwise the client went away
-				if g.lines.allow(t.Name + " backend") {
+				if g.lines.allow(t.Name+" backend", time.Now()) {
 					g.Log.Error("the MCP server cannot be reached", "tenant", t.Name, "backend", t.Backend.String(), "cause", err.Error())
 				}
 			}
@@ -235,8 +235,7 @@ type lines struct {
 	written map[string]time.Time
 }
 
-func (l *lines) allow(kind string) bool {
-	now := time.Now()
+func (l *lines) allow(kind string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if age := now.Sub(l.written[kind]); age >= 0 && age < 10*time.Second {

@@ -19,6 +19,9 @@ type Certificate struct {
 	log       *slog.Logger
 	lines     lines
 
+	// Now is the clock.
+	Now func() time.Time
+
 	mu     sync.Mutex // guards all below; files are read under it
 	loaded *tls.Certificate
 	looked time.Time
@@ -30,21 +33,21 @@ const certificateEvery = 10 * time.Second
 // OpenCertificate reads the files. Its errors name the variable, the cause and the remedy. serves
 // returns an error for a host that no tenant has.
 func OpenCertificate(cert, key string, serves func(ctx context.Context, host string) error, log *slog.Logger) (*Certificate, error) {
-	c := &Certificate{cert: cert, key: key, serves: serves, log: log}
-	return c, c.read(time.Now())
+	c := &Certificate{cert: cert, key: key, serves: serves, log: log, Now: time.Now}
+	return c, c.read(c.Now())
 }
 
 // Get is for tls.Config.GetCertificate.
 func (c *Certificate) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
+	now := c.Now()
 	if now.Sub(c.looked) >= certificateEvery || now.Before(c.looked) {
 		if err := c.read(now); err != nil { // one file may be new and the other not yet
 			c.log.Error("the certificate cannot be read: the one of before is used", "cause", err.Error())
 		}
 	}
-	if cause := refusal(c.loaded.Leaf, hello.ServerName, now); cause != "" && c.serves(context.Background(), hello.ServerName) == nil && c.lines.allow(cause) {
+	if cause := refusal(c.loaded.Leaf, hello.ServerName, now); cause != "" && c.serves(context.Background(), hello.ServerName) == nil && c.lines.allow(cause, now) {
 		c.log.Error("clients refuse the certificate", "host", hello.ServerName, "cause", cause)
 	}
 	return c.loaded, nil

@@ -14,20 +14,24 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/gateway"
 )
 
-// writeCertificate writes another certificate, by its serial number.
+// certificatesAre is the middle of the two hours for which certificates are valid. Real clients
+// look at them too.
+var certificatesAre = time.Now().UTC().Truncate(time.Second)
+
+// writeCertificate writes another certificate, by its serial number. Its files are as many seconds
+// younger: some file systems keep times that are coarser than a test is fast.
 func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mcp.example.com"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: certificatesAre.Add(-time.Hour), NotAfter: certificatesAre.Add(time.Hour), DNSNames: []string{"mcp.example.com"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +43,10 @@ func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string)
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: text}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		written := certificatesAre.Add(time.Duration(serial) * time.Second)
+		if err := os.Chtimes(file, written, written); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,8 +61,8 @@ func servesExample(_ context.Context, host string) error {
 	return errors.New("no tenant has it")
 }
 
-// openCertificate opens one with the serial number 1, with a log.
-func openCertificate(t *testing.T, dir string) (w *world, c *gateway.Certificate, key string) {
+// openCertificate opens one with the serial number 1, with a log. The clock goes on by pass.
+func openCertificate(t *testing.T, dir string) (w *world, c *gateway.Certificate, key string, pass func(time.Duration)) {
 	t.Helper()
 	w = &world{t: t, log: &lockedBuffer{}}
 	cert, key := writeCertificate(t, dir, 1)
@@ -62,66 +70,63 @@ func openCertificate(t *testing.T, dir string) (w *world, c *gateway.Certificate
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w, c, key
+	at := certificatesAre
+	c.Now = func() time.Time { return at }
+	return w, c, key, func(d time.Duration) { at = at.Add(d) }
 }
 
 // A certificate that clients refuse is named in the log with cause and remedy, and none where a
 // stranger asks for a host that no tenant has.
 func TestGatewayNamesACertificateThatClientsRefuse(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		w, c, _ := openCertificate(t, dir)
-		expect := func(host, says string) {
-			t.Helper()
-			before := len(w.log.String())
-			if _, err := c.Get(&tls.ClientHelloInfo{ServerName: host}); err != nil {
-				t.Fatal(err)
-			}
-			if said := w.log.String()[before:]; !strings.Contains(said, says) || (says == "") != (said == "") {
-				t.Errorf("%q: %q, want %q", host, said, says)
-			}
+	w, c, _, pass := openCertificate(t, t.TempDir())
+	expect := func(host, says string) {
+		t.Helper()
+		before := len(w.log.String())
+		if _, err := c.Get(&tls.ClientHelloInfo{ServerName: host}); err != nil {
+			t.Fatal(err)
 		}
-		expect("mcp.example.com", "")
-		expect("stranger.example.com", "")
-		expect("", "")
-		expect("wiki.example.com", "valid for mcp.example.com, not wiki.example.com: name one for all hosts")
-		expect("wiki.example.com", "") // said already
-		time.Sleep(2 * time.Hour)
-		expect("stranger.example.com", "")
-		expect("mcp.example.com", "it has expired at 2000-01-01T01:00:00Z: renew it")
-	})
+		if said := w.log.String()[before:]; !strings.Contains(said, says) || (says == "") != (said == "") {
+			t.Errorf("%q: %q, want %q", host, said, says)
+		}
+	}
+	expect("mcp.example.com", "")
+	expect("stranger.example.com", "")
+	expect("", "")
+	expect("wiki.example.com", "valid for mcp.example.com, not wiki.example.com: name one for all hosts")
+	expect("wiki.example.com", "") // said already
+	pass(2 * time.Hour)
+	expect("stranger.example.com", "")
+	expect("mcp.example.com", "it has expired at "+certificatesAre.Add(time.Hour).Format(time.RFC3339)+": renew it")
 }
 
 // A certificate that was renewed is used within ten seconds. One that cannot be read is not, and
 // the log says so.
 func TestGatewayUsesTheCertificateThatWasRenewed(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		w, c, key := openCertificate(t, dir)
-		expect := func(serial int64) {
-			t.Helper()
-			got, err := c.Get(&tls.ClientHelloInfo{ServerName: "mcp.example.com"})
-			if err != nil || got.Leaf.SerialNumber.Int64() != serial {
-				t.Errorf("%v, %v; want serial %d", got.Leaf.SerialNumber, err, serial)
-			}
+	w, c, key, pass := openCertificate(t, dir)
+	expect := func(serial int64) {
+		t.Helper()
+		got, err := c.Get(&tls.ClientHelloInfo{ServerName: "mcp.example.com"})
+		if err != nil || got.Leaf.SerialNumber.Int64() != serial {
+			t.Errorf("%v, %v; want serial %d", got.Leaf.SerialNumber, err, serial)
 		}
-		expect(1)
-		writeCertificate(t, dir, 2)
-		expect(1)
-		time.Sleep(11 * time.Second)
-		expect(2)
-		if err := os.WriteFile(key, []byte("half a"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(11 * time.Second)
-		expect(2)
-		if !strings.Contains(w.log.String(), "the one of before is used") {
-			t.Error(w.log)
-		}
-		writeCertificate(t, dir, 3)
-		time.Sleep(11 * time.Second)
-		expect(3)
-	})
+	}
+	expect(1)
+	writeCertificate(t, dir, 2)
+	expect(1)
+	pass(11 * time.Second)
+	expect(2)
+	if err := os.WriteFile(key, []byte("half a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pass(11 * time.Second)
+	expect(2)
+	if !strings.Contains(w.log.String(), "the one of before is used") {
+		t.Error(w.log)
+	}
+	writeCertificate(t, dir, 3)
+	pass(11 * time.Second)
+	expect(3)
 	if _, err := gateway.OpenCertificate(filepath.Join(dir, "none"), "", nil, nil); err == nil || !strings.Contains(err.Error(), "BOUNCER_TLS_CERT") {
 		t.Error(err)
 	}
