@@ -5,13 +5,18 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
@@ -154,10 +159,45 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 		return c, req, redirected("consent_required", "consent cannot be given without asking")
 	}
 	req.Scope = t.grantableScope(query.Get("scope"))
-	if len(req.State)+len(req.Resource)+len(req.Scope)+len(req.RedirectURI) > maxRequest {
-		return c, req, redirected("invalid_request", "state, resource, scope and redirect_uri are too long together")
+	req.wish(query)
+	if len(req.State)+len(req.Resource)+len(req.Scope)+len(req.RedirectURI)+len(req.LoginHint)+len(req.UILocales) > maxRequest {
+		return c, req, redirected("invalid_request", "state, resource, scope, redirect_uri and login_hint are too long together")
 	}
 	return c, req, nil
+}
+
+// The longest wishes that are carried, in bytes and seconds.
+const (
+	maxLoginHint = 254 // an e-mail address (RFC 5321 §4.5.3.1.3)
+	maxUILocales = 100
+	maxMaxAge    = 1 << 31
+)
+
+var uiLocales = lazyregexp.Regexp{Text: `^[A-Za-z0-9-]+( [A-Za-z0-9-]+)*$`}
+
+// wish takes what the client wishes of the provider, as far as it makes a login no weaker. All of
+// it is voluntary (OpenID Connect Core §3.1.2.1), so what cannot be carried is passed over.
+// acr_values is not taken: a provider may sign people in by weaker means where it names them.
+func (req *authorizationRequest) wish(query url.Values) {
+	if hint := query.Get("login_hint"); len(hint) <= maxLoginHint && utf8.ValidString(hint) && strings.IndexFunc(hint, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		req.LoginHint = hint
+	}
+	if locales := query.Get("ui_locales"); len(locales) <= maxUILocales && uiLocales.Get().MatchString(locales) {
+		req.UILocales = locales
+	}
+	prompt := strings.Fields(query.Get("prompt"))
+	req.Prompt = strings.Join(slices.DeleteFunc(prompt, func(v string) bool { return v != "login" && v != "select_account" }), " ")
+	if len(req.Prompt) > len("login select_account") { // one of them twice
+		req.Prompt = "login select_account"
+	}
+	if age, err := strconv.ParseInt(query.Get("max_age"), 10, 64); err == nil && age >= 0 && age <= maxMaxAge {
+		req.MaxAge = &age
+	}
+}
+
+// wishes are what the provider is asked for at this login.
+func (req authorizationRequest) wishes() provider.Wishes {
+	return provider.Wishes{LoginHint: req.LoginHint, Prompt: req.Prompt, UILocales: req.UILocales, MaxAge: req.MaxAge}
 }
 
 // unsupportedParameters carry another request, or another client, than the query does (OpenID

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -103,6 +104,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 			// access_denied. A program on their own machine gets that at once (decision 14).
 			a := s.errorPage(r, t, &redirectedError{asError(err), req})
 			a.status, a.cookies = http.StatusForbidden, finished
+			s.offerAnotherAccount(r, t, req, up, err, a)
 			return a, nil
 		}
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
@@ -110,6 +112,40 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	}
 	return s.codePage(t, req, code, succeeded), nil
 }
+
+// anotherAccount is the decision of a person who was refused, and has another account.
+const anotherAccount = "another"
+
+// maxAgain is how often one authorization request can go for another account.
+const maxAgain = 3
+
+// offerAnotherAccount lets a person who is not admitted choose another account at the provider,
+// which would otherwise send back the same one without asking. They have given consent in this
+// browser, to this request, which nobody has answered yet: so they are not asked again. The form is
+// that of the consent page, with its cookie, its life and its one answer.
+//
+// Whoever comes back from the application instead is asked for an account as well. The cookie that
+// sees to it says nothing, and can do nothing else: so it is not sealed.
+func (s *Issuer) offerAnotherAccount(r *http.Request, t *tenant, req authorizationRequest, up *provider.Provider, e error, a *page) {
+	if !errors.Is(e, errNotAdmitted) || up.OtherAccount(0) == "" {
+		return
+	}
+	a.cookies = append(a.cookies, t.cookie(refusedCookie, t.refusedID(), "1"))
+	if a.template == "" || req.Again >= maxAgain {
+		return
+	}
+	req.Again++
+	id := s.newConsentID()
+	a.data["Advice"] = "Sign in with another account, or ask whoever runs this server to admit this one."
+	if errors.As(e, new(unsentError)) {
+		a.data["Advice"] = "Tell whoever runs this server the reference below. If you have another account, sign in with that."
+	}
+	a.data["Action"], a.data["Cookie"], a.data["Request"] = t.PublicURL+"/oauth/consent", cookieTag(id), s.seal(sealing.KindConsent, t, id, req)
+	a.cookies = append(append(a.cookies, t.staleConsents(r)...), t.cookie(consentCookie, id, id))
+}
+
+// refusedID names the cookie of a tenant's refusals.
+func (t *tenant) refusedID() string { return sealing.Fingerprint(t.PublicURL) }
 
 var errLoginFinished = &Error{Status: http.StatusForbidden, Code: "access_denied",
 	Description: "This sign-in was already finished, took longer than 15 minutes, or was begun in another browser."}

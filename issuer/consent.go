@@ -34,6 +34,9 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
 	decision := form.Get("decision")
+	if (decision == anotherAccount) != (req.Again > 0) { // a page offers the one or the other
+		return nil, invalidRequest("The form has no decision.")
+	}
 	// Whoever has allowed must not be told now that nothing was allowed.
 	if before != "" && before != decision {
 		return nil, errConsentAnswered
@@ -42,6 +45,8 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 	switch decision {
 	case "allow":
 		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
+		return s.sendUpstream(r, t, req, answered)
+	case anotherAccount: // whoever was refused had given consent to this request
 		return s.sendUpstream(r, t, req, answered)
 	case "deny":
 		s.record(audit.ConsentDenied, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
@@ -84,11 +89,19 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	state := login.Seed.State()
 	sealed := s.seal(sealing.KindFlow, t, state, login)
 	cookies = append(cookies, t.staleLogins(r)...)
-	s.Metrics.Stage(t.Resource, s.Metrics.ProductOf(req.Client, req.RedirectURI), metrics.Consented)
-	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer)
+	if req.Again == 0 {
+		s.Metrics.Stage(t.Resource, s.Metrics.ProductOf(req.Client, req.RedirectURI), metrics.Consented)
+	}
+	wishes := req.wishes()
+	if _, err := r.Cookie(t.cookieName(refusedCookie, t.refusedID())); err == nil || req.Again > 0 {
+		// The provider would send back the account that was refused just now.
+		wishes.LoginHint, wishes.Prompt = "", up.OtherAccount(int(req.Again))
+		cookies = append(cookies, t.expiredCookie(refusedCookie, t.refusedID()))
+	}
+	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer, "again", req.Again)
 	return &page{
 		template: continueTemplate,
-		next:     up.AuthorizationURL(login.Seed),
+		next:     up.AuthorizationURL(login.Seed, wishes),
 		data:     map[string]any{"Title": "Continue to sign in", "Text": "Your sign-in provider asks who you are."},
 		cookies:  append(cookies, t.cookie(loginCookie, state, sealed)),
 	}, nil

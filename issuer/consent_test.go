@@ -338,15 +338,15 @@ func TestContinuePageLeadsOn(t *testing.T) {
 	}
 }
 
-// The request to the provider always has state, nonce and PKCE, new ones for each login, and
-// nothing that the client chose.
+// The request to the provider always has state, nonce and PKCE, new ones for each login, and of
+// what the client chose only wishes (TestWishesOfTheClientReachTheProvider).
 func TestAuthorizationRequestToTheProvider(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	a := w.register(w.wiki.PublicURL, nil)
 	seen := map[string]bool{}
 	for range 3 {
 		b := issuertest.NewBrowser(t, w.net)
-		u, err := url.Parse(b.Decide(b.Get(a.authorizeURL("login_hint", "x", "prompt", "login")), "allow").Next())
+		u, err := url.Parse(b.Decide(b.Get(a.authorizeURL("claims", "{}", "nonce", "x", "acr_values", "0")), "allow").Next())
 		if err != nil {
 			t.Fatal(err)
 		}

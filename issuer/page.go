@@ -254,6 +254,7 @@ func inWords(scopes []string) []string {
 const (
 	consentCookie = "mcpb-consent-" // the id that a consent page was rendered for
 	loginCookie   = "mcpb-flow-"    // the sealed login, while the person is at the provider
+	refusedCookie = "mcpb-refused-" // somebody was not admitted here; one for each tenant
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
 	secondTry  = 10 * time.Second // of a person who clicks again

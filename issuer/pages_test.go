@@ -174,7 +174,7 @@ func TestErrorPages(t *testing.T) {
 			w.serve(closed)
 			b := issuertest.NewBrowser(t, w.net)
 			return b.Get(b.Upstream(b.Decide(b.Get(w.register(closed.PublicURL, nil).authorizeURL()), "allow")))
-		}, 403, "This account may not come in", "Go back to the application and connect again with another account"},
+		}, 403, "This account may not come in", "Sign in with another account, or ask whoever runs this server to admit this one."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.page()

@@ -56,6 +56,15 @@ type authorizationRequest struct {
 	KeyRequired bool `cbor:"10,keyasint,omitempty"`
 	// Thumbprint is dpop_jkt, decoded (RFC 9449 §10): the code is for whoever proves this key.
 	Thumbprint []byte `cbor:"12,keyasint,omitempty"`
+
+	// These are wishes of the client for the provider (OpenID Connect Core §3.1.2.1).
+	LoginHint string `cbor:"13,keyasint,omitempty"`
+	Prompt    string `cbor:"14,keyasint,omitempty"`
+	UILocales string `cbor:"15,keyasint,omitempty"`
+	MaxAge    *int64 `cbor:"16,keyasint,omitempty"` // seconds
+
+	// Again is how often the person was refused and went for another account.
+	Again uint8 `cbor:"17,keyasint,omitempty"`
 }
 
 // name is that of the request in the log. The client's challenge is another in each.

@@ -121,7 +121,7 @@ func payloadType(t *testing.T, of reflect.Type) string {
 		return "text"
 	case of.Kind() == reflect.Bool:
 		return "flag"
-	case slices.Contains([]reflect.Kind{reflect.Uint8, reflect.Uint32, reflect.Int64}, of.Kind()):
+	case of == reflect.TypeFor[*int64](), slices.Contains([]reflect.Kind{reflect.Uint8, reflect.Uint32, reflect.Int64}, of.Kind()):
 		return "integer"
 	}
 	t.Fatalf("the page has no name for %v", of)

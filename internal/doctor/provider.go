@@ -541,7 +541,7 @@ func (e *examination) open(ctx context.Context, client provider.Client, seed sea
 	if browser.Jar, err = cookiejar.New(nil); err != nil {
 		return firstPage{err: err}
 	}
-	address, behind := p.AuthorizationURL(seed), ""
+	address, behind := p.AuthorizationURL(seed, provider.Wishes{}), ""
 	for followed := 0; ; followed++ {
 		page, next := e.visit(ctx, browser, address, client.RedirectURI)
 		page.behind = behind

@@ -126,7 +126,7 @@ func (v *visitor) authorize(ctx context.Context, why string) *upstreamLogin {
 	ctx, cancel := context.WithTimeoutCause(ctx, v.Patience, errNobody)
 	defer cancel()
 	v.say("")
-	address, state := v.p.AuthorizationURL(l.seed), l.seed.State()
+	address, state := v.p.AuthorizationURL(l.seed, provider.Wishes{}), l.seed.State()
 	var back <-chan url.Values // nil: the answer is pasted
 	if v.at != nil {
 		back = v.at.await(state)

@@ -37,11 +37,11 @@ func (p *Provider) scopes() []string {
 
 // AuthorizationURL returns the URL at which the person signs in, with state, nonce and PKCE from
 // the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
-func (p *Provider) AuthorizationURL(seed sealing.LoginSeed) string {
+func (p *Provider) AuthorizationURL(seed sealing.LoginSeed, wish Wishes) string {
 	config := p.config()
 	scopes, options := p.offlineAccess()
 	config.Scopes = scopes
-	return p.client.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...))
+	return p.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...), wish)
 }
 
 // SignInHost returns the host where the provider asks for passwords. For some it is not the

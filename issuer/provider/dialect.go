@@ -92,6 +92,10 @@ type dialect struct {
 	// wantsConsent: it drops offline_access where the request has no prompt=consent
 	// (docs/decisions/0026-prompt-consent.md).
 	wantsConsent bool
+	// onePrompt: it takes one value of prompt, and ends a login that asks for two.
+	onePrompt bool
+	// noAccountList: it ends a login that asks for prompt=select_account.
+	noAccountList bool
 	// oneForAll: it keeps one refresh token for each person and client. All MCP clients share the
 	// operator's, so a person who logs in with a second one would end the first.
 	oneForAll bool
@@ -151,7 +155,7 @@ var dialects = []dialect{
 	},
 	{
 		name: "Entra ID", issuer: "https://login.microsoftonline.com/",
-		vouchesByEdov: true, keepsOld: true,
+		vouchesByEdov: true, keepsOld: true, onePrompt: true,
 	},
 	{
 		name: "Dex", auth: "/auth", token: "/token", keys: "/keys", device: "/device/code",
@@ -188,7 +192,7 @@ var dialects = []dialect{
 	},
 	{ // 9.13; Logto is built on it
 		name: "oidc-provider", auth: "/auth", token: "/token", keys: "/jwks", userinfo: "/me",
-		wantsConsent: true,
+		wantsConsent: true, noAccountList: true,
 	},
 	{ // 2.3
 		name: "Hydra", auth: "/oauth2/auth", token: "/oauth2/token", keys: "/.well-known/jwks.json",
@@ -204,7 +208,7 @@ var dialects = []dialect{
 	},
 	{ // of other clouds
 		name: "Entra ID", auth: "/oauth2/v2.0/authorize", token: "/oauth2/v2.0/token", keys: "/discovery/v2.0/keys",
-		keepsOld: true,
+		keepsOld: true, onePrompt: true,
 	},
 }
 

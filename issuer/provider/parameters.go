@@ -3,6 +3,7 @@ package provider
 import (
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
@@ -49,34 +50,100 @@ func ParametersFault(parameters []string) string {
 	return ""
 }
 
-// addParameters puts the label's parameters into the URL of an authorization request. They replace
-// what asks for a refresh token where they have its name; one without a value removes it.
-func (c *Client) addParameters(address string) string {
+// Wishes are what one login asks of the provider beside the labels (OpenID Connect Core §3.1.2.1).
+// The zero value asks for nothing.
+type Wishes struct {
+	LoginHint string
+	// Prompt is of login and select_account. It stands beside what the label or the request for a
+	// refresh token says.
+	Prompt    string
+	UILocales string
+	MaxAge    *int64 // seconds
+}
+
+// addParameters puts wishes and the label's parameters into the URL of an authorization request.
+// The label's replace wishes and what asks for a refresh token where they have its name; one
+// without a value removes it. So nobody but the operator decides what the label names.
+func (p *Provider) addParameters(address string, wish Wishes) string {
 	u, err := url.Parse(address)
-	if err != nil || len(c.Parameters) == 0 {
+	if err != nil || len(p.client.Parameters) == 0 && wish == (Wishes{}) {
 		return address
 	}
 	query := u.Query()
-	for _, parameter := range c.Parameters {
-		name, value, _ := strings.Cut(parameter, "=")
+	set := func(name, value string) {
 		if query.Set(name, value); value == "" {
 			query.Del(name)
 		}
 	}
+	set("login_hint", wish.LoginHint)
+	set("ui_locales", wish.UILocales)
+	if wish.MaxAge != nil {
+		set("max_age", strconv.FormatInt(*wish.MaxAge, 10))
+	}
+	for _, parameter := range p.client.Parameters {
+		name, value, _ := strings.Cut(parameter, "=")
+		set(name, value)
+	}
+	set("prompt", p.promptWith(query.Get("prompt"), wish.Prompt))
 	u.RawQuery = query.Encode()
 	return u.String()
+}
+
+// promptWith adds values to those of a prompt, as far as the provider takes them. The one that
+// shows a sign-in page counts for more than the one that shows a consent page, where it takes one
+// only.
+func (p *Provider) promptWith(said, more string) string {
+	var all []string
+	for value := range strings.FieldsSeq(more) {
+		if value == selectAccount && !p.knowsPrompt(value) {
+			value = login
+		}
+		if p.knowsPrompt(value) {
+			all = append(all, value)
+		}
+	}
+	if p.dialect.onePrompt && len(all) > 0 {
+		return all[0]
+	}
+	for value := range strings.FieldsSeq(said) {
+		if !slices.Contains(all, value) {
+			all = append(all, value)
+		}
+	}
+	return strings.Join(slices.Compact(all), " ")
+}
+
+// The values of prompt by which another account can be chosen (OpenID Connect Core §3.1.2.1).
+const (
+	selectAccount = "select_account"
+	login         = "login"
+)
+
+// OtherAccount is the prompt with which a person can sign in as somebody else; empty if the
+// provider has none. Some providers pass over select_account, and send back whoever is signed in.
+// So it is login from the second time on.
+func (p *Provider) OtherAccount(times int) string {
+	for _, value := range []string{selectAccount, login} {
+		if p.knowsPrompt(value) && (value == login || times <= 1 || !p.knowsPrompt(login)) {
+			return value
+		}
+	}
+	return ""
 }
 
 // knowsPrompt says whether the provider takes this value of prompt. Few list the values that they
 // know.
 func (p *Provider) knowsPrompt(value string) bool {
+	if value == selectAccount && p.dialect.noAccountList {
+		return false
+	}
 	return len(p.promptsSupported) == 0 || slices.Contains(p.promptsSupported, value)
 }
 
 // noRefreshToken says what to do where the provider was asked for a refresh token and gave none.
 func (p *Provider) noRefreshToken() string {
 	const client = "let the client that is registered there have refresh tokens"
-	address, err := url.Parse(p.AuthorizationURL(sealing.LoginSeed{}))
+	address, err := url.Parse(p.AuthorizationURL(sealing.LoginSeed{}, Wishes{}))
 	if err != nil || p.dialect.accessType {
 		return client
 	}

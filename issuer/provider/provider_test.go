@@ -63,7 +63,7 @@ func (r *room) connect() *provider.Provider {
 func (r *room) signIn(p *provider.Provider, seed sealing.LoginSeed) string {
 	r.t.Helper()
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := browser.Get(p.AuthorizationURL(seed))
+	resp, err := browser.Get(p.AuthorizationURL(seed, provider.Wishes{}))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -154,8 +154,8 @@ func read(b []byte) (holds any, rest []byte, err error) {
 // there: t text, b bytes, n integer, f flag, P packed, l array, i identity.
 var tables = map[string]map[int]string{
 	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f", 8: "f"},
-	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b"},
-	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b"},
+	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n"},
+	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n"},
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
@@ -392,6 +392,10 @@ func payloads() {
 	forKey := member{12, thumbprint}
 	ok("k", "consent-for-a-key", "the client sent dpop_jkt", consentID, append(slices.Clone(short), forKey)...)
 	ok("f", "flow-for-a-key", "the client sent dpop_jkt", state, append(slices.Clone(short), member{7, seed}, forKey)...)
+
+	wishes := []member{{13, "jane@example.com"}, {14, "login select_account"}, {15, "fr-CA fr"}, {16, 0}, {17, 1}}
+	ok("k", "consent-with-wishes", "what the client wishes of the provider; the person goes for another account", consentID, append(slices.Clone(short), wishes...)...)
+	ok("f", "flow-with-wishes", "the same at the provider", state, slices.Concat(short, []member{{7, seed}}, wishes)...)
 
 	person := []member{
 		{1, "248289761001"}, {2, packed(upstreamToken)}, {3, t - 60},
