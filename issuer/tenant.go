@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/upstreamtoken"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/workloadrule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
@@ -126,14 +127,20 @@ type tenant struct {
 	// DPoP is `off`, `accept` or `require`.
 	DPoP string `json:"dpop" default:"off" example:"accept"`
 
+	// UpstreamToken is what the label `upstreamToken` asks of the provider: `scopes=SCOPES`, also
+	// without any, and `exchange=AUDIENCE` where there is one. One that is not makes the sidecar
+	// refuse the header.
+	UpstreamToken []string `json:"upstreamToken" default:"[]" example:"[\"scopes=repo read:org\",\"exchange=https://api.example.com\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
 	secure     bool   // https
 	rules      []scoperule.Rule
 	workloads  []workloadrule.Rule
-	believed   []string // issuers of enterpriseIssuers and workloadIssuers
-	allScopes  []string // grantable()
+	upstream   upstreamtoken.Wanted // of UpstreamToken
+	believed   []string             // issuers of enterpriseIssuers and workloadIssuers
+	allScopes  []string             // grantable()
 	claimNeeds provider.Needs
 	provider   provider.Client
 	traceID    string       // of the request, where it is traced
@@ -217,6 +224,9 @@ func (t *tenant) complete() error {
 	}
 	if !slices.Contains([]string{dpopOff, dpopAccept, dpopRequire}, t.DPoP) {
 		return badValue("dpop", "must be off, accept or require")
+	}
+	if t.upstream, err = upstreamtoken.Parse(t.UpstreamToken); err != nil {
+		return badValue("upstreamToken", err.Error())
 	}
 	t.prepared = &prepared{}
 	t.origin = u.Scheme + "://" + u.Host

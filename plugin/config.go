@@ -241,6 +241,14 @@ type Config struct {
 	// may have a second header. Default: none.
 	IdentityHeaders any `json:"identityHeaders" form:"list by commas or spaces"`
 
+	// UpstreamToken is whether the MCP server gets the person's access token of the provider, to
+	// act there in the person's name: `header=NAME; scopes=SCOPES; exchange=AUDIENCE`, any of them.
+	// The header is `X-Upstream-Access-Token` if none is named, the scopes are asked of the
+	// provider besides `scopes`, and an audience has the token exchanged for one that is meant for
+	// it (RFC 8693). docs/identity.md explains it. Default: none, so the provider's token goes
+	// nowhere.
+	UpstreamToken any `json:"upstreamToken" form:"list by semicolons"`
+
 	// BackendAuthorization is the Authorization header that the MCP server gets: `env:NAME` (a
 	// variable of Traefik) or `file:/path`. The name must end in `BACKEND_AUTHORIZATION`, for a
 	// file also in small letters. It is read again every 20 seconds. Default: none, so the MCP
@@ -323,6 +331,7 @@ type labelTexts struct {
 	DPoP                  string
 	PrivateRedirectURIs   string
 	IdentityHeaders       string
+	UpstreamToken         string
 	BackendAuthorization  string
 	CORS                  string
 	SidecarURL            string
@@ -362,7 +371,8 @@ type settings struct {
 	wellKnown []string // "/.well-known/NAME", of the MCP server
 
 	identityHeaders []identityHeader
-	// names of theirs that the bouncer does not claim by itself; nil: none
+	upstream        *upstreamToken // label upstreamToken; nil: off
+	// names of both that the bouncer does not claim by itself; nil: none
 	own     *ownHeaders
 	rules   *mcp.Rules     // nil: no message is looked into
 	hide    bool           // label hideTools
@@ -609,7 +619,12 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		return nil, err
 	}
 	s.identityHeaders = headers
-	s.own = newOwnHeaders(headers)
+	upstream, err := parseUpstreamToken(c.UpstreamToken, headers)
+	if err != nil {
+		return nil, err
+	}
+	s.upstream = upstream
+	s.own = newOwnHeaders(headers, upstream)
 	supported, err := parseList("scopesSupported", c.ScopesSupported, bySpaces, supportedScopeFault)
 	if err != nil {
 		return nil, err
@@ -686,6 +701,7 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		{"registration", quote(registration), `"open"`},
 		{"allowedClients", array(clients), `[]`},
 		{"dpop", quote(s.dpop), `"off"`},
+		{"upstreamToken", array(upstream.told()), `[]`},
 	}, nil
 }
 

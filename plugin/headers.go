@@ -74,16 +74,23 @@ func dropOne(h http.Header, name string) {
 	delete(h, name)
 }
 
-// ownHeaders are names of identity headers that a label has chosen.
+// ownHeaders are names of headers that the labels identityHeaders and upstreamToken have chosen.
 type ownHeaders struct {
 	folded  map[string]bool
 	lengths []bool // is there a name of this length?
 }
 
-func newOwnHeaders(headers []identityHeader) *ownHeaders {
+func newOwnHeaders(headers []identityHeader, upstream *upstreamToken) *ownHeaders {
 	own := &ownHeaders{folded: map[string]bool{}, lengths: make([]bool, maxHeaderName+1)}
+	names := []string{}
 	for _, h := range headers {
-		folded := foldHeader(h.name)
+		names = append(names, h.name)
+	}
+	if upstream != nil {
+		names = append(names, upstream.header)
+	}
+	for _, name := range names {
+		folded := foldHeader(name)
 		if forgeable[folded] {
 			continue
 		}

@@ -39,6 +39,8 @@ type hopTicket struct {
 	mark string
 	// key has 32 bytes.
 	key []byte
+	// keyID is the public name of the key, in base64url.
+	keyID string
 	// madeAt is in Unix seconds.
 	madeAt int64
 }
@@ -91,7 +93,7 @@ func newTicket(keyFile string, at int64, payload []byte) (*hopTicket, error) {
 		return nil, err
 	}
 	mark := base64.RawURLEncoding.EncodeToString(hmacSHA256(key, "mcpbouncer/v1/hop-mark"+value)[:16])
-	return &hopTicket{value: value, mark: mark, key: key, madeAt: at}, nil
+	return &hopTicket{value: value, mark: mark, key: key, keyID: base64.RawURLEncoding.EncodeToString(nameOfKey(key)), madeAt: at}, nil
 }
 
 // transport is the way to the sidecar, for every request with the header.
@@ -115,10 +117,9 @@ func sealHop(key []byte, at int64, nonce, payload []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
 	head := make([]byte, 8)
 	head[0] = 1 // suite
-	copy(head[1:4], id[:3])
+	copy(head[1:4], nameOfKey(key))
 	binary.BigEndian.PutUint32(head[4:], uint32(at))
 
 	aad := append([]byte("mcpbouncer/v1/hop"), head...)
@@ -180,12 +181,14 @@ func parseHopKey(text string) ([]byte, bool) {
 	return key, err == nil && len(key) == 32
 }
 
-// hopKeyID returns the public name of the key under which a header was sealed: 6 hexadecimal
-// digits.
-func hopKeyID(key []byte) string {
+// nameOfKey returns the public name of a hop key: 3 bytes.
+func nameOfKey(key []byte) []byte {
 	id := sha256.Sum256(append([]byte("mcpbouncer/v1/hop-key-id"), key...))
-	return hex.EncodeToString(id[:3])
+	return id[:3]
 }
+
+// hopKeyID returns the name of a hop key as logs have it: 6 hexadecimal digits.
+func hopKeyID(key []byte) string { return hex.EncodeToString(nameOfKey(key)) }
 
 const maxReason = 600 // characters of a sealed reason
 

@@ -70,6 +70,30 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"wellKnown of the bouncer's, in other letters", func(c *Config) { c.WellKnown = "OpenID-configuration/x" }, "label wellKnown"},
 		{"groupsClaim of two claims", func(c *Config) { c.GroupsClaim = "groups, roles" }, "label groupsClaim: give one claim's name"},
 		{"groupsClaim of two lines", func(c *Config) { c.GroupsClaim = "groups\nroles" }, "label groupsClaim: give one claim's name"},
+		{"upstreamToken that says nothing", func(c *Config) { c.UpstreamToken = ";" }, "label upstreamToken: says nothing: write header=X-Upstream-Access-Token"},
+		{"upstreamToken that says on", func(c *Config) { c.UpstreamToken = "on" }, "label upstreamToken: \"on\": write header=Header-Name"},
+		{"upstreamToken of a header without a name", func(c *Config) { c.UpstreamToken = "header=" }, "label upstreamToken: \"header=\": write header=Header-Name"},
+		{"upstreamToken of an unknown part", func(c *Config) { c.UpstreamToken = "scope=repo" }, "is none of header=, scopes= and exchange="},
+		{"upstreamToken of two headers", func(c *Config) { c.UpstreamToken = "header=X-A; header=X-B" }, "header stands there twice"},
+		{"upstreamToken of a variable", func(c *Config) { c.UpstreamToken = "header=${HEADER}" }, "names a variable that nobody has replaced"},
+		{"upstreamToken in Authorization", func(c *Config) { c.UpstreamToken = "header=authorization" }, "this header has another meaning"},
+		{"upstreamToken in a header of the bouncer", func(c *Config) { c.UpstreamToken = "header=X_Mcp_Sub" }, "letters, digits and hyphens"},
+		{"upstreamToken in X-Mcp-Sub", func(c *Config) { c.UpstreamToken = "header=x-mcp-sub" }, "this header has another meaning"},
+		{"upstreamToken in the hop header", func(c *Config) { c.UpstreamToken = "header=X-Mcpb-Hop" }, "this header has another meaning"},
+		{"upstreamToken in X-Forwarded-For", func(c *Config) { c.UpstreamToken = "header=X-Forwarded-For" }, "this header has another meaning"},
+		{"upstreamToken in an identity header", func(c *Config) {
+			c.IdentityHeaders = "email=X-Person"
+			c.UpstreamToken = "header=x-person"
+		}, "the label identityHeaders uses this header too"},
+		{"upstreamToken in its own header, which an identity header has", func(c *Config) {
+			c.IdentityHeaders = "email=X-Upstream-Access-Token"
+			c.UpstreamToken = "scopes=repo"
+		}, "the label identityHeaders uses this header too"},
+		{"upstreamToken in a header that is too long", func(c *Config) { c.UpstreamToken = "header=X" + strings.Repeat("-a", 32) }, "at most 64"},
+		{"upstreamToken of scopes with a comma", func(c *Config) { c.UpstreamToken = "scopes=repo,read:org" }, "label upstreamToken: \"repo,read:org\": not a scope"},
+		{"upstreamToken of too many scopes", func(c *Config) { c.UpstreamToken = "scopes=" + strings.Repeat("a ", 600) }, "label upstreamToken: scopes of at most 1024"},
+		{"upstreamToken of two audiences", func(c *Config) { c.UpstreamToken = "exchange=a b" }, "not an audience"},
+		{"upstreamToken of an audience that is too long", func(c *Config) { c.UpstreamToken = "exchange=" + strings.Repeat("a", 301) }, "not an audience"},
 		{"scopeRules without scopes", func(c *Config) { c.ScopeRules = "*=" }, "label scopeRules"},
 		{"scopeRules without an =", func(c *Config) { c.ScopeRules = "group:admins" }, "label scopeRules"},
 		{"scopeRules of nobody known", func(c *Config) { c.ScopeRules = "team:x=mcp:read" }, "label scopeRules"},

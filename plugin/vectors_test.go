@@ -376,3 +376,28 @@ func TestHopPayloadsLeaveOutWhatIsAtItsDefault(t *testing.T) {
 		t.Errorf("without any label that has a default: %s", got)
 	}
 }
+
+// The sidecar's tests seal and open the same values.
+func TestUpstreamTokenVectorsAtThePlugin(t *testing.T) {
+	faults := map[string]error{"ok": nil, "hop key": errUpstreamKey, "unreadable": errUpstreamSealed}
+	count := map[string]int{}
+	for name, v := range loadVectors(t, "upstreamtoken", "expect", "key", "publicURL", "jti", "token") {
+		key, err := base64.StdEncoding.DecodeString(v["key"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, known := faults[v["expect"]]
+		if !known {
+			t.Fatalf("%s: expects %q", name, v["expect"])
+		}
+		count[v["expect"]]++
+		ticket := &hopTicket{key: key, keyID: base64.RawURLEncoding.EncodeToString(nameOfKey(key))}
+		token, err := openUpstreamToken(ticket, v["publicURL"], v["jti"], strings.ReplaceAll(v["subject"], `\r\n`, "\r\n"))
+		if err != want || err == nil && token != v["token"] || err != nil && token != "" {
+			t.Errorf("%s: %q, %v", name, token, err)
+		}
+	}
+	if count["ok"] < 3 || count["hop key"] < 2 || count["unreadable"] < 15 {
+		t.Errorf("vectors %v", count)
+	}
+}

@@ -38,8 +38,10 @@ const (
 	// AES-256 key from a hop header, and additional data: why it is refused
 	labelHopReason = "mcpbouncer/v1/hop-reason"
 	// HMAC key from a hop key, of the nonces that a public URL gives to clients
-	labelDPoPNonce   = "mcpbouncer/v1/dpop-nonce"
-	labelFingerprint = "mcpbouncer/v1/fingerprint" // short public name of a client_id in logs
+	labelDPoPNonce = "mcpbouncer/v1/dpop-nonce"
+	// AES-256 key from a hop key, and additional data: the provider's token in an access token
+	labelUpstreamToken = "mcpbouncer/v1/upstream-token"
+	labelFingerprint   = "mcpbouncer/v1/fingerprint" // short public name of a client_id in logs
 	// 16 bytes: under which a replay store knows a code or a login
 	labelReplayMark = "mcpbouncer/v1/replay-mark"
 	// P-256 key by which a client at a provider proves itself

@@ -41,6 +41,7 @@ var derivations = map[string]struct{ inputs, results []string }{
 	"signing-key":    {[]string{"masters", "tenant", "rotation", "epoch"}, []string{"info", "seed", "public"}},
 	"hop-key":        {[]string{"masters"}, []string{"hop-key", "key-id"}},
 	"dpop-nonce-key": {[]string{"masters", "public-url"}, []string{"key"}},
+	"upstream-token": {[]string{"masters", "public-url", "jti", "token"}, []string{"key", "sealed"}},
 	"client-secret":  {[]string{"masters", "tenant", "client-id"}, []string{"key", "client-secret"}},
 	"pseudonym":      {[]string{"masters", "tenant", "subject"}, []string{"key", "pseudonym"}},
 	"client-key":     {[]string{"masters", "upstream-issuer", "upstream-client-id"}, []string{"info", "wide", "scalar", "public"}},
@@ -214,6 +215,12 @@ func testDerivation(t *testing.T, v vector) {
 			t.Fatal(err)
 		}
 		same("key", hex.EncodeToString(r.DPoPNonceKeys(hop, v.header["public-url"])[0]))
+	case "upstream-token":
+		hop, err := r.OpenHop(sealHop(t, r.HopKey(), now, configuration), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("sealed", hop.SealUpstreamToken(v.header["public-url"], v.header["jti"], v.header["token"]))
 	case "client-secret":
 		got, err := r.ClientSecret(v.tenant(t), v.header["client-id"])
 		if err != nil {

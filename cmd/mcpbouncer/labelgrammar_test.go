@@ -29,6 +29,12 @@ var grammars = []struct {
 	{"allowedClients", ", ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
 		c.AllowedClients, tn.AllowedClients = text, []string{text}
 	}},
+	{"upstreamToken", "; ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
+		c.UpstreamToken, tn.UpstreamToken = "scopes="+text, []string{"scopes=" + text}
+	}},
+	{"upstreamToken", "; ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
+		c.UpstreamToken, tn.UpstreamToken = "exchange="+text, []string{"scopes=", "exchange=" + text}
+	}},
 }
 
 // newGrammars returns what says whether plugin and sidecar take an element; ok is false where the
@@ -79,6 +85,7 @@ func FuzzLabelsAreTakenAlike(f *testing.F) {
 		"https://idp.example.com", "https://idp.example.com?", "https://idp.example.com#", "HTTPS://idp.example.com/a", "https://idp.example.com/a|b", "https://${IDP}", "http://localhost", "https://a@b", "ftp://a", "https://a;https://b",
 		"https://claude.ai/client.json", "document:claude.ai", "document:claude.ai:8443", "redirect:claude.ai", "redirect:claude.ai:443", "redirect:[::1]", "redirect:::1", "redirect:\u0430pple.com", "redirect:${HOST}", "redirect:a;redirect:b",
 		"client:AAAAAAAAAAAAAAAA", "client:AAAAAAAAAAAAAAA;", "https://a/b;client:AAAAAAAAAAAAAAAA", "https:///x", "https://a/b#", "https://a/b#c", "https://${A}/b", "client:${AAAAAAAAAAAAA}", "redirect:", "document",
+		"repo", "https://www.googleapis.com/auth/drive", "a=b", "a\"b", "a\\b", "${SCOPE}", "\u00fc",
 	} {
 		for which := range grammars {
 			f.Add(byte(which), text)

@@ -36,4 +36,5 @@ type Tenant struct {
 	Registration          string   `json:"registration"`
 	AllowedClients        []string `json:"allowedClients"`
 	DPoP                  string   `json:"dpop"`
+	UpstreamToken         []string `json:"upstreamToken"`
 }

@@ -43,6 +43,7 @@ func main() {
 	writeHops(filepath.Join(os.Args[1], "hop"), membersOf(os.Args[2]))
 	writeReasons(filepath.Join(os.Args[1], "reason"))
 	writeScopeRules(filepath.Join(os.Args[1], "scoperules"))
+	writeUpstreamTokens(filepath.Join(os.Args[1], "upstreamtoken"))
 	writeWorkloadRules(filepath.Join(os.Args[1], "workloadrules"))
 }
 
@@ -427,6 +428,70 @@ func writeHops(dir string, members []pageMember) {
 	member("member-of-another-type", "value generation", `"resource"`, `"generation":"0","resource"`)
 	member("member-null", "value scopes", `["openid","email"]`, `null`)
 	member("trailing-data", "value", `"email"]}`, `"email"]}{}`)
+}
+
+// writeUpstreamTokens writes sealed access tokens of a provider, all for one public URL and jti.
+func writeUpstreamTokens(dir string) {
+	key, other := hopKey(hashOf("mcpbouncer test vector, master new")), hopKey(stream("other hop master", 32))
+	const label, publicURL, jti = "mcpbouncer/v1/upstream-token", "https://mcp.localhost/wiki", "0XfRpyKDu6Xb3S3qQdS6Hw"
+	lp := func(texts ...string) string {
+		all := ""
+		for _, text := range texts {
+			all += string(binary.BigEndian.AppendUint16(nil, uint16(len(text)))) + text
+		}
+		return all
+	}
+	seal := func(key []byte, message, aad, token string) []byte {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(message))
+		block, err := aes.NewCipher(mac.Sum(nil))
+		if err != nil {
+			log.Fatal(err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			log.Fatal(err)
+		}
+		id := hashOf("mcpbouncer/v1/hop-key-id" + string(key))[:3]
+		return append(id[:3:3], aead.Seal(nil, make([]byte, 12), []byte(token), []byte(aad))...)
+	}
+	good := func(token string) []byte { return seal(key, label+lp(publicURL, jti), label, token) }
+	file := func(name, expect, token, sealed string) {
+		write(dir, name, "expect: "+expect, "key: "+base64.StdEncoding.EncodeToString(key), "publicURL: "+publicURL, "jti: "+jti, "token: "+token, "", sealed)
+	}
+	const token = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
+	file("valid", "ok", token, b64.EncodeToString(good(token)))
+	file("valid-one-character", "ok", "a", b64.EncodeToString(good("a")))
+	long := strings.Repeat("eyJ0eXAiOiJKV1Qi", 4096/16)
+	file("valid-longest", "ok", long, b64.EncodeToString(good(long)))
+
+	refuse := func(name, expect string, sealed []byte) { file(name, expect, "none", b64.EncodeToString(sealed)) }
+	refuse("other-key", "hop key", seal(other, label+lp(publicURL, jti), label, token))
+	refuse("other-key-under-this-key-id", "unreadable", append(good(token)[:3:3], seal(other, label+lp(publicURL, jti), label, token)[3:]...))
+	refuse("other-public-url", "unreadable", seal(key, label+lp("https://mcp.localhost/world", jti), label, token))
+	refuse("other-jti", "unreadable", seal(key, label+lp(publicURL, "1XfRpyKDu6Xb3S3qQdS6Hw"), label, token))
+	refuse("lengths-moved", "unreadable", seal(key, label+lp(publicURL+jti[:1], jti[1:]), label, token))
+	refuse("other-additional-data", "unreadable", seal(key, label+lp(publicURL, jti), "mcpbouncer/v1/hop", token))
+	refuse("other-label", "unreadable", seal(key, "mcpbouncer/v1/hop-reason"+lp(publicURL, jti), label, token))
+	refuse("too-long", "unreadable", good(long+"a"))
+	refuse("truncated", "unreadable", good(token)[:3+16])
+	refuse("truncated-to-the-tag", "unreadable", good("")[:3+15])
+	refuse("truncated-to-the-key-id", "unreadable", good(token)[:3])
+	refuse("extended", "unreadable", append(good(token), 0))
+	for i, name := range map[int]string{0: "key-id", 3: "ciphertext", len(good(token)) - 1: "tag"} {
+		changed := good(token)
+		changed[i] ^= 1
+		refuse("bit-flip-"+name, map[bool]string{true: "hop key", false: "unreadable"}[i == 0], changed)
+	}
+	text := b64.EncodeToString(good(token))
+	refuse("token-empty", "unreadable", good(""))
+	refuse("token-with-a-line-break", "unreadable", good(token+"\r\nX-Mcp-Sub: root"))
+	file("empty", "unreadable", "none", "")
+	file("padded", "unreadable", "none", text+"=")
+	file("standard-alphabet", "unreadable", "none", text[:20]+"+/"+text[22:])
+	file("blank-inside", "unreadable", "none", text[:20]+" "+text[20:])
+	file("line-break-inside", "unreadable", "none", text[:20]+`\r\n`+text[20:])
+	file("trailing-bits", "unreadable", "none", lastBit(text))
 }
 
 // writeReasons writes sealed reasons, all as answers to one header.

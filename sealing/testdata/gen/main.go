@@ -403,6 +403,17 @@ func derivations() {
 		[]string{"masters", m.String(), "public-url", publicURL},
 		[]string{"key", hexOf(mac(hop, "mcpbouncer/v1/dpop-nonce"+publicURL))})
 
+	const jti, token, label = "0XfRpyKDu6Xb3S3qQdS6Hw", "gho_16C7e42F292c6912E7710c838347Ae178B4a", "mcpbouncer/v1/upstream-token"
+	upstream := mac(hop, label+lp(publicURL, jti))
+	block, err := aes.NewCipher(upstream)
+	check(err)
+	gcm, err := cipher.NewGCM(block)
+	check(err)
+	sealed := append(hash("mcpbouncer/v1/hop-key-id" + string(hop))[:3:3], gcm.Seal(nil, make([]byte, 12), []byte(token), []byte(label))...)
+	derive("upstream-token", "the key id of the hop key, then AES-256-GCM under a key of one access token, with a nonce of zeros",
+		[]string{"masters", m.String(), "public-url", publicURL, "jti", jti, "token", token},
+		[]string{"key", hexOf(upstream), "sealed", b64(sealed)})
+
 	client := value{sealer: m, suite: 1, kind: "c", tenant: tenant, sealed: 1_790_000_000, payload: "\xa1\x01\x02"}
 	copy(client.nonce[:], hash("client-secret"))
 	key := m.expand(lp("mcpbouncer/v1/client-secret", tenant), 32)
