@@ -89,7 +89,7 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 		{"authorization.asked", "INFO", func(_ *testing.T, w *world, _ denyFile, _ *app) { w.publish(documentURL, nil).page() },
 			all(where, fields{"client": sealing.Fingerprint(documentURL), "document": documentURL, "request": some{}, "redirect_host": some{}, "resource": some{}, "scope": some{}})},
 		{"consent.given", "INFO", func(_ *testing.T, _ *world, _ denyFile, a *app) { a.code() },
-			all(where, fields{"request": some{}, "redirect_uri": callback, "remote": "192.0.2.7"})},
+			all(where, fields{"request": some{}, "redirect_uri": callback, "scope": "mcp:read mcp:write email", "remote": "192.0.2.7"})},
 		{"consent.denied", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
 			b := issuertest.NewBrowser(t, w.net)
 			b.Decide(b.Get(a.authorizeURL()), "deny")

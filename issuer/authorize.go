@@ -53,6 +53,7 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
 		signIn = up.SignInHost()
 	}
+	rights := t.rights(strings.Fields(req.Scope))
 	a := &page{
 		template: consentTemplate,
 		data: map[string]any{
@@ -62,7 +63,8 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 			"Loopback": loopback,
 			"Private":  !weburl.IsWeb(req.RedirectURI),
 			"Resource": req.Resource,
-			"Scopes":   inWords(strings.Fields(req.Scope)),
+			"Rights":   rights,
+			"Choice":   slices.ContainsFunc(rights, func(r right) bool { return r.Optional }),
 			"Provider": signIn,
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),

@@ -44,7 +44,10 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 	answered := []*http.Cookie{t.answeredCookie(id, decision)}
 	switch decision {
 	case "allow":
-		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "remote", remoteIP(r))
+		if form.Has("choice") { // otherwise the page had nothing that could be left out
+			req.Scope = t.leftTicked(req.Scope, form["scope"])
+		}
+		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "scope", req.Scope, "remote", remoteIP(r))
 		return s.sendUpstream(r, t, req, answered)
 	case anotherAccount: // whoever was refused had given consent to this request
 		return s.sendUpstream(r, t, req, answered)

@@ -110,6 +110,87 @@ func TestConsentIsAskedEveryTime(t *testing.T) {
 	}
 }
 
+// ticks are the boxes of a consent page: what each says, and whether it can be left out.
+func ticks(p *issuertest.Page) (optional, needed []string) {
+	for _, m := range regexp.MustCompile(`<li><label><input type="checkbox" (name="scope" value="[^"]*" checked|checked disabled)> ([^<]*?) ?(<small>\(needed\)</small>)?</label></li>`).FindAllStringSubmatch(p.Body, -1) {
+		if (m[1] == "checked disabled") != (m[3] != "") {
+			needed = append(needed, "odd: "+m[0])
+		}
+		if m[3] == "" {
+			optional = append(optional, m[2])
+		} else {
+			needed = append(needed, m[2])
+		}
+	}
+	return optional, needed
+}
+
+// The person leaves out what the application shall not do, less what is needed, and adds nothing.
+// The token, each refresh and the log say what is left.
+func TestConsentScopesThatAreLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		change           func(*labels)
+		asked            string
+		optional, needed string // on the page
+		form             func(url.Values)
+		want             string
+	}{
+		{"nothing", nil, "", "see your e-mail address", "mcp:read, mcp:write, know who you are", func(url.Values) {}, "mcp:read mcp:write email"},
+		{"an identity scope", nil, "", "see your e-mail address", "mcp:read, mcp:write, know who you are", func(f url.Values) { f.Del("scope") }, "mcp:read mcp:write"},
+		{"one right of several", func(l *labels) { l.RequiredScopes, l.ScopeRules = nil, []string{"*=a b c"} }, "", "a, b, c", "know who you are",
+			func(f url.Values) { f["scope"] = []string{"a", "c"} }, "a c"},
+		{"everything, where nothing is needed", func(l *labels) { l.RequiredScopes, l.ScopeRules = nil, []string{"*=a b"} }, "", "a, b", "know who you are", func(f url.Values) { f.Del("scope") }, ""},
+		{"what is needed, by a form of somebody's own", func(l *labels) { l.ScopeRules = []string{"*=mcp:read mcp:write x"} }, "", "x", "mcp:read, mcp:write, know who you are",
+			func(f url.Values) { f.Del("scope") }, "mcp:read mcp:write"},
+		{"and one added that the client did not ask for", func(l *labels) { l.RequiredScopes, l.ScopeRules = nil, []string{"*=a b c"} }, "a b", "a, b", "know who you are",
+			func(f url.Values) { f["scope"] = []string{"b", "c", "b c", "a,c", ""} }, "b"},
+		{"what the labels have the server told", func(l *labels) {
+			l.IdentityClaims, l.Scopes = []string{"email"}, []string{"openid", "email", "profile"}
+		}, "",
+			"see your name and picture", "mcp:read, mcp:write, know who you are, see your e-mail address", func(f url.Values) { f.Del("scope") }, "mcp:read mcp:write email"},
+		{"where nothing can be", nil, "mcp:read mcp:write", "", "", func(f url.Values) { f.Set("choice", "scopes") }, "mcp:read mcp:write"},
+		{"by the page of a version before, which has no boxes", func(l *labels) { l.RequiredScopes, l.ScopeRules = nil, []string{"*=a b"} }, "", "a, b", "know who you are",
+			func(f url.Values) { f.Del("scope"); f.Del("choice") }, "a b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) {
+				if c.change != nil {
+					c.change(&w.wiki)
+				}
+			})
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			p := b.Get(a.authorizeURL("scope", c.asked))
+			checkPage(t, seen(p))
+			optional, needed := ticks(p)
+			if got, also := strings.Join(optional, ", "), strings.Join(needed, ", "); got != c.optional || also != c.needed {
+				t.Errorf("can be left out: %s; needed: %s", got, also)
+			}
+			action, form, _ := p.Form()
+			form.Set("decision", "allow")
+			c.form(form)
+			r := newRequest(t, "POST", action, formType, form.Encode())
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+			got := a.token(a.redemption(b.Follow(b.Do(r)).Query().Get("code"))).wants(t, 200, "")
+			for range 2 {
+				if claims := w.verifiedToken(a.base, got.text("access_token"), w.clock.Now()); got.text("scope") != c.want || claims["scope"] != c.want {
+					t.Fatalf("scope %q, in the token %q, want %q", got.text("scope"), claims["scope"], c.want)
+				}
+				w.clock.Add(2 * time.Hour)
+				got = a.token(with(a.refreshment(got.text("refresh_token")), "scope", c.asked)).wants(t, 200, "")
+			}
+			if given := eventsOf(t, w.log.String(), "consent.given"); len(given) != 1 || given[0]["scope"] != c.want {
+				t.Errorf("the log says %v", given)
+			}
+			// Whoever asks again is asked again, for all of it.
+			if again, _ := ticks(b.Get(a.authorizeURL("scope", c.asked))); strings.Join(again, ", ") != c.optional {
+				t.Errorf("asked again: %q", again)
+			}
+		})
+	}
+}
+
 func TestConsentPageEscapesWhatAClientSays(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	for _, name := range []string{
@@ -128,7 +209,7 @@ func TestConsentPageEscapesWhatAClientSays(t *testing.T) {
 			}
 			tags := regexp.MustCompile(`<[a-z!/]+`).FindAllString(p.Body, -1)
 			for _, tag := range tags {
-				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<span", "</span", "<button", "</button", "</form", "<bdi", "</bdi", "</main", "</body", "</html"}, tag) {
+				if !slices.Contains([]string{"<!doctype", "<html", "<head", "<meta", "<style", "</style", "<title", "</title", "</head", "<body", "<main", "<h", "</h", "<p", "</p", "<dl", "<dt", "</dt", "<dd", "</dd", "</dl", "<ul", "<li", "</li", "</ul", "<strong", "</strong", "<form", "<input", "<label", "</label", "<small", "</small", "<div", "</div", "<span", "</span", "<button", "</button", "</form", "<bdi", "</bdi", "</main", "</body", "</html"}, tag) {
 					t.Errorf("the page has a tag %s", tag)
 				}
 			}

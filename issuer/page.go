@@ -233,21 +233,29 @@ var scopeWords = map[string]string{
 	"phone":   "see your phone number",
 }
 
-// inWords says what the scopes allow. A scope that only the MCP server can explain stays as it is.
+// right is a line of the consent page: what one scope allows.
+type right struct {
+	Scope, Words string
+	Optional     bool // the person may leave it out
+}
+
+// rights says what the scopes allow. A scope that only the MCP server can explain stays as it is.
 // Each token says who the person is, even without a scope for it: so that line stands before the
 // others about the person.
-func inWords(scopes []string) []string {
+func (t *tenant) rights(scopes []string) []right {
 	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
 	if at < 0 {
 		at = len(scopes)
 	}
-	words := distinct(slices.Insert(slices.Clone(scopes), at, openID))
-	for i, scope := range words {
-		if w, known := scopeWords[scope]; known {
-			words[i] = w
+	all := make([]right, 0, len(scopes)+1)
+	for _, scope := range distinct(slices.Insert(slices.Clone(scopes), at, openID)) {
+		words, known := scopeWords[scope]
+		if !known {
+			words = scope
 		}
+		all = append(all, right{scope, words, t.mayBeLeftOut(scope)})
 	}
-	return words
+	return all
 }
 
 // Each login has one cookie of each kind, so that logins in several tabs do not meet.

@@ -193,6 +193,25 @@ func (t *tenant) takenBack(before, now grant) error {
 	return nil
 }
 
+// mayBeLeftOut says whether the person may take a scope out of what a client asked for. Without a
+// required one the token would be refused at each request. What every token says of the person, or
+// the labels have the MCP server told, cannot be kept back by a scope: a tick would promise that.
+func (t *tenant) mayBeLeftOut(scope string) bool {
+	switch {
+	case scope == openID, scope == "email" && slices.Contains(t.IdentityClaims, "email"), scope == "profile" && slices.Contains(t.IdentityClaims, "name"):
+		return false
+	}
+	return !slices.Contains(t.RequiredScopes, scope)
+}
+
+// leftTicked are the scopes of a request that the person did not leave out. The form takes away and
+// adds nothing: a scope that the request does not have stays out, whatever the form says.
+func (t *tenant) leftTicked(asked string, ticked []string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(asked), func(scope string) bool {
+		return t.mayBeLeftOut(scope) && !slices.Contains(ticked, scope)
+	}), " ")
+}
+
 // identityScopes are the scopes of OpenID Connect itself (Core §5.4). Providers answer them in
 // their own spellings, and no right at an MCP server depends on them.
 var identityScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}

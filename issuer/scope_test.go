@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,17 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
 )
+
+// rightsOn are the rights on a consent page, with or without boxes.
+func rightsOn(page string) (rights []string) {
+	for i, item := range strings.Split(page, "<li>") {
+		if i > 0 {
+			right, _, _ := strings.Cut(item, "</li>")
+			rights = append(rights, strings.TrimSpace(regexp.MustCompile(`<small>.*|<[^>]*>`).ReplaceAllString(right, "")))
+		}
+	}
+	return rights
+}
 
 // A token gets the requested scopes as far as the rules give them, or all that they give if the
 // request named none.
@@ -55,14 +67,7 @@ func TestScopesThatRulesGive(t *testing.T) {
 				}})
 			})
 			a := w.register(w.wiki.PublicURL, nil)
-			var rights []string
-			page := issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("scope", c.asked))
-			for i, item := range strings.Split(page.Body, "<li>") {
-				if i > 0 {
-					right, _, _ := strings.Cut(item, "</li>")
-					rights = append(rights, right)
-				}
-			}
+			rights := rightsOn(issuertest.NewBrowser(t, w.net).Get(a.authorizeURL("scope", c.asked)).Body)
 			if c.consent != nil && !reflect.DeepEqual(rights, c.consent) {
 				t.Errorf("the person is asked for %q, want %q", rights, c.consent)
 			}

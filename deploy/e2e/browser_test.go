@@ -58,6 +58,7 @@ type scenario struct {
 	After  string     `json:"prepare,omitempty"`
 
 	ends       []string // by flow: "code", or the error that the client is told
+	scope      string   // of the tokens, where it is looked at
 	references int      // of error pages, each of which must stand in the sidecar's log
 }
 
@@ -290,6 +291,7 @@ func TestPagesInChromium(t *testing.T) {
 		{Name: "deny, plain", Run: "deny", Flows: []visit{plain()}, ends: []string{denied}},
 		{Name: "deny, TLS", Run: "deny", Flows: []visit{secure()}, ends: []string{denied}},
 		{Name: "keyboard only", Run: "keyboard", Flows: []visit{secure(), secure()}, ends: []string{code, denied}},
+		{Name: "a right left out", Run: "leave out", Flows: []visit{secure()}, ends: []string{code}, scope: "profile"},
 		{Name: "two tabs, first one first", Run: "tabs", Order: []int{0, 1}, Flows: []visit{secure(), secure()}, ends: []string{code, code}},
 		{Name: "two tabs, last one first", Run: "tabs", Order: []int{1, 0}, Flows: []visit{plain(), plain()}, ends: []string{code, code}},
 		{Name: "back button after allow", Run: "back after allow", Flows: []visit{secure()}, ends: []string{code}},
@@ -318,7 +320,7 @@ func TestPagesInChromium(t *testing.T) {
 		{
 			Name: "what is shown", Run: "what is shown", Flows: []visit{verified(), brand("http://127.0.0.1:33418/callback"), w.visit(wiki, wiki.PublicHTTPS(), customScheme)},
 			Texts: [][]string{
-				{"Allow “Claude” to use Meadow Wiki in your name?", "Not verified at the moment: claude.ai", "Your answer goes to claude.ai", brandURL, "wiki:read wiki:write know who you are see your e-mail address see your name and picture", "sign in at login.example.com"},
+				{"Allow “Claude” to use Meadow Wiki in your name?", "Not verified at the moment: claude.ai", "Your answer goes to claude.ai", brandURL, "wiki:read (needed) wiki:write (needed) know who you are (needed) see your e-mail address see your name and picture", "sign in at login.example.com"},
 				{"Unverified: this name is what the application calls itself.", "Your answer goes to 127.0.0.1:33418", "a program on your own computer"},
 				{"Allow “Example Client” to use wiki in your name?", "cursor://anysphere.cursor-mcp An app on this device"},
 			},
@@ -381,8 +383,11 @@ func (w *browserWorld) judge(t *testing.T, s scenario, o outcome) {
 			}
 			continue
 		}
-		if answer := v.client.Redeem(q.Get("code"), v.flow); answer.Status != http.StatusOK {
+		answer := v.client.Redeem(q.Get("code"), v.flow)
+		if answer.Status != http.StatusOK {
 			t.Errorf("the code of answer %d: %s", i, answer)
+		} else if s.scope != "" && answer.Member("scope") != s.scope {
+			t.Errorf("scope %q of answer %d, want %q", answer.Member("scope"), i, s.scope)
 		}
 	}
 	said := ""

@@ -93,7 +93,8 @@ var (
 		Fields: []Field{tenant, issuer, client, document, request, {Name: "redirect_host", Meaning: "host of the redirect URI, as the page shows it"},
 			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"}}}
 	ConsentGiven = Event{Name: "consent.given", Message: "consent given",
-		Meaning: "The person has allowed the client to go on.", Fields: []Field{tenant, issuer, request, redirect, remote}}
+		Meaning: "The person has allowed the client to go on.",
+		Fields:  []Field{tenant, issuer, request, redirect, {Name: "scope", Meaning: "scopes that the person allowed: those that the client asked for, less what was left out"}, remote}}
 	ConsentDenied = Event{Name: "consent.denied", Message: "consent denied",
 		Meaning: "The person has refused the client.", Fields: []Field{tenant, issuer, request, redirect, remote}}
 	ProviderReturned = Event{Name: "provider.returned", Message: "code issued",

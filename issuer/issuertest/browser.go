@@ -43,6 +43,7 @@ type Page struct {
 var (
 	formAction  = regexp.MustCompile(`<form method="post" action="([^"]*)">`)
 	hiddenInput = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	tickedBox   = regexp.MustCompile(`<input type="checkbox" name="([^"]*)" value="([^"]*)" checked>`)
 	button      = regexp.MustCompile(`<button type="submit" name="([^"]*)" value="([^"]*)"`)
 	metaRefresh = regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=([^"]*)">`)
 	continueTo  = regexp.MustCompile(`<a id="continue" href="([^"]*)">`)
@@ -59,16 +60,18 @@ func (p *Page) Next() string {
 // Link is the link for those whose browser does not refresh.
 func (p *Page) Link() string { return attribute(continueTo, p.Body) }
 
-// Form is the form of the page: its address, its hidden fields, and its buttons in order.
-func (p *Page) Form() (action string, hidden url.Values, buttons []string) {
-	hidden = url.Values{}
-	for _, m := range hiddenInput.FindAllStringSubmatch(p.Body, -1) {
-		hidden.Add(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
+// Form is the form of the page: its address, its fields as it comes, and its buttons in order.
+func (p *Page) Form() (action string, fields url.Values, buttons []string) {
+	fields = url.Values{}
+	for _, field := range []*regexp.Regexp{hiddenInput, tickedBox} {
+		for _, m := range field.FindAllStringSubmatch(p.Body, -1) {
+			fields.Add(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
+		}
 	}
 	for _, m := range button.FindAllStringSubmatch(p.Body, -1) {
 		buttons = append(buttons, m[1]+"="+m[2])
 	}
-	return attribute(formAction, p.Body), hidden, buttons
+	return attribute(formAction, p.Body), fields, buttons
 }
 
 func attribute(re *regexp.Regexp, body string) string {

@@ -210,11 +210,24 @@ const scenarios = {
     await asked(page);
     check(posts === 0 && page.url() === flows[0].url, 'Enter alone has answered');
     check(!(await person.context.cookies()).some((c) => c.name.includes('flow')), 'Enter alone has begun a login');
-    check(await page.evaluate(() => document.querySelector('form').querySelector('button, input[type=submit]').value) === 'deny', 'the default button, which Enter presses, is not deny');
+    // Enter in a box presses the form's first button. It is one that does nothing.
+    check(await page.evaluate(() => document.querySelector('form button').formMethod) === 'dialog', 'Enter presses a button that answers');
     await page.keyboard.press('Tab');
-    check(await focused(page) === 'deny', 'the first Tab does not lead to Deny');
+    const boxes = page.getByRole('checkbox', { disabled: false });
+    for (let i = 0, all = await boxes.count(); i < all; i++) {
+      check(await focused(page) === await boxes.nth(i).inputValue() && await boxes.nth(i).isChecked(), 'a Tab does not lead to the next box, which is ticked');
+      await page.keyboard.press('Enter');
+      await page.keyboard.press('Space');
+      check(!await boxes.nth(i).isChecked(), 'a box stays ticked');
+      await page.keyboard.press('Space');
+      check(await boxes.nth(i).isChecked(), 'a box stays unticked');
+      await page.keyboard.press('Tab');
+    }
+    await asked(page);
+    check(posts === 0 && page.url() === flows[0].url, 'Enter in a box has answered');
+    check(await focused(page) === 'deny', 'after the boxes a Tab does not lead to Deny');
     await page.keyboard.press('Tab');
-    check(await focused(page) === 'allow', 'the second Tab does not lead to Allow');
+    check(await focused(page) === 'allow', 'the next Tab does not lead to Allow');
     await page.keyboard.press('Enter');
     await atProvider(page, flows[0]);
     const field = () => page.evaluate(() => document.activeElement?.name ?? '');
@@ -226,10 +239,22 @@ const scenarios = {
     const ends = [await atClient(page, flows[0])];
 
     page = await open(flows[1]);
-    await page.keyboard.press('Tab');
+    for (let i = 0; i < 20 && await focused(page) !== 'deny'; i++) await page.keyboard.press('Tab');
     await page.keyboard.press('Enter');
     ends.push(await denied(page, flows[1]));
     return ends;
+  },
+
+  // One box is unticked; another is needed and cannot be.
+  async 'leave out'(flows, { open }) {
+    const page = await open(flows[0]);
+    await asked(page);
+    const needed = page.getByRole('checkbox', { name: 'know who you are (needed)' });
+    check(await needed.isChecked() && await needed.isDisabled(), 'what is needed can be unticked');
+    await page.getByRole('checkbox', { name: 'see your e-mail address' }).uncheck();
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    return [await atClient(page, flows[0])];
   },
 
   // Two logins of one browser at once; the second argument says which of them comes back first.

@@ -153,6 +153,9 @@ func (b *Browser) submit(ctx context.Context, page *Page, form *html.Node) (*htt
 			values.Set(name, b.Username)
 		case n.Data == "input" && attr(n, "type") == "password":
 			values.Set(name, b.Password)
+		case n.Data == "input" && attr(n, "type") == "checkbox" && name == "scope":
+			// The boxes of the consent page come ticked.
+			values.Add(name, attr(n, "value"))
 		case n.Data == "input" && attr(n, "type") != "checkbox":
 			values.Set(name, attr(n, "value"))
 		case n.Data == "button" && name == "decision":
