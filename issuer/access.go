@@ -73,7 +73,7 @@ func (e unsentError) Unwrap() error { return e.error }
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
 	return !everybody || t.Refresh == "upstream" || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
-		return slices.Contains(t.UpstreamScopes, scope) && !slices.Contains(identityScopes, scope)
+		return slices.Contains(t.asRights, scope) && !slices.Contains(identityScopes, scope)
 	})
 }
 
@@ -84,6 +84,9 @@ var errNotAdmitted = errors.New("not admitted")
 func (t *tenant) breaks(who identity) error {
 	rule := func(label, why string) error { return fmt.Errorf("%w by the label %s: %s", errNotAdmitted, label, why) }
 	unsent := func(label, why, claim string) error {
+		if hint := who.said.Hints[claim]; hint != "" {
+			why += "; " + hint
+		}
 		if lacking := who.lacking(claim); lacking != "" {
 			return unsentError{rule(label, why+lacking)}
 		}
@@ -228,7 +231,7 @@ func (t *tenant) howRequiredScopesCome() (words string) {
 	if len(granted) > 0 {
 		words = " and is granted " + strings.Join(granted, " ") + " there, which many providers grant to everybody"
 	}
-	given := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.UpstreamScopes, scope) })
+	given := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return slices.Contains(t.asRights, scope) })
 	if len(given) > 0 {
 		words += "; they all get " + strings.Join(given, " ") + ": to say who gets it, set scopeRules"
 	}

@@ -124,6 +124,7 @@ type learnt struct {
 	IDToken      string  `cbor:"3,keyasint,omitempty"`
 	Scope        *string `cbor:"4,keyasint,omitempty"`
 	TokenType    string  `cbor:"5,keyasint,omitempty"`
+	ExpiresIn    int64   `cbor:"6,keyasint,omitempty"`
 }
 
 // unfinished are the answers that this process keeps. The zero value is empty.

@@ -236,6 +236,9 @@ func (who identity) facts() []Fact {
 		{Name: "provider's refresh token", Value: Masked(string(who.RefreshToken)), Meaning: "the provider is asked with it whether the person may still come in"},
 		{Name: "checked", At: time.Unix(who.CheckedAt, 0), Meaning: "the provider's last word"},
 	}
+	if who.Unexpiring {
+		facts[1].Name = "provider's access token"
+	}
 	if who.RefreshToken == "" {
 		facts[1].Meaning = "the provider gave none, so no check ends this login"
 	}

@@ -119,6 +119,10 @@ type identity struct {
 	// provider did not say that it granted them. When the rules go, nobody has them.
 	Unsaid string `cbor:"10,keyasint,omitempty"`
 
+	// Unexpiring says that RefreshToken is an access token that never expires: the provider gave no
+	// refresh token, and is asked with this one.
+	Unexpiring bool `cbor:"11,keyasint,omitempty"`
+
 	machine bool   // a Machine, not a person: never sealed
 	issuer  string // of the identity assertion; empty for a login at the provider: never sealed
 
@@ -128,7 +132,7 @@ type identity struct {
 // identityOf says what is sealed of a person.
 func identityOf(p provider.Person) identity {
 	return identity{
-		Subject: p.Subject, RefreshToken: packed.Text(p.RefreshToken), CheckedAt: p.CheckedAt,
+		Subject: p.Subject, RefreshToken: packed.Text(p.RefreshToken), Unexpiring: p.Unexpiring, CheckedAt: p.CheckedAt,
 		Email: p.Email, HostedDomain: p.HostedDomain, Name: p.Name, Groups: p.Groups, Needs: p.Needs,
 		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, said: p.Said,
 	}
@@ -137,7 +141,7 @@ func identityOf(p provider.Person) identity {
 // person is the reverse of identityOf.
 func (who identity) person() provider.Person {
 	return provider.Person{
-		Subject: who.Subject, RefreshToken: string(who.RefreshToken), CheckedAt: who.CheckedAt,
+		Subject: who.Subject, RefreshToken: string(who.RefreshToken), Unexpiring: who.Unexpiring, CheckedAt: who.CheckedAt,
 		Email: who.Email, HostedDomain: who.HostedDomain, Name: who.Name, Groups: who.Groups, Needs: who.Needs,
 		UnreadSince: who.UnreadSince, Unsaid: who.Unsaid, Said: who.said,
 	}

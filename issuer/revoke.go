@@ -66,7 +66,7 @@ func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if err != nil {
 		return err
 	}
-	return up.Revoke(ctx, string(g.Identity.RefreshToken))
+	return up.Revoke(ctx, g.Identity.person())
 }
 
 // revocable says whether the revocation endpoint has an effect here, as far as is known without

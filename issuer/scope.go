@@ -38,7 +38,7 @@ func (t *tenant) grantable() []string {
 	if t.allScopes != nil { // of a tenant that was parsed; nobody changes it
 		return t.allScopes
 	}
-	asked := slices.DeleteFunc(slices.Clone(t.UpstreamScopes), func(scope string) bool { return scope == openID })
+	asked := slices.DeleteFunc(slices.Clone(t.asRights), func(scope string) bool { return scope == openID })
 	all := append(slices.Clone(t.RequiredScopes), asked...)
 	if len(t.rules) > 0 {
 		all = nil
@@ -264,7 +264,7 @@ func scopeRuleRemedy(scopes []string) string {
 
 // rightsAskedFor are the scopes of the label for which such is true, without identity scopes.
 func (t *tenant) rightsAskedFor(such func(scope string) bool) (rights []string) {
-	for _, scope := range t.UpstreamScopes {
+	for _, scope := range t.asRights {
 		if !slices.Contains(identityScopes, scope) && such(scope) {
 			rights = append(rights, scope)
 		}

@@ -132,6 +132,24 @@ type tenant struct {
 	// refuse the header.
 	UpstreamToken []string `json:"upstreamToken" default:"[]" example:"[\"scopes=repo read:org\",\"exchange=https://api.example.com\"]"`
 
+	// ProviderType is `oidc`, `github` or `oauth2`. `oidc` is `github` where providerIssuer is
+	// `https://github.com`.
+	ProviderType string `json:"providerType" default:"oidc" example:"oauth2"`
+
+	// AuthorizationEndpoint is the label `authorizationEndpoint`. It and the next three belong to
+	// `oauth2`.
+	AuthorizationEndpoint string `json:"authorizationEndpoint" default:"" example:"https://discord.com/oauth2/authorize"`
+
+	// TokenEndpoint is the label `tokenEndpoint`.
+	TokenEndpoint string `json:"tokenEndpoint" default:"" example:"https://discord.com/api/oauth2/token"`
+
+	// UserinfoEndpoint is the label `userinfoEndpoint`.
+	UserinfoEndpoint string `json:"userinfoEndpoint" default:"" example:"https://discord.com/api/users/@me"`
+
+	// ClaimNames are those of the label `claimNames`, each `NAME=CLAIM` as docs/labels.md says. One
+	// that is not, or a list without `sub`, makes the sidecar refuse the header.
+	ClaimNames []string `json:"claimNames" default:"[]" example:"[\"sub=id\",\"email_verified=verified\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -139,6 +157,7 @@ type tenant struct {
 	rules      []scoperule.Rule
 	workloads  []workloadrule.Rule
 	upstream   upstreamtoken.Wanted // of UpstreamToken
+	asRights   []string             // of the label scopes, which can be scopes of our tokens
 	believed   []string             // issuers of enterpriseIssuers and workloadIssuers
 	allScopes  []string             // grantable()
 	claimNeeds provider.Needs
@@ -166,6 +185,10 @@ func (t *tenant) complete() error {
 	t.secure = u.Scheme == "https"
 	if !t.secure && !weburl.IsLocalHTTP(u) {
 		return badValue("publicURL", "must be https (plain http only on localhost)")
+	}
+	// What a scope of GitHub opens is at GitHub, and is granted by whoever logs in.
+	if t.asRights = t.UpstreamScopes; (&provider.Client{Issuer: t.ProviderIssuer, Type: t.ProviderType}).IsGitHub() {
+		t.asRights = nil
 	}
 	if t.rules, err = scoperule.Parse(t.ScopeRules); err != nil {
 		return badValue("scopeRules", err.Error())
@@ -237,8 +260,16 @@ func (t *tenant) complete() error {
 	t.provider = provider.Client{
 		Issuer: t.ProviderIssuer, ID: t.ClientID, Secret: t.ClientSecret, Auth: t.ClientAuth, RedirectURI: t.callbackURL(),
 		Scopes: t.UpstreamScopes, Parameters: t.ProviderParameters, Refresh: t.Refresh,
+		Type: t.ProviderType, ClaimNames: t.ClaimNames,
+		AuthorizationEndpoint: t.AuthorizationEndpoint, TokenEndpoint: t.TokenEndpoint, UserinfoEndpoint: t.UserinfoEndpoint,
 		Needs: t.claimNeeds, RuleNeeds: t.needs(nil),
 		Tenant: t.id, Named: t.named(),
+	}
+	if label, why := t.provider.TypeFault(); label != "" {
+		return badValue(label, why)
+	}
+	if t.provider.IsGitHub() && t.GroupsClaim != "groups" {
+		return badValue("groupsClaim", "GitHub has no such claim: its groups are organisations (acme) and teams (acme/admins)")
 	}
 	return nil
 }

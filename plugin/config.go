@@ -58,8 +58,32 @@ type Config struct {
 	// the labels for each provider.
 
 	// ProviderIssuer is the issuer URL of the OpenID provider, exactly as the provider's discovery
-	// document spells it. Required.
+	// document spells it; for a provider that is not OpenID Connect, its address, such as
+	// `https://github.com`. Required.
 	ProviderIssuer any `json:"providerIssuer"`
+
+	// ProviderType is what the provider speaks: `oidc` (OpenID Connect), `github` (GitHub
+	// Enterprise Server at `providerIssuer`; `https://github.com` needs no label) or `oauth2`
+	// (OAuth 2.0 without OpenID Connect, at the three endpoints below). docs/providers.md explains
+	// the last two. Default: `oidc`.
+	ProviderType any `json:"providerType"`
+
+	// AuthorizationEndpoint is where people log in at a provider with `providerType=oauth2`, which
+	// needs it and the next three; no other has them. Default: none.
+	AuthorizationEndpoint any `json:"authorizationEndpoint"`
+
+	// TokenEndpoint is where that provider redeems codes. Default: none.
+	TokenEndpoint any `json:"tokenEndpoint"`
+
+	// UserinfoEndpoint is where that provider says, in JSON, whose access token it is asked with.
+	// Default: none.
+	UserinfoEndpoint any `json:"userinfoEndpoint"`
+
+	// ClaimNames are what that provider calls the claims of a person: `sub=id, email=mail,
+	// email_verified=verified, name=login`, each a name or a dotted path such as `data.id`. `sub`
+	// must be there, and be an id that is never given to another person; the other three are called
+	// so themselves where they are left out. Default: none.
+	ClaimNames any `json:"claimNames" form:"list by commas or spaces"`
 
 	// ClientID is the id of the client that you registered at the provider. Required.
 	ClientID any `json:"clientID" form:"identifier"`
@@ -299,6 +323,11 @@ type labelTexts struct {
 	MCPPaths              string
 	WellKnown             string
 	ProviderIssuer        string
+	ProviderType          string
+	AuthorizationEndpoint string
+	TokenEndpoint         string
+	UserinfoEndpoint      string
+	ClaimNames            string
 	ClientID              string
 	ClientSecret          string
 	ClientAuth            string
@@ -575,6 +604,10 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 			return nil, fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
 		}
 	}
+	names, err := parseProviderType(c)
+	if err != nil {
+		return nil, err
+	}
 	parameters, err := parseProviderParameters(c.ProviderParameters)
 	if err != nil {
 		return nil, err
@@ -603,11 +636,11 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := parseList("wellKnown", c.WellKnown, byCommasOrSpaces, wellKnownFault)
+	documents, err := parseList("wellKnown", c.WellKnown, byCommasOrSpaces, wellKnownFault)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
+	for _, name := range documents {
 		s.wellKnown = append(s.wellKnown, "/.well-known/"+name)
 	}
 	access, err := parseAccess(c)
@@ -702,7 +735,96 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		{"allowedClients", array(clients), `[]`},
 		{"dpop", quote(s.dpop), `"off"`},
 		{"upstreamToken", array(upstream.told()), `[]`},
+		{"providerType", quote(c.ProviderType), `"oidc"`},
+		{"authorizationEndpoint", quote(c.AuthorizationEndpoint), `""`},
+		{"tokenEndpoint", quote(c.TokenEndpoint), `""`},
+		{"userinfoEndpoint", quote(c.UserinfoEndpoint), `""`},
+		{"claimNames", array(names), `[]`},
 	}, nil
+}
+
+// parseProviderType leaves the label providerType in its one spelling, checks those that hang on
+// it, and returns the label claimNames.
+func parseProviderType(c *labelTexts) ([]string, error) {
+	c.ProviderType = strings.TrimSpace(either(c.ProviderType, "oidc"))
+	if c.ProviderType != "oidc" && c.ProviderType != "github" && c.ProviderType != "oauth2" {
+		return nil, errors.New("label providerType: give oidc, github or oauth2")
+	}
+	if c.ProviderType != "oidc" && c.ClientAuth == "private_key_jwt" {
+		return nil, errors.New("label clientAuth: private_key_jwt is for OpenID providers: with providerType=" + c.ProviderType + " give a clientSecret")
+	}
+	if c.ProviderType == "github" && strings.TrimSpace(c.GroupsClaim) != "" {
+		return nil, errors.New("label groupsClaim: GitHub has no such claim, and its groups are organisations (acme) and teams (acme/admins): remove the label")
+	}
+	names, err := parseList("claimNames", c.ClaimNames, byCommasOrSpaces, claimNameFault)
+	if err != nil {
+		return nil, err
+	}
+	claims := strings.TrimSpace(c.ClaimNames)
+	endpoints := []struct{ name, value string }{
+		{"authorizationEndpoint", c.AuthorizationEndpoint}, {"tokenEndpoint", c.TokenEndpoint}, {"userinfoEndpoint", c.UserinfoEndpoint},
+	}
+	if c.ProviderType != "oauth2" {
+		endpoints = append(endpoints, []struct{ name, value string }{{"claimNames", claims}}...)
+		for _, l := range endpoints {
+			if l.value != "" {
+				return nil, errors.New("label " + l.name + ": belongs to providerType=oauth2: remove it, or set providerType")
+			}
+		}
+		return names, nil
+	}
+	for _, l := range endpoints {
+		if l.value == "" {
+			return nil, errors.New("label " + l.name + ": required with providerType=oauth2, set it")
+		}
+		if why := endpointFault(l.value); why != "" {
+			return nil, errors.New("label " + l.name + ": " + why)
+		}
+	}
+	seen := map[string]bool{}
+	for _, entry := range names {
+		name, _, _ := strings.Cut(entry, "=")
+		if seen[name] {
+			return nil, errors.New("label claimNames: " + name + " stands there twice")
+		}
+		seen[name] = true
+	}
+	if !seen["sub"] {
+		return nil, errors.New("label claimNames: say with providerType=oauth2 what the provider calls a person's id, for example sub=id; it must be one that is never given to another person, as names and addresses are")
+	}
+	return names, nil
+}
+
+// maxEndpoint is in characters.
+const maxEndpoint = 300
+
+// endpointFault says what is wrong with an endpoint. It may have a query (RFC 6749 sections 3.1 and
+// 3.2), in which some providers are told what to say.
+func endpointFault(text string) string {
+	bare := text
+	if i := strings.Index(text, "?"); i >= 0 {
+		bare = text[:i]
+	}
+	u, err := absoluteURL(bare)
+	if err != nil || strings.Contains(text, "#") || strings.Trim(text, printable) != "" || strings.Contains(text, " ") || len(text) > maxEndpoint {
+		return "give an https URL of at most 300 characters, without user and fragment, as the provider's documentation has it"
+	}
+	if u.Scheme == "http" && !isLoopback(u.Host) {
+		return "plain http is accepted only for localhost; use https"
+	}
+	return ""
+}
+
+// claimNameFault says what is wrong with an entry of claimNames.
+func claimNameFault(entry string) string {
+	name, path, ok := strings.Cut(entry, "=")
+	if !ok || path == "" || strings.Contains(path, "=") || hasInvisible(path) || len(path) > 100 {
+		return "write NAME=CLAIM, for example sub=id, with the provider's name of the claim, or a dotted path to it"
+	}
+	if name != "sub" && name != "email" && name != "email_verified" && name != "name" {
+		return "the names are sub, email, email_verified and name; groups are found by groupsClaim"
+	}
+	return ""
 }
 
 // accessLists say who may come in and who gets which scopes. The sidecar decides what the rules

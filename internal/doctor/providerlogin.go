@@ -625,7 +625,7 @@ func (v *visitor) revoked(ctx context.Context) {
 	if l == nil {
 		return
 	}
-	if err := v.p.Revoke(ctx, l.who.RefreshToken); err != nil {
+	if err := v.p.Revoke(ctx, l.who); err != nil {
 		v.note(check, "the revocation endpoint: "+err.Error(), "a sign-out ends nothing there: set BOUNCER_REPLAY_GUARD, with which a revoked login ends here", replayPage)
 		v.label("BOUNCER_REPLAY_GUARD")
 		return

@@ -271,7 +271,7 @@ func (v *visitor) end(ctx context.Context) {
 		if l.over || l.who.RefreshToken == "" {
 			continue
 		}
-		if v.p.Revoke(ctx, l.who.RefreshToken) != nil {
+		if v.p.Revoke(ctx, l.who) != nil {
 			left++
 		}
 	}

@@ -37,4 +37,9 @@ type Tenant struct {
 	AllowedClients        []string `json:"allowedClients"`
 	DPoP                  string   `json:"dpop"`
 	UpstreamToken         []string `json:"upstreamToken"`
+	ProviderType          string   `json:"providerType"`
+	AuthorizationEndpoint string   `json:"authorizationEndpoint"`
+	TokenEndpoint         string   `json:"tokenEndpoint"`
+	UserinfoEndpoint      string   `json:"userinfoEndpoint"`
+	ClaimNames            []string `json:"claimNames"`
 }

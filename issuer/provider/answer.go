@@ -62,8 +62,8 @@ func redact(err error) error {
 
 // fetched returns the body and media type of an answer of 200 to a GET. Another answer is a
 // *strangeAnswer.
-func (all *Providers) fetched(r *http.Request, issuer string) ([]byte, string, error) {
-	resp, err := all.httpClient(issuer).Do(r)
+func (all *Providers) fetched(r *http.Request, origin string) ([]byte, string, error) {
+	resp, err := all.httpClient(origin).Do(r)
 	if err != nil {
 		return nil, "", redact(err)
 	}

@@ -27,21 +27,28 @@ func (p *Provider) config() *oauth2.Config {
 	}
 }
 
-// scopes returns the label's scopes and openid: without it there is no id_token.
+// scopes returns the label's scopes and, at an OpenID provider, openid: without it there is no
+// id_token.
 func (p *Provider) scopes() []string {
+	if p.people != nil {
+		return p.client.askedScopes()
+	}
 	if slices.Contains(p.client.Scopes, "openid") {
 		return p.client.Scopes
 	}
 	return append([]string{"openid"}, p.client.Scopes...)
 }
 
-// AuthorizationURL returns the URL at which the person signs in, with state, nonce and PKCE from
-// the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
+// AuthorizationURL returns the URL at which the person signs in, with state, nonce (which is
+// OpenID's) and PKCE from the seed (RFC 6749 §4.1.1, RFC 7636 §4.3, OpenID Connect Core §3.1.2.1).
 func (p *Provider) AuthorizationURL(seed sealing.LoginSeed, wish Wishes) string {
 	config := p.config()
 	scopes, options := p.offlineAccess()
 	config.Scopes = scopes
-	return p.addParameters(config.AuthCodeURL(seed.State(), append(options, oidc.Nonce(seed.Nonce()), oauth2.S256ChallengeOption(seed.CodeVerifier()))...), wish)
+	if p.people == nil {
+		options = append(options, oidc.Nonce(seed.Nonce()))
+	}
+	return p.addParameters(config.AuthCodeURL(seed.State(), append(options, oauth2.S256ChallengeOption(seed.CodeVerifier()))...), wish)
 }
 
 // SignInHost returns the host where the provider asks for passwords. For some it is not the
@@ -55,7 +62,7 @@ func (p *Provider) Issuer() string { return p.issuer }
 // promises it must send it, and whatever was sent must be right.
 func (p *Provider) CheckIss(query url.Values) error {
 	iss, sent := query.Get("iss"), query.Has("iss")
-	if sent && iss != p.issuer || !sent && p.sendsIss {
+	if sent && iss != p.issuer && (p.alias == "" || iss != p.alias) || !sent && p.sendsIss {
 		return errors.New("iss of the authorization response is not " + p.issuer)
 	}
 	return nil

@@ -34,6 +34,7 @@ type claims map[string]any
 type Person struct {
 	Subject      string
 	RefreshToken string // empty: nobody can be asked again
+	Unexpiring   bool   // RefreshToken is an access token that never expires, in place of one
 	CheckedAt    int64  // Unix seconds of the provider's last word
 
 	// What the labels need of the claims, and nothing else (Needs).
@@ -61,6 +62,8 @@ type Said struct {
 	Groups bool     // Needs.GroupsClaim was among them
 	// Odd maps a claim to what came in it, where that is not understood.
 	Odd map[string]string
+	// Hints map a claim to what keeps this provider from saying it, or all of it.
+	Hints map[string]string
 	// Scope is the scope that was granted; nil if the provider did not say (RFC 6749 §5.1).
 	Scope *string
 }
@@ -135,7 +138,7 @@ const MaxGroups = 64
 // learn makes a Person of what the provider said. Userinfo is asked once, and only for what the
 // labels need and the id_token lacks.
 func (p *Provider) learn(ctx context.Context, token *oauth2.Token, said idToken) (Person, error) {
-	if !p.client.Needs.lacks(said.claims) || p.userinfoURL == "" {
+	if !p.client.Needs.lacks(said.claims) || said.whole || p.userinfoURL == "" && p.people == nil {
 		return p.personOf(said.subject, said.claims), nil
 	}
 	more, err := p.userinfo(ctx, token, said.subject)
@@ -149,7 +152,7 @@ func (p *Provider) learn(ctx context.Context, token *oauth2.Token, said idToken)
 // says something counts.
 func (p *Provider) personOf(subject string, sources ...claims) Person {
 	who := Person{Subject: subject, Needs: p.client.Needs.Marks()}
-	who.Said.Claims = []string{}
+	who.Said.Claims, who.Said.Hints = []string{}, p.dialect.hints
 	for _, c := range sources {
 		who.Said.Claims = slices.AppendSeq(who.Said.Claims, maps.Keys(c))
 	}
@@ -204,18 +207,12 @@ func (p *Provider) personOf(subject string, sources ...claims) Person {
 // userinfo asks the userinfo endpoint (OpenID Connect Core §5.3). The sub that it names must be the
 // id_token's: otherwise the answer may be about another person (§5.3.2).
 func (p *Provider) userinfo(ctx context.Context, token *oauth2.Token, subject string) (claims, error) {
-	c, err := p.askUserinfo(ctx, token)
-	// A refusal is asked once more too: some providers have several machines, and not all of them
-	// know the access token at once.
-	if err != nil && p.all.Wait(ctx, oncePause) == nil {
-		c, err = p.askUserinfo(ctx, token)
+	if p.people != nil { // who it is has been asked before
+		return p.askTwice(ctx, token, func(ctx context.Context, token *oauth2.Token) (claims, error) { return p.people.more(ctx, p, token) })
 	}
+	c, err := p.askTwice(ctx, token, p.askUserinfo)
 	if err != nil {
-		var answer *strangeAnswer
-		if errors.As(err, &answer) && !answer.passes() {
-			err = notUsed{err}
-		}
-		return nil, unanswered(fmt.Errorf("userinfo: %w", err))
+		return nil, err
 	}
 	said := c["sub"]
 	// The number stays as it was written: two large ones must not become the same.
@@ -232,6 +229,23 @@ func (p *Provider) userinfo(ctx context.Context, token *oauth2.Token, subject st
 	return c, nil
 }
 
+// askTwice asks with an access token, and once more if that fails: a refusal too, since some
+// providers have several machines, and not all of them know the access token at once.
+func (p *Provider) askTwice(ctx context.Context, token *oauth2.Token, ask func(context.Context, *oauth2.Token) (claims, error)) (claims, error) {
+	c, err := ask(ctx, token)
+	if err != nil && p.all.Wait(ctx, oncePause) == nil {
+		c, err = ask(ctx, token)
+	}
+	if err != nil {
+		var answer *strangeAnswer
+		if errors.As(err, &answer) && !answer.passes() {
+			err = notUsed{err}
+		}
+		return nil, unanswered(fmt.Errorf("userinfo: %w", err))
+	}
+	return c, nil
+}
+
 // askUserinfo reads one answer: a JSON object, or a signed JWT that holds one (§5.3.2).
 func (p *Provider) askUserinfo(ctx context.Context, token *oauth2.Token) (claims, error) {
 	r, err := http.NewRequestWithContext(withStep(ctx, "userinfo"), http.MethodGet, p.userinfoURL, nil)
@@ -239,12 +253,15 @@ func (p *Provider) askUserinfo(ctx context.Context, token *oauth2.Token) (claims
 		return nil, errors.New("userinfo_endpoint is no URL")
 	}
 	token.SetAuthHeader(r)
-	body, mediaType, err := p.all.fetched(r, p.issuer)
+	if p.people != nil {
+		r.Header.Set("Accept", "application/json")
+	}
+	body, mediaType, err := p.all.fetched(r, p.origin)
 	if err != nil {
 		return nil, err
 	}
 	strange := func(why string) error { return &strangeAnswer{http.StatusOK, mediaType, why} }
-	if mediaType == "application/jwt" {
+	if mediaType == "application/jwt" && p.people == nil { // otherwise there are no keys
 		signed, err := readSigned(string(body), signatureAlgorithms)
 		if err != nil {
 			return nil, strange(err.Error())

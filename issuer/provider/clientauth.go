@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,6 +62,9 @@ const clientAlgorithm = jose.ES256
 // KeyFault says why the client cannot prove itself by its key at this provider. The error is
 // ErrConfiguration.
 func (p *Provider) KeyFault() error {
+	if p.client.Auth == PrivateKeyJWT && p.people != nil {
+		return because(ErrConfiguration, errors.New("clientAuth=private_key_jwt is for OpenID providers: use a client secret at this one"))
+	}
 	if p.client.Auth == PrivateKeyJWT && len(p.authAlgorithms) > 0 && !slices.Contains(p.authAlgorithms, string(clientAlgorithm)) {
 		return because(ErrConfiguration, fmt.Errorf("clientAuth=private_key_jwt: the provider takes assertions signed with %s, and the sidecar's key is for %s: use a client secret there",
 			outgoing.PlainText(strings.Join(p.authAlgorithms, ", "), 100), clientAlgorithm))
@@ -165,7 +169,10 @@ func (a asserting) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // provingClient is httpClient for the endpoints where the client must authenticate.
 func (p *Provider) provingClient() *http.Client {
-	client := p.all.httpClient(p.issuer)
+	client := p.all.httpClient(p.origin)
+	if p.people != nil {
+		client.Transport = askingJSON{client.Transport}
+	}
 	if p.client.Auth == PrivateKeyJWT {
 		client.Transport = asserting{client.Transport, p.clientAssertion, []string{asSent(p.endpoint.TokenURL), asSent(p.revocationURL)}}
 	}
@@ -201,7 +208,7 @@ func (p *Provider) prove(r *http.Request, form url.Values) {
 // authHint says how the client had proved itself, where the provider refuses it.
 func authHint(answer *oauth2.RetrieveError) string {
 	r := answer.Response.Request
-	if r == nil || answer.ErrorCode != "invalid_client" && answer.ErrorCode != "unauthorized_client" {
+	if r == nil || !slices.Contains([]string{"invalid_client", "unauthorized_client", "incorrect_client_credentials"}, answer.ErrorCode) {
 		return ""
 	}
 	form := sentForm(r)

@@ -34,7 +34,7 @@ func (all *Providers) clientSecret(c *Client) (string, error) {
 		return "", errors.New("clientSecret: the variable " + name + " of the sidecar is not set or empty, and so is " + name + "_FILE")
 	}
 	if strings.HasPrefix(c.Secret, "mbs1_") {
-		secret, err := OpenSecret(all.Ring, c.Issuer, c.ID, c.Secret, all.Now())
+		secret, err := OpenSecret(all.Ring, c.secretFor(), c.ID, c.Secret, all.Now())
 		if err != nil {
 			return "", errors.New("clientSecret: was sealed for another provider, client or master secret")
 		}

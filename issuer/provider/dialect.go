@@ -118,11 +118,16 @@ type dialect struct {
 	// stands behind the address.
 	vouchesByEdov bool
 
+	// hints map a claim to what keeps the provider from saying it, for the words of a refusal.
+	hints map[string]string
+
 	// In which words it refuses.
 
 	refuses     []words // a refresh token that is worth nothing
 	unsure      []words // the same, or an outage
 	refusesCode []words // an authorization code that is worth nothing
+	// refusesPerson: one who may not log in there as they are
+	refusesPerson []words
 
 	// What becomes of a refresh token that was used, or is revoked.
 
@@ -364,6 +369,9 @@ func (p *Provider) codeError(st *standing, err error) error {
 		return unanswered(redact(err))
 	}
 	cause := describe(answer)
+	if slices.ContainsFunc(p.dialect.refusesPerson, func(w words) bool { return w.said(answer) }) {
+		return loginRefused(cause)
+	}
 	switch meaningOf(answer, p.dialect.refusesCode, nil) {
 	case refused:
 		return because(ErrCode, cause)

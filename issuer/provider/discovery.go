@@ -30,6 +30,11 @@ import (
 type document struct {
 	endpoint oauth2.Endpoint
 	issuer   string
+	// origin is under which it is known whether the provider answers: the issuer, or where the
+	// token endpoint is if a label names that. A label must not silence another tenant's provider.
+	origin string
+	alias  string // another name of it in iss (RFC 9207); empty: none
+	people people // nil: it is an OpenID provider, and its id_tokens say who somebody is
 	// Why nobody can log in there; nil if somebody can. Issuers of machines' tokens have keys and
 	// nothing else.
 	noLogin   error
@@ -121,7 +126,7 @@ func (all *Providers) discover(ctx context.Context, c *Client, timeout time.Dura
 		metadata.Revocation = "" // as if there were none: it would be sent the secret
 	}
 	d := &document{
-		endpoint: endpoint, issuer: issuer, noLogin: noLogin, sendsIss: metadata.SendsIss,
+		endpoint: endpoint, issuer: issuer, origin: issuer, noLogin: noLogin, sendsIss: metadata.SendsIss,
 		keys: all.newKeySet(issuer, metadata.JWKSURI), algorithms: readableAlgorithms(metadata.Algorithms), userinfoURL: metadata.UserInfo,
 		keysURL: metadata.JWKSURI, revocationURL: metadata.Revocation, scopesSupported: metadata.Scopes, promptsSupported: metadata.Prompts,
 		authMethods: metadata.AuthMethods, authAlgorithms: metadata.AuthAlgorithms,
@@ -130,12 +135,12 @@ func (all *Providers) discover(ctx context.Context, c *Client, timeout time.Dura
 	return d, nil
 }
 
-// httpClient asks one provider and follows no redirect. All of its requests share what is known of
-// the provider's silence.
-func (all *Providers) httpClient(issuer string) *http.Client {
+// httpClient asks one provider, which document.origin names, and follows no redirect. All of its
+// requests share what is known of the provider's silence.
+func (all *Providers) httpClient(origin string) *http.Client {
 	return &http.Client{
 		Timeout:       timeout,
-		Transport:     trace.Transport{Next: limitedTransport{attentive{all.Transport, all, issuer, &all.documents.entry(issuer, all.Now()).silence}}, Name: spanName, Wrong: wentWrong},
+		Transport:     trace.Transport{Next: limitedTransport{attentive{all.Transport, all, origin, &all.documents.entry(origin, all.Now()).silence}}, Name: spanName, Wrong: wentWrong},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

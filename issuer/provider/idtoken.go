@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -20,10 +21,21 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// idToken is what is used of a verified id_token.
+// idToken is what is used of a verified id_token, or of what the provider said in its place
+// (people.go).
 type idToken struct {
 	subject, nonce string
 	claims         claims // all of them
+	whole          bool   // the provider says nothing more anywhere
+}
+
+// verifyLogin reads the id_token of a login, which must be the one that was asked for.
+func (p *Provider) verifyLogin(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token) (idToken, error) {
+	who, err := p.verifyIDToken(ctx, token)
+	if err == nil && (who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1) {
+		err = loginRefused(errors.New("nonce of the id_token is not the one sent"))
+	}
+	return who, err
 }
 
 // verifyIDToken reads the id_token of a login. Whatever is wrong with it refuses the login, except
@@ -141,7 +153,7 @@ func (p *Provider) readIDToken(ctx context.Context, raw string, anyKey bool) (id
 	}
 	p.all.Log.Debug("id_token verified", p.client.Named, "provider", p.issuer, "subject", p.all.Ring.Pseudonym(p.client.Tenant, subject))
 	nonce, _ := c["nonce"].(string) // not needed at a refresh
-	return idToken{subject, nonce, c}, nil
+	return idToken{subject: subject, nonce: nonce, claims: c}, nil
 }
 
 // issuerForm is an iss as it may stand in a log: a URL without the parts that could name a person.

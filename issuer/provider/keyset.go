@@ -79,6 +79,9 @@ var errKeysUnread = errors.New("the provider's keys cannot be read")
 // needed. ctx may have ended: only the trace is taken from it.
 func (p *Provider) KeysAhead(ctx context.Context) func() {
 	k := p.keys
+	if k == nil { // the provider has none
+		return nil
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.last != nil || k.fetch != nil || k.all.Now().Sub(k.asked).Abs() < strangersPause {

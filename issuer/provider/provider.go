@@ -1,6 +1,6 @@
-// Package provider asks the OpenID providers of all tenants who a person is, and whether they may
-// still come in: discovery, the authorization request, the exchange of a code, refreshes, userinfo
-// and revocation.
+// Package provider asks the providers of all tenants who a person is, and whether they may still
+// come in: discovery, the authorization request, the exchange of a code, refreshes, userinfo and
+// revocation. They speak OpenID Connect or, without it, OAuth 2.0 (people.go).
 //
 // It promises:
 //   - A provider's word is told from its silence. Only an answer that means so ends a login
@@ -46,6 +46,11 @@ type Client struct {
 	Scopes      []string // label scopes
 	Parameters  []string // label providerParameters: NAME=VALUE each
 	Refresh     string   // label refresh
+
+	// Type is the label providerType. The next four are labels that belong to oauth2.
+	Type                                                   string
+	AuthorizationEndpoint, TokenEndpoint, UserinfoEndpoint string
+	ClaimNames                                             []string // NAME=CLAIM each
 
 	Needs     Needs // of all labels
 	RuleNeeds Needs // of those labels that decide who may come in and what they may do
@@ -169,7 +174,10 @@ func (all *Providers) Connect(ctx context.Context, c *Client) (*Provider, error)
 // Known returns the client's provider if its document was read before, and nil otherwise. Nobody is
 // asked.
 func (all *Providers) Known(c *Client) *Provider {
-	d := all.documents.entry(c.Issuer, all.Now()).current.Load()
+	d, err := c.known()
+	if d == nil && err == nil {
+		d = all.documents.entry(c.Issuer, all.Now()).current.Load()
+	}
 	if d == nil || d.noLogin != nil {
 		return nil
 	}
@@ -178,6 +186,9 @@ func (all *Providers) Known(c *Client) *Provider {
 
 // document returns the document of the client's issuer; with login one at which people can log in.
 func (all *Providers) document(ctx context.Context, c *Client, login bool) (*document, error) {
+	if d, err := c.known(); d != nil || err != nil {
+		return d, err
+	}
 	entry := all.documents.entry(c.Issuer, all.Now())
 	current := func() *document {
 		if d := entry.current.Load(); d != nil && (d.noLogin == nil || !login) {

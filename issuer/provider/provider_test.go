@@ -103,7 +103,7 @@ func TestProviderLogin(t *testing.T) {
 	if err != nil || next.Subject != who.Subject || next.CheckedAt != r.clock.Now().Unix() || next.UnreadSince != 0 {
 		t.Fatalf("%+v, %v", next, err)
 	}
-	if err := p.Revoke(t.Context(), next.RefreshToken); err != nil || !slices.Contains(r.idp.Revoked(), next.RefreshToken) {
+	if err := p.Revoke(t.Context(), next); err != nil || !slices.Contains(r.idp.Revoked(), next.RefreshToken) {
 		t.Errorf("revoked %v, %v", r.idp.Revoked(), err)
 	}
 	if _, err := r.connect().Refresh(t.Context(), [16]byte{1}, next); !errors.Is(err, provider.ErrEnded) {
@@ -181,7 +181,7 @@ func TestProviderErrorKinds(t *testing.T) {
 // The caller hears without a request that a provider cannot revoke.
 func TestRevocationThatWouldEndMore(t *testing.T) {
 	r := newRoom(t)
-	if p := r.connect(); p.RevokesOneLogin() || p.Revoke(t.Context(), "x") != provider.ErrNotRevocable {
+	if p := r.connect(); p.RevokesOneLogin() || p.Revoke(t.Context(), provider.Person{RefreshToken: "x"}) != provider.ErrNotRevocable {
 		t.Error("a provider without a revocation endpoint revokes")
 	}
 }

@@ -173,6 +173,19 @@ func readableDiscovery(body []byte) []byte {
 	return m.bytes(body)
 }
 
+// lifeOf is the life of an access token in whole seconds; nil if it says none. A life that is not
+// understood must not be taken for a token that never expires.
+func lifeOf(v any) any {
+	n, isNumber := v.(float64)
+	if text, isText := v.(string); isText {
+		n, isNumber = seconds(strings.TrimSpace(text))
+	}
+	if !isNumber || n <= 0 {
+		return nil
+	}
+	return int64(min(max(n, 1), 999_999_999))
+}
+
 // isWholeSeconds says whether a number is one that every library reads: up to nine digits.
 func isWholeSeconds(number []byte) bool {
 	return len(number) <= 9 && len(bytes.Trim(number, "0123456789")) == 0
@@ -274,7 +287,7 @@ func mendedTokens(resp *http.Response, success bool, body []byte) ([]byte, error
 	}
 	m.texts(tokenTexts)
 	if life := m.all["expires_in"]; life != nil && !isWholeSeconds(life) {
-		m.set("expires_in", nil) // nobody here looks at it
+		m.set("expires_in", lifeOf(m.value("expires_in")))
 	}
 	// A list of scopes is understood. A value that is not understood must not be taken for "all
 	// that was asked for", which is what a missing scope says (§5.1).

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"net"
 	"strconv"
@@ -23,10 +22,11 @@ type Answer struct {
 	IDToken      string
 	Scope        *string // nil if the provider did not say
 	TokenType    string
+	ExpiresIn    int64 // of the access token, in seconds; 0: the provider did not say
 }
 
 func answerOf(token *oauth2.Token) *Answer {
-	a := &Answer{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, Scope: grantedScope(token), TokenType: token.TokenType}
+	a := &Answer{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, Scope: grantedScope(token), TokenType: token.TokenType, ExpiresIn: token.ExpiresIn}
 	a.IDToken, _ = token.Extra("id_token").(string)
 	return a
 }
@@ -36,7 +36,7 @@ func (a *Answer) token() *oauth2.Token {
 	if a.Scope != nil {
 		extra["scope"] = *a.Scope
 	}
-	return (&oauth2.Token{AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, TokenType: a.TokenType}).WithExtra(extra)
+	return (&oauth2.Token{AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, TokenType: a.TokenType, ExpiresIn: a.ExpiresIn}).WithExtra(extra)
 }
 
 // grantedScope is the scope that a provider's answer names; nil if it names none.
@@ -120,12 +120,9 @@ func notTaken(err error) (time.Duration, bool) {
 
 // loginOf makes a login of the provider's answer to a code.
 func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token) (Person, error) {
-	who, err := p.verifyIDToken(ctx, token)
+	who, err := p.whoLoggedIn(ctx, seed, token)
 	if err != nil {
 		return Person{}, err
-	}
-	if who.nonce == "" || subtle.ConstantTimeCompare([]byte(who.nonce), []byte(seed.Nonce())) != 1 {
-		return Person{}, loginRefused(errors.New("nonce of the id_token is not the one sent"))
 	}
 	known, err := p.learn(ctx, token, who)
 	if err != nil {
@@ -139,6 +136,9 @@ func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *o
 		known.Needs = p.client.RuleNeeds.Marks()
 	}
 	known.RefreshToken = token.RefreshToken
+	if p.canAskAgain(token) {
+		known.RefreshToken, known.Unexpiring = token.AccessToken, true
+	}
 	switch {
 	case p.RefreshMode() == "session":
 		known.RefreshToken = "" // nothing to steal
@@ -154,6 +154,7 @@ func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *o
 	if known.RefreshToken == "" && p.RefreshMode() == "upstream" {
 		return Person{}, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave one that is too long to carry: set refresh=session"))
 	}
+	known.Unexpiring = known.Unexpiring && known.RefreshToken != ""
 	known.CheckedAt, known.Said.Scope = p.all.Now().Unix(), grantedScope(token)
 	return known, nil
 }

@@ -31,23 +31,14 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 	ctx, cancel := p.exchange(withStep(ctx, "refresh"))
 	defer cancel()
 	known := p.all.standings.of(p.client, p.secret, p.all.Now())
-	token, err := p.postRefresh(ctx, p.config(), last.RefreshToken)
-	switch {
-	case errors.Is(err, ErrLost):
+	token, who, noNews, err := p.goOn(ctx, known, login, last)
+	if token == nil {
 		return Person{}, err
-	case err != nil:
-		return Person{}, p.refreshError(known, last, err)
 	}
 	known.takes(last.RefreshToken, p.all.Now())
-	// OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then.
-	who := idToken{subject: last.Subject}
-	raw, _ := token.Extra("id_token").(string)
-	if raw != "" {
-		who, err = p.refreshedIDToken(ctx, raw, last.Subject)
-	}
 	var next Person
 	used := false // the new access token
-	switch noNews := raw == "" && p.userinfoURL == ""; {
+	switch {
 	case err != nil:
 	case noNews && p.client.Needs.Within(last.Needs): // which takes nothing back
 		next, next.UnreadSince = last, 0
@@ -83,6 +74,7 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 	if next.Said.Scope = grantedScope(token); next.Said.Scope != nil {
 		next.Unsaid = ""
 	}
+	next.Unexpiring = last.Unexpiring && next.RefreshToken == ""
 	if next.RefreshToken == "" {
 		next.RefreshToken = last.RefreshToken // RFC 6749 §6: none sent means the old one stays
 	}
@@ -94,6 +86,32 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 		p.endOldToken(ctx, token, last.Subject)
 	}
 	return next, nil
+}
+
+// goOn asks whether a login may go on, and whose it is. token is nil where it may not, or where
+// nothing has moved. Otherwise the error is about what was said of the person. noNews: nothing was.
+func (p *Provider) goOn(ctx context.Context, known *standing, login [16]byte, last Person) (token *oauth2.Token, who idToken, noNews bool, err error) {
+	if last.Unexpiring {
+		token, who, err = p.askWithToken(ctx, known, login, last)
+		return token, who, false, err
+	}
+	token, err = p.postRefresh(ctx, p.config(), last.RefreshToken)
+	switch {
+	case errors.Is(err, ErrLost):
+		return nil, who, false, err
+	case err != nil:
+		return nil, who, false, p.refreshError(known, last, err)
+	case p.people != nil:
+		who, err = p.whoAgain(ctx, token, last.Subject)
+		return token, who, false, err
+	}
+	// OpenID Connect Core §12.2: an id_token may be missing here, and userinfo answers then.
+	raw, _ := token.Extra("id_token").(string)
+	if raw == "" {
+		return token, idToken{subject: last.Subject}, p.userinfoURL == "", nil
+	}
+	who, err = p.refreshedIDToken(ctx, raw, last.Subject)
+	return token, who, false, err
 }
 
 // checkedAfter is the time of a check. It differs from the time of the check before, which may have

@@ -159,7 +159,7 @@ var tables = map[string]map[int]string{
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
-	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t"},
+	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f"},
 }
 
 // conforms says whether a payload has the members of its table, each of its type.
@@ -427,6 +427,8 @@ func payloads() {
 	ok("r", "refresh-with-everything", "all members", string(secretHash),
 		member{1, person}, member{2, scope}, member{3, publicURL}, member{4, login}, member{5, t - 86400}, member{6, true}, member{7, 70000}, member{8, fingerprint})
 
+	ok("r", "refresh-by-an-access-token", "the provider gave no refresh token, and is asked with its access token, which never expires", string(secretHash),
+		member{1, []member{{1, "583231"}, {2, packed(upstreamToken)}, {3, t - 60}, {11, true}}}, member{2, scope}, member{3, publicURL}, member{4, login}, member{5, t - 60})
 	ok("r", "refresh-for-a-key", "whoever refreshes must prove the key", "registration "+string(hash(string(meaning))),
 		member{1, nobody}, member{3, publicURL}, member{4, login}, member{5, t - 60}, member{8, fingerprint}, member{9, thumbprint})
 
