@@ -28,15 +28,23 @@ func (p *Provider) config() *oauth2.Config {
 }
 
 // scopes returns the label's scopes and, at an OpenID provider, openid: without it there is no
-// id_token.
+// id_token. Those for the MCP server follow.
 func (p *Provider) scopes() []string {
-	if p.people != nil {
-		return p.client.askedScopes()
+	scopes := p.client.Scopes
+	switch {
+	case p.people != nil:
+		scopes = p.client.askedScopes()
+	case !slices.Contains(scopes, "openid"):
+		scopes = append([]string{"openid"}, scopes...)
 	}
-	if slices.Contains(p.client.Scopes, "openid") {
-		return p.client.Scopes
+	if p.client.UpstreamToken != nil {
+		for _, scope := range p.client.UpstreamToken.Scopes {
+			if !slices.Contains(scopes, scope) {
+				scopes = append(slices.Clip(scopes), scope)
+			}
+		}
 	}
-	return append([]string{"openid"}, p.client.Scopes...)
+	return scopes
 }
 
 // AuthorizationURL returns the URL at which the person signs in, with state, nonce (which is

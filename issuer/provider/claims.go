@@ -53,6 +53,9 @@ type Person struct {
 	// until the provider says what it grants.
 	Unsaid string
 
+	// Upstream is what the MCP server gets; without UpstreamToken it is empty.
+	Upstream AccessToken
+
 	Said Said
 }
 
@@ -66,6 +69,8 @@ type Said struct {
 	Hints map[string]string
 	// Scope is the scope that was granted; nil if the provider did not say (RFC 6749 §5.1).
 	Scope *string
+	// UpstreamScope is the same of the access token for the MCP server.
+	UpstreamScope *string
 }
 
 // size returns how many characters the claims of a person take, beside the refresh token.

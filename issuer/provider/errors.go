@@ -40,6 +40,9 @@ var (
 	ErrAssertion error = &kind{"the assertion is worth nothing", ErrEnded}
 	// ErrLost is about an answer that got lost, where to ask again would end other logins.
 	ErrLost error = &kind{"the provider's answer was lost", ErrEnded}
+	// ErrUpstreamToken is about a login whose MCP server gets no access token of the provider any
+	// more.
+	ErrUpstreamToken error = &kind{"there is no access token for the MCP server", ErrEnded}
 	// ErrNeverRead is about answers that could not be used for so long that nothing bridges it.
 	ErrNeverRead error = &kind{"the provider's answers were not accepted for too long", ErrEnded}
 	// ErrNeedsMore is about labels that have changed. It ends no login for good: they may change

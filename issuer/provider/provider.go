@@ -52,6 +52,9 @@ type Client struct {
 	AuthorizationEndpoint, TokenEndpoint, UserinfoEndpoint string
 	ClaimNames                                             []string // NAME=CLAIM each
 
+	// UpstreamToken is what the MCP server needs to act at the provider; nil: it does not.
+	UpstreamToken *UpstreamToken
+
 	Needs     Needs // of all labels
 	RuleNeeds Needs // of those labels that decide who may come in and what they may do
 

@@ -23,11 +23,16 @@ type Answer struct {
 	Scope        *string // nil if the provider did not say
 	TokenType    string
 	ExpiresIn    int64 // of the access token, in seconds; 0: the provider did not say
+	Ends         int64 // of the access token, in Unix seconds, where it is handed on; 0: the same
 }
 
-func answerOf(token *oauth2.Token) *Answer {
+func (p *Provider) answerOf(token *oauth2.Token) *Answer {
 	a := &Answer{AccessToken: token.AccessToken, RefreshToken: token.RefreshToken, Scope: grantedScope(token), TokenType: token.TokenType, ExpiresIn: token.ExpiresIn}
 	a.IDToken, _ = token.Extra("id_token").(string)
+	// By our clock: x/oauth2 has one of its own.
+	if p.client.UpstreamToken != nil && token.ExpiresIn > 0 {
+		a.Ends = p.all.Now().Unix() + token.ExpiresIn
+	}
 	return a
 }
 
@@ -60,7 +65,7 @@ func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code stri
 	ctx, cancel := p.exchange(withStep(withStrangersInput(ctx), "redeem"))
 	defer cancel()
 	if kept != nil {
-		who, err := p.loginOf(ctx, seed, kept.token())
+		who, err := p.login(ctx, seed, kept)
 		return who, kept, err
 	}
 	known := p.all.standings.of(p.client, p.secret, p.all.Now())
@@ -69,9 +74,18 @@ func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code stri
 		return Person{}, nil, p.codeError(known, err)
 	}
 	known.takesCode()
-	answer := answerOf(token)
-	who, err := p.loginOf(ctx, seed, token)
+	answer := p.answerOf(token)
+	who, err := p.login(ctx, seed, answer)
 	return who, answer, err
+}
+
+// login makes a login of the provider's answer to a code, with what the MCP server gets of it.
+func (p *Provider) login(ctx context.Context, seed sealing.LoginSeed, answer *Answer) (Person, error) {
+	who, err := p.loginOf(ctx, seed, answer.token())
+	if err != nil {
+		return Person{}, err
+	}
+	return p.handOn(ctx, answer, who)
 }
 
 // exchange is the context of one exchange with the provider's token endpoint, and what follows from
@@ -118,7 +132,7 @@ func notTaken(err error) (time.Duration, bool) {
 	return 0, false
 }
 
-// loginOf makes a login of the provider's answer to a code.
+// loginOf says who logged in, by the provider's answer to a code.
 func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token) (Person, error) {
 	who, err := p.whoLoggedIn(ctx, seed, token)
 	if err != nil {

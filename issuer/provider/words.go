@@ -144,7 +144,7 @@ func sentSecrets(r *http.Request) []string {
 		add(strings.TrimPrefix(r.Header.Get("Authorization"), "Basic "))
 	}
 	form := sentForm(r)
-	for _, name := range []string{"code", "refresh_token", "token", "code_verifier", "client_secret", "client_assertion"} {
+	for _, name := range []string{"code", "refresh_token", "token", "subject_token", "code_verifier", "client_secret", "client_assertion"} {
 		add(form.Get(name))
 	}
 	// the longest first
