@@ -46,10 +46,14 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 		return err
 	}
 	missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(withheld, scope) })
-	if len(missing) == 0 {
+	lacking := t.provider.UpstreamToken.Lacks(who.said.UpstreamScope)
+	if len(missing) == 0 && len(lacking) == 0 {
 		return nil
 	}
 	s.counters.add(notAdmitted)
+	if len(missing) == 0 {
+		return lacksUpstream("access_denied", lacking)
+	}
 	names := strings.Join(missing, " ")
 	cause := fmt.Errorf("%w: the provider did not grant %s, which requiredScopes needs: let its client there have that scope, or take it out of the labels scopes or requiredScopes", errWithheld, names)
 	if who.said.Scope == nil {
@@ -58,6 +62,13 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	e := badRequest("access_denied", "the sign-in provider did not grant "+names+", without which nothing can be done at this server; tell whoever runs it")
 	e.subject = who.Subject
 	return e.because(cause)
+}
+
+// lacksUpstream refuses a login whose MCP server could not do at the provider what it needs to.
+func lacksUpstream(code string, scopes []string) error {
+	names := strings.Join(scopes, " ")
+	return badRequest(code, "the sign-in provider did not grant "+names+", without which this server cannot act for anybody there; tell whoever runs it").
+		because(fmt.Errorf("%w: the provider did not grant %s, which the label upstreamToken asks for: let its client there have that scope, or take it out of the label", errWithheld, names))
 }
 
 // errWithheld is in the chain of each refusal because of what the provider withheld.
@@ -72,7 +83,7 @@ func (e unsentError) Unwrap() error { return e.error }
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
-	return !everybody || t.Refresh == "upstream" || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+	return !everybody || t.Refresh == "upstream" || t.upstream.On || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
 		return slices.Contains(t.asRights, scope) && !slices.Contains(identityScopes, scope)
 	})
 }

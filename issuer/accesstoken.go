@@ -1,10 +1,12 @@
 package issuer
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/jsontext"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // accessTokenClaims are the claims of RFC 9068 §2.2. aud holds the tenant's audience, which the
@@ -41,6 +44,13 @@ type accessTokenClaims struct {
 	Email  string   `json:"email,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+
+	// UpstreamToken is the provider's access token for the MCP server, sealed for the plugin that
+	// asked (sealing.Hop), while the label upstreamToken is on. It is empty in a token of somebody
+	// who did not log in at the provider: a machine, a workload, a bearer key, a person of an
+	// identity assertion. So one without the claim is from before the label, and the plugin refuses
+	// it.
+	UpstreamToken *string `json:"upstream_token,omitempty"`
 }
 
 // written is what encoding/json makes of the claims, which takes five times as long. It stands in
@@ -60,6 +70,9 @@ func (c accessTokenClaims) written(room []byte) []byte {
 	}
 	if len(c.Groups) > 0 {
 		o = o.Strings("groups", c.Groups)
+	}
+	if c.UpstreamToken != nil {
+		o = o.String("upstream_token", *c.UpstreamToken)
 	}
 	return o.End()
 }
@@ -104,7 +117,76 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 	if slices.Contains(t.IdentityClaims, "groups") {
 		claims.Groups = g.Identity.Groups
 	}
+	if t.upstream.On {
+		sealed := ""
+		if t.handsOn(g.Identity) {
+			sealed = t.hop.SealUpstreamToken(t.PublicURL, id, string(*g.Identity.Upstream))
+		}
+		claims.UpstreamToken = &sealed
+	}
 	return accessToken{s.sign(t, accessTokenType, claims), id, expires.Sub(now)}
+}
+
+// handsOn says whether the MCP server gets an access token of the provider with the requests of
+// somebody: with those of people who logged in there, where the label says so.
+func (t *tenant) handsOn(who identity) bool { return t.upstream.On && !who.machine && who.issuer == "" }
+
+// upstreamMargin is how much earlier our access token ends than the provider's inside, for clocks
+// and the way to the provider.
+const upstreamMargin = 30 * time.Second
+
+// upstreamLeft is how long the provider's access token of somebody still works, where the provider
+// has said so.
+func (s *Issuer) upstreamLeft(who identity) time.Duration {
+	return time.Unix(who.UpstreamEnds, 0).Sub(s.Now())
+}
+
+// upstreamFault says why no access token can be made for somebody whose MCP server acts at the
+// provider: never is one made without the provider's inside.
+func (s *Issuer) upstreamFault(t *tenant, who identity) error {
+	switch {
+	case !t.handsOn(who):
+		return nil
+	case !bytes.Equal(who.UpstreamMark, t.provider.UpstreamToken.Mark()):
+		// The person has not been told that the server may act for them, or has been told of other
+		// scopes. It ends no login for good: the label may change back.
+		return invalidGrant("this server acts at the sign-in provider in another way than was allowed at this login; authorize again").
+			because(errors.New("the label upstreamToken is another than at the login"))
+	case !who.person().Upstream.Expired(s.Now()):
+		return nil
+	case who.RefreshToken == "":
+		return invalidGrant("the sign-in provider's access token, which this server needs, has expired; authorize again").
+			because(errors.New("the login has no refresh token of the provider"))
+	}
+	return temporarilyUnavailable("the sign-in provider's access token, which this server needs, has expired, and no other can be had at the moment", errors.New("the provider was not asked, or gave no answer"))
+}
+
+// endWithUpstream ends an access token before the provider's inside.
+func (s *Issuer) endWithUpstream(t *tenant, g *grant) error {
+	if err := s.upstreamFault(t, g.Identity); err != nil || !t.handsOn(g.Identity) || g.Identity.UpstreamEnds == 0 {
+		return err
+	}
+	left := s.upstreamLeft(g.Identity)
+	if ends := s.Now().Add(left - min(upstreamMargin, left/2)); g.ends.IsZero() || ends.Before(g.ends) {
+		g.ends = ends
+	}
+	return nil
+}
+
+// maxToken is how many characters of an access token the plugin reads, and of a sealed value this
+// server.
+const maxToken = 8 << 10
+
+// upstreamTooLong refuses values of so many characters, which nobody would read, because the
+// provider's tokens inside are too long. A new login says so by their name; one that goes on ends
+// with invalid_grant, so that there is a new one.
+func upstreamTooLong(who identity, grantType string, characters int) error {
+	code := "access_denied"
+	if grantType == "refresh_token" {
+		code = "invalid_grant"
+	}
+	return badRequest(code, fmt.Sprintf("the sign-in provider's access token has %d characters, and its refresh token %d: too many to be carried with what else is known; tell whoever runs this server", len(*who.Upstream), len(who.RefreshToken))).
+		because(fmt.Errorf("the label upstreamToken: %s (a value of %d characters, of at most %d)", provider.ShorterToken, characters, maxToken))
 }
 
 // sign makes a JWT with the key of the tenant's current epoch (RFC 7515 §7.1, RFC 8037 §3.1). It is
@@ -147,8 +229,14 @@ func (s *Issuer) issue(t *tenant, c client, r renewal, asked, grantType string) 
 	if r.outcome.short() || outdated || r.Identity.UnreadSince != 0 {
 		r.ends = s.Now().Add(shortLife)
 	}
+	if err := s.endWithUpstream(t, &r.grant); err != nil {
+		return tokenResponse{}, err
+	}
 	scope := t.chosenScope(t.scopeOf(r.grant), asked)
 	at := s.newAccessToken(t, c, r.grant, scope)
+	if longest := max(len(at.text), len(r.token)); longest > maxToken && t.handsOn(r.Identity) {
+		return tokenResponse{}, upstreamTooLong(r.Identity, grantType, longest)
+	}
 	s.recordToken(t, c, r, at, scope, grantType)
 	if c.byDocument() {
 		s.documents.Used(clientdoc.Document(c.id))
@@ -195,6 +283,13 @@ func (s *Issuer) recordToken(t *tenant, c client, r renewal, at accessToken, sco
 	}
 	if c.thumbprint != "" {
 		facts = append(facts, slog.String("jkt", c.thumbprint))
+	}
+	if t.handsOn(r.Identity) {
+		left := int64(-1)
+		if r.Identity.UpstreamEnds != 0 {
+			left = r.Identity.UpstreamEnds - now.Unix()
+		}
+		facts = append(facts, slog.Int64("upstream_seconds", left))
 	}
 	s.recordAttrs(event, about{tenant: t, client: c.id, request: r.request, subject: r.Identity.Subject, login: r.loginID()}, facts...)
 }
@@ -247,7 +342,8 @@ func (s *Issuer) assertToBackend(w http.ResponseWriter, r *http.Request, t *tena
 	expires := min(now.Add(backendAssertionLife).Unix(), claims.Expires)
 	claims.Audience, claims.IssuedAt, claims.NotBefore, claims.Expires = []string{t.PublicURL}, now.Unix(), now.Unix(), expires
 	claims.ID = base64.RawURLEncoding.EncodeToString(randomBytes(16))
-	claims.Confirmation = nil // the MCP server gets no proof, and must not ask for one
+	claims.Confirmation = nil  // the MCP server gets no proof, and must not ask for one
+	claims.UpstreamToken = nil // which is for the plugin alone
 	writeJSON(w, http.StatusOK, backendAssertion{s.sign(t, backendAssertionType, claims), expires - now.Unix()})
 	return nil
 }

@@ -165,6 +165,10 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 			a = proves(w, a)
 			refresh(a, a.login().text("refresh_token")).wants(t, 200, "")
 		}, all(where, who, lasting, fields{"grant": "refresh_token", "jkt": some{}})},
+		{"login.refreshed", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
+			w.relabel(func(l *labels) { l.UpstreamToken = []string{"scopes="} })
+			refresh(a, a.login().text("refresh_token")).wants(t, 200, "")
+		}, all(where, who, lasting, fields{"grant": "refresh_token", "seconds": 3570.0, "upstream_seconds": 3600.0})},
 		{"proof.refused", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
 			proves(w, a)
 			r := a.tokenRequest(a.refreshment("x"))

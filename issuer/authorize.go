@@ -75,6 +75,9 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	if unread != "" {
 		a.data["Unread"] = unread
 	}
+	if t.upstream.On {
+		a.data["Acts"], a.data["ActsWith"] = true, t.actsWith()
+	}
 	return a, nil
 }
 

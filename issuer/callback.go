@@ -107,6 +107,12 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 			s.offerAnotherAccount(r, t, req, up, err, a)
 			return a, nil
 		}
+		if who.Upstream != nil && s.ReplayGuard != nil && s.unfinished.has(mark, s.Now()) {
+			// The provider's tokens together make a URL that some systems cut off. So the guard
+			// keeps what was learnt until the client's token request, which judges it once more.
+			s.handOn(r.Context(), mark)
+			return s.codePage(t, req, code, succeeded), nil
+		}
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
 	}
@@ -182,8 +188,12 @@ func (s *Issuer) codePage(t *tenant, req authorizationRequest, code authorizatio
 	if code.Identity != nil {
 		exchange, a.subject = "callback", code.Identity.Subject
 	}
-	s.record(audit.ProviderReturned, a, "exchange", exchange)
 	sealed := s.seal(sealing.KindCode, t, clientContext(req.Client), code)
+	if code.Identity != nil && len(sealed) > maxToken {
+		e := asError(upstreamTooLong(*code.Identity, "authorization_code", len(sealed)))
+		return &page{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}
+	}
+	s.record(audit.ProviderReturned, a, "exchange", exchange)
 	return &page{next: t.responseURL(req, url.Values{"code": {sealed}}), cookies: finished}
 }
 

@@ -25,10 +25,12 @@ const (
 	flightsKept = 10_000
 )
 
-// checkDue says whether the provider's last word on a login is as old as upstreamCheckInterval.
+// checkDue says whether the provider's last word on a login is as old as upstreamCheckInterval. It
+// is asked earlier where the MCP server would soon be left without an access token.
 func (s *Issuer) checkDue(t *tenant, g grant) bool {
 	age := s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0))
-	return t.UpstreamCheckInterval == 0 || age >= time.Duration(t.UpstreamCheckInterval)*time.Second
+	return t.UpstreamCheckInterval == 0 || age >= time.Duration(t.UpstreamCheckInterval)*time.Second ||
+		t.handsOn(g.Identity) && g.Identity.UpstreamEnds != 0 && s.upstreamLeft(g.Identity) < max(s.AccessTokenTTL/2, refreshAhead)
 }
 
 // renewChecked is renew after the provider was asked whether the person may still come in.
@@ -114,7 +116,7 @@ func (s *Issuer) askProvider(ctx context.Context, t *tenant, c client, presented
 // bridged.
 func (s *Issuer) stale(t *tenant, presented string, g grant, cause error) (renewal, error) {
 	e := asError(cause)
-	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > provider.StaleWindow || !t.claimNeeds.Within(g.Identity.Needs) {
+	if s.Now().Sub(time.Unix(g.Identity.CheckedAt, 0)) > provider.StaleWindow || !t.claimNeeds.Within(g.Identity.Needs) || s.upstreamFault(t, g.Identity) != nil {
 		return renewal{}, e
 	}
 	if e.cause != nil {

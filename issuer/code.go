@@ -125,6 +125,8 @@ type learnt struct {
 	Scope        *string `cbor:"4,keyasint,omitempty"`
 	TokenType    string  `cbor:"5,keyasint,omitempty"`
 	ExpiresIn    int64   `cbor:"6,keyasint,omitempty"`
+	// Ends is when the access token does, in Unix seconds, with the label upstreamToken.
+	Ends int64 `cbor:"7,keyasint,omitempty"`
 }
 
 // unfinished are the answers that this process keeps. The zero value is empty.

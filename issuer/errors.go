@@ -213,7 +213,13 @@ func (t *tenant) errorURL(e *redirectedError) string {
 // or person may see; nil if it is not one. The text of err is the cause in the operator's log.
 func providerError(err error) *Error {
 	is := func(kind error) bool { return errors.Is(err, kind) }
+	fault := (*provider.TokenFault)(nil)
 	switch {
+	case is(provider.ErrRefused) && errors.As(err, &fault):
+		return badRequest("access_denied", fault.Told+"; tell whoever runs this server").because(err)
+	case is(provider.ErrUpstreamToken) && errors.As(err, &fault):
+		return invalidGrant(fault.Told + "; authorize again").because(err)
+
 	case is(provider.ErrCode):
 		return invalidGrant("the authorization code is no longer valid; authorize again").because(err)
 	case is(provider.ErrAssertion):

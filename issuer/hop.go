@@ -71,6 +71,9 @@ func (s *Issuer) openHop(value string, late bool) (openedHop, error) {
 	if t.DPoP != dpopOff {
 		t.nonces = dpop.NewNonces(s.Ring.DPoPNonceKeys(hop, t.PublicURL)...)
 	}
+	if t.upstream.On {
+		t.hop = hop
+	}
 	if age > hopDrift+hopReuse || age < -hopDrift {
 		s.warnOfDrift(age)
 	}

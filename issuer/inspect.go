@@ -248,6 +248,13 @@ func (who identity) facts() []Fact {
 			facts = append(facts, f)
 		}
 	}
+	if who.Upstream != nil {
+		until := "the provider does not say until when"
+		if who.UpstreamEnds != 0 {
+			until = "until " + time.Unix(who.UpstreamEnds, 0).UTC().Format(time.RFC3339)
+		}
+		facts = append(facts, Fact{Name: "provider's access token", Value: fmt.Sprintf("%d characters", len(*who.Upstream)), Meaning: "the MCP server acts at the provider with it, " + until})
+	}
 	if who.UnreadSince != 0 {
 		facts = append(facts, Fact{Name: "claims unread since", At: time.Unix(who.UnreadSince, 0), Meaning: "the provider accepts its refresh token and gives no claims"})
 	}

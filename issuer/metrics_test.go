@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -76,6 +77,7 @@ type cutWay struct {
 	next   http.RoundTripper
 	clock  *issuertest.Clock
 	paths  string // where it fails, at their ends
+	forms  string // and for forms that hold this
 	status int
 	err    error
 	after  time.Duration
@@ -84,6 +86,16 @@ type cutWay struct {
 func (c *cutWay) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !slices.ContainsFunc(strings.Fields(c.paths), func(path string) bool { return strings.HasSuffix(r.URL.Path, path) }) {
 		return c.next.RoundTrip(r)
+	}
+	if c.forms != "" {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		form, err := io.ReadAll(body)
+		if err != nil || !strings.Contains(string(form), c.forms) {
+			return c.next.RoundTrip(r)
+		}
 	}
 	c.clock.Add(c.after)
 	if c.err != nil {
@@ -353,6 +365,15 @@ func TestMetricsAllHappen(t *testing.T) {
 				m.token(m.refreshment(token))
 			}
 		}},
+		{"exchange", "/token", func(m *measured, fail func()) {
+			m.idp.Be(issuertest.Behaviour{Exchange: "urn:api"})
+			m.relabel(func(l *labels) { l.UpstreamToken = []string{"scopes=", "exchange=urn:api"} })
+			code := m.code()
+			fail()
+			for range 2 { // with what is kept of the first
+				m.token(m.redemption(code))
+			}
+		}},
 		{"revoke", "/revoke", func(m *measured, fail func()) {
 			m.idp.Be(issuertest.Behaviour{Revocation: true})
 			tokens := []string{m.login().text("refresh_token"), m.login().text("refresh_token")}
@@ -369,6 +390,9 @@ func TestMetricsAllHappen(t *testing.T) {
 			}
 			happens("provider: "+step.name+" "+cause, func(m *measured) {
 				way.paths, way.next, way.clock = step.path, m.way.next, m.clock
+				if step.name == "exchange" {
+					way.forms = "token-exchange"
+				}
 				if cause == "paused" && step.name == "redeem" {
 					way.paths = everything // silence at a code alone is no silence
 				}

@@ -258,6 +258,19 @@ func (t *tenant) rights(scopes []string) []right {
 	return all
 }
 
+// actsWith says what the MCP server may do at the provider in a person's name. Without an exchange
+// its token is that of the login, which has the scopes of that too.
+func (t *tenant) actsWith() (words []string) {
+	all := t.upstream.Scopes
+	if t.upstream.Exchange == "" {
+		all = slices.Concat(t.UpstreamScopes, all)
+	}
+	for _, scope := range distinct(all) {
+		words = append(words, cmp.Or(scopeWords[scope], scope))
+	}
+	return words
+}
+
 // Each login has one cookie of each kind, so that logins in several tabs do not meet.
 const (
 	consentCookie = "mcpb-consent-" // the id that a consent page was rendered for

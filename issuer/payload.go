@@ -123,6 +123,13 @@ type identity struct {
 	// refresh token, and is asked with this one.
 	Unexpiring bool `cbor:"11,keyasint,omitempty"`
 
+	// Upstream is the provider's access token that the MCP server gets, UpstreamEnds its end in
+	// Unix seconds (0 if the provider does not say) and UpstreamMark a mark of what it is for.
+	// Without the label upstreamToken there are none of them.
+	Upstream     *packed.Text `cbor:"12,keyasint,omitempty"`
+	UpstreamEnds int64        `cbor:"13,keyasint,omitempty"`
+	UpstreamMark []byte       `cbor:"14,keyasint,omitempty"`
+
 	machine bool   // a Machine, not a person: never sealed
 	issuer  string // of the identity assertion; empty for a login at the provider: never sealed
 
@@ -131,20 +138,29 @@ type identity struct {
 
 // identityOf says what is sealed of a person.
 func identityOf(p provider.Person) identity {
-	return identity{
+	who := identity{
 		Subject: p.Subject, RefreshToken: packed.Text(p.RefreshToken), Unexpiring: p.Unexpiring, CheckedAt: p.CheckedAt,
 		Email: p.Email, HostedDomain: p.HostedDomain, Name: p.Name, Groups: p.Groups, Needs: p.Needs,
 		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, said: p.Said,
 	}
+	if p.Upstream.Mark != nil {
+		token := packed.Text(p.Upstream.Text) // here, so that others cost no memory
+		who.Upstream, who.UpstreamEnds, who.UpstreamMark = &token, p.Upstream.Ends, p.Upstream.Mark
+	}
+	return who
 }
 
 // person is the reverse of identityOf.
 func (who identity) person() provider.Person {
-	return provider.Person{
+	p := provider.Person{
 		Subject: who.Subject, RefreshToken: string(who.RefreshToken), Unexpiring: who.Unexpiring, CheckedAt: who.CheckedAt,
 		Email: who.Email, HostedDomain: who.HostedDomain, Name: who.Name, Groups: who.Groups, Needs: who.Needs,
 		UnreadSince: who.UnreadSince, Unsaid: who.Unsaid, Said: who.said,
 	}
+	if who.Upstream != nil {
+		p.Upstream = provider.AccessToken{Text: string(*who.Upstream), Ends: who.UpstreamEnds, Mark: who.UpstreamMark}
+	}
+	return p
 }
 
 // grant is the payload of a refresh token.

@@ -107,7 +107,7 @@ func numberOf(row string) int {
 func payloadType(t *testing.T, of reflect.Type) string {
 	t.Helper()
 	switch {
-	case of == reflect.TypeFor[packed.Text]():
+	case of == reflect.TypeFor[packed.Text](), of == reflect.TypeFor[*packed.Text]():
 		return "packed"
 	case of == reflect.TypeFor[identity](), of == reflect.TypeFor[*identity]():
 		return "identity"
@@ -306,6 +306,10 @@ func TestPayloadVectorsMean(t *testing.T) {
 		Identity: *code.Identity, Scope: "mcp:read mcp:write", Resource: "https://mcp.example/wiki", Login: g.Login, Born: born - 86400,
 		KeyRequired: true, Step: 70000, Client: g.Client,
 	})
+	var acting grant
+	decode("ok-refresh-of-who-is-acted-for", &acting)
+	forAPI := provider.UpstreamToken{Scopes: []string{"drive:read"}, Audience: "https://api.example.com"}
+	same("what the MCP server gets", acting.Identity.person().Upstream, provider.AccessToken{Text: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", Ends: born + 1800, Mark: forAPI.Mark()})
 	var key bearerKey
 	decode("ok-bearer", &key)
 	same("a bearer key", key, bearerKey{ID: key.ID, Subject: "ci", Scope: "mcp:read", Expires: born + 86400})
@@ -313,8 +317,8 @@ func TestPayloadVectorsMean(t *testing.T) {
 
 // Every text that is accepted from a provider can be packed, and comes back.
 func TestPackedTextsHoldWhatProvidersMaySend(t *testing.T) {
-	if packed.MaxLength != provider.MaxValue {
-		t.Errorf("%d characters can be packed, %d are accepted", packed.MaxLength, provider.MaxValue)
+	if longest := max(provider.MaxValue, sealing.MaxUpstreamToken); packed.MaxLength != longest {
+		t.Errorf("%d characters can be packed, %d are accepted", packed.MaxLength, longest)
 	}
 }
 

@@ -31,6 +31,7 @@ func TestProviderErrorsHaveOneAnswer(t *testing.T) {
 		"ErrCode":          {provider.ErrCode, 400, "invalid_grant", "the authorization code is no longer valid"},
 		"ErrLost":          {provider.ErrLost, 400, "invalid_grant", "answer was lost"},
 		"ErrNeverRead":     {provider.ErrNeverRead, 400, "invalid_grant", "were not accepted"},
+		"ErrUpstreamToken": {provider.ErrUpstreamToken, 400, "invalid_grant", "ended this login"},
 		"ErrNeedsMore":     {provider.ErrNeedsMore, 400, "invalid_grant", "needs to know more"},
 		"ErrRefused":       {provider.ErrRefused, 400, "access_denied", "the server's log says why"},
 		"ErrOurFault":      {provider.ErrOurFault, 500, "server_error", "did not accept this server"},

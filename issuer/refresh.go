@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -98,6 +99,9 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	unread := !t.claimNeeds.Within(g.Identity.Needs)
 	if unread && g.Identity.RefreshToken == "" {
 		return tokenResponse{}, provider.ErrNeedsMore
+	}
+	if err := s.upstreamFault(t, g.Identity); err != nil && asError(err).Status < http.StatusInternalServerError {
+		return tokenResponse{}, err
 	}
 	asked := form.Get("scope")
 	if err := t.givesScope(g, asked); err != nil && t.breaks(g.Identity) == nil {

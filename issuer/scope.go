@@ -190,6 +190,9 @@ func (t *tenant) takenBack(before, now grant) error {
 	if err := t.givesScope(now, ""); err != nil {
 		return t.scopeLost(now, err)
 	}
+	if lacking := t.provider.UpstreamToken.Lacks(now.Identity.said.UpstreamScope); len(lacking) > 0 {
+		return lacksUpstream("invalid_grant", lacking)
+	}
 	return nil
 }
 

@@ -164,6 +164,7 @@ type tenant struct {
 	provider   provider.Client
 	traceID    string       // of the request, where it is traced
 	nonces     *dpop.Nonces // of proofs; nil while the label dpop is off
+	hop        *sealing.Hop // of the request, while the label upstreamToken is on; else nil
 
 	prepared *prepared
 }
@@ -271,6 +272,9 @@ func (t *tenant) complete() error {
 	if t.provider.IsGitHub() && t.GroupsClaim != "groups" {
 		return badValue("groupsClaim", "GitHub has no such claim: its groups are organisations (acme) and teams (acme/admins)")
 	}
+	if t.upstream.On {
+		t.provider.UpstreamToken = &provider.UpstreamToken{Scopes: t.upstream.Scopes, Audience: t.upstream.Exchange}
+	}
 	return nil
 }
 
@@ -298,7 +302,7 @@ func (t *tenant) tracedAs(id string) *tenant {
 // withoutTexts returns the tenant without what is made for its answers: to be compared only.
 func (t *tenant) withoutTexts() *tenant {
 	bare := *t
-	bare.prepared, bare.nonces = nil, nil
+	bare.prepared, bare.nonces, bare.hop = nil, nil, nil
 	return &bare
 }
 

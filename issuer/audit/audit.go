@@ -56,6 +56,7 @@ var (
 	expires  = Field{Name: "expires", Meaning: "end of the access token"}
 	until    = Field{Name: "refresh_until", Meaning: "until when the new refresh token is accepted if nobody uses it"}
 	jkt      = Field{Name: "jkt", Meaning: "thumbprint of the key that the access token is bound to, where it is", Optional: true}
+	upstream = Field{Name: "upstream_seconds", Meaning: "life of the provider's access token that the MCP server gets with it, where the label `upstreamToken` is on; -1 where the provider does not say", Optional: true}
 	ends     = Field{Name: "ends", Meaning: "from when on the login cannot be refreshed, however often it is used"}
 	because  = Field{Name: "because", Meaning: "the cause in words"}
 	cause    = Field{Name: "cause", Meaning: "the cause in words"}
@@ -103,7 +104,7 @@ var (
 			optional(subject, "with `callback` only"), sub}}
 	TokenIssued = Event{Name: "token.issued", Message: "token issued",
 		Meaning: "A login begins: the client has the first access token.",
-		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends, jkt}}
+		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends, jkt, upstream}}
 	LoginPresented = Event{Name: "login.presented", Message: "access token presented",
 		Meaning: "A client has come to the MCP server with an access token of this login. A process writes it once for each login, when a plugin tells it.",
 		Fields:  []Field{tenant, issuer, optional(client, "not where the `client_id` is longer than 2,048 characters"), document, login}}
@@ -111,7 +112,7 @@ var (
 		Meaning: "A login goes on with another access token.",
 		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
 			optional(until, "not where the refresh token stays as it is"), ends,
-			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}, jkt}}
+			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}, jkt, upstream}}
 	MachineAdmitted = Event{Name: "machine.admitted", Message: "token issued",
 		Meaning: "A machine gets an access token: by `client_credentials`, or with a bearer key.",
 		Fields:  []Field{tenant, issuer, client, subject, sub, login, grant, jti, scope, seconds, expires, jkt}}

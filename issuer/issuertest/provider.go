@@ -111,6 +111,13 @@ type Behaviour struct {
 	// answers a JWT (OpenID Connect Core §5.3.2), signed as id_tokens are
 	UserInfoSigned bool
 
+	// Exchange is the audience for which access tokens are exchanged (RFC 8693). If it is empty,
+	// they are exchanged for none. Others are invalid_target.
+	Exchange       string
+	ExchangeStatus int            // answers this status,
+	ExchangeError  string         // with this error code
+	ExchangeAnswer map[string]any // members set over its own
+
 	// Refresh "": rotates; "static": the same token for ever; "none": gives none; "keeps": a new
 	// one at each use, and the old ones stay good; "half": so too, until the access token that came
 	// with the new one is used at the userinfo endpoint.
@@ -175,6 +182,8 @@ type Provider struct {
 	secrets     []string
 	assertions  []string // of the client, in the order in which they came
 	rotations   int      // how often RotateKeys was called
+	exchanges   int
+	lastAccess  string // the access token that was given last
 }
 
 type upstreamCode struct {
@@ -732,11 +741,60 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, 401, map[string]string{"error": "invalid_client"})
 		return
 	}
-	if refreshing {
+	switch {
+	case refreshing:
 		p.refresh(w, r)
+	case r.PostForm.Get("grant_type") == "urn:ietf:params:oauth:grant-type:token-exchange":
+		p.exchange(w, r)
+	default:
+		p.redeem(w, r)
+	}
+}
+
+// exchange gives an access token for another audience (RFC 8693 §2).
+func (p *Provider) exchange(w http.ResponseWriter, r *http.Request) {
+	const accessToken = "urn:ietf:params:oauth:token-type:access_token"
+	b, form := p.behaviour, r.PostForm
+	person, known := p.persons[form.Get("subject_token")]
+	switch {
+	case b.ExchangeStatus != 0:
+		writeJSON(w, b.ExchangeStatus, map[string]string{"error": b.ExchangeError, "error_description": "no exchange of " + form.Get("subject_token")})
+		return
+	case b.Exchange == "":
+		writeJSON(w, 400, map[string]string{"error": "unsupported_grant_type"})
+		return
+	case !known || form.Get("subject_token_type") != accessToken || form.Get("requested_token_type") != accessToken:
+		writeJSON(w, 400, map[string]string{"error": "invalid_request"})
+		return
+	case form.Get("audience") != b.Exchange:
+		writeJSON(w, 400, map[string]string{"error": "invalid_target"})
 		return
 	}
-	p.redeem(w, r)
+	answer := map[string]any{"access_token": "exchanged-access-" + rand.Text(), "issued_token_type": accessToken, "token_type": "Bearer", "expires_in": 3600}
+	p.exchanges++
+	for name, v := range b.ExchangeAnswer {
+		answer[name] = v
+		if v == nil {
+			delete(answer, name)
+		}
+	}
+	p.lastAccess = fmt.Sprint(answer["access_token"])
+	p.persons[p.lastAccess] = person
+	p.secret(p.lastAccess)
+	writeJSON(w, 200, answer)
+}
+
+// AccessToken is the last access token that was given, and Exchanges how often one was exchanged.
+func (p *Provider) AccessToken() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastAccess
+}
+
+func (p *Provider) Exchanges() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exchanges
 }
 
 func (p *Provider) authenticated(r *http.Request) bool {
@@ -938,7 +996,12 @@ func (p *Provider) answer(w http.ResponseWriter, answer map[string]any, person s
 	}
 	for name, v := range p.behaviour.Answer {
 		answer[name] = v
+		if v == nil {
+			delete(answer, name)
+		}
 	}
+	p.lastAccess, _ = answer["access_token"].(string)
+	p.persons[p.lastAccess] = person
 	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 		if v, ok := answer[name].(string); ok {
 			p.secret(v)

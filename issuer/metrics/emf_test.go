@@ -158,7 +158,7 @@ func TestEMFLineIsBounded(t *testing.T) {
 	for _, d := range l.AWS.CloudWatchMetrics {
 		series[strings.Join(d.Dimensions[0], " ")] = len(d.Metrics)
 	}
-	if want := map[string]int{"function": 14, "function tenant": 13, "function provider": 7}; !maps.Equal(series, want) {
+	if want := map[string]int{"function": 14, "function tenant": 13, "function provider": 8}; !maps.Equal(series, want) {
 		t.Errorf("%v, want %v", series, want)
 	}
 	// Every counter and histogram is among them, and no gauge.

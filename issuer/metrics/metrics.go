@@ -48,7 +48,7 @@ var (
 	ofProvider = Label{Name: "provider"}
 	atStage    = Label{"stage", []string{Registered, Authorized, Consented, Returned, Token, Presented, Refreshed}, true}
 	ofClient   = Label{"client", Products(), false}
-	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "userinfo", "revoke"}, false}
+	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "exchange", "userinfo", "revoke"}, false}
 	atEndpoint = Label{"endpoint", []string{
 		"/oauth/register", "/oauth/authorize", "/oauth/consent", "/oauth/callback", "/oauth/token", "/oauth/revoke", "/oauth/jwks.json",
 		"/oauth/client-jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/oauth-protected-resource",

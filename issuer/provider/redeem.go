@@ -65,7 +65,7 @@ func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code stri
 	ctx, cancel := p.exchange(withStep(withStrangersInput(ctx), "redeem"))
 	defer cancel()
 	if kept != nil {
-		who, err := p.login(ctx, seed, kept)
+		who, err := p.login(ctx, seed, kept.token(), kept)
 		return who, kept, err
 	}
 	known := p.all.standings.of(p.client, p.secret, p.all.Now())
@@ -75,13 +75,13 @@ func (p *Provider) Redeem(ctx context.Context, seed sealing.LoginSeed, code stri
 	}
 	known.takesCode()
 	answer := p.answerOf(token)
-	who, err := p.login(ctx, seed, answer)
+	who, err := p.login(ctx, seed, token, answer)
 	return who, answer, err
 }
 
 // login makes a login of the provider's answer to a code, with what the MCP server gets of it.
-func (p *Provider) login(ctx context.Context, seed sealing.LoginSeed, answer *Answer) (Person, error) {
-	who, err := p.loginOf(ctx, seed, answer.token())
+func (p *Provider) login(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token, answer *Answer) (Person, error) {
+	who, err := p.loginOf(ctx, seed, token)
 	if err != nil {
 		return Person{}, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // Where the label upstreamToken says so, the MCP server acts at the provider in the person's name.
@@ -47,8 +48,6 @@ type AccessToken struct {
 func (a AccessToken) Expired(now time.Time) bool { return a.Ends != 0 && now.Unix() >= a.Ends }
 
 const (
-	// MaxAccessToken is how many characters of one are carried.
-	MaxAccessToken = 4096
 	// shortestLife is of an access token that a login begins with. A refresh whose answer is given
 	// once more a minute later must still have one that works.
 	shortestLife = 2 * time.Minute
@@ -141,8 +140,8 @@ func (p *Provider) upstreamToken(ctx context.Context, answer *Answer) (AccessTok
 	case kind == "dpop", kind == "mac", kind == "pop", kind == "n_a":
 		// RFC 9449 §5 and others: nobody else can prove the key.
 		return AccessToken{}, nil, tokenFault("let the provider give bearer tokens to this client", "the sign-in provider's access token is bound to a key or of no use by itself, so it cannot be handed on")
-	case len(answer.AccessToken) > MaxAccessToken:
-		return AccessToken{}, nil, tokenFault(shorterToken, "the sign-in provider's access token has %d characters, and %d can be carried", len(answer.AccessToken), MaxAccessToken)
+	case len(answer.AccessToken) > sealing.MaxUpstreamToken:
+		return AccessToken{}, nil, tokenFault(ShorterToken, "the sign-in provider's access token has %d characters, and %d can be carried", len(answer.AccessToken), sealing.MaxUpstreamToken)
 	case strings.ContainsFunc(answer.AccessToken, func(c rune) bool { return c <= ' ' || c > '~' }):
 		// It becomes a header's value.
 		return AccessToken{}, nil, tokenFault("RFC 6750 §2.1 has the characters that it may have", "the sign-in provider's access token holds characters that no header may hold")
@@ -150,8 +149,8 @@ func (p *Provider) upstreamToken(ctx context.Context, answer *Answer) (AccessTok
 	return AccessToken{Text: answer.AccessToken, Ends: answer.Ends, Mark: wanted.Mark()}, answer.Scope, nil
 }
 
-// shorterToken is the remedy for an access token that is too long.
-const shorterToken = "let the provider put fewer claims into it (groups and roles first), or give opaque access tokens"
+// ShorterToken is the remedy for an access token that is too long.
+const ShorterToken = "let the provider put fewer claims into it (groups and roles first), or give opaque access tokens"
 
 // exchangeToken exchanges the access token of a login for one that is meant for another server (RFC
 // 8693 §2). It is sent to the token endpoint and nowhere else. Nothing is used up: what got no
@@ -186,7 +185,9 @@ const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" // RFC 8
 
 // postExchange asks once. An error of the provider's is a *oauth2.RetrieveError.
 func (p *Provider) postExchange(ctx context.Context, form url.Values) (*Answer, error) {
-	r, err := http.NewRequestWithContext(outgoing.WithSecondTry(withStep(ctx, "exchange")), http.MethodPost, p.endpoint.TokenURL, nil)
+	// What is sent is the provider's own.
+	ctx = context.WithValue(outgoing.WithSecondTry(withStep(ctx, "exchange")), strangersInput{}, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.endpoint.TokenURL, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func read(b []byte) (holds any, rest []byte, err error) {
 }
 
 // tables are the numbers and types of the page, by kind. A capital letter marks what is always
-// there: t text, b bytes, n integer, f flag, P packed, l array, i identity.
+// there: t text, b bytes, n integer, f flag, p packed, l array, i identity.
 var tables = map[string]map[int]string{
 	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f", 8: "f"},
 	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n"},
@@ -159,7 +159,7 @@ var tables = map[string]map[int]string{
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
-	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f"},
+	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f", 12: "p", 13: "n", 14: "b"},
 }
 
 // conforms says whether a payload has the members of its table, each of its type.
@@ -186,10 +186,10 @@ func conformsTo(table map[int]string, holds any) error {
 		case nil:
 			ok = table[m.number] == "L"
 		case string:
-			ok = strings.ContainsAny(table[m.number], "TtP")
+			ok = strings.ContainsAny(table[m.number], "TtPp")
 		case data:
-			ok = strings.ContainsAny(table[m.number], "BbP")
-			if table[m.number] == "P" {
+			ok = strings.ContainsAny(table[m.number], "BbPp")
+			if strings.EqualFold(table[m.number], "P") {
 				_, err := unpack(string(v))
 				ok = err == nil
 			}
@@ -431,6 +431,10 @@ func payloads() {
 		member{1, []member{{1, "583231"}, {2, packed(upstreamToken)}, {3, t - 60}, {11, true}}}, member{2, scope}, member{3, publicURL}, member{4, login}, member{5, t - 60})
 	ok("r", "refresh-for-a-key", "whoever refreshes must prove the key", "registration "+string(hash(string(meaning))),
 		member{1, nobody}, member{3, publicURL}, member{4, login}, member{5, t - 60}, member{8, fingerprint}, member{9, thumbprint})
+
+	acting := append(slices.Clone(nobody), member{12, packed("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln")}, member{13, t + 1800}, member{14, data(needMark("https://api.example.com", "drive:read"))})
+	ok("r", "refresh-of-who-is-acted-for", "the MCP server gets an access token of the provider, which ends half an hour later", string(secretHash),
+		member{1, acting}, member{3, publicURL}, member{4, login}, member{5, t - 60})
 
 	id := data(hash("mcpbouncer test vector, bearer key")[:16])
 	ok("b", "bearer", "a bearer key that ends after a day", "", member{1, id}, member{2, "ci"}, member{3, "mcp:read"}, member{4, t + 86400})
