@@ -196,6 +196,16 @@ func misread(err error) int {
 	return http.StatusServiceUnavailable
 }
 
+// misreadAt is misread for a body of which so many bytes were read, when the reader's error was not
+// kept: in Yaegi that would cost each message. A body that was read before still says so.
+func misreadAt(req *http.Request, got int) int {
+	if got > 0 {
+		return http.StatusServiceUnavailable
+	}
+	_, err := req.Body.Read(make([]byte, 1))
+	return misread(err)
+}
+
 const unreadable = `{"error":"invalid_request","error_description":"the request body could not be read, or is too long"}`
 
 // answerUnread answers a request whose body was not held. status is what holdBody returned.

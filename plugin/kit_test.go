@@ -81,7 +81,8 @@ func start(t testing.TB) *logged {
 	loads.sweep = false
 	loads.Unlock()
 	knownLock.Lock()
-	sharedPlain = usualNames()
+	sharedPlain = usualNames(nil)
+	sharedLeft = usualNames(messageHeaders)
 	knownLock.Unlock()
 	complaints.Lock()
 	complaints.quiet = map[string]period{}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
 )
 
 // This file is the short way of a request, and says why it is fast. Nearly all requests of an MCP
@@ -33,7 +35,9 @@ import (
 // each header is judged by its name.
 //
 // A token that comes for the first time has a short way too: firstsight.go. What takes neither is
-// served by serve, and costs several times as much.
+// served by serve, and costs several times as much. Where rules judge messages, the headers on
+// which that depends are looked up with the others (messageHeaders), and the message is told by the
+// text around its arguments: passJudged, mcp/sketch.go.
 //
 // The tables here only repeat what the long way has decided: a request that is not in them loses
 // time, and nothing else.
@@ -42,13 +46,17 @@ import (
 type knownRequests struct {
 	plain  map[string]bool // names that change nothing, as clients spell them
 	taught int             // of plain, by requests to this middleware; bounded by maxTaught
+	// plain; for a middleware that judgesAlone another map, without messageHeaders
+	left map[string]bool
 	// by path, then by the SHA-256 of what WriteSubset leaves: no token stays in memory longer than
 	// its request. Bounded by maxKnown, in all.
 	byPath map[string]map[[32]byte]*knownRequest
 	size   int
-	// by scopes and sketch of a message: what the rules let through; bounded by maxJudged
-	judged map[string]*judged
-	usual  int // bytes that WriteSubset has left of the request that was learned last; or maxUsual
+	// by scopes and sketch of a message: what the rules let through; bounded by maxJudged, in all
+	sketched  map[string]sketched
+	judgedNow int
+	// bytes that WriteSubset has left of the request that was learned last; or maxUsual
+	usual int
 
 	// by path, then by what WriteSubset leaves besides Authorization: endpoints that requests with
 	// plain headers address. Bounded by maxEndpoints, of which strangers, who may have invented
@@ -65,6 +73,8 @@ type knownRequest struct {
 	scopes   string
 	expires  time.Duration // of id
 	life     *lifetime     // of id
+	more     bool          // id has more than subject and scopes
+	layout   *mcp.Layout   // of messages with these headers; nil: not known, or never looked up
 }
 
 // lifetime is the time in which the verified tokens of a tenant are good without a look at keys and
@@ -79,7 +89,9 @@ type lifetime struct {
 // waits.
 var knownLock sync.RWMutex
 
-// These functions have names without a package, since in Yaegi each selector is one more variable.
+// These have names without a package, since in Yaegi each selector is one more variable.
+type buffer = bytes.Buffer
+
 var (
 	sha256Sum     = sha256.Sum256
 	splitN        = strings.SplitN
@@ -91,6 +103,7 @@ var (
 	readFull      = io.ReadFull
 	nopCloser     = io.NopCloser
 	newReader     = bytes.NewReader
+	sameDigits    = mcp.SameDigits
 )
 
 // since is the clock of the short way: one native call, where now().Unix() is two. Tests set it.
@@ -132,31 +145,46 @@ var usualHeaders = []string{
 	"User-Agent", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip", "X-Request-Id",
 }
 
+// messageHeaders are the headers on which it depends how a message is judged. A middleware that
+// judgesAlone tells its known requests apart by them too.
+var messageHeaders = map[string]bool{"Content-Encoding": true, "Content-Type": true, "Mcp-Method": true, "Mcp-Name": true, "Mcp-Protocol-Version": true}
+
 // sharedPlain are the plain names of all middlewares but those whose labels choose headers. What is
 // plain to one is so to all, and a thousand maps that say the same take a processor's cache from
-// one another. knownLock guards it.
-var sharedPlain = usualNames()
+// one another. sharedLeft are those without messageHeaders. knownLock guards both.
+var (
+	sharedPlain = usualNames(nil)
+	sharedLeft  = usualNames(messageHeaders)
+)
 
-func usualNames() map[string]bool {
+func usualNames(without map[string]bool) map[string]bool {
 	names := map[string]bool{}
 	for _, name := range usualHeaders {
-		names[name] = true
+		if !without[name] {
+			names[name] = true
+		}
 	}
 	return names
 }
 
-func newKnownRequests(own *ownHeaders) *knownRequests {
+// newKnownRequests makes the tables of a middleware. judges says that it judgesAlone.
+func newKnownRequests(own *ownHeaders, judges bool) *knownRequests {
 	k := &knownRequests{byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]map[string]*endpoint{}}
-	if own != nil {
-		k.plain = usualNames()
-		return k
-	}
 	knownLock.Lock()
 	defer knownLock.Unlock()
 	if len(sharedPlain) >= maxPlain { // whoever has filled it does not do so for ever
-		sharedPlain = usualNames()
+		sharedPlain = usualNames(nil)
+		sharedLeft = usualNames(messageHeaders)
 	}
 	k.plain = sharedPlain
+	k.left = sharedLeft
+	if own != nil {
+		k.plain = usualNames(nil)
+		k.left = usualNames(messageHeaders)
+	}
+	if !judges {
+		k.left = k.plain
+	}
 	return k
 }
 
@@ -168,17 +196,17 @@ func newKnownRequests(own *ownHeaders) *knownRequests {
 // (RFC 9110 §5.5), and leaves no line break in one, so no two sets of headers have the same lines.
 func shortWay(b *bouncer) http.Handler {
 	next := b.next
-	plain := b.known.plain
+	left := b.known.left
 	byPath := b.known.byPath
 	known := b.known
 	more := b.more
 	judges := judgesAlone(b.settings)
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		h := req.Header
-		lines := new(bytes.Buffer)
+		lines := new(buffer)
 		knownLock.RLock()
 		lines.Grow(known.usual)
-		h.WriteSubset(lines, plain) // which cannot fail
+		h.WriteSubset(lines, left) // which cannot fail
 		k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
 		at := since(epoch)
 		// In Yaegi "if" within "if" needs fewer variables than "&&".
@@ -211,8 +239,20 @@ func shortWay(b *bouncer) http.Handler {
 				}
 			}
 		}
+		if judges {
+			serveUnjudged(b, rw, req, lines, at)
+			return
+		}
 		serveUnknown(b, rw, req, lines, at)
 	})
+}
+
+// serveUnjudged is serveUnknown where lines are also those of messageHeaders. knownLock is held; it
+// is given back.
+func serveUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer, at time.Duration) {
+	lines.Reset()
+	_ = req.Header.WriteSubset(lines, b.known.plain)
+	serveUnknown(b, rw, req, lines, at)
 }
 
 // passMore is pass for a request that is known, where labels ask for more.
@@ -228,15 +268,23 @@ func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownReq
 // passMessage is pass for a request that is known and has a body.
 func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
 	n := req.ContentLength
-	if n < 0 || n > maxUncounted || req.Body == nil {
+	if n < 0 {
+		passLong(b, rw, req, k)
+		return
+	}
+	if n > maxUncounted {
+		passLong(b, rw, req, k)
+		return
+	}
+	if req.Body == nil {
 		passLong(b, rw, req, k)
 		return
 	}
 	// holdBody, for a body that is not counted
 	body := make([]byte, n+1)
-	got, err := readFull(req.Body, body)
+	got, _ := readFull(req.Body, body)
 	if int64(got) != n {
-		answerUnread(b.name, rw, req, misread(err))
+		answerMisread(b, rw, req, got)
 		return
 	}
 	req.Body = nopCloser(newReader(body[:n]))
@@ -246,6 +294,11 @@ func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *known
 	h[subjectHeader] = []string{k.subject}
 	h[scopesHeader] = []string{k.scopes}
 	b.next.ServeHTTP(rw, req)
+}
+
+// answerMisread answers a message of which too few or too many bytes could be read.
+func answerMisread(b *bouncer, rw http.ResponseWriter, req *http.Request, got int) {
+	answerUnread(b.name, rw, req, misreadAt(req, got))
 }
 
 // passLong is passMessage for a message that is counted.
@@ -279,7 +332,7 @@ func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 	if id.life == nil || id.expires > maxKnownDate || h["Cookie"] != nil {
 		return
 	}
-	k := &knownRequest{endpoint: e, id: id, subject: id.subject, scopes: id.scopes, life: id.life}
+	k := &knownRequest{endpoint: e, id: id, subject: id.subject, scopes: id.scopes, life: id.life, more: id.more != nil}
 	k.expires = time.Duration(id.expires) * time.Second
 	var lines bytes.Buffer
 	knownLock.Lock()
@@ -287,7 +340,7 @@ func learn(b *bouncer, req *http.Request, e *endpoint, id *identity) {
 	if !learnNames(b, h) {
 		return
 	}
-	_ = h.WriteSubset(&lines, b.known.plain)
+	_ = h.WriteSubset(&lines, b.known.left)
 	b.known.usual = lines.Len()
 	if b.known.usual > maxUsual {
 		b.known.usual = maxUsual
@@ -302,6 +355,7 @@ func learnNames(b *bouncer, h http.Header) bool {
 	all := true
 	for name := range h {
 		if plain[name] {
+			leaveOut(b.known, name)
 			continue
 		}
 		if neverPlain[name] {
@@ -314,9 +368,18 @@ func learnNames(b *bouncer, h http.Header) bool {
 			continue
 		}
 		plain[name] = true
+		leaveOut(b.known, name)
 		b.known.taught++
 	}
 	return all
+}
+
+// leaveOut has shortWay leave out a plain name, unless messages are judged by it. knownLock is
+// held.
+func leaveOut(known *knownRequests, name string) {
+	if !messageHeaders[name] {
+		known.left[name] = true
+	}
 }
 
 // put adds a decision to the tables; knownLock is held. When they are full they are emptied, and

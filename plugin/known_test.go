@@ -46,7 +46,7 @@ func (w *twin) ask(req *http.Request, body string, long bool) string {
 	w.behind.mu.Unlock()
 	rec := httptest.NewRecorder()
 	if long {
-		w.b.known = newKnownRequests(w.b.own) // nothing is known
+		w.b.known = newKnownRequests(w.b.own, judgesAlone(w.b.settings)) // nothing is known
 		serve(w.b, rec, copied)
 	} else {
 		w.h.ServeHTTP(rec, copied)
@@ -67,7 +67,7 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 			c.CORS = "true"
 		},
 		"rules": func(c *Config) {
-			c.ToolScopes = "delete_page=wiki:write"
+			c.ToolScopes = "delete_page=wiki:write; secret3=wiki:write; search3=mcp"
 			c.ResourceScopes = "file:///secret/*=wiki:write"
 		},
 		"rules, calls and identity headers": func(c *Config) {
@@ -95,7 +95,7 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 		}
 		serial := 0
 		known := 0
-		for i := 0; i < 900; i++ {
+		for i := 0; i < 1200; i++ {
 			switch random.Intn(150) {
 			case 0:
 				clock.Add(int64(random.Intn(40)))
@@ -164,6 +164,17 @@ var oddMessages = []string{
 	`{"jsonrpc":"2.0","id":1,"method":"Tools/call","params":{"name":"delete_page"}}`,
 	`{"jsonrpc":"2.0","id":1,"method":"resources/made-up","params":{"name":"delete_page"}}`,
 	`{"jsonrpc":"2.0","method":"notifications/initialized","params":{}}`,
+	// nearly that of toolCall("search"), which is known by its sketch
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{},"name":"delete_page"}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{}},"params":{"name":"delete_page","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{}}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{},"_meta":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search2","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search3","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"secret3","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"secret4","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":"secret4","method":"tools/call","params":{"name":"secret3","arguments":{}}}`,
+	`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{"a":"` + "\xff" + `"}}}`,
 	`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"file:///secret/a"}}}`,
 }
 
@@ -372,8 +383,8 @@ func TestKnownRequestsAreHeldWhole(t *testing.T) {
 	long := strings.Repeat(" ", maxUncounted)
 	heldWhole(t, func(c *Config) {}, "{}", []string{"{}", "{", "{}{}", ""})
 	heldWhole(t, func(c *Config) {}, long+"{}", []string{long + "{}", long + "{", long + "{}{}", "{}", ""})
-	ping := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{}}`
-	heldWhole(t, func(c *Config) { c.ToolScopes = "delete_page=wiki:write" }, ping, []string{ping, ping, ping[1:], ping + " ", ""})
+	call := toolCall("search")
+	heldWhole(t, func(c *Config) { c.ToolScopes = "delete_page=wiki:write" }, call, []string{call, call, call[1:], call + " ", ""})
 	messageBudget.Lock()
 	defer messageBudget.Unlock()
 	if messageBudget.held != 0 {
@@ -389,6 +400,12 @@ func heldWhole(t *testing.T, labels func(*Config), whole string, bodies []string
 	for i := 0; i < 3; i++ {
 		ask(w.h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", nil))...)
 	}
+	for i := 0; i < 2; i++ {
+		req := httptest.NewRequest("POST", wikiURL+"/mcp", strings.NewReader(whole))
+		req.Header = http.Header{"X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {good}, "Content-Type": {"application/json"}}
+		w.h.ServeHTTP(httptest.NewRecorder(), req)
+	}
+	known := w.b.known.size
 	passed, want := 0, 0
 	w.b.next = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		passed++
@@ -412,8 +429,8 @@ func heldWhole(t *testing.T, labels func(*Config), whole string, bodies []string
 			t.Errorf("%q of %d bytes: status %d", strings.TrimSpace(body), len(whole), rec.Code)
 		}
 	}
-	if passed != want || w.b.known.size != 1 {
-		t.Errorf("%d messages have passed, %d requests are known", passed, w.b.known.size)
+	if passed != want || known == 0 || w.b.known.size != known {
+		t.Errorf("%d messages have passed, %d requests are known and were %d", passed, w.b.known.size, known)
 	}
 }
 
@@ -499,15 +516,15 @@ func TestJudgedMessagesAreBounded(t *testing.T) {
 	for i := 0; i < 4; i++ {
 		call("search")
 	}
-	if len(w.b.known.judged) != 1 {
-		t.Fatalf("%d messages are known, want 1", len(w.b.known.judged))
+	if w.b.known.judgedNow != 1 {
+		t.Fatalf("%d messages are known, want 1", w.b.known.judgedNow)
 	}
-	if call("delete_page") != 403 || call("admin_x") != 403 || call(strings.Repeat("x", maxSketch)) != 200 || len(w.b.known.judged) != 1 {
-		t.Errorf("a message that was refused, or a long one, is known: %v", w.b.known.judged)
+	if call("delete_page") != 403 || call("admin_x") != 403 || call(strings.Repeat("x", maxSketch)) != 200 || w.b.known.judgedNow != 1 {
+		t.Errorf("a message that was refused, or a long one, is known: %v", w.b.known.sketched)
 	}
 	for i := 0; i < 2*maxJudged; i++ {
-		if call("tool-"+strconv.Itoa(i)) != 200 || len(w.b.known.judged) > maxJudged {
-			t.Fatalf("%d messages are known", len(w.b.known.judged))
+		if call("tool-"+strings.Repeat("a", i%40)+strings.Repeat("b", i/40)) != 200 || w.b.known.judgedNow > maxJudged {
+			t.Fatalf("%d messages are known", w.b.known.judgedNow)
 		}
 	}
 }
@@ -543,7 +560,7 @@ func TestJudgedMessagesAreJudgedAsUnknownOnes(t *testing.T) {
 					t.Errorf("%s: %s: \n%s, want\n%s", name, what, got, want)
 				}
 			}
-			judges = judges || len(short.b.known.judged) == 1
+			judges = judges || short.b.known.judgedNow == 1
 		}
 		compare("as usual", nil, nil)
 		for header, all := range map[string][][]string{

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"mime"
@@ -44,12 +45,22 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 }
 
 // judged is the outcome of a message that the rules let through.
-type judged struct{ calls string } // Verdict.Calls
+type judged struct {
+	calls string // Verdict.Calls
+	named bool   // it is not empty
+}
+
+// sketched are the messages whose sketches are the same but for digits. They differ in the text
+// that stands in the sketch at from to to: the name of a tool with digits in it.
+type sketched struct {
+	from, to int
+	judged   map[string]*judged // by that text
+}
 
 // maxJudged bounds what a middleware remembers of them, and maxSketch the name of one.
 const (
-	maxJudged = 256
-	maxSketch = 256 // bytes
+	maxJudged = 1024
+	maxSketch = 512 // bytes
 )
 
 // judgesAlone says that labels ask for nothing of a message but that rules judge it.
@@ -57,98 +68,134 @@ func judgesAlone(s *settings) bool {
 	return s.rules != nil && !s.hide && !s.cors && s.backend == nil && !asksFor(s.identityHeaders, "assertion")
 }
 
-// passJudged is passMore for a middleware that judgesAlone. A message is read and judged as in
-// permit, but what the rules say of its method and subject, with these scopes, is looked up: it has
-// been decided before.
+// passJudged is passMore for a middleware that judgesAlone. A message is read as in permit, but
+// what the rules say of its method and subject, with these scopes, is looked up: it has been
+// decided before. Its headers are those with which the layout was learned (learnLayout), so they
+// need not be looked at.
 func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
-	h := req.Header
-	if !isUsualMessage(req, h) {
-		passMore(b, rw, req, k)
+	if k.layout == nil {
+		passUnjudged(b, rw, req, k)
 		return
 	}
 	n := req.ContentLength
+	if n <= 0 {
+		passMore(b, rw, req, k)
+		return
+	}
+	if n > maxUncounted {
+		passMore(b, rw, req, k)
+		return
+	}
+	if req.Body == nil {
+		passMore(b, rw, req, k)
+		return
+	}
 	body := make([]byte, n+1)
-	got, err := readFull(req.Body, body)
+	got, _ := readFull(req.Body, body)
 	if int64(got) != n {
-		refuseBody(b.settings.rules, rw, req, k.endpoint, k.id, misread(err))
+		refuseMisread(b, rw, req, k, got)
 		return
 	}
 	body = body[:n]
 	req.Body = nopCloser(newReader(body))
-	name := k.scopes + "\n" + mcp.Sketch(body)
+	sketch := mcp.Sketch(k.layout, body)
 	knownLock.RLock()
-	j := b.known.judged[name]
+	s := b.known.sketched[k.scopes+"\n"+sameDigits.Replace(sketch)] // empty where nothing is known
+	j := s.judged[sketch[s.from:s.to]]
 	knownLock.RUnlock()
 	if j == nil {
-		passUnjudged(b, rw, req, k, name, body)
+		passUnjudged(b, rw, req, k)
 		return
 	}
 	req.Trailer = nil
-	if j.calls != "" {
-		h[callHeader] = []string{j.calls}
+	h := req.Header
+	if j.named {
+		recordCalls(h, j)
 	}
 	// identify, for a request without cookies
 	delete(h, "Authorization")
 	h[subjectHeader] = []string{k.subject}
 	h[scopesHeader] = []string{k.scopes}
-	if k.id.more != nil {
-		identify(h, k.id)
+	if k.more {
+		identifyKnown(h, k)
 	}
 	b.next.ServeHTTP(rw, req)
 }
 
-// isUsualMessage says whether a message may be looked up. Headers that repeat the body are compared
-// by Inspect.
-func isUsualMessage(req *http.Request, h http.Header) bool {
-	if req.Method != "POST" {
-		return false
-	}
-	if req.ContentLength <= 0 {
-		return false
-	}
-	if req.ContentLength > maxUncounted {
-		return false
-	}
-	if req.Body == nil {
-		return false
-	}
-	types := h["Content-Type"]
-	if len(types) != 1 {
-		return false
-	}
-	if types[0] != "application/json" {
-		return false
-	}
-	if h["Content-Encoding"] != nil {
-		return false
-	}
-	if h["Mcp-Method"] != nil {
-		return false
-	}
-	if h["Mcp-Name"] != nil {
-		return false
-	}
-	version := h["Mcp-Protocol-Version"]
-	if version != nil {
-		return len(version) == 1 && version[0] < mcp.VersionWithHeaders
-	}
-	return true
+// recordCalls and identifyKnown stand here so that passJudged has fewer variables.
+func recordCalls(h http.Header, j *judged) { h[callHeader] = []string{j.calls} }
+
+func identifyKnown(h http.Header, k *knownRequest) { identify(h, k.id) }
+
+// refuseMisread is answerMisread for a message that rules would judge.
+func refuseMisread(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest, got int) {
+	refuseBody(b.settings.rules, rw, req, k.endpoint, k.id, misreadAt(req, got))
 }
 
-// passUnjudged is passJudged for a message that is not known under its name.
-func passUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest, name string, body []byte) {
-	if len(name) <= maxSketch && !strings.HasSuffix(name, "\n") {
-		v := mcp.Inspect(b.settings.rules, req.Header, body)
-		if v.Code == 0 && hasScopes(k.scopes, v.Needed) {
-			knownLock.Lock()
-			if b.known.judged == nil || len(b.known.judged) >= maxJudged {
-				b.known.judged = map[string]*judged{}
-			}
-			b.known.judged[name] = &judged{calls: v.Calls}
-			knownLock.Unlock()
+// passUnjudged is passJudged for a message that is not known by its sketch.
+func passUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	if isUsualMessage(req) {
+		body, status := holdBody(req, maxMessage, nil)
+		if status != 0 {
+			refuseBody(b.settings.rules, rw, req, k.endpoint, k.id, status)
+			return
 		}
+		learnLayout(b, req, k, body)
 	}
-	passSpecially(b, rw, req, k.endpoint, k.id, nil)
+	passMore(b, rw, req, k)
+}
+
+// isUsualMessage says whether a message may be looked up. Headers that repeat the body are compared
+// by Inspect. The method does not matter: whatever has a body is judged (permit).
+func isUsualMessage(req *http.Request) bool {
+	h := req.Header
+	types := h["Content-Type"]
+	version := h["Mcp-Protocol-Version"]
+	return req.ContentLength > 0 && req.ContentLength <= maxUncounted && req.Body != nil &&
+		len(types) == 1 && types[0] == "application/json" && h["Content-Encoding"] == nil && h["Mcp-Method"] == nil && h["Mcp-Name"] == nil &&
+		(version == nil || len(version) == 1 && version[0] < mcp.VersionWithHeaders)
+}
+
+// learnLayout makes a message known by its sketch, and its layout to requests with the same
+// headers, if the rules let it through.
+func learnLayout(b *bouncer, req *http.Request, k *knownRequest, body []byte) {
+	layout, from, to := mcp.LayoutOf(body)
+	if layout == nil {
+		return
+	}
+	v := mcp.Inspect(b.settings.rules, req.Header, body)
+	sketch := mcp.Sketch(layout, body)
+	name := k.scopes + "\n" + sameDigits.Replace(sketch)
+	if v.Code != 0 || !hasScopes(k.scopes, v.Needed) || len(name) > maxSketch {
+		return
+	}
+	laidOutSo := k.layout != nil && mcp.Sketch(k.layout, body) == sketch
+	var lines bytes.Buffer
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	known := b.known
+	if known.sketched == nil || known.judgedNow >= maxJudged {
+		known.sketched = map[string]sketched{}
+		known.judgedNow = 0
+	}
+	s := known.sketched[name]
+	if s.judged == nil || s.from != from || s.to != to {
+		s = sketched{from: from, to: to, judged: map[string]*judged{}}
+		known.sketched[name] = s
+	}
+	if s.judged[sketch[from:to]] == nil {
+		known.judgedNow++
+	}
+	s.judged[sketch[from:to]] = &judged{calls: v.Calls, named: v.Calls != ""}
+	if laidOutSo {
+		return
+	}
+	_ = req.Header.WriteSubset(&lines, known.left)
+	hash := sha256.Sum256(lines.Bytes())
+	if known.byPath[req.URL.Path][hash] == k {
+		// Another one: k may be in use already.
+		known.byPath[req.URL.Path][hash] = &knownRequest{endpoint: k.endpoint, id: k.id, subject: k.subject, scopes: k.scopes, expires: k.expires, life: k.life, more: k.more, layout: layout}
+	}
 }
 
 // callHeader names what a message asks for, where the label auditCalls asks for that. It goes to

@@ -97,7 +97,7 @@ func init() {
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own)}
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own, judgesAlone(s))}
 }
 
 // misconfigured answers 503 to all requests. Only the operator is told the reason.

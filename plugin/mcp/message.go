@@ -403,17 +403,6 @@ var (
 	valid     = utf8.Valid
 )
 
-// Sketch returns the method of a message and, after a blank, its subject; "" for a message that is
-// not in the form that clients send nearly always. Two messages with the same sketch, and without
-// headers that repeat the body, have the same verdict by the same rules, but for the id in it.
-func Sketch(body []byte) string {
-	c := plainCall(body)
-	if c == nil {
-		return ""
-	}
-	return c.method + " " + c.subject
-}
-
 // The bytes that each member takes besides its value.
 const (
 	roomOfName      = len(`"name":"",`)
