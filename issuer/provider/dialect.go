@@ -184,13 +184,7 @@ var dialects = []dialect{
 		refuses:      []words{{400, "invalid_request", "user not found"}},
 		reuseEndsAll: true,
 	},
-	// 1.26; Forgejo is a fork. A wrong client secret is unauthorized_client too, with another text.
-	{
-		name: "Gitea", auth: "/login/oauth/authorize", token: "/login/oauth/access_token", keys: "/login/oauth/keys",
-		refuses:     []words{{400, "unauthorized_client", "token was already used"}, {400, "unauthorized_client", "unable to parse refresh token"}},
-		refusesCode: []words{{400, "unauthorized_client", "client is not authorized"}, {400, "unauthorized_client", "failed PKCE code challenge"}},
-		keepsOld:    true, unless: "INVALIDATE_REFRESH_TOKENS",
-	},
+	gitea,
 	{ // 5.5 with doorkeeper-openid_connect 1.8; GitLab is built on it
 		name: "Doorkeeper", auth: "/oauth/authorize", token: "/oauth/token", keys: "/oauth/discovery/keys",
 		endsOldAtUse: true,
@@ -217,7 +211,32 @@ var dialects = []dialect{
 	},
 }
 
+// gitea is 1.26; Forgejo is a fork. A wrong client secret is unauthorized_client too, with another
+// text.
+var gitea = dialect{
+	name: "Gitea", auth: "/login/oauth/authorize", token: "/login/oauth/access_token", keys: "/login/oauth/keys",
+	refuses:     []words{{400, "unauthorized_client", "token was already used"}, {400, "unauthorized_client", "unable to parse refresh token"}},
+	refusesCode: []words{{400, "unauthorized_client", "client is not authorized"}, {400, "unauthorized_client", "failed PKCE code challenge"}},
+	keepsOld:    true, unless: "INVALIDATE_REFRESH_TOKENS",
+}
+
+// giteaByOAuth is the same for a label providerType=oauth2, which names no keys.
+var giteaByOAuth = func() dialect {
+	d := gitea
+	d.keys, d.userinfo = "", "/login/oauth/userinfo"
+	return d
+}()
+
 var plain = &dialect{name: "a provider of no known kind"}
+
+// oauthDialectOf is dialectOf where labels name the endpoints. The other rows of the table were
+// measured with OpenID Connect only.
+func oauthDialectOf(d *document) *dialect {
+	if giteaByOAuth.fits(d) {
+		return &giteaByOAuth
+	}
+	return plain
+}
 
 func dialectOf(d *document) *dialect {
 	for i := range dialects {

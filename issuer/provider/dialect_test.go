@@ -219,3 +219,24 @@ func TestDialectOfGoogleIsGooglesOnly(t *testing.T) {
 		}
 	}
 }
+
+// Labels name the endpoints of a provider without OpenID Connect. Gitea is known by all three; one
+// that has only some of them is not taken for it, and neither is one that has another provider's.
+func TestDialectWithoutOpenIDConnect(t *testing.T) {
+	const base = "https://gitea.example.com/git"
+	for _, c := range []struct{ auth, token, userinfo, want string }{
+		{base + "/login/oauth/authorize", base + "/login/oauth/access_token", base + "/login/oauth/userinfo", "Gitea"},
+		{base + "/login/oauth/authorize", base + "/login/oauth/access_token", base + "/api/v1/user", plain.name},
+		{base + "/login/oauth/authorize", base + "/login/oauth/access_token", "https://other.example.com/login/oauth/userinfo", plain.name},
+		{base + "/auth", base + "/token", base + "/me", plain.name},
+		{"https://accounts.google.com/o/oauth2/v2/auth", "https://oauth2.googleapis.com/token", "https://openidconnect.googleapis.com/v1/userinfo", plain.name},
+	} {
+		d, err := (&Client{
+			Issuer: "https://accounts.google.com", Type: typeOAuth, ClaimNames: []string{"sub=id"},
+			AuthorizationEndpoint: c.auth, TokenEndpoint: c.token, UserinfoEndpoint: c.userinfo,
+		}).known()
+		if err != nil || d.dialect.name != c.want {
+			t.Errorf("%s: %v, %v, want %s", c.userinfo, d.dialect.name, err, c.want)
+		}
+	}
+}

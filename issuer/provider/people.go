@@ -137,8 +137,9 @@ func (c *Client) known() (*document, error) {
 		if label, why := c.TypeFault(); label != "" {
 			return nil, &unusable{why: "label " + label + ": " + why}
 		}
-		d.people, d.dialect, d.userinfoURL = oauthPeople{}, plain, c.UserinfoEndpoint
+		d.people, d.userinfoURL = oauthPeople{}, c.UserinfoEndpoint
 		d.endpoint = oauth2.Endpoint{AuthURL: c.AuthorizationEndpoint, TokenURL: c.TokenEndpoint}
+		d.dialect = oauthDialectOf(d)
 		d.origin = originOf(c.TokenEndpoint)
 	}
 	return d, nil
