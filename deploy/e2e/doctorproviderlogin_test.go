@@ -124,7 +124,8 @@ func providersCells(t *testing.T, name string) map[string]string {
 func TestDoctorsLoginAgreesWithWhatWasMeasured(t *testing.T) {
 	t.Parallel()
 	for _, whole := range wholeProviders {
-		if !runsProvider(whole.name) { // make nightly has it
+		// make nightly has them all; doctor logs in by OpenID Connect.
+		if !runsProvider(whole.name) || whole.name == giteaByOAuth {
 			continue
 		}
 		t.Run(whole.name, func(t *testing.T) {

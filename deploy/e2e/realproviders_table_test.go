@@ -32,11 +32,15 @@ var wholeProviders = []struct {
 	{"django-oauth-toolkit", rig.StartDjango},
 	{"doorkeeper", rig.StartDoorkeeper},
 	{"gitea", rig.StartGitea},
+	{giteaByOAuth, rig.StartGiteaByOAuth},
 	{"glewlwyd", rig.StartGlewlwyd},
 	{"hydra", rig.StartHydra},
 	{"lemonldap", rig.StartLemonLDAP},
 	{"oidc-provider", rig.StartPlainOIDCProvider},
 }
+
+// giteaByOAuth is the only one that is used without OpenID Connect.
+const giteaByOAuth = "gitea-oauth2"
 
 func providerNames() (all []string) {
 	for _, p := range wholeProviders {

@@ -3,12 +3,74 @@ package rig
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
+
+// StartGiteaByOAuth is StartGitea for those who know nothing of OpenID Connect.
+func StartGiteaByOAuth(t T, logs *Logs, redirect string) *RealProvider {
+	p := StartGitea(t, logs, redirect)
+	p.Name += ", by OAuth 2.0"
+	p.Scopes, p.OAuth = GiteaScope, GiteaByOAuth(p.Issuer)
+	return p
+}
+
+// GiteaScope is the least that a token of Gitea's can be given. One without such a scope may do
+// whatever the person may.
+const GiteaScope = "read:user"
+
+// GiteaByOAuth are the labels of docs/recipes.md for the Gitea at an address.
+func GiteaByOAuth(issuer string) map[string]string {
+	return map[string]string{
+		"providerType": "oauth2", "authorizationEndpoint": issuer + "/login/oauth/authorize", "tokenEndpoint": issuer + "/login/oauth/access_token",
+		"userinfoEndpoint": issuer + "/login/oauth/userinfo", "claimNames": "sub=sub, name=preferred_username",
+	}
+}
+
+// giteaLeaver is one more person of Gitea's.
+const giteaLeaver = "erika"
+
+var giteaRevoke = regexp.MustCompile(`/user/settings/applications/oauth2/\d+/revoke/\d+`)
+
+// revokeAtGitea is what a person does under Settings → Applications → Authorized OAuth2
+// Applications.
+func revokeAtGitea(t T, p *RealProvider, user string) {
+	t.Helper()
+	jar, _ := cookiejar.New(nil)
+	client := &http.Client{Jar: jar}
+	send := func(method, path string, form url.Values) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, p.Issuer+path, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatalf("rig: %v", err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatalf("rig: %s: %v", path, err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("rig: %s: %s %v", path, resp.Status, err)
+		}
+		return string(body)
+	}
+	send(http.MethodPost, "/user/login", url.Values{"user_name": {user}, "password": {Password}})
+	path := giteaRevoke.FindString(send(http.MethodGet, "/user/settings/applications", nil))
+	if path == "" {
+		t.Fatalf("rig: %s has authorized nothing at Gitea", user)
+	}
+	send(http.MethodPost, path, url.Values{"id": {path[strings.LastIndexByte(path, '/')+1:]}})
+}
 
 // StartGitea starts Gitea with SQLite and its own login.
 func StartGitea(t T, logs *Logs, redirect string) *RealProvider {
@@ -59,7 +121,7 @@ DISABLE_GRAVATAR = true
 		cmd.Dir, cmd.Env = dir, env
 		return cmd
 	}
-	for _, user := range append([]string{"boss"}, Users...) {
+	for _, user := range append([]string{"boss", giteaLeaver}, Users...) {
 		if user == "boss" { // the first command makes the database
 			if out, err := run("migrate").CombinedOutput(); err != nil {
 				t.Fatalf("rig: gitea migrate: %v\n%s", err, out)
@@ -106,6 +168,7 @@ DISABLE_GRAVATAR = true
 		}
 	}
 	p.Remove = []Removal{
+		{"application revoked by the person", giteaLeaver, func() { revokeAtGitea(t, p, giteaLeaver) }},
 		{"deleted", Users[1], func() { api(http.MethodDelete, "/admin/users/"+Users[1]+"?purge=true", nil) }},
 		{"account deactivated", Users[2], change(Users[2], map[string]any{"active": false})},
 		{"login prohibited", Users[3], change(Users[3], map[string]any{"prohibit_login": true})},

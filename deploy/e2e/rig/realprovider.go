@@ -35,7 +35,9 @@ type RealProvider struct {
 	Groups    string // one of Users[0]'s groups
 	TokenPath string
 	Setting   map[string]string // labels that the provider needs
-	Advice    string            // what its administrator sets, which is not measured
+	// OAuth are the labels of a provider that is used without OpenID Connect; nil: with it.
+	OAuth  map[string]string
+	Advice string // what its administrator sets, which is not measured
 
 	Prepare func(b *Browser) // for the provider's pages
 
