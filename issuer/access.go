@@ -45,6 +45,9 @@ func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
 	if err := s.admit(t, who); err != nil {
 		return err
 	}
+	if err := s.signInDoes(t, who); err != nil {
+		return err
+	}
 	missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(withheld, scope) })
 	lacking := t.provider.UpstreamToken.Lacks(who.said.UpstreamScope)
 	if len(missing) == 0 && len(lacking) == 0 {
@@ -71,6 +74,23 @@ func lacksUpstream(code string, scopes []string) error {
 		because(fmt.Errorf("%w: the provider did not grant %s, which the label upstreamToken asks for: let its client there have that scope, or take it out of the label", errWithheld, names))
 }
 
+// signInDoes refuses a login whose sign-in is not what every request here needs: its tokens would
+// be refused at each, and its client would come back to the provider for ever.
+func (s *Issuer) signInDoes(t *tenant, who identity) error {
+	lacks := t.signInLacks(who, t.RequiredScopes...)
+	if lacks == "" {
+		return nil
+	}
+	s.counters.add(notAdmitted)
+	// OpenID Connect Core Unmet Authentication Requirements §2, which RFC 9470 §5 names.
+	e := badRequest("unmet_authentication_requirements", "the sign-in provider did not confirm that you signed in as this server needs it; sign in again, or tell whoever runs the server")
+	e.subject = who.Subject
+	return e.because(fmt.Errorf("%w: %s; let the provider heed acr_values and max_age and send acr and auth_time, or change the label", errSignIn, lacks))
+}
+
+// errSignIn is in the chain of each refusal because of how or when somebody signed in.
+var errSignIn = errors.New("not admitted by the label authenticationRules")
+
 // errWithheld is in the chain of each refusal because of what the provider withheld.
 var errWithheld = errors.New("the login could do nothing")
 
@@ -83,7 +103,7 @@ func (e unsentError) Unwrap() error { return e.error }
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
-	return !everybody || t.Refresh == "upstream" || t.upstream.On || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+	return !everybody || t.Refresh == "upstream" || t.upstream.On || t.stepup != nil && !t.stepup.Of(t.RequiredScopes).IsNothing() || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
 		return slices.Contains(t.asRights, scope) && !slices.Contains(identityScopes, scope)
 	})
 }

@@ -35,8 +35,14 @@ type accessTokenClaims struct {
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope"`
 	Login     string   `json:"sid"` // the login, as the log names it
-	// AuthTime is the time of the login, however often it was refreshed (RFC 9068 §2.2.1).
-	AuthTime int64 `json:"auth_time"`
+	// AuthTime is the time of the login, however often it was refreshed (RFC 9068 §2.2.1). Where
+	// the label authenticationRules is set, it is that of the sign-in at the provider, if that
+	// said when it was, and a machine has none.
+	AuthTime int64 `json:"auth_time,omitempty"`
+	// These are there where the label is set: how the person signed in, and the time of the login,
+	// with which the deny document is compared.
+	ACR       string `json:"acr,omitempty"`
+	LoginTime int64  `json:"login_time,omitempty"`
 	// Confirmation is the key that whoever presents the token must prove (RFC 9449 §6.1).
 	Confirmation *confirmation `json:"cnf,omitempty"`
 
@@ -58,7 +64,16 @@ type accessTokenClaims struct {
 func (c accessTokenClaims) written(room []byte) []byte {
 	o := jsontext.Object(room[:0]).String("iss", c.Issuer).String("sub", c.Subject).Strings("aud", c.Audience).
 		Int("exp", c.Expires).Int("iat", c.IssuedAt).Int("nbf", c.NotBefore).String("jti", c.ID).
-		String("client_id", c.ClientID).String("scope", c.Scope).String("sid", c.Login).Int("auth_time", c.AuthTime)
+		String("client_id", c.ClientID).String("scope", c.Scope).String("sid", c.Login)
+	if c.AuthTime != 0 {
+		o = o.Int("auth_time", c.AuthTime)
+	}
+	if c.ACR != "" {
+		o = o.String("acr", c.ACR)
+	}
+	if c.LoginTime != 0 {
+		o = o.Int("login_time", c.LoginTime)
+	}
 	if c.Confirmation != nil {
 		o = o.Object("cnf", jsontext.Object{}.String("jkt", c.Confirmation.Thumbprint))
 	}
@@ -104,6 +119,14 @@ func (s *Issuer) newAccessToken(t *tenant, c client, g grant, scope string) acce
 		Issuer: t.PublicURL, Subject: g.Identity.Subject, Audience: audience,
 		Expires: expires.Unix(), IssuedAt: now.Unix(), NotBefore: now.Unix(),
 		ID: id, ClientID: c.id, Scope: scope, Login: g.loginID(), AuthTime: g.Born,
+	}
+	if t.stepup != nil {
+		claims.LoginTime, claims.ACR = g.Born, g.Identity.ACR
+		if g.Identity.machine {
+			claims.AuthTime = 0
+		} else if g.Identity.AuthTime != 0 {
+			claims.AuthTime = g.Identity.AuthTime
+		}
 	}
 	if c.thumbprint != "" {
 		claims.Confirmation = &confirmation{c.thumbprint}

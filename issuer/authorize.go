@@ -200,9 +200,20 @@ func (req *authorizationRequest) wish(query url.Values) {
 	}
 }
 
-// wishes are what the provider is asked for at this login.
-func (req authorizationRequest) wishes() provider.Wishes {
-	return provider.Wishes{LoginHint: req.LoginHint, Prompt: req.Prompt, UILocales: req.UILocales, MaxAge: req.MaxAge}
+// wishes are what the provider is asked for at this login: what the client wishes, and what the
+// label authenticationRules needs for the scopes that it asks for. So a client that knows nothing
+// of RFC 9470 needs to ask for the scope alone.
+func (t *tenant) wishes(req authorizationRequest) provider.Wishes {
+	wish := provider.Wishes{LoginHint: req.LoginHint, Prompt: req.Prompt, UILocales: req.UILocales, MaxAge: req.MaxAge}
+	if t.stepup == nil {
+		return wish
+	}
+	need := t.stepup.Of(append(strings.Fields(req.Scope), t.RequiredScopes...))
+	wish.ACRValues = strings.Join(need.ACRValues, " ")
+	if need.MaxAge > 0 && (wish.MaxAge == nil || *wish.MaxAge > need.MaxAge) {
+		wish.MaxAge = &need.MaxAge
+	}
+	return wish
 }
 
 // unsupportedParameters carry another request, or another client, than the query does (OpenID

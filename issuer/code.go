@@ -84,6 +84,7 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.admitLogin(t, who, withheld); err != nil {
 		return tokenResponse{}, err
 	}
+	s.noteSignIn(t, g)
 	if err := t.givesScope(g, ""); err != nil {
 		return tokenResponse{}, err
 	}

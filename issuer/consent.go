@@ -95,7 +95,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	if req.Again == 0 {
 		s.Metrics.Stage(t.Resource, s.Metrics.ProductOf(req.Client, req.RedirectURI), metrics.Consented)
 	}
-	wishes := req.wishes()
+	wishes := t.wishes(req)
 	if _, err := r.Cookie(t.cookieName(refusedCookie, t.refusedID())); err == nil || req.Again > 0 {
 		// The provider would send back the account that was refused just now.
 		wishes.LoginHint, wishes.Prompt = "", up.OtherAccount(int(req.Again))

@@ -142,7 +142,7 @@ func (s *Issuer) logError(r *http.Request, t *tenant, e *Error, reference string
 		event.Level = event.Raised
 	case errors.Is(e, errDenied):
 		event = audit.RequestDenied
-	case errors.Is(e, errNotAdmitted), errors.Is(e, errWithheld):
+	case errors.Is(e, errNotAdmitted), errors.Is(e, errWithheld), e.Code == "unmet_authentication_requirements":
 		event = audit.PersonRefused
 	case errors.Is(e, errBinding):
 		event = audit.BindingBroken

@@ -74,6 +74,7 @@ func (s *Issuer) openHop(value string, late bool) (openedHop, error) {
 	if t.upstream.On {
 		t.hop = hop
 	}
+	t.now = s.Now
 	if age > hopDrift+hopReuse || age < -hopDrift {
 		s.warnOfDrift(age)
 	}

@@ -243,7 +243,7 @@ func (who identity) facts() []Fact {
 		facts[1].Meaning = "the provider gave none, so no check ends this login"
 	}
 	for _, f := range []Fact{{Name: "email", Value: who.Email}, {Name: "hosted domain", Value: who.HostedDomain}, {Name: "name", Value: who.Name},
-		{Name: "groups", Value: strings.Join(who.Groups, ", ")}, {Name: "unsaid scopes", Value: who.Unsaid, Meaning: "the provider did not say that it granted them; they end with the rules that give them"}} {
+		{Name: "groups", Value: strings.Join(who.Groups, ", ")}, {Name: "acr", Value: who.ACR, Meaning: "how the person signed in at the provider"}, {Name: "unsaid scopes", Value: who.Unsaid, Meaning: "the provider did not say that it granted them; they end with the rules that give them"}} {
 		if f.Value != "" {
 			facts = append(facts, f)
 		}
@@ -254,6 +254,9 @@ func (who identity) facts() []Fact {
 			until = "until " + time.Unix(who.UpstreamEnds, 0).UTC().Format(time.RFC3339)
 		}
 		facts = append(facts, Fact{Name: "provider's access token", Value: fmt.Sprintf("%d characters", len(*who.Upstream)), Meaning: "the MCP server acts at the provider with it, " + until})
+	}
+	if who.AuthTime != 0 {
+		facts = append(facts, Fact{Name: "auth_time", At: time.Unix(who.AuthTime, 0), Meaning: "when the person signed in at the provider"})
 	}
 	if who.UnreadSince != 0 {
 		facts = append(facts, Fact{Name: "claims unread since", At: time.Unix(who.UnreadSince, 0), Meaning: "the provider accepts its refresh token and gives no claims"})

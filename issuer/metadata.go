@@ -53,6 +53,8 @@ type serverMetadata struct {
 	IDTokenSigningAlgs       []string                  `json:"id_token_signing_alg_values_supported"`
 	// RFC 9449 §5.1
 	DPoPSigningAlgs []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	// OpenID Connect Discovery §3; RFC 9470 §7
+	ACRValues []string `json:"acr_values_supported,omitempty"`
 	// Left out, it would mean true.
 	RequestURI bool `json:"request_uri_parameter_supported"`
 }
@@ -119,6 +121,9 @@ func (s *Issuer) metadata(w http.ResponseWriter, r *http.Request, t *tenant) err
 			// OpenID Discovery requires the member, although no id_token is issued.
 			IDTokenSigningAlgs: []string{"EdDSA"},
 			DPoPSigningAlgs:    t.proofAlgorithms(),
+		}
+		if t.stepup != nil {
+			m.ACRValues = t.stepup.ACRValues()
 		}
 		if t.Registration == registrationOpen {
 			m.RegistrationEndpoint = t.PublicURL + "/oauth/register"

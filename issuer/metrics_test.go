@@ -215,6 +215,10 @@ func TestMetricsAllHappen(t *testing.T) {
 			m.idp.Be(issuertest.Behaviour{Scope: new("openid")})
 			m.bad(m.redemption(m.code()), 400, "access_denied")
 		},
+		"unmet_authentication_requirements": func(m *measured) {
+			m.relabel(func(l *labels) { l.AuthenticationRules = []string{"*=max_age:300"} })
+			m.bad(m.redemption(m.code()), 400, "unmet_authentication_requirements")
+		},
 		"provider_away": func(m *measured) {
 			code := m.code()
 			*m.way = cutWay{next: m.way.next, clock: m.clock, paths: "/token", err: errors.New("connection refused")}

@@ -200,6 +200,8 @@ func explain(e *Error) (title, advice string) {
 		return "This account may not come in", "Tell whoever runs this server the reference below. If you have another account, go back to the application and connect again with that."
 	case errors.Is(e, errNotAdmitted):
 		return "This account may not come in", "Go back to the application and connect again with another account, or ask whoever runs this server to admit this one."
+	case errors.Is(e, errSignIn):
+		return "This sign-in is not enough here", "Go back to the application and connect again; where your sign-in provider asks how you want to sign in, choose the strongest way. If you see this page again, tell whoever runs this server the reference below."
 	case errors.Is(e, errWithheld):
 		return "You could do nothing here", "Tell whoever runs this server what this page says."
 	case e.Code == "invalid_client":

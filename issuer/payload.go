@@ -130,6 +130,11 @@ type identity struct {
 	UpstreamEnds int64        `cbor:"13,keyasint,omitempty"`
 	UpstreamMark []byte       `cbor:"14,keyasint,omitempty"`
 
+	// How and when the person signed in at the provider, where the label authenticationRules is
+	// set: acr, and auth_time in Unix seconds; left out if the provider did not say.
+	ACR      string `cbor:"15,keyasint,omitempty"`
+	AuthTime int64  `cbor:"16,keyasint,omitempty"`
+
 	machine bool   // a Machine, not a person: never sealed
 	issuer  string // of the identity assertion; empty for a login at the provider: never sealed
 
@@ -141,7 +146,7 @@ func identityOf(p provider.Person) identity {
 	who := identity{
 		Subject: p.Subject, RefreshToken: packed.Text(p.RefreshToken), Unexpiring: p.Unexpiring, CheckedAt: p.CheckedAt,
 		Email: p.Email, HostedDomain: p.HostedDomain, Name: p.Name, Groups: p.Groups, Needs: p.Needs,
-		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, said: p.Said,
+		UnreadSince: p.UnreadSince, Unsaid: p.Unsaid, ACR: p.ACR, AuthTime: p.AuthTime, said: p.Said,
 	}
 	if p.Upstream.Mark != nil {
 		token := packed.Text(p.Upstream.Text) // here, so that others cost no memory
@@ -155,7 +160,7 @@ func (who identity) person() provider.Person {
 	p := provider.Person{
 		Subject: who.Subject, RefreshToken: string(who.RefreshToken), Unexpiring: who.Unexpiring, CheckedAt: who.CheckedAt,
 		Email: who.Email, HostedDomain: who.HostedDomain, Name: who.Name, Groups: who.Groups, Needs: who.Needs,
-		UnreadSince: who.UnreadSince, Unsaid: who.Unsaid, Said: who.said,
+		UnreadSince: who.UnreadSince, Unsaid: who.Unsaid, ACR: who.ACR, AuthTime: who.AuthTime, Said: who.said,
 	}
 	if who.Upstream != nil {
 		p.Upstream = provider.AccessToken{Text: string(*who.Upstream), Ends: who.UpstreamEnds, Mark: who.UpstreamMark}

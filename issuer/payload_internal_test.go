@@ -286,7 +286,7 @@ func TestPayloadVectorsMean(t *testing.T) {
 	same("a person", *code.Identity, identity{
 		Subject: "248289761001", RefreshToken: "8xLOxBtZp8.8xLOxBtZp8-8xLOxBtZp8_8xLOxBtZp8", CheckedAt: born - 60,
 		Email: "jane@example.com", HostedDomain: "example.com", Name: "Jane Doe", Groups: []string{"admins", "staff"},
-		Needs: needs.Marks(), UnreadSince: born - 30, Unsaid: "mcp:write",
+		Needs: needs.Marks(), UnreadSince: born - 30, Unsaid: "mcp:write", ACR: "phr", AuthTime: born - 90,
 	})
 	var request loginInProgress
 	decode("ok-flow", &request)

@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -93,6 +94,11 @@ func (s *Issuer) refresh(ctx context.Context, t *tenant, c client, form url.Valu
 	}
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
+	}
+	// A client that got a token with which nothing can be done would refresh on and on. It
+	// authorizes again where its refresh token is refused.
+	if lacks := t.signInLacks(g.Identity, t.RequiredScopes...); lacks != "" {
+		return tokenResponse{}, invalidGrant("this server needs a more recent sign-in, or one of another kind; authorize again").because(fmt.Errorf("%w: %s", errSignIn, lacks))
 	}
 	// The labels may need other claims than those that were read at the last check: then the known
 	// claims cannot answer them.

@@ -153,7 +153,32 @@ func (t *tenant) scopeOf(g grant) []string {
 		has = strings.Fields(withoutScopes(g.Scope, strings.Fields(g.Identity.Unsaid)))
 	}
 	gives := t.scopesFor(g.Identity)
-	return slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
+	has = slices.DeleteFunc(has, func(scope string) bool { return !slices.Contains(gives, scope) })
+	if t.stepup == nil {
+		return has
+	}
+	return slices.DeleteFunc(has, func(scope string) bool { return t.signInLacks(g.Identity, scope) != "" })
+}
+
+// signInLacks says what a person's sign-in at the provider lacks for these scopes (label
+// authenticationRules); empty: nothing. A machine has not signed in, and is not meant. A sign-in
+// grows old: what it is good for now, it may not be at the next refresh.
+func (t *tenant) signInLacks(who identity, scopes ...string) string {
+	if t.stepup == nil || who.machine {
+		return ""
+	}
+	return t.stepup.Of(scopes).Lacks(who.ACR, who.AuthTime, t.now().Unix())
+}
+
+// noteSignIn tells the operator which scopes of a login are withheld because of its sign-in: many
+// providers pass over acr_values and max_age (OpenID Connect Core §3.1.2.1 lets them).
+func (s *Issuer) noteSignIn(t *tenant, g grant) {
+	for scope := range strings.FieldsSeq(g.Scope) {
+		if lacks := t.signInLacks(g.Identity, scope); lacks != "" {
+			s.Log.Warn("a scope is withheld by the label authenticationRules", t.named(), "scope", scope, "cause", lacks, "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
+				"remedy", "let the provider heed acr_values and max_age and send acr and auth_time, or change the rule: docs/access.md")
+		}
+	}
 }
 
 // givesScope says whether an access token of the grant would have any scope, where some are

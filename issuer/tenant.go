@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/scoperule"
@@ -15,6 +16,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/workloadrule"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/plugin/dpop"
+	"github.com/mcpbouncer/mcpbouncer/plugin/stepup"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -150,6 +152,10 @@ type tenant struct {
 	// that is not, or a list without `sub`, makes the sidecar refuse the header.
 	ClaimNames []string `json:"claimNames" default:"[]" example:"[\"sub=id\",\"email_verified=verified\"]"`
 
+	// AuthenticationRules are the rules of the label `authenticationRules`, as docs/access.md says.
+	// One that is not makes the sidecar refuse the header.
+	AuthenticationRules []string `json:"authenticationRules" default:"[]" example:"[\"docs:write=acr_values:phr max_age:300\"]"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -165,6 +171,9 @@ type tenant struct {
 	traceID    string       // of the request, where it is traced
 	nonces     *dpop.Nonces // of proofs; nil while the label dpop is off
 	hop        *sealing.Hop // of the request, while the label upstreamToken is on; else nil
+
+	stepup *stepup.Rules    // of AuthenticationRules; nil: none
+	now    func() time.Time // for stepup
 
 	prepared *prepared
 }
@@ -252,6 +261,9 @@ func (t *tenant) complete() error {
 	if t.upstream, err = upstreamtoken.Parse(t.UpstreamToken); err != nil {
 		return badValue("upstreamToken", err.Error())
 	}
+	if t.stepup, err = stepup.Parse(t.AuthenticationRules); err != nil {
+		return badValue("authenticationRules", err.Error())
+	}
 	t.prepared = &prepared{}
 	t.origin = u.Scheme + "://" + u.Host
 	t.id = sealing.Tenant{
@@ -263,7 +275,7 @@ func (t *tenant) complete() error {
 		Scopes: t.UpstreamScopes, Parameters: t.ProviderParameters, Refresh: t.Refresh,
 		Type: t.ProviderType, ClaimNames: t.ClaimNames,
 		AuthorizationEndpoint: t.AuthorizationEndpoint, TokenEndpoint: t.TokenEndpoint, UserinfoEndpoint: t.UserinfoEndpoint,
-		Needs: t.claimNeeds, RuleNeeds: t.needs(nil),
+		Needs: t.claimNeeds, RuleNeeds: t.needs(nil), SignIn: t.stepup != nil,
 		Tenant: t.id, Named: t.named(),
 	}
 	if label, why := t.provider.TypeFault(); label != "" {
@@ -302,7 +314,7 @@ func (t *tenant) tracedAs(id string) *tenant {
 // withoutTexts returns the tenant without what is made for its answers: to be compared only.
 func (t *tenant) withoutTexts() *tenant {
 	bare := *t
-	bare.prepared, bare.nonces, bare.hop = nil, nil, nil
+	bare.prepared, bare.nonces, bare.hop, bare.now = nil, nil, nil, nil
 	return &bare
 }
 

@@ -54,6 +54,7 @@ type identity struct {
 	more      []headerValue // what the label identityHeaders asks for
 	assertion *assertion    // nil: the label asks for none
 	life      *lifetime     // nil until it is remembered: see tokenCache
+	signIn    *signIn       // nil: the label authenticationRules is not set, or nobody signed in
 }
 
 // authenticate finds out who sends a request. Its errors are those above, errKey, errDenied and
@@ -116,6 +117,11 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	}
 	if len(t.required) > 0 && !hasScopes(token.identity.scopes, t.required) {
 		return nil, errScope
+	}
+	if t.stepup != nil {
+		if err := judgeSignIn(t, token, at); err != nil {
+			return nil, err
+		}
 	}
 	if denied == nil {
 		denied, err = findDenyList(req, t)

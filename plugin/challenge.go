@@ -34,7 +34,7 @@ func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	default:
 		complainOfTwo(e, req)
 		complainOfProofs(e.tenant, err)
-		answerChallenge(rw, req, http.StatusUnauthorized, []string{`Bearer error="invalid_token", error_description="` + err.Error() + `", ` + e.challenge}, unauthorized)
+		answerChallenge(rw, req, http.StatusUnauthorized, []string{"Bearer " + faultOfToken(e, err) + endOfChallenge(e, req, err)}, unauthorized)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/plugin/mcp"
+	"github.com/mcpbouncer/mcpbouncer/plugin/stepup"
 )
 
 // Config holds the labels of one middleware, as Traefik decodes them. No field has a type that its
@@ -189,6 +190,13 @@ type Config struct {
 	// PromptScopes are the scopes that a prompt needs: rules `PROMPT=SCOPES`. Default: none.
 	PromptScopes any `json:"promptScopes" form:"list by semicolons"`
 
+	// AuthenticationRules say how strongly and how recently people must have signed in at the
+	// provider (RFC 9470): rules `SCOPE=acr_values:VALUE,VALUE max_age:SECONDS`, one or both behind
+	// the `=`, such as `docs:write=acr_values:phr max_age:300`; with `*` as scope for every login.
+	// The provider is asked for it, its answer is checked, and a call that needs more leads to a
+	// new sign-in: docs/access.md. Default: none.
+	AuthenticationRules any `json:"authenticationRules" form:"list by semicolons"`
+
 	// HideTools is whether answers to `tools/list` lose the tools that the caller may not call. It
 	// needs `toolScopes` or `methodScopes`. Default: `false`.
 	HideTools any `json:"hideTools" form:"boolean"`
@@ -348,6 +356,7 @@ type labelTexts struct {
 	ToolScopes            string
 	ResourceScopes        string
 	PromptScopes          string
+	AuthenticationRules   string
 	HideTools             string
 	AuditCalls            string
 	Refresh               string
@@ -404,6 +413,7 @@ type settings struct {
 	// names of both that the bouncer does not claim by itself; nil: none
 	own     *ownHeaders
 	rules   *mcp.Rules     // nil: no message is looked into
+	stepup  *stepup.Rules  // label authenticationRules; nil: none
 	hide    bool           // label hideTools
 	backend *backendSecret // nil: the MCP server gets no Authorization header
 	cors    bool           // label cors
@@ -694,6 +704,10 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if s.dpop != proofsOff && s.dpop != proofsAccept && s.dpop != proofsRequire {
 		return nil, errors.New("label dpop: give off, accept or require")
 	}
+	signIns, err := s.parseAuthenticationRules(c.AuthenticationRules, parameters)
+	if err != nil {
+		return nil, err
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -740,6 +754,7 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		{"tokenEndpoint", quote(c.TokenEndpoint), `""`},
 		{"userinfoEndpoint", quote(c.UserinfoEndpoint), `""`},
 		{"claimNames", array(names), `[]`},
+		{"authenticationRules", array(signIns), `[]`},
 	}, nil
 }
 
@@ -752,6 +767,9 @@ func parseProviderType(c *labelTexts) ([]string, error) {
 	}
 	if c.ProviderType != "oidc" && c.ClientAuth == "private_key_jwt" {
 		return nil, errors.New("label clientAuth: private_key_jwt is for OpenID providers: with providerType=" + c.ProviderType + " give a clientSecret")
+	}
+	if (c.ProviderType != "oidc" || c.ProviderIssuer == "https://github.com") && c.AuthenticationRules != "" {
+		return nil, errors.New("label authenticationRules: only OpenID providers say how and when a person signed in (acr, auth_time): remove the label")
 	}
 	if c.ProviderType == "github" && strings.TrimSpace(c.GroupsClaim) != "" {
 		return nil, errors.New("label groupsClaim: GitHub has no such claim, and its groups are organisations (acme) and teams (acme/admins): remove the label")

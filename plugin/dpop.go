@@ -209,7 +209,8 @@ func refuseKey(t *tenant) error {
 func refuseAsProver(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	status := http.StatusUnauthorized
 	code := "unauthorized"
-	why := `error="invalid_token", error_description="` + err.Error() + `", `
+	why := faultOfToken(e, err)
+	end := endOfChallenge(e, req, err)
 	cause := causes[err.Error()]
 	switch {
 	case errors.Is(err, errKeysUnavailable):
@@ -235,10 +236,10 @@ func refuseAsProver(e *endpoint, rw http.ResponseWriter, req *http.Request, err 
 	}
 	body := `{"error":"` + code + `"}`
 	if e.tenant.dpop == proofsRequire || comesWithProof(req.Header["Authorization"]) {
-		answerChallenge(rw, req, status, []string{"DPoP " + why + algs + ", " + e.challenge}, body)
+		answerChallenge(rw, req, status, []string{"DPoP " + why + algs + ", " + end}, body)
 		return
 	}
-	first := "Bearer " + why + e.challenge
+	first := "Bearer " + why + end
 	if why == "" {
 		first = challengeWithoutToken(req, e)
 	}

@@ -26,9 +26,10 @@ type sight struct {
 	headers  bool // label identityHeaders
 }
 
-// newSight returns nil for a tenant whose tokens may have to be bound to a key.
+// newSight returns nil for a tenant whose tokens may have to be bound to a key, or need a sign-in
+// of some kind.
 func newSight(t *tenant) *sight {
-	if t.dpop != proofsOff {
+	if t.dpop != proofsOff || t.stepup != nil {
 		return nil
 	}
 	// A string in JSON ends at its quote: no other audience begins so.

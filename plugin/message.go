@@ -38,6 +38,9 @@ func permit(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint
 		refuseVerdict(r, rw, req, e, id, v, body)
 		return false, false
 	}
+	if id.signIn != nil && !signedInFor(r, rw, req, e, id, v) {
+		return false, false
+	}
 	if v.Calls != "" {
 		h[callHeader] = []string{v.Calls}
 	}
@@ -63,9 +66,10 @@ const (
 	maxSketch = 512 // bytes
 )
 
-// judgesAlone says that labels ask for nothing of a message but that rules judge it.
+// judgesAlone says that labels ask for nothing of a message but that rules judge it. A sign-in
+// grows old: what was decided about it does not stand.
 func judgesAlone(s *settings) bool {
-	return s.rules != nil && !s.hide && !s.cors && s.backend == nil && !asksFor(s.identityHeaders, "assertion")
+	return s.rules != nil && (s.stepup == nil || !s.stepup.ForScopes()) && !s.hide && !s.cors && s.backend == nil && !asksFor(s.identityHeaders, "assertion")
 }
 
 // passJudged is passMore for a middleware that judgesAlone. A message is read as in permit, but

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/mcpbouncer/mcpbouncer/plugin/stepup"
 )
 
 // tenant is the configuration of a middleware under one public URL, with everything that can be
@@ -32,6 +34,9 @@ type tenant struct {
 
 	providerIssuer  string
 	identityHeaders []identityHeader
+
+	stepup *stepup.Rules // nil: any sign-in will do
+	every  *stepup.Need  // of every request; nil with stepup
 }
 
 var (
@@ -156,6 +161,10 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 	t.origin = strings.TrimSuffix(publicURL, s.prefix)
 	t.providerIssuer = s.providerIssuer
 	t.identityHeaders = s.identityHeaders
+	if s.stepup != nil {
+		t.stepup = s.stepup
+		t.every = s.stepup.Of(s.required)
+	}
 	origin := s.origin
 	if s.publicURL == "" {
 		origin = keysFrom(s, publicURL)

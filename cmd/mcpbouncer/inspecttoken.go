@@ -46,7 +46,9 @@ var claimMeanings = []struct{ name, meaning string }{
 	{"exp", "it expires"},
 	{"iat", "it was issued"},
 	{"nbf", "it is good from"},
-	{"auth_time", "the login began"},
+	{"auth_time", "the person signed in"},
+	{"login_time", "the login began"},
+	{"acr", "how the person signed in at the provider"},
 	{"sid", `the login: "family" in the log`},
 	{"jti", "its own name, in the log"},
 	{"cnf", "the key that whoever presents it must prove (DPoP)"},
@@ -55,7 +57,7 @@ var claimMeanings = []struct{ name, meaning string }{
 	{"groups", "for identity headers"},
 }
 
-var dates = []string{"exp", "iat", "nbf", "auth_time"}
+var dates = []string{"exp", "iat", "nbf", "auth_time", "login_time"}
 
 var strictBase64 = base64.RawURLEncoding.Strict()
 

@@ -25,8 +25,8 @@ const (
 )
 
 // plugin and sealing import only the standard library: Yaegi loads nothing else, and a reader of
-// either need not look further. plugin has two rooms of its own, plugin/mcp and plugin/dpop, which
-// know nothing of it.
+// either need not look further. plugin has rooms of its own, plugin/mcp, plugin/dpop and
+// plugin/stepup, which know nothing of it.
 func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 	for _, dir := range []string{"plugin", "sealing"} {
 		for file, imports := range importsIn(t, dir) {
@@ -34,7 +34,7 @@ func TestPluginAndSealingImportOnlyTheStandardLibrary(t *testing.T) {
 				continue
 			}
 			for _, path := range imports {
-				inner := (path == module+"/plugin/mcp" || path == module+"/plugin/dpop") && filepath.Base(filepath.Dir(file)) == "plugin"
+				inner := slices.Contains([]string{module + "/plugin/mcp", module + "/plugin/dpop", module + "/plugin/stepup"}, path) && filepath.Base(filepath.Dir(file)) == "plugin"
 				if strings.Contains(path, ".") && !inner {
 					t.Errorf("%s imports %s", file, path)
 				}
@@ -162,7 +162,7 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                        {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/jsontext", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/upstreamtoken", "issuer/internal/weburl", "issuer/internal/workloadrule", "issuer/lazyregexp", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "issuer/trace", "plugin/dpop", "sealing"},
+		"issuer":                        {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/jsontext", "issuer/internal/names", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/upstreamtoken", "issuer/internal/weburl", "issuer/internal/workloadrule", "issuer/lazyregexp", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "issuer/trace", "plugin/dpop", "plugin/stepup", "sealing"},
 		"issuer/audit":                  nil,
 		"issuer/clientdoc":              {"issuer/internal/weburl", "issuer/trace"},
 		"issuer/deny":                   {"issuer/internal/weburl", "issuer/lazyregexp", "issuer/outgoing", "issuer/redirecturi", "issuer/trace", "sealing"},
@@ -226,13 +226,14 @@ func TestRoomsOfTheIssuer(t *testing.T) {
 }
 
 // An import of one by the other would be a second way to agree, beside the wire. Proofs (RFC 9449)
-// come to both, and plugin/dpop reads them for both. It lies where operators mount the plugin from:
-// a folder beside it would be missing in every Traefik that is upgraded.
+// come to both, and plugin/dpop reads them for both; plugin/stepup judges for both whether a
+// sign-in does (RFC 9470). They lie where operators mount the plugin from: a folder beside it would
+// be missing in every Traefik that is upgraded.
 func TestPluginAndIssuerDoNotMeet(t *testing.T) {
 	for dir, other := range map[string]string{"plugin": "/issuer", "issuer": "/plugin"} {
 		for file, imports := range importsIn(t, dir) {
 			for _, path := range imports {
-				if strings.HasPrefix(path, module+other) && !strings.HasPrefix(path, module+"/plugin/dpop") {
+				if strings.HasPrefix(path, module+other) && !strings.HasPrefix(path, module+"/plugin/dpop") && path != module+"/plugin/stepup" {
 					t.Errorf("%s imports %s", file, path)
 				}
 			}

@@ -42,4 +42,5 @@ type Tenant struct {
 	TokenEndpoint         string   `json:"tokenEndpoint"`
 	UserinfoEndpoint      string   `json:"userinfoEndpoint"`
 	ClaimNames            []string `json:"claimNames"`
+	AuthenticationRules   []string `json:"authenticationRules"`
 }

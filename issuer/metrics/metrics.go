@@ -87,7 +87,7 @@ var Declarations = []Declaration{
 	refusals: {"mcpbouncer_refusals_total", "counter", "requests that the sidecar refused", []Label{ofTenant, atEndpoint, because(
 		"invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target", "invalid_redirect_uri", "invalid_client_metadata",
 		"invalid_dpop_proof", "use_dpop_nonce",
-		"unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "unsupported_token_type", "access_denied", "consent_required",
+		"unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "unsupported_token_type", "access_denied", "consent_required", "unmet_authentication_requirements",
 		"request_not_supported", "request_uri_not_supported", "registration_not_supported", "not_found", "server_error", "temporarily_unavailable",
 		"denied", "client_not_allowed", "not_admitted", "scope_withheld", "binding_broken", "provider_away", "provider_set_up", "provider_refuses_us", "provider_answer", "provider_ended",
 		"document_unreadable", "document_withdrawn",
@@ -191,7 +191,7 @@ func (m *Metrics) Document(result string) { m.count(documents, result) }
 var (
 	RefusalCauses = []string{
 		"no_token", "repeated", "malformed", "type", "header", "algorithm", "issuer", "audience", "expired", "not_yet_valid",
-		"subject", "client", "unknown_key", "signature", "scope_required", "bearer_key", "ended", "sidecar_away",
+		"subject", "client", "unknown_key", "signature", "scope_required", "bearer_key", "ended", "sidecar_away", "sign_in",
 		"bound", "unbound", "only_bound", "only_proof", "proofs_off", "nonce_none", "nonce_old", "nonce_future", "nonce_foreign",
 		"proof_none", "proof_repeated", "proof_size", "proof_malformed", "proof_type", "proof_header", "proof_algorithm",
 		"proof_key", "proof_private_key", "proof_id", "proof_method", "proof_url", "proof_issued", "proof_token",

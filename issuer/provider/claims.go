@@ -16,6 +16,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/names"
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // claims are what a provider said of a person, in an id_token or at its userinfo endpoint (OpenID
@@ -44,6 +45,12 @@ type Person struct {
 	Groups       []string
 	// Needs are the marks of the needs that these were read for.
 	Needs []byte
+
+	// How and when the person signed in at the provider (OpenID Connect Core §2), for clients with
+	// SignIn: acr, and auth_time in Unix seconds. Empty and 0: it did not say. A refresh changes
+	// neither.
+	ACR      string
+	AuthTime int64
 
 	// UnreadSince is in Unix seconds: since then the provider accepts the refresh token and what it
 	// says of the person cannot be read. 0: it can be read.
@@ -75,7 +82,7 @@ type Said struct {
 
 // size returns how many characters the claims of a person take, beside the refresh token.
 func (who Person) size() int {
-	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs) + len(who.Unsaid)
+	return len(who.Email) + len(who.HostedDomain) + len(who.Name) + len(strings.Join(who.Groups, "---")) + len(who.Needs) + len(who.Unsaid) + len(who.ACR)
 }
 
 // Needs are the claims that the labels of a tenant use. No other is read, sealed or handed on.
@@ -163,6 +170,9 @@ func (p *Provider) personOf(subject string, sources ...claims) Person {
 	}
 	slices.Sort(who.Said.Claims)
 	who.Said.Claims = slices.Compact(who.Said.Claims)
+	if p.client.SignIn {
+		who.ACR, who.AuthTime = p.signIn(sources[0])
+	}
 	unverified := false // a source has said so
 	for _, c := range sources {
 		if p.client.Needs.Email && who.Email == "" && !unverified {
@@ -207,6 +217,27 @@ func (p *Provider) personOf(subject string, sources ...claims) Person {
 		}
 	}
 	return who
+}
+
+// signIn reads acr and auth_time of an id_token or an identity assertion. Userinfo has neither.
+// What is no such value counts as not said, and so does a time in the future: a sign-in must not
+// stay young for longer because a clock is wrong.
+func (p *Provider) signIn(c claims) (acr string, authTime int64) {
+	if acr, _ = c["acr"].(string); len(acr) > maxACR || !printable(acr) {
+		acr = ""
+	}
+	now := p.all.Now()
+	if at, ok := seconds(c["auth_time"]); ok && at > 0 && at <= float64(now.Add(sealing.Skew).Unix()) {
+		authTime = min(int64(at), now.Unix())
+	}
+	return acr, authTime
+}
+
+// maxACR is how long a value of acr may be, in characters. It travels in each access token.
+const maxACR = 128
+
+func printable(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) < 0
 }
 
 // userinfo asks the userinfo endpoint (OpenID Connect Core §5.3). The sub that it names must be the

@@ -58,6 +58,7 @@ type Wishes struct {
 	// refresh token says.
 	Prompt    string
 	UILocales string
+	ACRValues string // separated by spaces
 	MaxAge    *int64 // seconds
 }
 
@@ -77,6 +78,7 @@ func (p *Provider) addParameters(address string, wish Wishes) string {
 	}
 	set("login_hint", wish.LoginHint)
 	set("ui_locales", wish.UILocales)
+	set("acr_values", wish.ACRValues)
 	if wish.MaxAge != nil {
 		set("max_age", strconv.FormatInt(*wish.MaxAge, 10))
 	}

@@ -55,6 +55,8 @@ type Client struct {
 	// UpstreamToken is what the MCP server needs to act at the provider; nil: it does not.
 	UpstreamToken *UpstreamToken
 
+	SignIn bool // how and when a person signed in is read, for the label authenticationRules
+
 	Needs     Needs // of all labels
 	RuleNeeds Needs // of those labels that decide who may come in and what they may do
 

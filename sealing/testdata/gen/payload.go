@@ -159,7 +159,7 @@ var tables = map[string]map[int]string{
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
-	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f", 12: "p", 13: "n", 14: "b"},
+	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f", 12: "p", 13: "n", 14: "b", 15: "t", 16: "n"},
 }
 
 // conforms says whether a payload has the members of its table, each of its type.
@@ -401,7 +401,7 @@ func payloads() {
 		{1, "248289761001"}, {2, packed(upstreamToken)}, {3, t - 60},
 		{4, "jane@example.com"}, {5, "example.com"}, {6, "Jane Doe"}, {7, []string{"admins", "staff"}},
 		{8, data(needMark("email") + needMark("name") + needMark("groups", "groups") + needMark("group", "groups", "admins"))},
-		{9, t - 30}, {10, "mcp:write"},
+		{9, t - 30}, {10, "mcp:write"}, {15, "phr"}, {16, t - 90},
 	}
 	nobody := []member{{1, "248289761001"}, {2, ""}, {3, t - 60}}
 	ok("a", "code-to-redeem", "the client's request redeems the provider's code", string(secretHash),
