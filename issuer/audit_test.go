@@ -89,7 +89,19 @@ func TestAuditEventsHaveExactlyTheirFields(t *testing.T) {
 		{"authorization.asked", "INFO", func(_ *testing.T, w *world, _ denyFile, _ *app) { w.publish(documentURL, nil).page() },
 			all(where, fields{"client": sealing.Fingerprint(documentURL), "document": documentURL, "request": some{}, "redirect_host": some{}, "resource": some{}, "scope": some{}})},
 		{"consent.given", "INFO", func(_ *testing.T, _ *world, _ denyFile, a *app) { a.code() },
-			all(where, fields{"request": some{}, "redirect_uri": callback, "scope": "mcp:read mcp:write email", "remote": "192.0.2.7"})},
+			all(where, fields{"request": some{}, "redirect_uri": callback, "scope": "mcp:read mcp:write email", "remember": false, "remote": "192.0.2.7"})},
+		{"consent.given", "INFO", func(_ *testing.T, w *world, _ denyFile, _ *app) { w.remembersOnce() },
+			all(where, fields{"request": some{}, "redirect_uri": callback, "scope": "mcp:read mcp:write email", "remember": true, "remote": "192.0.2.7"})},
+		{"consent.remembered", "INFO", func(_ *testing.T, w *world, _ denyFile, _ *app) {
+			b, a := w.remembersOnce()
+			b.Do(a.click())
+		}, all(where, fields{"client": sealing.Fingerprint(documentURL), "document": documentURL, "request": some{}, "subject": some{}, "redirect_host": "app.example",
+			"resource": "https://mcp.localhost/wiki", "scope": "mcp:read mcp:write email", "given": some{}, "remote": "192.0.2.7"})},
+		{"authorization.asked", "INFO", func(_ *testing.T, w *world, _ denyFile, _ *app) {
+			b, a := w.remembersOnce()
+			b.Get(a.authorizeURL())
+		}, all(where, fields{"client": sealing.Fingerprint(documentURL), "document": documentURL, "request": some{}, "redirect_host": some{}, "resource": some{}, "scope": some{},
+			"because": "the browser does not send Sec-Fetch-Mode"})},
 		{"consent.denied", "INFO", func(t *testing.T, w *world, _ denyFile, a *app) {
 			b := issuertest.NewBrowser(t, w.net)
 			b.Decide(b.Get(a.authorizeURL()), "deny")

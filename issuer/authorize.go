@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
@@ -11,14 +12,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
-	"github.com/mcpbouncer/mcpbouncer/issuer/clientdoc"
-	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
-	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
-	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // authorize checks an authorization request (RFC 6749 §4.1.1) and asks the person. Nobody is sent
@@ -29,55 +25,38 @@ func (s *Issuer) authorize(r *http.Request, t *tenant) (*page, error) {
 	if err != nil {
 		return nil, ofClient(c.id, err)
 	}
-	// Only this browser's cookie has the id: nobody can answer here what was asked elsewhere.
-	id := s.newConsentID()
-	host, loopback := redirecturi.Shown(req.RedirectURI)
-	s.record(audit.AuthorizationAsked, about{tenant: t, client: c.id, request: req.name()}, "redirect_host", host, "resource", req.Resource, "scope", req.Scope)
-	s.Metrics.Remember(req.Client, c.product())
-	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
-	verified, unread := "", ""
-	switch {
-	case !c.byDocument():
-	case c.pinned || s.documents.Stale(clientdoc.Document(c.id)):
-		// The document could not be read now: an old copy serves, or what is known here.
-		unread = weburl.HostOf(c.id)
-	default:
-		// The document was read there, so the host speaks for the client.
-		verified = weburl.HostOf(c.id)
+	if t.RememberConsent == 0 {
+		return s.consentPage(r, t, c, req, ""), nil
 	}
-	name := c.Name
-	if name == "" {
-		name = "An application without a name"
+	if s.mayRemember(t, c, req) {
+		req.Document = c.id
 	}
-	signIn := weburl.HostOf(t.ProviderIssuer)
-	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
-		signIn = up.SignInHost()
+	kept, doubt := s.consentFor(r, t, req)
+	if kept.Subject != "" && doubt == "" {
+		doubt = askedAnew(r, req)
 	}
-	rights := t.rights(strings.Fields(req.Scope))
-	a := &page{
-		template: consentTemplate,
-		data: map[string]any{
-			"Client":   name,
-			"Verified": verified,
-			"Host":     host,
-			"Loopback": loopback,
-			"Private":  !weburl.IsWeb(req.RedirectURI),
-			"Resource": req.Resource,
-			"Rights":   rights,
-			"Choice":   slices.ContainsFunc(rights, func(r right) bool { return r.Optional }),
-			"Provider": signIn,
-			"Action":   t.PublicURL + "/oauth/consent",
-			"Cookie":   cookieTag(id),
-			"Request":  s.seal(sealing.KindConsent, t, id, req),
-		},
-		cookies: append(t.staleConsents(r), t.cookie(consentCookie, id, id)),
+	if kept.Subject == "" || doubt != "" {
+		return s.consentPage(r, t, c, req, doubt), nil
 	}
-	if unread != "" {
-		a.data["Unread"] = unread
+	return s.goUnasked(r, t, c, req, kept)
+}
+
+// askAfterAll shows the page to a person who has come from the provider without having seen it. The
+// provider's word on them is dropped: they go there once more if they allow it.
+func (s *Issuer) askAfterAll(r *http.Request, t *tenant, req authorizationRequest, doubt string, finished []*http.Cookie) (*page, error) {
+	c, err := s.openClient(r.Context(), t, req.Document)
+	if err != nil {
+		return nil, ofClient(req.Document, unknownClient(req.Document, err))
 	}
-	if t.upstream.On {
-		a.data["Acts"], a.data["ActsWith"] = true, t.actsWith()
+	if err := s.mayAsk(r.Context(), t, c, req.RedirectURI); err != nil {
+		return nil, ofClient(c.id, err)
 	}
+	req.Consent, req.Again = consentOnce, 0
+	if !s.mayRemember(t, c, req) {
+		req.Document = ""
+	}
+	a := s.consentPage(r, t, c, req, doubt)
+	a.cookies = slices.Concat(finished, t.forgotten(r, req.Client), a.cookies)
 	return a, nil
 }
 
@@ -110,16 +89,7 @@ func (s *Issuer) parseAuthorizationRequest(r *http.Request, t *tenant) (client, 
 	if req.RedirectURI == "" && len(c.RedirectURIs) == 1 {
 		req.RedirectURI = c.RedirectURIs[0] // RFC 6749 §3.1.2.3
 	}
-	if !redirecturi.Match(c.RedirectURIs, req.RedirectURI) {
-		return c, req, errRedirectURI
-	}
-	if err := s.clientDenied(r.Context(), c.id); err != nil {
-		return c, req, err
-	}
-	if err := t.admitsClient(c); err != nil {
-		return c, req, err
-	}
-	if err := s.redirectDenied(r.Context(), req.RedirectURI); err != nil {
+	if err := s.mayAsk(r.Context(), t, c, req.RedirectURI); err != nil {
 		return c, req, err
 	}
 
@@ -214,6 +184,20 @@ func (t *tenant) wishes(req authorizationRequest) provider.Wishes {
 		wish.MaxAge = &need.MaxAge
 	}
 	return wish
+}
+
+// mayAsk says whether a person may be asked about this client and redirect URI.
+func (s *Issuer) mayAsk(ctx context.Context, t *tenant, c client, redirectURI string) error {
+	if !redirecturi.Match(c.RedirectURIs, redirectURI) {
+		return errRedirectURI
+	}
+	if err := s.clientDenied(ctx, c.id); err != nil {
+		return err
+	}
+	if err := t.admitsClient(c); err != nil {
+		return err
+	}
+	return s.redirectDenied(ctx, redirectURI)
 }
 
 // unsupportedParameters carry another request, or another client, than the query does (OpenID

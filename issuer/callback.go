@@ -39,7 +39,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 		return nil, errLoginFinished
 	}
 	var login loginInProgress
-	if err := s.open(sealing.KindFlow, t, state, cookie.Value, &login); err != nil {
+	begun, err := s.openDated(sealing.KindFlow, t, state, cookie.Value, &login)
+	if err != nil {
 		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
 	req := login.authorizationRequest
@@ -71,10 +72,10 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	mark := codeKey(t, upstreamCode)
 	done, err := s.redeeming.turn(r.Context(), mark)
 	if err != nil { // another request is not done with the code; go on as with exchange=token
-		return s.codePage(t, req, code, succeeded), nil
+		return s.codeForAnybody(r, t, login, code, succeeded)
 	}
 	defer done()
-	here, used := s.atCallback(r.Context(), t, mark)
+	here, used := s.atCallback(r.Context(), t, req.Consent, mark)
 	if used { // many providers end what they gave for a code that comes to them again
 		return nil, errLoginFinished
 	}
@@ -91,7 +92,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 			if e.Status == http.StatusServiceUnavailable { // then as with exchange=token
 				s.Log.Warn("the login cannot be finished while its person is here; it is left to the client's token request", t.named(), "provider", up.Issuer(), "cause", e.cause)
 				s.handOn(r.Context(), mark)
-				return s.codePage(t, req, code, succeeded), nil
+				return s.codeForAnybody(r, t, login, code, succeeded)
 			}
 			// invalid_grant belongs to the token endpoint, not to this one (RFC 6749 §4.1.2.1).
 			if e.Code == "invalid_grant" {
@@ -107,6 +108,19 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 			s.offerAnotherAccount(r, t, req, up, err, a)
 			return a, nil
 		}
+		if req.Consent == consentRemembered {
+			kept, doubt := s.consentFor(r, t, req)
+			if doubt == "" && kept.Subject != who.Subject {
+				doubt = "another person has logged in, or the browser has forgotten"
+			}
+			if doubt != "" {
+				s.unfinished.take(mark, s.Now())
+				return s.askAfterAll(r, t, req, doubt, finished)
+			}
+		}
+		if req.Consent == consentToRemember {
+			succeeded = append(succeeded, s.remembered(r, t, req, who.Subject, begun)...)
+		}
 		if who.Upstream != nil && s.ReplayGuard != nil && s.unfinished.has(mark, s.Now()) {
 			// The provider's tokens together make a URL that some systems cut off. So the guard
 			// keeps what was learnt until the client's token request, which judges it once more.
@@ -115,8 +129,21 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 		}
 		code.UpstreamCode, code.Identity, code.Mark = "", &who, mark[:]
 		code.Scope = withoutScopes(code.Scope, withheld)
+		return s.codePage(t, req, code, succeeded), nil
 	}
-	return s.codePage(t, req, code, succeeded), nil
+	return s.codeForAnybody(r, t, login, code, succeeded)
+}
+
+// codeForAnybody is codePage where it is not known who logs in. That does for a person who was
+// asked in this login, and for nobody else.
+func (s *Issuer) codeForAnybody(r *http.Request, t *tenant, login loginInProgress, code authorizationCode, finished []*http.Cookie) (*page, error) {
+	if login.Consent == consentRemembered {
+		return s.askAfterAll(r, t, login.authorizationRequest, "it is not known who has logged in", []*http.Cookie{t.expiredCookie(loginCookie, login.Seed.State())})
+	}
+	if login.Consent == consentToRemember {
+		s.Log.Warn("a consent is not remembered: it is not known in the browser who has logged in", t.named())
+	}
+	return s.codePage(t, login.authorizationRequest, code, finished), nil
 }
 
 // anotherAccount is the decision of a person who was refused, and has another account.
@@ -159,13 +186,13 @@ var errLoginFinished = &Error{Status: http.StatusForbidden, Code: "access_denied
 // atCallback decides when the provider's code is redeemed: here, while the person can still be told
 // that they may not come in, or when the client redeems our code. used says that the client has
 // done so already: the page was only loaded again, at a process that may have kept nothing. With
-// exchange=auto it is here if a rule can refuse somebody, and if a guard that has just answered
-// will count the uses of our code: the provider cannot count them any more
-// (docs/decisions/0020-exchange.md).
-func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (here, used bool) {
+// exchange=auto it is here if a rule can refuse somebody, or a consent is remembered, and if a
+// guard that has just answered will count the uses of our code: the provider cannot count them any
+// more (docs/decisions/0020-exchange.md).
+func (s *Issuer) atCallback(ctx context.Context, t *tenant, consent consentKind, code replay.Key) (here, used bool) {
 	auto := t.Exchange == "auto"
 	switch {
-	case t.Exchange == "token", auto && !t.canRefuse():
+	case t.Exchange == "token", auto && !t.canRefuse() && consent == consentOnce:
 		return false, false
 	case s.ReplayGuard == nil:
 		return !auto, false
@@ -180,6 +207,25 @@ func (s *Issuer) atCallback(ctx context.Context, t *tenant, code replay.Key) (he
 	}
 	// With left, the person was here before and hung up: the token request gets what was learnt.
 	return !left, used
+}
+
+// forgetful says why no consent can be remembered for this tenant, although the label asks for it:
+// who logs in must be known while the browser is here, and something must count the uses of our
+// code then (docs/decisions/0020-exchange.md).
+func (s *Issuer) forgetful(t *tenant) string {
+	switch {
+	case t.Exchange == "token":
+		return "with exchange=token nobody knows in the browser who logs in"
+	case t.Exchange == "auto" && s.ReplayGuard == nil:
+		return "there is no replay guard, which would count the uses of a code"
+	case t.Exchange == "auto" && s.OnLambda && s.ReplayGuard.Kind() == "memory":
+		return "the replay guard memory counts nothing on AWS Lambda"
+	case !*s.MetadataDocuments:
+		return "BOUNCER_METADATA_DOCUMENTS=false: no application is verified"
+	case t.Registration == registrationCreated:
+		return "registration=created lets no application with a metadata document in"
+	}
+	return ""
 }
 
 // codePage leads the browser to the client with a code.

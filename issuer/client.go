@@ -52,6 +52,12 @@ func (c client) byDocument() bool { return isDocumentURL(c.id) }
 
 func isDocumentURL(clientID string) bool { return strings.HasPrefix(clientID, "https://") }
 
+// documentRead says whether the document's host says now, or lets be kept, what is known of the
+// client. Otherwise an old copy serves, or what is known here.
+func (s *Issuer) documentRead(c client) bool {
+	return c.byDocument() && !c.pinned && !s.documents.Stale(clientdoc.Document(c.id))
+}
+
 // keyRequired says whether the client must authenticate with its key. It is decided when consent is
 // asked and stays so for this login, whatever the document says later.
 func (c client) keyRequired() bool { return c.AuthMethod == authPrivateKeyJWT && !c.authOptional }

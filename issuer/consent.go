@@ -1,15 +1,83 @@
 package issuer
 
 import (
+	"cmp"
+	"encoding/base64"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/audit"
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/navigation"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/metrics"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
+
+// consentPage asks the person, in a page that only this browser can answer. doubt says why a
+// consent that was remembered does not count; empty: there is none.
+func (s *Issuer) consentPage(r *http.Request, t *tenant, c client, req authorizationRequest, doubt string) *page {
+	// Only this browser's cookie has the id: nobody can answer here what was asked elsewhere.
+	id := s.newConsentID()
+	host, loopback := redirecturi.Shown(req.RedirectURI)
+	facts := []any{"redirect_host", host, "resource", req.Resource, "scope", req.Scope}
+	if doubt != "" {
+		facts = append(facts, "because", doubt)
+	}
+	s.record(audit.AuthorizationAsked, about{tenant: t, client: c.id, request: req.name()}, facts...)
+	s.Metrics.Remember(req.Client, c.product())
+	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
+	verified, unread := "", ""
+	switch {
+	case !c.byDocument():
+	case s.documentRead(c):
+		// The document was read there, so the host speaks for the client.
+		verified = weburl.HostOf(c.id)
+	default:
+		unread = weburl.HostOf(c.id)
+	}
+	name := c.Name
+	if name == "" {
+		name = "An application without a name"
+	}
+	signIn := weburl.HostOf(t.ProviderIssuer)
+	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
+		signIn = up.SignInHost()
+	}
+	rights := t.rights(strings.Fields(req.Scope))
+	a := &page{
+		template: consentTemplate,
+		data: map[string]any{
+			"Client":   name,
+			"Verified": verified,
+			"Host":     host,
+			"Loopback": loopback,
+			"Private":  !weburl.IsWeb(req.RedirectURI),
+			"Resource": req.Resource,
+			"Rights":   rights,
+			"Choice":   slices.ContainsFunc(rights, func(r right) bool { return r.Optional }),
+			"Provider": signIn,
+			"Action":   t.PublicURL + "/oauth/consent",
+			"Cookie":   cookieTag(id),
+			"Request":  s.seal(sealing.KindConsent, t, id, req),
+		},
+		cookies: append(t.staleConsents(r), t.cookie(consentCookie, id, id)),
+	}
+	if unread != "" {
+		a.data["Unread"] = unread
+	}
+	if t.upstream.On {
+		a.data["Acts"], a.data["ActsWith"] = true, t.actsWith()
+	}
+	if req.Document != "" {
+		a.data["Remember"] = inUnits(time.Duration(t.RememberConsent) * time.Second)
+	}
+	return a
+}
 
 var errConsentAnswered = &Error{Status: http.StatusForbidden, Code: "access_denied",
 	Description: "This page was already answered, is older than 15 minutes, or was opened in another browser. Or this browser refuses cookies, which are needed here."}
@@ -42,12 +110,19 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 		return nil, errConsentAnswered
 	}
 	answered := []*http.Cookie{t.answeredCookie(id, decision)}
+	if decision != anotherAccount { // whoever answers the page decides anew what is remembered
+		answered = append(answered, t.forgotten(r, req.Client)...)
+	}
 	switch decision {
 	case "allow":
 		if form.Has("choice") { // otherwise the page had nothing that could be left out
 			req.Scope = t.leftTicked(req.Scope, form["scope"])
 		}
-		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "scope", req.Scope, "remote", remoteIP(r))
+		remember := req.Document != "" && form.Get("remember") == "yes"
+		if req.Consent = consentOnce; remember {
+			req.Consent = consentToRemember
+		}
+		s.record(audit.ConsentGiven, about{tenant: t, request: req.name()}, "redirect_uri", req.RedirectURI, "scope", req.Scope, "remember", remember, "remote", remoteIP(r))
 		return s.sendUpstream(r, t, req, answered)
 	case anotherAccount: // whoever was refused had given consent to this request
 		return s.sendUpstream(r, t, req, answered)
@@ -113,3 +188,110 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 // callbackURL returns the URL to which the provider sends the browser back. Each tenant has its
 // own, so that a login cannot come back to another tenant (RFC 9700 §4.4.2).
 func (t *tenant) callbackURL() string { return t.PublicURL + "/oauth/callback" }
+
+// A consent can be remembered by the browser that it was given in (docs/decisions/0042). It stands
+// for the page where nothing has changed since, the client's own page has sent the person, and the
+// same person logs in again. In doubt there is the page.
+
+// mayRemember says whether the person may have their consent to this request remembered.
+func (s *Issuer) mayRemember(t *tenant, c client, req authorizationRequest) bool {
+	_, loopback := redirecturi.Shown(req.RedirectURI)
+	u, err := url.Parse(req.RedirectURI)
+	// A document says who runs a site. It does not say which program waits on somebody's own
+	// computer, or opens a scheme of its own there (RFC 8252 §8.6).
+	return t.RememberConsent > 0 && err == nil && u.Scheme == "https" && !loopback && s.documentRead(c) && s.forgetful(t) == "" &&
+		len(req.State)+len(req.Resource)+len(req.Scope)+len(req.RedirectURI)+len(req.LoginHint)+len(req.UILocales)+len(c.id) <= maxRequest
+}
+
+// consentFor returns the consent to a request that the browser brings, with an empty subject if it
+// brings none, and why that does not count.
+func (s *Issuer) consentFor(r *http.Request, t *tenant, req authorizationRequest) (kept rememberedConsent, doubt string) {
+	cookie, err := r.Cookie(t.cookieName(rememberedCookie, t.rememberedID(req.Client)))
+	if err != nil || t.RememberConsent == 0 {
+		return rememberedConsent{}, ""
+	}
+	err = s.open(sealing.KindRemembered, t, clientContext(req.Client), cookie.Value, &kept)
+	if err != nil || kept.Subject == "" {
+		return rememberedConsent{}, "what the browser remembers does not open, or is too old"
+	}
+	age, has := s.Now().Sub(time.Unix(kept.Given, 0)), strings.Fields(kept.Scope)
+	switch {
+	case req.Document == "":
+		return kept, cmp.Or(s.forgetful(t), "the application's document could not be read now, or is not all that speaks for it")
+	case age > time.Duration(t.RememberConsent)*time.Second || age < -sealing.Skew:
+		return kept, "it is older than rememberConsent"
+	case kept.RedirectURI != req.RedirectURI:
+		return kept, "it was given for another redirect URI"
+	case kept.UpstreamToken != t.toldOfUpstream():
+		return kept, "the label upstreamToken was another"
+	case kept.Resource != req.Resource:
+		return kept, "it was given for another resource"
+	case slices.ContainsFunc(strings.Fields(req.Scope), func(scope string) bool { return !slices.Contains(has, scope) }):
+		return kept, "it was given for fewer scopes"
+	}
+	fingerprint, _ := base64.RawURLEncoding.DecodeString(sealing.Fingerprint(req.Document))
+	if err := s.loginDenied(r.Context(), t, grant{Identity: identity{Subject: kept.Subject}, Born: kept.Given, Client: fingerprint}); err != nil {
+		return kept, "the deny document ends what the person began then"
+	}
+	return kept, ""
+}
+
+// askedAnew says why this request must be shown, whatever is remembered: the client wants the
+// person asked (OpenID Connect Core §3.1.2.1), or others than the person may have begun it.
+func askedAnew(r *http.Request, req authorizationRequest) string {
+	if r.URL.Query().Get("prompt") != "" {
+		return "the application asks for it (prompt)"
+	}
+	return navigation.Doubt(r.Header, req.RedirectURI)
+}
+
+// goUnasked begins the login at the provider as after a page that was allowed.
+func (s *Issuer) goUnasked(r *http.Request, t *tenant, c client, req authorizationRequest, kept rememberedConsent) (*page, error) {
+	host, _ := redirecturi.Shown(req.RedirectURI)
+	s.record(audit.ConsentRemembered, about{tenant: t, client: c.id, request: req.name(), subject: kept.Subject},
+		"redirect_host", host, "resource", req.Resource, "scope", req.Scope, "given", time.Unix(kept.Given, 0).UTC(), "remote", remoteIP(r))
+	s.Metrics.Remember(req.Client, c.product())
+	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
+	req.Consent = consentRemembered
+	a, err := s.sendUpstream(r, t, req, nil)
+	if err == nil {
+		a.template = "" // a redirect: there is no form before it
+	}
+	return a, err
+}
+
+// remembered returns the cookie by which the browser remembers a consent that was given at that
+// time, and takes back the oldest of others.
+func (s *Issuer) remembered(r *http.Request, t *tenant, req authorizationRequest, subject string, given time.Time) []*http.Cookie {
+	left := given.Add(time.Duration(t.RememberConsent) * time.Second).Sub(s.Now())
+	sealed := s.seal(sealing.KindRemembered, t, clientContext(req.Client), rememberedConsent{
+		RedirectURI: req.RedirectURI, Scope: req.Scope, Resource: req.Resource, Subject: subject, Given: given.Unix(),
+		UpstreamToken: t.toldOfUpstream(),
+	})
+	if len(sealed) > maxRememberedSize || left < time.Second {
+		s.Log.Warn("a consent is not remembered: it is too long for a cookie, or the label has changed", t.named(), "characters", len(sealed), "most", maxRememberedSize)
+		return nil
+	}
+	c := t.cookie(rememberedCookie, t.rememberedID(req.Client), sealed)
+	c.MaxAge = int(left / time.Second)
+	return append(t.staleRemembered(r, c.Name), c)
+}
+
+// toldOfUpstream is what the label upstreamToken makes the consent page say.
+func (t *tenant) toldOfUpstream() string { return strings.Join(t.UpstreamToken, "; ") }
+
+// inUnits writes a duration as people say it.
+func inUnits(d time.Duration) string {
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if n := d / unit.size; d%unit.size == 0 && (n > 1 || unit.size <= time.Hour) {
+			if n == 1 {
+				return "1 " + unit.name
+			}
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return d.String()
+}

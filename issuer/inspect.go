@@ -78,6 +78,10 @@ func (c Config) Inspect(kind sealing.Kind, beside Beside, value string) (Inspect
 		var login loginInProgress
 		err := s.open(kind, t, beside.State, value, &login)
 		return Inspection{Facts: login.facts()}, err
+	case sealing.KindRemembered:
+		var kept rememberedConsent
+		err := s.open(kind, t, clientContext(sha256.Sum256([]byte(beside.ClientID))), value, &kept)
+		return Inspection{Facts: kept.facts()}, err
 	case sealing.KindCode:
 		var code authorizationCode
 		err := s.open(kind, t, clientContext(sha256.Sum256([]byte(beside.ClientID))), value, &code)
@@ -198,11 +202,35 @@ func (req authorizationRequest) facts() []Fact {
 	if req.KeyRequired {
 		facts = append(facts, Fact{Name: "key required", Value: "yes", Meaning: "the client must prove itself with private_key_jwt"})
 	}
-	return append(facts, boundTo(req.Thumbprint)...)
+	facts = append(facts, boundTo(req.Thumbprint)...)
+	if req.Document != "" {
+		facts = append(facts, Fact{Name: "document", Value: req.Document, Meaning: "the client_id; this consent may be remembered"})
+	}
+	switch req.Consent {
+	case consentToRemember:
+		facts = append(facts, Fact{Name: "consent", Value: "to be remembered"})
+	case consentRemembered:
+		facts = append(facts, Fact{Name: "consent", Value: "remembered", Meaning: "the page was not shown"})
+	}
+	return facts
 }
 
 func (login loginInProgress) facts() []Fact {
 	return append(login.authorizationRequest.facts(), Fact{Name: "seed", Value: "32 bytes", Meaning: "state, nonce and code verifier at the provider follow from it"})
+}
+
+func (kept rememberedConsent) facts() []Fact {
+	facts := []Fact{
+		{Name: "redirect URI", Value: kept.RedirectURI},
+		{Name: "scope", Value: orNone(kept.Scope)},
+		{Name: "resource", Value: kept.Resource},
+		{Name: "sub", Value: kept.Subject, Meaning: "the person, as the provider names them: for nobody else does it stand for the consent page"},
+		{Name: "given", At: time.Unix(kept.Given, 0), Meaning: "the label rememberConsent says for how long it counts"},
+	}
+	if kept.UpstreamToken != "" {
+		facts = append(facts, Fact{Name: "upstreamToken", Value: kept.UpstreamToken, Meaning: "the label, as the page told of it"})
+	}
+	return facts
 }
 
 func (code authorizationCode) facts() []Fact {

@@ -54,6 +54,9 @@ func TestInspectOfEachKind(t *testing.T) {
 		{"a machine", sealing.KindClient, seal(sealing.KindClient, "", registration{AuthMethod: authBasic, Subject: "ci-bot"}), Beside{}, "machine=ci-bot scope=none authentication=client_secret_basic", time.Time{}},
 		{"a consent", sealing.KindConsent, seal(sealing.KindConsent, "the-id", request), Beside{Consent: "the-id"}, "redirect URI=https://app.example/cb state=38 characters, the first are stat", time.Time{}},
 		{"a login in progress", sealing.KindFlow, seal(sealing.KindFlow, "the-state", loginInProgress{request, seed}), Beside{State: "the-state"}, "seed=32 bytes", time.Time{}},
+		{"a login whose consent was remembered", sealing.KindFlow, seal(sealing.KindFlow, "the-state", loginInProgress{authorizationRequest{Document: document, Consent: consentRemembered}, seed}), Beside{State: "the-state"}, "document=" + document + " consent=remembered", time.Time{}},
+		{"a login whose consent is to be remembered", sealing.KindFlow, seal(sealing.KindFlow, "the-state", loginInProgress{authorizationRequest{Consent: consentToRemember}, seed}), Beside{State: "the-state"}, "consent=to be remembered", time.Time{}},
+		{"a consent that a browser remembers", sealing.KindRemembered, seal(sealing.KindRemembered, hash(document), rememberedConsent{RedirectURI: "https://app.example/cb", Subject: "person-1", UpstreamToken: "scopes=repo"}), Beside{ClientID: document}, "redirect URI=https://app.example/cb scope=none resource= sub=person-1 given= upstreamToken=scopes=repo", time.Time{}},
 		{"a code", sealing.KindCode, seal(sealing.KindCode, hash(registered), authorizationCode{RedirectURI: "https://app.example/cb", UpstreamCode: packed.Text("code" + mark + "-of-the-provider-long"), Seed: seed}), Beside{ClientID: registered}, "provider's code=31 characters, the first are code", time.Time{}},
 		{"a code that is short at the provider", sealing.KindCode, seal(sealing.KindCode, hash(registered), authorizationCode{UpstreamCode: packed.Text(mark), Seed: seed}), Beside{ClientID: registered}, "provider's code=6 characters", time.Time{}},
 		{"a code that the callback redeemed", sealing.KindCode, seal(sealing.KindCode, hash(document), authorizationCode{Identity: &who, Mark: []byte(mark), Seed: seed}), Beside{ClientID: document}, "provider's code=redeemed by the callback sub=person-1 provider's refresh token=40 characters, the first are upst", time.Time{}},
@@ -91,7 +94,7 @@ func TestInspectOfEachKind(t *testing.T) {
 				"tenant":  {Tenant: sealing.Tenant{PublicURL: "https://other.example"}, ClientID: c.beside.ClientID, Consent: c.beside.Consent, State: c.beside.State},
 				"context": {Tenant: labels, ClientID: "x", Consent: "x", State: "x"},
 			} {
-				bound := name == "tenant" || c.kind == sealing.KindConsent || c.kind == sealing.KindFlow || c.kind == sealing.KindCode || c.kind == sealing.KindRefresh
+				bound := name == "tenant" || c.kind == sealing.KindConsent || c.kind == sealing.KindFlow || c.kind == sealing.KindRemembered || c.kind == sealing.KindCode || c.kind == sealing.KindRefresh
 				if _, err := later.Inspect(c.kind, other, c.value); bound && !errors.Is(err, sealing.ErrNotOpened) {
 					t.Errorf("with another %s: %v", name, err)
 				}

@@ -88,6 +88,17 @@ func (s *Issuer) announce(t *tenant) {
 	s.announceChange(t)
 	s.announcePeople(t)
 	s.announceSecret(t)
+	s.announceForgetful(t)
+}
+
+// announceForgetful says why a label has no effect: people are asked at each login all the same.
+func (s *Issuer) announceForgetful(t *tenant) {
+	if t.RememberConsent == 0 {
+		return
+	}
+	if why := s.forgetful(t); why != "" && s.announced.First("remember", t.PublicURL, why) {
+		s.Log.Warn("the label rememberConsent has no effect: consent is asked at each login", t.named(), "because", why)
+	}
 }
 
 // announcePeople says who can log in, what must be registered at the provider for that, and whether

@@ -278,12 +278,18 @@ const (
 	consentCookie = "mcpb-consent-" // the id that a consent page was rendered for
 	loginCookie   = "mcpb-flow-"    // the sealed login, while the person is at the provider
 	refusedCookie = "mcpb-refused-" // somebody was not admitted here; one for each tenant
+	// a consent that is remembered, one for each client and tenant
+	rememberedCookie = "mcpb-remembered-"
 
 	cookieLife = 15 * time.Minute // the life of the sealed values in them
 	secondTry  = 10 * time.Second // of a person who clicks again
 	// maxLogins is how many logins a browser carries, of at most 3.9 KB each: with a hop header of
 	// 8 KB they stay below MaxHeaderBytes.
+	// One less where the browser remembers consents, which have the room of one.
 	maxLogins = 6
+	// maxRemembered is how many consents a browser remembers at one host, each of at most
+	// maxRememberedSize characters.
+	maxRemembered, maxRememberedSize = 4, 900
 	// maxConsents is how many open pages a browser can answer, with 60 bytes for each. Browsers
 	// keep 50 cookies of a host, or 180, and then drop others: the logins of this host, or another
 	// program's cookies.
@@ -362,9 +368,40 @@ func (t *tenant) staleConsents(r *http.Request) []*http.Cookie {
 // staleLogins names the oldest logins of a browser that has begun too many: its cookies must stay
 // far below what servers take.
 func (t *tenant) staleLogins(r *http.Request) []*http.Cookie {
-	return t.stale(r, loginCookie, maxLogins, func(c *http.Cookie) int64 {
+	most := maxLogins
+	if slices.ContainsFunc(r.Cookies(), func(c *http.Cookie) bool { return strings.HasPrefix(c.Name, t.cookieName(rememberedCookie, "")) }) {
+		most--
+	}
+	return t.stale(r, loginCookie, most, func(c *http.Cookie) int64 {
 		// The time only orders; nothing is trusted because of it.
 		at, _ := sealing.IssuedAt(sealing.KindFlow, c.Value)
+		return at.Unix()
+	})
+}
+
+// rememberedID names the cookie of what a browser remembers about a client at this tenant.
+func (t *tenant) rememberedID(client [sha256.Size]byte) string {
+	sum := sha256.Sum256(append(t.id[:], client[:]...))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// forgotten takes back what the browser remembers about a client, if it does.
+func (t *tenant) forgotten(r *http.Request, client [sha256.Size]byte) []*http.Cookie {
+	id := t.rememberedID(client)
+	if _, err := r.Cookie(t.cookieName(rememberedCookie, id)); err != nil {
+		return nil
+	}
+	return []*http.Cookie{t.expiredCookie(rememberedCookie, id)}
+}
+
+// staleRemembered names the oldest consents of a browser that remembers too many. One that takes
+// the place of its predecessor drives no other out.
+func (t *tenant) staleRemembered(r *http.Request, renewed string) []*http.Cookie {
+	if _, err := r.Cookie(renewed); err == nil {
+		return nil
+	}
+	return t.stale(r, rememberedCookie, maxRemembered, func(c *http.Cookie) int64 {
+		at, _ := sealing.IssuedAt(sealing.KindRemembered, c.Value) // orders, and nothing else
 		return at.Unix()
 	})
 }

@@ -65,6 +65,11 @@ type authorizationRequest struct {
 
 	// Again is how often the person was refused and went for another account.
 	Again uint8 `cbor:"17,keyasint,omitempty"`
+
+	// Document is the client_id, where the person may have their consent remembered.
+	Document string `cbor:"18,keyasint,omitempty"`
+	// Consent says how the person came to allow this.
+	Consent consentKind `cbor:"19,keyasint,omitempty"`
 }
 
 // name is that of the request in the log. The client's challenge is another in each.
@@ -79,6 +84,29 @@ func requestName(challenge [sha256.Size]byte) string {
 type loginInProgress struct {
 	authorizationRequest
 	Seed sealing.LoginSeed `cbor:"7,keyasint"`
+}
+
+// consentKind says how a person came to allow a request.
+type consentKind uint8
+
+const (
+	consentOnce       consentKind = iota // on the page
+	consentToRemember                    // on the page, for this time and for others
+	// consentRemembered means that nobody was asked. The callback gives nothing before it knows
+	// that the person is the one who once allowed it.
+	consentRemembered
+)
+
+// rememberedConsent is the payload of the cookie by which a browser goes past the consent page. Its
+// context is the client's.
+type rememberedConsent struct {
+	RedirectURI string `cbor:"1,keyasint"`
+	Scope       string `cbor:"2,keyasint,omitempty"`
+	Resource    string `cbor:"3,keyasint"`
+	Subject     string `cbor:"4,keyasint"` // who gave it
+	Given       int64  `cbor:"5,keyasint"` // Unix seconds
+	// UpstreamToken is what of the label upstreamToken the page told the person.
+	UpstreamToken string `cbor:"6,keyasint,omitempty"`
 }
 
 // authorizationCode is the payload of a code. It holds the provider's code and what redeems it or,

@@ -156,6 +156,9 @@ type tenant struct {
 	// One that is not makes the sidecar refuse the header.
 	AuthenticationRules []string `json:"authenticationRules" default:"[]" example:"[\"docs:write=acr_values:phr max_age:300\"]"`
 
+	// RememberConsent is the label `rememberConsent` in seconds, 0 to 2,592,000.
+	RememberConsent int64 `json:"rememberConsent" default:"0" example:"86400"`
+
 	sum        [sha256.Size]byte // of the payload: the same labels have the same sum
 	id         sealing.TenantID
 	origin     string // scheme and host of PublicURL
@@ -263,6 +266,9 @@ func (t *tenant) complete() error {
 	}
 	if t.stepup, err = stepup.Parse(t.AuthenticationRules); err != nil {
 		return badValue("authenticationRules", err.Error())
+	}
+	if t.RememberConsent < 0 || time.Duration(t.RememberConsent)*time.Second > sealing.KindRemembered.Life() {
+		return badValue("rememberConsent", "must be from 0 to 30 days")
 	}
 	t.prepared = &prepared{}
 	t.origin = u.Scheme + "://" + u.Host

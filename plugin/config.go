@@ -256,6 +256,12 @@ type Config struct {
 	// docs/dpop.md explains it. Default: `off`.
 	DPoP any `json:"dpop" form:"word or off"`
 
+	// RememberConsent is for how long a person may have their consent to an application remembered
+	// by their browser, where they tick it: a duration such as `24h`, at most `720h` (30 days). It
+	// is for applications with a metadata document and an https address. docs/pages.md says when
+	// the page comes all the same. Default: `0`, the page comes at each login.
+	RememberConsent any `json:"rememberConsent"`
+
 	// PrivateRedirectURIs are redirect URIs of applications whose own scheme has no dot, such as
 	// `myapp://login/callback`, and what lies below one. Clients that register may then use them;
 	// clients with a metadata document may not: docs/clients.md. Default: none, besides those of
@@ -367,6 +373,7 @@ type labelTexts struct {
 	Registration          string
 	AllowedClients        string
 	DPoP                  string
+	RememberConsent       string
 	PrivateRedirectURIs   string
 	IdentityHeaders       string
 	UpstreamToken         string
@@ -708,6 +715,10 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if err != nil {
 		return nil, err
 	}
+	remember, err := time.ParseDuration(either(c.RememberConsent, "0"))
+	if err != nil || remember < 0 || remember > 30*24*time.Hour || remember%time.Second != 0 {
+		return nil, errors.New("label rememberConsent: give a duration from 0 to 720h (30 days), such as 24h")
+	}
 	s.resource = c.Resource
 	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
@@ -755,6 +766,8 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		{"userinfoEndpoint", quote(c.UserinfoEndpoint), `""`},
 		{"claimNames", array(names), `[]`},
 		{"authenticationRules", array(signIns), `[]`},
+		// in seconds
+		{"rememberConsent", strconv.FormatInt(int64(remember/time.Second), 10), `0`},
 	}, nil
 }
 

@@ -247,6 +247,7 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		{"exchange", func(c *Config) { c.Exchange = "callback" }, 200, 200, 200},
 		{"refresh", func(c *Config) { c.Refresh = "session" }, 200, 200, 200},
 		{"upstreamCheckInterval", func(c *Config) { c.UpstreamCheckInterval = "5m" }, 200, 200, 200},
+		{"rememberConsent", func(c *Config) { c.RememberConsent = "24h" }, 200, 200, 200},
 		{"scopesSupported", func(c *Config) { c.ScopesSupported = "mcp" }, 200, 200, 200},
 		{"privateRedirectURIs", func(c *Config) { c.PrivateRedirectURIs = "myapp://callback" }, 200, 200, 200},
 		{"jwksCacheTTLSeconds", func(c *Config) { c.JWKSCacheTTLSeconds = "60" }, 200, 200, 200},

@@ -221,6 +221,7 @@ var aside = map[string]bool{
 	"displayName": true, "logo": true, "mcpPaths": true, "privateRedirectURIs": true, "clientSecret": true,
 	"clientAuth": true, "providerParameters": true,
 	"scopesSupported": true, "exchange": true, "refresh": true, "upstreamCheckInterval": true,
+	"rememberConsent": true,
 }
 
 // accessOf is the part of a tenant's configuration on which the outcome of a verification can

@@ -58,13 +58,14 @@ const (
 type Kind byte
 
 const (
-	KindClient  Kind = 'c' // client registration: the client_id itself
-	KindConsent Kind = 'k' // an authorization request that waits for the person's answer
-	KindFlow    Kind = 'f' // a login at the upstream provider, in the browser's cookie
-	KindCode    Kind = 'a' // authorization code
-	KindRefresh Kind = 'r' // refresh token
-	KindSecret  Kind = 's' // upstream client secret, sealed for a label
-	KindBearer  Kind = 'b' // bearer key, for a machine that can only send a header
+	KindClient     Kind = 'c' // client registration: the client_id itself
+	KindConsent    Kind = 'k' // an authorization request that waits for the person's answer
+	KindFlow       Kind = 'f' // a login at the upstream provider, in the browser's cookie
+	KindRemembered Kind = 'm' // a consent that the person wants remembered, in the browser's cookie
+	KindCode       Kind = 'a' // authorization code
+	KindRefresh    Kind = 'r' // refresh token
+	KindSecret     Kind = 's' // upstream client secret, sealed for a label
+	KindBearer     Kind = 'b' // bearer key, for a machine that can only send a header
 )
 
 type kindFacts struct {
@@ -76,20 +77,21 @@ type kindFacts struct {
 // A client_id never expires by age: clients keep theirs for ever and do not register again.
 // A refresh token's and a bearer key's life is chosen, so the payload carries it.
 var kinds = map[Kind]kindFacts{
-	KindClient:  {"client", 30 * 24 * time.Hour, 0},
-	KindConsent: {"consent", 24 * time.Hour, 15 * time.Minute},
-	KindFlow:    {"flow", 24 * time.Hour, 15 * time.Minute},
-	KindCode:    {"code", 24 * time.Hour, time.Minute},
-	KindRefresh: {"refresh", 7 * 24 * time.Hour, 0},
-	KindSecret:  {"secret", 30 * 24 * time.Hour, 0},
-	KindBearer:  {"bearer", 30 * 24 * time.Hour, 0},
+	KindClient:     {"client", 30 * 24 * time.Hour, 0},
+	KindConsent:    {"consent", 24 * time.Hour, 15 * time.Minute},
+	KindFlow:       {"flow", 24 * time.Hour, 15 * time.Minute},
+	KindRemembered: {"remembered", 7 * 24 * time.Hour, 30 * 24 * time.Hour},
+	KindCode:       {"code", 24 * time.Hour, time.Minute},
+	KindRefresh:    {"refresh", 7 * 24 * time.Hour, 0},
+	KindSecret:     {"secret", 30 * 24 * time.Hour, 0},
+	KindBearer:     {"bearer", 30 * 24 * time.Hour, 0},
 }
 
 // Life is how long a value of this kind opens, skew aside; 0: the payload, or nothing, limits it.
 func (k Kind) Life() time.Duration { return kinds[k].life }
 
 // Kinds lists every kind, in the order of a login.
-var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindCode, KindRefresh, KindSecret, KindBearer}
+var Kinds = []Kind{KindClient, KindConsent, KindFlow, KindRemembered, KindCode, KindRefresh, KindSecret, KindBearer}
 
 // Tenant is what makes one protected MCP server different from every other. All of it goes into
 // every derivation: whoever can forge one of these facts gets keys that nobody else uses.

@@ -351,9 +351,10 @@ func TestTenantAndContextOpenNoOthers(t *testing.T) {
 func TestAges(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	lives := map[sealing.Kind]time.Duration{
-		sealing.KindConsent: 15 * time.Minute,
-		sealing.KindFlow:    15 * time.Minute,
-		sealing.KindCode:    time.Minute,
+		sealing.KindConsent:    15 * time.Minute,
+		sealing.KindFlow:       15 * time.Minute,
+		sealing.KindRemembered: 30 * 24 * time.Hour,
+		sealing.KindCode:       time.Minute,
 	}
 	r := ring(t, "one")
 	for _, kind := range sealing.Kinds {

@@ -186,7 +186,7 @@ func (i *inspection) input(words []string, in io.Reader) (string, error) {
 	return text, nil
 }
 
-var headerNames = lazyregexp.Regexp{Text: `(?i)^(authorization:\s*|x-mcpb-hop:\s*|x-mcpb-reason:\s*|bearer\s+|dpop\s+|(__host-)?mcpb-flow-[A-Za-z0-9_-]+=)`}
+var headerNames = lazyregexp.Regexp{Text: `(?i)^(authorization:\s*|x-mcpb-hop:\s*|x-mcpb-reason:\s*|bearer\s+|dpop\s+|(__host-)?mcpb-(flow|remembered)-[A-Za-z0-9_-]+=)`}
 
 // bare takes off what is copied along with a value: a header's or cookie's name, the scheme,
 // quotes.

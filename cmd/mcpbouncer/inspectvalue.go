@@ -25,13 +25,14 @@ var inspected = map[sealing.Kind]struct {
 	flags     []string // that say what it is bound to
 	unchecked []string
 }{
-	sealing.KindClient:  {"client registration (client_id)", tenantNames, []string{ofTheDenyDocument}},
-	sealing.KindConsent: {"consent: a request that waits for the person's answer", append([]string{"cookie"}, tenantNames...), []string{ofTheDenyDocument}},
-	sealing.KindFlow:    {"login in progress, in the browser's cookie", append([]string{"state"}, tenantNames...), []string{ofTheDenyDocument}},
-	sealing.KindCode:    {"authorization code", append([]string{"client"}, tenantNames...), []string{ofTheReplayGuard, ofTheDenyDocument}},
-	sealing.KindRefresh: {"refresh token", append([]string{"client"}, tenantNames...), []string{ofTheReplayGuard, ofTheDenyDocument}},
-	sealing.KindSecret:  {"sealed client secret, for the label clientSecret", []string{"provider-issuer", "provider-client-id"}, []string{"whether the provider knows it"}},
-	sealing.KindBearer:  {"bearer key", tenantNames, []string{ofTheDenyDocument}},
+	sealing.KindClient:     {"client registration (client_id)", tenantNames, []string{ofTheDenyDocument}},
+	sealing.KindConsent:    {"consent: a request that waits for the person's answer", append([]string{"cookie"}, tenantNames...), []string{ofTheDenyDocument}},
+	sealing.KindFlow:       {"login in progress, in the browser's cookie", append([]string{"state"}, tenantNames...), []string{ofTheDenyDocument}},
+	sealing.KindRemembered: {"consent that a browser remembers, in its cookie", append([]string{"client"}, tenantNames...), []string{ofTheDenyDocument, "the label rememberConsent, and what the client's document says now"}},
+	sealing.KindCode:       {"authorization code", append([]string{"client"}, tenantNames...), []string{ofTheReplayGuard, ofTheDenyDocument}},
+	sealing.KindRefresh:    {"refresh token", append([]string{"client"}, tenantNames...), []string{ofTheReplayGuard, ofTheDenyDocument}},
+	sealing.KindSecret:     {"sealed client secret, for the label clientSecret", []string{"provider-issuer", "provider-client-id"}, []string{"whether the provider knows it"}},
+	sealing.KindBearer:     {"bearer key", tenantNames, []string{ofTheDenyDocument}},
 }
 
 const noMaster = "there is no master secret: set BOUNCER_ENCRYPTION_KEY or BOUNCER_ENCRYPTION_KEY_FILE"

@@ -93,7 +93,7 @@ const brandLogo = "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg
 // longPath is an MCP endpoint whose name fits no line of a phone.
 var longPath = strings.Repeat("w", 300)
 
-func newBrowserWorld(t *testing.T) *browserWorld {
+func newBrowserWorld(t *testing.T, o rig.Options) *browserWorld {
 	t.Helper()
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -105,7 +105,7 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 	secure.StartTLS()
 	t.Cleanup(plain.Close)
 	t.Cleanup(secure.Close)
-	w := &browserWorld{World: rig.New(t, rig.Options{Labels: map[string]string{"mcpPaths": "/mcp,/sse,/" + longPath}}), t: t, loopback: plain.URL + "/callback", https: "https://app.example/callback", secureClients: secure}
+	w := &browserWorld{World: rig.New(t, o), t: t, loopback: plain.URL + "/callback", https: "https://app.example/callback", secureClients: secure}
 
 	w.http = &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // its certificate has other names
@@ -243,7 +243,7 @@ func (w *browserWorld) drive(scenarios []scenario) map[string]outcome {
 
 func TestPagesInChromium(t *testing.T) {
 	t.Parallel()
-	w := newBrowserWorld(t)
+	w := newBrowserWorld(t, rig.Options{Labels: map[string]string{"mcpPaths": "/mcp,/sse,/" + longPath}})
 	wiki, world := w.Wiki, w.World.World
 	plain := func() visit { return w.visit(wiki, wiki.PublicHTTP(), w.loopback) }
 	secure := func() visit { return w.visit(wiki, wiki.PublicHTTPS(), w.https) }
@@ -350,6 +350,34 @@ func TestPagesInChromium(t *testing.T) {
 	outcomes := w.drive(scenarios)
 	for _, s := range scenarios {
 		t.Run(s.Name, func(t *testing.T) { w.judge(t, s, outcomes[s.Name]) })
+	}
+}
+
+// Who has their consent remembered goes past the page when they come by a click on the client's own
+// page, and by nothing else: what Chromium says of a navigation passes Traefik and the plugin.
+func TestRememberedConsentInChromium(t *testing.T) {
+	t.Parallel()
+	host := rig.StartDocumentHost(t)
+	w := newBrowserWorld(t, rig.Options{
+		Labels:  map[string]string{"rememberConsent": "24h"},
+		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
+		Image:   map[string][]byte{"etc/documents.pem": host.CA},
+	})
+	id := host.Publish(t, "/client.json", map[string]any{"client_name": "Example Client", "redirect_uris": []string{w.https}, "token_endpoint_auth_method": "none"})
+	begin := func() visit {
+		c := rig.NewOAuthClient(t, w.http, w.Wiki.PublicHTTPS())
+		c.ClientID, c.Redirect, c.Resource = id, w.https, w.Wiki.PublicHTTPS()
+		f, p := c.Begin(), w.Wiki.Provider
+		return visit{f.URL, c.Redirect, p.Issuer, p.Username, p.Password, c, f}
+	}
+	s := scenario{Name: "remembered", Run: "remembered", Flows: []visit{begin(), begin(), begin(), begin(), begin()}, ends: []string{"code", "code"}}
+	w.judge(t, s, w.drive([]scenario{s})[s.Name])
+	said := w.Logs.Text("sidecar-a") + w.Logs.Text("sidecar-b")
+	for event, want := range map[string]int{`"event":"consent.remembered"`: 1, `"event":"consent.given"`: 1, `"because":"no click and no key began it`: 0, `"because":"the browser does not send Sec-Fetch-User"`: 1,
+		`"because":"it comes from a page of another site (Referer)"`: 1, `"because":"it was opened by no page (Sec-Fetch-Site)"`: 1} {
+		if n := strings.Count(said, event); n != want {
+			t.Errorf("the log has %d times %s, want %d", n, event, want)
+		}
 	}
 }
 

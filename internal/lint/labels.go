@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
@@ -237,6 +238,35 @@ func (c *checker) secret(t *tenant) {
 	if set, ok := s.env[name]; !ok || set.text == "" && !set.unknown {
 		c.found(s.place, finding{check: "secret", expected: "the variable " + name + " in the environment of " + s.name, seen: "it is not there, so that the provider refuses each login", fault: report.Sidecar,
 			breaks: []string{report.EveryClient}, remedy: "add to its environment " + s.variable(name, "${"+name+":?}"), page: "docs/secrets.md"})
+	}
+}
+
+// consent looks for what makes the label rememberConsent vain (docs/pages.md).
+func (c *checker) consent(t *tenant) {
+	v := t.option("rememberConsent")
+	if life, err := time.ParseDuration(v.text); err != nil || life <= 0 || v.unknown {
+		return
+	}
+	vain := func(seen, remedy string) {
+		c.found(v.place, finding{check: "consent", expected: "a label with an effect", seen: seen + ": consent is asked at each login", fault: report.Label,
+			remedy: remedy + ", or delete rememberConsent", page: "docs/pages.md"})
+	}
+	exchange := t.option("exchange")
+	if exchange.text == "token" {
+		vain("with exchange=token nobody knows in the browser who logs in", "delete exchange")
+	}
+	if t.option("registration").text == "created" {
+		vain("registration=created lets no application with a metadata document in", "delete registration")
+	}
+	s := c.sidecarOf(t)
+	if s == nil || s.envFile {
+		return
+	}
+	if guard := s.env["BOUNCER_REPLAY_GUARD"]; guard.text == "none" && exchange.text != "token" && exchange.text != "callback" && !exchange.unknown {
+		vain("the sidecar has no replay guard (BOUNCER_REPLAY_GUARD=none)", "give it one")
+	}
+	if documents := s.env["BOUNCER_METADATA_DOCUMENTS"]; documents.text == "false" {
+		vain("the sidecar reads no metadata documents (BOUNCER_METADATA_DOCUMENTS=false)", "let it read them")
 	}
 }
 

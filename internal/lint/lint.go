@@ -53,6 +53,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 		c.labelsOf(t)
 		c.access(t)
 		c.secret(t)
+		c.consent(t)
 		c.sidecar(t)
 		c.routersOf(t)
 	}

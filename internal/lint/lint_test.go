@@ -81,6 +81,10 @@ func TestLintFindsNothingInGoodFiles(t *testing.T) {
 	if r := lintText(t, hostNetwork); len(r.Findings) != 0 {
 		t.Errorf("Traefik in the host's network: %+v", r.Findings)
 	}
+	remembers := strings.Replace(goodFile(t), "      "+optionOf+"scopes", "      "+optionOf+"rememberConsent: 24h\n      "+optionOf+"scopes", 1)
+	if r := lintText(t, remembers); len(r.Findings) != 0 {
+		t.Errorf("consent that can be remembered: %+v", r.Findings)
+	}
 	rotated := strings.Replace(goodFile(t), master, masterOf("the next")+","+master, 1)
 	if r := lintText(t, rotated); len(r.Findings) != 0 {
 		t.Errorf("the hop key of the master before: %+v", r.Findings)
@@ -96,33 +100,37 @@ const optionOf = "traefik.http.middlewares.mcpb-wiki.plugin.mcpbouncer."
 // planted are faults: what is replaced in the good file, a line of the file that the finding must
 // name (by its text), what must be seen, and what the remedy must hold.
 var planted = map[string]struct{ old, with, line, seen, remedy string }{
-	"misspelt label":             {"allowedEmails", "allowedEmail", "allowedEmail:", "unknown label allowedEmail", optionOf + `allowedEmails: "you@example.com"`},
-	"separator of another list":  {"openid email profile", "openid,email,profile", "scopes:", "label scopes", optionOf + `scopes: "openid email profile"`},
-	"everybody at Google":        {"      " + optionOf + `allowedEmails: "you@example.com"` + "\n", "", "providerIssuer:", "EVERYBODY", optionOf + `allowedEmails: "you@example.com"`},
-	"hop key missing":            {`environment: {BOUNCER_HOP_KEY: "HOPKEY"}`, "", "  traefik:", "it is not there", "BOUNCER_HOP_KEY: ${BOUNCER_HOP_KEY:?}"},
-	"hop key of another master":  {`"HOPKEY"`, `"OTHER"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
-	"hop key with more in it":    {`"HOPKEY"`, `"BOUNCER_HOP_KEY=HOPKEY"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
-	"master secret cut off":      {`KEY: "MASTER"`, `KEY: "c2hvcnQ="`, "BOUNCER_ENCRYPTION_KEY", "not 32 bytes", "whole"},
-	"sidecar is not a service":   {"http://bouncer:8080", "http://bouncr:8080", "sidecarURL:", "no service is called bouncr", optionOf + `sidecarURL: "http://bouncer:8080"`},
-	"sidecar in another network": {"networks: [wiki, bouncer]", "networks: [wiki]", "  bouncer:", "none: logins are answered 502", "networks: [wiki, bouncer]"},
-	"rule without documents":     {"PathRegexp(`^(/\\.well-known/[a-z-]+)?/wiki(/|$$)`)", "PathPrefix(`/wiki`)", ".rule:", "/.well-known/oauth-authorization-server/wiki", `PathRegexp(` + "`" + `^(/\.well-known/[a-z-]+)?/wiki(/|$$)` + "`)"},
-	"rule of another path":       {"?/wiki(/|$$)", "?/wikis(/|$$)", ".rule:", "/wiki/mcp", "?/wiki(/|$$)"},
-	"rule of another host":       {"Host(`mcp.example.com`)", "Host(`mcp.example.org`)", ".rule:", "/wiki/mcp", "Host(`mcp.example.com`)"},
-	"rule that cannot be read":   {"Host(`mcp.example.com`)", "Host(mcp.example.com)", ".rule:", "backticks", "correct the rule"},
-	"plugin misspelt":            {"plugin.mcpbouncer.", "plugin.mcpbounce.", "publicURL:", "plugin.mcpbounce", "plugin.mcpbouncer.publicURL"},
-	"middleware misspelt":        {"middlewares: mcpb-wiki@docker", "middlewares: mcpb-wikki@docker", "routers.wiki.middlewares:", "mcpb-wikki@docker is not", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
-	"middlewares forgotten":      {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "routers.wiki.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
-	"middlewares by an index":    {"routers.wiki.middlewares:", "routers.wiki.middlewares[0]:", "middlewares[0]:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
-	"a way past the bouncer":     {"      traefik.http.services.wiki", "      traefik.http.routers.open.rule: Host(`open.example.com`)\n      traefik.http.services.wiki", "routers.open.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.open.middlewares: mcpb-wiki@docker"},
-	"published port":             {"    image: wiki\n", "    image: wiki\n    ports: [\"8000:8000\"]\n", "ports: [\"8000", "publishes a port", "delete ports:"},
-	"network of the host":        {"    networks: [wiki]\n    labels", "    network_mode: host\n    labels", "network_mode: host", "in the network of the host", "delete network_mode:"},
-	"port of a shared network":   {"  wiki:\n    image: wiki\n    networks: [wiki]\n", "  vpn:\n    image: vpn\n    ports: [\"8000:8000\"]\n  wiki:\n    image: wiki\n    network_mode: service:vpn\n", "ports: [\"8000", "service vpn publishes a port", "delete ports:"},
-	"secret in clear":            {"env:GOOGLE_CLIENT_SECRET", "GOCSPX-abc", "clientSecret:", "in clear", "env:MCPB_WIKI_CLIENT_SECRET"},
-	"variable of the secret":     {"GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}", "OTHER: x", "  bouncer:", "it is not there", "GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}"},
-	"stripPrefix before":         {"middlewares: mcpb-wiki@docker\n", "middlewares: strip@docker,mcpb-wiki@docker\n      traefik.http.middlewares.strip.stripprefix.prefixes: /wiki\n", "routers.wiki.middlewares:", "stripprefix", "middlewares: mcpb-wiki@docker,strip@docker"},
-	"plain http":                 {"https://mcp.example.com/wiki", "http://mcp.example.com/wiki", "publicURL:", "plain http", "correct the label"},
-	"number without quotes":      {`"123.apps.googleusercontent.com"`, "110169484474386276334", "clientID:", "label clientID", "correct the label"},
-	"a router that shadows":      {"      traefik.http.services.wiki", "      traefik.http.routers.all.rule: PathPrefix(`/`)\n      traefik.http.routers.all.middlewares: other@file\n      traefik.http.routers.all.priority: \"5000\"\n      traefik.http.services.wiki", "routers.all.", "router all", `traefik.http.routers.wiki.priority: "5001"`},
+	"misspelt label":                                       {"allowedEmails", "allowedEmail", "allowedEmail:", "unknown label allowedEmail", optionOf + `allowedEmails: "you@example.com"`},
+	"separator of another list":                            {"openid email profile", "openid,email,profile", "scopes:", "label scopes", optionOf + `scopes: "openid email profile"`},
+	"everybody at Google":                                  {"      " + optionOf + `allowedEmails: "you@example.com"` + "\n", "", "providerIssuer:", "EVERYBODY", optionOf + `allowedEmails: "you@example.com"`},
+	"hop key missing":                                      {`environment: {BOUNCER_HOP_KEY: "HOPKEY"}`, "", "  traefik:", "it is not there", "BOUNCER_HOP_KEY: ${BOUNCER_HOP_KEY:?}"},
+	"hop key of another master":                            {`"HOPKEY"`, `"OTHER"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
+	"hop key with more in it":                              {`"HOPKEY"`, `"BOUNCER_HOP_KEY=HOPKEY"`, "BOUNCER_HOP_KEY", "another master", "mcpbouncer hop-key"},
+	"master secret cut off":                                {`KEY: "MASTER"`, `KEY: "c2hvcnQ="`, "BOUNCER_ENCRYPTION_KEY", "not 32 bytes", "whole"},
+	"sidecar is not a service":                             {"http://bouncer:8080", "http://bouncr:8080", "sidecarURL:", "no service is called bouncr", optionOf + `sidecarURL: "http://bouncer:8080"`},
+	"sidecar in another network":                           {"networks: [wiki, bouncer]", "networks: [wiki]", "  bouncer:", "none: logins are answered 502", "networks: [wiki, bouncer]"},
+	"rule without documents":                               {"PathRegexp(`^(/\\.well-known/[a-z-]+)?/wiki(/|$$)`)", "PathPrefix(`/wiki`)", ".rule:", "/.well-known/oauth-authorization-server/wiki", `PathRegexp(` + "`" + `^(/\.well-known/[a-z-]+)?/wiki(/|$$)` + "`)"},
+	"rule of another path":                                 {"?/wiki(/|$$)", "?/wikis(/|$$)", ".rule:", "/wiki/mcp", "?/wiki(/|$$)"},
+	"rule of another host":                                 {"Host(`mcp.example.com`)", "Host(`mcp.example.org`)", ".rule:", "/wiki/mcp", "Host(`mcp.example.com`)"},
+	"rule that cannot be read":                             {"Host(`mcp.example.com`)", "Host(mcp.example.com)", ".rule:", "backticks", "correct the rule"},
+	"plugin misspelt":                                      {"plugin.mcpbouncer.", "plugin.mcpbounce.", "publicURL:", "plugin.mcpbounce", "plugin.mcpbouncer.publicURL"},
+	"middleware misspelt":                                  {"middlewares: mcpb-wiki@docker", "middlewares: mcpb-wikki@docker", "routers.wiki.middlewares:", "mcpb-wikki@docker is not", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
+	"middlewares forgotten":                                {"      traefik.http.routers.wiki.middlewares: mcpb-wiki@docker\n", "", "routers.wiki.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
+	"middlewares by an index":                              {"routers.wiki.middlewares:", "routers.wiki.middlewares[0]:", "middlewares[0]:", "OPEN TO EVERYBODY", "traefik.http.routers.wiki.middlewares: mcpb-wiki@docker"},
+	"a way past the bouncer":                               {"      traefik.http.services.wiki", "      traefik.http.routers.open.rule: Host(`open.example.com`)\n      traefik.http.services.wiki", "routers.open.rule:", "OPEN TO EVERYBODY", "traefik.http.routers.open.middlewares: mcpb-wiki@docker"},
+	"published port":                                       {"    image: wiki\n", "    image: wiki\n    ports: [\"8000:8000\"]\n", "ports: [\"8000", "publishes a port", "delete ports:"},
+	"network of the host":                                  {"    networks: [wiki]\n    labels", "    network_mode: host\n    labels", "network_mode: host", "in the network of the host", "delete network_mode:"},
+	"port of a shared network":                             {"  wiki:\n    image: wiki\n    networks: [wiki]\n", "  vpn:\n    image: vpn\n    ports: [\"8000:8000\"]\n  wiki:\n    image: wiki\n    network_mode: service:vpn\n", "ports: [\"8000", "service vpn publishes a port", "delete ports:"},
+	"secret in clear":                                      {"env:GOOGLE_CLIENT_SECRET", "GOCSPX-abc", "clientSecret:", "in clear", "env:MCPB_WIKI_CLIENT_SECRET"},
+	"variable of the secret":                               {"GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}", "OTHER: x", "  bouncer:", "it is not there", "GOOGLE_CLIENT_SECRET: ${GOOGLE_CLIENT_SECRET:?}"},
+	"stripPrefix before":                                   {"middlewares: mcpb-wiki@docker\n", "middlewares: strip@docker,mcpb-wiki@docker\n      traefik.http.middlewares.strip.stripprefix.prefixes: /wiki\n", "routers.wiki.middlewares:", "stripprefix", "middlewares: mcpb-wiki@docker,strip@docker"},
+	"plain http":                                           {"https://mcp.example.com/wiki", "http://mcp.example.com/wiki", "publicURL:", "plain http", "correct the label"},
+	"number without quotes":                                {`"123.apps.googleusercontent.com"`, "110169484474386276334", "clientID:", "label clientID", "correct the label"},
+	"a consent that is not remembered with exchange=token": {"      " + optionOf + "scopes", "      " + optionOf + "rememberConsent: 24h\n      " + optionOf + "exchange: token\n      " + optionOf + "scopes", "rememberConsent:", "exchange=token", "delete exchange"},
+	"a consent that is not remembered without a guard":     {"      " + optionOf + "scopes", "      " + optionOf + "rememberConsent: 24h\n      " + optionOf + "scopes", "rememberConsent:", "BOUNCER_REPLAY_GUARD=none", "give it one"},
+	"a consent that no application could have remembered":  {"      " + optionOf + "scopes", "      " + optionOf + "rememberConsent: 24h\n      " + optionOf + "registration: created\n      " + optionOf + "scopes", "rememberConsent:", "registration=created", "delete registration"},
+	"a consent without metadata documents":                 {"      " + optionOf + "scopes", "      " + optionOf + "rememberConsent: 24h\n      " + optionOf + "scopes", "rememberConsent:", "BOUNCER_METADATA_DOCUMENTS=false", "let it read them"},
+	"a router that shadows":                                {"      traefik.http.services.wiki", "      traefik.http.routers.all.rule: PathPrefix(`/`)\n      traefik.http.routers.all.middlewares: other@file\n      traefik.http.routers.all.priority: \"5000\"\n      traefik.http.services.wiki", "routers.all.", "router all", `traefik.http.routers.wiki.priority: "5001"`},
 }
 
 func TestLintFindsPlantedFaults(t *testing.T) {
@@ -132,6 +140,12 @@ func TestLintFindsPlantedFaults(t *testing.T) {
 			broken := strings.ReplaceAll(good, p.old, p.with)
 			if broken == good {
 				t.Fatal("nothing was replaced")
+			}
+			switch {
+			case strings.Contains(p.seen, "REPLAY_GUARD"):
+				broken = strings.Replace(broken, "      GOOGLE_CLIENT_SECRET:", "      BOUNCER_REPLAY_GUARD: none\n      GOOGLE_CLIENT_SECRET:", 1)
+			case strings.Contains(p.seen, "METADATA_DOCUMENTS"):
+				broken = strings.Replace(broken, "      GOOGLE_CLIENT_SECRET:", "      BOUNCER_METADATA_DOCUMENTS: \"false\"\n      GOOGLE_CLIENT_SECRET:", 1)
 			}
 			broken = strings.NewReplacer("HOPKEY\"", hopKeyOf(t, master)+`"`, "OTHER\"", other+`"`, "MASTER", master).Replace(broken)
 			r := lintText(t, broken)

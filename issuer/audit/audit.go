@@ -92,10 +92,16 @@ var (
 	AuthorizationAsked = Event{Name: "authorization.asked", Message: "consent asked",
 		Meaning: "A client has sent a person here, who sees the consent page.",
 		Fields: []Field{tenant, issuer, client, document, request, {Name: "redirect_host", Meaning: "host of the redirect URI, as the page shows it"},
-			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"}}}
+			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"},
+			{Name: "because", Meaning: "why a consent that the browser remembers does not count", Optional: true}}}
 	ConsentGiven = Event{Name: "consent.given", Message: "consent given",
 		Meaning: "The person has allowed the client to go on.",
-		Fields:  []Field{tenant, issuer, request, redirect, {Name: "scope", Meaning: "scopes that the person allowed: those that the client asked for, less what was left out"}, remote}}
+		Fields: []Field{tenant, issuer, request, redirect, {Name: "scope", Meaning: "scopes that the person allowed: those that the client asked for, less what was left out"},
+			{Name: "remember", Meaning: "`true` if the person wants the consent remembered ([`rememberConsent`](pages.md#consent-that-is-remembered))"}, remote}}
+	ConsentRemembered = Event{Name: "consent.remembered", Message: "consent not asked",
+		Meaning: "A client has sent a person here, who goes on to the provider without the consent page: they have allowed the same before, and had it remembered. Whoever logs in there as somebody else sees the page.",
+		Fields: []Field{tenant, issuer, client, document, request, {Name: "subject", Meaning: "pseudonym of the person who gave the consent"}, sub, {Name: "redirect_host", Meaning: "host of the redirect URI"},
+			{Name: "resource", Meaning: "what the client wants to use"}, {Name: "scope", Meaning: "scopes that it asked for and can get"}, {Name: "given", Meaning: "when the consent was given"}, remote}}
 	ConsentDenied = Event{Name: "consent.denied", Message: "consent denied",
 		Meaning: "The person has refused the client.", Fields: []Field{tenant, issuer, request, redirect, remote}}
 	ProviderReturned = Event{Name: "provider.returned", Message: "code issued",
@@ -169,7 +175,7 @@ var (
 // All are the events, in the order of a login.
 func All() []Event {
 	return []Event{
-		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentDenied, ProviderReturned, TokenIssued, LoginPresented, LoginRefreshed, LoginBridged,
+		ClientRegistered, AuthorizationAsked, ConsentGiven, ConsentRemembered, ConsentDenied, ProviderReturned, TokenIssued, LoginPresented, LoginRefreshed, LoginBridged,
 		LoginEnded, LoginRevoked, RevocationIgnored, MachineAdmitted, AssertionRedeemed, PersonRefused, RequestDenied, ProofRefused, BindingBroken, NonceAsked,
 		RequestRefused, HopRefused,
 		DenyRead, LabelChanged, ResourceMoved, AccessAnnounced, KeyChanged,

@@ -43,4 +43,5 @@ type Tenant struct {
 	UserinfoEndpoint      string   `json:"userinfoEndpoint"`
 	ClaimNames            []string `json:"claimNames"`
 	AuthenticationRules   []string `json:"authenticationRules"`
+	RememberConsent       int64    `json:"rememberConsent"`
 }

@@ -257,6 +257,50 @@ const scenarios = {
     return [await atClient(page, flows[0])];
   },
 
+  // The first login is remembered. The second begins like it, by a click on the client's page, and
+  // goes past the consent page. The others do not: the client's page leads on without a click, a
+  // stranger's page has the link, the address is typed in.
+  async remembered(flows, { person }) {
+    const client = new URL('/', flows[0].redirect).href;
+    const site = async (address, flow, script) => {
+      const page = await person.context.newPage();
+      const body = `<!doctype html><html lang="en"><title>site</title><link rel="icon" href="data:,"><a href="${flow.url.replaceAll('&', '&amp;')}">Connect</a>${script}`;
+      await page.route(address, (route) => route.fulfill({ status: 200, contentType: 'text/html', body }), { times: 1 });
+      await page.goto(address);
+      return page;
+    };
+    const connect = (page) => page.getByRole('link', { name: 'Connect' }).click();
+    const ends = [];
+
+    let page = await site(client, flows[0], '');
+    await connect(page);
+    await asked(page);
+    const box = page.getByRole('checkbox', { name: 'Remember for 24 hours on this browser' });
+    check(!await box.isChecked(), 'the box comes ticked');
+    await box.check();
+    await accessible(page);
+    await allow(page).click();
+    await signIn(page, flows[0]);
+    ends.push(await atClient(page, flows[0]));
+
+    page = await site(client, flows[1], '');
+    let questions = 0;
+    page.on('response', (response) => { if (response.url().includes('/oauth/authorize') && response.status() === 200 && !response.url().startsWith(flows[1].provider)) questions++; });
+    await connect(page);
+    await signIn(page, flows[1]);
+    ends.push(await atClient(page, flows[1]));
+    check(questions === 0, 'the consent page was shown');
+
+    page = await site(client, flows[2], '<script>location.href = document.querySelector("a").href</script>');
+    await asked(page);
+    page = await site(plan.evil, flows[3], '');
+    await connect(page);
+    await asked(page);
+    page = await person.open(flows[4].url);
+    await asked(page);
+    return ends;
+  },
+
   // Two logins of one browser at once; the second argument says which of them comes back first.
   async tabs(flows, { open, order }) {
     const pages = [await open(flows[0]), await open(flows[1])];
@@ -598,7 +642,7 @@ async function play({ name, run, flows, ...more }) {
   const result = { name, ends: [] };
   const person = await Person.sit(more.options);
   person.context.on('request', (r) => { if (new URL(r.url()).pathname.endsWith('/oauth/callback')) note.callbacks.push(r.url()); });
-  const allowedStranger = run === 'another site' ? `a request to ${new URL(plan.evil).origin}` : null;
+  const allowedStranger = ['another site', 'remembered'].includes(run) ? `a request to ${new URL(plan.evil).origin}` : null;
   try {
     result.ends = await scenarios[run](flows, { ...more, note, person, open: (flow) => person.open(flow.url) });
     const complaints = person.complaints.filter((c) => c !== allowedStranger);

@@ -39,6 +39,7 @@ var kinds = map[string]facts{
 	"c": {"client", 30 * 86400, 0},
 	"k": {"consent", 86400, 900},
 	"f": {"flow", 86400, 900},
+	"m": {"remembered", 7 * 86400, 30 * 86400},
 	"a": {"code", 86400, 60},
 	"r": {"refresh", 7 * 86400, 0},
 	"s": {"secret", 30 * 86400, 0},
@@ -217,6 +218,7 @@ func values() {
 	ok("client", "a client_id", func(v *value) { v.kind, v.context, v.payload = "c", "", "\xa1\x01\x02" })
 	ok("consent", "context is the id in the consent cookie", func(v *value) { v.kind, v.context = "k", "Yx3nqk0v9s2mT1dLw8uGfA" })
 	ok("flow", "context is the upstream state", func(v *value) { v.kind, v.context = "f", "sBu0ZJ4pQy7cX2eKn5hVdw" })
+	ok("remembered", "context is SHA-256 of the client_id", func(v *value) { v.kind = "m" })
 	ok("code", "context is SHA-256 of the client_id", func(v *value) {})
 	ok("refresh", "context is SHA-256 of the client_id", func(v *value) { v.kind = "r" })
 	ok("secret", "tenant is zero, context is LP(issuer) LP(client id)", func(v *value) {

@@ -154,8 +154,9 @@ func read(b []byte) (holds any, rest []byte, err error) {
 // there: t text, b bytes, n integer, f flag, p packed, l array, i identity.
 var tables = map[string]map[int]string{
 	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f", 8: "f"},
-	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n"},
-	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n"},
+	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n"},
+	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n"},
+	"m": {1: "T", 2: "t", 3: "T", 4: "T", 5: "N", 6: "t"},
 	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
@@ -396,6 +397,18 @@ func payloads() {
 	wishes := []member{{13, "jane@example.com"}, {14, "login select_account"}, {15, "fr-CA fr"}, {16, 0}, {17, 1}}
 	ok("k", "consent-with-wishes", "what the client wishes of the provider; the person goes for another account", consentID, append(slices.Clone(short), wishes...)...)
 	ok("f", "flow-with-wishes", "the same at the provider", state, slices.Concat(short, []member{{7, seed}}, wishes)...)
+
+	document := "https://app.example/client.json"
+	documentHash := data(hash(document))
+	ofDocument := []member{{1, documentHash}, {2, callback}, {4, challenge}, {5, scope}, {6, publicURL}}
+	ok("k", "consent-to-remember", "a page on which the person may have their consent remembered", consentID, append(slices.Clone(ofDocument), member{18, document})...)
+	ok("k", "consent-remembered", "nobody was asked, and the person who came was refused", consentID, append(slices.Clone(ofDocument), member{17, 1}, member{18, document}, member{19, 2})...)
+	ok("f", "flow-to-remember", "the person wants their consent remembered", state, append(slices.Clone(ofDocument), member{7, seed}, member{18, document}, member{19, 1})...)
+	ok("f", "flow-remembered", "nobody was asked", state, append(slices.Clone(ofDocument), member{7, seed}, member{18, document}, member{19, 2})...)
+	ok("m", "remembered", "context is SHA-256 of the client_id", string(documentHash),
+		member{1, callback}, member{2, scope}, member{3, publicURL}, member{4, "248289761001"}, member{5, t - 60})
+	ok("m", "remembered-of-less", "no scope; the page told of the label upstreamToken", string(documentHash),
+		member{1, callback}, member{3, publicURL}, member{4, "248289761001"}, member{5, t - 60}, member{6, "scopes=repo"})
 
 	person := []member{
 		{1, "248289761001"}, {2, packed(upstreamToken)}, {3, t - 60},
