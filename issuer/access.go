@@ -38,14 +38,14 @@ func (s *Issuer) admit(t *tenant, who identity) error {
 	return e.because(fmt.Errorf("%w; subject %s", err, s.Ring.Pseudonym(t.id, who.Subject)))
 }
 
-// admitLogin is admit for what a provider has just said. withheld are scopes of the label that it
-// did not grant. A login that lacks one of requiredScopes could do nothing, and its client would
-// ask for more for ever.
-func (s *Issuer) admitLogin(t *tenant, who identity, withheld []string) error {
+// admitLogin is admit for what a provider has just said. scope is what the login is for, and
+// withheld are scopes of the label that the provider did not grant. A login that lacks one of
+// requiredScopes could do nothing, and its client would ask for more for ever.
+func (s *Issuer) admitLogin(t *tenant, who identity, scope string, withheld []string) error {
 	if err := s.admit(t, who); err != nil {
 		return err
 	}
-	if err := s.signInDoes(t, who); err != nil {
+	if err := s.signInDoes(t, who, withoutScopes(scope, withheld)); err != nil {
 		return err
 	}
 	missing := slices.DeleteFunc(slices.Clone(t.RequiredScopes), func(scope string) bool { return !slices.Contains(withheld, scope) })
@@ -74,10 +74,12 @@ func lacksUpstream(code string, scopes []string) error {
 		because(fmt.Errorf("%w: the provider did not grant %s, which the label upstreamToken asks for: let its client there have that scope, or take it out of the label", errWithheld, names))
 }
 
-// signInDoes refuses a login whose sign-in is not what every request here needs: its tokens would
-// be refused at each, and its client would come back to the provider for ever.
-func (s *Issuer) signInDoes(t *tenant, who identity) error {
-	lacks := t.signInLacks(who, t.RequiredScopes...)
+// signInDoes refuses a login whose sign-in is not what its scopes need. Without one that every
+// request needs nothing could be done. One that only some calls need was asked for by name
+// (grantableScope): if it were left out, its client would come back for it again and again.
+func (s *Issuer) signInDoes(t *tenant, who identity, scope string) error {
+	gives := t.scopesFor(who)
+	lacks := t.signInLacks(who, append(slices.DeleteFunc(strings.Fields(scope), func(scope string) bool { return !slices.Contains(gives, scope) }), t.RequiredScopes...)...)
 	if lacks == "" {
 		return nil
 	}
@@ -103,7 +105,7 @@ func (e unsentError) Unwrap() error { return e.error }
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
-	return !everybody || t.Refresh == "upstream" || t.upstream.On || t.stepup != nil && !t.stepup.Of(t.RequiredScopes).IsNothing() || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+	return !everybody || t.Refresh == "upstream" || t.upstream.On || t.stepup != nil || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
 		return slices.Contains(t.asRights, scope) && !slices.Contains(identityScopes, scope)
 	})
 }

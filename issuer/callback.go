@@ -100,7 +100,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 			}
 			return &page{next: t.errorURL(&redirectedError{e, req}), cookies: finished, refused: e}, nil
 		}
-		if err := s.admitLogin(t, who, withheld); err != nil {
+		if err := s.admitLogin(t, who, code.Scope, withheld); err != nil {
 			// The person is still here: they get a page that says so, and from there the client its
 			// access_denied. A program on their own machine gets that at once (decision 14).
 			a := s.errorPage(r, t, &redirectedError{asError(err), req})

@@ -81,10 +81,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return tokenResponse{}, err
 	}
-	if err := s.admitLogin(t, who, withheld); err != nil {
+	if err := s.admitLogin(t, who, code.Scope, withheld); err != nil {
 		return tokenResponse{}, err
 	}
-	s.noteSignIn(t, g)
 	if err := t.givesScope(g, ""); err != nil {
 		return tokenResponse{}, err
 	}

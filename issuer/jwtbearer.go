@@ -74,7 +74,7 @@ func (s *Issuer) jwtBearer(ctx context.Context, t *tenant, c client, form url.Va
 	if err := s.loginDenied(ctx, t, g); err != nil {
 		return none(err)
 	}
-	if err := s.admitLogin(t, g.Identity, withheld); err != nil {
+	if err := s.admitLogin(t, g.Identity, "", withheld); err != nil {
 		return none(err)
 	}
 	if err := t.givesScope(g, form.Get("scope")); err != nil {

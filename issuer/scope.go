@@ -98,8 +98,17 @@ func (t *tenant) advertisedAtTheResource() []string {
 // grantableScope intersects the requested scopes with those that this tenant can grant; without a
 // request it returns all of them (RFC 6749 §3.3). Nobody knows yet who the person is. They allow
 // this much, and scopeOf decides what the rules give of it when a token is made.
+//
+// A scope for which authenticationRules need another sign-in than every request does is granted to
+// a client that names it, as step-up does. Otherwise each login of a client that names nothing
+// would be a step-up, and would fail for whoever cannot do it.
 func (t *tenant) grantableScope(asked string) string {
-	return t.chosenScope(t.grantable(), asked)
+	have := t.grantable()
+	if t.stepup != nil {
+		named := append(strings.Fields(asked), t.RequiredScopes...)
+		have = slices.DeleteFunc(slices.Clone(have), func(scope string) bool { return t.stepup.Names(scope) && !slices.Contains(named, scope) })
+	}
+	return t.chosenScope(have, asked)
 }
 
 // chosenScope reads the parameter scope, at each endpoint that has it. It narrows what can be had
@@ -168,17 +177,6 @@ func (t *tenant) signInLacks(who identity, scopes ...string) string {
 		return ""
 	}
 	return t.stepup.Of(scopes).Lacks(who.ACR, who.AuthTime, t.now().Unix())
-}
-
-// noteSignIn tells the operator which scopes of a login are withheld because of its sign-in: many
-// providers pass over acr_values and max_age (OpenID Connect Core §3.1.2.1 lets them).
-func (s *Issuer) noteSignIn(t *tenant, g grant) {
-	for scope := range strings.FieldsSeq(g.Scope) {
-		if lacks := t.signInLacks(g.Identity, scope); lacks != "" {
-			s.Log.Warn("a scope is withheld by the label authenticationRules", t.named(), "scope", scope, "cause", lacks, "subject", s.Ring.Pseudonym(t.id, g.Identity.Subject),
-				"remedy", "let the provider heed acr_values and max_age and send acr and auth_time, or change the rule: docs/access.md")
-		}
-	}
 }
 
 // givesScope says whether an access token of the grant would have any scope, where some are

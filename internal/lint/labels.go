@@ -216,6 +216,11 @@ func (c *checker) access(t *tenant) {
 			}
 		}
 	}
+	for _, parameter := range []string{"hd", "domain_hint"} {
+		if strings.Contains("; "+t.option("providerParameters").text, "; "+parameter+"=") {
+			f.seen += " (" + parameter + " in providerParameters only asks: a person can take it out of the address)"
+		}
+	}
 	c.found(issuer.place, f)
 }
 

@@ -139,6 +139,16 @@ func (r *Rules) ForScopes() bool {
 	return false
 }
 
+// Names says whether a rule is for this scope.
+func (r *Rules) Names(scope string) bool {
+	for _, rule := range r.list {
+		if rule.Scope == scope {
+			return true
+		}
+	}
+	return false
+}
+
 // Need is what rules need together.
 type Need struct {
 	ACRValues  []string // as in Rule
