@@ -25,7 +25,8 @@ import (
 // and each method or function of another package that a function names is an allocation at every
 // call of it, whether or not the branch is taken. A call of an interpreted function is a new frame;
 // a call of a native one goes through reflection, and costs as much as six variables. A loop over
-// the headers of a request costs as much as five native calls.
+// the headers of a request costs as much as five native calls. The memory of a frame grows in steps:
+// 33, 38, 43, 49, 54, 59 and 65 variables take 100 bytes more than one less.
 //
 // So shortWay is one closure, which finds what was prepared in captured variables. Rare branches
 // stand in functions of their own. One native call looks at all headers: Header.WriteSubset leaves
@@ -230,8 +231,8 @@ func shortWay(b *bouncer) http.Handler {
 							}
 							// identify, for a request without cookies
 							delete(h, "Authorization")
-							h[subjectHeader] = []string{k.subject}
-							h[scopesHeader] = []string{k.scopes}
+							h.Set(subjectHeader, k.subject)
+							h.Set(scopesHeader, k.scopes)
 							next.ServeHTTP(rw, req)
 							return
 						}
@@ -291,8 +292,8 @@ func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *known
 	req.Trailer = nil
 	h := req.Header
 	delete(h, "Authorization")
-	h[subjectHeader] = []string{k.subject}
-	h[scopesHeader] = []string{k.scopes}
+	h.Set(subjectHeader, k.subject)
+	h.Set(scopesHeader, k.scopes)
 	b.next.ServeHTTP(rw, req)
 }
 
@@ -319,8 +320,8 @@ func passLong(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownReq
 	req.Trailer = nil
 	h := req.Header
 	delete(h, "Authorization")
-	h[subjectHeader] = []string{k.subject}
-	h[scopesHeader] = []string{k.scopes}
+	h.Set(subjectHeader, k.subject)
+	h.Set(scopesHeader, k.scopes)
 	b.next.ServeHTTP(rw, req)
 }
 

@@ -118,8 +118,8 @@ func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownR
 	}
 	// identify, for a request without cookies
 	delete(h, "Authorization")
-	h[subjectHeader] = []string{k.subject}
-	h[scopesHeader] = []string{k.scopes}
+	h.Set(subjectHeader, k.subject)
+	h.Set(scopesHeader, k.scopes)
 	if k.more {
 		identifyKnown(h, k)
 	}

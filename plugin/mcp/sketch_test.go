@@ -13,10 +13,10 @@ import (
 var laidOut = []string{
 	`{"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{"name":"TOOL","arguments":ARGUMENTS}}`,
 	`{"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{"name":"TOOL","arguments":ARGUMENTS,"_meta":META}}`,
-	`{"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{"_meta":META,"name":"TOOL","arguments":ARGUMENTS}}` + "\n",
+	`{"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{"_meta":META,"name":"TOOL","arguments":ARGUMENTS}}`,
 	`{"method":"tools/call","params":{"name":"TOOL","arguments":ARGUMENTS},"jsonrpc":"2.0","id":ID}`,
 	`{"method":"tools/call","params":{"name":"TOOL","arguments":ARGUMENTS,"_meta":META},"jsonrpc":"2.0","id":ID}`,
-	`{"jsonrpc":"2.0","method":"tools/call","id":ID,"params":{"arguments":ARGUMENTS,"name":"TOOL"}}`,
+	`{"jsonrpc":"2.0","method":"tools/call","id":ID,"params":{"arguments":ARGUMENTS,"name":"TOOL"}}` + "\n",
 	`{"jsonrpc": "2.0", "id": ID, "method": "tools/call", "params": {"name": "TOOL", "arguments": ARGUMENTS}}`,
 	`{"params":{"arguments":ARGUMENTS,"name":"TOOL"},"method":"tools/call"` + "\r\n" + `,"id":ID,"jsonrpc":"2.0"}`,
 }
@@ -112,6 +112,7 @@ func FuzzSketch(f *testing.F) {
 		f.Add(n, "7", "{}", "{}", "v3", string(usualMessage(laidOut[n])))
 		f.Add(n, "7", `{"a":1}`, "{}", "search", string(usualMessage(laidOut[n])))
 		f.Add(n, `1,"method":"tools/call","params":{"name":"search","arguments":{}},"x":{`, `{},"name":"delete_page","arguments":{}`, `{},"_meta":{}`, `search","name":"admin_x`, string(usualMessage(laidOut[1])))
+		f.Add(n, "7", `{},"_meta":{}`, "{}", "search", string(usualMessage(laidOut[1])))
 		f.Add(n, `"`, `"},"_meta":{"a":"`, `{}},"params":{}`, "delete_page", string(usualMessage(laidOut[3])))
 	}
 	f.Fuzz(func(t *testing.T, n int, id, arguments, meta, tool, learned string) {

@@ -36,7 +36,7 @@ func known(a *rig.Authority, n int) func(connection, i int) []byte {
 	return func(c, i int) []byte { return requests[(c*requestsEach+i)%n] }
 }
 
-// middlewares are 1, 10, 100 and 1,000 tenants of one Traefik, each of which is asked in turn.
+// middlewares are 1, 10, 100, 400 and 1,000 tenants of one Traefik, each of which is asked in turn.
 // Traefik reads its rules one after the other, so that a request takes longer the more there are,
 // whatever the middleware does: the rows with a plugin that does nothing say how much.
 func (b *bench) middlewares() {
@@ -49,7 +49,7 @@ func (b *bench) middlewares() {
 	}
 	var kinds []kind
 	var names []string
-	for _, n := range []int{1, 10, 100, 1000} {
+	for _, n := range []int{1, 10, 100, 400, 1000} {
 		for _, ours := range []bool{false, true} {
 			what := "that do nothing"
 			if ours {
