@@ -774,6 +774,15 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 // parseProviderType leaves the label providerType in its one spelling, checks those that hang on
 // it, and returns the label claimNames.
 func parseProviderType(c *labelTexts) ([]string, error) {
+	// as most tenants
+	if c.ProviderType+c.ClaimNames+c.AuthorizationEndpoint+c.TokenEndpoint+c.UserinfoEndpoint+c.AuthenticationRules == "" {
+		c.ProviderType = "oidc"
+		return nil, nil
+	}
+	return readProviderType(c)
+}
+
+func readProviderType(c *labelTexts) ([]string, error) {
 	c.ProviderType = strings.TrimSpace(either(c.ProviderType, "oidc"))
 	if c.ProviderType != "oidc" && c.ProviderType != "github" && c.ProviderType != "oauth2" {
 		return nil, errors.New("label providerType: give oidc, github or oauth2")

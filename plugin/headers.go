@@ -80,7 +80,15 @@ type ownHeaders struct {
 	lengths []bool // is there a name of this length?
 }
 
+// newOwnHeaders returns nil for labels that choose none.
 func newOwnHeaders(headers []identityHeader, upstream *upstreamToken) *ownHeaders {
+	if len(headers) == 0 && upstream == nil {
+		return nil
+	}
+	return ownHeadersOf(headers, upstream)
+}
+
+func ownHeadersOf(headers []identityHeader, upstream *upstreamToken) *ownHeaders {
 	own := &ownHeaders{folded: map[string]bool{}, lengths: make([]bool, maxHeaderName+1)}
 	names := []string{}
 	for _, h := range headers {

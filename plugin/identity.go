@@ -77,6 +77,13 @@ const (
 // parseIdentityHeaders reads the label: claims separated by commas, each alone or as
 // claim=Header-Name.
 func parseIdentityHeaders(text string) ([]identityHeader, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return readIdentityHeaders(text)
+}
+
+func readIdentityHeaders(text string) ([]identityHeader, error) {
 	headers := []identityHeader{}
 	taken := map[string]bool{}
 	for _, part := range elementsOf(text, byCommasOrSpaces) {

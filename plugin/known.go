@@ -25,8 +25,8 @@ import (
 // and each method or function of another package that a function names is an allocation at every
 // call of it, whether or not the branch is taken. A call of an interpreted function is a new frame;
 // a call of a native one goes through reflection, and costs as much as six variables. A loop over
-// the headers of a request costs as much as five native calls. The memory of a frame grows in steps:
-// 33, 38, 43, 49, 54, 59 and 65 variables take 100 bytes more than one less.
+// the headers of a request costs as much as five native calls. The memory of a frame grows in
+// steps: 33, 38, 43, 49, 54, 59 and 65 variables take 100 bytes more than one less.
 //
 // So shortWay is one closure, which finds what was prepared in captured variables. Rare branches
 // stand in functions of their own. One native call looks at all headers: Header.WriteSubset leaves
@@ -59,11 +59,10 @@ type knownRequests struct {
 	// bytes that WriteSubset has left of the request that was learned last; or maxUsual
 	usual int
 
-	// by path, then by what WriteSubset leaves besides Authorization: endpoints that requests with
-	// plain headers address. Bounded by maxEndpoints, of which strangers, who may have invented
-	// host and path, can fill maxPassing.
-	endpoints    map[string]map[string]*endpoint
-	endpointsNow int
+	// by what WriteSubset leaves besides Authorization, with the path behind it: endpoints that
+	// requests with plain headers address. No line begins as a path does. Bounded by maxEndpoints,
+	// of which strangers, who may have invented host and path, can fill maxPassing.
+	endpoints map[string]*endpoint
 }
 
 // knownRequest is a decision.
@@ -170,7 +169,7 @@ func usualNames(without map[string]bool) map[string]bool {
 
 // newKnownRequests makes the tables of a middleware. judges says that it judgesAlone.
 func newKnownRequests(own *ownHeaders, judges bool) *knownRequests {
-	k := &knownRequests{byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]map[string]*endpoint{}}
+	k := &knownRequests{byPath: map[string]map[[32]byte]*knownRequest{}, endpoints: map[string]*endpoint{}}
 	knownLock.Lock()
 	defer knownLock.Unlock()
 	if len(sharedPlain) >= maxPlain { // whoever has filled it does not do so for ever
@@ -195,57 +194,65 @@ func newKnownRequests(own *ownHeaders, judges bool) *knownRequests {
 // Two requests with the same path and the same lines have the same outcome: learn sees to it that
 // only such are known. WriteSubset takes blanks off both ends of a value, which are no part of it
 // (RFC 9110 §5.5), and leaves no line break in one, so no two sets of headers have the same lines.
-func shortWay(b *bouncer) http.Handler {
-	next := b.next
-	left := b.known.left
-	byPath := b.known.byPath
-	known := b.known
-	more := b.more
-	judges := judgesAlone(b.settings)
-	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		h := req.Header
-		lines := new(buffer)
-		knownLock.RLock()
-		lines.Grow(known.usual)
-		h.WriteSubset(lines, left) // which cannot fail
-		k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
-		at := since(epoch)
-		// In Yaegi "if" within "if" needs fewer variables than "&&".
-		if k != nil {
-			if at < k.expires {
-				if at < k.life.until {
-					if at >= k.life.from {
-						if req.URL.RawPath == "" { // as in recallEndpoint
-							knownLock.RUnlock()
-							if more {
-								if judges {
-									passJudged(b, rw, req, k)
+//
+// It is a variable because of memory. In Yaegi a function that is made keeps the variables of all
+// functions that were running then, for as long as the middleware lives; but not of those that have
+// called one in a variable of the package.
+var shortWay func(b *bouncer) http.Handler
+
+func init() {
+	shortWay = func(b *bouncer) http.Handler {
+		next := b.next
+		known := b.known
+		left := known.left
+		byPath := known.byPath
+		more := b.more
+		judges := b.judges
+		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			h := req.Header
+			lines := new(buffer)
+			knownLock.RLock()
+			lines.Grow(known.usual)
+			h.WriteSubset(lines, left) // which cannot fail
+			k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
+			at := since(epoch)
+			// In Yaegi "if" within "if" needs fewer variables than "&&".
+			if k != nil {
+				if at < k.expires {
+					if at < k.life.until {
+						if at >= k.life.from {
+							if req.URL.RawPath == "" { // as in recallEndpoint
+								knownLock.RUnlock()
+								if more {
+									if judges {
+										passJudged(b, rw, req, k)
+										return
+									}
+									passMore(b, rw, req, k)
 									return
 								}
-								passMore(b, rw, req, k)
+								if req.ContentLength != 0 {
+									passMessage(b, rw, req, k)
+									return
+								}
+								// identify, for a request without cookies
+								delete(h, "Authorization")
+								h.Set(subjectHeader, k.subject)
+								h.Set(scopesHeader, k.scopes)
+								next.ServeHTTP(rw, req)
 								return
 							}
-							if req.ContentLength != 0 {
-								passMessage(b, rw, req, k)
-								return
-							}
-							// identify, for a request without cookies
-							delete(h, "Authorization")
-							h.Set(subjectHeader, k.subject)
-							h.Set(scopesHeader, k.scopes)
-							next.ServeHTTP(rw, req)
-							return
 						}
 					}
 				}
 			}
-		}
-		if judges {
-			serveUnjudged(b, rw, req, lines, at)
-			return
-		}
-		serveUnknown(b, rw, req, lines, at)
-	})
+			if judges {
+				serveUnjudged(b, rw, req, lines, at)
+				return
+			}
+			serveUnknown(b, rw, req, lines, at)
+		})
+	}
 }
 
 // serveUnjudged is serveUnknown where lines are also those of messageHeaders. knownLock is held; it
@@ -413,7 +420,7 @@ func serveUnknown(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *
 	if credentials != nil { // which is the first line, or what follows is not known
 		_, _ = lines.ReadString('\n')
 	}
-	e := b.known.endpoints[req.URL.Path][lines.String()]
+	e := b.known.endpoints[lines.String()+req.URL.Path]
 	knownLock.RUnlock()
 	if e == nil {
 		serve(b, rw, req)
@@ -490,7 +497,7 @@ func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 	host := h.Get("X-Forwarded-Host")
 	scheme := h.Get("X-Forwarded-Proto")
 	path := req.URL.Path
-	if req.URL.RawPath != "" || req.Method == "OPTIONS" || host == "" || scheme == "" || len(host)+len(scheme)+len(path) > maxAddress {
+	if req.URL.RawPath != "" || req.Method == "OPTIONS" || host == "" || scheme == "" || !strings.HasPrefix(path, "/") || len(host)+len(scheme)+len(path) > maxAddress {
 		return
 	}
 	var lines bytes.Buffer
@@ -507,24 +514,15 @@ func learnEndpoint(b *bouncer, req *http.Request, e *endpoint) {
 	if text != key {
 		return
 	}
-	if !e.kept && known.endpointsNow >= maxPassing {
+	if !e.kept && len(known.endpoints) >= maxPassing {
 		return
 	}
-	if known.endpointsNow >= maxEndpoints {
+	if len(known.endpoints) >= maxEndpoints {
 		for other := range known.endpoints {
 			delete(known.endpoints, other)
 		}
-		known.endpointsNow = 0
 	}
-	byLines := known.endpoints[path]
-	if byLines == nil {
-		byLines = map[string]*endpoint{}
-		known.endpoints[path] = byLines
-	}
-	if byLines[key] == nil {
-		known.endpointsNow++
-	}
-	byLines[key] = e
+	known.endpoints[key+path] = e
 }
 
 // settleLife moves a lifetime on. Times are Unix seconds; from is beyond until when a fetch is due.

@@ -297,7 +297,7 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 	for i := 0; i < maxEndpoints/2; i++ {
 		ask(w.h, "GET", wikiURL+"/"+strconv.Itoa(i))
 	}
-	if n := w.b.known.endpointsNow; n == 0 || n > maxPassing+1 {
+	if n := len(w.b.known.endpoints); n == 0 || n > maxPassing+1 {
 		t.Errorf("%d endpoints", n)
 	}
 	k := &knownRequest{}

@@ -70,9 +70,13 @@ func isOnlySeparators(text string) bool {
 // parseList reads a label that is a list. fault says what is wrong with an element; "" means
 // nothing.
 func parseList(label, text, separators string, fault func(string) string) ([]string, error) {
-	if text == "" { // as most labels
+	if text == "" { // as most labels, which need no variables then: see known.go
 		return nil, nil
 	}
+	return readList(label, text, separators, fault)
+}
+
+func readList(label, text, separators string, fault func(string) string) ([]string, error) {
 	list := elementsOf(text, separators)
 	for _, element := range list {
 		why := fault(element)

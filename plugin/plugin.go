@@ -50,6 +50,7 @@ type bouncer struct {
 	own      *ownHeaders // of settings: in Yaegi each step to a field costs
 	special  bool        // of settings
 	more     bool        // labels ask for more than subject and scopes
+	judges   bool        // judgesAlone
 
 	mu          sync.RWMutex
 	byPublicURL map[string]*tenant // that the operator has named, or where a token was good
@@ -84,20 +85,13 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	if noteLoad(name, s) && checksAtLoad {
 		startCheck(b)
 	}
-	return handlerOf(b), nil
-}
-
-// handlerOf is shortWay in a variable. In Yaegi a function that is made keeps the variables of all
-// functions that were running then, for as long as the middleware lives; but not of those that have
-// called one in a variable of the package.
-var handlerOf func(b *bouncer) http.Handler
-
-func init() {
-	handlerOf = func(b *bouncer) http.Handler { return shortWay(b) }
+	return shortWay(b), nil
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0, tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own, judgesAlone(s))}
+	judges := judgesAlone(s)
+	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0, judges: judges,
+		tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own, judges)}
 }
 
 // misconfigured answers 503 to all requests. Only the operator is told the reason.

@@ -31,6 +31,10 @@ func parseUpstreamToken(text string, others []identityHeader) (*upstreamToken, e
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
+	return readUpstreamToken(text, others)
+}
+
+func readUpstreamToken(text string, others []identityHeader) (*upstreamToken, error) {
 	u := &upstreamToken{header: standardUpstreamHeader}
 	seen := map[string]bool{}
 	for _, part := range elementsOf(text, bySemicolons) {
