@@ -2,21 +2,26 @@ package issuer_test
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
 // octocat is a GitHub with one person and one app, for what can go wrong. It answers in memory, at
@@ -41,6 +46,7 @@ type octocat struct {
 	pages   int               // how often /user/orgs says that there is more; the addresses
 	more    string            // are below this origin, or the API's if empty
 	asked   []string          // METHOD path of each request to the API
+	iss     string            // in its answer to the browser; empty: none, as documented
 	query   url.Values        // of the last authorization request
 	posts   []url.Values      // to the token endpoint
 	tokens  map[string]bool   // access tokens that are good
@@ -182,8 +188,11 @@ func (g *octocat) login(w http.ResponseWriter, r *http.Request, say func(int, an
 		g.query = r.URL.Query()
 		code := rand.Text()
 		g.codes[code] = g.query.Get("code_challenge")
-		back := g.query.Get("redirect_uri") + "?" + url.Values{"code": {code}, "state": {g.query.Get("state")}}.Encode()
-		http.Redirect(w, r, back, http.StatusFound)
+		answer := url.Values{"code": {code}, "state": {g.query.Get("state")}}
+		if g.iss != "" {
+			answer.Set("iss", g.iss)
+		}
+		http.Redirect(w, r, g.query.Get("redirect_uri")+"?"+answer.Encode(), http.StatusFound)
 	case "/login/oauth/access_token":
 		r.ParseForm()
 		g.posts = append(g.posts, r.PostForm)
@@ -702,4 +711,164 @@ func TestOAuthProviderAddresses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever may write the labels of another tenant, and knows a sealed secret, cannot have it sent to
+// an endpoint of theirs by naming the right issuer beside it. Plain http and other slips are refused
+// by the sidecar too.
+func TestOAuthProviderSecretIsForItsEndpoint(t *testing.T) {
+	seal := func(w *world, issuer string) string {
+		return provider.SealSecret(newRing(t, masterOne), issuer, "bouncer", "the-secret", w.clock.Now())
+	}
+	for _, c := range []struct {
+		name   string
+		sealed string // for this issuer
+		ok     bool
+	}{
+		{"sealed for the token endpoint", plainIssuer + "/token", true},
+		{"sealed for the issuer, which is a name only", plainIssuer, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, p := newPlainOAuth(t, func(_ *plainOAuth, w *world) { w.wiki.ClientSecret = seal(w, c.sealed) })
+			a := w.register(w.wiki.PublicURL, nil)
+			if r := a.token(a.redemption(a.code())); (r.Status == 200) != c.ok || !c.ok && p.auth != "" {
+				t.Errorf("%d %s; sent %q", r.Status, r.Body, p.auth)
+			}
+		})
+	}
+}
+
+// What one tenant's labels call an issuer is a name: its endpoints that hang silence nobody else's
+// provider.
+func TestOAuthProviderSilencesNobodyElse(t *testing.T) {
+	var hangs atomic.Bool
+	w := newWorld(t, nil, func(w *world) {
+		w.config = func(c *issuer.Config) {
+			c.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Host == "oauth.example" && hangs.Load() {
+					w.clock.Add(3 * time.Second)
+					return nil, &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}
+				}
+				return w.net.RoundTrip(r)
+			})
+		}
+	})
+	evil := w.tenant("https://mcp.localhost/evil")
+	asPlainOAuth(&evil) // and its providerIssuer stays the other tenant's
+	w.serve(evil)
+	w.net.Handle(plainIssuer, &plainOAuth{person: map[string]any{"id": 1}})
+	b := w.register(evil.PublicURL, nil)
+	refresh := b.login().text("refresh_token")
+	w.clock.Add(3 * time.Hour)
+	hangs.Store(true)
+	b.token(b.refreshment(refresh)).wants(t, 503, "temporarily_unavailable")
+	w.register(w.wiki.PublicURL, nil).login()
+}
+
+// Each row: a member of the hop payload that no plugin sends, and which the sidecar refuses.
+func TestProviderTypesThatTheSidecarRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*issuertest.Tenant)
+		log    string
+	}{
+		{"a type that is none", func(tn *issuertest.Tenant) { tn.ProviderType = "saml" }, "label providerType: "},
+		{"an endpoint of an OpenID provider", func(tn *issuertest.Tenant) { tn.TokenEndpoint = "https://a.example/" }, "label tokenEndpoint: "},
+		{"an endpoint on plain http", func(tn *issuertest.Tenant) { asPlainOAuth(tn); tn.UserinfoEndpoint = "http://a.example/" }, "label userinfoEndpoint: "},
+		{"no sub", func(tn *issuertest.Tenant) { asPlainOAuth(tn); tn.ClaimNames = []string{"email=mail"} }, "label claimNames: "},
+		{"a claim of no known name", func(tn *issuertest.Tenant) { asPlainOAuth(tn); tn.ClaimNames = []string{"sub=id", "groups=x"} }, "label claimNames: "},
+		{"claims of an OpenID provider", func(tn *issuertest.Tenant) { tn.ClaimNames = []string{"sub=id"} }, "label claimNames: "},
+		{"a key without OpenID", func(tn *issuertest.Tenant) { asPlainOAuth(tn); tn.ClientAuth, tn.ClientSecret = "private_key_jwt", "" }, "label clientAuth: "},
+		{"a key at github.com", func(tn *issuertest.Tenant) {
+			tn.ProviderIssuer, tn.ClientAuth, tn.ClientSecret = "https://github.com", "private_key_jwt", ""
+		}, "label clientAuth: "},
+		{"a claim of github.com's groups", func(tn *issuertest.Tenant) { tn.ProviderIssuer, tn.GroupsClaim = "https://github.com", "teams" }, "label groupsClaim: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, nil, func(w *world) { c.change(&w.wiki) })
+			if r := w.get(w.wiki.PublicURL + "/oauth/jwks.json"); r.Status != 403 || !strings.Contains(w.log.String(), c.log) {
+				t.Errorf("%d; the log: %s", r.Status, w.log.last())
+			}
+		})
+	}
+}
+
+func asPlainOAuth(tn *issuertest.Tenant) {
+	tn.ProviderType, tn.ClaimNames = "oauth2", []string{"sub=id"}
+	tn.AuthorizationEndpoint, tn.TokenEndpoint, tn.UserinfoEndpoint = plainIssuer+"/authorize", plainIssuer+"/token", plainIssuer+"/me"
+}
+
+// Each row: iss of GitHub's answer (RFC 9207), which its documentation does not have.
+func TestGitHubIssuerInTheAnswer(t *testing.T) {
+	for _, c := range []struct {
+		iss string
+		ok  bool
+	}{{"", true}, {"https://github.com", true}, {"https://github.com/login/oauth", true}, {"https://evil.example", false}} {
+		t.Run(c.iss, func(t *testing.T) {
+			w, _ := newOctocat(t, "https://github.com", func(g *octocat, _ *world) { g.iss = c.iss })
+			a := w.register(w.wiki.PublicURL, nil)
+			b := issuertest.NewBrowser(t, w.net)
+			page := b.Decide(b.Get(a.authorizeURL()), "allow")
+			for page.Next() != "" && !strings.HasPrefix(page.Next(), callback) {
+				page = b.Get(page.Next())
+			}
+			if ok := strings.Contains(page.Next(), "code="); ok != c.ok {
+				t.Errorf("the browser ends at %s: %s", page.Next(), page.Body)
+			}
+		})
+	}
+}
+
+// A code of a login that began in another browser, or was begun by somebody else's request, is
+// worth nothing: state and PKCE stand in the place of the nonce.
+func TestCodesOfOthersWithoutANonce(t *testing.T) {
+	w, g := newOctocat(t, "https://github.com", nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	mine, thief := issuertest.NewBrowser(t, w.net), issuertest.NewBrowser(t, w.net)
+	// The thief's answer, opened in the victim's browser.
+	stolen := thief.Decide(thief.Get(a.authorizeURL()), "allow")
+	for !strings.Contains(stolen.Next(), "/oauth/callback") {
+		stolen = thief.Get(stolen.Next())
+	}
+	if page := mine.Get(stolen.Next()); page.Status != 403 {
+		t.Errorf("another browser's answer: %d", page.Status)
+	}
+	// The thief's code in an answer to the victim's own request.
+	own := mine.Decide(mine.Get(a.authorizeURL()), "allow")
+	for !strings.Contains(own.Next(), "/oauth/callback") {
+		own = mine.Get(own.Next())
+	}
+	injected, err := url.Parse(own.Next())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := url.Parse(stolen.Next())
+	if err != nil {
+		t.Fatal(err)
+	}
+	injected.RawQuery = url.Values{"state": {injected.Query().Get("state")}, "code": {theirs.Query().Get("code")}}.Encode()
+	code := mine.Follow(mine.Get(injected.String())).Query().Get("code")
+	a.token(a.redemption(code)).wants(t, 400, "invalid_grant")
+	if len(g.tokens) != 0 {
+		t.Error("GitHub gave a token for it")
+	}
+}
+
+// What a login at GitHub does for other issuers' assertions and workloads stays as it is: they have
+// keys.
+func TestGitHubTenantsBelieveOtherIssuersStill(t *testing.T) {
+	w, _ := newOctocat(t, "https://github.com", func(_ *octocat, w *world) {
+		w.wiki.WorkloadIssuers = []string{"https://github.com repository=acme/wiki => mcp:read"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	r := newRequest(t, "POST", a.base+"/oauth/token", formType, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {unsignedJWT(t, "https://github.com")}}.Encode())
+	if got := w.do(r); got.Status == 500 || got.Status == 200 {
+		t.Errorf("%d %s", got.Status, got.Body)
+	}
+}
+
+func unsignedJWT(t testing.TB, iss string) string {
+	t.Helper()
+	part := func(v any) string { return base64.RawURLEncoding.EncodeToString([]byte(mustJSON(t, v))) }
+	return part(map[string]string{"alg": "RS256", "kid": "1"}) + "." + part(map[string]any{"iss": iss, "sub": "x"}) + "." + base64.RawURLEncoding.EncodeToString([]byte("signature"))
 }

@@ -855,11 +855,14 @@ func endpointFault(text string) string {
 	return ""
 }
 
+// claimChars are those of claims' names: also of URLs, which namespaces are.
+const claimChars = alphanumeric + "_.:/@#-"
+
 // claimNameFault says what is wrong with an entry of claimNames.
 func claimNameFault(entry string) string {
 	name, path, ok := strings.Cut(entry, "=")
-	if !ok || path == "" || strings.Contains(path, "=") || hasInvisible(path) || len(path) > 100 {
-		return "write NAME=CLAIM, for example sub=id, with the provider's name of the claim, or a dotted path to it"
+	if !ok || path == "" || strings.Trim(path, claimChars) != "" || len(path) > 100 {
+		return "write NAME=CLAIM, for example sub=id, with the provider's name of the claim, or a dotted path to it, of letters, digits and _.:/@#-"
 	}
 	if name != "sub" && name != "email" && name != "email_verified" && name != "name" {
 		return "the names are sub, email, email_verified and name; groups are found by groupsClaim"

@@ -30,6 +30,21 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"clientSecret beside a key", func(c *Config) { c.ClientAuth = "private_key_jwt" }, "label clientSecret: with clientAuth=private_key_jwt there is none"},
 		{"clientAuth in other letters, and no secret", func(c *Config) { c.ClientAuth = "PRIVATE_KEY_JWT"; c.ClientSecret = nil }, "label clientAuth: give auto, basic, post or private_key_jwt"},
 		{"clientAuth in the RFC's words", func(c *Config) { c.ClientAuth = "client_secret_post" }, "label clientAuth: give auto, basic, post or private_key_jwt"},
+		{"providerType that is none", func(c *Config) { c.ProviderType = "gitlab" }, "label providerType: give oidc, github or oauth2"},
+		{"an endpoint of an OpenID provider", func(c *Config) { c.TokenEndpoint = "https://idp.example/token" }, "label tokenEndpoint: belongs to providerType=oauth2"},
+		{"an endpoint of GitHub", func(c *Config) { c.ProviderType = "github"; c.UserinfoEndpoint = "https://a.example/me" }, "label userinfoEndpoint: belongs to providerType=oauth2"},
+		{"claimNames of an OpenID provider", func(c *Config) { c.ClaimNames = "sub=id" }, "label claimNames: belongs to providerType=oauth2"},
+		{"groupsClaim of GitHub", func(c *Config) { c.ProviderType = "github"; c.GroupsClaim = "teams" }, "label groupsClaim: GitHub has no such claim"},
+		{"a key at GitHub", func(c *Config) {
+			c.ProviderType, c.ClientAuth, c.ClientSecret = "github", "private_key_jwt", nil
+		}, "label clientAuth: private_key_jwt is for OpenID providers"},
+		{"oauth2 without an endpoint", func(c *Config) { oauth(c); c.AuthorizationEndpoint = nil }, "label authorizationEndpoint: required with providerType=oauth2"},
+		{"oauth2 with an endpoint on plain http", func(c *Config) { oauth(c); c.TokenEndpoint = "http://idp.example/token" }, "label tokenEndpoint: plain http is accepted only for localhost"},
+		{"oauth2 with a fragment", func(c *Config) { oauth(c); c.UserinfoEndpoint = "https://idp.example/me#x" }, "label userinfoEndpoint: give an https URL"},
+		{"oauth2 without claimNames", func(c *Config) { oauth(c); c.ClaimNames = nil }, "label claimNames: say with providerType=oauth2 what the provider calls a person's id"},
+		{"oauth2 without sub", func(c *Config) { oauth(c); c.ClaimNames = "email=mail" }, "label claimNames: say with providerType=oauth2 what the provider calls a person's id"},
+		{"oauth2 with a claim that is not known here", func(c *Config) { oauth(c); c.ClaimNames = "sub=id, groups=roles" }, "the names are sub, email, email_verified and name"},
+		{"oauth2 with sub twice", func(c *Config) { oauth(c); c.ClaimNames = "sub=id, sub=uid" }, "label claimNames: sub stands there twice"},
 		{"providerParameters twice", func(c *Config) { c.ProviderParameters = "prompt=login; prompt=consent" }, "label providerParameters: prompt stands there twice"},
 		{"providerParameters that are too long", func(c *Config) { c.ProviderParameters = "a=" + strings.Repeat("x", 999) }, "label providerParameters: at most 1000 characters"},
 		{"clientSecret missing", func(c *Config) { c.ClientSecret = "" }, "label clientSecret: required"},
@@ -537,5 +552,40 @@ func startAll(n int, f func(int)) {
 	if n > 0 {
 		go f(n)
 		startAll(n-1, f)
+	}
+}
+
+// oauth makes a provider that is not OpenID Connect of the labels' one.
+func oauth(c *Config) {
+	c.ProviderType, c.AuthorizationEndpoint, c.TokenEndpoint = "oauth2", "https://idp.example/authorize?a=b", "https://idp.example/token"
+	c.UserinfoEndpoint, c.ClaimNames = "https://idp.example/me?fields=id", "sub=id"
+}
+
+// The labels of a provider that is not OpenID Connect reach the sidecar as they are written, and
+// the others' labels weigh nothing.
+func TestProviderTypesReachTheSidecar(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(c *Config)
+		want string // of the payload, between dpop's place and its end
+	}{
+		{"an OpenID provider", func(*Config) {}, ""},
+		{"the same, by name", func(c *Config) { c.ProviderType = " oidc " }, ""},
+		{"GitHub by its issuer alone", func(c *Config) { c.ProviderIssuer = "https://github.com" }, ""},
+		{"GitHub Enterprise Server", func(c *Config) { c.ProviderType = "github" }, `,"providerType":"github"`},
+		{"another one", oauth, `,"providerType":"oauth2","authorizationEndpoint":"https://idp.example/authorize?a=b","tokenEndpoint":"https://idp.example/token","userinfoEndpoint":"https://idp.example/me?fields=id","claimNames":["sub=id"]`},
+		{"one of this computer", func(c *Config) { oauth(c); c.TokenEndpoint = "http://localhost:8080/token" }, `"tokenEndpoint":"http://localhost:8080/token"`},
+		{"names in a list", func(c *Config) { oauth(c); c.ClaimNames = []any{"sub=data.id", "name=login"} }, `"claimNames":["sub=data.id","name=login"]`},
+	} {
+		config := wikiConfig("http://127.0.0.1:1")
+		c.set(config)
+		s, err := parseConfig(config)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if !strings.Contains(s.told, c.want) || c.want == "" && (strings.Contains(s.told, "providerType") || strings.Contains(s.told, "Endpoint") || strings.Contains(s.told, "claimNames")) {
+			t.Errorf("%s: the sidecar is told %s", c.name, s.told)
+		}
 	}
 }

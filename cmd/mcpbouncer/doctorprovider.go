@@ -22,7 +22,7 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 )
 
-const aboutDoctorProvider = `Looks at an OpenID provider as the sidecar would use it, and says for each check what was expected,
+const aboutDoctorProvider = `Looks at a provider as the sidecar would use it, and says for each check what was expected,
 what was seen, whose fault it is and what to do. Give it what the labels of the tenant say. It logs
 nobody in without --login: it reads the discovery document and the keys, sends at most three
 authorization requests that nobody finishes, and two made-up codes, the second with a made-up
@@ -47,12 +47,17 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	flags.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long one authorization request may take")
 	ca := flags.String("ca", "", "`FILE` of a private authority's certificate, PEM")
 	flags.StringVar(&c.Issuer, "provider", "", "the label providerIssuer: an `URL`")
+	flags.StringVar(&c.Type, "provider-type", "oidc", "the label providerType; the next four belong to oauth2")
+	flags.StringVar(&c.AuthorizationEndpoint, "authorization-endpoint", "", "the label authorizationEndpoint: an `URL`")
+	flags.StringVar(&c.TokenEndpoint, "token-endpoint", "", "the label tokenEndpoint: an `URL`")
+	flags.StringVar(&c.UserinfoEndpoint, "userinfo-endpoint", "", "the label userinfoEndpoint: an `URL`")
+	names := flags.String("claim-names", "", "the label claimNames")
 	flags.StringVar(&c.ID, "client-id", "", "the label clientID")
 	flags.StringVar(&c.Secret, "client-secret", "", "the label clientSecret: env:NAME, or a sealed `secret`; none for a public client")
 	secretFile := flags.String("client-secret-file", "", "`FILE` with the secret")
 	flags.StringVar(&c.Auth, "client-auth", "auto", "the label clientAuth")
 	flags.StringVar(&c.RedirectURI, "redirect-uri", "", "the tenant's redirect `URI`: PUBLIC-URL/oauth/callback")
-	scopes := flags.String("scopes", "openid email", "the label scopes")
+	scopes := flags.String("scopes", "", "the label scopes; of an OpenID provider openid email if it is not given")
 	flags.StringVar(&c.Refresh, "refresh", "auto", "the label refresh")
 	login := flags.Bool("login", false, "log in, in your browser, three times or more: tokens, claims, what comes twice, refresh, revocation.\nWhere --redirect-uri is not of this computer, paste the address at which the browser ends")
 	yes := flags.Bool("yes", false, "do not ask before refresh tokens are presented twice, which may end other logins of this person")
@@ -93,7 +98,13 @@ func runDoctorProvider(args []string, in io.Reader, out, errs io.Writer) error {
 	if fault := provider.ParametersFault(c.Parameters); fault != "" {
 		return unable("doctor", errors.New("--parameter: "+fault))
 	}
-	c.Scopes = strings.Fields(*scopes)
+	c.ClaimNames = strings.FieldsFunc(*names, func(r rune) bool { return r == ',' || r == ' ' })
+	if label, why := c.TypeFault(); label != "" {
+		return unable("doctor", errors.New("the label "+label+": "+why))
+	}
+	if c.Scopes = strings.Fields(*scopes); len(c.Scopes) == 0 && c.IsOpenID() {
+		c.Scopes = []string{"openid", "email"}
+	}
 	if c.Needs, err = needsOf(*rules); err != nil {
 		return unable("doctor", err)
 	}

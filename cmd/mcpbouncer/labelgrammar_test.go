@@ -29,12 +29,24 @@ var grammars = []struct {
 	{"allowedClients", ", ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
 		c.AllowedClients, tn.AllowedClients = text, []string{text}
 	}},
+	{"claimNames", ", ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
+		asOAuth(c, tn, "https://idp.example/me")
+		c.ClaimNames, tn.ClaimNames = "sub=id,"+text, []string{"sub=id", text}
+	}},
+	{"userinfoEndpoint", " ", func(c *plugin.Config, tn *issuertest.Tenant, text string) { asOAuth(c, tn, text) }},
 	{"upstreamToken", "; ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
 		c.UpstreamToken, tn.UpstreamToken = "scopes="+text, []string{"scopes=" + text}
 	}},
 	{"upstreamToken", "; ", func(c *plugin.Config, tn *issuertest.Tenant, text string) {
 		c.UpstreamToken, tn.UpstreamToken = "exchange="+text, []string{"scopes=", "exchange=" + text}
 	}},
+}
+
+// asOAuth gives both sides a provider that is not OpenID Connect.
+func asOAuth(c *plugin.Config, tn *issuertest.Tenant, userinfo string) {
+	const at = "https://idp.example/"
+	c.ProviderType, c.AuthorizationEndpoint, c.TokenEndpoint, c.UserinfoEndpoint, c.ClaimNames = "oauth2", at+"authorize", at+"token", userinfo, "sub=id"
+	tn.ProviderType, tn.AuthorizationEndpoint, tn.TokenEndpoint, tn.UserinfoEndpoint, tn.ClaimNames = "oauth2", at+"authorize", at+"token", userinfo, []string{"sub=id"}
 }
 
 // newGrammars returns what says whether plugin and sidecar take an element; ok is false where the
@@ -85,6 +97,8 @@ func FuzzLabelsAreTakenAlike(f *testing.F) {
 		"https://idp.example.com", "https://idp.example.com?", "https://idp.example.com#", "HTTPS://idp.example.com/a", "https://idp.example.com/a|b", "https://${IDP}", "http://localhost", "https://a@b", "ftp://a", "https://a;https://b",
 		"https://claude.ai/client.json", "document:claude.ai", "document:claude.ai:8443", "redirect:claude.ai", "redirect:claude.ai:443", "redirect:[::1]", "redirect:::1", "redirect:\u0430pple.com", "redirect:${HOST}", "redirect:a;redirect:b",
 		"client:AAAAAAAAAAAAAAAA", "client:AAAAAAAAAAAAAAA;", "https://a/b;client:AAAAAAAAAAAAAAAA", "https:///x", "https://a/b#", "https://a/b#c", "https://${A}/b", "client:${AAAAAAAAAAAAA}", "redirect:", "document",
+		"email=mail", "name=data.login", "name=https://example.com/login", "name=", "name", "nick=login", "sub=other", "email=a=b", "name=${NAME}", "email_verified=\u0430",
+		"https://idp.example/me?fields=id,name", "https://idp.example/me#x", "https://idp.example/%zz", "https://idp.example/me?%zz", "https://idp.example:x/", "http://a.localhost/me", "https://idp.example/\u00fc", "//idp.example", "https:idp.example",
 		"repo", "https://www.googleapis.com/auth/drive", "a=b", "a\"b", "a\\b", "${SCOPE}", "\u00fc",
 	} {
 		for which := range grammars {

@@ -74,7 +74,7 @@ const maxSecret = 4096
 func sealSecret(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("seal-secret", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints the error; help goes where it was asked for
-	providerIssuer := flags.String("issuer", "", "the label providerIssuer")
+	providerIssuer := flags.String("issuer", "", "the label providerIssuer; with providerType=oauth2 the label tokenEndpoint")
 	clientID := flags.String("client-id", "", "the label clientID")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(out, "usage: mcpbouncer seal-secret FLAGS < SECRET\n\nSeals a client secret of the provider for the label clientSecret. Only the sidecar can open it.\n")

@@ -216,7 +216,12 @@ func (e *examination) walk(ctx context.Context) {
 		return
 	}
 	document := strings.TrimSuffix(e.Client.Issuer, "/") + "/.well-known/openid-configuration"
-	e.good("discovery", "the document's issuer is the label's, and its endpoints can be asked")
+	first := p.Facts()
+	if first.OpenID {
+		e.good("discovery", "the document's issuer is the label's, and its endpoints can be asked")
+	} else if document = first.WhoEndpoint; !e.madeUpToken(ctx, first) {
+		return
+	}
 	e.certificate(e.wire.seen(document))
 	if e.clock(e.wire.seen(document)); e.Brief {
 		return
@@ -227,11 +232,16 @@ func (e *examination) walk(ctx context.Context) {
 	}
 	f := e.p.Facts()
 	e.kind(f)
-	e.keys(ctx)
-	e.pkce(e.wire.seen(document))
-	e.authMethods(f)
-	e.scopes(f)
-	e.offline(f)
+	if f.OpenID {
+		e.keys(ctx)
+		e.pkce(e.wire.seen(document))
+		e.authMethods(f)
+		e.scopes(f)
+		e.offline(f)
+	} else {
+		e.authMethods(f)
+		e.withoutDocument(f)
+	}
 	e.revocation()
 	e.redirectURI(ctx)
 	if err != nil {
@@ -240,6 +250,53 @@ func (e *examination) walk(ctx context.Context) {
 	e.secret(ctx, f)
 	if e.Login != nil {
 		e.withLogin(ctx)
+	}
+}
+
+// madeUpToken asks a provider that has no discovery document whose an access token is that nobody
+// gave out. It says whether something answers there.
+func (e *examination) madeUpToken(ctx context.Context, f provider.Facts) bool {
+	const check, expected = "userinfo", "a made-up access token is refused with 401"
+	e.good("discovery", either(f.Kind == "", "none: the endpoints are those of the labels", f.Kind+" has no discovery document: its endpoints are known"))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.WhoEndpoint, nil)
+	var resp *http.Response
+	if err == nil {
+		r.Header.Set("Authorization", "Bearer mcpbouncer-doctor-"+rand.Text())
+		r.Header.Set("Accept", "application/json")
+		resp, err = outgoing.NewClient(e.wire, e.Timeout).Do(r)
+	}
+	if err != nil {
+		e.wrong(check, expected, outgoing.Redact(err).Error(), report.Provider, "see whether the provider runs, and whether its name leads to it from where the sidecar is; or correct the label "+either(f.Kind == "", "userinfoEndpoint", "providerIssuer"), loginFails)
+		return false
+	}
+	resp.Body.Close()
+	seen := fmt.Sprint(resp.StatusCode, " at ", f.WhoEndpoint)
+	switch status := resp.StatusCode; {
+	case status == http.StatusUnauthorized:
+		e.good(check, "a made-up access token is refused: "+seen)
+	case status == http.StatusOK:
+		e.wrong(check, expected, seen+": it looks at no token, or is a page", report.Label, "correct the label "+either(f.Kind == "", "userinfoEndpoint", "providerIssuer")+": everybody would be the same person there, or nobody", providersPage)
+	case status == http.StatusForbidden || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
+		e.note(check, seen, "a limit of requests, or an outage: try again later", loginFails)
+	default:
+		e.wrong(check, expected, seen, report.Label, "correct the label "+either(f.Kind == "", "userinfoEndpoint", "providerIssuer")+": that is not the address at which the provider says whose a token is", providersPage)
+	}
+	return true
+}
+
+// withoutDocument says what is asked of a provider that lists nothing.
+func (e *examination) withoutDocument(f provider.Facts) {
+	if f.Kind == "" {
+		e.note("PKCE", "S256 is sent; nobody knows whether the provider looks at it", "a login shows it (--login): otherwise a stolen code is worth tokens to whoever has the client's secret", providersPage)
+	} else {
+		e.good("PKCE", "S256 is sent, and "+f.Kind+" looks at it")
+	}
+	e.good("scopes", "asked for: "+either(len(f.Asked) == 0, "none", strings.Join(f.Asked, " ")))
+	switch {
+	case e.p.RefreshMode() == "session":
+		e.good("offline access", "not asked for: a login lives BOUNCER_SESSION_TTL, and no check ends it before")
+	default:
+		e.note("offline access", "a refresh token is used if one comes; otherwise an access token that never expires is asked with", "an access token that expires, without a refresh token, makes logins live BOUNCER_SESSION_TTL", replayPage)
 	}
 }
 

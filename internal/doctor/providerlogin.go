@@ -88,7 +88,7 @@ func (e *examination) withLogin(ctx context.Context) {
 	}
 	v.claims(ctx, first)
 	refreshed := v.refreshes(ctx, first)
-	if refreshed {
+	if refreshed && !first.who.Unexpiring {
 		v.otherMethod(ctx, first)
 	}
 	v.twice(ctx, first)
@@ -209,7 +209,9 @@ func (v *visitor) first(ctx context.Context) *upstreamLogin {
 	}
 	if l.answer != nil { // the token endpoint gave something
 		v.tokenAnswer(l)
-		v.idToken(l)
+		if v.facts.OpenID {
+			v.idToken(l)
+		}
 	}
 	if err == nil {
 		v.good("login", "the person came back, and the sidecar would begin a login")
@@ -317,6 +319,8 @@ func (v *visitor) tokenAnswer(l *upstreamLogin) {
 	switch length := len(l.answer.RefreshToken); {
 	case v.p.RefreshMode() == "session":
 		v.good("refresh token", "none is kept: refresh="+v.Client.Refresh+" means session here")
+	case l.who.Unexpiring:
+		v.good("refresh token", "none, and an access token that never expires: it is asked with at each check")
 	case length == 0:
 		v.note("refresh token", "none: logins live BOUNCER_SESSION_TTL, and who is removed there stays in so long", v.facts.NoRefreshToken+"; or set refresh=session", refreshLabel)
 		v.noRefresh()
@@ -369,6 +373,10 @@ func kindOf(raw json.RawMessage) string {
 func (v *visitor) scopeAnswer(l *upstreamLogin, members map[string]json.RawMessage) {
 	const check = "granted scopes"
 	seen, has := "the answer does not say: what the document lists counts as granted", v.p.Lists
+	if !v.facts.OpenID {
+		v.good(check, either(l.answer.Scope == nil, "the answer does not say", listed(strings.Fields(strings.ReplaceAll(scopeOf(l.answer), ",", " ")))))
+		return
+	}
 	if l.answer.Scope != nil {
 		granted := strings.Fields(*l.answer.Scope)
 		seen, has = listed(granted), func(scope string) bool { return slices.Contains(granted, scope) }
@@ -391,6 +399,13 @@ func (v *visitor) scopeAnswer(l *upstreamLogin, members map[string]json.RawMessa
 	}
 	v.note(check, seen+"; withheld: "+listed(withheld), "let the client and the person have it there; or say by scopeRules who gets it, and take it out of the label scopes", grantsPage)
 	v.label("scopeRules=… for " + listed(withheld))
+}
+
+func scopeOf(a *provider.Answer) string {
+	if a.Scope == nil {
+		return ""
+	}
+	return *a.Scope
 }
 
 // idToken shows what stands in the id_token. Whether it is accepted says the sidecar's own check.
@@ -440,7 +455,9 @@ func (v *visitor) idToken(l *upstreamLogin) {
 func (v *visitor) claims(ctx context.Context, l *upstreamLogin) {
 	v.say("userinfo")
 	inToken, inUserinfo, err := v.p.Look(ctx, l.answer, l.who.Subject)
-	v.good("claims in the id_token", namesOf(inToken))
+	if v.facts.OpenID {
+		v.good("claims in the id_token", namesOf(inToken))
+	}
 	switch {
 	case err != nil:
 		v.note("claims at userinfo", err.Error(), "it is asked only for what rules need and the id_token lacks", claimsPage)
@@ -496,6 +513,8 @@ func (v *visitor) email(l *upstreamLogin, where func(string) string, odd map[str
 	case l.who.Email != "":
 		v.good(check, "an address that the provider vouches for, "+where("email"))
 		return
+	case where("email") == "" && !v.facts.OpenID:
+		seen, remedy = "no claim email", cmp.Or(l.who.Said.Hints["email"], "say by the label claimNames what the provider calls it; or use allowedSubjects or allowedGroups")
 	case where("email") == "" && !slices.Contains(v.Client.Scopes, "email"):
 		seen, remedy, fault = "no claim email", "add the scope email to the label scopes", report.Label
 		v.label(v.withScope("email"))
@@ -520,7 +539,7 @@ func (v *visitor) groups(l *upstreamLogin, claim string, where func(string) stri
 	check, expected := "claim "+claim, "names of groups, since a rule looks at them"
 	switch {
 	case !l.who.Said.Groups:
-		remedy := "let the provider send it to this client"
+		remedy := cmp.Or(l.who.Said.Hints[claim], "let the provider send it to this client")
 		other := ""
 		for _, name := range groupClaims {
 			if other == "" && where(name) != "" {
@@ -571,7 +590,13 @@ func (v *visitor) refreshes(ctx context.Context, l *upstreamLogin) bool {
 	if v.rotates {
 		seen = "the provider gives a new refresh token each time"
 	}
-	if _, again := v.members()["id_token"]; again {
+	if l.who.Unexpiring {
+		v.good(check, "the provider takes the access token still, which stands in the place of a refresh token")
+		return true
+	}
+	if _, again := v.members()["id_token"]; !v.facts.OpenID {
+		// There is none.
+	} else if again {
 		seen += ", and an id_token"
 	} else {
 		seen += ", and no id_token"

@@ -34,7 +34,7 @@ func (c *checker) online(ctx context.Context) {
 			case "sidecarURL":
 				r = health(ctx, v.text)
 			case "providerIssuer":
-				r = doctor.RunProvider(ctx, doctor.ProviderOptions{Client: provider.Client{Issuer: v.text}, Timeout: onlineTimeout, Brief: true})
+				r = doctor.RunProvider(ctx, doctor.ProviderOptions{Client: providerOf(t), Timeout: onlineTimeout, Brief: true})
 			default:
 				r = doctor.Run(ctx, doctor.Options{URL: strings.TrimSuffix(v.text, "/") + endpointsOf(t)[0], Timeout: onlineTimeout, Brief: true})
 				r.Add(report.Finding{Check: "challenge", Seen: "more is said by mcpbouncer doctor " + r.Subject, Note: true})
@@ -47,6 +47,16 @@ func (c *checker) online(ctx context.Context) {
 				c.findings = append(c.findings, f)
 			}
 		}
+	}
+}
+
+// providerOf is the provider that the labels name, without the client there.
+func providerOf(t *tenant) provider.Client {
+	text := func(label string) string { return t.option(label).text }
+	return provider.Client{
+		Issuer: text("providerIssuer"), Type: text("providerType"), AuthorizationEndpoint: text("authorizationEndpoint"),
+		TokenEndpoint: text("tokenEndpoint"), UserinfoEndpoint: text("userinfoEndpoint"),
+		ClaimNames: strings.FieldsFunc(text("claimNames"), func(r rune) bool { return r == ',' || r == ' ' }),
 	}
 }
 

@@ -118,6 +118,8 @@ type dialect struct {
 	// stands behind the address.
 	vouchesByEdov bool
 
+	loginHint string // the parameter that login_hint is there; empty: the same
+
 	// hints map a claim to what keeps the provider from saying it, for the words of a refusal.
 	hints map[string]string
 

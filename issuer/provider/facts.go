@@ -10,7 +10,10 @@ import (
 // Facts are what a provider's document says and what is known of its kind: for an operator's tool,
 // which says before a login what a login would meet. Nothing here decides a login.
 type Facts struct {
-	Kind          string // its name in the table of dialects; empty: of no known kind
+	Kind          string   // its name in the table of dialects; empty: of no known kind
+	OpenID        bool     // it has discovery, keys and id_tokens
+	WhoEndpoint   string   // says whose access token it is asked with; empty: there is no such
+	Asked         []string // scopes of the authorization request
 	TokenEndpoint string
 	Scopes        []string // scopes_supported; nil if it does not say
 	AuthMethods   []string // of the token endpoint; nil if it does not say
@@ -28,7 +31,13 @@ func (p *Provider) Facts() Facts {
 	f := Facts{
 		TokenEndpoint: p.endpoint.TokenURL, Scopes: p.scopesSupported, AuthMethods: p.authMethods, AuthMethod: p.clientAuth(),
 		VouchesByEdov: p.dialect.vouchesByEdov, ReuseEndsAll: p.dialect.reuseEndsAll, AsksForRefresh: slices.Contains(scopes, "offline_access") || len(options) > 0,
-		NoRefreshToken: p.noRefreshToken(),
+		NoRefreshToken: p.noRefreshToken(), OpenID: p.people == nil, WhoEndpoint: p.userinfoURL, Asked: scopes,
+	}
+	if g, ok := p.people.(gitHub); ok {
+		f.WhoEndpoint = g.api + "/user"
+	}
+	if !f.OpenID { // nothing is listed
+		f.AuthMethods = nil
 	}
 	if p.dialect != plain {
 		f.Kind = p.dialect.name
@@ -69,6 +78,10 @@ func (p *Provider) Look(ctx context.Context, answer *Answer, subject string) (id
 	text, _ := base64.RawURLEncoding.DecodeString(payload)
 	said, _ := readClaims(text)
 	idToken = p.typesOf(said)
+	if p.people != nil {
+		said, err := p.ask(ctx, answer.token(), subject)
+		return nil, p.typesOf(said), err
+	}
 	if p.userinfoURL == "" {
 		return idToken, nil, nil
 	}

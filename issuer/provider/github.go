@@ -49,7 +49,7 @@ func gitHubAt(issuer string) (gitHub, error) {
 // gitHubDialect is GitHub's row of the table in dialect.go. It is found by the label, and not by
 // what a document says.
 var gitHubDialect = &dialect{
-	name: "GitHub",
+	name: "GitHub", loginHint: "login",
 	hints: map[string]string{
 		"email":  "GitHub says addresses to an OAuth app with the scope user:email, and to a GitHub App with the account permission Email addresses (read)",
 		"groups": "GitHub says organisations and teams to an OAuth app with the scope read:org, and hides those whose owners restrict OAuth apps and have not approved this one, and those with a single sign-on that the person has not passed for it; to a GitHub App, those that have it installed with the permission Members (read)",

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -76,7 +77,7 @@ func (p *Provider) addParameters(address string, wish Wishes) string {
 			query.Del(name)
 		}
 	}
-	set("login_hint", wish.LoginHint)
+	set(cmp.Or(p.dialect.loginHint, "login_hint"), wish.LoginHint)
 	set("ui_locales", wish.UILocales)
 	set("acr_values", wish.ACRValues)
 	if wish.MaxAge != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
+	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -65,6 +67,9 @@ func (c *Client) kind() string {
 // IsGitHub says whether the client's provider is GitHub.
 func (c *Client) IsGitHub() bool { return c.kind() == typeGitHub }
 
+// IsOpenID says whether the client's provider speaks OpenID Connect.
+func (c *Client) IsOpenID() bool { return c.kind() == typeOpenID }
+
 // askedScopes are what is asked of a provider that is not OpenID Connect. A label that is left out
 // counts as openid, which means nothing there.
 func (c *Client) askedScopes() []string {
@@ -99,7 +104,7 @@ func (c *Client) TypeFault() (label, why string) {
 	var names []string
 	for _, entry := range c.ClaimNames {
 		name, path, _ := strings.Cut(entry, "=")
-		if !slices.Contains([]string{"sub", "email", "email_verified", "name"}, name) || path == "" || slices.Contains(names, name) {
+		if !slices.Contains([]string{"sub", "email", "email_verified", "name"}, name) || !claimName.Get().MatchString(path) || slices.Contains(names, name) {
 			return "claimNames", "must be NAME=CLAIM each, once for each of sub, email, email_verified and name"
 		}
 		names = append(names, name)
@@ -110,9 +115,18 @@ func (c *Client) TypeFault() (label, why string) {
 	return "", ""
 }
 
+// claimName is what a claim may be called: also a URL, which a namespace is.
+var claimName = lazyregexp.Regexp{Text: `^[A-Za-z0-9_.:/@#-]{1,100}$`}
+
+const maxEndpoint = 300 // characters
+
+// isSafeEndpoint also takes a query (RFC 6749 §3.1 and §3.2): some providers are told by it what to
+// say.
 func isSafeEndpoint(raw string) bool {
-	u, err := url.Parse(raw)
-	return err == nil && u.Host != "" && u.User == nil && u.Fragment == "" && (u.Scheme == "https" || weburl.IsLocalHTTP(u))
+	bare, _, _ := strings.Cut(raw, "?")
+	u, err := url.Parse(bare)
+	return err == nil && u.Host != "" && u.User == nil && u.Opaque == "" && (u.Scheme == "https" || weburl.IsLocalHTTP(u)) &&
+		len(raw) <= maxEndpoint && !strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' })
 }
 
 // known is the document of a provider that has none to discover: all of it follows from the labels.
@@ -127,7 +141,7 @@ func (c *Client) known() (*document, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.people, d.dialect = g, gitHubDialect
+		d.people, d.dialect, d.promptsSupported = g, gitHubDialect, []string{selectAccount}
 		// Its documentation has no iss in answers; its metadata (RFC 8414) calls it so.
 		d.alias = g.base + "/login/oauth"
 		d.endpoint = oauth2.Endpoint{AuthURL: g.base + "/login/oauth/authorize", TokenURL: g.base + "/login/oauth/access_token"}
@@ -202,6 +216,32 @@ func (p *Provider) askWithToken(ctx context.Context, known *standing, login [16]
 	return nil, idToken{}, err
 }
 
+// ask says all that a provider without id_tokens says of a person, for an operator's tool.
+func (p *Provider) ask(ctx context.Context, token *oauth2.Token, subject string) (claims, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	who, err := p.whoAgain(ctx, token, subject)
+	if err != nil || who.whole {
+		return who.claims, err
+	}
+	more, err := p.userinfo(ctx, token, subject)
+	all := claims{}
+	maps.Copy(all, who.claims)
+	maps.Copy(all, more)
+	return all, err
+}
+
+// granted is the scope that the provider's answer names; nil if it names none. Some of those that
+// are not OpenID Connect write commas between scopes.
+func (p *Provider) granted(token *oauth2.Token) *string {
+	scope := grantedScope(token)
+	if p.people != nil && scope != nil {
+		words := strings.ReplaceAll(*scope, ",", " ")
+		return &words
+	}
+	return scope
+}
+
 // whoLoggedIn says who the provider's answer to a code is about.
 func (p *Provider) whoLoggedIn(ctx context.Context, seed sealing.LoginSeed, token *oauth2.Token) (idToken, error) {
 	if p.people != nil {
@@ -271,9 +311,7 @@ func (c *Client) claimOf(name string) string {
 // label finds elsewhere, is not taken for it.
 func (c *Client) renamed(said claims) claims {
 	all := claims{}
-	for name, v := range said {
-		all[name] = v
-	}
+	maps.Copy(all, said)
 	for _, entry := range c.ClaimNames {
 		name, path, _ := strings.Cut(entry, "=")
 		delete(all, name)

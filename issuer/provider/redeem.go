@@ -169,6 +169,6 @@ func (p *Provider) loginOf(ctx context.Context, seed sealing.LoginSeed, token *o
 		return Person{}, loginRefused(errors.New("the label refresh=upstream wants a refresh token of the provider, and it gave one that is too long to carry: set refresh=session"))
 	}
 	known.Unexpiring = known.Unexpiring && known.RefreshToken != ""
-	known.CheckedAt, known.Said.Scope = p.all.Now().Unix(), grantedScope(token)
+	known.CheckedAt, known.Said.Scope = p.all.Now().Unix(), p.granted(token)
 	return known, nil
 }

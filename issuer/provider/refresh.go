@@ -73,7 +73,7 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 	next.RefreshToken, next.CheckedAt, next.Unsaid = token.RefreshToken, checkedAt, last.Unsaid
 	// A refresh is no sign-in, whatever its id_token says (OpenID Connect Core §12.2).
 	next.ACR, next.AuthTime = last.ACR, last.AuthTime
-	if next.Said.Scope = grantedScope(token); next.Said.Scope != nil {
+	if next.Said.Scope = p.granted(token); next.Said.Scope != nil {
 		next.Unsaid = ""
 	}
 	next.Unexpiring = last.Unexpiring && next.RefreshToken == ""
