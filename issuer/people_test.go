@@ -34,6 +34,7 @@ type octocat struct {
 	id      any
 	emails  string // JSON
 	orgs    []string
+	orgID   int
 	teams   []string // org/slug
 	expires bool     // tokens do, as those of a GitHub App
 	hide    []string // paths that answer 404
@@ -167,7 +168,7 @@ func (g *octocat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		all := []any{}
 		for _, org := range g.orgs {
-			all = append(all, map[string]any{"login": org, "id": 7})
+			all = append(all, map[string]any{"login": org, "id": g.orgID})
 		}
 		say(200, all)
 	case "/user/teams":
@@ -714,8 +715,7 @@ func TestOAuthProviderAddresses(t *testing.T) {
 }
 
 // Whoever may write the labels of another tenant, and knows a sealed secret, cannot have it sent to
-// an endpoint of theirs by naming the right issuer beside it. Plain http and other slips are refused
-// by the sidecar too.
+// an endpoint of theirs by naming the right issuer beside it.
 func TestOAuthProviderSecretIsForItsEndpoint(t *testing.T) {
 	seal := func(w *world, issuer string) string {
 		return provider.SealSecret(newRing(t, masterOne), issuer, "bouncer", "the-secret", w.clock.Now())
@@ -871,4 +871,33 @@ func unsignedJWT(t testing.TB, iss string) string {
 	t.Helper()
 	part := func(v any) string { return base64.RawURLEncoding.EncodeToString([]byte(mustJSON(t, v))) }
 	return part(map[string]string{"alg": "RS256", "kid": "1"}) + "." + part(map[string]any{"iss": iss, "sub": "x"}) + "." + base64.RawURLEncoding.EncodeToString([]byte("signature"))
+}
+
+// docs/threats.md says what nothing takes the place of. With oauth2 nobody says whom a token was
+// given to: one of another client is taken, where the token endpoint hands it out.
+func TestOAuthTokenOfAnotherClientIsTaken(t *testing.T) {
+	w, _ := newPlainOAuth(t, func(p *plainOAuth, _ *world) { p.answer = map[string]any{"access_token": "made-for-another-client"} })
+	a := w.register(w.wiki.PublicURL, nil)
+	a.login()
+}
+
+// A rule names an organisation, and not whose it is today.
+func TestGitHubOrganisationsAreNames(t *testing.T) {
+	for _, id := range []int{7, 8} { // of two organisations that had the name one after the other
+		w, _ := newOctocat(t, "https://github.com", func(g *octocat, w *world) {
+			g.orgID, w.wiki.AllowedGroups = id, []string{"acme"}
+		})
+		w.register(w.wiki.PublicURL, nil).login()
+	}
+}
+
+// GitHub is not asked to have somebody sign in again, and does not say when they did: auth_time is
+// the time of the login here.
+func TestGitHubSaysNothingOfAuthentication(t *testing.T) {
+	w, g := newOctocat(t, "https://github.com", nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	claims := w.verifiedToken(a.base, a.login("max_age", "60").text("access_token"), w.clock.Now())
+	if claims["auth_time"] != float64(w.clock.Now().Unix()) || claims["acr"] != nil || claims["amr"] != nil {
+		t.Errorf("the access token says %v; GitHub was asked with %v", claims, g.query)
+	}
 }
