@@ -891,6 +891,19 @@ func TestGitHubOrganisationsAreNames(t *testing.T) {
 	}
 }
 
+// What stands at a userinfo endpoint under the names of an id_token's claims is no word on how or
+// when somebody signed in.
+func TestOAuthProviderSaysNothingOfAuthentication(t *testing.T) {
+	w, _ := newPlainOAuth(t, func(p *plainOAuth, w *world) {
+		p.person["acr"], p.person["auth_time"] = "phr", w.clock.Now().Unix()
+		w.wiki.AuthenticationRules = []string{"*=acr_values:phr max_age:300"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	if r := a.token(a.redemption(a.code())); r.Status == 200 {
+		t.Error("the member acr of userinfo opens what a strong login should")
+	}
+}
+
 // GitHub is not asked to have somebody sign in again, and does not say when they did: auth_time is
 // the time of the login here.
 func TestGitHubSaysNothingOfAuthentication(t *testing.T) {

@@ -36,7 +36,9 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"claimNames of an OpenID provider", func(c *Config) { c.ClaimNames = "sub=id" }, "label claimNames: belongs to providerType=oauth2"},
 		{"groupsClaim of GitHub", func(c *Config) { c.ProviderType = "github"; c.GroupsClaim = "teams" }, "label groupsClaim: GitHub has no such claim"},
 		{"a key at GitHub", func(c *Config) {
-			c.ProviderType, c.ClientAuth, c.ClientSecret = "github", "private_key_jwt", nil
+			c.ProviderType = "github"
+			c.ClientAuth = "private_key_jwt"
+			c.ClientSecret = nil
 		}, "label clientAuth: private_key_jwt is for OpenID providers"},
 		{"oauth2 without an endpoint", func(c *Config) { oauth(c); c.AuthorizationEndpoint = nil }, "label authorizationEndpoint: required with providerType=oauth2"},
 		{"oauth2 with an endpoint on plain http", func(c *Config) { oauth(c); c.TokenEndpoint = "http://idp.example/token" }, "label tokenEndpoint: plain http is accepted only for localhost"},

@@ -221,8 +221,12 @@ func (p *Provider) personOf(subject string, sources ...claims) Person {
 
 // signIn reads acr and auth_time of an id_token or an identity assertion. Userinfo has neither.
 // What is no such value counts as not said, and so does a time in the future: a sign-in must not
-// stay young for longer because a clock is wrong.
+// stay young for longer because a clock is wrong. Of a provider without id_tokens nothing counts:
+// its members of these names may be anything.
 func (p *Provider) signIn(c claims) (acr string, authTime int64) {
+	if p.people != nil {
+		return "", 0
+	}
 	if acr, _ = c["acr"].(string); len(acr) > maxACR || !printable(acr) {
 		acr = ""
 	}
