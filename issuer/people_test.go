@@ -914,3 +914,28 @@ func TestGitHubSaysNothingOfAuthentication(t *testing.T) {
 		t.Errorf("the access token says %v; GitHub was asked with %v", claims, g.query)
 	}
 }
+
+// GitHub writes commas between scopes. Those that the label upstreamToken asks for are found there,
+// at the login and at each refresh; a login without them is refused.
+func TestGitHubTokenHasItsScopesBetweenCommas(t *testing.T) {
+	for scopes, want := range map[string]string{"read:user,repo,gist": "ok", "repo": "ok", "read:user,repo:status": "access_denied", "": "access_denied"} {
+		w, _ := newOctocat(t, "https://github.com", func(g *octocat, w *world) {
+			g.scopes, w.wiki.UpstreamToken = scopes, []string{"scopes=repo"}
+		})
+		a := w.register(w.wiki.PublicURL, nil)
+		r := a.token(a.redemption(a.code()))
+		if outcome(r) != want {
+			t.Errorf("%q: %s, want %s", scopes, outcome(r), want)
+		}
+		if want != "ok" {
+			continue
+		}
+		for range 2 {
+			if claims := w.verifiedToken(w.wiki.PublicURL, r.wants(t, 200, "").text("access_token"), w.clock.Now()); claims["upstream_token"] == nil {
+				t.Errorf("%q: %v", scopes, claims)
+			}
+			w.clock.Add(90 * time.Minute)
+			r = a.token(a.refreshment(r.text("refresh_token")))
+		}
+	}
+}

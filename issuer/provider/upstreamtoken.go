@@ -146,7 +146,7 @@ func (p *Provider) upstreamToken(ctx context.Context, answer *Answer) (AccessTok
 		// It becomes a header's value.
 		return AccessToken{}, nil, tokenFault("RFC 6750 §2.1 has the characters that it may have", "the sign-in provider's access token holds characters that no header may hold")
 	}
-	return AccessToken{Text: answer.AccessToken, Ends: answer.Ends, Mark: wanted.Mark()}, answer.Scope, nil
+	return AccessToken{Text: answer.AccessToken, Ends: answer.Ends, Mark: wanted.Mark()}, p.granted(answer.token()), nil
 }
 
 // ShorterToken is the remedy for an access token that is too long.
