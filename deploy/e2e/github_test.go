@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +152,7 @@ func TestGitHubDecidesWhoComesIn(t *testing.T) {
 		{githubRow{name: "hub-app", app: installed, labels: map[string]string{"allowedGroups": "acme/admins", "allowedEmails": "octocat@example.com"}}, "", "acme/admins,acme"},
 		{githubRow{name: "hub-app-elsewhere", app: github.Options{Kind: github.App, Installed: []string{"other"}}, labels: map[string]string{"allowedGroups": "acme"}}, "allowedGroups", ""},
 		{githubRow{name: "hub-lasting", app: github.Options{Kind: github.LastingApp, Installed: []string{"acme"}}, labels: map[string]string{"allowedGroups": "acme"}}, "", "acme,acme/admins"},
+		{githubRow{name: "hub-granted", labels: map[string]string{"requiredScopes": "read:org"}}, "", ""},
 		{githubRow{name: "hub-scopes", labels: map[string]string{"scopeRules": "group:acme/admins=wiki:write wiki:read; *=wiki:read"}}, "", ""},
 	}
 	var rows []githubRow
@@ -240,6 +243,8 @@ func TestGitHubEndsLogins(t *testing.T) {
 		{"limited-403", func(h *github.Hub) { h.Exceed(403, github.Primary, time.Hour) }, bridged, func(h *github.Hub) { h.Exceed(0, 0, 0) }, goesOn},
 		{"limited-429", func(h *github.Hub) { h.Exceed(429, github.Primary, time.Hour) }, bridged, func(h *github.Hub) { h.Exceed(0, 0, 0) }, goesOn},
 		{"secondary-403", func(h *github.Hub) { h.Exceed(403, github.Secondary, time.Minute) }, bridged, func(h *github.Hub) { h.Exceed(0, 0, 0) }, goesOn},
+		// Not the word that this token may not list organisations, which has the same status.
+		{"limited-lists", func(h *github.Hub) { h.Instead(limitedLists) }, bridged, func(h *github.Hub) { h.Instead(nil) }, goesOn},
 		{"fails-500", func(h *github.Hub) { h.Instead(answers(500, `{"message":"Server Error"}`)) }, bridged, func(h *github.Hub) { h.Instead(nil) }, goesOn},
 		{"fails-502", func(h *github.Hub) { h.Instead(answers(502, "<html>unicorn</html>")) }, bridged, func(h *github.Hub) { h.Instead(nil) }, goesOn},
 	}
@@ -256,7 +261,17 @@ func TestGitHubEndsLogins(t *testing.T) {
 	}
 	// By less than the five minutes that the plugin's clock may be behind.
 	ahead := time.Duration(0)
+	setClocks := func() {
+		for _, at := range all {
+			for _, r := range at.w.Replicas { // all have the same ones
+				r.SetClock(ahead)
+			}
+			return
+		}
+	}
 	for _, kind := range kinds {
+		ahead = 0
+		setClocks()
 		for _, event := range events {
 			t.Run(kind.name+"-"+event.name, func(t *testing.T) {
 				at := all[kind.name+"-"+event.name]
@@ -293,14 +308,12 @@ func TestGitHubEndsLogins(t *testing.T) {
 					event.undo(at.hub)
 				}
 				switch {
-				case want == bridged: // the pause after a silence
+				case want == bridged && event.name != "limited-lists": // the pause after a silence
 					ahead += 11 * time.Second
 				case event.undo != nil: // what GitHub said stands for a minute
 					ahead += 61 * time.Second
 				}
-				for _, r := range at.w.Replicas {
-					r.SetClock(ahead)
-				}
+				setClocks()
 				if came := use(); came != later {
 					t.Errorf("the refresh after that: %s, want %s\n%s", came, later, at.w.Logs.Tail("sidecar-a", 8)+at.w.Logs.Tail("sidecar-b", 8))
 				}
@@ -330,6 +343,18 @@ func TestGitHubKeepsTenLoginsOfAnOAuthApp(t *testing.T) {
 	if got := strings.Join(came, ", "); got != strings.Join([]string{ended, goesOn, goesOn}, ", ") {
 		t.Errorf("the first, second and eleventh login: %s", got)
 	}
+}
+
+// limitedLists is for Hub.Instead.
+func limitedLists(r *http.Request) http.Handler {
+	if !strings.HasSuffix(r.URL.Path, "/user/orgs") {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-ratelimit-remaining", "0")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"message":"API rate limit exceeded for user ID 583231."}`)
+	})
 }
 
 // answers is for Hub.Instead.
@@ -455,5 +480,61 @@ func TestGitHubRefusesPeople(t *testing.T) {
 		if log := at.sidecars(); name == "hub-new" && !strings.Contains(log, want) {
 			t.Errorf("%s: no log says %s", name, want)
 		}
+	}
+}
+
+// People can edit the scopes at GitHub. One who does not let their organisations be read is in
+// none, and the log says what is missing.
+func TestGitHubGrantsLess(t *testing.T) {
+	t.Parallel()
+	at := githubWorld(t, rig.Options{}, githubRow{name: "hub-less", labels: map[string]string{"allowedGroups": "acme"}})["hub-less"]
+	at.hub.Edit(func(asked []string) []string {
+		return slices.DeleteFunc(asked, func(scope string) bool { return scope == "read:org" })
+	})
+	if _, answer := at.login(t); cameOf(answer) != "`access_denied`" {
+		t.Errorf("without read:org: %s", answer)
+	}
+	if log := at.sidecars(); !strings.Contains(log, "not admitted by the label allowedGroups:") || !strings.Contains(log, "read:org") {
+		t.Errorf("the log does not say what is missing:\n%s", at.w.Logs.Tail("sidecar-a", 4)+at.w.Logs.Tail("sidecar-b", 4))
+	}
+	at.hub.Edit(nil)
+	at.hub.RevokeGrant("octocat")
+	if _, answer := at.login(t); answer.Status != http.StatusOK {
+		t.Errorf("with it: %s", answer)
+	}
+}
+
+// Who is signed in at GitHub with an account that is not admitted can use another one: the next
+// time GitHub is asked to let them choose. By itself it would send back the same one.
+func TestGitHubAnotherAccount(t *testing.T) {
+	t.Parallel()
+	at := githubWorld(t, rig.Options{}, githubRow{name: "hub-another", labels: map[string]string{"allowedSubjects": "99"}})["hub-another"]
+	at.hub.Add(github.Person{ID: 99, Login: "hubot", Emails: []github.Email{{Email: "hubot@example.com", Primary: true, Verified: true}}})
+	c, b := at.Client(), at.Browser()
+	visit := func() (*rig.Flow, url.Values) {
+		f := c.Begin()
+		back, err := b.Visit(t.Context(), f.URL, c.Redirect)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, at.w.Logs.Tail("sidecar-a", 6)+at.w.Logs.Tail("sidecar-b", 6))
+		}
+		return f, back.Query()
+	}
+	if _, back := visit(); back.Get("error") != "access_denied" {
+		t.Errorf("octocat came back with %v", back)
+	}
+	b.Username = "hubot" // types that where GitHub asks who they are
+	f, back := visit()
+	answer := c.Redeem(back.Get("code"), f)
+	if answer.Status != http.StatusOK || at.headers(t, c, answer.Member("access_token")).Get("X-Mcp-Sub") != "99" {
+		t.Errorf("hubot came back with %q, then %s\n%s", back.Get("error"), answer, strings.Join(b.Steps, "\n"))
+	}
+	var prompts []string
+	for _, seen := range at.hub.Seen(0) {
+		if seen.Path == "/login/oauth/authorize" && seen.Method == http.MethodGet && seen.Form.Get("picked") == "" {
+			prompts = append(prompts, seen.Form.Get("prompt"))
+		}
+	}
+	if !slices.Equal(prompts, []string{"", "select_account"}) {
+		t.Errorf("GitHub was asked with prompt %q", prompts)
 	}
 }

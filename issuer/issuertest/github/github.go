@@ -180,6 +180,13 @@ func (h *Hub) Ahead(by time.Duration) {
 	h.ahead = by
 }
 
+// Add gives one more person an account.
+func (h *Hub) Add(p Person) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.people[p.Login] = &account{Person: p}
+}
+
 // Change changes a person's account.
 func (h *Hub) Change(login string, change func(p *Person)) {
 	h.mu.Lock()
