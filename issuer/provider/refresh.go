@@ -87,7 +87,7 @@ func (p *Provider) Refresh(ctx context.Context, login [16]byte, last Person) (Pe
 	if !used && next.RefreshToken != last.RefreshToken {
 		p.endOldToken(ctx, token, last.Subject)
 	}
-	return p.handOnAgain(ctx, p.answerOf(token), last, next)
+	return p.handOnAgain(ctx, token, last, next)
 }
 
 // goOn asks whether a login may go on, and whose it is. token is nil where it may not, or where

@@ -105,12 +105,12 @@ func (p *Provider) handOn(ctx context.Context, answer *Answer, who Person) (Pers
 
 // handOnAgain is handOn after a refresh. While the provider cannot exchange its new access token,
 // the one before serves on.
-func (p *Provider) handOnAgain(ctx context.Context, answer *Answer, last, next Person) (Person, error) {
+func (p *Provider) handOnAgain(ctx context.Context, came *oauth2.Token, last, next Person) (Person, error) {
 	if p.client.UpstreamToken == nil {
 		next.Upstream = AccessToken{}
 		return next, nil
 	}
-	token, scope, err := p.upstreamToken(ctx, answer)
+	token, scope, err := p.upstreamToken(ctx, p.answerOf(came))
 	switch {
 	case err == nil:
 		next.Upstream, next.Said.UpstreamScope = token, scope
