@@ -105,7 +105,7 @@ func (e unsentError) Unwrap() error { return e.error }
 // canRefuse says whether anything in the labels could keep somebody out whom the provider lets in.
 func (t *tenant) canRefuse() bool {
 	_, everybody := t.whoMayComeIn()
-	return !everybody || t.Refresh == "upstream" || t.upstream.On || t.stepup != nil || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
+	return !everybody || t.Refresh == "upstream" || t.stepup != nil || slices.ContainsFunc(t.RequiredScopes, func(scope string) bool {
 		return slices.Contains(t.asRights, scope) && !slices.Contains(identityScopes, scope)
 	})
 }

@@ -121,9 +121,10 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 		if req.Consent == consentToRemember {
 			succeeded = append(succeeded, s.remembered(r, t, req, who.Subject, begun)...)
 		}
-		if who.Upstream != nil && s.ReplayGuard != nil && s.unfinished.has(mark, s.Now()) {
-			// The provider's tokens together make a URL that some systems cut off. So the guard
-			// keeps what was learnt until the client's token request, which judges it once more.
+		if who.Upstream != nil && s.ReplayGuard != nil && s.ReplayGuard.Kind() != "memory" && s.unfinished.has(mark, s.Now()) {
+			// The provider's tokens together make a URL that some systems cut off. So a guard that
+			// all replicas share keeps what was learnt until the client's token request, which
+			// judges it once more.
 			s.handOn(r.Context(), mark)
 			return s.codePage(t, req, code, succeeded), nil
 		}

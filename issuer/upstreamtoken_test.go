@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest"
+	"github.com/mcpbouncer/mcpbouncer/issuer/replay"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
@@ -444,12 +445,25 @@ func TestUpstreamTokenThatCannotBeHandedOn(t *testing.T) {
 			})
 		}
 	}
-	// The tokens of Entra ID fit, and with a guard they do not stand in the URL that leads to the
-	// client.
-	for _, c := range []struct{ exchange, guard string }{{"token", "memory"}, {"callback", "none"}, {"callback", "memory"}, {"auto", "shared"}} {
+	// The tokens of Entra ID fit, and with a shared guard they do not stand in the URL that leads to
+	// the client.
+	for _, c := range []struct {
+		exchange, guard string
+		short           bool
+	}{{"token", "memory", true}, {"callback", "none", false}, {"callback", "memory", false}, {"callback", "redis", true}, {"auto", "redis", true}} {
 		w := handingOn(t, func(w *world) {
-			w.wiki.Exchange = c.exchange
+			w.wiki.Exchange, w.wiki.AllowedSubjects = c.exchange, []string{"person-1"}
 			w.guarded(c.guard)
+			if c.guard == "redis" { // its kind; the entries are kept in memory
+				_, memory, err := replay.OpenStore("memory", idle, 30*24*time.Hour, w.clock.Now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.skews = []time.Duration{0, 0}
+				w.config = func(config *issuer.Config) {
+					config.ReplayGuard, config.RefreshIdleTTL = replay.New("redis", memory, idle, 30*24*time.Hour), idle
+				}
+			}
 		})
 		w.idp.Be(issuertest.Behaviour{RefreshLength: 1500, CodeReuseEnds: true, CodeLength: 900, Answer: map[string]any{"access_token": long[:2500]}})
 		a := w.register(w.wiki.PublicURL, nil)
@@ -457,8 +471,8 @@ func TestUpstreamTokenThatCannotBeHandedOn(t *testing.T) {
 		if here := w.idp.Posts() == 1; here != (c.exchange != "token") {
 			t.Errorf("exchange=%s: redeemed at the callback: %v", c.exchange, here)
 		}
-		if c.guard != "none" && len(code) > 2000 {
-			t.Errorf("exchange=%s: a code of %d characters", c.exchange, len(code))
+		if short := len(code) <= 2000; short != c.short {
+			t.Errorf("exchange=%s, guard %s: a code of %d characters", c.exchange, c.guard, len(code))
 		}
 		r := w.gives(t, a.token(a.redemption(code)), 3570)
 		if n := w.idp.Posts(); n != 1 {
