@@ -386,6 +386,8 @@ func TestInspectOfOtherInput(t *testing.T) {
 		{"an unknown flag", "", []string{"--tenant", "x"}, "inspect: flag provided but not defined: -tenant", 2},
 		{"a claim that writes on the terminal", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"a\u001b[2Jb\u202ec\nd"}`)) + ".", nil, `"a\x1b[2Jb\u202ec\nd"`, 1},
 		{"a claim that holds a token", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"x":"of mbr1_AAAAAAAAAAAAAAAA","eyJhbGciOiJFZERTQSJ9.eyJhIjoxfQ.c2ln":1}`)) + ".", nil, "of mbr1… (21 characters)", 1},
+		{"a token of the provider's", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"upstream_token":"q83v`+strings.Repeat("A", 100)+`"}`)) + ".", nil, "104 characters, for the hop key abcdef", 1},
+		{"no token of the provider's", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"upstream_token":""}`)) + ".", nil, "upstream_token  none", 1},
 		{"dates of no calendar", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e300,"iat":-1e300,"nbf":"x","auth_time":1e11}`)) + ".", []string{"--json"}, `"value": "1e300"`, 1},
 		{"a date after the year 9999", "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e12,"iat":1}`)) + ".", []string{"--json"}, `"value": "1e12"`, 1},
 		{"claims that are no object", "e30.W10.", nil, "its claims cannot be read", 1},

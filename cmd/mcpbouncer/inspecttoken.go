@@ -55,6 +55,7 @@ var claimMeanings = []struct{ name, meaning string }{
 	{"email", "for identity headers"},
 	{"name", "for identity headers"},
 	{"groups", "for identity headers"},
+	{"upstream_token", "the provider's access token for the MCP server, sealed for the plugin"},
 }
 
 var dates = []string{"exp", "iat", "nbf", "auth_time", "login_time"}
@@ -263,6 +264,13 @@ func claimFacts(body []byte) (facts []issuer.Fact) {
 		}
 		if f.Value == "" && f.At.IsZero() {
 			f.Value = "none"
+		}
+		// It opens for whoever has the hop key, so it is not shown.
+		if name == "upstream_token" && f.Value != "none" {
+			f.Value = fmt.Sprintf("%d characters", len(f.Value))
+			if id, err := strictBase64.DecodeString(rawText(claims[name])); err == nil && len(id) > 3 {
+				f.Value += fmt.Sprintf(", for the hop key %x", id[:3])
+			}
 		}
 		facts = append(facts, f)
 		if name == "client_id" && f.Value != "" {
