@@ -445,7 +445,7 @@ func TestUpstreamTokenThatCannotBeHandedOn(t *testing.T) {
 			})
 		}
 	}
-	// The tokens of Entra ID fit, and with a shared guard they do not stand in the URL that leads to
+	// The tokens of Entra ID fit. With a shared guard they do not stand in the URL that leads to
 	// the client.
 	for _, c := range []struct {
 		exchange, guard string
@@ -454,7 +454,8 @@ func TestUpstreamTokenThatCannotBeHandedOn(t *testing.T) {
 		w := handingOn(t, func(w *world) {
 			w.wiki.Exchange, w.wiki.AllowedSubjects = c.exchange, []string{"person-1"}
 			w.guarded(c.guard)
-			if c.guard == "redis" { // its kind; the entries are kept in memory
+			// The kind of Redis; the entries are kept in memory.
+			if c.guard == "redis" {
 				_, memory, err := replay.OpenStore("memory", idle, 30*24*time.Hour, w.clock.Now)
 				if err != nil {
 					t.Fatal(err)

@@ -295,7 +295,8 @@ func startActing(t *testing.T, change func(*rig.Options)) map[string]*acting {
 func TestServerActsAtTheProvider(t *testing.T) {
 	t.Parallel()
 	logins := startActing(t, func(o *rig.Options) {
-		o.Clocks, o.Sidecar = true, map[string]string{"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", "BOUNCER_ACCESS_TOKEN_TTL": "10m"} // a day is a minute here
+		// A day is a minute here.
+		o.Clocks, o.Sidecar = true, map[string]string{"BOUNCER_KEY_ROTATION_DAYS": "1", "BOUNCER_KEY_OVERLAP_HOURS": "1", "BOUNCER_ACCESS_TOKEN_TTL": "10m"}
 	})
 	w := logins["wiki"].w
 	for _, a := range logins {
@@ -311,7 +312,8 @@ func TestServerActsAtTheProvider(t *testing.T) {
 		t.Errorf("the provider exchanged %d times", len(posts))
 	}
 
-	// The SDK's own client finds all of this out by itself. Not at Dex, which would end the person's first login.
+	// The SDK's own client finds all of this out by itself. Not at Dex, which would end the first
+	// login of the person.
 	session, browser, err := w.World.DialMCP(t.Context(), w.World.PublicHTTP())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(browser.Steps, "\n"))
