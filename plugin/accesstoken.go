@@ -51,7 +51,7 @@ type identity struct {
 	// of the key that the token is bound to; empty: none
 	thumbprint string
 
-	more      []headerValue // what the label identityHeaders asks for
+	more      []headerValue // what the labels identityHeaders and upstreamToken ask for
 	assertion *assertion    // nil: the label asks for none
 	life      *lifetime     // nil until it is remembered: see tokenCache
 	signIn    *signIn       // nil: the label authenticationRules is not set, or nobody signed in
@@ -135,12 +135,19 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	if len(t.identityHeaders) > 0 {
 		identifyMore(t, &token.claims, token.identity)
 	}
+	var o *opener
+	if t.upstream != nil {
+		o, err = handOn(t, token.payload, token.identity)
+		if err != nil {
+			return nil, err
+		}
+	}
 	if token.claims.Login != "" {
 		present(t.sidecar.figures, &token.claims)
 	}
 	id := remember(t.sidecar.tokens, name, token.identity, key, denied)
 	if t.sight != nil && id.life != nil {
-		acquaint(id.life, name, key, denied, id.scopes)
+		acquaint(id.life, name, key, denied, id.scopes, o)
 	}
 	return id, nil
 }
@@ -176,6 +183,7 @@ type accessToken struct {
 	algorithm string
 	signed    string // header and claims as they stand in the token
 	signature []byte
+	payload   []byte // JSON, of which claims are a part
 	claims    claims
 	identity  *identity
 }
@@ -284,6 +292,7 @@ func readAccessToken(token, issuer, audience string, at int64) (*accessToken, er
 		algorithm: header["alg"],
 		signed:    token[:len(token)-len(parts[2])-1],
 		signature: signature,
+		payload:   text,
 		claims:    c,
 		identity:  &identity{subject: encodeValue(c.Subject), scopes: c.Scope, expires: deadline},
 	}, nil

@@ -103,6 +103,8 @@ func complainOfOwnChallenge(b *bouncer, h http.Header, e *endpoint) {
 		}
 		why := " (WWW-Authenticate: " + challenge + "): it wants a token, and gets none from here. Turn its own authorization off, or give it what it wants by the label backendAuthorization"
 		switch {
+		case b.settings.upstream != nil:
+			why = ", which may cite the provider's token and is not shown: it does not take what the label upstreamToken gives it, and its own log says why; or it wants a token of its own, which only the label backendAuthorization gives it"
 		case b.settings.backend != nil:
 			why = ", which may cite a secret and is not shown: it does not take what the label backendAuthorization gives it"
 		case asksFor(b.settings.identityHeaders, "assertion"):

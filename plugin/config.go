@@ -447,7 +447,7 @@ func parseConfig(config *Config) (*settings, error) {
 	if len(encodePayload(`""`, s.told)) > maxPayload {
 		return nil, fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
 	}
-	s.access = accessOf(s.identityHeaders, members)
+	s.access = accessOf(s.identityHeaders, s.upstream, members)
 	s.origin = keysFrom(s, s.publicURL)
 	return s, nil
 }

@@ -94,6 +94,7 @@ func init() {
 		"client": errClient, "unknown_key": errKeyUnknown, "signature": errSignature,
 		"scope_required": errScope, "bearer_key": errKey, "ended": errDenied,
 		"sidecar_away": errKeysUnavailable, "sign_in": errSignIn,
+		"upstream_missing": errUpstreamMissing, "upstream_key": errUpstreamKey, "upstream_unreadable": errUpstreamSealed,
 		"bound": errBound, "proofs_off": errProofsAreOff, "unbound": errUnbound, "only_bound": errOnlyBound, "only_proof": errOnlyProof,
 		"nonce_none": dpop.ErrNoNonce, "nonce_foreign": dpop.ErrNonce, "nonce_old": dpop.ErrNonceOld, "nonce_future": dpop.ErrNonceFuture,
 		"proof_none": dpop.ErrNone, "proof_repeated": dpop.ErrRepeated, "proof_size": dpop.ErrTooLong, "proof_malformed": dpop.ErrMalformed,

@@ -21,9 +21,12 @@ type sight struct {
 	issuer   string
 	audience []byte // the beginning of aud, as the sidecar writes it
 	tokens   *tokenCache
+	held     *int64 // of tokens
 	figures  *figures
 	tenant   *tenant
-	headers  bool // label identityHeaders
+	headers  bool   // label identityHeaders
+	hands    bool   // label upstreamToken
+	upstream string // header of that label
 }
 
 // newSight returns nil for a tenant whose tokens may have to be bound to a key, or need a sign-in
@@ -34,7 +37,12 @@ func newSight(t *tenant) *sight {
 	}
 	// A string in JSON ends at its quote: no other audience begins so.
 	audience := []byte("[" + quote(t.audience))
-	return &sight{issuer: t.publicURL, audience: audience, tokens: t.sidecar.tokens, figures: t.sidecar.figures, tenant: t, headers: len(t.identityHeaders) > 0}
+	s := &sight{issuer: t.publicURL, audience: audience, tokens: t.sidecar.tokens, held: t.sidecar.tokens.held, figures: t.sidecar.figures, tenant: t, headers: len(t.identityHeaders) > 0}
+	if t.upstream != nil {
+		s.hands = true
+		s.upstream = t.upstream.header
+	}
+	return s
 }
 
 // spelling is what tokens with the same header have in common. It is replaced, and never changed.
@@ -42,6 +50,7 @@ type spelling struct {
 	key    *verifyKey
 	scopes map[string]bool // claims that the long way has found good
 	denied *denyList       // nil: it denies nobody
+	opener *opener         // nil: the label upstreamToken is off
 }
 
 // maxSpellings bounds the headers that a lifetime knows, and the scopes of each. The sidecar signs
@@ -56,19 +65,19 @@ const (
 //
 // A header is known up to its dot, with the scheme before it. So neither a bearer key nor a bound
 // token has one.
-func acquaint(l *lifetime, name string, key *verifyKey, denied *denyList, scopes string) {
+func acquaint(l *lifetime, name string, key *verifyKey, denied *denyList, scopes string, o *opener) {
 	header, _, found := strings.Cut(name, ".")
 	if !found || key.algorithm != "EdDSA" || !strings.HasPrefix(header, "Bearer ") || len(header) > maxSpelling || len(scopes) > maxSpelling {
 		return
 	}
-	s := &spelling{key: key, scopes: map[string]bool{scopes: true}}
+	s := &spelling{key: key, scopes: map[string]bool{scopes: true}, opener: o}
 	if !denied.isEmpty() {
 		s.denied = denied
 	}
 	knownLock.Lock()
 	defer knownLock.Unlock()
 	last := l.headers[header]
-	if last != nil && last.scopes[scopes] {
+	if last != nil && last.scopes[scopes] && last.opener == o {
 		return
 	}
 	if last != nil && len(last.scopes) < maxSpellings {
@@ -194,6 +203,12 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	id := &identity{subject: said.Subject, scopes: said.Scope, expires: int64(said.Expires) + expirySkew, life: life}
 	if s.headers {
 		identifyMore(s.tenant, said, id)
+	}
+	if s.hands {
+		id = handOnAtSight(s, known, payload, id, at)
+		if id == nil {
+			return nil
+		}
 	}
 	if said.Login != "" {
 		present(s.figures, said)

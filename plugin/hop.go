@@ -39,8 +39,6 @@ type hopTicket struct {
 	mark string
 	// key has 32 bytes.
 	key []byte
-	// keyID is the public name of the key, in base64url.
-	keyID string
 	// madeAt is in Unix seconds.
 	madeAt int64
 }
@@ -93,7 +91,7 @@ func newTicket(keyFile string, at int64, payload []byte) (*hopTicket, error) {
 		return nil, err
 	}
 	mark := base64.RawURLEncoding.EncodeToString(hmacSHA256(key, "mcpbouncer/v1/hop-mark"+value)[:16])
-	return &hopTicket{value: value, mark: mark, key: key, keyID: base64.RawURLEncoding.EncodeToString(nameOfKey(key)), madeAt: at}, nil
+	return &hopTicket{value: value, mark: mark, key: key, madeAt: at}, nil
 }
 
 // transport is the way to the sidecar, for every request with the header.

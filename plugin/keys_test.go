@@ -257,6 +257,8 @@ func TestLabelsThatChangeDuringAnOutage(t *testing.T) {
 		{"who may log in", func(c *Config) { c.AllowedEmails = "a@example.com" }, 200, 200, 503},
 		{"scopeRules", func(c *Config) { c.ScopeRules = "*=mcp" }, 200, 200, 503},
 		{"identityHeaders", func(c *Config) { c.IdentityHeaders = "client_id" }, 200, 200, 503},
+		// A token from before the label holds none of the provider.
+		{"upstreamToken", func(c *Config) { c.UpstreamToken = "scopes=repo" }, 401, 401, 503},
 		// Other keys: the sidecar has to be asked.
 		{"generation", func(c *Config) { c.Generation = "1" }, 503, 503, 503},
 		{"the provider", func(c *Config) { c.ProviderIssuer = "https://other.example" }, 503, 503, 503},

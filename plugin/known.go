@@ -4,6 +4,8 @@ package plugin
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
@@ -52,7 +54,7 @@ type knownRequests struct {
 	// by path, then by the SHA-256 of what WriteSubset leaves: no token stays in memory longer than
 	// its request. Bounded by maxKnown, in all.
 	byPath map[string]map[[32]byte]*knownRequest
-	size   int
+	size   int // a request whose identity brings long headers along counts as several
 	// by scopes and sketch of a message: what the rules let through; bounded by maxJudged, in all
 	sketched  map[string]sketched
 	judgedNow int
@@ -103,6 +105,11 @@ var (
 	readFull      = io.ReadFull
 	nopCloser     = io.NopCloser
 	newReader     = bytes.NewReader
+	indexOf       = bytes.Index
+	lastIndexOf   = bytes.LastIndex
+	newCipher     = aes.NewCipher
+	newGCM        = cipher.NewGCM
+	addInt64      = atomic.AddInt64
 	sameDigits    = mcp.SameDigits
 )
 
@@ -202,11 +209,14 @@ var shortWay func(b *bouncer) http.Handler
 
 func init() {
 	shortWay = func(b *bouncer) http.Handler {
+		if b.more && !b.special {
+			return shortWayWithHeaders(b)
+		}
 		next := b.next
 		known := b.known
 		left := known.left
 		byPath := known.byPath
-		more := b.more
+		special := b.special
 		judges := b.judges
 		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 			h := req.Header
@@ -223,7 +233,7 @@ func init() {
 						if at >= k.life.from {
 							if req.URL.RawPath == "" { // as in recallEndpoint
 								knownLock.RUnlock()
-								if more {
+								if special {
 									if judges {
 										passJudged(b, rw, req, k)
 										return
@@ -255,6 +265,55 @@ func init() {
 	}
 }
 
+// shortWayWithHeaders is shortWay where labels ask for more headers, and for nothing else
+// (identityHeaders, upstreamToken): one line more. In shortWay that line would cost every tenant a
+// tenth, and a call from there as much again as all the rest.
+var shortWayWithHeaders func(b *bouncer) http.Handler
+
+func init() {
+	shortWayWithHeaders = func(b *bouncer) http.Handler {
+		next := b.next
+		known := b.known
+		left := known.left
+		byPath := known.byPath
+		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			h := req.Header
+			lines := new(buffer)
+			knownLock.RLock()
+			lines.Grow(known.usual)
+			h.WriteSubset(lines, left) // which cannot fail
+			k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
+			at := since(epoch)
+			// In Yaegi "if" within "if" needs fewer variables than "&&".
+			if k != nil {
+				if at < k.expires {
+					if at < k.life.until {
+						if at >= k.life.from {
+							if req.URL.RawPath == "" { // as in recallEndpoint
+								knownLock.RUnlock()
+								for _, more := range k.id.more {
+									h.Set(more.name, more.value)
+								}
+								if req.ContentLength != 0 {
+									passMessage(b, rw, req, k)
+									return
+								}
+								// identify, for a request without cookies
+								delete(h, "Authorization")
+								h.Set(subjectHeader, k.subject)
+								h.Set(scopesHeader, k.scopes)
+								next.ServeHTTP(rw, req)
+								return
+							}
+						}
+					}
+				}
+			}
+			serveUnknown(b, rw, req, lines, at)
+		})
+	}
+}
+
 // serveUnjudged is serveUnknown where lines are also those of messageHeaders. knownLock is held; it
 // is given back.
 func serveUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer, at time.Duration) {
@@ -266,7 +325,7 @@ func serveUnjudged(b *bouncer, rw http.ResponseWriter, req *http.Request, lines 
 // passMore is pass for a request that is known, where labels ask for more.
 func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
 	n := req.ContentLength
-	if !b.special || n < 0 || n > maxUncounted {
+	if n < 0 || n > maxUncounted {
 		pass(b, rw, req, k.endpoint, k.id)
 		return
 	}
@@ -405,7 +464,7 @@ func put(known *knownRequests, path string, hash [32]byte, k *knownRequest) {
 		known.byPath[path] = byHash
 	}
 	if byHash[hash] == nil {
-		known.size++
+		known.size += 1 + heldBy(k.id)/heldUnit
 	}
 	byHash[hash] = k
 }

@@ -81,7 +81,13 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 			c.PublicURL = wikiURL
 			c.RequiredScopes = "mcp"
 		},
-		"proofs": func(c *Config) { c.DPoP = "accept" },
+		"proofs":         func(c *Config) { c.DPoP = "accept" },
+		"upstream token": func(c *Config) { c.UpstreamToken = "header=X-Custom-2" },
+		"upstream token, rules and identity headers": func(c *Config) {
+			c.UpstreamToken = "scopes=repo"
+			c.ToolScopes = "delete_page=wiki:write"
+			c.IdentityHeaders = "email=X-Forwarded-User,name"
+		},
 	} {
 		start(t)
 		short := newTwin(t, labels)
@@ -90,7 +96,11 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 		credentials := []string{"Basic dXNlcg==", "Bearer x.y.z", "DPoP x.y.z"}
 		for i := 0; i < 6; i++ {
 			key := "k" + strconv.Itoa(1+i%2)
-			credentials = append(credentials, "Bearer "+goodToken(key, map[string]any{"sub": "user-" + strconv.Itoa(i), "email": "e@example.com",
+			claim := sealUpstream(hopKeyOf(7), wikiURL, jtiOf(i), githubToken+strconv.Itoa(i))
+			if i == 5 {
+				claim = ""
+			}
+			credentials = append(credentials, "Bearer "+goodToken(key, map[string]any{"jti": jtiOf(i), "upstream_token": claim, "sub": "user-" + strconv.Itoa(i), "email": "e@example.com",
 				"exp": clock.Load() + int64(100+400*i), "scope": []string{"mcp", "openid", "mcp wiki:write"}[i%3]}))
 		}
 		serial := 0
@@ -300,7 +310,7 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 	if n := len(w.b.known.endpoints); n == 0 || n > maxPassing+1 {
 		t.Errorf("%d endpoints", n)
 	}
-	k := &knownRequest{}
+	k := &knownRequest{id: &identity{}}
 	for i := 0; i < maxKnown+5; i++ {
 		put(w.b.known, strconv.Itoa(i%7), [32]byte{byte(i), byte(i >> 8)}, k)
 	}

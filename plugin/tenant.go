@@ -34,6 +34,8 @@ type tenant struct {
 
 	providerIssuer  string
 	identityHeaders []identityHeader
+	upstream        *upstreamToken // label; nil: off
+	opener          *opener        // the last one; nil: none yet. knownLock guards it
 
 	stepup *stepup.Rules // nil: any sign-in will do
 	every  *stepup.Need  // of every request; nil with stepup
@@ -165,6 +167,7 @@ func newTenant(s *settings, publicURL, name string) (*tenant, bool) {
 		t.stepup = s.stepup
 		t.every = s.stepup.Of(s.required)
 	}
+	t.upstream = s.upstream
 	origin := s.origin
 	if s.publicURL == "" {
 		origin = keysFrom(s, publicURL)
@@ -228,8 +231,11 @@ var aside = map[string]bool{
 // depend. Tenants in which it and keysFrom are equal share verified tokens and keys. Where it
 // changes, each token is judged anew. A label that is added later counts, unless somebody puts it
 // into aside. It returns 32 bytes.
-func accessOf(headers []identityHeader, payload []hopMember) string {
+func accessOf(headers []identityHeader, upstream *upstreamToken, payload []hopMember) string {
 	text := namesOf(headers)
+	if upstream != nil {
+		text += "\n" + upstream.header
+	}
 	for _, m := range payload {
 		if m.value != m.standard && !aside[m.name] {
 			text += m.name + m.value

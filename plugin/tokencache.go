@@ -2,7 +2,10 @@
 
 package plugin
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+	"sync/atomic"
+)
 
 const (
 	// maxYoung is half of what a tokenCache holds at most.
@@ -36,10 +39,12 @@ type tokenCache struct {
 	keysDue period                // keySet needs no fetch
 	denyDue period                // denyCache needs no fetch
 	life    *lifetime             // of the tokens that are remembered now: see knownRequests
+
+	held *int64 // bytes of the provider's tokens in young; changed atomically: see carryToken
 }
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{life: &lifetime{}, young: map[[32]byte]*identity{}}
+	return &tokenCache{held: new(int64), life: &lifetime{}, young: map[[32]byte]*identity{}}
 }
 
 // addToken needs knownLock.
@@ -55,6 +60,7 @@ func turnOld(c *tokenCache) {
 		c.old = c.young
 		c.young = map[[32]byte]*identity{}
 		c.since = at
+		atomic.StoreInt64(c.held, 0)
 	}
 }
 
@@ -130,6 +136,7 @@ func (c *tokenCache) useDenied(list *denyList, due period) {
 func (c *tokenCache) forget() {
 	c.young = map[[32]byte]*identity{}
 	c.old = nil
+	atomic.StoreInt64(c.held, 0)
 	settleLife(c.life, 0, 0)
 	c.life = &lifetime{}
 }

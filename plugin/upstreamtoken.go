@@ -3,12 +3,16 @@
 package plugin
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // upstreamToken is the label upstreamToken: the MCP server gets the access token that the provider
@@ -123,49 +127,245 @@ func (u *upstreamToken) told() []string {
 // The client that carries it has no hop key. A key seals one token, so the nonce is zero.
 const (
 	upstreamLabel = "mcpbouncer/v1/upstream-token"
-	keyIDText     = 4    // characters of the key id: three bytes
+	keyIDSize     = 3
+	keyIDText     = 4    // characters
+	idLength      = 22   // characters of a jti: 16 random bytes
 	minSealed     = 27   // characters, of a token of one character
 	maxSealed     = 5487 // characters, of a token of 4,096
-	zeroNonce     = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 )
 
 // These errors say why no token of the provider can be handed on. Clients are told as in
 // accesstoken.go: with invalid_token they refresh, and get a token that can be read.
 var (
-	errUpstreamKey    = errors.New("the token of the provider in the access token is sealed for another proxy")
-	errUpstreamSealed = errors.New("the token of the provider in the access token cannot be read")
+	errUpstreamMissing = errors.New("the access token was made before this server handed on the token of the provider")
+	errUpstreamKey     = errors.New("the token of the provider in the access token is sealed for another proxy")
+	errUpstreamSealed  = errors.New("the token of the provider in the access token cannot be read")
 )
 
-// openUpstreamToken opens the claim of an access token with this jti.
-func openUpstreamToken(ticket *hopTicket, publicURL, jti, sealed string) (string, error) {
-	if len(sealed) < minSealed || len(sealed) > maxSealed || strings.ContainsAny(sealed, "\r\n") {
-		return "", errUpstreamSealed
+// handOn puts the provider's token into an identity, for an access token that was verified, of
+// which payload is the JSON. Whoever did not log in at the provider has none (a machine, a bearer
+// key): the claim is empty then, and there is no header. It also returns what opens other tokens.
+func handOn(t *tenant, payload []byte, id *identity) (*opener, error) {
+	var said struct {
+		ID     string `json:"jti"`
+		Sealed any    `json:"upstream_token"`
 	}
-	if sealed[:keyIDText] != ticket.keyID {
-		return "", errUpstreamKey
+	if json.Unmarshal(payload, &said) != nil {
+		return nil, errMalformed
 	}
-	text, err := strictBase64.DecodeString(sealed[keyIDText:])
+	if said.Sealed == nil {
+		complain(t.hop.name, "upstream missing", "a client sends a token from before the label upstreamToken was set: it is told to refresh it. If that goes on, the sidecar gives tokens without the claim upstream_token")
+		return nil, errUpstreamMissing
+	}
+	ticket, err := t.hop.header(now().Unix())
 	if err != nil {
-		return "", errUpstreamSealed
+		countFailure(t.sidecar.figures, "hop_key")
+		complain(t.hop.name, "hop", err.Error())
+		return nil, errKeysUnavailable
 	}
-	block, err := aes.NewCipher(hmacSHA256(ticket.key, upstreamLabel+prefixed(publicURL)+prefixed(jti)))
+	o := openerOf(t, ticket)
+	sealed, isText := said.Sealed.(string)
+	if isText && sealed == "" {
+		return o, nil
+	}
+	token, err := openClaim(o, said.ID, sealed)
+	if err == errUpstreamKey {
+		complain(t.hop.name, "upstream key", "the token of the provider in an access token is sealed for another hop key than this one (key id "+hopKeyID(ticket.key)+"): the client is told to refresh it. While a new hop key is brought in that is over after one refresh. If it goes on, two Traefiks have different hop keys, and clients reach now one and now the other: give both the same")
+	}
+	if err == errUpstreamSealed {
+		complain(t.hop.name, "upstream sealed", "the token of the provider in an access token of the sidecar does not open, although its hop key is the right one: the client is told to refresh it. If it goes on, plugin and sidecar are of versions that do not fit")
+	}
 	if err != nil {
-		return "", errUpstreamSealed
+		return nil, err
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return "", errUpstreamSealed
+	id.more = append(id.more, headerValue{name: t.upstream.header, value: token})
+	if addInt64(t.sidecar.tokens.held, int64(len(token))) > maxHeldTokens {
+		turnFull(t.sidecar.tokens, len(token))
 	}
-	token, err := aead.Open(nil, []byte(zeroNonce), text, []byte(upstreamLabel))
-	// A line break would be another header, if anything wrote it.
-	if err != nil || strings.Trim(string(token), printable) != "" {
-		return "", errUpstreamSealed
-	}
-	return string(token), nil
+	return o, nil
 }
 
-// prefixed is a text with its length in two bytes before it, so that no two pairs of texts are
-// written alike. URLs and ids are short.
-func prefixed(text string) string {
-	return string([]byte{byte(len(text) >> 8), byte(len(text))}) + text
+// openClaim opens the claim as it stands in an access token, and says what is wrong with one that
+// does not open.
+func openClaim(o *opener, jti, sealed string) (string, error) {
+	// The decoder skips CR and LF.
+	if len(sealed) < minSealed || len(sealed) > maxSealed || len(jti) != idLength || strings.ContainsAny(sealed, "\r\n") {
+		return "", errUpstreamSealed
+	}
+	if sealed[:keyIDText] != o.keyID {
+		return "", errUpstreamKey
+	}
+	token := openUpstreamToken(o, []byte(jti), sealed)
+	if token == "" {
+		return "", errUpstreamSealed
+	}
+	return token, nil
+}
+
+// handOnAtSight is handOn for firstSight; at is the time since 1970. It returns nil where the long
+// way has to decide.
+//
+// It looks for the claims where the sidecar writes them: upstream_token last. What it finds has to
+// open. A text within another claim is not taken for one of them, since JSON has a backslash before
+// each quote there.
+func handOnAtSight(s *sight, known *spelling, payload []byte, id *identity, at time.Duration) *identity {
+	o := known.opener
+	if at >= o.until {
+		return nil
+	}
+	from := lastIndexOf(payload, upstreamMember)
+	if from < 0 {
+		return nil
+	}
+	from += len(upstreamMember)
+	until := len(payload) - len(`"}`)
+	if from == until {
+		return id
+	}
+	name := indexOf(payload, idMember)
+	if name < 0 {
+		return nil
+	}
+	name += len(idMember)
+	if from+minSealed > until {
+		return nil
+	}
+	if from+maxSealed < until {
+		return nil
+	}
+	if name+idLength > until {
+		return nil
+	}
+	sealed := string(payload[from:until])
+	if sealed[:keyIDText] != o.keyID {
+		return nil
+	}
+	token := openUpstreamToken(o, payload[name:name+idLength], sealed)
+	if token == "" {
+		return nil
+	}
+	id.more = append(id.more, headerValue{name: s.upstream, value: token})
+	if addInt64(s.held, int64(len(token))) > maxHeldTokens {
+		turnFull(s.tokens, len(token))
+	}
+	return id
+}
+
+var (
+	upstreamMember = []byte(`"upstream_token":"`)
+	idMember       = []byte(`"jti":"`)
+	sealedLabel    = []byte(upstreamLabel)
+	zeroNonce      = make([]byte, 12)
+)
+
+// maxHeldTokens bounds the provider's tokens that a tenant remembers, in bytes: those of one of two
+// generations of a tokenCache. Where people come with more, the others' are opened again.
+const maxHeldTokens = 2 << 20
+
+// turnFull is turnOld for a generation that has no room for one more token of the provider.
+func turnFull(c *tokenCache, size int) {
+	knownLock.Lock()
+	defer knownLock.Unlock()
+	c.old = c.young
+	c.young = map[[32]byte]*identity{}
+	c.since = now().Unix()
+	atomic.StoreInt64(c.held, int64(size))
+}
+
+// heldUnit is for how many bytes of its headers an identity counts as one more among knownRequests:
+// those of a middleware keep at most 4 MB of the provider's tokens from being forgotten.
+const heldUnit = 128
+
+// heldBy is how many bytes of headers an identity brings along.
+func heldBy(id *identity) int {
+	size := 0
+	for _, more := range id.more {
+		size += len(more.value)
+	}
+	return size
+}
+
+// opener opens the provider's tokens of a tenant that are sealed for one hop key. It is good for as
+// long as a hop header, because then a new key may stand in the file.
+type opener struct {
+	key   []byte // the hop key
+	keyID string // its name, as sealed values begin
+	// The blocks of HMAC (RFC 2104) before what is different for each token. In Yaegi two hashes
+	// cost half of what crypto/hmac does.
+	inner, outer []byte        // with no room behind them, so that append copies them
+	from, until  time.Duration // since 1970
+}
+
+// openerOf returns the opener of a tenant for a hop header's key.
+func openerOf(t *tenant, ticket *hopTicket) *opener {
+	knownLock.RLock()
+	o := t.opener
+	knownLock.RUnlock()
+	from := time.Duration(ticket.madeAt) * time.Second
+	if o != nil && o.from == from && bytes.Equal(o.key, ticket.key) {
+		return o
+	}
+	o = newOpener(ticket.key, t.publicURL)
+	o.from = from
+	o.until = from + hopReuse*time.Second
+	knownLock.Lock()
+	t.opener = o
+	knownLock.Unlock()
+	return o
+}
+
+func newOpener(key []byte, publicURL string) *opener {
+	inner := make([]byte, sha256.BlockSize)
+	outer := make([]byte, sha256.BlockSize)
+	copy(inner, key)
+	copy(outer, key)
+	for i := range inner {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	// Each text has its length in two bytes before it, so that no two pairs are written alike.
+	lengths := []byte{byte(len(publicURL) >> 8), byte(len(publicURL)), 0, idLength}
+	fixed := string(inner) + upstreamLabel + string(lengths[:2]) + publicURL + string(lengths[2:])
+	return &opener{
+		key:   key,
+		keyID: base64.RawURLEncoding.EncodeToString(nameOfKey(key)),
+		inner: exactly(fixed),
+		outer: outer,
+	}
+}
+
+// exactly returns the bytes of a text, with no room behind them.
+func exactly(text string) []byte {
+	b := make([]byte, len(text))
+	copy(b, text)
+	return b
+}
+
+// openUpstreamToken opens the claim of an access token with this jti of idLength bytes; sealed has
+// at least minSealed characters. It returns nothing if it does not open.
+func openUpstreamToken(o *opener, jti []byte, sealed string) string {
+	text, err := strictBase64.DecodeString(sealed)
+	if err != nil {
+		return ""
+	}
+	inner := sha256Sum(append(o.inner, jti...))
+	key := sha256Sum(append(o.outer, inner[:]...))
+	block, err := newCipher(key[:])
+	if err != nil {
+		return ""
+	}
+	aead, err := newGCM(block)
+	if err != nil {
+		return ""
+	}
+	plain, err := aead.Open(nil, zeroNonce, text[keyIDSize:], sealedLabel)
+	if err != nil {
+		return ""
+	}
+	token := string(plain)
+	// A line break would be another header, if anything wrote it.
+	if trim(token, printable) != "" {
+		return ""
+	}
+	return token
 }

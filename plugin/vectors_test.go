@@ -391,8 +391,7 @@ func TestUpstreamTokenVectorsAtThePlugin(t *testing.T) {
 			t.Fatalf("%s: expects %q", name, v["expect"])
 		}
 		count[v["expect"]]++
-		ticket := &hopTicket{key: key, keyID: base64.RawURLEncoding.EncodeToString(nameOfKey(key))}
-		token, err := openUpstreamToken(ticket, v["publicURL"], v["jti"], strings.ReplaceAll(v["subject"], `\r\n`, "\r\n"))
+		token, err := openClaim(newOpener(key, v["publicURL"]), v["jti"], strings.ReplaceAll(v["subject"], `\r\n`, "\r\n"))
 		if err != want || err == nil && token != v["token"] || err != nil && token != "" {
 			t.Errorf("%s: %q, %v", name, token, err)
 		}

@@ -22,6 +22,9 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 	ruled := a.labels()
 	ruled["ToolScopes"] = "delete_page=wiki:write; admin_*=wiki:admin; *=openid"
 	ruled["MethodScopes"] = "resources/*=wiki:read"
+	handing := a.labels()
+	handing["UpstreamToken"] = "scopes=repo"
+	carried := a.carrying(t, 0)
 	const message = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":` +
 		`{"name":"search","arguments":{"text":"word"},"_meta":{"progressToken":7}}}`
 	for _, c := range []struct {
@@ -37,10 +40,17 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 		{"no token", a.labels(), "", "", http.StatusUnauthorized, 8, 185},
 		{"a message", a.labels(), token, message, http.StatusOK, 11, 146},
 		{"a message that rules judge", ruled, token, message, http.StatusOK, 16, 256},
+		{"a known token that carries the provider's", handing, carried, "", http.StatusOK, 5, 99},
+		{"one that comes for the first time", handing, "new", "", http.StatusOK, 34, 618},
+		{"a message with one", handing, carried, message, http.StatusOK, 12, 162},
 	} {
 		var fresh []string
 		for n := 0; c.token == "new" && n < 2000; n++ {
-			fresh = append(fresh, a.token(n))
+			if c.labels["UpstreamToken"] != "" {
+				fresh = append(fresh, a.carrying(t, n))
+			} else {
+				fresh = append(fresh, a.token(n))
+			}
 		}
 		for how, h := range handlers(t, c.labels, next) {
 			w := &discard{header: http.Header{}}

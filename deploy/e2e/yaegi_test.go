@@ -143,6 +143,11 @@ func newAuthority(tb testing.TB) *authority { return &authority{rig.StartAuthori
 // token returns an access token; each n gives another one.
 func (a *authority) token(n int) string { return a.Token("https://mcp.localhost/wiki", "bench", n) }
 
+// carrying is token with one of the provider inside.
+func (a *authority) carrying(tb testing.TB, n int) string {
+	return a.Carrying(tb, "https://mcp.localhost/wiki", "bench", n, strings.Repeat("t", 1000))
+}
+
 // bound returns an access token that is bound to a key (RFC 9449 §6.1).
 func (a *authority) bound(key *dpoptest.Key) string {
 	return a.Bound("https://mcp.localhost/wiki", "bench", key.Thumbprint())

@@ -181,3 +181,29 @@ func TestForwardAuthServesOAuthPathsOfTenants(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has a client's token could ask here for the provider's, which no client may see. So a
+// tenants file with the label ends the start, and one that is changed to have it is not taken.
+func TestForwardAuthTellsNobodyTheProvidersToken(t *testing.T) {
+	w := newWorld(t)
+	a := &gateway.ForwardAuth{File: w.file, Sidecar: w.sidecar.URL, Log: w.logger(), Hop: w.iss.Handler()}
+	content := func(more ...string) []byte {
+		return []byte(strings.ReplaceAll(w.tenants(more...), "    backend: "+w.server.URL+"\n", ""))
+	}
+	with := content("upstreamToken: scopes=repo", "identityHeaders: issuer")
+	if err := a.Load(with); err == nil || !strings.Contains(err.Error(), "label upstreamToken") {
+		t.Fatalf("at the start: %v", err)
+	}
+	if err := a.Load(content()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Load(with); err == nil {
+		t.Fatal("at a reload it is taken")
+	}
+	server := httptest.NewServer(a)
+	defer server.Close()
+	resp, body := ask(t, strings.TrimPrefix(server.URL, "http://"), "GET", "bouncer:8080", "/forward-auth/wiki", w.wikiKey(), proxied("GET", wikiHost, "/wiki/mcp"))
+	if resp.StatusCode != 200 || resp.Header["X-Mcp-Issuer"] != nil || resp.Header["X-Upstream-Access-Token"] != nil {
+		t.Errorf("after a file that was refused: %s %s %v", resp.Status, body, resp.Header)
+	}
+}

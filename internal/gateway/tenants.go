@@ -289,6 +289,7 @@ var cannot = map[string]string{
 	"cors":      showsNoAnswer,
 	"wellKnown": showsNoAnswer + ", which must be made harmless for browsers",
 	// Whoever reaches /forward-auth reads what is said there.
+	"upstreamToken":        "would be told the provider's token, and so would whoever else asks there with a client's token",
 	"backendAuthorization": "would be told the secret, and so would whoever else asks there: let the proxy add the header itself",
 }
 

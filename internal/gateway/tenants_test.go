@@ -62,6 +62,7 @@ func TestTenantsFileIsRefusedWithCauseAndRemedy(t *testing.T) {
 		{"calls in the log", wikiTenant + "    auditCalls: true\n", gateway.Answering, []string{"label auditCalls"}},
 		{"CORS", wikiTenant + "    cors: true\n", gateway.Answering, []string{"label cors"}},
 		{"documents for everybody", wikiTenant + "    wellKnown: openai-apps-challenge\n", gateway.Answering, []string{"label wellKnown"}},
+		{"the provider's token", wikiTenant + "    upstreamToken: scopes=repo\n", gateway.Answering, []string{"label upstreamToken", "would be told the provider's token", "use `mcpbouncer gateway` or the plugin"}},
 		{"a secret for the server", wikiTenant + "    backendAuthorization: env:WIKI_BACKEND_AUTHORIZATION\n", gateway.Answering, []string{"label backendAuthorization", "let the proxy add the header itself"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -192,6 +192,7 @@ var (
 	RefusalCauses = []string{
 		"no_token", "repeated", "malformed", "type", "header", "algorithm", "issuer", "audience", "expired", "not_yet_valid",
 		"subject", "client", "unknown_key", "signature", "scope_required", "bearer_key", "ended", "sidecar_away", "sign_in",
+		"upstream_missing", "upstream_key", "upstream_unreadable",
 		"bound", "unbound", "only_bound", "only_proof", "proofs_off", "nonce_none", "nonce_old", "nonce_future", "nonce_foreign",
 		"proof_none", "proof_repeated", "proof_size", "proof_malformed", "proof_type", "proof_header", "proof_algorithm",
 		"proof_key", "proof_private_key", "proof_id", "proof_method", "proof_url", "proof_issued", "proof_token",

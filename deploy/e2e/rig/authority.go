@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
 // AuthorityHopKey is the hop key of everybody who talks to an [Authority].
@@ -84,6 +86,25 @@ func (a *Authority) Bound(public, subject, thumbprint string) string {
 	now := time.Now()
 	c := claims(public, subject, "bound", now, now.Add(time.Hour))
 	c["cnf"] = map[string]any{"jkt": thumbprint}
+	return a.sign(c)
+}
+
+// Carrying returns a token like one of [Authority.Token] that carries an access token of the
+// provider, sealed for whoever has [AuthorityHopKey].
+func (a *Authority) Carrying(t T, public, subject string, n int, upstream string) string {
+	t.Helper()
+	now := time.Now()
+	header, err := SealHop(AuthorityHopKey, now, []byte("{}"))
+	if err != nil {
+		t.Fatalf("rig: authority: %v", err)
+	}
+	hop, err := sealing.OpenHopWith(AuthorityHopKey, header, now)
+	if err != nil {
+		t.Fatalf("rig: authority: %v", err)
+	}
+	id := fmt.Sprintf("token-%016d", n) // as long as the sidecar's
+	c := claims(public, subject, id, now, now.Add(time.Hour))
+	c["upstream_token"] = hop.SealUpstreamToken(public, id, upstream)
 	return a.sign(c)
 }
 
