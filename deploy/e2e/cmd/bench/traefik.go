@@ -247,6 +247,7 @@ func (b *bench) traefik() {
 		{name: "rules", middleware: ours(map[string]any{"toolScopes": "delete_page=wiki:write; *=openid"})},
 		{name: "identity", middleware: ours(map[string]any{"identityHeaders": "email=X-Forwarded-User,name,groups,client_id,issuer"})},
 		{name: "audit", middleware: ours(map[string]any{"auditCalls": "true"})},
+		{name: "handing", middleware: ours(map[string]any{"upstreamToken": "scopes=repo"})},
 		{name: "forwardauth", middleware: map[string]any{"forwardAuth": map[string]any{
 			"address": "http://" + authAddr, "authResponseHeaders": []string{"X-Mcp-Sub"},
 		}}},
@@ -258,7 +259,13 @@ func (b *bench) traefik() {
 	for _, s := range b.sides {
 		doors[s] = b.open(s, server, ways)
 	}
-	token := authority.Token("https://"+mcpHost+"/wiki", "bench", 0)
+	// Tokens that carry one of the provider, of 1,000 characters, have 2,100 themselves.
+	upstream := strings.Repeat("t", 1000)
+	makers := map[string]func(serial int) string{
+		"new":          func(n int) string { return authority.Token("https://"+mcpHost+"/wiki", "bench", n) },
+		"new and long": func(n int) string { return authority.Carrying(b.t, "https://"+mcpHost+"/wiki", "bench", n, upstream) },
+	}
+	token, long := makers["new"](0), makers["new and long"](0)
 	small, large := call(1000), call(100_000)
 	rows := []struct {
 		name, way, token, message string
@@ -268,6 +275,10 @@ func (b *bench) traefik() {
 		{"GET, a plugin that does nothing", "nothing", token, "", requestsEach, 200},
 		{"GET, known token", "known", token, "", requestsEach, 200},
 		{"GET, first sight of a token", "known", "new", "", requestsEach, 200},
+		{"GET, known token of 2 KB", "known", long, "", requestsEach, 200},
+		{"GET, first sight of a token of 2 KB", "known", "new and long", "", requestsEach, 200},
+		{"GET, known token with the provider's", "handing", long, "", requestsEach, 200},
+		{"GET, first sight of one with the provider's", "handing", "new and long", "", requestsEach, 200},
 		{"GET, no token", "known", "", "", requestsEach, 401},
 		{"GET, forwardAuth", "forwardauth", token, "", requestsEach, 200},
 		{"1 KB, bare", "bare", token, small, requestsEach, 200},
@@ -291,8 +302,9 @@ func (b *bench) traefik() {
 		for i, r := range rows {
 			probe := &load{addr: doors[s].addr[r.way], connections: 1, each: 1, status: r.status}
 			probe.request = func(int, int) []byte { return request(mcpHost, r.token, r.message) }
-			if r.token == "new" {
-				continue
+			if makers[r.token] != nil {
+				fresh := makers[r.token](0)
+				probe.request = func(int, int) []byte { return request(mcpHost, fresh, r.message) }
 			}
 			if _, err := probe.run(); err != nil {
 				lacks[s][names[i]] = true
@@ -307,12 +319,12 @@ func (b *bench) traefik() {
 			return
 		}
 		l := &load{addr: d.addr[r.way], connections: connections, each: r.each, status: r.status}
-		if r.token == "new" {
+		if maker := makers[r.token]; maker != nil {
 			// made before anything is measured
 			made := make([][]byte, connections*(r.each+1))
 			for n := range made {
 				serial++
-				made[n] = request(mcpHost, authority.Token("https://"+mcpHost+"/wiki", "bench", serial), "")
+				made[n] = request(mcpHost, maker(serial), "")
 			}
 			used := make([]int, connections)
 			l.request = func(c, _ int) []byte {
