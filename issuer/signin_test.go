@@ -15,8 +15,10 @@ import (
 // signIn is how and when the person of a login signed in at the provider: what its id_token says.
 type signIn struct {
 	acr any
-	ago time.Duration // negative: no auth_time
+	ago time.Duration // never: no auth_time
 }
+
+const never = -1
 
 // signInWorld has the scopes docs:read, which is required, and docs:write, and these rules.
 func signInWorld(t *testing.T, rules []string, said *signIn) *world {
@@ -27,7 +29,7 @@ func signInWorld(t *testing.T, rules []string, said *signIn) *world {
 			if said.acr != nil {
 				m["acr"] = said.acr
 			}
-			if said.ago >= 0 {
+			if said.ago != never {
 				m["auth_time"] = w.clock.Now().Add(-said.ago).Unix()
 			}
 		}})
@@ -87,12 +89,13 @@ func TestSignInIsCheckedAndNotOnlyAskedFor(t *testing.T) {
 		{"an acr of 129 characters", []string{"docs:write=acr_values:1"}, signIn{strings.Repeat("1", 129), time.Minute}, "", "does not say how the person signed in"},
 		{"an acr with a quote", []string{"docs:write=acr_values:1"}, signIn{`1"`, time.Minute}, "", "does not say how the person signed in"},
 		{"too old", write, signIn{"phr", time.Hour}, "", "3600 seconds ago (auth_time), and at most 300 are allowed"},
-		{"no auth_time", write, signIn{"phr", -1}, "", "does not say when the person signed in"},
-		{"auth_time of clocks that differ", write, signIn{"phr", 0}, "docs:read docs:write", ""},
+		{"no auth_time", write, signIn{"phr", never}, "", "does not say when the person signed in"},
+		{"auth_time of a clock that is ahead", write, signIn{"phr", -4 * time.Minute}, "docs:read docs:write", ""},
+		{"auth_time of the future", write, signIn{"phr", -6 * time.Minute}, "", "does not say when the person signed in"},
 		{"every login, good", []string{"*=acr_values:phr max_age:300"}, signIn{"phr", time.Minute}, "docs:read docs:write", ""},
 		{"every login, another value", []string{"*=acr_values:phr"}, signIn{"pwd", time.Minute}, "", `by acr \"pwd\", and one of phr is needed`},
 		{"every login, too old", []string{"*=max_age:300"}, signIn{"phr", time.Hour}, "", "3600 seconds ago"},
-		{"every login, never said", []string{"*=max_age:300"}, signIn{"phr", -1}, "", "does not say when"},
+		{"every login, never said", []string{"*=max_age:300"}, signIn{"phr", never}, "", "does not say when"},
 		{"a required scope", []string{"docs:read=acr_values:phr"}, signIn{"pwd", time.Minute}, "", `by acr \"pwd\"`},
 	} {
 		for _, exchange := range []string{"token", "callback"} {
@@ -256,7 +259,7 @@ func TestSignInOfALoginFromBeforeTheLabel(t *testing.T) {
 // A machine has not signed in, and no rule is meant: its tokens say when it was made, and no
 // auth_time (RFC 9068 §2.2.1).
 func TestSignInIsNotAskedOfMachines(t *testing.T) {
-	w := signInWorld(t, []string{"*=acr_values:phr max_age:300"}, &signIn{nil, -1})
+	w := signInWorld(t, []string{"*=acr_values:phr max_age:300"}, &signIn{nil, never})
 	made := issuer.Machine{Subject: "ci-bot", Scope: "docs:read docs:write"}
 	token := w.machine(made, "client_secret_basic", nil).token(clientCredentials).wants(t, 200, "")
 	key, err := issuer.CreateKey(newRing(t, masterOne), w.id(w.wiki), made, time.Hour, w.clock.Now())

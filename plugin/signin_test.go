@@ -138,6 +138,26 @@ func TestSignInGrowsOldWhileItsTokenIsRemembered(t *testing.T) {
 	}
 }
 
+// Tokens that come for the first time are compared with what was found good, and so are not judged
+// again; not where each has a sign-in of its own.
+func TestSignInIsJudgedAtTheFirstSightOfEachToken(t *testing.T) {
+	start(t)
+	sidecar := startSidecar(t)
+	config := wikiConfig(sidecar.server.URL)
+	config.PublicURL = wikiURL
+	config.AuthenticationRules = "*=acr_values:phr"
+	h, _ := guard(t, config)
+	for i, c := range []struct {
+		acr  string
+		want int
+	}{{"phr", 200}, {"phr", 200}, {"phr", 200}, {"pwd", 401}, {"", 401}, {"phr", 200}} {
+		claims := signedInAs(c.acr, int64(i), "mcp") // each is another token
+		if rec := ask(h, "GET", wikiURL+"/mcp", bearer(goodToken("k1", claims))...); rec.Code != c.want {
+			t.Errorf("token %d, acr %q: %d, want %d", i+1, c.acr, rec.Code, c.want)
+		}
+	}
+}
+
 // The deny document is compared with the time of the login here, also where the sign-in at the
 // provider is older: whoever has logged in since then is in.
 func TestSignInThatIsOlderThanTheLoginIsNotDenied(t *testing.T) {
