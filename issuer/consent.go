@@ -48,7 +48,7 @@ func (s *Issuer) consentPage(r *http.Request, t *tenant, c client, req authoriza
 	if up, err := s.providers.Discover(r.Context(), &t.provider); err == nil {
 		signIn = up.SignInHost()
 	}
-	rights := t.rights(strings.Fields(req.Scope))
+	rights, choice := t.rights(strings.Fields(req.Scope))
 	a := &page{
 		template: consentTemplate,
 		data: map[string]any{
@@ -59,7 +59,7 @@ func (s *Issuer) consentPage(r *http.Request, t *tenant, c client, req authoriza
 			"Private":  !weburl.IsWeb(req.RedirectURI),
 			"Resource": req.Resource,
 			"Rights":   rights,
-			"Choice":   slices.ContainsFunc(rights, func(r right) bool { return r.Optional }),
+			"Choice":   choice,
 			"Provider": signIn,
 			"Action":   t.PublicURL + "/oauth/consent",
 			"Cookie":   cookieTag(id),
@@ -274,7 +274,7 @@ func (s *Issuer) remembered(r *http.Request, t *tenant, req authorizationRequest
 	}
 	c := t.cookie(rememberedCookie, t.rememberedID(req.Client), sealed)
 	c.MaxAge = int(left / time.Second)
-	return append(t.staleRemembered(r, c.Name), c)
+	return append(t.staleRemembered(r), c)
 }
 
 // toldOfUpstream is what the label upstreamToken makes the consent page say.

@@ -235,29 +235,41 @@ var scopeWords = map[string]string{
 	"phone":   "see your phone number",
 }
 
-// right is a line of the consent page: what one scope allows.
-type right struct {
-	Scope, Words string
-	Optional     bool // the person may leave it out
-}
-
-// rights says what the scopes allow. A scope that only the MCP server can explain stays as it is.
-// Each token says who the person is, even without a scope for it: so that line stands before the
-// others about the person.
-func (t *tenant) rights(scopes []string) []right {
+// rights says what the scopes allow, with a box before each if the person may leave out any of
+// them. A scope that only the MCP server can explain stays as it is. Each token says who the person
+// is, even without a scope for it: so that line stands before the others about the person.
+//
+// The list is written here: the template, which asks of each value by reflection what it is, takes
+// longer for it than for the rest of the page.
+func (t *tenant) rights(scopes []string) (list template.HTML, choice bool) {
 	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
 	if at < 0 {
 		at = len(scopes)
 	}
-	all := make([]right, 0, len(scopes)+1)
-	for _, scope := range distinct(slices.Insert(slices.Clone(scopes), at, openID)) {
-		words, known := scopeWords[scope]
-		if !known {
-			words = scope
+	all := distinct(slices.Insert(slices.Clone(scopes), at, openID))
+	choice = slices.ContainsFunc(all, t.mayBeLeftOut)
+	var b strings.Builder
+	b.Grow(100 * len(all))
+	write := func(parts ...string) {
+		for _, part := range parts {
+			b.WriteString(part)
 		}
-		all = append(all, right{scope, words, t.mayBeLeftOut(scope)})
 	}
-	return all
+	for _, scope := range all {
+		words := scopeWords[scope]
+		if words == "" {
+			words = template.HTMLEscapeString(scope)
+		}
+		switch {
+		case !choice:
+			write("<li>", words, "</li>")
+		case t.mayBeLeftOut(scope):
+			write(`<li><label><input type="checkbox" name="scope" value="`, template.HTMLEscapeString(scope), `" checked> `, words, "</label></li>")
+		default:
+			write(`<li><label><input type="checkbox" checked disabled> `, words, " <small>(needed)</small></label></li>")
+		}
+	}
+	return template.HTML(b.String()), choice
 }
 
 // actsWith says what the MCP server may do at the provider in a person's name. Without an exchange
@@ -394,12 +406,9 @@ func (t *tenant) forgotten(r *http.Request, client [sha256.Size]byte) []*http.Co
 	return []*http.Cookie{t.expiredCookie(rememberedCookie, id)}
 }
 
-// staleRemembered names the oldest consents of a browser that remembers too many. One that takes
-// the place of its predecessor drives no other out.
-func (t *tenant) staleRemembered(r *http.Request, renewed string) []*http.Cookie {
-	if _, err := r.Cookie(renewed); err == nil {
-		return nil
-	}
+// staleRemembered names the oldest consents of a browser that remembers too many. The predecessor
+// of the one to come is gone by then: whoever answers the page forgets it.
+func (t *tenant) staleRemembered(r *http.Request) []*http.Cookie {
 	return t.stale(r, rememberedCookie, maxRemembered, func(c *http.Cookie) int64 {
 		at, _ := sealing.IssuedAt(sealing.KindRemembered, c.Value) // orders, and nothing else
 		return at.Unix()

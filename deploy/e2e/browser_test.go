@@ -54,6 +54,7 @@ type scenario struct {
 	Order  []int      `json:"order,omitempty"`
 	Scheme string     `json:"scheme,omitempty"`
 	Texts  [][]string `json:"texts,omitempty"`
+	Shown  []string   `json:"shown,omitempty"` // a name, and what stands for it in a picture
 	File   string     `json:"file,omitempty"`
 	After  string     `json:"prepare,omitempty"`
 
@@ -92,6 +93,15 @@ const brandLogo = "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg
 
 // longPath is an MCP endpoint whose name fits no line of a phone.
 var longPath = strings.Repeat("w", 300)
+
+// documentsOf is a world that reads metadata documents at one host.
+func documentsOf(host *rig.DocumentHost, labels map[string]string) rig.Options {
+	return rig.Options{
+		Labels:  labels,
+		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
+		Image:   map[string][]byte{"etc/documents.pem": host.CA},
+	}
+}
 
 func newBrowserWorld(t *testing.T, o rig.Options) *browserWorld {
 	t.Helper()
@@ -136,6 +146,7 @@ func newBrowserWorld(t *testing.T, o rig.Options) *browserWorld {
 		option + "sidecarURL":                                  w.Front.URL,
 		option + "displayName":                                 "Meadow Wiki",
 		option + "logo":                                        brandLogo,
+		option + "rememberConsent":                             "24h",
 	}})
 	return w
 }
@@ -243,7 +254,8 @@ func (w *browserWorld) drive(scenarios []scenario) map[string]outcome {
 
 func TestPagesInChromium(t *testing.T) {
 	t.Parallel()
-	w := newBrowserWorld(t, rig.Options{Labels: map[string]string{"mcpPaths": "/mcp,/sse,/" + longPath}})
+	host := rig.StartDocumentHost(t)
+	w := newBrowserWorld(t, documentsOf(host, map[string]string{"mcpPaths": "/mcp,/sse,/" + longPath}))
 	wiki, world := w.Wiki, w.World.World
 	plain := func() visit { return w.visit(wiki, wiki.PublicHTTP(), w.loopback) }
 	secure := func() visit { return w.visit(wiki, wiki.PublicHTTPS(), w.https) }
@@ -328,16 +340,22 @@ func TestPagesInChromium(t *testing.T) {
 		{Name: "the driver's alarm", Run: "the alarm rings", Flows: []visit{secure()}},
 	}
 	if *update {
+		app := "https://app.example/callback"
 		desktop := func(scheme string) map[string]any {
 			return map[string]any{"viewport": map[string]int{"width": 640, "height": 480}, "colorScheme": scheme}
 		}
+		// A document of Claude's that was read, at an address of this machine. The pictures
+		// show the name of its real host.
+		const back = "https://claude.ai/api/mcp/auth_callback"
+		read := host.Publish(t, "/oauth/mcp-oauth-client-metadata", map[string]any{"client_name": "Claude", "redirect_uris": []string{back}, "token_endpoint_auth_method": "none"})
+		published := func() visit { return w.document(brand(app), read, back) }
 		picture := func(file string, options map[string]any, after string, v visit) {
-			scenarios = append(scenarios, scenario{Name: "picture " + file, Run: "picture", Options: options, After: after, File: file, Flows: []visit{v}})
+			shown := []string{host.Addr, "claude.ai"}
+			scenarios = append(scenarios, scenario{Name: "picture " + file, Run: "picture", Options: options, After: after, File: file, Shown: shown, Flows: []visit{v}})
 		}
-		app := "https://app.example/callback"
 		picture("consent-light.png", desktop("light"), "", w.visitAs(wiki, brandURL, map[string]any{"client_name": "Notebook", "redirect_uris": []string{app}}, nil))
-		picture("consent-dark.png", desktop("dark"), "", verified())
-		picture("consent-phone.png", phone, "", verified())
+		picture("consent-dark.png", desktop("dark"), "", published())
+		picture("consent-phone.png", phone, "", published())
 		picture("consent-loopback.png", desktop("light"), "", w.visitAs(wiki, brandURL, map[string]any{"client_name": "Claude Code", "redirect_uris": []string{"http://127.0.0.1:33418/callback"}}, nil))
 		picture("back-to-the-application.png", desktop("light"), "deny", w.visitAs(wiki, brandURL, map[string]any{"client_name": "Cursor", "redirect_uris": []string{customScheme}}, nil))
 		picture("error-light.png", desktop("light"), "", broken(brand(app)))
@@ -358,11 +376,7 @@ func TestPagesInChromium(t *testing.T) {
 func TestRememberedConsentInChromium(t *testing.T) {
 	t.Parallel()
 	host := rig.StartDocumentHost(t)
-	w := newBrowserWorld(t, rig.Options{
-		Labels:  map[string]string{"rememberConsent": "24h"},
-		Sidecar: map[string]string{"BOUNCER_TRUSTED_METADATA_HOSTS": host.Addr, "SSL_CERT_FILE": "etc/documents.pem"},
-		Image:   map[string][]byte{"etc/documents.pem": host.CA},
-	})
+	w := newBrowserWorld(t, documentsOf(host, map[string]string{"rememberConsent": "24h"}))
 	id := host.Publish(t, "/client.json", map[string]any{"client_name": "Example Client", "redirect_uris": []string{w.https}, "token_endpoint_auth_method": "none"})
 	begin := func() visit {
 		c := rig.NewOAuthClient(t, w.http, w.Wiki.PublicHTTPS())

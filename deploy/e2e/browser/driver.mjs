@@ -625,8 +625,9 @@ const scenarios = {
     return [];
   },
 
-  async picture(flows, { open, file, prepare }) {
+  async picture(flows, { open, file, prepare, shown: [name, shown] }) {
     const page = await open(flows[0]);
+    await page.locator('strong', { hasText: name }).evaluateAll((all, text) => all.forEach((e) => { e.textContent = text; }), shown);
     if (prepare === 'deny') {
       await deny(page).click();
       await page.locator('#continue').waitFor();
