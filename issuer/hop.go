@@ -194,6 +194,9 @@ func decodeTenant(payload []byte, t *tenant) error {
 		switch {
 		case !sent && m.standard == nil:
 			return badValue(name, "missing")
+		case !sent && m.value.IsValid():
+			fields.Field(m.field).Set(m.value)
+			continue
 		case !sent:
 			text = m.standard
 		case string(text) == "null":
@@ -231,6 +234,9 @@ type hopMember struct {
 	field int
 	// standard is its default; nil: the member must be sent.
 	standard json.RawMessage
+	// value is the default, read once: most members are at theirs in most tenants. It is not valid
+	// where tenants must not share it, because it is a list with elements.
+	value reflect.Value
 }
 
 // hopMembers are the members of the payload, in the order of tenant's fields.
@@ -243,6 +249,10 @@ var hopMembers = func() (members []hopMember) {
 					standard = strconv.Quote(standard)
 				}
 				m.standard = json.RawMessage(standard)
+				value := reflect.New(f.Type)
+				if json.Unmarshal(m.standard, value.Interface()) == nil && (f.Type.Kind() != reflect.Slice || value.Elem().Len() == 0) {
+					m.value = value.Elem()
+				}
 			}
 			members = append(members, m)
 		}

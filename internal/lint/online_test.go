@@ -6,12 +6,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/mcpbouncer/mcpbouncer/internal/report"
 	"github.com/mcpbouncer/mcpbouncer/issuer"
+	"github.com/mcpbouncer/mcpbouncer/issuer/issuertest/github"
 )
 
 // threeServers are a deployment whose three addresses answer, and count.
@@ -83,6 +85,27 @@ func TestLintAsksNobodyUnlessItIsToldTo(t *testing.T) {
 	r := Sources{Files: []string{a.file}, Online: true}.Run(t.Context())
 	if a.sidecar.Load() != 1 || a.provider.Load() != 1 || a.public.Load() == 0 {
 		t.Errorf("told to: sidecar %d, provider %d, MCP server %d times", a.sidecar.Load(), a.provider.Load(), a.public.Load())
+	}
+	if r.Status() != report.StatusGood {
+		t.Errorf("%s %+v", r.Unable, r.Findings)
+	}
+}
+
+// A provider without OpenID Connect has no discovery document, and is not asked for one.
+func TestLintAsksGitHubWhoseATokenIs(t *testing.T) {
+	a := newThreeServers(t, "")
+	h := github.Start(t, nil, github.Octocat())
+	content, err := os.ReadFile(a.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile("providerIssuer: .*").ReplaceAllString(string(content), "providerIssuer: "+h.URL+"\n          providerType: github")
+	if err := os.WriteFile(a.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := Sources{Files: []string{a.file}, Online: true}.Run(t.Context())
+	if seen := h.Seen(0); len(seen) != 1 || seen[0].Path != "/api/v3/user" {
+		t.Errorf("GitHub was asked %+v", seen)
 	}
 	if r.Status() != report.StatusGood {
 		t.Errorf("%s %+v", r.Unable, r.Findings)

@@ -89,13 +89,14 @@ func (c *Client) TypeFault() (label, why string) {
 	case c.kind() != typeOpenID && c.Auth == PrivateKeyJWT:
 		return "clientAuth", "private_key_jwt is for OpenID providers: use a clientSecret"
 	}
-	endpoints := map[string]string{"authorizationEndpoint": c.AuthorizationEndpoint, "tokenEndpoint": c.TokenEndpoint, "userinfoEndpoint": c.UserinfoEndpoint}
-	for _, name := range []string{"authorizationEndpoint", "tokenEndpoint", "userinfoEndpoint"} {
-		switch value := endpoints[name]; {
-		case c.Type != typeOAuth && value != "":
-			return name, "belongs to providerType=oauth2"
-		case c.Type == typeOAuth && !isSafeEndpoint(value):
-			return name, "must be an https URL with providerType=oauth2"
+	for _, l := range [...]struct{ name, value string }{
+		{"authorizationEndpoint", c.AuthorizationEndpoint}, {"tokenEndpoint", c.TokenEndpoint}, {"userinfoEndpoint", c.UserinfoEndpoint},
+	} {
+		switch {
+		case c.Type != typeOAuth && l.value != "":
+			return l.name, "belongs to providerType=oauth2"
+		case c.Type == typeOAuth && !isSafeEndpoint(l.value):
+			return l.name, "must be an https URL with providerType=oauth2"
 		}
 	}
 	if c.Type != typeOAuth && len(c.ClaimNames) > 0 {
