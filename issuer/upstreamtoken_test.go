@@ -355,6 +355,8 @@ func TestUpstreamTokenWithoutItsScopesIsOfNoUse(t *testing.T) {
 		{"https://graph.example/Mail.Read", "https://other.example/Mail.Read", "https://graph.example/Mail.Read"},
 		{"email openid", "drive", ""},
 		{"drive:read", "drive:rea", "drive:read"},
+		{"gist repo", "repo,gist", ""},
+		{"gist repo", "repo,user", "gist"},
 	} {
 		for _, exchange := range []string{"token", "callback"} {
 			w := handingOn(t, func(w *world) { w.wiki.Exchange = exchange }, "scopes="+c.label)

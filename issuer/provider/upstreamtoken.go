@@ -253,7 +253,8 @@ func (u *UpstreamToken) Lacks(said *string) (lacking []string) {
 	if u == nil || said == nil {
 		return nil
 	}
-	granted := strings.Fields(*said)
+	// GitHub separates them by commas, which no scope of the label has.
+	granted := strings.Fields(strings.ReplaceAll(*said, ",", " "))
 	for _, scope := range u.Scopes {
 		same := func(other string) bool {
 			a, b := names.LowerASCII(scope), names.LowerASCII(other)
