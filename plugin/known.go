@@ -106,7 +106,6 @@ var (
 	nopCloser     = io.NopCloser
 	newReader     = bytes.NewReader
 	indexOf       = bytes.Index
-	lastIndexOf   = bytes.LastIndex
 	newCipher     = aes.NewCipher
 	newGCM        = cipher.NewGCM
 	addInt64      = atomic.AddInt64

@@ -213,7 +213,7 @@ func handOnAtSight(s *sight, known *spelling, payload []byte, id *identity, at t
 	if at >= o.until {
 		return nil
 	}
-	from := lastIndexOf(payload, upstreamMember)
+	from := indexOf(payload, upstreamMember)
 	if from < 0 {
 		return nil
 	}
@@ -358,7 +358,8 @@ func openUpstreamToken(o *opener, jti []byte, sealed string) string {
 	if err != nil {
 		return ""
 	}
-	plain, err := aead.Open(nil, zeroNonce, text[keyIDSize:], sealedLabel)
+	text = text[keyIDSize:]
+	plain, err := aead.Open(text[:0], zeroNonce, text, sealedLabel) // where the ciphertext was
 	if err != nil {
 		return ""
 	}
