@@ -139,7 +139,10 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	if containsAny(credentials, "\r\n") {
 		return nil
 	}
-	payload, err := strictBase64.DecodeString(parts[1])
+	// With ":=" a variable is made twice.
+	var payload, signature []byte
+	var err error
+	payload, err = strictBase64.DecodeString(parts[1])
 	if err != nil {
 		return nil
 	}
@@ -185,7 +188,7 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	if trim(said.Subject, visible) != "" { // encodeValue
 		return nil
 	}
-	signature, err := strictBase64.DecodeString(parts[2])
+	signature, err = strictBase64.DecodeString(parts[2])
 	if err != nil {
 		return nil
 	}

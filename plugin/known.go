@@ -501,27 +501,27 @@ func serveUnknown(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *
 		refuse(e, rw, req, errSignature)
 		return
 	}
+	if e.kept {
+		if req.ContentLength == 0 {
+			if !b.more { // as in shortWay
+				delete(h, "Authorization")
+				h.Set(subjectHeader, id.subject)
+				h.Set(scopesHeader, id.scopes)
+				b.next.ServeHTTP(rw, req)
+				return
+			}
+		}
+	}
 	passFirst(b, rw, req, e, id)
 }
 
-// passFirst is pass for the first request with a token, of which all headers are plain.
+// passFirst is pass for the first request with a token, of which all headers are plain. Nobody is
+// told of the MCP server's own challenges: a token takes the long way often enough.
 func passFirst(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
-	if e.kept {
-	} else {
+	if !e.kept {
 		keepEndpoint(b, req, e)
 	}
-	if b.more || req.ContentLength != 0 {
-		pass(b, rw, req, e, id)
-	} else { // as in shortWay
-		h := req.Header
-		delete(h, "Authorization")
-		h[subjectHeader] = []string{id.subject}
-		h[scopesHeader] = []string{id.scopes}
-		b.next.ServeHTTP(rw, req)
-	}
-	if rw.Header()["Www-Authenticate"] != nil {
-		complainOfOwnChallenge(b, rw.Header(), e)
-	}
+	pass(b, rw, req, e, id)
 }
 
 // refusePlain is refuse for a request with plain headers and without a token.
