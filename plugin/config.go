@@ -1023,6 +1023,13 @@ const maxProviderParameters = 1000
 
 // parseProviderParameters returns each as NAME=VALUE.
 func parseProviderParameters(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return readProviderParameters(text)
+}
+
+func readProviderParameters(text string) ([]string, error) {
 	list, err := parseList("providerParameters", text, bySemicolonsOrAnd, parameterFault)
 	if err != nil {
 		return nil, err

@@ -348,7 +348,8 @@ func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *known
 	}
 	// holdBody, for a body that is not counted
 	body := make([]byte, n+1)
-	got, _ := readFull(req.Body, body)
+	var got int // with ":=" it would be made twice
+	got, _ = readFull(req.Body, body)
 	if int64(got) != n {
 		answerMisread(b, rw, req, got)
 		return

@@ -263,6 +263,10 @@ func isChangedNumber(text string, identifier bool) bool {
 	if text == "" || strings.IndexByte("+-0123456789N", text[0]) < 0 { // as most labels
 		return false
 	}
+	return isRounded(text, identifier)
+}
+
+func isRounded(text string, identifier bool) bool {
 	if exponent.MatchString(text) || sixthOf.MatchString(text) {
 		return true
 	}

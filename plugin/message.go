@@ -95,7 +95,8 @@ func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownR
 		return
 	}
 	body := make([]byte, n+1)
-	got, _ := readFull(req.Body, body)
+	var got int // with ":=" it would be made twice
+	got, _ = readFull(req.Body, body)
 	if int64(got) != n {
 		refuseMisread(b, rw, req, k, got)
 		return

@@ -19,6 +19,14 @@ const (
 // parseRules reads the labels for which messages are looked into: which scopes an operation needs,
 // and whether calls are recorded; nil when none is set.
 func parseRules(c *labelTexts) (*mcp.Rules, error) {
+	// as most tenants
+	if c.MethodScopes+c.ToolScopes+c.ResourceScopes+c.PromptScopes+c.HideTools+c.AuditCalls == "" {
+		return nil, nil
+	}
+	return readAllRules(c)
+}
+
+func readAllRules(c *labelTexts) (*mcp.Rules, error) {
 	methods, err := readRules("methodScopes", c.MethodScopes)
 	if err != nil {
 		return nil, err
