@@ -164,6 +164,8 @@ func (s *Issuer) upstreamLeft(who identity) time.Duration {
 	return time.Unix(who.UpstreamEnds, 0).Sub(s.Now())
 }
 
+const otherThanAllowed = "this server acts at the sign-in provider in another way than was allowed at this login; authorize again"
+
 // upstreamFault says why no access token can be made for somebody whose MCP server acts at the
 // provider: never is one made without the provider's inside.
 func (s *Issuer) upstreamFault(t *tenant, who identity) error {
@@ -173,7 +175,7 @@ func (s *Issuer) upstreamFault(t *tenant, who identity) error {
 	case !bytes.Equal(who.UpstreamMark, t.provider.UpstreamToken.Mark()):
 		// The person has not been told that the server may act for them, or has been told of other
 		// scopes. It ends no login for good: the label may change back.
-		return invalidGrant("this server acts at the sign-in provider in another way than was allowed at this login; authorize again").
+		return invalidGrant(otherThanAllowed).
 			because(errors.New("the label upstreamToken is another than at the login"))
 	case !who.person().Upstream.Expired(s.Now()):
 		return nil

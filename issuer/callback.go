@@ -43,6 +43,9 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	if err != nil {
 		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
+	if err := t.wasTold(login.Told); err != nil && login.Consent != consentRemembered { // that one is asked below
+		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
+	}
 	req := login.authorizationRequest
 	finished := []*http.Cookie{t.expiredCookie(loginCookie, state)}
 	succeeded := finished
@@ -67,7 +70,7 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	}
 	code := authorizationCode{
 		RedirectURI: req.RedirectURI, Challenge: req.Challenge, Scope: req.Scope, Resource: req.Resource,
-		Seed: login.Seed, UpstreamCode: packed.Text(upstreamCode), KeyRequired: req.KeyRequired, Thumbprint: req.Thumbprint,
+		Seed: login.Seed, UpstreamCode: packed.Text(upstreamCode), KeyRequired: req.KeyRequired, Thumbprint: req.Thumbprint, Told: req.Told,
 	}
 	mark := codeKey(t, upstreamCode)
 	done, err := s.redeeming.turn(r.Context(), mark)

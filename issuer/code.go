@@ -29,6 +29,9 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	if err != nil {
 		return tokenResponse{}, invalidGrant("the authorization code is not valid for this client, or too old").because(err)
 	}
+	if err := t.wasTold(code.Told); err != nil {
+		return tokenResponse{}, invalidGrant(otherThanAllowed).because(err)
+	}
 	if code.KeyRequired && !c.proved {
 		return tokenResponse{}, errKeyMissing
 	}

@@ -3,6 +3,7 @@ package issuer
 import (
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -49,6 +50,7 @@ func (s *Issuer) consentPage(r *http.Request, t *tenant, c client, req authoriza
 		signIn = up.SignInHost()
 	}
 	rights, choice := t.rights(strings.Fields(req.Scope))
+	req.Told = t.toldOfUpstream()
 	a := &page{
 		template: consentTemplate,
 		data: map[string]any{
@@ -99,6 +101,9 @@ func (s *Issuer) consent(r *http.Request, t *tenant) (*page, error) {
 	id, before, _ := strings.Cut(cookie.Value, ".")
 	var req authorizationRequest
 	if err := s.open(sealing.KindConsent, t, id, form.Get("request"), &req); err != nil {
+		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
+	}
+	if err := t.wasTold(req.Told); err != nil {
 		return nil, badRequest("invalid_request", "This page is no longer valid.").because(err)
 	}
 	decision := form.Get("decision")
@@ -223,7 +228,7 @@ func (s *Issuer) consentFor(r *http.Request, t *tenant, req authorizationRequest
 	case kept.RedirectURI != req.RedirectURI:
 		return kept, "it was given for another redirect URI"
 	case kept.UpstreamToken != t.toldOfUpstream():
-		return kept, "the label upstreamToken was another"
+		return kept, "the server may do something else at the provider than it was given for (label upstreamToken, or scopes beside it)"
 	case kept.Resource != req.Resource:
 		return kept, "it was given for another resource"
 	case slices.ContainsFunc(strings.Fields(req.Scope), func(scope string) bool { return !slices.Contains(has, scope) }):
@@ -252,7 +257,7 @@ func (s *Issuer) goUnasked(r *http.Request, t *tenant, c client, req authorizati
 		"redirect_host", host, "resource", req.Resource, "scope", req.Scope, "given", time.Unix(kept.Given, 0).UTC(), "remote", remoteIP(r))
 	s.Metrics.Remember(req.Client, c.product())
 	s.Metrics.Stage(t.Resource, c.product(), metrics.Authorized)
-	req.Consent = consentRemembered
+	req.Consent, req.Told = consentRemembered, kept.UpstreamToken
 	a, err := s.sendUpstream(r, t, req, nil)
 	if err == nil {
 		a.template = "" // a redirect: there is no form before it
@@ -266,7 +271,7 @@ func (s *Issuer) remembered(r *http.Request, t *tenant, req authorizationRequest
 	left := given.Add(time.Duration(t.RememberConsent) * time.Second).Sub(s.Now())
 	sealed := s.seal(sealing.KindRemembered, t, clientContext(req.Client), rememberedConsent{
 		RedirectURI: req.RedirectURI, Scope: req.Scope, Resource: req.Resource, Subject: subject, Given: given.Unix(),
-		UpstreamToken: t.toldOfUpstream(),
+		UpstreamToken: req.Told,
 	})
 	if len(sealed) > maxRememberedSize || left < time.Second {
 		s.Log.Warn("a consent is not remembered: it is too long for a cookie, or the label has changed", t.named(), "characters", len(sealed), "most", maxRememberedSize)
@@ -277,8 +282,27 @@ func (s *Issuer) remembered(r *http.Request, t *tenant, req authorizationRequest
 	return append(t.staleRemembered(r), c)
 }
 
-// toldOfUpstream is what the label upstreamToken makes the consent page say.
-func (t *tenant) toldOfUpstream() string { return strings.Join(t.UpstreamToken, "; ") }
+// toldOfUpstream is a mark of what the label upstreamToken makes the consent page say (actsWith);
+// empty while the label is off. Without an exchange the label scopes is a part of it.
+func (t *tenant) toldOfUpstream() string {
+	if !t.upstream.On {
+		return ""
+	}
+	told := slices.Clone(t.UpstreamToken)
+	if t.upstream.Exchange == "" {
+		told = append(told, t.UpstreamScopes...)
+	}
+	return sealing.Fingerprint(strings.Join(told, "\n"))
+}
+
+// wasTold refuses to go on with a login whose person was told something else of what the server may
+// do at the provider than it may do now: the labels have changed on the way.
+func (t *tenant) wasTold(told string) error {
+	if t.upstream.On && told != t.toldOfUpstream() {
+		return errors.New("the label upstreamToken, or scopes beside it, is another than the consent page spoke of")
+	}
+	return nil
+}
 
 // inUnits writes a duration as people say it.
 func inUnits(d time.Duration) string {

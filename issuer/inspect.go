@@ -206,6 +206,7 @@ func (req authorizationRequest) facts() []Fact {
 	if req.Document != "" {
 		facts = append(facts, Fact{Name: "document", Value: req.Document, Meaning: "the client_id; this consent may be remembered"})
 	}
+	facts = append(facts, told(req.Told)...)
 	switch req.Consent {
 	case consentToRemember:
 		facts = append(facts, Fact{Name: "consent", Value: "to be remembered"})
@@ -227,10 +228,16 @@ func (kept rememberedConsent) facts() []Fact {
 		{Name: "sub", Value: kept.Subject, Meaning: "the person, as the provider names them: for nobody else does it stand for the consent page"},
 		{Name: "given", At: time.Unix(kept.Given, 0), Meaning: "the label rememberConsent says for how long it counts"},
 	}
-	if kept.UpstreamToken != "" {
-		facts = append(facts, Fact{Name: "upstreamToken", Value: kept.UpstreamToken, Meaning: "the label, as the page told of it"})
+	return append(facts, told(kept.UpstreamToken)...)
+}
+
+// told is the fact that the page said what the MCP server may do at the provider; none if it did
+// not.
+func told(mark string) []Fact {
+	if mark == "" {
+		return nil
 	}
-	return facts
+	return []Fact{{Name: "upstreamToken", Value: mark, Meaning: "a mark of what the page said because of the label"}}
 }
 
 func (code authorizationCode) facts() []Fact {
@@ -243,7 +250,7 @@ func (code authorizationCode) facts() []Fact {
 	if code.KeyRequired {
 		facts = append(facts, Fact{Name: "key required", Value: "yes", Meaning: "the client must redeem it with private_key_jwt"})
 	}
-	facts = append(facts, boundTo(code.Thumbprint)...)
+	facts = append(append(facts, boundTo(code.Thumbprint)...), told(code.Told)...)
 	if code.Identity == nil {
 		return append(facts, Fact{Name: "provider's code", Value: Masked(string(code.UpstreamCode)), Meaning: "is redeemed together with this code"})
 	}

@@ -70,6 +70,8 @@ type authorizationRequest struct {
 	Document string `cbor:"18,keyasint,omitempty"`
 	// Consent says how the person came to allow this.
 	Consent consentKind `cbor:"19,keyasint,omitempty"`
+	// Told is the mark of what the page said because of the label upstreamToken.
+	Told string `cbor:"20,keyasint,omitempty"`
 }
 
 // name is that of the request in the log. The client's challenge is another in each.
@@ -105,7 +107,7 @@ type rememberedConsent struct {
 	Resource    string `cbor:"3,keyasint"`
 	Subject     string `cbor:"4,keyasint"` // who gave it
 	Given       int64  `cbor:"5,keyasint"` // Unix seconds
-	// UpstreamToken is what of the label upstreamToken the page told the person.
+	// UpstreamToken is Told.
 	UpstreamToken string `cbor:"6,keyasint,omitempty"`
 }
 
@@ -123,6 +125,7 @@ type authorizationCode struct {
 	Mark        []byte `cbor:"11,keyasint,omitempty"`
 	KeyRequired bool   `cbor:"10,keyasint,omitempty"`
 	Thumbprint  []byte `cbor:"12,keyasint,omitempty"`
+	Told        string `cbor:"20,keyasint,omitempty"`
 }
 
 // identity is what the provider said of a person, and the token to ask it again with.
@@ -238,7 +241,7 @@ var (
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   4,
 		MaxArrayElements:  provider.MaxGroups,
-		MaxMapPairs:       16,
+		MaxMapPairs:       24,
 	}.DecMode())
 )
 

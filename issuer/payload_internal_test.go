@@ -68,8 +68,14 @@ func TestPayloadTables(t *testing.T) {
 				inCode = append(inCode, fmt.Sprintf("%s %s, always: %t", number, payloadType(t, field.Type), options == "keyasint"))
 			}
 		}
-		if len(inCode) > 16 { // payloadDecoding would not open one with all of them
-			t.Errorf("%s has %d members", heading, len(inCode))
+		all := 0
+		for _, field := range reflect.VisibleFields(payload) { // with those of a struct within
+			if _, ok := field.Tag.Lookup("cbor"); ok {
+				all++
+			}
+		}
+		if all > 24 { // payloadDecoding would not open one with all of them
+			t.Errorf("%s has %d members", heading, all)
 		}
 		number := func(a, b string) int { return numberOf(a) - numberOf(b) }
 		slices.SortFunc(inCode, number)

@@ -603,3 +603,40 @@ func TestRememberedConsentThatIsTooLong(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 }
+
+// A consent stands for what the page said of what the server may do at the provider. Without an
+// exchange the server acts with the label scopes, too.
+func TestRememberedConsentIsForWhatTheServerMayDo(t *testing.T) {
+	const more = "drive:write"
+	for _, c := range []struct {
+		name   string
+		label  []string
+		change func(*labels)
+		asks   bool
+	}{
+		{"nothing has changed", []string{"scopes=drive:read"}, func(*labels) {}, false},
+		{"more scopes of the label", []string{"scopes=drive:read"}, func(l *labels) { l.UpstreamToken = []string{"scopes=drive:read " + more} }, true},
+		{"more scopes that the login has anyway", []string{"scopes=drive:read"}, func(l *labels) { l.Scopes = append(l.Scopes, more) }, true},
+		{"the same beside an exchange", []string{"scopes=drive:read", "exchange=urn:api"}, func(l *labels) { l.Scopes = append(l.Scopes, more) }, false},
+		{"another audience", []string{"scopes=drive:read", "exchange=urn:api"}, func(l *labels) { l.UpstreamToken[1] = "exchange=urn:other" }, true},
+		{"no exchange any more", []string{"scopes=drive:read", "exchange=urn:api"}, func(l *labels) { l.UpstreamToken = l.UpstreamToken[:1] }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, _, a := remembers(t, func(w *world) { w.wiki.UpstreamToken = c.label })
+			w.idp.Be(issuertest.Behaviour{Exchange: "urn:api"})
+			b := issuertest.NewBrowser(t, w.net)
+			a.consents(b, "scope", "mcp:read mcp:write")
+			w.relabelFor(b, func(l *labels) {
+				l.Scopes, l.UpstreamToken = slices.Clone(l.Scopes), slices.Clone(l.UpstreamToken)
+				c.change(l)
+			})
+			p := b.Do(a.click("scope", "mcp:read mcp:write"))
+			if w.unasked(p) == c.asks {
+				t.Fatalf("asked: %v", !c.asks)
+			}
+			if c.asks && !strings.Contains(fmt.Sprint(w.reason()), "upstreamToken") {
+				t.Errorf("the log says %v", w.reason())
+			}
+		})
+	}
+}

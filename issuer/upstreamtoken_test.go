@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -674,5 +675,84 @@ func TestUpstreamTokenIsKeptNowhereWithoutTheLabel(t *testing.T) {
 	}
 	if grown := len(more) - len(raw); grown < len(with.idp.AccessToken())*3/4 {
 		t.Errorf("with the label a refresh token has %d bytes more", grown)
+	}
+}
+
+// The labels may change while a person reads the page, is at the provider, or waits for the client.
+// Who was not told what the server may do there now has not allowed it. What was told and is not
+// done keeps nobody out.
+func TestUpstreamTokenIsNotForWhoWasToldSomethingElse(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		before, now []string
+		more        string // of the label scopes, now
+		good        bool
+	}{
+		{"nothing has changed", []string{"scopes=drive:read"}, []string{"scopes=drive:read"}, "", true},
+		{"the label is new", nil, []string{"scopes="}, "", false},
+		{"more scopes", []string{"scopes=drive:read"}, []string{"scopes=drive:read drive:write"}, "", false},
+		{"more scopes of the login", []string{"scopes=drive:read"}, []string{"scopes=drive:read"}, "drive:write", false},
+		{"another audience", []string{"scopes=drive:read", "exchange=urn:other"}, []string{"scopes=drive:read", "exchange=urn:api"}, "", false},
+		{"the label is gone", []string{"scopes=drive:read"}, nil, "", true},
+	} {
+		for _, exchange := range []string{"token", "callback"} {
+			for _, stage := range []string{"page", "provider", "code"} {
+				t.Run(c.name+" "+exchange+" "+stage, func(t *testing.T) {
+					w := newWorld(t, nil, func(w *world) {
+						w.wiki.UpstreamToken, w.wiki.Exchange = c.before, exchange
+						w.guarded("memory")
+					})
+					audience := "urn:api"
+					if stage == "code" && exchange == "callback" && len(c.before) > 1 {
+						audience = "urn:other" // it is asked before the label changes
+					}
+					w.idp.Be(issuertest.Behaviour{Exchange: audience})
+					a, b := w.register(w.wiki.PublicURL, nil), issuertest.NewBrowser(t, w.net)
+					change := func(at string) {
+						if at == stage {
+							w.relabelFor(b, func(l *labels) {
+								l.UpstreamToken = c.now
+								if c.more != "" {
+									l.Scopes = append(slices.Clone(l.Scopes), c.more)
+								}
+							})
+						}
+					}
+					p := b.Get(a.authorizeURL())
+					change("page")
+					p = b.Decide(p, "allow")
+					if stage == "page" && !c.good {
+						w.tellsToBeginAgain(p)
+						return
+					}
+					at := b.Upstream(p)
+					change("provider")
+					p = b.Get(at)
+					if stage == "provider" && !c.good {
+						w.tellsToBeginAgain(p)
+						return
+					}
+					code := b.Follow(p).Query().Get("code")
+					change("code")
+					r := a.token(a.redemption(code))
+					if !c.good {
+						r.wants(t, 400, "invalid_grant")
+						return
+					}
+					claims := w.verifiedToken(a.base, r.wants(t, 200, "").text("access_token"), w.clock.Now())
+					if handed := claims["upstream_token"] != nil; handed != (c.now != nil) {
+						t.Errorf("claims %v", claims)
+					}
+				})
+			}
+		}
+	}
+}
+
+// tellsToBeginAgain wants a page that leads nowhere.
+func (w *world) tellsToBeginAgain(p *issuertest.Page) {
+	w.t.Helper()
+	if p.Status != 400 || p.Next() != "" || !strings.Contains(p.Body, "is no longer valid") {
+		w.t.Errorf("status %d leads to %q: %s", p.Status, p.Next(), p.Body)
 	}
 }

@@ -127,7 +127,7 @@ func read(b []byte) (holds any, rest []byte, err error) {
 		}
 		return texts, b, nil
 	case 5:
-		if n > 16 {
+		if n > 24 {
 			return nil, nil, errPayload
 		}
 		members := []member{}
@@ -154,10 +154,10 @@ func read(b []byte) (holds any, rest []byte, err error) {
 // there: t text, b bytes, n integer, f flag, p packed, l array, i identity.
 var tables = map[string]map[int]string{
 	"c": {1: "L", 2: "N", 3: "t", 4: "t", 5: "t", 6: "b", 7: "f", 8: "f"},
-	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n"},
-	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n"},
+	"k": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n", 20: "t"},
+	"f": {1: "B", 2: "T", 3: "t", 4: "B", 5: "t", 6: "T", 7: "B", 10: "f", 12: "b", 13: "t", 14: "t", 15: "t", 16: "n", 17: "n", 18: "t", 19: "n", 20: "t"},
 	"m": {1: "T", 2: "t", 3: "T", 4: "T", 5: "N", 6: "t"},
-	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b"},
+	"a": {2: "T", 4: "B", 5: "t", 6: "T", 7: "B", 8: "P", 9: "i", 10: "f", 11: "b", 12: "b", 20: "t"},
 	"r": {1: "I", 2: "t", 3: "T", 4: "B", 5: "N", 6: "f", 7: "n", 8: "b", 9: "b"},
 	"b": {1: "B", 2: "T", 3: "t", 4: "N"},
 	"i": {1: "T", 2: "P", 3: "N", 4: "t", 5: "t", 6: "t", 7: "l", 8: "b", 9: "n", 10: "t", 11: "f", 12: "p", 13: "n", 14: "b", 15: "t", 16: "n"},
@@ -405,10 +405,14 @@ func payloads() {
 	ok("k", "consent-remembered", "nobody was asked, and the person who came was refused", consentID, append(slices.Clone(ofDocument), member{17, 1}, member{18, document}, member{19, 2})...)
 	ok("f", "flow-to-remember", "the person wants their consent remembered", state, append(slices.Clone(ofDocument), member{7, seed}, member{18, document}, member{19, 1})...)
 	ok("f", "flow-remembered", "nobody was asked", state, append(slices.Clone(ofDocument), member{7, seed}, member{18, document}, member{19, 2})...)
+	told := b64(hash(lp("mcpbouncer/v1/fingerprint", "scopes=repo\nopenid"))[:12])
+	everything := slices.Concat([]member{{10, true}, {12, thumbprint}}, wishes, []member{{18, document}, {19, 1}, {20, told}})
+	ok("k", "consent-with-everything", "all members", consentID, slices.Concat(request, everything)...)
+	ok("f", "flow-with-everything", "all members", state, slices.Concat(request, []member{{7, seed}}, everything)...)
 	ok("m", "remembered", "context is SHA-256 of the client_id", string(documentHash),
 		member{1, callback}, member{2, scope}, member{3, publicURL}, member{4, "248289761001"}, member{5, t - 60})
 	ok("m", "remembered-of-less", "no scope; the page told of the label upstreamToken", string(documentHash),
-		member{1, callback}, member{3, publicURL}, member{4, "248289761001"}, member{5, t - 60}, member{6, "scopes=repo"})
+		member{1, callback}, member{3, publicURL}, member{4, "248289761001"}, member{5, t - 60}, member{6, told})
 
 	person := []member{
 		{1, "248289761001"}, {2, packed(upstreamToken)}, {3, t - 60},
@@ -423,6 +427,8 @@ func payloads() {
 		member{2, callback}, member{4, challenge}, member{6, publicURL}, member{7, seed}, member{8, packed("4/0")})
 	ok("a", "code-for-a-key", "whoever redeems it must prove the key", string(secretHash),
 		member{2, callback}, member{4, challenge}, member{6, publicURL}, member{7, seed}, member{8, packed(upstreamCode)}, forKey)
+	ok("a", "code-of-who-is-told", "the page told of the label upstreamToken", string(secretHash),
+		member{2, callback}, member{4, challenge}, member{6, publicURL}, member{7, seed}, member{8, packed(upstreamCode)}, member{20, told})
 	mark := data(hash(lp("mcpbouncer/v1/replay-mark", "code", tenant, upstreamCode))[:16])
 	ok("a", "code-redeemed", "the callback has redeemed the provider's code", string(secretHash),
 		member{2, callback}, member{4, challenge}, member{5, scope}, member{6, publicURL}, member{7, seed}, member{8, ""}, member{9, nobody}, member{11, mark})
