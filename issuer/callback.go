@@ -43,7 +43,8 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 	if err != nil {
 		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
-	if err := t.wasTold(login.Told); err != nil && login.Consent != consentRemembered { // that one is asked below
+	// Who comes with a remembered consent is asked below.
+	if err := t.wasTold(login.Told); err != nil && login.Consent != consentRemembered {
 		return nil, badRequest("invalid_request", "This sign-in is no longer valid.").because(err)
 	}
 	req := login.authorizationRequest

@@ -3,7 +3,6 @@ package issuer
 import (
 	"cmp"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -280,28 +279,6 @@ func (s *Issuer) remembered(r *http.Request, t *tenant, req authorizationRequest
 	c := t.cookie(rememberedCookie, t.rememberedID(req.Client), sealed)
 	c.MaxAge = int(left / time.Second)
 	return append(t.staleRemembered(r), c)
-}
-
-// toldOfUpstream is a mark of what the label upstreamToken makes the consent page say (actsWith);
-// empty while the label is off. Without an exchange the label scopes is a part of it.
-func (t *tenant) toldOfUpstream() string {
-	if !t.upstream.On {
-		return ""
-	}
-	told := slices.Clone(t.UpstreamToken)
-	if t.upstream.Exchange == "" {
-		told = append(told, t.UpstreamScopes...)
-	}
-	return sealing.Fingerprint(strings.Join(told, "\n"))
-}
-
-// wasTold refuses to go on with a login whose person was told something else of what the server may
-// do at the provider than it may do now: the labels have changed on the way.
-func (t *tenant) wasTold(told string) error {
-	if t.upstream.On && told != t.toldOfUpstream() {
-		return errors.New("the label upstreamToken, or scopes beside it, is another than the consent page spoke of")
-	}
-	return nil
 }
 
 // inUnits writes a duration as people say it.

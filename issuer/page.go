@@ -277,7 +277,7 @@ func (t *tenant) rights(scopes []string) (list template.HTML, choice bool) {
 func (t *tenant) actsWith() (words []string) {
 	all := t.upstream.Scopes
 	if t.upstream.Exchange == "" {
-		all = slices.Concat(t.UpstreamScopes, all)
+		all = slices.Concat(t.provider.AskedScopes(), all)
 	}
 	for _, scope := range distinct(all) {
 		words = append(words, cmp.Or(scopeWords[scope], scope))

@@ -939,3 +939,27 @@ func TestGitHubTokenHasItsScopesBetweenCommas(t *testing.T) {
 		}
 	}
 }
+
+// What a server acts with at GitHub is what a login asks for there, also where the label scopes
+// does not say it, and the consent page says all of it.
+func TestConsentPageSaysAllThatAServerDoesAtGitHub(t *testing.T) {
+	w, g := newOctocat(t, "https://github.com", func(g *octocat, w *world) {
+		g.scopes, w.wiki.UpstreamToken = "repo,read:user,user:email", []string{"scopes=repo"}
+		w.wiki.AllowedDomains = []string{"example.com"}
+	})
+	a, b := w.register(w.wiki.PublicURL, nil), issuertest.NewBrowser(t, w.net)
+	page := b.Get(a.authorizeURL())
+	code := b.Follow(b.Decide(page, "allow")).Query().Get("code")
+	asked := g.query.Get("scope")
+	if asked != "read:user user:email repo" {
+		t.Errorf("GitHub is asked for %q", asked)
+	}
+	for scope := range strings.FieldsSeq(asked) {
+		if !strings.Contains(page.Body, "<li>"+scope+"</li>") {
+			t.Errorf("the page does not say %s: %s", scope, page.Body)
+		}
+	}
+	if token, _ := w.upstreamToken(t, a.token(a.redemption(code)), w.hopKey); !g.tokens[token] {
+		t.Errorf("the server gets %q", token)
+	}
+}

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -292,6 +293,28 @@ func (t *tenant) complete() error {
 	}
 	if t.upstream.On {
 		t.provider.UpstreamToken = &provider.UpstreamToken{Scopes: t.upstream.Scopes, Audience: t.upstream.Exchange}
+	}
+	return nil
+}
+
+// toldOfUpstream is a mark of what the label upstreamToken makes the consent page say (actsWith);
+// empty while the label is off. Without an exchange what each login asks for is a part of it.
+func (t *tenant) toldOfUpstream() string {
+	if !t.upstream.On {
+		return ""
+	}
+	told := slices.Clone(t.UpstreamToken)
+	if t.upstream.Exchange == "" {
+		told = append(told, t.provider.AskedScopes()...)
+	}
+	return sealing.Fingerprint(strings.Join(told, "\n"))
+}
+
+// wasTold refuses to go on with a login whose person was told something else of what the server may
+// do at the provider than it may do now: the labels have changed on the way.
+func (t *tenant) wasTold(told string) error {
+	if t.upstream.On && told != t.toldOfUpstream() {
+		return errors.New("the label upstreamToken, or scopes beside it, is another than the consent page spoke of")
 	}
 	return nil
 }

@@ -27,16 +27,9 @@ func (p *Provider) config() *oauth2.Config {
 	}
 }
 
-// scopes returns the label's scopes and, at an OpenID provider, openid: without it there is no
-// id_token. Those for the MCP server follow.
+// scopes are those that a login asks for. Those for the MCP server follow.
 func (p *Provider) scopes() []string {
-	scopes := p.client.Scopes
-	switch {
-	case p.people != nil:
-		scopes = p.client.askedScopes()
-	case !slices.Contains(scopes, "openid"):
-		scopes = append([]string{"openid"}, scopes...)
-	}
+	scopes := p.client.AskedScopes()
 	if p.client.UpstreamToken != nil {
 		for _, scope := range p.client.UpstreamToken.Scopes {
 			if !slices.Contains(scopes, scope) {

@@ -70,9 +70,16 @@ func (c *Client) IsGitHub() bool { return c.kind() == typeGitHub }
 // IsOpenID says whether the client's provider speaks OpenID Connect.
 func (c *Client) IsOpenID() bool { return c.kind() == typeOpenID }
 
-// askedScopes are what is asked of a provider that is not OpenID Connect. A label that is left out
+// AskedScopes are what a login asks for, without those for the MCP server: at an OpenID provider
+// the label's and openid, without which there is no id_token. At another a label that is left out
 // counts as openid, which means nothing there.
-func (c *Client) askedScopes() []string {
+func (c *Client) AskedScopes() []string {
+	if c.IsOpenID() {
+		if !slices.Contains(c.Scopes, "openid") {
+			return append([]string{"openid"}, c.Scopes...)
+		}
+		return c.Scopes
+	}
 	asked := slices.DeleteFunc(slices.Clone(c.Scopes), func(scope string) bool { return scope == "openid" && len(c.Scopes) == 1 })
 	if len(asked) == 0 && c.IsGitHub() {
 		return gitHubScopes(c.Needs)
