@@ -121,13 +121,14 @@ func readIdentityHeaders(text string) ([]identityHeader, error) {
 }
 
 // reservedHeaders have a meaning to a proxy, a server or a protocol. Whoever could name one of them
-// in a label could redirect, cut or authenticate requests by the value of a claim. A name that ends
-// in "-" stands for all names that begin with it.
+// in a label could redirect, cut or authenticate requests by the value of a claim. All of
+// usualHeaders are among them: a client's own pass. A name that ends in "-" stands for all names
+// that begin with it.
 var reservedHeaders = []string{
-	"accept", "accept-", "access-control-", "age", "allow", "authorization", "cache-control", "cf-", "connection", "content-", "cookie", "cookie2",
-	"date", "dpop", "early-data", "etag", "expect", "forwarded", "from", "host", "http2-settings", "if-", "keep-alive", "last-event-id",
+	"accept", "accept-", "access-control-", "age", "allow", "authorization", "baggage", "cache-control", "cf-", "connection", "content-", "cookie", "cookie2",
+	"date", "dnt", "dpop", "early-data", "etag", "expect", "forwarded", "from", "host", "http2-settings", "if-", "keep-alive", "last-event-id",
 	"location", "max-forwards", "mcp-", "origin", "pragma", "prefer", "priority", "proxy-", "range", "referer", "sec-", "server", "set-cookie",
-	"set-cookie2", "te", "trailer", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "vary", "via", "warning",
+	"set-cookie2", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "vary", "via", "warning",
 	"www-authenticate", "x-amz-", "x-amzn-", "x-client-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-method", "x-forwarded-port",
 	"x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-tls-", "x-forwarded-uri",
 	"x-http-method", "x-http-method-override", "x-mcp-", "x-mcpb-", "x-method-override", "x-original-", "x-real-ip", "x-request-id",

@@ -46,6 +46,15 @@ func TestIdentityHeadersThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
+	// What a client sends under these names passes unlooked at.
+	for _, name := range usualHeaders {
+		if _, err := parseIdentityHeaders("email=" + name); err == nil || !strings.Contains(err.Error(), "another meaning") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := parseUpstreamToken("header="+name, nil); err == nil || !strings.Contains(err.Error(), "another meaning") {
+			t.Errorf("upstreamToken: %s: %v", name, err)
+		}
+	}
 }
 
 func TestIdentityHeadersSayWhatLabelsAskFor(t *testing.T) {
