@@ -538,3 +538,53 @@ func TestGitHubAnotherAccount(t *testing.T) {
 		t.Errorf("GitHub was asked with prompt %q", prompts)
 	}
 }
+
+// An MCP server gets GitHub's access token and acts there for the person, through a refresh. The
+// client never sees it, and no log holds it.
+func TestGitHubTokenForTheServerBehind(t *testing.T) {
+	t.Parallel()
+	label := map[string]string{"upstreamToken": "header=X-GitHub-Token; scopes=repo", "scopes": "read:user"}
+	all := githubWorld(t, rig.Options{}, githubRow{name: "hub-acts", labels: label}, githubRow{name: "hub-app-acts", app: github.Options{Kind: github.App}, labels: map[string]string{
+		// Its permissions say what the token may do.
+		"upstreamToken": "header=X-GitHub-Token",
+	}})
+	for name, at := range all {
+		// The guard keeps what was learnt until the client's token request, each replica for
+		// itself.
+		at.w.Front.Only("sidecar-a")
+		c, answer := at.login(t)
+		if answer.Status != http.StatusOK {
+			t.Fatalf("%s: %s\n%s", name, answer, at.w.Logs.Tail("sidecar-a", 6)+at.w.Logs.Tail("sidecar-b", 6))
+		}
+		var used []string
+		for range 2 {
+			token := at.headers(t, c, answer.Member("access_token")).Get("X-GitHub-Token")
+			used = append(used, token)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.hub.URL+"/api/v3/user", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK || !slices.Contains(at.hub.Issued(), token) {
+				t.Errorf("%s: with the token of the header GitHub answers %s", name, resp.Status)
+			}
+			if scopes := resp.Header.Get("X-OAuth-Scopes"); name == "hub-acts" && scopes != "read:user, repo" {
+				t.Errorf("%s: the token has the scopes %q", name, scopes)
+			}
+			if strings.Contains(answer.Body, token) {
+				t.Errorf("%s: the client sees GitHub's token", name)
+			}
+			if answer = c.Refresh(answer.Member("refresh_token")); answer.Status != http.StatusOK {
+				t.Fatalf("%s: refresh: %s\n%s", name, answer, at.w.Logs.Tail("sidecar-a", 6)+at.w.Logs.Tail("sidecar-b", 6))
+			}
+		}
+		if (used[0] == used[1]) != (name == "hub-acts") {
+			t.Errorf("%s: the tokens were the same: %v", name, used[0] == used[1])
+		}
+	}
+}
