@@ -447,6 +447,11 @@ func TestGitHubAtACheck(t *testing.T) {
 		}, "short", "short", "temporarily_unavailable"},
 		{"too many requests", func(g *octocat) { g.status[users] = 429 }, "short", "short", "temporarily_unavailable"},
 		{"a limit at the check", func(g *octocat) { g.status[checks] = 429 }, "short", "short", "temporarily_unavailable"},
+		{"a firewall at its organisations", func(g *octocat) { g.status["/user/orgs"], g.body = 403, "<p>Not for you</p>" }, "short", "short", "invalid_grant"},
+		{"another server at its organisations", func(g *octocat) { g.status["/user/orgs"], g.body = 404, "<p>Nothing here</p>" }, "short", "short", "invalid_grant"},
+		{"its organisations are not for this token", func(g *octocat) {
+			g.status["/user/orgs"], g.body = 403, `{"message":"Resource not accessible by integration"}`
+		}, "access_denied", "access_denied", ""},
 		{"a suspended account", func(g *octocat) { g.status[users], g.body = 403, `{"message":"Sorry. Your account was suspended"}` }, "short", "short", "invalid_grant"},
 		{"the app's secret was replaced", func(g *octocat) { g.hide = []string{checks} }, "short", "", "server_error"},
 	} {
@@ -459,7 +464,7 @@ func TestGitHubAtACheck(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprint(c.name, " with tokens that expire: ", expires), func(t *testing.T) {
-				w, g := newOctocat(t, "https://github.com", func(g *octocat, _ *world) { g.expires = expires })
+				w, g := newOctocat(t, "https://github.com", func(g *octocat, w *world) { g.expires, w.wiki.AllowedGroups = expires, []string{"acme"} })
 				a := w.register(w.wiki.PublicURL, nil)
 				refresh := a.login().text("refresh_token")
 				w.clock.Add(90 * time.Minute)
@@ -888,6 +893,38 @@ func TestGitHubOrganisationsAreNames(t *testing.T) {
 			g.orgID, w.wiki.AllowedGroups = id, []string{"acme"}
 		})
 		w.register(w.wiki.PublicURL, nil).login()
+	}
+}
+
+// A team without an organisation is nobody's, and least of all the organisation of its name.
+func TestGitHubTeamOfNoOrganisationIsNoGroup(t *testing.T) {
+	w, _ := newOctocat(t, "https://github.com", func(g *octocat, w *world) {
+		g.orgs, g.teams, w.wiki.AllowedGroups = nil, []string{"/acme"}, []string{"acme", "acme/admins"}
+	})
+	a := w.register(w.wiki.PublicURL, nil)
+	a.token(a.redemption(a.code())).wants(t, 400, "access_denied")
+}
+
+// GitHub leaves out scopes that are part of others which were asked for beside them.
+func TestGitHubLeavesOutScopesThatAreIncluded(t *testing.T) {
+	for _, c := range []struct{ wanted, granted, want string }{
+		{"repo public_repo security_events repo:status", "repo", "ok"},
+		{"user read:user user:email", "user", "ok"},
+		{"admin:org write:org read:org", "admin:org", "ok"},
+		{"write:org read:org", "write:org", "ok"},
+		{"project read:project", "project", "ok"},
+		{"write:org", "read:org", "access_denied"},
+		{"repo", "public_repo", "access_denied"},
+		{"read:org", "repo,user,admin:repo_hook", "access_denied"},
+		{"public_repo", "user", "access_denied"},
+	} {
+		w, _ := newOctocat(t, "https://github.com", func(g *octocat, w *world) {
+			g.scopes, w.wiki.UpstreamToken = c.granted, []string{"scopes=" + c.wanted}
+		})
+		a := w.register(w.wiki.PublicURL, nil)
+		if r := a.token(a.redemption(a.code())); outcome(r) != c.want {
+			t.Errorf("asked for %s, granted %s: %s, want %s: %s", c.wanted, c.granted, outcome(r), c.want, w.log.last())
+		}
 	}
 }
 

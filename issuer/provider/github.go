@@ -213,13 +213,16 @@ func (g gitHub) do(p *Provider, r *http.Request) (gitHubPage, error) {
 		return gitHubPage{}, outgoing.InBounds(r.URL.Host, err)
 	}
 	answer := &strangeAnswer{resp.StatusCode, mediaTypeOf(resp.Header), ""}
+	var said struct{ Message string } // as each error of GitHub's has one
+	json.Unmarshal(body, &said)
 	switch {
 	case resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent:
 		sso, _, _ := strings.Cut(resp.Header.Get("X-GitHub-SSO"), ";")
 		return gitHubPage{body, g.nextPage(resp.Header), strings.TrimSpace(sso) == "partial-results"}, nil
-	case resp.StatusCode == http.StatusForbidden && isLimited(resp.Header, body):
+	case resp.StatusCode == http.StatusForbidden && isLimited(resp.Header, said.Message):
 		return gitHubPage{}, errLimited
-	case resp.StatusCode == http.StatusForbidden, resp.StatusCode == http.StatusNotFound:
+	case said.Message != "" && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusNotFound):
+		// Without a message it is a firewall's, or another server's: no word on what the token may.
 		return gitHubPage{}, forbidden{answer}
 	}
 	return gitHubPage{}, answer
@@ -235,10 +238,8 @@ func (f forbidden) Unwrap() []error { return []error{errForbidden, f.answer} }
 
 // isLimited says whether a 403 is that of a limit, which passes by itself. The page is
 // https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
-func isLimited(h http.Header, body []byte) bool {
-	var said struct{ Message string }
-	json.Unmarshal(body, &said)
-	return h.Get("Retry-After") != "" || h.Get("X-RateLimit-Remaining") == "0" || strings.Contains(strings.ToLower(said.Message), "rate limit")
+func isLimited(h http.Header, message string) bool {
+	return h.Get("Retry-After") != "" || h.Get("X-RateLimit-Remaining") == "0" || strings.Contains(strings.ToLower(message), "rate limit")
 }
 
 const (
@@ -313,7 +314,11 @@ func (g gitHub) more(ctx context.Context, p *Provider, token *oauth2.Token) (cla
 		}
 		told = told || err == nil
 		for _, team := range all {
-			groups = append(groups, team.Organization.Login+"/"+team.Slug)
+			// A team of no organisation would be read as the organisation of its name: rules pass
+			// over a slash at the beginning.
+			if team.Organization.Login != "" {
+				groups = append(groups, team.Organization.Login+"/"+team.Slug)
+			}
 		}
 	}
 	if partial {

@@ -258,7 +258,7 @@ func (u *UpstreamToken) Lacks(said *string) (lacking []string) {
 	for _, scope := range u.Scopes {
 		same := func(other string) bool {
 			a, b := names.LowerASCII(scope), names.LowerASCII(other)
-			return a == b || isURLOf(a, b) || isURLOf(b, a) || strings.HasPrefix(a, b+":")
+			return a == b || isURLOf(a, b) || isURLOf(b, a) || isPartOf(a, b)
 		}
 		if !slices.Contains(openIDScopes, scope) && !slices.ContainsFunc(granted, same) {
 			lacking = append(lacking, scope)
@@ -269,6 +269,20 @@ func (u *UpstreamToken) Lacks(said *string) (lacking []string) {
 
 // openIDScopes are answered in the providers' own spellings, or not at all.
 var openIDScopes = []string{"openid", "email", "profile", "address", "phone", "offline_access"}
+
+// isPartOf says whether a wider scope that was granted stands for another one. GitHub leaves out
+// what is part of one that was asked for beside it ("Normalized scopes"):
+// https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
+func isPartOf(scope, wider string) bool {
+	right, what, _ := strings.Cut(scope, ":")
+	switch {
+	case right == "read" && (wider == what || wider == "write:"+what || wider == "admin:"+what), right == "write" && wider == "admin:"+what:
+		return true
+	}
+	return strings.HasPrefix(scope, wider+":") || wider == "repo" && slices.Contains(partsOfRepo, scope)
+}
+
+var partsOfRepo = []string{"repo_deployment", "public_repo", "security_events"}
 
 func isURLOf(long, short string) bool {
 	return strings.Contains(long, "://") && !strings.Contains(short, "/") && strings.HasSuffix(long, "/"+short)
