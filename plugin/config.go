@@ -527,6 +527,9 @@ func (s *settings) parseAddresses(c *labelTexts) error {
 	if u, err := url.Parse(c.ProviderIssuer); err == nil && u.Scheme == "http" && !isLoopback(u.Host) {
 		return errors.New("label providerIssuer: plain http is accepted only for localhost; use https")
 	}
+	if host := hostOfGitHub(c.ProviderIssuer); host != "" && strings.TrimSpace(c.ProviderType) != "oauth2" {
+		return errors.New("label providerIssuer: " + host + " is no OpenID provider; for GitHub write https://github.com")
+	}
 	sidecar, err := absoluteURL(c.SidecarURL)
 	if err != nil {
 		return errors.New("label sidecarURL: give an http(s) URL without user, query and fragment, for example http://bouncer:8080")
@@ -711,7 +714,7 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if s.dpop != proofsOff && s.dpop != proofsAccept && s.dpop != proofsRequire {
 		return nil, errors.New("label dpop: give off, accept or require")
 	}
-	signIns, err := s.parseAuthenticationRules(c.AuthenticationRules, parameters)
+	signIns, err := s.parseAuthenticationRules(c, parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -775,7 +778,7 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 // it, and returns the label claimNames.
 func parseProviderType(c *labelTexts) ([]string, error) {
 	// as most tenants
-	if c.ProviderType+c.ClaimNames+c.AuthorizationEndpoint+c.TokenEndpoint+c.UserinfoEndpoint+c.AuthenticationRules == "" {
+	if c.ProviderType+c.ClaimNames+c.AuthorizationEndpoint+c.TokenEndpoint+c.UserinfoEndpoint+c.AuthenticationRules == "" && !strings.Contains(c.ProviderIssuer, "github.com") {
 		c.ProviderType = "oidc"
 		return nil, nil
 	}
@@ -787,13 +790,18 @@ func readProviderType(c *labelTexts) ([]string, error) {
 	if c.ProviderType != "oidc" && c.ProviderType != "github" && c.ProviderType != "oauth2" {
 		return nil, errors.New("label providerType: give oidc, github or oauth2")
 	}
-	if c.ProviderType != "oidc" && c.ClientAuth == "private_key_jwt" {
-		return nil, errors.New("label clientAuth: private_key_jwt is for OpenID providers: with providerType=" + c.ProviderType + " give a clientSecret")
+	// The sidecar knows this address by itself (issuer/provider/people.go, kind).
+	kind := c.ProviderType
+	if kind == "oidc" && strings.TrimSuffix(c.ProviderIssuer, "/") == "https://github.com" {
+		kind = "github"
 	}
-	if (c.ProviderType != "oidc" || c.ProviderIssuer == "https://github.com") && c.AuthenticationRules != "" {
+	if kind != "oidc" && c.ClientAuth == "private_key_jwt" {
+		return nil, errors.New("label clientAuth: private_key_jwt is for OpenID providers: with providerType=" + kind + " give a clientSecret")
+	}
+	if kind != "oidc" && c.AuthenticationRules != "" {
 		return nil, errors.New("label authenticationRules: only OpenID providers say how and when a person signed in (acr, auth_time): remove the label")
 	}
-	if c.ProviderType == "github" && strings.TrimSpace(c.GroupsClaim) != "" {
+	if kind == "github" && strings.TrimSpace(c.GroupsClaim) != "" {
 		return nil, errors.New("label groupsClaim: GitHub has no such claim, and its groups are organisations (acme) and teams (acme/admins): remove the label")
 	}
 	names, err := parseList("claimNames", c.ClaimNames, byCommasOrSpaces, claimNameFault)
@@ -851,6 +859,23 @@ func endpointFault(text string) string {
 	}
 	if u.Scheme == "http" && !isLoopback(u.Host) {
 		return "plain http is accepted only for localhost; use https"
+	}
+	return ""
+}
+
+// hostOfGitHub is the host of an address that can only be meant for GitHub and is spelt otherwise
+// than the sidecar knows it; empty if it is none.
+func hostOfGitHub(issuer string) string {
+	if !strings.Contains(strings.ToLower(issuer), "github.com") || strings.TrimSuffix(issuer, "/") == "https://github.com" {
+		return ""
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return ""
+	}
+	host := strings.ToLower(u.Host)
+	if host == "github.com" || host == "www.github.com" || host == "api.github.com" {
+		return host + u.Path
 	}
 	return ""
 }

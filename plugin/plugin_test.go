@@ -35,6 +35,16 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"an endpoint of GitHub", func(c *Config) { c.ProviderType = "github"; c.UserinfoEndpoint = "https://a.example/me" }, "label userinfoEndpoint: belongs to providerType=oauth2"},
 		{"claimNames of an OpenID provider", func(c *Config) { c.ClaimNames = "sub=id" }, "label claimNames: belongs to providerType=oauth2"},
 		{"groupsClaim of GitHub", func(c *Config) { c.ProviderType = "github"; c.GroupsClaim = "teams" }, "label groupsClaim: GitHub has no such claim"},
+		{"groupsClaim of GitHub by its issuer alone", func(c *Config) { c.ProviderIssuer = "https://github.com/"; c.GroupsClaim = "name" }, "label groupsClaim: GitHub has no such claim"},
+		{"GitHub with www", func(c *Config) { c.ProviderIssuer = "https://www.github.com" }, "label providerIssuer: www.github.com is no OpenID provider; for GitHub write https://github.com"},
+		{"GitHub in capitals", func(c *Config) { c.ProviderIssuer = "https://GitHub.com"; c.ProviderType = "github" }, "for GitHub write https://github.com"},
+		{"GitHub's API", func(c *Config) { c.ProviderIssuer = "https://api.github.com/" }, "for GitHub write https://github.com"},
+		{"an organisation of GitHub", func(c *Config) { c.ProviderIssuer = "https://github.com/acme" }, "label providerIssuer: github.com/acme is no OpenID provider; for GitHub write https://github.com"},
+		{"a key at GitHub by its issuer alone", func(c *Config) {
+			c.ProviderIssuer = "https://github.com"
+			c.ClientAuth = "private_key_jwt"
+			c.ClientSecret = nil
+		}, "label clientAuth: private_key_jwt is for OpenID providers"},
 		{"a key at GitHub", func(c *Config) {
 			c.ProviderType = "github"
 			c.ClientAuth = "private_key_jwt"

@@ -30,7 +30,8 @@ type signIn struct {
 
 // parseAuthenticationRules returns the rules as the sidecar is told them. parameters are those of
 // the label providerParameters.
-func (s *settings) parseAuthenticationRules(text string, parameters []string) ([]string, error) {
+func (s *settings) parseAuthenticationRules(c *labelTexts, parameters []string) ([]string, error) {
+	text := c.AuthenticationRules
 	if text != "" && isOnlySeparators(text) {
 		return nil, errors.New("label authenticationRules: holds no rule: write one, or leave the label out")
 	}
@@ -51,8 +52,32 @@ func (s *settings) parseAuthenticationRules(text string, parameters []string) ([
 			return nil, fmt.Errorf("label providerParameters: %s is said by authenticationRules, which check the answer too: remove it, or write *=%s:… there", name, name)
 		}
 	}
+	if err := scopesOfOtherLabels(c, rules); err != nil {
+		return nil, err
+	}
 	s.stepup = rules
 	return list, nil
+}
+
+// scopesOfOtherLabels refuses rules for a scope that no other label names: no token has it and
+// nothing needs it, so that the rule would guard nothing. Mostly it is the name of a tool.
+func scopesOfOtherLabels(c *labelTexts, rules *stepup.Rules) error {
+	named := strings.Fields(either(c.Scopes, "openid") + " " + c.RequiredScopes + " " + c.ScopesSupported)
+	for _, label := range []string{c.ScopeRules, c.MethodScopes, c.ToolScopes, c.ResourceScopes, c.PromptScopes, c.WorkloadIssuers} {
+		for _, rule := range strings.Split(label, ";") {
+			named = append(named, strings.Fields(rule[strings.LastIndex(rule, "=")+1:])...)
+		}
+	}
+	for _, scope := range rules.Scopes() {
+		found := false
+		for _, name := range named {
+			found = found || name == scope
+		}
+		if !found {
+			return fmt.Errorf("label authenticationRules: no other label names the scope %q, so that the rule guards nothing: for one tool write toolScopes: TOOL=SCOPE, and a rule for that SCOPE here", scope)
+		}
+	}
+	return nil
 }
 
 // judgeSignIn judges a token whose signature was verified by what each request needs, and sees to

@@ -198,7 +198,7 @@ func TestSignInOfABoundTokenHasItsScheme(t *testing.T) {
 }
 
 func TestSignInRulesAreReadWithTheOtherLabels(t *testing.T) {
-	for _, kind := range []string{"github", "oauth2", "https://github.com"} {
+	for _, kind := range []string{"github", "oauth2", "https://github.com", "https://github.com/"} {
 		config := wikiConfig("http://bouncer:8080")
 		config.ProviderType = kind
 		if strings.HasPrefix(kind, "https:") {
@@ -217,12 +217,17 @@ func TestSignInRulesAreReadWithTheOtherLabels(t *testing.T) {
 		{"*=max_age:300; *=max_age:60", "", "label authenticationRules: two rules for \"*\""},
 		{"*=max_age:300", "acr_values=phr", "label providerParameters: acr_values is said by authenticationRules"},
 		{"*=acr_values:phr", "prompt=consent; max_age=60", "label providerParameters: max_age is said by authenticationRules"},
+		{"delete_page=max_age:300", "", "label authenticationRules: no other label names the scope \"delete_page\", so that the rule guards nothing"},
+		{"wiki:write=max_age:300; docs:write=max_age:300", "", "label authenticationRules: no other label names the scope \"docs:write\""},
+		{"wiki:write=acr_values:phr,max_age:300", "", "a blank, and no comma, stands before max_age:"},
+		{"wiki:write=acr_values:phr max_age:300", "", ""},
 		{"*=max_age:${AGE}", "", "a variable that nobody has replaced"},
 		{"", "acr_values=phr; max_age=60", ""},
 		{"*=max_age:300", "prompt=login; hd=example.com", ""},
 	} {
 		config := wikiConfig("http://bouncer:8080")
 		config.AuthenticationRules = c.rules
+		config.ToolScopes = "delete_page=wiki:write"
 		config.ProviderParameters = c.parameters
 		err := Check(config)
 		if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {

@@ -71,6 +71,10 @@ func read(text string) (*Rule, string) {
 		case name == "acr_values" && r.ACRValues == nil:
 			r.ACRValues = strings.Split(value, ",")
 			for _, acr := range r.ACRValues {
+				if strings.HasPrefix(acr, "max_age:") {
+					// It would be a value that nobody has, and the age would not be looked at.
+					return nil, "a blank, and no comma, stands before max_age:"
+				}
 				if acr == "" || strings.Trim(acr, visible) != "" || len(acr) > maxValue {
 					return nil, "behind acr_values: stand values as the provider names them, of at most 128 visible characters, with commas between them and without = and quotes"
 				}
@@ -127,6 +131,17 @@ func (r *Rules) ACRValues() []string {
 		}
 	}
 	return all
+}
+
+// Scopes are those that rules are for, beside every login.
+func (r *Rules) Scopes() []string {
+	scopes := []string{}
+	for _, rule := range r.list {
+		if rule.Scope != Every {
+			scopes = append(scopes, rule.Scope)
+		}
+	}
+	return scopes
 }
 
 // ForScopes says whether a rule is for a scope, and not for every login.
