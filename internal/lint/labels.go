@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -272,6 +273,45 @@ func (c *checker) consent(t *tenant) {
 	}
 	if documents := s.env["BOUNCER_METADATA_DOCUMENTS"]; documents.text == "false" {
 		vain("the sidecar reads no metadata documents (BOUNCER_METADATA_DOCUMENTS=false)", "let it read them")
+	}
+}
+
+// gitHub looks for what is usual at OpenID providers and is nothing at GitHub: it is no fault of
+// form, so that the plugin takes it, and nobody is let in by it (docs/recipes.md).
+func (c *checker) gitHub(t *tenant) {
+	if t.option("providerType").text != "github" && strings.TrimSuffix(t.option("providerIssuer").text, "/") != "https://github.com" {
+		return
+	}
+	nothing := func(v value, seen, remedy string) {
+		c.found(v.place, finding{check: "github", expected: "what GitHub knows", seen: seen, fault: report.Label, remedy: remedy, page: "docs/recipes.md"})
+	}
+	elements := func(v value, separators string) []string {
+		if v.unknown {
+			return nil
+		}
+		return strings.FieldsFunc(v.text, func(r rune) bool { return strings.ContainsRune(separators, r) })
+	}
+	scopes := t.option("scopes")
+	for _, scope := range elements(scopes, " ") {
+		if v := strings.TrimSpace(scopes.text); v != "openid" && slices.Contains([]string{"openid", "email", "profile", "offline_access"}, scope) {
+			nothing(scopes, "the scope "+scope+" is OpenID's, and what the other labels need is not asked for beside it", "delete scopes: GitHub is asked for what the other labels need")
+			break
+		}
+	}
+	subjects := t.option("allowedSubjects")
+	for _, subject := range elements(subjects, ", ") {
+		if strings.Trim(subject, "0123456789") != "" && t.option("enterpriseIssuers").text == "" {
+			nothing(subjects, subject+" is a name, and people of GitHub are their number", "write the number that https://api.github.com/users/"+url.PathEscape(subject)+" calls id")
+		}
+	}
+	groups := t.option("allowedGroups")
+	for _, group := range elements(groups, ",") {
+		if group = strings.TrimSpace(group); strings.ContainsAny(group, ":@ ") || strings.Count(group, "/") > 1 {
+			nothing(groups, group+" is neither an organisation nor a team", "write an organisation as acme, and a team as acme/wiki")
+		}
+	}
+	if upstream := t.option("upstreamToken"); strings.Contains(upstream.text, "exchange") && !upstream.unknown {
+		nothing(upstream, "GitHub exchanges no token (RFC 8693)", "take exchange= out: the MCP server gets GitHub's token as it is")
 	}
 }
 

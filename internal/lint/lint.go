@@ -54,6 +54,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 		c.access(t)
 		c.secret(t)
 		c.consent(t)
+		c.gitHub(t)
 		c.sidecar(t)
 		c.routersOf(t)
 	}
