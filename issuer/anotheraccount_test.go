@@ -64,6 +64,25 @@ func TestRefusedPersonUsesAnotherAccount(t *testing.T) {
 	}
 }
 
+// A client that wants its person to sign in anew is not served by one who only picks an account.
+func TestRefusedPersonStillSignsInAnewWhereTheClientWantsIt(t *testing.T) {
+	w := refusedWorld(t, nil)
+	a := w.register(w.wiki.PublicURL, nil)
+	address := a.authorizeURL("prompt", "login", "max_age", "0")
+	for _, another := range []bool{true, false} {
+		b := issuertest.NewBrowser(t, w.net)
+		p := b.Get(b.Upstream(b.Decide(b.Get(address), "allow")))
+		if another {
+			p = b.Decide(p, "another")
+		} else { // from the application once more
+			p = b.Decide(b.Get(address), "allow")
+		}
+		if q := asked(t, p); q.Get("prompt") != "login select_account" || q.Get("max_age") != "0" {
+			t.Errorf("the provider is asked with %v", q)
+		}
+	}
+}
+
 // The provider may send back the same account again and again: it is asked more firmly from the
 // second time on, and after the third there is no button.
 func TestRefusedPersonTriesABoundedNumberOfAccounts(t *testing.T) {

@@ -177,7 +177,7 @@ func (s *Issuer) sendUpstream(r *http.Request, t *tenant, req authorizationReque
 	wishes := t.wishes(req)
 	if _, err := r.Cookie(t.cookieName(refusedCookie, t.refusedID())); err == nil || req.Again > 0 {
 		// The provider would send back the account that was refused just now.
-		wishes.LoginHint, wishes.Prompt = "", up.OtherAccount(int(req.Again))
+		wishes.LoginHint, wishes.Prompt = "", wishes.Prompt+" "+up.OtherAccount(int(req.Again))
 		cookies = append(cookies, t.expiredCookie(refusedCookie, t.refusedID()))
 	}
 	s.Log.Debug("login begins at the provider", t.named(), "provider", t.ProviderIssuer, "again", req.Again)
