@@ -273,7 +273,7 @@ func TestDiscoveryThatFailsNamesItsCause(t *testing.T) {
 		{"a document for all directories", nil, doc("issuer", "https://login.microsoftonline.com/{tenantid}/v2.0"), `{tenantid}`, "name one directory in the label", setUp},
 		{"a name that says much", nil, doc("issuer", "x\n"+strings.Repeat("y", 5000)), `the provider calls itself "x\nyyy`, "copy that into the label", setUp},
 		{"JSON of something else", nil, be{DiscoveryBody: `{"status":"ok"}`, DiscoveryType: "application/json"}, `the provider calls itself ""`, `a document without "issuer" is no discovery document`, setUp},
-		{"another path", nil, be{DiscoveryStatus: 404}, "the provider answers 404 without a content type at .well-known/openid-configuration below it", "its path is not that of the issuer", setUp},
+		{"another path", nil, be{DiscoveryStatus: 404}, "the provider answers 404 without a content type at .well-known/openid-configuration below it", "its path is not that of the issuer, as /realms/NAME or /application/o/NAME/ is; a provider without OpenID Connect, such as GitHub Enterprise Server, has no such document and needs the label providerType", setUp},
 		{"another path, with a page", nil, page(404), "the provider answers 404 text/html at", "its path is not that of the issuer", setUp},
 		{"403", nil, page(403), "the provider answers 403 text/html at", "must let the sidecar have this document without a login", setUp},
 		{"401", nil, be{DiscoveryStatus: 401}, "the provider answers 401", "must let the sidecar have this document without a login", setUp},

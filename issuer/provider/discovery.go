@@ -264,6 +264,9 @@ func (a *discoveryAnswer) explain(err error) error {
 	switch {
 	case a.status == http.StatusNotFound, a.status == http.StatusGone:
 		remedy = label + "its path is not that of the issuer, as /realms/NAME or /application/o/NAME/ is"
+		if a.label == "providerIssuer" {
+			remedy += "; a provider without OpenID Connect, such as GitHub Enterprise Server, has no such document and needs the label providerType"
+		}
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusProxyAuthRequired:
 		remedy = "what stands in front of the provider must let the sidecar have this document without a login; or " + label + "the path is not the issuer's"
 	case a.location != "":

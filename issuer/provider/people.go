@@ -196,7 +196,12 @@ func (p *Provider) canAskAgain(token *oauth2.Token) bool {
 // id_token.
 func (p *Provider) whoAgain(ctx context.Context, token *oauth2.Token, subject string) (idToken, error) {
 	who, err := p.people.who(ctx, p, token)
-	if err == nil && who.subject != subject {
+	switch {
+	case errors.Is(err, errNoSubject):
+		// At the login there was one. Some say with 200 that they are out of order, which is no
+		// word on a person.
+		err = unanswered(notUsed{causeOf(err)})
+	case err == nil && who.subject != subject:
 		err = loginRefused(errors.New("the access token is another person's than the login"))
 	}
 	return who, err
@@ -258,6 +263,8 @@ func (p *Provider) whoLoggedIn(ctx context.Context, seed sealing.LoginSeed, toke
 	return p.verifyLogin(ctx, seed, token)
 }
 
+var errNoSubject = errors.New("it is empty or missing")
+
 // checkedSubject reads a person's id: a text, or a whole number as it was written.
 func checkedSubject(v any) (string, error) {
 	subject, isText := v.(string)
@@ -266,7 +273,7 @@ func checkedSubject(v any) (string, error) {
 	}
 	switch {
 	case v == nil || isText && subject == "":
-		return "", errors.New("it is empty or missing")
+		return "", errNoSubject
 	case !isText:
 		return "", fmt.Errorf("it is %s, not a text or a whole number", typeOf(v))
 	case len(subject) > 255: // as OpenID Connect Core §2
