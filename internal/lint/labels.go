@@ -315,6 +315,23 @@ func (c *checker) gitHub(t *tenant) {
 	}
 }
 
+// ids looks for an id that may become another person's (docs/providers.md): who gets a name or an
+// address after somebody else would get their access too.
+func (c *checker) ids(t *tenant) {
+	v := t.option("claimNames")
+	if v.unknown {
+		return
+	}
+	for _, entry := range strings.FieldsFunc(v.text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		claim, isID := strings.CutPrefix(entry, "sub=")
+		last := strings.ToLower(claim[strings.LastIndex(claim, ".")+1:])
+		if isID && slices.Contains([]string{"name", "username", "user_name", "preferred_username", "login", "nick", "nickname", "email", "mail"}, last) {
+			c.found(v.place, finding{check: "ids", expected: "an id that is never given to another person", seen: claim + " is a name or an address, which somebody else may have later, with the access of who had it before",
+				fault: report.Label, remedy: "write sub=CLAIM with the claim that is an id there, as sub=id", page: "docs/providers.md"})
+		}
+	}
+}
+
 // sidecarOf is the service of the file that sidecarURL names.
 func (c *checker) sidecarOf(t *tenant) *service {
 	v := t.option("sidecarURL")

@@ -55,6 +55,7 @@ func (s Sources) Run(ctx context.Context) *report.Report {
 		c.secret(t)
 		c.consent(t)
 		c.gitHub(t)
+		c.ids(t)
 		c.sidecar(t)
 		c.routersOf(t)
 	}
