@@ -188,7 +188,7 @@ func decodeTenant(payload []byte, t *tenant) error {
 		return err
 	}
 	fields := reflect.ValueOf(t).Elem()
-	for _, m := range hopMembers {
+	for _, m := range hopMembers() {
 		name := m.name
 		text, sent := members[name]
 		switch {
@@ -218,7 +218,7 @@ func decodeTenant(payload []byte, t *tenant) error {
 // One name is enough to see what is to be done.
 func unknownLabels(members map[string]json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if !slices.ContainsFunc(hopMembers, func(m hopMember) bool { return m.name == name }) {
+		if !slices.ContainsFunc(hopMembers(), func(m hopMember) bool { return m.name == name }) {
 			return &refusal{
 				reason: "label " + name[:min(len(name), 100)],
 				cause:  fmt.Sprintf("label %.100q is not known to this version of the sidecar: upgrade the sidecar first, then the plugin", name),
@@ -239,8 +239,9 @@ type hopMember struct {
 	value reflect.Value
 }
 
-// hopMembers are the members of the payload, in the order of tenant's fields.
-var hopMembers = func() (members []hopMember) {
+// hopMembers are the members of the payload, in the order of tenant's fields. They are not made when
+// the program starts: a cold start on AWS Lambda counts each byte.
+var hopMembers = sync.OnceValue(func() (members []hopMember) {
 	for f := range reflect.TypeFor[tenant]().Fields() {
 		if name, ok := f.Tag.Lookup("json"); ok {
 			m := hopMember{name: name, field: f.Index[0]}
@@ -258,7 +259,7 @@ var hopMembers = func() (members []hopMember) {
 		}
 	}
 	return members
-}()
+})
 
 // ownAuthorization is a client's Authorization header, where AWS's signature of the plugin stands
 // in its place (docs/hop.md).

@@ -305,7 +305,7 @@ func InspectHop(payload []byte) (facts []Fact, tenant sealing.Tenant, refused st
 	var members map[string]json.RawMessage
 	if json.Unmarshal(payload, &members) == nil {
 		known := []string{"v"}
-		for _, m := range hopMembers {
+		for _, m := range hopMembers() {
 			known = append(known, m.name)
 		}
 		for _, name := range known {

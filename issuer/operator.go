@@ -191,8 +191,8 @@ type labelValue struct{ name, value string }
 // labels are all that the plugin sends, so that no label can change in silence.
 func (t *tenant) labels() []labelValue {
 	fields := reflect.ValueOf(t).Elem()
-	all := make([]labelValue, len(hopMembers))
-	for i, m := range hopMembers {
+	all := make([]labelValue, len(hopMembers()))
+	for i, m := range hopMembers() {
 		value := fields.Field(m.field).Interface()
 		text := fmt.Sprint(value)
 		if list, ok := value.([]string); ok {
