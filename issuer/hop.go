@@ -239,8 +239,8 @@ type hopMember struct {
 	value reflect.Value
 }
 
-// hopMembers are the members of the payload, in the order of tenant's fields. They are not made when
-// the program starts: a cold start on AWS Lambda counts each byte.
+// hopMembers are the members of the payload, in the order of tenant's fields. They are not made
+// when the program starts: a cold start on AWS Lambda counts each byte.
 var hopMembers = sync.OnceValue(func() (members []hopMember) {
 	for f := range reflect.TypeFor[tenant]().Fields() {
 		if name, ok := f.Tag.Lookup("json"); ok {
