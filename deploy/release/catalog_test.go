@@ -15,7 +15,7 @@ import (
 )
 
 // mostBytes is what Traefik may have to load for the plugin. It gives up after 10 seconds.
-const mostBytes = 2_500_000
+const mostBytes = 2_750_000
 
 // The plugin catalog takes a repository only if all of this holds, and nobody hears it say why not.
 // That New takes the testData is TestCatalogsConfigurationIsTaken, and that the plugin needs the
