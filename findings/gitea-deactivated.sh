@@ -39,8 +39,13 @@ run() { "$gitea" -c "$work/app.ini" "$@"; }
 run migrate >log 2>&1
 run admin user create --admin --username boss --password correct-Horse-7 --email boss@example.com --must-change-password=false >>log
 run admin user create --username carol --password correct-Horse-7 --email carol@example.com --must-change-password=false >>log
-run web >>log 2>&1 &
-until curl -fs -o /dev/null "$url/api/healthz"; do sleep 0.2; done
+# Without run, whose shell would be ended in the place of Gitea.
+"$gitea" -c "$work/app.ini" web >>log 2>&1 &
+started=$!
+until curl -fs -o /dev/null "$url/api/healthz"; do
+  kill -0 $started || { cat log; exit 1; }
+  sleep 0.2
+done
 
 api() { curl -fs -u boss:correct-Horse-7 -H 'Content-Type: application/json' "$@"; }
 member() { node -e 'const m = JSON.parse(require("fs").readFileSync(0)); console.log(m[process.argv[1]])' "$1"; }
@@ -58,6 +63,7 @@ browse -o /dev/null -D headers -d "client_id=$id" -d "redirect_uri=$callback" -d
 code=$(sed -n 's/^[Ll]ocation: .*[?&]code=\([^&[:space:]]*\).*/\1/p' headers)
 token -d grant_type=authorization_code -d "code=$code" -d "redirect_uri=$callback" >status
 userinfo() { curl -s -o body -w '%{http_code} %{content_type}' -H "Authorization: Bearer $(member access_token <answer)" "$url/login/oauth/userinfo"; }
+seen "the version" v1.26.0 "$(go version -m "$gitea" | awk '$1 == "mod" {print $3}')"
 seen "the login, and email_verified of its id_token" "200 true" "$(cat status) $(claim email_verified <answer)"
 seen "userinfo" "200 application/json;charset=utf-8" "$(userinfo)"
 
