@@ -37,7 +37,9 @@ func StartInstallation(t T, env map[string]string) *Installation {
 	secrets := &Secrets{}
 	keys := Keygen(t, secrets)
 	in := &Installation{t: t, Logs: &Logs{}, hopKey: keys.Hop}
-	transport := &http.Transport{}
+	// As many as Traefik's. With net/http's two, four browsers at once make the sidecar accept a
+	// connection for every eighth request.
+	transport := &http.Transport{MaxIdleConnsPerHost: 200}
 	t.Cleanup(transport.CloseIdleConnections)
 	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(&url.URL{Scheme: "http", Host: in.Replica.Addr})
