@@ -8,11 +8,11 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/forget"
-	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/issuer/outgoing"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
@@ -95,13 +95,11 @@ func (s *Issuer) redeemCode(ctx context.Context, t *tenant, c client, form url.V
 	return s.issue(t, c, next, "", "authorization_code")
 }
 
-var codeVerifier = lazyregexp.Regexp{Text: `^[A-Za-z0-9._~-]+$`}
-
 // verifyChallenge applies RFC 7636 §4.6 for S256, the only method. An empty verifier never matches:
 // each code has a challenge.
 func verifyChallenge(challenge [sha256.Size]byte, verifier string) bool {
 	sum := sha256.Sum256([]byte(verifier))
-	return len(verifier) >= 43 && len(verifier) <= 128 && codeVerifier.Get().MatchString(verifier) && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1
+	return len(verifier) >= 43 && len(verifier) <= 128 && strings.Trim(verifier, alphanumeric+"-._~") == "" && subtle.ConstantTimeCompare(sum[:], challenge[:]) == 1
 }
 
 // A provider's answer to a code is all that there will ever be of that login: the code is spent.

@@ -6,13 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mcpbouncer/mcpbouncer/issuer/lazyregexp"
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
-// secretName says which environment variables a label may name: without the rule, anybody who may
+// isSecretName says which environment variables a label may name: without the rule, anybody who may
 // write labels could have the sidecar send any of its variables to a provider of theirs.
-var secretName = lazyregexp.Regexp{Text: `^[A-Z0-9_]*CLIENT_SECRET$`}
+func isSecretName(name string) bool {
+	return strings.HasSuffix(name, "CLIENT_SECRET") && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+}
 
 // CheckSecret says why the client's secret cannot be read; nil if it can, or if the client has
 // none.
@@ -25,7 +26,7 @@ func (all *Providers) CheckSecret(c *Client) error {
 // text that `mcpbouncer seal-secret` made for this provider and client only.
 func (all *Providers) clientSecret(c *Client) (string, error) {
 	if name, ok := strings.CutPrefix(c.Secret, "env:"); ok {
-		if !secretName.Get().MatchString(name) {
+		if !isSecretName(name) {
 			return "", errors.New("clientSecret: the name of the variable must end in CLIENT_SECRET")
 		}
 		if secret := all.Getenv(name); strings.TrimSpace(secret) != "" {
