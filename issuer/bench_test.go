@@ -154,6 +154,32 @@ func BenchmarkAuthorize(b *testing.B) {
 	benchmark(b, w, "GET", "/oauth/authorize?"+u.RawQuery, "", "", nil, 200)
 }
 
+// BenchmarkConsent allows one request again and again, which this browser's cookie lets it.
+func BenchmarkConsent(b *testing.B) {
+	w := benchWorld(b, nil)
+	browser := issuertest.NewBrowser(b, w.net)
+	a := w.register(w.wiki.PublicURL, nil)
+	r := browser.DecisionRequest(browser.Get(a.authorizeURL()), "allow")
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Cookie", strings.Join(browser.Cookies(a.base), "; "))
+	benchmark(b, w, "POST", "/oauth/consent", formType, string(body), r.Header, 200)
+}
+
+// BenchmarkCallback takes one answer of the provider again and again, with exchange=token: nothing
+// is used up by it.
+func BenchmarkCallback(b *testing.B) {
+	w := benchWorld(b, nil)
+	browser := issuertest.NewBrowser(b, w.net)
+	a := w.register(w.wiki.PublicURL, nil)
+	back := browser.Upstream(browser.Decide(browser.Get(a.authorizeURL()), "allow"))
+	_, query, _ := strings.Cut(back, "?")
+	cookies := http.Header{"Cookie": {strings.Join(browser.Cookies(a.base), "; ")}}
+	benchmark(b, w, "GET", "/oauth/callback?"+query, "", "", cookies, 303)
+}
+
 // BenchmarkCodeExchange redeems one code again and again at a provider in memory that allows it:
 // all of the sidecar's work, and of the provider's side only the bytes of the answer. The
 // id_token's RSA signature is verified each time.

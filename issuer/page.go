@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcpbouncer/mcpbouncer/issuer/internal/pages"
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/weburl"
 	"github.com/mcpbouncer/mcpbouncer/issuer/provider"
 	"github.com/mcpbouncer/mcpbouncer/issuer/redirecturi"
@@ -46,9 +47,7 @@ const (
 
 // templates are parsed for the first page and not when the program starts: a function of AWS
 // Lambda starts again and again, mostly for a request that needs none.
-var templates = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("pages").Parse(pagesHTML))
-})
+var templates = sync.OnceValue(func() *pages.Set { return must(pages.Parse(pagesHTML)) })
 
 // contentSecurityPolicy allows one style sheet and one form, to ourselves. Our pages have no
 // scripts.
@@ -150,7 +149,7 @@ func (p *page) render(w http.ResponseWriter, t *tenant) error {
 			pageBuffers.Put(b)
 		}
 	}()
-	if err := templates().ExecuteTemplate(b, p.template, p.data); err != nil {
+	if err := templates().Execute(b, p.template, p.data); err != nil {
 		return err
 	}
 	status := p.status

@@ -162,7 +162,7 @@ func TestLongestAnswerIsCutOffByNobody(t *testing.T) {
 func TestRoomsOfTheIssuer(t *testing.T) {
 	const module = "github.com/mcpbouncer/mcpbouncer/"
 	rooms := map[string][]string{
-		"issuer":                        {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/jsontext", "issuer/internal/names", "issuer/internal/navigation", "issuer/internal/packed", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/upstreamtoken", "issuer/internal/weburl", "issuer/internal/workloadrule", "issuer/lazyregexp", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "issuer/trace", "plugin/dpop", "plugin/stepup", "sealing"},
+		"issuer":                        {"issuer/audit", "issuer/clientdoc", "issuer/deny", "issuer/internal/forget", "issuer/internal/jsontext", "issuer/internal/names", "issuer/internal/navigation", "issuer/internal/packed", "issuer/internal/pages", "issuer/internal/rsabits", "issuer/internal/scoperule", "issuer/internal/upstreamtoken", "issuer/internal/weburl", "issuer/internal/workloadrule", "issuer/lazyregexp", "issuer/metrics", "issuer/outgoing", "issuer/provider", "issuer/redirecturi", "issuer/replay", "issuer/trace", "plugin/dpop", "plugin/stepup", "sealing"},
 		"issuer/audit":                  nil,
 		"issuer/clientdoc":              {"issuer/internal/weburl", "issuer/trace"},
 		"issuer/deny":                   {"issuer/internal/weburl", "issuer/lazyregexp", "issuer/outgoing", "issuer/redirecturi", "issuer/trace", "sealing"},
@@ -179,6 +179,7 @@ func TestRoomsOfTheIssuer(t *testing.T) {
 		"issuer/internal/names":         nil,
 		"issuer/internal/navigation":    nil,
 		"issuer/internal/packed":        nil,
+		"issuer/internal/pages":         nil,
 		"issuer/internal/rsabits":       nil,
 		"issuer/internal/scoperule":     {"issuer/lazyregexp"},
 		"issuer/internal/weburl":        nil,
