@@ -136,6 +136,10 @@ func (s *Issuer) callback(r *http.Request, t *tenant) (*page, error) {
 		code.Scope = withoutScopes(code.Scope, withheld)
 		return s.codePage(t, req, code, succeeded), nil
 	}
+	// The client comes with our code in a moment.
+	if warm := up.Warm(r.Context()); warm != nil && !s.OnLambda {
+		s.Background(warm)
+	}
 	return s.codeForAnybody(r, t, login, code, succeeded)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -307,5 +308,83 @@ func TestKeysAreReadAheadOfALogin(t *testing.T) {
 		if n := read(); n != ahead+1 {
 			t.Errorf("lambda %v: read %d times in all", lambda, n)
 		}
+	}
+}
+
+// When the person comes back, a connection to the provider is opened for the client's token
+// request: that waits for its own round trip and for no other. Where one is open, where the token
+// request will not come, and where the process may be frozen, nothing is asked.
+func TestTokenRequestWaitsForOneRoundTrip(t *testing.T) {
+	away := 5 * time.Second // longer than an idle connection is kept
+	for name, c := range map[string]struct {
+		away     time.Duration
+		exchange string
+		lambda   bool
+		keys     string // host of the keys
+		back     string // what is asked and dialed when the person comes back,
+		token    string // and for the token request
+	}{
+		"the connection has closed":    {away, "token", false, "127.0.0.1", "dial /keys", "/token"},
+		"it is still open":             {time.Second, "token", false, "127.0.0.1", "", "/token"},
+		"on Lambda":                    {away, "token", true, "127.0.0.1", "", "dial /token"},
+		"the keys are at another host": {away, "token", false, "localhost", "", "dial /token"},
+		"the code is redeemed here":    {away, "callback", false, "127.0.0.1", "dial /token", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var happened []string
+			var open []net.Conn
+			w := newWorld(t, nil, func(w *world) {
+				w.wiki.Exchange = c.exchange
+				w.config = func(config *issuer.Config) {
+					config.OnLambda = c.lambda
+					transport := http.DefaultTransport.(*http.Transport).Clone()
+					transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+						conn, err := new(net.Dialer).DialContext(ctx, network, address)
+						mu.Lock()
+						defer mu.Unlock()
+						happened, open = append(happened, "dial"), append(open, conn)
+						return conn, err
+					}
+					config.Transport = transport
+				}
+			})
+			w.idp.Be(issuertest.Behaviour{Discovery: map[string]any{"jwks_uri": strings.Replace(w.idp.Issuer, "127.0.0.1", c.keys, 1) + "/keys"}})
+			seenLines := 0
+			since := func() string {
+				mu.Lock()
+				defer mu.Unlock()
+				lines := linesOf(t, w.log.String(), "provider asked")
+				for _, line := range lines[seenLines:] {
+					happened = append(happened, line["path"].(string))
+				}
+				all := strings.Join(happened, " ")
+				happened, seenLines = nil, len(lines)
+				return all
+			}
+			a := w.register(w.wiki.PublicURL, nil)
+			a.login() // keys are known from here on
+			if first := since(); strings.Count(first, "/keys") != 1 {
+				t.Errorf("the first login: %q", first)
+			}
+			b := issuertest.NewBrowser(t, w.net)
+			back := a.begun(b)
+			if w.clock.Add(c.away); c.away == away {
+				mu.Lock()
+				for _, conn := range open {
+					conn.Close()
+				}
+				mu.Unlock()
+			}
+			since()
+			code := a.wantsCode(t, seen(b.Get(back)))
+			if got := since(); got != c.back {
+				t.Errorf("when the person comes back: %q, want %q", got, c.back)
+			}
+			a.token(a.redemption(code)).wants(t, 200, "")
+			if got := since(); got != c.token {
+				t.Errorf("for the token request: %q, want %q", got, c.token)
+			}
+		})
 	}
 }

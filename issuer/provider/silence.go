@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -43,6 +44,8 @@ type silence struct {
 
 	confirming atomic.Bool  // one request asks whether the provider lives
 	slowSaid   atomic.Int64 // when the log last said that it is slow, in Unix seconds; 0: never
+
+	lines lines
 }
 
 // enter says whether a request may ask. The first one that comes when the pause is over may, and
@@ -120,6 +123,7 @@ func (a attentive) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	a.known.ended()
+	a.known.lines.answered(r.URL.Host, a.all.Now())
 	resp.Body = &attentiveBody{resp.Body, a, r.Context(), began}
 	return resp, nil
 }
@@ -182,9 +186,13 @@ const (
 func (a attentive) took(r *http.Request, began time.Time, answered bool) {
 	now := a.all.Now()
 	took := now.Sub(began)
+	slow := answered && took >= slowAfter
+	if !slow && !a.all.Log.Enabled(r.Context(), slog.LevelDebug) {
+		return
+	}
 	facts := []any{"provider", a.issuer, "method", r.Method, "path", r.URL.Path, "milliseconds", took.Milliseconds()}
 	a.all.Log.Debug("provider asked", append(facts, "answered", answered)...)
-	if !answered || took < slowAfter {
+	if !slow {
 		return
 	}
 	last := a.known.slowSaid.Load()
