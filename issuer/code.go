@@ -231,11 +231,17 @@ func (q *turns) turn(ctx context.Context, code replay.Key) (done func(), err err
 			delete(q.m, code)
 		}
 	}
+	done = func() { mine.free <- struct{}{}; leave() }
+	select {
+	case <-mine.free: // nobody else has it
+		return done, nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, turnWait)
 	defer cancel()
 	select {
 	case <-mine.free:
-		return func() { mine.free <- struct{}{}; leave() }, nil
+		return done, nil
 	case <-ctx.Done():
 		leave()
 		return nil, ctx.Err()

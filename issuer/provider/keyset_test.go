@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -9,14 +10,19 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/oauth2"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer/internal/rsabits"
 )
@@ -187,6 +193,34 @@ func FuzzProviderKeys(f *testing.F) {
 	})
 }
 
+// A set is fetched at many logins and changes once in weeks: it is read when it has changed.
+func TestKeysThatAreTheSameAreNotReadAgain(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := publicSet(t, key, 1, "k", "RS256")
+	all := &Providers{Now: time.Now, Log: slog.New(slog.DiscardHandler), Transport: answering(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+	})}
+	k := all.newKeySet("https://id.example", "https://id.example/keys")
+	fetched := func() *providerKeys {
+		keys, err := k.refetch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	first := fetched()
+	if fetched() != first {
+		t.Error("the same set is read again")
+	}
+	body = publicSet(t, key, 1, "another", "RS256")
+	if changed := fetched(); changed == first || changed.keys[1].kid != "another" {
+		t.Error("a set that has changed is not read")
+	}
+}
+
 // A discovery document is made readable before its members are read.
 func TestDiscoveryMembersAreMadeReadable(t *testing.T) {
 	members := reflect.TypeFor[discoveryMembers]()
@@ -201,14 +235,16 @@ func TestDiscoveryMembersAreMadeReadable(t *testing.T) {
 	}
 }
 
-// FuzzPlainToken checks that in a token response that is called plain nothing has to be mended.
+// FuzzPlainToken checks that in a token response that is called plain nothing has to be mended, and
+// that it is read as x/oauth2 reads it.
 func FuzzPlainToken(f *testing.F) {
 	plain := []string{
 		`{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"","x":7}`,
+		`{"access_token":"a","error":"invalid_grant","error_description":""}`, `{"error":"","access_token":"a","access_token":"b","x":"1","x":123456789}`,
 		" {\n \"access_token\" : \"a\" ,\t\"id_token\":\"e.y.j\" } ",
 	}
 	for _, text := range plain {
-		if !isPlainToken([]byte(text)) {
+		if _, plain := plainToken([]byte(text)); !plain {
 			f.Errorf("%s is not plain", text)
 		}
 		f.Add([]byte(text))
@@ -219,17 +255,37 @@ func FuzzPlainToken(f *testing.F) {
 		`{"access_token":"a","expires_in":7.0}`, `{"access_token":"a","expires_in":7e3}`, `{"access_token":"a\u0062"}`, `{"access_token":"ä"}`, `{"acce\u017fs_token":"a"}`, `{"access_token":"a","refresh_token":7}`,
 		"{\v\"access_token\":\"a\"}", `{"access_token":"a","access_token":7}`, `{"x":{"access_token":"a"}}`,
 	} {
-		if isPlainToken([]byte(text)) {
+		if _, plain := plainToken([]byte(text)); plain {
 			f.Errorf("%s is plain", text)
 		}
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if !isPlainToken(body) {
+		token, plain := plainToken(body)
+		if !plain {
 			return
 		}
 		if mended, err := mendedTokens(&http.Response{StatusCode: 200, Header: http.Header{}}, true, body); err != nil || string(mended) != string(body) {
 			t.Errorf("%q becomes %q, %v", body, mended, err)
+		}
+		client := &http.Client{Transport: answering(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+		})}
+		read, err := (&oauth2.Config{}).Exchange(oidc.ClientContext(t.Context(), client), "code")
+		if (token == nil) != (err != nil) {
+			t.Fatalf("%q is read as %+v, and by x/oauth2 as %+v, %v", body, token, read, err)
+		}
+		if err != nil {
+			return
+		}
+		// The rest is what x/oauth2 keeps for itself, and what is nowhere asked for.
+		for _, name := range []string{"id_token", "scope", "x", ""} {
+			if token.Extra(name) != read.Extra(name) {
+				t.Errorf("%q: %s is %v, and with x/oauth2 %v", body, name, token.Extra(name), read.Extra(name))
+			}
+		}
+		if token.AccessToken != read.AccessToken || token.RefreshToken != read.RefreshToken || token.TokenType != read.TokenType || token.ExpiresIn != read.ExpiresIn {
+			t.Errorf("%q is read as %+v, and by x/oauth2 as %+v", body, token, read)
 		}
 	})
 }

@@ -2,12 +2,16 @@ package provider
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // Libraries read an answer into typed fields, and refuse all of it for one member of another type:
@@ -196,54 +200,99 @@ func isWholeSeconds(number []byte) bool {
 // answer at all.
 func readableTokens(resp *http.Response, body []byte) ([]byte, error) {
 	success := resp.StatusCode >= 200 && resp.StatusCode <= 299
-	if success && isPlainToken(body) {
-		resp.Header.Set("Content-Type", "application/json")
-		return body, nil
+	if success {
+		if token, plain := plainToken(body); plain {
+			resp.Header.Set("Content-Type", "application/json")
+			if token != nil && resp.Request != nil {
+				if read, ok := resp.Request.Context().Value(alreadyRead{}).(*alreadyRead); ok {
+					read.token, body = token, []byte(`{"access_token":"read already"}`)
+				}
+			}
+			return body, nil
+		}
 	}
 	return mendedTokens(resp, success, body)
 }
 
-// isPlainToken says whether a token response is as simple as most are: a flat object of whole
-// numbers and of strings in plain ASCII, whose names have no capitals. Then there is nothing to
-// mend, and looking at it costs a tenth of reading it. In doubt it says no.
-func isPlainToken(body []byte) bool {
+// alreadyRead takes a plain answer past x/oauth2, which reads each one twice, into a type of its
+// own and into a map.
+type alreadyRead struct{ token *oauth2.Token }
+
+// askToken asks a token endpoint by x/oauth2, and returns what that would have read.
+func askToken(ctx context.Context, ask func(context.Context) (*oauth2.Token, error)) (*oauth2.Token, error) {
+	read := &alreadyRead{}
+	token, err := ask(context.WithValue(ctx, alreadyRead{}, read))
+	if err == nil && read.token != nil {
+		return read.token, nil
+	}
+	return token, err
+}
+
+// plainToken says whether a token response is as simple as most are: a flat object of whole numbers
+// and of strings in plain ASCII, whose names have no capitals. Then there is nothing to mend, and
+// it is read here, unless it is an error. In doubt it says no.
+func plainToken(body []byte) (token *oauth2.Token, plain bool) {
 	rest, ok := bytes.CutPrefix(trimBlanks(body), []byte("{"))
-	hasToken := false
+	token = &oauth2.Token{}
+	extra := map[string]any{}
+	isError := false
 	for ok {
 		var name, value []byte
 		var isText bool
 		if name, rest, ok = cutPlainText(rest); !ok || bytes.ContainsAny(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-			return false
+			return nil, false
 		}
 		if rest, ok = bytes.CutPrefix(trimBlanks(rest), []byte(":")); !ok {
-			return false
+			return nil, false
 		}
 		if value, rest, isText = cutPlainText(rest); !isText {
 			rest = trimBlanks(rest)
 			value = rest[:len(rest)-len(bytes.TrimLeft(rest, "0123456789"))]
 			rest = rest[len(value):]
 			if len(value) == 0 || len(value) > 9 || value[0] == '0' {
-				return false
+				return nil, false
 			}
 		}
+		text := string(value)
 		switch string(name) {
 		case "access_token":
-			hasToken = isText && len(value) > 0
-			ok = hasToken
-		case "token_type", "refresh_token", "error", "error_description", "error_uri", "scope":
+			token.AccessToken = text
+			ok = isText && text != ""
+		case "token_type":
+			token.TokenType = text
+			ok = isText
+		case "refresh_token":
+			token.RefreshToken = text
+			ok = isText
+		case "error":
+			isError = text != ""
+			ok = isText
+		case "error_description", "error_uri":
 			ok = isText
 		case "expires_in":
+			token.ExpiresIn, _ = strconv.ParseInt(text, 10, 64)
 			ok = !isText
+		case "scope":
+			ok = isText
+			extra["scope"] = text
+		default:
+			if extra[string(name)] = any(text); !isText {
+				n, _ := strconv.ParseInt(text, 10, 64)
+				extra[string(name)] = float64(n)
+			}
 		}
 		rest = trimBlanks(rest)
 		if ok && len(rest) == 1 && rest[0] == '}' {
-			return hasToken
+			if plain = token.AccessToken != ""; !plain || isError {
+				return nil, plain
+			}
+			return token.WithExtra(extra), true
 		}
 		if ok {
 			rest, ok = bytes.CutPrefix(rest, []byte(","))
 		}
 	}
-	return false
+	return nil, false
 }
 
 // cutPlainText cuts a JSON string without escapes and of US-ASCII alone.

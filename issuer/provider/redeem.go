@@ -93,6 +93,7 @@ func (p *Provider) login(ctx context.Context, seed sealing.LoginSeed, token *oau
 func (p *Provider) exchange(ctx context.Context) (context.Context, context.CancelFunc) {
 	client := p.provingClient()
 	client.Transport = rewritten{client.Transport, readableTokens}
+	client.Timeout = 0 // the context's ends all of it, without a goroutine for each request
 	return context.WithTimeout(oidc.ClientContext(ctx, client), timeout)
 }
 
@@ -108,7 +109,9 @@ const oncePause = 500 * time.Millisecond
 // not taken it, because it is busy or cannot be reached, it is posted again after a while.
 func (p *Provider) postCode(ctx context.Context, config *oauth2.Config, code string, option oauth2.AuthCodeOption) (*oauth2.Token, error) {
 	for busy := 0; ; {
-		token, err := config.Exchange(outgoing.WithSecondTry(ctx), code, option)
+		token, err := askToken(outgoing.WithSecondTry(ctx), func(ctx context.Context) (*oauth2.Token, error) {
+			return config.Exchange(ctx, code, option)
+		})
 		pause, away := notTaken(err)
 		if !away || busy == len(busyPauses) || p.all.Wait(ctx, max(pause, busyPauses[busy])) != nil {
 			return token, err

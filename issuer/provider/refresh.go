@@ -145,8 +145,14 @@ var errAnswerLost = errors.New("the provider's answer was lost, and to ask it ag
 // (docs/decisions/0024-what-a-provider-said.md).
 func (p *Provider) postRefresh(ctx context.Context, config *oauth2.Config, refreshToken string) (*oauth2.Token, error) {
 	ask := func(ctx context.Context) (*oauth2.Token, error) {
-		// A token without an access token makes the source refresh at once.
-		return config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
+		token, err := askToken(ctx, func(ctx context.Context) (*oauth2.Token, error) {
+			// A token without an access token makes the source refresh at once.
+			return config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
+		})
+		if err == nil && token.RefreshToken == "" {
+			token.RefreshToken = refreshToken // as x/oauth2 has it
+		}
+		return token, err
 	}
 	if p.dialect.reuseEndsAll {
 		client := p.provingClient()
