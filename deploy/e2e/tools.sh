@@ -76,7 +76,7 @@ make_tool yaegi "a first build takes a minute" \
 # Without the service discoveries that deploy/observe does not use, which are most of Prometheus.
 for tool in prometheus promtool; do
   make_tool $tool "a first build takes up to 3 minutes" \
-    "$(inputs prometheus/go.mod prometheus/go.sum $(find prometheus/without stubs/client-go -type f | sort))" \
+    "$(inputs prometheus/go.mod prometheus/go.sum $(find prometheus/without stubs/client-go stubs/sigv4 -type f | sort))" \
     trimmed prometheus github.com/prometheus/prometheus "$build/$tool" -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$tool
 done
 # With the versions that Traefik has of the packages that are most of it.
