@@ -560,7 +560,7 @@ func TestCommentsAreWrapped(t *testing.T) {
 
 // isOfOthers says whether a folder holds what was built, loaded or installed, which is not ours.
 func isOfOthers(folder string) bool {
-	return slices.Contains([]string{".git", "build", "node_modules", ".lego", ".source"}, folder)
+	return slices.Contains([]string{".git", "build", "node_modules", ".client-go", ".lego", ".source"}, folder)
 }
 
 // walkSources calls f with each file of the repository that programs or configures.

@@ -49,7 +49,7 @@ for version in $(grep -v '^#' traefik/versions.txt); do
     mod=traefik/go
   fi
   make_tool "$name" "Traefik $version: a first build takes 4 to 14 minutes" \
-    "$(inputs "$mod.mod" "$mod.sum" traefik/build.sh traefik/ext/* traefik/patch/* $(find traefik/without -type f | sort))" \
+    "$(inputs "$mod.mod" "$mod.sum" traefik/*.sh traefik/ext/* traefik/patch/* $(find traefik/without -type f | sort))" \
     traefik/build.sh "$build/$name" "$version"
 done
 # trimmed FOLDER MODULE OUTPUT ARGUMENT...: builds without the packages that FOLDER/without has.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: without.sh FOLDER MODULE [MODFILE] makes a copy of a module without what no test drives:
 # each package in FOLDER/without takes the place of that of the module. Where its first line is
-# `//without FILE...`, only those files and the one of its name go. What is left out refuses, and
+# `//without [FILE...]`, only the file of its name goes, and those. What is left out refuses, and
 # says so. FOLDER/MODFILE, by default go.mod, replaces the module by the copy, which must be there
 # before any go command runs in the folder.
 set -euo pipefail
@@ -27,10 +27,10 @@ if [ "$(cat "$copy/.stamp" 2>/dev/null)" != "$stamp" ]; then
       echo "without.sh: $2 $version has no $(dirname "$file"): bring $1/without up to date" >&2
       exit 1
     fi
-    goes=$(sed -n '1s|^//without ||p' "without/$file")
-    if [ -n "$goes" ]; then
+    line=$(head -n 1 "without/$file")
+    if [ "${line%% *}" = //without ]; then
       # rm fails where one of them is no longer there.
-      (cd "$package" && rm $goes "$(basename "$file" .txt)")
+      (cd "$package" && rm ${line#//without} "$(basename "$file" .txt)")
     else
       rm "$package"/*.go
     fi

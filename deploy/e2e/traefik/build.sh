@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the real Traefik for the end-to-end tests. Usage: build.sh OUTPUT [VERSION] Without
 # VERSION it is the newest of versions.txt, which go.mod requires; another has a VERSION.mod. The
-# first build downloads 160 MB and compiles for about four minutes on two idle cores; later ones
+# first build downloads SIZE MB and compiles for about two minutes on two idle cores; later ones
 # only link.
 set -euo pipefail
 out=$(realpath -m "$1")
@@ -16,7 +16,7 @@ if [ "$(required github.com/traefik/traefik/v3)" != "$version" ]; then
   exit 1
 fi
 lego=$(required github.com/go-acme/lego/v5)
-# The mod file replaces lego by a folder, which must exist before any go command runs here.
+# The mod file replaces these modules by folders, which must exist before any go command runs here.
 folder=$(sed -n 's|^.*github.com/go-acme/lego/v5 => ./\(.*\)|\1|p' "$mod")
 
 if [ ! -f "$folder/.stamp-$lego" ]; then
@@ -28,6 +28,14 @@ if [ ! -f "$folder/.stamp-$lego" ]; then
   find "$folder/providers/dns" -mindepth 1 -maxdepth 1 -type d ! -name internal -exec rm -rf {} +
   cp patch/zz_gen_dns_providers.go.txt "$folder/providers/dns/zz_gen_dns_providers.go"
   touch "$folder/.stamp-$lego"
+fi
+
+kubernetes=$(required k8s.io/client-go)
+folder=$(sed -n 's|^.*k8s.io/client-go => ./\(.*\)|\1|p' "$mod")
+stamp=$(sha256sum client-go.sh | cut -c1-16)-$kubernetes
+if [ ! -f "$folder/.stamp-$stamp" ]; then
+  ./client-go.sh "$folder" "$kubernetes"
+  touch "$folder/.stamp-$stamp"
 fi
 ../without.sh traefik github.com/traefik/traefik/v3 "$mod"
 CGO_ENABLED=0 go build -buildvcs=false -modfile="$mod" -ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=$version" \
