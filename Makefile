@@ -17,7 +17,7 @@ demo-clients:
 	@$(DEMO) -clients
 
 demo-traefik:
-	@echo 'Building Traefik: 4 to 14 minutes the first time, seconds afterwards.'
+	@echo 'Building Traefik: 2 to 8 minutes the first time, seconds afterwards.'
 	@deploy/e2e/traefik/build.sh build/traefik
 	@$(DEMO) -traefik
 

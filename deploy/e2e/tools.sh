@@ -48,7 +48,7 @@ for version in $(grep -v '^#' traefik/versions.txt); do
     name=traefik
     mod=traefik/go
   fi
-  make_tool "$name" "Traefik $version: a first build takes 4 to 14 minutes" \
+  make_tool "$name" "Traefik $version: a first build takes 2 to 8 minutes" \
     "$(inputs "$mod.mod" "$mod.sum" traefik/*.sh traefik/ext/* traefik/patch/* $(find traefik/without -type f | sort))" \
     traefik/build.sh "$build/$name" "$version"
 done
@@ -60,7 +60,7 @@ trimmed() {
   go -C "$folder" build -buildvcs=false -ldflags='-s -w' -o "$out" "$@"
 }
 
-make_tool dex "a first build takes up to 3 minutes" \
+make_tool dex "a first build takes up to a minute" \
   "$(inputs dex/go.mod dex/go.sum $(find dex/without -type f | sort))" \
   trimmed dex github.com/dexidp/dex "$build/dex" github.com/dexidp/dex/cmd/dex
 if [ "${1:-}" = big ]; then
@@ -73,9 +73,10 @@ fi
 make_tool yaegi "a first build takes a minute" \
   "$(inputs go.mod go.sum)" \
   go build -ldflags='-s -w' -o "$build/yaegi" github.com/traefik/yaegi/cmd/yaegi
-# Without the service discoveries that deploy/observe does not use, which are most of Prometheus.
+# Without the service discoveries that deploy/observe does not use, remote storage, Alertmanagers,
+# and the page of its own interface, which are most of Prometheus.
 for tool in prometheus promtool; do
-  make_tool $tool "a first build takes up to 3 minutes" \
+  make_tool $tool "a first build takes up to a minute" \
     "$(inputs prometheus/go.mod prometheus/go.sum $(find prometheus/without stubs/client-go stubs/sigv4 -type f | sort))" \
     trimmed prometheus github.com/prometheus/prometheus "$build/$tool" -tags remove_all_sd,enable_dns_sd github.com/prometheus/prometheus/cmd/$tool
 done

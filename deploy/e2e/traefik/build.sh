@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the real Traefik for the end-to-end tests. Usage: build.sh OUTPUT [VERSION] Without
 # VERSION it is the newest of versions.txt, which go.mod requires; another has a VERSION.mod. The
-# first build downloads SIZE MB and compiles for about two minutes on two idle cores; later ones
+# first build downloads 130 MB and compiles for about two minutes on two idle cores; later ones
 # only link.
 set -euo pipefail
 out=$(realpath -m "$1")
