@@ -147,7 +147,7 @@ const clientsKept = 512
 // nameOpened names a client_id under all labels of a tenant, and not only under those that make its
 // keys: privateRedirectURIs, too, decides what opens.
 func nameOpened(t *tenant, id string) [sha256.Size]byte {
-	b := make([]byte, 0, len(t.sum)+len(id))
+	b := make([]byte, 0, 512) // on the stack, where most ids have room
 	return sha256.Sum256(append(append(b, t.sum[:]...), id...))
 }
 

@@ -63,7 +63,7 @@ func (s *Issuer) redirectDenied(ctx context.Context, redirectURI string) error {
 // loginDenied is called wherever a login gets a token.
 func (s *Issuer) loginDenied(ctx context.Context, t *tenant, g grant) error {
 	d, err := s.denyDocument(ctx)
-	if err != nil {
+	if err != nil || !d.JudgesLogins() {
 		return err
 	}
 	login := deny.Login{

@@ -3,6 +3,7 @@ package issuer
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -99,7 +100,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 	// Some clients ask later for the scopes of this answer (mcp-remote 0.1). So it has the scopes
 	// that open the door, and no more.
 	info.Scope = strings.Join(t.advertisedAtTheResource(), " ")
-	s.record(audit.ClientRegistered, about{tenant: t, client: info.ClientID}, "name", info.ClientName, "redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)], "auth", info.TokenEndpointAuthMethod, "remote", remoteIP(r))
+	s.recordAttrs(audit.ClientRegistered, about{tenant: t, client: info.ClientID}, slog.String("name", info.ClientName), slog.Any("redirect_uris", info.RedirectURIs[:min(len(info.RedirectURIs), maxRedirectURIs)]),
+		slog.String("auth", info.TokenEndpointAuthMethod), slog.String("remote", remoteIP(r)))
 	if s.Metrics != nil {
 		s.Metrics.Stage(t.Resource, metrics.Product("", info.RedirectURIs, info.ClientName), metrics.Registered)
 	}
@@ -110,7 +112,8 @@ func (s *Issuer) register(w http.ResponseWriter, r *http.Request, t *tenant) err
 // readMetadata is go-jose's decoder: exact member names, no repeated ones. The plain text that
 // programs send is read without it.
 func readMetadata(body []byte) (m ClientMetadata, err error) {
-	members, plain := jsontext.Plain(string(body))
+	var room [8]jsontext.Member
+	members, plain := jsontext.Plain(room[:0], string(body))
 	for _, member := range members {
 		switch {
 		case member.Name == "redirect_uris" && member.List != nil:
@@ -189,6 +192,8 @@ func invalidClientMetadata(description string) *Error {
 	return badRequest("invalid_client_metadata", description)
 }
 
+var errNoRedirectURI = errors.New("redirect_uris: at least one is needed")
+
 // newRegistration keeps the redirect URIs that are acceptable; one must be. Real clients register
 // several and use one, and dropping a bad one is as safe as refusing all. URIs that
 // redirecturi.Match takes for one are kept once: clients register a dozen ports of one loopback
@@ -196,7 +201,7 @@ func invalidClientMetadata(description string) *Error {
 // After most different URIs the rest is not looked at: each is compared with all others, and
 // strangers may send hundreds.
 func newRegistration(m ClientMetadata, private []string, most int) (reg registration, accepted []string, err error) {
-	why := errors.New("redirect_uris: at least one is needed")
+	why := errNoRedirectURI
 	for i, uri := range m.RedirectURIs {
 		if len(reg.RedirectURIs) > most {
 			break

@@ -63,7 +63,9 @@ func (t *tenant) scopesFor(who identity) []string {
 	return distinct(all)
 }
 
-func distinct(scopes []string) (once []string) {
+// distinct never returns nil: a tenant that has no scopes remembers that, too.
+func distinct(scopes []string) []string {
+	once := []string{}
 	for _, scope := range scopes {
 		if scope != "offline_access" && !slices.Contains(once, scope) {
 			once = append(once, scope)

@@ -260,7 +260,7 @@ func (r *Ring) pseudonym(m master, tenant TenantID, subject string) string {
 // Fingerprint names a client_id in the log and in operators' lists: 16 characters. It needs no key,
 // for a client_id is not a secret.
 func Fingerprint(clientID string) string {
-	b := make([]byte, 0, len(labelFingerprint)+len(clientID)+2*2)
+	b := make([]byte, 0, 512) // on the stack, where most ids have room
 	sum := sha256.Sum256(lp(lp(b, labelFingerprint), clientID))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }

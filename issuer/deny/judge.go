@@ -84,6 +84,11 @@ func (d *Document) Login(l Login, now time.Time) (because string) {
 	return ""
 }
 
+// JudgesLogins says whether the document has anything that Login could find.
+func (d *Document) JudgesLogins() bool {
+	return len(d.NotBefore)+len(d.Logins)+len(d.Clients)+len(d.Users) > 0
+}
+
 // mark is the mark of a tenant, in Unix seconds: its own or that for all, whichever is later.
 // Births are whole seconds, so a mark within one second means the logins of that second too.
 func (d *Document) mark(publicURL string) int64 {

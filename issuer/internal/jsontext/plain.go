@@ -17,13 +17,13 @@ const mostPlain = 16
 // every text is printable ASCII without a backslash. The names are different. Programs register
 // with such objects. It reads one as go-jose's decoder does, in a fraction of the time, or says
 // that it does not judge it: then the caller asks that decoder, which alone decides what is
-// refused.
-func Plain(text string) (members []Member, ok bool) {
+// refused. The members stand in room, as far as that goes.
+func Plain(room []Member, text string) (members []Member, ok bool) {
 	r := reader{rest: text}
 	if !r.takes('{') {
 		return nil, false
 	}
-	members = make([]Member, 0, 8)
+	members = room[:0]
 	for !r.takes('}') {
 		if len(members) > 0 && !r.takes(',') || len(members) == mostPlain {
 			return nil, false
@@ -48,7 +48,11 @@ func Plain(text string) (members []Member, ok bool) {
 
 type reader struct{ rest string }
 
-func (r *reader) skipBlanks() { r.rest = strings.TrimLeft(r.rest, " \t\r\n") }
+func (r *reader) skipBlanks() {
+	for r.rest != "" && strings.IndexByte(" \t\r\n", r.rest[0]) >= 0 {
+		r.rest = r.rest[1:]
+	}
+}
 
 // takes says whether this character comes next, and goes behind it.
 func (r *reader) takes(c byte) bool {
@@ -90,7 +94,7 @@ func (r *reader) value(m *Member) bool {
 		}
 		return false
 	}
-	m.List = []string{}
+	m.List = make([]string, 0, 2)
 	for !r.takes(']') {
 		if len(m.List) > 0 && !r.takes(',') {
 			return false

@@ -16,6 +16,13 @@ const maxName = 64
 // blank characters that could rewrite the line around it or leave it empty, and at most 64
 // characters. It is still only what somebody says of themselves.
 func Displayed(name string) string {
+	if plain(name) {
+		return name
+	}
+	return harmless(name)
+}
+
+func harmless(name string) string {
 	var out []rune
 	for _, c := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {
 		if len(out) == maxName {
@@ -26,6 +33,18 @@ func Displayed(name string) string {
 		}
 	}
 	return string(out)
+}
+
+// plain says whether a name is so simple that nothing of it changes: most are.
+func plain(name string) bool {
+	before := byte(' ')
+	for _, c := range []byte(name) {
+		if c < ' ' || c > '~' || c == ' ' && before == ' ' {
+			return false
+		}
+		before = c
+	}
+	return len(name) <= maxName && (name == "" || before != ' ')
 }
 
 // LowerASCII folds ASCII letters only: Unicode folding makes K of the Kelvin sign, and so an

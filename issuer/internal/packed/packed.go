@@ -5,9 +5,11 @@
 package packed
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -48,8 +50,9 @@ func run(s string, inAlphabet bool) (n int) {
 	return n
 }
 
-func pack(s string) []byte {
-	out := make([]byte, 0, len(s)+2)
+func pack(s string) []byte { return appendPacked(make([]byte, 0, len(s)+2), s) }
+
+func appendPacked(out []byte, s string) []byte {
 	for len(s) > 0 {
 		n := run(s, true)
 		out = binary.AppendUvarint(out, uint64(n))
@@ -107,42 +110,76 @@ func unpack(b []byte) (string, error) {
 		}
 		rest = rest[width:]
 	}
-	if s := out.String(); string(pack(s)) == string(b) { // one text has one form
+	// One text has one form. The room is on the stack, where most texts fit.
+	room := make([]byte, 0, 256)
+	if s := out.String(); bytes.Equal(appendPacked(room, s), b) {
 		return s, nil
 	}
 	return "", errPacked
 }
 
+// The major types of the two kinds of string, as they stand in a head (RFC 8949 §3.1).
+const byteString, textString = 2 << 5, 3 << 5
+
 // MarshalCBOR implements cbor.Marshaler.
 func (t Text) MarshalCBOR() ([]byte, error) {
-	if b := pack(string(t)); len(b) < len(t) {
-		return cbor.Marshal(b)
+	room := make([]byte, 0, longestHead+len(t)+2)
+	if b := appendPacked(room[:longestHead], string(t))[longestHead:]; len(b) < len(t) {
+		return append(appendHead(room, byteString, len(b)), b...), nil
 	}
-	return cbor.Marshal(string(t))
+	return append(appendHead(room, textString, len(t)), t...), nil
 }
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (t *Text) UnmarshalCBOR(data []byte) error {
-	if len(data) > 0 && data[0]>>5 == 3 { // a text string: RFC 8949 §3.1
-		return decoding.Unmarshal(data, (*string)(t))
+	major, content, err := readString(data)
+	if err != nil {
+		return err
 	}
-	var b []byte
-	if err := decoding.Unmarshal(data, &b); err == nil {
-		s, err := unpack(b)
+	if major == byteString {
+		s, err := unpack(content)
 		*t = Text(s)
 		return err
 	}
-	return decoding.Unmarshal(data, (*string)(t))
+	if !utf8.Valid(content) {
+		return errPacked
+	}
+	*t = Text(content)
+	return nil
 }
 
-// decoding takes what stands in a payload: neither indefinite lengths nor tags.
-var decoding = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden}.DecMode()
-	if err != nil {
-		panic(err)
+// longestHead is how many bytes stand before the longest string: its type, and its length in four.
+const longestHead = 5
+
+// appendHead writes what stands before a string of n bytes (RFC 8949 §3).
+func appendHead(b []byte, major byte, n int) []byte {
+	switch {
+	case n < 24:
+		return append(b, major|byte(n))
+	case n < 1<<8:
+		return append(b, major|24, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
 	}
-	return mode
-}()
+	return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
+}
+
+// readString reads a string that is all of the data, with the head that appendHead writes.
+func readString(data []byte) (major byte, content []byte, err error) {
+	if len(data) > 0 {
+		major = data[0] &^ 31
+	}
+	if major != byteString && major != textString {
+		return 0, nil, errPacked
+	}
+	var room [longestHead]byte
+	for size := 1; size <= min(longestHead, len(data)); size++ {
+		if head := appendHead(room[:0], major, len(data)-size); len(head) == size && bytes.HasPrefix(data, head) {
+			return major, data[size:], nil
+		}
+	}
+	return 0, nil, errPacked
+}
 
 var _ interface {
 	cbor.Marshaler

@@ -28,6 +28,13 @@ func TestPackedTextComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		want, err := cbor.Marshal(text)
+		if packed := pack(text); err == nil && len(packed) < len(text) {
+			want, err = cbor.Marshal(packed)
+		}
+		if err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %.40x, and the library writes %.40x: %v", name, b, want, err)
+		}
 		var got Text
 		if err := cbor.Unmarshal(b, &got); err != nil || string(got) != text {
 			t.Errorf("%s in CBOR: %.40q, %v", name, got, err)
@@ -80,6 +87,19 @@ func TestPackedTextInAnotherFormIsRefused(t *testing.T) {
 	} {
 		if got, err := unpack(c.b); err == nil {
 			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func TestPackedTextInAnotherFormOfCBORIsRefused(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"nothing": {}, "null": {0xf6}, "a number": {0x05}, "a list": {0x80}, "a tag": {0xc0, 0x61, 'a'},
+		"an indefinite length": {0x7f, 0x61, 'a', 0xff}, "a length in a longer form": {0x78, 1, 'a'}, "one in four bytes": {0x7a, 0, 0, 0, 1, 'a'}, "one in eight bytes": {0x7b, 0, 0, 0, 0, 0, 0, 0, 1, 'a'},
+		"a text that is cut off": {0x62, 'a'}, "more than a text": {0x61, 'a', 'b'}, "no UTF-8": {0x61, 0xff}, "a byte string that is cut off": {0x43, 1, 0},
+	} {
+		var got Text
+		if err := got.UnmarshalCBOR(b); err == nil {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }
