@@ -88,6 +88,7 @@ generate:
 	go generate ./...
 	go test ./cmd/mcpbouncer -run '^TestConfigurationDocIsCurrent$$' -update
 	go test ./issuer/audit -run '^TestAuditDocIsCurrent$$' -update
+	go test ./issuer/internal/pages -run '^TestStepsAreThoseOfHTMLTemplate$$' -update
 
 # A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go
 # test -fuzz` by hand for more.

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"html/template"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,21 +32,14 @@ type page struct {
 	refused  *Error // an error that next carries to the client, for the log
 }
 
-//go:embed pages.html
-var pagesHTML string
-
 //go:embed pages.css
-var stylesheet template.CSS
+var stylesheet pages.CSS
 
 const (
 	consentTemplate  = "consent"
 	continueTemplate = "continue"
 	errorTemplate    = "error"
 )
-
-// templates are parsed for the first page and not when the program starts: a function of AWS
-// Lambda starts again and again, mostly for a request that needs none.
-var templates = sync.OnceValue(func() *pages.Set { return must(pages.Parse(pagesHTML)) })
 
 // contentSecurityPolicy allows one style sheet and one form, to ourselves. Our pages have no
 // scripts.
@@ -133,14 +125,14 @@ func (s *Issuer) writeErrorPage(w http.ResponseWriter, r *http.Request, t *tenan
 func (p *page) render(w http.ResponseWriter, t *tenant) error {
 	p.data["Style"] = stylesheet
 	p.data["Server"] = t.DisplayName
-	p.data["Logo"] = template.URL(t.Logo) // parseTenant has checked that it is a picture
+	p.data["Logo"] = pages.URL(t.Logo) // parseTenant has checked that it is a picture
 	if p.next != "" {
 		p.data["To"] = "the application"
 		if weburl.IsWeb(p.next) {
 			p.data["To"] = weburl.HostOf(p.next)
 		}
-		// Checked before: html/template would drop a client's private-use scheme.
-		p.data["Next"] = template.URL(p.next)
+		// Checked before: package pages would drop a client's private-use scheme.
+		p.data["Next"] = pages.URL(p.next)
 	}
 	b := pageBuffers.Get().(*bytes.Buffer)
 	defer func() {
@@ -149,7 +141,7 @@ func (p *page) render(w http.ResponseWriter, t *tenant) error {
 			pageBuffers.Put(b)
 		}
 	}()
-	if err := templates().Execute(b, p.template, p.data); err != nil {
+	if err := pages.Execute(b, p.template, p.data); err != nil {
 		return err
 	}
 	status := p.status
@@ -238,9 +230,8 @@ var scopeWords = map[string]string{
 // them. A scope that only the MCP server can explain stays as it is. Each token says who the person
 // is, even without a scope for it: so that line stands before the others about the person.
 //
-// The list is written here: the template, which asks of each value by reflection what it is, takes
-// longer for it than for the rest of the page.
-func (t *tenant) rights(scopes []string) (list template.HTML, choice bool) {
+// The list is written here: the templates have no member of a member, and each line needs three.
+func (t *tenant) rights(scopes []string) (list pages.HTML, choice bool) {
 	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
 	if at < 0 {
 		at = len(scopes)
@@ -257,18 +248,18 @@ func (t *tenant) rights(scopes []string) (list template.HTML, choice bool) {
 	for _, scope := range all {
 		words := scopeWords[scope]
 		if words == "" {
-			words = template.HTMLEscapeString(scope)
+			words = pages.Escape(scope)
 		}
 		switch {
 		case !choice:
 			write("<li>", words, "</li>")
 		case t.mayBeLeftOut(scope):
-			write(`<li><label><input type="checkbox" name="scope" value="`, template.HTMLEscapeString(scope), `" checked> `, words, "</label></li>")
+			write(`<li><label><input type="checkbox" name="scope" value="`, pages.Escape(scope), `" checked> `, words, "</label></li>")
 		default:
 			write(`<li><label><input type="checkbox" checked disabled> `, words, " <small>(needed)</small></label></li>")
 		}
 	}
-	return template.HTML(b.String()), choice
+	return pages.HTML(b.String()), choice
 }
 
 // actsWith says what the MCP server may do at the provider in a person's name. Without an exchange

@@ -19,16 +19,6 @@ func TestAnswersAreWrittenAsTheirTypesSay(t *testing.T) {
 	checkWritten(t, ClientInformation.written)
 }
 
-// A page that html/template writes costs twenty times as much. After a new version of Go, or a
-// change of the templates, package pages may have to learn how html/template escapes there.
-func TestPagesArePrepared(t *testing.T) {
-	for _, name := range []string{consentTemplate, continueTemplate, errorTemplate} {
-		if !templates().Prepared(name) {
-			t.Errorf("%s is left to html/template", name)
-		}
-	}
-}
-
 func checkWritten[T any](t *testing.T, written func(T) []byte) {
 	t.Helper()
 	same := func(v T) bool {

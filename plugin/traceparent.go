@@ -92,12 +92,13 @@ func spanOfTraefik(ctx context.Context) (parent, state string) {
 	if span.MethodByName("IsSampled").Call(nil)[0].Bool() {
 		flags = "-01"
 	}
-	return "00-" + textOf(span, "TraceID") + "-" + textOf(span, "SpanID") + flags, textOf(span, "TraceState")
+	return "00-" + textOf(span.MethodByName("TraceID")) + "-" + textOf(span.MethodByName("SpanID")) + flags, textOf(span.MethodByName("TraceState"))
 }
 
-// textOf calls a method whose result has a method String.
-func textOf(v reflect.Value, method string) string {
-	return v.MethodByName(method).Call(nil)[0].MethodByName("String").Call(nil)[0].String()
+// textOf calls a method whose result has a method String. Methods are named by constants where they
+// are looked up: for a name that it cannot read, Go's linker keeps every method of a whole program.
+func textOf(method reflect.Value) string {
+	return method.Call(nil)[0].MethodByName("String").Call(nil)[0].String()
 }
 
 // spanKey returns the key of OpenTelemetry's current span, which is the zero value of its type, or

@@ -41,3 +41,27 @@ func TestPackagesMakeLittleAtTheStart(t *testing.T) {
 		t.Errorf("only %d packages of ours were seen in:\n%s", ours, out)
 	}
 }
+
+// Where one function looks a method up by a name that the linker cannot read, as text/template
+// does, the program keeps every method of every type: 2 MB of it, which Lambda loads at each cold
+// start.
+func TestLinkerKeepsNoMethodsForTheirNames(t *testing.T) {
+	const release, zip = "lambda.norpc,gateway", "lambda.norpc,nethttpomithttp2,onlyserve"
+	for _, tags := range []string{release, zip} {
+		cmd := exec.Command("go", "build", "-tags", tags, "-ldflags", "-s -w -dumpdep", "-o", os.DevNull, ".")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %.2000s", tags, err, out)
+		}
+		const edge, mark = " -> ", " <ReflectMethod>"
+		if !strings.Contains(string(out), "main.main"+edge) {
+			t.Fatalf("%s: the linker does not say what it links: %.2000s", tags, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			// package reflect has such functions itself, which are linked where they can be called
+			if _, linked, _ := strings.Cut(line, edge); strings.Contains(linked, mark) && !strings.HasPrefix(linked, "reflect.") {
+				t.Errorf("%s: this looks methods up by names that the linker cannot read: %s", tags, line)
+			}
+		}
+	}
+}
