@@ -423,6 +423,16 @@ type signedToken struct {
 // readSigned reads a JWT that is signed with one of these algorithms. Its errors name what came.
 func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken, error) {
 	raw = strings.TrimSpace(raw)
+	jws, err := jose.ParseSignedCompact(raw, algorithms)
+	if err != nil || len(jws.Signatures) != 1 {
+		return nil, whyUnreadable(raw, algorithms)
+	}
+	signed := jws.Signatures[0].Header // as the library that verifies has read it
+	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
+}
+
+// whyUnreadable says in words why go-jose does not read a JWT with these algorithms.
+func whyUnreadable(raw string, algorithms []jose.SignatureAlgorithm) error {
 	parts := strings.Split(raw, ".")
 	var header struct {
 		Alg any `json:"alg"`
@@ -430,7 +440,7 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	}
 	first, err := base64.RawURLEncoding.DecodeString(parts[0])
 	if err != nil || json.Unmarshal(first, &header) != nil {
-		return nil, errors.New("it is malformed: no JWT")
+		return errors.New("it is malformed: no JWT")
 	}
 	alg, _ := header.Alg.(string)
 	if alg != "" {
@@ -439,24 +449,19 @@ func readSigned(raw string, algorithms []jose.SignatureAlgorithm) (*signedToken,
 	_, isText := header.Kid.(string)
 	switch {
 	case len(parts) == 5: // RFC 7516 §7.1
-		return nil, errors.New("it is encrypted, and this server has no key for that: let the provider sign what it sends to this client, and not encrypt it")
+		return errors.New("it is encrypted, and this server has no key for that: let the provider sign what it sends to this client, and not encrypt it")
 	case len(parts) != 3:
-		return nil, fmt.Errorf("it is malformed: %d parts instead of 3", len(parts))
+		return fmt.Errorf("it is malformed: %d parts instead of 3", len(parts))
 	case alg == "none", alg == "":
-		return nil, errors.New("it has no signature: let the provider sign what it sends to this client, with RS256 or ES256")
+		return errors.New("it has no signature: let the provider sign what it sends to this client, with RS256 or ES256")
 	case strings.HasPrefix(alg, "HS"):
-		return nil, fmt.Errorf("it is signed with %s, for which the client secret is the key: set this client at the provider to RS256 or ES256", alg)
+		return fmt.Errorf("it is signed with %s, for which the client secret is the key: set this client at the provider to RS256 or ES256", alg)
 	case !slices.Contains(algorithms, jose.SignatureAlgorithm(alg)):
-		return nil, fmt.Errorf("it is signed with %s, which is not one of the algorithms that the provider names and this server verifies (%s): set this client at the provider to RS256 or ES256", alg, joined(algorithms))
+		return fmt.Errorf("it is signed with %s, which is not one of the algorithms that the provider names and this server verifies (%s): set this client at the provider to RS256 or ES256", alg, joined(algorithms))
 	case header.Kid != nil && !isText:
-		return nil, errors.New("it is malformed: kid is " + typeOf(header.Kid))
+		return errors.New("it is malformed: kid is " + typeOf(header.Kid))
 	}
-	jws, err := jose.ParseSignedCompact(raw, algorithms)
-	if err != nil || len(jws.Signatures) != 1 {
-		return nil, errors.New("it is malformed: no JWT with one signature")
-	}
-	signed := jws.Signatures[0].Header // as the library that verifies has read it
-	return &signedToken{signed.Algorithm, signed.KeyID, jws}, nil
+	return errors.New("it is malformed: no JWT with one signature")
 }
 
 func joined(algorithms []jose.SignatureAlgorithm) string {
