@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -102,6 +103,14 @@ func authorizationScenarios(t *testing.T, w *rig.World, tn *rig.Tenant) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The suite says where to go before it listens there.
+	rig.WaitFor(t, "the suite listens", func() error {
+		conn, err := net.Dial("tcp", back.Host)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	})
 	if _, err := browser.Load(t.Context(), back.String()); err != nil {
 		t.Fatal(err)
 	}
