@@ -198,16 +198,14 @@ func vendorRegistration(clientID string) (registration, bool) {
 	return registration{}, false
 }
 
-// vendorHosts are the hosts of the documents above, and of their keys.
-var vendorHosts = func() (hosts []string) {
-	for _, v := range vendorDocuments {
-		hosts = append(hosts, weburl.HostOf(v.clientID))
-	}
-	return hosts
-}()
-
 // reservedHost says whether fetches from a host have places of their own: the host is a well-known
 // vendor's, or the operator trusts it.
 func (s *Issuer) reservedHost(host string) bool {
-	return slices.Contains(vendorHosts, host) || slices.Contains(s.TrustedDocumentHosts, host) || slices.Contains(s.TrustedDocumentHosts, host+":443")
+	// a document's host is that of its keys, too
+	for _, v := range vendorDocuments {
+		if weburl.HostOf(v.clientID) == host {
+			return true
+		}
+	}
+	return slices.Contains(s.TrustedDocumentHosts, host) || slices.Contains(s.TrustedDocumentHosts, host+":443")
 }

@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -196,18 +195,31 @@ func (t *tenant) labels() []labelValue {
 		value := fields.Field(m.field).Interface()
 		text := fmt.Sprint(value)
 		if list, ok := value.([]string); ok {
-			text = strings.Join(list, cmp.Or(labelSeparators[m.name], ","))
+			text = strings.Join(list, separatorOf(m.name))
 		}
-		all[i] = labelValue{cmp.Or(labelNames[m.name], m.name), text}
+		all[i] = labelValue{labelOf(m.name), text}
 	}
 	return all
 }
 
-// labelSeparators are of lists that are not written with commas (docs/labels.md).
-var labelSeparators = map[string]string{"scopes": " ", "requiredScopes": " ", "scopesSupported": " ", "providerParameters": "&"}
+// separatorOf is what stands between the parts of a list in its label (docs/labels.md).
+func separatorOf(member string) string {
+	switch member {
+	case "scopes", "requiredScopes", "scopesSupported":
+		return " "
+	case "providerParameters":
+		return "&"
+	}
+	return ","
+}
 
-// labelNames are of members that are named otherwise than their label.
-var labelNames = map[string]string{"identityClaims": "identityHeaders"}
+// labelOf is the label of a member: another name than the member's has one only.
+func labelOf(member string) string {
+	if member == "identityClaims" {
+		return "identityHeaders"
+	}
+	return member
+}
 
 // maxShown is how many bytes of a label a line holds: a logo has thousands.
 const maxShown = 500

@@ -43,10 +43,7 @@ const (
 
 // contentSecurityPolicy allows one style sheet and one form, to ourselves. Our pages have no
 // scripts.
-var contentSecurityPolicy = func() string {
-	sum := sha256.Sum256([]byte(stylesheet))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-}()
+const contentSecurityPolicy = "default-src 'none'; style-src '" + pages.StyleHash + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 // isPrefetch says whether a browser, or a proxy before it, asks before anybody has clicked (WICG
 // Prefetch; older browsers say Purpose or X-Moz). The browser may throw such an answer away, with
@@ -217,13 +214,21 @@ func sentence(s string) string {
 }
 
 // scopeWords says in a person's words what the scopes with a well-known meaning allow (OpenID
-// Connect Core §5.4).
-var scopeWords = map[string]string{
-	"openid":  "know who you are",
-	"email":   "see your e-mail address",
-	"profile": "see your name and picture",
-	"address": "see your postal address",
-	"phone":   "see your phone number",
+// Connect Core §5.4); empty for any other.
+func scopeWords(scope string) string {
+	switch scope {
+	case openID:
+		return "know who you are"
+	case "email":
+		return "see your e-mail address"
+	case "profile":
+		return "see your name and picture"
+	case "address":
+		return "see your postal address"
+	case "phone":
+		return "see your phone number"
+	}
+	return ""
 }
 
 // rights says what the scopes allow, with a box before each if the person may leave out any of
@@ -232,7 +237,7 @@ var scopeWords = map[string]string{
 //
 // The list is written here: the templates have no member of a member, and each line needs three.
 func (t *tenant) rights(scopes []string) (list pages.HTML, choice bool) {
-	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords[scope] != "" })
+	at := slices.IndexFunc(scopes, func(scope string) bool { return scopeWords(scope) != "" })
 	if at < 0 {
 		at = len(scopes)
 	}
@@ -246,7 +251,7 @@ func (t *tenant) rights(scopes []string) (list pages.HTML, choice bool) {
 		}
 	}
 	for _, scope := range all {
-		words := scopeWords[scope]
+		words := scopeWords(scope)
 		if words == "" {
 			words = pages.Escape(scope)
 		}
@@ -270,7 +275,7 @@ func (t *tenant) actsWith() (words []string) {
 		all = slices.Concat(t.provider.AskedScopes(), all)
 	}
 	for _, scope := range distinct(all) {
-		words = append(words, cmp.Or(scopeWords[scope], scope))
+		words = append(words, cmp.Or(scopeWords(scope), scope))
 	}
 	return words
 }

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kelseyhightower/envconfig"
-
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/trace"
 	"github.com/mcpbouncer/mcpbouncer/plugin"
@@ -74,7 +72,7 @@ be meant, is refused by name: the route then answers 503, and Traefik's log says
 
 A variable that is set to nothing, or to blanks alone, counts as not set. That holds for all commands, for variables of AWS and OpenTelemetry, and for those that the plugin reads in Traefik.
 `)
-	variables := variablesOf(t)
+	variables := variablesOf()
 	groups := groupsOf(t, "environment.go", reflect.TypeFor[environment]())
 	groups[0].settings = append(groups[0].settings, clientSecrets)
 	writeGroups(&b, groups, "variable", func(s setting) (string, string) { return variables[s.field.Name], "" })
@@ -92,17 +90,13 @@ var clientSecrets = setting{
 		"On AWS Lambda the value may be `ssm:NAME` or `secretsmanager:ARN`.",
 }
 
-// variablesOf maps the fields of environment to the variables that the library reads into them.
-func variablesOf(t *testing.T) map[string]string {
-	var names strings.Builder
-	if err := envconfig.Usagef(variablePrefix, &environment{}, &names, "{{range .}}{{.Name}} {{usage_key .}}\n{{end}}"); err != nil {
-		t.Fatal(err)
-	}
-	// :: field → variable
+// variablesOf maps the fields of environment to the variables that are read into them.
+func variablesOf() map[string]string {
 	variables := map[string]string{"ClientSecrets": "…CLIENT_SECRET"}
-	for line := range strings.Lines(names.String()) {
-		field, variable, _ := strings.Cut(strings.TrimSpace(line), " ")
-		variables[field] = variable
+	for field := range reflect.TypeFor[environment]().Fields() {
+		if field.IsExported() {
+			variables[field.Name] = variableOf(field.Name)
+		}
 	}
 	return variables
 }

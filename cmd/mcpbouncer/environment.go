@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/kelseyhightower/envconfig"
 
 	"github.com/mcpbouncer/mcpbouncer/issuer"
 	"github.com/mcpbouncer/mcpbouncer/issuer/deny"
@@ -26,9 +25,7 @@ import (
 // environment is every variable of the sidecar: BOUNCER_ and the field's name in words. The
 // comments are the reference for operators: docs/configuration.md is generated from them
 // (configuration_test.go says how), and a comment that begins with # opens a group. The tag default
-// is what the library sets; the comment says it with its unit. No field has the tag envconfig: the
-// library would read the name in it without the prefix too, and another program's SESSION_TTL would
-// be ours.
+// is the text that is read where the variable is not set; the comment says it with its unit.
 type environment struct {
 	// # Secrets
 	//
@@ -38,22 +35,22 @@ type environment struct {
 	// list with commas is a ring of at most 5 secrets: the first seals, all open. On AWS Lambda
 	// also `ssm:NAME` or `secretsmanager:ARN`, which are read at the first request. It excludes
 	// `BOUNCER_ENCRYPTION_KEY_FILE`. Required, unless `BOUNCER_ENCRYPTION_KEY_FILE` is set.
-	EncryptionKey string `split_words:"true"`
+	EncryptionKey string
 
 	// EncryptionKeyFile is a file that holds the master secret, or the line that `mcpbouncer
 	// keygen` prints. It excludes `BOUNCER_ENCRYPTION_KEY`. Default: none.
-	EncryptionKeyFile string `split_words:"true"`
+	EncryptionKeyFile string
 
 	// # Signing keys
 	//
 	// How long one key signs, and how long it is published afterwards.
 
 	// KeyRotationDays is for how many days one signing key signs, 1 to 3,650. Default: `30` (days).
-	KeyRotationDays int `split_words:"true" default:"30"`
+	KeyRotationDays int `default:"30"`
 
 	// KeyOverlapHours is for how many hours a signing key is published after its turn, 1 to 87,600:
 	// at least the life of an access token and 5 minutes. Default: `24` (hours).
-	KeyOverlapHours int `split_words:"true" default:"24"`
+	KeyOverlapHours int `default:"24"`
 
 	// # How long tokens and logins last
 	//
@@ -61,19 +58,19 @@ type environment struct {
 	// one minute to ten years.
 
 	// AccessTokenTTL is the life of an access token. A number is hours. Default: `1` (hour).
-	AccessTokenTTL hours `split_words:"true" default:"1"`
+	AccessTokenTTL hours `default:"1"`
 
 	// RefreshTokenTTL is how long a login lasts at most, however often it is refreshed. A number is
 	// days. Default: `30` (days).
-	RefreshTokenTTL days `split_words:"true" default:"30"`
+	RefreshTokenTTL days `default:"30"`
 
 	// SessionTTL is how long a login lasts whose provider gave no refresh token, so that it cannot
 	// be asked whether the person may still come in. A number is hours. Default: `24` (hours).
-	SessionTTL hours `split_words:"true" default:"24"`
+	SessionTTL hours `default:"24"`
 
 	// RefreshIdleTTL is how long a refresh token is accepted while nobody uses it. A number is
 	// days. Default: `14` (days).
-	RefreshIdleTTL days `split_words:"true" default:"14"`
+	RefreshIdleTTL days `default:"14"`
 
 	// # What is remembered, and who is shut out
 	//
@@ -82,12 +79,12 @@ type environment struct {
 	// ReplayGuard is where it is remembered which codes and refresh tokens were used: `none`,
 	// `memory`, `redis://HOST:PORT`, `rediss://HOST:PORT` or `dynamodb://TABLE`. Default: `memory`;
 	// on AWS Lambda `none`.
-	ReplayGuard string `split_words:"true"`
+	ReplayGuard string
 
 	// Deny is the deny document: the path of a file, an https URL, or the JSON itself. It is read
 	// again when it is older than 30 seconds. `mcpbouncer deny` edits one. Default: none, so nobody
 	// is shut out.
-	Deny string `split_words:"true"`
+	Deny string
 
 	// # Client metadata documents
 	//
@@ -97,12 +94,12 @@ type environment struct {
 	// MetadataDocuments is whether a `client_id` may be the URL of a client metadata document. Set
 	// `false` where the sidecar cannot reach the internet: clients then register instead. Default:
 	// `true`.
-	MetadataDocuments bool `split_words:"true" default:"true"`
+	MetadataDocuments bool `default:"true"`
 
 	// TrustedMetadataHosts are the hosts of client metadata documents that may have a private
 	// address: `HOST:PORT` in lower case, separated by commas. All other documents must be at
 	// public addresses. Default: none.
-	TrustedMetadataHosts []string `split_words:"true"`
+	TrustedMetadataHosts []string
 
 	// # Without the plugin
 	//
@@ -111,73 +108,73 @@ type environment struct {
 	// Tenants is the path of the tenants file. `mcpbouncer gateway` stands before these MCP
 	// servers; `mcpbouncer serve` answers other proxies at `/forward-auth/NAME`. It is read again
 	// when it changes. Required by `gateway`; without it `serve` answers plugins only.
-	Tenants string `split_words:"true"`
+	Tenants string
 
 	// GatewayAddr is the address on which `mcpbouncer gateway` listens for clients. Default:
 	// `:443`; without TLS `:8000`.
-	GatewayAddr string `split_words:"true"`
+	GatewayAddr string
 
 	// TLSCert is a file with the gateway's certificate and its chain, PEM. It is read again when it
 	// changes. It needs `BOUNCER_TLS_KEY`, and excludes `BOUNCER_ACME_DIR` and
 	// `BOUNCER_TLS_ELSEWHERE`. Default: none.
-	TLSCert string `split_words:"true"`
+	TLSCert string
 
 	// TLSKey is the file with the key of that certificate, PEM. Default: none.
-	TLSKey string `split_words:"true"`
+	TLSKey string
 
 	// ACMEDir is a folder for certificates that the gateway gets by ACME (RFC 8555) for the hosts
 	// of its tenants. The authority must reach the gateway at port 443. Setting it accepts the
 	// authority's terms. Default: none.
-	ACMEDir string `split_words:"true"`
+	ACMEDir string
 
 	// ACMEServer is the directory URL of the authority. Default:
 	// `https://acme-v02.api.letsencrypt.org/directory`.
-	ACMEServer string `split_words:"true"`
+	ACMEServer string
 
 	// ACMEEmail is the address that the authority may write to. Default: none.
-	ACMEEmail string `split_words:"true"`
+	ACMEEmail string
 
 	// TLSElsewhere is whether TLS ends at a proxy of yours before the gateway. What that proxy says
 	// of the client's address is then believed, so let nobody else reach the gateway. Default:
 	// `false`.
-	TLSElsewhere bool `split_words:"true"`
+	TLSElsewhere bool
 
 	// # The process
 	//
 	// Where it listens, what it logs, and how AWS Lambda calls it.
 
 	// ListenAddr is the address on which the sidecar listens. Default: `:8080`.
-	ListenAddr string `split_words:"true" default:":8080"`
+	ListenAddr string `default:":8080"`
 
 	// MetricsAddr is the address on which `GET /metrics` is served to Prometheus, such as `:9090`;
 	// never `BOUNCER_LISTEN_ADDR`. Not on AWS Lambda. Default: none, so nothing is counted.
-	MetricsAddr string `split_words:"true"`
+	MetricsAddr string
 
 	// MetricsEMF is whether, on AWS Lambda, what was counted goes to the log in CloudWatch's
 	// embedded metric format, of which CloudWatch makes metrics that cost money. docs/metrics.md
 	// says which. Default: `false`.
-	MetricsEMF bool `split_words:"true"`
+	MetricsEMF bool
 
 	// LogLevel is the least level that is logged: `debug`, `info`, `warn` or `error`. Default:
 	// `info`.
-	LogLevel slog.Level `split_words:"true" default:"info"`
+	LogLevel slog.Level `default:"info"`
 
 	// LogSubjects is whether the log names people by the provider's subject too, beside the
 	// pseudonym. docs/audit.md lists the events. Default: `false`.
-	LogSubjects bool `split_words:"true"`
+	LogSubjects bool
 
 	// LambdaInvokeMode is the InvokeMode of the Function URL on AWS Lambda: `BUFFERED` or
 	// `RESPONSE_STREAM`. Default: `BUFFERED`.
-	LambdaInvokeMode invokeMode `split_words:"true" default:"BUFFERED"`
+	LambdaInvokeMode invokeMode `default:"BUFFERED"`
 
 	// DBPath is accepted and ignored: no database is kept. Default: none.
-	DBPath string `split_words:"true"`
+	DBPath string
 
 	ring      *sealing.Ring
 	extension *extension // of AWS Lambda: reads secrets that variables only name
 }
 
-const variablePrefix = "bouncer"
+const variablePrefix = "BOUNCER_"
 
 // hours and days are durations whose bare numbers have the unit that the variable has always had.
 type (
@@ -191,7 +188,9 @@ func (d *days) Decode(text string) error  { return decodeLife((*time.Duration)(d
 // maxDays is ten years, for every life and period: far longer ones overflow a time.Duration.
 const maxDays = 3650
 
-var errLife = errors.New("from 1m to ten years")
+const lives = "from 1m to ten years"
+
+var errLife = errors.New(lives)
 
 func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 	text = strings.TrimSpace(text)
@@ -209,14 +208,64 @@ func decodeLife(into *time.Duration, text string, unit time.Duration) error {
 // readEnvironment reads the variables without the secrets' files.
 func readEnvironment() (*environment, error) {
 	e := &environment{extension: newExtension()}
-	if err := envconfig.Process(variablePrefix, e); err != nil {
-		var parse *envconfig.ParseError
-		if errors.As(err, &parse) {
-			return nil, unreadable(parse)
+	fields := reflect.ValueOf(e).Elem()
+	for i := range fields.NumField() {
+		field := fields.Type().Field(i)
+		if !field.IsExported() {
+			continue
 		}
-		return nil, err
+		variable := variableOf(field.Name)
+		text, set := os.LookupEnv(variable)
+		if !set {
+			if text = field.Tag.Get("default"); text == "" {
+				continue
+			}
+		}
+		// No secret has a type that can fail, so that the error may show the value.
+		if into := fields.Field(i).Addr().Interface(); readInto(into, text) != nil {
+			return nil, fmt.Errorf("%s=%q cannot be read: %s", variable, text, takes(into))
+		}
 	}
 	return e, nil
+}
+
+// variableOf puts a field's words apart: AccessTokenTTL is BOUNCER_ACCESS_TOKEN_TTL, and DBPath
+// BOUNCER_DB_PATH.
+func variableOf(field string) string {
+	isLower := func(at int) bool { return at < len(field) && field[at] >= 'a' }
+	name := []byte(variablePrefix)
+	for i := range len(field) {
+		if i > 0 && !isLower(i) && (isLower(i-1) || isLower(i+1)) {
+			name = append(name, '_')
+		}
+		name = append(name, field[i])
+	}
+	return strings.ToUpper(string(name))
+}
+
+// decoder is a type that reads what a variable says.
+type decoder interface{ Decode(text string) error }
+
+func readInto(field any, text string) (err error) {
+	switch field := field.(type) {
+	case *string:
+		*field = text
+	case *[]string:
+		*field = strings.Split(text, ",")
+	case *bool:
+		*field, err = strconv.ParseBool(text)
+	case *int:
+		var n int64
+		n, err = strconv.ParseInt(text, 0, strconv.IntSize)
+		*field = int(n)
+	case decoder:
+		err = field.Decode(text)
+	case encoding.TextUnmarshaler:
+		err = field.UnmarshalText([]byte(text))
+	default:
+		panic(fmt.Sprintf("internal error: no variable can be a %T", field))
+	}
+	return err
 }
 
 // forgetEmpty unsets every variable that is set to nothing or to blanks, whoever reads it: ours,
@@ -232,74 +281,84 @@ func forgetEmpty() {
 	}
 }
 
-// unreadable says what a variable takes instead of what Go could not make of it. No secret has a
-// type that can fail.
-func unreadable(parse *envconfig.ParseError) error {
-	field, _ := reflect.TypeFor[environment]().FieldByName(parse.FieldName)
-	return fmt.Errorf("%s=%q cannot be read: %s", parse.KeyName, parse.Value, takes[field.Type])
-}
-
-// takes says what a variable of a type is to be given.
-var takes = map[reflect.Type]string{
-	reflect.TypeFor[hours]():      "give a number of hours, or a time such as 15m or 1h, " + errLife.Error(),
-	reflect.TypeFor[days]():       "give a number of days, or a time such as 12h, " + errLife.Error(),
-	reflect.TypeFor[int]():        "give a whole number, without a unit",
-	reflect.TypeFor[bool]():       "give true or false",
-	reflect.TypeFor[slog.Level](): "give debug, info, warn or error",
-	reflect.TypeFor[invokeMode](): "give BUFFERED or RESPONSE_STREAM",
+// takes says what a variable is to be given, by its field; empty where it takes every text.
+func takes(field any) string {
+	switch field.(type) {
+	case *hours:
+		return "give a number of hours, or a time such as 15m or 1h, " + lives
+	case *days:
+		return "give a number of days, or a time such as 12h, " + lives
+	case *int:
+		return "give a whole number, without a unit"
+	case *bool:
+		return "give true or false"
+	case *slog.Level:
+		return "give debug, info, warn or error"
+	case *invokeMode:
+		return "give BUFFERED or RESPONSE_STREAM"
+	}
+	return ""
 }
 
 // loadEnvironment reads and checks everything. Every error names the variable and the remedy, never
 // a secret.
 func loadEnvironment() (*environment, error) {
 	e, err := readEnvironment()
+	if err == nil {
+		err = e.load()
+	}
 	if err != nil {
 		return nil, err
 	}
+	return e, nil
+}
+
+// load reads what the variables name, and checks everything.
+func (e *environment) load() (err error) {
 	key, variable := e.EncryptionKey, "BOUNCER_ENCRYPTION_KEY"
 	if e.EncryptionKeyFile != "" {
 		if key != "" {
-			return nil, errors.New("BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one")
+			return errors.New("BOUNCER_ENCRYPTION_KEY and BOUNCER_ENCRYPTION_KEY_FILE are both set: keep one")
 		}
 		variable = "BOUNCER_ENCRYPTION_KEY_FILE"
 		content, err := os.ReadFile(e.EncryptionKeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", variable, err)
+			return fmt.Errorf("%s: %w", variable, err)
 		}
 		key = keyOf(string(content))
 		if key == "" {
-			return nil, errors.New("BOUNCER_ENCRYPTION_KEY_FILE holds no key: make one with `mcpbouncer keygen`")
+			return errors.New("BOUNCER_ENCRYPTION_KEY_FILE holds no key: make one with `mcpbouncer keygen`")
 		}
 	}
 	if key == "" {
-		return nil, errors.New("BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
+		return errors.New("BOUNCER_ENCRYPTION_KEY is not set: make one with `mcpbouncer keygen`")
 	}
 	if isReference(key) {
 		secret, err := e.extension.read(key)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", variable, err)
+			return fmt.Errorf("%s: %w", variable, err)
 		}
 		key = keyOf(secret)
 	}
 	if e.ring, err = sealing.ParseRing(key); err != nil {
-		return nil, fmt.Errorf("%s: %w", variable, err)
+		return fmt.Errorf("%s: %w", variable, err)
 	}
 	if e.KeyRotationDays < 1 || e.KeyRotationDays > maxDays {
-		return nil, fmt.Errorf("BOUNCER_KEY_ROTATION_DAYS=%d must be from 1 to %d", e.KeyRotationDays, maxDays)
+		return fmt.Errorf("BOUNCER_KEY_ROTATION_DAYS=%d must be from 1 to %d", e.KeyRotationDays, maxDays)
 	}
 	if e.KeyOverlapHours < 1 || e.KeyOverlapHours > maxDays*24 {
-		return nil, fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
+		return fmt.Errorf("BOUNCER_KEY_OVERLAP_HOURS=%d must be from 1 to %d", e.KeyOverlapHours, maxDays*24)
 	}
 	for i, host := range e.TrustedMetadataHosts {
 		// Compared with what is dialled, to the letter: an entry in another form would trust
 		// nothing and say nothing.
 		host = strings.TrimSpace(host)
 		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" || host != strings.ToLower(host) {
-			return nil, fmt.Errorf("BOUNCER_TRUSTED_METADATA_HOSTS: %q is not host:port in lower case, such as apps.internal:443", host)
+			return fmt.Errorf("BOUNCER_TRUSTED_METADATA_HOSTS: %q is not host:port in lower case, such as apps.internal:443", host)
 		}
 		e.TrustedMetadataHosts[i] = host
 	}
-	return e, nil
+	return nil
 }
 
 // keyOf takes the value of BOUNCER_ENCRYPTION_KEY from a text that is it, or the line that keygen

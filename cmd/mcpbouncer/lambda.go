@@ -40,7 +40,7 @@ func serveInvocations(out io.Writer) error {
 		return err
 	}
 	f := &function{streams: e.LambdaInvokeMode == streamMode, log: e.logger(out), now: time.Now}
-	f.load = func(log *slog.Logger) (http.Handler, error) { return loadHandler(log, out) }
+	f.load = func(log *slog.Logger) (http.Handler, error) { return e.loadHandler(log, out) }
 	if !isReference(e.EncryptionKey) {
 		if f.handler, err = f.load(f.log); err != nil {
 			return err
@@ -50,10 +50,9 @@ func serveInvocations(out io.Writer) error {
 	return errors.New("the runtime API has gone away") // Start does not return
 }
 
-// loadHandler reads all variables and what they name. Lines of metrics go to out.
-func loadHandler(log *slog.Logger, out io.Writer) (http.Handler, error) {
-	e, err := loadEnvironment()
-	if err != nil {
+// loadHandler reads what the variables name. Lines of metrics go to out.
+func (e *environment) loadHandler(log *slog.Logger, out io.Writer) (http.Handler, error) {
+	if err := e.load(); err != nil {
 		return nil, err
 	}
 	iss, err := newIssuer(e, log)

@@ -22,6 +22,15 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/sealing"
 )
 
+// functionHandler is the handler of a function whose variables are those of this process.
+func functionHandler(log *slog.Logger, out io.Writer) (http.Handler, error) {
+	e, err := readEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	return e.loadHandler(log, out)
+}
+
 // sample returns an event of testdata/events, as AWS delivers it.
 func sample(t testing.TB, name string) event {
 	t.Helper()

@@ -87,7 +87,7 @@ func TestEMFLineIsWrittenBeforeAFunctionIsFrozen(t *testing.T) {
 		t.Run("BOUNCER_METRICS_EMF="+set, func(t *testing.T) {
 			clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "BOUNCER_METRICS_EMF": set, runtimeAPI: "127.0.0.1:9001", "AWS_LAMBDA_FUNCTION_NAME": "sidecar"})
 			var out bytes.Buffer
-			handler, err := loadHandler((&environment{}).logger(&out), &out)
+			handler, err := functionHandler((&environment{}).logger(&out), &out)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -37,11 +37,11 @@ var errNoExtension = errors.New("names a secret of AWS, which is read on AWS Lam
 type extension struct {
 	address string
 	token   string // proves that the caller is the function
-	client  *http.Client
 
 	deadline time.Duration // of one answer
 
 	mu     sync.Mutex        // held during a read: whoever waits for it needs a secret as well
+	client *http.Client      // made for the first secret: most functions name none
 	values map[string]string // reference → secret, for as long as the environment lives
 }
 
@@ -59,9 +59,7 @@ func newExtension() *extension {
 		address:  "http://localhost:" + port,
 		token:    os.Getenv("AWS_SESSION_TOKEN"),
 		deadline: extensionDeadline,
-		// HTTP_PROXY must not see secrets.
-		client: outgoing.NewClient(&http.Transport{Proxy: nil}, 0),
-		values: map[string]string{},
+		values:   map[string]string{},
 	}
 }
 
@@ -74,6 +72,10 @@ func (x *extension) read(reference string) (string, error) {
 	defer x.mu.Unlock()
 	if secret, ok := x.values[reference]; ok {
 		return secret, nil
+	}
+	if x.client == nil {
+		// HTTP_PROXY must not see secrets.
+		x.client = outgoing.NewClient(&http.Transport{Proxy: nil}, 0)
 	}
 	secret, err := x.fetch(reference)
 	if err == nil && secret == "" {

@@ -156,7 +156,7 @@ func TestLambdaWaitsForItsKey(t *testing.T) {
 	x.be(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })
 	var log bytes.Buffer
 	now := time.Unix(1_790_000_000, 0)
-	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: func(log *slog.Logger) (http.Handler, error) { return loadHandler(log, io.Discard) }, now: func() time.Time { return now }}
+	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: func(log *slog.Logger) (http.Handler, error) { return functionHandler(log, io.Discard) }, now: func() time.Time { return now }}
 	health := sample(t, "function-url")
 	health.RawPath = "/healthz"
 	invoke := func(want, asked int) {

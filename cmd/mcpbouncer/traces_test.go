@@ -102,7 +102,7 @@ func TestTracesThatWaitAreSentBeforeTheProcessEnds(t *testing.T) {
 func TestTracesAreSentBeforeAFunctionIsFrozen(t *testing.T) {
 	sink, provider := newSpanSink(t), issuertest.NewProvider(t, nil)
 	clean(t, map[string]string{"BOUNCER_ENCRYPTION_KEY": keyOne, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL, runtimeAPI: "127.0.0.1:9001"})
-	handler, err := loadHandler(slog.New(slog.DiscardHandler), io.Discard)
+	handler, err := functionHandler(slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

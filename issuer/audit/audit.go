@@ -37,15 +37,25 @@ func (e Event) Field(name string) (Field, bool) {
 	return e.Fields[i], true
 }
 
+// Meanings of fields that some events have only sometimes. What is joined from constants is made by
+// the compiler, and not at each start.
+const (
+	ofClient  = "fingerprint of the `client_id`, as the deny document and `mcpbouncer inspect` name it; of a bearer key, the fingerprint of `key:` and the key's id"
+	ofSubject = "pseudonym of the person or machine"
+	ofLogin   = "id of the login: `sid` of its access tokens, `families` of the deny document"
+	ofCause   = "the cause in words"
+	ofUntil   = "until when the new refresh token is accepted if nobody uses it"
+)
+
 // These fields have one meaning in all events.
 var (
 	tenant   = Field{Name: "tenant", Meaning: "`resource` of the tenant's labels"}
 	issuer   = Field{Name: "issuer", Meaning: "the tenant's public URL"}
-	client   = Field{Name: "client", Meaning: "fingerprint of the `client_id`, as the deny document and `mcpbouncer inspect` name it; of a bearer key, the fingerprint of `key:` and the key's id"}
+	client   = Field{Name: "client", Meaning: ofClient}
 	document = Field{Name: "document", Meaning: "the `client_id`, where it is the URL of a client metadata document", Optional: true}
-	subject  = Field{Name: "subject", Meaning: "pseudonym of the person or machine"}
+	subject  = Field{Name: "subject", Meaning: ofSubject}
 	sub      = Field{Name: "sub", Meaning: "the provider's subject, with `BOUNCER_LOG_SUBJECTS=true` only", Optional: true}
-	login    = Field{Name: "family", Meaning: "id of the login: `sid` of its access tokens, `families` of the deny document"}
+	login    = Field{Name: "family", Meaning: ofLogin}
 	request  = Field{Name: "request", Meaning: "id of the authorization request. All lines of one request have the same, so that the client of each is known"}
 	remote   = Field{Name: "remote", Meaning: "address of whoever asked, as `X-Forwarded-For` has it"}
 	redirect = Field{Name: "redirect_uri", Meaning: "where the client wants the answer"}
@@ -54,30 +64,22 @@ var (
 	grant    = Field{Name: "grant", Meaning: "`grant_type` of the request; `key` for a bearer key"}
 	seconds  = Field{Name: "seconds", Meaning: "life of the access token"}
 	expires  = Field{Name: "expires", Meaning: "end of the access token"}
-	until    = Field{Name: "refresh_until", Meaning: "until when the new refresh token is accepted if nobody uses it"}
+	until    = Field{Name: "refresh_until", Meaning: ofUntil}
 	jkt      = Field{Name: "jkt", Meaning: "thumbprint of the key that the access token is bound to, where it is", Optional: true}
 	upstream = Field{Name: "upstream_seconds", Meaning: "life of the provider's access token that the MCP server gets with it, where the label `upstreamToken` is on; -1 where the provider does not say", Optional: true}
 	ends     = Field{Name: "ends", Meaning: "from when on the login cannot be refreshed, however often it is used"}
 	because  = Field{Name: "because", Meaning: "the cause in words"}
-	cause    = Field{Name: "cause", Meaning: "the cause in words"}
+	cause    = Field{Name: "cause", Meaning: ofCause}
 	step     = Field{Name: "generation", Meaning: "how often the login had been refreshed"}
 )
-
-func optional(f Field, meaning string) Field {
-	f.Optional = true
-	if meaning != "" {
-		f.Meaning += "; " + meaning
-	}
-	return f
-}
 
 // refusal are the fields of a request that was refused.
 var refusal = []Field{
 	{Name: "endpoint", Meaning: "path of the request; `unknown` for one that does not exist"}, tenant, issuer,
 	{Name: "status", Meaning: "HTTP status of the answer, also where a redirect carried the error"},
 	{Name: "error", Meaning: "OAuth error code"}, {Name: "description", Meaning: "what the client or person was told"}, remote,
-	optional(client, "where it is known"), document, optional(subject, "where it is known"), sub, optional(login, "where a login was refused"),
-	optional(cause, "not told to anybody else"),
+	{Name: "client", Meaning: ofClient + "; where it is known", Optional: true}, document, {Name: "subject", Meaning: ofSubject + "; where it is known", Optional: true}, sub, {Name: "family", Meaning: ofLogin + "; where a login was refused", Optional: true},
+	{Name: "cause", Meaning: ofCause + "; not told to anybody else", Optional: true},
 	{Name: "reference", Meaning: "what the error page shows, so that a person can report it", Optional: true},
 }
 
@@ -107,17 +109,17 @@ var (
 	ProviderReturned = Event{Name: "provider.returned", Message: "code issued",
 		Meaning: "The person is back from the provider, and the client gets a code. A page that is loaded again gives another line.",
 		Fields: []Field{tenant, issuer, request, {Name: "exchange", Meaning: "where the provider's code is redeemed: `callback` or `token`"},
-			optional(subject, "with `callback` only"), sub}}
+			{Name: "subject", Meaning: ofSubject + "; with `callback` only", Optional: true}, sub}}
 	TokenIssued = Event{Name: "token.issued", Message: "token issued",
 		Meaning: "A login begins: the client has the first access token.",
 		Fields:  []Field{tenant, issuer, client, document, subject, sub, login, request, grant, jti, scope, seconds, expires, until, ends, jkt, upstream}}
 	LoginPresented = Event{Name: "login.presented", Message: "access token presented",
 		Meaning: "A client has come to the MCP server with an access token of this login. A process writes it once for each login, when a plugin tells it.",
-		Fields:  []Field{tenant, issuer, optional(client, "not where the `client_id` is longer than 2,048 characters"), document, login}}
+		Fields:  []Field{tenant, issuer, {Name: "client", Meaning: ofClient + "; not where the `client_id` is longer than 2,048 characters", Optional: true}, document, login}}
 	LoginRefreshed = Event{Name: "login.refreshed", Message: "token issued",
 		Meaning: "A login goes on with another access token.",
 		Fields: []Field{tenant, issuer, client, document, subject, sub, login, grant, jti, scope, seconds, expires,
-			optional(until, "not where the refresh token stays as it is"), ends,
+			{Name: "refresh_until", Meaning: ofUntil + "; not where the refresh token stays as it is", Optional: true}, ends,
 			{Name: "repeated", Meaning: "`true` where the answer to an earlier refresh was lost and is given again", Optional: true}, jkt, upstream}}
 	MachineAdmitted = Event{Name: "machine.admitted", Message: "token issued",
 		Meaning: "A machine gets an access token: by `client_credentials`, or with a bearer key.",

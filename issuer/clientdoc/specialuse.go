@@ -3,11 +3,13 @@ package clientdoc
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
 )
 
 // Addresses that a URL from a stranger must not make this server speak to: RFC 6890 special-use,
 // multicast and reserved. net/netip's own predicates miss most of them.
-var specialUse4 = prefixes(
+var specialUse4 = ranges{texts: []string{
 	"0.0.0.0/8",        // this network
 	"10.0.0.0/8",       // private
 	"100.64.0.0/10",    // carrier-grade NAT; also the metadata service of some clouds
@@ -27,25 +29,34 @@ var specialUse4 = prefixes(
 	"203.0.113.0/24",   // documentation
 	"224.0.0.0/4",      // multicast
 	"240.0.0.0/4",      // reserved, broadcast
-)
+}}
 
 // Of IPv6 only global unicast is let through, without the ranges in it that lead elsewhere.
 var (
-	globalUnicast6 = netip.MustParsePrefix("2000::/3")
-	specialUse6    = prefixes(
+	globalUnicast6 = ranges{texts: []string{"2000::/3"}}
+	specialUse6    = ranges{texts: []string{
 		"2001::/23",         // IETF protocol assignments: Teredo, ORCHID, benchmarks, AMT, AS112
 		"2001:db8::/32",     // documentation
 		"2002::/16",         // 6to4, which embeds any IPv4 address
 		"2620:4f:8000::/48", // AS112
 		"3fff::/20",         // documentation
-	)
+	}}
 )
 
-func prefixes(texts ...string) (all []netip.Prefix) {
-	for _, text := range texts {
-		all = append(all, netip.MustParsePrefix(text))
-	}
-	return all
+// ranges are read when the first address is judged: most starts on AWS Lambda judge none.
+type ranges struct {
+	texts []string
+	once  sync.Once
+	read  []netip.Prefix
+}
+
+func (r *ranges) contain(addr netip.Addr) bool {
+	r.once.Do(func() {
+		for _, text := range r.texts {
+			r.read = append(r.read, netip.MustParsePrefix(text))
+		}
+	})
+	return slices.ContainsFunc(r.read, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 var errSpecialUse = errors.New("the address is not a public one")
@@ -56,18 +67,16 @@ func CheckPublicAddress(addr netip.Addr) error {
 	if addr.Zone() != "" {
 		return errSpecialUse
 	}
-	refused := specialUse4
+	refused := &specialUse4
 	if addr.Is6() {
-		if !globalUnicast6.Contains(addr) {
+		if !globalUnicast6.contain(addr) {
 			// NAT64, unique local, site-local, link-local, IPv4-compatible, loopback
 			return errSpecialUse
 		}
-		refused = specialUse6
+		refused = &specialUse6
 	}
-	for _, p := range refused {
-		if p.Contains(addr) {
-			return errSpecialUse
-		}
+	if refused.contain(addr) {
+		return errSpecialUse
 	}
 	return nil
 }

@@ -22,7 +22,10 @@ import (
 //	mcpb:{KEY}:n  the note, for Grace
 //
 // Both names hash to one slot of a cluster.
-type redisStore struct{ pool *redis.Pool }
+type redisStore struct {
+	pool        *redis.Pool
+	raise, drop *redis.Script
+}
 
 const (
 	redisDialTimeout = time.Second
@@ -40,7 +43,7 @@ func newRedisStore(address string) (*redisStore, error) {
 		// the address may hold a password
 		return nil, errors.New("not a URL such as rediss://user:password@host:6379/0")
 	}
-	return &redisStore{&redis.Pool{
+	pool := &redis.Pool{
 		DialContext: func(ctx context.Context) (redis.Conn, error) {
 			c, err := redis.DialURLContext(ctx, address, redis.DialConnectTimeout(redisDialTimeout), redis.DialReadTimeout(redisTimeout),
 				redis.DialWriteTimeout(redisTimeout), redis.DialTLSHandshakeTimeout(redisDialTimeout), redis.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}))
@@ -68,7 +71,8 @@ func newRedisStore(address string) (*redisStore, error) {
 			return err
 		},
 		MaxIdle: 16, MaxActive: 64, Wait: true, IdleTimeout: outgoing.IdleLimit,
-	}}, nil
+	}
+	return &redisStore{pool, redis.NewScript(2, raiseScript), redis.NewScript(2, dropScript)}, nil
 }
 
 // errRedisPolicy refuses a server that evicts: what it has forgotten can be replayed.
@@ -90,7 +94,7 @@ func checkRedisPolicy(c redis.Conn) error {
 }
 
 // raiseScript returns a number that stands in the way, with its note; otherwise nothing.
-var raiseScript = redis.NewScript(2, `
+const raiseScript = `
 local number = redis.call('GET', KEYS[1])
 if number and tonumber(number) > tonumber(ARGV[1]) then
 	return {number, redis.call('GET', KEYS[2])}
@@ -101,12 +105,12 @@ if ARGV[4] == '' then
 else
 	redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
 end
-return {}`)
+return {}`
 
 func (s *redisStore) Raise(ctx context.Context, key Key, from, to uint32, note []byte, life time.Duration) (known Record, done bool, err error) {
 	number, beside := redisNames(key)
 	err = s.do(ctx, func(c redis.Conn) error {
-		found, err := redis.Values(raiseScript.DoContext(ctx, c, number, beside, from, to, life.Milliseconds(), note, Grace.Milliseconds()))
+		found, err := redis.Values(s.raise.DoContext(ctx, c, number, beside, from, to, life.Milliseconds(), note, Grace.Milliseconds()))
 		if err != nil || len(found) == 0 {
 			done = err == nil
 			return err
@@ -130,16 +134,16 @@ func (s *redisStore) Look(ctx context.Context, key Key) (known Record, err error
 	return known, err
 }
 
-var dropScript = redis.NewScript(2, `
+const dropScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then
 	redis.call('DEL', KEYS[1], KEYS[2])
 end
-return {}`)
+return {}`
 
 func (s *redisStore) Drop(ctx context.Context, key Key, number uint32) error {
 	name, beside := redisNames(key)
 	return s.do(ctx, func(c redis.Conn) error {
-		_, err := dropScript.DoContext(ctx, c, name, beside, number)
+		_, err := s.drop.DoContext(ctx, c, name, beside, number)
 		return err
 	})
 }

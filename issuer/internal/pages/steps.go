@@ -2,6 +2,9 @@
 
 package pages
 
+// StyleHash is what a content security policy calls issuer/pages.css (CSP Level 3 §2.3.1).
+const StyleHash = "sha256-9lgnSM3mit5D9n7+6KBAQE/BE26Xh3LPcYWeOb9cZzM="
+
 // stepsOf are the steps of a page of issuer/pages.html, or nil where there is none of this name.
 func stepsOf(name string) []step {
 	switch name {
