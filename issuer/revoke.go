@@ -56,11 +56,9 @@ func (s *Issuer) revoke(w http.ResponseWriter, r *http.Request, t *tenant, c cli
 	return nil
 }
 
-var errNoRefreshToken = fmt.Errorf("the login has no refresh token of the provider: %w", provider.ErrNotRevocable)
-
 func (s *Issuer) revokeUpstream(ctx context.Context, t *tenant, g grant) error {
 	if g.Identity.RefreshToken == "" {
-		return errNoRefreshToken
+		return fmt.Errorf("the login has no refresh token of the provider: %w", provider.ErrNotRevocable)
 	}
 	up, err := s.providers.Connect(ctx, &t.provider)
 	if err != nil {

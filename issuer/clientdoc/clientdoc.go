@@ -50,8 +50,13 @@ var (
 	// ErrWithdrawn is a host's word that there is no such document: no copy may outlive it.
 	ErrWithdrawn = errors.New("there is no such document")
 	// errSilent is a host that has kept one of the fetch places as long as it could.
-	errSilent = fmt.Errorf("%w: its host did not answer in time", ErrUnreadable)
+	errSilent error = silent{}
 )
+
+type silent struct{}
+
+func (silent) Error() string { return ErrUnreadable.Error() + ": its host did not answer in time" }
+func (silent) Unwrap() error { return ErrUnreadable }
 
 // Source is what is read, and where: what is a good document need not be a good key set.
 type Source struct {

@@ -47,7 +47,7 @@ var (
 	ofTenant   = Label{Name: "tenant"}
 	ofProvider = Label{Name: "provider"}
 	atStage    = Label{"stage", []string{Registered, Authorized, Consented, Returned, Token, Presented, Refreshed}, true}
-	ofClient   = Label{"client", Products(), false}
+	ofClient   = Label{"client", products, false}
 	atStep     = Label{"step", []string{"discovery", "keys", "redeem", "refresh", "exchange", "userinfo", "revoke"}, false}
 	atEndpoint = Label{"endpoint", []string{
 		"/oauth/register", "/oauth/authorize", "/oauth/consent", "/oauth/callback", "/oauth/token", "/oauth/revoke", "/oauth/jwks.json",

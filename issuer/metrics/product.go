@@ -63,10 +63,8 @@ func Product(clientID string, redirectURIs []string, name string) string {
 	return Other
 }
 
-// Products are all that Product returns.
-func Products() (all []string) {
-	for _, k := range known {
-		all = append(all, k.product)
-	}
-	return append(all, Other)
+// products are all that Product returns: those of the table above, and Other. They are written out,
+// because what is made of the table is made at each start, and all that refers to it.
+var products = []string{
+	"machine", "key", "workload", "claude-code", "claude", "codex", "chatgpt", "cline", "vscode", "cursor", "opencode", "gemini-cli", "mcp-remote", "inspector", "raycast", Other,
 }

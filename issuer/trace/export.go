@@ -151,7 +151,7 @@ func (t *Tracer) CloseIdleConnections() {
 }
 
 var (
-	errMany = fmt.Errorf("more than %d spans waited", mostWaiting)
+	errMany = errors.New("more than 2048 spans waited") // mostWaiting
 	// What the collector says of it is not shown.
 	errPartial = errors.New("the collector took a part only")
 )
