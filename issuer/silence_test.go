@@ -388,3 +388,18 @@ func TestTokenRequestWaitsForOneRoundTrip(t *testing.T) {
 		})
 	}
 }
+
+// The question that opens the connection is nobody's: where the provider does not answer it, and
+// answers others, nobody is sent away.
+func TestKeysThatHangStopNoLoginOnceTheyAreKnown(t *testing.T) {
+	w, m, apps := newMuteWorld(t)
+	apps[0].login()
+	m.is("/keys", 8*time.Second, context.DeadlineExceeded)
+	for range 3 {
+		w.clock.Add(10 * time.Second)
+		apps[0].login()
+	}
+	if hung := strings.Count(strings.Join(m.asked, " "), "/keys"); hung != 3 {
+		t.Errorf("the keys were asked for %d times", hung)
+	}
+}

@@ -186,6 +186,9 @@ func (k *keySet) ask(ctx context.Context) (*providerKeys, error) {
 	// Others wait with this request, so it does not end when its client hangs up. It holds nothing
 	// that a stranger has chosen.
 	shared := trace.Carry(context.Background(), ctx)
+	if ctx.Value(toWarm{}) != nil {
+		shared = withStrangersInput(shared)
+	}
 	ctx, cancel := context.WithDeadline(outgoing.WithSecondTry(withStep(shared, "keys")), at)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)

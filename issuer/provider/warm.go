@@ -42,6 +42,10 @@ func (l *lines) open(host string, now time.Time) bool {
 	return answered && now.Sub(at).Abs() < warmFor
 }
 
+// toWarm marks a question whose answer nobody needs. Where the provider gives none, and answers
+// others, it does not count as silent: the token request would not be sent.
+type toWarm struct{}
+
 // Warm opens a connection to the token endpoint, by asking for the provider's keys once more: that
 // uses nothing up, and a new key is known before it is needed. It is nil where a connection is open
 // and where the keys are at another host. Strangers can bring it about as often as they can bring
@@ -63,5 +67,6 @@ func (p *Provider) Warm(ctx context.Context) func() {
 		return nil
 	}
 	lines.answered(token.Host, now) // one is enough for all who come back now
-	return func() { _, _ = k.refetch(context.WithoutCancel(ctx)) }
+	ctx = context.WithValue(context.WithoutCancel(ctx), toWarm{}, true)
+	return func() { _, _ = k.refetch(ctx) }
 }
