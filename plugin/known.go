@@ -108,6 +108,7 @@ var (
 	indexOf       = bytes.Index
 	newCipher     = aes.NewCipher
 	newGCM        = cipher.NewGCM
+	writeString   = io.WriteString
 	addInt64      = atomic.AddInt64
 	sameDigits    = mcp.SameDigits
 )
@@ -151,6 +152,10 @@ var usualHeaders = []string{
 	"User-Agent", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip", "X-Request-Id",
 }
 
+// overwritten are plain too, since each way of a known request sets them anew, whatever a client
+// says in them. Other spellings of them are not plain, so dropForged sees those.
+var overwritten = []string{subjectHeader, scopesHeader}
+
 // messageHeaders are the headers on which it depends how a message is judged. A middleware that
 // judgesAlone tells its known requests apart by them too.
 var messageHeaders = map[string]bool{"Content-Encoding": true, "Content-Type": true, "Mcp-Method": true, "Mcp-Name": true, "Mcp-Protocol-Version": true}
@@ -169,6 +174,9 @@ func usualNames(without map[string]bool) map[string]bool {
 		if !without[name] {
 			names[name] = true
 		}
+	}
+	for _, name := range overwritten {
+		names[name] = true
 	}
 	return names
 }
@@ -531,8 +539,12 @@ func refusePlain(e *endpoint, rw http.ResponseWriter, req *http.Request) {
 		refuse(e, rw, req, errNoToken)
 		return
 	}
-	if atomic.AddInt64(e.anonymous, 1) == 1 {
-		armFor(e.sidecar.figures)
+	if req.Header[subjectHeader] != nil { // of another bouncer: complainOfTwo
+		refuse(e, rw, req, errNoToken)
+		return
+	}
+	if addInt64(e.anonymous, 1) == 1 {
+		armOf(e)
 	}
 	name := "WWW-Authenticate"
 	if req.ProtoMajor >= 2 {
@@ -546,8 +558,11 @@ func refusePlain(e *endpoint, rw http.ResponseWriter, req *http.Request) {
 	h["Content-Type"] = []string{"application/json"}
 	h["Cache-Control"] = []string{"no-store"}
 	rw.WriteHeader(http.StatusUnauthorized)
-	_, _ = io.WriteString(rw, unauthorized)
+	_, _ = writeString(rw, unauthorized)
 }
+
+// armOf stands here so that refusePlain has fewer variables.
+func armOf(e *endpoint) { armFor(e.sidecar.figures) }
 
 // learnEndpoint makes the endpoint of a request known to plainEndpoint, if its headers are plain.
 // It learns no names: strangers send what they like.

@@ -92,7 +92,7 @@ func TestKnownRequestsAreJudgedAsUnknownOnes(t *testing.T) {
 		start(t)
 		short := newTwin(t, labels)
 		long := newTwin(t, labels)
-		random := rand.New(rand.NewSource(1))
+		random := rand.New(rand.NewSource(7))
 		credentials := []string{"Basic dXNlcg==", "Bearer x.y.z", "DPoP x.y.z"}
 		for i := 0; i < 6; i++ {
 			key := "k" + strconv.Itoa(1+i%2)
@@ -225,6 +225,12 @@ func randomRequest(random *rand.Rand, credentials []string) (*http.Request, stri
 			req.Trailer = http.Header{"X-Mcp-Sub": nil}
 		}
 	}
+	switch random.Intn(12) { // as if somebody else sent it, or nobody
+	case 0:
+		h["X-Mcp-Sub"] = [][]string{{"mallory"}, {"mallory", "user-1"}, {""}, {}}[random.Intn(4)]
+	case 1:
+		h["X-Mcp-Scopes"] = [][]string{{"openid wiki:write"}, {"mcp", "wiki:write"}}[random.Intn(2)]
+	}
 	if random.Intn(2) > 0 {
 		return req, body
 	}
@@ -266,6 +272,50 @@ func randomRequest(random *rand.Rand, credentials []string) (*http.Request, stri
 	return req, body
 }
 
+// A client that says who it is is nobody else for that, also where its request is known: see
+// overwritten.
+func TestKnownRequestsOverwriteWhoAClientSaysItIs(t *testing.T) {
+	for name, labels := range map[string]func(*Config){
+		"no label":         func(c *Config) {},
+		"identity headers": func(c *Config) { c.IdentityHeaders = "email=X-Forwarded-User,name" },
+		"rules":            func(c *Config) { c.ToolScopes = "delete_page=wiki:write" },
+		"CORS":             func(c *Config) { c.CORS = "true" },
+	} {
+		log := start(t)
+		w := newTwin(t, labels)
+		good := bearer(goodToken("k1", nil))
+		for i := 0; i < 3; i++ {
+			ask(w.h, "GET", wikiURL+"/mcp", good...)
+		}
+		for _, forged := range [][]string{{"X-Mcp-Sub", "mallory"}, {"X-Mcp-Sub", "mallory", "X-Mcp-Sub", "user-1", "X-Mcp-Scopes", "wiki:write", "X-Mcp-Scopes", ""}} {
+			for i := 0; i < 3; i++ {
+				for how, send := range map[string]func(){
+					"GET":            func() { ask(w.h, "GET", wikiURL+"/mcp", append(forged, good...)...) },
+					"HEAD":           func() { ask(w.h, "HEAD", wikiURL+"/mcp", append(forged, good...)...) },
+					"a message":      func() { post(w.h, "openid mcp", toolCall("search"), forged...) },
+					"a long message": func() { post(w.h, "openid mcp", toolCall(strings.Repeat("s", maxUncounted)), forged...) },
+				} {
+					send()
+					h := w.behind.last
+					if strings.Join(h["X-Mcp-Sub"], "|") != "user-1" || strings.Join(h["X-Mcp-Scopes"], "|") != "openid mcp" || h["Authorization"] != nil {
+						t.Errorf("%s, %s, %v: the server saw %v", name, how, forged, h)
+					}
+					w.behind.last = nil
+				}
+			}
+		}
+		// Without a token, it may have been through another bouncer: at a known address too.
+		if log.String() != "" {
+			t.Errorf("%s: logged %q", name, log)
+		}
+		ask(w.h, "POST", wikiURL+"/mcp")
+		ask(w.h, "POST", wikiURL+"/mcp", "X-Mcp-Sub", "user-1")
+		if !strings.Contains(log.String(), "has been through a bouncer already") {
+			t.Errorf("%s: logged %q", name, log)
+		}
+	}
+}
+
 // Whoever has a token can ask for as many addresses, and send as many names of headers, as he
 // likes. Whoever has none teaches no names.
 func TestKnownRequestsAreBounded(t *testing.T) {
@@ -278,8 +328,8 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 		t.Error("a stranger has taught a name")
 	}
 	ask(w.h, "GET", wikiURL+"/mcp", good...)
-	ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mcp-Sub", "mallory", "X_mcp_sub", "mallory"}, good...)...)
-	if w.b.known.plain["X-Mcp-Sub"] || w.b.known.plain["X_mcp_sub"] {
+	ask(w.h, "GET", wikiURL+"/mcp", append([]string{"X-Mcp-Email", "mallory", "X_mcp_sub", "mallory"}, good...)...)
+	if w.b.known.plain["X-Mcp-Email"] || w.b.known.plain["X_mcp_sub"] {
 		t.Error("a name that only the bouncer may set was learned")
 	}
 	teach := func(w *twin, name string) {

@@ -25,6 +25,8 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 	handing := a.labels()
 	handing["UpstreamToken"] = "scopes=repo"
 	carried := a.carrying(t, 0)
+	const forging = "one from a client that says who it is"
+	mallory := []string{"mallory"}
 	const message = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":` +
 		`{"name":"search","arguments":{"text":"word"},"_meta":{"progressToken":7}}}`
 	for _, c := range []struct {
@@ -36,6 +38,7 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 		interpreted float64
 	}{
 		{"a token that was verified before", a.labels(), token, "", http.StatusOK, 4, 86},
+		{forging, a.labels(), token, "", http.StatusOK, 4, 86},
 		{"a token that comes for the first time", a.labels(), "new", "", http.StatusOK, 25, 359},
 		{"no token", a.labels(), "", "", http.StatusUnauthorized, 9, 195},
 		{"a message", a.labels(), token, message, http.StatusOK, 11, 146},
@@ -60,6 +63,9 @@ func TestKnownRequestsCostFewAllocations(t *testing.T) {
 				if len(fresh) > 0 {
 					r.Header.Set("Authorization", "Bearer "+fresh[next])
 					next++
+				}
+				if c.name == forging {
+					r.Header["X-Mcp-Sub"] = mallory
 				}
 				if c.body != "" {
 					r.Method = http.MethodPost
