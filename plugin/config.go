@@ -457,23 +457,16 @@ func parseLabels(config *Config) (*settings, []hopMember, error) {
 	if config == nil {
 		return nil, nil, errNoLabels
 	}
+	key := keyOfAlike(config)
+	if known := recallAlike(key); known != nil {
+		return parseAlike(config, known)
+	}
 	c, err := readLabels(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := parseClientAuth(c); err != nil { // first: whether there must be a secret hangs on it
+	if err := checkRequired(c); err != nil {
 		return nil, nil, err
-	}
-	for _, l := range []struct{ name, value string }{
-		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
-		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
-	} {
-		if l.name == "clientSecret" && c.ClientAuth == "private_key_jwt" {
-			continue
-		}
-		if strings.TrimSpace(l.value) == "" {
-			return nil, nil, fmt.Errorf("label %s: required, set it", l.name)
-		}
 	}
 	s := &settings{hopKeyFile: c.HopKeyFile}
 	if err := s.parseAddresses(c); err != nil {
@@ -481,6 +474,9 @@ func parseLabels(config *Config) (*settings, []hopMember, error) {
 	}
 	members, err := s.parseTenant(c)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.parseOwn(c, members); err != nil {
 		return nil, nil, err
 	}
 	backend, err := parseBackendAuthorization(c.BackendAuthorization)
@@ -501,10 +497,27 @@ func parseLabels(config *Config) (*settings, []hopMember, error) {
 		return nil, nil, errors.New("label jwksCacheTTLSeconds: give a whole number of seconds from 1 to 3600")
 	}
 	s.keysTTL = ttl
-	for _, name := range insertedNames {
-		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
-	}
+	rememberAlike(key, c, s, members)
 	return s, members, nil
+}
+
+// checkRequired also leaves the label clientAuth in its one spelling.
+func checkRequired(c *labelTexts) error {
+	if err := parseClientAuth(c); err != nil { // first: whether there must be a secret hangs on it
+		return err
+	}
+	for _, l := range []struct{ name, value string }{
+		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
+		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
+	} {
+		if l.name == "clientSecret" && c.ClientAuth == "private_key_jwt" {
+			continue
+		}
+		if strings.TrimSpace(l.value) == "" {
+			return fmt.Errorf("label %s: required, set it", l.name)
+		}
+	}
+	return nil
 }
 
 // parseClientAuth leaves the label clientAuth in its one spelling.
@@ -519,7 +532,7 @@ func parseClientAuth(c *labelTexts) error {
 	return nil
 }
 
-// parseAddresses reads the labels that say where things are.
+// parseAddresses reads the labels that say where provider and sidecar are.
 func (s *settings) parseAddresses(c *labelTexts) error {
 	if _, err := absoluteURL(c.ProviderIssuer); err != nil {
 		return errors.New("label providerIssuer: give an http(s) URL without user, query and fragment, as \"issuer\" in the provider's discovery document")
@@ -547,7 +560,11 @@ func (s *settings) parseAddresses(c *labelTexts) error {
 			return err
 		}
 	}
+	return nil
+}
 
+// parsePublicURL reads the labels that say where the MCP server is.
+func (s *settings) parsePublicURL(c *labelTexts) error {
 	if c.PublicURL != "" {
 		u, err := absoluteURL(c.PublicURL)
 		if err != nil || u.RawPath != "" {
@@ -579,6 +596,9 @@ func (s *settings) parseAddresses(c *labelTexts) error {
 	if s.publicURL != "" && s.leadsBack(s.publicURL) {
 		return errLeadsBack
 	}
+	for _, name := range insertedNames {
+		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
+	}
 	return nil
 }
 
@@ -588,11 +608,16 @@ var errLeadsBack = errors.New("label sidecarURL: this is an address of the MCP s
 // URL: same host, and a path at or below its own. The scheme does not count where both ports are
 // the default: a proxy may end TLS for one of them.
 func (s *settings) leadsBack(publicURL string) bool {
-	u, err := url.Parse(publicURL)
-	if err != nil || hostAndPort(u) != hostAndPort(s.sidecar) {
+	if s.sidecar.Path != s.prefix && !strings.HasPrefix(s.sidecar.Path, s.prefix+"/") {
 		return false
 	}
-	return s.sidecar.Path == u.Path || strings.HasPrefix(s.sidecar.Path, u.Path+"/")
+	return s.isBehind(publicURL)
+}
+
+// isBehind says whether the sidecar has the host of a public URL.
+func (s *settings) isBehind(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	return err == nil && hostAndPort(u) == hostAndPort(s.sidecar)
 }
 
 // hostAndPort returns the one spelling of a URL's host, without the port if it is the scheme's
@@ -617,13 +642,6 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if exchange != "auto" && exchange != "token" && exchange != "callback" {
 		return nil, errors.New("label exchange: give auto, token or callback")
 	}
-	for _, l := range []struct{ name, value string }{
-		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
-	} {
-		if strings.Trim(l.value, printable) != "" {
-			return nil, fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
-		}
-	}
 	names, err := parseProviderType(c)
 	if err != nil {
 		return nil, err
@@ -634,9 +652,6 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	}
 	if strings.ContainsAny(c.GroupsClaim, ",;") || hasInvisible(strings.TrimSpace(c.GroupsClaim)) {
 		return nil, errors.New("label groupsClaim: give one claim's name or dotted path, without commas and semicolons")
-	}
-	if len([]rune(c.DisplayName)) > 64 {
-		return nil, errors.New("label displayName: at most 64 characters")
 	}
 	if c.Logo != "" && (!strings.HasPrefix(c.Logo, "data:image/") || len(c.Logo) > 3000 || strings.Trim(c.Logo, printable) != "") {
 		return nil, errors.New("label logo: give a data URI of at most 3000 characters, such as data:image/png;base64,…")
@@ -722,27 +737,25 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 	if err != nil || remember < 0 || remember > 30*24*time.Hour || remember%time.Second != 0 {
 		return nil, errors.New("label rememberConsent: give a duration from 0 to 720h (30 days), such as 24h")
 	}
-	s.resource = c.Resource
-	s.audience = either(c.Audience, c.Resource)
 	s.providerIssuer = c.ProviderIssuer
-	s.clientID = c.ClientID
 	s.generation = generation
 	s.required = required
 	s.mcpPaths = paths
 	// In the order of docs/hop.md: the vectors hold the bytes. A label that is added comes last.
+	// What has no value here gets it in parseOwn.
 	return []hopMember{
-		{"resource", quote(c.Resource), ""},
-		{"audience", quote(s.audience), quote(c.Resource)},
+		{"resource", "", ""},
+		{"audience", "", ""},
 		{"providerIssuer", quote(c.ProviderIssuer), ""},
-		{"clientID", quote(c.ClientID), ""},
-		{"clientSecret", quote(c.ClientSecret), `""`},
+		{"clientID", "", ""},
+		{"clientSecret", "", ""},
 		{"clientAuth", quote(c.ClientAuth), `"auto"`},
 		{"scopes", array(scopes), `["openid"]`},
 		{"requiredScopes", array(required), `[]`},
 		{"mcpPaths", array(paths), `["/mcp","/sse"]`},
 		{"exchange", quote(exchange), `"auto"`},
 		{"generation", strconv.FormatInt(generation, 10), `0`},
-		{"displayName", quote(either(c.DisplayName, c.Resource)), quote(c.Resource)},
+		{"displayName", "", ""},
 		{"logo", quote(c.Logo), `""`},
 		{"allowedEmails", array(access.emails), `[]`},
 		{"allowedDomains", array(access.domains), `[]`},
@@ -772,6 +785,42 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 		// in seconds
 		{"rememberConsent", strconv.FormatInt(int64(remember/time.Second), 10), `0`},
 	}, nil
+}
+
+// parseOwn reads ownLabels, after the others, and gives their members values.
+func (s *settings) parseOwn(c *labelTexts, members []hopMember) error {
+	if err := s.parsePublicURL(c); err != nil {
+		return err
+	}
+	for _, l := range []struct{ name, value string }{
+		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
+	} {
+		if strings.Trim(l.value, printable) != "" {
+			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
+		}
+	}
+	if len([]rune(c.DisplayName)) > 64 {
+		return errors.New("label displayName: at most 64 characters")
+	}
+	s.resource = c.Resource
+	s.audience = either(c.Audience, c.Resource)
+	s.clientID = c.ClientID
+	resource := quote(c.Resource)
+	own := []hopMember{
+		{"resource", resource, ""},
+		{"audience", quote(s.audience), resource},
+		{"clientID", quote(c.ClientID), ""},
+		{"clientSecret", quote(c.ClientSecret), `""`},
+		{"displayName", quote(either(c.DisplayName, c.Resource)), resource},
+	}
+	next := 0 // both are in one order
+	for i, m := range members {
+		if next < len(own) && m.name == own[next].name {
+			members[i] = own[next]
+			next++
+		}
+	}
+	return nil
 }
 
 // parseProviderType leaves the label providerType in its one spelling, checks those that hang on

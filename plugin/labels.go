@@ -22,11 +22,17 @@ func readLabels(c *Config) (*labelTexts, error) {
 	if len(c.Extra) > 0 {
 		return nil, unknownLabel(c.Extra)
 	}
-	r := &labelReader{}
 	l := &labelTexts{}
+	err := readFields(c, labelFields, l)
+	return l, err
+}
+
+// readFields reads some labels into l.
+func readFields(c *Config, fields []labelField, l *labelTexts) error {
+	r := &labelReader{}
 	values := reflect.ValueOf(c).Elem()
 	texts := reflect.ValueOf(l).Elem()
-	for _, f := range labelFields {
+	for _, f := range fields {
 		value := values.Field(f.from).Interface()
 		if value == nil {
 			continue
@@ -37,7 +43,7 @@ func readLabels(c *Config) (*labelTexts, error) {
 		}
 		texts.Field(f.into).SetString(r.read(f.label, f.form, value))
 	}
-	return l, r.err
+	return r.err
 }
 
 // labelField is a label: its tags, and where its fields stand in Config and in labelTexts.
@@ -90,6 +96,11 @@ func (r *labelReader) read(label, form string, value any) string {
 	if ok && (form == "" || form == "identifier") { // as nearly all are, without reflection
 		return r.word(label, word, form == "identifier")
 	}
+	return r.readOther(label, form, value)
+}
+
+// readOther stands here so that read has few variables, as known.go explains.
+func (r *labelReader) readOther(label, form string, value any) string {
 	switch form {
 	case "":
 		return r.text(label, value)
