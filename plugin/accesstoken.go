@@ -147,7 +147,7 @@ func verifyToken(t *tenant, req *http.Request, name, text string, way int) (*ide
 	}
 	id := remember(t.sidecar.tokens, name, token.identity, key, denied)
 	if t.sight != nil && id.life != nil {
-		acquaint(id.life, name, key, denied, id.scopes, o)
+		acquaint(id.life, name, key, denied, id.scopes, len(t.identityHeaders) > 0, o)
 	}
 	return id, nil
 }

@@ -51,6 +51,7 @@ type spelling struct {
 	scopes map[string]bool // claims that the long way has found good
 	denied *denyList       // nil: it denies nobody
 	opener *opener         // nil: the label upstreamToken is off
+	more   bool            // somebody is denied, or labels ask for something: see completeSight
 }
 
 // maxSpellings bounds the headers that a lifetime knows, and the scopes of each. The sidecar signs
@@ -63,16 +64,18 @@ const (
 // acquaint makes the header and the scopes of a token known that was verified in a lifetime. name
 // is its Authorization header.
 //
-// A header is known up to its dot, with the scheme before it. So neither a bearer key nor a bound
-// token has one.
-func acquaint(l *lifetime, name string, key *verifyKey, denied *denyList, scopes string, o *opener) {
+// A header is known up to its dot, with all that stands before it in a request. So neither a bearer
+// key nor a bound token has one.
+func acquaint(l *lifetime, name string, key *verifyKey, denied *denyList, scopes string, more bool, o *opener) {
 	header, _, found := strings.Cut(name, ".")
 	if !found || key.algorithm != "EdDSA" || !strings.HasPrefix(header, "Bearer ") || len(header) > maxSpelling || len(scopes) > maxSpelling {
 		return
 	}
-	s := &spelling{key: key, scopes: map[string]bool{scopes: true}, opener: o}
+	header = "Authorization: " + header
+	s := &spelling{key: key, scopes: map[string]bool{scopes: true}, opener: o, more: more || o != nil}
 	if !denied.isEmpty() {
 		s.denied = denied
+		s.more = true
 	}
 	knownLock.Lock()
 	defer knownLock.Unlock()
@@ -94,116 +97,190 @@ func acquaint(l *lifetime, name string, key *verifyKey, denied *denyList, scopes
 // forged is what firstSight returns for a token whose signature is wrong.
 var forged = &identity{}
 
-// signatureLength is the length of an Ed25519 signature in base64url.
-const signatureLength = 86
+const (
+	// beforeCredentials begins the first line of a request with credentials. The scheme is at
+	// atScheme, and the token at atToken.
+	beforeCredentials = "Authorization: "
+	atScheme          = len(beforeCredentials)
+	atToken           = atScheme + len("Bearer ")
+	// signatureLength is that of an Ed25519 signature in base64url, and lastLength is that with the
+	// end of the line.
+	signatureLength = 86
+	lastLength      = signatureLength + len("\r\n")
+)
 
-// firstSight verifies the only credentials of a request, if they are an access token as the sidecar
-// writes them, and remembers it. at is the time since 1970. s may be nil.
+// firstSight verifies the credentials of a request, if they are an access token as the sidecar
+// writes them, and remembers it. at is the time since 1970. s may be nil. knownLock is held; it is
+// given back.
 //
-// Each check stands alone, because "||" is one more variable in Yaegi.
-func firstSight(s *sight, credentials string, at time.Duration) *identity {
-	if s == nil {
-		return nil
-	}
-	c := s.tokens
-	text := []byte(credentials)
-	hash := sha256Sum(text)
-	parts := splitN(credentials, ".", 4) // of a stranger: it may be nothing but dots
-	knownLock.RLock()
-	life := c.life
-	known := life.headers[parts[0]]
-	if at >= life.until {
-		known = nil
-	}
-	if at < life.from {
-		known = nil
-	}
-	if c.young[hash] != nil {
-		known = nil
-	}
-	if c.old[hash] != nil {
-		known = nil
-	}
-	knownLock.RUnlock()
-	if known == nil {
-		return nil
-	}
-
-	// The scheme and the header are known. readAccessToken says why the rest is checked.
-	if len(parts) != 3 {
-		return nil
-	}
-	if len(credentials) > maxToken {
-		return nil
-	}
-	if containsAny(credentials, "\r\n") {
-		return nil
-	}
+// text is what WriteSubset leaves of the headers, and parts are three by the dots in it: the header
+// of the token with all that stands before it, its payload, and what begins with the signature,
+// with lastLength characters at least. All may be otherwise, since other headers can bring dots.
+//
+// Each check stands alone, because "||" is one more variable in Yaegi, and all of them write into
+// one (yes), because each outcome of a comparison would be another.
+func firstSight(s *sight, credentials, text string, parts []string, at time.Duration) (id *identity) {
 	// With ":=" a variable is made twice.
+	var yes bool
+	var point, end int // of the payload, and of the credentials
+	var latest float64
 	var payload, signature []byte
 	var err error
+	yes = s == nil
+	if yes {
+		return unseen()
+	}
+	c := s.tokens
+	life := c.life
+	known := life.headers[parts[0]]
+	yes = known == nil
+	if yes {
+		return unseen()
+	}
+	yes = at >= life.until
+	if yes {
+		return unseen()
+	}
+	yes = at < life.from
+	if yes {
+		return unseen()
+	}
+	end = len(text) - len(parts[2]) + signatureLength
+	raw := []byte(text)
+	hash := sha256Sum(raw[atScheme:end])
+	yes = c.young[hash] != nil
+	if yes {
+		return unseen()
+	}
+	yes = c.old[hash] != nil
+	if yes {
+		return unseen()
+	}
+	knownLock.RUnlock()
+
+	// The first line is that of the credentials, which end there. And it is as it came: WriteSubset
+	// writes a blank for a line break, which the decoder of base64 would skip.
+	yes = text[:end] != beforeCredentials+credentials
+	if yes {
+		return nil
+	}
+	// The scheme and the header are known. readAccessToken says why the rest is checked.
+	yes = end > maxToken
+	if yes {
+		return nil
+	}
 	payload, err = strictBase64.DecodeString(parts[1])
-	if err != nil {
+	yes = err != nil
+	if yes {
 		return nil
 	}
-	said := new(claims)
-	if unmarshal(payload, said) != nil {
+	var said claims
+	yes = unmarshal(payload, &said) != nil
+	if yes {
 		return nil
 	}
-	if said.Issuer != s.issuer {
+	yes = said.Issuer != s.issuer
+	if yes {
 		return nil
 	}
-	if !hasPrefix(said.Audience, s.audience) {
+	yes = !hasPrefix(said.Audience, s.audience)
+	if yes {
 		return nil
 	}
-	if !known.scopes[said.Scope] {
+	yes = !known.scopes[said.Scope]
+	if yes {
 		return nil
 	}
-	if said.Confirmation != nil {
+	yes = said.Confirmation != nil
+	if yes {
 		return nil
 	}
 	second := float64(at / 1e9)
-	if said.Expires <= second {
+	yes = said.Expires <= second
+	if yes {
 		return nil
 	}
-	if said.Expires > maxDate {
+	yes = said.Expires > maxDate
+	if yes {
 		return nil
 	}
-	if said.Issued < 1 {
+	yes = said.Issued < 1
+	if yes {
 		return nil
 	}
-	latest := second + futureSkew
-	if said.Issued > latest {
+	latest = second + futureSkew
+	yes = said.Issued > latest
+	if yes {
 		return nil
 	}
-	if said.NotBefore > latest {
+	yes = said.NotBefore > latest
+	if yes {
 		return nil
 	}
-	if said.ClientID == "" {
+	yes = said.ClientID == ""
+	if yes {
 		return nil
 	}
-	if said.Subject == "" {
+	subject := said.Subject
+	yes = subject == ""
+	if yes {
 		return nil
 	}
-	if trim(said.Subject, visible) != "" { // encodeValue
+	yes = trim(subject, visible) != "" // encodeValue
+	if yes {
 		return nil
 	}
-	signature, err = strictBase64.DecodeString(parts[2])
-	if err != nil {
+	point = end - signatureLength - 1
+	signature, err = strictBase64.DecodeString(text[point+1 : end])
+	yes = err != nil
+	if yes {
 		return nil
 	}
-	// If the signature had another length, Verify would refuse it whatever it is for. A known
-	// header and these claims are longer than a signature.
-	if !ed25519Verify(known.key.ed25519, text[len("Bearer "):len(text)-signatureLength-1], signature) {
+	yes = !ed25519Verify(known.key.ed25519, raw[atToken:point], signature)
+	if yes {
 		return forged
 	}
+
+	id = &identity{subject: subject, scopes: said.Scope, expires: int64(said.Expires) + expirySkew, life: life}
+	if known.more {
+		yes = true
+	} else {
+		yes = said.Login != ""
+	}
+	if yes {
+		id = completeSight(s, known, &said, payload, id, at)
+		if id == nil {
+			return nil
+		}
+	}
+	knownLock.Lock()
+	yes = c.life == life // neither keys nor deny document have changed
+	if yes {
+		if len(c.young) < maxYoung {
+			c.young[hash] = id
+		} else {
+			addToken(c, hash, id)
+		}
+	}
+	knownLock.Unlock()
+	return id
+}
+
+// unseen gives knownLock back, for firstSight: in Yaegi its name costs at each place where it
+// stands.
+func unseen() *identity {
+	knownLock.RUnlock()
+	return nil
+}
+
+// completeSight is what firstSight does rarely, or for the sake of labels. It returns nil where the
+// long way has to decide.
+func completeSight(s *sight, known *spelling, said *claims, payload []byte, id *identity, at time.Duration) *identity {
 	if known.denied != nil {
 		if denies(known.denied, said) {
 			return nil
 		}
 	}
-
-	id := &identity{subject: said.Subject, scopes: said.Scope, expires: int64(said.Expires) + expirySkew, life: life}
 	if s.headers {
 		identifyMore(s.tenant, said, id)
 	}
@@ -216,14 +293,5 @@ func firstSight(s *sight, credentials string, at time.Duration) *identity {
 	if said.Login != "" {
 		present(s.figures, said)
 	}
-	knownLock.Lock()
-	if c.life == life { // neither keys nor deny document have changed
-		if len(c.young) < maxYoung {
-			c.young[hash] = id
-		} else {
-			addToken(c, hash, id)
-		}
-	}
-	knownLock.Unlock()
 	return id
 }

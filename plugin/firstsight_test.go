@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"math/rand"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -42,10 +44,22 @@ func newLookers(t testing.TB, labels func(*Config)) *lookers {
 
 func wikiRequest() *http.Request { return httptest.NewRequest("GET", wikiURL+"/mcp", nil) }
 
+// sight is what firstSight says of credentials.
+func (w *twin) sight(credentials string) *identity {
+	var lines bytes.Buffer
+	_ = http.Header{"Authorization": {credentials}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}}.WriteSubset(&lines, nil)
+	parts := strings.SplitN(lines.String(), ".", 3)
+	if len(parts) != 3 || len(parts[2]) < lastLength { // as in serveUnknown
+		return nil
+	}
+	knownLock.RLock()
+	return firstSight(w.b.tenantAt(wikiURL).sight, credentials, lines.String(), parts, since(epoch))
+}
+
 // compare says what firstSight did, and fails where verifyToken does not agree.
 func (l *lookers) compare(t testing.TB, token string) string {
 	credentials := "Bearer " + token
-	got := firstSight(l.a.sight, credentials, since(epoch))
+	got := l.short.sight(credentials)
 	if got == nil {
 		return "left to the long way"
 	}
@@ -298,7 +312,7 @@ func TestFirstSightRemembersTokens(t *testing.T) {
 			t.Fatalf("%d tokens are remembered, want %d", len(c.young), i+1)
 		}
 	}
-	if firstSight(w.b.tenantAt(wikiURL).sight, "Bearer "+first, since(epoch)) != nil {
+	if w.sight("Bearer "+first) != nil {
 		t.Error("a token that is remembered was verified again")
 	}
 	if n := len(w.b.tenantAt(wikiURL).sidecar.figures.presented); n != 2 {
@@ -307,14 +321,14 @@ func TestFirstSightRemembersTokens(t *testing.T) {
 	other := "Bearer " + goodToken("k1", map[string]any{"jti": "other"})
 	for _, seconds := range []int64{-1, denyPeriod} { // the clock was set back, a fetch is due
 		clock.Add(seconds)
-		if firstSight(w.b.tenantAt(wikiURL).sight, other, since(epoch)) != nil {
+		if w.sight(other) != nil {
 			t.Error("a token was verified while a fetch is due")
 		}
 		clock.Add(-seconds)
 	}
 	clock.Add(maxAge)
 	askSidecars(t)
-	if firstSight(w.b.tenantAt(wikiURL).sight, "Bearer "+first, since(epoch)) != nil {
+	if w.sight("Bearer "+first) != nil {
 		t.Error("an old token that is remembered was verified again")
 	}
 	if len(c.young) != 0 || len(c.old) != 4 {
@@ -322,17 +336,60 @@ func TestFirstSightRemembersTokens(t *testing.T) {
 	}
 }
 
-// What a stranger sends costs no more than a few copies of it.
+// Credentials without dots, as bearer keys are, leave it to other headers to bring them. Then what
+// follows is not taken for a token's signature and the lines of an endpoint, or a header that only
+// the bouncer may set would pass.
+func TestDotsOfOtherHeadersPartNoToken(t *testing.T) {
+	start(t)
+	labels := func(c *Config) {
+		c.PublicURL = wikiURL
+		c.IdentityHeaders = "email=X-Auth-Email"
+	}
+	short := newTwin(t, labels)
+	long := newTwin(t, labels)
+	const key = "Bearer " + keyPrefix + "anna"
+	for _, w := range []*twin{short, long} {
+		ask(w.h, "GET", wikiURL+"/mcp")
+		ask(w.h, "GET", wikiURL+"/mcp")
+		if _, err := verifyToken(w.b.tenantAt(wikiURL), wikiRequest(), key, goodToken("k1", map[string]any{"email": nil}), asKey); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(short.b.known.endpoints) == 0 {
+		t.Fatal("no endpoint is known")
+	}
+	signature := strings.Repeat("A", signatureLength)
+	for _, name := range []string{"X-Auth-Email", "Remote-User", "Cookie", "Connection", "Authorisation", "Accept"} {
+		for _, value := range []string{"boss.example." + signature, "." + "." + signature, signature, "boss@example.com"} {
+			for _, credentials := range []string{key, "Bearer " + keyPrefix + "nobody", "Bearer a.b." + signature, "Bearer a.b." + signature + " "} {
+				h := http.Header{"Authorization": {credentials}, name: {value}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}}
+				req := &http.Request{Method: "GET", Host: "mcp.localhost", URL: &url.URL{Path: "/wiki/mcp"}, Header: h, ProtoMajor: 1}
+				got := short.ask(req, "", false)
+				if want := long.ask(req, "", true); got != want {
+					t.Errorf("%s: %s, with %s:\n%s, want\n%s", name, value, credentials, got, want)
+				}
+				if strings.Contains(got, "boss") && name == "X-Auth-Email" {
+					t.Errorf("%s: %s passed: %s", name, value, got)
+				}
+			}
+		}
+	}
+}
+
+// What a stranger sends costs no more than a few copies of it, wherever it ends.
 func TestFirstSightTakesLittleForAStranger(t *testing.T) {
-	l := newLookers(t, func(*Config) {})
+	start(t)
+	w := newTwin(t, func(c *Config) { c.PublicURL = wikiURL })
+	ask(w.h, "GET", wikiURL+"/mcp")
+	ask(w.h, "GET", wikiURL+"/mcp")
 	credentials := "Bearer " + strings.Repeat(".", 200_000)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if firstSight(l.a.sight, credentials, since(epoch)) != nil {
-		t.Error("accepted")
+	if code := ask(w.h, "GET", wikiURL+"/mcp", "Authorization", credentials).Code; code != 401 {
+		t.Errorf("status %d", code)
 	}
 	runtime.ReadMemStats(&after)
-	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 3*uint64(len(credentials)) {
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 6*uint64(len(credentials)) {
 		t.Errorf("%d bytes for credentials of %d", bytes, len(credentials))
 	}
 }

@@ -23,12 +23,13 @@ import (
 // client differ from the one before only in headers that change nothing here. For them everything
 // has been decided before, and shortWay looks the decision up.
 //
-// What is slow in Yaegi: each variable, each intermediate result (a field, an element, "||", "!")
-// and each method or function of another package that a function names is an allocation at every
-// call of it, whether or not the branch is taken. A call of an interpreted function is a new frame;
-// a call of a native one goes through reflection, and costs as much as six variables. A loop over
-// the headers of a request costs as much as five native calls. The memory of a frame grows in
-// steps: 33, 38, 43, 49, 54, 59 and 65 variables take 100 bytes more than one less.
+// What is slow in Yaegi: each variable, each intermediate result (a field, an element, "||", "!",
+// the outcome of a comparison that is not written into a variable) and each method or function of
+// another package that a function names is an allocation at every call of it, whether or not the
+// branch is taken. A call of an interpreted function is a new frame; a call of a native one goes
+// through reflection, and costs as much as six variables. A loop over the headers of a request
+// costs as much as five native calls. The memory of a frame grows in steps: 33, 38, 43, 49, 54, 59
+// and 65 variables take 100 bytes more than one less.
 //
 // So shortWay is one closure, which finds what was prepared in captured variables. Rare branches
 // stand in functions of their own. One native call looks at all headers: Header.WriteSubset leaves
@@ -98,7 +99,6 @@ var (
 	sha256Sum     = sha256.Sum256
 	splitN        = strings.SplitN
 	trim          = strings.Trim
-	containsAny   = strings.ContainsAny
 	hasPrefix     = bytes.HasPrefix
 	unmarshal     = json.Unmarshal
 	ed25519Verify = ed25519.Verify
@@ -226,6 +226,7 @@ func init() {
 		special := b.special
 		judges := b.judges
 		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			var yes bool
 			h := req.Header
 			lines := new(buffer)
 			knownLock.RLock()
@@ -233,12 +234,18 @@ func init() {
 			h.WriteSubset(lines, left) // which cannot fail
 			k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
 			at := since(epoch)
-			// In Yaegi "if" within "if" needs fewer variables than "&&".
-			if k != nil {
-				if at < k.expires {
-					if at < k.life.until {
-						if at >= k.life.from {
-							if req.URL.RawPath == "" { // as in recallEndpoint
+			// In Yaegi "if" within "if" needs fewer variables than "&&". And each outcome of a
+			// comparison would be one, but for those that are written into yes.
+			yes = k != nil
+			if yes {
+				yes = at < k.expires
+				if yes {
+					yes = at < k.life.until
+					if yes {
+						yes = at >= k.life.from
+						if yes {
+							yes = req.URL.RawPath == "" // as in recallEndpoint
+							if yes {
 								knownLock.RUnlock()
 								if special {
 									if judges {
@@ -248,7 +255,8 @@ func init() {
 									passMore(b, rw, req, k)
 									return
 								}
-								if req.ContentLength != 0 {
+								yes = req.ContentLength != 0
+								if yes {
 									passMessage(b, rw, req, k)
 									return
 								}
@@ -284,6 +292,7 @@ func init() {
 		left := known.left
 		byPath := known.byPath
 		return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			var yes bool
 			h := req.Header
 			lines := new(buffer)
 			knownLock.RLock()
@@ -291,17 +300,24 @@ func init() {
 			h.WriteSubset(lines, left) // which cannot fail
 			k := byPath[req.URL.Path][sha256Sum(lines.Bytes())]
 			at := since(epoch)
-			// In Yaegi "if" within "if" needs fewer variables than "&&".
-			if k != nil {
-				if at < k.expires {
-					if at < k.life.until {
-						if at >= k.life.from {
-							if req.URL.RawPath == "" { // as in recallEndpoint
+			// In Yaegi "if" within "if" needs fewer variables than "&&". And each outcome of a
+			// comparison would be one, but for those that are written into yes.
+			yes = k != nil
+			if yes {
+				yes = at < k.expires
+				if yes {
+					yes = at < k.life.until
+					if yes {
+						yes = at >= k.life.from
+						if yes {
+							yes = req.URL.RawPath == "" // as in recallEndpoint
+							if yes {
 								knownLock.RUnlock()
 								for _, more := range k.id.more {
 									h.Set(more.name, more.value)
 								}
-								if req.ContentLength != 0 {
+								yes = req.ContentLength != 0
+								if yes {
 									passMessage(b, rw, req, k)
 									return
 								}
@@ -341,16 +357,20 @@ func passMore(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownReq
 
 // passMessage is pass for a request that is known and has a body.
 func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
+	var yes bool
 	n := req.ContentLength
-	if n < 0 {
+	yes = n < 0
+	if yes {
 		passLong(b, rw, req, k)
 		return
 	}
-	if n > maxUncounted {
+	yes = n > maxUncounted
+	if yes {
 		passLong(b, rw, req, k)
 		return
 	}
-	if req.Body == nil {
+	yes = req.Body == nil
+	if yes {
 		passLong(b, rw, req, k)
 		return
 	}
@@ -358,7 +378,8 @@ func passMessage(b *bouncer, rw http.ResponseWriter, req *http.Request, k *known
 	body := make([]byte, n+1)
 	var got int // with ":=" it would be made twice
 	got, _ = readFull(req.Body, body)
-	if int64(got) != n {
+	yes = int64(got) != n
+	if yes {
 		answerMisread(b, rw, req, got)
 		return
 	}
@@ -482,37 +503,54 @@ func put(known *knownRequests, path string, hash [32]byte, k *knownRequest) {
 // back. A request with plain headers needs not be searched for headers that only the bouncer may
 // set, and it has few of them.
 func serveUnknown(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer, at time.Duration) {
+	var yes bool
 	h := req.Header
 	credentials := h["Authorization"]
-	if credentials != nil { // which is the first line, or what follows is not known
-		_, _ = lines.ReadString('\n')
-	}
-	e := b.known.endpoints[lines.String()+req.URL.Path]
-	knownLock.RUnlock()
-	if e == nil {
-		serve(b, rw, req)
+	yes = credentials == nil
+	if yes {
+		serveAnonymous(b, rw, req, h, lines)
 		return
 	}
-	if req.URL.RawPath != "" {
-		serve(b, rw, req)
+	text := lines.String()
+	parts := splitN(text, ".", 3) // of a stranger: it may be nothing but dots
+	yes = len(parts) != 3
+	if yes {
+		serveUnseen(b, rw, req, lines)
 		return
 	}
-	if credentials == nil {
-		refusePlain(e, rw, req)
+	last := parts[2]
+	yes = len(last) < lastLength
+	if yes {
+		serveUnseen(b, rw, req, lines)
 		return
 	}
-	id := firstSight(e.sight, credentials[0], at)
-	if id == nil {
-		servePlainly(b, rw, req, e)
+	yes = req.URL.RawPath != "" // as in recallEndpoint
+	if yes {
+		serveUnseen(b, rw, req, lines)
 		return
 	}
-	if id == forged {
+	e := b.known.endpoints[last[lastLength:]+req.URL.Path]
+	yes = e == nil
+	if yes {
+		serveUnseen(b, rw, req, lines)
+		return
+	}
+	id := firstSight(e.sight, credentials[0], text, parts, at)
+	yes = id == nil
+	if yes {
+		serveLeft(b, rw, req, lines)
+		return
+	}
+	yes = id == forged
+	if yes {
 		refuse(e, rw, req, errSignature)
 		return
 	}
 	if e.kept {
-		if req.ContentLength == 0 {
-			if !b.more { // as in shortWay
+		yes = req.ContentLength == 0
+		if yes {
+			yes = !b.more
+			if yes { // as in shortWay
 				delete(h, "Authorization")
 				h.Set(subjectHeader, id.subject)
 				h.Set(scopesHeader, id.scopes)
@@ -524,6 +562,27 @@ func serveUnknown(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *
 	passFirst(b, rw, req, e, id)
 }
 
+// serveUnseen is serveUnknown for a request of which the lines are not those of an access token at
+// a known endpoint, or at which firstSight needs not look. knownLock is held; it is given back.
+func serveUnseen(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer) {
+	// Authorization is the first line, or what follows is not known.
+	_, _ = lines.ReadString('\n')
+	e := b.known.endpoints[lines.String()+req.URL.Path]
+	knownLock.RUnlock()
+	if e == nil || req.URL.RawPath != "" {
+		serve(b, rw, req)
+		return
+	}
+	servePlainly(b, rw, req, e)
+}
+
+// serveLeft is serveUnseen for a request that firstSight leaves to the long way. What it has been
+// told of the lines may not have been so.
+func serveLeft(b *bouncer, rw http.ResponseWriter, req *http.Request, lines *bytes.Buffer) {
+	knownLock.RLock()
+	serveUnseen(b, rw, req, lines)
+}
+
 // passFirst is pass for the first request with a token, of which all headers are plain. Nobody is
 // told of the MCP server's own challenges: a token takes the long way often enough.
 func passFirst(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity) {
@@ -533,26 +592,49 @@ func passFirst(b *bouncer, rw http.ResponseWriter, req *http.Request, e *endpoin
 	pass(b, rw, req, e, id)
 }
 
-// refusePlain is refuse for a request with plain headers and without a token.
-func refusePlain(e *endpoint, rw http.ResponseWriter, req *http.Request) {
-	if req.Method == "HEAD" || e.proofs { // another challenge, or more
+// serveAnonymous is serveUnknown for a request without credentials. Where its headers are plain it
+// is refuse. sent are the headers of the request.
+func serveAnonymous(b *bouncer, rw http.ResponseWriter, req *http.Request, sent http.Header, lines *bytes.Buffer) {
+	var yes bool // see shortWay
+	e := b.known.endpoints[lines.String()+req.URL.Path]
+	knownLock.RUnlock()
+	yes = e == nil
+	if yes {
+		serve(b, rw, req)
+		return
+	}
+	yes = req.URL.RawPath != ""
+	if yes {
+		serve(b, rw, req)
+		return
+	}
+	yes = req.Method == "HEAD"
+	if yes { // another challenge
 		refuse(e, rw, req, errNoToken)
 		return
 	}
-	if req.Header[subjectHeader] != nil { // of another bouncer: complainOfTwo
+	if e.proofs { // or more
 		refuse(e, rw, req, errNoToken)
 		return
 	}
-	if addInt64(e.anonymous, 1) == 1 {
+	yes = sent[subjectHeader] != nil // of another bouncer: complainOfTwo
+	if yes {
+		refuse(e, rw, req, errNoToken)
+		return
+	}
+	yes = addInt64(e.anonymous, 1) == 1
+	if yes {
 		armOf(e)
 	}
 	name := "WWW-Authenticate"
-	if req.ProtoMajor >= 2 {
+	yes = req.ProtoMajor >= 2
+	if yes {
 		name = "Www-Authenticate"
 	}
 	h := rw.Header()
 	h[name] = []string{"Bearer " + e.challenge}
-	if req.Header["Origin"] != nil {
+	yes = sent["Origin"] != nil
+	if yes {
 		shareWithScripts(rw, req)
 	}
 	h["Content-Type"] = []string{"application/json"}
@@ -561,7 +643,7 @@ func refusePlain(e *endpoint, rw http.ResponseWriter, req *http.Request) {
 	_, _ = writeString(rw, unauthorized)
 }
 
-// armOf stands here so that refusePlain has fewer variables.
+// armOf stands here so that serveAnonymous has fewer variables.
 func armOf(e *endpoint) { armFor(e.sidecar.figures) }
 
 // learnEndpoint makes the endpoint of a request known to plainEndpoint, if its headers are plain.

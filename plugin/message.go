@@ -77,27 +77,33 @@ func judgesAlone(s *settings) bool {
 // decided before. Its headers are those with which the layout was learned (learnLayout), so they
 // need not be looked at.
 func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownRequest) {
-	if k.layout == nil {
+	var yes bool // see shortWay
+	n := req.ContentLength
+	yes = k.layout == nil
+	if yes {
 		passUnjudged(b, rw, req, k)
 		return
 	}
-	n := req.ContentLength
-	if n <= 0 {
+	yes = n <= 0
+	if yes {
 		passMore(b, rw, req, k)
 		return
 	}
-	if n > maxUncounted {
+	yes = n > maxUncounted
+	if yes {
 		passMore(b, rw, req, k)
 		return
 	}
-	if req.Body == nil {
+	yes = req.Body == nil
+	if yes {
 		passMore(b, rw, req, k)
 		return
 	}
 	body := make([]byte, n+1)
 	var got int // with ":=" it would be made twice
 	got, _ = readFull(req.Body, body)
-	if int64(got) != n {
+	yes = int64(got) != n
+	if yes {
 		refuseMisread(b, rw, req, k, got)
 		return
 	}
@@ -108,7 +114,8 @@ func passJudged(b *bouncer, rw http.ResponseWriter, req *http.Request, k *knownR
 	s := b.known.sketched[k.scopes+"\n"+sameDigits.Replace(sketch)] // empty where nothing is known
 	j := s.judged[sketch[s.from:s.to]]
 	knownLock.RUnlock()
-	if j == nil {
+	yes = j == nil
+	if yes {
 		passUnjudged(b, rw, req, k)
 		return
 	}
