@@ -43,6 +43,12 @@ import (
 // which that depends are looked up with the others (messageHeaders), and the message is told by the
 // text around its arguments: passJudged, mcp/sketch.go.
 //
+// How near that is to the least: a plugin of one closure that makes the same native calls, but
+// takes no lock and checks nothing, took 107 µs of Traefik's time for a GET where this took 108,
+// one that does nothing 94, and Traefik without a plugin 90 (medians of 41 rounds in turn). With a
+// message of 1 KB it was 116 and 130: passMessage is a second function, so that a GET has fewer
+// variables.
+//
 // The tables here only repeat what the long way has decided: a request that is not in them loses
 // time, and nothing else.
 
