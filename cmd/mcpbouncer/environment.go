@@ -341,6 +341,7 @@ func (e *environment) load() (err error) {
 		key = keyOf(secret)
 	}
 	if e.ring, err = sealing.ParseRing(key); err != nil {
+		e.extension.forget(e.EncryptionKey) // it is asked for again when somebody has mended it
 		return fmt.Errorf("%s: %w", variable, err)
 	}
 	if e.KeyRotationDays < 1 || e.KeyRotationDays > maxDays {

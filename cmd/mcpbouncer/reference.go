@@ -88,6 +88,13 @@ func (x *extension) read(reference string) (string, error) {
 	return secret, nil
 }
 
+// forget makes the next read of a reference ask for it again.
+func (x *extension) forget(reference string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.values, reference)
+}
+
 func (x *extension) fetch(reference string) (string, error) {
 	var answer struct {
 		Parameter    struct{ Value string }

@@ -149,14 +149,18 @@ func TestSecretsOfAnUnkindExtension(t *testing.T) {
 }
 
 // Requests are answered 503 until the master secret could be read, and it is not asked for more
-// than once a second.
+// than once a second. One that is no key can be mended without a new environment.
 func TestLambdaWaitsForItsKey(t *testing.T) {
 	x := startExtension(t)
 	t.Setenv("BOUNCER_ENCRYPTION_KEY", "ssm:/mcpbouncer/key")
 	x.be(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not ready", http.StatusBadRequest) })
 	var log bytes.Buffer
 	now := time.Unix(1_790_000_000, 0)
-	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: func(log *slog.Logger) (http.Handler, error) { return functionHandler(log, io.Discard) }, now: func() time.Time { return now }}
+	e, err := readEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &function{log: slog.New(slog.NewJSONHandler(&log, nil)), load: func(log *slog.Logger) (http.Handler, error) { return e.loadHandler(log, io.Discard) }, now: func() time.Time { return now }}
 	health := sample(t, "function-url")
 	health.RawPath = "/healthz"
 	invoke := func(want, asked int) {
@@ -173,12 +177,15 @@ func TestLambdaWaitsForItsKey(t *testing.T) {
 	invoke(503, 1)
 	now = now.Add(time.Second)
 	invoke(503, 2)
-	x.be(nil)
-	invoke(503, 2)
+	x.be(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"Parameter":{"Value":"no key"}}`) })
 	now = now.Add(time.Second)
-	invoke(200, 3)
-	invoke(200, 3)
-	if text := log.String(); strings.Count(text, `"not ready"`) != 2 || !strings.Contains(text, `BOUNCER_ENCRYPTION_KEY: ssm:/mcpbouncer/key: the extension answers 400: `) ||
+	invoke(503, 3)
+	x.be(nil)
+	invoke(503, 3)
+	now = now.Add(time.Second)
+	invoke(200, 4)
+	invoke(200, 4)
+	if text := log.String(); strings.Count(text, `"not ready"`) != 3 || !strings.Contains(text, `BOUNCER_ENCRYPTION_KEY: ssm:/mcpbouncer/key: the extension answers 400: `) ||
 		!strings.Contains(text, "serving invocations") || strings.Contains(text, keyOne) {
 		t.Error(text)
 	}
