@@ -68,12 +68,11 @@ func addressIn(value any) (address string, ok bool) {
 	if _, vouched := value.(URL); vouched {
 		return address, ok
 	}
-	if scheme, _, has := strings.Cut(address, ":"); has && !strings.Contains(scheme, "/") {
-		switch strings.ToLower(scheme) {
-		case "http", "https", "mailto":
-		default:
-			return "#ZgotmplZ", ok
-		}
+	scheme, _, has := strings.Cut(address, ":")
+	// Lower case is not the same: it makes i of a letter that folds to none of ASCII.
+	loads := func(known string) bool { return strings.EqualFold(scheme, known) }
+	if has && !strings.Contains(scheme, "/") && !loads("http") && !loads("https") && !loads("mailto") {
+		return "#ZgotmplZ", ok
 	}
 	return address, ok
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"html/template"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,7 +23,7 @@ const everything = `{{define "head"}}<html><style>{{.Style}}</style>{{if .Logo}}
 var texts = []string{
 	"", "plain", `"quoted" & 'quoted'`, "</title></style><script>alert(1)</script>", "a+b=c", "Müller “x”", "\x00\x01\x7f", "\xff\xfe<", "\u2028\uFDD0\uFFFE😀",
 	"https://example.com/a?b=c&d=%2Fe+f#g", "http://localhost:1/x", "https://example.com/ä'()<>\"%zz%4", "https://x.example/%", "HTTPS://EXAMPLE.COM", "javascript:alert(1)",
-	"java\nscript:alert(1)", "data:image/png;base64,AAA+/=", "mailto:a@example.com", "//example.com/x", "/path", "x:y", "com.example.app:/back?code=1&state=a+b", "#a", "{{.Title}}", "-->", "<!--",
+	"java\nscript:alert(1)", " javascript:alert(1)", " https://example.com", "\x01https://example.com", "http\u017f://example.com", "MA\u0130LTO:a", "data:image/png;base64,AAA+/=", "mailto:a@example.com", "//example.com/x", "/path", "x:y", "com.example.app:/back?code=1&state=a+b", "#a", "{{.Title}}", "-->", "<!--",
 }
 
 // vouched is a value as html/template knows it.
@@ -38,7 +40,7 @@ func vouched(value any) any {
 }
 
 // compare writes a page in both ways, and says whether package pages writes it.
-func compare(t *testing.T, steps []step, twin *template.Template, data map[string]any) bool {
+func compare(t *testing.T, steps []step, twin *template.Template, name string, data map[string]any) bool {
 	t.Helper()
 	var got, want bytes.Buffer
 	got.WriteString("before")
@@ -50,11 +52,11 @@ func compare(t *testing.T, steps []step, twin *template.Template, data map[strin
 	for name, value := range data {
 		known[name] = vouched(value)
 	}
-	if err := twin.ExecuteTemplate(&want, "page", known); err != nil {
+	if err := twin.ExecuteTemplate(&want, name, known); err != nil {
 		t.Fatal(err)
 	}
 	if got.String() != want.String() {
-		t.Fatalf("data %q\ngot  %q\nwant %q", fmt.Sprint(data), got.String(), want.String())
+		t.Fatalf("%s: data %q\ngot  %q\nwant %q", name, fmt.Sprint(data), got.String(), want.String())
 	}
 	return true
 }
@@ -64,14 +66,10 @@ func parsed(text string) ([]step, *template.Template) {
 	return prepared(twin, "page"), twin
 }
 
-// Whatever the values are, a page has the bytes that html/template writes.
-func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
-	steps, twin := parsed(everything)
-	if steps == nil {
-		t.Fatal("html/template escapes in a way that is not known here")
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	text := func() string {
+// maker makes values, the same at each run.
+func maker() (random *rand.Rand, text func() string, value func() any) {
+	random = rand.New(rand.NewPCG(1, 2))
+	text = func() string {
 		a := texts[random.IntN(len(texts))]
 		switch random.IntN(4) {
 		case 0:
@@ -81,7 +79,7 @@ func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
 		}
 		return a
 	}
-	value := func() any {
+	value = func() any {
 		switch random.IntN(12) {
 		case 0:
 			return HTML(text())
@@ -100,6 +98,16 @@ func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
 		}
 		return text()
 	}
+	return random, text, value
+}
+
+// Whatever the values are, a page has the bytes that html/template writes.
+func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
+	steps, twin := parsed(everything)
+	if steps == nil {
+		t.Fatal("html/template escapes in a way that is not known here")
+	}
+	random, text, value := maker()
 	likely := map[string]func() any{
 		"Style": func() any { return CSS("p { color: #123; }") }, "Logo": func() any { return URL("data:image/png;base64,AA+/") },
 		"Next": func() any { return URL(text()) }, "Title": func() any { return text() }, "Yes": func() any { return random.IntN(2) == 0 },
@@ -120,7 +128,7 @@ func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
 				data[name] = v()
 			}
 		}
-		if compare(t, steps, twin, data) {
+		if compare(t, steps, twin, "page", data) {
 			written++
 		}
 	}
@@ -129,13 +137,102 @@ func TestPagesAreThoseOfHTMLTemplate(t *testing.T) {
 	}
 }
 
+var names = []string{"consent", "continue", "error"}
+
+func ownTemplates(t testing.TB) *template.Template {
+	t.Helper()
+	source, err := os.ReadFile("../../pages.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return template.Must(template.New("pages").Parse(string(source)))
+}
+
+// membersOf are the members of the data that a page asks for.
+func membersOf(steps []step) (all []string) {
+	for _, s := range steps {
+		var asked []operand
+		switch {
+		case s.value != nil:
+			asked = []operand{*s.value}
+		case s.choice != nil:
+			asked = s.choice.of
+			all = append(append(all, membersOf(s.choice.yes)...), membersOf(s.choice.no)...)
+		case s.each != nil:
+			asked = []operand{*s.each}
+			all = append(all, membersOf(s.body)...)
+		}
+		for _, o := range asked {
+			all = append(all, o.name)
+		}
+	}
+	slices.Sort(all)
+	isElement := func(name string) bool { return name == "" }
+	return slices.DeleteFunc(slices.Compact(all), isElement)
+}
+
+// asGiven is a text as the type that a member has in our pages.
+func asGiven(member, text string) any {
+	switch member {
+	case "Style":
+		return CSS(text)
+	case "Logo", "Next":
+		return URL(text)
+	case "Rights":
+		return HTML(text)
+	case "ActsWith":
+		return strings.SplitAfter(text, "e")
+	case "Acts", "Choice", "Loopback", "Private", "Stay":
+		return len(text)%2 == 0
+	}
+	return text
+}
+
+// The pages that the program has are written as html/template writes issuer/pages.html.
+func TestOwnPagesAreThoseOfHTMLTemplate(t *testing.T) {
+	twin := ownTemplates(t)
+	random, text, value := maker()
+	const rounds = 5_000
+	for _, name := range names {
+		steps := stepsOf(name)
+		members, written := membersOf(steps), 0
+		for range rounds {
+			data := map[string]any{}
+			for _, member := range members {
+				switch data[member] = asGiven(member, text()); {
+				case random.IntN(10) == 0:
+					delete(data, member)
+				case random.IntN(100) == 0 && member != "ActsWith": // as List above
+					data[member] = value()
+				}
+			}
+			if compare(t, steps, twin, name, data) {
+				written++
+			}
+		}
+		if written < rounds/2 {
+			t.Errorf("%s: %d pages of %d are written", name, written, rounds)
+		}
+	}
+}
+
 func FuzzPages(f *testing.F) {
 	for _, text := range texts {
 		f.Add(text, text, text)
 	}
 	steps, twin := parsed(everything)
+	own := ownTemplates(f)
 	f.Fuzz(func(t *testing.T, title, action, next string) {
-		if !compare(t, steps, twin, map[string]any{
+		for _, name := range names {
+			data := map[string]any{}
+			for i, member := range membersOf(stepsOf(name)) {
+				data[member] = asGiven(member, []string{title, action, next}[i%3])
+			}
+			if !compare(t, stepsOf(name), own, name, data) {
+				t.Errorf("%s is not written", name)
+			}
+		}
+		if !compare(t, steps, twin, "page", map[string]any{
 			"Style": CSS("p { color: #123; }"), "Title": title, "Action": action, "Next": URL(next), "Logo": action, "List": []string{title, next},
 		}) {
 			t.Error("the page is not written")
