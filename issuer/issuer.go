@@ -37,9 +37,11 @@ package issuer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -211,7 +213,8 @@ func New(c Config) (*Issuer, error) {
 		c.Wait = outgoing.Wait
 	}
 	if c.Background == nil {
-		c.Background = func(f func()) { go f() }
+		log := c.Log
+		c.Background = func(f func()) { go survived(log, f) }
 	}
 	if c.MetadataDocuments == nil {
 		c.MetadataDocuments = new(true)
@@ -242,6 +245,17 @@ func (s *Issuer) CloseIdleConnections() {
 			c.CloseIdleConnections()
 		}
 	}
+}
+
+// survived runs what no request waits for. A panic of a request ends that request alone: net/http
+// sees to it. Here it would end the process, for all tenants.
+func survived(log *slog.Logger, f func()) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			log.Error("panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // Caps on what a request may bring, so that what is too large is refused here, with a reason. The

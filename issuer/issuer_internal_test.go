@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,6 +30,34 @@ func TestNewMeasuresAgesByTheWallClock(t *testing.T) {
 	}
 	if now := s.Now().String(); strings.Contains(now, "m=") {
 		t.Errorf("the clock is %s: it measures ages by the monotonic clock", now)
+	}
+}
+
+type lineWriter chan string
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	w <- string(line)
+	return len(line), nil
+}
+
+// What a login asks for ahead of its need is asked for outside of any request.
+func TestPanicOutsideOfARequestDoesNotEndTheProcess(t *testing.T) {
+	ring, err := sealing.ParseRing("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make(lineWriter, 1)
+	s, err := New(Config{
+		Ring: ring, Schedule: sealing.Schedule{Rotation: 24 * time.Hour, Overlap: 2 * time.Hour},
+		AccessTokenTTL: time.Hour, RefreshTokenTTL: 30 * 24 * time.Hour, SessionTTL: 24 * time.Hour,
+		Log: slog.New(slog.NewJSONHandler(lines, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Background(func() { panic("a fault of a library") })
+	if line := <-lines; !strings.Contains(line, `"msg":"panic","cause":"a fault of a library","stack":"`) {
+		t.Error(line)
 	}
 }
 
