@@ -87,12 +87,23 @@ func rememberAlike(key [32]byte, c *labelTexts, s *settings, members []hopMember
 	common.host = ""
 	common.prefix = ""
 	common.inserted = nil
+	common.resource = ""
+	common.audience = ""
+	common.clientID = ""
 	alikes.Lock()
 	defer alikes.Unlock()
 	if len(alikes.known) >= maxAlike {
 		alikes.known = map[[32]byte]*alike{}
 	}
-	alikes.known[key] = &alike{texts: &texts, settings: &common, members: append([]hopMember{}, members...)}
+	shared := []hopMember{}
+	for _, m := range members {
+		if ownLabels[m.name] { // no secret of one tenant stays with the others
+			shared = append(shared, hopMember{name: m.name})
+			continue
+		}
+		shared = append(shared, m)
+	}
+	alikes.known[key] = &alike{texts: &texts, settings: &common, members: shared}
 }
 
 // parseAlike is parseLabels for a tenant whose other labels are known.

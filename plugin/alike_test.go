@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -114,6 +115,51 @@ func TestTenantsThatDifferAreNotAlike(t *testing.T) {
 		}
 		if len(keys) != want {
 			t.Errorf("%s: %d values have %d keys: %v", f.label, len(values), len(keys), keys)
+		}
+	}
+}
+
+// A region that stands in Traefik's environment is that of the moment.
+func TestRegionIsLookedUpForEachTenant(t *testing.T) {
+	start(t)
+	defer os.Setenv("AWS_REGION", "") // t.Setenv sets another environment than Yaegi's
+	for _, region := range []string{"eu-west-1", "us-east-1"} {
+		os.Setenv("AWS_REGION", region)
+		c := wikiConfig("https://sidecar.example")
+		c.SidecarAuth = "sigv4"
+		s, err := parseConfig(c)
+		if err != nil || s.signer.region != region {
+			t.Errorf("%v, %v, want %s", s, err, region)
+		}
+	}
+}
+
+// What is kept for others holds nothing of the tenant from whose labels it was read.
+func TestTenantsThatAreAlikeKeepNoSecretOfOneAnother(t *testing.T) {
+	start(t)
+	forgetAlikes()
+	c := wikiConfig("http://127.0.0.1:1")
+	c.PublicURL = "https://own.example/own"
+	c.Resource = "own-resource"
+	c.PathPrefix = "/own"
+	c.Audience = "own-audience"
+	c.ClientID = "own-client"
+	c.ClientSecret = "own-secret"
+	c.DisplayName = "Own name"
+	if got := meant(c); !strings.Contains(got, "own-secret") {
+		t.Fatal(got)
+	}
+	c.ClientSecret = "own-other-secret"
+	if got := meant(c); !strings.Contains(got, "own-other-secret") {
+		t.Fatal(got)
+	}
+	if len(alikes.known) != 1 {
+		t.Fatalf("%d kinds of tenants are remembered", len(alikes.known))
+	}
+	for _, a := range alikes.known {
+		kept := fmt.Sprintf("%v %v %v", *a.texts, *a.settings, a.members)
+		if strings.Contains(strings.ToLower(kept), "own") {
+			t.Errorf("it keeps %s", kept)
 		}
 	}
 }
