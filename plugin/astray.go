@@ -98,6 +98,7 @@ func hostname(host string) string {
 // refuseSize answers a request that has too many or too long headers.
 func refuseSize(b *bouncer, rw http.ResponseWriter, req *http.Request) {
 	b.countAstray("headers")
+	dropNamed(req.Header)
 	complain(b.name, "headers", fmt.Sprintf("a request is answered 431: it has more than %d headers, or more than %d bytes of cookies", maxHeaders, maxCookies))
 	answer(rw, req, http.StatusRequestHeaderFieldsTooLarge, `{"error":"invalid_request","error_description":"the request has too many or too long headers"}`)
 }

@@ -210,6 +210,12 @@ const unreadable = `{"error":"invalid_request","error_description":"the request 
 
 // answerUnread answers a request whose body was not held. status is what holdBody returned.
 func answerUnread(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
+	dropSaid(req.Header)
+	answerUnheld(middleware, rw, req, status)
+}
+
+// answerUnheld is answerUnread for a request whose headers are left as they are.
+func answerUnheld(middleware string, rw http.ResponseWriter, req *http.Request, status int) {
 	switch status {
 	case noRoom:
 		complain(middleware, "budget", fmt.Sprintf("requests hold so many long messages (%d MB, or %d MB for the sidecar) that no more is held, and some are answered with 503: "+

@@ -15,6 +15,7 @@ import (
 // signing keys cannot be fetched.
 func refuse(e *endpoint, rw http.ResponseWriter, req *http.Request, err error) {
 	countRefusal(e.sidecar.figures, err)
+	dropSaid(req.Header)
 	if e.proofs {
 		refuseAsProver(e, rw, req, err)
 		return

@@ -68,6 +68,7 @@ func protectByProof(b *bouncer, rw http.ResponseWriter, req *http.Request, e *en
 	if err != nil {
 		countFailure(e.sidecar.figures, "hop_key")
 		complain(b.name, "hop", err.Error())
+		dropSaid(req.Header)
 		answerUnavailable(rw, req, http.StatusServiceUnavailable)
 		return
 	}

@@ -74,6 +74,25 @@ func dropOne(h http.Header, name string) {
 	delete(h, name)
 }
 
+// dropSaid deletes what a client says in the headers that are overwritten (known.go), of a request
+// that does not reach the MCP server. Otherwise Traefik's access log, which keeps the headers of a
+// request as they are left here, would show the name that a stranger has made up.
+func dropSaid(h http.Header) {
+	delete(h, scopesHeader)
+	if h[subjectHeader] != nil {
+		dropOne(h, subjectHeader)
+	}
+}
+
+// dropNamed is dropSaid for a request of which the headers were not looked at one by one. Only the
+// spelling counts that the access log looks for.
+func dropNamed(h http.Header) {
+	for _, row := range identityTable {
+		delete(h, row.header)
+	}
+	delete(h, callHeader)
+}
+
 // ownHeaders are names of headers that the labels identityHeaders and upstreamToken have chosen.
 type ownHeaders struct {
 	folded  map[string]bool

@@ -628,6 +628,7 @@ func serveAnonymous(b *bouncer, rw http.ResponseWriter, req *http.Request, sent 
 		refuse(e, rw, req, errNoToken)
 		return
 	}
+	delete(sent, scopesHeader) // see dropSaid
 	yes = addInt64(e.anonymous, 1) == 1
 	if yes {
 		armOf(e)

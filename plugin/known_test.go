@@ -53,7 +53,9 @@ func (w *twin) ask(req *http.Request, body string, long bool) string {
 	}
 	w.behind.mu.Lock()
 	defer w.behind.mu.Unlock()
-	return fmt.Sprint(rec.Code, rec.Header(), rec.Body, "; the server behind got ", w.behind.calls, w.behind.last)
+	// Traefik's access log keeps headers as they are left here, also those of a refused request.
+	log := copied.Header.Get(subjectHeader) + " " + copied.Header.Get(scopesHeader) + " " + copied.Header.Get(callHeader)
+	return fmt.Sprint(rec.Code, rec.Header(), rec.Body, "; the server behind got ", w.behind.calls, w.behind.last, "; the log says ", log)
 }
 
 // A request that is known has the outcome that it would have if nothing were known, whatever

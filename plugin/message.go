@@ -219,6 +219,7 @@ const callHeader = "X-Mcp-Call"
 // recordRefused leaves who asked for what in a request that goes no further, for the access log.
 func recordRefused(r *mcp.Rules, h http.Header, id *identity, calls string) {
 	if !r.NamesCalls() {
+		dropSaid(h)
 		return
 	}
 	identify(h, id)
@@ -251,7 +252,7 @@ func refuseBody(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endp
 		refuseMessage(rw, req, status, mcp.CodeInvalid, "null", "a message holds at most 1048576 bytes")
 		return
 	}
-	answerUnread(e.tenant.hop.name, rw, req, status)
+	answerUnheld(e.tenant.hop.name, rw, req, status)
 }
 
 func refuseScopes(r *mcp.Rules, rw http.ResponseWriter, req *http.Request, e *endpoint, id *identity, v *mcp.Verdict, body []byte) {

@@ -100,6 +100,7 @@ func misconfigured(name string, reason error) http.Handler {
 	complain(name, "misconfigured", line)
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		complain(name, "misconfigured", line)
+		dropNamed(req.Header)
 		answer(rw, req, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 	})
 }
@@ -380,6 +381,7 @@ func credentialize(b *bouncer, rw http.ResponseWriter, req *http.Request, e *end
 		value, err := b.settings.backend.header(now().Unix())
 		if err != nil {
 			complain(b.name, "backend", err.Error())
+			dropSaid(req.Header)
 			rw.Header()["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 			answer(rw, req, http.StatusServiceUnavailable, `{"error":"misconfigured"}`)
 			return false
