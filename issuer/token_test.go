@@ -2,9 +2,11 @@ package issuer_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -658,6 +660,50 @@ func TestParallelRefreshesWithinTheHourDisturbNothing(t *testing.T) {
 	if n := w.idp.Posts(); n != 2 {
 		t.Errorf("%d posts, want 2", n)
 	}
+}
+
+// Registrations and refreshes of several people meet in one process, and share what it keeps for
+// later: nobody gets a piece of another's answer.
+func TestAnswersMadeAtOnceDoNotMix(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	h := w.replica()
+	hop := issuertest.SealHop(w.hopKey, w.clock.Now(), w.wiki.JSON())
+	post := func(path, contentType, body string) (status int, answer map[string]any) {
+		r := httptest.NewRequest("POST", path, strings.NewReader(body))
+		r.Header.Set("X-Mcpb-Hop", hop)
+		r.Header.Set("Content-Type", contentType)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		_ = json.Unmarshal(rec.Body.Bytes(), &answer) // what is no JSON is not what is wanted
+		return rec.Code, answer
+	}
+	var wait sync.WaitGroup
+	for n := range 8 {
+		a, b, person := w.register(w.wiki.PublicURL, nil), issuertest.NewBrowser(t, w.net), fmt.Sprint("person-", 10+n)
+		w.signInAs(b, person)
+		token := a.token(a.redemption(a.codeIn(b))).wants(t, 200, "").text("refresh_token")
+		name, uri := fmt.Sprint("App ", n, strings.Repeat("x", 3*n)), fmt.Sprintf("https://app%d.example/%s", n, strings.Repeat("y", 11*n))
+		wait.Go(func() {
+			for range 200 {
+				status, got := post("/oauth/register", "application/json", fmt.Sprintf(`{"client_name":%q,"redirect_uris":[%q]}`, name, uri))
+				if status != 201 || got["client_name"] != name || fmt.Sprint(got["redirect_uris"]) != "["+uri+"]" {
+					t.Errorf("the registration of %s: status %d, %s", name, status, got)
+				}
+				status, got = post("/oauth/token", formType, with(a.refreshment(token), "client_id", a.id).Encode())
+				access, _ := got["access_token"].(string)
+				var claims map[string]any
+				if parts := strings.Split(access, "."); len(parts) == 3 {
+					decodePart(t, parts[1], &claims)
+				}
+				if status != 200 || claims["sub"] != person || claims["client_id"] != a.id {
+					t.Errorf("the refresh of %s: status %d, %s", person, status, got)
+					return
+				}
+				token = got["refresh_token"].(string)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func TestLivesAreChecked(t *testing.T) {
