@@ -433,6 +433,9 @@ type settings struct {
 // public URL.
 const maxPayload = 5500
 
+// maxMembers is maxPayload for settings.told.
+var maxMembers = maxPayload - len(encodePayload(`""`, ""))
+
 // maxScopes is in characters.
 const maxScopes = 1024
 
@@ -444,7 +447,7 @@ func parseConfig(config *Config) (*settings, error) {
 		return nil, err
 	}
 	s.told = encodeMembers(members)
-	if len(encodePayload(`""`, s.told)) > maxPayload {
+	if len(s.told) > maxMembers {
 		return nil, fmt.Errorf("the labels together are longer than %d bytes: shorten scopes, mcpPaths or clientSecret", maxPayload)
 	}
 	s.access = accessOf(s.identityHeaders, s.upstream, members)
@@ -503,9 +506,22 @@ func parseLabels(config *Config) (*settings, []hopMember, error) {
 
 // checkRequired also leaves the label clientAuth in its one spelling.
 func checkRequired(c *labelTexts) error {
-	if err := parseClientAuth(c); err != nil { // first: whether there must be a secret hangs on it
-		return err
+	if c.ClientAuth != "auto" { // first: whether there must be a secret hangs on it
+		if err := parseClientAuth(c); err != nil {
+			return err
+		}
 	}
+	// What begins with a character from ! to ~ is not blank, and nearly all do.
+	const from, until = "!", "\x7f"
+	if c.ProviderIssuer >= from && c.ClientID >= from && c.ClientSecret >= from && c.Resource >= from && c.SidecarURL >= from &&
+		c.ProviderIssuer < until && c.ClientID < until && c.ClientSecret < until && c.Resource < until && c.SidecarURL < until {
+		return nil
+	}
+	return missing(c)
+}
+
+// missing says which required label is not set, if one is not.
+func missing(c *labelTexts) error {
 	for _, l := range []struct{ name, value string }{
 		{"providerIssuer", c.ProviderIssuer}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
 		{"resource", c.Resource}, {"sidecarURL", c.SidecarURL},
@@ -564,7 +580,42 @@ func (s *settings) parseAddresses(c *labelTexts) error {
 }
 
 // parsePublicURL reads the labels that say where the MCP server is.
-func (s *settings) parsePublicURL(c *labelTexts) error {
+func parsePublicURL(s *settings, c *labelTexts) error {
+	const scheme = "https://"
+	text := c.PublicURL
+	// Nearly all are plain: a host in small letters and without a port, and a path of which
+	// readPublicURL would change and refuse nothing.
+	path := ""
+	plain := c.PathPrefix == "" && len(text) > len(scheme) && len(text) <= maxPathPrefix && text[:len(scheme)] == scheme
+	if plain {
+		path = strings.TrimLeft(text[len(scheme):], smallHostChars)
+		if path != "" {
+			plain = path[0] == '/' && text[len(scheme)] != '/' && strings.Trim(path, dotlessChars) == "" && !strings.Contains(path+"/", "//")
+		}
+	}
+	if plain {
+		s.publicURL = text
+		s.host = text[len(scheme) : len(text)-len(path)]
+		s.prefix = path
+	} else {
+		if err := readPublicURL(s, c); err != nil {
+			return err
+		}
+	}
+	// A sidecar at the root of its host is below no prefix.
+	if s.publicURL != "" && (s.sidecar.Path != "" || s.prefix == "") && s.leadsBack(s.publicURL) {
+		return errLeadsBack
+	}
+	s.inserted = []string{insertedPaths[0] + s.prefix, insertedPaths[1] + s.prefix, insertedPaths[2] + s.prefix}
+	return nil
+}
+
+// maxPathPrefix is in characters.
+const maxPathPrefix = 200
+
+// readPublicURL is parsePublicURL for what is not plain. It stands here so that parsePublicURL has
+// few variables, as known.go explains.
+func readPublicURL(s *settings, c *labelTexts) error {
 	if c.PublicURL != "" {
 		u, err := absoluteURL(c.PublicURL)
 		if err != nil || u.RawPath != "" {
@@ -586,19 +637,13 @@ func (s *settings) parsePublicURL(c *labelTexts) error {
 		prefix = s.prefix
 	}
 	prefix = strings.TrimRight(prefix, "/")
-	if prefix != "" && (!isPlainPath(prefix) || strings.HasPrefix(prefix+"/", "/.well-known/") || len(prefix) > 200) {
+	if prefix != "" && (!isPlainPath(prefix) || strings.HasPrefix(prefix+"/", "/.well-known/") || len(prefix) > maxPathPrefix) {
 		return errors.New("label pathPrefix: give a path such as /wiki, of letters, digits and -._~ in segments, not below /.well-known; without the label it is / and the value of resource")
 	}
 	if s.publicURL != "" && prefix != s.prefix {
 		return errors.New("label pathPrefix: differs from the path of publicURL; make them equal or leave pathPrefix out")
 	}
 	s.prefix = prefix
-	if s.publicURL != "" && s.leadsBack(s.publicURL) {
-		return errLeadsBack
-	}
-	for _, name := range insertedNames {
-		s.inserted = append(s.inserted, "/.well-known/"+name+s.prefix)
-	}
 	return nil
 }
 
@@ -789,38 +834,62 @@ func (s *settings) parseTenant(c *labelTexts) ([]hopMember, error) {
 
 // parseOwn reads ownLabels, after the others, and gives their members values.
 func (s *settings) parseOwn(c *labelTexts, members []hopMember) error {
-	if err := s.parsePublicURL(c); err != nil {
+	if err := parsePublicURL(s, c); err != nil {
 		return err
 	}
-	for _, l := range []struct{ name, value string }{
-		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
-	} {
-		if strings.Trim(l.value, printable) != "" {
-			return fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
-		}
-	}
-	if len([]rune(c.DisplayName)) > 64 {
-		return errors.New("label displayName: at most 64 characters")
-	}
 	s.resource = c.Resource
-	s.audience = either(c.Audience, c.Resource)
 	s.clientID = c.ClientID
-	resource := quote(c.Resource)
-	own := []hopMember{
-		{"resource", resource, ""},
-		{"audience", quote(s.audience), resource},
-		{"clientID", quote(c.ClientID), ""},
-		{"clientSecret", quote(c.ClientSecret), `""`},
-		{"displayName", quote(either(c.DisplayName, c.Resource)), resource},
+	var own []hopMember
+	// as nearly all
+	if c.Audience == "" && c.DisplayName == "" && strings.Trim(c.Resource+c.ClientID+c.ClientSecret, unescaped) == "" {
+		s.audience = c.Resource
+		resource := `"` + c.Resource + `"`
+		own = []hopMember{ // as readOwn would: each call costs in Yaegi
+			{"resource", resource, ""},
+			{"audience", resource, resource},
+			{"clientID", `"` + c.ClientID + `"`, ""},
+			{"clientSecret", `"` + c.ClientSecret + `"`, `""`},
+			{"displayName", resource, resource},
+		}
+	} else {
+		read, err := readOwn(s, c)
+		if err != nil {
+			return err
+		}
+		own = read
 	}
 	next := 0 // both are in one order
-	for i, m := range members {
-		if next < len(own) && m.name == own[next].name {
+	for i := range members {
+		if next < len(own) && members[i].name == own[next].name {
 			members[i] = own[next]
 			next++
 		}
 	}
 	return nil
+}
+
+// readOwn is the second half of parseOwn for what is not plain. It returns the members in their
+// order.
+func readOwn(s *settings, c *labelTexts) ([]hopMember, error) {
+	for _, l := range []struct{ name, value string }{
+		{"resource", c.Resource}, {"audience", c.Audience}, {"clientID", c.ClientID}, {"clientSecret", c.ClientSecret},
+	} {
+		if strings.Trim(l.value, printable) != "" {
+			return nil, fmt.Errorf("label %s: remove what is not printable ASCII", l.name)
+		}
+	}
+	if len([]rune(c.DisplayName)) > 64 {
+		return nil, errors.New("label displayName: at most 64 characters")
+	}
+	s.audience = either(c.Audience, c.Resource)
+	resource := quote(c.Resource)
+	return []hopMember{
+		{"resource", resource, ""},
+		{"audience", quote(s.audience), resource},
+		{"clientID", quote(c.ClientID), ""},
+		{"clientSecret", quote(c.ClientSecret), `""`},
+		{"displayName", quote(either(c.DisplayName, c.Resource)), resource},
+	}, nil
 }
 
 // parseProviderType leaves the label providerType in its one spelling, checks those that hang on

@@ -65,18 +65,23 @@ func countLoad(id [32]byte) (int64, bool) {
 	loads.Lock()
 	defer loads.Unlock()
 	if !during(period{from: loads.last, until: loads.last + loadPause}, at) {
-		for other, load := range loads.seen {
-			if load < loads.number {
-				delete(loads.seen, other)
-			}
-		}
-		loads.number++
-		armSweep()
+		beginLoad()
 	}
 	loads.last = at
 	_, known := loads.seen[id]
 	loads.seen[id] = loads.number
 	return loads.number, !known
+}
+
+// beginLoad needs loads locked.
+func beginLoad() {
+	for other, load := range loads.seen {
+		if load < loads.number {
+			delete(loads.seen, other)
+		}
+	}
+	loads.number++
+	armSweep()
 }
 
 // armSweep needs loads locked.

@@ -18,22 +18,26 @@ const (
 	routePublic
 )
 
-// insertedNames are the documents that are also served in their path-inserted form (RFC 8414 §3.1,
+// insertedPaths are the documents that are also served in their path-inserted form (RFC 8414 §3.1,
 // RFC 9728 §3.1).
-var insertedNames = []string{"oauth-protected-resource", "oauth-authorization-server", "openid-configuration"}
+var insertedPaths = []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"}
 
 // Sets of characters, for strings.Trim(s, set) == "": in Yaegi one native call costs less than a
 // loop over the bytes.
 const (
 	alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	// RFC 3986 §2.3: characters that are never percent-encoded, and so have one spelling only
-	pathChars  = alphanumeric + "/-._~"
-	hostChars  = alphanumeric + ".-_:[]"
-	tokenChars = alphanumeric + "!#$%&'*+-.^_`|~" // RFC 9110 §5.6.2
+	pathChars      = alphanumeric + "/-._~"
+	dotlessChars   = alphanumeric + "/-_~"
+	hostChars      = alphanumeric + ".-_:[]"
+	smallHostChars = "abcdefghijklmnopqrstuvwxyz0123456789.-"
+	tokenChars     = alphanumeric + "!#$%&'*+-.^_`|~" // RFC 9110 §5.6.2
 	// RFC 3986 §3.1, in small letters
 	schemeChars = "abcdefghijklmnopqrstuvwxyz0123456789+.-"
-	scopeChars  = alphanumeric + "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"      // RFC 6749 §3.3
-	printable   = alphanumeric + " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" // US-ASCII 0x20 to 0x7e
+	scopeChars  = alphanumeric + "!#$%&'()*+,-./:;<=>?@[]^_`{|}~" // RFC 6749 §3.3
+	// US-ASCII 0x20 to 0x7e; unescaped are those that stand in JSON as they are
+	printable = alphanumeric + " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+	unescaped = alphanumeric + " !#$%'()*+,-./:;=?@[]^_`{|}~"
 )
 
 // A path that holds one of trickyChars is refused. Some servers take a backslash for a slash. Some
@@ -112,7 +116,7 @@ func (s *settings) routeInserted(path string) (int, string) {
 	}
 	for i, start := range s.inserted {
 		if path == start || strings.HasPrefix(path, start+"/") {
-			return routeSidecar, "/.well-known/" + insertedNames[i] + path[len(start):]
+			return routeSidecar, insertedPaths[i] + path[len(start):]
 		}
 	}
 	return routeForeign, ""

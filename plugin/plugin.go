@@ -89,7 +89,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 }
 
 func newBouncer(name string, next http.Handler, s *settings) *bouncer {
-	judges := judgesAlone(s)
+	judges := s.rules != nil && judgesAlone(s) // most have no rules, and a call costs in Yaegi
 	return &bouncer{name: name, next: next, settings: s, own: s.own, special: s.special, more: s.special || len(s.identityHeaders) > 0 || s.upstream != nil, judges: judges,
 		tenants: map[string]*tenant{}, byPublicURL: map[string]*tenant{}, endpoints: map[string]*endpoint{}, known: newKnownRequests(s.own, judges)}
 }

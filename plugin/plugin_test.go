@@ -26,7 +26,9 @@ func TestBadLabelsAreNamedInTheLogAndAnswered503(t *testing.T) {
 		{"providerIssuer missing", func(c *Config) { c.ProviderIssuer = "" }, "label providerIssuer: required"},
 		{"providerIssuer without scheme", func(c *Config) { c.ProviderIssuer = "accounts.google.com" }, "label providerIssuer"},
 		{"providerIssuer with a query", func(c *Config) { c.ProviderIssuer = "https://a.example/?x=1" }, "label providerIssuer"},
+		{"providerIssuer of a no-break space", func(c *Config) { c.ProviderIssuer = []any{"\u00a0"} }, "label providerIssuer: required"},
 		{"clientID missing", func(c *Config) { c.ClientID = " " }, "label clientID: required"},
+		{"clientID of a blank in a list", func(c *Config) { c.ClientID = []any{" "} }, "label clientID: required"},
 		{"clientSecret beside a key", func(c *Config) { c.ClientAuth = "private_key_jwt" }, "label clientSecret: with clientAuth=private_key_jwt there is none"},
 		{"clientAuth in other letters, and no secret", func(c *Config) { c.ClientAuth = "PRIVATE_KEY_JWT"; c.ClientSecret = nil }, "label clientAuth: give auto, basic, post or private_key_jwt"},
 		{"clientAuth in the RFC's words", func(c *Config) { c.ClientAuth = "client_secret_post" }, "label clientAuth: give auto, basic, post or private_key_jwt"},
@@ -275,6 +277,63 @@ func TestPublicURL(t *testing.T) {
 		again := ask(h, "GET", c.url, append(append([]string{}, c.headers...), bearer(token)...)...)
 		if again.Code != c.want {
 			t.Errorf("%s: the second time status %d, want %d", c.name, again.Code, c.want)
+		}
+	}
+}
+
+// A plain publicURL is read in a shorter way; with pathPrefix, in the longer one.
+func TestPublicURLMeansTheSameWithAndWithoutItsPathPrefix(t *testing.T) {
+	start(t)
+	accepted := 0
+	for _, sidecar := range []string{"http://127.0.0.1:1", "https://a.example", "https://a.example/wiki/below"} {
+		for _, host := range []string{
+			"https://a.example", "http://a.example", "HTTPS://a.example", "https://A.example", "https://a.example:443", "https://a.example:8443", "https://a.example:", "https://a.example.", "https://a..example",
+			"https://-a.example", "https://.a.example", "https://a_b.example", "https://a.example_b", "https://myHost", "https://127.0.0.1", "https://[::1]", "https://me@a.example", "https://\u00e4.example", "https://", "https:", "a.example", " https://a.example",
+		} {
+			for _, path := range []string{
+				"", "/", "/wiki", "/wiki/", "/a/b", "/a//b", "/a/./b", "/a/../b", "/a/.b", "/a/..", "/a..", "/~a/-b/_c.d", "/.well-known", "/.well-known/x", "/a/.well-known/x",
+				"/a%20b", "/a%2fb", "/a b", "/a;b", "/a\\b", "/a*", "/\u00e4", "/a?b", "/a#", "/a\n", "\n", "/" + strings.Repeat("a", 199), "/" + strings.Repeat("a", 200), "/a" + strings.Repeat("/a", 99), "/a" + strings.Repeat("/a", 100),
+			} {
+				config := wikiConfig(sidecar)
+				config.PublicURL = host + path
+				got := meant(config)
+				config.PathPrefix = either(path, "/")
+				want := meant(config)
+				if got != want {
+					t.Errorf("%q, the sidecar at %s, is read as\n%s, with its pathPrefix as\n%s", host+path, sidecar, got, want)
+				}
+				if !strings.HasPrefix(got, "label ") {
+					accepted++
+				}
+			}
+		}
+	}
+	if accepted == 0 {
+		t.Error("none is accepted")
+	}
+}
+
+func TestSidecarIsToldOwnLabelsWithAnyPrintableCharacter(t *testing.T) {
+	start(t)
+	for _, character := range printable {
+		value := "a" + string(character) + "b"
+		config := wikiConfig("http://127.0.0.1:1")
+		config.PathPrefix = "/wiki"
+		config.Resource = value
+		config.ClientID = value
+		config.ClientSecret = value
+		s, err := parseConfig(config)
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+			continue
+		}
+		for _, label := range []string{"resource", "clientID", "clientSecret"} {
+			if !strings.Contains(s.told, `,"`+label+`":`+quote(value)+",") && !strings.HasSuffix(s.told, `,"`+label+`":`+quote(value)) {
+				t.Errorf("%q as %s: the sidecar is told %s", value, label, s.told)
+			}
+		}
+		if strings.Contains(s.told, "audience") || strings.Contains(s.told, "displayName") {
+			t.Errorf("%q: the sidecar is told %s", value, s.told)
 		}
 	}
 }

@@ -232,7 +232,10 @@ var aside = map[string]bool{
 // changes, each token is judged anew. A label that is added later counts, unless somebody puts it
 // into aside. It returns 32 bytes.
 func accessOf(headers []identityHeader, upstream *upstreamToken, payload []hopMember) string {
-	text := namesOf(headers)
+	text := ""
+	if len(headers) > 0 {
+		text = namesOf(headers)
+	}
 	if upstream != nil {
 		text += "\n" + upstream.header
 	}
