@@ -393,3 +393,41 @@ func TestFirstSightTakesLittleForAStranger(t *testing.T) {
 		t.Errorf("%d bytes for credentials of %d", bytes, len(credentials))
 	}
 }
+
+// A token that comes for the first time is let in at the path as it was known, in no other
+// spelling, with its whole message and with all headers that labels ask for.
+func TestFirstSightDecidesNothingButTheToken(t *testing.T) {
+	start(t)
+	labels := func(c *Config) { c.PublicURL = wikiURL; c.IdentityHeaders = "email=X-Auth-Email" }
+	for name, labels := range map[string]func(*Config){"no label": func(c *Config) { c.PublicURL = wikiURL }, "identity headers": labels} {
+		short := newTwin(t, labels)
+		long := newTwin(t, labels)
+		serial := 0
+		fresh := func() string {
+			serial++
+			return "Bearer " + goodToken("k1", map[string]any{"jti": name + strconv.Itoa(serial), "email": "e@example.com"})
+		}
+		for i := 0; i < 3; i++ {
+			for _, w := range []*twin{short, long} {
+				ask(w.h, "GET", wikiURL+"/mcp")
+				ask(w.h, "GET", wikiURL+"/mcp", "Authorization", fresh())
+			}
+		}
+		for _, c := range []struct {
+			raw, body string
+			length    int64
+		}{{"", "", 0}, {"/wiki/%6dcp", "", 0}, {"/wiki/%6dcp", "{}", 2}, {"", "{}", 2}, {"", "{}", 3}, {"", "{}", -1}} {
+			h := http.Header{"Authorization": {fresh()}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}}
+			req := &http.Request{Method: "POST", Host: "mcp.localhost", URL: &url.URL{Path: "/wiki/mcp", RawPath: c.raw}, Header: h, ProtoMajor: 1, ContentLength: c.length}
+			known := len(short.b.tenantAt(wikiURL).sidecar.tokens.life.headers)
+			got := short.ask(req, c.body, false)
+			want := long.ask(req, c.body, true)
+			if got != want || known == 0 {
+				t.Errorf("%s, %v:\n%s, want\n%s", name, c, got, want)
+			}
+			if c.raw != "" && !strings.HasPrefix(got, "400 ") || c.raw == "" && name != "no label" && c.length <= 2 && !strings.Contains(got, "X-Auth-Email:[e@example.com]") {
+				t.Errorf("%s, %v: %s", name, c, got)
+			}
+		}
+	}
+}
