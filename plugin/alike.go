@@ -57,7 +57,12 @@ func keyOfAlike(config *Config) [32]byte {
 	other.ClientID = nil
 	other.ClientSecret = nil
 	other.DisplayName = nil
-	return sha256.Sum256([]byte(fmt.Sprintf("%#v", other)))
+	// The text is longer than all else that New makes, so it is not kept as a whole.
+	hash := sha256.New()
+	_, _ = fmt.Fprintf(hash, "%#v", other) // a hash takes every byte
+	var key [32]byte
+	copy(key[:], hash.Sum(nil))
+	return key
 }
 
 func recallAlike(key [32]byte) *alike {
