@@ -643,3 +643,28 @@ func TestJudgedMessagesAreJudgedAsUnknownOnes(t *testing.T) {
 		}
 	}
 }
+
+// A known request ends with its token, whatever headers labels ask for.
+func TestKnownRequestsEndWithTheirToken(t *testing.T) {
+	for name, labels := range map[string]func(*Config){
+		"no label":         func(c *Config) {},
+		"identity headers": func(c *Config) { c.IdentityHeaders = "email=X-Forwarded-User" },
+		"rules":            func(c *Config) { c.ToolScopes = "delete_page=wiki:write" },
+	} {
+		start(t)
+		c := wikiConfig(startSidecar(t).server.URL)
+		c.PublicURL = wikiURL
+		labels(c)
+		h, _ := guard(t, c)
+		token := bearer(goodToken("k1", map[string]any{"exp": clock.Load() - expirySkew + 5}))
+		for i := 0; i < 4; i++ {
+			if code := ask(h, "GET", wikiURL+"/mcp", token...).Code; code != 200 {
+				t.Fatalf("%s: %d", name, code)
+			}
+		}
+		clock.Add(5)
+		if code := ask(h, "GET", wikiURL+"/mcp", token...).Code; code != 401 {
+			t.Errorf("%s: %d after the token's end", name, code)
+		}
+	}
+}
