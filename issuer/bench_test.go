@@ -159,7 +159,8 @@ func BenchmarkConsent(b *testing.B) {
 	w := benchWorld(b, nil)
 	browser := issuertest.NewBrowser(b, w.net)
 	a := w.register(w.wiki.PublicURL, nil)
-	a.token(with(a.redemption(a.code()), "client_id", a.id)).wants(b, 200, "") // the provider's keys are made now
+	// The provider's keys are made now.
+	a.token(with(a.redemption(a.code()), "client_id", a.id)).wants(b, 200, "")
 	r := browser.DecisionRequest(browser.Get(a.authorizeURL()), "allow")
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

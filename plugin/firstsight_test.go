@@ -160,7 +160,8 @@ func randomToken(random *rand.Rand, serial int) string {
 	if random.Intn(10) == 0 {
 		token = signed("k3", header, payload) // which nobody publishes
 	}
-	if random.Intn(10) == 0 && payload != "" { // another spelling of the same bytes, or what is nearly base64
+	// Another spelling of the same bytes, or what is nearly base64.
+	if random.Intn(10) == 0 && payload != "" {
 		encoded := base64.RawURLEncoding.EncodeToString([]byte(payload))
 		token = signedAs(kid, header, []string{encoded + "!", encoded + "=", encoded + "\n", encoded[:len(encoded)-1] + "_", encoded[:len(encoded)-1] + "R", encoded + "A"}[random.Intn(6)])
 	}
