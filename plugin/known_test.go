@@ -377,19 +377,21 @@ func TestKnownRequestsAreBounded(t *testing.T) {
 
 // A request that is known asks the sidecar as often as others do, also when the clock is set back.
 func TestKnownRequestsFetchWhatIsDue(t *testing.T) {
-	for _, moves := range []int64{denyPeriod + 1, -200} {
-		start(t)
-		w := newTwin(t, func(c *Config) {})
-		good := bearer(goodToken("k1", nil))
-		for i := 0; i < 3; i++ {
-			ask(w.h, "GET", wikiURL+"/mcp", good...)
+	for _, headers := range []string{"", "email"} { // shortWay, shortWayWithHeaders
+		for _, moves := range []int64{denyPeriod + 1, -200} {
+			start(t)
+			w := newTwin(t, func(c *Config) { c.IdentityHeaders = headers })
+			good := bearer(goodToken("k1", nil))
+			for i := 0; i < 3; i++ {
+				ask(w.h, "GET", wikiURL+"/mcp", good...)
+			}
+			before := w.sidecar.denyFetches.Load()
+			clock.Add(moves)
+			if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 200 || w.b.known.size != 1 {
+				t.Errorf("%q, %d seconds later: status %d, %d are known", headers, moves, rec.Code, w.b.known.size)
+			}
+			eventually(t, "the deny document is fetched again", func() bool { return w.sidecar.denyFetches.Load() > before })
 		}
-		before := w.sidecar.denyFetches.Load()
-		clock.Add(moves)
-		if rec := ask(w.h, "GET", wikiURL+"/mcp", good...); rec.Code != 200 || w.b.known.size != 1 {
-			t.Errorf("%d seconds later: status %d, %d are known", moves, rec.Code, w.b.known.size)
-		}
-		eventually(t, "the deny document is fetched again", func() bool { return w.sidecar.denyFetches.Load() > before })
 	}
 }
 
