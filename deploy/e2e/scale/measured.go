@@ -7,14 +7,14 @@ package scale
 
 // Processor time in microseconds.
 const (
-	traefikBare     = 102.0 // a message of 1 KB through Traefik without a middleware
-	pluginKnown     = 56.0  // what the plugin adds to it, token known
-	pluginFirst     = 207.0 // and at the first sight of a token
-	sidecarRefresh  = 193.0 // guard Redis
+	traefikBare     = 110.0 // a message of 1 KB through Traefik without a middleware
+	pluginKnown     = 48.0  // what the plugin adds to it, token known
+	pluginFirst     = 100.0 // and at the first sight of a token
+	sidecarRefresh  = 127.0 // guard Redis
 	sidecarChecked  = 110.0 // what asking the provider adds to a refresh
-	sidecarLogin    = 1158.0
-	sidecarRegister = 57.0
-	sidecarPoll     = 30.0 // keys or deny document, which have not changed; 22 to 45 by the run
+	sidecarLogin    = 900.0
+	sidecarRegister = 40.0
+	sidecarPoll     = 24.0 // keys or deny document, which have not changed
 )
 
 // Bytes.

@@ -116,8 +116,8 @@ func TestScaleGrowsWithPeople(t *testing.T) {
 		}
 		last = p
 	}
-	if one := For(1_000_000, 1_000_000, 1); one.Known > 0.1 || one.Traefiks <= For(1_000_000, peoplePerTenant, 1).Traefiks {
-		t.Errorf("a million people at one MCP server: %+v", one)
+	if one := For(10_000_000, 10_000_000, 1); one.Known > 0.1 || one.Traefiks <= For(10_000_000, peoplePerTenant, 1).Traefiks {
+		t.Errorf("ten million people at one MCP server: %+v", one)
 	}
 	if checked := For(1_000_000, peoplePerTenant, 0.125); checked.ProviderRequests > 100 || checked.GuardDollars >= For(1_000_000, peoplePerTenant, 1).GuardDollars {
 		t.Errorf("the provider is asked once a day: %+v", checked)
