@@ -69,6 +69,8 @@ type TraefikConfig struct {
 	HopKey  string
 	// LogLevel is DEBUG if it is empty.
 	LogLevel string
+	// Plain is Traefik with no plugin at all.
+	Plain bool
 	// PluginRoot is the root of another revision, whose plugin is taken; empty for this one.
 	PluginRoot string
 	// Others are further local plugins: the source of the only file, by the last element of the
@@ -205,7 +207,10 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 	dir := t.TempDir()
 	plugins := filepath.Join(dir, "plugins-local")
 	putPlugin(t, cmp.Or(c.PluginRoot, Root()), plugins, false)
-	local := map[string]any{"mcpbouncer": map[string]any{"moduleName": Module}}
+	local := map[string]any{}
+	if !c.Plain {
+		local["mcpbouncer"] = map[string]any{"moduleName": Module}
+	}
 	for name, source := range c.Others {
 		module := "example.com/" + name
 		putOther(t, filepath.Join(plugins, "src", module), module, source)
@@ -256,10 +261,9 @@ func StartTraefik(t T, logs *Logs, c TraefikConfig) *Traefik {
 		},
 		"ping":      map[string]any{"entryPoint": "ping"},
 		"providers": providers,
-		"experimental": map[string]any{
-			"abortOnPluginFailure": true,
-			"localPlugins":         local,
-		},
+	}
+	if len(local) > 0 { // Traefik refuses an empty element
+		static["experimental"] = map[string]any{"abortOnPluginFailure": true, "localPlugins": local}
 	}
 	static = merge(c.Static, static)
 	file := writeJSON(t, "traefik.yaml", static)

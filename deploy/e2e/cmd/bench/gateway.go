@@ -105,7 +105,7 @@ func (b *bench) gateway() {
 			message = call(1000)
 		}
 		same := request(mcpHost, r.token, message)
-		l := &load{addr: r.addr, connections: connections, each: 4 * requestsEach, status: http.StatusOK, request: func(int, int) []byte { return same }}
+		l := &load{addr: r.addr, connections: connections, each: requestsEach, status: http.StatusOK, request: func(int, int) []byte { return same }}
 		use := func() rig.Usage { return d.Usage(b.t) }
 		if r.own != nil {
 			use = func() rig.Usage { return r.own.Usage(b.t) }

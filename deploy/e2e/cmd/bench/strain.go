@@ -15,12 +15,22 @@ import (
 	"github.com/mcpbouncer/mcpbouncer/deploy/e2e/rig"
 )
 
-// tenants are so many ways on one entry point, with the plugin or with one that does nothing.
-func tenants(a *rig.Authority, n int, ours bool) []way {
+// What stands before each of some tenants.
+const (
+	noMiddleware = iota
+	nothings
+	bouncers
+)
+
+// tenants are so many ways on one entry point.
+func tenants(a *rig.Authority, n, what int) []way {
 	ways := make([]way, n)
 	for i := range ways {
-		ways[i] = way{name: fmt.Sprint("t", i), host: host(i), shared: true, middleware: doingNothing()}
-		if ours {
+		ways[i] = way{name: fmt.Sprint("t", i), host: host(i), shared: true}
+		switch what {
+		case nothings:
+			ways[i].middleware = doingNothing()
+		case bouncers:
 			ways[i].middleware = bouncer(a, host(i), nil)
 		}
 	}
@@ -38,34 +48,37 @@ func known(a *rig.Authority, n int) func(connection, i int) []byte {
 
 // middlewares are 1, 10, 100, 400 and 1,000 tenants of one Traefik, each of which is asked in turn.
 // Traefik reads its rules one after the other, so that a request takes longer the more there are,
-// whatever the middleware does: the rows with a plugin that does nothing say how much.
+// whatever the middleware does: the rows with a plugin that does nothing say how much. In the first
+// row Traefik has no plugin to interpret, neither ours nor that one: both are in memory in all
+// others.
 func (b *bench) middlewares() {
 	authority, server := rig.StartAuthority(b.t), b.mcpServer()
 	type kind struct {
 		n     int
-		ours  bool
+		what  int
 		doors map[*side]*door
 		ask   func(connection, i int) []byte
 	}
 	var kinds []kind
-	var names []string
+	names := []string{"middlewares/none, and no plugin loaded"}
+	kinds = append(kinds, kind{1, noMiddleware, map[*side]*door{}, known(authority, 1)})
 	for _, n := range []int{1, 10, 100, 400, 1000} {
-		for _, ours := range []bool{false, true} {
-			what := "that do nothing"
-			if ours {
-				what = "of ours"
-			}
-			names = append(names, fmt.Sprintf("middlewares/%d %s", n, what))
-			kinds = append(kinds, kind{n, ours, map[*side]*door{}, known(authority, n)})
+		names = append(names, fmt.Sprintf("middlewares/%d that do nothing", n), fmt.Sprintf("middlewares/%d of ours", n))
+		for _, what := range []int{nothings, bouncers} {
+			kinds = append(kinds, kind{n, what, map[*side]*door{}, known(authority, n)})
 		}
 	}
 	for i, k := range kinds {
 		for _, s := range b.sides {
-			// what does nothing is the same in both
-			if !b.wants(names[i]) || !k.ours && s != b.sides[0] {
+			// what is not ours is the same in both
+			if !b.wants(names[i]) || k.what != bouncers && s != b.sides[0] {
 				continue
 			}
-			d := b.open(s, server, tenants(authority, k.n, k.ours))
+			plugins := s
+			if k.what == noMiddleware {
+				plugins = nil
+			}
+			d := b.open(plugins, server, tenants(authority, k.n, k.what))
 			k.doors[s] = d
 			// Every tenant is asked until it has what it needs.
 			at := time.Now()
@@ -114,16 +127,16 @@ func (b *bench) middlewares() {
 func (b *bench) reloads() {
 	const times, of = 150, 10
 	authority, server := rig.StartAuthority(b.t), b.mcpServer()
-	for _, ours := range []bool{false, true} {
+	for _, what := range []int{nothings, bouncers} {
 		name := fmt.Sprintf("reloads/%d, %d middlewares that do nothing", times, of)
-		if ours {
+		if what == bouncers {
 			name = fmt.Sprintf("reloads/%d, %d middlewares of ours", times, of)
 		}
 		for _, s := range b.sides {
-			if !b.wants(name) || !ours && s != b.sides[0] {
+			if !b.wants(name) || what == nothings && s != b.sides[0] {
 				continue
 			}
-			d := b.open(s, server, tenants(authority, of, ours))
+			d := b.open(s, server, tenants(authority, of, what))
 			ask := known(authority, of)
 			quiet := b.paced(d, ask, time.Second, nil)
 			b.reload(d, "first") // what is made once is there
