@@ -498,6 +498,48 @@ func heldWhole(t *testing.T, labels func(*Config), whole string, bodies []string
 	}
 }
 
+// A message of a known request is counted, streamed or refused by its length, as others are.
+func TestKnownRequestsHoldNoMoreThanOthers(t *testing.T) {
+	start(t)
+	w := newTwin(t, func(c *Config) {})
+	known := func(length int64, body io.ReadCloser) (*http.Request, *httptest.ResponseRecorder) {
+		req := &http.Request{Method: "POST", URL: &url.URL{Path: "/wiki/mcp"}, ProtoMajor: 1, ContentLength: length, Body: body}
+		req.Header = http.Header{"Content-Type": {"application/json"}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {"Bearer " + goodToken("k1", nil)}}
+		rec := httptest.NewRecorder()
+		w.h.ServeHTTP(rec, req)
+		return req, rec
+	}
+	for i := 0; i < 3; i++ {
+		known(2, io.NopCloser(strings.NewReader("{}")))
+	}
+	if w.b.known.size != 1 {
+		t.Fatalf("%d requests are known", w.b.known.size)
+	}
+	const blanks = maxMessage + 1
+	long := strings.Repeat(" ", blanks)
+	messageBudget.Lock()
+	messageBudget.most = 0
+	messageBudget.Unlock()
+	for length, status := range map[int]int{maxUncounted: 200, maxUncounted + 1: 503, maxMessage: 503, maxMessage + 1: 200} {
+		body := io.NopCloser(strings.NewReader(long[:length]))
+		req, rec := known(int64(length), body)
+		if streamed := req.Body == body; rec.Code != status || streamed != (length > maxMessage || status == 503) {
+			t.Errorf("%d bytes without a budget: status %d; a stream: %t", length, rec.Code, streamed)
+		}
+	}
+	messageBudget.Lock()
+	messageBudget.most = maxHeld
+	messageBudget.Unlock()
+	for _, length := range []int64{2, maxUncounted + 1} {
+		if _, rec := known(length, nil); rec.Code != 503 {
+			t.Errorf("no body of %d bytes: status %d", length, rec.Code)
+		}
+	}
+	if w.b.known.size != 1 {
+		t.Errorf("%d requests are known", w.b.known.size)
+	}
+}
+
 // net/http gives no request a length below -1. Whatever does, the rules still judge the message.
 func TestKnownRequestsOfOddLengthsAreJudged(t *testing.T) {
 	for name, labels := range map[string]func(*Config){
