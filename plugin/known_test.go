@@ -500,8 +500,15 @@ func heldWhole(t *testing.T, labels func(*Config), whole string, bodies []string
 
 // A message of a known request is counted, streamed or refused by its length, as others are.
 func TestKnownRequestsHoldNoMoreThanOthers(t *testing.T) {
+	holdsNoMore(t, func(c *Config) {}, http.StatusOK)
+	holdsNoMore(t, func(c *Config) { c.IdentityHeaders = "email" }, http.StatusOK)
+	holdsNoMore(t, func(c *Config) { c.ToolScopes = "delete_page=wiki:write" }, http.StatusRequestEntityTooLarge)
+}
+
+// holdsNoMore is told the status of a message that is too long to be held.
+func holdsNoMore(t *testing.T, labels func(*Config), tooLong int) {
 	start(t)
-	w := newTwin(t, func(c *Config) {})
+	w := newTwin(t, labels)
 	known := func(length int64, body io.ReadCloser) (*http.Request, *httptest.ResponseRecorder) {
 		req := &http.Request{Method: "POST", URL: &url.URL{Path: "/wiki/mcp"}, ProtoMajor: 1, ContentLength: length, Body: body}
 		req.Header = http.Header{"Content-Type": {"application/json"}, "X-Forwarded-Host": {"mcp.localhost"}, "X-Forwarded-Proto": {"https"}, "Authorization": {"Bearer " + goodToken("k1", nil)}}
@@ -509,22 +516,23 @@ func TestKnownRequestsHoldNoMoreThanOthers(t *testing.T) {
 		w.h.ServeHTTP(rec, req)
 		return req, rec
 	}
+	message := toolCall("search")
 	for i := 0; i < 3; i++ {
-		known(2, io.NopCloser(strings.NewReader("{}")))
+		known(int64(len(message)), io.NopCloser(strings.NewReader(message)))
 	}
 	if w.b.known.size != 1 {
 		t.Fatalf("%d requests are known", w.b.known.size)
 	}
-	const blanks = maxMessage + 1
-	long := strings.Repeat(" ", blanks)
+	const longest = maxMessage + 1
+	message += strings.Repeat(" ", longest-len(message))
 	messageBudget.Lock()
 	messageBudget.most = 0
 	messageBudget.Unlock()
-	for length, status := range map[int]int{maxUncounted: 200, maxUncounted + 1: 503, maxMessage: 503, maxMessage + 1: 200} {
-		body := io.NopCloser(strings.NewReader(long[:length]))
+	for length, status := range map[int]int{maxUncounted: 200, maxUncounted + 1: 503, maxMessage: 503, longest: tooLong} {
+		body := io.NopCloser(strings.NewReader(message[:length]))
 		req, rec := known(int64(length), body)
-		if streamed := req.Body == body; rec.Code != status || streamed != (length > maxMessage || status == 503) {
-			t.Errorf("%d bytes without a budget: status %d; a stream: %t", length, rec.Code, streamed)
+		if held := req.Body != body; rec.Code != status || held != (length == maxUncounted) {
+			t.Errorf("%d bytes without a budget: status %d; held: %t", length, rec.Code, held)
 		}
 	}
 	messageBudget.Lock()
