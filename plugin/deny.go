@@ -26,11 +26,16 @@ const (
 	maxDenyBody  = 8 << 20 // bytes; of the document 1 MB, of which JSON may write a byte in six
 )
 
+// denyUser is a tokenCache: see keyUser.
+type denyUser interface {
+	useDenied(list *denyList, due period)
+}
+
 // denyCache keeps a tenant's copy of the deny document, and fetches it as keySet fetches keys.
 type denyCache struct {
-	sidecar string      // base URL
-	tokens  *tokenCache // judged by the copy
-	figures *figures    // count failures
+	sidecar string   // base URL
+	tokens  denyUser // judged by the copy
+	figures *figures // count failures
 
 	mu   sync.RWMutex // never held during a fetch
 	list *denyList    // nil before the first success

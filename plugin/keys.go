@@ -36,12 +36,18 @@ type verifyKey struct {
 	text      string // algorithm and key in one comparable string
 }
 
+// keyUser is a tokenCache. An interface saves memory: in Yaegi the name of a type spells out the
+// structs behind all its pointers, each time that one is reached, but nothing behind an interface.
+type keyUser interface {
+	useKeys(keys map[string]*verifyKey, due period)
+}
+
 // keySet caches the keys by which the sidecar signs the access tokens of a tenant. Nothing runs
 // between requests: a request that finds a fetch due starts it, and waits for it only if it has to.
 type keySet struct {
-	sidecar string      // base URL
-	tokens  *tokenCache // verified with these keys
-	figures *figures    // count failures
+	sidecar string   // base URL
+	tokens  keyUser  // verified with these keys
+	figures *figures // count failures
 
 	mu   sync.RWMutex          // never held during a fetch
 	byID map[string]*verifyKey // by kid; it is replaced, and never changed

@@ -138,18 +138,18 @@ func sweepOlder(load, at int64) bool {
 // in Yaegi some 40 KB.
 const checksAtATime = 4
 
-// checks are the middlewares that were loaded and not checked yet.
+// checks are those of the middlewares that were loaded and not checked yet.
 var checks = struct {
 	sync.Mutex
-	waiting []*bouncer
+	waiting []func()
 	running int
 }{}
 
 // startCheck has a middleware checked, after those that came before.
-func startCheck(b *bouncer) {
+func startCheck(check func()) {
 	checks.Lock()
 	defer checks.Unlock()
-	checks.waiting = append(checks.waiting, b)
+	checks.waiting = append(checks.waiting, check)
 	if checks.running < checksAtATime {
 		checks.running++
 		go runChecks()
@@ -159,15 +159,15 @@ func startCheck(b *bouncer) {
 // runChecks checks one middleware after the other, until none waits.
 func runChecks() {
 	for {
-		b := nextCheck()
-		if b == nil {
+		check := nextCheck()
+		if check == nil {
 			return
 		}
-		b.check()
+		check()
 	}
 }
 
-func nextCheck() *bouncer {
+func nextCheck() func() {
 	checks.Lock()
 	defer checks.Unlock()
 	if len(checks.waiting) == 0 {
@@ -175,10 +175,10 @@ func nextCheck() *bouncer {
 		checks.running--
 		return nil
 	}
-	b := checks.waiting[0]
+	check := checks.waiting[0]
 	checks.waiting[0] = nil
 	checks.waiting = checks.waiting[1:]
-	return b
+	return check
 }
 
 // check runs in a goroutine of its own, in which a panic would end the Traefik process.

@@ -83,7 +83,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (han
 	}
 	b := newBouncer(name, next, s)
 	if noteLoad(name, s) && checksAtLoad {
-		startCheck(b)
+		startCheck(func() { b.check() })
 	}
 	return shortWay(b), nil
 }
