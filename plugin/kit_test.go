@@ -109,11 +109,24 @@ func allStates() []*sidecarState {
 	return all
 }
 
-// signingKey returns an Ed25519 key that depends only on its name, which is also its kid.
+// signingKey returns an Ed25519 key that depends only on its name, which is also its kid. It is
+// made once: that takes nearly as long as to sign with it.
 func signingKey(kid string) ed25519.PrivateKey {
-	seed := sha256.Sum256([]byte(kid))
-	return ed25519.NewKeyFromSeed(seed[:])
+	signingKeys.Lock()
+	defer signingKeys.Unlock()
+	key, made := signingKeys.byKid[kid]
+	if !made {
+		seed := sha256.Sum256([]byte(kid))
+		key = ed25519.NewKeyFromSeed(seed[:])
+		signingKeys.byKid[kid] = key
+	}
+	return key
 }
+
+var signingKeys = struct {
+	sync.Mutex
+	byKid map[string]ed25519.PrivateKey
+}{byKid: map[string]ed25519.PrivateKey{}}
 
 func jwksOf(kids ...string) string {
 	keys := []string{}

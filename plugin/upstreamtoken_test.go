@@ -506,10 +506,14 @@ func TestUpstreamTokensThatAreHeldAreBounded(t *testing.T) {
 		}
 		return cached, known
 	}
+	tokens := make([]string, many)
+	for i := range tokens {
+		tokens[i] = carrying(i, tokenOf(i), nil)
+	}
 	for round := 0; round < 2; round++ {
 		for i := 0; i < many; i++ {
 			for j := 0; j < 2; j++ {
-				rec := ask(w.h, "GET", wikiURL+"/mcp", bearer(carrying(i, tokenOf(i), nil))...)
+				rec := ask(w.h, "GET", wikiURL+"/mcp", bearer(tokens[i])...)
 				if rec.Code != 200 || w.behind.last.Get(upstreamHeader) != tokenOf(i) {
 					t.Fatalf("round %d, token %d: %d", round, i, rec.Code)
 				}
