@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -9,6 +10,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -276,10 +278,8 @@ func TestMachinesThatAreForged(t *testing.T) {
 // The table lists machines that an operator may not create.
 func TestMachinesThatAreNotMade(t *testing.T) {
 	ring := newRing(t, masterOne)
-	rs, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
+	// No machine has this key, which would take a second to find: it is long, and that is all.
+	long := &rsa.PublicKey{N: new(big.Int).SetBytes(bytes.Repeat([]byte{0xff}, 4096/8)), E: 65537}
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
 	public := func(key any) []byte {
 		return []byte(mustJSON(t, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key}}}))
@@ -306,7 +306,7 @@ func TestMachinesThatAreNotMade(t *testing.T) {
 		{"a key with a secret's method", issuer.Machine{Subject: "x"}, "client_secret_basic", public(ed.Public()), "jwks: belongs"},
 		{"a private key", issuer.Machine{Subject: "x"}, "private_key_jwt", public(ed), "jwks: holds a key that is not a public one"},
 		{"no JWK Set", issuer.Machine{Subject: "x"}, "private_key_jwt", []byte("-----BEGIN"), "jwks: not a JSON Web Key Set"},
-		{"a key that does not fit", issuer.Machine{Subject: "x"}, "private_key_jwt", public(rs.Public()), "the client_id would be longer"},
+		{"a key that does not fit", issuer.Machine{Subject: "x"}, "private_key_jwt", public(long), "the client_id would be longer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := issuer.RegisterMachine(ring, sealing.TenantID{}, c.m, "", c.method, c.keys, time.Now())
