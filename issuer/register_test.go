@@ -174,8 +174,8 @@ func TestFloodOfRegistrationsCostsNoMemory(t *testing.T) {
 	// The first ones fill pools, and the memory for hop headers: here each request has one of its
 	// own.
 	start := flood(10_000)
-	if end := flood(10_000); end > start+1<<20 {
-		t.Errorf("10,000 registrations left %d bytes", end-start)
+	if end := flood(2500); end > start+1<<18 {
+		t.Errorf("2,500 registrations left %d bytes", end-start)
 	}
 	before.login()
 }
