@@ -100,13 +100,9 @@ generate:
 
 # A number of inputs, not a time: Go reports a deadline that falls into an input as a failure. `go
 # test -fuzz` by hand for more.
-FUZZTIME ?= 40000x
+FUZZTIME ?= 20000x
 fuzz:
-	@files=$$(git grep --untracked -l '^func Fuzz' -- '*_test.go') && for file in $$files; do \
-	  for target in $$(sed -n 's/^func \(Fuzz[^(]*\)(.*/\1/p' $$file); do \
-	    echo "$$file $$target" && go test $(VETTED) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
-	  done; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 # Real Traefik, Dex and Yaegi, built once and cached.
 tools:
