@@ -365,7 +365,7 @@ func install(t *testing.T, s site, way way, name, folder string, env ...string) 
 	t.Helper()
 	home := t.TempDir()
 	p := &installation{t: t, site: s, name: s.name + " " + path.Base(t.Name()), home: home, got: loginResult{Package: name}}
-	p.env = append([]string{"HOME=" + home, "PATH=" + home, "NO_COLOR=1", "DO_NOT_TRACK=1"}, env...)
+	p.env = append([]string{"HOME=" + home, "PATH=" + home, "NO_COLOR=1", "DO_NOT_TRACK=1", rig.NodeCache()}, env...)
 	b, err := os.ReadFile(rig.Installed(t, "programs/"+folder+"/package.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -436,9 +436,7 @@ func (p *installation) attend(process *rig.Process, until *regexp.Regexp) string
 func (p *installation) watch(name string, program func() (wrote string, done bool)) {
 	p.t.Helper()
 	var opened bool
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.Now().Add(cmp.Or(p.patience, 2*time.Minute))
+	began := time.Now()
 	for {
 		wrote, done := program()
 		if m := authorizationURL.FindStringSubmatch(wrote); m != nil && !opened {
@@ -448,14 +446,14 @@ func (p *installation) watch(name string, program func() (wrote string, done boo
 		if done {
 			return
 		}
-		if time.Now().After(deadline) {
+		if time.Since(began) > cmp.Or(p.patience, 2*time.Minute) {
 			p.waiting = true
 			if p.patience == 0 {
 				p.t.Fatalf("%s is still running:\n%s", name, wrote)
 			}
 			return
 		}
-		<-tick.C
+		time.Sleep(rig.Pause(began))
 	}
 }
 

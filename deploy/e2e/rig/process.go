@@ -55,19 +55,23 @@ func WaitFor(t T, what string, ready func() error) {
 // WaitWithin is WaitFor with a limit of its own.
 func WaitWithin(t T, limit time.Duration, what string, ready func() error) {
 	t.Helper()
-	tick := time.NewTicker(3 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.Now().Add(limit)
+	began := time.Now()
 	for {
 		err := ready()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		if time.Since(began) > limit {
 			t.Fatalf("rig: %s: not within %s: %v", what, limit, err)
 		}
-		<-tick.C
+		time.Sleep(Pause(began))
 	}
+}
+
+// Pause is how long who has waited since began waits before the next look: a tenth as long again,
+// for each look takes processor time from what is looked for.
+func Pause(began time.Time) time.Duration {
+	return min(max(time.Since(began)/10, 3*time.Millisecond), 50*time.Millisecond)
 }
 
 // Ports for processes and restarted listeners. They lie below the range from which systems take the
