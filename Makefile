@@ -116,7 +116,7 @@ e2e:
 	cd deploy/e2e && go vet ./... && go vet -tags kubernetes,big,rolling,proxies .
 	cd deploy/e2e/tflint && go test -count=1 .
 	for version in $(TRAEFIKS); do \
-	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test -count=1 -timeout 20m $(WITH_BIG) ./...) || exit 1; \
+	  (cd deploy/e2e && TRAEFIK_VERSION=$$version go test $(VETTED) -count=1 -timeout 20m $(WITH_BIG) ./...) || exit 1; \
 	done
 	$(MAKE) --no-print-directory demo ONCE=1
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -136,10 +137,23 @@ func inFiles(t *testing.T, w *rig.World, service types.ServiceConfig, content ma
 			r.PutFile("run/secrets/"+secret.Source, []byte(content[secret.Source]+"\n"))
 		}
 	}
+	// Before, or a plugin that finds no sidecar waits for seconds until it asks again.
+	rig.WaitFor(t, "each plugin has found the sidecar", func() error {
+		found := map[string]bool{}
+		for _, line := range foundSidecar.FindAllStringSubmatch(w.Logs.Text("traefik"), -1) {
+			found[line[1]] = true
+		}
+		if len(found) < len(w.Tenants()) {
+			return fmt.Errorf("only %v have", found)
+		}
+		return nil
+	})
 	for _, r := range w.Replicas {
 		r.Restart(env)
 	}
 }
+
+var foundSidecar = regexp.MustCompile(`middleware "([^"]+)": the sidecar \S+ answers`)
 
 // The file with secrets over compose.yaml: no variable holds one, and people log in.
 func TestLoginWithSecretsInFiles(t *testing.T) {

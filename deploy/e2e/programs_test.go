@@ -365,7 +365,7 @@ func install(t *testing.T, s site, way way, name, folder string, env ...string) 
 	t.Helper()
 	home := t.TempDir()
 	p := &installation{t: t, site: s, name: s.name + " " + path.Base(t.Name()), home: home, got: loginResult{Package: name}}
-	p.env = append([]string{"HOME=" + home, "PATH=" + home, "NO_COLOR=1", "DO_NOT_TRACK=1", rig.NodeCache()}, env...)
+	p.env = append([]string{"HOME=" + home, "PATH=" + home, "NO_COLOR=1", "DO_NOT_TRACK=1"}, env...)
 	b, err := os.ReadFile(rig.Installed(t, "programs/"+folder+"/package.json"))
 	if err != nil {
 		t.Fatal(err)

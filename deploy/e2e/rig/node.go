@@ -31,14 +31,8 @@ func NodeCommand(t T, env []string, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(Installed(t, "node/node_modules/node-linux-*/bin/node"), append([]string{filepath.Join(dir, filepath.FromSlash(program))}, args...)...)
 	cmd.Dir = t.TempDir()
 	// Nothing of the surroundings: no proxy, no options, no npm settings.
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1", NodeCache()}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "NO_COLOR=1"}, env...)
 	return cmd
-}
-
-// NodeCache is the variable by which Node.js keeps what it has compiled: programs are started
-// dozens of times, and without it most of what a short one costs is to read its modules.
-func NodeCache() string {
-	return "NODE_COMPILE_CACHE=" + filepath.Join(Root(), "build", "node-cache")
 }
 
 // Installed names a file of deploy/e2e that comes from npm. Where a pattern matches several, it is
