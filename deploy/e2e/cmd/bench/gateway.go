@@ -96,7 +96,7 @@ func (b *bench) gateway() {
 			names = append(names, "gateway/"+kind+", "+r.name)
 		}
 	}
-	b.turns(names, func(round, i int, s *side) {
+	b.shortTurns(names, func(round, i int, s *side) {
 		if s != b.sides[0] {
 			return
 		}

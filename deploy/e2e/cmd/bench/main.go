@@ -10,9 +10,10 @@
 // compiled and in Yaegi.
 //
 // In each round each row has its turn, so that other work on the machine meets all of them, and a
-// figure is the median of the rounds. With a base both revisions are built and driven by this
-// program, pair by pair. What became slower by more than its limit is named, and the exit status
-// is 1.
+// figure is the median of the rounds; for Traefik's rows, which have four times as many, processor
+// time and rate are means (shortTurns says why). With a base both revisions are built and driven by
+// this program, pair by pair. What became slower by more than its limit is named, and the exit
+// status is 1.
 //
 // A whole run is written to docs/benchmarks.json, and what follows from it to the pages: -page does
 // the same without a run. A part of one goes to build/benchmarks.json. A request that is answered

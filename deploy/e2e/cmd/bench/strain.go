@@ -105,7 +105,7 @@ func (b *bench) middlewares() {
 			b.note(s, names[i], "ms", float64(time.Since(at).Microseconds())/1000)
 		}
 	}
-	b.turns(names, func(round, i int, s *side) {
+	b.shortTurns(names, func(round, i int, s *side) {
 		d := kinds[i].doors[s]
 		if d == nil {
 			return

@@ -239,11 +239,8 @@ func request(host, token, message string) []byte {
 	return text(http.MethodPost, "/wiki/mcp", host, message, append(headers, "Content-Type", "application/json")...)
 }
 
-// connections of a load at Traefik, and the requests of each in a round. In a round Traefik has to
-// collect its garbage at least once, which it does after 45 to 90 MB, or 3,000 to 6,000 requests.
-// With rounds that are shorter the median is of a round without a collection for one row, and with
-// one for the next: that made a plugin that does nothing cost 2 µs in one run, and 34 in another.
-const connections, requestsEach = 16, 400
+// connections of a load at Traefik, and the requests of each in a round.
+const connections, requestsEach = 16, 100
 
 func (b *bench) traefik() {
 	authority, server := rig.StartAuthority(b.t), b.mcpServer()
@@ -322,7 +319,7 @@ func (b *bench) traefik() {
 		}
 	}
 	serial := 0
-	b.turns(names, func(round, i int, s *side) {
+	b.shortTurns(names, func(round, i int, s *side) {
 		r, d := rows[i], doors[s]
 		if lacks[s][names[i]] {
 			return
