@@ -93,11 +93,11 @@ func (b *bench) turns(names []string, f func(round int, row int, s *side)) {
 	b.take(names, b.rounds, f)
 }
 
-// shortTurns is turns for rows of Traefik: four times as many rounds, of fewer requests each. What a
-// request costs there drifts by a fifth within half a minute, so rows must follow one another soon.
-// In such a round Traefik collects its garbage once or not at all, and a median would say which of
-// both is more frequent: that made a plugin that does nothing cost 2 µs in one run, and 34 in
-// another. So the mean counts (see finished).
+// shortTurns is turns for rows of Traefik: four times as many rounds, of fewer requests each. What
+// a request costs there drifts by a fifth within half a minute, so rows must follow one another
+// soon. In such a round Traefik collects its garbage once or not at all, and a median would say
+// which of both is more frequent: that made a plugin that does nothing cost 2 µs in one run, and 34
+// in another. So the mean counts (see finished).
 func (b *bench) shortTurns(names []string, f func(round int, row int, s *side)) {
 	for _, name := range names {
 		if b.wants(name) {
