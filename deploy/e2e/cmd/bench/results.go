@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -88,7 +89,8 @@ func (b *bench) row(name string) *samples {
 }
 
 // turns calls f for each round, row and side. The first round warms up: what it notes is dropped by
-// f. Sides and rows take turns in being first.
+// f. Each round has another order, the same in each run, so that no row always pays for the garbage
+// of the one before it. Sides take turns in being first.
 func (b *bench) turns(names []string, f func(round int, row int, s *side)) {
 	b.take(names, b.rounds, f)
 }
@@ -114,8 +116,7 @@ func (b *bench) take(names []string, rounds int, f func(round int, row int, s *s
 		}
 	}
 	for round := range rounds + 1 {
-		for i := range names {
-			row := (i + round) % len(names)
+		for _, row := range rand.New(rand.NewPCG(1, uint64(round))).Perm(len(names)) {
 			if !b.wants(names[row]) {
 				continue
 			}
