@@ -453,7 +453,7 @@ func (p *installation) watch(name string, program func() (wrote string, done boo
 			}
 			return
 		}
-		time.Sleep(rig.Pause(began))
+		<-time.After(rig.Pause(began))
 	}
 }
 

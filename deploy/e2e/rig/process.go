@@ -64,7 +64,7 @@ func WaitWithin(t T, limit time.Duration, what string, ready func() error) {
 		if time.Since(began) > limit {
 			t.Fatalf("rig: %s: not within %s: %v", what, limit, err)
 		}
-		time.Sleep(Pause(began))
+		<-time.After(Pause(began))
 	}
 }
 
